@@ -1,0 +1,104 @@
+# Everything lives in .venv and in the ignored folders; `make clean` removes it all.
+
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet --disable-pip-version-check
+LOCKED := $(PIP) --require-hashes
+NODE   := $(PY) tools/node.py
+
+RUNTIME := $(VENV)/.runtime
+DEV     := $(VENV)/.dev
+BUNDLE  := gateway/socketio_door/client_bundle/version.txt
+JS      := tests/js/node_modules/.package-lock.json
+
+# Extra arguments: make test ARGS="-k signing -x", make run ARGS="--port 9000"
+ARGS  ?=
+IMAGE ?= push-gateway
+
+export REDOCLY_TELEMETRY := off
+export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
+unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
+
+.DELETE_ON_ERROR:
+.PHONY: help install install-dev run test test-examples check format lock image clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+install: $(RUNTIME) $(BUNDLE) ## Set everything up in .venv (needs Python 3.11 or newer)
+
+install-dev: install $(DEV) $(JS) ## The same, and what tests and checks need
+
+run: install ## Start the gateway for development; it prints how to connect and push
+	@exec $(PY) -m gateway serve --dev $(ARGS)
+
+test: install-dev ## Run the tests
+	$(PY) -m pytest -m "not examples" $(ARGS)
+
+test-examples: install-dev ## Run the sender of every language in examples/backends
+	$(PY) -m pytest -m examples $(ARGS)
+
+check: install-dev ## Style, types, directions of imports, dependencies, OpenAPI, package
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m deptry .
+	$(NODE) tests/js/node_modules/@redocly/cli/bin/cli.js lint openapi.yaml
+	$(PY) tools/check_package.py
+
+format: install-dev ## Put the code into the project's style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+# Pins stay as they are unless they must change; UPGRADE=1 takes the newest that fit. What package.json asks for is exact
+# and changed there.
+COMPILE := $(PY) -m uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+           --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+NPMLOCK := npm $(if $(UPGRADE),update,install) --package-lock-only --loglevel=error
+
+lock: install ## Pin the dependencies anew after a change (UPGRADE=1: to the newest releases)
+	$(LOCKED) -r requirements/lock.txt
+	$(COMPILE) -o requirements/runtime.txt pyproject.toml
+	$(COMPILE) -o requirements/client.txt requirements/client.in
+	$(COMPILE) -o requirements/build.txt requirements/build.in
+	$(COMPILE) -o requirements/lock.txt requirements/lock.in
+	$(COMPILE) -o requirements/dev.txt requirements/dev.in
+	$(NODE) $(NPMLOCK) --prefix client
+	$(NODE) $(NPMLOCK) --prefix tests/js
+
+image: ## Build the container image with podman or docker
+	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is needed to build the image." >&2; exit 1; }; \
+	"$$engine" build -t $(IMAGE) .
+
+clean: ## Remove everything that was made here
+	rm -rf $(VENV) build dist client/node_modules tests/js/node_modules gateway/socketio_door/client_bundle
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the targets above stand on -------------------------------------------------------------------------------
+
+# An environment that no longer starts, or is too old, is made anew.
+$(RUNTIME): requirements/runtime.txt requirements/client.txt requirements/build.txt pyproject.toml
+	@set -e; \
+	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    python=$$(PYTHON="$(PYTHON)" sh tools/find_python.sh); \
+	    echo "Setting up $(VENV) with $$("$$python" --version) …"; \
+	    "$$python" -m venv --clear $(VENV); \
+	fi
+	@$(LOCKED) -r requirements/runtime.txt -r requirements/client.txt -r requirements/build.txt
+	@$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.txt
+	@echo "Installing what tests and checks need …"
+	@$(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+$(BUNDLE): $(RUNTIME) client/package-lock.json tools/fetch_client.py tools/node.py
+	@$(PY) tools/fetch_client.py
+	@touch $@
+
+$(JS): $(RUNTIME) tests/js/package.json tests/js/package-lock.json
+	@$(NODE) npm ci --prefix tests/js --ignore-scripts --loglevel=error >/dev/null
+	@touch $@
