@@ -1,0 +1,21 @@
+"""A standalone push gateway: backends push with one signed request, frontends listen with Socket.IO.
+
+The house, from the street to the cellar; imports go down only:
+
+    __main__, cli/     the command line: serve, token, emit, presence, listen, check-config, print-env, version
+    app                composition root: the one module that knows every other; owns the process and its tasks
+    settings           what the operator may say, read once and checked as a whole (read by app and cli alone)
+    socketio_door/     receives from clients: connect, authentication, client events, over python-socketio
+    transport/         sends to clients: Engine.IO 4 on aiohttp (polling, WebSocket, upgrade, heartbeat)
+    dev_door/          the page at /dev, only in development mode
+    identity           tokens to identities        health, metrics, logs     what operators see
+    state/memory/      broker, presence, sessions, claims, rates, revocations of one replica
+    application/       the verbs: connecting, publishing, presence, expiring
+    hub                which connection of this replica is in which room; delivers messages to them
+    ports              the interfaces of the state, each with its law
+    domain/            values and rules; standard library only
+
+The signed REST door is a package of its own beside this one, ``ingest_api``; of this house it sees the domain only.
+"""
+
+__version__ = "0.1.0"

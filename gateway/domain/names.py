@@ -1,0 +1,75 @@
+"""Which names are allowed, and how rooms are named after what they stand for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.domain.errors import InvalidName
+
+MAX_USER_CHARACTERS: Final = 128
+MAX_ROOM_CHARACTERS: Final = 200
+MAX_EVENT_CHARACTERS: Final = 128
+
+USER_PREFIX: Final = "user:"
+PROTECTED_PREFIXES: Final = ("user:", "org:", "tenant:", "role:")
+"""Rooms that come from a verified token alone; nobody joins them by asking."""
+
+RESERVED_EVENTS: Final = frozenset(
+    {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
+)
+"""Names that Socket.IO's client and server keep for themselves (Socket.IO 4, "Emit cheatsheet")."""
+
+
+def check_user(user: str) -> str:
+    """The user id itself; raises InvalidName if it breaks a rule."""
+    return _check(user, "user id", MAX_USER_CHARACTERS)
+
+
+def check_room(room: str) -> str:
+    """The room name itself; raises InvalidName if it breaks a rule."""
+    return _check(room, "room name", MAX_ROOM_CHARACTERS)
+
+
+def check_namespace(namespace: str) -> str:
+    """The namespace itself: a slash, then no comma and no question mark (they end it on the wire)."""
+    _check(namespace, "namespace", MAX_ROOM_CHARACTERS)
+    if not namespace.startswith("/"):
+        raise InvalidName("a namespace starts with a slash")
+    if "," in namespace or "?" in namespace:
+        raise InvalidName("a namespace holds neither a comma nor a question mark")
+    return namespace
+
+
+def check_event(event: str) -> str:
+    """The event name itself; raises InvalidName if it is empty, too long or reserved by Socket.IO."""
+    if not event:
+        raise InvalidName("an event name is not empty")
+    if len(event) > MAX_EVENT_CHARACTERS:
+        raise InvalidName(f"an event name has at most {MAX_EVENT_CHARACTERS} characters")
+    if event in RESERVED_EVENTS:
+        raise InvalidName(f"the event name {event!r} is reserved by Socket.IO")
+    return event
+
+
+def user_room(user: str) -> str:
+    """The room that holds every connection of a user."""
+    return USER_PREFIX + user
+
+
+def _check(name: str, what: str, max_characters: int) -> str:
+    if not name:
+        raise InvalidName(f"a {what} is not empty")
+    if len(name) > max_characters:
+        raise InvalidName(f"a {what} has at most {max_characters} characters")
+    if name in {".", ".."}:
+        raise InvalidName(f"a {what} is neither '.' nor '..'")
+    if any(_is_control(character) for character in name):
+        raise InvalidName(f"a {what} holds no control characters")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise InvalidName(f"a {what} holds no lone surrogates")
+    return name
+
+
+def _is_control(character: str) -> bool:
+    # Unicode category Cc: the C0 controls, DEL and the C1 controls.
+    return character < " " or "\x7f" <= character <= "\x9f"
