@@ -1,0 +1,1 @@
+"""The shared state behind ``gateway.ports``, chosen whole: ``memory`` for one replica, Redis for many."""

@@ -1,0 +1,144 @@
+"""The state of a gateway with one replica: the default, and the specification of every other.
+
+    broker       appends and hands over; history (lane, gaps) and backlog are its parts
+    presence     who is connected            sessions      who may come back
+    claims       one-time uses (nonces)      revocations   whose older tokens are refused
+    rates        token buckets               expiring      the mapping with an end behind most of them
+
+Nothing outlives the process, and nothing here grows without a bound or is kept without an end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.domain.messages import Receipt
+from gateway.ports import Clock
+from gateway.state.memory.backlog import Backlog
+from gateway.state.memory.broker import MIN_RECEIPT_SECONDS, MIN_RECEIPTS, MemoryBroker
+from gateway.state.memory.claims import MemoryClaims
+from gateway.state.memory.expiring import Expiring
+from gateway.state.memory.history import History
+from gateway.state.memory.presence import MemoryPresence
+from gateway.state.memory.rates import MemoryRates
+from gateway.state.memory.revocations import MemoryRevocations
+from gateway.state.memory.sessions import MemorySessions
+
+__all__ = ["MemoryState"]
+
+DAY = 86_400.0
+
+
+@dataclass(kw_only=True, eq=False, repr=False, slots=True)
+class MemoryState:
+    """The six ports of ``gateway.ports``, wired to each other.
+
+    When a limit is reached: the oldest goes first from the history (whoever misses it is told), from the sessions left
+    behind, the times of last seen and the buckets of rates; a claim or revocation is never forgotten early, the
+    request is refused with BrokerUnavailable; so it is when the backlog has had no room for ``backlog_wait_seconds``.
+
+    ``history_slack_seconds`` is how much longer than ``recovery_seconds`` an entry is held: as long as a connection
+    may look alive after its network has gone. ``revocation_seconds`` is how long a token may live. A
+    ``recovery_seconds`` of 0 keeps neither history nor sessions.
+    """
+
+    clock: Clock
+    replica: str
+    history_length: int
+    history_bytes: int
+    recovery_seconds: float
+    history_slack_seconds: float = 60.0
+    history_gaps: int = 100_000
+    backlog_length: int = 1_000
+    backlog_bytes: int = 16 * 1024 * 1024
+    backlog_wait_seconds: float = 2.0
+    nonces: int = 5_000_000
+    idempotency_seconds: float = 3600.0
+    idempotency_keys: int = 1_000_000
+    revocation_seconds: float = 30 * DAY
+    revoked_users: int = 100_000
+    last_seen_seconds: float = 30 * DAY
+    last_seen_users: int = 100_000
+    sessions_left: int = 100_000
+    rate_buckets: int = 100_000
+
+    broker: MemoryBroker = field(init=False)
+    presence: MemoryPresence = field(init=False)
+    sessions: MemorySessions = field(init=False)
+    claims: MemoryClaims = field(init=False)
+    rates: MemoryRates = field(init=False)
+    revocations: MemoryRevocations = field(init=False)
+    _history: History = field(init=False)
+    _backlog: Backlog = field(init=False)
+    _receipts: Expiring[str, Receipt] = field(init=False)
+
+    def __post_init__(self) -> None:
+        clock = self.clock
+        self.presence = MemoryPresence(
+            clock=clock,
+            replica=self.replica,
+            last_seen_seconds=self.last_seen_seconds,
+            max_last_seen=self.last_seen_users,
+        )
+        self.sessions = MemorySessions(
+            clock=clock, recovery_seconds=self.recovery_seconds, max_left=self.sessions_left
+        )
+        self.claims = MemoryClaims(
+            clock=clock,
+            max_nonces=self.nonces,
+            idempotency_seconds=self.idempotency_seconds,
+            max_idempotency_keys=self.idempotency_keys,
+        )
+        self.rates = MemoryRates(clock=clock, max_buckets=self.rate_buckets)
+        self.revocations = MemoryRevocations(
+            clock=clock, seconds=self.revocation_seconds, max_users=self.revoked_users
+        )
+        self._make_broker()
+
+    def _make_broker(self) -> None:
+        age_seconds = self.recovery_seconds + self.history_slack_seconds if self.recovery_seconds > 0 else 0.0
+        self._history = History(
+            clock=self.clock,
+            max_entries=self.history_length,
+            max_bytes=self.history_bytes,
+            age_seconds=age_seconds,
+            max_gaps=self.history_gaps,
+        )
+        self._backlog = Backlog(
+            max_entries=self.backlog_length,
+            max_bytes=self.backlog_bytes,
+            wait_seconds=self.backlog_wait_seconds,
+        )
+        self._receipts = Expiring(
+            clock=self.clock,
+            seconds=max(age_seconds, MIN_RECEIPT_SECONDS),
+            max_items=max(self.history_length, MIN_RECEIPTS),
+        )
+        self.broker = MemoryBroker(
+            clock=self.clock,
+            history=self._history,
+            backlog=self._backlog,
+            presence=self.presence,
+            claims=self.claims,
+            revocations=self.revocations,
+            receipts=self._receipts,
+        )
+
+    def sizes(self) -> dict[str, int]:
+        """How much of everything that has a limit is held now, under stable names, for the metrics."""
+        return {
+            "history_entries": len(self._history),
+            "history_bytes": self._history.bytes,
+            "history_addresses": self._history.lanes,
+            "history_gaps": len(self._history.gaps),
+            "receipts": len(self._receipts),
+            "backlog_entries": len(self._backlog),
+            "nonces": len(self.claims.nonces),
+            "idempotency_keys": len(self.claims.answers),
+            "revoked_users": len(self.revocations),
+            "connections": len(self.presence),
+            "present_addresses": self.presence.addresses,
+            "last_seen_users": len(self.presence.last_seen),
+            "sessions": len(self.sessions),
+            "rate_buckets": len(self.rates),
+        }

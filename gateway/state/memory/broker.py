@@ -1,0 +1,109 @@
+"""The stream of messages of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from gateway.domain import positions
+from gateway.domain.claims import Claim
+from gateway.domain.messages import Address, Entry, Kick, Receipt, count_is_exact, json_bytes
+from gateway.domain.positions import Position
+from gateway.ports import Clock, Deliver, Page
+from gateway.state.memory.backlog import Backlog
+from gateway.state.memory.claims import MemoryClaims
+from gateway.state.memory.expiring import Expiring
+from gateway.state.memory.history import History
+from gateway.state.memory.presence import MemoryPresence
+from gateway.state.memory.revocations import MemoryRevocations
+
+MIN_RECEIPT_SECONDS: Final = 60.0
+MIN_RECEIPTS: Final = 1_000
+"""Receipts are remembered by id at least for so long and so many, where less history is kept or none."""
+
+
+class MemoryBroker:
+    """``gateway.ports.Broker``. Accepting an entry is one step of the event loop: that is what makes it atomic."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        history: History,
+        backlog: Backlog,
+        presence: MemoryPresence,
+        claims: MemoryClaims,
+        revocations: MemoryRevocations,
+        receipts: Expiring[str, Receipt],
+    ) -> None:
+        self._clock = clock
+        self._history = history
+        self._backlog = backlog
+        self._presence = presence
+        self._claims = claims
+        self._revocations = revocations
+        self._receipts = receipts
+        self._subscribed: set[Address] = set()
+        self._newest = positions.START
+        self._listening = False
+
+    async def append(self, entry: Entry, claim: Claim | None = None) -> Receipt:
+        await self._backlog.room()
+        # From here on nothing waits.
+        receipt = self._receipts.get(entry.id)
+        if receipt is not None:
+            return receipt
+        receipt = None if claim is None else self._claims.look_up(claim)
+        if receipt is None:
+            receipt = self._publish(entry)
+        if claim is not None:
+            self._claims.keep(claim, receipt)
+        self._receipts.put(entry.id, receipt)
+        return receipt
+
+    async def subscribe(self, addresses: Collection[Address]) -> Position:
+        self._subscribed.update(addresses)
+        return self._newest
+
+    async def unsubscribe(self, addresses: Collection[Address]) -> None:
+        self._subscribed.difference_update(addresses)
+
+    async def listen(self, deliver: Deliver) -> None:
+        if self._listening:
+            raise RuntimeError("a broker has one listener, once")
+        self._listening = True
+        while True:
+            entry, position = await self._backlog.take()
+            await deliver(entry, position)
+
+    async def history(
+        self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int
+    ) -> Page:
+        positions.parse(after)
+        records, more = self._history.read(after, addresses, max_entries=max_entries, max_bytes=max_bytes)
+        return Page(
+            entries=tuple((record.position, record.entry) for record in records),
+            upto=records[-1].position if more else self._newest,
+            more=more,
+            trimmed=self._history.trimmed(after, addresses),
+        )
+
+    async def newest(self) -> Position:
+        return self._newest
+
+    def _publish(self, entry: Entry) -> Receipt:
+        if isinstance(entry, Kick) and entry.revoke:
+            self._revocations.revoke(entry.user, entry.at)  # first, because it may refuse
+        addresses = entry.addresses
+        size = json_bytes(entry)
+        if isinstance(entry, Kick) or not entry.volatile:
+            self._newest = positions.following(self._newest, int(self._clock.now() * 1000))
+            self._history.add(entry, self._newest, addresses, size)
+        if not self._subscribed.isdisjoint(addresses):
+            self._backlog.put(entry, self._newest, size)
+        return Receipt(
+            id=entry.id,
+            position=self._newest,
+            connections=self._presence.connections_at(addresses),
+            exact=count_is_exact(entry),
+        )

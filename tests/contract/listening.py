@@ -1,0 +1,64 @@
+"""A listener that a test can wait on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.domain.messages import Address, Entry, Message, new_id
+from gateway.domain.positions import Position
+from gateway.ports import Broker
+
+PATIENCE_SECONDS = 10.0
+LAST_ROOM = "the room of last words"
+
+
+class Ear:
+    """Keeps what was handed over, in order."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._heard: list[tuple[Position, Entry]] = []
+        self._more = asyncio.Condition()
+
+    async def deliver(self, entry: Entry, position: Position) -> None:
+        self._heard.append((position, entry))
+        async with self._more:
+            self._more.notify_all()
+
+    async def hear(self, number: int) -> list[tuple[Position, Entry]]:
+        """The first so many entries, as soon as they are here."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._more:
+            await self._more.wait_for(lambda: len(self._heard) >= number)
+        return self._heard[:number]
+
+    async def everything(self) -> list[tuple[Position, Entry]]:
+        """All that was accepted before this call: a last word is appended, and heard after everything else."""
+        word = Message(new_id(), "/", (LAST_ROOM,), "last", ())
+        await self._broker.subscribe([Address("/", LAST_ROOM)])
+        await self._broker.append(word)
+        async with asyncio.timeout(PATIENCE_SECONDS), self._more:
+            await self._more.wait_for(lambda: any(entry == word for _, entry in self._heard))
+        return [(position, entry) for position, entry in self._heard if LAST_ROOM not in _rooms(entry)]
+
+    async def entries(self) -> list[Entry]:
+        """The entries of ``everything``."""
+        return [entry for _, entry in await self.everything()]
+
+
+@asynccontextmanager
+async def listening(broker: Broker) -> AsyncIterator[Ear]:
+    """The broker's one listener, as long as the block runs."""
+    ear = Ear(broker)
+    task = asyncio.create_task(broker.listen(ear.deliver))
+    try:
+        yield ear
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    assert task.cancelled(), "the listener ended before the test did"
+
+
+def _rooms(entry: Entry) -> tuple[str, ...]:
+    return entry.rooms if isinstance(entry, Message) else ()

@@ -1,0 +1,120 @@
+"""What the contract suites need of an implementation, and the implementations they run against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from gateway.ports import Broker, Claims, Presence, Rates, Revocations, Sessions
+from gateway.state.memory import MemoryState
+
+REPLICA = "replica-1"
+
+
+class StateUnderTest(Protocol):
+    """One whole state, empty at first, with a time that a test may move.
+
+    Its time also passes by itself, and no operation is free of delay: a test never counts on a moment.
+    """
+
+    broker: Broker
+    presence: Presence
+    sessions: Sessions
+    claims: Claims
+    rates: Rates
+    revocations: Revocations
+
+    def now(self) -> float:
+        """The wall-clock time of the store, in seconds since 1970."""
+        ...
+
+    async def advance(self, seconds: float) -> None:
+        """Make everything that is kept older by so much, and the wall clock later."""
+        ...
+
+    async def set_clock_back(self, seconds: float) -> None:
+        """Make the wall clock from which positions are taken earlier; nothing that is kept becomes younger."""
+        ...
+
+
+class MakeState(Protocol):
+    """Makes a new empty state. Ages are as exact as the store's; ``history_length`` and ``history_bytes`` are what is
+    held at least, and a store may hold up to twice as much."""
+
+    def __call__(
+        self,
+        *,
+        history_length: int = 1_000,
+        history_bytes: int = 10_000_000,
+        recovery_seconds: float = 120.0,
+        history_slack_seconds: float = 60.0,
+        idempotency_seconds: float = 3600.0,
+        revocation_seconds: float = 86_400.0,
+        last_seen_seconds: float = 86_400.0,
+    ) -> Awaitable[StateUnderTest]: ...
+
+
+class MovableClock:
+    """Real time, moved by whole strides."""
+
+    def __init__(self) -> None:
+        self._wall_offset = 0.0
+        self._monotonic_offset = 0.0
+
+    def now(self) -> float:
+        return time.time() + self._wall_offset
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._monotonic_offset
+
+    def advance(self, seconds: float) -> None:
+        self._wall_offset += seconds
+        self._monotonic_offset += seconds
+
+    def set_back(self, seconds: float) -> None:
+        self._wall_offset -= seconds
+
+
+class MemoryUnderTest:
+    """The embedded state."""
+
+    def __init__(self, clock: MovableClock, state: MemoryState) -> None:
+        self._clock = clock
+        self.broker: Broker = state.broker
+        self.presence: Presence = state.presence
+        self.sessions: Sessions = state.sessions
+        self.claims: Claims = state.claims
+        self.rates: Rates = state.rates
+        self.revocations: Revocations = state.revocations
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    async def advance(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+    async def set_clock_back(self, seconds: float) -> None:
+        self._clock.set_back(seconds)
+
+
+async def make_memory(
+    *,
+    history_length: int = 1_000,
+    history_bytes: int = 10_000_000,
+    recovery_seconds: float = 120.0,
+    **others: Any,
+) -> StateUnderTest:
+    clock = MovableClock()
+    state = MemoryState(
+        clock=clock,
+        replica=REPLICA,
+        history_length=history_length,
+        history_bytes=history_bytes,
+        recovery_seconds=recovery_seconds,
+        **others,
+    )
+    return MemoryUnderTest(clock, state)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Awaitable[StateUnderTest]]] = {"memory": make_memory}

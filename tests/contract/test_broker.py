@@ -1,0 +1,327 @@
+"""Accepting entries, counting whom they are for, and handing them to the listener."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.domain import positions
+from gateway.domain.messages import Entry
+from gateway.domain.positions import Position
+from tests.contract.listening import PATIENCE_SECONDS, listening
+from tests.contract.states import MakeState, StateUnderTest
+from tests.contract.values import at, connection, kick, message
+
+EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
+
+
+async def test_before_the_first_entry_the_newest_position_is_the_start(state: StateUnderTest) -> None:
+    assert await state.broker.newest() == positions.START
+
+
+async def test_a_receipt_names_the_entry_and_the_newest_position(state: StateUnderTest) -> None:
+    news = message("org:7")
+
+    receipt = await state.broker.append(news)
+
+    assert receipt.id == news.id
+    assert not receipt.replayed
+    assert receipt.position == await state.broker.newest()
+    assert positions.parse(receipt.position) == receipt.position
+
+
+async def test_positions_rise_strictly(state: StateUnderTest) -> None:
+    handed_out = [(await state.broker.append(message("org:7"))).position for _ in range(50)]
+
+    assert handed_out == sorted(set(handed_out), key=positions.order)
+
+
+async def test_positions_rise_strictly_across_a_clock_that_goes_back(state: StateUnderTest) -> None:
+    before = await state.broker.append(message("org:7"))
+    await state.set_clock_back(3600)
+
+    after = await state.broker.append(message("org:7"))
+
+    assert positions.order(before.position) < positions.order(after.position)
+
+
+async def test_a_volatile_message_repeats_the_newest_position(state: StateUnderTest) -> None:
+    before = await state.broker.append(message("org:7"))
+
+    volatile = await state.broker.append(message("org:7", volatile=True))
+
+    assert volatile.position == before.position == await state.broker.newest()
+
+
+# --- counts ---
+
+
+async def test_the_count_of_one_room_is_exact(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["org:7"])
+    await state.presence.register(connection("s2", "bob"), ["org:7"])
+    await state.presence.register(connection("s3", "bob", namespace="/chat"), ["org:7"])
+
+    receipt = await state.broker.append(message("org:7"))
+
+    assert (receipt.connections, receipt.exact) == (2, True)
+
+
+async def test_the_count_of_several_rooms_is_an_upper_bound(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["org:7", "org:8"])
+
+    receipt = await state.broker.append(message("org:7", "org:8"))
+
+    assert (receipt.connections, receipt.exact) == (2, False)
+
+
+async def test_the_count_with_exceptions_is_an_upper_bound(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["org:7"])
+
+    receipt = await state.broker.append(message("org:7", exclude=frozenset({"s1"})))
+
+    assert (receipt.connections, receipt.exact) == (1, False)
+
+
+async def test_a_message_to_everyone_counts_its_namespace(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), [])
+    await state.presence.register(connection("s2", "bob"), [])
+    await state.presence.register(connection("s3", "cid", namespace="/chat"), [])
+
+    receipt = await state.broker.append(message())
+
+    assert (receipt.connections, receipt.exact) == (2, True)
+
+
+async def test_a_kick_counts_the_user_in_all_its_namespaces_exactly(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["user:ann"])
+    await state.presence.register(connection("s2", "ann", namespace="/chat"), ["user:ann"])
+    await state.presence.register(connection("s3", "bob"), ["user:bob"])
+
+    receipt = await state.broker.append(kick("ann", at=state.now(), namespaces=("/", "/chat")))
+
+    assert (receipt.connections, receipt.exact) == (2, True)
+
+
+async def test_nobody_there_counts_nobody(state: StateUnderTest) -> None:
+    receipt = await state.broker.append(message("org:7"))
+
+    assert (receipt.connections, receipt.exact) == (0, True)
+
+
+# --- appending an id again ---
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+async def test_appending_an_id_again_changes_nothing_and_answers_the_first_receipt(
+    state: StateUnderTest, volatile: bool
+) -> None:
+    news = message("org:7", volatile=volatile)
+    await state.broker.subscribe([at("org:7")])
+    first = await state.broker.append(news)
+    await state.presence.register(connection("s1", "ann"), ["org:7"])
+    newest = (await state.broker.append(message("org:8"))).position
+
+    again = await state.broker.append(news)
+
+    assert again == first
+    assert await state.broker.newest() == newest
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == [news]
+
+
+async def test_an_id_appended_by_many_at_once_is_accepted_once(state: StateUnderTest) -> None:
+    news = message("org:7")
+    await state.broker.subscribe([at("org:7")])
+
+    receipts = await asyncio.gather(*(state.broker.append(news) for _ in range(20)))
+
+    assert set(receipts) == {receipts[0]}
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == [news]
+
+
+# --- handing over ---
+
+
+async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged(
+    state: StateUnderTest,
+) -> None:
+    news = message(
+        "org:7", arguments=('{"text":"grüß dich 👋"}', "null", "1e400"), exclude=frozenset({"s1", "org:8"})
+    )
+    order = kick("ann", at=1234.125, revoke=True, namespaces=("/", "/chat"))
+    await state.broker.subscribe([at("org:7"), at("user:ann", "/chat")])
+
+    async with listening(state.broker) as ear:
+        receipts = [await state.broker.append(news), await state.broker.append(order)]
+
+        assert await ear.hear(2) == [(receipts[0].position, news), (receipts[1].position, order)]
+
+
+async def test_what_is_for_other_addresses_is_not_handed_over(state: StateUnderTest) -> None:
+    await state.broker.subscribe([at("org:7"), at(None, "/chat")])
+
+    async with listening(state.broker) as ear:
+        for other in (message("org:8"), message("org:7", namespace="/chat"), message()):
+            await state.broker.append(other)
+
+        assert await ear.entries() == []
+
+
+async def test_a_message_to_everyone_is_handed_to_who_subscribed_the_namespace(state: StateUnderTest) -> None:
+    everyone = message(namespace="/chat")
+    await state.broker.subscribe([at(None, "/chat")])
+
+    async with listening(state.broker) as ear:
+        await state.broker.append(everyone)
+
+        assert await ear.entries() == [everyone]
+
+
+async def test_an_entry_for_several_subscribed_addresses_is_handed_over_once(state: StateUnderTest) -> None:
+    news = message("org:7", "org:8", "org:9")
+    await state.broker.subscribe([at("org:7"), at("org:8")])
+
+    async with listening(state.broker) as ear:
+        await state.broker.append(news)
+
+        assert await ear.entries() == [news]
+
+
+async def test_a_volatile_message_is_handed_over_in_its_turn(state: StateUnderTest) -> None:
+    entries = [message("org:7", volatile=number % 2 == 0) for number in range(6)]
+    await state.broker.subscribe([at("org:7")])
+
+    async with listening(state.broker) as ear:
+        for entry in entries:
+            await state.broker.append(entry)
+
+        assert await ear.entries() == entries
+
+
+async def test_subscribing_answers_the_position_after_which_everything_arrives(state: StateUnderTest) -> None:
+    await state.broker.append(message("org:7"))
+    appended: list[tuple[Position, Entry]] = []
+
+    async def append_many() -> None:
+        for _ in range(50):
+            news = message("org:7")
+            appended.append(((await state.broker.append(news)).position, news))
+
+    async with listening(state.broker) as ear:
+        pusher = asyncio.create_task(append_many())
+        since = await state.broker.subscribe([at("org:7")])
+        await pusher
+
+        due = [item for item in appended if positions.order(item[0]) > positions.order(since)]
+        heard = await ear.everything()
+        assert [item for item in heard if positions.order(item[0]) > positions.order(since)] == due
+
+
+async def test_subscribing_again_hands_over_once(state: StateUnderTest) -> None:
+    news = message("org:7")
+    await state.broker.subscribe([at("org:7")])
+    await state.broker.subscribe([at("org:7"), at("org:7")])
+
+    async with listening(state.broker) as ear:
+        await state.broker.append(news)
+
+        assert await ear.entries() == [news]
+
+
+async def test_after_unsubscribing_nothing_new_is_handed_over(state: StateUnderTest) -> None:
+    kept = message("org:8")
+    await state.broker.subscribe([at("org:7"), at("org:8")])
+    await state.broker.unsubscribe([at("org:7"), at("never subscribed")])
+    await state.broker.unsubscribe([at("org:7")])
+
+    async with listening(state.broker) as ear:
+        await state.broker.append(message("org:7"))
+        await state.broker.append(kept)
+
+        assert await ear.entries() == [kept]
+
+
+async def test_entries_are_handed_over_one_at_a_time(state: StateUnderTest) -> None:
+    inside = 0
+    most_inside = 0
+    delivered: list[Entry] = []
+    all_delivered = asyncio.Event()
+
+    async def deliver(entry: Entry, position: Position) -> None:
+        nonlocal inside, most_inside
+        inside += 1
+        most_inside = max(most_inside, inside)
+        second_chance = asyncio.Event()
+        asyncio.get_running_loop().call_soon(second_chance.set)
+        await second_chance.wait()
+        inside -= 1
+        delivered.append(entry)
+        if len(delivered) == 20:
+            all_delivered.set()
+
+    await state.broker.subscribe([at("org:7")])
+    listener = asyncio.create_task(state.broker.listen(deliver))
+    await asyncio.gather(*(state.broker.append(message("org:7")) for _ in range(20)))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await all_delivered.wait()
+    listener.cancel()
+
+    assert most_inside == 1
+
+
+async def test_appending_does_not_wait_for_a_listener_that_is_stuck(state: StateUnderTest) -> None:
+    stuck = asyncio.Event()
+
+    async def deliver(entry: Entry, position: Position) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    await state.broker.subscribe([at("org:7")])
+    listener = asyncio.create_task(state.broker.listen(deliver))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await state.broker.append(message("org:7"))
+        await stuck.wait()
+        await state.broker.append(message("org:7"))
+    listener.cancel()
+
+
+async def test_an_exception_of_the_callback_ends_listening_and_is_raised(state: StateUnderTest) -> None:
+    async def deliver(entry: Entry, position: Position) -> None:
+        raise LookupError("of the hub")
+
+    await state.broker.subscribe([at("org:7")])
+    await state.broker.append(message("org:7"))
+
+    with pytest.raises(LookupError, match="of the hub"):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await state.broker.listen(deliver)
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=EACH_EXAMPLE_MAKES_ITS_OWN_STATE)
+@given(
+    rooms_of_appenders=st.lists(
+        st.lists(st.sampled_from([("a",), ("b",), ("a", "b"), ("unheard",), ()]), max_size=8), max_size=6
+    )
+)
+async def test_whoever_appends_what_is_heard_is_what_was_accepted_in_the_order_of_positions(
+    make_state: MakeState, rooms_of_appenders: list[list[tuple[str, ...]]]
+) -> None:
+    state = await make_state()
+    await state.broker.subscribe([at("a"), at("b"), at(None)])
+    accepted: list[tuple[Position, Entry]] = []
+
+    async def append(rooms: list[tuple[str, ...]]) -> None:
+        for names in rooms:
+            news = message(*names)
+            receipt = await state.broker.append(news)
+            if names != ("unheard",):
+                accepted.append((receipt.position, news))
+
+    async with listening(state.broker) as ear:
+        await asyncio.gather(*(append(rooms) for rooms in rooms_of_appenders))
+
+        assert await ear.everything() == sorted(accepted, key=lambda item: positions.order(item[0]))

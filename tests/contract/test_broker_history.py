@@ -1,0 +1,266 @@
+"""Reading again what was accepted after a position."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.domain import positions
+from gateway.domain.errors import MalformedPosition
+from gateway.domain.messages import Address, Entry, json_bytes
+from gateway.domain.positions import START, Position
+from gateway.ports import Broker, Page
+from tests.contract.states import MakeState, StateUnderTest
+from tests.contract.values import at, kick, message
+
+Item = tuple[Position, Entry]
+
+
+async def append(state: StateUnderTest, *entries: Entry) -> list[Item]:
+    return [((await state.broker.append(entry)).position, entry) for entry in entries]
+
+
+async def read(broker: Broker, after: Position, *addresses: Address) -> Page:
+    """A page with everything."""
+    return await broker.history(after, addresses, max_entries=100_000, max_bytes=1_000_000_000)
+
+
+async def test_history_answers_what_came_after_a_position_for_the_addresses(state: StateUnderTest) -> None:
+    items = await append(
+        state,
+        message("a"),
+        message("b"),
+        message("c"),
+        message(),
+        message("a", namespace="/chat"),
+        kick("ann", at=1.5),
+    )
+
+    page = await read(state.broker, items[0][0], at("a"), at("b"), at(None), at("user:ann"))
+
+    assert page == Page((items[1], items[3], items[5]), upto=items[5][0], more=False, trimmed=False)
+
+
+async def test_an_entry_for_several_of_the_addresses_is_answered_once(state: StateUnderTest) -> None:
+    items = await append(state, message("a", "b"), message("b", "a", "c"))
+
+    page = await read(state.broker, START, at("a"), at("b"), at("b"))
+
+    assert list(page.entries) == items
+
+
+async def test_a_page_without_entries_leads_up_to_the_newest_position(state: StateUnderTest) -> None:
+    items = await append(state, message("a"), message("b"))
+
+    page = await read(state.broker, items[0][0], at("a"))
+
+    assert page == Page((), upto=items[1][0], more=False, trimmed=False)
+
+
+async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
+    assert await read(state.broker, START, at("a")) == Page((), upto=START, more=False, trimmed=False)
+
+
+async def test_volatile_messages_are_not_kept(state: StateUnderTest) -> None:
+    items = await append(state, message("a"), message("a", volatile=True), message("a"))
+
+    page = await read(state.broker, START, at("a"))
+
+    assert list(page.entries) == [items[0], items[2]]
+
+
+@pytest.mark.parametrize("text", ["", "1", "-", "1-", "01-0", "1-0-0", "1-0\n", "x-y", "-1-0", "١-0"])
+async def test_a_position_that_was_never_handed_out_is_refused(state: StateUnderTest, text: str) -> None:
+    with pytest.raises(MalformedPosition):
+        await read(state.broker, Position(text), at("a"))
+
+
+# --- pages ---
+
+
+async def test_a_page_ends_where_the_next_begins(state: StateUnderTest) -> None:
+    items = await append(state, *(message("a") for _ in range(5)))
+
+    first = await state.broker.history(START, [at("a")], max_entries=3, max_bytes=1_000)
+    second = await state.broker.history(first.upto, [at("a")], max_entries=3, max_bytes=1_000)
+
+    assert first == Page(tuple(items[:3]), upto=items[2][0], more=True, trimmed=False)
+    assert second == Page(tuple(items[3:]), upto=items[4][0], more=False, trimmed=False)
+
+
+async def test_a_page_that_is_just_full_says_that_nothing_is_left(state: StateUnderTest) -> None:
+    items = await append(state, message("a"), message("a"), message("b"))
+
+    page = await state.broker.history(START, [at("a")], max_entries=2, max_bytes=1_000)
+
+    assert page == Page(tuple(items[:2]), upto=items[2][0], more=False, trimmed=False)
+
+
+async def test_max_bytes_counts_the_json_of_the_arguments_in_utf_8(state: StateUnderTest) -> None:
+    items = await append(state, *(message("a", arguments=('"ää"', '"xx"')) for _ in range(3)))
+
+    page = await state.broker.history(START, [at("a")], max_entries=10, max_bytes=20)
+
+    assert list(page.entries) == items[:2]
+    assert page.more
+    page = await state.broker.history(START, [at("a")], max_entries=10, max_bytes=19)
+    assert list(page.entries) == items[:1]
+
+
+async def test_a_page_has_an_entry_even_when_that_is_larger_than_the_page(state: StateUnderTest) -> None:
+    items = await append(state, message("a", arguments=(f'"{"x" * 5000}"',)), message("a"))
+
+    page = await state.broker.history(START, [at("a")], max_entries=10, max_bytes=100)
+
+    assert list(page.entries) == items[:1]
+    assert page.more
+
+
+# --- bounds ---
+
+
+async def test_what_exceeds_the_length_is_trimmed_and_the_page_says_so(make_state: MakeState) -> None:
+    state = await make_state(history_length=10)
+    items = await append(state, *(message("a") for _ in range(100)))
+
+    page = await read(state.broker, START, at("a"))
+
+    assert page.trimmed
+    assert 10 <= len(page.entries) <= 20
+    assert list(page.entries) == items[-len(page.entries) :]
+
+
+async def test_what_exceeds_the_bytes_is_trimmed_and_the_page_says_so(make_state: MakeState) -> None:
+    state = await make_state(history_bytes=20_000)
+    items = await append(state, *(message("a", arguments=(f'"{"x" * 998}"',)) for _ in range(200)))
+
+    page = await read(state.broker, START, at("a"))
+
+    assert page.trimmed
+    assert 10 <= len(page.entries) <= 40
+    assert list(page.entries) == items[-len(page.entries) :]
+
+
+async def test_only_addresses_that_lost_something_newer_are_trimmed(make_state: MakeState) -> None:
+    state = await make_state(history_length=10)
+    quiet, lost, _ = await append(state, message("quiet"), message("lost"), message("other"))
+    await append(state, *(message("busy") for _ in range(100)))
+
+    assert (await read(state.broker, quiet[0], at("quiet"))).trimmed is False
+    assert (await read(state.broker, quiet[0], at("never used"))).trimmed is False
+    assert (await read(state.broker, quiet[0], at("quiet"), at("lost"))).trimmed is True
+    assert (await read(state.broker, lost[0], at("quiet"), at("lost"))).trimmed is False
+    assert (await read(state.broker, START, at("quiet"))).trimmed is True
+
+
+async def test_the_age_of_a_position_is_no_reason_to_fail(make_state: MakeState) -> None:
+    state = await make_state(recovery_seconds=100, history_slack_seconds=50)
+    seen = (await append(state, message("a")))[0][0]
+    await state.advance(10_000)
+    missed = await append(state, message("a"))
+
+    page = await read(state.broker, seen, at("a"))
+
+    assert list(page.entries) == missed
+    assert not page.trimmed
+
+
+async def test_what_went_because_of_its_age_is_no_gap(make_state: MakeState) -> None:
+    state = await make_state(recovery_seconds=100, history_slack_seconds=50)
+    await append(state, *(message("a") for _ in range(10)))
+    await state.advance(10_000)
+    newest = await append(state, *(message("b") for _ in range(10)))
+
+    page = await read(state.broker, START, at("a"))
+
+    assert (page.trimmed, page.upto) == (False, newest[-1][0])
+
+
+async def test_a_gap_closes_when_what_it_stands_for_would_have_gone_anyway(make_state: MakeState) -> None:
+    state = await make_state(history_length=5, recovery_seconds=100, history_slack_seconds=50)
+    await append(state, message("a"), *(message("b") for _ in range(50)))
+    assert (await read(state.broker, START, at("a"))).trimmed
+
+    await state.advance(200)
+
+    assert not (await read(state.broker, START, at("a"))).trimmed
+
+
+async def test_history_is_kept_for_the_window_and_its_slack(make_state: MakeState) -> None:
+    state = await make_state(recovery_seconds=100, history_slack_seconds=50)
+    items = await append(state, message("a"), message("a"))
+    await state.advance(140)
+    items += await append(state, message("a"))
+
+    page = await read(state.broker, START, at("a"))
+
+    assert (list(page.entries), page.trimmed) == (items, False)
+
+
+async def test_without_a_window_nothing_is_kept_and_nothing_is_missing(make_state: MakeState) -> None:
+    state = await make_state(recovery_seconds=0)
+    items = await append(state, message("a"), message("a"))
+
+    page = await read(state.broker, START, at("a"))
+
+    assert page == Page((), upto=items[-1][0], more=False, trimmed=False)
+
+
+# --- against a list ---
+
+ROOMS = ("a", "b", "c", "d")
+SOME_ROOMS = st.lists(st.sampled_from(ROOMS), max_size=3, unique=True).map(tuple)
+ENTRIES = st.lists(st.tuples(SOME_ROOMS, st.integers(0, 40)), max_size=40)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sent=ENTRIES,
+    asked=st.lists(st.sampled_from((None, *ROOMS)), min_size=1, max_size=4),
+    start=st.integers(0, 40),
+    length=st.integers(1, 40),
+    max_entries=st.integers(1, 5),
+    max_bytes=st.integers(1, 100),
+)
+async def test_pages_are_the_end_of_what_a_list_would_hold_and_tell_whether_it_is_all(
+    make_state: MakeState,
+    *,
+    sent: list[tuple[tuple[str, ...], int]],
+    asked: list[str | None],
+    start: int,
+    length: int,
+    max_entries: int,
+    max_bytes: int,
+) -> None:
+    state = await make_state(history_length=length)
+    items = await append(state, *(message(*rooms, arguments=(f'"{"x" * size}"',)) for rooms, size in sent))
+    after = items[start][0] if start < len(items) else START
+    addresses = [at(room) for room in asked]
+
+    read_back, trimmed = await read_pages(state.broker, after, addresses, max_entries, max_bytes)
+
+    log = [item for item in items if positions.order(item[0]) > positions.order(after)]
+    due = [item for item in log if not set(addresses).isdisjoint(item[1].addresses)]
+    assert read_back == due[len(due) - len(read_back) :]
+    assert trimmed == (len(read_back) < len(due))
+    assert all(item in read_back for item in due if item in items[-length:])
+
+
+async def read_pages(
+    broker: Broker, after: Position, addresses: list[Address], max_entries: int, max_bytes: int
+) -> tuple[list[Item], bool]:
+    """Everything page by page, each page checked against its bounds."""
+    found: list[Item] = []
+    trimmed = False
+    more = True
+    while more:
+        page = await broker.history(after, addresses, max_entries=max_entries, max_bytes=max_bytes)
+        assert len(page.entries) <= max_entries
+        assert len(page.entries) <= 1 or sum(json_bytes(entry) for _, entry in page.entries) <= max_bytes
+        assert page.entries or not page.more
+        found += page.entries
+        trimmed |= page.trimmed
+        after, more = page.upto, page.more
+    assert after == await broker.newest()
+    return found, trimmed

@@ -1,0 +1,97 @@
+"""Nonces of requests that append nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+import pytest
+
+from gateway.domain.errors import NonceReplayed
+from tests.contract.states import MakeState, StateUnderTest
+from tests.contract.values import claim, message
+
+
+async def test_a_nonce_is_spent_once(state: StateUnderTest) -> None:
+    await state.claims.spend(claim(state, nonce="once"))
+
+    with pytest.raises(NonceReplayed):
+        await state.claims.spend(claim(state, nonce="once"))
+
+
+async def test_a_nonce_is_spent_whatever_the_time_stamp_beside_it(state: StateUnderTest) -> None:
+    await state.claims.spend(claim(state, nonce="once", lives_seconds=10))
+
+    for lives_seconds in (5, 10, 600):
+        with pytest.raises(NonceReplayed):
+            await state.claims.spend(claim(state, nonce="once", lives_seconds=lives_seconds))
+
+
+async def test_two_keys_may_use_the_same_nonce(state: StateUnderTest) -> None:
+    await state.claims.spend(claim(state, key_id="shop", nonce="once"))
+
+    await state.claims.spend(claim(state, key_id="mail", nonce="once"))
+
+
+async def test_where_the_key_ends_and_the_nonce_begins_is_told_apart(state: StateUnderTest) -> None:
+    await state.claims.spend(claim(state, key_id="shop", nonce="1once"))
+
+    await state.claims.spend(claim(state, key_id="shop1", nonce="once"))
+
+
+async def test_of_many_at_once_one_spends_the_nonce(state: StateUnderTest) -> None:
+    answers = await asyncio.gather(
+        *(state.claims.spend(claim(state, nonce="once")) for _ in range(20)), return_exceptions=True
+    )
+
+    assert sum(answer is None for answer in answers) == 1
+    assert sum(isinstance(answer, NonceReplayed) for answer in answers) == 19
+
+
+async def test_a_nonce_is_remembered_until_its_end(state: StateUnderTest) -> None:
+    spent = claim(state, nonce="once", lives_seconds=300)
+    await state.claims.spend(spent)
+    await state.advance(280)
+
+    with pytest.raises(NonceReplayed):
+        await state.claims.spend(spent)
+
+
+async def test_after_its_end_a_nonce_counts_as_spent_whether_it_was_or_not(state: StateUnderTest) -> None:
+    spent = claim(state, nonce="spent", lives_seconds=300)
+    unused = claim(state, nonce="unused", lives_seconds=300)
+    await state.claims.spend(spent)
+    await state.advance(1000)
+
+    for late in (spent, unused):
+        with pytest.raises(NonceReplayed):
+            await state.claims.spend(late)
+
+
+async def test_the_idempotency_key_is_not_looked_at(state: StateUnderTest) -> None:
+    await state.broker.append(message("a"), claim(state, idempotency_key="key", fingerprint="one"))
+
+    await state.claims.spend(claim(state, idempotency_key="key", fingerprint="two"))
+    await state.claims.spend(claim(state, idempotency_key="other", fingerprint="two"))
+
+    receipt = await state.broker.append(
+        message("a"), claim(state, idempotency_key="other", fingerprint="three")
+    )
+    assert not receipt.replayed
+
+
+async def test_no_request_signed_before_the_store_began_passes_its_beginning(make_state: MakeState) -> None:
+    before = time.time()
+    state = await make_state()
+
+    # A request carries the second in which it was signed, cut off; earlier in this very second is before, too.
+    assert state.claims.began_at == int(state.claims.began_at)
+    assert math.ceil(before) <= state.claims.began_at <= math.ceil(state.now())
+
+
+async def test_the_beginning_stays_where_it_is(state: StateUnderTest) -> None:
+    began_at = state.claims.began_at
+    await state.advance(1000)
+
+    assert state.claims.began_at == began_at

@@ -1,0 +1,228 @@
+"""Who is connected, how many are where, and when a user was last seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.domain.messages import Address
+from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.ports import Presence
+from tests.contract.states import MakeState, StateUnderTest
+from tests.contract.values import at, connection
+
+CLOCKS_AGREE_WITHIN_SECONDS = 5.0
+
+
+async def test_a_user_who_was_never_here_is_offline_and_was_never_seen(state: StateUnderTest) -> None:
+    assert await state.presence.of_user("ann") == UserPresence("ann")
+
+
+async def test_a_registered_connection_is_answered_as_it_was_registered(state: StateUnderTest) -> None:
+    phone = connection("s1", "ann", namespace="/chät", connected_at=1700000000.123456)
+
+    await state.presence.register(phone, ["user:ann"])
+
+    assert await state.presence.of_user("ann") == UserPresence("ann", (phone,))
+
+
+async def test_all_devices_in_all_namespaces_are_answered_the_oldest_first(state: StateUnderTest) -> None:
+    laptop = connection("s2", "ann", connected_at=20.0)
+    phone = connection("s1", "ann", connected_at=30.0)
+    chat = connection("s3", "ann", namespace="/chat", connected_at=10.0)
+    for device in (laptop, phone, chat, connection("s4", "bob")):
+        await state.presence.register(device, [])
+
+    assert (await state.presence.of_user("ann")).connections == (chat, laptop, phone)
+
+
+async def test_registering_a_sid_again_replaces_what_was_known(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a", "b"])
+    moved = connection("s1", "bob", namespace="/chat", connected_at=2000.0)
+
+    await state.presence.register(moved, ["b"])
+
+    assert not (await state.presence.of_user("ann")).online
+    assert (await state.presence.of_user("bob")).connections == (moved,)
+    assert await counts(state.presence, at(None), at("a"), at("b"), at("s1")) == [0, 0, 0, 0]
+    assert await counts(state.presence, at(None, "/chat"), at("b", "/chat"), at("s1", "/chat")) == [1, 1, 1]
+
+
+async def test_a_connection_of_another_replica_is_refused(state: StateUnderTest) -> None:
+    with pytest.raises(ValueError, match="another replica"):
+        await state.presence.register(replace(connection("s1", "ann"), replica="replica-2"), [])
+
+
+async def test_a_connection_counts_in_its_rooms_in_that_of_its_sid_and_for_everyone(
+    state: StateUnderTest,
+) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a", "s1", "a"])
+    await state.presence.register(connection("s2", "bob"), ["a", "b"])
+
+    everywhere = [at(None), at("a"), at("b"), at("s1"), at("s2"), at("a", "/chat")]
+
+    assert await counts(state.presence, *everywhere) == [2, 2, 1, 1, 1, 0]
+
+
+async def test_counts_of_several_addresses_are_added_up(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a", "b"])
+    await state.presence.register(connection("s2", "bob", namespace="/chat"), ["a"])
+
+    assert await state.presence.count([at("a"), at("b"), at("a", "/chat"), at("c")]) == 3
+
+
+async def test_changed_rooms_replace_the_former_ones(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a", "b"])
+
+    await state.presence.change_rooms("s1", ["b", "c"])
+
+    assert await counts(state.presence, at("a"), at("b"), at("c"), at("s1"), at(None)) == [0, 1, 1, 1, 1]
+
+
+async def test_an_upgrade_changes_the_transport_and_nothing_else(state: StateUnderTest) -> None:
+    polling = replace(connection("s1", "ann"), transport="polling")
+    await state.presence.register(polling, ["a"])
+
+    await state.presence.change_transport("s1", "websocket")
+
+    assert (await state.presence.of_user("ann")).connections == (replace(polling, transport="websocket"),)
+    assert await counts(state.presence, at("a"), at(None)) == [1, 1]
+
+
+async def test_who_left_counts_nowhere(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a"])
+    await state.presence.register(connection("s2", "ann"), ["a"])
+
+    await state.presence.unregister("s1")
+
+    assert await counts(state.presence, at("a"), at("s1"), at(None)) == [1, 0, 1]
+    assert [device.sid for device in (await state.presence.of_user("ann")).connections] == ["s2"]
+
+
+async def test_an_unknown_sid_changes_nothing(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a"])
+    await state.presence.unregister("s1")
+
+    await state.presence.change_rooms("s1", ["a"])
+    await state.presence.change_transport("s1", "polling")
+    await state.presence.unregister("s1")
+    await state.presence.unregister("s2")
+
+    assert await counts(state.presence, at("a"), at("s1"), at(None)) == [0, 0, 0]
+    assert not (await state.presence.of_user("ann")).online
+
+
+async def test_a_user_is_last_seen_when_the_last_connection_leaves(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), [])
+    await state.presence.register(connection("s2", "ann", namespace="/chat"), [])
+    await state.presence.unregister("s1")
+    assert (await state.presence.of_user("ann")).last_seen is None
+
+    await state.presence.unregister("s2")
+
+    ann = await state.presence.of_user("ann")
+    assert (ann.online, ann.connections) == (False, ())
+    assert ann.last_seen == pytest.approx(state.now(), abs=CLOCKS_AGREE_WITHIN_SECONDS)
+
+
+async def test_a_user_who_came_back_is_online_and_not_last_seen(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), [])
+    await state.presence.unregister("s1")
+
+    await state.presence.register(connection("s2", "ann"), [])
+
+    ann = await state.presence.of_user("ann")
+    assert (ann.online, ann.last_seen) == (True, None)
+
+
+async def test_last_seen_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
+    state = await make_state(last_seen_seconds=1000)
+    await state.presence.register(connection("s1", "ann"), [])
+    await state.presence.unregister("s1")
+    left_at = state.now()
+    await state.advance(900)
+    assert (await state.presence.of_user("ann")).last_seen == pytest.approx(
+        left_at, abs=CLOCKS_AGREE_WITHIN_SECONDS
+    )
+
+    await state.advance(200)
+
+    assert (await state.presence.of_user("ann")).last_seen is None
+
+
+async def test_a_connection_is_present_for_as_long_as_it_lasts(make_state: MakeState) -> None:
+    state = await make_state(last_seen_seconds=10, recovery_seconds=10)
+    await state.presence.register(connection("s1", "ann"), ["a"])
+
+    await state.advance(100_000)
+
+    assert (await state.presence.of_user("ann")).online
+    assert await state.presence.count([at("a")]) == 1
+
+
+# --- against a plain model ---
+
+SIDS = ("s1", "s2", "s3", "s4")
+USERS = ("ann", "bob")
+NAMESPACES = ("/", "/chat")
+ROOMS = ("a", "b", "s1")
+EVERYWHERE = [at(room, namespace) for namespace in NAMESPACES for room in (None, *ROOMS, *SIDS)]
+SOME_ROOMS = st.sets(st.sampled_from(ROOMS))
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("register"),
+            st.sampled_from(SIDS),
+            st.sampled_from(USERS),
+            st.sampled_from(NAMESPACES),
+            SOME_ROOMS,
+        ),
+        st.tuples(st.just("change_rooms"), st.sampled_from(SIDS), SOME_ROOMS),
+        st.tuples(st.just("unregister"), st.sampled_from(SIDS)),
+    ),
+    max_size=30,
+)
+
+Model = dict[str, tuple[PresentConnection, set[str]]]
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(operations=OPERATIONS)
+async def test_counts_and_connections_are_those_of_a_list_of_connections(
+    make_state: MakeState, operations: list[tuple]
+) -> None:
+    state = await make_state()
+    model: Model = {}
+    for number, (verb, sid, *details) in enumerate(operations):
+        if verb == "register":
+            user, namespace, rooms = details
+            device = connection(sid, user, namespace=namespace, connected_at=float(number))
+            await state.presence.register(device, rooms)
+            model[sid] = (device, rooms)
+        elif verb == "change_rooms":
+            await state.presence.change_rooms(sid, details[0])
+            if sid in model:
+                model[sid] = (model[sid][0], details[0])
+        else:
+            await state.presence.unregister(sid)
+            model.pop(sid, None)
+
+    assert await counts(state.presence, *EVERYWHERE) == [how_many(model, address) for address in EVERYWHERE]
+    for user in USERS:
+        devices = [device for device, _ in model.values() if device.user == user]
+        expected = tuple(sorted(devices, key=lambda device: device.connected_at))
+        assert (await state.presence.of_user(user)).connections == expected
+
+
+def how_many(model: Model, address: Address) -> int:
+    return sum(
+        device.namespace == address.namespace and address.room in {None, device.sid, *rooms}
+        for device, rooms in model.values()
+    )
+
+
+async def counts(presence: Presence, *addresses: Address) -> list[int]:
+    return [await presence.count([address]) for address in addresses]

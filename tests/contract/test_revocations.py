@@ -1,0 +1,78 @@
+"""Kicks that revoke."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.errors import IdempotencyConflict
+from tests.contract.states import MakeState, StateUnderTest
+from tests.contract.values import claim, kick
+
+
+async def test_nobody_is_revoked_at_first(state: StateUnderTest) -> None:
+    assert await state.revocations.revoked_at("ann") is None
+
+
+async def test_a_kick_that_revokes_refuses_the_tokens_before_it_when_it_is_accepted(
+    state: StateUnderTest,
+) -> None:
+    await state.broker.append(kick("ann", at=1700000000.123456, revoke=True))
+
+    assert await state.revocations.revoked_at("ann") == 1700000000.123456
+    assert await state.revocations.revoked_at("bob") is None
+
+
+async def test_a_kick_that_does_not_revoke_refuses_no_token(state: StateUnderTest) -> None:
+    await state.broker.append(kick("ann", at=1000.0))
+
+    assert await state.revocations.revoked_at("ann") is None
+
+
+async def test_a_revocation_holds_whatever_the_namespaces_and_exceptions(state: StateUnderTest) -> None:
+    order = kick("ann", at=1000.0, revoke=True, namespaces=("/chat",))
+
+    await state.broker.append(replace(order, exclude=frozenset({"s1"})))
+
+    assert await state.revocations.revoked_at("ann") == 1000.0
+
+
+async def test_a_later_revocation_counts_and_an_earlier_one_takes_nothing_back(state: StateUnderTest) -> None:
+    for at in (1000.0, 2000.0, 1500.0):
+        await state.broker.append(kick("ann", at=at, revoke=True))
+
+    assert await state.revocations.revoked_at("ann") == 2000.0
+
+
+async def test_appending_the_kick_again_revokes_nothing_again(make_state: MakeState) -> None:
+    state = await make_state(revocation_seconds=1000, recovery_seconds=5000)
+    order = kick("ann", at=1000.0, revoke=True)
+    await state.broker.append(order)
+    await state.advance(1100)
+
+    await state.broker.append(order)
+
+    assert await state.revocations.revoked_at("ann") is None
+
+
+async def test_a_refused_kick_revokes_nothing(state: StateUnderTest) -> None:
+    await state.broker.append(kick("bob", at=1.0), claim(state, idempotency_key="key", fingerprint="bob"))
+
+    with pytest.raises(IdempotencyConflict):
+        await state.broker.append(
+            kick("ann", at=1.0, revoke=True), claim(state, idempotency_key="key", fingerprint="ann")
+        )
+
+    assert await state.revocations.revoked_at("ann") is None
+
+
+async def test_a_revocation_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
+    state = await make_state(revocation_seconds=1000)
+    await state.broker.append(kick("ann", at=1000.0, revoke=True))
+    await state.advance(900)
+    assert await state.revocations.revoked_at("ann") == 1000.0
+
+    await state.advance(200)
+
+    assert await state.revocations.revoked_at("ann") is None

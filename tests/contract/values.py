@@ -1,0 +1,58 @@
+"""Values that the suites append, register and spend."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from gateway.domain.claims import Claim
+from gateway.domain.messages import Address, Kick, Message, new_id
+from gateway.domain.presence import PresentConnection
+from tests.contract.states import REPLICA, StateUnderTest
+
+_numbers = count()
+
+
+def message(
+    *rooms: str,
+    namespace: str = "/",
+    arguments: tuple[str, ...] = ('{"n":1}',),
+    exclude: frozenset[str] = frozenset(),
+    volatile: bool = False,
+) -> Message:
+    """A new message; without rooms to everyone in the namespace."""
+    return Message(new_id(), namespace, rooms, "news", arguments, exclude, volatile)
+
+
+def kick(user: str, *, at: float, revoke: bool = False, namespaces: tuple[str, ...] = ("/",)) -> Kick:
+    return Kick(new_id(), user, namespaces, at, revoke=revoke)
+
+
+def at(room: str | None, namespace: str = "/") -> Address:
+    return Address(namespace, room)
+
+
+def connection(
+    sid: str, user: str, *, namespace: str = "/", connected_at: float = 1000.0
+) -> PresentConnection:
+    return PresentConnection(sid, user, namespace, REPLICA, "websocket", connected_at)
+
+
+def claim(
+    state: StateUnderTest,
+    *,
+    key_id: str = "backend",
+    nonce: str | None = None,
+    lives_seconds: float = 300.0,
+    idempotency_key: str | None = None,
+    scope: str = "backend POST /broadcast",
+    fingerprint: str = "body",
+) -> Claim:
+    """A claim of a request made now, with a nonce of its own unless one is given."""
+    return Claim(
+        key_id=key_id,
+        nonce=f"nonce-{next(_numbers)}" if nonce is None else nonce,
+        nonce_expires_at=state.now() + lives_seconds,
+        idempotency_key=idempotency_key,
+        scope=scope if idempotency_key is not None else "",
+        fingerprint=fingerprint if idempotency_key is not None else "",
+    )
