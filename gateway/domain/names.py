@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from gateway.domain.errors import InvalidName
@@ -18,6 +19,10 @@ RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
 """Names that Socket.IO's client and server keep for themselves (Socket.IO 4, "Emit cheatsheet")."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Unicode category Cc: the C0 controls, DEL and the C1 controls."""
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 def check_user(user: str) -> str:
@@ -48,6 +53,8 @@ def check_event(event: str) -> str:
         raise InvalidName(f"an event name has at most {MAX_EVENT_CHARACTERS} characters")
     if event in RESERVED_EVENTS:
         raise InvalidName(f"the event name {event!r} is reserved by Socket.IO")
+    if _SURROGATE.search(event):
+        raise InvalidName("an event name holds no lone surrogates")
     return event
 
 
@@ -63,13 +70,8 @@ def _check(name: str, what: str, max_characters: int) -> str:
         raise InvalidName(f"a {what} has at most {max_characters} characters")
     if name in {".", ".."}:
         raise InvalidName(f"a {what} is neither '.' nor '..'")
-    if any(_is_control(character) for character in name):
+    if _CONTROL.search(name):
         raise InvalidName(f"a {what} holds no control characters")
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if _SURROGATE.search(name):
         raise InvalidName(f"a {what} holds no lone surrogates")
     return name
-
-
-def _is_control(character: str) -> bool:
-    # Unicode category Cc: the C0 controls, DEL and the C1 controls.
-    return character < " " or "\x7f" <= character <= "\x9f"

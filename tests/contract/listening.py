@@ -47,10 +47,24 @@ class Ear:
         return [entry for _, entry in await self.everything()]
 
 
+class ClosedEar(Ear):
+    """Hears nothing until it is opened: the callback is stuck in the first entry."""
+
+    def __init__(self, broker: Broker) -> None:
+        super().__init__(broker)
+        self.entered = asyncio.Event()
+        self.opened = asyncio.Event()
+
+    async def deliver(self, entry: Entry, position: Position) -> None:
+        self.entered.set()
+        await self.opened.wait()
+        await super().deliver(entry, position)
+
+
 @asynccontextmanager
-async def listening(broker: Broker) -> AsyncIterator[Ear]:
+async def listening(broker: Broker, ear: Ear | None = None) -> AsyncIterator[Ear]:
     """The broker's one listener, as long as the block runs."""
-    ear = Ear(broker)
+    ear = ear or Ear(broker)
     task = asyncio.create_task(broker.listen(ear.deliver))
     try:
         yield ear

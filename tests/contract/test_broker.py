@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.domain import positions
 from gateway.domain.messages import Entry
 from gateway.domain.positions import Position
-from tests.contract.listening import PATIENCE_SECONDS, listening
+from tests.contract.listening import PATIENCE_SECONDS, ClosedEar, listening
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, connection, kick, message
 
@@ -274,19 +274,13 @@ async def test_entries_are_handed_over_one_at_a_time(state: StateUnderTest) -> N
 
 
 async def test_appending_does_not_wait_for_a_listener_that_is_stuck(state: StateUnderTest) -> None:
-    stuck = asyncio.Event()
-
-    async def deliver(entry: Entry, position: Position) -> None:
-        stuck.set()
-        await asyncio.Event().wait()
-
+    closed = ClosedEar(state.broker)
     await state.broker.subscribe([at("org:7")])
-    listener = asyncio.create_task(state.broker.listen(deliver))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+
+    async with listening(state.broker, closed), asyncio.timeout(PATIENCE_SECONDS):
         await state.broker.append(message("org:7"))
-        await stuck.wait()
+        await closed.entered.wait()
         await state.broker.append(message("org:7"))
-    listener.cancel()
 
 
 async def test_an_exception_of_the_callback_ends_listening_and_is_raised(state: StateUnderTest) -> None:

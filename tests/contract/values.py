@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Protocol
 
 from gateway.domain.claims import Claim
 from gateway.domain.messages import Address, Kick, Message, new_id
 from gateway.domain.presence import PresentConnection
-from tests.contract.states import REPLICA, StateUnderTest
+from tests.contract.states import REPLICA
 
 _numbers = count()
+
+
+class TellsTime(Protocol):
+    """The wall clock that a claim is made by."""
+
+    def now(self) -> float: ...
 
 
 def message(
@@ -38,7 +45,7 @@ def connection(
 
 
 def claim(
-    state: StateUnderTest,
+    state: TellsTime,
     *,
     key_id: str = "backend",
     nonce: str | None = None,

@@ -83,7 +83,7 @@ class History:
         return self.gaps.after(order(after), addresses, self._clock.monotonic())
 
     def _merged(self, after: Order, addresses: Collection[Address]) -> Iterator[Record]:
-        lanes = [self._lanes[address] for address in set(addresses) if address in self._lanes]
+        lanes = [self._lanes[address] for address in addresses if address in self._lanes]
         last: Record | None = None
         for record in merge(*(lane.newer_than(after) for lane in lanes), key=ORDER):
             if record is not last:

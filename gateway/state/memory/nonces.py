@@ -30,6 +30,7 @@ class Nonces:
         self._spent: set[int] = set()
         self._buckets: dict[int, array[int]] = {}
         self._ends: list[int] = []  # a heap of the keys of the buckets
+        self._forgotten_before = 0
 
     def __len__(self) -> int:
         return len(self._spent)
@@ -39,7 +40,9 @@ class Nonces:
         no more can be remembered."""
         now = self._clock.now()
         self._sweep(now)
-        if claim.nonce_expires_at <= now or self._digest(claim) in self._spent:
+        # A clock that was set back must not let pass what was forgotten when it was ahead.
+        is_over = claim.nonce_expires_at <= max(now, self._forgotten_before)
+        if is_over or self._digest(claim) in self._spent:
             raise NonceReplayed("this nonce was used before, or is too old to tell")
         if len(self._spent) >= self._max_nonces:
             raise BrokerUnavailable("more requests came lately than can be remembered", retry_after_seconds=5)
@@ -63,4 +66,5 @@ class Nonces:
         for _ in range(_SWEEP):
             if not self._ends or self._ends[0] > now:
                 return
-            self._spent.difference_update(self._buckets.pop(heappop(self._ends)))
+            self._forgotten_before = heappop(self._ends)
+            self._spent.difference_update(self._buckets.pop(self._forgotten_before))

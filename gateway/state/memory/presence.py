@@ -43,7 +43,6 @@ class MemoryPresence:
         self._forget(sid)
         self._connections[sid] = connection
         self._of_user.setdefault(connection.user, {})[sid] = None
-        self.last_seen.pop(connection.user)
         self._count_at(sid, _addresses(connection, rooms))
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:

@@ -1,0 +1,142 @@
+"""What an ingest key may do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain import keys
+from gateway.domain.keys import IngestKey, Scope
+
+SECRET = "s" * 32
+FEW_LETTERS = "ab*"
+
+
+def key(*scopes: str) -> IngestKey:
+    return IngestKey("shop", (SECRET,), tuple(Scope.parse(scope) for scope in scopes))
+
+
+@pytest.mark.parametrize(
+    ("text", "scope"),
+    [
+        ("emit:user", Scope("emit:user", "*")),
+        ("emit:room", Scope("emit:room", "*")),
+        ("emit:user:42", Scope("emit:user", "42")),
+        ("emit:room:org:*", Scope("emit:room", "org:*")),
+        ("broadcast", Scope("broadcast")),
+        ("presence", Scope("presence")),
+        ("admin", Scope("admin")),
+    ],
+)
+def test_a_scope_is_an_action_and_for_emits_a_pattern(text: str, scope: Scope) -> None:
+    assert Scope.parse(text) == scope
+
+
+@pytest.mark.parametrize(
+    "text", ["", "emit", "emit:", "emit:user:", "emit:users", "Admin", "admin:x", "presence:*", "*"]
+)
+def test_anything_else_is_no_scope_and_the_sentence_says_what_is(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=re.escape("emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin")
+    ):
+        Scope.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered"),
+    [
+        ("*", "", True),
+        ("*", "anything at all\n", True),
+        ("org:7", "org:7", True),
+        ("org:7", "org:71", False),
+        ("org:7", "xorg:7", False),
+        ("org:*", "org:", True),
+        ("org:*", "org:7:8", True),
+        ("org:*", "ORG:7", False),
+        ("*:7", "org:7", True),
+        ("*:7", "org:77", False),
+        ("a*b*c", "abc", True),
+        ("a*b*c", "a-b-b-c", True),
+        ("a*b*c", "acb", False),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("a.c", "abc", False),
+        ("[ab]", "a", False),
+        ("a?", "ab", False),
+    ],
+)
+def test_a_star_stands_for_anything_and_everything_else_for_itself(
+    pattern: str, name: str, covered: bool
+) -> None:
+    assert Scope("emit:room", pattern).covers(name) is covered
+
+
+@given(pattern=st.text(FEW_LETTERS, max_size=8), name=st.text("ab", max_size=12))
+def test_a_pattern_covers_what_the_regular_expression_of_it_matches(pattern: str, name: str) -> None:
+    expression = ".*".join(re.escape(literal) for literal in pattern.split("*"))
+
+    assert Scope("emit:room", pattern).covers(name) == (re.fullmatch(expression, name) is not None)
+
+
+@pytest.mark.timeout(5)
+def test_no_pattern_takes_long() -> None:
+    assert not Scope("emit:room", "*a" * 100 + "*b").covers("a" * 200)
+
+
+def test_a_key_may_do_everything_unless_it_says_otherwise() -> None:
+    all_powerful = IngestKey("shop", (SECRET,))
+
+    assert all(all_powerful.may(action) for action in keys.ACTIONS)
+    assert all_powerful.may_emit_to("user:42")
+    assert all_powerful.may_emit_to("org:7")
+
+
+def test_a_key_may_do_what_any_of_its_scopes_allows() -> None:
+    reader = key("presence", "emit:user:42")
+
+    assert reader.may("presence")
+    assert reader.may("broadcast", "emit:user")
+    assert not reader.may("broadcast", "admin")
+    assert not key().may(*keys.ACTIONS)
+
+
+def test_rooms_of_users_are_reached_by_the_scope_for_users_alone() -> None:
+    assert not key("emit:room").may_emit_to("user:42")
+    assert not key("emit:room:*").may_emit_to("user:42")
+    assert not key("emit:room:user:42").may_emit_to("user:42")
+    assert key("emit:user").may_emit_to("user:42")
+    assert not key("emit:user").may_emit_to("org:7")
+
+
+def test_patterns_for_users_match_the_id_and_those_for_rooms_the_whole_name() -> None:
+    narrow = key("emit:user:4*", "emit:room:org:7")
+
+    assert narrow.may_emit_to("user:42")
+    assert not narrow.may_emit_to("user:24")
+    assert narrow.may_emit_to("org:7")
+    assert not narrow.may_emit_to("org:8")
+
+
+def test_a_key_never_shows_its_secrets() -> None:
+    assert SECRET not in repr(IngestKey("shop", (SECRET,)))
+    assert SECRET not in f"{IngestKey('shop', (SECRET,))}"
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("a", True),
+        ("A.b_c-9", True),
+        ("a" * 64, True),
+        ("a" * 65, False),
+        ("", False),
+        ("a b", False),
+        ("ä", False),
+        ("a\n", False),
+    ],
+)
+def test_the_id_of_a_key_fits_into_a_header(text: str, fits: bool) -> None:
+    assert (keys.KEY_ID.fullmatch(text) is not None) is fits

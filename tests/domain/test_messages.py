@@ -1,0 +1,60 @@
+"""Messages, orders, and whom they are for."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.domain.messages import Address, Kick, Message, count_is_exact, json_bytes, new_id
+
+
+def message(*rooms: str, exclude: frozenset[str] = frozenset(), arguments: tuple[str, ...] = ()) -> Message:
+    return Message("id", "/chat", rooms, "news", arguments, exclude)
+
+
+def kick(*namespaces: str, exclude: frozenset[str] = frozenset()) -> Kick:
+    return Kick("id", "42", namespaces, at=1.0, exclude=exclude)
+
+
+def test_a_message_without_rooms_is_for_everyone_in_its_namespace() -> None:
+    assert message().addresses == (Address("/chat", None),)
+
+
+def test_a_message_is_for_each_of_its_rooms() -> None:
+    assert message("a", "b").addresses == (Address("/chat", "a"), Address("/chat", "b"))
+
+
+def test_a_kick_is_for_the_room_of_the_user_in_each_namespace() -> None:
+    assert kick("/", "/chat").addresses == (Address("/", "user:42"), Address("/chat", "user:42"))
+
+
+def test_the_count_of_one_address_is_exact() -> None:
+    assert count_is_exact(message())
+    assert count_is_exact(message("a"))
+
+
+def test_a_connection_may_be_in_several_rooms_but_not_in_several_namespaces() -> None:
+    assert not count_is_exact(message("a", "b"))
+    assert count_is_exact(kick("/", "/chat"))
+    assert not count_is_exact(kick("/", "/"))
+
+
+def test_with_exceptions_no_count_is_exact() -> None:
+    except_one = frozenset({"sid"})
+
+    assert not count_is_exact(message(exclude=except_one))
+    assert not count_is_exact(message("a", exclude=except_one))
+    assert not count_is_exact(kick("/", exclude=except_one))
+
+
+def test_json_is_counted_in_bytes_of_utf_8() -> None:
+    assert json_bytes(message()) == 0
+    assert json_bytes(message(arguments=('{"a":1}', "null"))) == 11
+    assert json_bytes(message(arguments=('"ä€👋"',))) == 2 + 2 + 3 + 4
+    assert json_bytes(kick("/")) == 0
+
+
+def test_ids_are_url_safe_and_no_two_are_the_same() -> None:
+    ids = {new_id() for _ in range(1_000)}
+
+    assert len(ids) == 1_000
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{22}", each) for each in ids)

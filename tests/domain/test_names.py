@@ -1,0 +1,86 @@
+"""Which names are allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain import names
+from gateway.domain.errors import InvalidName
+
+CHECKS = [names.check_user, names.check_room]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", ["42", "a b", "ü/ñ", "👋", "user:42", "%2F", "...", "a\u00a0b", "\u2028"])
+def test_a_user_or_room_may_be_called_almost_anything(check, name: str) -> None:
+    assert check(name) == name
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("", "not empty"),
+        (".", "neither"),
+        ("..", "neither"),
+        ("a\x00", "control"),
+        ("\na", "control"),
+        ("a\x1fb", "control"),
+        ("a\x7f", "control"),
+        ("a\x80", "control"),
+        ("a\x9f", "control"),
+        ("a\ud800", "surrogates"),
+        ("\udfffa", "surrogates"),
+    ],
+)
+def test_a_user_or_room_that_breaks_a_rule_is_told_which(check, name: str, rule: str) -> None:
+    with pytest.raises(InvalidName, match=rule):
+        check(name)
+
+
+@pytest.mark.parametrize(
+    ("check", "longest"),
+    [(names.check_user, 128), (names.check_room, 200), (names.check_event, 128)],
+)
+def test_a_name_has_a_longest_length_in_characters(check, longest: int) -> None:
+    assert check("ü" * longest) == "ü" * longest
+    with pytest.raises(InvalidName, match=f"at most {longest}"):
+        check("ü" * (longest + 1))
+
+
+@pytest.mark.parametrize("namespace", ["/", "/chat", "/a/b", "/ü"])
+def test_a_namespace_starts_with_a_slash(namespace: str) -> None:
+    assert names.check_namespace(namespace) == namespace
+
+
+@pytest.mark.parametrize(
+    ("namespace", "rule"),
+    [("", "empty"), ("chat", "slash"), ("/a,b", "comma"), ("/a?b", "question mark"), ("/\x00", "control")],
+)
+def test_a_namespace_that_would_not_survive_the_wire_is_refused(namespace: str, rule: str) -> None:
+    with pytest.raises(InvalidName, match=rule):
+        names.check_namespace(namespace)
+
+
+@pytest.mark.parametrize("event", ["notification:new", "a", "Connect", "disconnected", "message", "ü b"])
+def test_an_event_may_be_called_almost_anything(event: str) -> None:
+    assert names.check_event(event) == event
+
+
+@pytest.mark.parametrize(
+    "event", ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
+)
+def test_an_event_that_socket_io_keeps_for_itself_is_refused(event: str) -> None:
+    with pytest.raises(InvalidName, match="reserved"):
+        names.check_event(event)
+
+
+def test_an_event_has_a_name() -> None:
+    with pytest.raises(InvalidName, match="not empty"):
+        names.check_event("")
+
+
+def test_a_user_has_a_room_that_nobody_joins_by_asking() -> None:
+    assert names.user_room("42") == "user:42"
+    assert names.user_room("42").startswith(names.PROTECTED_PREFIXES)
+    assert names.PROTECTED_PREFIXES == ("user:", "org:", "tenant:", "role:")

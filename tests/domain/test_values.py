@@ -1,0 +1,99 @@
+"""What all values have in common, and the rules of the small ones."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from gateway.domain import endings, errors
+from gateway.domain.claims import Allowance, Claim, Rate
+from gateway.domain.errors import GatewayError, TokenRefused
+from gateway.domain.identity import Identity
+from gateway.domain.messages import Kick, Message, Receipt
+from gateway.domain.positions import START
+from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.sessions import Session
+
+CONNECTION = PresentConnection("s1", "42", "/", "replica-1", "polling", 1.0)
+VALUES = [
+    Allowance(True, 1, 0, 1.0, 0.0),
+    CONNECTION,
+    Claim("shop", "nonce", 1.0),
+    Identity("42", frozenset()),
+    Kick("id", "42", ("/",), 1.0),
+    Message("id", "/", (), "news", ()),
+    Rate(1.0, 1),
+    Receipt("id", START, 0, True),
+    Session("pid", "s1", "42", "/", "owner", frozenset(), START),
+    UserPresence("42"),
+]
+ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_does_not_change_and_holds_nothing_else(value) -> None:
+    field = next(iter(type(value).__dataclass_fields__))
+
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, field, "changed")
+    assert not hasattr(value, "__dict__")
+    assert hash(value) == hash(value)
+
+
+def test_a_claim_need_not_have_an_idempotency_key() -> None:
+    claim = Claim("shop", "nonce", 1.0)
+
+    assert (claim.idempotency_key, claim.scope, claim.fingerprint) == (None, "", "")
+
+
+def test_two_claims_of_the_same_request_are_equal() -> None:
+    assert Claim("shop", "nonce", 1.0, "key", "scope", "body") == Claim(
+        "shop", "nonce", 1.0, "key", "scope", "body"
+    )
+
+
+def test_a_user_is_online_with_a_connection() -> None:
+    assert UserPresence("42", (CONNECTION,)).online
+    assert not UserPresence("42", last_seen=1.0).online
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    codes = [kind.code for kind in ERRORS if "code" in vars(kind)]
+
+    assert len(set(codes)) == len(codes)
+
+
+def test_every_error_stands_in_the_tree_and_says_a_sentence() -> None:
+    assert str(GatewayError("a sentence")) == GatewayError("a sentence").message == "a sentence"
+    assert errors.__doc__ is not None
+    assert all(kind.__name__ in errors.__doc__ for kind in ERRORS)
+
+
+def test_what_the_broker_could_not_do_may_be_tried_again_soon() -> None:
+    for kind in (errors.BrokerUnavailable, errors.BrokerTimeout):
+        assert kind.temporary
+        assert kind("away").retry_after_seconds == 1
+        assert kind("away", retry_after_seconds=5).retry_after_seconds == 5
+    assert not errors.NonceReplayed.temporary
+
+
+@pytest.mark.parametrize("code", sorted(TokenRefused.CODES))
+def test_a_refused_token_has_one_of_the_codes_of_the_contract(code: str) -> None:
+    assert TokenRefused(code, "a sentence").code == code
+
+
+def test_a_refused_token_has_no_other_code() -> None:
+    with pytest.raises(ValueError, match="not a code"):
+        TokenRefused("token_strange", "a sentence")
+
+
+def test_only_endings_that_say_goodbye_delete_the_session() -> None:
+    all_endings = [ending for ending in vars(endings).values() if isinstance(ending, endings.Ending)]
+
+    assert len(all_endings) >= 8
+    assert all(ending.keeps_session != ending.goodbye for ending in all_endings)
+    assert all((ending.code is None) == (ending.message is None) for ending in all_endings)
+    assert endings.DRAINING.close_code == 1012
+    assert endings.TOKEN_EXPIRED.close_code == 4401
+    assert endings.SLOW_CONSUMER.close_code is None

@@ -1,0 +1,253 @@
+"""Everything that is kept has an end and a largest number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.domain.claims import Claim, Rate
+from gateway.domain.errors import BrokerUnavailable, NonceReplayed
+from gateway.domain.positions import START
+from gateway.domain.sessions import Session
+from gateway.state.memory.expiring import Expiring
+from tests.contract.values import claim, connection, kick, message
+
+ONE_A_SECOND = Rate(per_second=1.0, burst=2)
+
+
+# --- claims ---
+
+
+async def test_began_at_is_the_first_whole_second_after_the_store_was_made(make_memory, clock) -> None:
+    clock.wall = 1_700_000_000.25
+    assert make_memory().claims.began_at == 1_700_000_001
+    clock.wall = 1_700_000_002.0
+    assert make_memory().claims.began_at == 1_700_000_002
+
+
+async def test_nonces_are_forgotten_after_their_end(make_memory, clock) -> None:
+    state = make_memory()
+    for second in range(60):
+        await state.claims.spend(claim(clock, lives_seconds=second + 1))
+    assert state.sizes()["nonces"] == 60
+    clock.advance(62)
+
+    for _ in range(30):
+        await state.claims.spend(claim(clock))
+
+    assert state.sizes()["nonces"] == 30
+
+
+async def test_a_nonce_is_remembered_to_its_very_end(make_memory, clock) -> None:
+    state = make_memory()
+    ends_at = clock.now() + 10.9
+    await state.claims.spend(Claim("shop", "once", ends_at))
+    clock.advance(10.8)
+
+    with pytest.raises(NonceReplayed):
+        await state.claims.spend(Claim("shop", "once", clock.now() + 300))
+
+
+async def test_a_clock_set_back_lets_no_forgotten_nonce_pass(make_memory, clock) -> None:
+    state = make_memory()
+    spent = claim(clock, nonce="once", lives_seconds=10)
+    await state.claims.spend(spent)
+    clock.advance(20)
+    await state.claims.spend(claim(clock))
+
+    clock.wall -= 20
+
+    with pytest.raises(NonceReplayed):
+        await state.claims.spend(spent)
+
+
+async def test_with_too_many_nonces_requests_are_refused_and_none_is_forgotten(make_memory, clock) -> None:
+    state = make_memory(nonces=3)
+    spent = [claim(clock) for _ in range(3)]
+    for each in spent:
+        await state.claims.spend(each)
+
+    with pytest.raises(BrokerUnavailable):
+        await state.claims.spend(claim(clock))
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append(message("a"), claim(clock))
+
+    assert await state.broker.newest() == START
+    for each in spent:
+        with pytest.raises(NonceReplayed):
+            await state.claims.spend(each)
+    clock.advance(302)
+    await state.claims.spend(claim(clock))
+
+
+async def test_with_too_many_idempotency_keys_new_ones_are_refused(make_memory, clock) -> None:
+    state = make_memory(idempotency_keys=2, idempotency_seconds=100)
+    for key in ("one", "two"):
+        await state.broker.append(message("a"), claim(clock, idempotency_key=key))
+
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append(message("a"), claim(clock, idempotency_key="three", nonce="unspent"))
+
+    assert (await state.broker.append(message("a"), claim(clock, idempotency_key="one"))).replayed
+    await state.claims.spend(claim(clock, nonce="unspent"))
+    clock.advance(101)
+    assert not (await state.broker.append(message("a"), claim(clock, idempotency_key="three"))).replayed
+    assert state.sizes()["idempotency_keys"] == 1
+
+
+# --- revocations, presence, sessions, rates ---
+
+
+async def test_with_too_many_revoked_users_a_kick_is_refused_and_none_is_forgotten(
+    make_memory, clock
+) -> None:
+    state = make_memory(revoked_users=2, revocation_seconds=100)
+    for user in ("ann", "bob", "ann"):
+        await state.broker.append(kick(user, at=1000.0, revoke=True))
+    newest = await state.broker.newest()
+
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append(kick("cid", at=1000.0, revoke=True), claim(clock))
+
+    assert (await state.broker.newest(), state.sizes()["nonces"]) == (newest, 0)
+    assert await state.revocations.revoked_at("ann") == 1000.0
+    clock.advance(101)
+    await state.broker.append(kick("cid", at=1000.0, revoke=True))
+    assert state.sizes()["revoked_users"] == 1
+
+
+async def test_of_too_many_who_left_the_longest_gone_are_forgotten(make_memory) -> None:
+    state = make_memory(last_seen_users=2)
+    for user in ("ann", "bob", "cid"):
+        await state.presence.register(connection(f"sid of {user}", user), [])
+        await state.presence.unregister(f"sid of {user}")
+
+    seen = [(await state.presence.of_user(user)).last_seen is not None for user in ("ann", "bob", "cid")]
+    assert seen == [False, True, True]
+
+
+async def test_presence_keeps_nothing_of_who_left_but_the_time(make_memory, clock) -> None:
+    state = make_memory(last_seen_seconds=100)
+    for number in range(10):
+        await state.presence.register(connection(f"s{number}", f"user {number}"), ["a", f"room {number}"])
+        await state.presence.change_rooms(f"s{number}", ["b"])
+        await state.presence.unregister(f"s{number}")
+    assert state.sizes()["last_seen_users"] == 10
+    clock.advance(101)
+    await state.presence.register(connection("s", "ann"), [])
+    await state.presence.unregister("s")
+
+    sizes = state.sizes()
+    assert (sizes["connections"], sizes["present_addresses"], sizes["last_seen_users"]) == (0, 0, 1)
+
+
+async def test_of_too_many_sessions_left_behind_the_oldest_is_forgotten(make_memory) -> None:
+    state = make_memory(sessions_left=2)
+    for pid in ("one", "two", "three"):
+        await state.sessions.save(Session(pid, f"sid {pid}", "ann", "/", "owner", frozenset(), START))
+        await state.sessions.leave(pid, owner="owner")
+
+    kept = [await state.sessions.adopt(pid, user="ann", owner="next") for pid in ("one", "two", "three")]
+    assert [session is not None for session in kept] == [False, True, True]
+
+
+async def test_an_adopted_session_is_kept_once(make_memory) -> None:
+    state = make_memory()
+    await state.sessions.save(Session("pid", "sid", "ann", "/", "owner", frozenset(), START))
+    await state.sessions.leave("pid", owner="owner")
+
+    await state.sessions.adopt("pid", user="ann", owner="next")
+
+    assert state.sizes()["sessions"] == 1
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    per_second=st.floats(0.001, 10_000),
+    burst=st.integers(1, 1_000),
+    waits=st.lists(st.floats(0, 10), max_size=5),
+)
+async def test_exactly_when_a_refusal_said_a_request_passes(
+    make_memory, clock, *, per_second: float, burst: int, waits: list[float]
+) -> None:
+    state, rate = make_memory(), Rate(per_second, burst)
+    for wait in [*waits, 0.0]:
+        clock.advance(wait)
+        while (allowance := await state.rates.take("shop", rate)).allowed:
+            assert allowance.remaining < burst
+        clock.advance(allowance.retry_after_seconds)
+        assert (await state.rates.take("shop", rate)).allowed
+
+
+async def test_full_buckets_are_forgotten(make_memory, clock) -> None:
+    state = make_memory()
+    for number in range(50):
+        await state.rates.take(f"bucket {number}", ONE_A_SECOND)
+    assert state.sizes()["rate_buckets"] == 50
+    clock.advance(1.5)
+
+    for _ in range(30):
+        await state.rates.take("busy", ONE_A_SECOND)
+
+    assert state.sizes()["rate_buckets"] == 1
+
+
+async def test_of_too_many_buckets_the_one_not_asked_for_the_longest_is_forgotten(make_memory) -> None:
+    state = make_memory(rate_buckets=2)
+    for bucket in ("a", "a", "b", "b", "c"):
+        await state.rates.take(bucket, ONE_A_SECOND)
+
+    assert state.sizes()["rate_buckets"] == 2
+    assert (await state.rates.take("b", ONE_A_SECOND)).allowed is False
+    assert (await state.rates.take("a", ONE_A_SECOND)).remaining == 1
+
+
+# --- the mapping behind most of them ---
+
+
+def test_an_item_ends_at_its_time_and_is_removed_by_later_puts(clock) -> None:
+    items: Expiring[str, int] = Expiring(clock=clock, seconds=10, max_items=100)
+    items.put("a", 1)
+    clock.advance(9.9)
+    assert items.get("a") == 1
+
+    clock.advance(0.1)
+
+    assert items.get("a") is None
+    assert items.pop("a") is None
+    items.put("b", 2)
+    assert len(items) == 1
+
+
+def test_putting_again_starts_the_time_anew(clock) -> None:
+    items: Expiring[str, int] = Expiring(clock=clock, seconds=10, max_items=100)
+    items.put("a", 1)
+    clock.advance(6)
+    items.put("a", 2)
+    clock.advance(6)
+
+    assert items.get("a") == 2
+
+
+def test_one_too_many_pushes_out_the_oldest(clock) -> None:
+    items: Expiring[str, int] = Expiring(clock=clock, seconds=10, max_items=2)
+    for number, key in enumerate(("a", "b", "a", "c")):
+        items.put(key, number)
+
+    assert [items.get(key) for key in ("a", "b", "c")] == [2, None, 3]
+
+
+def test_many_that_end_together_are_removed_little_by_little(clock) -> None:
+    items: Expiring[int, int] = Expiring(clock=clock, seconds=10, max_items=10_000)
+    for number in range(1_000):
+        items.put(number, number)
+    clock.advance(10)
+
+    items.put(-1, -1)
+    after_one = len(items)
+    for number in range(100):
+        items.put(-2 - number, 0)
+
+    assert 900 < after_one < 1_000
+    assert len(items) == 101

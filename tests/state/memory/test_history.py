@@ -1,0 +1,147 @@
+"""The bounds of the history, exactly."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.positions import START
+from gateway.state.memory.lane import Lane, Record
+from tests.contract.values import at, kick, message
+
+
+async def read(state, *addresses, after=START):
+    return await state.broker.history(after, addresses, max_entries=1_000, max_bytes=1_000_000)
+
+
+async def test_it_holds_exactly_its_length(make_memory) -> None:
+    state = make_memory(history_length=5)
+    for _ in range(12):
+        await state.broker.append(message("a"))
+
+    assert state.sizes()["history_entries"] == 5
+    assert len((await read(state, at("a"))).entries) == 5
+
+
+async def test_it_holds_no_more_than_its_bytes_names_included(make_memory) -> None:
+    state = make_memory(history_bytes=1_000)
+    for _ in range(30):
+        await state.broker.append(
+            message("a" * 150, arguments=('"' + "ä" * 49 + '"',), exclude=frozenset({"b" * 46}))
+        )
+
+    # An entry: 150 of the room, 46 of the exception, 4 of the event "news", 100 of the argument.
+    assert state.sizes()["history_bytes"] == 900
+    assert state.sizes()["history_entries"] == 3
+
+
+async def test_one_entry_larger_than_all_bytes_is_a_gap_and_not_a_failure(make_memory) -> None:
+    state = make_memory(history_bytes=1_000)
+    await state.broker.append(message("a", arguments=(f'"{"x" * 2_000}"',)))
+
+    page = await read(state, at("a"))
+
+    assert (page.entries, page.trimmed) == ((), True)
+
+
+async def test_what_is_too_old_goes_as_others_come_and_leaves_nothing_behind(make_memory, clock) -> None:
+    state = make_memory(recovery_seconds=100, history_slack_seconds=50)
+    for number in range(100):
+        await state.broker.append(message(f"room {number}"))
+    await state.broker.append(kick("ann", at=1.0))
+    clock.advance(151)
+    for _ in range(10):
+        await state.broker.append(message("a"))
+
+    sizes = state.sizes()
+    assert (sizes["history_entries"], sizes["history_addresses"], sizes["history_gaps"]) == (10, 1, 0)
+
+
+async def test_what_is_too_old_leaves_no_gap_whatever_the_number_of_its_rooms(make_memory, clock) -> None:
+    state = make_memory(recovery_seconds=100, history_slack_seconds=50)
+    await state.broker.append(message(*(f"room {number}" for number in range(100))))
+    clock.advance(151)
+
+    await state.broker.append(message("a"))
+
+    assert state.sizes()["history_gaps"] == 0
+
+
+async def test_gaps_are_forgotten_as_others_come(make_memory, clock) -> None:
+    state = make_memory(history_length=1, recovery_seconds=100, history_slack_seconds=50)
+    for number in range(20):
+        await state.broker.append(message(f"room {number}"))
+    assert state.sizes()["history_gaps"] == 19
+    clock.advance(151)
+
+    await state.broker.append(message("a"))
+
+    assert state.sizes()["history_gaps"] == 0
+
+
+async def test_too_many_gaps_become_one_for_everybody_that_closes_too(make_memory, clock) -> None:
+    state = make_memory(history_length=1, history_gaps=3, recovery_seconds=100, history_slack_seconds=50)
+    positions = [(await state.broker.append(message(f"room {number}"))).position for number in range(10)]
+
+    assert state.sizes()["history_gaps"] == 3
+    # Rooms 0 to 8 were trimmed; 6, 7 and 8 have gaps of their own, and nobody knows about those before.
+    assert (await read(state, at("untouched"), after=positions[4])).trimmed is True
+    assert (await read(state, at("untouched"), after=positions[5])).trimmed is False
+    assert (await read(state, at("room 8"), after=positions[7])).trimmed is True
+    assert (await read(state, at("room 8"), after=positions[8])).trimmed is False
+    clock.advance(151)
+    assert (await read(state, at("untouched"), after=START)).trimmed is False
+
+
+async def test_receipts_are_bounded_in_number_and_time(make_memory, clock) -> None:
+    state = make_memory(history_length=0, recovery_seconds=0)
+    for _ in range(1_500):
+        await state.broker.append(message("a"))
+    assert state.sizes()["receipts"] == 1_000
+    clock.advance(61)
+
+    for _ in range(100):
+        await state.broker.append(message("a"))
+
+    assert state.sizes()["receipts"] == 100
+
+
+async def test_reading_costs_what_is_read_and_not_what_is_kept(make_memory, monkeypatch) -> None:
+    state = make_memory(history_length=5_000)
+    for number in range(5_000):
+        await state.broker.append(message("loud" if number % 1_000 else "quiet"))
+    touched: Counter[str] = Counter()
+    read_all = Lane.newer_than
+
+    def counted(self: Lane, order):
+        for record in read_all(self, order):
+            touched["records"] += 1
+            yield record
+
+    monkeypatch.setattr(Lane, "newer_than", counted)
+    await read(state, at("quiet"), at(None))
+    assert touched["records"] == 5
+
+    await state.broker.history(START, [at("loud")], max_entries=10, max_bytes=1_000_000)
+    assert touched["records"] <= 5 + 12
+
+
+@given(st.lists(st.sampled_from(["add", "drop", "seek"]), max_size=300))
+def test_a_lane_is_a_list_whose_front_is_dropped(steps: list[str]) -> None:
+    lane = Lane()
+    model: list[Record] = []
+    for number, step in enumerate(steps):
+        if step == "drop" and model:
+            lane.drop_oldest()
+            model.pop(0)
+        elif step == "seek":
+            middle = (number // 2, 0)
+            assert list(lane.newer_than(middle)) == [record for record in model if record.order > middle]
+        else:
+            record = Record((number, 0), START, message("a"), (), 0, 0, 0.0)
+            lane.add(record)
+            model.append(record)
+        assert bool(lane) == bool(model)
+    assert list(lane.newer_than((-1, 0))) == model
