@@ -1,0 +1,113 @@
+"""The key set of an issuer, fetched over the network (RFC 7517 §5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+import structlog
+
+from gateway.domain.errors import KeysUnavailable
+from gateway.identity.keys import Key, matching, read_key_set
+from gateway.ports import Clock
+
+Fetch = Callable[[str], Awaitable[str]]
+"""Answers the text at an address; raises anything if it cannot."""
+
+FETCH_TIMEOUT_SECONDS: Final = 5.0
+FIRST_PAUSE_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 30.0
+RENEW_AFTER_SECONDS: Final = 600.0
+
+_log = structlog.get_logger("gateway.identity")
+
+
+class RemoteKeys:
+    """The newest good key set, and one fetch at a time for everybody who waits for a newer one.
+
+    - A fetch begins at most every PAUSE_SECONDS (FIRST_PAUSE_SECONDS before the first good set).
+    - A set is replaced by the next good one as a whole, so that a key which the issuer withdrew is refused within
+      RENEW_AFTER_SECONDS; renewing keeps nobody waiting. A fetch that fails changes nothing.
+    - A fetch belongs to this object, not to who asked for it: it ends by its timeout or by ``close``.
+    """
+
+    def __init__(self, *, url: str, fetch: Fetch, algorithms: Collection[str], clock: Clock) -> None:
+        self._url = url
+        self._fetch = fetch
+        self._algorithms = algorithms
+        self._clock = clock
+        self._keys: tuple[Key, ...] = ()
+        self._begun_at: float | None = None
+        self._read_at = 0.0
+        self._issuer_answers = False
+        self._fetching: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a good set."""
+        return bool(self._keys)
+
+    async def find(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
+        """The keys that may have signed a token with this header, none if the issuer has no such key.
+
+        Raises KeysUnavailable where the issuer could not be asked.
+        """
+        if self.ready and self._clock.monotonic() - self._read_at >= RENEW_AFTER_SECONDS:
+            self._begin()
+        found = matching(self._keys, algorithm, kid)
+        if not found:
+            await self._renew()
+            found = matching(self._keys, algorithm, kid)
+        if not found and not self._issuer_answers:
+            raise KeysUnavailable("the keys of the token's issuer cannot be had at the moment")
+        return found
+
+    async def load(self) -> None:
+        """Have a good set, whatever its age; raises KeysUnavailable."""
+        if not self.ready:
+            await self._renew()
+        if not self.ready:
+            raise KeysUnavailable("the keys of the token's issuer cannot be had at the moment")
+
+    def begin_load(self) -> None:
+        """Begin a fetch if there is no good set, unless one is under way or the last one was just now."""
+        if not self.ready:
+            self._begin()
+
+    async def close(self) -> None:
+        """End a fetch that is under way."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        fetching = self._begin()
+        if fetching is not None:
+            # Not awaited itself: who goes away while waiting must not take the answer from the others.
+            await asyncio.wait({fetching})
+
+    def _begin(self) -> asyncio.Task[None] | None:
+        """The fetch under way, a new one, or None while it is too early for a new one."""
+        if self._fetching is not None and not self._fetching.done():
+            return self._fetching
+        now = self._clock.monotonic()
+        pause = PAUSE_SECONDS if self.ready else FIRST_PAUSE_SECONDS
+        if self._begun_at is not None and now - self._begun_at < pause:
+            return None
+        self._begun_at = now
+        self._fetching = asyncio.create_task(self._read(), name="jwks-fetch")
+        return self._fetching
+
+    async def _read(self) -> None:
+        self._issuer_answers = False
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
+                text = await self._fetch(self._url)
+            self._keys = read_key_set(text, self._algorithms)
+        except Exception as error:  # noqa: BLE001  a door: whatever a foreign server does, the last good set is kept
+            _log.warning("jwks.failed", error=type(error).__name__, reason=str(error), kept=len(self._keys))
+            return
+        self._issuer_answers = True
+        self._read_at = self._clock.monotonic()
+        _log.info("jwks.fetched", keys=len(self._keys))

@@ -1,0 +1,212 @@
+"""Turns a token into an identity, with PyJWT for the signature (RFC 7515) and ``claims`` for what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from jwt import PyJWS
+from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidSignatureError, PyJWTError
+from jwt.utils import base64url_decode
+
+from gateway.domain.errors import TokenRefused
+from gateway.domain.identity import Identity
+from gateway.identity.claims import ClaimRules, identity_of, read_claims
+from gateway.identity.keys import (
+    HMAC_DIGESTS,
+    PUBLIC_KEY_ALGORITHMS,
+    Key,
+    PreparedHmac,
+    matching,
+    public_key,
+    secret_key,
+)
+from gateway.identity.remote import Fetch, RemoteKeys
+from gateway.ports import Clock
+
+MAX_TOKEN_CHARACTERS: Final = 8 * 1024
+
+_REFUSALS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
+    (InvalidSignatureError, "token_signature_invalid", "the signature of the token does not match"),
+    (InvalidAlgorithmError, "token_algorithm_refused", "the token's algorithm is not accepted here"),
+    (DecodeError, "token_malformed", "this is not a signed JSON Web Token"),
+    (PyJWTError, "token_invalid", "the token has a header that is not accepted here"),
+)
+"""PyJWT's exceptions, the narrower ones first. Its own words may quote the token; ours never do."""
+
+
+class JwtVerifier:
+    """Checks, in this order: form, header, algorithm, key, signature, claims. Keeps the law of ports.TokenVerifier.
+
+    ``secret`` serves HS* alone; ``public_key`` (PEM) or ``jwks_url``, of which ``fetch`` answers the text, the others.
+    ``algorithms`` is the list of those accepted, each of which needs its key. One of ``audience`` and one of ``issuer``
+    must be the token's; empty: not checked. ``max_lifetime_seconds`` is how long revocations are kept.
+
+    Raises ValueError with a sentence for a combination that can never accept a token.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithms: Collection[str],
+        clock: Clock,
+        room_claims: Mapping[str, str],
+        secret: str | None = None,
+        public_key: str | None = None,
+        jwks_url: str | None = None,
+        fetch: Fetch | None = None,
+        audience: Collection[str] = (),
+        issuer: Collection[str] = (),
+        leeway_seconds: float = 0.0,
+        require_exp: bool = True,
+        max_lifetime_seconds: float | None = None,
+    ) -> None:
+        if public_key is not None and jwks_url is not None:
+            raise ValueError("there is a JWT public key and a JWKS address; the gateway takes one of the two")
+        self._algorithms = _checked(algorithms)
+        self._clock = clock
+        self._rules = ClaimRules(
+            audience=frozenset(audience),
+            issuer=frozenset(issuer),
+            leeway_seconds=leeway_seconds,
+            require_exp=require_exp,
+            max_lifetime_seconds=max_lifetime_seconds,
+            room_claims=room_claims,
+        )
+        self._local = _local_keys(secret, public_key, self._algorithms)
+        self._remote = _remote_keys(jwks_url, fetch, self._algorithms, clock)
+        _check_every_algorithm_has_a_key(self._algorithms, self._local, self._remote)
+        self._jws = _prepared_jws(self._algorithms)
+
+    @property
+    def ready(self) -> bool:
+        """Whether tokens can be checked now; false only while there is nothing but a key set not yet fetched."""
+        return bool(self._local) or self._remote is None or self._remote.ready
+
+    async def prepare(self) -> None:
+        """Fetch the key set if that is still to be done; raises KeysUnavailable. Cheap once it is."""
+        if self._remote is not None:
+            await self._remote.load()
+
+    def begin_preparing(self) -> None:
+        """The same without waiting: for a door that turns clients away while this is not ``ready``."""
+        if self._remote is not None:
+            self._remote.begin_load()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._remote is not None:
+            await self._remote.close()
+
+    async def verify(self, token: str) -> Identity:
+        """Who the token speaks of; raises TokenRefused or KeysUnavailable."""
+        if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+            raise TokenRefused(
+                "token_malformed", f"a token has at most {MAX_TOKEN_CHARACTERS} characters, all of them ASCII"
+            )
+        algorithm, kid = _read_header(token.partition(".")[0])
+        if algorithm not in self._algorithms:
+            raise _refusal(InvalidAlgorithmError())
+        # A local key has no name: ``kid`` is for key sets.
+        keys = matching(self._local, algorithm, None)
+        if not keys and self._remote is not None:
+            keys = await self._remote.find(algorithm, kid)
+        payload = self._signed_payload(token, algorithm, keys)
+        return identity_of(read_claims(payload), self._rules, self._clock.now())
+
+    def _signed_payload(self, token: str, algorithm: str, keys: Sequence[Key]) -> bytes:
+        failure: PyJWTError = InvalidSignatureError("no key of the issuer has this id")
+        for key in keys:
+            try:
+                decoded = self._jws.decode_complete(token, key.material, algorithms=[algorithm])
+            except InvalidSignatureError as error:
+                failure = error
+            except PyJWTError as error:
+                raise _refusal(error) from error
+            else:
+                payload: bytes = decoded["payload"]
+                return payload
+        raise _refusal(failure) from failure
+
+
+class _Header(NamedTuple):
+    algorithm: str
+    kid: str | None
+
+
+@lru_cache(maxsize=64)
+def _read_header(segment: str) -> _Header:
+    """What chooses the key; the header is the same text for all tokens of an issuer. PyJWT checks it once more.
+
+    ``jku``, ``jwk``, ``x5u`` and ``x5c`` are not looked at: a token does not bring its own key. ``crit`` names what
+    must be understood (RFC 7515 §4.1.11), and we understand nothing beyond the standard.
+    """
+    try:
+        header = json.loads(base64url_decode(segment))
+    except (ValueError, RecursionError) as error:
+        raise _refusal(DecodeError()) from error
+    if not isinstance(header, dict):
+        raise _refusal(DecodeError())
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str):
+        raise _refusal(InvalidAlgorithmError())
+    if "crit" in header:
+        raise TokenRefused(
+            "token_invalid", "the token wants extensions (crit) that the gateway does not know"
+        )
+    if kid is not None and not isinstance(kid, str):
+        raise TokenRefused("token_invalid", "the token's key id (kid) is not a string")
+    return _Header(algorithm, kid)
+
+
+def _refusal(error: PyJWTError) -> TokenRefused:
+    code, sentence = next((code, sentence) for kind, code, sentence in _REFUSALS if isinstance(error, kind))
+    return TokenRefused(code, sentence)
+
+
+def _checked(algorithms: Collection[str]) -> frozenset[str]:
+    unknown = sorted(set(algorithms).difference(HMAC_DIGESTS, PUBLIC_KEY_ALGORITHMS))
+    if unknown or not algorithms:
+        known = ", ".join((*HMAC_DIGESTS, *PUBLIC_KEY_ALGORITHMS))
+        raise ValueError(f"the JWT algorithms {', '.join(unknown)} are not known; there are {known}")
+    return frozenset(algorithms)
+
+
+def _local_keys(secret: str | None, pem: str | None, algorithms: Collection[str]) -> tuple[Key, ...]:
+    keys = []
+    if secret is not None:
+        keys.append(secret_key(secret, algorithms))
+    if pem is not None:
+        keys.append(public_key(pem, algorithms))
+    return tuple(key for key in keys if key.algorithms)
+
+
+def _remote_keys(
+    url: str | None, fetch: Fetch | None, algorithms: Collection[str], clock: Clock
+) -> RemoteKeys | None:
+    if url is None:
+        return None
+    if fetch is None:
+        raise ValueError("a JWKS address needs something that fetches it")
+    return RemoteKeys(url=url, fetch=fetch, algorithms=algorithms, clock=clock)
+
+
+def _check_every_algorithm_has_a_key(
+    algorithms: Collection[str], local: Sequence[Key], remote: RemoteKeys | None
+) -> None:
+    served = {name for key in local for name in key.algorithms}
+    if remote is not None:
+        served.update(PUBLIC_KEY_ALGORITHMS)
+    missing = sorted(set(algorithms).difference(served))
+    if missing:
+        raise ValueError(f"there is no key for the JWT algorithms {', '.join(missing)}")
+
+
+def _prepared_jws(algorithms: frozenset[str]) -> PyJWS:
+    jws = PyJWS(algorithms=sorted(algorithms))
+    for name in algorithms.intersection(HMAC_DIGESTS):
+        jws.unregister_algorithm(name)
+        jws.register_algorithm(name, PreparedHmac(HMAC_DIGESTS[name]))
+    return jws

@@ -1,0 +1,118 @@
+"""An issuer of tokens, as a user's own backend or identity provider is one: real keys, and any token one likes."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from jwt.algorithms import get_default_algorithms
+
+from gateway.identity import JwtVerifier
+
+NOW: Final = 1_800_000_000.0
+SECRET: Final = "a secret of the issuer, 32 bytes or longer"
+ROOM_CLAIMS: Final = {
+    "orgId": "org:",
+    "org_id": "org:",
+    "tenantId": "tenant:",
+    "tenant_id": "tenant:",
+    "role": "role:",
+}
+
+
+class SettableClock:
+    """Shows the time that the test says it is."""
+
+    def __init__(self) -> None:
+        self.seconds = NOW
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def verifier(**options: Any) -> JwtVerifier:
+    """A verifier at the time NOW; without options it accepts HS256 with SECRET."""
+    if not {"secret", "public_key", "jwks_url"}.intersection(options):
+        options["secret"] = SECRET
+    defaults = {"algorithms": ("HS256",), "clock": SettableClock(), "room_claims": ROOM_CLAIMS}
+    return JwtVerifier(**{**defaults, **options})
+
+
+def claims(**changes: object) -> dict[str, object]:
+    """What alice's token says; a change to None leaves the claim out."""
+    usual: dict[str, object] = {"sub": "alice", "iat": int(NOW), "exp": int(NOW) + 3600}
+    return {name: value for name, value in {**usual, **changes}.items() if value is not None}
+
+
+def token(
+    content: Mapping[str, object] | None = None,
+    *,
+    key: Any = SECRET,
+    algorithm: str = "HS256",
+    headers: Mapping[str, Any] | None = None,
+) -> str:
+    """A token as a careful issuer makes it."""
+    payload = dict(claims() if content is None else content)
+    return jwt.encode(payload, key, algorithm=algorithm, headers=dict(headers or {}))
+
+
+def raw_token(header: bytes, payload: bytes, *, secret: str = SECRET) -> str:
+    """A token of any bytes at all, with a valid HS256 signature."""
+    text = f"{base64url(header)}.{base64url(payload)}"
+    signature = get_default_algorithms()["HS256"].sign(text.encode(), secret.encode())
+    return f"{text}.{base64url(signature)}"
+
+
+def base64url(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@cache
+def rsa_key(name: str = "") -> rsa.RSAPrivateKey:
+    """One key for each name: making one takes a while."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024 if name == "short" else 2048)
+
+
+@cache
+def ec_key(curve: type[ec.EllipticCurve] = ec.SECP256R1) -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(curve())
+
+
+@cache
+def ed_key() -> ed25519.Ed25519PrivateKey:
+    return ed25519.Ed25519PrivateKey.generate()
+
+
+def private_pem(key: Any) -> str:
+    pem: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem.decode()
+
+
+def public_pem(key: Any) -> str:
+    pem: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem.decode()
+
+
+def jwk(key: Any, algorithm: str, **members: Any) -> dict[str, Any]:
+    """The public half as a JSON Web Key; a member that is None is left out."""
+    document = get_default_algorithms()[algorithm].to_jwk(key.public_key(), as_dict=True)
+    document = {**document, **members}
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def key_set(*keys: object) -> str:
+    return json.dumps({"keys": keys})
