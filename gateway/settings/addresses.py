@@ -1,0 +1,71 @@
+"""Origins, URLs and paths."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from gateway.settings import values
+
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*,]+", re.ASCII)
+_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_DEFAULT_PORTS: Final = (("http://", ":80"), ("https://", ":443"))
+
+
+def origin(raw: object) -> str:
+    """``*`` or what a browser sends as ``Origin`` (RFC 6454 §6.2): scheme, host, and a port that is not the default."""
+    value = values.text(raw).lower()
+    if value in {"*", "null"}:
+        return value
+    if "*" in value:
+        raise ValueError(
+            f"{raw!r}: a part of an origin cannot be a wildcard; list the origins, or use * alone"
+        )
+    if not _ORIGIN.fullmatch(value):
+        raise ValueError(
+            f"{raw!r} is no origin: write it as https://app.example.com, without a path or last slash"
+        )
+    for scheme, port in _DEFAULT_PORTS:
+        if value.startswith(scheme) and value.endswith(port):
+            raise ValueError(f"{raw!r}: browsers leave out {port}, so write {value.removesuffix(port)}")
+    return value
+
+
+def origins(raw: object) -> tuple[str, ...]:
+    """A list of origins; ``*`` stands alone."""
+    allowed = values.list_of(origin)(raw)
+    if "*" in allowed and len(allowed) > 1:
+        raise ValueError("* allows every origin already: give it alone or leave it out")
+    return allowed
+
+
+def web_address(raw: object) -> str:
+    """An http or https URL without user name and password."""
+    value = values.word(raw)
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        parts, usable = urlsplit(""), False
+    if not usable:
+        raise ValueError("is no URL that begins with https:// or http://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("holds a user name or password, which would end up in logs")
+    return value
+
+
+def path_prefix(raw: object) -> str:
+    """``/push``: begins with a slash, does not end with one."""
+    value = values.text(raw).rstrip("/")
+    if value and not _PATH.fullmatch(value):
+        raise ValueError(f"{raw!r} is no path prefix: write it as /push")
+    return value
+
+
+def socketio_path(raw: object) -> str:
+    """``/socket.io/``: begins with a slash, and ends with one, which is added where it is missing."""
+    value = values.text(raw).rstrip("/")
+    if not _PATH.fullmatch(value):
+        raise ValueError(f"{raw!r} is no path of its own: write it as /socket.io/")
+    return value + "/"

@@ -1,0 +1,191 @@
+"""How a text (environment) or a YAML value becomes a number, a word, a list …
+
+A parser takes either and raises ValueError with one sentence for each thing that is wrong with it; the sentence may
+quote the value, since none of these are secrets.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from gateway.domain.errors import InvalidName
+from gateway.domain.names import check_room
+
+T = TypeVar("T")
+Parser = Callable[[object], T]
+
+# Longer ones would be refused by whatever has to keep or to wait for them.
+_MAX_SECONDS: Final = 1e9
+_MAX_WHOLE: Final = 10**15
+_WHOLE: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
+_DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
+
+
+def text(raw: object) -> str:
+    """Any text; YAML numbers and booleans are not taken for one, because ``1.10`` would come out as ``1.1``."""
+    if not isinstance(raw, str):
+        raise ValueError("is not a text; in YAML, put it in quotes")
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
+    return raw
+
+
+def word(raw: object) -> str:
+    """A text without blanks or control characters."""
+    value = text(raw)
+    if not value.isprintable() or " " in value:
+        raise ValueError(f"{value!r} holds blanks or control characters")
+    return value
+
+
+def matching(pattern: str) -> Parser[str]:
+    """A text that is ``pattern`` from end to end."""
+    expression = re.compile(pattern, re.ASCII)
+
+    def parse(raw: object) -> str:
+        value = text(raw)
+        if not expression.fullmatch(value):
+            raise ValueError(f"{value!r} is not of the form {pattern}")
+        return value
+
+    return parse
+
+
+def whole(minimum: int, maximum: int = _MAX_WHOLE) -> Parser[int]:
+    """A plain integer: no units, no signs, no separators."""
+
+    def parse(raw: object) -> int:
+        if isinstance(raw, str) and _WHOLE.fullmatch(raw.strip()):
+            raw = int(raw)
+        if not isinstance(raw, int) or isinstance(raw, bool):
+            raise ValueError(f"{raw!r} is not a plain whole number such as {max(minimum, 1)}")
+        if not minimum <= raw <= maximum:
+            limits = f"from {minimum} to {maximum}" if maximum < _MAX_WHOLE else f"{minimum} or more"
+            raise ValueError(f"{raw} is out of range: it must be {limits}")
+        return raw
+
+    return parse
+
+
+def _decimal(raw: object, advice: str) -> float:
+    if isinstance(raw, str) and _DECIMAL.fullmatch(raw.strip()):
+        raw = float(raw)
+    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not math.isfinite(raw):
+        raise ValueError(f"{raw!r} is not a number: {advice}")
+    if raw > _MAX_SECONDS:
+        raise ValueError(f"{raw!r} is too large: it must be at most {_MAX_SECONDS:.0f}")
+    return float(raw)
+
+
+def seconds(raw: object) -> float:
+    """A duration: decimals allowed, finite and positive."""
+    value = _decimal(raw, "give seconds, such as 25 or 0.5")
+    if value <= 0:
+        raise ValueError(f"{raw!r} is out of range: it must be more than 0 seconds")
+    return value
+
+
+def seconds_or_zero(raw: object) -> float:
+    """A duration of which 0 has a meaning of its own."""
+    value = _decimal(raw, "give seconds, such as 120 or 0")
+    if value < 0:
+        raise ValueError(f"{raw!r} is out of range: it must be 0 seconds or more")
+    return value
+
+
+def per_second(raw: object) -> float:
+    """A rate: decimals allowed, finite and positive."""
+    value = _decimal(raw, "give how many each second, such as 50 or 0.5")
+    if value <= 0:
+        raise ValueError(f"{raw!r} is out of range: it must be more than 0 each second")
+    return value
+
+
+def switch(raw: object) -> bool:
+    """true or false, also as yes/no, on/off, 1/0."""
+    value = str(raw).strip().lower()
+    if value in {"true", "yes", "on", "1"}:
+        return True
+    if value in {"false", "no", "off", "0"}:
+        return False
+    raise ValueError(f"{raw!r} is neither true nor false")
+
+
+def one_of(*choices: str) -> Parser[str]:
+    """One of a few words, in any case."""
+
+    def parse(raw: object) -> str:
+        value = str(raw).strip().lower()
+        if value not in choices:
+            raise ValueError(f"{raw!r} is none of {', '.join(choices)}")
+        return value
+
+    return parse
+
+
+def list_of(item: Parser[str]) -> Parser[tuple[str, ...]]:
+    """``a,b`` or a YAML list; each item parsed by ``item``, none twice, in the order given."""
+
+    def parse(raw: object) -> tuple[str, ...]:
+        parts = [part.strip() for part in raw.split(",")] if isinstance(raw, str) else raw
+        if not isinstance(parts, list):
+            raise ValueError(f"{raw!r} is not a list: separate its items with commas")
+        if "" in parts:
+            raise ValueError("holds an empty item: look for a comma too many")
+        values, wrong = _each(parts, item)
+        wrong += [f"{value!r} is given twice" for value in dict.fromkeys(values) if values.count(value) > 1]
+        if wrong:
+            raise ValueError(*wrong)
+        return tuple(values)
+
+    return parse
+
+
+def _each(parts: list[object], item: Parser[str]) -> tuple[list[str], list[str]]:
+    values: list[str] = []
+    wrong: list[str] = []
+    for part in parts:
+        try:
+            values.append(item(part))
+        except ValueError as error:
+            wrong.extend(str(sentence) for sentence in error.args)
+        except InvalidName as error:
+            wrong.append(f"{part!r}: {error.message}")
+    return values, wrong
+
+
+def at_least_one(parse_all: Parser[tuple[str, ...]]) -> Parser[tuple[str, ...]]:
+    """The same list, but not an empty one."""
+
+    def parse(raw: object) -> tuple[str, ...]:
+        values = parse_all(raw)
+        if not values:
+            raise ValueError("is empty")
+        return values
+
+    return parse
+
+
+def room_claims(raw: object) -> Mapping[str, str]:
+    """``claim=prefix,claim=prefix`` or a YAML mapping: a token's claim, and what its rooms begin with."""
+    if isinstance(raw, str):
+        pairs = [part.strip().partition("=") for part in raw.split(",")]
+        if not all(claim and prefix for claim, _, prefix in pairs):
+            raise ValueError(f"{raw!r} is not of the form claim=prefix,claim=prefix")
+        if len({claim for claim, _, _ in pairs}) < len(pairs):
+            raise ValueError(f"{raw!r} names a claim twice")
+        raw = {claim: prefix for claim, _, prefix in pairs}
+    if not isinstance(raw, dict):
+        raise ValueError("is not a mapping of claims to prefixes of rooms")
+    for claim, prefix in raw.items():
+        try:
+            check_room(text(claim) and text(prefix))
+        except InvalidName as error:
+            raise ValueError(f"claim {claim!r}: {prefix!r} begins no room: {error.message}") from None
+    return MappingProxyType(dict(raw))

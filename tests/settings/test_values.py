@@ -1,0 +1,162 @@
+"""What each kind of setting accepts, and what it says about the rest, through ``load_settings``."""
+
+# ruff: noqa: E501  # a table of sentences is read line by line
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.settings import Settings, SettingsError, load_settings
+
+COMPLETE = {"GATEWAY_JWT_SECRET": "j" * 32, "GATEWAY_INGEST_KEYS": "billing:" + "b" * 32}
+
+
+def load(**given: str) -> Settings:
+    return load_settings(COMPLETE | {f"GATEWAY_{name}": value for name, value in given.items()})
+
+
+def problems(**given: str) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        load(**given)
+    return raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("HOST", "127.0.0.1", "127.0.0.1"),
+        ("PORT", "0", 0),
+        ("PORT", " 9000 ", 9000),
+        ("INGEST_PORT", "9001", 9001),
+        ("INGEST_PATH_PREFIX", "/push", "/push"),
+        ("INGEST_PATH_PREFIX", "/push/v1/", "/push/v1"),
+        ("JWT_AUDIENCE", "web, mobile", ("web", "mobile")),
+        ("JWT_ISSUER", "https://id.example.com", ("https://id.example.com",)),
+        ("JWT_LEEWAY", "0", 0.0),
+        ("JWT_LEEWAY", "2.5", 2.5),
+        ("JWT_REQUIRE_EXP", "off", False),
+        ("JWT_ALGORITHMS", "hs512,HS256", ("HS512", "HS256")),
+        ("ROOM_CLAIMS", "team=team:,role=role:", {"team": "team:", "role": "role:"}),
+        ("REPLICA_ID", "a_B-9", "a_B-9"),
+        ("CORS_ORIGINS", "*", ("*",)),
+        ("CORS_ORIGINS", "https://App.example.com,http://localhost:3000", ("https://app.example.com", "http://localhost:3000")),
+        ("CORS_ORIGINS", "capacitor://localhost,null", ("capacitor://localhost", "null")),
+        ("SOCKETIO_PATH", "/ws", "/ws/"),
+        ("SERVE_CLIENT", "No", False),
+        ("NAMESPACES", "/,/events", ("/", "/events")),
+        ("TRANSPORTS", "WebSocket", ("websocket",)),
+        ("PING_INTERVAL", "0.25", 0.25),
+        ("RECOVERY_SECONDS", "0", 0.0),
+        ("MAX_BODY_BYTES", "2048", 2048),
+        ("CONNECT_RATE", "0.5", 0.5),
+        ("LOG_LEVEL", "WARNING", "warning"),
+        ("LOG_FORMAT", "json", "json"),
+    ],
+)  # fmt: skip
+def test_a_good_value_is_taken(name: str, text: str, value: Any) -> None:
+    assert getattr(load(**{name: text}), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("HOST", "a b", "'a b' holds blanks or control characters"),
+        ("PORT", "65536", "65536 is out of range: it must be from 0 to 65535"),
+        ("PORT", "80a", "'80a' is not a plain whole number such as 1"),
+        ("PORT", "٨٠", "'٨٠' is not a plain whole number such as 1"),
+        ("INGEST_PATH_PREFIX", "push", "'push' is no path prefix: write it as /push"),
+        ("JWT_JWKS_URL", "ftp://x", "is no URL that begins with https:// or http://"),
+        ("JWT_JWKS_URL", "https://x:port/", "is no URL that begins with https:// or http://"),
+        ("JWT_JWKS_URL", "https://me:pass@x/", "holds a user name or password, which would end up in logs"),
+        ("JWT_AUDIENCE", "web,,mobile", "holds an empty item: look for a comma too many"),
+        ("JWT_AUDIENCE", "web,web", "'web' is given twice"),
+        ("JWT_LEEWAY", "-1", "'-1' is not a number: give seconds, such as 120 or 0"),
+        ("JWT_REQUIRE_EXP", "maybe", "'maybe' is neither true nor false"),
+        ("ROOM_CLAIMS", "team", "'team' is not of the form claim=prefix,claim=prefix"),
+        ("ROOM_CLAIMS", "a=b:,a=c:", "'a=b:,a=c:' names a claim twice"),
+        ("ROOM_CLAIMS", "a=b\tc", "claim 'a': 'b\\tc' begins no room: a room name holds no control characters"),
+        ("REPLICA_ID", "a.b", "'a.b' is not of the form [A-Za-z0-9_-]{1,64}"),
+        ("REPLICA_ID", "a" * 65, f"'{'a' * 65}' is not of the form [A-Za-z0-9_-]{{1,64}}"),
+        ("CORS_ORIGINS", "*,https://a.example", "* allows every origin already: give it alone or leave it out"),
+        ("CORS_ORIGINS", "https://*.example", "'https://*.example': a part of an origin cannot be a wildcard; list the origins, or use * alone"),
+        ("CORS_ORIGINS", "https://a.example/", "'https://a.example/' is no origin: write it as https://app.example.com, without a path or last slash"),
+        ("CORS_ORIGINS", "https://a.example:443", "'https://a.example:443': browsers leave out :443, so write https://a.example"),
+        ("SOCKETIO_PATH", "/", "'/' is no path of its own: write it as /socket.io/"),
+        ("SOCKETIO_PATH", "/emit/x", "/emit is taken by another part of the gateway"),
+        ("NAMESPACES", "events", "'events': a namespace starts with a slash"),
+        ("TRANSPORTS", "polling,sse", "'sse' is none of polling, websocket"),
+        ("PING_INTERVAL", "0", "'0' is out of range: it must be more than 0 seconds"),
+        ("PING_INTERVAL", "25s", "'25s' is not a number: give seconds, such as 25 or 0.5"),
+        ("PING_INTERVAL", "inf", "'inf' is not a number: give seconds, such as 25 or 0.5"),
+        ("PING_INTERVAL", "nan", "'nan' is not a number: give seconds, such as 25 or 0.5"),
+        ("PING_INTERVAL", "1" * 16, f"{1111111111111111.0!r} is too large: it must be at most 1000000000"),
+        ("MAX_BODY_BYTES", "1MiB", "'1MiB' is not a plain whole number such as 1024"),
+        ("MAX_BODY_BYTES", "1e6", "'1e6' is not a plain whole number such as 1024"),
+        ("MAX_BODY_BYTES", "1" * 5000, f"'{'1' * 5000}' is not a plain whole number such as 1024"),
+        ("MAX_CONNECTIONS", "0", "0 is out of range: it must be 1 or more"),
+        ("MESSAGE_RATE", "0", "'0' is out of range: it must be more than 0 each second"),
+        ("LOG_LEVEL", "trace", "'trace' is none of debug, info, warning, error"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named_with_its_reason(name: str, text: str, sentence: str) -> None:
+    assert problems(**{name: text}) == [f"GATEWAY_{name}: {sentence}"]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    settings = load(PORT="", INGEST_PORT="", REDIS_URL="")
+
+    assert (settings.port, settings.ingest_port) == (8080, None)
+
+
+def test_every_wrong_item_of_a_list_is_named() -> None:
+    assert problems(NAMESPACES="a,/b,c") == [
+        "GATEWAY_NAMESPACES: 'a': a namespace starts with a slash",
+        "GATEWAY_NAMESPACES: 'c': a namespace starts with a slash",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"OUTBOX_BYTES": "2097151"}, "GATEWAY_OUTBOX_BYTES: must be at least twice GATEWAY_MAX_BODY_BYTES, which is 1048576"),
+        ({"HISTORY_BYTES": "1048575"}, "GATEWAY_HISTORY_BYTES: must be at least GATEWAY_MAX_BODY_BYTES, which is 1048576"),
+        ({"INGEST_PORT": "8080"}, "GATEWAY_INGEST_PORT: is the same as GATEWAY_PORT; leave it out to serve everything on one port"),
+    ],
+)  # fmt: skip
+def test_settings_that_contradict_each_other_are_refused(given: dict[str, str], sentence: str) -> None:
+    assert problems(**given) == [sentence]
+
+
+def test_a_wrong_setting_is_not_compared_with_others() -> None:
+    assert problems(MAX_BODY_BYTES="many", OUTBOX_BYTES="4096") == [
+        "GATEWAY_MAX_BODY_BYTES: 'many' is not a plain whole number such as 1024"
+    ]
+
+
+def test_two_ports_that_the_system_chooses_are_not_the_same() -> None:
+    assert load(PORT="0", INGEST_PORT="0").ingest_port == 0
+
+
+def test_replicas_have_different_ids_of_the_allowed_form() -> None:
+    first, second = load().replica_id, load().replica_id
+
+    assert first != second
+    assert load(REPLICA_ID=first).replica_id == first
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = load()
+
+    with pytest.raises(AttributeError):
+        settings.port = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        settings.room_claims["a"] = "b:"  # type: ignore[index]
+
+
+def test_what_settings_look_like_in_a_log_holds_no_secret() -> None:
+    shown = repr(load())
+
+    assert "j" * 32 not in shown
+    assert "b" * 32 not in shown
