@@ -1,0 +1,40 @@
+"""The command line: ``push-gateway``, or ``python -m gateway``. One module for each command.
+
+A command imports what it needs when it runs, so that ``--help`` and ``version`` answer at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from gateway.cli.configuration import check_config, print_env
+from gateway.cli.emit import emit
+from gateway.cli.failures import Commands
+from gateway.cli.listen import listen
+from gateway.cli.presence import presence
+from gateway.cli.serve import serve
+from gateway.cli.token import token
+from gateway.cli.version import version
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def commands() -> None:
+    """Push events to browsers and apps: backends send one signed HTTP request, frontends listen with Socket.IO.
+
+    \b
+    Try it, in two terminals:
+      push-gateway serve --dev
+      (then paste one of the commands that it prints)
+
+    Every setting is an environment variable GATEWAY_…; docs/configuration.md lists them. Each command has its own
+    --help with an example.
+    """
+
+
+for _command in (serve, token, emit, presence, listen, check_config, print_env, version):
+    commands.add_command(_command)
+
+
+def main() -> None:
+    """What the console script and ``python -m gateway`` call; ends the process."""
+    commands(prog_name="push-gateway")

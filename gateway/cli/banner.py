@@ -1,0 +1,149 @@
+"""What ``serve --dev`` says once it listens: where it is, and commands to paste into another terminal."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from gateway.cli.token import signed_token
+from gateway.cli.version import own_version
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+_DEFAULT_URL: Final = "http://127.0.0.1:8080"
+_TOKEN_SECONDS: Final = 86_400
+_CLAIMS: Final = {"orgId": 7}
+_EVENT: Final = """notification:new '{"title":"hi"}'"""
+_SENDER: Final = Path("examples/backends/python/push.py")
+
+
+def dev_banner(settings: Settings, url: str) -> str:
+    """The text for a gateway that listens at ``url``, scheme and port included.
+
+    Each command stands on its own: it carries the secrets that were made for this run. Secrets that the operator set
+    are not shown; those commands need the same settings in the other terminal.
+    """
+    lines = [
+        f"push-gateway {own_version()} in development mode; what it made up for this run ends with it.",
+        "",
+        f"  {'Gateway':<8} {url}",
+        f"  {'Try it':<8} {url}/dev",
+        *_token_lines(settings),
+        "",
+        "Paste into another terminal, in this folder:",
+    ]
+    for title, command in dev_commands(settings, url).items():
+        lines += ["", f"  # {title}", f"  {command}"]
+    if _needs_same_settings(settings):
+        lines += ["", f"  These need {_needs_same_settings(settings)} there as here."]
+    return "\n".join([*lines, "", "Ctrl-C ends it.", ""])
+
+
+def dev_commands(settings: Settings, url: str) -> dict[str, str]:
+    """What to paste, by title; each command stands on its own as far as ``dev_banner`` says."""
+    return dict((*_listening(settings, url), *_pushing(settings, url)))
+
+
+def own_command() -> str:
+    """How this program is called from the current folder, whatever PATH the other terminal has."""
+    script = Path(sys.argv[0]).absolute()
+    if script.name == "push-gateway":
+        return shlex.quote(_from_here(script))
+    return f"{shlex.quote(_from_here(Path(sys.executable).absolute()))} -m gateway"
+
+
+def _from_here(program: Path) -> str:
+    here = Path.cwd()
+    return str(program.relative_to(here)) if program.is_relative_to(here) else str(program)
+
+
+def _token(settings: Settings) -> str | None:
+    if settings.jwt_secret is None or not any(name.startswith("HS") for name in settings.jwt_algorithms):
+        return None
+    return signed_token(settings, "alice", ttl_seconds=_TOKEN_SECONDS, claims=_CLAIMS)
+
+
+def _token_lines(settings: Settings) -> Iterator[str]:
+    token = _token(settings)
+    if token is None:
+        yield "  Tokens   come from whoever issues them: only the public half of the keys is configured"
+    else:
+        yield f"  {'Token':<8} of user alice in room org:7, for a day:"
+        yield f"  {token}"
+
+
+def _listening(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
+    token = _token(settings)
+    at = _url_option(url)
+    if settings.socketio_path != "/socket.io/":
+        at += f" --path {shlex.quote(settings.socketio_path)}"
+    if token is not None:
+        yield "listen as alice", f"{own_command()} listen{at} --token {token}"
+        secret = {"GATEWAY_JWT_SECRET": settings.jwt_secret} if _made(settings, "jwt_secret") else {}
+        yield "a token for somebody else", f"{_with(secret)}{own_command()} token --sub bob"
+    else:
+        yield "listen", f"{own_command()} listen{at} --token YOUR_TOKEN"
+
+
+def _pushing(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
+    environment = _push_environment(settings, url)
+    at = _url_option(_ingest_url(settings, url)) if not settings.ingest_path_prefix else ""
+    push = f"{_with(environment)}{own_command()}"
+    yield "push to alice, on all her devices", f"{push} emit user alice {_EVENT}{at}"
+    yield "to everyone in a room", f"{push} emit room org:7 {_EVENT}{at}"
+    yield "to everyone", f"{push} emit broadcast {_EVENT}{at}"
+    yield "is alice there?", f"{push} presence alice{at}"
+    if _SENDER.is_file() and not settings.ingest_path_prefix:
+        environment = environment | {"GATEWAY_URL": _ingest_url(settings, url)}
+        yield (
+            "from your own code, without a library: see examples/backends (also bash, Node, PHP, Ruby, Go, Java, C#)",
+            f"{_with(environment)}python3 {_SENDER} user alice {_EVENT}",
+        )
+
+
+def _push_environment(settings: Settings, url: str) -> dict[str, str | None]:
+    environment: dict[str, str | None] = {}
+    if _made(settings, "ingest_keys"):
+        key = settings.ingest_keys[0]
+        environment |= {"GATEWAY_KEY": key.id, "GATEWAY_SECRET": key.secrets[0]}
+    if settings.ingest_path_prefix:
+        # Called without the proxy that strips it: the command signs the prefix without sending it.
+        port = urlsplit(_ingest_url(settings, url)).port
+        environment |= {"GATEWAY_PORT": str(port), "GATEWAY_INGEST_PATH_PREFIX": settings.ingest_path_prefix}
+    return environment
+
+
+def _made(settings: Settings, name: str) -> bool:
+    from gateway.settings.load import MADE
+
+    return settings.origins.get(name) == MADE
+
+
+def _needs_same_settings(settings: Settings) -> str:
+    names = [
+        name
+        for name in ("jwt_secret", "ingest_keys")
+        if getattr(settings, name) and not _made(settings, name)
+    ]
+    return " and ".join(f"GATEWAY_{name.upper()}" for name in names)
+
+
+def _ingest_url(settings: Settings, url: str) -> str:
+    parts = urlsplit(url)
+    if settings.ingest_port is None or parts.hostname is None:
+        return url
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}:{settings.ingest_port}"
+
+
+def _url_option(url: str) -> str:
+    return "" if url == _DEFAULT_URL else f" --url {shlex.quote(url)}"
+
+
+def _with(environment: dict[str, str | None]) -> str:
+    return "".join(f"{name}={shlex.quote(value or '')} " for name, value in environment.items())

@@ -1,0 +1,73 @@
+"""``push-gateway check-config`` and ``push-gateway print-env``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+_MASK: Final = "********"
+
+_dev = click.option("--dev", is_flag=True, help="Look at them as `serve --dev` would.")
+
+
+@click.command("check-config")
+@_dev
+def check_config(dev: bool) -> None:
+    """Check every setting without starting anything.
+
+    Looks at the environment variables GATEWAY_… and the files that they name. Prints `ok` and ends with status 0, or
+    lists every problem at once and ends with status 2.
+
+    \b
+    Example:
+      GATEWAY_CONFIG=gateway.yaml push-gateway check-config
+    """
+    from gateway.settings import load_settings
+
+    load_settings(os.environ, dev=dev)
+    click.echo("ok")
+
+
+@click.command("print-env")
+@_dev
+def print_env(dev: bool) -> None:
+    """Print the settings in effect, secrets masked.
+
+    One line for each: the variable, its value, and where the value comes from (default, environment, a file, YAML).
+    An empty value means "not set". Ends with status 2 and the list of problems if the settings cannot be used.
+
+    \b
+    Example:
+      push-gateway print-env | grep JWT
+    """
+    from gateway.settings import load_settings
+
+    for line in _lines(load_settings(os.environ, dev=dev)):
+        click.echo(line)
+
+
+def _lines(settings: Settings) -> Iterator[str]:
+    from gateway.settings.model import KNOWN, as_text
+    from gateway.settings.problems import PREFIX
+
+    for name, what in KNOWN.items():
+        value = getattr(settings, name)
+        text = as_text(value)
+        if what.secret and text:
+            text = _masked(name, value)
+        elif text:
+            text = shlex.quote(text)
+        yield f"{PREFIX}{name.upper()}={text}  # {settings.origins.get(name, 'default')}"
+
+
+def _masked(name: str, value: object) -> str:
+    if name == "ingest_keys" and isinstance(value, tuple):
+        return ",".join(f"{key.id}:{_MASK}" for key in value)
+    return _MASK

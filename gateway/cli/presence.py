@@ -1,0 +1,33 @@
+"""``push-gateway presence``."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import click
+
+from gateway.cli.calls import EXIT_STATUSES, call, find_door, url_option
+from gateway.cli.failures import Misused
+
+
+@click.command(epilog=EXIT_STATUSES)
+@click.argument("user")
+@url_option
+def presence(user: str, url: str | None) -> None:
+    """Ask whether USER is connected.
+
+    Prints the answer of the gateway as JSON: whether, with which connections, and when the last one left. Signed
+    with GATEWAY_KEY and GATEWAY_SECRET, else with the first of GATEWAY_INGEST_KEYS.
+
+    \b
+    Example:
+      push-gateway presence alice
+    """
+    from gateway.domain.errors import InvalidName
+    from gateway.domain.names import check_user
+
+    try:
+        path = "/presence/" + quote(check_user(user), safe="")
+    except InvalidName as error:
+        raise Misused(f"the user {user!r} cannot be: {error.message}") from None
+    call(find_door(url), "GET", path)

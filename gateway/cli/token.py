@@ -1,0 +1,127 @@
+"""``push-gateway token``: tokens for trying things out; real ones come from whoever logs your users in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from gateway.cli.failures import Misused
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", re.ASCII)
+
+
+class Span(click.ParamType[float]):
+    """A time such as ``90s``, ``15m``, ``1h`` or ``7d``, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = _SPAN.fullmatch(str(value))
+        seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+        if seconds < 1:
+            self.fail(f"{value!r} is no time of at least a second; write 90s, 15m, 1h or 7d", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.option("--sub", "user", required=True, metavar="USER", help="The user id: the token's claim `sub`.")
+@click.option(
+    "--claim",
+    "claims",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A further claim, as often as needed. The value is JSON where it is valid JSON, else a text.",
+)
+@click.option(
+    "--ttl",
+    type=Span(),
+    default="1h",
+    show_default=True,
+    help="How long the token is good: 90s, 15m, 1h, 7d.",
+)
+def token(user: str, claims: tuple[str, ...], ttl: float) -> None:
+    """Print a token that a client can connect with.
+
+    Signed with GATEWAY_JWT_SECRET, the secret of the gateway. Nothing but the token goes to stdout. Ends with status 2
+    if there is no such secret.
+
+    \b
+    Examples:
+      push-gateway token --sub alice
+      push-gateway token --sub alice --claim orgId=7 --claim 'role=["admin","editor"]' --ttl 8h
+    """
+    from gateway.settings import load_settings
+
+    settings = load_settings(os.environ, require_keys=False)
+    click.echo(signed_token(settings, user, ttl_seconds=ttl, claims=_claims(claims)))
+
+
+def signed_token(
+    settings: Settings, user: str, *, ttl_seconds: float, claims: Mapping[str, object] | None = None
+) -> str:
+    """A token that a gateway with these settings accepts; audience and issuer are added where it asks for them."""
+    from gateway.domain.errors import InvalidName
+    from gateway.domain.names import check_user
+    from gateway.identity.issuing import issue_token
+
+    try:
+        check_user(user)
+    except InvalidName as error:
+        raise Misused(f"the user {user!r} cannot be: {error.message}") from None
+    allowed = [name for name in settings.jwt_algorithms if name.startswith("HS")]
+    if settings.jwt_secret is None or not allowed:
+        raise Misused(_advice(settings))
+    usual: dict[str, object] = {}
+    if settings.jwt_audience:
+        usual["aud"] = settings.jwt_audience[0]
+    if settings.jwt_issuer:
+        usual["iss"] = settings.jwt_issuer[0]
+    return issue_token(
+        secret=settings.jwt_secret,
+        user=user,
+        now=time.time(),
+        ttl_seconds=ttl_seconds,
+        algorithm=allowed[0],
+        claims=usual | dict(claims or {}),
+    )
+
+
+def _advice(settings: Settings) -> str:
+    if settings.jwt_public_key or settings.jwt_jwks_url:
+        return (
+            "only the public half of the keys is configured here, so no token can be signed: "
+            "take one from whoever issues your users' tokens"
+        )
+    return (
+        "GATEWAY_JWT_SECRET is not set, so no token can be signed: set it to the secret of the gateway "
+        "(`push-gateway serve --dev` prints a token, and this command with the secret of its run)"
+    )
+
+
+def _claims(pairs: tuple[str, ...]) -> dict[str, object]:
+    claims: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise Misused(f"--claim {pair!r} is not of the form name=value")
+        if name == "sub":
+            raise Misused("the claim sub is given with --sub")
+        claims[name] = _value(text)
+    return claims
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

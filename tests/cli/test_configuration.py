@@ -1,0 +1,83 @@
+"""``check-config``, ``print-env``, and what ``serve`` says about settings that cannot be used."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.model import KNOWN
+from tests.cli.command_line import JWT_SECRET, run
+
+INGEST_SECRET = "the secret that backends sign with"
+GOOD = {"JWT_SECRET": JWT_SECRET, "INGEST_KEYS": f"billing:{INGEST_SECRET}"}
+
+
+def test_good_settings_are_ok() -> None:
+    answer = run("check-config", **GOOD)
+
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "ok\n", "")
+
+
+def test_development_needs_no_settings() -> None:
+    assert run("check-config", "--dev").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["check-config", "print-env", "serve"])
+def test_every_problem_is_told_at_once_with_status_2(command: str) -> None:
+    answer = run(command, JWT_SECRET="short", PRT="1", PING_INTERVAL="5s")
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == (
+        "Error: 4 problems with the settings (docs/configuration.md lists them all):\n"
+        "  GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?\n"
+        "  GATEWAY_PING_INTERVAL: '5s' is not a number: give seconds, such as 25 or 0.5\n"
+        "  GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret\n"
+        "  GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one\n"
+    )
+
+
+def test_a_start_without_settings_names_both_keys_that_are_missing() -> None:
+    answer = run("serve")
+
+    assert answer.returncode == 2
+    assert "GATEWAY_JWT_SECRET: is missing" in answer.stderr
+    assert "GATEWAY_INGEST_KEYS: is missing" in answer.stderr
+
+
+def test_settings_are_printed_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
+    config, secret = tmp_path / "gateway.yaml", tmp_path / "jwt"
+    config.write_text("ping_interval: 12.5\ncors_origins: [https://a.example]\n", encoding="utf-8")
+    secret.write_text(JWT_SECRET, encoding="utf-8")
+
+    answer = run(
+        "print-env",
+        JWT_SECRET_FILE=str(secret),
+        INGEST_KEYS=f"billing:{INGEST_SECRET}",
+        CONFIG=str(config),
+        PORT="9000",
+    )
+
+    lines = answer.stdout.splitlines()
+    assert [line.partition("=")[0] for line in lines] == [f"GATEWAY_{name.upper()}" for name in KNOWN]
+    assert "GATEWAY_PORT=9000  # environment" in lines
+    assert "GATEWAY_INGEST_PORT=  # default" in lines
+    assert f"GATEWAY_PING_INTERVAL=12.5  # yaml {config}" in lines
+    assert f"GATEWAY_JWT_SECRET=********  # file {secret}" in lines
+    assert "GATEWAY_INGEST_KEYS=billing:********  # environment" in lines
+    assert JWT_SECRET not in answer.stdout
+    assert INGEST_SECRET not in answer.stdout
+
+
+def test_what_is_printed_can_be_given_again() -> None:
+    printed = run("print-env", ROOM_CLAIMS="team=team:", NAMESPACES="/,/a b", **GOOD).stdout
+    again = {}
+    for line in printed.splitlines():
+        name, _, value = line.partition("  # ")[0].removeprefix("GATEWAY_").partition("=")
+        if "****" not in value:
+            again[name] = "".join(shlex.split(value))
+
+    assert [line.partition("  # ")[0] for line in run("print-env", **(again | GOOD)).stdout.splitlines()] == [
+        line.partition("  # ")[0] for line in printed.splitlines()
+    ]
