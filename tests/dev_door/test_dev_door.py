@@ -1,0 +1,280 @@
+"""The development page lets its own user in and nobody else: Host, Origin, secret, and what it answers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.dev_door import create_app
+from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.messages import Message, Receipt
+from gateway.domain.positions import Position
+
+OTHERS = {"Origin": "http://evil.example"}
+
+
+class Recorder:
+    """Keeps what was published. It lies about the broker: there is always one connection, or no broker at all."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.away = False
+
+    async def publish(self, message: Message, claim: None = None) -> Receipt:
+        if self.away:
+            raise BrokerUnavailable("the broker is away")
+        self.messages.append(message)
+        return Receipt(message.id, Position("1-0"), connections=1, exact=True)
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def page(recorder: Recorder) -> Any:
+    door = create_app(
+        publisher=recorder,
+        issue_token=lambda user: f"token of {user}",
+        hosts=("gateway.test:8080",),
+        commands=lambda: {"Push <one>": 'push-gateway emit user alice hi \'{"a": "<b>"}\''},
+    )
+    app = web.Application()
+    app.add_subapp("/dev", door)
+    async with TestClient(TestServer(app)) as client:
+        yield Page(client)
+
+
+class Page:
+    """A browser at the page: sends what its JavaScript sends, and headers changed as a test wants it."""
+
+    def __init__(self, client: TestClient[web.Request, web.Application]) -> None:
+        self.client = client
+        self.host = client.make_url("/").authority
+
+    async def open(self, path: str = "/dev", **headers: str) -> ClientResponse:
+        return await self.client.get(path, headers=headers)
+
+    async def secret(self, user: str = "alice") -> str:
+        answer = await self.client.get("/dev", params={"user": user})
+        setup: dict[str, str] = json.loads(re.findall(r'id="setup">(.*?)</script>', await answer.text())[0])
+        return setup["secret"]
+
+    async def post(self, what: str, content: object, **headers: str | None) -> ClientResponse:
+        usual = {
+            "Origin": f"http://{self.host}",
+            "X-Dev-Page": await self.secret(),
+            "Content-Type": "application/json",
+        }
+        sent = {name: value for name, value in {**usual, **headers}.items() if value is not None}
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        return await self.client.post(f"/dev/{what}", data=data, headers=sent)
+
+
+async def code_of(answer: ClientResponse) -> tuple[int, str]:
+    return answer.status, (await answer.json())["code"]
+
+
+async def test_the_page_is_one_document_that_loads_only_from_this_process(page: Page):
+    answer = await page.open()
+    text = await answer.text()
+
+    assert (answer.status, answer.content_type) == (200, "text/html")
+    assert re.findall(r'(?:src|href)="([^"]*)"', text) == ["data:,", "/socket.io/socket.io.js"]
+    assert "http://" not in text
+    assert "https://" not in text
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_the_policy_allows_the_script_and_the_style_of_the_page_and_no_other(page: Page):
+    answer = await page.open()
+    text = await answer.text()
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
+
+    def hash_of(tag: str) -> str:
+        inline = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert len(inline) == 1
+        return f"'sha256-{base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()}'"
+
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == f"'self' {hash_of('script')}"
+    assert policy["style-src"] == hash_of("style")
+    assert policy["connect-src"] == f"'self' ws://{page.host} wss://{page.host}"
+    assert policy["frame-ancestors"] == "'none'"
+
+
+async def test_the_page_shows_the_commands_as_text(page: Page):
+    text = await (await page.open()).text()
+
+    assert "Push &lt;one&gt;" in text
+    assert "push-gateway emit user alice hi &#x27;{&quot;a&quot;: &quot;&lt;b&gt;&quot;}&#x27;" in text
+
+
+async def test_a_user_is_never_taken_for_markup(page: Page):
+    answer = await page.client.get("/dev/", params={"user": "</script><b>{{secret}}"})
+    text = await answer.text()
+
+    assert "<b>{{secret}}" not in text
+    assert '\\u003c/script>\\u003cb>{{secret}}"' in text
+    assert (await page.client.get("/dev", params={"user": "a\nb"})).status == 422
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "gateway.test:8080"]
+)
+async def test_the_page_is_open_under_the_names_of_this_machine(page: Page, host: str):
+    assert (await page.open(Host=host)).status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "127.0.0.2",
+        ),
+        *(
+            "gateway.test",
+            "gateway.test:81",
+            "localhost@evil.example",
+            "evil.example@localhost",
+            "localhost/x",
+        ),
+        *("", "localhost:x", "[::1", "0.0.0.0:8080", "localhost;a", "localhost 127.0.0.1"),
+    ],
+)
+async def test_a_foreign_name_that_points_here_is_refused(page: Page, host: str):
+    answer = await page.open(Host=host)
+
+    assert await code_of(answer) == (403, "host_refused")
+    assert "Content-Security-Policy" not in answer.headers
+    assert await code_of(await page.post("token", {"user": "alice"}, Host=host, Origin=f"http://{host}")) == (
+        403,
+        "host_refused",
+    )
+
+
+@pytest.mark.parametrize(
+    "origin", [None, "null", "", "http://evil.example", "http://localhost:1", "https://127.0.0.1", "file://"]
+)
+@pytest.mark.parametrize("what", ["token", "push"])
+async def test_other_pages_are_refused(page: Page, recorder: Recorder, origin: str | None, what: str):
+    answer = await page.post(what, {"user": "alice", "event": "x"}, Origin=origin)
+
+    assert await code_of(answer) == (403, "origin_refused")
+    assert recorder.messages == []
+
+
+@pytest.mark.parametrize("secret", [None, "", "0" * 64, "é", "secret of bob"])
+@pytest.mark.parametrize("what", ["token", "push"])
+async def test_the_secret_of_the_page_is_needed(
+    page: Page, recorder: Recorder, secret: str | None, what: str
+):
+    headers = {"X-Dev-Page": await page.secret("bob") if secret == "secret of bob" else secret}
+
+    answer = await page.post(what, {"user": "alice", "event": "x"}, **headers)
+
+    assert await code_of(answer) == (403, "secret_refused")
+    assert recorder.messages == []
+
+
+async def test_no_answer_lets_another_origin_read_it(page: Page):
+    answers = [
+        await page.open(**OTHERS),
+        await page.post("token", {"user": "alice"}),
+        await page.post("token", {"user": "alice"}, **OTHERS),
+        await page.client.options("/dev/push", headers={**OTHERS, "Access-Control-Request-Method": "POST"}),
+    ]
+
+    assert [answer.status for answer in answers] == [200, 200, 403, 405]
+    assert [
+        name for answer in answers for name in answer.headers if name.lower().startswith("access-control")
+    ] == []
+
+
+async def test_the_page_gets_a_token_for_its_user(page: Page):
+    answer = await page.post("token", {"user": "alice"})
+
+    assert answer.status == 200
+    assert await answer.json() == {"token": "token of alice"}
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_page_of_another_user_acts_for_that_one(page: Page):
+    answer = await page.post("token", {"user": "bob/ü"}, **{"X-Dev-Page": await page.secret("bob/ü")})
+
+    assert await answer.json() == {"token": "token of bob/ü"}
+
+
+async def test_a_push_goes_to_the_user_of_the_page(page: Page, recorder: Recorder):
+    answer = await page.post("push", {"user": "alice", "event": "hi", "data": {"a": [1, "ü", None]}})
+
+    (message,) = recorder.messages
+    assert await answer.json() == {"id": message.id, "room": "user:alice", "online": True, "connections": 1}
+    assert (message.namespace, message.rooms, message.event) == ("/", ("user:alice",), "hi")
+    assert [json.loads(argument) for argument in message.arguments] == [{"a": [1, "ü", None]}]
+
+
+async def test_a_push_without_data_has_no_argument(page: Page, recorder: Recorder):
+    await page.post("push", {"user": "alice", "event": "hi"})
+    await page.post("push", {"user": "alice", "event": "hi", "data": None})
+
+    assert [message.arguments for message in recorder.messages] == [(), ("null",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", (400, "invalid_json")),
+        (b"{", (400, "invalid_json")),
+        (b"\xff", (400, "invalid_json")),
+        (b'{"user":"alice","event":"x","data":NaN}', (400, "invalid_json")),
+        (b'{"user":"alice","event":"x","data":"\\ud800"}', (400, "invalid_json")),
+        (
+            b'{"user":"alice","event":"x","data":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+            (400, "invalid_json"),
+        ),
+        (b"[]", (422, "invalid_body")),
+        ({"event": "x"}, (422, "invalid_name")),
+        ({"user": 5, "event": "x"}, (422, "invalid_name")),
+        ({"user": "alice"}, (422, "invalid_name")),
+        ({"user": "alice", "event": ""}, (422, "invalid_name")),
+        ({"user": "alice", "event": "connect"}, (422, "invalid_name")),
+        ({"user": "alice", "event": "x", "data": "x" * 70_000}, (413, "body_too_large")),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+async def test_a_body_that_is_wrong_is_answered_with_what_is_wrong(
+    page: Page, recorder: Recorder, content: object, expected: tuple[int, str]
+):
+    assert await code_of(await page.post("push", content)) == expected
+    assert recorder.messages == []
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}]
+)
+async def test_what_a_form_of_another_page_could_send_is_refused(page: Page, headers: dict[str, str]):
+    answer = await page.post("push", {"user": "alice", "event": "x"}, **headers)
+
+    assert await code_of(answer) == (415, "unsupported_media_type")
+
+
+async def test_a_broker_that_is_away_is_said_so(page: Page, recorder: Recorder):
+    recorder.away = True
+
+    answer = await page.post("push", {"user": "alice", "event": "x"})
+
+    assert await code_of(answer) == (503, "broker_unavailable")
