@@ -10,6 +10,7 @@ RUNTIME := $(VENV)/.runtime
 DEV     := $(VENV)/.dev
 BUNDLE  := gateway/socketio_door/client_bundle/version.txt
 JS      := tests/js/node_modules/.package-lock.json
+FRONT   := tests/frontend/node_modules/.package-lock.json
 
 # Extra arguments: make test ARGS="-k signing -x", make run ARGS="--port 9000"
 ARGS  ?=
@@ -27,7 +28,7 @@ help: ## Show this list
 
 install: $(RUNTIME) $(BUNDLE) ## Set everything up in .venv (needs Python 3.11 or newer)
 
-install-dev: install $(DEV) $(JS) ## The same, and what tests and checks need
+install-dev: install $(DEV) $(JS) $(FRONT) ## The same, and what tests and checks need
 
 run: install ## Start the gateway for development; it prints how to connect and push
 	@exec $(PY) -m gateway serve --dev $(ARGS)
@@ -66,13 +67,14 @@ lock: install ## Pin the dependencies anew after a change (UPGRADE=1: to the new
 	$(COMPILE) -o requirements/dev.txt requirements/dev.in
 	$(NODE) $(NPMLOCK) --prefix client
 	$(NODE) $(NPMLOCK) --prefix tests/js
+	$(NODE) $(NPMLOCK) --prefix tests/frontend
 
 image: ## Build the container image with podman or docker
 	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is needed to build the image." >&2; exit 1; }; \
-	"$$engine" build -t $(IMAGE) .
+	BUILDAH_FORMAT=docker "$$engine" build -t $(IMAGE) . # podman's own format would drop the HEALTHCHECK
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist client/node_modules tests/js/node_modules gateway/socketio_door/client_bundle
+	rm -rf $(VENV) build dist client/node_modules tests/js/node_modules tests/frontend/node_modules gateway/socketio_door/client_bundle
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -101,4 +103,8 @@ $(BUNDLE): $(RUNTIME) client/package-lock.json tools/fetch_client.py tools/node.
 
 $(JS): $(RUNTIME) tests/js/package.json tests/js/package-lock.json
 	@$(NODE) npm ci --prefix tests/js --ignore-scripts --loglevel=error >/dev/null
+	@touch $@
+
+$(FRONT): $(RUNTIME) tests/frontend/package.json tests/frontend/package-lock.json
+	@$(NODE) npm ci --prefix tests/frontend --ignore-scripts --loglevel=error >/dev/null
 	@touch $@

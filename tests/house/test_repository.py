@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NPM_LOCKS = ("client/package-lock.json", "tests/js/package-lock.json")
+NPM_LOCKS = ("client/package-lock.json", "tests/js/package-lock.json", "tests/frontend/package-lock.json")
 REQUIREMENTS = sorted((ROOT / "requirements").iterdir())
 LOCKED = [path for path in REQUIREMENTS if path.suffix == ".txt"]
 NAMES_AN_INDEX = re.compile(
@@ -45,7 +45,7 @@ def test_npm_packages_are_asked_for_by_their_exact_version(name: str) -> None:
 def test_the_tested_client_is_the_one_that_is_served() -> None:
     served, tested = (
         json.loads((ROOT / name).read_text(encoding="utf-8"))["packages"]["node_modules/socket.io-client"]
-        for name in NPM_LOCKS
+        for name in ("tests/js/package-lock.json", "client/package-lock.json")
     )
 
     assert tested["integrity"] == served["integrity"]
