@@ -37,7 +37,7 @@ test: install-dev ## Run the tests
 	$(PY) -m pytest -m "not examples" $(ARGS)
 
 test-examples: install-dev ## Run the sender of every language in examples/backends
-	$(PY) -m pytest -m examples $(ARGS)
+	$(PY) -m pytest tests/examples $(ARGS)
 
 check: install-dev ## Style, types, directions of imports, dependencies, OpenAPI, package
 	$(PY) -m ruff check .
