@@ -1,0 +1,128 @@
+"""Who may come in: everything that is checked before a body is understood, in the order of the contract."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from gateway.domain.claims import Claim
+from gateway.domain.keys import IngestKey
+from ingest_api import signing
+from ingest_api.bodies import check_head, read_body
+from ingest_api.calls import Admitted, Answer, Call, Handler
+from ingest_api.errors import Problem
+from ingest_api.interfaces import Claims, Clock, Rates
+from ingest_api.paths import origin_form
+from ingest_api.signing import Credentials, UnknownKey
+
+NONCE_MARGIN_SECONDS: Final = 60
+"""Nonces are kept so much longer than their request is good for: the clocks of replicas differ a little."""
+
+SignedHandler = Callable[[Admitted], Awaitable[Answer]]
+
+
+class Admission:
+    """Admits signed requests."""
+
+    def __init__(
+        self,
+        *,
+        keys: Callable[[str], IngestKey | None],
+        claims: Claims,
+        rates: Rates,
+        clock: Clock,
+        max_body_bytes: int,
+        body_timeout_seconds: float,
+        path_prefix: str,
+    ) -> None:
+        self._keys = keys
+        self._claims = claims
+        self._rates = rates
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_seconds = body_timeout_seconds
+        self._path_prefix = path_prefix
+
+    def guard(self, actions: tuple[str, ...], handle: SignedHandler) -> Handler:
+        """A handler behind the door: only for signed requests of keys with a scope for one of the actions."""
+
+        async def handle_admitted(call: Call) -> Answer:
+            return await handle(await self.admit(call, actions))
+
+        return handle_admitted
+
+    async def admit(self, call: Call, actions: tuple[str, ...]) -> Admitted:
+        """Raises Problem, SignatureRefused, and the errors of ``Rates.take``; the first check that fails answers."""
+        request = call.request
+        check_head(request, max_body_bytes=self._max_body_bytes)
+        credentials = signing.read_credentials(lambda name: request.headers.getall(name, ()))
+        call.key_id = credentials.key_id
+        idempotency_key = _idempotency_key(call)
+        key = self._keys(credentials.key_id)
+        if key is None:
+            raise UnknownKey("no ingest key has this id")
+        signing.check_timestamp(
+            credentials.timestamp, now=self._clock.now(), nonces_since=self._claims.began_at
+        )
+        body = await read_body(
+            request, max_body_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout_seconds
+        )
+        call.body_bytes = len(body)
+        digest = signing.body_digest(body)
+        self._check_signature(call, credentials, key, idempotency_key, digest)
+        if not key.may(*actions):
+            raise Problem("missing_scope", f"this needs a key with the scope {' or '.join(actions)}")
+        await self._take(call, key)
+        claim = _claim(call, credentials, idempotency_key, digest)
+        return Admitted(call=call, key=key, claim=claim, body=body)
+
+    def _check_signature(
+        self, call: Call, credentials: Credentials, key: IngestKey, idempotency_key: str | None, digest: str
+    ) -> None:
+        target = self._path_prefix + origin_form(call.request.raw_path)
+        text = signing.string_to_sign(
+            key_id=credentials.key_id,
+            method=call.request.method,
+            target=target.encode("utf-8", "surrogateescape"),
+            timestamp=credentials.timestamp,
+            nonce=credentials.nonce,
+            idempotency_key=idempotency_key,
+            digest=digest,
+        )
+        signing.check_signature(credentials.signature, key.secrets, text)
+
+    async def _take(self, call: Call, key: IngestKey) -> None:
+        if key.rate is None:
+            return
+        allowance = await self._rates.take(key.id, key.rate)
+        # draft-ietf-httpapi-ratelimit-headers-06, the last one with a field for each of the three.
+        call.headers["RateLimit-Limit"] = str(allowance.limit)
+        call.headers["RateLimit-Remaining"] = str(allowance.remaining)
+        call.headers["RateLimit-Reset"] = str(math.ceil(allowance.reset_seconds))
+        if not allowance.allowed:
+            retry_after = {"Retry-After": str(max(1, math.ceil(allowance.retry_after_seconds)))}
+            raise Problem("rate_limited", "this key has used up its rate", headers=retry_after)
+
+
+def _idempotency_key(call: Call) -> str | None:
+    values = call.request.headers.getall(signing.IDEMPOTENCY_HEADER, ())
+    if not values:
+        return None
+    if len(values) > 1 or not signing.IDEMPOTENCY_KEY.fullmatch(values[0]):
+        raise Problem(
+            "invalid_idempotency_key", "an Idempotency-Key is there once and 1 to 255 printable ASCII"
+        )
+    return values[0]
+
+
+def _claim(call: Call, credentials: Credentials, idempotency_key: str | None, digest: str) -> Claim:
+    expires_at = int(credentials.timestamp) + signing.WINDOW_SECONDS + NONCE_MARGIN_SECONDS
+    return Claim(
+        key_id=credentials.key_id,
+        nonce=credentials.nonce,
+        nonce_expires_at=float(expires_at),
+        idempotency_key=idempotency_key,
+        scope=f"{credentials.key_id} {call.request.method} {call.path}",
+        fingerprint=digest,
+    )

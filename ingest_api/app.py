@@ -1,0 +1,89 @@
+"""The aiohttp application of the REST door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from aiohttp import web
+
+from gateway.domain.keys import ADMIN, BROADCAST, EMIT_ROOM, EMIT_USER, PRESENCE, IngestKey
+from ingest_api import openapi
+from ingest_api.admission import Admission
+from ingest_api.calls import Answer, Call, Handler, Route
+from ingest_api.handlers import Handlers
+from ingest_api.interfaces import Claims, Clock, Meter, PresenceReader, Publisher, Rates
+from ingest_api.middlewares import Answering
+from ingest_api.routing import EveryPath, Routes
+
+
+def create_app(
+    *,
+    publisher: Publisher,
+    presence: PresenceReader,
+    claims: Claims,
+    rates: Rates,
+    keys: Callable[[str], IngestKey | None],
+    clock: Clock,
+    meter: Meter,
+    namespaces: Collection[str],
+    max_body_bytes: int,
+    body_timeout_seconds: float,
+    path_prefix: str = "",
+) -> web.Application:
+    """The door as an application of its own; ``mount`` puts it into another.
+
+    ``keys`` looks up an ingest key by its id, for every request anew. ``path_prefix`` is what a proxy strips from
+    the path that was signed. Every path is answered here, and nothing of it depends on aiohttp's middlewares.
+    """
+    admission = Admission(
+        keys=keys,
+        claims=claims,
+        rates=rates,
+        clock=clock,
+        max_body_bytes=max_body_bytes,
+        body_timeout_seconds=body_timeout_seconds,
+        path_prefix=path_prefix,
+    )
+    handlers = Handlers(
+        publisher=publisher, presence=presence, claims=claims, clock=clock, namespaces=namespaces
+    )
+    routes = Routes(_routes(admission, handlers))
+    app = web.Application()
+    app.router.register_resource(EveryPath(Answering(routes=routes, clock=clock, meter=meter).answer))
+    return app
+
+
+def create_empty_app(*, clock: Clock, meter: Meter) -> web.Application:
+    """A door that knows no path: for a port that backends have no business at."""
+    app = web.Application()
+    app.router.register_resource(EveryPath(Answering(routes=Routes(()), clock=clock, meter=meter).answer))
+    return app
+
+
+def mount(door: web.Application, main: web.Application) -> None:
+    """Let the door answer every path that no other resource of ``main`` takes (add_subapp refuses the root)."""
+    for resource in door.router.resources():
+        main.router.register_resource(resource)
+
+
+def _routes(admission: Admission, handlers: Handlers) -> tuple[Route, ...]:
+    guard = admission.guard
+    return (
+        Route("POST", "/emit/user/{id}", guard((EMIT_USER,), handlers.emit_to_user)),
+        # A key that may push to users only may still name their rooms here.
+        Route("POST", "/emit/room", guard((EMIT_ROOM, EMIT_USER), handlers.emit_to_room)),
+        Route("POST", "/broadcast", guard((BROADCAST,), handlers.broadcast)),
+        Route("GET", "/presence/{id}", guard((PRESENCE,), handlers.presence)),
+        Route("POST", "/disconnect/user/{id}", guard((ADMIN,), handlers.disconnect)),
+        Route("GET", openapi.PATH, _describe()),
+    )
+
+
+def _describe() -> Handler:
+    headers = {"Cache-Control": "public, max-age=3600"}
+    answer = Answer(openapi.text().encode(), content_type=openapi.CONTENT_TYPE, headers=headers)
+
+    async def describe(_: Call) -> Answer:
+        return answer
+
+    return describe

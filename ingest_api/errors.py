@@ -1,0 +1,131 @@
+"""Every refusal of this door as application/problem+json (RFC 9457), from one table of codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from gateway.domain.errors import (
+    BrokerTimeout,
+    BrokerUnavailable,
+    IdempotencyConflict,
+    NonceReplayed,
+)
+from ingest_api.calls import Answer
+from ingest_api.signing import SCHEME, SignatureRefused, TimestampOutOfRange
+
+PROBLEM_TYPE: Final = "application/problem+json"
+
+STATUSES: Final[Mapping[str, HTTPStatus]] = {
+    "bad_request": HTTPStatus.BAD_REQUEST,
+    "invalid_path": HTTPStatus.BAD_REQUEST,
+    "invalid_idempotency_key": HTTPStatus.BAD_REQUEST,
+    "invalid_json": HTTPStatus.BAD_REQUEST,
+    "missing_signature": HTTPStatus.UNAUTHORIZED,
+    "unknown_key": HTTPStatus.UNAUTHORIZED,
+    "timestamp_out_of_range": HTTPStatus.UNAUTHORIZED,
+    "bad_signature": HTTPStatus.UNAUTHORIZED,
+    "replayed_request": HTTPStatus.UNAUTHORIZED,
+    "missing_scope": HTTPStatus.FORBIDDEN,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
+    "body_timeout": HTTPStatus.REQUEST_TIMEOUT,
+    "idempotency_conflict": HTTPStatus.CONFLICT,
+    "body_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "unsupported_expectation": HTTPStatus.EXPECTATION_FAILED,
+    "invalid_body": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""Every code that a backend may be answered with, and its status. Codes are stable; sentences are not.
+
+``request_timeout`` and most of ``bad_request`` come from the server, about requests that never reach this door.
+"""
+
+FieldErrors = Mapping[str, Sequence[str]]
+"""Path of a field (``rooms.3``) to sentences that say what is wrong with it."""
+
+
+class Problem(Exception):
+    """A refusal on its way to the answer; ``code`` is one of ``STATUSES``, ``members`` extend the document."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        errors: FieldErrors | None = None,
+        members: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.headers = headers or {}
+        self.errors = errors
+        self.members = members or {}
+
+    def answer(self, request_id: str) -> Answer:
+        """The problem as this door answers it."""
+        status = STATUSES[self.code]
+        body = problem_body(
+            status, self.code, self.detail, errors=self.errors, request_id=request_id, **self.members
+        )
+        return Answer(body, status=status, code=self.code, content_type=PROBLEM_TYPE, headers=self.headers)
+
+
+def problem_body(
+    status: int, code: str, detail: str, *, errors: FieldErrors | None = None, **members: object
+) -> bytes:
+    """A problem document. Of use wherever a request is refused, also before it reaches a handler."""
+    document: dict[str, object] = {
+        # RFC 9457 §4.2.1: of the type about:blank the title is the phrase of the status; `code` tells more.
+        "type": "about:blank",
+        "title": _TITLES.get(status, HTTPStatus(status).phrase),
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+        **members,
+    }
+    if errors is not None:
+        document["errors"] = errors
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """How an error is answered; None: nobody expected it here."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, SignatureRefused):
+        server_time = {"server_time": error.server_time} if isinstance(error, TimestampOutOfRange) else {}
+        return _unauthorized(error.code, error.detail, server_time)
+    if isinstance(error, NonceReplayed):
+        return _unauthorized(error.code, "the nonce was used before; sign every request with a new one")
+    if isinstance(error, IdempotencyConflict):
+        return Problem(error.code, "this Idempotency-Key was used with another body within the last hour")
+    if isinstance(error, BrokerUnavailable | BrokerTimeout):
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        return Problem(error.code, _BROKER_DETAILS[error.code], headers=headers)
+    return None
+
+
+def _unauthorized(code: str, detail: str, members: Mapping[str, object] | None = None) -> Problem:
+    return Problem(code, detail, headers={"WWW-Authenticate": SCHEME}, members=members)
+
+
+# The phrases of RFC 9110 §15.5; Python has them from 3.13 on.
+_TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+# The errors' own messages may name hosts of the operator; a backend gets these.
+_BROKER_DETAILS: Final = {
+    BrokerUnavailable.code: "the request was not accepted and has no effect; sign it anew and repeat it later",
+    BrokerTimeout.code: "nobody knows whether the request was accepted; only a repeat with the same"
+    " Idempotency-Key is sure to take effect once",
+}

@@ -1,0 +1,58 @@
+"""What this door needs; the composition root hands over objects that satisfy it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.domain.claims import Allowance, Claim, Rate
+from gateway.domain.messages import Message, Receipt
+from gateway.domain.presence import UserPresence
+
+
+class Publisher(Protocol):
+    """Accepts what is pushed. Both methods raise the errors of ``gateway.ports.Broker.append``."""
+
+    async def publish(self, message: Message, claim: Claim) -> Receipt:
+        """Answers when the broker has the message; never waits for a client."""
+        ...
+
+    async def kick(
+        self, user: str, *, namespace: str | None, exclude: frozenset[str], revoke: bool, claim: Claim
+    ) -> Receipt:
+        """End the user's connections in one namespace, or in all; ``connections`` of the receipt counts them."""
+        ...
+
+
+class PresenceReader(Protocol):
+    """Knows who is connected."""
+
+    async def of_user(self, user: str) -> UserPresence: ...
+
+
+class Claims(Protocol):
+    """Remembers nonces; see ``gateway.ports.Claims``."""
+
+    @property
+    def began_at(self) -> float: ...
+
+    async def spend(self, claim: Claim) -> None: ...
+
+
+class Rates(Protocol):
+    """Token buckets; see ``gateway.ports.Rates``."""
+
+    async def take(self, bucket: str, rate: Rate) -> Allowance: ...
+
+
+class Clock(Protocol):
+    """Seconds since 1970, and seconds that never go back."""
+
+    def now(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+
+class Meter(Protocol):
+    """Counts requests. ``route`` is the pattern of the route, ``code`` that of the problem or ``ok``."""
+
+    def request_answered(self, *, route: str, status: int, code: str, seconds: float) -> None: ...

@@ -1,0 +1,177 @@
+"""The description of this door in OpenAPI 3.1, from the schemas. ``python -m ingest_api.openapi`` prints it.
+
+The same text is committed as /openapi.yaml (a test compares them) and served at the path of that name.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Any, Final
+
+import yaml
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+
+from ingest_api import answers, descriptions, schemas
+from ingest_api.descriptions import Operation
+from ingest_api.errors import PROBLEM_TYPE, STATUSES
+
+PATH: Final = "/openapi.yaml"
+CONTENT_TYPE: Final = "application/yaml"
+API_VERSION: Final = "1.0.0"
+
+_JSON: Final = "application/json"
+
+
+@cache
+def text() -> str:
+    """The description as YAML."""
+    return yaml.dump(
+        document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
+    )
+
+
+def document() -> dict[str, Any]:
+    """The description as the mapping that the YAML stands for."""
+    spec = APISpec(
+        title="Push gateway",
+        version=API_VERSION,
+        openapi_version="3.1.0",
+        plugins=[MarshmallowPlugin()],
+        info={
+            "description": descriptions.ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        servers=[{"url": "http://localhost:8080", "description": "a gateway on this machine"}],
+        tags=[{"name": name, "description": about} for name, about in descriptions.TAGS.items()],
+    )
+    _add_components(spec)
+    for operation in descriptions.OPERATIONS:
+        spec.path(path=operation.path, operations={operation.method: _operation(operation)})
+    spec.path(path=PATH, operations={"get": _self_description()})
+    described: dict[str, Any] = spec.to_dict()
+    return {"openapi": described.pop("openapi"), **described}
+
+
+def _add_components(spec: APISpec) -> None:
+    namespaces = frozenset({"/"})
+    one_payload = {"not": _required("data", "args"), **_TIMESTAMP_NEEDS_AN_OBJECT}
+    one_address = {"oneOf": [_required("room"), _required("rooms")]}
+    spec.components.schema("Emit", one_payload, schema=schemas.EmitSchema(namespaces=namespaces))
+    spec.components.schema(
+        "EmitToRoom", one_payload | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
+    )
+    spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
+    spec.components.schema("Connection", schema=answers.ConnectionAnswer)
+    spec.components.schema("Problem", schema=answers.ProblemAnswer)
+    for operation in descriptions.OPERATIONS:
+        spec.components.schema(operation.answer.__name__, schema=operation.answer)
+    for name, parameter in descriptions.PARAMETERS.items():
+        spec.components.parameter(name, parameter["in"], parameter)
+    for name, header in descriptions.HEADERS.items():
+        spec.components.header(name, header)
+    for name, header_name, about in descriptions.SIGNING_HEADERS:
+        scheme = {"type": "apiKey", "in": "header", "name": header_name, "description": about}
+        spec.components.security_scheme(name, scheme)
+    for status in sorted(set(STATUSES.values())):
+        spec.components.response(f"Problem{status.value}", _problem_response(status))
+
+
+def _required(*names: str) -> dict[str, Any]:
+    # Redocly wants to see what is required, also where the schema around names it.
+    return {"properties": {name: {} for name in names}, "required": list(names)}
+
+
+def _operation(operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "description": operation.description,
+        "tags": [operation.tag],
+        "security": [{name: [] for name, _, _ in descriptions.SIGNING_HEADERS}],
+        "parameters": [*(["UserId"] if "{id}" in operation.path else []), "RequestId", "IdempotencyKey"],
+    }
+    if operation.body is not None:
+        described["requestBody"] = {
+            "required": operation.body_required,
+            "content": {
+                _JSON: {"schema": operation.body, "examples": _examples(operation.body_examples)},
+            },
+        }
+    described["responses"] = {"200": _good_response(operation)} | _problems(operation.statuses)
+    return described
+
+
+def _good_response(operation: Operation) -> dict[str, Any]:
+    content = {"schema": operation.answer, "examples": _examples(operation.answer_examples)}
+    names = ["X-Request-Id", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
+    if operation.method == "post":
+        names.append("Idempotency-Replayed")
+    return {
+        "description": operation.answer_description,
+        "headers": {name: name for name in names},
+        "content": {_JSON: content},
+    }
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    codes = [code for code, its in STATUSES.items() if its == status]
+    names = ["X-Request-Id", *descriptions.PROBLEM_HEADERS.get(int(status), ())]
+    examples = {code: {"value": descriptions.problem_example(code)} for code in codes}
+    return {
+        "description": "\n".join(f"- `{code}`: {descriptions.REMEDIES[code]}" for code in codes),
+        "headers": {name: name for name in names},
+        "content": {PROBLEM_TYPE: {"schema": "Problem", "examples": examples}},
+    }
+
+
+def _problems(statuses: tuple[int, ...]) -> dict[str, str]:
+    return {str(status): f"Problem{status}" for status in statuses}
+
+
+def _self_description() -> dict[str, Any]:
+    content = {"schema": {"type": "object"}, "examples": {"start": {"value": {"openapi": "3.1.0"}}}}
+    return {
+        "operationId": "describe",
+        "summary": "This description",
+        "description": "The only call here that is not signed.",
+        "tags": ["description"],
+        "security": [],
+        "parameters": ["RequestId"],
+        "responses": {
+            "200": {
+                "description": "OpenAPI 3.1 as YAML.",
+                "headers": {"X-Request-Id": "X-Request-Id"},
+                "content": {CONTENT_TYPE: content},
+            }
+        }
+        | _problems((400, 405, 500)),
+    }
+
+
+def _examples(named: dict[str, Any]) -> dict[str, Any]:
+    return {name: {"value": value} for name, value in named.items()}
+
+
+_TIMESTAMP_NEEDS_AN_OBJECT: Final = {
+    "if": {"properties": {"timestamp": {"const": True}}, "required": ["timestamp"]},
+    "then": {"properties": {"data": {"type": "object"}}, "required": ["data"]},
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a value that is used twice twice, instead of pointing to it, and keeps the lines of a text."""
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

@@ -1,0 +1,192 @@
+"""What a body may hold. Nothing is coerced, and what is not named here is refused; openapi describes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validates, validates_schema
+
+from gateway.domain.errors import InvalidName
+from gateway.domain.names import (
+    MAX_EVENT_CHARACTERS,
+    MAX_ROOM_CHARACTERS,
+    RESERVED_EVENTS,
+    check_event,
+    check_room,
+)
+
+MAX_ARGUMENTS: Final = 16
+MAX_ROOMS: Final = 100
+MAX_EXCEPT: Final = 100
+
+# The rules of gateway.domain.names in the words of JSON Schema.
+NAME_PATTERN: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
+_ROOM: Final = {"minLength": 1, "maxLength": MAX_ROOM_CHARACTERS, "pattern": NAME_PATTERN}
+
+
+class StrictBoolean(fields.Boolean):
+    """true or false; marshmallow would also take 1, "yes" and so on."""
+
+    def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class ShortList(fields.List[Any]):
+    """An array that is refused for its length before anybody looks at its elements."""
+
+    def __init__(
+        self, inner: fields.Field[Any], *, min_items: int = 0, max_items: int, **kwargs: Any
+    ) -> None:
+        sizes = {"maxItems": max_items} | ({"minItems": min_items} if min_items else {})
+        super().__init__(inner, metadata=sizes | kwargs.pop("metadata"), **kwargs)
+        self._sizes = range(min_items, max_items + 1)
+
+    def _deserialize(self, value: Any, *more: Any, **options: Any) -> list[Any]:
+        if isinstance(value, list) and len(value) not in self._sizes:
+            raise ValidationError(
+                f"Between {self._sizes[0]} and {self._sizes[-1]} elements, not {len(value)}."
+            )
+        return super()._deserialize(value, *more, **options)
+
+
+def _rule(check: Callable[[str], str]) -> Callable[[str], None]:
+    def validate(value: str) -> None:
+        try:
+            check(value)
+        except InvalidName as error:
+            raise ValidationError(f"{error.message[:1].upper()}{error.message[1:]}.") from None
+
+    return validate
+
+
+def _room(**metadata: Any) -> fields.String:
+    return fields.String(validate=_rule(check_room), metadata=_ROOM | metadata)
+
+
+class _Addressed(Schema):
+    """What has a namespace and exceptions."""
+
+    class Meta:
+        unknown = RAISE
+
+    def __init__(self, *, namespaces: Collection[str]) -> None:
+        super().__init__()
+        self._namespaces = frozenset(namespaces)
+
+    except_ = ShortList(
+        _room(),
+        data_key="except",
+        max_items=MAX_EXCEPT,
+        load_default=(),
+        metadata={
+            "description": "Rooms or sids that are left out.",
+            "default": [],
+            "examples": [["role:guest"]],
+        },
+    )
+
+    @validates("namespace")
+    def _is_served(self, value: str, **_: Any) -> None:
+        if value not in self._namespaces:
+            raise ValidationError(f"Not served here; served are {', '.join(sorted(self._namespaces))}.")
+
+
+class EmitSchema(_Addressed):
+    """One event for everyone that the path addresses."""
+
+    event = fields.String(
+        required=True,
+        validate=_rule(check_event),
+        metadata={
+            "description": "The name that clients listen for. Socket.IO keeps some for itself.",
+            "minLength": 1,
+            "maxLength": MAX_EVENT_CHARACTERS,
+            "not": {"enum": sorted(RESERVED_EVENTS)},
+            "examples": ["notification:new"],
+        },
+    )
+    data = fields.Raw(
+        allow_none=True,
+        metadata={
+            "description": "The one argument of the event: any JSON, handed on as it was written."
+            " Without `data` and `args` the event has no argument.",
+            "examples": [{"title": "hi"}],
+        },
+    )
+    args = ShortList(
+        fields.Raw(allow_none=True),
+        max_items=MAX_ARGUMENTS,
+        metadata={"description": "The arguments of the event, instead of `data`.", "examples": [["hi", 3]]},
+    )
+    namespace = fields.String(
+        load_default="/",
+        metadata={
+            "description": "A namespace that this gateway serves.",
+            "pattern": "^/[^,?]*$",
+            "examples": ["/"],
+        },
+    )
+    volatile = StrictBoolean(
+        load_default=False,
+        metadata={
+            "description": "Skip connections that cannot take it at once, and do not keep it for others."
+        },
+    )
+    timestamp = StrictBoolean(
+        load_default=False,
+        metadata={"description": "Set `timestamp` in `data`, an object, to the time of acceptance (UTC)."},
+    )
+
+    @validates_schema
+    def _has_one_payload(self, data: dict[str, Any], **_: Any) -> None:
+        if "data" in data and "args" in data:
+            raise ValidationError("Say data or args, not both.", "args")
+        if data["timestamp"] and not isinstance(data.get("data"), dict):
+            raise ValidationError("A timestamp is set in data, which must be an object then.", "timestamp")
+
+
+class EmitToRoomSchema(EmitSchema):
+    """One event for everyone in one room, or in several."""
+
+    room = _room(description="The room it goes to.", examples=["org:7"])
+    rooms = ShortList(
+        _room(),
+        min_items=1,
+        max_items=MAX_ROOMS,
+        metadata={
+            "description": "The rooms it goes to, instead of `room`. A connection in several of them gets it once.",
+            "uniqueItems": True,
+            "examples": [["org:7", "org:8"]],
+        },
+    )
+
+    @validates("rooms")
+    def _are_distinct(self, value: list[str], **_: Any) -> None:
+        if len(set(value)) < len(value):
+            raise ValidationError("The rooms are not distinct.")
+
+    @validates_schema
+    def _has_one_address(self, data: dict[str, Any], **_: Any) -> None:
+        if ("room" in data) == ("rooms" in data):
+            raise ValidationError("Say either room or rooms.", "room")
+
+
+class DisconnectSchema(_Addressed):
+    """Which connections of the user end."""
+
+    namespace = fields.String(
+        metadata={
+            "description": "Only connections in this namespace; absent: in all.",
+            "pattern": "^/[^,?]*$",
+            "examples": ["/"],
+        },
+    )
+    revoke = StrictBoolean(
+        load_default=False,
+        metadata={
+            "description": "Also refuse, everywhere, every token of the user that was issued before now."
+        },
+    )

@@ -1,0 +1,185 @@
+"""What is signed, how, and when a signature is refused. Pure: the command line signs with the same functions.
+
+    text = "v1" LF key LF METHOD LF target LF timestamp LF nonce LF idempotency-key LF hex(SHA-256(body))
+    signature = HMAC-SHA256(UTF-8 bytes of the secret as written, text)
+
+docs/signing.md says it to backend developers, tests/vectors/signing.json in examples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from gateway.domain.keys import KEY_ID
+
+VERSION: Final = "v1"
+SCHEME: Final = "Gateway-HMAC"
+WINDOW_SECONDS: Final = 300
+
+KEY_HEADER: Final = "X-Gateway-Key"
+TIMESTAMP_HEADER: Final = "X-Gateway-Timestamp"
+NONCE_HEADER: Final = "X-Gateway-Nonce"
+SIGNATURE_HEADER: Final = "X-Gateway-Signature"
+IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
+
+TIMESTAMP: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
+NONCE: Final = re.compile(r"[A-Za-z0-9._~+/=-]{8,64}", re.ASCII)
+SIGNATURE: Final = re.compile(r"v1=[0-9a-f]{64}", re.ASCII)
+IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
+
+_FORMS: Final = (
+    (KEY_HEADER, KEY_ID, "1 to 64 of A-Z a-z 0-9 . _ -"),
+    (TIMESTAMP_HEADER, TIMESTAMP, "ASCII digits: seconds since 1970"),
+    (NONCE_HEADER, NONCE, "8 to 64 of A-Z a-z 0-9 . _ ~ + / = -"),
+    (SIGNATURE_HEADER, SIGNATURE, "v1= and 64 lower-case hexadecimal digits"),
+)
+
+
+class SignatureRefused(Exception):
+    """The request does not prove where it comes from; ``code`` is stable, ``detail`` a sentence for the caller."""
+
+    code: ClassVar[str] = "bad_signature"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MissingSignature(SignatureRefused):
+    """A signing header is absent, repeated or malformed."""
+
+    code = "missing_signature"
+
+
+class UnknownKey(SignatureRefused):
+    """No ingest key has this id."""
+
+    code = "unknown_key"
+
+
+class TimestampOutOfRange(SignatureRefused):
+    """The request is too old, too new, or older than the memory of nonces. ``server_time`` in seconds since 1970."""
+
+    code = "timestamp_out_of_range"
+
+    def __init__(self, detail: str, *, server_time: int) -> None:
+        super().__init__(detail)
+        self.server_time = server_time
+
+
+class BadSignature(SignatureRefused):
+    """No secret of the key gives this signature for this request."""
+
+    code = "bad_signature"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The signing headers of a request, each exactly once and well formed. ``timestamp`` as it was written."""
+
+    key_id: str
+    timestamp: str
+    nonce: str
+    signature: str
+
+
+def read_credentials(values_of: Callable[[str], Sequence[str]]) -> Credentials:
+    """The credentials among the headers; ``values_of`` answers all values of one. Raises MissingSignature."""
+    return Credentials(*(_only(values_of(header), header, form, what) for header, form, what in _FORMS))
+
+
+def check_timestamp(timestamp: str, *, now: float, nonces_since: float) -> None:
+    """Raises TimestampOutOfRange unless a replay of a request of that time would be noticed."""
+    seconds = int(timestamp)
+    if abs(now - seconds) > WINDOW_SECONDS:
+        early_or_late = "behind" if seconds < now else "ahead of"
+        raise TimestampOutOfRange(
+            f"the timestamp is more than {WINDOW_SECONDS} seconds {early_or_late} server_time",
+            server_time=int(now),
+        )
+    if seconds < nonces_since:
+        raise TimestampOutOfRange(
+            "the timestamp is before the gateway began to remember nonces; sign the request anew",
+            server_time=int(now),
+        )
+
+
+def body_digest(body: bytes) -> str:
+    """How a body enters the text that is signed."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def string_to_sign(
+    *,
+    key_id: str,
+    method: str,
+    target: bytes,
+    timestamp: str,
+    nonce: str,
+    idempotency_key: str | None,
+    digest: str,
+) -> bytes:
+    """The text that is signed. ``target``: path and query as in the request line; ``digest``: ``body_digest``."""
+    before = f"{VERSION}\n{key_id}\n{method}\n".encode()
+    after = f"\n{timestamp}\n{nonce}\n{idempotency_key or ''}\n{digest}".encode()
+    return before + target + after
+
+
+def signature_of(secret: str, text: bytes) -> str:
+    """The value of X-Gateway-Signature for a text that is signed with a secret."""
+    return f"{VERSION}={hmac.digest(secret.encode(), text, 'sha256').hex()}"
+
+
+def check_signature(signature: str, secrets: Iterable[str], text: bytes) -> None:
+    """Raises BadSignature unless one of the secrets signs the text so. Takes as long whichever it is."""
+    good = False
+    for secret in secrets:
+        good |= hmac.compare_digest(signature, signature_of(secret, text))
+    if not good:
+        raise BadSignature("the signature is not that of this request under any secret of the key")
+
+
+def sign(
+    secret: str,
+    *,
+    key_id: str,
+    method: str,
+    target: str,
+    timestamp: int,
+    nonce: str,
+    body: bytes = b"",
+    idempotency_key: str | None = None,
+) -> dict[str, str]:
+    """The headers that make a request a signed one. ``target``: path and query, exactly as they will be sent."""
+    text = string_to_sign(
+        key_id=key_id,
+        method=method,
+        target=target.encode(),
+        timestamp=str(timestamp),
+        nonce=nonce,
+        idempotency_key=idempotency_key,
+        digest=body_digest(body),
+    )
+    headers = {
+        KEY_HEADER: key_id,
+        TIMESTAMP_HEADER: str(timestamp),
+        NONCE_HEADER: nonce,
+        SIGNATURE_HEADER: signature_of(secret, text),
+    }
+    if idempotency_key is not None:
+        headers[IDEMPOTENCY_HEADER] = idempotency_key
+    return headers
+
+
+def _only(values: Sequence[str], header: str, form: re.Pattern[str], what: str) -> str:
+    if len(values) != 1:
+        times = "missing" if not values else "there more than once"
+        raise MissingSignature(f"the header {header} is {times}; every request is signed")
+    if not form.fullmatch(values[0]):
+        raise MissingSignature(f"the header {header} is malformed: it holds {what}")
+    return values[0]

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from tests.ingest_api.door import Door, running
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    """A door with one key that may do everything."""
+    async with running() as door:
+        yield door
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Any]]:
+    """What is logged meanwhile."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
