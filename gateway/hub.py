@@ -1,0 +1,192 @@
+"""This replica's registry: which connection is in which room, and the local fan-out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from enum import Enum
+from typing import Final, Protocol
+
+from gateway.domain.endings import KICKED, REVOKED, Ending
+from gateway.domain.identity import Identity
+from gateway.domain.messages import Address, Entry, Kick, Message
+from gateway.domain.positions import Position
+from gateway.ports import Frames, Timer
+
+TURN_SECONDS: Final = 0.005
+"""How long deliveries hold the event loop before they let I/O and timers through."""
+_CHECK_EVERY: Final = 64
+
+
+class State(Enum):
+    """How far along a connection is. Only a LIVE one is sent to; a KICKED one was let go before it was live."""
+
+    ARRIVING = "arriving"
+    LIVE = "live"
+    KICKED = "kicked"
+    GONE = "gone"
+
+
+class Link(Protocol):
+    """The way to one client."""
+
+    @property
+    def transport(self) -> str: ...
+
+    def send(self, frames: Frames, *, volatile: bool) -> None: ...
+
+    def tell(self, event: str, payload: dict[str, object]) -> None:
+        """Send one of the gateway's own events."""
+        ...
+
+    def end(self, ending: Ending) -> None: ...
+
+
+class Connection:
+    """One Socket.IO session of one user in one namespace."""
+
+    __slots__ = ("connected_at", "expiry", "identity", "link", "namespace", "rooms", "sid", "state")
+
+    def __init__(self, sid: str, namespace: str, identity: Identity, link: Link, connected_at: float) -> None:
+        self.sid = sid
+        self.namespace = namespace
+        self.identity = identity
+        self.link = link
+        self.connected_at = connected_at
+        self.state = State.ARRIVING
+        self.rooms: frozenset[str] = frozenset()
+        self.expiry: Timer | None = None
+
+    @property
+    def user(self) -> str:
+        return self.identity.user
+
+
+Encode = Callable[[Message, Position], Frames]
+"""Makes a message into what links send; called once for each message (law 1)."""
+
+Members = dict[Connection, None]
+
+
+class Hub:
+    """Rooms to connections and back. Costs depend on the connection's own rooms and recipients alone (law 7)."""
+
+    def __init__(self, encode: Encode, delivered: Callable[[int], None]) -> None:
+        """``delivered`` is told how many connections each message went to."""
+        self.connections: dict[str, Connection] = {}
+        self._encode = encode
+        self._delivered = delivered
+        self._members: dict[Address, Members] = {}
+        self._of_user: Counter[str] = Counter()
+        self._turn_ends: float | None = None
+
+    def connections_of(self, user: str) -> int:
+        """How many connections the user has on this replica, in all namespaces."""
+        return self._of_user[user]
+
+    def has(self, address: Address) -> bool:
+        """Whether anybody here is at the address."""
+        return address in self._members
+
+    def add(self, connection: Connection, rooms: Collection[str]) -> list[Address]:
+        """Put a connection into its rooms and its namespace; answers the addresses that nobody here had before."""
+        self.connections[connection.sid] = connection
+        self._of_user[connection.user] += 1
+        connection.rooms = frozenset(rooms)
+        addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
+        return [address for address in addresses if self._join(connection, address)]
+
+    def remove(self, connection: Connection) -> list[Address]:
+        """Take a connection out of everything; answers the addresses that nobody here has any more."""
+        if self.connections.pop(connection.sid, None) is None:
+            return []
+        self._of_user[connection.user] -= 1
+        if not self._of_user[connection.user]:
+            del self._of_user[connection.user]
+        addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
+        return [address for address in addresses if self._leave(connection, address)]
+
+    def change_rooms(
+        self, connection: Connection, rooms: Collection[str]
+    ) -> tuple[list[Address], list[Address]]:
+        """The rooms are now these; answers the addresses that are new here and those that are no longer needed."""
+        before, connection.rooms = connection.rooms, frozenset(rooms)
+        joined = _addresses(connection, connection.rooms - before)
+        left = _addresses(connection, before - connection.rooms)
+        return (
+            [address for address in joined if self._join(connection, address)],
+            [address for address in left if self._leave(connection, address)],
+        )
+
+    async def deliver(self, entry: Entry, position: Position) -> None:
+        """Hand an entry to everyone here that it is for; the broker's listener calls this, one entry at a time."""
+        recipients = self._recipients(entry)
+        if isinstance(entry, Kick):
+            _let_go(recipients, REVOKED if entry.revoke else KICKED)
+        elif recipients:
+            await self._send(self._encode(entry, position), recipients, volatile=entry.volatile)
+
+    async def _send(self, frames: Frames, recipients: Collection[Connection], *, volatile: bool) -> None:
+        sent = 0
+        turn_ends = self._turn()
+        for index, connection in enumerate(recipients, 1):
+            if connection.state is State.LIVE:
+                connection.link.send(frames, volatile=volatile)
+                sent += 1
+            if not index % _CHECK_EVERY and time.monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = self._turn()
+        self._delivered(sent)
+        if time.monotonic() > turn_ends:
+            await asyncio.sleep(0)
+
+    def _turn(self) -> float:
+        """Until when deliveries may hold the event loop; many small ones in one turn of it share that time."""
+        if self._turn_ends is None:
+            self._turn_ends = time.monotonic() + TURN_SECONDS
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return self._turn_ends
+
+    def _end_turn(self) -> None:
+        self._turn_ends = None
+
+    def _recipients(self, entry: Entry) -> Collection[Connection]:
+        """Everyone at its addresses, each once, in a collection of its own: members may change while it is sent."""
+        recipients: Members = {}
+        for address in entry.addresses:
+            recipients.update(self._members.get(address, {}))
+        for name in entry.exclude:
+            for namespace in {address.namespace for address in entry.addresses}:
+                for connection in self._members.get(Address(namespace, name), {}):
+                    recipients.pop(connection, None)
+        return recipients
+
+    def _join(self, connection: Connection, address: Address) -> bool:
+        members = self._members.get(address)
+        if members is None:
+            self._members[address] = {connection: None}
+            return True
+        members[connection] = None
+        return False
+
+    def _leave(self, connection: Connection, address: Address) -> bool:
+        members = self._members[address]
+        del members[connection]
+        if members:
+            return False
+        del self._members[address]
+        return True
+
+
+def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:
+    return [Address(connection.namespace, room) for room in rooms]
+
+
+def _let_go(connections: Collection[Connection], ending: Ending) -> None:
+    for connection in connections:
+        if connection.state is State.ARRIVING:
+            connection.state = State.KICKED
+        elif connection.state is State.LIVE:
+            connection.link.end(ending)

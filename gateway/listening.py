@@ -1,0 +1,97 @@
+"""Opens a port and closes it again: an aiohttp application behind our own connection handler."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final, cast
+
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+
+from gateway.transport.http import GatewayRequestHandler, ProblemWriter
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+BACKLOG: Final = 4096
+KEEPALIVE_SECONDS: Final = 75.0
+"""Longer than the 60 s for which the usual proxies keep an idle connection, so that they are the ones to close it."""
+
+
+class Listener:
+    """One port that serves one application, and some paths without the application's routing and middlewares."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        direct: Mapping[str, Handler],
+        problems: ProblemWriter,
+        head_timeout_seconds: float,
+        finish_seconds: float,
+    ) -> None:
+        """``direct``: handlers of exact paths. ``finish_seconds``: how long running requests may take at the end."""
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, shutdown_timeout=finish_seconds
+        )
+        self._direct = direct
+        self._problems = problems
+        self._head_timeout_seconds = head_timeout_seconds
+        self._sockets: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; answers the port, which the system chose if it was 0. Raises OSError."""
+        await self._runner.setup()
+        server = cast(web.Server, self._runner.server)  # None only before setup
+        server.request_handler = partial(self._dispatch, server.request_handler)
+        loop = asyncio.get_running_loop()
+        self._sockets = await loop.create_server(
+            lambda: self._new_connection(server), host, port, backlog=BACKLOG
+        )
+        bound: int = self._sockets.sockets[0].getsockname()[1]
+        return bound
+
+    def close(self) -> None:
+        """Take no more connections; those there are go on."""
+        if self._sockets is not None:
+            self._sockets.close()
+
+    async def stop(self) -> None:
+        """Let running requests finish, then close every connection."""
+        self.close()
+        await self._runner.cleanup()
+
+    async def _dispatch(self, application: Handler, request: web.Request) -> web.StreamResponse:
+        if request.version < HttpVersion10:
+            return self._refuse("a request names its version, HTTP/1.0 or HTTP/1.1")
+        if request.version >= HttpVersion11 and hdrs.HOST not in request.headers:
+            # RFC 9112 §3.2 asks for this answer; and without a host no application could be chosen.
+            return self._refuse("an HTTP/1.1 request names its Host")
+        return await self._direct.get(request.path, application)(request)
+
+    def _refuse(self, detail: str) -> web.Response:
+        body = self._problems.render(400, "bad_request", detail)
+        response = web.Response(status=400, body=body, content_type=self._problems.content_type)
+        response.force_close()
+        return response
+
+    def _new_connection(self, server: web.Server) -> GatewayRequestHandler:
+        return GatewayRequestHandler(
+            server,
+            loop=asyncio.get_running_loop(),
+            problems=self._problems,
+            head_timeout_seconds=self._head_timeout_seconds,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+        )
+
+
+def printable_host(host: str) -> str:
+    """A host as a person on this machine would type it."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104  # compared, not bound
+        return "127.0.0.1"
+    try:
+        socket.inet_pton(socket.AF_INET6, host)
+    except OSError:
+        return host
+    return f"[{host}]"

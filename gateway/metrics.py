@@ -1,0 +1,98 @@
+"""The Prometheus registry. Metrics are made here and nowhere else; rooms are handed what they count with.
+
+Names: ``push_gateway_<what>_<unit>``, the unit spelled out (``seconds``, ``bytes``, ``connections``), counters end in
+``_total`` (https://prometheus.io/docs/practices/naming/). A label takes values from a list that we know, never a user,
+room, sid or anything else that a client or backend can make up.
+"""
+
+from __future__ import annotations
+
+import platform
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from gateway import __version__
+
+PREFIX = "push_gateway_"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Everything that this process counts; satisfies the meters of both doors."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(namespace="push_gateway", registry=self.registry)
+        self._describe_build()
+        self._open = self._gauge("open_connections", "Socket.IO connections open now.", ("namespace",))
+        self._opened = self._counter(
+            "connections_opened", "Connections accepted.", ("namespace", "transport")
+        )
+        self._closed = self._counter(
+            "connections_closed", "Connections ended, by reason.", ("namespace", "reason")
+        )
+        self._refused = self._counter("connections_refused", "Connections refused, by code.", ("code",))
+        self._accepted = self._counter(
+            "entries_accepted", "Entries that the broker took, by kind.", ("kind",)
+        )
+        self._delivered = self._counter("deliveries", "Messages handed to connections of this replica.", ())
+        self._skipped = self._counter(
+            "volatile_skipped", "Volatile messages not sent, by reason.", ("reason",)
+        )
+        self._received = self._counter("client_messages", "Messages received from clients.", ())
+        self._requests = self._counter("requests", "Requests to the REST door.", ("route", "status", "code"))
+        self._request_seconds = Histogram(
+            PREFIX + "request_duration_seconds",
+            "From the head of a request to its answer.",
+            ("route",),
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+
+    def exposition(self) -> bytes:
+        """All of it in the text format of Prometheus."""
+        return generate_latest(self.registry)
+
+    # the Socket.IO door
+
+    def connection_opened(self, namespace: str, transport: str) -> None:
+        self._opened.labels(namespace, transport).inc()
+        self._open.labels(namespace).inc()
+
+    def connection_closed(self, namespace: str, reason: str) -> None:
+        self._closed.labels(namespace, reason).inc()
+        self._open.labels(namespace).dec()
+
+    def connection_refused(self, code: str) -> None:
+        self._refused.labels(code).inc()
+
+    def volatile_skipped(self, reason: str) -> None:
+        self._skipped.labels(reason).inc()
+
+    def event_received(self) -> None:
+        self._received.inc()
+
+    # the application
+
+    def entry_accepted(self, kind: str) -> None:
+        self._accepted.labels(kind).inc()
+
+    def delivered(self, connections: int) -> None:
+        self._delivered.inc(connections)
+
+    # the REST door
+
+    def request_answered(self, *, route: str, status: int, code: str, seconds: float) -> None:
+        self._requests.labels(route, str(status), code).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(PREFIX + name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(PREFIX + name, text, labels, registry=self.registry)
+
+    def _describe_build(self) -> None:
+        build = self._gauge("build_info", "Always 1; the version is in the labels.", ("version", "python"))
+        build.labels(__version__, platform.python_version()).set(1)

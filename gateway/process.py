@@ -1,0 +1,67 @@
+"""The gateway as a process: its event loop, its signals, its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+
+import structlog
+
+from gateway.app import Gateway
+from gateway.dev_door import Development
+from gateway.settings import Settings
+from gateway.socketio_door.bundle import BundleMissing
+
+log = structlog.get_logger(__name__)
+
+Announce = Callable[[str], None]
+"""Told the address once the gateway listens."""
+
+STOPPED, FAILED, UNUSABLE = 0, 1, 2
+"""Exit statuses: stopped when told to; something broke while it ran; it cannot start as it is set up."""
+
+
+def run(
+    settings: Settings, *, development: Development | None = None, on_listening: Announce | None = None
+) -> int:
+    """Run the gateway until SIGTERM or SIGINT; answers the exit status."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(settings, development, on_listening))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # There is none for Windows.
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, development: Development | None, on_listening: Announce | None) -> int:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, partial(_stop_or_quit, stopped))
+    try:
+        gateway = Gateway(settings, development=development)
+    except BundleMissing as error:
+        log.error("gateway.cannot_start", reason=str(error))
+        return UNUSABLE
+    try:
+        await gateway.run(stopped, on_listening)
+    except ExceptionGroup as failures:
+        for failure in failures.exceptions:
+            # A port that is taken needs no traceback; anything else is our fault.
+            ours = not isinstance(failure, OSError)
+            log.error("gateway.failed", reason=str(failure), exc_info=failure if ours else None)
+        return FAILED
+    return STOPPED
+
+
+def _stop_or_quit(stopped: asyncio.Event) -> None:
+    """The first signal lets everybody leave, the second ends the process at once."""
+    if stopped.is_set():
+        os._exit(FAILED)
+    stopped.set()

@@ -1,0 +1,274 @@
+"""The way in: sessions, packets and events of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.domain.endings import DRAINING, FLOODING, NOTHING_JOINED, PROTOCOL_ERROR, Ending
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable, Refused
+from gateway.hub import Connection
+from gateway.ports import Clock, Schedule
+from gateway.socketio_door import encoding, refusals
+from gateway.socketio_door.clients import Client
+from gateway.socketio_door.overrides import Acknowledge, PacketServer
+from gateway.socketio_door.refresh import EVENT as REFRESH
+from gateway.socketio_door.refresh import Refreshing
+from gateway.socketio_door.welcome import Welcome
+from gateway.transport.packets import Frames
+from gateway.transport.session import Session
+
+log = structlog.get_logger(__name__)
+
+REFUSED_CLOSE_SECONDS: Final = 5.0
+"""How long a transport stays open after a refusal without having joined anything."""
+_ERROR_EVENT_SECONDS: Final = 1.0
+
+
+class Meter(Protocol):
+    """Counts what happens at this door."""
+
+    def connection_opened(self, namespace: str, transport: str) -> None: ...
+
+    def connection_closed(self, namespace: str, reason: str) -> None: ...
+
+    def connection_refused(self, code: str) -> None: ...
+
+    def volatile_skipped(self, reason: str) -> None: ...
+
+    def event_received(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DoorOptions:
+    """What an operator can say of this door; ``messages_per_second`` None means off."""
+
+    namespaces: tuple[str, ...]
+    connect_timeout_seconds: float
+    messages_per_second: float | None
+
+
+class Door:
+    """Stands between the transport and python-socketio: satisfies ``transport.server.Application`` and
+    ``overrides.Events``.
+    """
+
+    def __init__(
+        self,
+        options: DoorOptions,
+        *,
+        welcome: Callable[[Callable[[Client, str, Ending], None]], Welcome],
+        refreshing: Refreshing,
+        depart: Callable[[Connection], None],
+        upgraded: Callable[[Connection], None],
+        schedule: Schedule,
+        clock: Clock,
+        meter: Meter,
+    ) -> None:
+        """``depart`` takes a connection out of the house; ``welcome`` is made for this door."""
+        self._options = options
+        self._welcome = welcome(self._put_out)
+        self._refreshing = refreshing
+        self._depart = depart
+        self._upgraded = upgraded
+        self._schedule = schedule
+        self._clock = clock
+        self._meter = meter
+        self._clients: dict[str, Client] = {}
+        self._packets = PacketServer(self, namespaces=list(options.namespaces))
+
+    # from the transport
+
+    def session_opened(self, session: Session) -> None:
+        """A transport is open; it has some time to join a namespace."""
+        deadline = self._schedule.after(
+            self._options.connect_timeout_seconds, partial(_close, session, NOTHING_JOINED)
+        )
+        self._clients[session.sid] = Client(session, deadline)
+
+    def session_closed(self, session: Session, reason: str) -> None:
+        """The transport is gone, and with it every connection on it."""
+        self._packets.forget(session.sid)
+        client = self._clients.pop(session.sid, None)
+        if client is None:
+            return
+        client.first_join.cancel()
+        for connection in client.connections.values():
+            self._leave(connection, reason)
+        client.connections.clear()
+
+    def session_upgraded(self, session: Session) -> None:
+        """Its connections are on a WebSocket from now on."""
+        client = self._clients.get(session.sid)
+        for connection in client.connections.values() if client is not None else ():
+            self._upgraded(connection)
+
+    def volatile_skipped(self, reason: str) -> None:
+        self._meter.volatile_skipped(reason)
+
+    async def message_received(self, session: Session, data: str | bytes) -> None:
+        """Act on one message of a client; a malformed one closes its transport, as on the reference server."""
+        client = self._clients.get(session.sid)
+        if client is None:
+            return
+        self._meter.event_received()
+        rate = self._options.messages_per_second
+        if rate is not None and client.exceeds(rate, self._clock):
+            self._flooded(client)
+            return
+        try:
+            await self._packets.message_received(session.sid, data)
+        except Exception as error:  # noqa: BLE001  # the decoder raises whatever its input provokes
+            log.info("packet.malformed", error=type(error).__name__)
+            _close(session, PROTOCOL_ERROR)
+
+    # from the composition root
+
+    def send_away(self, ending: Ending) -> None:
+        """Ask every client to leave; who never joined a namespace is not waited for."""
+        for client in list(self._clients.values()):
+            if client.connections and ending.close_code is not None:
+                client.session.end(ending.close_code, ending.reason)
+            else:
+                client.session.abort(ending.reason)
+
+    # from python-socketio
+
+    async def connect_asked(self, engine_sid: str, namespace: str, auth: object) -> None:
+        """A CONNECT packet."""
+        client = self._clients[engine_sid]
+        if namespace in client.connections or namespace in client.connecting:
+            # Without this check a second CONNECT would silently make a second sid.
+            _close(client.session, PROTOCOL_ERROR)
+        elif namespace not in self._options.namespaces:
+            log.info("connection.refused", code="invalid_namespace")
+            self._refuse(client, namespace, "invalid_namespace", refusals.INVALID_NAMESPACE)
+        else:
+            await self._connect(client, namespace, auth)
+
+    def client_disconnects(self, engine_sid: str, namespace: str) -> None:
+        """A DISCONNECT packet: it leaves this namespace for good."""
+        client = self._clients[engine_sid]
+        connection = client.connections.pop(namespace, None)
+        if connection is not None:
+            self._leave(connection, "client_disconnect")
+            self._expect_another_join(client)
+
+    async def event_received(
+        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
+    ) -> None:
+        """An EVENT packet: ``data`` is its name and its arguments."""
+        client = self._clients[engine_sid]
+        connection = client.connections.get(namespace)
+        if connection is None:
+            # Before anything was joined this is no Socket.IO client; later it may have crossed with our DISCONNECT.
+            if not client.connections:
+                _close(client.session, PROTOCOL_ERROR)
+            return
+        if data[0] != REFRESH:
+            await self._answer_unknown(client, connection, acknowledge)
+            return
+        answer = await self._refreshing.refresh(connection, tuple(data[1:]))
+        if acknowledge is not None:
+            await acknowledge(answer)
+
+    def connection_of(self, engine_sid: str, namespace: str) -> str | None:
+        """The sid in that namespace, if it was joined."""
+        client = self._clients.get(engine_sid)
+        connection = client.connections.get(namespace) if client is not None else None
+        return connection.sid if connection is not None else None
+
+    def send(self, engine_sid: str, frames: Frames) -> None:
+        """Send a packet that python-socketio made."""
+        client = self._clients.get(engine_sid)
+        if client is not None:
+            client.session.send(frames)
+
+    # steps
+
+    async def _connect(self, client: Client, namespace: str, auth: object) -> None:
+        client.connecting.add(namespace)
+        try:
+            connection = await self._welcome.connect(client, namespace, auth)
+        except Refused as refusal:
+            log.info("connection.refused", code=refusal.code, reason=refusal.message)
+            self._refuse(client, namespace, refusal.code, refusals.authentication_error(refusal))
+        except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
+            # The stock client comes back after a closed transport, but never after a CONNECT_ERROR.
+            self._meter.connection_refused(error.code)
+            _close(client.session, DRAINING)
+        except Exception:
+            log.exception("connection.failed", namespace=namespace)
+            _close(client.session, DRAINING)
+        else:
+            if connection is not None:
+                self._meter.connection_opened(namespace, connection.link.transport)
+                log.info(
+                    "connection.accepted",
+                    sid=connection.sid,
+                    user=connection.user,
+                    namespace=namespace,
+                    transport=connection.link.transport,
+                )
+        finally:
+            client.connecting.discard(namespace)
+
+    def _refuse(self, client: Client, namespace: str, code: str, payload: Mapping[str, object]) -> None:
+        self._meter.connection_refused(code)
+        client.session.send(encoding.connect_error(namespace, payload))
+        self._expect_another_join(client)
+
+    def _expect_another_join(self, client: Client) -> None:
+        """A transport without a namespace is closed soon, unless it joins one."""
+        if client.connections or client.session.closed:
+            return
+        client.first_join.cancel()
+        client.first_join = self._schedule.after(
+            REFUSED_CLOSE_SECONDS, partial(_close, client.session, NOTHING_JOINED)
+        )
+
+    async def _answer_unknown(
+        self, client: Client, connection: Connection, acknowledge: Acknowledge | None
+    ) -> None:
+        message = "the gateway does not know this event; backends push over REST"
+        if acknowledge is not None:
+            await acknowledge({"error": {"code": "unknown_event", "message": message}})
+            return
+        now = self._clock.monotonic()
+        if now - client.errors_told_at >= _ERROR_EVENT_SECONDS:
+            client.errors_told_at = now
+            connection.link.tell("error", {"status": "error", "code": "unknown_event", "message": message})
+
+    def _flooded(self, client: Client) -> None:
+        for connection in list(client.connections.values()):
+            connection.link.end(FLOODING)
+        if not client.connections:
+            _close(client.session, NOTHING_JOINED)
+
+    def _put_out(self, client: Client, namespace: str, ending: Ending) -> None:
+        """A link ended its connection; the client was told."""
+        connection = client.connections.pop(namespace, None)
+        if connection is not None:
+            self._leave(connection, ending.reason)
+            self._expect_another_join(client)
+
+    def _leave(self, connection: Connection, reason: str) -> None:
+        self._depart(connection)
+        self._meter.connection_closed(connection.namespace, reason)
+        log.info(
+            "connection.closed",
+            sid=connection.sid,
+            user=connection.user,
+            namespace=connection.namespace,
+            reason=reason,
+            seconds=round(self._clock.now() - connection.connected_at, 3),
+        )
+
+
+def _close(session: Session, ending: Ending) -> None:
+    if ending.close_code is not None:
+        session.end(ending.close_code, ending.reason)

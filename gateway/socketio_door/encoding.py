@@ -1,0 +1,55 @@
+"""The bytes of the Socket.IO 5 packets that the gateway sends (https://socket.io/docs/v4/socket-io-protocol/).
+
+A packet is its type, the namespace and a comma unless it is ``/``, an acknowledgement id if there is one, and JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Final
+
+from gateway.domain.messages import Message
+from gateway.domain.positions import Position
+from gateway.transport.packets import Frames, message
+
+_CONNECT: Final = "0"
+_DISCONNECT: Final = "1"
+_EVENT: Final = "2"
+_CONNECT_ERROR: Final = "4"
+
+
+def encode_message(pushed: Message, position: Position) -> Frames:
+    """A pushed message; its arguments are JSON already and go out as they came in (law 2)."""
+    del position  # Clients that can recover get it as a last argument; there are none yet.
+    return message(
+        f"{_EVENT}{_prefix(pushed.namespace)}[{','.join((_json(pushed.event), *pushed.arguments))}]"
+    )
+
+
+def event(namespace: str, name: str, payload: Mapping[str, object]) -> Frames:
+    """One of the gateway's own events; its one argument is an object."""
+    return message(f"{_EVENT}{_prefix(namespace)}{_json([name, payload])}")
+
+
+def connect(namespace: str, sid: str) -> Frames:
+    """The client is in."""
+    return message(f"{_CONNECT}{_prefix(namespace)}{_json({'sid': sid})}")
+
+
+def connect_error(namespace: str, payload: Mapping[str, object]) -> Frames:
+    """The client is not let in; the stock client does not come back by itself."""
+    return message(f"{_CONNECT_ERROR}{_prefix(namespace)}{_json(payload)}")
+
+
+def disconnect(namespace: str) -> Frames:
+    """The client is put out; the stock client does not come back by itself."""
+    return message(f"{_DISCONNECT}{_prefix(namespace)}")
+
+
+def _prefix(namespace: str) -> str:
+    return "" if namespace == "/" else namespace + ","
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,34 @@
+"""How a request to the Engine.IO path is refused: status, and a body of ``{"code","message"}`` that the client reads.
+
+The codes 0 to 5 are those of the reference server (engine.io, ``Server.errors``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeError:
+    """A refusal; ``retry_after_seconds`` where it is worth trying again."""
+
+    status: int
+    code: int
+    message: str
+    retry_after_seconds: int | None = None
+
+
+UNKNOWN_TRANSPORT: Final = HandshakeError(400, 0, "Transport unknown")
+UNKNOWN_SID: Final = HandshakeError(400, 1, "Session ID unknown")
+BAD_HANDSHAKE_METHOD: Final = HandshakeError(400, 2, "Bad handshake method")
+BAD_REQUEST: Final = HandshakeError(400, 3, "Bad request")
+FORBIDDEN: Final = HandshakeError(403, 4, "Forbidden")
+UNSUPPORTED_PROTOCOL: Final = HandshakeError(400, 5, "Unsupported protocol version")
+PAYLOAD_TOO_LARGE: Final = HandshakeError(413, 3, "Payload too large")
+BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time")
+
+
+def unavailable(message: str, retry_after_seconds: int) -> HandshakeError:
+    """This replica takes nobody now; the stock client backs off and tries again."""
+    return HandshakeError(503, 4, message, retry_after_seconds)

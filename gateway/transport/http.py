@@ -1,0 +1,115 @@
+"""aiohttp's handler of one HTTP connection, with what aiohttp leaves open.
+
+It answers what HTTP forbids in the words of the caller instead of plain text and a traceback, cuts off heads that
+arrive in dribbles, and tells a waiting poll that its client went away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemWriter:
+    """How a request that never reached a handler is answered."""
+
+    content_type: str
+    render: Callable[[int, str, str], bytes]
+    """Status, stable code, detail → body."""
+
+
+class GatewayRequestHandler(web.RequestHandler):
+    """One connection of a client."""
+
+    __slots__ = ("_head_deadline", "_head_timeout_seconds", "_problems", "when_lost")
+
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        problems: ProblemWriter,
+        head_timeout_seconds: float,
+        keepalive_timeout: float,
+    ) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=keepalive_timeout,
+            auto_decompress=False,
+            access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
+            logger=_QUIET,
+        )
+        self._problems = problems
+        self._head_timeout_seconds = head_timeout_seconds
+        self._head_deadline: asyncio.TimerHandle | None = None
+        self.when_lost: Callable[[], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Start the clock when a head arrives in part, stop it when it is whole."""
+        super().data_received(data)
+        waits_for_a_head = self._waiter is not None and not self._waiter.done() and not self._messages
+        if waits_for_a_head and self._head_deadline is None:
+            self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._cut_off)
+        elif not waits_for_a_head and self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone; whoever waits for it hears it now."""
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+        super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # aiohttp's signature
+    ) -> web.StreamResponse:
+        """Answer what no handler could: what the parser refused (4xx), or an exception that a door let through."""
+        refused = isinstance(exc, HttpProcessingError) or status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if not refused and not isinstance(exc, ConnectionError):
+            log.error("request.failed", exc_info=exc)
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionError("the answer cannot be sent any more; the connection ends here") from exc
+        if refused:
+            body = self._problems.render(status, "bad_request", "the request is not HTTP as RFC 9112 has it")
+        else:
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            body = self._problems.render(status, "internal_error", "the gateway failed; its log says why")
+        response = web.Response(status=status, body=body, content_type=self._problems.content_type)
+        response.force_close()
+        return response
+
+    def _cut_off(self) -> None:
+        self._head_deadline = None
+        if self.transport is None:
+            return
+        status = HTTPStatus.REQUEST_TIMEOUT
+        body = self._problems.render(
+            status, "request_timeout", "the head of the request did not arrive in time"
+        )
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {self._problems.content_type}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.force_close()
+
+
+_QUIET = logging.getLogger("aiohttp.server")

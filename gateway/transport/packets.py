@@ -1,0 +1,124 @@
+"""The bytes of Engine.IO 4: packets, polling payloads, and WebSocket frames ready to write.
+
+A packet is a type character and its data (protocol, §Packet encoding). A polling payload is packets joined by the
+record separator, binary ones as ``b`` and base64. On a WebSocket each packet is one frame, a binary message one
+binary frame without a type.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from gateway import ports
+
+OPEN: Final = "0"
+CLOSE: Final = "1"
+PING: Final = "2"
+PONG: Final = "3"
+MESSAGE: Final = "4"
+UPGRADE: Final = "5"
+NOOP: Final = "6"
+
+_TYPES: Final = frozenset("0123456")
+_SEPARATOR: Final = "\x1e"
+_TEXT_OPCODE: Final = 0x81
+_BINARY_OPCODE: Final = 0x82
+_CLOSE_OPCODE: Final = 0x88
+
+
+class MalformedPacket(Exception):
+    """Bytes that are no Engine.IO packet."""
+
+
+class Packet(NamedTuple):
+    """A received packet; ``data`` is bytes for a binary message only."""
+
+    type: str
+    data: str | bytes
+
+
+class Frames:
+    """One packet to send, encoded once, whatever the number of recipients and carriers (law 1)."""
+
+    __slots__ = ("_binary", "_frame", "_record", "_raw")
+
+    def __init__(self, packet: str | bytes) -> None:
+        """``packet``: type character and data, or the bytes of a binary message."""
+        self._binary = isinstance(packet, bytes)
+        self._raw = packet if isinstance(packet, bytes) else packet.encode()
+        self._frame: bytes | None = None
+        self._record: bytes | None = None
+
+    @property
+    def frame(self) -> bytes:
+        """The WebSocket frame, unmasked as a server's are (RFC 6455 §5.1)."""
+        if self._frame is None:
+            self._frame = (
+                frame_header(_BINARY_OPCODE if self._binary else _TEXT_OPCODE, len(self._raw)) + self._raw
+            )
+        return self._frame
+
+    @property
+    def record(self) -> bytes:
+        """The packet inside a polling payload."""
+        if self._record is None:
+            self._record = b"b" + base64.b64encode(self._raw) if self._binary else self._raw
+        return self._record
+
+
+def message(text: str) -> Frames:
+    """A text message on its way to a client."""
+    return Frames(MESSAGE + text)
+
+
+def frame_header(opcode: int, length: int) -> bytes:
+    """The head of a final, unmasked WebSocket frame (RFC 6455 §5.2)."""
+    if length < 126:
+        return bytes((opcode, length))
+    if length < 65536:
+        return bytes((opcode, 126)) + length.to_bytes(2, "big")
+    return bytes((opcode, 127)) + length.to_bytes(8, "big")
+
+
+def close_frame(code: int) -> bytes:
+    """A WebSocket close frame with a status code and no reason."""
+    return frame_header(_CLOSE_OPCODE, 2) + code.to_bytes(2, "big")
+
+
+def decode_text(text: str) -> Packet:
+    """The packet in a text frame; raises MalformedPacket."""
+    if text[:1] not in _TYPES or not text:
+        raise MalformedPacket("no packet type")
+    return Packet(text[0], text[1:])
+
+
+def decode_payload(body: bytes) -> Iterator[Packet]:
+    """The packets of a posted payload, in order; raises MalformedPacket at the first that is none."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedPacket("a payload is UTF-8") from error
+    return map(_decode_record, text.split(_SEPARATOR))
+
+
+def encode_payload(packets: Iterable[ports.Frames]) -> bytes:
+    """The body that answers a poll."""
+    return b"\x1e".join(packet.record for packet in packets)
+
+
+def _decode_record(record: str) -> Packet:
+    if record[:1] != "b":
+        return decode_text(record)
+    try:
+        return Packet(MESSAGE, base64.b64decode(record[1:], validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise MalformedPacket("binary data is base64") from error
+
+
+CLOSE_PACKET: Final = Frames(CLOSE)
+PING_PACKET: Final = Frames(PING)
+NOOP_PACKET: Final = Frames(NOOP)
+PROBE_ANSWER: Final = Frames(PONG + "probe")

@@ -1,0 +1,122 @@
+"""The polling carrier: GETs that wait for packets, POSTs that bring them. It moves bytes; the session decides."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Final, cast
+
+from aiohttp import web
+
+from gateway.transport import errors, packets
+from gateway.transport.carriers import Deliver
+from gateway.transport.errors import HandshakeError
+from gateway.transport.http import GatewayRequestHandler
+from gateway.transport.packets import MalformedPacket
+from gateway.transport.session import Session
+
+_YIELD_EVERY: Final = 64
+
+
+class ParkedPoll:
+    """A GET that waits; satisfies ``session.Poll``."""
+
+    __slots__ = ("_session", "lost", "woken")
+
+    def __init__(self, session: Session) -> None:
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost = False
+        self._session = session
+
+    def wake(self) -> None:
+        """Something is there to answer with; the handler takes it in its next turn, with all that came by then."""
+        if not self.woken.done():
+            self.woken.set_result(None)
+
+    def client_left(self) -> None:
+        """The connection under the GET is gone."""
+        if not self.lost:
+            self.lost = True
+            self._session.poll_lost()
+            self.wake()
+
+
+class Polling:
+    """Serves the two requests of the carrier for sessions that exist."""
+
+    def __init__(self, deliver: Deliver, *, max_payload_bytes: int, body_timeout_seconds: float) -> None:
+        self._deliver = deliver
+        self._max_payload_bytes = max_payload_bytes
+        self._body_timeout_seconds = body_timeout_seconds
+
+    async def poll(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
+        """Answer a GET as soon as the session has something to say."""
+        parked = ParkedPoll(session)
+        if not session.park(parked):
+            return errors.BAD_REQUEST
+        connection = cast(GatewayRequestHandler, request.protocol)
+        connection.when_lost = parked.client_left
+        try:
+            await parked.woken
+        finally:
+            connection.when_lost = None
+        payload = None if parked.lost else session.collect()
+        if payload is None:
+            return errors.UNKNOWN_SID
+        return _plain(payload)
+
+    async def post(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
+        """Take in a payload, packet by packet, in order."""
+        if session.posting:
+            session.fail("overlapping_posts")
+            return errors.BAD_REQUEST
+        session.posting = True
+        try:
+            return await self._receive(request, session)
+        finally:
+            session.posting = False
+
+    async def _receive(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
+        body = await self._read(request)
+        if isinstance(body, HandshakeError):
+            session.fail("payload_refused")
+            return body
+        try:
+            for count, packet in enumerate(packets.decode_payload(body), 1):
+                message = session.receive(packet)
+                if message is not None:
+                    await self._deliver(session, message)
+                if not count % _YIELD_EVERY:
+                    # A payload may hold half a million packets; others want their turn.
+                    await asyncio.sleep(0)
+        except MalformedPacket:
+            session.fail("malformed_packet")
+            return errors.BAD_REQUEST
+        return _plain(b"ok")
+
+    async def _read(self, request: web.Request) -> bytes | HandshakeError:
+        """The whole body, in time and within the limit."""
+        if (request.content_length or 0) > self._max_payload_bytes:
+            return errors.PAYLOAD_TOO_LARGE
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_timeout_seconds):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > self._max_payload_bytes:
+                        return errors.PAYLOAD_TOO_LARGE
+        except TimeoutError:
+            return errors.BODY_TIMEOUT
+        except (web.RequestPayloadError, ConnectionError):
+            return errors.BAD_REQUEST
+        return bytes(body)
+
+
+def _plain(body: bytes) -> web.Response:
+    return web.Response(
+        status=HTTPStatus.OK,
+        body=body,
+        content_type="text/plain",
+        charset="UTF-8",
+        headers={"Cache-Control": "no-store"},
+    )

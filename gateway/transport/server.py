@@ -1,0 +1,234 @@
+"""The Engine.IO path: tells handshakes, polls, posts and WebSockets apart and refuses the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+import structlog
+from aiohttp import hdrs, web
+
+from gateway.ports import Schedule
+from gateway.transport import errors
+from gateway.transport.carriers import Wire
+from gateway.transport.cors import Origins
+from gateway.transport.errors import HandshakeError
+from gateway.transport.handshake import Handshake, open_packet
+from gateway.transport.heartbeat import Heartbeat
+from gateway.transport.packets import Frames
+from gateway.transport.polling import Polling
+from gateway.transport.session import Session
+from gateway.transport.websocket import WebSocketCarrier
+
+log = structlog.get_logger(__name__)
+
+PROTOCOL_VERSION: Final = "4"
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+class Application(Protocol):
+    """The layer above: what is done with sessions and their messages."""
+
+    def session_opened(self, session: Session) -> None: ...
+
+    def session_closed(self, session: Session, reason: str) -> None: ...
+
+    def session_upgraded(self, session: Session) -> None: ...
+
+    def volatile_skipped(self, reason: str) -> None: ...
+
+    async def message_received(self, session: Session, data: str | bytes) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineOptions:
+    """What an operator can say of the transport. Sizes in bytes, times in seconds."""
+
+    replica: str
+    transports: tuple[str, ...]
+    ping_interval_seconds: float
+    ping_timeout_seconds: float
+    upgrade_timeout_seconds: float = 10.0
+    max_payload_bytes: int
+    body_timeout_seconds: float
+    outbox_bytes: int
+
+
+class EngineServer:
+    """Every session of this replica."""
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        above: Application,
+        schedule: Schedule,
+        origins: Origins,
+        admit: Callable[[], HandshakeError | None],
+    ) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.empty = asyncio.Event()
+        """Set while there is no session."""
+        self.empty.set()
+        self._options = options
+        self._above = above
+        self._schedule = schedule
+        self._origins = origins
+        self._admit = admit
+        self._heartbeat = Heartbeat(
+            schedule,
+            interval_seconds=options.ping_interval_seconds,
+            timeout_seconds=options.ping_timeout_seconds,
+        )
+        self._polling = Polling(
+            self._deliver,
+            max_payload_bytes=options.max_payload_bytes,
+            body_timeout_seconds=options.body_timeout_seconds,
+        )
+        self._websocket = WebSocketCarrier(
+            self._deliver,
+            schedule,
+            max_frame_bytes=options.max_payload_bytes,
+            upgrade_timeout_seconds=options.upgrade_timeout_seconds,
+        )
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer any request to the path."""
+        origin = request.headers.get(hdrs.ORIGIN)
+        if not self._origins.allows(origin):
+            return _refusal(errors.FORBIDDEN, {})
+        cors = self._origins.headers(origin)
+        if request.method == hdrs.METH_OPTIONS:
+            asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
+            return web.Response(status=204, headers=self._origins.preflight_headers(origin, asked))
+        upgrade = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+        query = request.query
+        refusal = self._check(
+            request.method, query.get("EIO"), query.get("transport"), query.get("sid"), upgrade
+        )
+        if refusal is not None:
+            return _refusal(refusal, cors)
+        session = self.sessions.get(query.get("sid", ""))
+        if upgrade:
+            answer = await self._serve_websocket(request, session)
+        else:
+            answer = await self._serve_polling(request, session, cors)
+        return _refusal(answer, cors) if isinstance(answer, HandshakeError) else answer
+
+    def session_closed(self, session: Session, reason: str) -> None:
+        """Forget all of it; tells the layer above."""
+        self._heartbeat.forget(session)
+        self.sessions.pop(session.sid, None)
+        if not self.sessions:
+            self.empty.set()
+        self._above.session_closed(session, reason)
+
+    def session_upgraded(self, session: Session) -> None:
+        self._above.session_upgraded(session)
+
+    def volatile_skipped(self, reason: str) -> None:
+        self._above.volatile_skipped(reason)
+
+    async def _deliver(self, session: Session, message: str | bytes) -> None:
+        try:
+            await self._above.message_received(session, message)
+        except Exception:
+            log.exception("message.failed")
+            session.end(1011, "internal_error")
+
+    def _check(
+        self, method: str, version: str | None, transport: str | None, sid: str | None, upgrade: bool
+    ) -> HandshakeError | None:
+        """The first thing wrong, in the order of the reference server's ``verify``."""
+        if transport not in self._options.transports:
+            return errors.UNKNOWN_TRANSPORT
+        if sid:
+            return self._check_known(method, transport, sid, upgrade)
+        if method != hdrs.METH_GET:
+            return errors.BAD_HANDSHAKE_METHOD
+        if (transport == "websocket") != upgrade:
+            return errors.BAD_REQUEST
+        if version != PROTOCOL_VERSION:
+            return errors.UNSUPPORTED_PROTOCOL
+        return self._admit()
+
+    def _check_known(self, method: str, transport: str, sid: str, upgrade: bool) -> HandshakeError | None:
+        session = self.sessions.get(sid)
+        if session is None:
+            return errors.UNKNOWN_SID
+        if method not in {hdrs.METH_GET, hdrs.METH_POST}:
+            return errors.BAD_REQUEST
+        if upgrade:
+            return None if transport == "websocket" and method == hdrs.METH_GET else errors.BAD_REQUEST
+        return None if transport == session.transport == "polling" else errors.BAD_REQUEST
+
+    async def _serve_polling(
+        self, request: web.Request, session: Session | None, cors: dict[str, str]
+    ) -> web.Response | HandshakeError:
+        if session is None:
+            opened = self._open(request, None)
+            return web.Response(
+                body=self._open_packet(opened, "polling").record,
+                content_type="text/plain",
+                charset="UTF-8",
+                headers=_NO_STORE | cors,
+            )
+        if request.method == hdrs.METH_POST:
+            answer = await self._polling.post(request, session)
+        else:
+            answer = await self._polling.poll(request, session)
+        if isinstance(answer, web.Response):
+            answer.headers.update(cors)
+        return answer
+
+    async def _serve_websocket(
+        self, request: web.Request, session: Session | None
+    ) -> web.StreamResponse | HandshakeError:
+        if session is None:
+            return await self._websocket.serve(request, partial(self._open_on_wire, request))
+        return await self._websocket.upgrade(request, session)
+
+    def _open_on_wire(self, request: web.Request, wire: Wire) -> Session:
+        session = self._open(request, wire)
+        session.send(self._open_packet(session, "websocket"))
+        return session
+
+    def _open(self, request: web.Request, wire: Wire | None) -> Session:
+        handshake = Handshake(
+            authorization=request.headers.get(hdrs.AUTHORIZATION),
+            query_token=request.query.get("token"),
+            address=request.remote or "",
+        )
+        # At least 120 random bits behind the name of the replica, which lets a proxy or a person find it.
+        sid = f"{self._options.replica}.{secrets.token_urlsafe(16)}"
+        session = Session(
+            sid, handshake=handshake, above=self, outbox_bytes=self._options.outbox_bytes, wire=wire
+        )
+        self.sessions[sid] = session
+        self.empty.clear()
+        self._heartbeat.watch(session)
+        self._above.session_opened(session)
+        return session
+
+    def _open_packet(self, session: Session, transport: str) -> Frames:
+        may_upgrade = transport == "polling" and "websocket" in self._options.transports
+        return open_packet(
+            session.sid,
+            upgrades=["websocket"] if may_upgrade else [],
+            ping_interval_seconds=self._options.ping_interval_seconds,
+            ping_timeout_seconds=self._options.ping_timeout_seconds,
+            max_payload_bytes=self._options.max_payload_bytes,
+        )
+
+
+def _refusal(error: HandshakeError, cors: dict[str, str]) -> web.Response:
+    headers = _NO_STORE | cors
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    body = json.dumps({"code": error.code, "message": error.message}, separators=(",", ":"))
+    return web.Response(status=error.status, text=body, content_type="application/json", headers=headers)

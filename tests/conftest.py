@@ -1,0 +1,66 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.harness.clients import NodeClients, StockClient
+from tests.harness.process import GatewayProcess
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[NodeClients]:
+    """Stock clients, all in one Node process."""
+    clients = NodeClients()
+    yield clients
+    clients.stop()
+
+
+@pytest.fixture(scope="module")
+def gateway_process() -> Iterator[GatewayProcess]:
+    """A gateway for all tests of a module; it must end well and must have logged no error."""
+    process = GatewayProcess(namespaces="/,/events,/notifications", cors_origins="*")
+    yield process
+    assert process.stop() == 0
+    assert process.failures() == []
+
+
+class LiveGateway:
+    """A running gateway with the stock client as a listener."""
+
+    def __init__(self, process: GatewayProcess, node: NodeClients) -> None:
+        self.url, self.key_id, self.secret = process.url, process.key_id, process.secret
+        self._process = process
+        self._node = node
+
+    @asynccontextmanager
+    async def listen(self, user: str, **claims: Any) -> AsyncIterator[Listening]:
+        """A connected client of that user, in the rooms of those claims."""
+        client = self._node.open(self.url, token=self._process.token(user, **claims))
+        await asyncio.to_thread(client.connected)
+        yield Listening(client)
+        client.disconnect()
+
+
+class Listening:
+    """What arrives at a client, one after the other."""
+
+    def __init__(self, client: StockClient) -> None:
+        self._client = client
+        self._taken = 1  # the greeting
+
+    async def next(self, timeout: float = 15.0) -> tuple[str, list[Any]]:
+        """The next event and its arguments."""
+        self._taken += 1
+        entry = await asyncio.to_thread(self._client.wait, "event", count=self._taken, timeout=timeout)
+        return entry["event"], entry["args"]
+
+
+@pytest.fixture
+def live_gateway(gateway_process: GatewayProcess, node: NodeClients) -> LiveGateway:
+    return LiveGateway(gateway_process, node)

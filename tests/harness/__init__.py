@@ -1,0 +1,8 @@
+"""What tests of the whole gateway stand on: real processes, the stock clients, a backend that signs by itself.
+
+process   a gateway as a process of its own; its log is kept and searched for stack traces
+backend   a backend: signs and sends requests, written from the contract and not from our code
+tokens    JSON Web Tokens, likewise
+journal   things that happened, to be waited for with a time limit
+clients   stock socket.io-clients under Node (clients.mjs), one Node process for many clients
+"""

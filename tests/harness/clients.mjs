@@ -1,0 +1,69 @@
+// Many stock socket.io-clients in one process: commands as JSON lines on stdin, what happens as JSON lines on stdout.
+import { createInterface } from "node:readline";
+import { createRequire } from "node:module";
+
+const require = createRequire(new URL("../js/", import.meta.url));
+const { io } = require("socket.io-client");
+const sockets = new Map();
+const report = (id, type, more = {}) => process.stdout.write(JSON.stringify({ id, type, ...more }) + "\n");
+
+function watch(id, socket) {
+  const onEngine = () => {
+    const engine = socket.io.engine;
+    report(id, "engine", { transport: engine.transport.name });
+    engine.on("upgrade", (transport) => report(id, "upgrade", { transport: transport.name }));
+  };
+  socket.io.on("open", onEngine);
+  socket.io.on("reconnect_attempt", (attempt) => report(id, "reconnect_attempt", { attempt }));
+  socket.on("connect", () =>
+    report(id, "connect", { sid: socket.id, recovered: socket.recovered, transport: socket.io.engine.transport.name }),
+  );
+  socket.on("connect_error", (error) =>
+    report(id, "connect_error", {
+      message: error.message,
+      data: error.data,
+      status: error.context?.status,
+      body: error.context?.responseText,
+      active: socket.active,
+    }),
+  );
+  socket.on("disconnect", (reason) => report(id, "disconnect", { reason, active: socket.active }));
+  socket.onAny((event, ...args) => report(id, "event", { event, args }));
+}
+
+const commands = {
+  // With `manager`, the socket shares the connection of that earlier socket (another namespace on one transport).
+  open({ id, url, namespace = "/", options, manager }) {
+    const socket = manager
+      ? sockets.get(manager).io.socket(namespace, options)
+      : io(url + namespace, { forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 500, ...options });
+    sockets.set(id, socket);
+    watch(id, socket);
+    if (manager) socket.connect();
+  },
+  emit: ({ id, event, args }) => sockets.get(id).emit(event, ...args),
+  ask: ({ id, event, args, ask }) =>
+    sockets
+      .get(id)
+      .timeout(10000)
+      .emit(event, ...args, (error, ...answer) => report(id, "ack", { ask, error: error?.message, answer })),
+  disconnect: ({ id }) => sockets.get(id).disconnect(),
+  connect: ({ id, auth }) => {
+    if (auth) sockets.get(id).auth = auth;
+    sockets.get(id).connect();
+  },
+  // As when the network goes away under the client.
+  cut: ({ id }) => sockets.get(id).io.engine.close(),
+};
+
+createInterface({ input: process.stdin })
+  .on("line", (line) => {
+    const command = JSON.parse(line);
+    try {
+      commands[command.do](command);
+    } catch (error) {
+      report(command.id, "failed", { message: String(error.stack) });
+    }
+  })
+  .on("close", () => process.exit(0));
+report(null, "ready");
