@@ -13,6 +13,7 @@ from marshmallow import ValidationError
 from ingest_api import envelope
 from ingest_api.envelope import Envelope, InvalidJson, NoEnvelope
 from ingest_api.errors import Problem
+from ingest_api.plain import load_plain
 from ingest_api.schemas import DisconnectSchema, EmitSchema
 
 MAX_FIELD_ERRORS: Final = 20
@@ -44,7 +45,9 @@ class Disconnect:
 def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
     """The event in a body. Raises Problem."""
     parsed = _parse(body)
-    loaded = _load(schema, parsed)
+    loaded = load_plain(parsed.values, with_room=schema.to_room, namespaces=schema.namespaces)
+    if loaded is None:
+        loaded = _load(schema, parsed)
     return Push(
         event=loaded["event"],
         namespace=loaded["namespace"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validates, validates_schema
 
@@ -74,7 +74,7 @@ class _Addressed(Schema):
 
     def __init__(self, *, namespaces: Collection[str]) -> None:
         super().__init__()
-        self._namespaces = frozenset(namespaces)
+        self.namespaces = frozenset(namespaces)
 
     except_ = ShortList(
         _room(),
@@ -90,12 +90,15 @@ class _Addressed(Schema):
 
     @validates("namespace")
     def _is_served(self, value: str, **_: Any) -> None:
-        if value not in self._namespaces:
-            raise ValidationError(f"Not served here; served are {', '.join(sorted(self._namespaces))}.")
+        if value not in self.namespaces:
+            raise ValidationError(f"Not served here; served are {', '.join(sorted(self.namespaces))}.")
 
 
 class EmitSchema(_Addressed):
     """One event for everyone that the path addresses."""
+
+    to_room: ClassVar[bool] = False
+    """Whether the body, and not the path, says where it goes."""
 
     event = fields.String(
         required=True,
@@ -150,6 +153,8 @@ class EmitSchema(_Addressed):
 
 class EmitToRoomSchema(EmitSchema):
     """One event for everyone in one room, or in several."""
+
+    to_room = True
 
     room = _room(description="The room it goes to.", examples=["org:7"])
     rooms = ShortList(

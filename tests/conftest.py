@@ -54,7 +54,7 @@ class Listening:
         self._client = client
         self._taken = 1  # the greeting
 
-    async def next(self, timeout: float = 15.0) -> tuple[str, list[Any]]:
+    async def next(self, timeout: float = 15.0) -> tuple[str, list[Any]]:  # noqa: ASYNC109  # a thread waits
         """The next event and its arguments."""
         self._taken += 1
         entry = await asyncio.to_thread(self._client.wait, "event", count=self._taken, timeout=timeout)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.harness.process import GatewayProcess
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples" / "frontend"
 NODE = [sys.executable, str(HERE.parents[1] / "tools" / "node.py")]
+MEMBER_SECONDS = 15
 USER = "frontend"
 
 
@@ -183,7 +185,8 @@ def test_the_program_for_node_prints_what_arrives(page_script: Path, gateway_pro
 
 def wait_for_member(gateway: GatewayProcess, room: str) -> None:
     """Asks until somebody is in the room; each question is a volatile event that nobody shows."""
-    for _ in range(1000):
+    deadline = time.monotonic() + MEMBER_SECONDS
+    while time.monotonic() < deadline:
         answer: Any = gateway.backend.push_room(room, "probe", volatile=True).body
         if answer["online"]:
             return

@@ -39,7 +39,8 @@ class Backend:
         """The headers of a signed request."""
         timestamp, nonce = str(int(time.time())), secrets.token_hex(16)
         digest = hashlib.sha256(body).hexdigest()
-        text = "\n".join(("v1", self.key_id, method, target, timestamp, nonce, idempotency_key, digest))
+        lines = ["v1", self.key_id, method, target, timestamp, nonce, idempotency_key, digest]
+        text = "\n".join(lines)
         signature = hmac.new(self.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
         headers = {
             "X-Gateway-Key": self.key_id,

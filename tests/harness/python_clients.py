@@ -74,7 +74,10 @@ class PythonClients(Clients):
 
     async def _connect(self, ids: dict[str, str], url: str, options: dict[str, Any]) -> None:
         client = socketio.AsyncClient(
-            reconnection_delay=0.05, reconnection_delay_max=0.5, randomization_factor=0, http_session=self._http
+            reconnection_delay=0.05,
+            reconnection_delay_max=0.5,
+            randomization_factor=0,
+            http_session=self._http,
         )
         for namespace, client_id in ids.items():
             self._sockets[client_id] = client, namespace
@@ -105,7 +108,10 @@ class PythonClients(Clients):
 
         def on_error(error: Any = None) -> None:
             known = isinstance(error, dict) and "message" in error
-            report("connect_error", **({"data": None} | error if known else {"message": str(error), "data": None}))
+            report(
+                "connect_error",
+                **({"data": None} | error if known else {"message": str(error), "data": None}),
+            )
 
         client.on("connect", lambda: report("connect", sid=client.get_sid(namespace)), namespace=namespace)
         client.on("connect_error", on_error, namespace=namespace)
@@ -114,7 +120,9 @@ class PythonClients(Clients):
             lambda reason: report("disconnect", reason=_REASONS.get(reason, reason)),
             namespace=namespace,
         )
-        client.on("*", lambda event, *args: report("event", event=event, args=list(args)), namespace=namespace)
+        client.on(
+            "*", lambda event, *args: report("event", event=event, args=list(args)), namespace=namespace
+        )
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have it done in the other thread, in the order of the calls as far as nothing waits."""

@@ -74,16 +74,16 @@ class RawSocket:
             else:
                 await self.socket.send_str(frame)
 
-    async def frame(self, timeout: float = TIMEOUT_SECONDS) -> str:
+    async def frame(self, seconds: float = TIMEOUT_SECONDS) -> str:
         """The next text frame that is no ping."""
-        message = await self._receive(timeout)
+        message = await self._receive(seconds)
         assert message.type is aiohttp.WSMsgType.TEXT, message
         return message.data
 
-    async def closed(self, timeout: float = TIMEOUT_SECONDS) -> tuple[int | None, list[str]]:
+    async def closed(self, seconds: float = TIMEOUT_SECONDS) -> tuple[int | None, list[str]]:
         """The code that the gateway closes with (1006: none), and the frames that came before it."""
         frames = []
-        while (message := await self._receive(timeout)).type is aiohttp.WSMsgType.TEXT:
+        while (message := await self._receive(seconds)).type is aiohttp.WSMsgType.TEXT:
             frames.append(message.data)
         return self.socket.close_code, frames
 
@@ -103,8 +103,8 @@ class RawSocket:
         assert isinstance(transport, asyncio.Transport)
         return transport
 
-    async def _receive(self, timeout: float) -> aiohttp.WSMessage:
-        async with asyncio.timeout(timeout):
+    async def _receive(self, seconds: float) -> aiohttp.WSMessage:
+        async with asyncio.timeout(seconds):
             while (message := await self.socket.receive()).data == "2" and self.answers_pings:
                 await self.send("3")
         return message
@@ -152,9 +152,9 @@ class RawPolling:
         """Where it polls and posts."""
         return f"{self._url}?EIO=4&transport=polling&sid={self.sid}"
 
-    async def poll(self, timeout: float = TIMEOUT_SECONDS) -> tuple[int, str]:
+    async def poll(self, seconds: float = TIMEOUT_SECONDS) -> tuple[int, str]:
         """One GET as it is answered."""
-        async with self._http.get(self.address, timeout=aiohttp.ClientTimeout(total=timeout)) as answer:
+        async with self._http.get(self.address, timeout=aiohttp.ClientTimeout(total=seconds)) as answer:
             return answer.status, await answer.text()
 
     async def packets(self) -> list[str]:
