@@ -8,6 +8,7 @@ room, sid or anything else that a client or backend can make up.
 from __future__ import annotations
 
 import platform
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -25,6 +26,12 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(namespace="push_gateway", registry=self.registry)
         self._describe_build()
+        # Looking a child up by its labels costs more than counting; there are only so many of them.
+        self._answered = cache(
+            lambda route, status, code: self._requests.labels(route, str(status), code).inc
+        )
+        self._took = cache(lambda route: self._request_seconds.labels(route).observe)
+        self._count_entry = cache(lambda kind: self._accepted.labels(kind).inc)
         self._open = self._gauge("open_connections", "Socket.IO connections open now.", ("namespace",))
         self._opened = self._counter(
             "connections_opened", "Connections accepted.", ("namespace", "transport")
@@ -76,7 +83,7 @@ class Metrics:
     # the application
 
     def entry_accepted(self, kind: str) -> None:
-        self._accepted.labels(kind).inc()
+        self._count_entry(kind)()
 
     def delivered(self, connections: int) -> None:
         self._delivered.inc(connections)
@@ -84,8 +91,8 @@ class Metrics:
     # the REST door
 
     def request_answered(self, *, route: str, status: int, code: str, seconds: float) -> None:
-        self._requests.labels(route, str(status), code).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        self._answered(route, status, code)()
+        self._took(route)(seconds)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self.registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -20,6 +21,7 @@ log = structlog.get_logger(__name__)
 Announce = Callable[[str], None]
 """Told the address once the gateway listens."""
 
+GC_THRESHOLDS = (50_000, 20, 100)
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
 """Exit statuses: stopped when told to; something broke while it ran; it cannot start as it is set up."""
 
@@ -49,6 +51,7 @@ async def _serve(settings: Settings, development: Development | None, on_listeni
     except BundleMissing as error:
         log.error("gateway.cannot_start", reason=str(error))
         return UNUSABLE
+    _relax_garbage_collector()
     try:
         await gateway.run(stopped, on_listening)
     except ExceptionGroup as failures:
@@ -58,6 +61,16 @@ async def _serve(settings: Settings, development: Development | None, on_listeni
             log.error("gateway.failed", reason=str(failure), exc_info=failure if ours else None)
         return FAILED
     return STOPPED
+
+
+def _relax_garbage_collector() -> None:
+    """Look for garbage in cycles seldom: there is little of it, and looking means walking the whole history.
+
+    With Python's own thresholds it took a fifth of the time of a push, and stopped deliveries for tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _stop_or_quit(stopped: asyncio.Event) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -18,6 +18,7 @@ OK: Final = "ok"
 JSON: Final = "application/json"
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 
+_random_bits: Final = random.Random().getrandbits  # noqa: S311  # told apart, not guarded: no request is let in by it
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -77,4 +78,4 @@ def request_id_of(request: web.Request) -> str:
     given = request.headers.getall(REQUEST_ID_HEADER, ())
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0]
-    return secrets.token_hex(16)
+    return f"{_random_bits(128):032x}"

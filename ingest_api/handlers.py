@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.domain.keys import IngestKey
@@ -19,6 +20,9 @@ from ingest_api.pushes import Push, instant, read_disconnect, read_push
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+# json.dumps would make an encoder for every answer.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Handlers:
@@ -137,9 +141,8 @@ def _connection(connection: PresentConnection) -> dict[str, str]:
 def _receipt_answer(content: dict[str, Any], receipt: Receipt) -> Answer:
     if not receipt.exact:
         content["exact"] = False
-    return _json(content, headers={REPLAYED_HEADER: "true"} if receipt.replayed else {})
+    return _json(content, headers={REPLAYED_HEADER: "true"} if receipt.replayed else None)
 
 
 def _json(content: dict[str, Any], *, headers: dict[str, str] | None = None) -> Answer:
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return Answer(body, headers=headers or {})
+    return Answer(_ENCODER.encode(content).encode(), headers=headers or _NO_HEADERS)

@@ -51,5 +51,5 @@ def _prefix(namespace: str) -> str:
     return "" if namespace == "/" else namespace + ","
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+# json.dumps would make an encoder for every packet.
+_json: Final = json.JSONEncoder(separators=(",", ":")).encode

@@ -1,0 +1,336 @@
+"""The command line against a live gateway, as people and scripts use it; every command a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cli.command_line import ROOT, environment, run
+from tests.harness.journal import Journal
+from tests.harness.process import GatewayProcess
+
+
+class Listen:
+    """``push-gateway listen`` under way."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.events = Journal("what `listen` printed")
+        self.said = Journal("what `listen` said")
+        self._readers = [
+            threading.Thread(target=self._read_events, daemon=True),
+            threading.Thread(target=self._read_said, daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read_events(self) -> None:
+        for line in self._process.stdout or ():
+            self.events.add(json.loads(line))
+        self.events.end()
+
+    def _read_said(self) -> None:
+        for line in self._process.stderr or ():
+            self.said.add({"line": line.rstrip("\n")})
+        self.said.end()
+
+    def wait_for(self, event: str, *, after: int = 0) -> Any:
+        """The arguments of the first such event."""
+        return self.events.wait(lambda entry: entry["event"] == event, after=after)["args"]
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Its exit status and everything it said, after a signal or by itself."""
+        if number is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+        status = self._process.wait(20)
+        for reader in self._readers:
+            reader.join(20)
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+        return status, "\n".join(entry["line"] for entry in self.said.entries)
+
+
+Start = Callable[..., Listen]
+
+
+@pytest.fixture
+def listen(gateway_process: GatewayProcess) -> Iterator[Start]:
+    """Starts `listen`; whatever is left running at the end is ended as with Ctrl-C."""
+    started: list[Listen] = []
+
+    def start(*arguments: str, **settings: str) -> Listen:
+        command = [sys.executable, "-m", "gateway", "listen", *arguments]
+        settings = {"URL": gateway_process.url, "JWT_SECRET": gateway_process.jwt_secret} | settings
+        started.append(Listen(command, environment(**settings)))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end(signal.SIGINT)
+
+
+def call(gateway: GatewayProcess, *arguments: str, **options: Any) -> tuple[int, Any]:
+    """Exit status and answer of a command that calls the gateway."""
+    options = {"URL": gateway.url, "KEY": gateway.key_id, "SECRET": gateway.secret} | options
+    answer = run(*arguments, **options)
+    return answer.returncode, json.loads(answer.stdout)
+
+
+@pytest.mark.parametrize("transport", [(), ("--transport", "polling"), ("--transport", "websocket")])
+def test_what_is_emitted_to_a_user_is_printed_where_that_user_listens(
+    gateway_process: GatewayProcess, listen: Start, user: str, transport: tuple[str, ...]
+) -> None:
+    listener = listen("--sub", user, *transport)
+    assert listener.wait_for("authenticated")[0]["userId"] == user
+
+    status, answer = call(gateway_process, "emit", "user", user, "notification:new", '{"title":"hi ü"}')
+
+    assert (status, answer["online"], answer["connections"]) == (0, True, 1)
+    assert listener.wait_for("notification:new") == [{"title": "hi ü"}]
+
+
+def test_a_token_of_the_command_line_opens_the_rooms_of_its_claims(
+    gateway_process: GatewayProcess, listen: Start, user: str
+) -> None:
+    token = run(
+        "token", "--sub", user, "--claim", f"orgId={user}", JWT_SECRET=gateway_process.jwt_secret
+    ).stdout.strip()
+    listener = listen("--token", token)
+    listener.wait_for("authenticated")
+
+    assert call(gateway_process, "emit", "room", f"org:{user}", "report:ready", "-", stdin="[1, 2]")[0] == 0
+    assert listener.wait_for("report:ready") == [[1, 2]]
+
+
+def test_a_broadcast_reaches_everyone_but_who_is_left_out(
+    gateway_process: GatewayProcess, listen: Start, user: str
+) -> None:
+    one, other = listen("--sub", user), listen("--sub", user + "-other")
+    one.wait_for("authenticated")
+    other.wait_for("authenticated")
+
+    call(gateway_process, "emit", "broadcast", "maintenance", "--except", f"user:{user}")
+    call(gateway_process, "emit", "broadcast", "done")
+
+    assert other.wait_for("maintenance") == []
+    one.wait_for("done")
+    assert [entry["event"] for entry in one.events.entries] == ["authenticated", "done"]
+
+
+def test_a_namespace_is_listened_to_and_pushed_to(
+    gateway_process: GatewayProcess, listen: Start, user: str
+) -> None:
+    listener = listen("--sub", user, "--namespace", "/events")
+    listener.wait_for("authenticated")
+
+    status, _ = call(
+        gateway_process, "emit", "user", user, "e", "{}", "--namespace", "/events", "--timestamp"
+    )
+
+    assert status == 0
+    assert list(listener.wait_for("e")[0]) == ["timestamp"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "a%2Fb", "ü b", "a?b#c", "+&=;"])
+def test_a_user_id_of_any_kind_goes_through(
+    gateway_process: GatewayProcess, listen: Start, name: str
+) -> None:
+    listener = listen("--sub", name)
+    listener.wait_for("authenticated")
+
+    assert call(gateway_process, "presence", name)[1]["online"] is True
+    assert call(gateway_process, "emit", "user", name, "e", '"x"')[0] == 0
+    assert listener.wait_for("e") == ["x"]
+
+
+def test_presence_tells_who_is_there(gateway_process: GatewayProcess, listen: Start, user: str) -> None:
+    status, before = call(gateway_process, "presence", user)
+    listener = listen("--sub", user)
+    listener.wait_for("authenticated")
+
+    assert (status, before["online"]) == (0, False)
+    assert len(call(gateway_process, "presence", user)[1]["connections"]) == 1
+
+    assert listener.end(signal.SIGINT)[0] == 0
+    assert call(gateway_process, "presence", user)[1]["online"] is False
+
+
+def test_a_repeat_under_the_same_idempotency_key_is_delivered_once(
+    gateway_process: GatewayProcess, listen: Start, user: str
+) -> None:
+    listener = listen("--sub", user)
+    listener.wait_for("authenticated")
+    push = ("emit", "user", user, "e", "1", "--idempotency-key", user)
+
+    first, again = call(gateway_process, *push), call(gateway_process, *push)
+    call(gateway_process, "emit", "user", user, "done")
+
+    assert first == again
+    listener.wait_for("done")
+    assert [entry["event"] for entry in listener.events.entries] == ["authenticated", "e", "done"]
+
+
+def test_a_wrong_secret_is_refused_with_status_1(gateway_process: GatewayProcess) -> None:
+    status, answer = call(gateway_process, "emit", "user", "alice", "e", SECRET="w" * 32)
+
+    assert (status, answer["code"]) == (1, "bad_signature")
+
+
+def test_an_event_that_the_rules_forbid_is_refused_with_status_1(gateway_process: GatewayProcess) -> None:
+    status, answer = call(gateway_process, "emit", "user", "alice", "connect")
+
+    assert (status, answer["code"]) == (1, "invalid_body")
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_listener_whose_token_is_refused_ends_with_the_code(listen: Start, transport: str) -> None:
+    listener = listen(
+        "--sub", "alice", "--transport", transport, JWT_SECRET="another secret, known to nobody else"
+    )
+
+    status, said = listener.end()
+
+    assert status == 1
+    assert said.startswith("Error: the gateway refused the connection: token_signature_invalid: ")
+
+
+def test_a_listener_in_an_unknown_namespace_ends(listen: Start) -> None:
+    assert listen("--sub", "alice", "--namespace", "/nowhere").end() == (
+        1,
+        "Error: the gateway refused the connection: Invalid namespace",
+    )
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_listener_that_is_let_go_ends_with_the_reason(
+    gateway_process: GatewayProcess, listen: Start, user: str, transport: str
+) -> None:
+    listener = listen("--sub", user, "--transport", transport)
+    listener.wait_for("authenticated")
+
+    gateway_process.backend.disconnect(user)
+
+    status, said = listener.end()
+    assert status == 1
+    assert "Error: the gateway ended the connection: kicked: " in said
+    assert listener.wait_for("error")[0]["code"] == "kicked"
+
+
+def test_ctrl_c_ends_a_listener_without_a_traceback(listen: Start, user: str) -> None:
+    listener = listen("--sub", user)
+    listener.wait_for("authenticated")
+
+    assert listener.end(signal.SIGINT) == (0, "connected to /")
+
+
+def test_a_listener_ends_when_nobody_reads_any_more(gateway_process: GatewayProcess, user: str) -> None:
+    ours, theirs = os.pipe()
+    listener = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "listen", "--sub", user],
+        cwd=ROOT,
+        env=environment(URL=gateway_process.url, JWT_SECRET=gateway_process.jwt_secret),
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(theirs)
+    with os.fdopen(ours) as lines:
+        assert json.loads(lines.readline())["event"] == "authenticated"
+    call(gateway_process, "emit", "user", user, "e")
+
+    said = listener.communicate(timeout=20)[1]
+
+    assert (listener.returncode, said) == (0, "connected to /\n")
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_a_listener_survives_a_restart_of_the_gateway(user: str, transport: str) -> None:
+    gateway = GatewayProcess()
+    command = [sys.executable, "-m", "gateway", "listen", "--sub", user, "--transport", transport]
+    listener = Listen(command, environment(URL=gateway.url, JWT_SECRET=gateway.jwt_secret))
+    try:
+        listener.wait_for("authenticated")
+
+        gateway.stop()
+        gateway.start()
+
+        listener.wait_for("authenticated", after=1)
+        gateway.push_user(user, "e", 1)
+        assert listener.wait_for("e") == [1]
+    finally:
+        status, said = listener.end(signal.SIGINT)
+        gateway.stop()
+    assert status == 0
+    assert "trying again in" in said
+
+
+def test_the_commands_that_serve_dev_prints_work_as_pasted() -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", "--dev"],
+        cwd=ROOT,
+        env=environment(PORT="0"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        printed = commands_in(server)
+        listener = Listen(["bash", "-c", "exec " + printed["listen as alice"]], environment())
+        listener.wait_for("authenticated")
+
+        pushes = [title for title in printed if "listen" not in title and "token" not in title]
+        answers = {title: pasted(printed[title]) for title in (*pushes, "a token for somebody else")}
+
+        for title in pushes:
+            assert '"online":true' in answers[title].replace(" ", ""), title
+        assert re.fullmatch(r"ey[\w-]+\.[\w-]+\.[\w-]+\n", answers["a token for somebody else"])
+        emitted = len(pushes) - 1  # without the question who is there
+        listener.events.wait(bool, after=emitted)
+        assert [entry["args"] for entry in listener.events.entries[1:]] == [[{"title": "hi"}]] * emitted
+        assert listener.end(signal.SIGINT)[0] == 0
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.communicate(timeout=20)
+    assert server.returncode == 0
+
+
+def commands_in(server: subprocess.Popen[str]) -> dict[str, str]:
+    """The printed commands by their titles."""
+    commands: dict[str, str] = {}
+    title = ""
+    for line in server.stdout or ():
+        if line.startswith("Ctrl-C"):
+            return commands
+        if line.startswith("  # "):
+            title = line.removeprefix("  # ").strip()
+        elif title and line.strip():
+            commands[title] = line.strip()
+            title = ""
+    raise AssertionError("the server ended before it had printed everything")
+
+
+def pasted(command: str) -> str:
+    """What a command prints in a new shell in the repository's folder."""
+    answer = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert answer.returncode == 0, answer
+    return answer.stdout

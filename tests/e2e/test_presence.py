@@ -1,0 +1,201 @@
+"""Who is online, as backends see it: exact while clients come, change their transport, and go in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.harness.clients import Clients, NodeClients
+from tests.harness.process import GatewayProcess
+from tests.harness.raw import RawPolling, RawSocket
+
+
+def closed(gateway: GatewayProcess, sid: str) -> None:
+    """Wait until the gateway knows that this connection is gone."""
+    gateway.log.wait(lambda line: line.get("event") == "connection.closed" and line["sid"] == sid)
+
+
+def transports(gateway: GatewayProcess, user: str) -> dict[str, str]:
+    """The transport of each of the user's connections."""
+    return {each["sid"]: each["transport"] for each in gateway.backend.presence(user)["connections"]}
+
+
+def seconds(instant: str) -> float:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", instant)
+    return datetime.fromisoformat(instant).timestamp()
+
+
+def test_a_user_who_was_never_here_is_offline_and_was_never_seen(
+    gateway_process: GatewayProcess, user: str
+) -> None:
+    assert gateway_process.backend.presence(user) == {
+        "user": user,
+        "online": False,
+        "connections": [],
+        "last_seen": None,
+    }
+    assert gateway_process.push_user(user, "note")["online"] is False
+
+
+def test_every_device_and_namespace_is_a_connection_until_it_leaves(
+    gateway_process: GatewayProcess, clients: Clients, user: str
+) -> None:
+    gateway, started = gateway_process, time.time()
+    token = gateway.token(user)
+    phone = clients.open(gateway.url, token=token, transports=["polling"]).connected()
+    main, events = clients.open_together(gateway.url, ["/", "/events"], token=token, transports=["websocket"])
+    main.connected()
+    events.connected()
+
+    presence = gateway.backend.presence(user)
+
+    assert (presence["user"], presence["online"], presence["last_seen"]) == (user, True, None)
+    found = {each["sid"]: each for each in presence["connections"]}
+    assert {sid: (each["namespace"], each["transport"]) for sid, each in found.items()} == {
+        phone.sid: ("/", "polling"),
+        main.sid: ("/", "websocket"),
+        events.sid: ("/events", "websocket"),
+    }
+    assert len({each["replica"] for each in found.values()}) == 1
+    assert all(started - 1 < seconds(each["connected_at"]) < time.time() + 1 for each in found.values())
+    assert [each["connected_at"] for each in presence["connections"]] == sorted(
+        each["connected_at"] for each in found.values()
+    )
+
+    counts = {
+        namespace: gateway.push_user(user, "note", namespace=namespace) for namespace in ("/", "/events")
+    }
+    assert {namespace: push["connections"] for namespace, push in counts.items()} == {"/": 2, "/events": 1}
+    phone.disconnect()
+    closed(gateway, phone.sid)
+    assert set(transports(gateway, user)) == {main.sid, events.sid}
+    main.disconnect()
+    events.disconnect()
+    closed(gateway, main.sid)
+    closed(gateway, events.sid)
+    presence = gateway.backend.presence(user)
+    assert (presence["online"], presence["connections"]) == (False, [])
+    assert started < seconds(presence["last_seen"]) < time.time() + 1
+    assert gateway.push_user(user, "note")["connections"] == 0
+
+
+def test_an_upgrade_changes_the_transport_and_nothing_else(
+    gateway_process: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    gateway = gateway_process
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    client.wait("upgrade")
+    gateway.settle(client)  # what the gateway sends on the WebSocket comes after it took the upgrade in
+
+    presence = gateway.backend.presence(user)["connections"]
+
+    assert [(each["sid"], each["transport"]) for each in presence] == [(client.sid, "websocket")]
+    client.disconnect()
+
+
+async def test_an_upgrade_is_seen_step_by_step(
+    gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    gateway = gateway_process
+    polling = await RawPolling(http, gateway.url).open()
+    sid = (await polling.join(gateway.token(user)))["socketId"]
+    assert transports(gateway, user) == {sid: "polling"}
+
+    socket = await http.ws_connect(polling.address.replace("transport=polling", "transport=websocket"))
+    await socket.send_str("2probe")
+    assert await socket.receive_str() == "3probe"
+    assert transports(gateway, user) == {sid: "polling"}
+    assert gateway.push_user(user, "while it upgrades")["connections"] == 1
+    await socket.send_str("5")
+
+    assert await socket.receive_str() == '42["while it upgrades",null]'
+    assert transports(gateway, user) == {sid: "websocket"}
+    await socket.close()
+    await asyncio.to_thread(closed, gateway, sid)
+    assert gateway.backend.presence(user)["online"] is False
+
+
+async def test_a_failed_upgrade_leaves_the_connection_where_it_was(
+    gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    gateway = gateway_process
+    polling = await RawPolling(http, gateway.url).open()
+    sid = (await polling.join(gateway.token(user)))["socketId"]
+    socket = await http.ws_connect(polling.address.replace("transport=polling", "transport=websocket"))
+    await socket.send_str("2probe")
+    assert await socket.receive_str() == "3probe"
+
+    await socket.close()
+
+    gateway.push_user(user, "note", 1)
+    packets: list[str] = []
+    while len(packets) < 1:
+        packets += [packet for packet in await polling.packets() if packet != "6"]
+    assert packets == ['42["note",1]']
+    assert transports(gateway, user) == {sid: "polling"}
+    await polling.leave()
+
+
+async def test_abrupt_ends_are_noticed(
+    gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    gateway = gateway_process
+    socket, polling = await RawSocket.open(http, gateway.url), await RawPolling(http, gateway.url).open()
+    stays = await RawSocket.open(http, gateway.url)
+    sids = [(await each.join(gateway.token(user)))["socketId"] for each in (socket, polling, stays)]
+    assert set(transports(gateway, user)) == set(sids)
+
+    socket.cut()
+    with pytest.raises(TimeoutError):
+        await polling.poll(0.1)
+
+    for sid in sids[:2]:
+        await asyncio.to_thread(closed, gateway, sid)
+    assert transports(gateway, user) == {sids[2]: "websocket"}
+    assert gateway.backend.presence(user)["last_seen"] is None
+
+
+@pytest.mark.parametrize(
+    ("order", "gone"),
+    [
+        ({}, {"phone", "laptop", "events"}),
+        ({"namespace": "/"}, {"phone", "laptop"}),
+        ({"namespace": "/notifications"}, set()),
+        ({"except": ["phone"]}, {"laptop", "events"}),
+        ({"except": ["phone", "laptop"], "namespace": "/"}, set()),
+        ({"except": ["role:USER-boss"]}, {"phone", "events"}),
+    ],
+)
+def test_a_disconnect_ends_the_connections_that_it_names(
+    gateway_process: GatewayProcess, node: NodeClients, user: str, order: dict[str, Any], gone: set[str]
+) -> None:
+    gateway, token = gateway_process, gateway_process.token(user)
+    boss = gateway.token(user, role=f"{user}-boss")
+    everybody = {
+        "phone": node.open(gateway.url, token=token, transports=["polling"]),
+        "laptop": node.open(gateway.url, token=boss, transports=["websocket"]),
+        "events": node.open(gateway.url, token=token, namespace="/events", transports=["websocket"]),
+    }
+    sids = {name: client.connected().sid for name, client in everybody.items()}
+    excepted = [sids.get(name, name.replace("USER", user)) for name in order.get("except", ())]
+
+    answer = gateway.backend.disconnect(user, **(order | ({"except": excepted} if excepted else {}))).body
+
+    # How many of those excepted are the user's is not known before it is done: an upper bound then, and it says so.
+    in_namespace = sum(order.get("namespace", each) == each for each in ("/", "/", "/events"))
+    assert answer == {"disconnected": in_namespace} | ({"exact": False} if excepted else {})
+    for name in gone:
+        assert everybody[name].wait("disconnect")["reason"] == "io server disconnect"
+        closed(gateway, sids[name])
+    assert set(transports(gateway, user)) == {sid for name, sid in sids.items() if name not in gone}
+    for name, client in everybody.items():
+        if name not in gone:
+            gateway.settle(client, namespace="/events" if name == "events" else "/")
+            assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+        client.disconnect()

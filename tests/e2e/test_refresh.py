@@ -1,0 +1,181 @@
+"""What a client may say: a newer token for its connection; to anything else it gets an answer too."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.harness.clients import Clients, NodeClients
+from tests.harness.process import GatewayProcess
+from tests.harness.raw import RawSocket
+
+CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
+
+
+@CARRIERS
+def test_a_newer_token_prolongs_the_connection_and_changes_its_rooms_at_once(
+    gateway_process: GatewayProcess, clients: Clients, carrier: str, user: str
+) -> None:
+    gateway, before, after, kept = gateway_process, f"{user}-author", f"{user}-editor", f"{user}-reader"
+    client = clients.open(
+        gateway.url, token=gateway.token(user, role=[before, kept]), transports=[carrier]
+    ).connected()
+    ends_at = int(time.time()) + 7200
+
+    answer = client.ask("auth:refresh", gateway.token(user, exp=ends_at, role=[kept, after]))
+
+    assert answer == {"ok": True, "expiresAt": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(ends_at))}
+    pushes = {
+        name: gateway.backend.push_room(f"role:{name}", "note", name).body for name in (before, kept, after)
+    }
+    gateway.settle(client)
+    assert {name: push["connections"] for name, push in pushes.items()} == {before: 0, kept: 1, after: 1}
+    assert client.events("note") == [[kept], [after]]
+    client.disconnect()
+
+
+def test_the_end_moves_with_the_newer_token(
+    gateway_process: GatewayProcess, clients: Clients, user: str
+) -> None:
+    gateway = gateway_process
+    client = clients.open(gateway.url, token=gateway.token(user, exp=time.time() + 0.7)).connected()
+    client.event("auth:expiring")
+
+    assert client.ask("auth:refresh", gateway.token(user))["ok"] is True
+
+    with pytest.raises(AssertionError, match=r"not within 0\.9 s"):
+        client.event("auth:expired", timeout=0.9)
+    gateway.settle(client)
+    client.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        (["ANOTHER"], "token_invalid"),
+        (["EXPIRED"], "token_expired"),
+        (["CUT"], "token_signature_invalid"),
+        (["word"], "token_malformed"),
+        ([""], "token_malformed"),
+        ([], "token_malformed"),
+        ([None], "token_malformed"),
+        ([{"token": "GOOD"}], "token_malformed"),
+        (["GOOD", "GOOD"], "token_malformed"),
+    ],
+)
+def test_a_bad_newer_token_changes_nothing(
+    gateway_process: GatewayProcess, node: NodeClients, shown: list[Any], code: str, user: str
+) -> None:
+    gateway = gateway_process
+    tokens = {
+        "ANOTHER": gateway.token(f"{user}-else"),
+        "EXPIRED": gateway.token(user, lifetime_seconds=-1),
+        "CUT": gateway.token(user)[:-3],
+        "GOOD": gateway.token(user),
+    }
+    client = node.open(gateway.url, token=gateway.token(user, role=f"{user}-author")).connected()
+
+    answer = client.ask(
+        "auth:refresh", *[tokens.get(each, each) if isinstance(each, str) else each for each in shown]
+    )
+
+    assert (answer["ok"], answer["code"], set(answer)) == (False, code, {"ok", "code", "message"})
+    gateway.backend.push_room(f"role:{user}-author", "note", 1)
+    assert client.event("note") == [1]
+    client.disconnect()
+
+
+def test_a_newer_token_that_was_revoked_is_refused(
+    gateway_process: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    gateway = gateway_process
+    old = gateway.token(user)
+    gateway.backend.disconnect(user, revoke=True)
+    client = node.open(gateway.url, token=gateway.token(user, iat=time.time())).connected()
+
+    assert client.ask("auth:refresh", old)["code"] == "token_revoked"
+    client.disconnect()
+
+
+def test_a_refresh_concerns_the_namespace_it_was_sent_in(
+    gateway_process: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    gateway = gateway_process
+    main, events = node.open_together(gateway.url, ["/", "/events"], token=gateway.token(user))
+    for client in (main.connected(), events.connected()):
+        assert client.ask("auth:refresh", gateway.token(user, role=f"{user}-{client is main}"))["ok"] is True
+
+    for name, expected in ((f"role:{user}-True", (1, 0)), (f"role:{user}-False", (0, 1))):
+        counts = [
+            gateway.backend.push_room(name, "note", namespace=each).body["connections"]
+            for each in ("/", "/events")
+        ]
+        assert tuple(counts) == expected
+    main.disconnect()
+    events.disconnect()
+
+
+@CARRIERS
+def test_an_event_that_the_gateway_does_not_know_is_answered(
+    gateway_process: GatewayProcess, clients: Clients, carrier: str, user: str
+) -> None:
+    client = clients.open(
+        gateway_process.url, token=gateway_process.token(user), transports=[carrier], namespace="/events"
+    ).connected()
+
+    answer = client.ask("chat:send", {"text": "hello"}, 2)
+    for number in range(10):
+        client.emit("chat:send", number)
+
+    assert set(answer) == {"error"}
+    assert answer["error"]["code"] == "unknown_event"
+    assert client.ask("chat:send")["error"]["code"] == "unknown_event"  # answered after the ten
+    told = client.events("error")
+    assert len(told) == 1
+    assert told[0][0] == {"status": "error", "code": "unknown_event", "message": answer["error"]["message"]}
+    client.disconnect()
+
+
+def test_who_does_not_ask_for_an_answer_is_told_again_after_a_second(
+    gateway_process: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    client = node.open(gateway_process.url, token=gateway_process.token(user)).connected()
+    client.emit("chat:send")
+    client.event("error")
+    client.emit("chat:send")
+    with pytest.raises(AssertionError, match=r"not within 1\.1 s"):
+        client.event("error", count=2, timeout=1.1)
+
+    client.emit("chat:send")
+
+    assert client.event("error", count=2)[0]["code"] == "unknown_event"
+    client.disconnect()
+
+
+async def test_answers_have_exactly_these_bytes(
+    gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    socket = await RawSocket.open(http, gateway_process.url)
+    await socket.join(gateway_process.token(user))
+    await socket.join(gateway_process.token(user), "/events")
+    message = "the gateway does not know this event; backends push over REST"
+
+    await socket.send(
+        '420["x",1]', '42/events,17["x"]', f"421{json.dumps(['auth:refresh', 'no'])}", '42["x"]'
+    )
+
+    unknown = '{"code":"unknown_event","message":"' + message + '"}'
+    assert await socket.frame() == f'430[{{"error":{unknown}}}]'
+    assert await socket.frame() == f'43/events,17[{{"error":{unknown}}}]'
+    refused = json.loads((await socket.frame()).removeprefix("431"))
+    assert refused == [
+        {"ok": False, "code": "token_malformed", "message": "this is not a signed JSON Web Token"}
+    ]
+    assert (
+        await socket.frame()
+        == f'42["error",{{"status":"error","code":"unknown_event","message":"{message}"}}]'
+    )
