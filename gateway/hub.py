@@ -111,7 +111,12 @@ class Hub:
     def change_rooms(
         self, connection: Connection, rooms: Collection[str]
     ) -> tuple[list[Address], list[Address]]:
-        """The rooms are now these; answers the addresses that are new here and those that are no longer needed."""
+        """The rooms are now these; answers the addresses that are new here and those that are no longer needed.
+
+        Nothing changes for a connection that was removed.
+        """
+        if connection.sid not in self.connections:
+            return [], []
         before, connection.rooms = connection.rooms, frozenset(rooms)
         joined = _addresses(connection, connection.rooms - before)
         left = _addresses(connection, before - connection.rooms)

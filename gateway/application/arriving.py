@@ -77,8 +77,8 @@ class Arriving:
         new, unneeded = self._hub.change_rooms(connection, rooms)
         if new:
             await self._broker.subscribe(new)
-        # Somebody may have come in since: what is needed again stays subscribed.
-        unneeded = [address for address in unneeded if not self._hub.has(address)]
+        # Somebody may have come in since, or this one gone: what counts is who is there now.
+        unneeded = [address for address in (*new, *unneeded) if not self._hub.has(address)]
         if unneeded:
             await self._broker.unsubscribe(unneeded)
         if rooms != before:

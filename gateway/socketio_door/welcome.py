@@ -49,17 +49,15 @@ class Welcome:
         identity = await self._verifier.verify(find_token(auth, client.session.handshake))
         link = SocketLink(client, namespace, self._put_out)
         connection = await self._arriving.admit(identity, namespace, link)
-        if client.session.closed:
-            self._depart(connection)
-            return None
         # From here to LIVE nothing waits: what is delivered next comes after CONNECT and `authenticated`.
-        client.connections[namespace] = connection
-        client.first_join.cancel()
         client.session.send(encoding.connect(namespace, connection.sid))
         link.tell("authenticated", _greeting(connection))
-        if connection.state is State.GONE:
-            # Its client reads too slowly even for the greeting.
+        if client.session.closed:
+            # It left meanwhile, or reads too slowly even for the greeting.
+            self._depart(connection)
             return None
+        client.connections[namespace] = connection
+        client.first_join.cancel()
         connection.state = State.LIVE
         self._expiring.watch(connection)
         return connection

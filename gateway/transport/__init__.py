@@ -3,7 +3,7 @@
 packets     the bytes of packets and polling payloads, WebSocket frames ready to write
 session     one session as a pure state machine: what to send, when to end; no I/O
 outbox      what waits for a client that polls
-carriers    what a session needs of polls, WebSockets and the layer above
+carriers    what a session needs of polls and WebSockets
 handshake   what is kept of the first request, and its answer
 errors      how a handshake or request is refused
 admission   which handshakes are let in

@@ -1,15 +1,8 @@
-"""What a session needs of those that carry its packets, and of the layer above."""
+"""What a session needs of those that carry its packets."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from gateway.transport.session import Session
-
-Deliver = Callable[["Session", str | bytes], Awaitable[None]]
-"""Hands one message of a client to the layer above."""
+from typing import Protocol
 
 
 class Wire(Protocol):
@@ -36,15 +29,3 @@ class Poll(Protocol):
     def wake(self) -> None:
         """Call ``Session.collect`` soon; called once."""
         ...
-
-
-class Above(Protocol):
-    """Who uses the session."""
-
-    def session_closed(self, session: Session, reason: str) -> None:
-        """Called once, whichever way it ended."""
-        ...
-
-    def session_upgraded(self, session: Session) -> None: ...
-
-    def volatile_skipped(self, reason: str) -> None: ...

@@ -31,7 +31,7 @@ class ProblemWriter:
 class GatewayRequestHandler(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_head_deadline", "_head_timeout_seconds", "_problems", "when_lost")
+    __slots__ = ("_had_a_head", "_head_deadline", "_head_timeout_seconds", "_problems", "when_lost")
 
     def __init__(
         self,
@@ -53,12 +53,13 @@ class GatewayRequestHandler(web.RequestHandler):
         self._problems = problems
         self._head_timeout_seconds = head_timeout_seconds
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._had_a_head = False
         self.when_lost: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
         """Start the clock when a head arrives in part, stop it when it is whole."""
         super().data_received(data)
-        waits_for_a_head = self._waiter is not None and not self._waiter.done() and not self._messages
+        waits_for_a_head = self._waits_for_a_head()
         if waits_for_a_head and self._head_deadline is None:
             self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._cut_off)
         elif not waits_for_a_head and self._head_deadline is not None:
@@ -95,6 +96,15 @@ class GatewayRequestHandler(web.RequestHandler):
         response = web.Response(status=status, body=body, content_type=self._problems.content_type)
         response.force_close()
         return response
+
+    def _waits_for_a_head(self) -> bool:
+        if self._messages:
+            self._had_a_head = True
+            return False
+        if self._waiter is None:
+            # A request is being handled; or the task of this connection had no turn yet, when the first bytes came.
+            return not self._had_a_head
+        return not self._waiter.done()
 
     def _cut_off(self) -> None:
         self._head_deadline = None

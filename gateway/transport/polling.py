@@ -9,11 +9,10 @@ from typing import Final, cast
 from aiohttp import web
 
 from gateway.transport import errors, packets
-from gateway.transport.carriers import Deliver
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.packets import MalformedPacket
-from gateway.transport.session import Session
+from gateway.transport.session import Deliver, Session
 
 _YIELD_EVERY: Final = 64
 

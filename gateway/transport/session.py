@@ -12,12 +12,13 @@ bounded by ``outbox_bytes``: who does not read is let go (law 3).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.ports import Frames, Timer
 from gateway.transport import packets
-from gateway.transport.carriers import Above, Poll, Wire
+from gateway.transport.carriers import Poll, Wire
 from gateway.transport.handshake import Handshake
 from gateway.transport.outbox import Outbox
 from gateway.transport.packets import Packet
@@ -31,6 +32,18 @@ class Phase(Enum):
     OPEN = "open"
     ENDING = "ending"
     CLOSED = "closed"
+
+
+class Above(Protocol):
+    """Who uses the session."""
+
+    def session_closed(self, session: Session, reason: str) -> None:
+        """Called once, whichever way it ended."""
+        ...
+
+    def session_upgraded(self, session: Session) -> None: ...
+
+    def volatile_skipped(self, reason: str) -> None: ...
 
 
 class Session:
@@ -271,3 +284,7 @@ class Session:
             self._candidate.close(1000)
             self._candidate = None
         self._above.session_closed(self, reason)
+
+
+Deliver = Callable[[Session, str | bytes], Awaitable[None]]
+"""Hands one message of a client to the layer above."""

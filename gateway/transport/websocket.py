@@ -10,11 +10,10 @@ from aiohttp import WSMsgType, hdrs, web
 
 from gateway.ports import Schedule, Timer
 from gateway.transport import errors, packets
-from gateway.transport.carriers import Deliver
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.packets import MalformedPacket, Packet
-from gateway.transport.session import Session
+from gateway.transport.session import Deliver, Session
 from gateway.transport.wire import SocketWire
 
 _NUDGE_SECONDS: Final = 0.1
@@ -115,7 +114,8 @@ class WebSocketCarrier:
         socket = _Socket(
             # Frames are written past aiohttp's writer, so it must not compress.
             compress=False,
-            max_msg_size=self._max_frame_bytes,
+            # aiohttp refuses what is as long as this.
+            max_msg_size=self._max_frame_bytes + 1,
             # The first one offered, as on the reference server; a browser that gets none gives up.
             protocols=(offered,) if offered else (),
         )

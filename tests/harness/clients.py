@@ -142,7 +142,7 @@ class StockClient:
         return [e["args"] for e in self.happened if e["type"] == "event" and e["event"] == name]
 
     def wait(self, kind: str, *, count: int = 1, timeout: float = TIMEOUT_SECONDS, **fields: Any) -> Entry:
-        """The ``count``-th thing of that kind (connect, connect_error, disconnect, upgrade, event …), so far or soon."""
+        """The ``count``-th thing of that kind: connect, connect_error, disconnect, upgrade, event …"""
         seen = itertools.count(1)
 
         def wanted(entry: Entry) -> bool:

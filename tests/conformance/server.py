@@ -1,0 +1,206 @@
+"""Our transport with the handlers, paths and timings that the official protocol suites expect.
+
+    python -m tests.conformance.server --suite engine.io|socket.io --port 3000
+
+The suites are in https://github.com/socketio/socket.io, docs/engine.io-protocol/v4-test-suite and
+docs/socket.io-protocol/v5-test-suite. Everything below the handlers is the gateway's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+
+import uvloop
+from aiohttp import web
+from socketio import packet
+
+from gateway.clock import SystemClock
+from gateway.domain.endings import NOTHING_JOINED, PROTOCOL_ERROR, Ending
+from gateway.listening import Listener
+from gateway.ports import Schedule, Timer
+from gateway.schedule import HeapSchedule
+from gateway.socketio_door import encoding, refusals
+from gateway.socketio_door.overrides import Acknowledge, PacketServer
+from gateway.transport.admission import Admission
+from gateway.transport.cors import Origins
+from gateway.transport.http import ProblemWriter
+from gateway.transport.packets import Frames, message
+from gateway.transport.server import Application, EngineOptions, EngineServer
+from gateway.transport.session import Session
+from ingest_api.errors import PROBLEM_TYPE, problem_body
+
+PING_INTERVAL_SECONDS = 0.3
+PING_TIMEOUT_SECONDS = 0.2
+CONNECT_TIMEOUT_SECONDS = 1.0
+MAX_PAYLOAD_BYTES = 1_000_000
+NAMESPACES = ("/", "/custom")
+PATHS = {"engine.io": "/engine.io/", "socket.io": "/socket.io/"}
+
+
+class EchoingEngine:
+    """Answers each Engine.IO message with itself; satisfies ``transport.server.Application``."""
+
+    def session_opened(self, session: Session) -> None: ...
+
+    def session_closed(self, session: Session, reason: str) -> None: ...
+
+    def session_upgraded(self, session: Session) -> None: ...
+
+    def volatile_skipped(self, reason: str) -> None: ...
+
+    async def message_received(self, session: Session, data: str | bytes) -> None:
+        session.send(message(data) if isinstance(data, str) else Frames(data))
+
+
+class EchoingDoor:
+    """Lets everybody in and answers events; satisfies ``transport.server.Application`` and ``overrides.Events``."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._sessions: dict[str, Session] = {}
+        self._first_joins: dict[str, Timer] = {}
+        self._joined: dict[tuple[str, str], str] = {}
+        self._packets = PacketServer(self, namespaces=list(NAMESPACES))
+
+    # from the transport
+
+    def session_opened(self, session: Session) -> None:
+        self._sessions[session.sid] = session
+        self._first_joins[session.sid] = self._schedule.after(
+            CONNECT_TIMEOUT_SECONDS, lambda: _close(session, NOTHING_JOINED)
+        )
+
+    def session_closed(self, session: Session, reason: str) -> None:
+        self._packets.forget(session.sid)
+        del self._sessions[session.sid]
+        self._first_joins.pop(session.sid).cancel()
+        for namespace in NAMESPACES:
+            self._joined.pop((session.sid, namespace), None)
+
+    def session_upgraded(self, session: Session) -> None: ...
+
+    def volatile_skipped(self, reason: str) -> None: ...
+
+    async def message_received(self, session: Session, data: str | bytes) -> None:
+        try:
+            await self._packets.message_received(session.sid, data)
+        except Exception:  # noqa: BLE001  # the decoder raises whatever its input provokes
+            _close(session, PROTOCOL_ERROR)
+
+    # from python-socketio
+
+    async def connect_asked(self, engine_sid: str, namespace: str, auth: object) -> None:
+        if namespace not in NAMESPACES:
+            self.send(engine_sid, encoding.connect_error(namespace, refusals.INVALID_NAMESPACE))
+            return
+        self._first_joins[engine_sid].cancel()
+        sid = self._joined[engine_sid, namespace] = secrets.token_urlsafe(15)
+        self.send(engine_sid, encoding.connect(namespace, sid))
+        self.send(engine_sid, encoding.event(namespace, "auth", auth if isinstance(auth, Mapping) else {}))
+
+    def client_disconnects(self, engine_sid: str, namespace: str) -> None:
+        self._joined.pop((engine_sid, namespace), None)
+
+    async def event_received(
+        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
+    ) -> None:
+        name, *arguments = data
+        if (engine_sid, namespace) not in self._joined:
+            _close(self._sessions[engine_sid], PROTOCOL_ERROR)
+        elif name == "message":
+            self._emit(engine_sid, namespace, ["message-back", *arguments])
+        elif name == "message-with-ack" and acknowledge is not None:
+            await acknowledge(*arguments)
+
+    def connection_of(self, engine_sid: str, namespace: str) -> str | None:
+        return self._joined.get((engine_sid, namespace))
+
+    def send(self, engine_sid: str, frames: Frames) -> None:
+        session = self._sessions.get(engine_sid)
+        if session is not None:
+            session.send(frames)
+
+    def _emit(self, engine_sid: str, namespace: str, data: list[object]) -> None:
+        encoded = packet.Packet(packet.EVENT, namespace=namespace, data=data).encode()
+        for part in encoded if isinstance(encoded, list) else [encoded]:
+            self.send(engine_sid, Frames(part) if isinstance(part, bytes) else message(part))
+
+
+class ConformanceServer:
+    """One port with one suite's path."""
+
+    def __init__(self, suite: str) -> None:
+        self.schedule = HeapSchedule(asyncio.get_running_loop())
+        self.path = PATHS[suite]
+        above: Application = EchoingEngine() if suite == "engine.io" else EchoingDoor(self.schedule)
+        self.admission = Admission(
+            SystemClock(),
+            max_connections=None,
+            connects_per_second=None,
+            open_now=lambda: len(self.engine.sessions),
+        )
+        self.engine = EngineServer(
+            EngineOptions(
+                replica="conformance",
+                transports=("polling", "websocket"),
+                ping_interval_seconds=PING_INTERVAL_SECONDS,
+                ping_timeout_seconds=PING_TIMEOUT_SECONDS,
+                max_payload_bytes=MAX_PAYLOAD_BYTES,
+                body_timeout_seconds=5.0,
+                outbox_bytes=2 * MAX_PAYLOAD_BYTES,
+            ),
+            above=above,
+            schedule=self.schedule,
+            origins=Origins(["*"]),
+            admit=self.admission.decide,
+        )
+        self._listener = Listener(
+            web.Application(),
+            direct={self.path: self.engine.handle},
+            problems=ProblemWriter(PROBLEM_TYPE, problem_body),
+            head_timeout_seconds=5.0,
+            finish_seconds=1.0,
+        )
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; answers the port."""
+        return await self._listener.start(host, port)
+
+    async def stop(self) -> None:
+        for session in list(self.engine.sessions.values()):
+            session.abort("stopped")
+        await self._listener.stop()
+
+
+def _close(session: Session, ending: Ending) -> None:
+    session.end(ending.close_code or 1000, ending.reason)
+
+
+async def serve(suite: str, port: int, told: Callable[[str], None]) -> None:
+    """Serve until cancelled."""
+    server = ConformanceServer(suite)
+    # No host: every address of the machine, as Node's server has it, since `localhost` is one or the other.
+    bound = await server.start("", port)
+    told(f"http://localhost:{bound}{server.path}")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await server.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serves what an official protocol suite expects.")
+    parser.add_argument("--suite", choices=sorted(PATHS), required=True)
+    parser.add_argument("--port", type=int, default=3000)
+    arguments = parser.parse_args()
+    try:
+        uvloop.run(serve(arguments.suite, arguments.port, lambda url: print(url, flush=True)))
+    except KeyboardInterrupt:
+        return
+
+
+if __name__ == "__main__":
+    main()

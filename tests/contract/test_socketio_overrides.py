@@ -1,0 +1,264 @@
+"""What ``gateway/socketio_door/overrides.py`` relies upon in python-socketio.
+
+A failure here after an upgrade means: read what changed there, mend the overrides, then write the new facts down here.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+import socketio
+from socketio import base_server, packet
+
+from gateway.socketio_door.overrides import (
+    MAX_ATTACHMENTS,
+    Acknowledge,
+    EngineAdapter,
+    PacketServer,
+    Registry,
+)
+from gateway.transport.packets import Frames
+
+SIGNATURES = {
+    "_engineio_server_class": "(self)",
+    "_handle_connect": "(self, eio_sid, namespace, data)",
+    "_handle_disconnect": "(self, eio_sid, namespace, reason=None)",
+    "_handle_event": "(self, eio_sid, namespace, id, data)",
+    "_send_packet": "(self, eio_sid, pkt)",
+}
+"""Every method that is overridden, as python-socketio has it."""
+
+KEPT = {
+    "_handle_eio_message": "(self, eio_sid, data)",
+    "_handle_ack": "(self, eio_sid, namespace, id, data)",
+}
+"""Every method that is used as it is."""
+
+
+class RecordingEvents:
+    """Keeps what the packets asked for; everybody is connected as ``sid``."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+        self.sent: list[bytes] = []
+
+    async def connect_asked(self, engine_sid: str, namespace: str, auth: object) -> None:
+        self.asked.append(("connect", engine_sid, namespace, auth))
+
+    def client_disconnects(self, engine_sid: str, namespace: str) -> None:
+        self.asked.append(("disconnect", engine_sid, namespace))
+
+    async def event_received(
+        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
+    ) -> None:
+        self.asked.append(("event", engine_sid, namespace, data))
+        if acknowledge is not None:
+            await acknowledge(*data[1:])
+
+    def connection_of(self, engine_sid: str, namespace: str) -> str | None:
+        return "sid"
+
+    def send(self, engine_sid: str, frames: Frames) -> None:
+        self.sent.append(frames.record)
+
+
+@pytest.fixture
+def events() -> RecordingEvents:
+    return RecordingEvents()
+
+
+@pytest.fixture
+def server(events: RecordingEvents) -> PacketServer:
+    return PacketServer(events, namespaces=["/", "/custom"])
+
+
+def attributes_of(name: str, function: Callable[..., Any]) -> set[str]:
+    """The ``x`` of every ``self.<name>.x`` in the function."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Attribute)
+        and node.value.attr == name
+        and isinstance(node.value.value, ast.Name)
+        and node.value.value.id == "self"
+    }
+
+
+def own_methods(kind: type) -> set[str]:
+    return {name for name, value in vars(kind).items() if callable(value) and not name.startswith("__")}
+
+
+# what is there
+
+
+def test_the_minor_release_is_the_one_that_was_looked_at() -> None:
+    assert version("python-socketio").split(".")[:2] == ["5", "18"]
+
+
+def test_every_override_is_written_down_here_and_overrides_something() -> None:
+    overridden = {name for name in own_methods(PacketServer) if hasattr(socketio.AsyncServer, name)}
+
+    assert overridden == set(SIGNATURES)
+
+
+@pytest.mark.parametrize(("name", "signature"), [*SIGNATURES.items(), *KEPT.items()])
+def test_a_method_that_is_relied_upon_has_the_signature_that_is_expected(name: str, signature: str) -> None:
+    assert str(inspect.signature(getattr(socketio.AsyncServer, name))) == signature
+
+
+@pytest.mark.parametrize("name", sorted(SIGNATURES))
+def test_an_override_takes_what_the_original_takes(name: str) -> None:
+    theirs = inspect.signature(getattr(socketio.AsyncServer, name)).parameters.values()
+    ours = inspect.signature(getattr(PacketServer, name)).parameters.values()
+
+    assert [(p.kind, p.default) for p in ours] == [(p.kind, p.default) for p in theirs]
+
+
+@pytest.mark.parametrize("name", sorted(set(SIGNATURES) - {"_engineio_server_class"}))
+def test_an_override_waits_where_the_original_waits(name: str) -> None:
+    assert inspect.iscoroutinefunction(getattr(PacketServer, name))
+    assert inspect.iscoroutinefunction(getattr(socketio.AsyncServer, name))
+
+
+# what is called
+
+
+def test_the_registry_has_the_methods_that_are_called_and_no_others() -> None:
+    called = {
+        name for method in KEPT for name in attributes_of("manager", getattr(socketio.AsyncServer, method))
+    }
+    called |= attributes_of("manager", base_server.BaseServer.__init__)
+
+    assert called == own_methods(Registry)
+
+
+def test_the_engine_is_asked_only_to_register_handlers_and_for_its_mode() -> None:
+    kept = [getattr(socketio.AsyncServer, name) for name in KEPT]
+    called = {name for method in kept for name in attributes_of("eio", method)}
+    called |= attributes_of("eio", base_server.BaseServer.__init__)
+
+    assert called == own_methods(EngineAdapter) | {"async_mode"}
+
+
+def test_the_adapter_stands_where_the_engine_would(server: PacketServer) -> None:
+    assert isinstance(server.eio, EngineAdapter)
+    assert isinstance(server.manager, Registry)
+    assert server.async_handlers is False
+
+
+# what packets do
+
+
+async def test_connect_and_disconnect_reach_the_door(server: PacketServer, events: RecordingEvents) -> None:
+    for text in ("0", '0{"token":"x"}', "0/custom,", '0/custom?a=b,{"token":"x"}', "1", "1/custom,"):
+        await server.message_received("engine", text)
+
+    assert events.asked == [
+        ("connect", "engine", "/", None),
+        ("connect", "engine", "/", {"token": "x"}),
+        ("connect", "engine", "/custom", None),
+        ("connect", "engine", "/custom", {"token": "x"}),
+        ("disconnect", "engine", "/"),
+        ("disconnect", "engine", "/custom"),
+    ]
+
+
+async def test_events_reach_the_door_and_acknowledgements_leave_it(
+    server: PacketServer, events: RecordingEvents
+) -> None:
+    await server.message_received("engine", '2["message",1]')
+    await server.message_received("engine", '2/custom,7["message",1,"two"]')
+
+    assert events.asked == [
+        ("event", "engine", "/", ["message", 1]),
+        ("event", "engine", "/custom", ["message", 1, "two"]),
+    ]
+    assert events.sent == [b'43/custom,7[1,"two"]']
+
+
+async def test_attachments_are_put_back_and_taken_out(server: PacketServer, events: RecordingEvents) -> None:
+    await server.message_received("engine", '51-7["message",{"_placeholder":true,"num":0}]')
+    await server.message_received("engine", b"\x01")
+
+    assert events.asked == [("event", "engine", "/", ["message", b"\x01"])]
+    assert events.sent == [b'461-7[{"_placeholder":true,"num":0}]', b"bAQ=="]
+
+
+async def test_half_a_packet_is_forgotten_with_its_session(
+    server: PacketServer, events: RecordingEvents
+) -> None:
+    await server.message_received("engine", '51-["message",{"_placeholder":true,"num":0}]')
+
+    server.forget("engine")
+    await server.message_received("engine", '2["message"]')
+
+    assert events.asked == [("event", "engine", "/", ["message"])]
+
+
+async def test_acknowledgements_of_clients_are_taken_and_mean_nothing(
+    server: PacketServer, events: RecordingEvents
+) -> None:
+    await server.message_received("engine", "37[1]")
+    await server.message_received("engine", '61-7[{"_placeholder":true,"num":0}]')
+    await server.message_received("engine", b"\x01")
+
+    assert (events.asked, events.sent) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        ["2"],
+        ["2{}"],
+        ["2[]"],
+        ["2[{}]"],
+        ["2[1.5]"],
+        ["x"],
+        ["9[]"],
+        ["4{}"],
+        [b"\x01"],
+        ['51-["message",{"_placeholder":true,"num":0}]', "text"],
+        ['51-["message",{"_placeholder":true,"num":5}]', b"\x01"],
+        [f'5{MAX_ATTACHMENTS + 1}-["message"]'],
+        ["2" + "[" * 100_000],
+    ],
+)
+async def test_what_is_malformed_raises_and_asks_for_nothing(
+    server: PacketServer, events: RecordingEvents, messages: list[str | bytes]
+) -> None:
+    *before, last = messages
+    for message in before:
+        await server.message_received("engine", message)
+
+    with pytest.raises((ValueError, TypeError, LookupError, RecursionError)):
+        await server.message_received("engine", last)
+    assert events.asked == []
+
+
+async def test_as_many_attachments_as_allowed_are_taken(
+    server: PacketServer, events: RecordingEvents
+) -> None:
+    await server.message_received("engine", f'5{MAX_ATTACHMENTS}-["message"]')
+    for _ in range(MAX_ATTACHMENTS):
+        await server.message_received("engine", b"")
+
+    assert len(events.asked) == 1
+
+
+def test_the_numbers_of_the_packet_types_are_those_of_the_protocol() -> None:
+    assert (packet.CONNECT, packet.DISCONNECT, packet.EVENT, packet.ACK, packet.CONNECT_ERROR) == (
+        0,
+        1,
+        2,
+        3,
+        4,
+    )
+    assert (packet.BINARY_EVENT, packet.BINARY_ACK) == (5, 6)

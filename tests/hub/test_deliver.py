@@ -1,0 +1,340 @@
+"""Who gets an entry, in what order, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gateway.domain.endings import KICKED, REVOKED
+from gateway.domain.messages import Address, Kick, Message, new_id
+from gateway.domain.names import user_room
+from gateway.domain.positions import Position
+from gateway.hub import Connection, Hub, State
+from gateway.ports import Frames
+from tests.hub.links import RecordingLink, connection, encode
+
+POSITION = Position("1-0")
+
+
+class World:
+    """A hub, and how many each message went to."""
+
+    def __init__(self) -> None:
+        self.delivered: list[int] = []
+        self.encoded = 0
+        self.hub = Hub(self._encode, self.delivered.append)
+
+    def _encode(self, message: Message, position: Position) -> Frames:
+        self.encoded += 1
+        return encode(message, position)
+
+    def join(
+        self, sid: str, *rooms: str, user: str = "alice", namespace: str = "/", state: State = State.LIVE
+    ) -> tuple[Connection, RecordingLink]:
+        made, link = connection(sid, user, namespace=namespace, state=state)
+        self.hub.add(made, {user_room(user), sid, *rooms})
+        return made, link
+
+    async def push(self, *rooms: str, event: str = "news", namespace: str = "/", exclude: str = "") -> None:
+        excluded = frozenset(exclude.split())
+        await self.hub.deliver(Message(new_id(), namespace, rooms, event, (), exclude=excluded), POSITION)
+
+    async def kick(self, user: str, *namespaces: str, revoke: bool = False, exclude: str = "") -> None:
+        kick = Kick(new_id(), user, namespaces or ("/",), 0.0, frozenset(exclude.split()), revoke)
+        await self.hub.deliver(kick, POSITION)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# who gets it
+
+
+async def test_a_message_goes_to_its_room_and_to_nobody_else(world: World) -> None:
+    _, inside = world.join("a", "org:7")
+    _, outside = world.join("b", "org:8")
+
+    await world.push("org:7")
+
+    assert (inside.events, outside.events, world.delivered) == (["news"], [], [1])
+
+
+async def test_a_connection_in_several_of_the_rooms_gets_it_once(world: World) -> None:
+    _, both = world.join("a", "x", "y")
+    _, one = world.join("b", "y")
+
+    await world.push("x", "y", "nobody")
+
+    assert (both.events, one.events, world.delivered) == (["news"], ["news"], [2])
+
+
+async def test_without_rooms_it_goes_to_everyone_in_the_namespace(world: World) -> None:
+    _, here = world.join("a")
+    _, there = world.join("b", namespace="/events")
+
+    await world.push()
+
+    assert (here.events, there.events) == (["news"], [])
+
+
+async def test_the_same_room_in_another_namespace_is_another_room(world: World) -> None:
+    _, here = world.join("a", "x")
+    _, there = world.join("b", "x", namespace="/events")
+
+    await world.push("x", namespace="/events")
+
+    assert (here.events, there.events) == ([], ["news"])
+
+
+@pytest.mark.parametrize("excluded", ["staff", "b", "staff b nobody", "user:bob"])
+async def test_who_is_excluded_by_room_or_sid_does_not_get_it(world: World, excluded: str) -> None:
+    _, alice = world.join("a", "org:7")
+    _, bob = world.join("b", "org:7", "staff", user="bob")
+
+    await world.push("org:7", exclude=excluded)
+
+    assert (alice.events, bob.events, world.delivered) == (["news"], [], [1])
+
+
+async def test_a_connection_is_alone_in_the_room_of_its_sid(world: World) -> None:
+    _, first = world.join("a")
+    _, second = world.join("b")
+
+    await world.push("b")
+
+    assert (first.events, second.events) == ([], ["news"])
+
+
+@pytest.mark.parametrize("state", [State.ARRIVING, State.KICKED, State.GONE])
+async def test_only_a_live_connection_is_sent_to(world: World, state: State) -> None:
+    _, link = world.join("a", "x", state=state)
+
+    await world.push("x")
+
+    assert (link.events, world.delivered) == ([], [0])
+
+
+async def test_a_message_is_encoded_once_and_not_at_all_for_nobody(world: World) -> None:
+    links = [world.join(str(number), "x")[1] for number in range(10)]
+
+    await world.push("nobody")
+    await world.push("x")
+
+    assert world.encoded == 1
+    assert len({id(link.sent[0]) for link in links}) == 1
+
+
+async def test_volatile_is_passed_on(world: World) -> None:
+    _, link = world.join("a", "x")
+
+    await world.hub.deliver(Message(new_id(), "/", ("x",), "news", (), volatile=True), POSITION)
+
+    assert link.volatile == [True]
+
+
+# kicks
+
+
+@pytest.mark.parametrize(("revoke", "ending"), [(False, KICKED), (True, REVOKED)])
+async def test_a_kick_ends_the_live_connections_of_its_user(
+    world: World, revoke: bool, ending: object
+) -> None:
+    _, alice = world.join("a")
+    _, elsewhere = world.join("b", namespace="/events")
+    _, bob = world.join("c", user="bob")
+
+    await world.kick("alice", revoke=revoke)
+
+    assert (alice.ended, elsewhere.ended, bob.ended) == ([ending], [], [])
+
+
+async def test_a_kick_of_several_namespaces_reaches_each_and_spares_who_is_excluded(world: World) -> None:
+    _, spared = world.join("a")
+    _, main = world.join("b")
+    _, events = world.join("c", namespace="/events")
+
+    await world.kick("alice", "/", "/events", exclude="a")
+
+    assert (spared.ended, main.ended, events.ended) == ([], [KICKED], [KICKED])
+
+
+async def test_a_kick_marks_a_connection_that_is_arriving(world: World) -> None:
+    arriving, link = world.join("a", state=State.ARRIVING)
+
+    await world.kick("alice")
+
+    assert (arriving.state, link.ended) == (State.KICKED, [])
+
+
+async def test_a_kick_leaves_alone_who_is_gone(world: World) -> None:
+    gone, link = world.join("a", state=State.GONE)
+
+    await world.kick("alice")
+
+    assert (gone.state, link.ended) == (State.GONE, [])
+
+
+# membership
+
+
+def test_the_first_at_an_address_is_told_and_so_is_the_last(world: World) -> None:
+    first, _ = connection("a")
+    second, _ = connection("b")
+
+    assert set(world.hub.add(first, {"x", "a"})) == {Address("/", None), Address("/", "x"), Address("/", "a")}
+    assert world.hub.add(second, {"x", "b"}) == [Address("/", "b")]
+    assert world.hub.remove(first) == [Address("/", "a")]
+    assert set(world.hub.remove(second)) == {Address("/", None), Address("/", "x"), Address("/", "b")}
+    assert not world.hub.has(Address("/", "x"))
+
+
+def test_removing_twice_changes_nothing(world: World) -> None:
+    made, _ = world.join("a", "x")
+    world.hub.remove(made)
+
+    assert world.hub.remove(made) == []
+    assert (world.hub.connections, world.hub.connections_of("alice")) == ({}, 0)
+
+
+def test_rooms_are_changed_by_their_difference(world: World) -> None:
+    made, _ = world.join("a", "old", "kept")
+    world.join("b", "shared")
+
+    joined, left = world.hub.change_rooms(made, {user_room("alice"), "a", "kept", "new", "shared"})
+
+    assert (joined, left) == ([Address("/", "new")], [Address("/", "old")])
+
+
+def test_who_has_left_gets_into_no_room_again(world: World) -> None:
+    made, _ = world.join("a", "x")
+    world.hub.remove(made)
+
+    assert world.hub.change_rooms(made, {"y"}) == ([], [])
+    assert not world.hub.has(Address("/", "y"))
+
+
+def test_connections_of_a_user_are_counted_over_namespaces(world: World) -> None:
+    made, _ = world.join("a")
+    world.join("b", namespace="/events")
+    world.join("c", user="bob")
+
+    counts = [world.hub.connections_of(user) for user in ("alice", "bob", "carol")]
+    world.hub.remove(made)
+
+    assert (counts, world.hub.connections_of("alice")) == ([2, 1, 0], 1)
+
+
+# long deliveries
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the clock is a slice later."""
+    ticks = iter(range(10**9))
+    monkeypatch.setattr("gateway.hub.time.monotonic", lambda: float(next(ticks)))
+
+
+async def test_a_long_delivery_lets_the_loop_turn(world: World, slow: None) -> None:
+    for number in range(1000):
+        world.join(str(number), "x")
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(take_turns())
+    await world.push("x")
+    others.cancel()
+
+    assert turns == pytest.approx(1000 / 64, abs=2)
+    assert world.delivered == [1000]
+
+
+async def test_members_may_join_and_leave_during_a_long_delivery_and_order_is_kept(
+    world: World, slow: None
+) -> None:
+    links = [world.join(str(number), "x") for number in range(500)]
+    late: list[RecordingLink] = []
+
+    async def come_and_go() -> None:
+        for number in range(500):
+            made = links[499 - number][0]
+            if number % 2:
+                world.hub.remove(made)
+                made.state = State.GONE
+            late.append(world.join(f"late{number}", "x")[1])
+            await asyncio.sleep(0)
+
+    moving = asyncio.create_task(come_and_go())
+    for event in ("one", "two", "three"):
+        await world.push("x", event=event)
+    moving.cancel()
+
+    everything = ["one", "two", "three"]
+    assert late
+    for link in [link for _, link in links]:
+        assert link.events == everything[: len(link.events)]
+    for link in late:
+        assert link.events == everything[3 - len(link.events) :]
+    assert all(link.events == everything for made, link in links if made.state is State.LIVE)
+
+
+async def test_a_client_that_is_dropped_by_its_own_message_harms_no_other(world: World) -> None:
+    made, link = world.join("a", "x")
+    others = [world.join(str(number), "x")[1] for number in range(200)]
+
+    def drop() -> None:
+        made.state = State.GONE
+        world.hub.remove(made)
+
+    link.when_sent = drop
+    await world.push("x")
+
+    assert all(other.events == ["news"] for other in others)
+
+
+# costs
+
+
+class CountingRooms(dict[Address, dict[Connection, None]]):
+    """Counts look-ups, and fails whoever walks over all rooms."""
+
+    def __init__(self, rooms: dict[Address, dict[Connection, None]]) -> None:
+        super().__init__(rooms)
+        self.looked_up = 0
+
+    def __getitem__(self, address: Address) -> dict[Connection, None]:
+        self.looked_up += 1
+        return super().__getitem__(address)
+
+    def get(self, address: Address, default: Any = None) -> Any:
+        self.looked_up += 1
+        return super().get(address, default)
+
+    def __iter__(self) -> Iterator[Address]:
+        raise AssertionError("walked over all rooms")
+
+    def values(self) -> Any:
+        raise AssertionError("walked over all rooms")
+
+    def items(self) -> Any:
+        raise AssertionError("walked over all rooms")
+
+
+def test_coming_and_going_touches_only_the_own_rooms(world: World) -> None:
+    for number in range(1000):
+        world.join(f"sid{number}", f"room{number}", user=f"user{number}")
+    rooms = world.hub._members = CountingRooms(world.hub._members)
+    made, _ = world.join("a", "x", "y")
+    world.hub.change_rooms(made, {"a", "y", "z"})
+    world.hub.remove(made)
+
+    assert rooms.looked_up <= 5 + 3 + 4

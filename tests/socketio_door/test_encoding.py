@@ -1,0 +1,78 @@
+"""The bytes of Socket.IO 5, as python-socketio's own decoder reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from socketio import packet
+
+from gateway.domain.messages import Message
+from gateway.domain.positions import START
+from gateway.ports import Frames
+from gateway.socketio_door import encoding
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+NAMESPACES = ["/", "/events", "/é"]
+
+
+def decoded(frames: Frames) -> Any:
+    assert frames.record[:1] == b"4"
+    return packet.Packet(encoded_packet=frames.record[1:].decode())
+
+
+@given(namespace=st.sampled_from(NAMESPACES), event=st.text(min_size=1), arguments=st.lists(JSON, max_size=4))
+def test_a_pushed_message_is_read_as_it_was_pushed(
+    namespace: str, event: str, arguments: list[object]
+) -> None:
+    texts = tuple(json.dumps(argument) for argument in arguments)
+
+    read = decoded(encoding.encode_message(Message("id", namespace, (), event, texts), START))
+
+    assert (read.packet_type, read.namespace or "/", read.id) == (packet.EVENT, namespace, None)
+    assert read.data == [event, *arguments]
+
+
+def test_arguments_go_out_byte_for_byte_as_they_came_in() -> None:
+    message = Message("id", "/", (), "news", ('{"b" : 1,\t"a":1.0}', "1e400", '"\\u00e9"'))
+
+    assert encoding.encode_message(message, START).record == b'42["news",{"b" : 1,\t"a":1.0},1e400,"\\u00e9"]'
+
+
+@pytest.mark.parametrize("namespace", NAMESPACES)
+@pytest.mark.parametrize(
+    ("encode", "kind", "data"),
+    [
+        (lambda namespace: encoding.connect(namespace, "sid"), packet.CONNECT, {"sid": "sid"}),
+        (
+            lambda namespace: encoding.connect_error(namespace, {"message": "é"}),
+            packet.CONNECT_ERROR,
+            {"message": "é"},
+        ),
+        (
+            lambda namespace: encoding.event(namespace, "error", {"a": [1]}),
+            packet.EVENT,
+            ["error", {"a": [1]}],
+        ),
+        (encoding.disconnect, packet.DISCONNECT, None),
+    ],
+    ids=["connect", "connect_error", "event", "disconnect"],
+)
+def test_the_gateways_own_packets_are_read_as_they_are_meant(
+    namespace: str, encode: Any, kind: int, data: object
+) -> None:
+    read = decoded(encode(namespace))
+
+    assert (read.packet_type, read.namespace or "/", read.data) == (kind, namespace, data)
+
+
+def test_the_main_namespace_is_not_named() -> None:
+    assert encoding.disconnect("/").record == b"41"
+    assert encoding.disconnect("/events").record == b"41/events,"

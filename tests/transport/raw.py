@@ -1,0 +1,73 @@
+"""A TCP connection that says exactly what a test wants, and reads HTTP answers from it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class RawConnection:
+    """One connection to the server under test."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def send(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def answer(self) -> Answer:
+        """The next answer."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+            first, *lines = head.strip().split("\r\n")
+            headers = {
+                name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)
+            }
+            body = await self._reader.readexactly(int(headers.get("content-length", 0)))
+        return Answer(int(first.split()[1]), headers, body)
+
+    async def rest(self) -> bytes:
+        """All that still comes until the server closes."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            try:
+                return await self._reader.read()
+            except ConnectionResetError:
+                return b""
+
+    async def is_silent_for(self, seconds: float) -> bool:
+        """Whether the server neither says anything nor closes in that time."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._reader.read(1)
+        except TimeoutError:
+            return True
+        return False
+
+    def reset(self) -> None:
+        """Cut the connection without a farewell."""
+        self._writer.transport.abort()
+
+
+@asynccontextmanager
+async def connect(port: int) -> AsyncIterator[RawConnection]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield RawConnection(reader, writer)
+    finally:
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()

@@ -1,0 +1,110 @@
+"""Carriers and a layer above that keep what they were given, and a schedule that a test moves by hand."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+
+from gateway.transport.handshake import Handshake
+from gateway.transport.session import Session
+
+HANDSHAKE = Handshake(authorization=None, query_token=None, address="192.0.2.1")
+OUTBOX_BYTES = 100
+
+
+class RecordingWire:
+    """Keeps frames; what it reports as waiting is what the test says."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.waiting = 0
+        self.closed: list[int] = []
+        self.aborted = False
+
+    def write(self, frame: bytes, /) -> None:
+        self.frames.append(frame)
+
+    def bytes_waiting(self) -> int:
+        return self.waiting
+
+    def close(self, code: int) -> None:
+        self.closed.append(code)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class RecordingPoll:
+    """Counts how often it was woken."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+class RecordingAbove:
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.closed: list[str] = []
+        self.upgraded = 0
+        self.skipped: list[str] = []
+
+    def session_closed(self, session: Session, reason: str) -> None:
+        self.closed.append(reason)
+
+    def session_upgraded(self, session: Session) -> None:
+        self.upgraded += 1
+
+    def volatile_skipped(self, reason: str) -> None:
+        self.skipped.append(reason)
+
+
+class ManualTimer:
+    """One thing to do; satisfies ``ports.Timer``."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        self.action = None
+
+
+class ManualSchedule:
+    """Satisfies ``ports.Schedule``; time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._heap: list[tuple[float, int, ManualTimer]] = []
+        self._tiebreak = count()
+
+    def __len__(self) -> int:
+        return sum(timer.action is not None for _, _, timer in self._heap)
+
+    def after(self, delay_seconds: float, action: Callable[[], None]) -> ManualTimer:
+        timer = ManualTimer(action)
+        heapq.heappush(self._heap, (self.now + delay_seconds, next(self._tiebreak), timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Let that much time pass, doing each thing at its time."""
+        until = self.now + seconds
+        while self._heap and self._heap[0][0] <= until:
+            self.now, _, timer = heapq.heappop(self._heap)
+            action, timer.action = timer.action, None
+            if action is not None:
+                action()
+        self.now = until
+
+
+def polling(above: RecordingAbove, *, outbox_bytes: int = OUTBOX_BYTES) -> Session:
+    """A session on polling, without a poll."""
+    return Session("sid", handshake=HANDSHAKE, above=above, outbox_bytes=outbox_bytes)
+
+
+def on_wire(above: RecordingAbove, wire: RecordingWire) -> Session:
+    """A session on a WebSocket."""
+    return Session("sid", handshake=HANDSHAKE, above=above, outbox_bytes=OUTBOX_BYTES, wire=wire)

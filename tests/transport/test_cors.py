@@ -1,0 +1,53 @@
+"""Which pages may connect."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.transport.cors import Origins
+
+PAGE = "https://app.example"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "expected"),
+    [
+        ([PAGE], PAGE, True),
+        ([PAGE], "https://APP.example", True),
+        ([PAGE], "https://evil.example", False),
+        ([PAGE], "https://app.example.evil.example", False),
+        ([PAGE], "http://app.example", False),
+        ([PAGE], "null", False),
+        ([PAGE], "", False),
+        ([PAGE], None, True),
+        ([], PAGE, False),
+        ([], None, True),
+        (["*"], "https://anything.example", True),
+        (["*"], "null", True),
+    ],
+)
+def test_an_origin_passes_when_it_is_listed_or_is_no_page(
+    allowed: list[str], origin: str | None, expected: bool
+) -> None:
+    assert Origins(allowed).allows(origin) is expected
+
+
+def test_the_answer_names_the_origin_itself_so_that_credentials_may_be_sent() -> None:
+    assert Origins(["*"]).headers(PAGE) == {
+        "Access-Control-Allow-Origin": PAGE,
+        "Access-Control-Allow-Credentials": "true",
+        "Vary": "Origin",
+    }
+
+
+def test_who_is_no_page_gets_no_cors_headers() -> None:
+    assert Origins(["*"]).headers(None) == {}
+    assert Origins(["*"]).preflight_headers(None, "X-Anything") == {}
+
+
+def test_a_preflight_allows_the_methods_of_the_protocol_and_the_headers_that_are_asked_for() -> None:
+    headers = Origins([PAGE]).preflight_headers(PAGE, "Authorization, X-Trace")
+
+    assert headers["Access-Control-Allow-Methods"] == "GET, POST, OPTIONS"
+    assert headers["Access-Control-Allow-Headers"] == "Authorization, X-Trace"
+    assert "Access-Control-Allow-Headers" not in Origins([PAGE]).preflight_headers(PAGE, None)

@@ -1,0 +1,123 @@
+"""Engine.IO 4, §Packet encoding, and the frames of RFC 6455 §5.2."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import WSMsgType
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_websocket import WebSocketReader
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.transport import packets
+from gateway.transport.packets import (
+    Frames,
+    MalformedPacket,
+    Packet,
+    decode_payload,
+    decode_text,
+    encode_payload,
+)
+
+TEXT = st.text(st.characters(exclude_characters="\x1e", exclude_categories=["Cs"]), max_size=200)
+SENT = st.one_of(
+    st.builds(Packet, st.sampled_from("0123456"), TEXT),
+    st.builds(Packet, st.just("4"), st.binary(max_size=200)),
+)
+
+
+def frames_of(packet: Packet) -> Frames:
+    return Frames(packet.data if isinstance(packet.data, bytes) else packet.type + packet.data)
+
+
+@given(st.lists(SENT, min_size=1, max_size=20))
+def test_a_payload_is_read_as_it_was_written(sent: list[Packet]) -> None:
+    assert list(decode_payload(encode_payload(map(frames_of, sent)))) == sent
+
+
+@given(st.sampled_from("0123456"), TEXT)
+def test_a_text_frame_is_read_as_it_was_written(kind: str, data: str) -> None:
+    assert decode_text(kind + data) == Packet(kind, data)
+
+
+@pytest.mark.parametrize("length", [0, 1, 124, 125, 126, 65_534, 65_535, 65_536, 200_000])
+@pytest.mark.parametrize("binary", [True, False])
+async def test_a_ready_frame_is_what_a_reader_of_websockets_takes(length: int, binary: bool) -> None:
+    loop = asyncio.get_running_loop()
+    queue = WebSocketDataQueue(BaseProtocol(loop), 2**20, loop=loop)
+    sent = b"x" * length if binary else "é" * length
+
+    WebSocketReader(queue, 2**20, compress=False, decode_text=True).feed_data(Frames(sent).frame)
+    received = await queue.read()
+
+    assert received.type is (WSMsgType.BINARY if binary else WSMsgType.TEXT)
+    assert received.data == sent
+
+
+@pytest.mark.parametrize("code", [1000, 1012, 4401])
+async def test_a_close_frame_carries_its_code_and_nothing_else(code: int) -> None:
+    loop = asyncio.get_running_loop()
+    queue = WebSocketDataQueue(BaseProtocol(loop), 2**20, loop=loop)
+
+    WebSocketReader(queue, 2**20, compress=False, decode_text=True).feed_data(packets.close_frame(code))
+    received = await queue.read()
+
+    assert (received.type, received.data, received.extra) == (WSMsgType.CLOSE, code, "")
+
+
+def test_a_packet_is_encoded_once_whatever_the_number_of_recipients() -> None:
+    frames = packets.message("hello")
+
+    assert frames.frame is frames.frame
+    assert frames.record is frames.record
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"abc",
+        b"7",
+        b"-1",
+        "٤hello".encode(),
+        b"\x1e",
+        b"4ok\x1e",
+        b"\x1e4ok",
+        b"4ok\x1e\x1e4ok",
+        b"4\xff",
+        b"\xff",
+        b"bAQIDBA",
+        b"b*",
+        "bé".encode(),
+        b"b AQIDBA==",
+    ],
+)
+def test_what_is_no_payload_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedPacket):
+        list(decode_payload(body))
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_payload_or_refused_and_nothing_else(body: bytes) -> None:
+    try:
+        received = list(decode_payload(body))
+    except MalformedPacket:
+        return
+    assert all(packet.type in "0123456" for packet in received)
+
+
+@pytest.mark.parametrize("text", ["", "7", "x", " 4", "b"])
+def test_a_text_frame_without_a_packet_type_is_refused(text: str) -> None:
+    with pytest.raises(MalformedPacket):
+        decode_text(text)
+
+
+def test_packets_before_a_malformed_one_are_read() -> None:
+    payload = decode_payload(b"4one\x1eabc")
+
+    assert next(payload) == Packet("4", "one")
+    with pytest.raises(MalformedPacket):
+        next(payload)
