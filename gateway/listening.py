@@ -15,6 +15,7 @@ from gateway.transport.http import GatewayRequestHandler, ProblemWriter
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 4096
+_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 KEEPALIVE_SECONDS: Final = 75.0
 """Longer than the 60 s for which the usual proxies keep an idle connection, so that they are the ones to close it."""
 
@@ -68,12 +69,26 @@ class Listener:
         if request.version >= HttpVersion11 and hdrs.HOST not in request.headers:
             # RFC 9112 §3.2 asks for this answer; and without a host no application could be chosen.
             return self._refuse("an HTTP/1.1 request names its Host")
-        return await self._direct.get(request.path, application)(request)
+        try:
+            return await self._direct.get(request.path, application)(request)
+        except web.HTTPException as refusal:
+            return self._translate(refusal)
 
     def _refuse(self, detail: str) -> web.Response:
         body = self._problems.render(400, "bad_request", detail)
         response = web.Response(status=400, body=body, content_type=self._problems.content_type)
         response.force_close()
+        return response
+
+    def _translate(self, refusal: web.HTTPException) -> web.StreamResponse:
+        """aiohttp's own 404 and 405, for what no application was chosen for (an absolute form without a path, say)."""
+        code = _CODES.get(refusal.status)
+        if code is None:
+            return refusal
+        body = self._problems.render(refusal.status, code, "there is nothing here that answers this request")
+        response = web.Response(status=refusal.status, body=body, content_type=self._problems.content_type)
+        if hdrs.ALLOW in refusal.headers:
+            response.headers[hdrs.ALLOW] = refusal.headers[hdrs.ALLOW]
         return response
 
     def _new_connection(self, server: web.Server) -> GatewayRequestHandler:

@@ -11,12 +11,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 log = structlog.get_logger(__name__)
+
+
+LINGER_SECONDS: Final = 5.0
+"""How long the rest of a refused body is read and dropped, so that its sender gets to see the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class GatewayRequestHandler(web.RequestHandler):
             server,
             loop=loop,
             keepalive_timeout=keepalive_timeout,
+            lingering_time=LINGER_SECONDS,
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
             logger=_QUIET,
@@ -59,6 +65,7 @@ class GatewayRequestHandler(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Start the clock when a head arrives in part, stop it when it is whole."""
         super().data_received(data)
+        self._tell_of_broken_body()
         waits_for_a_head = self._waits_for_a_head()
         if waits_for_a_head and self._head_deadline is None:
             self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._cut_off)
@@ -96,6 +103,19 @@ class GatewayRequestHandler(web.RequestHandler):
         response = web.Response(status=status, body=body, content_type=self._problems.content_type)
         response.force_close()
         return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """What aiohttp finds wrong while it drops the rest of a refused body was answered already."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
+    def _tell_of_broken_body(self) -> None:
+        """Whoever reads a body must hear that the rest of it is no HTTP; aiohttp only queues an answer behind it."""
+        request = self._current_request
+        if request is None or not self._messages or request.content.is_eof():
+            return
+        if request.content.exception() is None:
+            request.content.set_exception(web.RequestPayloadError("the body is not HTTP as RFC 9112 has it"))
 
     def _waits_for_a_head(self) -> bool:
         if self._messages:

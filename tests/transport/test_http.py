@@ -31,9 +31,16 @@ class Server:
         self.release = asyncio.Event()
         app = web.Application()
         app.router.add_route("*", "/", self._echo)
+        app.router.add_get("/only-get", self._echo)
         self.listener = Listener(
             app,
-            direct={"/wait": self._wait, "/fail": self._fail, "/left": self._left, "/half": self._half},
+            direct={
+                "/wait": self._wait,
+                "/fail": self._fail,
+                "/left": self._left,
+                "/half": self._half,
+                "/read": self._read,
+            },
             problems=ProblemWriter(PROBLEM_TYPE, problem_body),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=2.0,
@@ -48,6 +55,14 @@ class Server:
         self.entered.set()
         await self.release.wait()
         return web.Response(text="done")
+
+    async def _read(self, request: web.Request) -> web.Response:
+        self.entered.set()
+        try:
+            await request.content.read()
+        except web.RequestPayloadError:
+            return web.Response(status=400, text="broken")
+        return web.Response(text="whole")
 
     async def _fail(self, request: web.Request) -> web.Response:
         raise RuntimeError("a bug")
@@ -130,6 +145,44 @@ async def test_a_head_that_is_too_long_is_refused(
     answer = await ask(server, request_)
 
     assert is_problem(answer, 400, "bad_request"), answer
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"CONNECT gateway:1 HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"GET http://gateway HTTP/1.1\r\nHost: gateway\r\n\r\n",
+    ],
+    ids=["no path to speak of", "absolute form without a path"],
+)
+async def test_what_no_application_is_chosen_for_is_answered_in_our_words(
+    server: Server, request_: bytes
+) -> None:
+    assert is_problem(await ask(server, request_), 404, "not_found")
+
+
+async def test_a_method_that_a_path_does_not_have_is_answered_in_our_words(server: Server) -> None:
+    answer = await ask(server, b"POST /only-get HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n")
+
+    assert is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET,HEAD"
+
+
+async def test_a_body_that_breaks_off_into_no_http_is_noticed_at_once_by_whoever_reads_it(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(server.port) as connection:
+        connection.send(
+            b"POST /read HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await server.entered.wait()
+        connection.send(b"no chunk\r\n")
+        answer = await connection.answer()
+        await connection.rest()
+
+    assert (answer.status, answer.body) == (400, b"broken")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
