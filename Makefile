@@ -12,7 +12,7 @@ BUNDLE  := gateway/socketio_door/client_bundle/version.txt
 JS      := tests/js/node_modules/.package-lock.json
 FRONT   := tests/frontend/node_modules/.package-lock.json
 
-# Extra arguments: make test ARGS="-k signing -x", make run ARGS="--port 9000"
+# Extra arguments: make test ARGS="-k signing -x", GATEWAY_PORT=9000 make run
 ARGS  ?=
 IMAGE ?= push-gateway
 

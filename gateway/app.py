@@ -101,7 +101,7 @@ class Gateway:
                     task.cancel()
 
     async def start(self) -> None:
-        """Open the ports. Raises OSError."""
+        """Open the ports. Raises CannotListen."""
         # A request signed before the memory of nonces began is refused, so nobody is served before it has begun.
         await asyncio.sleep(max(0.0, self._state.claims.began_at - self._clock.now()))
         settings = self._settings

@@ -20,6 +20,10 @@ KEEPALIVE_SECONDS: Final = 75.0
 """Longer than the 60 s for which the usual proxies keep an idle connection, so that they are the ones to close it."""
 
 
+class CannotListen(Exception):
+    """A port is taken, or not for us; the message says which."""
+
+
 class Listener:
     """One port that serves one application, and some paths without the application's routing and middlewares."""
 
@@ -42,14 +46,19 @@ class Listener:
         self._sockets: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; answers the port, which the system chose if it was 0. Raises OSError."""
+        """Listen; answers the port, which the system chose if it was 0. Raises CannotListen."""
         await self._runner.setup()
         server = cast(web.Server, self._runner.server)  # None only before setup
         server.request_handler = partial(self._dispatch, server.request_handler)
         loop = asyncio.get_running_loop()
-        self._sockets = await loop.create_server(
-            lambda: self._new_connection(server), host, port, backlog=BACKLOG
-        )
+        try:
+            self._sockets = await loop.create_server(
+                lambda: self._new_connection(server), host, port, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise CannotListen(
+                f"port {port} of {host} cannot be opened: {error.strerror or error}"
+            ) from error
         bound: int = self._sockets.sockets[0].getsockname()[1]
         return bound
 

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.app import Gateway
 from gateway.dev_door import Development
+from gateway.listening import CannotListen
 from gateway.settings import Settings
 from gateway.socketio_door.bundle import BundleMissing
 
@@ -56,9 +57,11 @@ async def _serve(settings: Settings, development: Development | None, on_listeni
         await gateway.run(stopped, on_listening)
     except ExceptionGroup as failures:
         for failure in failures.exceptions:
-            # A port that is taken needs no traceback; anything else is our fault.
-            ours = not isinstance(failure, OSError)
-            log.error("gateway.failed", reason=str(failure), exc_info=failure if ours else None)
+            if isinstance(failure, CannotListen):
+                advice = "end what uses it, or choose another with GATEWAY_PORT or GATEWAY_INGEST_PORT"
+                log.error("gateway.cannot_listen", reason=str(failure), advice=advice)
+            else:
+                log.error("gateway.failed", reason=str(failure), exc_info=failure)
         return FAILED
     return STOPPED
 

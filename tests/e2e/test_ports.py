@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import aiohttp
@@ -91,3 +95,24 @@ def test_both_ports_answer_an_unknown_path_in_the_same_words(split: GatewayProce
 async def expect_not_found(answer: aiohttp.ClientResponse) -> None:
     assert (answer.status, answer.content_type) == (404, "application/problem+json")
     assert (await answer.json(content_type=None))["code"] == "not_found"
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do_and_the_process_ends(split: GatewayProcess) -> None:
+    taken = str(split.ports[0])
+    environment = {"GATEWAY_PORT": taken, "GATEWAY_LOG_FORMAT": "json", "PATH": os.environ["PATH"]}
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", "--dev"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    said = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert ended.returncode == 1
+    assert [line["reason"].split(":")[0] for line in said if line["event"] == "gateway.cannot_listen"] == [
+        f"port {taken} of 127.0.0.1 cannot be opened"
+    ]
+    assert "Traceback" not in ended.stderr
