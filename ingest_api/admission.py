@@ -57,11 +57,12 @@ class Admission:
         request = call.request
         check_head(request, max_body_bytes=self._max_body_bytes)
         credentials = signing.read_credentials(lambda name: request.headers.getall(name, ()))
-        call.key_id = credentials.key_id
         idempotency_key = _idempotency_key(call)
         key = self._keys(credentials.key_id)
         if key is None:
             raise UnknownKey("no ingest key has this id")
+        # Only now: what stands where the id should be may be the secret, and is not for the log.
+        call.key_id = key.id
         signing.check_timestamp(
             credentials.timestamp, now=self._clock.now(), nonces_since=self._claims.began_at
         )

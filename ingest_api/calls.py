@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -75,7 +75,11 @@ class Route:
 
 def request_id_of(request: web.Request) -> str:
     """The caller's X-Request-Id if it is fit to be logged, else a new one."""
-    given = request.headers.getall(REQUEST_ID_HEADER, ())
+    return request_id_among(request.headers.getall(REQUEST_ID_HEADER, ()))
+
+
+def request_id_among(given: Sequence[str]) -> str:
+    """The one of the caller if it is fit to be logged, else a new one."""
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0]
     return f"{_random_bits(128):032x}"

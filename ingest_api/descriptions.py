@@ -123,6 +123,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "broker_unavailable": "It was not accepted and has no effect. Repeat it, signed anew, after `Retry-After` seconds.",
     "broker_timeout": "Nobody knows whether it was accepted. Repeat it, signed anew, with the same Idempotency-Key;"
     " without one it may take effect twice.",
+    "unsupported_version": "Speak HTTP/1.1 (or 1.0); a proxy in front may speak more.",
 }
 
 

@@ -43,6 +43,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
+    "unsupported_version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
 }
 """Every code that a backend may be answered with, and its status. Codes are stable; sentences are not.
 

@@ -56,10 +56,16 @@ def _listen(
     path: str | None,
     transport: str | None,
 ) -> None:
+    from gateway.domain.errors import InvalidName
+    from gateway.domain.names import check_namespace
     from gateway.settings import load_settings
 
     if (token is None) == (user is None):
         raise Misused("give either --token TOKEN or --sub USER")
+    try:
+        check_namespace(namespace)
+    except InvalidName as error:
+        raise Misused(f"the namespace {namespace!r} cannot be: {error.message}") from None
     settings = load_settings(os.environ, require_keys=False)
     given = url or os.environ.get("GATEWAY_URL") or local_url(settings, settings.port)
     base = base_of(given)

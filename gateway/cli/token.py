@@ -81,6 +81,11 @@ def signed_token(
     allowed = [name for name in settings.jwt_algorithms if name.startswith("HS")]
     if settings.jwt_secret is None or not allowed:
         raise Misused(_advice(settings))
+    if ttl_seconds > settings.revocation_seconds:
+        raise Misused(
+            f"the gateway refuses tokens that live longer than GATEWAY_REVOCATION_SECONDS "
+            f"({settings.revocation_seconds:.0f} seconds)"
+        )
     usual: dict[str, object] = {}
     if settings.jwt_audience:
         usual["aud"] = settings.jwt_audience[0]

@@ -89,6 +89,7 @@ class _Door:
     async def show_page(self, request: web.Request) -> web.Response:
         """The page of the user in ``?user=``."""
         host = _host_of(request)
+        self.guard.check_peer(request.remote)
         self.guard.check_host(host)
         user = check_user(request.query.get("user") or self.default_user)
         text = render(
@@ -136,6 +137,7 @@ class _Door:
     async def _read_own(self, request: web.Request) -> tuple[str, dict[str, Any]]:
         """The user of the page that asks, and what it says; raises what ``_answer_problems`` answers."""
         host = _host_of(request)
+        self.guard.check_peer(request.remote)
         self.guard.check_host(host)
         self.guard.check_origin(_single(request, "Origin"), host)
         body = await _read_object(request)

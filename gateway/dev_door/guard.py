@@ -2,6 +2,7 @@
 
 The page stands on a loopback address, which every web page in the developer's browser can reach. So:
 
+- The peer must be this machine, whatever address the gateway listens on: the page shows the secrets of the run.
 - ``Host`` must be a name of this machine: a foreign name that was pointed here (DNS rebinding) is refused.
 - ``Origin`` must be the page's own: requests of other pages are refused, without CORS headers to soften that.
 - The secret of the page must be there, which no other page can read. It is bound to the user of the page.
@@ -13,6 +14,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Collection
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -34,6 +36,11 @@ class Guard:
     def __init__(self, *, hosts: Collection[str] = ()) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._key = secrets.token_bytes(32)
+
+    def check_peer(self, address: str | None) -> None:
+        """Raises Forbidden unless the request comes from this machine: what the page shows is not for the network."""
+        if address is None or not _is_loopback(address):
+            raise Forbidden("peer_refused", "the development page is for browsers on the same machine only")
 
     def check_host(self, host: str) -> None:
         """Raises Forbidden unless the ``Host`` header names this machine; the port is free, for it may be mapped."""
@@ -57,6 +64,15 @@ class Guard:
             raise Forbidden(
                 "secret_refused", "the page is of an earlier run or of another user; load it once more"
             )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return (mapped or parsed).is_loopback
 
 
 def _name_of(host: str) -> str | None:

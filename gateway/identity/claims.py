@@ -113,7 +113,7 @@ def _check_lifetime(
     if expires_at - born_at > max_lifetime_seconds:
         raise TokenRefused(
             "token_invalid",
-            f"the token lives longer than the {max_lifetime_seconds:g} s for which revocations are kept",
+            f"the token lives longer than the {max_lifetime_seconds:.0f} seconds for which revocations are kept",
         )
 
 

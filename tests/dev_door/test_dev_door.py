@@ -13,6 +13,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.dev_door import create_app
+from gateway.dev_door.guard import Forbidden, Guard
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.messages import Message, Receipt
 from gateway.domain.positions import Position
@@ -278,3 +279,18 @@ async def test_a_broker_that_is_away_is_said_so(page: Page, recorder: Recorder):
     answer = await page.post("push", {"user": "alice", "event": "x"})
 
     assert await code_of(answer) == (503, "broker_unavailable")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+def test_this_machine_may_open_the_page(address: str):
+    Guard().check_peer(address)
+
+
+@pytest.mark.parametrize(
+    "address", [None, "", "192.0.2.2", "10.88.0.1", "2001:db8::1", "::ffff:192.0.2.2", "localhost"]
+)
+def test_nobody_else_may_whatever_host_they_claim(address: str | None):
+    with pytest.raises(Forbidden) as refused:
+        Guard().check_peer(address)
+
+    assert refused.value.code == "peer_refused"

@@ -45,7 +45,7 @@ class Request:
         headers: Headers = [
             *signed.items(),
             ("Content-Type", self.media_type),
-            ("Content-Encoding", self.encoding),
+            *([("Content-Encoding", self.encoding)] if self.encoding else []),
         ]
         headers += [("Expect", self.expect), ("Content-Length", str(self.length))]
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers if name != "Expect" or value)
@@ -59,7 +59,7 @@ PUT_RIGHT: list[tuple[dict[str, Any], tuple[int, str]]] = [
     ({}, (404, "not_found")),
     ({"target": "/emit/room"}, (405, "method_not_allowed")),
     ({"method": "POST"}, (415, "unsupported_encoding")),
-    ({"encoding": "identity"}, (417, "unsupported_expectation")),
+    ({"encoding": ""}, (417, "unsupported_expectation")),
     ({"expect": ""}, (413, "body_too_large")),
     ({"length": 1}, (401, "missing_signature")),
     ({"nonce": "long-enough"}, (400, "invalid_idempotency_key")),

@@ -193,7 +193,11 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "name", "sentence"),
     [
-        ("prot: 1", "PROT", "unknown setting; did you mean GATEWAY_PORT?"),
+        (
+            "prot: 1",
+            "PROT",
+            "unknown setting; in YAML names are lower case and without prefix: did you mean port?",
+        ),
         ("redis_url: redis://x", "REDIS_URL", NOT_YET["redis_url"]),
         ("port: true", "PORT", "True is not a plain whole number such as 1"),
         ("port: 1.5", "PORT", "1.5 is not a plain whole number such as 1"),
@@ -238,3 +242,21 @@ def test_a_yaml_file_that_is_not_there_is_refused() -> None:
 
 def test_no_name_is_known_and_of_a_later_release() -> None:
     assert set(KNOWN) & set(NOT_YET) == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "PORT: 80",
+            "GATEWAY_PORT: unknown setting; in YAML names are lower case and without prefix: did you mean port?",
+        ),
+        ("gateway_port: 80", "did you mean port?"),
+        ("GATEWAY_PING_INTERVAL: 9", "did you mean ping_interval?"),
+        ("config: x", "GATEWAY_CONFIG: unknown setting; in YAML names are lower case and without prefix"),
+    ],
+)
+def test_a_wrong_name_in_yaml_is_refused_with_the_name_as_yaml_has_it(
+    tmp_path: Path, line: str, sentence: str
+) -> None:
+    assert any(sentence in problem for problem in problems(yaml(tmp_path, line)))

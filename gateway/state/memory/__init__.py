@@ -56,7 +56,7 @@ class MemoryState:
     idempotency_seconds: float = 3600.0
     idempotency_keys: int = 1_000_000
     revocation_seconds: float = 30 * DAY
-    revoked_users: int = 100_000
+    revoked_users: int = 1_000_000
     last_seen_seconds: float = 30 * DAY
     last_seen_users: int = 100_000
     sessions_left: int = 100_000
