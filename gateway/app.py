@@ -30,13 +30,13 @@ from gateway.socketio_door.door import Door, DoorOptions
 from gateway.socketio_door.refresh import Refreshing
 from gateway.socketio_door.welcome import Welcome
 from gateway.state.memory import MemoryState
-from gateway.transport.admission import Admission
+from gateway.transport.addresses import TrustedProxies
+from gateway.transport.admission import Admission, AdmissionLimits
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
-from gateway.transport.http import ProblemWriter
 from gateway.transport.server import EngineOptions, EngineServer
 from ingest_api import app as rest
-from ingest_api.errors import PROBLEM_TYPE, problem_body
+from ingest_api.refusing import Refusing
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,9 @@ class Gateway:
         self._schedule = HeapSchedule(asyncio.get_running_loop())
         self._health = health.Health()
         self._metrics = Metrics()
+        self._refusing = Refusing(self._metrics)
         self._state = _memory_state(settings, self._clock)
+        self._metrics.watch_state(self._state.sizes)
         self._verifier = _verifier(settings, self._clock)
         self._hub = Hub(encoding.encode_message, self._metrics.delivered)
         self._reporting = Reporting(hub=self._hub, broker=self._state.broker, presence=self._state.presence)
@@ -68,12 +70,18 @@ class Gateway:
         )
         self._admission = Admission(
             self._clock,
-            max_connections=settings.max_connections,
-            connects_per_second=settings.connect_rate,
+            AdmissionLimits(
+                max_connections=settings.max_connections,
+                max_newcomers=settings.max_unauthenticated,
+                connects_per_second=settings.connect_rate,
+                connects_per_second_and_address=settings.connect_rate_per_address,
+            ),
             open_now=lambda: len(self._engine.sessions),
+            newcomers_now=lambda: self._door.newcomers,
         )
         self._door = self._open_socketio_door()
         self._engine = self._transport(self._door)
+        self._metrics.watch_transport(lambda: len(self._engine.sessions), lambda: self._door.newcomers)
         self._listeners = self._plan_listeners()
         self.url = ""
 
@@ -166,6 +174,7 @@ class Gateway:
                 namespaces=settings.namespaces,
                 connect_timeout_seconds=settings.connect_timeout,
                 messages_per_second=settings.message_rate,
+                max_attachments_bytes=settings.max_frame_bytes,
             ),
             welcome=welcome,
             refreshing=Refreshing(verifier=self._verifier, arriving=arriving, expiring=expiring),
@@ -185,20 +194,24 @@ class Gateway:
                 ping_interval_seconds=settings.ping_interval,
                 ping_timeout_seconds=settings.ping_timeout,
                 max_payload_bytes=settings.max_frame_bytes,
+                newcomer_payload_bytes=settings.max_unauthenticated_frame_bytes,
+                deflates_from_bytes=settings.ws_compression_threshold if settings.ws_compression else None,
                 body_timeout_seconds=settings.request_timeout,
                 outbox_bytes=settings.outbox_bytes,
             ),
             above=door,
             schedule=self._schedule,
             origins=Origins(settings.cors_origins),
+            proxies=TrustedProxies(settings.trusted_proxies),
             admit=self._admit,
+            meter=self._metrics,
         )
 
-    def _admit(self) -> HandshakeError | None:
+    def _admit(self, address: str) -> HandshakeError | None:
         if not self._verifier.ready:
             self._verifier.begin_preparing()
-            return unavailable("the keys to check tokens with are not there yet", 5)
-        return self._admission.decide()
+            return unavailable("no_keys", "the keys to check tokens with are not there yet", 5)
+        return self._admission.decide(address)
 
     # ports
 
@@ -223,7 +236,7 @@ class Gateway:
         return Listener(
             app,
             direct=direct,
-            problems=ProblemWriter(PROBLEM_TYPE, problem_body),
+            refuse=self._refusing,
             head_timeout_seconds=self._settings.request_timeout,
             finish_seconds=LEAVE_SECONDS,
         )

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from gateway.transport.http import GatewayRequestHandler, ProblemWriter
+from gateway.transport.http import GatewayRequestHandler, Refuse
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,7 +32,7 @@ class Listener:
         app: web.Application,
         *,
         direct: Mapping[str, Handler],
-        problems: ProblemWriter,
+        refuse: Refuse,
         head_timeout_seconds: float,
         finish_seconds: float,
     ) -> None:
@@ -41,7 +41,7 @@ class Listener:
             app, handle_signals=False, access_log=None, shutdown_timeout=finish_seconds
         )
         self._direct = direct
-        self._problems = problems
+        self._refuse = refuse
         self._head_timeout_seconds = head_timeout_seconds
         self._sockets: asyncio.Server | None = None
 
@@ -74,37 +74,43 @@ class Listener:
 
     async def _dispatch(self, application: Handler, request: web.Request) -> web.StreamResponse:
         if request.version < HttpVersion10:
-            return self._refuse("a request names its version, HTTP/1.0 or HTTP/1.1")
-        if request.version >= HttpVersion11 and hdrs.HOST not in request.headers:
+            return self._answer(
+                request, 400, "bad_request", "a request names its version, HTTP/1.0 or HTTP/1.1"
+            )
+        if request.version > HttpVersion11:
+            return self._answer(request, 505, "unsupported_version", "this is for HTTP/1.0 and HTTP/1.1")
+        if request.version == HttpVersion11 and hdrs.HOST not in request.headers:
             # RFC 9112 §3.2 asks for this answer; and without a host no application could be chosen.
-            return self._refuse("an HTTP/1.1 request names its Host")
+            return self._answer(request, 400, "bad_request", "an HTTP/1.1 request names its Host")
         try:
             return await self._direct.get(request.path, application)(request)
         except web.HTTPException as refusal:
-            return self._translate(refusal)
+            return self._translate(request, refusal)
 
-    def _refuse(self, detail: str) -> web.Response:
-        body = self._problems.render(400, "bad_request", detail)
-        response = web.Response(status=400, body=body, content_type=self._problems.content_type)
-        response.force_close()
-        return response
-
-    def _translate(self, refusal: web.HTTPException) -> web.StreamResponse:
+    def _translate(self, request: web.Request, refusal: web.HTTPException) -> web.StreamResponse:
         """aiohttp's own 404 and 405, for what no application was chosen for (an absolute form without a path, say)."""
         code = _CODES.get(refusal.status)
         if code is None:
             return refusal
-        body = self._problems.render(refusal.status, code, "there is nothing here that answers this request")
-        response = web.Response(status=refusal.status, body=body, content_type=self._problems.content_type)
+        response = self._answer(
+            request, refusal.status, code, "there is nothing here that answers this request"
+        )
         if hdrs.ALLOW in refusal.headers:
             response.headers[hdrs.ALLOW] = refusal.headers[hdrs.ALLOW]
+        return response
+
+    def _answer(self, request: web.Request, status: int, code: str, detail: str) -> web.Response:
+        headers, body = self._refuse(status, code, detail, request.headers.getall("X-Request-Id", ()))
+        response = web.Response(status=status, body=body, headers=headers)
+        if code not in _CODES.values():
+            response.force_close()
         return response
 
     def _new_connection(self, server: web.Server) -> GatewayRequestHandler:
         return GatewayRequestHandler(
             server,
             loop=asyncio.get_running_loop(),
-            problems=self._problems,
+            refuse=self._refuse,
             head_timeout_seconds=self._head_timeout_seconds,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )

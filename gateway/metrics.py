@@ -8,7 +8,8 @@ room, sid or anything else that a client or backend can make up.
 from __future__ import annotations
 
 import platform
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -20,11 +21,12 @@ _REQUEST_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 
 class Metrics:
-    """Everything that this process counts; satisfies the meters of both doors."""
+    """Everything that this process counts; satisfies the meters of both doors and of the transport."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(namespace="push_gateway", registry=self.registry)
+        self._state_items = self._gauge("state_items", "Held in the state now, by what it is.", ("part",))
         self._describe_build()
         # Looking a child up by its labels costs more than counting; there are only so many of them.
         self._answered = cache(
@@ -44,6 +46,18 @@ class Metrics:
             "entries_accepted", "Entries that the broker took, by kind.", ("kind",)
         )
         self._delivered = self._counter("deliveries", "Messages handed to connections of this replica.", ())
+        self._requests_refused = self._counter(
+            "transport_requests_refused", "Requests to the Socket.IO path refused, by reason.", ("reason",)
+        )
+        self._sessions_closed = self._counter(
+            "transport_sessions_closed",
+            "Transport sessions ended, by reason, also of those who joined no namespace.",
+            ("reason",),
+        )
+        self._sessions = self._gauge("transport_sessions", "Transport sessions open now.", ())
+        self._newcomers = self._gauge(
+            "transport_sessions_unauthenticated", "Of these, those that joined no namespace yet.", ()
+        )
         self._skipped = self._counter(
             "volatile_skipped", "Volatile messages not sent, by reason.", ("reason",)
         )
@@ -56,6 +70,11 @@ class Metrics:
             buckets=_REQUEST_BUCKETS,
             registry=self.registry,
         )
+
+    def watch_state(self, sizes: Callable[[], Mapping[str, int]]) -> None:
+        """Tell how much of everything that has a limit the state holds, whenever somebody asks."""
+        for part in sizes():
+            self._state_items.labels(part).set_function(partial(_size_of, sizes, part))
 
     def exposition(self) -> bytes:
         """All of it in the text format of Prometheus."""
@@ -80,6 +99,19 @@ class Metrics:
     def event_received(self) -> None:
         self._received.inc()
 
+    # the transport
+
+    def watch_transport(self, open_now: Callable[[], int], newcomers_now: Callable[[], int]) -> None:
+        """Where to look when somebody asks."""
+        self._sessions.set_function(open_now)
+        self._newcomers.set_function(newcomers_now)
+
+    def request_refused(self, reason: str) -> None:
+        self._requests_refused.labels(reason).inc()
+
+    def session_closed(self, reason: str) -> None:
+        self._sessions_closed.labels(reason).inc()
+
     # the application
 
     def entry_accepted(self, kind: str) -> None:
@@ -103,3 +135,7 @@ class Metrics:
     def _describe_build(self) -> None:
         build = self._gauge("build_info", "Always 1; the version is in the labels.", ("version", "python"))
         build.labels(__version__, platform.python_version()).set(1)
+
+
+def _size_of(sizes: Callable[[], Mapping[str, int]], part: str) -> float:
+    return sizes()[part]

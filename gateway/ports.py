@@ -192,6 +192,11 @@ class Frames(Protocol):
         ...
 
     @property
+    def compressed(self) -> bytes:
+        """The same for those who negotiated compression."""
+        ...
+
+    @property
     def record(self) -> bytes:
         """A packet of a polling payload."""
         ...

@@ -64,6 +64,8 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
   let fresh = false; // whether the next attempt needs a new token
   let token: string | undefined; // the one that is in use
   let endedWith: string | undefined;
+  let failures = 0; // how often in a row there was no token to be had
+  let retry: ReturnType<typeof setTimeout> | undefined;
 
   const socket: Socket = io(url, {
     ...latest.current.options,
@@ -75,11 +77,16 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
       const isCurrent = () => !stopped && mine === attempt;
       fetchToken(fresh).then(
         (answer) => {
+          failures = 0;
           if (isCurrent()) send({ token: (token = answer) });
         },
-        // No token to be had: let go of the line, and the client backs off and tries again.
+        // No token to be had: leave this namespace alone, others share the line, and try again, backing off.
         () => {
-          if (isCurrent()) socket.io.engine.close();
+          if (!isCurrent()) return;
+          socket.disconnect();
+          setState({ status: "connecting" });
+          failures += 1;
+          retry = setTimeout(() => socket.connect(), Math.min(30_000, 1_000 * 2 ** (failures - 1)));
         },
       );
     },
@@ -135,6 +142,7 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
   });
   return () => {
     stopped = true;
+    clearTimeout(retry);
     socket.offAny();
     socket.off();
     socket.disconnect();

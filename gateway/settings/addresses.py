@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -38,6 +39,25 @@ def origins(raw: object) -> tuple[str, ...]:
     if "*" in allowed and len(allowed) > 1:
         raise ValueError("* allows every origin already: give it alone or leave it out")
     return allowed
+
+
+def network(raw: object) -> str:
+    """An address or a network of addresses (RFC 4632 §3.1): ``10.0.0.7``, ``10.0.0.0/8``, ``2001:db8::/32``."""
+    value = values.text(raw)
+    try:
+        parsed = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{raw!r} is neither an address nor a network: write it as 10.0.0.7 or 10.0.0.0/8"
+        ) from None
+    if not parsed.prefixlen:
+        raise ValueError(f"{raw!r} is every address there is, so anybody could claim any other")
+    if "/" in value and str(parsed.network_address) != str(ip_address(value.partition("/")[0])):
+        raise ValueError(f"{raw!r} has bits beyond its prefix; did you mean {parsed}?")
+    return str(parsed) if "/" in value else str(parsed.network_address)
+
+
+networks: Final = values.list_of(network)
 
 
 def web_address(raw: object) -> str:

@@ -119,11 +119,17 @@ class Settings:
 
     max_body_bytes: int = _setting(values.whole(1024), _MIB, unit="bytes")
     max_frame_bytes: int = _setting(values.whole(1024), 100_000, unit="bytes")
+    max_unauthenticated_frame_bytes: int = _setting(values.whole(1024), 32_768, unit="bytes")
     outbox_bytes: int = _setting(values.whole(2048), 4 * _MIB, unit="bytes")
+    ws_compression: bool = _setting(values.switch, False)
+    ws_compression_threshold: int = _setting(values.whole(1), 1024, unit="bytes")
     max_connections: int = _setting(values.whole(1), 20_000)
+    max_unauthenticated: int = _setting(values.whole(1), 5_000)
     max_connections_per_user: int = _setting(values.whole(1), 100)
     max_rooms_per_connection: int = _setting(values.whole(1), 200)
     connect_rate: float = _setting(values.per_second, 5_000.0, unit="per second")
+    connect_rate_per_address: float | None = _setting(values.per_second, None, unit="per second")
+    trusted_proxies: tuple[str, ...] = _setting(addresses.networks, ())
     message_rate: float = _setting(values.per_second, 50.0, unit="per second")
 
     recovery_seconds: float = _setting(values.seconds_or_zero, 120.0, unit="seconds")

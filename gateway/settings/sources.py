@@ -21,8 +21,6 @@ NOT_YET: Final = {
     "redis_prefix": "Redis is not supported by this release, which keeps its state in the memory of one process",
     "lease_seconds": "replicas that share Redis are not supported by this release, so there are no leases",
     "deaf_seconds": "replicas that share Redis are not supported by this release, so none can become deaf",
-    "ws_compression": "compression of WebSocket frames is not supported by this release",
-    "trusted_proxies": "headers of proxies are not supported by this release; it trusts none",
     "shutdown_delay": "a delayed shutdown is not supported by this release",
     "drain_seconds": "draining connections is not supported by this release",
 }
@@ -111,15 +109,20 @@ def _known_only(found: Mapping[str, Given], problems: Problems) -> dict[str, Giv
         elif name in NOT_YET:
             problems.add(name, NOT_YET[name], where=given.where)
         else:
-            problems.add(name, _unknown(name, names), where=given.where)
+            problems.add(name, _unknown(name, names, in_yaml=given.where is not None), where=given.where)
     return known
 
 
-def _unknown(name: str, names: Iterable[str]) -> str:
+def _unknown(name: str, names: Iterable[str], *, in_yaml: bool) -> str:
     from difflib import get_close_matches
 
-    nearest = get_close_matches(name.lower(), [*names, CONFIG], n=1, cutoff=0.6)
-    return "unknown setting" + (f"; did you mean {PREFIX}{nearest[0].upper()}?" if nearest else "")
+    bare = name.lower().removeprefix(PREFIX.lower())
+    nearest = get_close_matches(bare, [*names, CONFIG], n=1, cutoff=0.6)
+    if not in_yaml:
+        return "unknown setting" + (f"; did you mean {PREFIX}{nearest[0].upper()}?" if nearest else "")
+    form = "unknown setting; in YAML names are lower case and without prefix"
+    # The file cannot name itself.
+    return form + (f": did you mean {nearest[0]}?" if nearest and nearest[0] != CONFIG else "")
 
 
 def _read_files(found: Mapping[str, Given], problems: Problems) -> dict[str, Given]:

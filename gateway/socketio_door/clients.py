@@ -19,6 +19,7 @@ class Client:
         "connections",
         "errors_told_at",
         "first_join",
+        "leaving_soon",
         "received",
         "received_at",
         "session",
@@ -30,6 +31,8 @@ class Client:
         self.connections: dict[str, Connection] = {}
         self.connecting: set[str] = set()
         self.first_join = first_join
+        self.leaving_soon = False
+        """Nothing is joined, after a refusal or an end, and ``first_join`` was set to a few seconds."""
         self.errors_told_at = float("-inf")
         self.received = 0.0
         self.received_at = 0.0

@@ -9,13 +9,20 @@ from typing import Final, Protocol
 
 import structlog
 
-from gateway.domain.endings import DRAINING, FLOODING, NOTHING_JOINED, PROTOCOL_ERROR, Ending
+from gateway.domain.endings import (
+    DRAINING,
+    FLOODING,
+    MESSAGE_TOO_LARGE,
+    NOTHING_JOINED,
+    PROTOCOL_ERROR,
+    Ending,
+)
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable, Refused
 from gateway.hub import Connection
 from gateway.ports import Clock, Schedule
 from gateway.socketio_door import encoding, refusals
 from gateway.socketio_door.clients import Client
-from gateway.socketio_door.overrides import Acknowledge, PacketServer
+from gateway.socketio_door.overrides import Acknowledge, AttachmentsTooLarge, PacketServer
 from gateway.socketio_door.refresh import EVENT as REFRESH
 from gateway.socketio_door.refresh import Refreshing
 from gateway.socketio_door.welcome import Welcome
@@ -50,6 +57,7 @@ class DoorOptions:
     namespaces: tuple[str, ...]
     connect_timeout_seconds: float
     messages_per_second: float | None
+    max_attachments_bytes: int
 
 
 class Door:
@@ -79,7 +87,11 @@ class Door:
         self._clock = clock
         self._meter = meter
         self._clients: dict[str, Client] = {}
-        self._packets = PacketServer(self, namespaces=list(options.namespaces))
+        self.newcomers = 0
+        """How many sessions have joined no namespace yet."""
+        self._packets = PacketServer(
+            self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
+        )
 
     # from the transport
 
@@ -89,6 +101,7 @@ class Door:
             self._options.connect_timeout_seconds, partial(_close, session, NOTHING_JOINED)
         )
         self._clients[session.sid] = Client(session, deadline)
+        self.newcomers += 1
 
     def session_closed(self, session: Session, reason: str) -> None:
         """The transport is gone, and with it every connection on it."""
@@ -97,6 +110,8 @@ class Door:
         if client is None:
             return
         client.first_join.cancel()
+        if not session.joined:
+            self.newcomers -= 1
         for connection in client.connections.values():
             self._leave(connection, reason)
         client.connections.clear()
@@ -122,6 +137,8 @@ class Door:
             return
         try:
             await self._packets.message_received(session.sid, data)
+        except AttachmentsTooLarge:
+            _close(session, MESSAGE_TOO_LARGE)
         except Exception as error:  # noqa: BLE001  # the decoder raises whatever its input provokes
             log.info("packet.malformed", error=type(error).__name__)
             _close(session, PROTOCOL_ERROR)
@@ -166,7 +183,7 @@ class Door:
         connection = client.connections.get(namespace)
         if connection is None:
             # Before anything was joined this is no Socket.IO client; later it may have crossed with our DISCONNECT.
-            if not client.connections:
+            if not client.session.joined:
                 _close(client.session, PROTOCOL_ERROR)
             return
         if data[0] != REFRESH:
@@ -206,16 +223,23 @@ class Door:
             _close(client.session, DRAINING)
         else:
             if connection is not None:
-                self._meter.connection_opened(namespace, connection.link.transport)
-                log.info(
-                    "connection.accepted",
-                    sid=connection.sid,
-                    user=connection.user,
-                    namespace=namespace,
-                    transport=connection.link.transport,
-                )
+                self._joined(client, connection)
         finally:
             client.connecting.discard(namespace)
+
+    def _joined(self, client: Client, connection: Connection) -> None:
+        if not client.session.joined:
+            client.session.joined = True
+            self.newcomers -= 1
+        self._meter.connection_opened(connection.namespace, connection.link.transport)
+        log.info(
+            "connection.accepted",
+            sid=connection.sid,
+            user=connection.user,
+            namespace=connection.namespace,
+            transport=connection.link.transport,
+            address=client.session.handshake.address,
+        )
 
     def _refuse(self, client: Client, namespace: str, code: str, payload: Mapping[str, object]) -> None:
         self._meter.connection_refused(code)
@@ -223,9 +247,10 @@ class Door:
         self._expect_another_join(client)
 
     def _expect_another_join(self, client: Client) -> None:
-        """A transport without a namespace is closed soon, unless it joins one."""
-        if client.connections or client.session.closed:
+        """A transport without a namespace is closed soon, unless it joins one; being refused again wins no time."""
+        if client.connections or client.session.closed or client.leaving_soon:
             return
+        client.leaving_soon = True
         client.first_join.cancel()
         client.first_join = self._schedule.after(
             REFUSED_CLOSE_SECONDS, partial(_close, client.session, NOTHING_JOINED)
@@ -250,11 +275,12 @@ class Door:
             _close(client.session, NOTHING_JOINED)
 
     def _put_out(self, client: Client, namespace: str, ending: Ending) -> None:
-        """A link ended its connection; the client was told."""
-        connection = client.connections.pop(namespace, None)
-        if connection is not None:
-            self._leave(connection, ending.reason)
-            self._expect_another_join(client)
+        """A link ended its connection; the client was told. But for a goodbye, its transport ends with all on it."""
+        for ended in [namespace] if ending.goodbye else list(client.connections):
+            connection = client.connections.pop(ended, None)
+            if connection is not None:
+                self._leave(connection, ending.reason)
+        self._expect_another_join(client)
 
     def _leave(self, connection: Connection, reason: str) -> None:
         self._depart(connection)

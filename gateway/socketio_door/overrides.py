@@ -26,6 +26,10 @@ MAX_ATTACHMENTS: Final = 10
 """As in the reference parser: a packet is held until its last attachment has come."""
 
 
+class AttachmentsTooLarge(Exception):
+    """The attachments of one packet are too many bytes together."""
+
+
 class Acknowledge(Protocol):
     """Sends the answer that the client waits for."""
 
@@ -80,8 +84,10 @@ class Registry:
 class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
     """python-socketio's server, with its decisions handed to the door."""
 
-    def __init__(self, events: Events, *, namespaces: list[str]) -> None:
+    def __init__(self, events: Events, *, namespaces: list[str], max_attachments_bytes: int) -> None:
+        """``max_attachments_bytes`` bounds what is held of a packet whose attachments did not all come yet."""
         self._events = events
+        self._max_attachments_bytes = max_attachments_bytes
         super().__init__(
             client_manager=Registry(events),
             # A logger of one's own: for a boolean python-socketio adds a handler that writes past our log.
@@ -91,9 +97,15 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
         )
 
     async def message_received(self, engine_sid: str, data: str | bytes) -> None:
-        """Decode one message and act on it. Raises whatever a malformed one provokes in the decoder."""
-        if isinstance(data, str) and engine_sid in self._binary_packet:
-            raise ValueError("text where an attachment was due")
+        """Decode one message and act on it. Raises AttachmentsTooLarge, or whatever a malformed one provokes in the
+        decoder.
+        """
+        begun = self._binary_packet.get(engine_sid)
+        if begun is not None:
+            if isinstance(data, str):
+                raise ValueError("text where an attachment was due")
+            if sum(map(len, begun.attachments)) + len(data) > self._max_attachments_bytes:
+                raise AttachmentsTooLarge
         await self._handle_eio_message(engine_sid, data)
         incomplete = self._binary_packet.get(engine_sid)
         if incomplete is not None and incomplete.attachment_count > MAX_ATTACHMENTS:

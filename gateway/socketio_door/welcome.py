@@ -58,6 +58,7 @@ class Welcome:
             return None
         client.connections[namespace] = connection
         client.first_join.cancel()
+        client.leaving_soon = False
         connection.state = State.LIVE
         self._expiring.watch(connection)
         return connection

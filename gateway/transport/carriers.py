@@ -8,6 +8,11 @@ from typing import Protocol
 class Wire(Protocol):
     """A WebSocket that is open. Once its connection is gone it takes everything and does nothing."""
 
+    @property
+    def deflates_from_bytes(self) -> int | None:
+        """Frames of that size go out compressed, as was negotiated; None: none do."""
+        ...
+
     def write(self, frame: bytes, /) -> object: ...
 
     def bytes_waiting(self) -> int:

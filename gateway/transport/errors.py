@@ -11,24 +11,25 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class HandshakeError:
-    """A refusal; ``retry_after_seconds`` where it is worth trying again."""
+    """A refusal; ``reason`` is how it is counted, ``retry_after_seconds`` stands where it is worth trying again."""
 
     status: int
     code: int
     message: str
+    reason: str
     retry_after_seconds: int | None = None
 
 
-UNKNOWN_TRANSPORT: Final = HandshakeError(400, 0, "Transport unknown")
-UNKNOWN_SID: Final = HandshakeError(400, 1, "Session ID unknown")
-BAD_HANDSHAKE_METHOD: Final = HandshakeError(400, 2, "Bad handshake method")
-BAD_REQUEST: Final = HandshakeError(400, 3, "Bad request")
-FORBIDDEN: Final = HandshakeError(403, 4, "Forbidden")
-UNSUPPORTED_PROTOCOL: Final = HandshakeError(400, 5, "Unsupported protocol version")
-PAYLOAD_TOO_LARGE: Final = HandshakeError(413, 3, "Payload too large")
-BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time")
+UNKNOWN_TRANSPORT: Final = HandshakeError(400, 0, "Transport unknown", "unknown_transport")
+UNKNOWN_SID: Final = HandshakeError(400, 1, "Session ID unknown", "unknown_sid")
+BAD_HANDSHAKE_METHOD: Final = HandshakeError(400, 2, "Bad handshake method", "bad_method")
+BAD_REQUEST: Final = HandshakeError(400, 3, "Bad request", "bad_request")
+FORBIDDEN: Final = HandshakeError(403, 4, "Forbidden", "forbidden_origin")
+UNSUPPORTED_PROTOCOL: Final = HandshakeError(400, 5, "Unsupported protocol version", "unsupported_protocol")
+PAYLOAD_TOO_LARGE: Final = HandshakeError(413, 3, "Payload too large", "payload_too_large")
+BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time", "body_timeout")
 
 
-def unavailable(message: str, retry_after_seconds: int) -> HandshakeError:
+def unavailable(reason: str, message: str, retry_after_seconds: int) -> HandshakeError:
     """This replica takes nobody now; the stock client backs off and tries again."""
-    return HandshakeError(503, 4, message, retry_after_seconds)
+    return HandshakeError(503, 4, message, reason, retry_after_seconds)

@@ -16,6 +16,7 @@ class Handshake:
     authorization: str | None
     query_token: str | None
     address: str
+    """Of the client, as far as it is known."""
 
 
 def open_packet(

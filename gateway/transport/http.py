@@ -1,21 +1,24 @@
 """aiohttp's handler of one HTTP connection, with what aiohttp leaves open.
 
 It answers what HTTP forbids in the words of the caller instead of plain text and a traceback, cuts off heads that
-arrive in dribbles, and tells a waiting poll that its client went away.
+arrive in dribbles, tells a waiting poll that its client went away, and lets an ``Intake`` stand before aiohttp's reader
+of WebSocket frames.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_websocket import WebSocketReader
+
+from gateway.transport.intake import Intake
 
 log = structlog.get_logger(__name__)
 
@@ -24,26 +27,27 @@ LINGER_SECONDS: Final = 5.0
 """How long the rest of a refused body is read and dropped, so that its sender gets to see the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemWriter:
+class Refuse(Protocol):
     """How a request that never reached a handler is answered."""
 
-    content_type: str
-    render: Callable[[int, str, str], bytes]
-    """Status, stable code, detail → body."""
+    def __call__(
+        self, status: int, code: str, detail: str, request_ids: Sequence[str] = (), /
+    ) -> tuple[dict[str, str], bytes]:
+        """Headers and body; ``code`` is stable, ``request_ids`` are the X-Request-Id headers of the request."""
+        ...
 
 
 class GatewayRequestHandler(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_had_a_head", "_head_deadline", "_head_timeout_seconds", "_problems", "when_lost")
+    __slots__ = ("_had_a_head", "_head_deadline", "_head_timeout_seconds", "_refuse", "intake", "when_lost")
 
     def __init__(
         self,
         server: web.Server,
         *,
         loop: asyncio.AbstractEventLoop,
-        problems: ProblemWriter,
+        refuse: Refuse,
         head_timeout_seconds: float,
         keepalive_timeout: float,
     ) -> None:
@@ -56,11 +60,18 @@ class GatewayRequestHandler(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
             logger=_QUIET,
         )
-        self._problems = problems
+        self._refuse = refuse
         self._head_timeout_seconds = head_timeout_seconds
         self._head_deadline: asyncio.TimerHandle | None = None
         self._had_a_head = False
         self.when_lost: Callable[[], None] | None = None
+        self.intake: Intake | None = None
+        """Looks at what a WebSocket receives before aiohttp does; set before it is accepted."""
+
+    def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
+        """aiohttp calls this when a WebSocket is accepted: everything that comes from now on goes to ``parser``."""
+        first = parser if self.intake is None else self.intake.stand_before(parser)
+        super().set_parser(first, data_received_cb)  # type: ignore[arg-type]  # it feeds data and nothing else
 
     def data_received(self, data: bytes) -> None:
         """Start the clock when a head arrives in part, stop it when it is whole."""
@@ -95,12 +106,16 @@ class GatewayRequestHandler(web.RequestHandler):
             log.error("request.failed", exc_info=exc)
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("the answer cannot be sent any more; the connection ends here") from exc
+        # What the parser refused comes without any headers, in a plain dictionary.
+        request_ids = [value for name, value in request.headers.items() if name.lower() == "x-request-id"]
         if refused:
-            body = self._problems.render(status, "bad_request", "the request is not HTTP as RFC 9112 has it")
+            detail = "the request is not HTTP as RFC 9112 has it"
+            headers, body = self._refuse(status, "bad_request", detail, request_ids)
         else:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            body = self._problems.render(status, "internal_error", "the gateway failed; its log says why")
-        response = web.Response(status=status, body=body, content_type=self._problems.content_type)
+            detail = "the gateway failed; its log says why"
+            headers, body = self._refuse(status, "internal_error", detail, request_ids)
+        response = web.Response(status=status, body=body, headers=headers)
         response.force_close()
         return response
 
@@ -131,13 +146,14 @@ class GatewayRequestHandler(web.RequestHandler):
         if self.transport is None:
             return
         status = HTTPStatus.REQUEST_TIMEOUT
-        body = self._problems.render(
+        headers, body = self._refuse(
             status, "request_timeout", "the head of the request did not arrive in time"
         )
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {self._problems.content_type}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
+        lines = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "Connection: close", "", ""])
         self.transport.write(head.encode() + body)
         self.force_close()
 

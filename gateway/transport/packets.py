@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from gateway import ports
+from gateway.transport.deflate import deflate
 
 OPEN: Final = "0"
 CLOSE: Final = "1"
@@ -27,10 +28,18 @@ _SEPARATOR: Final = "\x1e"
 _TEXT_OPCODE: Final = 0x81
 _BINARY_OPCODE: Final = 0x82
 _CLOSE_OPCODE: Final = 0x88
+_COMPRESSED_FLAG: Final = 0x40
+"""RSV1 (RFC 7692 §6)."""
+
+COMPRESSED_AT_MOST_BYTES: Final = 512 * 1024
+"""Larger ones go out as they are: compressing them would hold the event loop for more than 20 ms."""
 
 
 class MalformedPacket(Exception):
-    """Bytes that are no Engine.IO packet."""
+    """Bytes that are no Engine.IO packet. ``reason`` and ``close_code`` (RFC 6455 §7.4.1): how the client is let go."""
+
+    reason = "malformed_packet"
+    close_code = 1002
 
 
 class Packet(NamedTuple):
@@ -41,32 +50,48 @@ class Packet(NamedTuple):
 
 
 class Frames:
-    """One packet to send, encoded once, whatever the number of recipients and carriers (law 1)."""
+    """One packet to send, encoded once, whatever the number of recipients and carriers (law 1).
 
-    __slots__ = ("_binary", "_frame", "_record", "_raw")
+    Each variant is made when it is first asked for and is a plain attribute from then on, which is the cheapest that
+    a fan-out can read.
+    """
+
+    __slots__ = ("_binary", "_raw", "compressed", "frame", "record")
+
+    frame: bytes
+    """The WebSocket frame, unmasked as a server's are (RFC 6455 §5.1)."""
+    compressed: bytes
+    """The same for those who negotiated compression; the plain one where compressing does not pay."""
+    record: bytes
+    """The packet inside a polling payload."""
 
     def __init__(self, packet: str | bytes) -> None:
         """``packet``: type character and data, or the bytes of a binary message."""
         self._binary = isinstance(packet, bytes)
         self._raw = packet if isinstance(packet, bytes) else packet.encode()
-        self._frame: bytes | None = None
-        self._record: bytes | None = None
 
-    @property
-    def frame(self) -> bytes:
-        """The WebSocket frame, unmasked as a server's are (RFC 6455 §5.1)."""
-        if self._frame is None:
-            self._frame = (
-                frame_header(_BINARY_OPCODE if self._binary else _TEXT_OPCODE, len(self._raw)) + self._raw
-            )
-        return self._frame
+    def __getattr__(self, name: str) -> bytes:
+        """Python asks here for what was not made yet."""
+        match name:
+            case "frame":
+                made = self.frame = self._frame(self._raw)
+            case "compressed":
+                made = self.compressed = self._compress()
+            case "record":
+                made = self.record = b"b" + base64.b64encode(self._raw) if self._binary else self._raw
+            case _:
+                raise AttributeError(name)
+        return made
 
-    @property
-    def record(self) -> bytes:
-        """The packet inside a polling payload."""
-        if self._record is None:
-            self._record = b"b" + base64.b64encode(self._raw) if self._binary else self._raw
-        return self._record
+    def _frame(self, payload: bytes, flags: int = 0) -> bytes:
+        opcode = _BINARY_OPCODE if self._binary else _TEXT_OPCODE
+        return frame_header(opcode | flags, len(payload)) + payload
+
+    def _compress(self) -> bytes:
+        if len(self._raw) > COMPRESSED_AT_MOST_BYTES:
+            return self.frame
+        payload = deflate(self._raw)
+        return self._frame(payload, _COMPRESSED_FLAG) if len(payload) < len(self._raw) else self.frame
 
 
 def message(text: str) -> Frames:

@@ -6,11 +6,12 @@ import asyncio
 from http import HTTPStatus
 from typing import Final, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 
 from gateway.transport import errors, packets
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
+from gateway.transport.limits import TOO_LARGE, MessageLimits
 from gateway.transport.packets import MalformedPacket
 from gateway.transport.session import Deliver, Session
 
@@ -43,9 +44,9 @@ class ParkedPoll:
 class Polling:
     """Serves the two requests of the carrier for sessions that exist."""
 
-    def __init__(self, deliver: Deliver, *, max_payload_bytes: int, body_timeout_seconds: float) -> None:
+    def __init__(self, deliver: Deliver, *, limits: MessageLimits, body_timeout_seconds: float) -> None:
         self._deliver = deliver
-        self._max_payload_bytes = max_payload_bytes
+        self._limits = limits
         self._body_timeout_seconds = body_timeout_seconds
 
     async def poll(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
@@ -76,9 +77,9 @@ class Polling:
             session.posting = False
 
     async def _receive(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
-        body = await self._read(request)
+        body = await self._read(request, self._limits.of(session))
         if isinstance(body, HandshakeError):
-            session.fail("payload_refused")
+            session.fail(TOO_LARGE if body is errors.PAYLOAD_TOO_LARGE else "payload_refused")
             return body
         try:
             for count, packet in enumerate(packets.decode_payload(body), 1):
@@ -93,22 +94,32 @@ class Polling:
             return errors.BAD_REQUEST
         return _plain(b"ok")
 
-    async def _read(self, request: web.Request) -> bytes | HandshakeError:
+    async def _read(self, request: web.Request, limit_bytes: int) -> bytes | HandshakeError:
         """The whole body, in time and within the limit."""
-        if (request.content_length or 0) > self._max_payload_bytes:
+        if (request.content_length or 0) > limit_bytes:
             return errors.PAYLOAD_TOO_LARGE
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_timeout_seconds):
+                await _say_continue(request)
                 async for chunk in request.content.iter_any():
                     body += chunk
-                    if len(body) > self._max_payload_bytes:
+                    if len(body) > limit_bytes:
                         return errors.PAYLOAD_TOO_LARGE
         except TimeoutError:
             return errors.BODY_TIMEOUT
         except (web.RequestPayloadError, ConnectionError):
             return errors.BAD_REQUEST
         return bytes(body)
+
+
+async def _say_continue(request: web.Request) -> None:
+    """Ask a client for its body that waits to be asked (RFC 9110 §10.1.1); aiohttp does so for its own routes only."""
+    expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
+    if expected and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Nothing of the answer itself was sent yet.
+        request.writer.output_size = 0
 
 
 def _plain(body: bytes) -> web.Response:

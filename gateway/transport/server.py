@@ -15,11 +15,13 @@ from aiohttp import hdrs, web
 
 from gateway.ports import Schedule
 from gateway.transport import errors
+from gateway.transport.addresses import FORWARDED_FOR, TrustedProxies
 from gateway.transport.carriers import Wire
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.handshake import Handshake, open_packet
 from gateway.transport.heartbeat import Heartbeat
+from gateway.transport.limits import MessageLimits
 from gateway.transport.packets import Frames
 from gateway.transport.polling import Polling
 from gateway.transport.session import Session
@@ -45,9 +47,21 @@ class Application(Protocol):
     async def message_received(self, session: Session, data: str | bytes) -> None: ...
 
 
+class Meter(Protocol):
+    """Counts what the transport refuses and ends; reasons are words of our own."""
+
+    def request_refused(self, reason: str) -> None: ...
+
+    def session_closed(self, reason: str) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions:
-    """What an operator can say of the transport. Sizes in bytes, times in seconds."""
+    """What an operator can say of the transport. Sizes in bytes, times in seconds.
+
+    ``newcomer_payload_bytes`` holds until a session joined; None: no other limit. ``deflates_from_bytes``: WebSocket
+    messages of that size are compressed; None: compression is not offered.
+    """
 
     replica: str
     transports: tuple[str, ...]
@@ -55,6 +69,8 @@ class EngineOptions:
     ping_timeout_seconds: float
     upgrade_timeout_seconds: float = 10.0
     max_payload_bytes: int
+    newcomer_payload_bytes: int | None = None
+    deflates_from_bytes: int | None = None
     body_timeout_seconds: float
     outbox_bytes: int
 
@@ -69,8 +85,11 @@ class EngineServer:
         above: Application,
         schedule: Schedule,
         origins: Origins,
-        admit: Callable[[], HandshakeError | None],
+        proxies: TrustedProxies,
+        admit: Callable[[str], HandshakeError | None],
+        meter: Meter,
     ) -> None:
+        """``admit`` is asked with the address of a client before its session is opened."""
         self.sessions: dict[str, Session] = {}
         self.empty = asyncio.Event()
         """Set while there is no session."""
@@ -79,49 +98,52 @@ class EngineServer:
         self._above = above
         self._schedule = schedule
         self._origins = origins
+        self._proxies = proxies
         self._admit = admit
+        self._meter = meter
+        newcomer_bytes = options.newcomer_payload_bytes or options.max_payload_bytes
+        limits = MessageLimits(options.max_payload_bytes, min(newcomer_bytes, options.max_payload_bytes))
         self._heartbeat = Heartbeat(
             schedule,
             interval_seconds=options.ping_interval_seconds,
             timeout_seconds=options.ping_timeout_seconds,
         )
         self._polling = Polling(
-            self._deliver,
-            max_payload_bytes=options.max_payload_bytes,
-            body_timeout_seconds=options.body_timeout_seconds,
+            self._deliver, limits=limits, body_timeout_seconds=options.body_timeout_seconds
         )
         self._websocket = WebSocketCarrier(
             self._deliver,
             schedule,
-            max_frame_bytes=options.max_payload_bytes,
+            limits=limits,
             upgrade_timeout_seconds=options.upgrade_timeout_seconds,
+            deflates_from_bytes=options.deflates_from_bytes,
         )
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request to the path."""
         origin = request.headers.get(hdrs.ORIGIN)
         if not self._origins.allows(origin):
-            return _refusal(errors.FORBIDDEN, {})
+            return self._refuse(errors.FORBIDDEN, {})
         cors = self._origins.headers(origin)
         if request.method == hdrs.METH_OPTIONS:
             asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
             return web.Response(status=204, headers=self._origins.preflight_headers(origin, asked))
         upgrade = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
         query = request.query
-        refusal = self._check(
-            request.method, query.get("EIO"), query.get("transport"), query.get("sid"), upgrade
-        )
+        sid = query.get("sid")
+        refusal = self._check(request.method, query.get("EIO"), query.get("transport"), sid, upgrade)
         if refusal is not None:
-            return _refusal(refusal, cors)
-        session = self.sessions.get(query.get("sid", ""))
-        if upgrade:
-            answer = await self._serve_websocket(request, session)
-        else:
-            answer = await self._serve_polling(request, session, cors)
-        return _refusal(answer, cors) if isinstance(answer, HandshakeError) else answer
+            return self._refuse(refusal, cors)
+        answer = await (self._continue(request, sid, upgrade) if sid else self._begin(request, upgrade))
+        if isinstance(answer, HandshakeError):
+            return self._refuse(answer, cors)
+        if not answer.prepared:
+            answer.headers.update(cors)
+        return answer
 
     def session_closed(self, session: Session, reason: str) -> None:
         """Forget all of it; tells the layer above."""
+        self._meter.session_closed(reason)
         self._heartbeat.forget(session)
         self.sessions.pop(session.sid, None)
         if not self.sessions:
@@ -155,7 +177,7 @@ class EngineServer:
             return errors.BAD_REQUEST
         if version != PROTOCOL_VERSION:
             return errors.UNSUPPORTED_PROTOCOL
-        return self._admit()
+        return None
 
     def _check_known(self, method: str, transport: str, sid: str, upgrade: bool) -> HandshakeError | None:
         session = self.sessions.get(sid)
@@ -167,42 +189,43 @@ class EngineServer:
             return None if transport == "websocket" and method == hdrs.METH_GET else errors.BAD_REQUEST
         return None if transport == session.transport == "polling" else errors.BAD_REQUEST
 
-    async def _serve_polling(
-        self, request: web.Request, session: Session | None, cors: dict[str, str]
-    ) -> web.Response | HandshakeError:
-        if session is None:
-            opened = self._open(request, None)
-            return web.Response(
-                body=self._open_packet(opened, "polling").record,
-                content_type="text/plain",
-                charset="UTF-8",
-                headers=_NO_STORE | cors,
-            )
-        if request.method == hdrs.METH_POST:
-            answer = await self._polling.post(request, session)
-        else:
-            answer = await self._polling.poll(request, session)
-        if isinstance(answer, web.Response):
-            answer.headers.update(cors)
-        return answer
+    async def _begin(self, request: web.Request, upgrade: bool) -> web.StreamResponse | HandshakeError:
+        """A handshake."""
+        address = self._proxies.client_of(request.remote, request.headers.getall(FORWARDED_FOR, ()))
+        refusal = self._admit(address)
+        if refusal is not None:
+            return refusal
+        if upgrade:
+            return await self._websocket.serve(request, partial(self._open_on_wire, request, address))
+        session = self._open(request, address, None)
+        return web.Response(
+            body=self._open_packet(session, "polling").record,
+            content_type="text/plain",
+            charset="UTF-8",
+            headers=_NO_STORE,
+        )
 
-    async def _serve_websocket(
-        self, request: web.Request, session: Session | None
+    async def _continue(
+        self, request: web.Request, sid: str, upgrade: bool
     ) -> web.StreamResponse | HandshakeError:
-        if session is None:
-            return await self._websocket.serve(request, partial(self._open_on_wire, request))
-        return await self._websocket.upgrade(request, session)
+        """A request of a session that exists."""
+        session = self.sessions[sid]
+        if upgrade:
+            return await self._websocket.upgrade(request, session)
+        if request.method == hdrs.METH_POST:
+            return await self._polling.post(request, session)
+        return await self._polling.poll(request, session)
 
-    def _open_on_wire(self, request: web.Request, wire: Wire) -> Session:
-        session = self._open(request, wire)
+    def _open_on_wire(self, request: web.Request, address: str, wire: Wire) -> Session:
+        session = self._open(request, address, wire)
         session.send(self._open_packet(session, "websocket"))
         return session
 
-    def _open(self, request: web.Request, wire: Wire | None) -> Session:
+    def _open(self, request: web.Request, address: str, wire: Wire | None) -> Session:
         handshake = Handshake(
             authorization=request.headers.get(hdrs.AUTHORIZATION),
             query_token=request.query.get("token"),
-            address=request.remote or "",
+            address=address,
         )
         # At least 120 random bits behind the name of the replica, which lets a proxy or a person find it.
         sid = f"{self._options.replica}.{secrets.token_urlsafe(16)}"
@@ -224,6 +247,10 @@ class EngineServer:
             ping_timeout_seconds=self._options.ping_timeout_seconds,
             max_payload_bytes=self._options.max_payload_bytes,
         )
+
+    def _refuse(self, error: HandshakeError, cors: dict[str, str]) -> web.Response:
+        self._meter.request_refused(error.reason)
+        return _refusal(error, cors)
 
 
 def _refusal(error: HandshakeError, cors: dict[str, str]) -> web.Response:

@@ -63,6 +63,7 @@ class Session:
         "beat",
         "end_reason",
         "handshake",
+        "joined",
         "phase",
         "posting",
         "sid",
@@ -76,6 +77,8 @@ class Session:
         self.phase = Phase.OPEN
         self.end_reason = ""
         self.posting = False
+        self.joined = False
+        """Set by the layer above once a namespace was joined; only small messages are taken until then."""
         self.awaits_pong = False
         self.beat: Timer | None = None
         """The next thing that the heartbeat does with it."""
@@ -110,6 +113,8 @@ class Session:
 
     def _write(self, wire: Wire, frames: Frames, volatile: bool) -> None:
         frame = frames.frame
+        if wire.deflates_from_bytes is not None:
+            frame = _deflated(frames, wire.deflates_from_bytes)
         waiting = wire.bytes_waiting()
         if waiting:
             if volatile:
@@ -284,6 +289,10 @@ class Session:
             self._candidate.close(1000)
             self._candidate = None
         self._above.session_closed(self, reason)
+
+
+def _deflated(frames: Frames, from_bytes: int) -> bytes:
+    return frames.frame if len(frames.frame) < from_bytes else frames.compressed
 
 
 Deliver = Callable[[Session, str | bytes], Awaitable[None]]

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, hdrs, web
 
 from gateway.ports import Schedule, Timer
-from gateway.transport import errors, packets
+from gateway.transport import deflate, errors, packets
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
+from gateway.transport.intake import Intake
+from gateway.transport.limits import TOO_LARGE, MessageLimits
 from gateway.transport.packets import MalformedPacket, Packet
 from gateway.transport.session import Deliver, Session
 from gateway.transport.wire import SocketWire
@@ -21,10 +23,29 @@ _NUDGE_SECONDS: Final = 0.1
 _YIELD_EVERY: Final = 64
 
 
+class _Unreadable(MalformedPacket):
+    """A message that cannot be inflated, or frames that break RFC 6455: then nothing more can be read."""
+
+    reason = "malformed_frame"
+
+    def __init__(self, close_code: int, *, is_last: bool = False) -> None:
+        self.close_code = close_code
+        self.is_last = is_last
+        if close_code == WSCloseCode.MESSAGE_TOO_BIG:
+            self.reason = TOO_LARGE
+
+
 class _Socket(web.WebSocketResponse):
     """aiohttp's side of a WebSocket, which reads; it closes by way of our wire, so that one close frame is sent."""
 
     wire: SocketWire | None = None
+    intake: Intake | None = None
+    """Where there is something to look for."""
+
+    def belongs_to(self, session: Session) -> None:
+        """It is known whose it is."""
+        if self.intake is not None:
+            self.intake.sender = session
 
     async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:  # noqa: ARG002
         """aiohttp calls this when the client closed, broke RFC 6455, or the handler is done."""
@@ -37,12 +58,20 @@ class WebSocketCarrier:
     """Serves WebSockets: new ones, and those that take over from polling."""
 
     def __init__(
-        self, deliver: Deliver, schedule: Schedule, *, max_frame_bytes: int, upgrade_timeout_seconds: float
+        self,
+        deliver: Deliver,
+        schedule: Schedule,
+        *,
+        limits: MessageLimits,
+        upgrade_timeout_seconds: float,
+        deflates_from_bytes: int | None,
     ) -> None:
+        """``deflates_from_bytes``: messages of that size go out compressed to those who offer it; None: to nobody."""
         self._deliver = deliver
         self._schedule = schedule
-        self._max_frame_bytes = max_frame_bytes
+        self._limits = limits
         self._upgrade_timeout_seconds = upgrade_timeout_seconds
+        self._deflates_from_bytes = deflates_from_bytes
 
     async def serve(
         self, request: web.Request, open_session: Callable[[SocketWire], Session]
@@ -53,6 +82,7 @@ class WebSocketCarrier:
             return socket
         wire = socket.wire
         session = open_session(wire)
+        socket.belongs_to(session)
         wire.when_lost = lambda: session.wire_lost(wire)
         try:
             await self._read(socket, session)
@@ -62,10 +92,11 @@ class WebSocketCarrier:
 
     async def upgrade(self, request: web.Request, session: Session) -> web.StreamResponse | HandshakeError:
         """A WebSocket that wants to take over from polling (§Upgrade)."""
-        socket = await self._accept(request)
+        socket = await self._accept(request, joined=session.joined)
         if isinstance(socket, HandshakeError) or socket.wire is None:
             return socket
         wire = socket.wire
+        socket.belongs_to(session)
         wire.when_lost = lambda: session.wire_lost(wire)
         try:
             if session.start_upgrade(wire) and await self._switch(socket, session, wire):
@@ -79,11 +110,12 @@ class WebSocketCarrier:
         deadline = self._schedule.after(self._upgrade_timeout_seconds, wire.abort)
         nudge = _Nudge(self._schedule, session)
         try:
-            if await _next_packet(socket) != Packet(packets.PING, "probe"):
+            if await self._next_packet(socket, session) != Packet(packets.PING, "probe"):
                 return False
             session.probe(wire)
             nudge.later()
-            return await _next_packet(socket) == Packet(packets.UPGRADE, "") and session.upgrade(wire)
+            answer = await self._next_packet(socket, session)
+            return answer == Packet(packets.UPGRADE, "") and session.upgrade(wire)
         except MalformedPacket:
             return False
         finally:
@@ -95,39 +127,63 @@ class WebSocketCarrier:
         count = 0
         while True:
             try:
-                packet = await _next_packet(socket)
+                packet = await self._next_packet(socket, session)
                 if packet is None:
                     return
                 message = session.receive(packet)
                 if message is not None:
                     await self._deliver(session, message)
-            except MalformedPacket:
-                session.fail("malformed_packet")
+            except MalformedPacket as error:
+                session.end(error.close_code, error.reason)
+                if isinstance(error, _Unreadable) and error.is_last:
+                    return
             count += 1
             if not count % _YIELD_EVERY:
                 # Frames that came in one piece are read without waiting; others want their turn.
                 await asyncio.sleep(0)
 
-    async def _accept(self, request: web.Request) -> _Socket | HandshakeError:
+    async def _next_packet(self, socket: _Socket, session: Session) -> Packet | None:
+        """The next packet; None at the end. Raises MalformedPacket."""
+        received = await socket.receive()
+        data = received.data
+        if received.type is WSMsgType.ERROR and isinstance(data, WebSocketError):
+            raise _Unreadable(data.code, is_last=True)
+        if received.type is not WSMsgType.TEXT and received.type is not WSMsgType.BINARY:
+            return None
+        if socket.intake is not None and socket.intake.kinds is not None:
+            opcode = socket.intake.kinds.popleft()
+            # What comes after the end is dropped as it is.
+            data = data if session.closed else _inflate(data, opcode, self._limits.of(session))
+        return packets.decode_text(data) if isinstance(data, str) else Packet(packets.MESSAGE, data)
+
+    async def _accept(self, request: web.Request, *, joined: bool = False) -> _Socket | HandshakeError:
         """Shake hands; its ``wire`` is None when the client was gone before it was accepted."""
         offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")[0].strip()
         socket = _Socket(
-            # Frames are written past aiohttp's writer, so it must not compress.
+            # Frames are written past aiohttp's writer, and compression is negotiated here.
             compress=False,
             # aiohttp refuses what is as long as this.
-            max_msg_size=self._max_frame_bytes + 1,
+            max_msg_size=self._limits.joined_bytes + 1,
             # The first one offered, as on the reference server; a browser that gets none gives up.
             protocols=(offered,) if offered else (),
         )
+        answer = None if self._deflates_from_bytes is None else _negotiate(request)
+        if answer is not None:
+            socket.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = answer
+        connection = cast(GatewayRequestHandler, request.protocol)
+        if answer is not None or (not joined and self._limits.tell_apart):
+            connection.intake = socket.intake = Intake(
+                newcomer_bytes=self._limits.newcomer_bytes, deflated=answer is not None
+            )
         try:
             await socket.prepare(request)
         except web.HTTPException:
             return errors.BAD_REQUEST
         except ConnectionError:
             return socket
-        connection = cast(GatewayRequestHandler, request.protocol)
         if connection.transport is not None:
-            socket.wire = SocketWire(connection.transport, self._schedule)
+            from_bytes = None if answer is None else self._deflates_from_bytes
+            socket.wire = SocketWire(connection.transport, self._schedule, deflates_from_bytes=from_bytes)
             connection.when_lost = socket.wire.lost
         return socket
 
@@ -154,11 +210,19 @@ class _Nudge:
         self.later()
 
 
-async def _next_packet(socket: _Socket) -> Packet | None:
-    """The next packet; None at the end. Raises MalformedPacket."""
-    received = await socket.receive()
-    if received.type is WSMsgType.TEXT:
-        return packets.decode_text(received.data)
-    if received.type is WSMsgType.BINARY:
-        return Packet(packets.MESSAGE, received.data)
-    return None
+def _negotiate(request: web.Request) -> str | None:
+    return deflate.answer_offers(",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())))
+
+
+def _inflate(data: str | bytes, opcode: int, limit_bytes: int) -> str | bytes:
+    """A message as it was before its client compressed it; ``opcode`` 0: it did not. Raises _Unreadable."""
+    if not opcode or isinstance(data, str):
+        return data
+    try:
+        inflated = deflate.inflate(data, limit_bytes=limit_bytes)
+        return inflated.decode() if opcode == WSMsgType.TEXT else inflated
+    except UnicodeDecodeError:
+        raise _Unreadable(WSCloseCode.INVALID_TEXT) from None
+    except deflate.CannotInflate as error:
+        code = WSCloseCode.MESSAGE_TOO_BIG if error.too_large else WSCloseCode.INVALID_TEXT
+        raise _Unreadable(code) from error

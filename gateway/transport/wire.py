@@ -22,9 +22,21 @@ class SocketWire:
     transport is written to, and a check before each of a hundred thousand writes would cost more than a switch.
     """
 
-    __slots__ = ("_closing", "_gone", "_schedule", "_transport", "bytes_waiting", "when_lost", "write")
+    __slots__ = (
+        "_closing",
+        "_gone",
+        "_schedule",
+        "_transport",
+        "bytes_waiting",
+        "deflates_from_bytes",
+        "when_lost",
+        "write",
+    )
 
-    def __init__(self, transport: asyncio.Transport, schedule: Schedule) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, schedule: Schedule, *, deflates_from_bytes: int | None = None
+    ) -> None:
+        self.deflates_from_bytes = deflates_from_bytes
         self._transport = transport
         self._schedule = schedule
         self._closing: Timer | None = None

@@ -20,17 +20,18 @@ from socketio import packet
 from gateway.clock import SystemClock
 from gateway.domain.endings import NOTHING_JOINED, PROTOCOL_ERROR, Ending
 from gateway.listening import Listener
+from gateway.metrics import Metrics
 from gateway.ports import Schedule, Timer
 from gateway.schedule import HeapSchedule
 from gateway.socketio_door import encoding, refusals
 from gateway.socketio_door.overrides import Acknowledge, PacketServer
-from gateway.transport.admission import Admission
+from gateway.transport.addresses import TrustedProxies
+from gateway.transport.admission import Admission, AdmissionLimits
 from gateway.transport.cors import Origins
-from gateway.transport.http import ProblemWriter
 from gateway.transport.packets import Frames, message
 from gateway.transport.server import Application, EngineOptions, EngineServer
 from gateway.transport.session import Session
-from ingest_api.errors import PROBLEM_TYPE, problem_body
+from ingest_api.refusing import Refusing
 
 PING_INTERVAL_SECONDS = 0.3
 PING_TIMEOUT_SECONDS = 0.2
@@ -63,7 +64,9 @@ class EchoingDoor:
         self._sessions: dict[str, Session] = {}
         self._first_joins: dict[str, Timer] = {}
         self._joined: dict[tuple[str, str], str] = {}
-        self._packets = PacketServer(self, namespaces=list(NAMESPACES))
+        self._packets = PacketServer(
+            self, namespaces=list(NAMESPACES), max_attachments_bytes=MAX_PAYLOAD_BYTES
+        )
 
     # from the transport
 
@@ -129,6 +132,14 @@ class EchoingDoor:
             self.send(engine_sid, Frames(part) if isinstance(part, bytes) else message(part))
 
 
+class NoMeter:
+    """Counts nothing; satisfies ``transport.server.Meter``."""
+
+    def request_refused(self, reason: str) -> None: ...
+
+    def session_closed(self, reason: str) -> None: ...
+
+
 class ConformanceServer:
     """One port with one suite's path."""
 
@@ -138,9 +149,9 @@ class ConformanceServer:
         above: Application = EchoingEngine() if suite == "engine.io" else EchoingDoor(self.schedule)
         self.admission = Admission(
             SystemClock(),
-            max_connections=None,
-            connects_per_second=None,
+            AdmissionLimits(),
             open_now=lambda: len(self.engine.sessions),
+            newcomers_now=lambda: 0,
         )
         self.engine = EngineServer(
             EngineOptions(
@@ -155,12 +166,14 @@ class ConformanceServer:
             above=above,
             schedule=self.schedule,
             origins=Origins(["*"]),
+            proxies=TrustedProxies(()),
             admit=self.admission.decide,
+            meter=NoMeter(),
         )
         self._listener = Listener(
             web.Application(),
             direct={self.path: self.engine.handle},
-            problems=ProblemWriter(PROBLEM_TYPE, problem_body),
+            refuse=Refusing(Metrics()),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )

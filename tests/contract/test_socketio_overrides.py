@@ -19,11 +19,14 @@ from socketio import base_server, packet
 from gateway.socketio_door.overrides import (
     MAX_ATTACHMENTS,
     Acknowledge,
+    AttachmentsTooLarge,
     EngineAdapter,
     PacketServer,
     Registry,
 )
 from gateway.transport.packets import Frames
+
+MAX_ATTACHMENTS_BYTES = 100
 
 SIGNATURES = {
     "_engineio_server_class": "(self)",
@@ -75,7 +78,7 @@ def events() -> RecordingEvents:
 
 @pytest.fixture
 def server(events: RecordingEvents) -> PacketServer:
-    return PacketServer(events, namespaces=["/", "/custom"])
+    return PacketServer(events, namespaces=["/", "/custom"], max_attachments_bytes=MAX_ATTACHMENTS_BYTES)
 
 
 def attributes_of(name: str, function: Callable[..., Any]) -> set[str]:
@@ -251,6 +254,18 @@ async def test_as_many_attachments_as_allowed_are_taken(
         await server.message_received("engine", b"")
 
     assert len(events.asked) == 1
+
+
+async def test_attachments_that_are_too_large_together_are_refused_before_they_are_kept(
+    server: PacketServer, events: RecordingEvents
+) -> None:
+    await server.message_received("engine", '53-["message"]')
+    await server.message_received("engine", b"x" * 60)
+    await server.message_received("engine", b"x" * 40)
+
+    with pytest.raises(AttachmentsTooLarge):
+        await server.message_received("engine", b"x")
+    assert events.asked == []
 
 
 def test_the_numbers_of_the_packet_types_are_those_of_the_protocol() -> None:

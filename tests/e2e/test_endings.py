@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import aiohttp
 import pytest
@@ -15,6 +17,7 @@ from tests.harness.clients import Clients, NodeClients
 from tests.harness.process import GatewayProcess
 from tests.harness.python_clients import PythonClients
 from tests.harness.raw import RawPolling, RawSocket
+from tests.identity.issuer import ec_key, jwk, key_set, token
 
 CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 
@@ -59,6 +62,46 @@ def test_a_kicked_client_is_told_why_and_stays_away(
     gone = client.wait("disconnect")
     assert (gone["reason"], gone.get("active", False)) == ("io server disconnect", False)
     assert offline(quick, user, "kicked")
+
+
+@CARRIERS
+def test_a_client_whose_tokens_were_revoked_is_told_why_and_stays_away(
+    quick: GatewayProcess, clients: Clients, carrier: str, user: str
+) -> None:
+    client = clients.open(quick.url, token=quick.token(user), transports=[carrier]).connected()
+
+    assert quick.backend.disconnect(user, revoke=True).body == {"disconnected": 1}
+
+    assert client.event("error") == [{"code": "token_revoked", "message": "the token was revoked"}]
+    gone = client.wait("disconnect")
+    assert (gone["reason"], gone.get("active", False)) == ("io server disconnect", False)
+    assert offline(quick, user, "revoked")
+
+
+@CARRIERS
+def test_a_stock_client_that_stands_still_is_cut_off_and_comes_back(carrier: str, user: str) -> None:
+    gateway = GatewayProcess(max_body_bytes=200_000, outbox_bytes=400_000)
+    standing = NodeClients()
+    try:
+        client = standing.open(gateway.url, token=gateway.token(user), transports=[carrier]).connected()
+        standing.pause()
+        pushes = itertools.count(1)
+        while gateway.push_user(user, "much", [next(pushes), "x" * 190_000])["online"]:
+            assert next(pushes) < 1_000
+        assert offline(gateway, user, "slow_consumer")
+
+        standing.resume()
+
+        gone = client.wait("disconnect")
+        assert gone["reason"] in {"transport close", "transport error"}
+        assert gone["active"] is True
+        client.connected(count=2)
+        client.disconnect()
+    finally:
+        standing.resume()
+        standing.stop()
+        assert gateway.stop() == 0
+    assert gateway.failures() == []
 
 
 async def test_a_kick_is_an_error_event_and_a_disconnect_packet_and_leaves_other_namespaces_alone(
@@ -113,6 +156,65 @@ async def test_a_token_that_ran_out_closes_the_websocket_with_4401_and_a_poll_wi
     packets = list(itertools.chain(*payloads))
     assert [json.loads(packet[2:])[0] for packet in packets[:-1]] == ["auth:expiring", "auth:expired"]
     assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
+
+
+class Issuer:
+    """Serves a key set, as soon as there is one."""
+
+    def __init__(self) -> None:
+        issuer = self
+        self.key_set: str | None = None
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(503 if issuer.key_set is None else 200)
+                self.end_headers()
+                self.wfile.write((issuer.key_set or "").encode())
+
+            def log_message(self, *_arguments: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+async def test_clients_are_told_to_come_back_while_there_are_no_keys_to_check_tokens_with(
+    http: aiohttp.ClientSession, node: NodeClients, user: str
+) -> None:
+    key, issuer = ec_key(), Issuer()
+    signed = token({"sub": user, "exp": time.time() + 60}, key=key, algorithm="ES256", headers={"kid": "k"})
+    gateway = GatewayProcess(jwt_secret="", jwt_jwks_url=issuer.url)
+    try:
+        clients = [
+            node.open(gateway.url, token=signed, transports=transports)
+            for transports in (["polling"], ["websocket"])
+        ]
+        for client in clients:
+            error = await asyncio.to_thread(client.wait, "connect_error")
+            assert (error["active"], error.get("data")) == (True, None)
+        for transport, headers in (
+            ("polling", {}),
+            ("websocket", {"Upgrade": "websocket", "Connection": "Upgrade"}),
+        ):
+            address = f"{gateway.url}/socket.io/?EIO=4&transport={transport}"
+            async with http.get(address, headers=headers) as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+                message = "the keys to check tokens with are not there yet"
+                assert await answer.json() == {"code": 4, "message": message}
+
+        issuer.key_set = key_set(jwk(key, "ES256", kid="k"))
+
+        for client in clients:
+            await asyncio.to_thread(client.connected)
+            client.disconnect()
+    finally:
+        issuer.stop()
+        assert gateway.stop() == 0
+    assert gateway.failures() == []
 
 
 @CARRIERS

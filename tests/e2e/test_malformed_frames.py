@@ -76,7 +76,13 @@ ANSWERED: dict[str, tuple[list[str | bytes], str]] = {
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
-    process = GatewayProcess(namespaces="/,/events", connect_rate=2000, message_rate=1000)
+    """Strangers may send as much as others here, so that large malformed packets of theirs are decoded too."""
+    process = GatewayProcess(
+        namespaces="/,/events",
+        connect_rate=2000,
+        message_rate=1000,
+        max_unauthenticated_frame_bytes=100_000,
+    )
     yield process
     assert process.stop() == 0
     assert process.failures() == []

@@ -19,7 +19,9 @@ async function main([url, ...tokens]: string[]): Promise<void> {
   // The first tokens in their order, the last one for good.
   const getToken = async (fresh: boolean) => {
     asked.push(fresh);
-    return (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? "";
+    const token = (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? "";
+    if (token === "unavailable") throw new Error("whoever issues tokens does not answer");
+    return token;
   };
 
   let said = "";

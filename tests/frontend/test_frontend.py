@@ -153,6 +153,14 @@ def test_a_token_that_runs_out_is_replaced_on_the_open_connection(
         assert not any("connecting" in str(entry.get("status")) for entry in after_live(page))
 
 
+def test_when_there_is_no_token_to_be_had_the_hook_asks_again_and_gets_in(
+    page_script: Path, gateway_process: GatewayProcess
+):
+    tokens = ("unavailable", "unavailable", gateway_process.token(USER))
+    with program(str(page_script), gateway_process.url, *tokens) as page:
+        assert page.shows(status("live"))["asked"] == [False, False, False]
+
+
 def test_a_restart_of_the_gateway_is_survived(page_script: Path, gateway_process: GatewayProcess):
     with program(str(page_script), gateway_process.url, gateway_process.token(USER)) as page:
         page.shows(status("live"))

@@ -19,6 +19,7 @@ from tests.transport.recording import RecordingWire
 
 CONNECT_TIMEOUT_SECONDS = 45.0
 OUTBOX_BYTES = 10_000
+MAX_ATTACHMENTS_BYTES = 1_000
 
 
 class Verifier:
@@ -100,6 +101,7 @@ class Doorway:
                 namespaces=("/", "/events"),
                 connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
                 messages_per_second=messages_per_second,
+                max_attachments_bytes=MAX_ATTACHMENTS_BYTES,
             ),
             welcome=lambda put_out: Welcome(
                 verifier=self.verifier,
@@ -126,6 +128,17 @@ class Doorway:
         )
         self.door.session_opened(session)
         return Visitor(self.door, session, wire)
+
+    async def polling(self, *namespaces: str) -> Session:
+        """A client on polling that joined these namespaces, has collected what it was told and polls no more."""
+        handshake = Handshake(authorization=None, query_token=None, address="192.0.2.1")
+        session = Session("engine-polling", handshake=handshake, above=self.door, outbox_bytes=OUTBOX_BYTES)
+        self.door.session_opened(session)
+        for namespace in namespaces:
+            prefix = "" if namespace == "/" else namespace + ","
+            await self.door.message_received(session, f'0{prefix}{{"token":"alice"}}')
+        session.collect()
+        return session
 
     async def welcomed(self, token: str = "alice") -> Visitor:
         """A client that is in the main namespace; what it heard on the way is forgotten."""

@@ -12,7 +12,7 @@ from gateway.domain.endings import DRAINING, FLOODING, KICKED, REVOKED, SLOW_CON
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable
 from gateway.domain.messages import Message, new_id
 from tests.application.house import PATIENCE_SECONDS
-from tests.socketio_door.doorway import CONNECT_TIMEOUT_SECONDS, Doorway, connect
+from tests.socketio_door.doorway import CONNECT_TIMEOUT_SECONDS, MAX_ATTACHMENTS_BYTES, Doorway, connect
 from tests.transport.recording import RecordingWire
 
 REFUSED = '4{"message":"Authentication error","data":{"code":"%s"}}'
@@ -76,6 +76,16 @@ async def test_who_proves_nothing_is_refused_and_let_go_five_seconds_later(doorw
     assert (before, visitor.wire.closed) == ([], [1000])
     assert doorway.meter.counted == [("refused", "token_signature_invalid")]
     assert await doorway.house.is_empty()
+
+
+async def test_being_refused_again_and_again_wins_no_time(doorway: Doorway) -> None:
+    visitor = doorway.open()
+
+    for _ in range(4):
+        await visitor.say("0/nowhere,")
+        doorway.house.schedule.advance(1.5)
+
+    assert visitor.wire.closed == [1000]
 
 
 async def test_an_unknown_namespace_is_refused_in_the_words_of_the_reference_server(doorway: Doorway) -> None:
@@ -196,6 +206,51 @@ async def test_a_bug_on_the_way_in_is_logged_and_the_client_comes_back(doorway: 
 # events
 
 
+async def test_strangers_are_counted_until_they_join_or_go(doorway: Doorway) -> None:
+    counts = [doorway.door.newcomers]
+    joins, goes = doorway.open(), doorway.open()
+    counts.append(doorway.door.newcomers)
+
+    await joins.say(connect("forged"))
+    counts.append(doorway.door.newcomers)
+    await joins.say(connect("alice"), connect("alice", "/events,"))
+    counts.append(doorway.door.newcomers)
+    assert (joins.session.joined, goes.session.joined) == (True, False)
+    goes.session.lost("transport_close")
+    counts.append(doorway.door.newcomers)
+    await joins.say("1", "1/events,")
+    counts.append(doorway.door.newcomers)
+    joins.session.lost("transport_close")
+    counts.append(doorway.door.newcomers)
+
+    assert counts == [0, 2, 2, 1, 0, 0, 0]
+
+
+async def test_who_leaves_while_it_is_let_in_is_no_stranger_any_more(doorway: Doorway) -> None:
+    visitor = doorway.open()
+    doorway.verifier.gate.clear()
+    connecting = asyncio.create_task(visitor.say(connect("alice")))
+    await asyncio.wait_for(doorway.verifier.entered.wait(), PATIENCE_SECONDS)
+
+    visitor.session.lost("transport_close")
+    doorway.verifier.gate.set()
+    await connecting
+
+    assert (doorway.door.newcomers, visitor.session.joined) == (0, False)
+
+
+async def test_attachments_that_are_too_large_together_close_the_transport(doorway: Doorway) -> None:
+    visitor = await doorway.welcomed()
+
+    await visitor.say('53-["message"]', bytes(MAX_ATTACHMENTS_BYTES - 1), b"1")
+    before = list(visitor.wire.closed)
+    await visitor.say(b"2")
+
+    assert (before, visitor.wire.closed) == ([], [1009])
+    assert ("closed", "/", "message_too_large") in doorway.meter.counted
+    assert doorway.door.newcomers == 0
+
+
 async def test_an_event_that_nobody_knows_is_answered_where_an_answer_is_wanted(doorway: Doorway) -> None:
     visitor = await doorway.welcomed()
 
@@ -229,6 +284,19 @@ async def test_an_event_before_anything_was_joined_closes_the_transport(doorway:
     await visitor.say('2["auth:refresh","alice"]')
 
     assert visitor.wire.closed == [1002]
+
+
+async def test_an_event_that_crosses_a_kick_breaks_nothing_and_another_namespace_can_be_joined(
+    doorway: Doorway,
+) -> None:
+    visitor = await doorway.welcomed()
+    await doorway.house.publishing.kick("alice", namespace="/", exclude=frozenset(), revoke=False)
+    await doorway.house.heard()
+
+    await visitor.say('2["late"]', connect("alice", "/events,"))
+
+    assert visitor.wire.closed == []
+    assert [connection.namespace for connection in doorway.house.hub.connections.values()] == ["/events"]
 
 
 async def test_an_event_to_a_namespace_that_was_just_left_is_ignored_while_another_is_joined(
@@ -366,6 +434,18 @@ async def test_a_connection_ends_as_the_table_of_endings_has_it(
     heard = ["goodbye" if packet == "1" else json.loads(packet[1:])[0] for packet in visitor.heard]
     assert (heard, visitor.wire.closed, visitor.wire.aborted) == (said, closed, aborted)
     assert doorway.meter.counted[-1] == ("closed", "/", ending.reason)
+    assert await doorway.house.is_empty()
+
+
+async def test_what_ends_a_transport_takes_all_its_connections_out_at_once_though_nobody_polls(
+    doorway: Doorway,
+) -> None:
+    await doorway.polling("/", "/events")
+    first = next(iter(doorway.house.hub.connections.values()))
+
+    first.link.end(TOKEN_EXPIRED)
+
+    assert doorway.house.hub.connections == {}
     assert await doorway.house.is_empty()
 
 

@@ -17,6 +17,7 @@ class RecordingWire:
     """Keeps frames; what it reports as waiting is what the test says."""
 
     def __init__(self) -> None:
+        self.deflates_from_bytes: int | None = None
         self.frames: list[bytes] = []
         self.waiting = 0
         self.closed: list[int] = []

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aiohttp
 from aiohttp import web
 
 from gateway.listening import Listener
+from gateway.metrics import Metrics
 from gateway.schedule import HeapSchedule
+from gateway.transport.addresses import TrustedProxies
 from gateway.transport.cors import Origins
-from gateway.transport.http import ProblemWriter
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import Session
-from ingest_api.errors import PROBLEM_TYPE, problem_body
+from ingest_api.refusing import Refusing
 from tests.conformance.client import PATIENCE_SECONDS, Client
 
 PATH = "/engine.io/"
@@ -56,11 +57,35 @@ class Above:
         self.received.append(data)
 
 
+class Meter:
+    """Keeps what was counted; satisfies ``transport.server.Meter``."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+        self.closed: list[str] = []
+
+    def request_refused(self, reason: str) -> None:
+        self.refused.append(reason)
+
+    def session_closed(self, reason: str) -> None:
+        self.closed.append(reason)
+
+
 class Serving:
     """A server, what stands above it, and a client."""
 
-    def __init__(self, *, outbox_bytes: int, upgrade_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        outbox_bytes: int,
+        upgrade_timeout_seconds: float,
+        newcomer_payload_bytes: int | None,
+        deflates_from_bytes: int | None,
+        trusted_proxies: Sequence[str],
+    ) -> None:
         self.above = Above()
+        self.meter = Meter()
+        self.came_from: list[str] = []
         self.schedule = HeapSchedule(asyncio.get_running_loop())
         self.engine = EngineServer(
             EngineOptions(
@@ -70,18 +95,22 @@ class Serving:
                 ping_timeout_seconds=20,
                 upgrade_timeout_seconds=upgrade_timeout_seconds,
                 max_payload_bytes=MAX_PAYLOAD_BYTES,
+                newcomer_payload_bytes=newcomer_payload_bytes,
+                deflates_from_bytes=deflates_from_bytes,
                 body_timeout_seconds=0.2,
                 outbox_bytes=outbox_bytes,
             ),
             above=self.above,
             schedule=self.schedule,
             origins=Origins(["https://app.example"]),
-            admit=lambda: None,
+            proxies=TrustedProxies(trusted_proxies),
+            admit=self.came_from.append,
+            meter=self.meter,
         )
         self.listener = Listener(
             web.Application(),
             direct={PATH: self.engine.handle},
-            problems=ProblemWriter(PROBLEM_TYPE, problem_body),
+            refuse=Refusing(Metrics()),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )
@@ -94,10 +123,21 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    *, outbox_bytes: int = 4 * MAX_PAYLOAD_BYTES, upgrade_timeout_seconds: float = 10.0
+    *,
+    outbox_bytes: int = 4 * MAX_PAYLOAD_BYTES,
+    upgrade_timeout_seconds: float = 10.0,
+    newcomer_payload_bytes: int | None = None,
+    deflates_from_bytes: int | None = None,
+    trusted_proxies: Sequence[str] = (),
 ) -> AsyncIterator[tuple[Serving, Client]]:
     """Nothing may be left of any session, and nothing in the schedule, once all have gone."""
-    server = Serving(outbox_bytes=outbox_bytes, upgrade_timeout_seconds=upgrade_timeout_seconds)
+    server = Serving(
+        outbox_bytes=outbox_bytes,
+        upgrade_timeout_seconds=upgrade_timeout_seconds,
+        newcomer_payload_bytes=newcomer_payload_bytes,
+        deflates_from_bytes=deflates_from_bytes,
+        trusted_proxies=trusted_proxies,
+    )
     server.port = await server.listener.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession() as http:
@@ -108,5 +148,6 @@ async def serving(
             session.abort("the test is over")
         await server.listener.stop()
     assert len(server.above.closed) == len(server.above.opened)
+    assert server.meter.closed == server.above.closed
     assert server.engine.sessions == {}
     assert len(server.schedule) == 0

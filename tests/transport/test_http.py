@@ -14,8 +14,10 @@ import structlog
 from aiohttp import web
 
 from gateway.listening import Listener, printable_host
-from gateway.transport.http import GatewayRequestHandler, ProblemWriter
-from ingest_api.errors import PROBLEM_TYPE, problem_body
+from gateway.metrics import Metrics
+from gateway.transport.http import GatewayRequestHandler
+from ingest_api.errors import PROBLEM_TYPE
+from ingest_api.refusing import Refusing
 from tests.transport.raw import PATIENCE_SECONDS, Answer, connect
 
 HEAD_TIMEOUT_SECONDS = 0.2
@@ -41,7 +43,7 @@ class Server:
                 "/half": self._half,
                 "/read": self._read,
             },
-            problems=ProblemWriter(PROBLEM_TYPE, problem_body),
+            refuse=Refusing(Metrics()),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=2.0,
         )
@@ -125,7 +127,7 @@ async def test_what_http_forbids_is_answered_400_in_our_words_and_leaves_no_trac
         answer = await ask(server, request_)
 
     assert is_problem(answer, 400, "bad_request"), answer
-    assert logs == []
+    assert [(line["event"], line["log_level"]) for line in logs] == [("request.answered", "info")]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -160,6 +162,26 @@ async def test_what_no_application_is_chosen_for_is_answered_in_our_words(
     server: Server, request_: bytes
 ) -> None:
     assert is_problem(await ask(server, request_), 404, "not_found")
+
+
+async def test_a_refusal_bears_a_request_id_that_stands_in_the_log_too(server: Server) -> None:
+    with structlog.testing.capture_logs() as logs:
+        answer = await ask(
+            server, b"GET http://gateway HTTP/1.1\r\nHost: gateway\r\nX-Request-Id: of-the-caller\r\n\r\n"
+        )
+
+    assert answer.headers["x-request-id"] == "of-the-caller"
+    assert json.loads(answer.body)["request_id"] == "of-the-caller"
+    assert [(line["request_id"], line["status"], line["code"]) for line in logs] == [
+        ("of-the-caller", 404, "not_found")
+    ]
+
+
+@pytest.mark.parametrize("version", [b"HTTP/2.0"])
+async def test_another_version_of_http_is_refused(server: Server, version: bytes) -> None:
+    assert is_problem(
+        await ask(server, b"GET / " + version + b"\r\nHost: gateway\r\n\r\n"), 505, "unsupported_version"
+    )
 
 
 async def test_a_method_that_a_path_does_not_have_is_answered_in_our_words(server: Server) -> None:
@@ -292,7 +314,7 @@ async def test_a_bug_in_a_handler_is_answered_500_in_our_words_and_logged_once(s
         answer = await ask(server, b"GET /fail HTTP/1.1\r\nHost: gateway\r\n\r\n")
 
     assert is_problem(answer, 500, "internal_error")
-    assert [entry["event"] for entry in logs] == ["request.failed"]
+    assert [entry["event"] for entry in logs] == ["request.failed", "request.answered"]
     assert "a bug" not in answer.body.decode()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 
 import pytest
 from aiohttp import WSMsgType
@@ -73,6 +75,53 @@ def test_a_packet_is_encoded_once_whatever_the_number_of_recipients() -> None:
 
     assert frames.frame is frames.frame
     assert frames.record is frames.record
+    assert frames.compressed is frames.compressed
+
+
+def test_nothing_is_encoded_before_somebody_needs_it() -> None:
+    frames = packets.message("hello")
+
+    assert frames.record == b"4hello"
+    assert [name for name in ("frame", "compressed") if name in _made(frames)] == []
+
+
+def _made(frames: Frames) -> set[str]:
+    made = set()
+    for name in ("frame", "compressed", "record"):
+        with suppress(AttributeError):
+            object.__getattribute__(frames, name)
+            made.add(name)
+    return made
+
+
+@pytest.mark.parametrize("length", [10, 100, 200, 10_000, 200_000])
+@pytest.mark.parametrize("binary", [True, False])
+async def test_a_compressed_frame_is_what_a_reader_of_compressed_websockets_takes(
+    length: int, binary: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    queue = WebSocketDataQueue(BaseProtocol(loop), 2**22, loop=loop)
+    reader = WebSocketReader(queue, 2**22, compress=True, decode_text=True)
+    sent = [bytes(length) if binary else "é" * length, b"x" * length if binary else "x" * length]
+
+    for each in sent:
+        frames = Frames(each)
+        assert len(frames.compressed) < max(20, len(frames.frame) // 10)
+        reader.feed_data(frames.compressed)
+
+    assert [(await queue.read()).data for _ in sent] == sent
+
+
+def test_what_does_not_become_smaller_goes_out_as_it_is() -> None:
+    noise = Frames(os.urandom(2000))
+
+    assert noise.compressed is noise.frame
+
+
+def test_what_would_hold_the_loop_for_long_goes_out_as_it_is() -> None:
+    large = Frames(bytes(packets.COMPRESSED_AT_MOST_BYTES + 1))
+
+    assert large.compressed is large.frame
 
 
 @pytest.mark.parametrize(

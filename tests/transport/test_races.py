@@ -105,18 +105,19 @@ async def test_a_close_frame_without_a_code_is_answered_with_1000() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "code"),
+    ("frame", "code", "reason"),
     [
-        (b"\xf1\x80" + bytes(4), 1002),
-        (masked(0x3), 1002),
-        (masked(0x1, b"4\xff"), 1007),
-        (b"\x81\xff" + (2**40).to_bytes(8, "big") + bytes(4), 1009),
-        (masked(0x8, (1005).to_bytes(2, "big")), 1002),
+        (b"\xf1\x80" + bytes(4), 1002, "malformed_frame"),
+        (b"\xc1\x80" + bytes(4), 1002, "malformed_frame"),
+        (masked(0x3), 1002, "malformed_frame"),
+        (masked(0x1, b"4\xff"), 1007, "malformed_frame"),
+        (b"\x81\xff" + (2**40).to_bytes(8, "big") + bytes(4), 1009, "message_too_large"),
+        (masked(0x8, (1005).to_bytes(2, "big")), 1002, "malformed_frame"),
     ],
-    ids=["reserved bits", "unknown opcode", "not UTF-8", "too long", "forbidden close code"],
+    ids=["reserved bits", "compressed", "unknown opcode", "not UTF-8", "too long", "forbidden close code"],
 )
 async def test_a_frame_that_breaks_rfc_6455_ends_the_session_at_once_with_one_close_frame(
-    caplog: pytest.LogCaptureFixture, frame: bytes, code: int
+    caplog: pytest.LogCaptureFixture, frame: bytes, code: int, reason: str
 ) -> None:
     async with serving() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
@@ -126,7 +127,7 @@ async def test_a_frame_that_breaks_rfc_6455_ends_the_session_at_once_with_one_cl
 
         assert rest.endswith(ON_CLOSE + b"\x02" + code.to_bytes(2, "big"))
         assert rest.count(ON_CLOSE) == 1
-        assert server.above.closed == ["transport_close"]
+        assert server.above.closed == [reason]
     assert warnings(caplog) == []
 
 

@@ -61,6 +61,23 @@ def test_a_message_larger_than_the_outbox_passes_when_nothing_waits(above: Recor
     assert (len(wire.frames), above.closed) == (1, [])
 
 
+def test_who_negotiated_compression_gets_large_messages_compressed_and_others_get_them_plain(
+    above: RecordingAbove,
+) -> None:
+    plain, deflating = RecordingWire(), RecordingWire()
+    deflating.deflates_from_bytes = 50
+    small, large = message("small"), message("large" * 20)
+
+    for wire in (plain, deflating):
+        session = on_wire(above, wire)
+        session.send(small)
+        session.send(large)
+
+    assert plain.frames == [small.frame, large.frame]
+    assert deflating.frames == [small.frame, large.compressed]
+    assert len(large.compressed) < len(large.frame)
+
+
 def test_a_volatile_message_is_skipped_while_bytes_wait(above: RecordingAbove) -> None:
     wire = RecordingWire()
     session = on_wire(above, wire)

@@ -1,0 +1,99 @@
+"""Where a client is, whatever it claims."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.transport.addresses import TrustedProxies, counted_as
+
+PROXIES = TrustedProxies(["10.0.0.0/8", "192.168.1.4", "2001:db8:ffff::/48"])
+
+
+@pytest.mark.parametrize(
+    ("peer", "lines", "client"),
+    [
+        ("203.0.113.9", [], "203.0.113.9"),
+        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("192.168.1.4", ["198.51.100.1"], "198.51.100.1"),
+        ("192.168.1.5", ["198.51.100.1"], "192.168.1.5"),
+        ("10.0.0.1", ["198.51.100.1, 10.2.3.4,192.168.1.4"], "198.51.100.1"),
+        ("10.0.0.1", ["198.51.100.1", "10.2.3.4"], "198.51.100.1"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+    ],
+)
+def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
+    peer: str, lines: list[str], client: str
+) -> None:
+    assert PROXIES.client_of(peer, lines) == client
+
+
+@pytest.mark.parametrize(
+    "made_up", ["127.0.0.1", "10.9.9.9", "198.51.100.1, 10.9.9.9", "garbage", "", ",,,", "x" * 7000]
+)
+def test_what_a_client_makes_up_is_left_of_what_its_proxy_saw(made_up: str) -> None:
+    assert PROXIES.client_of("10.0.0.1", [f"{made_up}, 203.0.113.9"]) == "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("written", "client"),
+    [
+        ("203.0.113.9:51234", "203.0.113.9"),
+        ("2001:db8::9", "2001:db8::9"),
+        ("[2001:db8::9]", "2001:db8::9"),
+        ("[2001:db8::9]:51234", "2001:db8::9"),
+        ("2001:DB8:0:0::9", "2001:db8::9"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("  203.0.113.9\t", "203.0.113.9"),
+    ],
+)
+def test_an_address_is_read_in_every_way_that_proxies_write_it(written: str, client: str) -> None:
+    assert PROXIES.client_of("10.0.0.1", [written]) == client
+
+
+@pytest.mark.parametrize(
+    "written", ["unknown", "_hidden", "", "203.0.113", "203.0.113.9:x:y", "[", "1.2.3.4/8"]
+)
+def test_what_is_no_address_leaves_the_proxy_that_wrote_it(written: str) -> None:
+    assert PROXIES.client_of("10.0.0.1", [f"198.51.100.1, {written}, 10.0.0.2"]) == "10.0.0.2"
+
+
+def test_proxies_are_recognised_over_ipv6_and_in_its_clothes() -> None:
+    assert PROXIES.client_of("2001:db8:ffff::1", ["2001:db8::9"]) == "2001:db8::9"
+    assert PROXIES.client_of("::ffff:10.0.0.1", ["203.0.113.9"]) == "203.0.113.9"
+
+
+def test_who_trusts_nobody_sees_the_peer() -> None:
+    nobody = TrustedProxies(())
+
+    assert nobody.client_of("127.0.0.1", ["198.51.100.1"]) == "127.0.0.1"
+    assert nobody.client_of(None, ["198.51.100.1"]) == ""
+
+
+@given(lines=st.lists(st.text(), max_size=4), peer=st.ip_addresses().map(str))
+def test_nothing_that_stands_in_the_header_does_harm(lines: list[str], peer: str) -> None:
+    client = PROXIES.client_of(peer, lines)
+
+    assert counted_as(client)
+    if PROXIES.client_of(peer, ["198.51.100.1"]) != "198.51.100.1":
+        assert counted_as(client) == counted_as(peer)
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("::1", "::/64"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("no:address", "no:address"),
+    ],
+)
+def test_clients_are_counted_by_what_one_of_them_can_have(address: str, name: str) -> None:
+    assert counted_as(address) == name

@@ -1,0 +1,127 @@
+"""permessage-deflate (RFC 7692), bytes against bytes."""
+
+from __future__ import annotations
+
+import os
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.transport.deflate import CannotInflate, answer_offers, deflate, inflate
+
+ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+LIMIT_BYTES = 100_000
+
+
+@pytest.mark.parametrize(
+    "offers",
+    [
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; client_max_window_bits=10",
+        'permessage-deflate; client_max_window_bits="15"',
+        "permessage-deflate;server_no_context_takeover ; client_no_context_takeover",
+        "x-webkit-deflate-frame, permessage-deflate",
+        "permessage-deflate; server_max_window_bits=10, permessage-deflate",
+        "permessage-deflate; unheard_of, permessage-deflate; client_max_window_bits",
+    ],
+)
+def test_compression_is_accepted_without_a_context_on_either_side(offers: str) -> None:
+    assert answer_offers(offers) == ANSWER
+
+
+def test_the_largest_window_is_confirmed_to_who_asks_for_it() -> None:
+    assert answer_offers("permessage-deflate; server_max_window_bits=15") == (
+        ANSWER + "; server_max_window_bits=15"
+    )
+
+
+@pytest.mark.parametrize(
+    "offers",
+    [
+        "",
+        "permessage-bzip2",
+        "permessage-deflated",
+        "permessage-deflate; server_max_window_bits=14",
+        "permessage-deflate; server_max_window_bits",
+        "permessage-deflate; server_max_window_bits=16",
+        "permessage-deflate; client_max_window_bits=7",
+        "permessage-deflate; client_max_window_bits=x",
+        "permessage-deflate; client_max_window_bits=٨",
+        "permessage-deflate; server_no_context_takeover=1",
+        "permessage-deflate; client_no_context_takeover; client_no_context_takeover",
+        "permessage-deflate; ",
+        ", ;=;,",
+    ],
+)
+def test_what_cannot_be_kept_is_not_accepted(offers: str) -> None:
+    assert answer_offers(offers) is None
+
+
+@given(st.text())
+def test_no_offer_does_harm(offers: str) -> None:
+    answer_offers(offers)
+    answer_offers(f"permessage-deflate; {offers}")
+
+
+@given(st.binary(max_size=2000))
+def test_what_is_deflated_inflates_to_the_same(payload: bytes) -> None:
+    assert inflate(deflate(payload), limit_bytes=LIMIT_BYTES) == payload
+
+
+@pytest.mark.parametrize("level", range(10))
+@pytest.mark.parametrize("window_bits", [9, 12, 15])
+def test_every_way_to_compress_is_read(level: int, window_bits: int) -> None:
+    payload = (b"text and more text " * 2000) + os.urandom(5000)
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
+
+    compressed = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+    assert inflate(compressed[:-4], limit_bytes=LIMIT_BYTES) == payload
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x00"])
+def test_a_last_block_that_says_so_is_read(rest: bytes) -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    compressed = compressor.compress(b"hello") + compressor.flush(zlib.Z_FINISH)
+
+    assert inflate(compressed + rest, limit_bytes=LIMIT_BYTES) == b"hello"
+
+
+def test_what_follows_the_last_block_is_refused() -> None:
+    compressor = zlib.compressobj(wbits=-15)
+    compressed = compressor.compress(b"hello") + compressor.flush(zlib.Z_FINISH)
+
+    with pytest.raises(CannotInflate) as refused:
+        inflate(compressed + deflate(b"again"), limit_bytes=LIMIT_BYTES)
+    assert not refused.value.too_large
+
+
+@pytest.mark.parametrize("payload", [b"\xff\xff", b"\x07", os.urandom(50) + b"\xff" * 50])
+def test_what_is_not_compressed_is_refused(payload: bytes) -> None:
+    with pytest.raises(CannotInflate) as refused:
+        inflate(payload, limit_bytes=LIMIT_BYTES)
+    assert not refused.value.too_large
+
+
+def test_the_limit_counts_what_comes_out() -> None:
+    assert len(inflate(deflate(bytes(LIMIT_BYTES)), limit_bytes=LIMIT_BYTES)) == LIMIT_BYTES
+    with pytest.raises(CannotInflate) as refused:
+        inflate(deflate(bytes(LIMIT_BYTES + 1)), limit_bytes=LIMIT_BYTES)
+    assert refused.value.too_large
+
+
+def test_a_bomb_is_not_inflated_beyond_the_limit() -> None:
+    bomb = deflate(bytes(20_000_000))
+    assert len(bomb) < LIMIT_BYTES
+
+    tracemalloc.start()
+    with pytest.raises(CannotInflate):
+        inflate(bomb, limit_bytes=LIMIT_BYTES)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 10 * LIMIT_BYTES
