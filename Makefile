@@ -11,6 +11,7 @@ DEV     := $(VENV)/.dev
 BUNDLE  := gateway/socketio_door/client_bundle/version.txt
 JS      := tests/js/node_modules/.package-lock.json
 FRONT   := tests/frontend/node_modules/.package-lock.json
+PEER    := benchmarks/node_modules/.package-lock.json
 
 # Extra arguments: make test ARGS="-k signing -x", GATEWAY_PORT=9000 make run
 ARGS  ?=
@@ -21,7 +22,7 @@ export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev run test test-examples check format lock image clean
+.PHONY: help install install-dev run test test-examples bench check format lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +39,9 @@ test: install-dev ## Run the tests
 
 test-examples: install-dev ## Run the sender of every language in examples/backends
 	$(PY) -m pytest tests/examples $(ARGS)
+
+bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/benchmarks.md
+	$(PY) -m benchmarks $(ARGS)
 
 check: install-dev ## Style, types, directions of imports, dependencies, OpenAPI, package
 	$(PY) -m ruff check .
@@ -68,13 +72,14 @@ lock: install ## Pin the dependencies anew after a change (UPGRADE=1: to the new
 	$(NODE) $(NPMLOCK) --prefix client
 	$(NODE) $(NPMLOCK) --prefix tests/js
 	$(NODE) $(NPMLOCK) --prefix tests/frontend
+	$(NODE) $(NPMLOCK) --prefix benchmarks
 
 image: ## Build the container image with podman or docker
 	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is needed to build the image." >&2; exit 1; }; \
 	BUILDAH_FORMAT=docker "$$engine" build -t $(IMAGE) . # podman's own format would drop the HEALTHCHECK
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist client/node_modules tests/js/node_modules tests/frontend/node_modules gateway/socketio_door/client_bundle
+	rm -rf $(VENV) build dist client/node_modules tests/js/node_modules tests/frontend/node_modules benchmarks/node_modules gateway/socketio_door/client_bundle
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -107,4 +112,8 @@ $(JS): $(RUNTIME) tests/js/package.json tests/js/package-lock.json
 
 $(FRONT): $(RUNTIME) tests/frontend/package.json tests/frontend/package-lock.json
 	@$(NODE) npm ci --prefix tests/frontend --ignore-scripts --loglevel=error >/dev/null
+	@touch $@
+
+$(PEER): $(RUNTIME) benchmarks/package.json benchmarks/package-lock.json
+	@$(NODE) npm ci --prefix benchmarks --ignore-scripts --loglevel=error >/dev/null
 	@touch $@

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NPM_LOCKS = ("client/package-lock.json", "tests/js/package-lock.json", "tests/frontend/package-lock.json")
+NPM_LOCKS = (
+    "client/package-lock.json",
+    "tests/js/package-lock.json",
+    "tests/frontend/package-lock.json",
+    "benchmarks/package-lock.json",
+)
 REQUIREMENTS = sorted((ROOT / "requirements").iterdir())
 LOCKED = [path for path in REQUIREMENTS if path.suffix == ".txt"]
 NAMES_AN_INDEX = re.compile(

@@ -1,0 +1,91 @@
+"""``python -m benchmarks``, or ``make bench``: measure, print, and write docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+import time
+from typing import Any
+
+from benchmarks import document, machine, scaling, straining, tables
+from benchmarks.comparing import compare
+
+PARTS = ("compare", "scale", "stop", "hold", "compression")
+SOCKETS = 19_000
+
+
+def main() -> None:
+    options = _options()
+    if not sys.platform.startswith("linux"):
+        sys.exit("The benchmark reads /proc and pins processes to cores: it needs Linux.")
+    if machine.allow_many_sockets() < SOCKETS:
+        sys.exit(f"The benchmark opens {SOCKETS} sockets in one process: raise the hard limit (ulimit -Hn).")
+    began_at, busy, own = time.monotonic(), machine.busy_seconds(), machine.children_seconds()
+    found = {part: _run(part, options.rounds) for part in options.only}
+    seconds = time.monotonic() - began_at
+    others = (machine.busy_seconds() - busy - machine.children_seconds() + own) / seconds
+    for part in options.only:
+        print(f"\n{part}\n{tables.text(_table(part, found[part]))}")
+    if "compare" in found:
+        print(f"\nshare of its core that the load used\n{tables.text(tables.load(found['compare']))}")
+    print(f"\n{seconds / 60:.1f} minutes; other work used {others:.2f} cores meanwhile")
+    if set(options.only) == set(PARTS):
+        document.write(
+            document.Found(
+                date=dt.datetime.now(dt.UTC).date().isoformat(),
+                machine=machine.describe(),
+                minutes=seconds / 60,
+                others=others,
+                comparison=found["compare"],
+                scale=found["scale"],
+                stopped=found["stop"],
+                held=found["hold"],
+                compression=found["compression"],
+            )
+        )
+        print(
+            f"written: {document.PAGE.relative_to(machine.ROOT)}, {document.PLOT.relative_to(machine.ROOT)}"
+        )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description="Measures the gateway on this machine.")
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison (3)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PARTS,
+        default=list(PARTS),
+        help="parts to measure; the document is written only after all of them",
+    )
+    return parser.parse_args()
+
+
+def _run(part: str, rounds: int) -> Any:
+    print(f"\n{part} …", flush=True)
+    match part:
+        case "compare":
+            return compare(rounds, _say)
+        case "scale":
+            return scaling.scale(_say)
+        case "stop":
+            return straining.stop_one(_say)
+        case "hold":
+            return straining.hold(_say)
+        case _:
+            return straining.offer_compression(_say)
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", flush=True)
+
+
+def _table(part: str, found: Any) -> tables.Table:
+    if part == "compare":
+        return tables.comparison(found)
+    return tables.scale(found) if part == "scale" else tables.kinds(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The gateway beside Node's Socket.IO: the same work, one server at a time, in turn, round by round."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks import servers
+from benchmarks.load.crowd import Crowd
+from benchmarks.machine import cores
+from benchmarks.servers import Server
+
+CLIENTS: Final = 1000
+BROADCASTS: Final = 300
+EMITS: Final = 12_000
+PACED_SECONDS: Final = 8
+PACE: Final = 1000
+MANY: Final = 9000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison."""
+
+    title: str
+    unit: str
+    more_is_better: bool
+
+
+ROWS: Final = {
+    "deliveries": Row("Broadcast to 1 000 clients", "deliveries/s", True),
+    "deliveries_per_cpu": Row("The same, for each second of CPU", "deliveries/s", True),
+    "emits": Row("REST pushes to single users", "requests/s", True),
+    "emits_per_cpu": Row("The same, for each second of CPU", "requests/s", True),
+    "p50": Row("Latency at 1 000 pushes/s, median", "ms", False),
+    "p99": Row("Latency at 1 000 pushes/s, 99 %", "ms", False),
+    "memory": Row("Memory for each of 9 000 connections", "kB", False),
+    "connect": Row("CPU to connect one client", "µs", False),
+    "disconnect": Row("CPU when all 9 000 leave at once", "s", False),
+}
+Figures = dict[str, float]
+
+
+@dataclass
+class Comparison:
+    """Medians for each server and row; ``load`` is what the load did meanwhile."""
+
+    medians: dict[str, Figures]
+    spread: dict[str, dict[str, tuple[float, float]]]
+    load: dict[str, Figures]
+    rounds: int
+
+
+def compare(rounds: int, say: Callable[[str], None]) -> Comparison:
+    """Some minutes."""
+    makers = {"gateway": servers.gateway, "node": servers.node}
+    results: dict[str, dict[str, list[float]]] = {name: {} for name in makers}
+    shares: dict[str, dict[str, list[float]]] = {name: {} for name in [*makers, "bare sender"]}
+    for number in range(1, rounds + 1):
+        for scenario in (broadcast, emit, paced, come_and_go):
+            for name, make in makers.items():
+                with make() as server:
+                    figures = scenario(server)
+                for row, value in figures.items():
+                    into = shares if row.startswith("load") else results
+                    into[name].setdefault(row, []).append(value)
+                shown = ", ".join(f"{row} {value:,.4g}" for row, value in figures.items())
+                say(f"round {number}: {name}: {shown}")
+        with servers.bare_sender() as server:
+            for row, value in broadcast(server).items():
+                shares["bare sender"].setdefault(row, []).append(value)
+    return Comparison(
+        medians=_medians(results),
+        spread={
+            name: {row: (min(values), max(values)) for row, values in rows.items()}
+            for name, rows in results.items()
+        },
+        load=_medians(shares),
+        rounds=rounds,
+    )
+
+
+def broadcast(server: Server) -> Figures:
+    """As many deliveries as one core can make."""
+    with Crowd(server, cores()[1]) as crowd:
+        crowd.connect(CLIENTS)
+        before = server.cpu_seconds()
+        answer = crowd.broadcast(BROADCASTS)
+        used = server.cpu_seconds() - before
+    _complete(answer["missing"], server)
+    return {
+        "deliveries": answer["deliveries"] / answer["seconds"],
+        "deliveries_per_cpu": answer["deliveries"] / used,
+        "load_broadcast": answer["cpu_share"],
+    }
+
+
+def emit(server: Server) -> Figures:
+    """Single messages, from 32 connections of backends that each wait for the answer."""
+    with Crowd(server, cores()[1]) as crowd:
+        crowd.connect(CLIENTS)
+        before = server.cpu_seconds()
+        answer = crowd.emit(EMITS, connections=32)
+        used = server.cpu_seconds() - before
+    _complete(answer["missing"], server)
+    return {
+        "emits": answer["requests_per_second"],
+        "emits_per_cpu": EMITS / used,
+        "load_emit": answer["cpu_share"],
+    }
+
+
+def paced(server: Server) -> Figures:
+    """From sending the request to having the message, at a pace that no server is busy with."""
+    with Crowd(server, cores()[1]) as crowd:
+        crowd.connect(CLIENTS)
+        answer = crowd.emit(PACE * PACED_SECONDS, connections=16, rate=PACE)
+    _complete(answer["missing"], server)
+    latency = answer["latency"]
+    return {"p50": latency["p50"] * 1e3, "p99": latency["p99"] * 1e3, "load_paced": answer["cpu_share"]}
+
+
+def come_and_go(server: Server) -> Figures:
+    """What connections cost: to make, to have, to lose all of them at once."""
+    empty, before = server.rss_bytes(), server.settled_cpu_seconds()
+    with Crowd(server, cores()[1]) as crowd:
+        crowd.connect(MANY)
+        time.sleep(2)
+        connected, full = server.cpu_seconds(), server.rss_bytes()
+    return {
+        "connect": (connected - before) / MANY * 1e6,
+        "memory": (full - empty) / MANY / 1024,
+        "disconnect": server.settled_cpu_seconds() - connected,
+    }
+
+
+def _complete(missing: int, server: Server) -> None:
+    if missing:
+        raise RuntimeError(f"{server.name}: {missing} messages did not arrive")
+
+
+def _medians(results: dict[str, dict[str, list[float]]]) -> dict[str, Figures]:
+    return {
+        name: {row: statistics.median(values) for row, values in rows.items()}
+        for name, rows in results.items()
+    }

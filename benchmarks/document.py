@@ -1,0 +1,124 @@
+"""docs/benchmarks.md: everything that was found, on what, and how to find it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks import tables
+from benchmarks.comparing import Comparison, Figures
+from benchmarks.machine import ROOT
+from benchmarks.plot import bars
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOT = ROOT / "docs" / "benchmarks.svg"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The results of one whole run."""
+
+    date: str
+    machine: dict[str, str]
+    minutes: float
+    others: float
+    comparison: Comparison
+    scale: dict[int, Figures]
+    stopped: dict[str, Figures]
+    held: dict[str, Figures]
+    compression: dict[str, Figures]
+
+
+def write(found: Found) -> None:
+    """Write the page and its picture."""
+    PAGE.write_text(_page(found), "utf-8")
+    PLOT.write_text(bars(found.comparison), "utf-8")
+
+
+def _page(found: Found) -> str:
+    machine = "\n".join(f"- {what}: {which}" for what, which in found.machine.items())
+    bare = found.comparison.load["bare sender"]
+    return f"""\
+# Benchmarks
+
+Written by `make bench`, which takes about {found.minutes:.0f} minutes and puts its own figures here. The machine, on
+{found.date}:
+
+{machine}
+
+Other work used {found.others:.2f} of its cores on average while this was measured{_noise(found.others)}.
+
+## Beside Node's Socket.IO
+
+![The same figures as bars]({PLOT.name})
+
+{tables.markdown(tables.comparison(found.comparison))}
+
+Medians of {found.comparison.rounds} rounds; in each round every server is started anew for each line, in turn. The
+server has one core, the load all the others. The gateway verifies a JSON Web Token for each client, and signature,
+nonce and schema of each push; the peer (`benchmarks/socketio_peer.mjs`, Socket.IO as it comes, behind two REST calls)
+checks nothing. Both write no log lines for connections and requests. On a busy machine the lines by CPU time hold
+best.
+
+- Broadcast: 300 messages of 100 bytes to 1 000 WebSocket clients, at most 48 not yet delivered.
+- REST pushes: 12 000, each to one user, from 32 keep-alive connections that each wait for their answer.
+- Latency: from sending the request to having the message on the client's socket, at 1 000 pushes/s for 8 s.
+- Connections: 9 000 WebSocket clients; memory is that of the process (RSS) two seconds after the last one joined,
+  above what it was before the first; then all of them are cut off at once.
+
+## The load is not the bottleneck
+
+The load is raw sockets in Python processes (`benchmarks/load`), standard library alone. It uses this share of its core:
+
+{tables.markdown(tables.load(found.comparison))}
+
+From a server that does nothing but call `send` for each client (`benchmarks/bare_sender.py`) it takes
+{tables.number(bare["deliveries"])} deliveries/s with {bare["load_broadcast"]:.0%} of its core; that is about what one
+process can put on this machine's loopback.
+
+## Any number of connections
+
+CPU time of the gateway in µs for each step, by how many connections there are; medians of three times 1 000 steps
+(3 000 pushes). The number of rooms grows with that of connections. To join and leave a room is `auth:refresh` with
+another `role`, the new token's verification included.
+
+{tables.markdown(tables.scale(found.scale))}
+
+## A client that stops reading
+
+One of 1 000 clients is a process that gets SIGSTOP while everybody is sent 30 messages of 4 kB a second, with
+`PING_INTERVAL` and `PING_TIMEOUT` of 2 s: how long messages take to the others, how much the gateway's memory grows,
+when the stopped one is no longer present.
+
+{tables.markdown(tables.kinds(found.stopped))}
+
+## How long the event loop is held
+
+How long `GET /health/live` takes, in ms, asked every 2 ms or so while all of 12 000 clients are sent to. The clients
+are stopped meanwhile, so that the one who asks has a core for itself. The last column is how long, all together, other
+programs had the gateway's core: such pauses are part of the figures before it.
+
+{tables.markdown(tables.kinds(found.held))}
+
+## Browsers that offer permessage-deflate
+
+Every browser does. The gateway does not take it up by default: 3 000 clients that offer it beside 3 000 that do not,
+CPU and memory of the gateway for each client and delivery, medians of three rounds.
+
+{tables.markdown(tables.kinds(found.compression))}
+
+## Repeat it
+
+```sh
+make bench                                # everything; Linux, with Python and make; writes this page
+make bench ARGS="--rounds 1 --only scale" # a part, on the terminal only
+python -m tests.harness.upgrading --clients 200 --seconds 20   # 200 stock clients upgrade while messages come and go
+```
+"""
+
+
+def _noise(others: float) -> str:
+    return (
+        ""
+        if others < 0.05
+        else ": compare the ratios rather than the figures, and repeat it on a quiet machine"
+    )

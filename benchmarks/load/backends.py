@@ -1,0 +1,142 @@
+"""Backends: keep-alive connections that replay requests prepared before, as fast as told."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from dataclasses import dataclass
+
+from benchmarks.load.clients import Loop
+from benchmarks.load.tally import FIRST, Tally
+from tests.harness.backend import Backend
+
+EVENT = "notification"
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Pushes:
+    """What is pushed. ``users`` empty: to everyone; else to ``u<number>`` in turn."""
+
+    count: int
+    size: int
+    users: range
+    key: tuple[str, str] | None
+
+    def prepare(self, port: int) -> list[bytes]:
+        """Whole requests, signed if there is a key: signing is not part of what is measured."""
+        sign = Backend("", *self.key).sign if self.key is not None else None
+        prepared = []
+        for index in range(self.count):
+            target = f"/emit/user/u{self.users[index % len(self.users)]}" if self.users else "/broadcast"
+            data = {"seq": FIRST + index, "pad": "x" * self.size}
+            body = json.dumps({"event": EVENT, "data": data}, separators=(",", ":")).encode()
+            headers = {
+                "Host": f"127.0.0.1:{port}",
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+            } | (sign("POST", target, body) if sign is not None else {})
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            prepared.append(f"POST {target} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        return prepared
+
+
+class Connection:
+    """One keep-alive connection of a backend; one request at a time."""
+
+    def __init__(self, loop: Loop, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.busy = False
+        self.answers = 0
+        self.bad: list[str] = []
+        self._rest = b""
+        self._loop = loop
+        loop.watch(self.socket.fileno(), self._read)
+
+    def send(self, request: bytes) -> None:
+        """Send a request; while it waits for the kernel nothing else happens."""
+        self.busy = True
+        self.socket.sendall(request)
+
+    def close(self) -> None:
+        self._loop.forget(self.socket.fileno())
+        self.socket.close()
+
+    def _read(self) -> None:
+        data = self.socket.recv(65536)
+        if not data:
+            self.close()
+            raise ConnectionError("the server closed the connection of a backend")
+        self._rest += data
+        end = self._rest.find(b"\r\n\r\n")
+        length = _LENGTH.search(self._rest, 0, end) if end >= 0 else None
+        if length is None or len(self._rest) < end + 4 + int(length[1]):
+            return
+        if not self._rest.startswith(b"HTTP/1.1 200"):
+            self.bad.append(self._rest.decode(errors="replace"))
+        self._rest = b""
+        self.busy = False
+        self.answers += 1
+
+
+def publish(
+    loop: Loop,
+    port: int,
+    tally: Tally,
+    requests: list[bytes],
+    *,
+    connections: int,
+    window: int,
+    rate: float,
+    nap_seconds: float,
+) -> dict[str, object]:
+    """Replay the requests; answers when each was answered and delivered, or nothing came for three seconds.
+
+    ``window``: how many may be undelivered, 0 for any number; ``rate``: requests each second, 0 for no pace.
+    ``nap_seconds``: how long to leave sockets alone after looking at all of them, so that one read brings several
+    messages; with enough of them on their way the server never waits for that.
+    """
+    backends = [Connection(loop, port) for _ in range(connections)]
+    sent = 0
+    began_at, began_cpu = time.monotonic(), time.process_time()
+    progress, progress_at, answered_at = -1, began_at, began_at
+    while True:
+        now = time.monotonic()
+        idle = [backend for backend in backends if not backend.busy]
+        for backend in idle:
+            if sent >= len(requests) or (window and tally.outstanding >= window):
+                break
+            if rate and now < began_at + sent / rate:
+                break
+            tally.sent_at[sent] = time.monotonic()
+            tally.outstanding += 1
+            backend.send(requests[sent])
+            sent += 1
+        answers = sum(backend.answers for backend in backends)
+        if answers + tally.deliveries != progress:
+            progress, progress_at = answers + tally.deliveries, now
+            answered_at = answered_at if answers >= len(requests) else now
+        if answers >= len(requests) and tally.outstanding <= 0:
+            break
+        if now - progress_at > 3:
+            break
+        loop.turn(0.001 if rate else 0.05)
+        if nap_seconds:
+            time.sleep(nap_seconds)
+    ended_at = max(tally.last_at, answered_at)
+    bad = [answer for backend in backends for answer in backend.bad]
+    for backend in backends:
+        backend.close()
+    seconds = ended_at - began_at
+    return {
+        "began_at": began_at,
+        "requests_per_second": len(requests) / seconds,
+        "cpu_share": (time.process_time() - began_cpu) / (time.monotonic() - began_at),
+        "bad": len(bad),
+        "first_bad": bad[:1],
+        "undelivered": tally.outstanding,
+        "latency": tally.percentiles(),
+    }

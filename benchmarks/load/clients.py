@@ -1,0 +1,170 @@
+"""Raw sockets that speak Engine.IO 4 and Socket.IO 5 with as little work for each frame as is possible."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from benchmarks.load import frames
+from benchmarks.load.tally import MARK, Tally
+
+READ_BYTES = 65536
+PORTS_PER_ADDRESS = 15_000
+"""How many clients share one source address of 127.0.0.0/8, so that ports do not run out."""
+
+OnReady = Callable[[], None]
+
+
+class Loop:
+    """One epoll, and who to call when a socket can be read."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._ready: dict[int, OnReady] = {}
+
+    def watch(self, fd: int, ready: OnReady) -> None:
+        self._ready[fd] = ready
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def forget(self, fd: int) -> None:
+        if self._ready.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def turn(self, timeout_seconds: float) -> None:
+        """Wait once, and call everyone whose socket can be read."""
+        ready = self._ready
+        for fd, _ in self._epoll.poll(timeout_seconds):
+            on_ready = ready.get(fd)
+            if on_ready is not None:
+                on_ready()
+
+
+class Counts:
+    """What became of the clients of this process."""
+
+    def __init__(self) -> None:
+        self.connected = 0
+        self.failed = 0
+        self.lost = 0
+        self.compressed = 0
+        self.acks = 0
+        self.refused_acks = 0
+        self.tally = Tally(0, 0)
+
+    def as_dict(self) -> dict[str, float]:
+        tally = self.tally
+        return {
+            "connected": self.connected,
+            "failed": self.failed,
+            "lost": self.lost,
+            "compressed": self.compressed,
+            "acks": self.acks,
+            "refused_acks": self.refused_acks,
+            "deliveries": tally.deliveries,
+            "last_at": tally.last_at,
+        }
+
+
+class Client:
+    """One connection."""
+
+    __slots__ = ("_counts", "_joined", "_loop", "_rest", "_token", "_upgraded", "fd", "socket")
+
+    def __init__(
+        self, loop: Loop, counts: Counts, *, number: int, port: int, token: str, deflate: bool
+    ) -> None:
+        self._loop = loop
+        self._counts = counts
+        self._token = token
+        self._rest = b""
+        self._upgraded = self._joined = False
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Linux: choose the port when connecting, so that one port can serve towards several servers.
+        self.socket.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
+        self.socket.bind((f"127.0.0.{2 + number // PORTS_PER_ADDRESS}", 0))
+        self.socket.settimeout(10)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setblocking(False)
+        self.fd = self.socket.fileno()
+        loop.watch(self.fd, self.read)
+        self.socket.send(frames.handshake(port, deflate=deflate))
+
+    def read(self) -> None:
+        """Take in what has arrived."""
+        try:
+            data = os.read(self.fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        if not self._upgraded:
+            data = self._take_answer(data)
+        at, end = 0, len(data)
+        now = time.monotonic()
+        while at < end:
+            # Short frames inline: this runs for each delivery.
+            if end - at > 2 and data[at + 1] < 126:
+                start = at + 2
+                stop = start + data[at + 1]
+            else:
+                start, stop = frames.split(data, at)
+            if stop > end:
+                self._rest = data[at:]
+                return
+            found = data.find(MARK, start, stop)
+            if found > 0:
+                self._counts.tally.add(int(data[found + 6 : found + 13]), now)
+            else:
+                self._take(data, start, stop)
+            at = stop
+
+    def close(self) -> None:
+        """Go away as a network does, without a word."""
+        self._loop.forget(self.fd)
+        self.socket.close()
+
+    def _take_answer(self, data: bytes) -> bytes:
+        """The answer to the handshake; what follows it."""
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._rest = data
+            return b""
+        if not data.startswith(b"HTTP/1.1 101"):
+            self._counts.failed += 1
+            self.close()
+            return b""
+        self._upgraded = True
+        self._counts.compressed += b"permessage-deflate" in data[:end]
+        return data[end + 4 :]
+
+    def _take(self, data: bytes, start: int, stop: int) -> None:
+        packet = data[start : min(start + 2, stop)]
+        if packet == b"2":
+            self.socket.send(frames.PONG)
+        elif packet == b"40":
+            self._joined = True
+            self._counts.connected += 1
+        elif packet == b"43":
+            self._counts.acks += 1
+            self._counts.refused_acks += b'"ok":true' not in data[start:stop]
+        elif packet[:1] == b"0":
+            self.socket.send(frames.connect(self._token))
+            self._token = ""
+        elif packet == b"44":
+            self._counts.failed += 1
+
+    def _lost(self) -> None:
+        self.close()
+        if self._joined:
+            self._counts.lost += 1
+        else:
+            self._counts.failed += 1

@@ -1,0 +1,172 @@
+"""Starts load processes, pins them and shares clients out among them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from benchmarks.machine import ROOT, on_cores
+from benchmarks.servers import Server
+
+NAP_SECONDS = 0.02
+"""See ``backends.publish``."""
+Answer = dict[str, Any]
+
+
+class Worker:
+    """One load process; see ``benchmarks.load.worker`` for the orders."""
+
+    def __init__(self, core: int) -> None:
+        with on_cores({core}):
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.load.worker"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        self.first = self.clients = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def tell(self, do: str, **order: Any) -> None:
+        assert self._process.stdin is not None  # noqa: S101  # a pipe was asked for
+        self._process.stdin.write(json.dumps({"do": do} | order) + "\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> Answer:
+        """The answer to the oldest order that was not answered yet."""
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a load process ended with status {self._process.wait()}")
+        answer: Answer = json.loads(line)
+        return answer
+
+    def ask(self, do: str, **order: Any) -> Answer:
+        self.tell(do, **order)
+        return self.hear()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        assert self._process.stdout is not None  # noqa: S101
+        self._process.stdout.close()
+
+
+class Crowd:
+    """The clients and backends of one server, users ``u0`` and on, in one process for each core that is left."""
+
+    def __init__(self, server: Server, cores: list[int], *, at_least: int = 1) -> None:
+        self._server = server
+        count = max(len(cores), at_least)
+        self.workers = [Worker(cores[index % len(cores)]) for index in range(count)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        for worker in self.workers:
+            worker.stop()
+
+    def connect(
+        self, count: int, *, role: str | None = None, deflate: bool = False, at_once: int = 300
+    ) -> None:
+        """Connect as many; each worker has a row of users without gaps."""
+        share = -(-count // len(self.workers))
+        for index, worker in enumerate(self.workers):
+            worker.first = index * share
+            worker.clients = max(0, min(share, count - index * share))
+            self.order_connect(worker, role=role, deflate=deflate, at_once=at_once // len(self.workers))
+        for worker in self.workers:
+            _check(worker.hear(), worker.clients)
+
+    def order_connect(
+        self, worker: Worker, *, role: str | None = None, deflate: bool = False, at_once: int = 300
+    ) -> None:
+        """Have one worker connect its users; ``hear`` follows."""
+        worker.tell(
+            "connect",
+            port=self._server.port,
+            first=worker.first,
+            count=worker.clients,
+            secret=self._server.jwt_secret,
+            at_once=at_once,
+            deflate=deflate,
+            role=role,
+        )
+
+    def compressed(self) -> int:
+        """How many clients were granted permessage-deflate."""
+        return sum(worker.ask("count")["compressed"] for worker in self.workers)
+
+    def broadcast(self, count: int, *, size: int = 64, window: int = 48, rate: float = 0.0) -> Answer:
+        """Push to everyone from the first worker; the answer has ``deliveries`` and ``seconds`` of all of them."""
+        for worker in self.workers:
+            worker.ask("expect", messages=count, clients=worker.clients)
+        how: dict[str, Any] = {"window": window, "rate": rate, "nap": 0.0 if rate else NAP_SECONDS}
+        answer = self._publish(self.workers[0], count, size=size, users=range(0), connections=16, **how)
+        wanted = count * sum(worker.clients for worker in self.workers)
+        others, deadline = self._others(), time.monotonic() + 10
+        while answer["deliveries"] + sum(each["deliveries"] for each in others) < wanted:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+            others = self._others()
+        every = [answer, *others]
+        answer["deliveries"] = sum(each["deliveries"] for each in every)
+        answer["seconds"] = max(each["last_at"] for each in every) - answer["began_at"]
+        answer["missing"] = wanted - answer["deliveries"]
+        return answer
+
+    def emit(self, count: int, *, connections: int, rate: float = 0.0, size: int = 64) -> Answer:
+        """Push to the users of the first worker in turn, one message each."""
+        return self.emit_to(self.workers[0], count, connections=connections, rate=rate, size=size)
+
+    def emit_to(
+        self, worker: Worker, count: int, *, connections: int = 32, rate: float = 0.0, size: int = 64
+    ) -> Answer:
+        """The same for any worker."""
+        worker.ask("expect", messages=count, clients=1)
+        users = range(worker.first, worker.first + min(worker.clients, 1000))
+        how: dict[str, Any] = {"connections": connections, "window": 0, "rate": rate, "nap": 0.0}
+        answer = self._publish(worker, count, size=size, users=users, **how)
+        answer["missing"] = count - answer["deliveries"]
+        return answer
+
+    def _publish(self, worker: Worker, count: int, *, users: range, **more: Any) -> Answer:
+        answer = worker.ask(
+            "publish",
+            port=self._server.port,
+            count=count,
+            users=[users.start, users.stop],
+            key=self._server.ingest_key,
+            **more,
+        )
+        if answer["bad"]:
+            raise RuntimeError(
+                f"{self._server.name} refused {answer['bad']} requests: {answer['first_bad'][0]}"
+            )
+        return answer
+
+    def _others(self) -> list[Answer]:
+        return [worker.ask("count") for worker in self.workers[1:]]
+
+
+def _check(answer: Answer, clients: int) -> None:
+    if answer["failed"] or answer["lost"] or answer["connected"] < clients:
+        raise RuntimeError(f"not every client was let in: {answer}")

@@ -1,0 +1,58 @@
+"""What arrived, and how long it took. Every pushed message carries ``"seq":`` and a number of seven digits."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Final
+
+FIRST: Final = 1_000_000
+MARK: Final = b'"seq":'
+
+
+class Tally:
+    """The messages of one run of pushes, numbered from FIRST."""
+
+    __slots__ = (
+        "arrived",
+        "deliveries",
+        "expected",
+        "last_at",
+        "latencies",
+        "outstanding",
+        "sent_at",
+        "stray",
+    )
+
+    def __init__(self, messages: int, expected: int) -> None:
+        """``expected``: how many of this process's clients get each message."""
+        self.expected = expected
+        self.sent_at = array("d", bytes(8 * messages))
+        self.arrived = array("l", bytes(8 * messages))
+        self.latencies = array("d")
+        self.deliveries = 0
+        self.outstanding = 0
+        self.stray = 0
+        self.last_at = 0.0
+
+    def add(self, seq: int, now: float) -> None:
+        """A client got message ``seq``."""
+        index = seq - FIRST
+        if not 0 <= index < len(self.arrived):
+            self.stray += 1
+            return
+        self.deliveries += 1
+        self.last_at = now
+        self.latencies.append(now - self.sent_at[index])
+        self.arrived[index] = count = self.arrived[index] + 1
+        if count == self.expected:
+            self.outstanding -= 1
+
+    def percentiles(self) -> dict[str, float]:
+        """Of the latencies, in seconds."""
+        ordered = sorted(self.latencies) or [0.0]
+        last = len(ordered) - 1
+        return {
+            "p50": ordered[round(0.5 * last)],
+            "p99": ordered[round(0.99 * last)],
+            "max": ordered[last],
+        }

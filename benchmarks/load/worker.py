@@ -1,0 +1,153 @@
+"""The program of one load process: orders come as JSON lines on stdin, the answers go to stdout.
+
+``python -m benchmarks.load.worker`` is started by ``benchmarks.load.crowd`` and of no use by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from benchmarks.load import frames
+from benchmarks.load.backends import Pushes, publish
+from benchmarks.load.clients import Client, Counts, Loop
+from benchmarks.load.tally import Tally
+from tests.harness.tokens import token
+
+GIVE_UP_SECONDS = 60.0
+
+
+class Worker:
+    """The clients of this process."""
+
+    def __init__(self) -> None:
+        self._loop = Loop()
+        self._counts = Counts()
+        self._clients: list[Client] = []
+        self._orders: deque[dict[str, Any]] = deque()
+        self._rest = b""
+        self._ended = False
+        self._loop.watch(sys.stdin.fileno(), self._listen)
+
+    def run(self) -> None:
+        """Serve until stdin ends."""
+        while not self._ended:
+            self._loop.turn(1.0)
+            while self._orders:
+                order = self._orders.popleft()
+                answer = getattr(self, order.pop("do"))(**order)
+                sys.stdout.write(json.dumps(answer) + "\n")
+                sys.stdout.flush()
+
+    # orders
+
+    def connect(
+        self,
+        *,
+        port: int,
+        first: int,
+        count: int,
+        secret: str | None,
+        at_once: int,
+        deflate: bool,
+        role: str | None,
+    ) -> dict[str, float]:
+        """Connect users ``u<first>`` and on; answers once all are in or were refused."""
+        users = range(first, first + count)
+        tokens = [_token(user, secret, role) for user in users]
+        counts, began_at = self._counts, time.monotonic()
+        before = counts.connected + counts.failed
+        for index, user in enumerate(users):
+            while index - (counts.connected + counts.failed - before) >= at_once:
+                self._wait(began_at)
+            client = Client(self._loop, counts, number=user, port=port, token=tokens[index], deflate=deflate)
+            self._clients.append(client)
+        while counts.connected + counts.failed - before < count:
+            self._wait(began_at)
+        return self.count() | {"seconds": time.monotonic() - began_at}
+
+    def expect(self, messages: int, clients: int) -> dict[str, float]:
+        """Forget what arrived; ``clients`` of this process will get each of that many messages."""
+        self._counts.tally = Tally(messages, clients)
+        return self.count()
+
+    def publish(
+        self,
+        *,
+        port: int,
+        count: int,
+        size: int,
+        users: list[int],
+        key: list[str] | None,
+        connections: int,
+        window: int,
+        rate: float,
+        nap: float,
+    ) -> dict[str, Any]:
+        """Push to users ``users[0]`` up to ``users[1]``, or to everyone; ``expect`` comes before."""
+        requests = Pushes(count, size, range(*users), (key[0], key[1]) if key else None).prepare(port)
+        done = publish(
+            self._loop,
+            port,
+            self._counts.tally,
+            requests,
+            connections=connections,
+            window=window,
+            rate=rate,
+            nap_seconds=nap,
+        )
+        return done | self.count()
+
+    def refresh(
+        self, *, first: int, count: int, secret: str, role: str | None, at_once: int
+    ) -> dict[str, float]:
+        """Have the newest ``count`` clients show a newer token; ``first`` is the user of the oldest of them."""
+        clients = self._clients[-count:]
+        events = [
+            frames.ask(1, "auth:refresh", _token(first + index, secret, role)) for index in range(count)
+        ]
+        before, began_at = self._counts.acks, time.monotonic()
+        for index, client in enumerate(clients):
+            while index - (self._counts.acks - before) >= at_once:
+                self._wait(began_at)
+            client.socket.send(events[index])
+        while self._counts.acks - before < count:
+            self._wait(began_at)
+        return self.count()
+
+    def leave(self, count: int) -> dict[str, float]:
+        """Drop the newest ``count`` clients."""
+        for client in self._clients[len(self._clients) - count :]:
+            client.close()
+        del self._clients[len(self._clients) - count :]
+        return self.count()
+
+    def count(self) -> dict[str, float]:
+        """What became of the clients so far, and what this process used."""
+        return self._counts.as_dict() | {"cpu_seconds": time.process_time(), "at": time.monotonic()}
+
+    # the loop
+
+    def _wait(self, since: float) -> None:
+        self._loop.turn(0.05)
+        if time.monotonic() - since > GIVE_UP_SECONDS:
+            raise TimeoutError(f"an order was not done within {GIVE_UP_SECONDS:.0f} s: {self.count()}")
+
+    def _listen(self) -> None:
+        data = os.read(sys.stdin.fileno(), 65536)
+        self._ended = not data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._orders.extend(json.loads(line) for line in lines)
+
+
+def _token(user: int, secret: str | None, role: str | None) -> str:
+    """A JSON Web Token; for a server that checks nothing the bare name."""
+    return f"u{user}" if secret is None else token(f"u{user}", secret, role=role and role.format(user // 10))
+
+
+if __name__ == "__main__":
+    Worker().run()

@@ -1,0 +1,89 @@
+"""Figures as text for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from benchmarks.comparing import ROWS, Comparison, Figures, Row
+
+Table = list[list[str]]
+"""The head first."""
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands apart."""
+    if math.isnan(value):
+        return "–"
+    if abs(value) >= 1000:
+        digits = 10 ** (len(str(int(abs(value)))) - 3)
+        return f"{round(value / digits) * digits:,}".replace(",", " ")
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def comparison(found: Comparison) -> Table:
+    """A line for each row: both servers, the ratio, and how far the rounds were apart."""
+    table = [["", "", "gateway", "Socket.IO", "ratio", "is better", "lowest and highest round"]]
+    for key, row in ROWS.items():
+        ours, theirs = found.medians["gateway"][key], found.medians["node"][key]
+        spread = "; ".join(
+            f"{number(low)}–{number(high)}"
+            for low, high in (found.spread[name][key] for name in found.spread)
+        )
+        better = "more" if row.more_is_better else "less"
+        table.append(
+            [row.title, row.unit, number(ours), number(theirs), f"{ours / theirs:.2f}×", better, spread]
+        )
+    return table
+
+
+def load(found: Comparison) -> Table:
+    """What share of its core the load used, and what it takes from a server that does nothing but send."""
+    work = {"load_broadcast": "Broadcast", "load_emit": "REST pushes", "load_paced": "1 000 pushes/s"}
+    table = [["", "against the gateway", "against Socket.IO", "against a bare sender"]]
+    for key, title in work.items():
+        shares = [found.load[name].get(key) for name in ("gateway", "node", "bare sender")]
+        table.append([title, *(f"{share:.0%}" if share is not None else "" for share in shares)])
+    return table
+
+
+def scale(found: dict[int, Figures]) -> Table:
+    """A line for each number of connections."""
+    steps = list(next(iter(found.values())))
+    table = [["connections", *steps]]
+    return table + [
+        [number(level), *(number(figures[step]) for step in steps)] for level, figures in found.items()
+    ]
+
+
+def kinds(found: dict[str, Figures]) -> Table:
+    """A line for each kind of the same experiment."""
+    names = list(next(iter(found.values())))
+    return [["", *names]] + [
+        [kind, *(number(figures[name]) for name in names)] for kind, figures in found.items()
+    ]
+
+
+def markdown(table: Table) -> str:
+    """The first column to the left, figures to the right."""
+    head, *lines = table
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
+
+
+def text(table: Table) -> str:
+    """For a terminal."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(_padded(line, widths)).rstrip() for line in table)
+
+
+def shown(row: Row) -> str:
+    """How a picture calls it."""
+    return f"{row.title} ({row.unit}, {'more' if row.more_is_better else 'less'} is better)"
+
+
+def _padded(line: Sequence[str], widths: Iterable[int]) -> list[str]:
+    return [
+        cell.ljust(width) if index == 0 else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ]

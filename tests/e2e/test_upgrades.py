@@ -1,0 +1,21 @@
+"""Clients upgrade while messages come and go: nothing is lost, doubled or out of order, either way.
+
+``python -m tests.harness.upgrading --clients 200 --seconds 20`` is the same at full size.
+"""
+
+from __future__ import annotations
+
+from tests.harness.process import GatewayProcess
+from tests.harness.upgrading import Upgrading
+
+
+def test_40_clients_upgrade_under_50_messages_a_second_each_way() -> None:
+    gateway = GatewayProcess(message_rate=100_000)
+    try:
+        outcome = Upgrading(gateway, clients=40, seconds=4, per_second=50).run()
+    finally:
+        assert gateway.stop() == 0
+
+    assert outcome.problems == []
+    assert min(outcome.on_polling, outcome.on_websocket, outcome.answered) > 0
+    assert gateway.failures() == []
