@@ -122,7 +122,9 @@ class NodeClients(Clients):
         assert self._process.stdout is not None
         with self._process.stdout:
             for line in self._process.stdout:
-                self.journal.add(json.loads(line))
+                # A process that is killed may leave half a line behind.
+                if line.endswith("\n"):
+                    self.journal.add(json.loads(line))
         self.journal.end()
 
 
