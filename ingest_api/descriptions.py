@@ -153,7 +153,7 @@ class Operation:
     body: str | None = None
     body_required: bool = True
     body_examples: dict[str, Any] = field(default_factory=dict)
-    statuses: tuple[int, ...] = (400, 401, 403, 404, 405, 408, 409, 413, 415, 417, 422, 429, 500, 503)
+    statuses: tuple[int, ...] = (400, 401, 403, 404, 405, 408, 409, 413, 415, 417, 422, 429, 500, 503, 505)
 
 
 _EVENT: Final = {"event": "notification:new", "data": {"title": "hi"}}
@@ -226,7 +226,7 @@ OPERATIONS: Final = (
                 "last_seen": "2026-11-21T09:58:00.123Z",
             }
         },
-        statuses=(400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 500, 503),
+        statuses=(400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 500, 503, 505),
     ),
     Operation(
         id="disconnectUser",

@@ -146,7 +146,7 @@ def _self_description() -> dict[str, Any]:
                 "content": {CONTENT_TYPE: content},
             }
         }
-        | _problems((400, 405, 500)),
+        | _problems((400, 405, 500, 505)),
     }
 
 
