@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import document, machine, scaling, straining, tables
+from benchmarks import document, machine, scaling, stopping, straining, tables
 from benchmarks.comparing import compare
 
 PARTS = ("compare", "scale", "stop", "hold", "compression")
@@ -70,7 +70,7 @@ def _run(part: str, rounds: int) -> Any:
         case "scale":
             return scaling.scale(_say)
         case "stop":
-            return straining.stop_one(_say)
+            return stopping.stop_one(_say)
         case "hold":
             return straining.hold(_say)
         case _:

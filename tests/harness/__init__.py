@@ -5,4 +5,5 @@ backend   a backend: signs and sends requests, written from the contract and not
 tokens    JSON Web Tokens, likewise
 journal   things that happened, to be waited for with a time limit
 clients   stock socket.io-clients under Node (clients.mjs), one Node process for many clients
+upgrading stock clients that upgrade while messages come and go (upgrading.mjs)
 """
