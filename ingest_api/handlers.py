@@ -11,12 +11,13 @@ from gateway.domain.keys import IngestKey
 from gateway.domain.messages import Message, Receipt, new_id
 from gateway.domain.names import user_room
 from gateway.domain.presence import PresentConnection
+from gateway.domain.times import instant
 from ingest_api.bodies import check_media_type
 from ingest_api.calls import Admitted, Answer
 from ingest_api.errors import Problem
 from ingest_api.in_flight import InFlight
 from ingest_api.interfaces import Claims, Clock, PresenceReader, Publisher
-from ingest_api.pushes import Push, instant, read_disconnect, read_push
+from ingest_api.pushes import Push, read_disconnect, read_push
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
 REPLAYED_HEADER: Final = "Idempotency-Replayed"

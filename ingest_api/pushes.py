@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
 from marshmallow import ValidationError
 
+from gateway.domain.times import instant
 from ingest_api import envelope
 from ingest_api.envelope import Envelope, InvalidJson, NoEnvelope
 from ingest_api.errors import Problem
@@ -65,11 +65,6 @@ def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:
     return Disconnect(
         namespace=loaded.get("namespace"), exclude=frozenset(loaded["except_"]), revoke=loaded["revoke"]
     )
-
-
-def instant(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC with milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _parse(body: bytes) -> Envelope:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-import structlog
-
 from gateway.domain.errors import TokenRefused, TooManyConnections
 from gateway.domain.identity import Identity
 from gateway.domain.presence import PresentConnection
 from gateway.hub import Connection, Hub, Link, State
 from gateway.ports import Broker, Clock, Presence, Revocations
-
-log = structlog.get_logger(__name__)
 
 
 class Arriving:

@@ -6,11 +6,11 @@ A token that lives for less than two minutes is announced halfway.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from gateway.domain.endings import TOKEN_EXPIRED
+from gateway.domain.times import instant
 from gateway.hub import Connection, State
 from gateway.ports import Clock, Schedule
 
@@ -41,7 +41,7 @@ class Expiring:
     def describe_end(self, connection: Connection) -> str | None:
         """When its token runs out, as clients get it; None for never."""
         expires_at = connection.identity.expires_at
-        return None if expires_at is None else iso(expires_at)
+        return None if expires_at is None else instant(expires_at)
 
     def _warn(self, connection: Connection) -> None:
         expires_at = connection.identity.expires_at
@@ -49,7 +49,7 @@ class Expiring:
             return
         left = expires_at - self._clock.now()
         connection.link.tell(
-            "auth:expiring", {"expiresAt": iso(expires_at), "expiresIn": max(0, round(left))}
+            "auth:expiring", {"expiresAt": instant(expires_at), "expiresIn": max(0, round(left))}
         )
         self._later(connection, max(0.0, left + self._leeway_seconds), self._expire)
 
@@ -63,8 +63,3 @@ class Expiring:
         if connection.state is State.GONE:
             return
         connection.expiry = self._schedule.after(delay_seconds, partial(step, connection))
-
-
-def iso(seconds: float) -> str:
-    """A time as clients get it: ISO 8601, UTC, whole milliseconds."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -58,11 +58,10 @@ class EngineAdapter:
     async_mode = "aiohttp"
 
     def __init__(self, **_options: Any) -> None:
-        self._handlers: dict[str, Callable[..., Awaitable[None]]] = {}
+        """python-socketio hands on the options for an engine; ours has its own."""
 
     def on(self, event: str, handler: Callable[..., Awaitable[None]]) -> None:
         """python-socketio registers for connect, message and disconnect; the door calls it without this detour."""
-        self._handlers[event] = handler
 
 
 class Registry:
