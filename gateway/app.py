@@ -34,8 +34,10 @@ from gateway.transport.addresses import TrustedProxies
 from gateway.transport.admission import Admission, AdmissionLimits
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
+from gateway.transport.http import ShortWay
 from gateway.transport.server import EngineOptions, EngineServer
 from ingest_api import app as rest
+from ingest_api.middlewares import Answering as RestDoor
 from ingest_api.refusing import Refusing
 
 log = structlog.get_logger(__name__)
@@ -225,26 +227,30 @@ class Gateway:
         if self._development is not None:
             public.add_subapp("/dev", self._dev_door(self._development))
         # Whatever no route takes is the REST door's, which has its own middlewares and its own words for 404 and 405.
-        rest.mount(self._rest_door(), backends)
+        rest_door = self._rest_door()
+        rest.mount(rest_door, backends)
         direct: dict[str, Handler] = {self._settings.socketio_path: self._engine.handle}
         if backends is public:
-            return [self._listener(public, direct)]
-        rest.mount(rest.create_empty_app(clock=self._clock, meter=self._metrics), public)
-        return [self._listener(public, direct), self._listener(backends, {})]
+            return [self._listener(public, direct, rest_door)]
+        rest.mount(rest.create_empty_door(clock=self._clock, meter=self._metrics), public)
+        return [self._listener(public, direct, None), self._listener(backends, {}, rest_door)]
 
-    def _listener(self, app: web.Application, direct: dict[str, Handler]) -> Listener:
+    def _listener(
+        self, app: web.Application, direct: dict[str, Handler], short_way: ShortWay | None
+    ) -> Listener:
         return Listener(
             app,
             direct=direct,
+            short_way=short_way,
             refuse=self._refusing,
             head_timeout_seconds=self._settings.request_timeout,
             finish_seconds=LEAVE_SECONDS,
         )
 
-    def _rest_door(self) -> web.Application:
+    def _rest_door(self) -> RestDoor:
         settings = self._settings
         keys = {key.id: key for key in settings.ingest_keys}
-        return rest.create_app(
+        return rest.create_door(
             publisher=self._publishing,
             presence=self._state.presence,
             claims=self._state.claims,

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from gateway.transport.http import GatewayRequestHandler, Refuse
+from gateway.transport.http import GatewayRequestHandler, Refuse, ShortWay
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,12 +35,17 @@ class Listener:
         refuse: Refuse,
         head_timeout_seconds: float,
         finish_seconds: float,
+        short_way: ShortWay | None = None,
     ) -> None:
-        """``direct``: handlers of exact paths. ``finish_seconds``: how long running requests may take at the end."""
+        """``direct``: handlers of exact paths. ``short_way``: who answers whole requests, to none of these paths.
+
+        ``finish_seconds``: how long running requests may take at the end.
+        """
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=finish_seconds
         )
         self._direct = direct
+        self._short_way = short_way
         self._refuse = refuse
         self._head_timeout_seconds = head_timeout_seconds
         self._sockets: asyncio.Server | None = None
@@ -111,6 +116,7 @@ class Listener:
             server,
             loop=asyncio.get_running_loop(),
             refuse=self._refuse,
+            short_way=self._short_way,
             head_timeout_seconds=self._head_timeout_seconds,
             keepalive_timeout=KEEPALIVE_SECONDS,
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway.domain.claims import Claim
+from gateway.domain.claims import Claim, Rate
 from gateway.domain.keys import IngestKey
 from ingest_api import signing
 from ingest_api.bodies import check_head, read_body
@@ -54,9 +54,8 @@ class Admission:
 
     async def admit(self, call: Call, actions: tuple[str, ...]) -> Admitted:
         """Raises Problem, SignatureRefused, and the errors of ``Rates.take``; the first check that fails answers."""
-        request = call.request
-        check_head(request, max_body_bytes=self._max_body_bytes)
-        credentials = signing.read_credentials(lambda name: request.headers.getall(name, ()))
+        check_head(call, max_body_bytes=self._max_body_bytes)
+        credentials = signing.read_credentials(call.headers.getall)
         idempotency_key = _idempotency_key(call)
         key = self._keys(credentials.key_id)
         if key is None:
@@ -67,24 +66,25 @@ class Admission:
             credentials.timestamp, now=self._clock.now(), nonces_since=self._claims.began_at
         )
         body = await read_body(
-            request, max_body_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout_seconds
+            call, max_body_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout_seconds
         )
         call.body_bytes = len(body)
         digest = signing.body_digest(body)
         self._check_signature(call, credentials, key, idempotency_key, digest)
         if not key.may(*actions):
             raise Problem("missing_scope", f"this needs a key with the scope {' or '.join(actions)}")
-        await self._take(call, key)
+        if key.rate is not None:
+            await self._take(call, key, key.rate)
         claim = _claim(call, credentials, idempotency_key, digest)
         return Admitted(call=call, key=key, claim=claim, body=body)
 
     def _check_signature(
         self, call: Call, credentials: Credentials, key: IngestKey, idempotency_key: str | None, digest: str
     ) -> None:
-        target = self._path_prefix + origin_form(call.request.raw_path)
+        target = self._path_prefix + origin_form(call.target)
         text = signing.string_to_sign(
             key_id=credentials.key_id,
-            method=call.request.method,
+            method=call.method,
             target=target.encode("utf-8", "surrogateescape"),
             timestamp=credentials.timestamp,
             nonce=credentials.nonce,
@@ -93,21 +93,21 @@ class Admission:
         )
         signing.check_signature(credentials.signature, key.secrets, text)
 
-    async def _take(self, call: Call, key: IngestKey) -> None:
-        if key.rate is None:
-            return
-        allowance = await self._rates.take(key.id, key.rate)
+    async def _take(self, call: Call, key: IngestKey, rate: Rate) -> None:
+        allowance = await self._rates.take(key.id, rate)
         # draft-ietf-httpapi-ratelimit-headers-06, the last one with a field for each of the three.
-        call.headers["RateLimit-Limit"] = str(allowance.limit)
-        call.headers["RateLimit-Remaining"] = str(allowance.remaining)
-        call.headers["RateLimit-Reset"] = str(math.ceil(allowance.reset_seconds))
+        call.answer_headers = {
+            "RateLimit-Limit": str(allowance.limit),
+            "RateLimit-Remaining": str(allowance.remaining),
+            "RateLimit-Reset": str(math.ceil(allowance.reset_seconds)),
+        }
         if not allowance.allowed:
             retry_after = {"Retry-After": str(max(1, math.ceil(allowance.retry_after_seconds)))}
             raise Problem("rate_limited", "this key has used up its rate", headers=retry_after)
 
 
 def _idempotency_key(call: Call) -> str | None:
-    values = call.request.headers.getall(signing.IDEMPOTENCY_HEADER, ())
+    values = call.headers.getall(signing.IDEMPOTENCY_HEADER, ())
     if not values:
         return None
     if len(values) > 1 or not signing.IDEMPOTENCY_KEY.fullmatch(values[0]):
@@ -124,6 +124,6 @@ def _claim(call: Call, credentials: Credentials, idempotency_key: str | None, di
         nonce=credentials.nonce,
         nonce_expires_at=float(expires_at),
         idempotency_key=idempotency_key,
-        scope=f"{credentials.key_id} {call.request.method} {call.path}",
+        scope=f"{credentials.key_id} {call.method} {call.path}" if idempotency_key else "",
         fingerprint=digest,
     )

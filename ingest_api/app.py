@@ -1,4 +1,4 @@
-"""The aiohttp application of the REST door."""
+"""The REST door: made here, put in an aiohttp application here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ingest_api.middlewares import Answering
 from ingest_api.routing import EveryPath, Routes
 
 
-def create_app(
+def create_door(
     *,
     publisher: Publisher,
     presence: PresenceReader,
@@ -29,8 +29,8 @@ def create_app(
     max_body_bytes: int,
     body_timeout_seconds: float,
     path_prefix: str = "",
-) -> web.Application:
-    """The door as an application of its own; ``mount`` puts it into another.
+) -> Answering:
+    """The door with all its calls.
 
     ``keys`` looks up an ingest key by its id, for every request anew. ``path_prefix`` is what a proxy strips from
     the path that was signed. Every path is answered here, and nothing of it depends on aiohttp's middlewares.
@@ -47,23 +47,24 @@ def create_app(
     handlers = Handlers(
         publisher=publisher, presence=presence, claims=claims, clock=clock, namespaces=namespaces
     )
-    routes = Routes(_routes(admission, handlers))
-    app = web.Application()
-    app.router.register_resource(EveryPath(Answering(routes=routes, clock=clock, meter=meter).answer))
-    return app
+    return Answering(routes=Routes(_routes(admission, handlers)), clock=clock, meter=meter)
 
 
-def create_empty_app(*, clock: Clock, meter: Meter) -> web.Application:
+def create_empty_door(*, clock: Clock, meter: Meter) -> Answering:
     """A door that knows no path: for a port that backends have no business at."""
+    return Answering(routes=Routes(()), clock=clock, meter=meter)
+
+
+def create_app(door: Answering) -> web.Application:
+    """The door as an aiohttp application of its own."""
     app = web.Application()
-    app.router.register_resource(EveryPath(Answering(routes=Routes(()), clock=clock, meter=meter).answer))
+    mount(door, app)
     return app
 
 
-def mount(door: web.Application, main: web.Application) -> None:
-    """Let the door answer every path that no other resource of ``main`` takes (add_subapp refuses the root)."""
-    for resource in door.router.resources():
-        main.router.register_resource(resource)
+def mount(door: Answering, app: web.Application) -> None:
+    """Let the door answer every path that no other resource of an application takes."""
+    app.router.register_resource(EveryPath(door.answer))
 
 
 def _routes(admission: Admission, handlers: Handlers) -> tuple[Route, ...]:

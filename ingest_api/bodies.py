@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
-from ingest_api.calls import JSON
+from ingest_api.calls import JSON, Call
 from ingest_api.errors import Problem
 
 _CONTINUE: Final = "100-continue"
@@ -19,9 +19,35 @@ _JSON: Final = re.compile(
 )
 
 
-def check_head(request: web.Request, *, max_body_bytes: int) -> None:
+class StreamedBody:
+    """The body of a request that aiohttp reads; satisfies ``calls.Incoming``."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    async def read(self, *, max_bytes: int, timeout_seconds: float) -> bytes:
+        """The whole body as it was sent. Raises Problem when it is too large, too slow or cut short."""
+        request = self._request
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if (
+                    hdrs.EXPECT in request.headers
+                    and request.version >= HttpVersion11
+                    and not request.content.is_eof()
+                ):
+                    await _tell_to_continue(request)
+                return await _read(request, max_bytes)
+        except TimeoutError:
+            raise Problem(
+                "body_timeout", f"the body did not arrive within {timeout_seconds:g} seconds"
+            ) from None
+        except (ConnectionError, RequestPayloadError):
+            raise Problem("bad_request", "the body ended before it was complete") from None
+
+
+def check_head(call: Call, *, max_body_bytes: int) -> None:
     """Refuse what the head of a request announces before any of its body is read. Raises Problem."""
-    headers = request.headers
+    headers = call.headers
     if hdrs.CONTENT_ENCODING in headers:
         # The signature covers the bytes on the wire; whoever inflates them checks other bytes.
         raise Problem("unsupported_encoding", "a body is sent as it is, without Content-Encoding")
@@ -31,28 +57,18 @@ def check_head(request: web.Request, *, max_body_bytes: int) -> None:
         raise _too_large(max_body_bytes)
 
 
-async def read_body(request: web.Request, *, max_body_bytes: int, timeout_seconds: float) -> bytes:
+async def read_body(call: Call, *, max_body_bytes: int, timeout_seconds: float) -> bytes:
     """The whole body as it was sent. Raises Problem when it is too large, too slow or cut short."""
-    content = request.content
-    try:
-        if content.is_eof():
-            body = content.read_nowait()
-            if len(body) > max_body_bytes:
-                raise _too_large(max_body_bytes)
-            return body
-        async with asyncio.timeout(timeout_seconds):
-            if hdrs.EXPECT in request.headers and request.version >= HttpVersion11:
-                await _tell_to_continue(request)
-            return await _read(request, max_body_bytes)
-    except TimeoutError:
-        raise Problem("body_timeout", f"the body did not arrive within {timeout_seconds:g} seconds") from None
-    except (ConnectionError, RequestPayloadError):
-        raise Problem("bad_request", "the body ended before it was complete") from None
+    if not isinstance(call.body, bytes):
+        return await call.body.read(max_bytes=max_body_bytes, timeout_seconds=timeout_seconds)
+    if len(call.body) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    return call.body
 
 
-def check_media_type(request: web.Request, body: bytes) -> None:
+def check_media_type(call: Call, body: bytes) -> None:
     """Raises Problem unless the body says that it is JSON; one that is empty need not say anything."""
-    values: Sequence[str] = request.headers.getall(hdrs.CONTENT_TYPE, ())
+    values: Sequence[str] = call.headers.getall(hdrs.CONTENT_TYPE, ())
     if len(values) == 1 and (values[0] == JSON or _JSON.fullmatch(values[0])):
         return
     if body or values:

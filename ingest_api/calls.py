@@ -5,43 +5,55 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
-from aiohttp import web
+from multidict import CIMultiDictProxy, istr
 
 from gateway.domain.claims import Claim
 from gateway.domain.keys import IngestKey
 
 OK: Final = "ok"
 JSON: Final = "application/json"
-REQUEST_ID_HEADER: Final = "X-Request-Id"
+REQUEST_ID_HEADER: Final = istr("X-Request-Id")
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _random_bits: Final = random.Random().getrandbits  # noqa: S311  # told apart, not guarded: no request is let in by it
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+class Incoming(Protocol):
+    """A body that may still be on its way."""
+
+    async def read(self, *, max_bytes: int, timeout_seconds: float) -> bytes:
+        """All of it, as it was sent. Raises Problem when it is too large, too slow or cut short."""
+        ...
 
 
 @dataclass(slots=True)
 class Call:
     """A request and what is known of it so far; the line of log about it is written from this.
 
-    ``path`` is the path as it was sent, still percent-encoded; ``user`` the decoded id in it, if the route has one.
-    ``headers`` go out with whatever is answered.
+    ``target`` is as in the request line; ``path`` the path in it, still percent-encoded; ``user`` the decoded id in
+    that, if the route has one. ``answer_headers`` go out with whatever is answered.
     """
 
-    request: web.Request
+    method: str
+    target: str
+    headers: CIMultiDictProxy[str]
+    body: bytes | Incoming
     request_id: str
     template: str = "unmatched"
     path: str = ""
     user: str | None = None
     key_id: str | None = None
     body_bytes: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
+    answer_headers: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """A call whose signature is good: whose key it is, what it may do once, and the signed body."""
 
     call: Call
@@ -50,15 +62,14 @@ class Admitted:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What is answered; ``code`` is that of the problem, or ok."""
 
     body: bytes
-    status: HTTPStatus = HTTPStatus.OK
+    status: int = HTTPStatus.OK
     code: str = OK
     content_type: str = JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = _NO_HEADERS
 
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -71,11 +82,6 @@ class Route:
     method: str
     template: str
     handle: Handler
-
-
-def request_id_of(request: web.Request) -> str:
-    """The caller's X-Request-Id if it is fit to be logged, else a new one."""
-    return request_id_among(request.headers.getall(REQUEST_ID_HEADER, ()))
 
 
 def request_id_among(given: Sequence[str]) -> str:

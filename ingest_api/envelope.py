@@ -70,7 +70,7 @@ def parse(body: bytes) -> Envelope:
         raise InvalidJson("the body is empty")
     is_object = text[start] == "{"
     members, end = (
-        _children(text, start, "}", max_count=MAX_MEMBERS) if is_object else ([], _scan(text, start)[1])
+        _children(text, start, "}", max_count=MAX_MEMBERS) if is_object else ([], scan(text, start)[1])
     )
     _expect_end(text, end)
     _check_surrogates(text)
@@ -80,6 +80,11 @@ def parse(body: bytes) -> Envelope:
     if len(values) < len(members):
         raise _doubled(text, members)
     return Envelope(values, {member.key: text[member.start : member.end] for member in members})
+
+
+def is_plain_json(text: str) -> bool:
+    """Whether depth and surrogates of a text need no closer look."""
+    return text.count("[") + text.count("{") <= MAX_DEPTH and not _SURROGATE.search(text)
 
 
 def elements(array: str) -> tuple[str, ...]:
@@ -130,7 +135,7 @@ def _children(
         key = ""
         if closing == "}":
             key, position = _key(text, position)
-        value, end = _scan(text, position)
+        value, end = scan(text, position)
         before = _skip(text, end)
         children.append(Slice(key, value, position, end, after, before))
         delimiter = text[before : before + 1]
@@ -146,14 +151,15 @@ def _children(
 def _key(text: str, position: int) -> tuple[str, int]:
     if text[position : position + 1] != '"':
         raise InvalidJson(f"the name of a member is missing{_at(text, position)}")
-    key, end = _scan(text, position)
+    key, end = scan(text, position)
     colon = _skip(text, end)
     if text[colon : colon + 1] != ":":
         raise InvalidJson(f"a colon is missing{_at(text, colon)}")
     return str(key), _skip(text, colon + 1)
 
 
-def _scan(text: str, start: int) -> tuple[object, int]:
+def scan(text: str, start: int) -> tuple[object, int]:
+    """The value that starts there, and where it ends. Raises InvalidJson."""
     try:
         return _DECODER.raw_decode(text, start)
     except JSONDecodeError as error:

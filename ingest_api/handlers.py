@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+
+import orjson
 
 from gateway.domain.keys import IngestKey
 from gateway.domain.messages import Message, Receipt, new_id
@@ -22,8 +23,6 @@ from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-# json.dumps would make an encoder for every answer.
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Handlers:
@@ -81,7 +80,7 @@ class Handlers:
 
     async def disconnect(self, admitted: Admitted) -> Answer:
         """End connections of a user."""
-        check_media_type(admitted.call.request, admitted.body)
+        check_media_type(admitted.call, admitted.body)
         order = read_disconnect(self._disconnect, admitted.body)
         with self._in_flight.hold(admitted.claim):
             receipt = await self._publisher.kick(
@@ -94,7 +93,7 @@ class Handlers:
         return _receipt_answer({"disconnected": receipt.connections}, receipt)
 
     def _read_push(self, schema: EmitSchema, admitted: Admitted) -> Push:
-        check_media_type(admitted.call.request, admitted.body)
+        check_media_type(admitted.call, admitted.body)
         return read_push(schema, admitted.body, now=self._clock.now())
 
     async def _publish(
@@ -146,4 +145,4 @@ def _receipt_answer(content: dict[str, Any], receipt: Receipt) -> Answer:
 
 
 def _json(content: dict[str, Any], *, headers: dict[str, str] | None = None) -> Answer:
-    return Answer(_ENCODER.encode(content).encode(), headers=headers or _NO_HEADERS)
+    return Answer(orjson.dumps(content), headers=headers or _NO_HEADERS)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final
 
 from gateway.domain.claims import Claim
 from ingest_api.errors import Problem
+
+_NOTHING: Final = nullcontext()
 
 
 class InFlight:
@@ -15,13 +18,14 @@ class InFlight:
     def __init__(self) -> None:
         self._held: set[tuple[str, str]] = set()
 
-    @contextmanager
-    def hold(self, claim: Claim) -> Iterator[None]:
+    def hold(self, claim: Claim) -> AbstractContextManager[None]:
         """Keep others of the same scope and idempotency key out meanwhile; raises Problem when one is in."""
         if claim.idempotency_key is None:
-            yield
-            return
-        name = (claim.scope, claim.idempotency_key)
+            return _NOTHING
+        return self._hold((claim.scope, claim.idempotency_key))
+
+    @contextmanager
+    def _hold(self, name: tuple[str, str]) -> Iterator[None]:
         if name in self._held:
             raise Problem(
                 "idempotency_conflict",

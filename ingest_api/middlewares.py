@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import structlog
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
-from ingest_api.calls import REQUEST_ID_HEADER, Answer, Call, request_id_of
+from ingest_api.bodies import StreamedBody
+from ingest_api.calls import REQUEST_ID_HEADER, Answer, Call, Incoming, request_id_among
 from ingest_api.errors import Problem, problem_of
 from ingest_api.interfaces import Clock, Meter
 from ingest_api.routing import Routes
 
 log = structlog.get_logger(__name__)
+
+
+_METHODS: Final = ("POST", "GET")
+Reply = tuple[int, Mapping[str, str], bytes]
+"""Status, headers and body."""
 
 
 class Answering:
@@ -22,19 +32,35 @@ class Answering:
         self._meter = meter
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Never raises, except when it is cancelled."""
-        started = self._clock.monotonic()
-        call = Call(request, request_id_of(request))
-        answer = await self._handle(call)
-        self._report(call, answer, self._clock.monotonic() - started)
-        return _response(call, answer)
+        """The answer to a request that came through aiohttp. Never raises, except when it is cancelled."""
+        body = StreamedBody(request)
+        status, headers, content = await self.answer_whole(
+            request.method, request.raw_path, request.headers, body
+        )
+        response = web.Response(body=content, status=status, headers=headers)
+        if not request.content.is_eof():
+            # RFC 9110 §10.1.1: whoever is answered before the body was read must know what becomes of the connection.
+            response.force_close()
+        return response
 
-    async def _handle(self, call: Call) -> Answer:
+    def takes(self, method: str, target: str) -> bool:
+        """Whether a whole request may come by the short way (``gateway.transport.http.ShortWay``)."""
+        return method in _METHODS and target.startswith(self._routes.beginnings)
+
+    async def answer_whole(
+        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes | Incoming
+    ) -> Reply:
+        """The answer to a request, whole or not. Never raises, except when it is cancelled."""
+        started = self._clock.monotonic()
+        request_id = request_id_among(headers.getall(REQUEST_ID_HEADER, ()))
+        call = Call(method, target, headers, body, request_id)
         try:
-            return await self._routes.find(call).handle(call)
+            answer = await self._routes.find(call).handle(call)
         except Exception as error:  # noqa: BLE001 - the door: what nobody expected is logged, and answered without a word of it
             problem = problem_of(error) or _unexpected(call, error)
-            return problem.answer(call.request_id)
+            answer = problem.answer(request_id)
+        self._report(call, answer, self._clock.monotonic() - started)
+        return answer.status, _headers(call, answer), answer.body
 
     def _report(self, call: Call, answer: Answer, seconds: float) -> None:
         log.info(
@@ -58,16 +84,11 @@ def _unexpected(call: Call, error: Exception) -> Problem:
     return Problem("internal_error", "the gateway failed; its log has the request_id")
 
 
-def _response(call: Call, answer: Answer) -> web.Response:
-    headers = {
+def _headers(call: Call, answer: Answer) -> Mapping[str, str]:
+    return {
         "Content-Type": answer.content_type,
         "Cache-Control": "no-store",
         REQUEST_ID_HEADER: call.request_id,
-        **call.headers,
+        **(call.answer_headers or {}),
         **answer.headers,
     }
-    response = web.Response(body=answer.body, status=answer.status, headers=headers)
-    if not call.request.content.is_eof():
-        # RFC 9110 §10.1.1: whoever is answered before the body was read must know what becomes of the connection.
-        response.force_close()
-    return response

@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from gateway.domain.errors import InvalidName
-from gateway.domain.names import check_user
+from gateway.domain.names import MAX_USER_CHARACTERS, check_user
 from ingest_api.errors import Problem
 
 # RFC 9112 §3.2.2: a proxy is sent the absolute form, and a server must accept it.
@@ -20,6 +20,9 @@ _AUTHORITY: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
 _SEGMENT: Final = re.compile(
     r"[A-Za-z0-9._~!$&'()*+,;=:@-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9._~!$&'()*+,;=:@-]*)*"
 )
+
+# An id that stands for itself and breaks no rule.
+_PLAIN: Final = re.compile(rf"[A-Za-z0-9._~@:-]{{1,{MAX_USER_CHARACTERS}}}")
 
 
 def origin_form(target: str) -> str:
@@ -43,6 +46,8 @@ def path_of(target: str) -> str:
 
 def user_in(segment: str) -> str:
     """The user id that a path segment stands for. Raises Problem unless it is one, percent-encoded UTF-8."""
+    if _PLAIN.fullmatch(segment) and segment not in {".", ".."}:
+        return segment
     if not _SEGMENT.fullmatch(segment):
         raise Problem("invalid_path", "the id in the path is not percent-encoded as RFC 3986 has it")
     try:

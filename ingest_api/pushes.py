@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from marshmallow import ValidationError
 
+from gateway.domain.names import MAIN_NAMESPACE
 from gateway.domain.times import instant
 from ingest_api import envelope
 from ingest_api.envelope import Envelope, InvalidJson, NoEnvelope
 from ingest_api.errors import Problem
-from ingest_api.plain import load_plain
+from ingest_api.plain import read_plain
 from ingest_api.schemas import DisconnectSchema, EmitSchema
 
 MAX_FIELD_ERRORS: Final = 20
 _MAX_FIELD_NAME: Final = 64
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(NamedTuple):
     """An event to push. ``arguments`` are JSON texts; ``room`` and ``rooms`` as in the body, which has one or none."""
 
     event: str
@@ -33,8 +33,7 @@ class Push:
     rooms: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnect:
+class Disconnect(NamedTuple):
     """Connections to end; ``namespace`` None means in all."""
 
     namespace: str | None
@@ -44,10 +43,16 @@ class Disconnect:
 
 def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
     """The event in a body. Raises Problem."""
+    plain = read_plain(body, with_room=schema.to_room) if MAIN_NAMESPACE in schema.namespaces else None
+    if plain is not None:
+        return Push(plain.event, MAIN_NAMESPACE, (plain.data,), _NOBODY, False, plain.room, ())
+    return read_push_closely(schema, body, now=now)
+
+
+def read_push_closely(schema: EmitSchema, body: bytes, *, now: float) -> Push:
+    """The event in any body, by way of the schema. Raises Problem."""
     parsed = _parse(body)
-    loaded = load_plain(parsed.values, with_room=schema.to_room, namespaces=schema.namespaces)
-    if loaded is None:
-        loaded = _load(schema, parsed)
+    loaded = _load(schema, parsed)
     return Push(
         event=loaded["event"],
         namespace=loaded["namespace"],

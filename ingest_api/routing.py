@@ -20,6 +20,8 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         by_template = {route.template: route for route in routes}
+        self.beginnings = tuple(template.removesuffix(_ID) for template in by_template)
+        """Every path of a call begins with one of these."""
         self._exact = {path: route for path, route in by_template.items() if not path.endswith(_ID)}
         self._with_id = {
             path.removesuffix(_ID): route for path, route in by_template.items() if path.endswith(_ID)
@@ -27,14 +29,14 @@ class Routes:
 
     def find(self, call: Call) -> Route:
         """The route of a call; notes its path and user there. Raises Problem when there is none."""
-        call.path = path_of(origin_form(call.request.raw_path))
+        call.path = path_of(origin_form(call.target))
         route = self._exact.get(call.path)
         if route is None:
             route, segment = self._find_with_id(call.path)
             call.template = route.template
             call.user = user_in(segment)
         call.template = route.template
-        if call.request.method != route.method:
+        if call.method != route.method:
             allow = {"Allow": route.method}
             raise Problem("method_not_allowed", f"this path is for {route.method}", headers=allow)
         return route

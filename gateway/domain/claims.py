@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What a request may do once.
 
     The nonce, unique per ingest key, is kept until ``nonce_expires_at`` (seconds since 1970). The idempotency key, if

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.domain.claims import Rate
@@ -18,6 +18,7 @@ BROADCAST: Final = "broadcast"
 PRESENCE: Final = "presence"
 ADMIN: Final = "admin"
 ACTIONS: Final = (EMIT_USER, EMIT_ROOM, BROADCAST, PRESENCE, ADMIN)
+_ANYTHING: Final = "*"
 _NARROWED: Final = (EMIT_USER, EMIT_ROOM)
 
 
@@ -26,7 +27,7 @@ class Scope:
     """One permission: an action, for the two emits on names that match ``pattern`` (``*`` matches anything)."""
 
     action: str
-    pattern: str = "*"
+    pattern: str = _ANYTHING
 
     @classmethod
     def parse(cls, text: str) -> Scope:
@@ -69,13 +70,21 @@ class IngestKey:
     secrets: tuple[str, ...]
     scopes: tuple[Scope, ...] = ALL_SCOPES
     rate: Rate | None = None
+    _actions: frozenset[str] = field(init=False, compare=False)
+    _unlimited: frozenset[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Asked for every push.
+        object.__setattr__(self, "_actions", frozenset(scope.action for scope in self.scopes))
+        unlimited = frozenset(scope.action for scope in self.scopes if scope.pattern == _ANYTHING)
+        object.__setattr__(self, "_unlimited", unlimited)
 
     def __repr__(self) -> str:
         return f"IngestKey(id={self.id!r})"
 
     def may(self, *actions: str) -> bool:
         """Whether any scope allows one of the actions on something."""
-        return any(scope.action in actions for scope in self.scopes)
+        return not self._actions.isdisjoint(actions)
 
     def may_emit_to(self, room: str) -> bool:
         """Rooms of users need ``emit:user`` for that user; ``emit:room`` never reaches them."""
@@ -84,4 +93,6 @@ class IngestKey:
         return self._covers(EMIT_ROOM, room)
 
     def _covers(self, action: str, name: str) -> bool:
-        return any(scope.action == action and scope.covers(name) for scope in self.scopes)
+        if action in self._unlimited:
+            return True
+        return any(scope.covers(name) for scope in self.scopes if scope.action == action)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
+from base64 import urlsafe_b64encode
+from os import urandom
 from typing import NamedTuple
 
 from gateway.domain.names import user_room
@@ -17,8 +17,7 @@ class Address(NamedTuple):
     room: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One event on its way to clients.
 
     ``arguments`` are JSON texts, one for each argument of the event, exactly as the backend wrote them: they were
@@ -42,8 +41,7 @@ class Message:
         return tuple([Address(self.namespace, room) for room in self.rooms])
 
 
-@dataclass(frozen=True, slots=True)
-class Kick:
+class Kick(NamedTuple):
     """An order to end the connections of a user in some namespaces; with ``revoke`` older tokens are refused too.
 
     ``at`` is the wall-clock time of the order, in seconds since 1970: tokens issued before it are the older ones.
@@ -85,8 +83,7 @@ def count_is_exact(entry: Entry) -> bool:
     return len(set(entry.namespaces)) == len(entry.namespaces)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """The broker's word that it has the entry.
 
     ``connections`` were registered when it was accepted: exactly that many when ``exact``, else at most.
@@ -102,4 +99,4 @@ class Receipt:
 
 def new_id() -> str:
     """A message id: 128 random bits, URL-safe."""
-    return secrets.token_urlsafe(16)
+    return urlsafe_b64encode(urandom(16))[:22].decode()

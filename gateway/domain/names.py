@@ -11,6 +11,9 @@ MAX_USER_CHARACTERS: Final = 128
 MAX_ROOM_CHARACTERS: Final = 200
 MAX_EVENT_CHARACTERS: Final = 128
 
+MAIN_NAMESPACE: Final = "/"
+"""Where a push goes that names no namespace; what Socket.IO joins first."""
+
 USER_PREFIX: Final = "user:"
 PROTECTED_PREFIXES: Final = ("user:", "org:", "tenant:", "role:")
 """Rooms that come from a verified token alone; nobody joins them by asking."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -104,7 +103,7 @@ async def test_a_repeated_idempotency_key_answers_the_first_receipt(state: State
     again = await state.broker.append(message("a"), claim(state, idempotency_key="key"))
 
     assert not first.replayed
-    assert again == replace(first, replayed=True)
+    assert again == first._replace(replayed=True)
     assert await state.broker.newest() == first.position
     async with listening(state.broker) as ear:
         assert await ear.entries() == [first_news]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from gateway.domain.errors import IdempotencyConflict
@@ -33,7 +31,7 @@ async def test_a_kick_that_does_not_revoke_refuses_no_token(state: StateUnderTes
 async def test_a_revocation_holds_whatever_the_namespaces_and_exceptions(state: StateUnderTest) -> None:
     order = kick("ann", at=1000.0, revoke=True, namespaces=("/chat",))
 
-    await state.broker.append(replace(order, exclude=frozenset({"s1"})))
+    await state.broker.append(order._replace(exclude=frozenset({"s1"})))
 
     assert await state.revocations.revoked_at("ann") == 1000.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
-
 import pytest
 
 from gateway.domain import endings, errors
@@ -33,10 +31,10 @@ ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and i
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_value_does_not_change_and_holds_nothing_else(value) -> None:
-    field = next(iter(type(value).__dataclass_fields__))
+    first, *_ = type(value).__match_args__
 
-    with pytest.raises(FrozenInstanceError):
-        setattr(value, field, "changed")
+    with pytest.raises(AttributeError):  # FrozenInstanceError is one
+        setattr(value, first, "changed")
     assert not hasattr(value, "__dict__")
     assert hash(value) == hash(value)
 

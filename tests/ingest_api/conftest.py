@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.ingest_api.door import Door, running
+from tests.ingest_api import door as doors
+from tests.ingest_api.door import LONG, SHORT, Door, running
+
+
+@pytest.fixture(autouse=True, params=[LONG, SHORT])
+def way(request: pytest.FixtureRequest) -> None:
+    """Everything holds for both ways that requests take."""
+    doors.way = request.param
 
 
 @pytest.fixture

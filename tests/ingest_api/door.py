@@ -16,15 +16,22 @@ from gateway.application.publishing import Publishing
 from gateway.domain.keys import IngestKey
 from gateway.domain.messages import Entry
 from gateway.domain.presence import PresentConnection
+from gateway.listening import Listener
 from gateway.ports import Broker, Clock
 from gateway.state.memory import MemoryState
 from ingest_api import signing
-from ingest_api.app import create_app
+from ingest_api.app import create_app, create_door
+from ingest_api.refusing import Refusing
 
 NOW = 1_795_262_400.0
 SECRET = "a secret of the tests, thirty-two bytes and more"
 SHOP = IngestKey("shop", (SECRET,))
 PATIENCE = 10.0
+
+LONG = "aiohttp's way"
+SHORT = "the short way"
+way = LONG
+"""How requests come to the doors that run now."""
 
 Headers = list[tuple[str, str]]
 
@@ -204,7 +211,10 @@ async def running(
     wrap: Any = None,
     **overrides: Any,
 ) -> AsyncIterator[Door]:
-    """A door over the memory state. ``wrap`` puts something around the publisher, ``mount`` around the application."""
+    """A door over the memory state. ``wrap`` puts something around the publisher, ``mount`` around the door.
+
+    Requests come to it by the way that ``way`` says, ``server`` options are those of aiohttp's own server.
+    """
     clock = SettableClock()
     state = MemoryState(
         clock=clock, replica="replica-1", history_length=1000, history_bytes=10_000_000, recovery_seconds=120
@@ -223,17 +233,31 @@ async def running(
         "max_body_bytes": 100_000,
         "body_timeout_seconds": 5.0,
     }
-    app = create_app(**options | overrides)
-    # How long a refused sender may go on sending is the server's to say; the tests need not wait for it.
-    served = {"access_log": None, "lingering_time": 1.0, "auto_decompress": False} | dict(server or {})
-    runner = web.AppRunner(mount(app) if mount else app, **served)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    door.port = runner.addresses[0][1]
+    rest = create_door(**options | overrides)
+    app = mount(rest) if mount else create_app(rest)
+    if way == SHORT and server is None:
+        listener = Listener(
+            app,
+            direct={},
+            short_way=rest,
+            refuse=Refusing(door.tally),
+            head_timeout_seconds=PATIENCE,
+            finish_seconds=PATIENCE,
+        )
+        door.port = await listener.start("127.0.0.1", 0)
+        stop = listener.stop
+    else:
+        # How long a refused sender may go on sending is the server's to say; the tests need not wait for it.
+        served = {"access_log": None, "lingering_time": 1.0, "auto_decompress": False} | dict(server or {})
+        runner = web.AppRunner(app, **served)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        door.port = runner.addresses[0][1]
+        stop = runner.cleanup
     try:
         yield door
     finally:
-        await runner.cleanup()
+        await stop()
 
 
 class _Keeping:

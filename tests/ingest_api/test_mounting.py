@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from ingest_api.app import create_empty_app, mount
+from ingest_api.app import create_app, create_empty_door, mount
 from ingest_api.errors import problem_body
+from ingest_api.middlewares import Answering
 from tests.ingest_api.door import Door, SettableClock, Tally, running
 
 
@@ -17,7 +18,7 @@ async def health(_: web.Request) -> web.Response:
     return web.Response(text="healthy")
 
 
-def in_a_house(door: web.Application) -> web.Application:
+def in_a_house(door: Answering) -> web.Application:
     house = web.Application()
     house.router.add_get("/health", health)
     mount(door, house)
@@ -45,19 +46,21 @@ async def test_everything_else_is_answered_by_the_door(house: Door) -> None:
 
 
 async def test_a_port_without_the_door_knows_no_path() -> None:
-    def instead(_: web.Application) -> web.Application:
+    def instead(_: Answering) -> web.Application:
         house = web.Application()
-        mount(create_empty_app(clock=SettableClock(), meter=Tally()), house)
+        mount(create_empty_door(clock=SettableClock(), meter=Tally()), house)
         return house
 
-    async with running(mount=instead) as door:
+    async with running(mount=instead, server={}) as door:
         for target in ("/broadcast", "/openapi.yaml", "/presence/42"):
             assert (await door.call("GET", target)).refusal == (404, "not_found")
 
 
 def test_the_door_stands_nowhere_but_at_the_root() -> None:
     with pytest.raises(ValueError, match="at the root"):
-        web.Application().add_subapp("/api", create_empty_app(clock=SettableClock(), meter=Tally()))
+        web.Application().add_subapp(
+            "/api", create_app(create_empty_door(clock=SettableClock(), meter=Tally()))
+        )
 
 
 def test_a_problem_can_be_written_where_there_is_no_request() -> None:

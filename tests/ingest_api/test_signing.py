@@ -53,7 +53,7 @@ def test_a_vector_gives_the_headers_of_a_request(vector: dict[str, Any]) -> None
 
     assert headers["X-Gateway-Signature"] == vector["signature"]
     assert headers.get("Idempotency-Key", "") == vector["idempotency_key"]
-    credentials = signing.read_credentials(lambda name: [headers[name]])
+    credentials = signing.read_credentials(lambda name, _: [headers[name]])
     assert (credentials.key_id, credentials.nonce) == (vector["key"], vector["nonce"])
 
 
@@ -108,7 +108,7 @@ def test_a_timestamp_is_good_for_five_minutes_either_way(
 
 def test_a_refusal_names_the_header_but_not_what_it_holds() -> None:
     with pytest.raises(signing.MissingSignature) as refused:
-        signing.read_credentials(lambda _: ["not\nwell formed"])
+        signing.read_credentials(lambda _, __: ["not\nwell formed"])
 
     assert "X-Gateway-Key" in refused.value.detail
     assert "formed\n" not in refused.value.detail

@@ -53,11 +53,12 @@ class MemoryBroker:
         receipt = self._receipts.get(entry.id)
         if receipt is not None:
             return receipt
-        receipt = None if claim is None else self._claims.look_up(claim)
-        if receipt is None:
+        if claim is None:
             receipt = self._publish(entry)
-        if claim is not None:
-            self._claims.keep(claim, receipt)
+        else:
+            digest = self._claims.check(claim)
+            receipt = self._claims.first_receipt(claim) or self._publish(entry)
+            self._claims.keep(claim, digest, receipt)
         self._receipts.put(entry.id, receipt)
         return receipt
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from hashlib import blake2b
 
 from gateway.domain.claims import Claim
@@ -15,8 +14,8 @@ from gateway.state.memory.nonces import Nonces
 
 
 class MemoryClaims:
-    """``gateway.ports.Claims``, and the two halves of a claim for the broker: ``look_up`` before it publishes and
-    ``keep`` after, with no waiting in between."""
+    """``gateway.ports.Claims``, and the two halves of a claim for the broker: ``check`` and
+    ``first_receipt`` before it publishes, ``keep`` after, with no waiting in between."""
 
     def __init__(
         self, *, clock: Clock, max_nonces: int, idempotency_seconds: float, max_idempotency_keys: int
@@ -33,15 +32,20 @@ class MemoryClaims:
         return self._began_at
 
     async def spend(self, claim: Claim) -> None:
-        self.nonces.check(claim)
-        self.nonces.spend(claim)
+        self.nonces.spend(claim, self.nonces.check(claim))
 
-    def look_up(self, claim: Claim) -> Receipt | None:
+    def check(self, claim: Claim) -> int:
+        """What ``keep`` needs of a claim whose nonce was not used before; changes nothing.
+
+        Raises NonceReplayed, and BrokerUnavailable when no more claims can be remembered.
+        """
+        return self.nonces.check(claim)
+
+    def first_receipt(self, claim: Claim) -> Receipt | None:
         """The first receipt of the claim's idempotency key, if it was used before; changes nothing.
 
-        Raises NonceReplayed, IdempotencyConflict, and BrokerUnavailable when no more claims can be remembered.
+        Raises IdempotencyConflict, and BrokerUnavailable when no more claims can be remembered.
         """
-        self.nonces.check(claim)
         if claim.idempotency_key is None:
             return None
         answer = self.answers.get(_idempotency_digest(claim))
@@ -54,11 +58,11 @@ class MemoryClaims:
         fingerprint, receipt = answer
         if fingerprint != claim.fingerprint:
             raise IdempotencyConflict("this idempotency key was used with another body")
-        return replace(receipt, replayed=True)
+        return receipt._replace(replayed=True)
 
-    def keep(self, claim: Claim, receipt: Receipt) -> None:
-        """The claim that was looked up is used, and this was its answer."""
-        self.nonces.spend(claim)
+    def keep(self, claim: Claim, digest: int, receipt: Receipt) -> None:
+        """The claim that was checked is used, and this was its answer."""
+        self.nonces.spend(claim, digest)
         if claim.idempotency_key is not None and not receipt.replayed:
             self.answers.put(_idempotency_digest(claim), (claim.fingerprint, receipt))
 

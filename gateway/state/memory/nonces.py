@@ -35,21 +35,25 @@ class Nonces:
     def __len__(self) -> int:
         return len(self._spent)
 
-    def check(self, claim: Claim) -> None:
-        """Raises NonceReplayed, also for a nonce so old that it would be forgotten again, and BrokerUnavailable when
-        no more can be remembered."""
+    def check(self, claim: Claim) -> int:
+        """The digest of a nonce that may be spent.
+
+        Raises NonceReplayed, also for a nonce so old that it would be forgotten again, and BrokerUnavailable when no
+        more can be remembered.
+        """
         now = self._clock.now()
         self._sweep(now)
         # A clock that was set back must not let pass what was forgotten when it was ahead.
         is_over = claim.nonce_expires_at <= max(now, self._forgotten_before)
-        if is_over or self._digest(claim) in self._spent:
+        digest = self._digest(claim)
+        if is_over or digest in self._spent:
             raise NonceReplayed("this nonce was used before, or is too old to tell")
         if len(self._spent) >= self._max_nonces:
             raise BrokerUnavailable("more requests came lately than can be remembered", retry_after_seconds=5)
+        return digest
 
-    def spend(self, claim: Claim) -> None:
+    def spend(self, claim: Claim, digest: int) -> None:
         """Remember a nonce that was checked."""
-        digest = self._digest(claim)
         end = int(claim.nonce_expires_at) + 1
         bucket = self._buckets.get(end)
         if bucket is None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from gateway import __version__
+from gateway.metrics.tallies import Spread, Tally
 
 PREFIX = "push_gateway_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,12 +29,6 @@ class Metrics:
         ProcessCollector(namespace="push_gateway", registry=self.registry)
         self._state_items = self._gauge("state_items", "Held in the state now, by what it is.", ("part",))
         self._describe_build()
-        # Looking a child up by its labels costs more than counting; there are only so many of them.
-        self._answered = cache(
-            lambda route, status, code: self._requests.labels(route, str(status), code).inc
-        )
-        self._took = cache(lambda route: self._request_seconds.labels(route).observe)
-        self._count_entry = cache(lambda kind: self._accepted.labels(kind).inc)
         self._open = self._gauge("open_connections", "Socket.IO connections open now.", ("namespace",))
         self._opened = self._counter(
             "connections_opened", "Connections accepted.", ("namespace", "transport")
@@ -42,10 +37,8 @@ class Metrics:
             "connections_closed", "Connections ended, by reason.", ("namespace", "reason")
         )
         self._refused = self._counter("connections_refused", "Connections refused, by code.", ("code",))
-        self._accepted = self._counter(
-            "entries_accepted", "Entries that the broker took, by kind.", ("kind",)
-        )
-        self._delivered = self._counter("deliveries", "Messages handed to connections of this replica.", ())
+        self._accepted = self._tally("entries_accepted", "Entries that the broker took, by kind.", ("kind",))
+        self._delivered = self._tally("deliveries", "Messages handed to connections of this replica.", ())
         self._requests_refused = self._counter(
             "transport_requests_refused", "Requests to the Socket.IO path refused, by reason.", ("reason",)
         )
@@ -61,15 +54,15 @@ class Metrics:
         self._skipped = self._counter(
             "volatile_skipped", "Volatile messages not sent, by reason.", ("reason",)
         )
-        self._received = self._counter("client_messages", "Messages received from clients.", ())
-        self._requests = self._counter("requests", "Requests to the REST door.", ("route", "status", "code"))
-        self._request_seconds = Histogram(
+        self._received = self._tally("client_messages", "Messages received from clients.", ())
+        self._requests = self._tally("requests", "Requests to the REST door.", ("route", "status", "code"))
+        self._request_seconds = Spread(
             PREFIX + "request_duration_seconds",
             "From the head of a request to its answer.",
-            ("route",),
-            buckets=_REQUEST_BUCKETS,
-            registry=self.registry,
+            "route",
+            bounds=_REQUEST_BUCKETS,
         )
+        self.registry.register(self._request_seconds)
 
     def watch_state(self, sizes: Callable[[], Mapping[str, int]]) -> None:
         """Tell how much of everything that has a limit the state holds, whenever somebody asks."""
@@ -97,7 +90,7 @@ class Metrics:
         self._skipped.labels(reason).inc()
 
     def event_received(self) -> None:
-        self._received.inc()
+        self._received.count()
 
     # the transport
 
@@ -115,19 +108,24 @@ class Metrics:
     # the application
 
     def entry_accepted(self, kind: str) -> None:
-        self._count_entry(kind)()
+        self._accepted.count((kind,))
 
     def delivered(self, connections: int) -> None:
-        self._delivered.inc(connections)
+        self._delivered.count((), connections)
 
     # the REST door
 
     def request_answered(self, *, route: str, status: int, code: str, seconds: float) -> None:
-        self._answered(route, status, code)()
-        self._took(route)(seconds)
+        self._requests.count((route, str(status), code))
+        self._request_seconds.observe(route, seconds)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(PREFIX + name, text, labels, registry=self.registry)
+
+    def _tally(self, name: str, text: str, labels: tuple[str, ...]) -> Tally:
+        tally = Tally(PREFIX + name, text, labels)
+        self.registry.register(tally)
+        return tally
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(PREFIX + name, text, labels, registry=self.registry)

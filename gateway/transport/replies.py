@@ -1,0 +1,43 @@
+"""The bytes of an HTTP/1.1 answer with its body whole (RFC 9112 §4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+_STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+
+
+def encode_reply(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
+    """An answer with its length and date; ``close`` says that it is the last one of its connection.
+
+    Raises ValueError for a header that would become two.
+    """
+    lines = [_STATUS_LINES[status]]
+    for name, value in headers.items():
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"the header {name} holds a line break")
+        lines.append(f"{name}: {value}\r\n")
+    lines.append(f"Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n")
+    lines.append("Connection: close\r\n\r\n" if close else "\r\n")
+    return "".join(lines).encode() + body
+
+
+class _Date:
+    """The date as HTTP writes it (RFC 9110 §5.6.7), made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+
+    def now(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._text = second, formatdate(second, usegmt=True)
+        return self._text
+
+
+_date: Final = _Date()
