@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
@@ -13,10 +13,13 @@ from gateway.domain.endings import KICKED, REVOKED, Ending
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, Entry, Kick, Message
 from gateway.domain.positions import Position
-from gateway.ports import Frames, Timer
+from gateway.ports import Frames, Socket, Timer
 
 TURN_SECONDS: Final = 0.005
 """How long deliveries hold the event loop before they let I/O and timers through."""
+STEP: Final = 16
+"""Recipients between two looks at the clock."""
+LARGE_BYTES: Final = 8 * 1024
 
 
 class State(Enum):
@@ -34,6 +37,11 @@ class Link(Protocol):
     @property
     def transport(self) -> str: ...
 
+    @property
+    def direct(self) -> Socket | None:
+        """Where frames may be written to past this link; None: nowhere now."""
+        ...
+
     def send(self, frames: Frames, *, volatile: bool) -> None: ...
 
     def tell(self, event: str, payload: dict[str, object]) -> None:
@@ -46,7 +54,17 @@ class Link(Protocol):
 class Connection:
     """One Socket.IO session of one user in one namespace."""
 
-    __slots__ = ("connected_at", "expiry", "identity", "link", "namespace", "rooms", "sid", "state")
+    __slots__ = (
+        "connected_at",
+        "direct",
+        "expiry",
+        "identity",
+        "link",
+        "namespace",
+        "rooms",
+        "sid",
+        "state",
+    )
 
     def __init__(self, sid: str, namespace: str, identity: Identity, link: Link, connected_at: float) -> None:
         self.sid = sid
@@ -57,10 +75,27 @@ class Connection:
         self.state = State.ARRIVING
         self.rooms: frozenset[str] = frozenset()
         self.expiry: Timer | None = None
+        self.direct: Socket | None = None
+        """Set only while it is LIVE: a fan-out looks here and at nothing else of a connection (see ``_hand_over``)."""
 
     @property
     def user(self) -> str:
         return self.identity.user
+
+    def go_live(self) -> None:
+        """From now on it is sent to."""
+        self.state = State.LIVE
+        self.direct = self.link.direct
+
+    def changed_carrier(self) -> None:
+        """Its link sends another way."""
+        if self.state is State.LIVE:
+            self.direct = self.link.direct
+
+    def go(self) -> None:
+        """It is not sent to any more."""
+        self.state = State.GONE
+        self.direct = None
 
 
 Encode = Callable[[Message, Position], Frames]
@@ -132,14 +167,13 @@ class Hub:
         elif recipients:
             await self._send(self._encode(entry, position), recipients, volatile=entry.volatile)
 
-    async def _send(self, frames: Frames, recipients: Collection[Connection], *, volatile: bool) -> None:
+    async def _send(self, frames: Frames, recipients: Sequence[Connection], *, volatile: bool) -> None:
         sent = 0
         turn_ends = self._turn()
-        for connection in recipients:
-            if connection.state is State.LIVE:
-                connection.link.send(frames, volatile=volatile)
-                sent += 1
-            # Each time: a look at the clock costs 50 ns, and writing a large frame a tenth of a millisecond.
+        # A look at the clock now and then, but for large frames each time: writing one takes a tenth of a millisecond.
+        step = 1 if len(frames.frame) > LARGE_BYTES else STEP
+        for start in range(0, len(recipients), step):
+            sent += _hand_over(frames, recipients[start : start + step], volatile=volatile)
             if time.monotonic() > turn_ends:
                 await asyncio.sleep(0)
                 turn_ends = self._turn()
@@ -155,16 +189,19 @@ class Hub:
     def _end_turn(self) -> None:
         self._turn_ends = None
 
-    def _recipients(self, entry: Entry) -> Collection[Connection]:
-        """Everyone at its addresses, each once, in a collection of its own: members may change while it is sent."""
+    def _recipients(self, entry: Entry) -> list[Connection]:
+        """Everyone at its addresses, each once, in a list of its own: members may change while it is sent."""
+        addresses = entry.addresses
+        if len(addresses) == 1 and not entry.exclude:
+            return list(self._members.get(addresses[0], ()))
         recipients: Members = {}
-        for address in entry.addresses:
+        for address in addresses:
             recipients.update(self._members.get(address, {}))
         for name in entry.exclude:
-            for namespace in {address.namespace for address in entry.addresses}:
+            for namespace in {address.namespace for address in addresses}:
                 for connection in self._members.get(Address(namespace, name), {}):
                     recipients.pop(connection, None)
-        return recipients
+        return list(recipients)
 
     def _join(self, connection: Connection, address: Address) -> bool:
         members = self._members.get(address)
@@ -181,6 +218,25 @@ class Hub:
             return False
         del self._members[address]
         return True
+
+
+def _hand_over(frames: Frames, recipients: Iterable[Connection], *, volatile: bool) -> int:
+    """How many it was handed to.
+
+    Between two recipients the kernel throws everything else out of the processor's caches, so what counts is how many
+    objects are looked at for each: here its connection and its socket.
+    """
+    frame = frames.frame
+    sent = 0
+    for connection in recipients:
+        socket = connection.direct
+        if socket is not None and not socket.get_write_buffer_size():
+            socket.write(frame)
+            sent += 1
+        elif connection.state is State.LIVE:
+            connection.link.send(frames, volatile=volatile)
+            sent += 1
+    return sent
 
 
 def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:

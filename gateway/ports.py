@@ -201,6 +201,21 @@ class Frames(Protocol):
         """A packet of a polling payload."""
         ...
 
+    @property
+    def record_bytes(self) -> int:
+        """The length of the record."""
+        ...
+
+
+class Socket(Protocol):
+    """What ready frames are written to; aiohttp's transport of a connection is one."""
+
+    def write(self, frame: bytes, /) -> object: ...
+
+    def get_write_buffer_size(self) -> int:
+        """The bytes that were written and are still in this process."""
+        ...
+
 
 class Clock(Protocol):
     """What time it is."""

@@ -30,7 +30,7 @@ class Reporting:
         """It is gone: nothing more is delivered to it, the rest of the world hears soon. Idempotent."""
         if connection.state is State.GONE:
             return
-        connection.state = State.GONE
+        connection.go()
         if connection.expiry is not None:
             connection.expiry.cancel()
         unneeded = self._hub.remove(connection)
@@ -38,6 +38,7 @@ class Reporting:
 
     def upgraded(self, connection: Connection) -> None:
         """It is on another carrier now."""
+        connection.changed_carrier()
         transport = connection.link.transport
         self._reports.put_nowait(lambda: self._presence.change_transport(connection.sid, transport))
 

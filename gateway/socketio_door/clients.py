@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gateway.domain.endings import Ending
 from gateway.hub import Connection
-from gateway.ports import Clock, Frames, Timer
+from gateway.ports import Clock, Frames, Socket, Timer
 from gateway.socketio_door import encoding
 from gateway.transport.session import Session
 
@@ -62,6 +62,11 @@ class SocketLink:
     @property
     def transport(self) -> str:
         return self._client.session.transport
+
+    @property
+    def direct(self) -> Socket | None:
+        """Where frames for this client go out as they are."""
+        return self._client.session.direct
 
     def send(self, frames: Frames, *, volatile: bool) -> None:
         """Send a pushed message."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gateway.domain.endings import Ending
 from gateway.domain.identity import Identity
-from gateway.hub import Connection, Link, State
+from gateway.hub import Connection, Link
 from gateway.ports import TokenVerifier
 from gateway.socketio_door import encoding
 from gateway.socketio_door.clients import Client, SocketLink
@@ -59,7 +59,7 @@ class Welcome:
         client.connections[namespace] = connection
         client.first_join.cancel()
         client.leaving_soon = False
-        connection.state = State.LIVE
+        connection.go_live()
         self._expiring.watch(connection)
         return connection
 

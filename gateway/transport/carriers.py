@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.ports import Socket
+
 
 class Wire(Protocol):
     """A WebSocket that is open. Once its connection is gone it takes everything and does nothing."""
@@ -11,6 +13,11 @@ class Wire(Protocol):
     @property
     def deflates_from_bytes(self) -> int | None:
         """Frames of that size go out compressed, as was negotiated; None: none do."""
+        ...
+
+    @property
+    def socket(self) -> Socket:
+        """Where frames go; to be written to past this wire while its connection is there."""
         ...
 
     def write(self, frame: bytes, /) -> object: ...

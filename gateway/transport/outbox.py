@@ -22,7 +22,7 @@ class Outbox:
 
     def put(self, frames: Frames) -> bool:
         """False: there is no room. What is larger than the limit by itself still finds room when nothing waits."""
-        size = len(frames.record)
+        size = frames.record_bytes
         if self._frames and self.bytes + size > self._limit_bytes:
             return False
         self._frames.append(frames)

@@ -52,46 +52,53 @@ class Packet(NamedTuple):
 class Frames:
     """One packet to send, encoded once, whatever the number of recipients and carriers (law 1).
 
-    Each variant is made when it is first asked for and is a plain attribute from then on, which is the cheapest that
-    a fan-out can read.
+    It is kept as the WebSocket frame, a plain attribute because a fan-out reads it for every recipient; the record of
+    a polling payload is a part of it.
     """
 
-    __slots__ = ("_binary", "_raw", "compressed", "frame", "record")
-
-    frame: bytes
-    """The WebSocket frame, unmasked as a server's are (RFC 6455 §5.1)."""
-    compressed: bytes
-    """The same for those who negotiated compression; the plain one where compressing does not pay."""
-    record: bytes
-    """The packet inside a polling payload."""
+    __slots__ = ("_binary", "_compressed", "_payload_at", "frame")
 
     def __init__(self, packet: str | bytes) -> None:
         """``packet``: type character and data, or the bytes of a binary message."""
         self._binary = isinstance(packet, bytes)
-        self._raw = packet if isinstance(packet, bytes) else packet.encode()
+        payload = packet if isinstance(packet, bytes) else packet.encode()
+        head = frame_header(self._opcode, len(payload))
+        self._payload_at = len(head)
+        self._compressed: bytes | None = None
+        self.frame = head + payload
+        """The WebSocket frame, unmasked as a server's are (RFC 6455 §5.1)."""
 
-    def __getattr__(self, name: str) -> bytes:
-        """Python asks here for what was not made yet."""
-        match name:
-            case "frame":
-                made = self.frame = self._frame(self._raw)
-            case "compressed":
-                made = self.compressed = self._compress()
-            case "record":
-                made = self.record = b"b" + base64.b64encode(self._raw) if self._binary else self._raw
-            case _:
-                raise AttributeError(name)
-        return made
+    @property
+    def compressed(self) -> bytes:
+        """The same for those who negotiated compression; the plain one where compressing does not pay."""
+        if self._compressed is None:
+            self._compressed = self._compress()
+        return self._compressed
 
-    def _frame(self, payload: bytes, flags: int = 0) -> bytes:
-        opcode = _BINARY_OPCODE if self._binary else _TEXT_OPCODE
-        return frame_header(opcode | flags, len(payload)) + payload
+    @property
+    def record(self) -> bytes:
+        """The packet inside a polling payload."""
+        payload = self.frame[self._payload_at :]
+        return b"b" + base64.b64encode(payload) if self._binary else payload
+
+    @property
+    def record_bytes(self) -> int:
+        """The length of the record."""
+        size = len(self.frame) - self._payload_at
+        return 1 + (size + 2) // 3 * 4 if self._binary else size
+
+    @property
+    def _opcode(self) -> int:
+        return _BINARY_OPCODE if self._binary else _TEXT_OPCODE
 
     def _compress(self) -> bytes:
-        if len(self._raw) > COMPRESSED_AT_MOST_BYTES:
+        size = len(self.frame) - self._payload_at
+        if size > COMPRESSED_AT_MOST_BYTES:
             return self.frame
-        payload = deflate(self._raw)
-        return self._frame(payload, _COMPRESSED_FLAG) if len(payload) < len(self._raw) else self.frame
+        payload = deflate(self.frame[self._payload_at :])
+        if len(payload) >= size:
+            return self.frame
+        return frame_header(self._opcode | _COMPRESSED_FLAG, len(payload)) + payload
 
 
 def message(text: str) -> Frames:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Final, Protocol
 
-from gateway.ports import Frames, Timer
+from gateway.ports import Frames, Socket, Timer
 from gateway.transport import packets
 from gateway.transport.carriers import Poll, Wire
 from gateway.transport.handshake import Handshake
@@ -99,6 +99,17 @@ class Session:
     @property
     def closed(self) -> bool:
         return self.phase is Phase.CLOSED
+
+    @property
+    def direct(self) -> Socket | None:
+        """Where frames go out as they are, if there is such a place: an open WebSocket without compression.
+
+        It stays so until the layer above is told of the end of this session.
+        """
+        wire = self._wire
+        if wire is None or self.phase is not Phase.OPEN or wire.deflates_from_bytes is not None:
+            return None
+        return wire.socket
 
     # sending
 

@@ -26,9 +26,9 @@ class SocketWire:
         "_closing",
         "_gone",
         "_schedule",
-        "_transport",
         "bytes_waiting",
         "deflates_from_bytes",
+        "socket",
         "when_lost",
         "write",
     )
@@ -37,7 +37,7 @@ class SocketWire:
         self, transport: asyncio.Transport, schedule: Schedule, *, deflates_from_bytes: int | None = None
     ) -> None:
         self.deflates_from_bytes = deflates_from_bytes
-        self._transport = transport
+        self.socket = transport
         self._schedule = schedule
         self._closing: Timer | None = None
         self._gone = False
@@ -53,14 +53,14 @@ class SocketWire:
 
     def abort(self) -> None:
         """Cut the connection; what waits is not sent."""
-        self._transport.abort()
+        self.socket.abort()
 
     def finish(self) -> None:
         """Nothing more is read: say so unless that was done, and close once everything is sent."""
         if self._gone:
             return
         self.close(1000)
-        self._transport.close()
+        self.socket.close()
         self._go()
 
     def lost(self) -> None:

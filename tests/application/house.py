@@ -13,7 +13,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.hub import Connection, Hub, State
+from gateway.hub import Connection, Hub
 from gateway.ports import Broker, Presence
 from gateway.state.memory import MemoryState
 from tests.hub.links import RecordingLink, connection, encode, identity
@@ -179,7 +179,7 @@ class House:
     async def welcome(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingLink]:
         """Admit and make live, as the door does."""
         arrived, link = await self.admit(who, namespace)
-        arrived.state = State.LIVE
+        arrived.go_live()
         return arrived, link
 
     async def heard(self) -> None:

@@ -9,7 +9,6 @@ import pytest
 from gateway.domain.errors import BrokerUnavailable, GatewayError, TokenRefused, TooManyConnections
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, Message, new_id
-from gateway.hub import State
 from tests.application.house import PATIENCE_SECONDS, House
 
 
@@ -46,7 +45,7 @@ async def test_until_it_was_welcomed_nothing_is_sent_and_afterwards_everything(h
     await push(house, "user:alice", "early too")
     await house.heard()
 
-    connection.state = State.LIVE
+    connection.go_live()
     await push(house, "user:alice", "late")
     await house.heard()
 

@@ -10,24 +10,40 @@ from gateway.domain.messages import Message
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.hub import Connection, State
-from gateway.ports import Frames
+from gateway.ports import Frames, Socket
 from gateway.transport import packets
 
 
 class RecordingLink:
-    """Satisfies ``hub.Link``; ``when_sent`` is called before each message is kept."""
+    """Satisfies ``hub.Link`` and, where it has a socket, is that too; ``when_sent`` is called before each message."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_socket: bool = False) -> None:
         self.transport = "websocket"
+        self.has_socket = has_socket
+        self.bytes_waiting = 0
         self.sent: list[Frames] = []
+        """What came by the link; ``frames`` has what was written past it, too."""
+        self.frames: list[bytes] = []
         self.volatile: list[bool] = []
         self.told: list[tuple[str, dict[str, object]]] = []
         self.ended: list[Ending] = []
         self.when_sent: Callable[[], None] = lambda: None
 
+    @property
+    def direct(self) -> Socket | None:
+        return self if self.has_socket else None
+
+    def write(self, frame: bytes, /) -> None:
+        self.when_sent()
+        self.frames.append(frame)
+
+    def get_write_buffer_size(self) -> int:
+        return self.bytes_waiting
+
     def send(self, frames: Frames, *, volatile: bool) -> None:
         self.when_sent()
         self.sent.append(frames)
+        self.frames.append(frames.frame)
         self.volatile.append(volatile)
 
     def tell(self, event: str, payload: dict[str, object]) -> None:
@@ -39,7 +55,7 @@ class RecordingLink:
     @property
     def events(self) -> list[str]:
         """The event names that were sent, as ``encode`` wrote them."""
-        return [frames.record[1:].decode() for frames in self.sent]
+        return [frame[3:].decode() for frame in self.frames]
 
 
 def identity(user: str, *rooms: str) -> Identity:
@@ -47,12 +63,20 @@ def identity(user: str, *rooms: str) -> Identity:
 
 
 def connection(
-    sid: str, user: str = "alice", *, namespace: str = "/", state: State = State.LIVE
+    sid: str,
+    user: str = "alice",
+    *,
+    namespace: str = "/",
+    state: State = State.LIVE,
+    has_socket: bool = False,
 ) -> tuple[Connection, RecordingLink]:
     """A connection that is in no room yet."""
-    link = RecordingLink()
+    link = RecordingLink(has_socket=has_socket)
     made = Connection(sid, namespace, identity(user), link, 0.0)
-    made.state = state
+    if state is State.LIVE:
+        made.go_live()
+    else:
+        made.state = state
     return made, link
 
 

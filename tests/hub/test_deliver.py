@@ -12,7 +12,7 @@ from gateway.domain.endings import KICKED, REVOKED
 from gateway.domain.messages import Address, Kick, Message, new_id
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
-from gateway.hub import Connection, Hub, State
+from gateway.hub import LARGE_BYTES, STEP, Connection, Hub, State
 from gateway.ports import Frames
 from tests.hub.links import RecordingLink, connection, encode
 
@@ -22,7 +22,8 @@ POSITION = Position("1-0")
 class World:
     """A hub, and how many each message went to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_sockets: bool) -> None:
+        self.has_sockets = has_sockets
         self.delivered: list[int] = []
         self.encoded = 0
         self.hub = Hub(self._encode, self.delivered.append)
@@ -34,7 +35,7 @@ class World:
     def join(
         self, sid: str, *rooms: str, user: str = "alice", namespace: str = "/", state: State = State.LIVE
     ) -> tuple[Connection, RecordingLink]:
-        made, link = connection(sid, user, namespace=namespace, state=state)
+        made, link = connection(sid, user, namespace=namespace, state=state, has_socket=self.has_sockets)
         self.hub.add(made, {user_room(user), sid, *rooms})
         return made, link
 
@@ -47,9 +48,9 @@ class World:
         await self.hub.deliver(kick, POSITION)
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
+@pytest.fixture(params=[False, True], ids=["by the link", "by the socket"])
+def world(request: pytest.FixtureRequest) -> World:
+    return World(has_sockets=request.param)
 
 
 # who gets it
@@ -126,11 +127,12 @@ async def test_a_message_is_encoded_once_and_not_at_all_for_nobody(world: World)
     await world.push("x")
 
     assert world.encoded == 1
-    assert len({id(link.sent[0]) for link in links}) == 1
+    assert len({id(link.frames[0]) for link in links}) == 1
 
 
 async def test_volatile_is_passed_on(world: World) -> None:
     _, link = world.join("a", "x")
+    link.bytes_waiting = 1
 
     await world.hub.deliver(Message(new_id(), "/", ("x",), "news", (), volatile=True), POSITION)
 
@@ -239,8 +241,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.hub.time.monotonic", lambda: float(next(ticks)))
 
 
-async def test_a_delivery_lets_the_loop_turn_after_any_recipient_that_took_long(
-    world: World, slow: None
+@pytest.mark.parametrize(
+    ("event", "recipients_a_turn"), [("news", STEP), ("n" * LARGE_BYTES, 1)], ids=["small", "large"]
+)
+async def test_a_delivery_that_takes_long_lets_the_loop_turn(
+    world: World, slow: None, event: str, recipients_a_turn: int
 ) -> None:
     for number in range(1000):
         world.join(str(number), "x")
@@ -253,10 +258,10 @@ async def test_a_delivery_lets_the_loop_turn_after_any_recipient_that_took_long(
             await asyncio.sleep(0)
 
     others = asyncio.create_task(take_turns())
-    await world.push("x")
+    await world.push("x", event=event)
     others.cancel()
 
-    assert turns == pytest.approx(1000, abs=2)
+    assert turns == pytest.approx(1000 / recipients_a_turn, abs=2)
     assert world.delivered == [1000]
 
 
@@ -271,7 +276,7 @@ async def test_members_may_join_and_leave_during_a_long_delivery_and_order_is_ke
             made = links[499 - number][0]
             if number % 2:
                 world.hub.remove(made)
-                made.state = State.GONE
+                made.go()
             late.append(world.join(f"late{number}", "x")[1])
             await asyncio.sleep(0)
 
@@ -294,7 +299,7 @@ async def test_a_client_that_is_dropped_by_its_own_message_harms_no_other(world:
     others = [world.join(str(number), "x")[1] for number in range(200)]
 
     def drop() -> None:
-        made.state = State.GONE
+        made.go()
         world.hub.remove(made)
 
     link.when_sent = drop
@@ -340,3 +345,53 @@ def test_coming_and_going_touches_only_the_own_rooms(world: World) -> None:
     world.hub.remove(made)
 
     assert rooms.looked_up <= 5 + 3 + 4
+
+
+# past the link
+
+
+async def test_what_waits_in_a_socket_is_the_business_of_the_link() -> None:
+    world = World(has_sockets=True)
+    _, link = world.join("a", "x")
+
+    link.bytes_waiting = 1
+    await world.push("x", event="behind")
+    link.bytes_waiting = 0
+    await world.push("x", event="direct")
+
+    assert (link.events, len(link.sent), world.delivered) == (["behind", "direct"], 1, [1, 1])
+
+
+@pytest.mark.parametrize("state", [State.ARRIVING, State.KICKED])
+async def test_a_socket_is_not_written_to_before_its_connection_is_live(state: State) -> None:
+    world = World(has_sockets=True)
+    made, link = world.join("a", "x", state=state)
+
+    await world.push("x", event="early")
+    made.changed_carrier()
+    await world.push("x", event="still early")
+
+    assert (link.events, world.delivered) == ([], [0, 0])
+
+
+async def test_a_connection_that_changed_its_carrier_is_written_to_there() -> None:
+    world = World(has_sockets=False)
+    made, link = world.join("a", "x")
+
+    await world.push("x", event="by the link")
+    link.has_socket = True
+    made.changed_carrier()
+    await world.push("x", event="by the socket")
+
+    assert (link.events, len(link.sent)) == (["by the link", "by the socket"], 1)
+
+
+async def test_nothing_is_written_to_the_socket_of_who_has_gone() -> None:
+    world = World(has_sockets=True)
+    made, link = world.join("a", "x")
+
+    made.go()
+    made.changed_carrier()
+    await world.push("x")
+
+    assert (link.events, world.delivered) == ([], [0])

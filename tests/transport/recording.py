@@ -23,8 +23,15 @@ class RecordingWire:
         self.closed: list[int] = []
         self.aborted = False
 
+    @property
+    def socket(self) -> RecordingWire:
+        return self
+
     def write(self, frame: bytes, /) -> None:
         self.frames.append(frame)
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
 
     def bytes_waiting(self) -> int:
         return self.waiting

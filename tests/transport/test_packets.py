@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+import tracemalloc
 
 import pytest
 from aiohttp import WSMsgType
@@ -71,27 +71,31 @@ async def test_a_close_frame_carries_its_code_and_nothing_else(code: int) -> Non
 
 
 def test_a_packet_is_encoded_once_whatever_the_number_of_recipients() -> None:
-    frames = packets.message("hello")
+    frames = packets.message("hello" * 100)
 
     assert frames.frame is frames.frame
-    assert frames.record is frames.record
     assert frames.compressed is frames.compressed
 
 
-def test_nothing_is_encoded_before_somebody_needs_it() -> None:
-    frames = packets.message("hello")
+@pytest.mark.parametrize(
+    "packet", ["4", "4hello", "4gr\u00fc\u00df", "4" + "x" * 70_000, b"", b"a", b"ab", b"abc", b"x" * 200]
+)
+def test_the_length_of_a_record_is_known_before_it_is_made(packet: str | bytes) -> None:
+    frames = Frames(packet)
 
-    assert frames.record == b"4hello"
-    assert [name for name in ("frame", "compressed") if name in _made(frames)] == []
+    assert frames.record_bytes == len(frames.record)
 
 
-def _made(frames: Frames) -> set[str]:
-    made = set()
-    for name in ("frame", "compressed", "record"):
-        with suppress(AttributeError):
-            object.__getattribute__(frames, name)
-            made.add(name)
-    return made
+def test_a_packet_is_held_once() -> None:
+    frames = packets.message("x" * 100_000)
+    tracemalloc.start()
+
+    assert frames.record_bytes == 100_001
+    assert len(frames.record) == 100_001
+
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 10_000
 
 
 @pytest.mark.parametrize("length", [10, 100, 200, 10_000, 200_000])
