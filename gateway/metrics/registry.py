@@ -14,7 +14,7 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 
 from gateway import __version__
-from gateway.metrics.tallies import Spread, Tally
+from gateway.metrics.tallies import Level, Spread, Tally
 
 PREFIX = "push_gateway_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,11 +29,9 @@ class Metrics:
         ProcessCollector(namespace="push_gateway", registry=self.registry)
         self._state_items = self._gauge("state_items", "Held in the state now, by what it is.", ("part",))
         self._describe_build()
-        self._open = self._gauge("open_connections", "Socket.IO connections open now.", ("namespace",))
-        self._opened = self._counter(
-            "connections_opened", "Connections accepted.", ("namespace", "transport")
-        )
-        self._closed = self._counter(
+        self._open = self._level("open_connections", "Socket.IO connections open now.", ("namespace",))
+        self._opened = self._tally("connections_opened", "Connections accepted.", ("namespace", "transport"))
+        self._closed = self._tally(
             "connections_closed", "Connections ended, by reason.", ("namespace", "reason")
         )
         self._refused = self._counter("connections_refused", "Connections refused, by code.", ("code",))
@@ -42,7 +40,7 @@ class Metrics:
         self._requests_refused = self._counter(
             "transport_requests_refused", "Requests to the Socket.IO path refused, by reason.", ("reason",)
         )
-        self._sessions_closed = self._counter(
+        self._sessions_closed = self._tally(
             "transport_sessions_closed",
             "Transport sessions ended, by reason, also of those who joined no namespace.",
             ("reason",),
@@ -76,12 +74,12 @@ class Metrics:
     # the Socket.IO door
 
     def connection_opened(self, namespace: str, transport: str) -> None:
-        self._opened.labels(namespace, transport).inc()
-        self._open.labels(namespace).inc()
+        self._opened.count((namespace, transport))
+        self._open.count((namespace,))
 
     def connection_closed(self, namespace: str, reason: str) -> None:
-        self._closed.labels(namespace, reason).inc()
-        self._open.labels(namespace).dec()
+        self._closed.count((namespace, reason))
+        self._open.count((namespace,), -1)
 
     def connection_refused(self, code: str) -> None:
         self._refused.labels(code).inc()
@@ -103,7 +101,7 @@ class Metrics:
         self._requests_refused.labels(reason).inc()
 
     def session_closed(self, reason: str) -> None:
-        self._sessions_closed.labels(reason).inc()
+        self._sessions_closed.count((reason,))
 
     # the application
 
@@ -126,6 +124,11 @@ class Metrics:
         tally = Tally(PREFIX + name, text, labels)
         self.registry.register(tally)
         return tally
+
+    def _level(self, name: str, text: str, labels: tuple[str, ...]) -> Level:
+        level = Level(PREFIX + name, text, labels)
+        self.registry.register(level)
+        return level
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(PREFIX + name, text, labels, registry=self.registry)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 Labels = tuple[str, ...]
@@ -28,9 +28,20 @@ class Tally(Collector):
         """Add to the number under these values of the labels."""
         self._values[labels] = self._values.get(labels, 0.0) + amount
 
-    def collect(self) -> Iterable[CounterMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         name, text, labels = self._describe
         family = CounterMetricFamily(name, text, labels=labels)
+        for values, amount in self._values.items():
+            family.add_metric(values, amount)
+        yield family
+
+
+class Level(Tally):
+    """A gauge: counted up and down."""
+
+    def collect(self) -> Iterable[Metric]:
+        name, text, labels = self._describe
+        family = GaugeMetricFamily(name, text, labels=labels)
         for values, amount in self._values.items():
             family.add_metric(values, amount)
         yield family

@@ -29,7 +29,7 @@ class Client:
         """``first_join`` closes the transport when no namespace was joined by then."""
         self.session = session
         self.connections: dict[str, Connection] = {}
-        self.connecting: set[str] = set()
+        self.connecting: frozenset[str] = frozenset()
         self.first_join = first_join
         self.leaving_soon = False
         """Nothing is joined, after a refusal or an end, and ``first_join`` was set to a few seconds."""

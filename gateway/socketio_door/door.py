@@ -208,7 +208,7 @@ class Door:
     # steps
 
     async def _connect(self, client: Client, namespace: str, auth: object) -> None:
-        client.connecting.add(namespace)
+        client.connecting |= {namespace}
         try:
             connection = await self._welcome.connect(client, namespace, auth)
         except Refused as refusal:
@@ -225,7 +225,7 @@ class Door:
             if connection is not None:
                 self._joined(client, connection)
         finally:
-            client.connecting.discard(namespace)
+            client.connecting -= {namespace}
 
     def _joined(self, client: Client, connection: Connection) -> None:
         if not client.session.joined:

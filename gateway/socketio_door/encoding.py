@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
+import orjson
+
 from gateway.domain.messages import Message
 from gateway.domain.positions import Position
 from gateway.transport.packets import Frames, message
@@ -51,5 +53,9 @@ def _prefix(namespace: str) -> str:
     return "" if namespace == "/" else namespace + ","
 
 
-# json.dumps would make an encoder for every packet.
-_json: Final = json.JSONEncoder(separators=(",", ":")).encode
+def _json(value: object) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # A claim of a token may hold half of a surrogate pair, which orjson refuses.
+        return json.dumps(value, separators=(",", ":"))

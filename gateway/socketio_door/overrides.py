@@ -12,6 +12,7 @@ python-socketio decodes packets, puts binary attachments back together and answe
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -92,6 +93,8 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
             # A logger of one's own: for a boolean python-socketio adds a handler that writes past our log.
             logger=logging.getLogger("socketio.server"),
             async_handlers=False,
+            # python-socketio's own makes a decoder for every packet, to bound integers that Python bounds by now.
+            json=json,
             namespaces=namespaces,
         )
 

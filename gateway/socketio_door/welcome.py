@@ -50,8 +50,10 @@ class Welcome:
         link = SocketLink(client, namespace, self._put_out)
         connection = await self._arriving.admit(identity, namespace, link)
         # From here to LIVE nothing waits: what is delivered next comes after CONNECT and `authenticated`.
-        client.session.send(encoding.connect(namespace, connection.sid))
-        link.tell("authenticated", _greeting(connection))
+        client.session.send_together(
+            encoding.connect(namespace, connection.sid),
+            encoding.event(namespace, "authenticated", _greeting(connection)),
+        )
         if client.session.closed:
             # It left meanwhile, or reads too slowly even for the greeting.
             self._depart(connection)

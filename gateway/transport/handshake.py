@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+
+import orjson
 
 from gateway.transport import packets
 from gateway.transport.packets import Frames
@@ -35,4 +36,4 @@ def open_packet(
         "pingTimeout": round(ping_timeout_seconds * 1000),
         "maxPayload": max_payload_bytes,
     }
-    return Frames(packets.OPEN + json.dumps(body, separators=(",", ":")))
+    return Frames(packets.OPEN + orjson.dumps(body).decode())

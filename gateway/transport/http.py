@@ -88,6 +88,8 @@ class GatewayRequestHandler(web.RequestHandler):
             server,
             loop=loop,
             keepalive_timeout=keepalive_timeout,
+            # Heartbeats and time-outs find dead peers much sooner, and asking for it costs with every connection.
+            tcp_keepalive=False,
             lingering_time=LINGER_SECONDS,
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
@@ -111,6 +113,9 @@ class GatewayRequestHandler(web.RequestHandler):
         """aiohttp calls this when a WebSocket is accepted: everything that comes from now on goes to ``parser``."""
         first = parser if self.intake is None else self.intake.stand_before(parser)
         super().set_parser(first, data_received_cb)  # type: ignore[arg-type]  # it feeds data and nothing else
+        # No HTTP comes any more; kept for the life of each WebSocket these two would be a tenth of what it costs.
+        self._parser = None
+        self._messages = _NO_MESSAGES  # type: ignore[assignment]  # which is only looked at from now on
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, cut anywhere."""
@@ -336,4 +341,5 @@ def _start(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop
     return loop.create_task(coroutine, name="short way")
 
 
+_NO_MESSAGES: Final[tuple[Any, ...]] = ()
 _QUIET = logging.getLogger("aiohttp.server")

@@ -28,7 +28,7 @@ class RecordingWire:
         return self
 
     def write(self, frame: bytes, /) -> None:
-        self.frames.append(frame)
+        self.frames += split_frames(frame)
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
@@ -41,6 +41,18 @@ class RecordingWire:
 
     def abort(self) -> None:
         self.aborted = True
+
+
+def split_frames(written: bytes) -> list[bytes]:
+    """The WebSocket frames of one write (RFC 6455 §5.2), none of which is masked."""
+    frames = []
+    while written:
+        long_bytes = {126: 2, 127: 8}.get(written[1], 0)
+        length = int.from_bytes(written[2 : 2 + long_bytes], "big") if long_bytes else written[1]
+        end = 2 + long_bytes + length
+        frames.append(written[:end])
+        written = written[end:]
+    return frames
 
 
 class RecordingPoll:

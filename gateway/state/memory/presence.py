@@ -21,7 +21,7 @@ class MemoryPresence:
         self._clock = clock
         self._replica = replica
         self._connections: dict[str, PresentConnection] = {}
-        self._addresses: dict[str, frozenset[Address]] = {}
+        self._rooms: dict[str, frozenset[str]] = {}
         self._of_user: dict[str, dict[str, None]] = {}
         self._counts: dict[Address, int] = {}
         self.last_seen: Expiring[str, float] = Expiring(
@@ -43,12 +43,16 @@ class MemoryPresence:
         self._forget(sid)
         self._connections[sid] = connection
         self._of_user.setdefault(connection.user, {})[sid] = None
-        self._count_at(sid, _addresses(connection, rooms))
+        self._rooms[sid] = frozenset(rooms)
+        self._count(_addresses(connection, self._rooms[sid]), 1)
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
         connection = self._connections.get(sid)
-        if connection is not None:
-            self._count_at(sid, _addresses(connection, rooms))
+        if connection is None:
+            return
+        former, self._rooms[sid] = self._rooms[sid], frozenset(rooms)
+        self._count(_addresses(connection, self._rooms[sid]), 1)
+        self._count(_addresses(connection, former), -1)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         connection = self._connections.get(sid)
@@ -77,27 +81,22 @@ class MemoryPresence:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
-        self._count_at(sid, frozenset())
-        del self._addresses[sid]
+        self._count(_addresses(connection, self._rooms.pop(sid)), -1)
         sids = self._of_user[connection.user]
         del sids[sid]
         if not sids:
             del self._of_user[connection.user]
             self.last_seen.put(connection.user, self._clock.now())
 
-    def _count_at(self, sid: str, addresses: frozenset[Address]) -> None:
-        former = self._addresses.get(sid, frozenset())
-        self._addresses[sid] = addresses
-        for address in addresses - former:
-            self._counts[address] = self._counts.get(address, 0) + 1
-        for address in former - addresses:
-            left = self._counts[address] - 1
-            if left:
-                self._counts[address] = left
+    def _count(self, addresses: Collection[Address], change: int) -> None:
+        for address in addresses:
+            count = self._counts.get(address, 0) + change
+            if count:
+                self._counts[address] = count
             else:
                 del self._counts[address]
 
 
-def _addresses(connection: PresentConnection, rooms: Collection[str]) -> frozenset[Address]:
-    """Everywhere that the connection is: everyone in its namespace, the room of its sid, its rooms."""
-    return frozenset(Address(connection.namespace, room) for room in (None, connection.sid, *rooms))
+def _addresses(connection: PresentConnection, rooms: frozenset[str]) -> list[Address]:
+    """Everywhere that the connection is, each once: everyone in its namespace, the room of its sid, its rooms."""
+    return [Address(connection.namespace, room) for room in (None, *(rooms | {connection.sid}))]
