@@ -130,6 +130,7 @@ class Gateway:
         for listener in self._listeners:
             listener.close()
         await self._send_clients_away(DRAINING)
+        await self._engine.stop()
         for listener in self._listeners:
             await listener.stop()
         await self._verifier.close()

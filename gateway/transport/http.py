@@ -1,8 +1,7 @@
 """aiohttp's handler of one HTTP connection, with what aiohttp leaves open.
 
 It answers what HTTP forbids in the words of the caller instead of plain text and a traceback, cuts off heads that
-arrive in dribbles, tells a waiting poll that its client went away, and lets an ``Intake`` stand before aiohttp's reader
-of WebSocket frames.
+arrive in dribbles, tells a waiting poll that its client went away, and hands connections over that become WebSockets.
 
 A request that came whole, with nothing before it on its connection, may take the short way: parsed by aiohttp, answered
 by a ``ShortWay`` without aiohttp's request, response and routing, which cost more than all that a push has done to it.
@@ -12,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -21,11 +19,10 @@ import structlog
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.http_websocket import WebSocketReader
 from multidict import CIMultiDictProxy
 
-from gateway.transport.intake import Intake
 from gateway.transport.replies import encode_reply
+from gateway.transport.tasks import start_soon
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +67,6 @@ class GatewayRequestHandler(web.RequestHandler):
         "_is_handling",
         "_refuse",
         "_short_way",
-        "intake",
         "when_lost",
     )
 
@@ -106,16 +102,22 @@ class GatewayRequestHandler(web.RequestHandler):
         self._head_deadline: asyncio.TimerHandle | None = None
         self._had_a_head = False
         self.when_lost: Callable[[], None] | None = None
-        self.intake: Intake | None = None
-        """Looks at what a WebSocket receives before aiohttp does; set before it is accepted."""
 
-    def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
-        """aiohttp calls this when a WebSocket is accepted: everything that comes from now on goes to ``parser``."""
-        first = parser if self.intake is None else self.intake.stand_before(parser)
-        super().set_parser(first, data_received_cb)  # type: ignore[arg-type]  # it feeds data and nothing else
-        # No HTTP comes any more; kept for the life of each WebSocket these two would be a tenth of what it costs.
-        self._parser = None
-        self._messages = _NO_MESSAGES  # type: ignore[assignment]  # which is only looked at from now on
+    def hand_over(self, protocol: asyncio.Protocol) -> None:
+        """Let another protocol have this connection; for aiohttp, and for the request at hand, it is over.
+
+        The request is answered with ``HANDED_OVER`` then.
+        """
+        transport, self.transport = self.transport, None
+        if transport is None:
+            raise RuntimeError("there is no connection to hand over")
+        behind, self._message_tail = self._message_tail, b""
+        transport.set_protocol(protocol)
+        super().connection_lost(None)
+        if self._buffer_paused:
+            transport.resume_reading()
+        if behind:
+            self._loop.call_soon(protocol.data_received, behind)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, cut anywhere."""
@@ -192,7 +194,7 @@ class GatewayRequestHandler(web.RequestHandler):
         self._forget_head()
         self._had_a_head = True
         self._request_in_progress = True
-        task = _start(self._answer(short_way, message, payload.read_nowait()), self._loop)
+        task = start_soon(self._answer(short_way, message, payload.read_nowait()), name="short way")
         if not task.done():
             self._answering = task
         return True
@@ -334,12 +336,15 @@ def _is_whole(message: RawRequestMessage, payload: StreamReader) -> bool:
     )
 
 
-def _start(coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-    """A task that runs at once as far as it comes, where Python can (3.12), else in the next turn of the loop."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, eager_start=True, name="short way")
-    return loop.create_task(coroutine, name="short way")
+class _HandedOver(web.StreamResponse):
+    """What stands for the answer where the connection is no longer aiohttp's."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002  # aiohttp's signature
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """There is nothing to write."""
 
 
-_NO_MESSAGES: Final[tuple[Any, ...]] = ()
+HANDED_OVER: Final = _HandedOver()
 _QUIET = logging.getLogger("aiohttp.server")

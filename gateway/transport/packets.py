@@ -28,6 +28,7 @@ _SEPARATOR: Final = "\x1e"
 _TEXT_OPCODE: Final = 0x81
 _BINARY_OPCODE: Final = 0x82
 _CLOSE_OPCODE: Final = 0x88
+_PONG_OPCODE: Final = 0x8A
 _COMPRESSED_FLAG: Final = 0x40
 """RSV1 (RFC 7692 §6)."""
 
@@ -118,6 +119,11 @@ def frame_header(opcode: int, length: int) -> bytes:
 def close_frame(code: int) -> bytes:
     """A WebSocket close frame with a status code and no reason."""
     return frame_header(_CLOSE_OPCODE, 2) + code.to_bytes(2, "big")
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a WebSocket ping (RFC 6455 §5.5.3)."""
+    return frame_header(_PONG_OPCODE, len(payload)) + payload
 
 
 def decode_text(text: str) -> Packet:

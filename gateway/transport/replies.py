@@ -26,6 +26,15 @@ def encode_reply(status: int, headers: Mapping[str, str], body: bytes, *, close:
     return "".join(lines).encode() + body
 
 
+def encode_switch(headers: Mapping[str, str]) -> bytes:
+    """The answer after which the connection speaks another protocol (RFC 9110 §15.2.2)."""
+    lines = [
+        _STATUS_LINES[HTTPStatus.SWITCHING_PROTOCOLS],
+        *(f"{name}: {value}\r\n" for name, value in headers.items()),
+    ]
+    return "".join(lines).encode() + b"\r\n"
+
+
 class _Date:
     """The date as HTTP writes it (RFC 9110 §5.6.7), made once a second."""
 

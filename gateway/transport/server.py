@@ -21,6 +21,7 @@ from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.handshake import Handshake, open_packet
 from gateway.transport.heartbeat import Heartbeat
+from gateway.transport.http import HANDED_OVER
 from gateway.transport.limits import MessageLimits
 from gateway.transport.packets import Frames
 from gateway.transport.polling import Polling
@@ -137,9 +138,13 @@ class EngineServer:
         answer = await (self._continue(request, sid, upgrade) if sid else self._begin(request, upgrade))
         if isinstance(answer, HandshakeError):
             return self._refuse(answer, cors)
-        if not answer.prepared:
+        if answer is not HANDED_OVER:
             answer.headers.update(cors)
         return answer
+
+    async def stop(self) -> None:
+        """Cut the WebSockets that are left; the others are aiohttp's to cut."""
+        await self._websocket.stop()
 
     def session_closed(self, session: Session, reason: str) -> None:
         """Forget all of it; tells the layer above."""
@@ -196,7 +201,7 @@ class EngineServer:
         if refusal is not None:
             return refusal
         if upgrade:
-            return await self._websocket.serve(request, partial(self._open_on_wire, request, address))
+            return self._websocket.serve(request, partial(self._open_on_wire, request, address))
         session = self._open(request, address, None)
         return web.Response(
             body=self._open_packet(session, "polling").record,
@@ -211,14 +216,15 @@ class EngineServer:
         """A request of a session that exists."""
         session = self.sessions[sid]
         if upgrade:
-            return await self._websocket.upgrade(request, session)
+            return self._websocket.upgrade(request, session)
         if request.method == hdrs.METH_POST:
             return await self._polling.post(request, session)
         return await self._polling.poll(request, session)
 
-    def _open_on_wire(self, request: web.Request, address: str, wire: Wire) -> Session:
+    def _open_on_wire(self, request: web.Request, address: str, wire: Wire, head: bytes) -> Session:
         session = self._open(request, address, wire)
-        session.send(self._open_packet(session, "websocket"))
+        # In one write with the answer to the request: each wakes the client's side.
+        wire.write(head + self._open_packet(session, "websocket").frame)
         return session
 
     def _open(self, request: web.Request, address: str, wire: Wire | None) -> Session:

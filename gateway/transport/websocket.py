@@ -1,4 +1,8 @@
-"""The WebSocket carrier: aiohttp shakes hands and reads frames; ready frames go straight to the socket."""
+"""The WebSocket carrier: the connection is taken over from aiohttp after its request, and costs no task while it waits.
+
+Frames are read (``frames``) and packets handled one after the other; while one is being handled, or others want their
+turn, the rest waits in the socket. Ready frames go straight to the socket (``wire``).
+"""
 
 from __future__ import annotations
 
@@ -6,56 +10,34 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, hdrs, web
+import structlog
+from aiohttp import web
 
 from gateway.ports import Schedule, Timer
-from gateway.transport import deflate, errors, packets
+from gateway.transport import deflate, errors, frames, packets
 from gateway.transport.errors import HandshakeError
-from gateway.transport.http import GatewayRequestHandler
-from gateway.transport.intake import Intake
+from gateway.transport.frames import BrokenFrame, FrameReader, Received
+from gateway.transport.http import HANDED_OVER, GatewayRequestHandler
 from gateway.transport.limits import TOO_LARGE, MessageLimits
+from gateway.transport.opening import answer_opening
 from gateway.transport.packets import MalformedPacket, Packet
+from gateway.transport.replies import encode_switch
 from gateway.transport.session import Deliver, Session
+from gateway.transport.tasks import start_soon
 from gateway.transport.wire import SocketWire
 
+log = structlog.get_logger(__name__)
+
+FRAMES_A_TURN: Final = 64
+"""Frames that one connection handles before others have their turn."""
+PONG_BYTES: Final = 16 * 1024
+"""A client that pings and does not read is not answered beyond that (RFC 6455 §5.5.3 lets pongs be left out)."""
 _NUDGE_SECONDS: Final = 0.1
 """How often a poll is let go while a client tries the WebSocket, as the reference server does it."""
-_YIELD_EVERY: Final = 64
-
-
-class _Unreadable(MalformedPacket):
-    """A message that cannot be inflated, or frames that break RFC 6455: then nothing more can be read."""
-
-    reason = "malformed_frame"
-
-    def __init__(self, close_code: int, *, is_last: bool = False) -> None:
-        self.close_code = close_code
-        self.is_last = is_last
-        if close_code == WSCloseCode.MESSAGE_TOO_BIG:
-            self.reason = TOO_LARGE
-
-
-class _Socket(web.WebSocketResponse):
-    """aiohttp's side of a WebSocket, which reads; it closes by way of our wire, so that one close frame is sent."""
-
-    wire: SocketWire | None = None
-    intake: Intake | None = None
-    """Where there is something to look for."""
-
-    def belongs_to(self, session: Session) -> None:
-        """It is known whose it is."""
-        if self.intake is not None:
-            self.intake.sender = session
-
-    async def close(self, *, code: int = 1000, message: bytes = b"", drain: bool = True) -> bool:  # noqa: ARG002
-        """aiohttp calls this when the client closed, broke RFC 6455, or the handler is done."""
-        if self.wire is not None:
-            self.wire.close(self.close_code or code)
-        return True
 
 
 class WebSocketCarrier:
-    """Serves WebSockets: new ones, and those that take over from polling."""
+    """Opens WebSockets: new sessions, and those that take over from polling."""
 
     def __init__(
         self,
@@ -67,162 +49,306 @@ class WebSocketCarrier:
         deflates_from_bytes: int | None,
     ) -> None:
         """``deflates_from_bytes``: messages of that size go out compressed to those who offer it; None: to nobody."""
-        self._deliver = deliver
+        self.deliver = deliver
+        self.limits = limits
+        self.open: set[WebSocketConnection] = set()
+        """Those whose connection is there, also of sessions that have ended."""
         self._schedule = schedule
-        self._limits = limits
         self._upgrade_timeout_seconds = upgrade_timeout_seconds
         self._deflates_from_bytes = deflates_from_bytes
 
-    async def serve(
-        self, request: web.Request, open_session: Callable[[SocketWire], Session]
+    def serve(
+        self, request: web.Request, open_session: Callable[[SocketWire, bytes], Session]
     ) -> web.StreamResponse | HandshakeError:
-        """A new session on a WebSocket, from its handshake to its end."""
-        socket = await self._accept(request)
-        if isinstance(socket, HandshakeError) or socket.wire is None:
-            return socket
-        wire = socket.wire
-        session = open_session(wire)
-        socket.belongs_to(session)
-        wire.when_lost = lambda: session.wire_lost(wire)
-        try:
-            await self._read(socket, session)
-        finally:
-            wire.finish()
-        return socket
-
-    async def upgrade(self, request: web.Request, session: Session) -> web.StreamResponse | HandshakeError:
-        """A WebSocket that wants to take over from polling (§Upgrade)."""
-        socket = await self._accept(request, joined=session.joined)
-        if isinstance(socket, HandshakeError) or socket.wire is None:
-            return socket
-        wire = socket.wire
-        socket.belongs_to(session)
-        wire.when_lost = lambda: session.wire_lost(wire)
-        try:
-            if session.start_upgrade(wire) and await self._switch(socket, session, wire):
-                await self._read(socket, session)
-        finally:
-            wire.finish()
-        return socket
-
-    async def _switch(self, socket: _Socket, session: Session, wire: SocketWire) -> bool:
-        """The three steps: probe, its answer, the upgrade packet. Anything else leaves the session on polling."""
-        deadline = self._schedule.after(self._upgrade_timeout_seconds, wire.abort)
-        nudge = _Nudge(self._schedule, session)
-        try:
-            if await self._next_packet(socket, session) != Packet(packets.PING, "probe"):
-                return False
-            session.probe(wire)
-            nudge.later()
-            answer = await self._next_packet(socket, session)
-            return answer == Packet(packets.UPGRADE, "") and session.upgrade(wire)
-        except MalformedPacket:
-            return False
-        finally:
-            deadline.cancel()
-            nudge.stop()
-
-    async def _read(self, socket: _Socket, session: Session) -> None:
-        """Take in packets one after the other until the client closes; a closed session hears nothing any more."""
-        count = 0
-        while True:
-            try:
-                packet = await self._next_packet(socket, session)
-                if packet is None:
-                    return
-                message = session.receive(packet)
-                if message is not None:
-                    await self._deliver(session, message)
-            except MalformedPacket as error:
-                session.end(error.close_code, error.reason)
-                if isinstance(error, _Unreadable) and error.is_last:
-                    return
-            count += 1
-            if not count % _YIELD_EVERY:
-                # Frames that came in one piece are read without waiting; others want their turn.
-                await asyncio.sleep(0)
-
-    async def _next_packet(self, socket: _Socket, session: Session) -> Packet | None:
-        """The next packet; None at the end. Raises MalformedPacket."""
-        received = await socket.receive()
-        data = received.data
-        if received.type is WSMsgType.ERROR and isinstance(data, WebSocketError):
-            raise _Unreadable(data.code, is_last=True)
-        if received.type is not WSMsgType.TEXT and received.type is not WSMsgType.BINARY:
-            return None
-        if socket.intake is not None and socket.intake.kinds is not None:
-            opcode = socket.intake.kinds.popleft()
-            # What comes after the end is dropped as it is.
-            data = data if session.closed else _inflate(data, opcode, self._limits.of(session))
-        return packets.decode_text(data) if isinstance(data, str) else Packet(packets.MESSAGE, data)
-
-    async def _accept(self, request: web.Request, *, joined: bool = False) -> _Socket | HandshakeError:
-        """Shake hands; its ``wire`` is None when the client was gone before it was accepted."""
-        offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")[0].strip()
-        socket = _Socket(
-            # Frames are written past aiohttp's writer, and compression is negotiated here.
-            compress=False,
-            # aiohttp refuses what is as long as this.
-            max_msg_size=self._limits.joined_bytes + 1,
-            # The first one offered, as on the reference server; a browser that gets none gives up.
-            protocols=(offered,) if offered else (),
-        )
-        answer = None if self._deflates_from_bytes is None else _negotiate(request)
-        if answer is not None:
-            socket.headers[hdrs.SEC_WEBSOCKET_EXTENSIONS] = answer
-        connection = cast(GatewayRequestHandler, request.protocol)
-        if answer is not None or (not joined and self._limits.tell_apart):
-            connection.intake = socket.intake = Intake(
-                newcomer_bytes=self._limits.newcomer_bytes, deflated=answer is not None
-            )
-        try:
-            await socket.prepare(request)
-        except web.HTTPException:
+        """A new session on a WebSocket; ``open_session`` writes the answer to the request that it is handed."""
+        head = self._answer(request)
+        if head is None:
             return errors.BAD_REQUEST
-        except ConnectionError:
-            return socket
-        if connection.transport is not None:
-            from_bytes = None if answer is None else self._deflates_from_bytes
-            socket.wire = SocketWire(connection.transport, self._schedule, deflates_from_bytes=from_bytes)
-            connection.when_lost = socket.wire.lost
-        return socket
+        connection = self._take_over(request, head)
+        if connection is not None:
+            connection.talk(open_session(connection.wire, encode_switch(head)))
+        return HANDED_OVER
+
+    def upgrade(self, request: web.Request, session: Session) -> web.StreamResponse | HandshakeError:
+        """A WebSocket that wants to take over from polling (§Upgrade)."""
+        head = self._answer(request)
+        if head is None:
+            return errors.BAD_REQUEST
+        connection = self._take_over(request, head)
+        if connection is not None:
+            connection.wire.write(encode_switch(head))
+            connection.try_out(
+                session, _Trial(self._schedule, session, self._upgrade_timeout_seconds, connection.wire)
+            )
+        return HANDED_OVER
+
+    async def stop(self) -> None:
+        """Cut every connection that is left, and end what is under way on them."""
+        tasks = [task for connection in list(self.open) if (task := connection.cut()) is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _answer(self, request: web.Request) -> dict[str, str] | None:
+        return answer_opening(request.headers, offers_deflate=self._deflates_from_bytes is not None)
+
+    def _take_over(self, request: web.Request, head: dict[str, str]) -> WebSocketConnection | None:
+        """None when the client was gone before it was answered."""
+        handler = cast(GatewayRequestHandler, request.protocol)
+        if handler.transport is None:
+            return None
+        deflated = "Sec-WebSocket-Extensions" in head
+        wire = SocketWire(
+            handler.transport,
+            self._schedule,
+            deflates_from_bytes=self._deflates_from_bytes if deflated else None,
+        )
+        connection = WebSocketConnection(self, wire, deflated=deflated)
+        handler.hand_over(connection)
+        return connection
 
 
-class _Nudge:
-    """Lets polls of a client go that tries a WebSocket: one may have been on its way when the probe was answered."""
+class WebSocketConnection(asyncio.Protocol):
+    """One WebSocket, from its opening to the end of its connection."""
 
-    __slots__ = ("_schedule", "_session", "_timer")
+    __slots__ = (
+        "_carrier",
+        "_is_over",
+        "_is_paused",
+        "_reader",
+        "_session",
+        "_task",
+        "_trial",
+        "_turn",
+        "wire",
+    )
 
-    def __init__(self, schedule: Schedule, session: Session) -> None:
+    def __init__(self, carrier: WebSocketCarrier, wire: SocketWire, *, deflated: bool) -> None:
+        self.wire = wire
+        self._carrier = carrier
+        self._reader = FrameReader(deflated=deflated)
+        self._session: Session | None = None
+        self._trial: _Trial | None = None
+        """While the session is on polling still."""
+        self._task: asyncio.Task[None] | None = None
+        """Handles the last message."""
+        self._turn: asyncio.Handle | None = None
+        """What is left to read will be read then."""
+        self._is_paused = False
+        self._is_over = False
+        carrier.open.add(self)
+
+    def talk(self, session: Session) -> None:
+        """It is this session's from now on."""
+        self._session = self.wire.owner = session
+
+    def try_out(self, session: Session, trial: _Trial) -> None:
+        """It wants to be this session's."""
+        self.talk(session)
+        self._trial = trial
+        if not session.start_upgrade(self.wire):
+            self._finish()
+
+    def cut(self) -> asyncio.Task[None] | None:
+        """End it without a word; answers the task that was cancelled with it, if there was one."""
+        self.wire.abort()
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
+
+    # from the event loop
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        self._reader.feed(data)
+        if self._task is None and self._turn is None:
+            self._read()
+        else:
+            self._pause()
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002  # asyncio's signature
+        self._end()
+        self.wire.lost()
+        self._carrier.open.discard(self)
+
+    # reading
+
+    def _read(self) -> None:
+        """Handle what has come, until something must be waited for."""
+        self._turn = None
+        for _ in range(FRAMES_A_TURN):
+            received = self._next()
+            if received is None:
+                self._resume()
+                return
+            self._take(received)
+            if self._task is not None or self._is_over:
+                return
+        self._pause()
+        self._turn = asyncio.get_running_loop().call_soon(self._read)
+
+    def _next(self) -> Received | None:
+        if self._session is None or self._is_over:
+            return None
+        try:
+            return self._reader.next(self._carrier.limits.of(self._session))
+        except BrokenFrame as error:
+            self._broken(error.close_code)
+            return None
+
+    def _take(self, received: Received) -> None:
+        if received.opcode == frames.PING:
+            if self.wire.bytes_waiting() < PONG_BYTES:
+                self.wire.write(packets.pong_frame(received.data))
+        elif received.opcode == frames.CLOSE:
+            self._closed_by_client(received.data)
+        elif received.opcode != frames.PONG:
+            self._take_message(received)
+
+    def _take_message(self, received: Received) -> None:
+        session = self._session
+        if session is None or session.closed:
+            return  # What comes after the end is dropped as it is.
+        try:
+            packet = self._packet(received, session)
+            if self._trial is not None:
+                self._step(session, self._trial, packet)
+                return
+            message = session.receive(packet)
+        except BrokenFrame as error:
+            self._broken(error.close_code)
+        except MalformedPacket as error:
+            self._malformed(session, error)
+        else:
+            if message is not None:
+                self._handle(session, message)
+
+    def _packet(self, received: Received, session: Session) -> Packet:
+        """Raises MalformedPacket, or BrokenFrame for what is no text or cannot be inflated (RFC 6455 §8.1)."""
+        opcode, data, compressed = received
+        try:
+            if compressed:
+                data = deflate.inflate(data, limit_bytes=self._carrier.limits.of(session))
+            if opcode == frames.BINARY:
+                return Packet(packets.MESSAGE, data)
+            return packets.decode_text(data.decode())
+        except UnicodeDecodeError:
+            raise BrokenFrame(frames.INVALID_TEXT) from None
+        except deflate.CannotInflate as error:
+            raise BrokenFrame(frames.TOO_BIG if error.too_large else frames.INVALID_TEXT) from error
+
+    # handling
+
+    def _handle(self, session: Session, message: str | bytes) -> None:
+        task = start_soon(self._deliver(session, message), name="message")
+        if not task.done():
+            self._task = task
+
+    async def _deliver(self, session: Session, message: str | bytes) -> None:
+        try:
+            await self._carrier.deliver(session, message)
+        finally:
+            if self._task is not None:
+                self._task = None
+                self._read()
+
+    # upgrade
+
+    def _step(self, session: Session, trial: _Trial, packet: Packet) -> None:
+        """The three steps: probe, its answer, the upgrade packet. Anything else leaves the session on polling."""
+        if not trial.probed and packet == Packet(packets.PING, "probe"):
+            trial.answer()
+            session.probe(self.wire)
+        elif trial.probed and packet == Packet(packets.UPGRADE, ""):
+            self._end_trial()
+            if not session.upgrade(self.wire):
+                self._finish()
+        else:
+            self._finish()
+
+    def _end_trial(self) -> None:
+        if self._trial is not None:
+            self._trial.end()
+            self._trial = None
+
+    # ending
+
+    def _closed_by_client(self, payload: bytes) -> None:
+        try:
+            code = frames.close_code_of(payload)
+        except BrokenFrame as error:
+            self._broken(error.close_code)
+            return
+        self.wire.close(1000 if code is None else code)
+        self._finish()
+
+    def _malformed(self, session: Session, error: MalformedPacket) -> None:
+        if self._trial is not None:
+            self._finish()
+        else:
+            session.end(error.close_code, error.reason)
+
+    def _broken(self, close_code: int) -> None:
+        """Nothing more can be read."""
+        session = self._session
+        if session is not None and self._trial is None:
+            session.end(close_code, TOO_LARGE if close_code == frames.TOO_BIG else "malformed_frame")
+        self.wire.close(close_code)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Nothing more is read, and the connection ends once everything is sent."""
+        self._end()
+        self.wire.finish()
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._end_trial()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    # flow
+
+    def _pause(self) -> None:
+        if not self._is_paused and not self._is_over:
+            self._is_paused = True
+            self.wire.pause_reading()
+
+    def _resume(self) -> None:
+        if self._is_paused and not self._is_over:
+            self._is_paused = False
+            self.wire.resume_reading()
+
+
+class _Trial:
+    """A WebSocket on trial: it has some time, and meanwhile polls of its client are let go (one may have been on its
+    way when the probe was answered)."""
+
+    __slots__ = ("_deadline", "_nudge", "_schedule", "_session", "probed")
+
+    def __init__(
+        self, schedule: Schedule, session: Session, timeout_seconds: float, wire: SocketWire
+    ) -> None:
+        self.probed = False
         self._schedule = schedule
         self._session = session
-        self._timer: Timer | None = None
+        self._deadline = schedule.after(timeout_seconds, wire.abort)
+        self._nudge: Timer | None = None
 
-    def later(self) -> None:
-        self._timer = self._schedule.after(_NUDGE_SECONDS, self._release)
+    def answer(self) -> None:
+        """The probe is answered."""
+        self.probed = True
+        self._later()
 
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def end(self) -> None:
+        """It is decided."""
+        self._deadline.cancel()
+        if self._nudge is not None:
+            self._nudge.cancel()
+
+    def _later(self) -> None:
+        self._nudge = self._schedule.after(_NUDGE_SECONDS, self._release)
 
     def _release(self) -> None:
         self._session.release_poll()
-        self.later()
-
-
-def _negotiate(request: web.Request) -> str | None:
-    return deflate.answer_offers(",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ())))
-
-
-def _inflate(data: str | bytes, opcode: int, limit_bytes: int) -> str | bytes:
-    """A message as it was before its client compressed it; ``opcode`` 0: it did not. Raises _Unreadable."""
-    if not opcode or isinstance(data, str):
-        return data
-    try:
-        inflated = deflate.inflate(data, limit_bytes=limit_bytes)
-        return inflated.decode() if opcode == WSMsgType.TEXT else inflated
-    except UnicodeDecodeError:
-        raise _Unreadable(WSCloseCode.INVALID_TEXT) from None
-    except deflate.CannotInflate as error:
-        code = WSCloseCode.MESSAGE_TOO_BIG if error.too_large else WSCloseCode.INVALID_TEXT
-        raise _Unreadable(code) from error
+        self._later()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.ports import Schedule, Timer
 from gateway.transport import packets
@@ -15,35 +14,47 @@ _NEVER_SENT: Final = frozenset({1005, 1006, 1015})
 """Codes that only tell the own side what happened (RFC 6455 §7.4.1)."""
 
 
+class Owner(Protocol):
+    """Whose wire it is."""
+
+    def wire_lost(self, wire: SocketWire, /) -> None:
+        """Nothing more goes out there."""
+        ...
+
+
 class SocketWire:
-    """Satisfies ``carriers.Wire``.
+    """Satisfies ``carriers.Wire``: once its connection is gone it takes everything and does nothing."""
 
-    ``write`` and ``bytes_waiting`` are the transport's own until its connection is gone: uvloop raises when a closed
-    transport is written to, and a check before each of a hundred thousand writes would cost more than a switch.
-    """
-
-    __slots__ = (
-        "_closing",
-        "_gone",
-        "_schedule",
-        "bytes_waiting",
-        "deflates_from_bytes",
-        "socket",
-        "when_lost",
-        "write",
-    )
+    __slots__ = ("_closing", "_gone", "_schedule", "deflates_from_bytes", "owner", "socket")
 
     def __init__(
         self, transport: asyncio.Transport, schedule: Schedule, *, deflates_from_bytes: int | None = None
     ) -> None:
         self.deflates_from_bytes = deflates_from_bytes
         self.socket = transport
+        self.owner: Owner | None = None
         self._schedule = schedule
         self._closing: Timer | None = None
         self._gone = False
-        self.write: Callable[[bytes], object] = transport.write
-        self.bytes_waiting: Callable[[], int] = transport.get_write_buffer_size
-        self.when_lost: Callable[[], None] = _nothing
+
+    def write(self, frame: bytes, /) -> None:
+        """Send a whole frame."""
+        if not self._gone:
+            self.socket.write(frame)
+
+    def bytes_waiting(self) -> int:
+        """What was written and is still in this process."""
+        return 0 if self._gone else self.socket.get_write_buffer_size()
+
+    def pause_reading(self) -> None:
+        """Let what comes wait in the socket."""
+        if not self._gone and not self.socket.is_closing():
+            self.socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let it come."""
+        if not self._gone and not self.socket.is_closing():
+            self.socket.resume_reading()
 
     def close(self, code: int) -> None:
         """Send a close frame behind what waits; the client answers it, or is cut off. Only the first call counts."""
@@ -72,15 +83,6 @@ class SocketWire:
     def _go(self) -> None:
         if not self._gone:
             self._gone = True
-            self.write, self.bytes_waiting = _nowhere, _none_waiting
-            self.when_lost()
-
-
-def _nothing() -> None: ...
-
-
-def _nowhere(_frame: bytes) -> None: ...
-
-
-def _none_waiting() -> int:
-    return 0
+            if self.owner is not None:
+                self.owner.wire_lost(self)
+                self.owner = None

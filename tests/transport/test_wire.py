@@ -42,9 +42,9 @@ class World:
         self.under = RecordingTransport()
         self.losses = 0
         self.wire = SocketWire(cast(asyncio.Transport, self.under), schedule)
-        self.wire.when_lost = self._lost
+        self.wire.owner = self
 
-    def _lost(self) -> None:
+    def wire_lost(self, _: SocketWire) -> None:
         self.losses += 1
 
 
