@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Final
 
@@ -30,6 +31,8 @@ class Answering:
         self._routes = routes
         self._clock = clock
         self._meter = meter
+        # Bound once: the logger of the module is looked up anew each time, also for a line that is not written.
+        self._log = log.bind()
 
     async def answer(self, request: web.Request) -> web.Response:
         """The answer to a request that came through aiohttp. Never raises, except when it is cancelled."""
@@ -63,17 +66,18 @@ class Answering:
         return answer.status, _headers(call, answer), answer.body
 
     def _report(self, call: Call, answer: Answer, seconds: float) -> None:
-        log.info(
-            "request.answered",
-            request_id=call.request_id,
-            key_id=call.key_id,
-            route=call.template,
-            user=call.user,
-            status=int(answer.status),
-            code=answer.code,
-            seconds=round(seconds, 6),
-            bytes=call.body_bytes,
-        )
+        if self._log.is_enabled_for(logging.INFO):
+            self._log.info(
+                "request.answered",
+                request_id=call.request_id,
+                key_id=call.key_id,
+                route=call.template,
+                user=call.user,
+                status=int(answer.status),
+                code=answer.code,
+                seconds=round(seconds, 6),
+                bytes=call.body_bytes,
+            )
         self._meter.request_answered(
             route=call.template, status=int(answer.status), code=answer.code, seconds=seconds
         )

@@ -38,9 +38,12 @@ def milliseconds(position: Position) -> int:
     return order(position)[0]
 
 
-def following(last: Position, now_milliseconds: int) -> Position:
-    """The next position to hand out: the time, or just after ``last`` where the clock stands still or went back."""
-    then, sequence = order(last)
-    if now_milliseconds > then:
-        return Position(f"{now_milliseconds}-0")
-    return Position(f"{then}-{sequence + 1}")
+def position_at(order: tuple[int, int]) -> Position:
+    """The position that sorts there."""
+    return Position(f"{order[0]}-{order[1]}")
+
+
+def following(last: tuple[int, int], now_milliseconds: int) -> tuple[int, int]:
+    """Where the next position stands: at the time, or just after ``last`` where the clock stands still or went back."""
+    then, sequence = last
+    return (now_milliseconds, 0) if now_milliseconds > then else (then, sequence + 1)

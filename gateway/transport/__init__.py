@@ -13,9 +13,13 @@ address_rates  how often each address may come
 limits         how much one message of a client may be
 server         tells handshakes, polls, posts and WebSockets apart
 polling        moves bytes for the polling carrier
-websocket      moves bytes for the WebSocket carrier, and the upgrade to it
-intake         looks at frames before aiohttp reads them: large ones of strangers, compressed ones
+websocket      a WebSocket from its opening to its end, and the upgrade to it
+opening        the handshake of a WebSocket
+frames         what comes over a WebSocket: bytes to messages, limit first; no I/O
 wire           a WebSocket to write ready frames to
 heartbeat      keeps every session's ping and pong in the one schedule of the process
-http           aiohttp's connection handler: refuses what HTTP forbids, cuts off half-sent heads, tells lost polls
+http           aiohttp's connection handler: refuses what HTTP forbids, cuts off half-sent heads, tells lost polls,
+               lets whole requests go a shorter way, hands WebSockets over
+replies        the bytes of HTTP answers that go past aiohttp
+tasks          a task for what mostly needs none
 """

@@ -16,14 +16,13 @@ def encode_reply(status: int, headers: Mapping[str, str], body: bytes, *, close:
 
     Raises ValueError for a header that would become two.
     """
-    lines = [_STATUS_LINES[status]]
-    for name, value in headers.items():
-        if "\n" in value or "\r" in value:
-            raise ValueError(f"the header {name} holds a line break")
-        lines.append(f"{name}: {value}\r\n")
-    lines.append(f"Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n")
-    lines.append("Connection: close\r\n\r\n" if close else "\r\n")
-    return "".join(lines).encode() + body
+    values = "".join(headers.values())
+    if "\n" in values or "\r" in values:
+        raise ValueError("a header holds a line break")
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    end = "Connection: close\r\n\r\n" if close else "\r\n"
+    head = f"{_STATUS_LINES[status]}{fields}Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n{end}"
+    return head.encode() + body
 
 
 def encode_switch(headers: Mapping[str, str]) -> bytes:

@@ -45,6 +45,7 @@ class MemoryBroker:
         self._receipts = receipts
         self._subscribed: set[Address] = set()
         self._newest = positions.START
+        self._order = positions.order(positions.START)
         self._listening = False
 
     async def append(self, entry: Entry, claim: Claim | None = None) -> Receipt:
@@ -98,8 +99,9 @@ class MemoryBroker:
         addresses = entry.addresses
         size = json_bytes(entry)
         if isinstance(entry, Kick) or not entry.volatile:
-            self._newest = positions.following(self._newest, int(self._clock.now() * 1000))
-            self._history.add(entry, self._newest, addresses, size)
+            self._order = positions.following(self._order, int(self._clock.now() * 1000))
+            self._newest = positions.position_at(self._order)
+            self._history.add(entry, self._newest, self._order, addresses, size)
         if not self._subscribed.isdisjoint(addresses):
             self._backlog.put(entry, self._newest, size)
         return Receipt(

@@ -49,13 +49,17 @@ class History:
         """The number of addresses that something held went to."""
         return len(self._lanes)
 
-    def add(self, entry: Entry, position: Position, addresses: tuple[Address, ...], size: int) -> None:
-        """Hold an entry newer than all others, whose arguments are ``size`` bytes long."""
+    def add(
+        self, entry: Entry, position: Position, order: Order, addresses: tuple[Address, ...], size: int
+    ) -> None:
+        """Hold an entry newer than all others, whose position sorts at ``order`` and whose arguments are ``size`` bytes
+        long.
+        """
         if self._age_seconds <= 0:
             return
         now = self._clock.monotonic()
         weight = size + _name_bytes(entry)
-        record = Record(order(position), position, entry, addresses, size, weight, now)
+        record = Record(order, position, entry, addresses, size, weight, now)
         self._log.append(record)
         self._bytes += weight
         for address in addresses:
@@ -114,5 +118,5 @@ class History:
 
 def _name_bytes(entry: Entry) -> int:
     if isinstance(entry, Message):
-        return len(entry.event) + sum(map(len, entry.rooms)) + sum(map(len, entry.exclude))
+        return len(entry.event) + len("".join(entry.rooms)) + sum(map(len, entry.exclude))
     return len(entry.user) + sum(map(len, entry.namespaces)) + sum(map(len, entry.exclude))
