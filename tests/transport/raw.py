@@ -29,6 +29,11 @@ class RawConnection:
     def send(self, data: bytes) -> None:
         self._writer.write(data)
 
+    @property
+    def bytes_waiting(self) -> int:
+        """What was sent and has not left this process."""
+        return self._writer.transport.get_write_buffer_size()
+
     async def answer(self) -> Answer:
         """The next answer."""
         async with asyncio.timeout(PATIENCE_SECONDS):
