@@ -34,8 +34,8 @@ from gateway.transport.addresses import TrustedProxies
 from gateway.transport.admission import Admission, AdmissionLimits
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
-from gateway.transport.http import ShortWay
 from gateway.transport.server import EngineOptions, EngineServer
+from gateway.transport.short_way import ShortWay
 from ingest_api import app as rest
 from ingest_api.middlewares import Answering as RestDoor
 from ingest_api.refusing import Refusing

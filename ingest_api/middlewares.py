@@ -47,7 +47,7 @@ class Answering:
         return response
 
     def takes(self, method: str, target: str) -> bool:
-        """Whether a whole request may come by the short way (``gateway.transport.http.ShortWay``)."""
+        """Whether a whole request may come by the short way (``gateway.transport.short_way.ShortWay``)."""
         return method in _METHODS and target.startswith(self._routes.beginnings)
 
     async def answer_whole(

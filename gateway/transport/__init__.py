@@ -13,13 +13,16 @@ address_rates  how often each address may come
 limits         how much one message of a client may be
 server         tells handshakes, polls, posts and WebSockets apart
 polling        moves bytes for the polling carrier
-websocket      a WebSocket from its opening to its end, and the upgrade to it
+websocket      opens WebSockets: new sessions, and those that take over from polling
+connection     one WebSocket: reads and handles what comes, until its end
+trial          a WebSocket that wants to take over from polling
 opening        the handshake of a WebSocket
 frames         what comes over a WebSocket: bytes to messages, limit first; no I/O
 wire           a WebSocket to write ready frames to
 heartbeat      keeps every session's ping and pong in the one schedule of the process
 http           aiohttp's connection handler: refuses what HTTP forbids, cuts off half-sent heads, tells lost polls,
-               lets whole requests go a shorter way, hands WebSockets over
+               hands WebSockets over
+short_way      the same, and whole requests past the rest of aiohttp
 replies        the bytes of HTTP answers that go past aiohttp
 tasks          a task for what mostly needs none
 """

@@ -2,27 +2,21 @@
 
 It answers what HTTP forbids in the words of the caller instead of plain text and a traceback, cuts off heads that
 arrive in dribbles, tells a waiting poll that its client went away, and hands connections over that become WebSockets.
-
-A request that came whole, with nothing before it on its connection, may take the short way: parsed by aiohttp, answered
-by a ``ShortWay`` without aiohttp's request, response and routing, which cost more than all that a push has done to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 import structlog
-from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import RawRequestMessage
-from multidict import CIMultiDictProxy
 
 from gateway.transport.replies import encode_reply
-from gateway.transport.tasks import start_soon
 
 log = structlog.get_logger(__name__)
 
@@ -41,32 +35,14 @@ class Refuse(Protocol):
         ...
 
 
-class ShortWay(Protocol):
-    """Answers requests that need nothing of aiohttp but its parser."""
-
-    def takes(self, method: str, target: str) -> bool:
-        """Whether it answers such requests."""
-        ...
-
-    async def answer_whole(
-        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer; the headers need neither a length nor a date."""
-        ...
-
-
 class GatewayRequestHandler(web.RequestHandler):
     """One connection of a client."""
 
     __slots__ = (
-        "_answering",
-        "_behind",
         "_had_a_head",
         "_head_deadline",
         "_head_timeout_seconds",
-        "_is_handling",
         "_refuse",
-        "_short_way",
         "when_lost",
     )
 
@@ -76,7 +52,6 @@ class GatewayRequestHandler(web.RequestHandler):
         *,
         loop: asyncio.AbstractEventLoop,
         refuse: Refuse,
-        short_way: ShortWay | None,
         head_timeout_seconds: float,
         keepalive_timeout: float,
     ) -> None:
@@ -92,12 +67,6 @@ class GatewayRequestHandler(web.RequestHandler):
             logger=_QUIET,
         )
         self._refuse = refuse
-        self._short_way = short_way
-        self._answering: asyncio.Task[None] | None = None
-        self._is_handling = False
-        """Whether aiohttp's task has a request in its hands; a WebSocket is one until its end."""
-        self._behind = b""
-        """What came while a request was answered the short way."""
         self._head_timeout_seconds = head_timeout_seconds
         self._head_deadline: asyncio.TimerHandle | None = None
         self._had_a_head = False
@@ -121,22 +90,9 @@ class GatewayRequestHandler(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, cut anywhere."""
-        if self._answering is not None:
-            self._wait_behind(data)
-        elif self._short_way is None or self._is_busy():
-            super().data_received(data)
-            self._tell_of_broken_body()
-            self._watch_head()
-        else:
-            # For what goes the short way aiohttp's task is not woken.
-            waiter, self._waiter = self._waiter, None
-            super().data_received(data)
-            self._waiter = waiter
-            if self._goes_short(self._short_way):
-                return
-            if self._messages and waiter is not None and not waiter.done():
-                waiter.set_result(None)
-            self._watch_head()
+        super().data_received(data)
+        self._tell_of_broken_body()
+        self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone; whoever waits for it hears it now."""
@@ -145,105 +101,10 @@ class GatewayRequestHandler(web.RequestHandler):
         if self.when_lost is not None:
             self.when_lost()
 
-    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's signature
-        """Let the request that runs finish, for so long; aiohttp's server calls this."""
-        await super().shutdown(timeout)
-        if self._answering is not None:
-            self._answering.cancel()
-
     def resume_reading(self, resume_parser: bool = True) -> None:  # aiohttp's signature
         """aiohttp calls this for every piece of a body that is read; nearly always nothing was paused."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
-
-    def _handle_request(
-        self,
-        request: web.BaseRequest,
-        start_time: float | None,
-        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """aiohttp's task calls this in the step in which it takes a request."""
-        self._is_handling = True
-        return self._handle_to_the_end(super()._handle_request(request, start_time, request_handler))
-
-    async def _handle_to_the_end(
-        self, handling: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
-    ) -> tuple[web.StreamResponse, bool]:
-        try:
-            return await handling
-        finally:
-            self._is_handling = False
-
-    # the short way
-
-    def _is_busy(self) -> bool:
-        """Whether something else must be answered, or sent, before what comes now."""
-        return bool(self._is_handling or self._messages or self._paused)
-
-    def _goes_short(self, short_way: ShortWay) -> bool:
-        """Begin to answer what just came, if it is one whole request that the short way takes."""
-        if len(self._messages) != 1 or self._parser is None:
-            return False
-        message, payload = self._messages[0]
-        if not isinstance(message, RawRequestMessage) or not _is_whole(message, payload):
-            return False
-        if not short_way.takes(message.method, message.path):
-            return False
-        self._messages.clear()
-        self._parser.message_consumed()
-        self._forget_head()
-        self._had_a_head = True
-        self._request_in_progress = True
-        task = start_soon(self._answer(short_way, message, payload.read_nowait()), name="short way")
-        if not task.done():
-            self._answering = task
-        return True
-
-    async def _answer(self, short_way: ShortWay, message: RawRequestMessage, body: bytes) -> None:
-        try:
-            answer = await short_way.answer_whole(message.method, message.path, message.headers, body)
-            reply = encode_reply(*answer, close=self._force_close)
-        except Exception as error:  # noqa: BLE001 - a door: whatever a handler let through is logged and answered
-            reply = self._failed(error, message.headers)
-        finally:
-            self._answering = None
-            self._request_in_progress = False
-            if self._handler_waiter is not None:
-                self._handler_waiter.set_result(None)
-        if self.transport is not None:
-            self.transport.write(reply)
-            self._stay_open()
-            self._go_on_with_what_came_behind()
-
-    def _failed(self, error: Exception, headers: CIMultiDictProxy[str]) -> bytes:
-        log.error("request.failed", exc_info=error)
-        return encode_reply(
-            *self._internal_error(headers.getall("X-Request-Id", ())), close=self._force_close
-        )
-
-    def _wait_behind(self, data: bytes) -> None:
-        """Pipelined requests are answered one after the other; the rest of them waits in the socket."""
-        self._behind += data
-        self._pause_transport_reading()
-
-    def _go_on_with_what_came_behind(self) -> None:
-        if self._behind:
-            behind, self._behind = self._behind, b""
-            self._resume_transport_reading()
-            self.data_received(behind)
-
-    def _stay_open(self) -> None:
-        """Let aiohttp close the connection once nothing was asked for a while, as it does after its own answers."""
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(
-                self._next_keepalive_close_time, self._process_keepalive
-            )
-
-    def _process_keepalive(self) -> None:
-        if self._answering is not None:
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        super()._process_keepalive()
 
     # errors
 
@@ -323,17 +184,6 @@ class GatewayRequestHandler(web.RequestHandler):
         )
         self.transport.write(encode_reply(status, headers, body, close=True))
         self.force_close()
-
-
-def _is_whole(message: RawRequestMessage, payload: StreamReader) -> bool:
-    """Whether nothing is missing of a request, and nothing about it needs aiohttp's care."""
-    return (
-        payload.is_eof()
-        and message.version == HttpVersion11
-        and not message.upgrade
-        and not message.should_close
-        and hdrs.HOST in message.headers
-    )
 
 
 class _HandedOver(web.StreamResponse):
