@@ -1,8 +1,7 @@
 """What Redis and redis-py say, in the words of ``gateway.domain.errors``: did it certainly not happen, or may it have?
 
-    Unsent       never sent, or refused by Redis before it did anything  (BrokerUnavailable)
-    Unanswered   sent, and no answer came                                (BrokerTimeout)
-    UnusableRedis  it answers, and must not be used as it is set up
+Unsent       never sent, or refused by Redis before it did anything  (BrokerUnavailable)
+Unanswered   sent, and no answer came                                (BrokerTimeout)
 """
 
 from __future__ import annotations
@@ -30,15 +29,9 @@ class Unanswered(BrokerTimeout):
     """The connection was lost, or too slow, between the question and the answer."""
 
 
-class UnusableRedis(GatewayError):
-    """Whoever operates this has to change something; the message says what."""
-
-    code = "redis_unusable"
-
-
 _MOVED: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
 _PASSING: Final = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
-_REFUSED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS", "NOGOODSLAVE")
+_REFUSED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS", "LATE")
 _WORDS: Final = {
     "READONLY": "this Redis is a replica now",
     "MASTERDOWN": "this Redis has lost its primary",
@@ -50,6 +43,7 @@ _WORDS: Final = {
     "NOAUTH": "Redis asks for a password",
     "NOPERM": "the Redis user lacks rights",
     "WRONGPASS": "Redis refuses the password",
+    "LATE": "Redis came to it only after the deadline",
 }
 _BY_TYPE: Final = {
     exceptions.BusyLoadingError: "LOADING",

@@ -67,10 +67,9 @@ class Keys:
             raise ValueError(f"{prefix!r} cannot begin the names of keys: use 1 to 64 of A-Z a-z 0-9 _ . : -")
         self._prefix = prefix + ":"
 
-    def lua(self) -> str:
-        """All of them as a Lua table, for the scripts; the prefix holds nothing that ends a string there."""
-        names = {**_FIXED, **_FAMILIES}
-        return "{" + ",".join(f'{name}="{self._prefix}{rest}"' for name, rest in names.items()) + "}"
+    def all(self) -> dict[str, str]:
+        """Every key and every beginning of a family, for the scripts. None holds what would end a string in Lua."""
+        return {name: self._prefix + rest for name, rest in {**_FIXED, **_FAMILIES}.items()}
 
     def named(self, name: str, member: str = "") -> str:
         """One key: a fixed one, or a member of a family."""

@@ -105,7 +105,13 @@ def _decode_message(fields: list[str]) -> Message:
     if not id_ or not namespace.startswith("/") or not event:
         raise ValueError("an empty field")
     return Message(
-        id_, namespace, _list(rooms), event, tuple(arguments), frozenset(_list(exclude)), flags.startswith("v")
+        id_,
+        namespace,
+        _list(rooms),
+        event,
+        tuple(arguments),
+        frozenset(_list(exclude)),
+        flags.startswith("v"),
     )
 
 
@@ -144,7 +150,9 @@ WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: _encode})
 class Codec:
     """Records and frames as one release reads and writes them. The one here is ``Codec()``; a test makes others."""
 
-    def __init__(self, *, forms: Mapping[str, Decode] = FORMS, writers: Mapping[int, Encode] = WRITERS) -> None:
+    def __init__(
+        self, *, forms: Mapping[str, Decode] = FORMS, writers: Mapping[int, Encode] = WRITERS
+    ) -> None:
         self._forms = forms
         self._writers = writers
         self.newest = max(writers)

@@ -1,17 +1,18 @@
 -- Accept an entry: all of it or nothing, once for each id, and nothing after the deadline.
--- id, deadline, record, volatile, size, weight, frame, exact, revoked user, revoked at,
+-- id, record, volatile, size, weight, notice or '', exact, revoked user, revoked at,
 -- digest of the nonce or '', its end, signed at, digest of the idempotency key or '', fingerprint, addresses …
-local id, deadline, record, volatile = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
-local size, weight, frame, exact = ARGV[6], tonumber(ARGV[7]), ARGV[8], ARGV[9]
-local digest, answer_key, fingerprint = ARGV[12], ARGV[15], ARGV[16]
-local FIRST_ADDRESS = 17
+local id, record, volatile = ARGV[2], ARGV[3], ARGV[4] == '1'
+local size, weight, notice, exact = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local revoked, revoked_at = ARGV[9], ARGV[10]
+local digest, answer_key, fingerprint = ARGV[11], ARGV[14], ARGV[15]
+local FIRST_ADDRESS = 16
 
 local now = now_ms()
 local head = read_head(now)
 
 local known = call('HGET', K.ids_new, id) or call('HGET', K.ids_old, id)
 if known then return { 'KNOWN', known } end
-if now > deadline then return { 'LATE' } end
+if now > tonumber(ARGV[1]) then return { 'LATE' } end
 
 local function remember(receipt)
   -- Two generations: the older one goes once the newer is full or old, so an id is known for at least L.ids or L.ids_age.
@@ -40,7 +41,7 @@ local function find_answer()
 end
 
 if digest ~= '' then
-  local refusal = refuse_nonce(now, head, digest, tonumber(ARGV[13]), ARGV[14])
+  local refusal = refuse_nonce(now, head, digest, tonumber(ARGV[12]), ARGV[13])
   if refusal then return { refusal, head.began } end
   if answer_key ~= '' then
     local receipt, print = find_answer()
@@ -56,10 +57,9 @@ if digest ~= '' then
   end
 end
 
-if ARGV[10] ~= '' then
-  local key = K.revoked .. ARGV[10]
+if revoked ~= '' then
+  local key, at = K.revoked .. revoked, revoked_at
   local before = call('GET', key)
-  local at = ARGV[11]
   if before and tonumber(before) > tonumber(at) then at = before end
   call('SET', key, at, 'PX', L.revocation)
 end
@@ -72,6 +72,7 @@ end
 
 local function close_segment()
   call('RPUSH', K.segments, head.newest .. ' ' .. whole(head.entries) .. ' ' .. whole(head.bytes) .. ' ' .. whole(now))
+  call('PEXPIRE', K.segments, L.keep)
   head.segment_entries, head.segment_bytes, head.segment_at = head.entries, head.bytes, now
   while true do
     local oldest = call('LINDEX', K.segments, 0)
@@ -123,11 +124,11 @@ end
 
 if not volatile then
   keep()
-elseif frame ~= '' then
+elseif notice ~= '' then
   call('SET', K.large .. id, record, 'PX', 60000)
 end
 
-local data = head.newest .. '\n' .. (frame ~= '' and frame or record)
+local data = head.newest .. '\n' .. (notice ~= '' and notice or record)
 for i = FIRST_ADDRESS, #ARGV do
   call('PUBLISH', K.channel .. ARGV[i], data)
 end

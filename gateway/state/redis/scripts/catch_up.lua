@@ -15,7 +15,7 @@ if log == ARGV[2] then
       from, lost = position, i - 4
       break
     elseif not is_after(position, cut) then
-      from, lost = cut, position == '0-0' and cut == '0-0' and 0 or -2
+      from, lost = cut, i == 4 and -2 or i - 4
       break
     end
   end

@@ -1,10 +1,11 @@
--- Take a hundred connections of a dead replica out of everything; answers how many are left, -1 if it lives.
+-- Take a hundred connections of a dead replica out of everything; answers how many are left (-1 if it lives), and
+-- whether this was the first to find it dead.
 -- Its sessions stay until whoever comes back has had RECOVERY_SECONDS, counted from the end of its lease.
 -- replica
 local replica, now = ARGV[2], now_ms()
 local score = call('ZSCORE', K.leases, replica)
 if score then
-  if tonumber(score) > now then return -1 end
+  if tonumber(score) > now then return { -1, 0 } end
   call('ZREM', K.leases, replica)
   call('HSET', K.dead, replica, score)
   call('PEXPIRE', K.dead, L.keep)
@@ -20,4 +21,4 @@ if left == 0 and now > ended_at + L.recovery then
   call('HDEL', K.dead, replica)
   call('HDEL', K.formats, replica)
 end
-return left
+return { left, score and 1 or 0 }

@@ -1,10 +1,12 @@
--- Before every script. K holds the names of keys (keys.py), L the limits (scripting.py); times are milliseconds.
--- ARGV[1] moves the clock. It is 0 except in tests, which have no other way to make what a real server keeps older.
+-- Before every script. K stands for the names of keys (keys.py), L for limits (state.py): constants, written in by
+-- scripting.py. Times are milliseconds.
+-- L.shift moves the clock. It is 0 except in tests, which have no other way to make what a real server keeps older.
+-- ARGV[1] is the deadline: whoever asked gives up then, so what has not begun by then must not happen any more.
 local call = redis.call
 
 local function now_ms()
   local time = call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + L.shift
 end
 
 local function whole(number)

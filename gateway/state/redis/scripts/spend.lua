@@ -1,8 +1,7 @@
 -- Spend a nonce without appending anything.
--- digest, its end, signed at, deadline
+-- digest, its end, signed at
 local now = now_ms()
 local head = read_head(now)
-if now > tonumber(ARGV[5]) then return { 'LATE' } end
 local refusal = refuse_nonce(now, head, ARGV[2], tonumber(ARGV[3]), ARGV[4])
 if refusal then return { refusal, head.began } end
 spend_nonce(now, ARGV[2])

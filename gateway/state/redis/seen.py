@@ -1,0 +1,60 @@
+"""How far a replica has got in the stream, and what it must not hand over again. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+from gateway.domain import positions
+from gateway.domain.positions import Position
+
+_RECENT_IDS: Final = 4096
+_RECENT_POSITIONS: Final = 64
+
+
+class Seen:
+    """The place of the last entry, in the generation of the log that it belongs to.
+
+    Positions rise as long as one connection to one primary lasts, so what is not beyond the newest was seen. Another
+    primary may give the same entry another position, because it lost the first: that is told by the id.
+    """
+
+    def __init__(self) -> None:
+        self.generation = ""
+        self.newest: Position = positions.START
+        self._order = positions.order(positions.START)
+        self._before: deque[Position] = deque(maxlen=_RECENT_POSITIONS)
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, generation: str, newest: Position) -> None:
+        """Everything up to there was seen; nothing of an earlier log counts any more."""
+        self.generation = generation
+        self._before.clear()
+        self.move_to(newest)
+
+    def move_to(self, position: Position) -> None:
+        """This far, also backwards."""
+        if self.newest != position:
+            self._before.append(self.newest)
+            self.newest, self._order = position, positions.order(position)
+
+    def is_beyond(self, position: Position) -> bool:
+        """Whether that comes after everything seen."""
+        return positions.order(position) > self._order
+
+    def is_behind(self, position: Position) -> bool:
+        """Whether more was seen than there should be."""
+        return positions.order(position) < self._order
+
+    def take(self, id_: str) -> bool:
+        """Whether this entry is new; from now on it is not."""
+        if id_ in self._ids:
+            return False
+        self._ids[id_] = None
+        if len(self._ids) > _RECENT_IDS:
+            self._ids.popitem(last=False)
+        return True
+
+    def places(self) -> list[Position]:
+        """Where to look for in the log to go on: the newest, and some before it in case that one is lost."""
+        return [self.newest, *reversed(self._before)]
