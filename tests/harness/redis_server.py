@@ -54,7 +54,7 @@ class RedisServer:
 
     def __init__(self, **options: Any) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
-        self._options = {"save": "", "appendonly": "no"} | {
+        self.options = {"save": "", "appendonly": "no"} | {
             name.replace("_", "-"): str(value) for name, value in options.items()
         }
         self.port = free_port()
@@ -64,7 +64,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start, on the same port as before; returns once it answers (LOADING is an answer)."""
-        options = [part for name, value in self._options.items() for part in (f"--{name}", *_words(value))]
+        options = [part for name, value in self.options.items() for part in (f"--{name}", *_words(value))]
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -8,10 +8,10 @@ AWAY: Redis does not answer. No other replica would be better off, so clients st
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 
 
-class Condition(Enum):
+class Condition(StrEnum):
     """What a replica can do at the moment."""
 
     HEARING = "hearing"

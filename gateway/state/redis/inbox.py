@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
-
-MAX_ENTRIES: Final = 20_000
-MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 class Interruption:
@@ -33,7 +29,7 @@ class Inbox:
     Redis keeps what this process need not.
     """
 
-    def __init__(self, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._items: deque[Item] = deque()

@@ -45,8 +45,8 @@ class RedisState:
     """The six ports of ``gateway.ports`` over one Redis. Made on the running loop; works while ``run`` does.
 
     ``patience_seconds`` bounds every operation. ``gap`` is told the code of a gap that could not be filled
-    (``listening.py``), ``condition`` what this replica can do, ``cleaned`` of each replica that died, ``unreadable``
-    that something on a channel was not ours. ``clock_shift_seconds`` moves the clock that the scripts read: production
+    (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died,
+    ``unreadable`` that something on a channel was not ours. ``clock_shift_seconds`` moves the clock that the scripts read: production
     leaves it at 0, tests have no other way to make what a real server keeps older.
     """
 
@@ -66,8 +66,10 @@ class RedisState:
     idempotency_keys: int = 1_000_000
     revocation_seconds: float = 30 * DAY
     last_seen_seconds: float = 30 * DAY
+    inbox_entries: int = 20_000
+    inbox_bytes: int = 32 * 1024 * 1024
     gap: Callable[[str], None] = lambda _: None
-    condition: Callable[[Condition], None] = lambda _: None
+    condition_changed: Callable[[Condition], None] = lambda _: None
     cleaned: Callable[[str], None] = lambda _: None
     unreadable: Callable[[], None] = lambda: None
     codec: Codec = field(default_factory=Codec)
@@ -93,7 +95,7 @@ class RedisState:
             patience_seconds=self.patience_seconds,
             connected=self._commands_connected,
         )
-        self._inbox = Inbox()
+        self._inbox = Inbox(max_entries=self.inbox_entries, max_bytes=self.inbox_bytes)
         self.channels = Channels(
             server,
             self._inbox,
@@ -185,6 +187,11 @@ class RedisState:
                 raise _first(unusable) from None
             raise
 
+    @property
+    def condition(self) -> Condition:
+        """What this replica can do at the moment."""
+        return self._hearing.condition
+
     def shift_clock(self, seconds: float) -> None:
         """Let the scripts read a clock that is so much later. For tests."""
         self.clock_shift_seconds += seconds
@@ -250,7 +257,7 @@ class RedisState:
 
     def _tell_condition(self, condition: Condition) -> None:
         log.warning("redis.condition", condition=condition.value)
-        self.condition(condition)
+        self.condition_changed(condition)
 
 
 def _ms(seconds: float) -> int:

@@ -19,7 +19,8 @@ local function remember(receipt)
   if head.ids >= L.ids or now - head.ids_at >= L.ids_age then
     call('UNLINK', K.ids_old)
     if head.ids > 0 then call('RENAME', K.ids_new, K.ids_old) end
-    head.ids, head.ids_at = 0, now
+    head.ids = 0
+    call('HSET', K.head, 'ids_at', whole(now))
   end
   call('HSET', K.ids_new, id, receipt)
   head.ids = head.ids + 1
@@ -40,17 +41,19 @@ local function find_answer()
   end
 end
 
+local spent
 if digest ~= '' then
-  local refusal = refuse_nonce(now, head, digest, tonumber(ARGV[12]), ARGV[13])
+  local refusal
+  refusal, spent = refuse_nonce(now, head, digest, tonumber(ARGV[12]), ARGV[13])
   if refusal then return { refusal, head.began } end
   if answer_key ~= '' then
     local receipt, print = find_answer()
     if receipt then
       if print ~= fingerprint then return { 'CONFLICT' } end
       receipt = string.sub(receipt, 1, -2) .. '1'
-      spend_nonce(now, digest)
+      spend_nonce(now, digest, spent)
       remember(receipt)
-      call('HSET', K.head, 'ids', head.ids, 'ids_at', whole(head.ids_at))
+      call('HSET', K.head, 'ids', head.ids)
       return { 'KNOWN', receipt }
     end
     if call('HLEN', K.answers .. whole(answer_window())) >= L.answers then return { 'ANSWERS_FULL' } end
@@ -73,7 +76,7 @@ end
 local function close_segment()
   call('RPUSH', K.segments, head.newest .. ' ' .. whole(head.entries) .. ' ' .. whole(head.bytes) .. ' ' .. whole(now))
   call('PEXPIRE', K.segments, L.keep)
-  head.segment_entries, head.segment_bytes, head.segment_at = head.entries, head.bytes, now
+  call('HSET', K.head, 'segment_entries', whole(head.entries), 'segment_bytes', whole(head.bytes), 'segment_at', whole(now))
   while true do
     local oldest = call('LINDEX', K.segments, 0)
     if not oldest then return end
@@ -83,7 +86,8 @@ local function close_segment()
     local ms, sequence = order(last)
     call('XTRIM', K.log, 'MINID', whole(ms) .. '-' .. whole(sequence + 1))
     call('LPOP', K.segments)
-    head.cut, head.cut_entries, head.cut_bytes = last, tonumber(entries), tonumber(bytes)
+    head.cut = last
+    call('HSET', K.head, 'cut', last, 'cut_entries', entries, 'cut_bytes', bytes)
   end
 end
 
@@ -135,7 +139,7 @@ end
 
 local receipt = id .. ' ' .. head.newest .. ' ' .. whole(connections) .. ' ' .. exact .. ' 0'
 if digest ~= '' then
-  spend_nonce(now, digest)
+  spend_nonce(now, digest, spent)
   if answer_key ~= '' then
     local key = K.answers .. whole(answer_window())
     call('HSET', key, answer_key, whole(now) .. ' ' .. receipt .. '\n' .. fingerprint)
@@ -143,8 +147,5 @@ if digest ~= '' then
   end
 end
 remember(receipt)
-call('HSET', K.head, 'newest', head.newest, 'entries', whole(head.entries), 'bytes', whole(head.bytes), 'cut', head.cut,
-  'segment_entries', whole(head.segment_entries), 'segment_bytes', whole(head.segment_bytes),
-  'segment_at', whole(head.segment_at), 'ids', head.ids, 'ids_at', whole(head.ids_at),
-  'cut_entries', whole(head.cut_entries), 'cut_bytes', whole(head.cut_bytes))
+call('HSET', K.head, 'newest', head.newest, 'entries', whole(head.entries), 'bytes', whole(head.bytes), 'ids', head.ids)
 return { 'OK', head.newest, connections }

@@ -4,7 +4,7 @@ local function nonce_window(now)
   return math.floor(now / L.nonce_window)
 end
 
--- nil where the nonce may be spent, else why not. A nonce is kept in the window of its spending; windows are as long
+-- Whether the nonce may be spent: nil and how many were in this window, or why not. A nonce is kept in the window of its spending; windows are as long
 -- as two of them are longer than any nonce must be kept. The one ahead is looked at because a clock may be set back.
 local function refuse_nonce(now, head, digest, ends, signed_at)
   if signed_at ~= '' and tonumber(signed_at) < head.began then return 'BEGAN' end
@@ -14,13 +14,13 @@ local function refuse_nonce(now, head, digest, ends, signed_at)
   for each = window - 2, window + 1 do
     if call('SISMEMBER', K.nonces .. whole(each), digest) == 1 then return 'REPLAYED' end
   end
-  if call('SCARD', K.nonces .. whole(window)) >= L.nonces then return 'FULL' end
-  return nil
+  local held = call('SCARD', K.nonces .. whole(window))
+  if held >= L.nonces then return 'FULL' end
+  return nil, held
 end
 
-local function spend_nonce(now, digest)
+local function spend_nonce(now, digest, held)
   local key = K.nonces .. whole(nonce_window(now))
-  if call('SADD', key, digest) == 1 and call('SCARD', key) == 1 then
-    call('PEXPIRE', key, 5 * L.nonce_window)
-  end
+  call('SADD', key, digest)
+  if held == 0 then call('PEXPIRE', key, 5 * L.nonce_window) end
 end
