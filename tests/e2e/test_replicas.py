@@ -25,7 +25,8 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def replicas(redis_server: RedisServer) -> Iterator[list[GatewayProcess]]:
     processes = [
-        GatewayProcess(redis_url=redis_server.url, replica_id=name, lease_seconds=5) for name in ("one", "two")
+        GatewayProcess(redis_url=redis_server.url, replica_id=name, lease_seconds=5)
+        for name in ("one", "two")
     ]
     yield processes
     for process in processes:

@@ -166,7 +166,12 @@ def test_replicas_have_different_ids_of_the_allowed_form() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://redis", "redis://:p%40ss@redis:6380/3", "rediss://user:pass@redis", "redis+sentinel://:p@a,b:26380/main"],
+    [
+        "redis://redis",
+        "redis://:p%40ss@redis:6380/3",
+        "rediss://user:pass@redis",
+        "redis+sentinel://:p@a,b:26380/main",
+    ],
 )
 def test_an_address_of_redis_is_taken_as_it_is_and_kept_out_of_logs(url: str) -> None:
     settings = load(REDIS_URL=url)

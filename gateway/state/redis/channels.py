@@ -21,6 +21,7 @@ from gateway.domain.errors import BrokerUnavailable, GatewayError
 from gateway.state.redis.commands import AGAIN_SECONDS, MAX_BACKOFF_SECONDS
 from gateway.state.redis.errors import REPLIES, Unsent, of_reply
 from gateway.state.redis.inbox import Inbox, Interruption
+from gateway.state.redis.racing import until_one_ends
 from gateway.state.redis.server import Server, pack
 
 log = structlog.get_logger(__name__)
@@ -147,12 +148,13 @@ class Channels:
         while some := tuple(islice(wanted, _AT_ONCE)):
             self._send("SUBSCRIBE", *some)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write(connection), name="redis channels writer")
-                tasks.create_task(self._read(connection), name="redis channels reader")
-                tasks.create_task(self._watch(), name="redis channels watch")
-        except* (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
-            log.warning("redis.channels_lost", reason="; ".join(str(error) for error in lost.exceptions))
+            await until_one_ends(
+                channels_writer=self._write(connection),
+                channels_reader=self._read(connection),
+                channels_watch=self._watch(),
+            )
+        except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
+            log.warning("redis.channels_lost", reason=str(lost))
         finally:
             # Whoever waits for it goes on: another interruption is about to follow.
             self._interruption.over.set()

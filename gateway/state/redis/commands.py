@@ -20,6 +20,7 @@ from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError, StateUnusable
 from gateway.state.redis.errors import REPLIES, Unanswered, Unsent, of_reply
+from gateway.state.redis.racing import until_one_ends
 from gateway.state.redis.scripting import Script
 from gateway.state.redis.server import Identity, Server, ask, pack
 
@@ -182,12 +183,13 @@ class Commands:
             self.reached.set()
             log.info("redis.connected", run_id=identity.run_id)
             self._connected(identity)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write(connection), name="redis writer")
-                tasks.create_task(self._read(connection), name="redis reader")
-                tasks.create_task(self._give_up_when_stuck(), name="redis watch")
-        except* (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
-            log.warning("redis.connection_lost", reason=_describe(lost))
+            await until_one_ends(
+                writer=self._write(connection),
+                reader=self._read(connection),
+                watch=self._give_up_when_stuck(),
+            )
+        except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
+            log.warning("redis.connection_lost", reason=str(lost))
         finally:
             if self._up:
                 self._up, self._down_since = False, self._loop.time()
@@ -195,7 +197,7 @@ class Commands:
             await connection.disconnect(nowait=True)
 
     async def _give_up_when_stuck(self) -> None:
-        # By an exception among the tasks of the connection: closing it would wait for what could not be written.
+        # Closing the connection from outside would wait for what could not be written.
         await self._stuck.wait()
         raise Unsent("no answer")
 
@@ -273,7 +275,3 @@ class Commands:
 def _raise_in(question: _Question, problem: GatewayError) -> None:
     if not question.answer.done():
         question.answer.set_exception(problem)
-
-
-def _describe(group: BaseExceptionGroup[Exception]) -> str:
-    return "; ".join(f"{type(error).__name__}: {error}" for error in group.exceptions)

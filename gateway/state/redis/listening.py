@@ -62,6 +62,8 @@ class Listening:
         self._unreadable = unreadable
         self._since: dict[bytes, Position] = {}
         self.started = asyncio.Event()
+        self.frames = 0
+        """Frames of others that came on channels, for whomever."""
         self.seen = Seen()
 
     def want(self, channels: Collection[bytes]) -> list[bytes]:
@@ -103,9 +105,11 @@ class Listening:
             return
         if isinstance(sent, Canary):
             await self._hear(sent, position, deliver)
-        elif channel not in self._since:
             return
-        elif isinstance(sent, Notice):
+        self.frames += 1
+        if channel not in self._since:
+            return
+        if isinstance(sent, Notice):
             await self._fetch(sent, position, deliver)
         else:
             await self._hand_over(sent, position, deliver)

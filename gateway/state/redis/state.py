@@ -46,8 +46,8 @@ class RedisState:
 
     ``patience_seconds`` bounds every operation. ``gap`` is told the code of a gap that could not be filled
     (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died,
-    ``unreadable`` that something on a channel was not ours. ``clock_shift_seconds`` moves the clock that the scripts read: production
-    leaves it at 0, tests have no other way to make what a real server keeps older.
+    ``unreadable`` that something on a channel was not ours. ``clock_shift_seconds`` moves the clock that the scripts
+    read: production leaves it at 0, tests have no other way to make what a real server keeps older.
     """
 
     url: str

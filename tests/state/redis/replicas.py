@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from gateway.domain.messages import Entry, Message, new_id
+from gateway.domain.claims import Claim
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.messages import Entry, Message, Receipt, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.state.redis import Condition, RedisState
@@ -119,19 +121,31 @@ async def until(holds: Callable[[], bool], what: str, *, seconds: float = PATIEN
     """Wait until something holds that nobody announces."""
     try:
         async with asyncio.timeout(seconds):
-            while not holds():
+            while not holds():  # noqa: ASYNC110  # nobody announces it
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {seconds} s: {what}") from None
 
 
-async def until_it_works(action: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Repeat until Redis takes it, as a backend does that gets 503."""
-    from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+async def until_redis_says(
+    ask: Callable[[], Awaitable[Any]], expected: Any, *, seconds: float = PATIENCE_SECONDS
+) -> None:
+    """Wait until the answer is that; meanwhile there may be none."""
+    answer: Any = None
+    try:
+        async with asyncio.timeout(seconds):
+            while answer != expected:
+                await asyncio.sleep(0.02)  # it is in Redis, which announces nothing
+                with suppress(BrokerTimeout, BrokerUnavailable):
+                    answer = await ask()
+    except TimeoutError:
+        raise AssertionError(f"not within {seconds} s: {expected}; last was {answer}") from None
 
-    async with asyncio.timeout(seconds):
+
+async def append(replica: Replica, entry: Entry, claim: Claim | None = None) -> Receipt:
+    """Repeat until Redis takes it, as a backend does that gets 503."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            try:
-                return await action()
-            except (BrokerUnavailable, BrokerTimeout):
-                await asyncio.sleep(0.05)
+            with suppress(BrokerTimeout, BrokerUnavailable):
+                return await replica.state.broker.append(entry, claim)
+            await asyncio.sleep(0.05)

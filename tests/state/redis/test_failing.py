@@ -8,9 +8,10 @@ import time
 import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
-from tests.contract.values import claim
+from gateway.domain.positions import START
+from tests.contract.values import at, claim
 from tests.harness.redis_server import RedisServer
-from tests.state.redis.replicas import Replica, ids, make, replicas, until, until_it_works
+from tests.state.redis.replicas import Replica, append, ids, make, replicas, until, until_redis_says
 
 
 class WallClock:
@@ -30,7 +31,7 @@ async def test_what_a_killed_redis_was_not_asked_in_time_is_never_delivered(serv
 
         server.start()
         taken = make("room")
-        await until_it_works(lambda: a.state.broker.append(taken))
+        await append(a, taken)
         await a.hears(taken)
         assert refused.id not in ids(a.heard)
 
@@ -63,7 +64,7 @@ async def test_what_a_frozen_redis_was_asked_is_unknown_and_not_delivered_after_
 
         server.thaw()
         taken = make("room")
-        await until_it_works(lambda: a.state.broker.append(taken))
+        await append(a, taken)
         await a.hears(taken)
         assert late.id not in ids(a.heard)
 
@@ -78,9 +79,7 @@ async def test_an_unknown_message_is_delivered_once_when_it_is_repeated(server: 
         server.thaw()
 
         repeat = make("room")
-        receipt = await until_it_works(
-            lambda: a.state.broker.append(repeat, claim(WallClock(), idempotency_key="key"))
-        )
+        receipt = await append(a, repeat, claim(WallClock(), idempotency_key="key"))
 
         await a.hears(await a.push("room"))
         assert [id_ for id_ in ids(a.heard) if id_ in {news.id, repeat.id}] == [receipt.id]
@@ -130,7 +129,7 @@ async def test_a_redis_that_became_a_replica_takes_nothing_until_it_is_a_primary
 
         server.ask("REPLICAOF", "NO", "ONE")
         taken = make("room")
-        await until_it_works(lambda: a.state.broker.append(taken))
+        await append(a, taken)
         await a.hears(taken)
         assert refused.id not in ids(a.heard)
 
@@ -159,11 +158,9 @@ async def test_a_redis_that_loads_its_data_takes_nothing_and_then_has_it(server:
             await a.state.broker.append(make("room"))
 
         taken = make("room")
-        await until_it_works(lambda: a.state.broker.append(taken))
+        await append(a, taken)
         await a.hears(taken)
-        page = await a.state.broker.history(
-            "0-0", kept.addresses, max_entries=10, max_bytes=1000
-        )
+        page = await a.state.broker.history(START, kept.addresses, max_entries=10, max_bytes=1000)
         assert ids(entry for _, entry in page.entries) == [kept.id, taken.id]
         assert a.gaps == []
 
@@ -245,12 +242,11 @@ async def test_all_goes_on_by_itself_after_an_outage(server: RedisServer) -> Non
         server.start()
 
         news = make("room")
-        await until_it_works(lambda: a.state.broker.append(news))
+        await append(a, news)
         await b.hears(news)
-        async with asyncio.timeout(2 * b.state.lease_seconds):
-            while not (await a.state.presence.of_user("ann")).online:
-                await asyncio.sleep(0.05)
-        assert await a.state.presence.count(news.addresses) == 1
+        await until_redis_says(
+            lambda: a.state.presence.count(news.addresses), 1, seconds=b.state.lease_seconds
+        )
 
 
 async def test_what_could_not_be_told_of_a_connection_is_told_later(server: RedisServer) -> None:
@@ -261,8 +257,6 @@ async def test_what_could_not_be_told_of_a_connection_is_told_later(server: Redi
             await a.state.presence.unregister("s1")
         server.thaw()
 
-        async with asyncio.timeout(10):
-            while await until_it_works(lambda: b.state.presence.count(make("room").addresses)):
-                await asyncio.sleep(0.05)
+        await until_redis_says(lambda: b.state.presence.count([at("room")]), 0)
         assert not a.state.presence.owed
         await until(lambda: a.state.leases.held.replicas == 2, "both live")

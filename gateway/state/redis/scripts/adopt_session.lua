@@ -7,6 +7,5 @@ if not value then return false end
 local _, user, rest = parts(value)
 if user ~= ARGV[4] then return false end
 if key then call('HDEL', key, pid) else call('DEL', K.left .. pid) end
-call('HSET', K.sessions .. own, pid, ARGV[5] .. '\n' .. user .. '\n' .. rest)
-call('PEXPIRE', K.sessions .. own, L.keep)
+use(own, pid, ARGV[5] .. '\n' .. user .. '\n' .. rest)
 return value

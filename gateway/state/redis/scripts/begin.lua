@@ -10,5 +10,7 @@ if call('EXISTS', K.sessions .. replica) == 1 then
   local former = replica .. '~' .. whole(now)
   call('RENAME', K.sessions .. replica, K.sessions .. former)
   call('HSET', K.dead, former, whole(math.min(score, now)))
+  call('HSET', K.formats, former, 0)
   call('PEXPIRE', K.dead, L.keep)
+  call('PEXPIRE', K.formats, L.keep)
 end

@@ -11,10 +11,10 @@ for i = 1, #fields, 2 do
     last_seen = fields[i + 1]
   else
     local replica = string.match(fields[i + 1], '^(%S+) ')
-    if lives[replica] then
+    if replica and lives[replica] then
       seen[#seen + 1] = fields[i]
       seen[#seen + 1] = fields[i + 1]
-    else
+    elseif replica then
       local ended_at = call('ZSCORE', K.leases, replica) or call('HGET', K.dead, replica)
       if ended_at then last_seen = string.format('%.3f', tonumber(ended_at) / 1000) end
     end

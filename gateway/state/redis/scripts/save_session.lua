@@ -3,7 +3,6 @@
 local own, now = ARGV[2], now_ms()
 for i = 3, #ARGV, 2 do
   if call('EXISTS', K.left .. ARGV[i]) == 0 and not find_in_use(ARGV[i], own, now) then
-    call('HSET', K.sessions .. own, ARGV[i], ARGV[i + 1])
+    use(own, ARGV[i], ARGV[i + 1])
   end
 end
-call('PEXPIRE', K.sessions .. own, L.keep)
