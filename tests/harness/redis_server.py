@@ -64,12 +64,8 @@ class RedisServer:
 
     def start(self) -> None:
         """Start, on the same port as before; returns once it answers (LOADING is an answer)."""
-        options = [part for name, value in self.options.items() for part in (f"--{name}", *_words(value))]
-        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [find_binary(), *where, *options], stdout=log, stderr=subprocess.STDOUT
-            )
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -80,6 +76,11 @@ class RedisServer:
             else:
                 return
         raise AssertionError(f"the server did not start within {START_SECONDS} s")
+
+    def _command(self) -> list[str]:
+        options = [part for name, value in self.options.items() for part in (f"--{name}", *_words(value))]
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        return [find_binary(), *where, *options]
 
     def client(self) -> redis.Redis:
         """A client of the library's own, to look and to meddle."""
@@ -133,6 +134,59 @@ class RedisServer:
             self.thaw()
             self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Sentinels:
+    """A primary, a replica of it, and three Sentinels that watch them under the name ``main``."""
+
+    def __enter__(self) -> Sentinels:
+        self.primary = RedisServer()
+        self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}")
+        self._watchers = [_Sentinel(self.primary.port) for _ in range(3)]
+        self.sentinels = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self._watchers)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and not self._know_each_other():
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in (*self._watchers, self.replica, self.primary):
+            server.stop()
+
+    def is_replicated(self) -> bool:
+        """Whether the replica has everything that the primary has."""
+        with self.primary.client() as client:
+            return bool(client.execute_command("WAIT", 1, 200) == 1)
+
+    def fail_over(self) -> None:
+        """Make the replica the primary, and the other way round."""
+        self._watchers[0].ask("SENTINEL", "FAILOVER", "main")
+
+    def _know_each_other(self) -> bool:
+        for watcher in self._watchers:
+            known = watcher.ask("SENTINEL", "MASTER", "main")
+            facts = known if isinstance(known, dict) else dict(zip(known[::2], known[1::2], strict=True))
+            named = {str(k, "utf-8") if isinstance(k, bytes) else k: v for k, v in facts.items()}
+            if int(named["num-other-sentinels"]) < 2 or int(named["num-slaves"]) < 1:
+                return False
+        return self.is_replicated()
+
+
+class _Sentinel(RedisServer):
+    """One Sentinel. It writes into its configuration, so it has a file of its own."""
+
+    def __init__(self, watched_port: int) -> None:
+        self._watched_port = watched_port
+        super().__init__()
+
+    def _command(self) -> list[str]:
+        path = self._folder / "sentinel.conf"
+        path.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
+            f"sentinel monitor main 127.0.0.1 {self._watched_port} 2\n"
+            "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 6000\n"
+        )
+        return [find_binary(), str(path), "--sentinel"]
 
 
 def _words(value: str) -> list[str]:

@@ -126,13 +126,16 @@ class Channels:
 
     async def _keep_connected(self) -> None:
         backoff = AGAIN_SECONDS
+        known = ""
         while True:
             try:
                 connection, _ = await self._server.open()
             except GatewayError as error:
-                log.warning("redis.channels_unavailable", reason=error.message)
+                if error.message != known:
+                    log.warning("redis.channels_unavailable", reason=error.message)
+                    known = error.message
             else:
-                backoff = AGAIN_SECONDS
+                known, backoff = "", AGAIN_SECONDS
                 await self._use(connection)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
@@ -177,6 +180,8 @@ class Channels:
                 )
             except REPLIES as error:
                 raise Unsent(of_reply(error).message) from error
+            except (ValueError, TypeError) as error:
+                raise Unsent("something that is no message of a channel") from error
             if kind == b"message":
                 inbox.put(channel, content)
             elif kind == b"subscribe":

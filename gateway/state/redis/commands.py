@@ -158,18 +158,18 @@ class Commands:
 
     async def _keep_connected(self) -> None:
         backoff = AGAIN_SECONDS
-        ever = False
+        known = ""
         while True:
             try:
                 connection, identity = await self._server.open()
-            except StateUnusable as error:
-                if not ever:
-                    raise
-                log.error("redis.unusable", reason=error.message)
             except GatewayError as error:
-                log.warning("redis.unavailable", reason=error.message)
+                if isinstance(error, StateUnusable) and not self.reached.is_set():
+                    raise
+                if error.message != known:  # once for each reason, not for each attempt
+                    log.warning("redis.unavailable", reason=error.message)
+                    known = error.message
             else:
-                ever, backoff = True, AGAIN_SECONDS
+                known, backoff = "", AGAIN_SECONDS
                 await self._use(connection, identity)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
@@ -227,12 +227,18 @@ class Commands:
                     disable_decoding=True, timeout=math.inf, disconnect_on_error=False
                 )
             except REPLIES as error:
-                self._refused(self._sent.popleft(), error)
+                self._refused(self._oldest(), error)
                 continue
-            question = self._sent.popleft()
+            question = self._oldest()
             self._waiting_bytes -= len(question.packed)
             if not question.answer.done():
                 question.answer.set_result(answer)
+
+    def _oldest(self) -> _Question:
+        """Whom the answer that just came is for."""
+        if not self._sent:
+            raise exceptions.InvalidResponse("an answer to nothing that was asked")
+        return self._sent.popleft()
 
     def _refused(self, question: _Question, error: Exception) -> None:
         self._waiting_bytes -= len(question.packed)

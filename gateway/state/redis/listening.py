@@ -157,6 +157,7 @@ class Listening:
             # Redis was emptied without the connection being lost: everything since came here.
             log.warning("redis.log_anew")
             seen.begin(canary.generation, position)
+            self._since = dict.fromkeys(self._since, positions.START)
         elif seen.is_behind(position):
             # A frame lied about its position, or this primary is not the one that it was.
             log.warning("redis.position_went_back", seen=seen.newest, newest=position)

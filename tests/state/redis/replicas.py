@@ -142,9 +142,15 @@ async def until_redis_says(
         raise AssertionError(f"not within {seconds} s: {expected}; last was {answer}") from None
 
 
-async def append(replica: Replica, entry: Entry, claim: Claim | None = None) -> Receipt:
+async def append(
+    replica: Replica,
+    entry: Entry,
+    claim: Claim | None = None,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Receipt:
     """Repeat until Redis takes it, as a backend does that gets 503."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(patience_seconds):
         while True:
             with suppress(BrokerTimeout, BrokerUnavailable):
                 return await replica.state.broker.append(entry, claim)
