@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -131,3 +134,100 @@ def test_a_redis_that_evicts_is_refused_at_start_with_a_sentence() -> None:
         assert "Traceback" not in gateway.stderr
     finally:
         server.stop()
+
+
+# --- replicas that fail ---
+
+
+def wait_until(holds: Callable[[], bool], what: str, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def pair(redis_server: RedisServer) -> Iterator[list[GatewayProcess]]:
+    """Two replicas of their own, on keys of their own: one stays, one is to fail."""
+    prefix = f"pair-{secrets.token_hex(4)}"
+    processes = [
+        GatewayProcess(
+            redis_url=redis_server.url, redis_prefix=prefix, replica_id=name, lease_seconds=5, deaf_seconds=3
+        )
+        for name in ("stays", "fails")
+    ]
+    yield processes
+    for process in processes:
+        process.stop()
+
+
+def pushed_to(client: StockClient, event: str) -> list[int]:
+    return [arguments[0] for arguments in client.events(event)]
+
+
+def test_the_clients_of_a_killed_replica_are_out_of_presence_within_its_lease(
+    pair: list[GatewayProcess], node: NodeClients, user: str
+) -> None:
+    stays, fails = pair
+    client = connect(node, fails, user)
+    assert stays.push_user(user, "before", 1)["connections"] == 1
+    fails.kill()
+    client.disconnect()
+
+    wait_until(lambda: not stays.backend.presence(user)["online"], "it is gone", seconds=6)
+
+    assert stays.push_user(user, "after", 1) | {"id": ""} == {
+        "id": "", "room": f"user:{user}", "online": False, "connections": 0,
+    }  # fmt: skip
+    wait_until(
+        lambda: stays.backend.presence(user)["last_seen"] is not None, "somebody cleaned up", seconds=6
+    )
+    assert stays.failures() == []
+
+
+def test_a_replica_that_stood_still_past_its_lease_comes_back_with_all_that_was_missed(
+    pair: list[GatewayProcess], node: NodeClients, user: str
+) -> None:
+    stays, fails = pair
+    client = connect(node, fails, user)
+    fails.signal(signal.SIGSTOP)
+    pushes: list[dict[str, Any]] = []
+
+    def nobody_is_there() -> bool:
+        pushes.append(stays.push_user(user, "tick", len(pushes)))
+        return not pushes[-1]["online"]
+
+    wait_until(nobody_is_there, "it counts as dead", seconds=8)
+
+    fails.signal(signal.SIGCONT)
+
+    wait_until(lambda: stays.backend.presence(user)["online"], "it registered anew", seconds=6)
+    last = stays.push_user(user, "tick", len(pushes))
+    assert last["connections"] == 1
+    client.wait("event", event="tick", count=len(pushes) + 1)
+    assert pushed_to(client, "tick") == list(range(len(pushes) + 1))
+    assert stays.failures() + fails.failures() == []
+
+
+def test_clients_stay_and_all_goes_on_when_redis_comes_back_empty(node: NodeClients, user: str) -> None:
+    server = RedisServer()
+    processes = [GatewayProcess(redis_url=server.url, lease_seconds=5, deaf_seconds=3) for _ in range(2)]
+    one, two = processes
+    client = connect(node, one, user)
+    two.push_user(user, "tick", 0)
+    server.kill()
+    wait_until(lambda: two.backend.push_user(user, "lost", 0).status == 503, "it is noticed", seconds=5)
+    server.start()
+    wait_until(lambda: two.backend.push_user(user, "retried", 0).status == 200, "it is back", seconds=10)
+
+    wait_until(lambda: two.backend.presence(user)["online"], "registered anew", seconds=6)
+    two.push_user(user, "tick", 1)
+
+    client.wait("event", event="tick", count=2)
+    assert pushed_to(client, "tick") == [0, 1]
+    assert pushed_to(client, "retried") == [0]
+    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    for process in processes:
+        assert process.stop() == 0
+        assert process.failures() == []
+    server.stop()
