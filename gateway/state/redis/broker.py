@@ -128,5 +128,6 @@ class RedisBroker:
         return tuple(entries), unreadable
 
     async def newest(self) -> Position:
-        newest: Any = await self._commands.read("HGET", self._head, "newest")
-        return positions.START if newest is None else Position(newest.decode())
+        head: Any = await self._commands.read("GET", self._head)
+        # The fourth word of the line (scripts/common.lua).
+        return positions.START if head is None else Position(head.split(b" ", 4)[3].decode())

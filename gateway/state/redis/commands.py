@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -94,7 +94,7 @@ class Commands:
 
     # asking
 
-    async def call(self, name: str, *arguments: Argument, repeat: bool = True) -> Any:
+    def call(self, name: str, *arguments: Argument, repeat: bool = True) -> Coroutine[Any, Any, Any]:
         """What a script answers; it does not begin later than ``patience_seconds`` from now.
 
         With ``repeat`` it must be harmless to run it again: it is, when an answer was lost. Raises Unsent, Unanswered.
@@ -102,15 +102,15 @@ class Commands:
         script = self.scripts[name]
         deadline = b"%d" % self.redis_ms(self.patience_seconds)
 
-        return await self._ask(
+        return self._ask(
             pack(b"EVALSHA", script.digest, b"0", deadline, *arguments),
             lambda: pack(b"EVAL", script.text, b"0", deadline, *arguments),
             repeat=repeat,
         )
 
-    async def read(self, *command: Argument) -> Any:
+    def read(self, *command: Argument) -> Coroutine[Any, Any, Any]:
         """What a command answers that changes nothing. Raises Unsent, Unanswered."""
-        return await self._ask(pack(*command), None, repeat=True)
+        return self._ask(pack(*command), None, repeat=True)
 
     async def _ask(self, packed: bytes, repack: Callable[[], bytes] | None, *, repeat: bool) -> Any:
         give_up_at = self._loop.time() + self.patience_seconds

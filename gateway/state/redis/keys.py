@@ -1,6 +1,6 @@
 """Every name in Redis: keys and channels, all under one prefix. No other module makes one.
 
-    head         hash      the log's generation, newest position, sums; when the memory of nonces began
+    head         string    the log's generation, newest position, sums; when the memory of nonces began
     log          stream    recent entries by position: r the record, s the bytes of its arguments
     segments     list      where the log may be cut: position, entries, bytes and time up to there
     index:<a>    list      positions of the log that went to one address

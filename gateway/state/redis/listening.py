@@ -120,10 +120,8 @@ class Listening:
             # It has no position of its own; on a connection positions never go back.
             if seen.take(entry.id):
                 await deliver(entry, position if seen.is_beyond(position) else seen.newest)
-        elif seen.is_beyond(position):
-            seen.move_to(position)
-            if seen.take(entry.id):
-                await deliver(entry, position)
+        elif seen.advance(position) and seen.take(entry.id):
+            await deliver(entry, position)
 
     async def _fetch(self, notice: Notice, position: Position, deliver: Deliver) -> None:
         """Get an entry that is too large for a channel."""

@@ -38,6 +38,15 @@ class Seen:
             self._before.append(self.newest)
             self.newest, self._order = position, positions.order(position)
 
+    def advance(self, position: Position) -> bool:
+        """Move to a position if it comes after everything seen; answers whether it does."""
+        order = positions.order(position)
+        if order <= self._order:
+            return False
+        self._before.append(self.newest)
+        self.newest, self._order = position, order
+        return True
+
     def is_beyond(self, position: Position) -> bool:
         """Whether that comes after everything seen."""
         return positions.order(position) > self._order

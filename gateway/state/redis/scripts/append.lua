@@ -19,8 +19,7 @@ local function remember(receipt)
   if head.ids >= L.ids or now - head.ids_at >= L.ids_age then
     call('UNLINK', K.ids_old)
     if head.ids > 0 then call('RENAME', K.ids_new, K.ids_old) end
-    head.ids = 0
-    call('HSET', K.head, 'ids_at', whole(now))
+    head.ids, head.ids_at = 0, now
   end
   call('HSET', K.ids_new, id, receipt)
   head.ids = head.ids + 1
@@ -33,7 +32,7 @@ end
 
 local function find_answer()
   for each = answer_window() - 4, answer_window() + 1 do
-    local value = call('HGET', K.answers .. whole(each), answer_key)
+    local value = call('HGET', K.answers .. each, answer_key)
     if value then
       local at, receipt, print = string.match(value, '^(%d+) ([^\n]*)\n(.*)$')
       if now - tonumber(at) < 4 * L.answer_window then return receipt, print end
@@ -53,10 +52,10 @@ if digest ~= '' then
       receipt = string.sub(receipt, 1, -2) .. '1'
       spend_nonce(now, digest, spent)
       remember(receipt)
-      call('HSET', K.head, 'ids', head.ids)
+      write_head(head)
       return { 'KNOWN', receipt }
     end
-    if call('HLEN', K.answers .. whole(answer_window())) >= L.answers then return { 'ANSWERS_FULL' } end
+    if call('HLEN', K.answers .. answer_window()) >= L.answers then return { 'ANSWERS_FULL' } end
   end
 end
 
@@ -74,9 +73,9 @@ for i = FIRST_ADDRESS, #ARGV do
 end
 
 local function close_segment()
-  call('RPUSH', K.segments, head.newest .. ' ' .. whole(head.entries) .. ' ' .. whole(head.bytes) .. ' ' .. whole(now))
+  call('RPUSH', K.segments, head.newest .. ' ' .. head.entries .. ' ' .. head.bytes .. ' ' .. now)
   call('PEXPIRE', K.segments, L.keep)
-  call('HSET', K.head, 'segment_entries', whole(head.entries), 'segment_bytes', whole(head.bytes), 'segment_at', whole(now))
+  head.segment_entries, head.segment_bytes, head.segment_at = head.entries, head.bytes, now
   while true do
     local oldest = call('LINDEX', K.segments, 0)
     if not oldest then return end
@@ -84,10 +83,9 @@ local function close_segment()
     if head.entries - tonumber(entries) < L.history_length and head.bytes - tonumber(bytes) < L.history_bytes
       and now - tonumber(at) < L.age then return end
     local ms, sequence = order(last)
-    call('XTRIM', K.log, 'MINID', whole(ms) .. '-' .. whole(sequence + 1))
+    call('XTRIM', K.log, 'MINID', ms .. '-' .. (sequence + 1))
     call('LPOP', K.segments)
-    head.cut = last
-    call('HSET', K.head, 'cut', last, 'cut_entries', entries, 'cut_bytes', bytes)
+    head.cut, head.cut_entries, head.cut_bytes = last, entries, bytes
   end
 end
 
@@ -110,9 +108,9 @@ local function keep()
   local ms, sequence = order(head.newest)
   local then_ms = math.max(now, head.made)
   if then_ms > ms then
-    head.newest = whole(then_ms) .. '-0'
+    head.newest = then_ms .. '-0'
   else
-    head.newest = whole(ms) .. '-' .. whole(sequence + 1)
+    head.newest = ms .. '-' .. (sequence + 1)
   end
   call('XADD', K.log, head.newest, 'r', record, 's', size)
   if head.entries == 0 then call('PEXPIRE', K.log, L.keep) end
@@ -137,15 +135,15 @@ for i = FIRST_ADDRESS, #ARGV do
   call('PUBLISH', K.channel .. ARGV[i], data)
 end
 
-local receipt = id .. ' ' .. head.newest .. ' ' .. whole(connections) .. ' ' .. exact .. ' 0'
+local receipt = id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
 if digest ~= '' then
   spend_nonce(now, digest, spent)
   if answer_key ~= '' then
-    local key = K.answers .. whole(answer_window())
-    call('HSET', key, answer_key, whole(now) .. ' ' .. receipt .. '\n' .. fingerprint)
+    local key = K.answers .. answer_window()
+    call('HSET', key, answer_key, now .. ' ' .. receipt .. '\n' .. fingerprint)
     if call('HLEN', key) == 1 then call('PEXPIRE', key, 7 * L.answer_window) end
   end
 end
 remember(receipt)
-call('HSET', K.head, 'newest', head.newest, 'entries', whole(head.entries), 'bytes', whole(head.bytes), 'ids', head.ids)
+write_head(head)
 return { 'OK', head.newest, connections }

@@ -3,7 +3,7 @@
 local replica, now = ARGV[2], now_ms()
 local head = read_head(now)
 local had = call('ZSCORE', K.leases, replica)
-call('ZADD', K.leases, whole(now + L.lease), replica)
+call('ZADD', K.leases, now + L.lease, replica)
 call('HSET', K.formats, replica, ARGV[3])
 call('HDEL', K.dead, replica)
 for _, key in ipairs({ K.head, K.log, K.segments, K.leases, K.formats, K.dead,
@@ -16,13 +16,13 @@ local present = living(now)
 for _, each in ipairs(present) do
   format = math.min(format, tonumber(call('HGET', K.formats, each) or format))
 end
-local ended = call('ZRANGEBYSCORE', K.leases, '-inf', whole(now))
+local ended = call('ZRANGEBYSCORE', K.leases, '-inf', now)
 for _, each in ipairs(call('HKEYS', K.dead)) do
   ended[#ended + 1] = each
 end
 local nonces = 0
 for each = math.floor(now / L.nonce_window) - 2, math.floor(now / L.nonce_window) do
-  nonces = nonces + call('SCARD', K.nonces .. whole(each))
+  nonces = nonces + call('SCARD', K.nonces .. each)
 end
-return { had and 1 or 0, head.log, head.began, whole(now), format, present, ended,
+return { had and 1 or 0, head.log, head.began, now, format, present, ended,
   { head.entries - head.cut_entries, head.bytes - head.cut_bytes, nonces } }

@@ -7,9 +7,9 @@ local score = tonumber(call('ZSCORE', K.leases, replica) or now)
 call('ZREM', K.leases, replica)
 call('HDEL', K.dead, replica)
 if call('EXISTS', K.sessions .. replica) == 1 then
-  local former = replica .. '~' .. whole(now)
+  local former = replica .. '~' .. now
   call('RENAME', K.sessions .. replica, K.sessions .. former)
-  call('HSET', K.dead, former, whole(math.min(score, now)))
+  call('HSET', K.dead, former, math.min(score, now))
   call('HSET', K.formats, former, 0)
   call('PEXPIRE', K.dead, L.keep)
   call('PEXPIRE', K.formats, L.keep)

@@ -3,4 +3,4 @@
 local now = now_ms()
 local head = read_head(now)
 call('PUBLISH', ARGV[2], head.newest .. '\n' .. ARGV[3] .. head.log)
-return { head.log, head.began, head.newest, whole(now) }
+return { head.log, head.began, head.newest, now }

@@ -3,8 +3,9 @@
 -- Answers how many of the positions are lost (-1: all, and the log starts over; -2: all were cut off), the newest
 -- position, whether more is left, and a page of it.
 local max_bytes = tonumber(ARGV[3])
-local head = call('HMGET', K.head, 'log', 'newest', 'cut')
-local log, newest, cut = head[1], head[2] or '0-0', head[3] or '0-0'
+local line = call('GET', K.head)
+local head = line and parse_head(line) or { log = '', newest = '0-0', cut = '0-0' }
+local log, newest, cut = head.log, head.newest, head.cut
 
 local from, lost = nil, 0
 if log == ARGV[2] then
@@ -38,4 +39,4 @@ while not more do
   end
   if #items < 32 then break end
 end
-return { lost, log or '', newest, more and 1 or 0, page }
+return { lost, log, newest, more and 1 or 0, page }

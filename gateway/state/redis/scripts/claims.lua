@@ -12,15 +12,15 @@ local function refuse_nonce(now, head, digest, ends, signed_at)
   if ends > now + 2 * L.nonce_window then return 'AHEAD' end
   local window = nonce_window(now)
   for each = window - 2, window + 1 do
-    if call('SISMEMBER', K.nonces .. whole(each), digest) == 1 then return 'REPLAYED' end
+    if call('SISMEMBER', K.nonces .. each, digest) == 1 then return 'REPLAYED' end
   end
-  local held = call('SCARD', K.nonces .. whole(window))
+  local held = call('SCARD', K.nonces .. window)
   if held >= L.nonces then return 'FULL' end
   return nil, held
 end
 
 local function spend_nonce(now, digest, held)
-  local key = K.nonces .. whole(nonce_window(now))
+  local key = K.nonces .. nonce_window(now)
   call('SADD', key, digest)
   if held == 0 then call('PEXPIRE', key, 5 * L.nonce_window) end
 end

@@ -2,8 +2,9 @@
 -- after, max entries, max bytes, addresses …
 local after, max_entries, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
-local head = call('HMGET', K.head, 'newest', 'cut', 'made')
-local newest, cut = head[1] or '0-0', head[2] or '0-0'
+local line = call('GET', K.head)
+local head = line and parse_head(line) or { newest = '0-0', cut = '0-0', made = now }
+local newest, cut = head.newest, head.cut
 
 -- The first place in a list of rising positions that is after a given one.
 local function place_after(key, length, position)
@@ -18,7 +19,7 @@ end
 -- A position that this log never held came from one that is gone, and nobody knows what went with it.
 local function is_lost()
   if after == '0-0' or after == newest then return false end
-  if not head[3] or order(after) < tonumber(head[3]) then return true end
+  if order(after) < head.made then return true end
   return is_after(after, cut) and #call('XRANGE', K.log, after, after) == 0
 end
 

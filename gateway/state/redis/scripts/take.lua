@@ -13,5 +13,5 @@ if left < 1 - TOLERANCE then
   return answer(0, 0, missing / per_second, (1 - left) / per_second)
 end
 local reset = (missing + 1) / per_second
-call('SET', key, string.format('%.6f', now + reset), 'PX', whole(math.ceil(reset * 1000)))
+call('SET', key, string.format('%.6f', now + reset), 'PX', math.ceil(reset * 1000))
 return answer(1, math.max(0, math.floor(left - 1 + TOLERANCE)), reset, 0)
