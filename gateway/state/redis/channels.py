@@ -69,7 +69,8 @@ class Channels:
         self._outgoing: list[bytes] = []
         self._changed = asyncio.Event()
         self._given_up = asyncio.Event()
-        self._interruption: Interruption | None = None
+        self._unheard: set[bytes] = set()
+        self._interruption = Interruption()
         self._loop = asyncio.get_running_loop()
         self.heard_first = asyncio.Event()
         """Set once the first connection has confirmed every channel."""
@@ -111,10 +112,8 @@ class Channels:
         self._given_up.set()
 
     def _send(self, command: str, *channels: bytes) -> None:
-        # While there is no connection nothing is kept: the next one begins with everything that is wanted then.
-        if self._interruption is not None or self.heard_first.is_set():
-            self._outgoing.append(pack(command, *channels))
-            self._changed.set()
+        self._outgoing.append(pack(command, *channels))
+        self._changed.set()
 
     # life
 
@@ -143,7 +142,8 @@ class Channels:
     async def _use(self, connection: Connection) -> None:
         self._given_up.clear()
         self._confirmed.clear()
-        self._outgoing.clear()
+        self._outgoing.clear()  # the new connection begins with everything that is wanted now
+        self._unheard = set(self._wanted)
         self._interruption = Interruption()
         if self.heard_first.is_set():
             self._inbox.interrupt(self._interruption)
@@ -196,7 +196,9 @@ class Channels:
             self._confirmed.add(channel)
         for waiting in self._waiting.pop(channel, ()):
             waiting.confirm(channel)
-        if len(self._confirmed) == len(self._wanted) and self._interruption is not None:
+        self._unheard.discard(channel)
+        if not self._unheard:
+            # Those wanted since the connection began bring their own position (Broker.subscribe).
             self._interruption.over.set()
             self.heard_first.set()
 
@@ -204,7 +206,8 @@ class Channels:
         while True:
             await asyncio.sleep(LINGER_SECONDS / 4)
             now = self._loop.time()
-            due = [channel for channel, at in self._leaving.items() if at <= now]
+            # One that is not confirmed yet waits: its confirmation must not be taken for that of a later subscription.
+            due = [c for c, at in self._leaving.items() if at <= now and c in self._confirmed]
             for channel in due:
                 del self._leaving[channel]
                 self._wanted.discard(channel)

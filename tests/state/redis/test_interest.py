@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from itertools import count
+
 from gateway.state.redis.keys import Keys
 from tests.contract.values import at
 from tests.harness.redis_server import RedisServer
@@ -52,3 +55,22 @@ async def test_many_subscriptions_at_once_are_all_confirmed(server: RedisServer)
         assert server.numsub(Keys(PREFIX).channel(at("room2999"))) == 1
         a.state.channels.reconnect()
         await a.hears(await a.push("room0"), await a.push("room2999"))
+
+
+async def test_a_new_connection_is_heard_although_clients_keep_coming(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await b.subscribe("room")
+
+        async def keep_coming() -> None:
+            for number in count():
+                await b.subscribe(f"of client {number}")
+
+        coming = [asyncio.create_task(keep_coming()) for _ in range(5)]
+        for _ in range(5):
+            b.state.channels.reconnect()
+            await b.hears(await a.push("room"))
+
+        for task in coming:
+            task.cancel()
+        await asyncio.wait(coming)
+        assert len(b.heard) == 5
