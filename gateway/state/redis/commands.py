@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 Argument = str | bytes | int
 AGAIN_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 1.0
+CLOCK_SECONDS: Final = 0.25
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -88,9 +89,18 @@ class Commands:
         """The clock of Redis, as far as known: milliseconds since 1970."""
         return int((self._loop.time() + seconds_from_now) * 1000 + self._ahead_ms)
 
-    def set_clock(self, redis_ms: float) -> None:
-        """What the clock of Redis showed just now."""
-        self._ahead_ms = redis_ms - self._loop.time() * 1000
+    def set_clock(self, redis_ms: float, asked_at: float) -> None:
+        """What the clock of Redis showed between a moment (of the loop's clock) and now.
+
+        An answer that was long on its way says too little: whoever stood still meanwhile would be late ever after.
+        """
+        now = self._loop.time()
+        if now - asked_at <= CLOCK_SECONDS or not self.reached.is_set():
+            self._ahead_ms = redis_ms - (asked_at + now) / 2 * 1000
+
+    def shift_clock(self, seconds: float) -> None:
+        """The scripts read another clock from now on. For tests."""
+        self._ahead_ms += seconds * 1000
 
     # asking
 
@@ -153,8 +163,8 @@ class Commands:
                 tasks.create_task(self._keep_connected(), name="redis connection")
                 tasks.create_task(self._keep_time(), name="redis patience")
         finally:
-            self._fail(self._sent, Unanswered("the gateway is stopping"))
-            self._fail(self._unsent, Unsent("the gateway is stopping", passing=False))
+            self._fail(self._sent, Unanswered, "the gateway is stopping")
+            self._fail(self._unsent, Unsent, "the gateway is stopping")
 
     async def _keep_connected(self) -> None:
         backoff = AGAIN_SECONDS
@@ -193,7 +203,7 @@ class Commands:
         finally:
             if self._up:
                 self._up, self._down_since = False, self._loop.time()
-            self._fail(self._sent, Unanswered("the connection to Redis was lost before it answered"))
+            self._fail(self._sent, Unanswered, "the connection to Redis was lost before it answered")
             await connection.disconnect(nowait=True)
 
     async def _give_up_when_stuck(self) -> None:
@@ -202,8 +212,10 @@ class Commands:
         raise Unsent("no answer")
 
     async def _read_clock(self, connection: Connection) -> None:
-        seconds, microseconds = await ask(connection, "TIME")
-        self.set_clock(int(seconds) * 1000 + int(microseconds) / 1000)
+        asked_at = self._loop.time()
+        async with asyncio.timeout(self.patience_seconds):
+            seconds, microseconds = await ask(connection, "TIME")
+        self.set_clock(int(seconds) * 1000 + int(microseconds) / 1000, asked_at)
 
     async def _write(self, connection: Connection) -> None:
         while True:
@@ -263,21 +275,18 @@ class Commands:
             await asyncio.sleep(self.patience_seconds / 20)
             too_old = self._loop.time() - self.patience_seconds
             while self._unsent and self._unsent[0].asked_at <= too_old:
-                question = self._unsent.popleft()
-                self._waiting_bytes -= len(question.packed)
-                _raise_in(question, Unsent("Redis could not be asked in time", passing=False))
+                self._fail_oldest(self._unsent, Unsent("Redis could not be asked in time", passing=False))
             if self._sent and self._sent[0].asked_at <= too_old:
                 log.warning("redis.no_answer", questions=len(self._sent))
                 self._stuck.set()
-                self._fail(self._sent, Unanswered(f"Redis did not answer within {self.patience_seconds} s"))
+                self._fail(self._sent, Unanswered, f"Redis did not answer within {self.patience_seconds} s")
 
-    def _fail(self, questions: deque[_Question], problem: GatewayError) -> None:
+    def _fail(self, questions: deque[_Question], problem: type[Unsent | Unanswered], why: str) -> None:
         while questions:
-            question = questions.popleft()
-            self._waiting_bytes -= len(question.packed)
-            _raise_in(question, problem)
+            self._fail_oldest(questions, problem(why))
 
-
-def _raise_in(question: _Question, problem: GatewayError) -> None:
-    if not question.answer.done():
-        question.answer.set_exception(problem)
+    def _fail_oldest(self, questions: deque[_Question], problem: GatewayError) -> None:
+        question = questions.popleft()
+        self._waiting_bytes -= len(question.packed)
+        if not question.answer.done():
+            question.answer.set_exception(problem)

@@ -78,6 +78,7 @@ class Leases:
 
     async def beat(self) -> None:
         """One sign of life. Raises BrokerUnavailable, BrokerTimeout."""
+        asked_at = asyncio.get_running_loop().time()
         had, generation, began, now, newest_format, living, ended, sizes = await self.commands.call(
             "beat", self.replica, self.codec.newest
         )
@@ -89,7 +90,7 @@ class Leases:
         self._living = sorted(name.decode() for name in living)
         self._ended = [name.decode() for name in ended]
         self.claims.begin(float(began))
-        self.commands.set_clock(float(now))
+        self.commands.set_clock(float(now), asked_at)
         self.codec.agree(newest_format)
         entries, entry_bytes, nonces = sizes
         self.held = Held(entries, entry_bytes, nonces, len(living))

@@ -196,7 +196,7 @@ class RedisState:
         """Let the scripts read a clock that is so much later. For tests."""
         self.clock_shift_seconds += seconds
         self.commands.scripts = load_scripts(self._keys, self._limits())
-        self.commands.set_clock(self.commands.redis_ms() + seconds * 1000)
+        self.commands.shift_clock(seconds)
 
     def sizes(self) -> dict[str, int]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
