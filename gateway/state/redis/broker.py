@@ -87,15 +87,12 @@ class RedisBroker:
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         channels = [self._keys.channel(address) for address in addresses]
-        before = self._listening.want(channels)
-        try:
-            await self._channels.subscribe(channels)
-            # Read after the confirmation: whatever comes after this position comes on the channels.
-            newest = await self.newest()
-        except BaseException:
-            self._listening.forget(before)
-            raise
-        self._listening.wanted_since(before, newest)
+        # They stay wanted if this fails: others may be waiting for the same. Who does not need them says so.
+        new = self._listening.want(channels)
+        await self._channels.subscribe(channels)
+        # Read after the confirmation: whatever comes after this position comes on the channels.
+        newest = await self.newest()
+        self._listening.wanted_since(new, newest)
         return newest
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:

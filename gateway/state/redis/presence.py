@@ -40,6 +40,9 @@ class RedisPresence:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         registered = self._here[connection.sid] = Registered(connection, frozenset(rooms))
         await self._tell(connection.sid, "register", *registered.arguments())
+        if self._here.get(connection.sid) is not registered:
+            # It left meanwhile, and may have been counted out before it was counted in.
+            self.owed.add(connection.sid)
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
         known = self._here.get(sid)

@@ -35,6 +35,9 @@ class RedisSessions:
     async def save(self, session: Session) -> None:
         self._in_use.setdefault(session.pid, session)
         await self._commands.call("save_session", self._replica, session.pid, encode_session(session))
+        if session.pid not in self._in_use:
+            # It ended meanwhile, and Redis may have heard of that first.
+            self._ended[session.pid] = ("leave_session", session.owner)
 
     async def change_rooms(self, pid: str, rooms: Collection[str], *, owner: str) -> None:
         known = self._in_use.get(pid)

@@ -260,3 +260,18 @@ async def test_what_could_not_be_told_of_a_connection_is_told_later(server: Redi
         await until_redis_says(lambda: b.state.presence.count([at("room")]), 0)
         assert not a.state.presence.owed
         await until(lambda: a.state.leases.held.replicas == 2, "both live")
+
+
+async def test_who_left_before_redis_was_told_that_they_came_is_not_there(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", lease_seconds=1.0, patience_seconds=2.0) as [a, b]:
+        server.freeze()
+        coming = asyncio.create_task(a.register("s1", "ann", "room"))
+        await asyncio.sleep(0.1)
+        leaving = asyncio.create_task(a.state.presence.unregister("s1"))
+        server.thaw()
+        await asyncio.to_thread(server.ask, "CLIENT", "KILL", "TYPE", "normal")
+        await asyncio.wait([coming, leaving])
+
+        await until_redis_says(lambda: b.state.presence.count([at("room")]), 0)
+        await until(lambda: not a.state.presence.owed, "nothing is owed")
+        assert await b.state.presence.count([at("room")]) == 0

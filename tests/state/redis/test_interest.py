@@ -74,3 +74,15 @@ async def test_a_new_connection_is_heard_although_clients_keep_coming(server: Re
             task.cancel()
         await asyncio.wait(coming)
         assert len(b.heard) == 5
+
+
+async def test_who_gives_up_entering_a_room_leaves_it_to_who_does_not(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        first = asyncio.create_task(a.subscribe("room"))
+        second = asyncio.create_task(a.subscribe("room"))
+        await asyncio.sleep(0)
+        first.cancel()
+
+        await second
+
+        await a.hears(await a.push("room"))
