@@ -156,11 +156,11 @@ class Listening:
             log.warning("redis.log_anew")
             seen.begin(canary.generation, position)
             self._since = dict.fromkeys(self._since, positions.START)
-        elif seen.is_behind(position):
+        elif seen.contradicts(position):
             # A frame lied about its position, or this primary is not the one that it was.
             log.warning("redis.position_went_back", seen=seen.newest, newest=position)
             await self._catch_up(deliver)
-        else:
+        elif seen.is_beyond(position):
             seen.move_to(position)
 
     # catching up

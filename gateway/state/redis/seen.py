@@ -22,6 +22,8 @@ class Seen:
     def __init__(self) -> None:
         self.generation = ""
         self.newest: Position = positions.START
+        self.certain = True
+        """Whether ``newest`` was said by the log, and not by a frame on a channel, which anybody may have put there."""
         self._order = positions.order(positions.START)
         self._before: deque[Position] = deque(maxlen=_RECENT_POSITIONS)
         self._ids: OrderedDict[str, None] = OrderedDict()
@@ -29,31 +31,33 @@ class Seen:
     def begin(self, generation: str, newest: Position) -> None:
         """Everything up to there was seen; nothing of an earlier log counts any more."""
         self.generation = generation
-        self._before.clear()
         self.move_to(newest)
+        self._before.clear()
 
     def move_to(self, position: Position) -> None:
-        """This far, also backwards."""
+        """This far, also backwards; the log says so."""
+        self.certain = True
         if self.newest != position:
             self._before.append(self.newest)
             self.newest, self._order = position, positions.order(position)
 
     def advance(self, position: Position) -> bool:
-        """Move to a position if it comes after everything seen; answers whether it does."""
+        """Move to the position of a frame if it comes after everything seen; answers whether it does."""
         order = positions.order(position)
         if order <= self._order:
             return False
         self._before.append(self.newest)
-        self.newest, self._order = position, order
+        self.newest, self._order, self.certain = position, order, False
         return True
 
     def is_beyond(self, position: Position) -> bool:
         """Whether that comes after everything seen."""
         return positions.order(position) > self._order
 
-    def is_behind(self, position: Position) -> bool:
-        """Whether more was seen than there should be."""
-        return positions.order(position) < self._order
+    def contradicts(self, position: Position) -> bool:
+        """Whether more was seen than the log held just now, by what a canary says. One that was sent before the log was
+        read may say less than that."""
+        return not self.certain and positions.order(position) < self._order
 
     def take(self, id_: str) -> bool:
         """Whether this entry is new; from now on it is not."""
