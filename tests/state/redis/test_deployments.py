@@ -20,11 +20,11 @@ from gateway.state.redis.server import Server
 from tests.harness.redis_server import RedisServer, Sentinels
 from tests.state.redis.replicas import append, ids, make, replicas, until
 
-CHANNELS_AND_KEYS = ("~t:*", "&t:*")
+ROOT = Path(__file__).resolve().parents[3]
 
 
 async def test_a_user_with_the_least_rights_is_enough(server: RedisServer) -> None:
-    rights = Path("examples/redis/users.acl").read_text(encoding="utf-8")
+    rights = (ROOT / "examples/redis/users.acl").read_text(encoding="utf-8")
     (line,) = [line for line in rights.splitlines() if line.startswith("user push-gateway ")]
     words = [word.replace("push-gateway:", "t:") for word in line.split()[2:] if not word.startswith(">")]
     server.ask("ACL", "SETUSER", "push-gateway", "reset", ">s3cr:t/", *words)
