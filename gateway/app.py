@@ -30,6 +30,7 @@ from gateway.socketio_door.door import Door, DoorOptions
 from gateway.socketio_door.refresh import Refreshing
 from gateway.socketio_door.welcome import Welcome
 from gateway.state.memory import MemoryState
+from gateway.state.redis import Condition, RedisState
 from gateway.transport.addresses import TrustedProxies
 from gateway.transport.admission import Admission, AdmissionLimits
 from gateway.transport.cors import Origins
@@ -59,7 +60,7 @@ class Gateway:
         self._health = health.Health()
         self._metrics = Metrics()
         self._refusing = Refusing(self._metrics)
-        self._state = _memory_state(settings, self._clock)
+        self._state = _state(settings, self._clock, self._metrics)
         self._metrics.watch_state(self._state.sizes)
         self._verifier = _verifier(settings, self._clock)
         self._hub = Hub(encoding.encode_message, self._metrics.delivered)
@@ -95,12 +96,15 @@ class Gateway:
         A background task that dies ends it just the same, and its error is raised once everybody has left (law 8).
         """
         async with asyncio.TaskGroup() as tasks:
+            has_state = asyncio.Event()
             background = [
+                tasks.create_task(self._state.run(has_state), name="state"),
                 tasks.create_task(self._state.broker.listen(self._hub.deliver), name="broker listener"),
                 tasks.create_task(self._reporting.run(), name="reports"),
                 tasks.create_task(self._prepare_keys(), name="keys"),
             ]
             try:
+                await has_state.wait()
                 await self.start()
                 if on_listening is not None:
                     on_listening(self.url)
@@ -284,6 +288,37 @@ class Gateway:
             log.warning("keys.unavailable", reason=error.message)
 
 
+def _state(settings: Settings, clock: SystemClock, metrics: Metrics) -> MemoryState | RedisState:
+    if settings.redis_url is None:
+        return _memory_state(settings, clock)
+    return _redis_state(settings, settings.redis_url, metrics)
+
+
+def _redis_state(settings: Settings, url: str, metrics: Metrics) -> RedisState:
+    state = RedisState(
+        url=url,
+        prefix=settings.redis_prefix,
+        replica=settings.replica_id,
+        history_length=settings.history_length,
+        history_bytes=settings.history_bytes,
+        recovery_seconds=settings.recovery_seconds,
+        history_slack_seconds=_history_slack_seconds(settings),
+        lease_seconds=settings.lease_seconds,
+        deaf_seconds=settings.deaf_seconds,
+        revocation_seconds=settings.revocation_seconds,
+        gap=metrics.gap_found,
+        cleaned=metrics.replica_cleaned_up,
+        unreadable=metrics.frame_unreadable,
+    )
+    metrics.watch_condition(Condition, lambda condition: state.condition == condition)
+    return state
+
+
+def _history_slack_seconds(settings: Settings) -> float:
+    # A connection may look alive for that long after its network has gone, and come back later still.
+    return settings.ping_interval + settings.ping_timeout + HISTORY_SLACK_SECONDS
+
+
 def _memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
     return MemoryState(
         clock=clock,
@@ -291,8 +326,7 @@ def _memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
         history_length=settings.history_length,
         history_bytes=settings.history_bytes,
         recovery_seconds=settings.recovery_seconds,
-        # A connection may look alive for that long after its network has gone, and come back later still.
-        history_slack_seconds=settings.ping_interval + settings.ping_timeout + HISTORY_SLACK_SECONDS,
+        history_slack_seconds=_history_slack_seconds(settings),
         revocation_seconds=settings.revocation_seconds,
     )
 

@@ -13,6 +13,7 @@ import structlog
 
 from gateway.app import Gateway
 from gateway.dev_door import Development
+from gateway.domain.errors import StateUnusable
 from gateway.listening import CannotListen
 from gateway.settings import Settings
 from gateway.socketio_door.bundle import BundleMissing
@@ -60,6 +61,9 @@ async def _serve(settings: Settings, development: Development | None, on_listeni
             if isinstance(failure, CannotListen):
                 advice = "end what uses it, or choose another with GATEWAY_PORT or GATEWAY_INGEST_PORT"
                 log.error("gateway.cannot_listen", reason=str(failure), advice=advice)
+            elif isinstance(failure, StateUnusable):
+                log.error("gateway.cannot_start", reason=failure.message)
+                return UNUSABLE
             else:
                 log.error("gateway.failed", reason=str(failure), exc_info=failure)
         return FAILED

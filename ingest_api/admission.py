@@ -126,4 +126,5 @@ def _claim(call: Call, credentials: Credentials, idempotency_key: str | None, di
         idempotency_key=idempotency_key,
         scope=f"{credentials.key_id} {call.method} {call.path}" if idempotency_key else "",
         fingerprint=digest,
+        signed_at=float(credentials.timestamp),
     )

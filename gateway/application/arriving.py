@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from gateway.domain.errors import TokenRefused, TooManyConnections
 from gateway.domain.identity import Identity
+from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection
 from gateway.hub import Connection, Hub, Link, State
 from gateway.ports import Broker, Clock, Presence, Revocations
@@ -70,11 +71,12 @@ class Arriving:
             # It left while its token was looked at: who is not in the hub any more must not get into rooms again.
             return
         before = connection.rooms
-        new, unneeded = self._hub.change_rooms(connection, rooms)
-        if new:
-            await self._broker.subscribe(new)
+        _, unneeded = self._hub.change_rooms(connection, rooms)
+        entered = [Address(connection.namespace, room) for room in rooms - before]
+        if entered:
+            await self._broker.subscribe(entered)
         # Somebody may have come in since, or this one gone: what counts is who is there now.
-        unneeded = [address for address in (*new, *unneeded) if not self._hub.has(address)]
+        unneeded = [address for address in (*entered, *unneeded) if not self._hub.has(address)]
         if unneeded:
             await self._broker.unsubscribe(unneeded)
         if rooms != before:
@@ -84,9 +86,9 @@ class Arriving:
     async def _register(self, connection: Connection) -> None:
         identity = connection.identity
         rooms = self._rooms(connection.sid, identity)
-        new = self._hub.add(connection, rooms)
-        if new:
-            await self._broker.subscribe(new)
+        self._hub.add(connection, rooms)
+        # Also where others here are already: they may be waiting for the same subscription.
+        await self._broker.subscribe([Address(connection.namespace, room) for room in (None, *rooms)])
         # After the subscription: a kick is either seen here or delivered to this connection, never missed by both.
         await self._refuse_revoked(identity)
         present = PresentConnection(

@@ -5,6 +5,7 @@
     ├── MalformedPosition       a position that this gateway never handed out
     ├── BrokerUnavailable       the message certainly was not accepted and will not be delivered
     ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same claim delivers it once
+    ├── StateUnusable           the shared state is set up so that the gateway must not rely on it
     ├── KeysUnavailable         the keys to check a token with cannot be had at the moment
     ├── NonceReplayed           this nonce of this key was spent before
     ├── IdempotencyConflict     this idempotency key was used with another body
@@ -63,6 +64,12 @@ class BrokerTimeout(GatewayError):
     def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class StateUnusable(GatewayError):
+    """Whoever operates the shared state has to change something; the message says what."""
+
+    code = "state_unusable"
 
 
 class KeysUnavailable(GatewayError):

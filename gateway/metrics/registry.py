@@ -8,7 +8,7 @@ room, sid or anything else that a client or backend can make up.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
@@ -51,6 +51,18 @@ class Metrics:
         )
         self._skipped = self._counter(
             "volatile_skipped", "Volatile messages not sent, by reason.", ("reason",)
+        )
+        self._gaps = self._counter(
+            "history_gaps", "Interruptions after which messages were missing for good, by code.", ("code",)
+        )
+        self._cleaned = self._counter(
+            "replicas_cleaned_up", "Dead replicas cleaned up after by this one.", ()
+        )
+        self._unreadable = self._counter(
+            "frames_unreadable", "Things on the channels of Redis that this release cannot read.", ()
+        )
+        self._condition = self._gauge(
+            "replica_condition", "1 for what this replica can do now: hearing, deaf or away.", ("condition",)
         )
         self._received = self._tally("client_messages", "Messages received from clients.", ())
         self._requests = self._tally("requests", "Requests to the REST door.", ("route", "status", "code"))
@@ -110,6 +122,22 @@ class Metrics:
 
     def delivered(self, connections: int) -> None:
         self._delivered.count((), connections)
+
+    # the shared state
+
+    def gap_found(self, code: str) -> None:
+        self._gaps.labels(code).inc()
+
+    def replica_cleaned_up(self, _replica: str) -> None:
+        self._cleaned.inc()
+
+    def frame_unreadable(self) -> None:
+        self._unreadable.inc()
+
+    def watch_condition(self, conditions: Iterable[str], is_now: Callable[[str], bool]) -> None:
+        """Tell which of the conditions this replica is in, whenever somebody asks."""
+        for each in conditions:
+            self._condition.labels(each).set_function(partial(is_now, each))
 
     # the REST door
 

@@ -14,6 +14,10 @@ _TAKEN: Final = (
     "emit", "broadcast", "presence", "disconnect", "health", "metrics", "openapi.yaml", "dev"
 )  # fmt: skip
 
+MIN_LEASE_SECONDS: Final = 5
+MIN_DEAF_SECONDS: Final = 2
+MAX_SHARED_BODY_BYTES: Final = 16 * 1024 * 1024
+
 
 def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None:
     """Add every contradiction, and with ``require_keys`` the lack of what a gateway cannot start without."""
@@ -22,6 +26,7 @@ def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None
     _jwt_keys(settings, problems)
     _algorithms(settings, problems)
     _sizes(settings, problems)
+    _shared_state(settings, problems)
     _ports_and_paths(settings, problems)
 
 
@@ -99,6 +104,24 @@ def _sizes(settings: Settings, problems: Problems) -> None:
     if not problems.involve("history_bytes") and settings.history_bytes < settings.max_body_bytes:
         problems.add(
             "history_bytes", f"must be at least GATEWAY_MAX_BODY_BYTES, which is {settings.max_body_bytes}"
+        )
+
+
+def _shared_state(settings: Settings, problems: Problems) -> None:
+    if settings.redis_url is None:
+        return
+    if not problems.involve("lease_seconds") and settings.lease_seconds < MIN_LEASE_SECONDS:
+        problems.add(
+            "lease_seconds",
+            f"must be at least {MIN_LEASE_SECONDS}: a shorter pause of Redis would make every replica count as dead",
+        )
+    if not problems.involve("deaf_seconds") and settings.deaf_seconds < MIN_DEAF_SECONDS:
+        problems.add("deaf_seconds", f"must be at least {MIN_DEAF_SECONDS}")
+    if not problems.involve("max_body_bytes") and settings.max_body_bytes > MAX_SHARED_BODY_BYTES:
+        problems.add(
+            "max_body_bytes",
+            f"must be at most {MAX_SHARED_BODY_BYTES} with GATEWAY_REDIS_URL: Redis takes each push in one piece, "
+            "and everybody else waits",
         )
 
 

@@ -103,6 +103,10 @@ class Settings:
 
     ingest_keys: tuple[IngestKey, ...] = _setting(ingest_keys, (), secret=True)
 
+    redis_url: str | None = _setting(addresses.redis_url, None, secret=True)
+    redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "push-gateway")
+    lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
+    deaf_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
     replica_id: str = field(
         default_factory=new_replica_id,
         metadata={_WHAT: What(values.matching("[A-Za-z0-9_-]{1,64}"), "host name and a random suffix")},

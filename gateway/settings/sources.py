@@ -17,10 +17,6 @@ FOR_CLIENTS: Final = ("url", "key", "secret")
 """Read by the commands that call a gateway and by the senders in ``examples/backends``; no setting of the gateway."""
 
 NOT_YET: Final = {
-    "redis_url": "Redis is not supported by this release, which keeps its state in the memory of one process",
-    "redis_prefix": "Redis is not supported by this release, which keeps its state in the memory of one process",
-    "lease_seconds": "replicas that share Redis are not supported by this release, so there are no leases",
-    "deaf_seconds": "replicas that share Redis are not supported by this release, so none can become deaf",
     "shutdown_delay": "a delayed shutdown is not supported by this release",
     "drain_seconds": "draining connections is not supported by this release",
 }

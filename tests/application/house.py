@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from gateway.application.arriving import Arriving
 from gateway.application.expiring import Expiring
@@ -97,11 +97,13 @@ class GatedBroker:
         self.newest = inner.newest
         self.subscribed: set[Address] = set()
         self.fails: Exception | None = None
+        self.asked: Callable[[Collection[Address]], None] = lambda _: None
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
+        self.asked(addresses)
         self.entered.set()
         await self.gate.wait()
         if self.fails is not None:

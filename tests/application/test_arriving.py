@@ -29,6 +29,21 @@ async def test_who_comes_in_is_registered_here_and_for_everyone(house: House) ->
     )
 
 
+async def test_a_room_that_another_is_just_entering_is_waited_for_by_both(house: House) -> None:
+    house.broker.gate.clear()
+    first = asyncio.create_task(house.welcome(house.who("alice", "shared")))
+    await asyncio.wait_for(house.broker.entered.wait(), PATIENCE_SECONDS)
+    asked: list[Address] = []
+    house.broker.asked = asked.extend
+
+    second = asyncio.create_task(house.welcome(house.who("bob", "shared")))
+    await asyncio.sleep(0)
+    house.broker.gate.set()
+    await asyncio.gather(first, second)
+
+    assert {Address("/", None), Address("/", "shared")} < set(asked)
+
+
 async def test_a_room_that_somebody_has_here_is_not_subscribed_again(house: House) -> None:
     first, _ = await house.admit(house.who("alice", "org:7"))
     before = set(house.broker.subscribed)

@@ -22,6 +22,11 @@ class Ear:
         self._heard: list[tuple[Position, Entry]] = []
         self._more = asyncio.Condition()
 
+    @property
+    def heard(self) -> list[tuple[Position, Entry]]:
+        """What was handed over so far."""
+        return list(self._heard)
+
     async def deliver(self, entry: Entry, position: Position) -> None:
         self._heard.append((position, entry))
         async with self._more:

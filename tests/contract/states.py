@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Any, Protocol
 
 from gateway.ports import Broker, Claims, Presence, Rates, Revocations, Sessions
 from gateway.state.memory import MemoryState
+from gateway.state.redis import RedisState
+from gateway.state.redis.leases import KEEP_SECONDS
+from tests.harness.redis_server import RedisServer, shared_server
 
 REPLICA = "replica-1"
 
@@ -35,6 +40,10 @@ class StateUnderTest(Protocol):
 
     async def set_clock_back(self, seconds: float) -> None:
         """Make the wall clock from which positions are taken earlier; nothing that is kept becomes younger."""
+        ...
+
+    async def close(self) -> None:
+        """The test is over."""
         ...
 
 
@@ -97,6 +106,9 @@ class MemoryUnderTest:
     async def set_clock_back(self, seconds: float) -> None:
         self._clock.set_back(seconds)
 
+    async def close(self) -> None:
+        pass
+
 
 async def make_memory(
     *,
@@ -117,4 +129,75 @@ async def make_memory(
     return MemoryUnderTest(clock, state)
 
 
-IMPLEMENTATIONS: dict[str, Callable[..., Awaitable[StateUnderTest]]] = {"memory": make_memory}
+class RedisUnderTest:
+    """The shared state, over a real server. What its processes do as time passes is done here while time is moved."""
+
+    STRIDE_SECONDS = KEEP_SECONDS / 3
+
+    def __init__(self, server: RedisServer, prefix: str, state: RedisState, task: asyncio.Task[None]) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._state = state
+        self._task = task
+        self._offset = 0.0
+        self.broker: Broker = state.broker
+        self.presence: Presence = state.presence
+        self.sessions: Sessions = state.sessions
+        self.claims: Claims = state.claims
+        self.rates: Rates = state.rates
+        self.revocations: Revocations = state.revocations
+
+    def now(self) -> float:
+        return time.time() + self._offset
+
+    async def advance(self, seconds: float) -> None:
+        while seconds > 0:
+            stride = min(seconds, self.STRIDE_SECONDS)
+            seconds -= stride
+            self._offset += stride
+            self._server.age(self._prefix, stride)
+            self._state.shift_clock(stride)
+            # A replica that lives keeps alive what lives by it.
+            await self._state.leases.beat()
+            await self._state.presence.touch(0)
+
+    async def set_clock_back(self, seconds: float) -> None:
+        self._offset -= seconds
+        self._state.shift_clock(-seconds)
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+_prefixes = count()
+
+
+async def make_redis(
+    *,
+    history_length: int = 1_000,
+    history_bytes: int = 10_000_000,
+    recovery_seconds: float = 120.0,
+    **others: Any,
+) -> StateUnderTest:
+    server = shared_server()
+    prefix = f"contract{next(_prefixes)}"
+    state = RedisState(
+        url=server.url,
+        prefix=prefix,
+        replica=REPLICA,
+        history_length=history_length,
+        history_bytes=history_bytes,
+        recovery_seconds=recovery_seconds,
+        **others,
+    )
+    started = asyncio.Event()
+    task = asyncio.create_task(state.run(started))
+    await started.wait()
+    return RedisUnderTest(server, prefix, state, task)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Awaitable[StateUnderTest]]] = {
+    "memory": make_memory,
+    "redis": make_redis,
+}

@@ -37,6 +37,8 @@ ENFORCED = {
     "max_rooms_per_connection": "e2e/test_refusals.py::test_a_bad_token_is_refused_with_its_code_and_the_client_stays_away",
     "connect_rate": "e2e/test_limits.py::test_clients_that_come_too_fast_are_turned_away_and_all_get_in",
     "connect_rate_per_address": "e2e/test_strangers.py::test_each_address_behind_the_proxy_has_its_own_rate",
+    "lease_seconds": "state/redis/test_leases.py::test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and_cleaned_up_once",
+    "deaf_seconds": "state/redis/test_hearing.py::test_who_hears_nothing_while_redis_answers_is_deaf_in_time",
     "message_rate": "e2e/test_endings.py::test_a_client_that_floods_is_told_and_stays_away",
     "history_length": "state/memory/test_history.py::test_it_holds_exactly_its_length",
     "history_bytes": "state/memory/test_history.py::test_it_holds_no_more_than_its_bytes_names_included",

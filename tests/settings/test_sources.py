@@ -198,7 +198,7 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
             "PROT",
             "unknown setting; in YAML names are lower case and without prefix: did you mean port?",
         ),
-        ("redis_url: redis://x", "REDIS_URL", NOT_YET["redis_url"]),
+        ("drain_seconds: 10", "DRAIN_SECONDS", NOT_YET["drain_seconds"]),
         ("port: true", "PORT", "True is not a plain whole number such as 1"),
         ("port: 1.5", "PORT", "1.5 is not a plain whole number such as 1"),
         ("ping_interval: .inf", "PING_INTERVAL", "inf is not a number: give seconds, such as 25 or 0.5"),

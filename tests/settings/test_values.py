@@ -106,6 +106,12 @@ def test_a_good_value_is_taken(name: str, text: str, value: Any) -> None:
         ("TRUSTED_PROXIES", "*", "'*' is neither an address nor a network: write it as 10.0.0.7 or 10.0.0.0/8"),
         ("MAX_CONNECTIONS", "0", "0 is out of range: it must be 1 or more"),
         ("MESSAGE_RATE", "0", "'0' is out of range: it must be more than 0 each second"),
+        ("REDIS_URL", "http://x", "is no address of Redis: write it as redis://host:6379, rediss:// or redis+sentinel://"),
+        ("REDIS_URL", "redis://", "is no address of Redis: write it as redis://host:6379, rediss:// or redis+sentinel://"),
+        ("REDIS_URL", "redis://:hunter2@host:port", "names a host or a port that is none"),
+        ("REDIS_URL", "redis://:hunter2@a,b", "names several hosts, which only redis+sentinel:// can do"),
+        ("REDIS_URL", "redis+sentinel://a,b", "lacks the name of the primary that Sentinel watches: redis+sentinel://host,host/name"),
+        ("REDIS_PREFIX", 'a"b', "'a\"b' is not of the form [A-Za-z0-9_.:-]{1,64}"),
         ("LOG_LEVEL", "trace", "'trace' is none of debug, info, warning, error"),
     ],
 )  # fmt: skip
@@ -131,6 +137,9 @@ def test_every_wrong_item_of_a_list_is_named() -> None:
     [
         ({"OUTBOX_BYTES": "2097151"}, "GATEWAY_OUTBOX_BYTES: must be at least twice GATEWAY_MAX_BODY_BYTES, which is 1048576"),
         ({"HISTORY_BYTES": "1048575"}, "GATEWAY_HISTORY_BYTES: must be at least GATEWAY_MAX_BODY_BYTES, which is 1048576"),
+        ({"REDIS_URL": "redis://x", "LEASE_SECONDS": "4"}, "GATEWAY_LEASE_SECONDS: must be at least 5: a shorter pause of Redis would make every replica count as dead"),
+        ({"REDIS_URL": "redis://x", "DEAF_SECONDS": "1"}, "GATEWAY_DEAF_SECONDS: must be at least 2"),
+        ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "OUTBOX_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis takes each push in one piece, and everybody else waits"),
         ({"INGEST_PORT": "8080"}, "GATEWAY_INGEST_PORT: is the same as GATEWAY_PORT; leave it out to serve everything on one port"),
     ],
 )  # fmt: skip
@@ -153,6 +162,22 @@ def test_replicas_have_different_ids_of_the_allowed_form() -> None:
 
     assert first != second
     assert load(REPLICA_ID=first).replica_id == first
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://redis",
+        "redis://:p%40ss@redis:6380/3",
+        "rediss://user:pass@redis",
+        "redis+sentinel://:p@a,b:26380/main",
+    ],
+)
+def test_an_address_of_redis_is_taken_as_it_is_and_kept_out_of_logs(url: str) -> None:
+    settings = load(REDIS_URL=url)
+
+    assert settings.redis_url == url
+    assert url not in repr(settings)
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -10,6 +10,7 @@ Nothing outlives the process, and nothing here grows without a bound or is kept 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 
 from gateway.domain.messages import Receipt
@@ -123,6 +124,11 @@ class MemoryState:
             revocations=self.revocations,
             receipts=self._receipts,
         )
+
+    async def run(self, started: asyncio.Event) -> None:
+        """Nothing has to be done in the background; a state that is shared has more to do here."""
+        started.set()
+        await asyncio.Event().wait()
 
     def sizes(self) -> dict[str, int]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""

@@ -1,0 +1,72 @@
+"""One-time uses of requests: what a script needs to know of a claim, and what its refusal means."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Final
+
+from gateway.domain.claims import Claim
+from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
+from gateway.state.redis.commands import Argument, Commands
+
+_NO_CLAIM: Final[tuple[Argument, ...]] = ("", "", "", "", "")
+
+
+class RedisClaims:
+    """``gateway.ports.Claims``, shared by all replicas.
+
+    Nonces are kept as digests of 64 bits in windows of time: whoever wants to block a request by a nonce of the same
+    digest would have to know it before, and by chance two of five million meet once in a million runs.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self._began_at = 0.0
+
+    @property
+    def began_at(self) -> float:
+        return self._began_at
+
+    def begin(self, began_at: float) -> None:
+        """The memory of nonces in Redis began then; it begins anew when Redis has lost its data."""
+        self._began_at = began_at
+
+    async def spend(self, claim: Claim) -> None:
+        status, *details = await self._commands.call("spend", *arguments_of(claim)[:3], repeat=False)
+        if status != b"OK":
+            self.refuse(status, details)
+
+    def refuse(self, status: bytes, details: list[Any]) -> None:
+        """Raise what a script meant by refusing a claim."""
+        match status:
+            case b"REPLAYED":
+                raise NonceReplayed("this nonce was used before, or is too old to tell")
+            case b"CONFLICT":
+                raise IdempotencyConflict("this idempotency key was used with another body")
+            case b"BEGAN":
+                self.begin(float(details[0]))
+                raise BrokerUnavailable("the memory of nonces began after this was signed; sign it anew")
+            case b"AHEAD":
+                raise BrokerUnavailable("the clock of this replica is far ahead of that of Redis")
+            case b"FULL":
+                raise BrokerUnavailable(
+                    "more requests came lately than can be remembered", retry_after_seconds=5
+                )
+            case b"ANSWERS_FULL":
+                raise BrokerUnavailable(
+                    "more idempotency keys are in use than can be remembered", retry_after_seconds=60
+                )
+        raise AssertionError(f"a script answered {status!r}")
+
+
+def arguments_of(claim: Claim | None) -> tuple[Argument, ...]:
+    """Digest of the nonce, its end in milliseconds, when it was signed, digest of the idempotency key, fingerprint."""
+    if claim is None:
+        return _NO_CLAIM
+    digest = blake2b(f"{claim.key_id}\n{claim.nonce}".encode(), digest_size=8).digest()
+    ends = int(claim.nonce_expires_at * 1000)
+    signed_at = "" if claim.signed_at is None else int(claim.signed_at)
+    if claim.idempotency_key is None:
+        return (digest, ends, signed_at, "", "")
+    key = blake2b(f"{claim.scope}\n{claim.idempotency_key}".encode(), digest_size=16).digest()
+    return (digest, ends, signed_at, key, claim.fingerprint)

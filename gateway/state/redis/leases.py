@@ -1,0 +1,143 @@
+"""Proof of life: one script each third of a lease, whatever the number of connections.
+
+A replica whose lease is gone, or that finds another generation of the log than the one it knew, tells Redis of all its
+connections again. The first of the living, by name, takes what the dead left out of the presence; every step of that
+is whole and may be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.state.redis.claims import RedisClaims
+from gateway.state.redis.commands import Commands
+from gateway.state.redis.presence import RedisPresence
+from gateway.state.redis.records import Codec
+from gateway.state.redis.sessions import RedisSessions
+
+log = structlog.get_logger(__name__)
+
+KEEP_SECONDS: Final = 86_400.0
+"""How long a key lives that somebody keeps alive: longer than any outage after which it should still be there."""
+_BEATS_PER_LEASE: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What Redis held at the last sign of life."""
+
+    history_entries: int = 0
+    history_bytes: int = 0
+    nonces: int = 0
+    replicas: int = 0
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Leases:
+    """The lease of this replica, and what depends on it. ``cleaned`` is told of each replica that died."""
+
+    commands: Commands
+    presence: RedisPresence
+    sessions: RedisSessions
+    claims: RedisClaims
+    codec: Codec
+    replica: str
+    lease_seconds: float
+    cleaned: Callable[[str], None]
+    held: Held = field(init=False, default=Held())
+    _generation: str = field(init=False, default="")
+    _living: list[str] = field(init=False, default_factory=list)
+    _ended: list[str] = field(init=False, default_factory=list)
+    _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _beaten: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+
+    async def begin(self) -> None:
+        """Take the first lease, once what an earlier process of the same name left is cleaned up."""
+        await self.commands.call("begin", self.replica)
+        while (await self.commands.call("clean_up", self.replica))[0] > 0:
+            pass
+        await self.beat()
+
+    def wake(self) -> None:
+        """Give a sign of life now: this is another connection, perhaps to another server."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep the lease until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_alive(), name="redis lease")
+            tasks.create_task(self._keep_order(), name="redis lease work")
+            tasks.create_task(self._keep_keys(), name="redis keys")
+
+    async def beat(self) -> None:
+        """One sign of life. Raises BrokerUnavailable, BrokerTimeout."""
+        asked_at = asyncio.get_running_loop().time()
+        had, generation, began, now, newest_format, living, ended, sizes = await self.commands.call(
+            "beat", self.replica, self.codec.newest
+        )
+        if self._generation and (not had or generation.decode() != self._generation):
+            log.warning("lease.lost", connections=len(self.presence))
+            self.presence.owe_all()
+            self.sessions.owe_all()
+        self._generation = generation.decode()
+        self._living = sorted(name.decode() for name in living)
+        self._ended = [name.decode() for name in ended]
+        self.claims.begin(float(began))
+        self.commands.set_clock(float(now), asked_at)
+        self.codec.agree(newest_format)
+        entries, entry_bytes, nonces = sizes
+        self.held = Held(entries, entry_bytes, nonces, len(living))
+
+    async def work(self, within_seconds: float) -> None:
+        """What the last sign of life showed to be due. Raises BrokerUnavailable, BrokerTimeout."""
+        await self.sessions.settle()
+        await self.presence.settle(within_seconds)
+        if self._living[:1] == [self.replica]:
+            for replica in self._ended:
+                await self._clean_up(replica)
+
+    async def _clean_up(self, replica: str) -> None:
+        left, first = 1, 0
+        while left > 0:
+            left, found_dead = await self.commands.call("clean_up", replica)
+            first += found_dead
+        if first:
+            log.info("lease.cleaned_up", replica=replica)
+            self.cleaned(replica)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.lease_seconds / _BEATS_PER_LEASE):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.beat()
+            except (BrokerUnavailable, BrokerTimeout) as error:
+                log.warning("lease.not_kept", reason=error.message)
+            else:
+                self._beaten.set()
+
+    async def _keep_order(self) -> None:
+        while True:
+            await self._beaten.wait()
+            self._beaten.clear()
+            try:
+                await self.work(self.lease_seconds / _BEATS_PER_LEASE)
+            except (BrokerUnavailable, BrokerTimeout) as error:
+                log.warning("lease.work_left", reason=error.message)
+
+    async def _keep_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_SECONDS / 8)
+            try:
+                await self.presence.touch(KEEP_SECONDS / 8)
+            except (BrokerUnavailable, BrokerTimeout) as error:
+                log.warning("lease.keys_not_kept", reason=error.message)

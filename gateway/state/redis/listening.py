@@ -1,0 +1,228 @@
+"""Handing over what comes, and after an interruption what was missed: in order, one at a time, each entry once.
+
+Everything that is handed over goes through here. Channels bring entries in the order of positions; after an
+interruption the inbox holds them back, the log is read from the last position seen until there is no more, and only
+then the inbox goes on: what stands in both is known by its position and its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from gateway.domain import positions
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.messages import Entry, Kick
+from gateway.domain.positions import Position
+from gateway.ports import Deliver
+from gateway.state.redis.commands import Commands
+from gateway.state.redis.inbox import Inbox, Interruption
+from gateway.state.redis.keys import Keys
+from gateway.state.redis.records import Canary, Codec, Notice, Unreadable
+from gateway.state.redis.seen import Seen
+
+log = structlog.get_logger(__name__)
+
+AGAIN_SECONDS: Final = 0.1
+PAGE_BYTES: Final = 1024 * 1024
+_ALL_LOST: Final = -1
+_CUT_OFF: Final = -2
+HISTORY_TRIMMED: Final = "history_trimmed"
+DATA_LOST: Final = "data_lost"
+
+
+class Listening:
+    """What the one listener of a replica knows and does."""
+
+    def __init__(
+        self,
+        *,
+        commands: Commands,
+        inbox: Inbox,
+        keys: Keys,
+        codec: Codec,
+        token: str,
+        gap: Callable[[str], None],
+        heard: Callable[[], None],
+        unreadable: Callable[[], None],
+    ) -> None:
+        """``token`` tells this process's canaries from others. ``gap`` is told the code of a gap that cannot be filled,
+        ``heard`` that a canary came, ``unreadable`` that something on a channel was no frame."""
+        self._commands = commands
+        self._inbox = inbox
+        self._keys = keys
+        self._codec = codec
+        self._token = token
+        self._gap = gap
+        self._heard = heard
+        self._unreadable = unreadable
+        self._since: dict[bytes, Position] = {}
+        self.started = asyncio.Event()
+        self.frames = 0
+        """Frames of others that came on channels, for whomever."""
+        self.seen = Seen()
+
+    def want(self, channels: Collection[bytes]) -> list[bytes]:
+        """Hand over what comes on these channels; answers those that are new."""
+        new = [channel for channel in dict.fromkeys(channels) if channel not in self._since]
+        for channel in new:
+            self._since[channel] = self.seen.newest
+        return new
+
+    def wanted_since(self, channels: Collection[bytes], position: Position) -> None:
+        """Nobody here needs what came on these channels up to a position."""
+        for channel in channels:
+            if channel in self._since:
+                self._since[channel] = position
+
+    def forget(self, channels: Collection[bytes]) -> None:
+        """Hand over nothing more of these channels."""
+        for channel in channels:
+            self._since.pop(channel, None)
+
+    async def run(self, deliver: Deliver) -> None:
+        """Hand over until cancelled; an exception of ``deliver`` is raised."""
+        if self.started.is_set():
+            raise RuntimeError("a broker has one listener, once")
+        self.started.set()
+        while True:
+            item = await self._inbox.take()
+            if isinstance(item, Interruption):
+                await item.over.wait()
+                await self._catch_up(deliver)
+            else:
+                await self._take(*item, deliver)
+
+    async def _take(self, channel: bytes, data: bytes, deliver: Deliver) -> None:
+        try:
+            position, sent = self._codec.decode_frame(data)
+        except Unreadable:
+            self._unreadable()
+            return
+        if isinstance(sent, Canary):
+            await self._hear(sent, position, deliver)
+            return
+        self.frames += 1
+        if channel not in self._since:
+            return
+        if isinstance(sent, Notice):
+            await self._fetch(sent, position, deliver)
+        else:
+            await self._hand_over(sent, position, deliver)
+
+    async def _hand_over(self, entry: Entry, position: Position, deliver: Deliver) -> None:
+        seen = self.seen
+        if not isinstance(entry, Kick) and entry.volatile:
+            # It has no position of its own; on a connection positions never go back.
+            if seen.take(entry.id):
+                await deliver(entry, position if seen.is_beyond(position) else seen.newest)
+        elif seen.advance(position) and seen.take(entry.id):
+            await deliver(entry, position)
+
+    async def _fetch(self, notice: Notice, position: Position, deliver: Deliver) -> None:
+        """Get an entry that is too large for a channel."""
+        if not notice.volatile and not self.seen.is_beyond(position):
+            return
+        record = await self._patiently(lambda: self._record_of(notice, position))
+        if record is None:
+            if not notice.volatile:
+                self._report(HISTORY_TRIMMED)
+            return
+        try:
+            entry = self._codec.decode_entry(record)
+        except Unreadable:
+            self._unreadable()
+            return
+        await self._hand_over(entry, position, deliver)
+
+    async def _record_of(self, notice: Notice, position: Position) -> bytes | None:
+        if notice.volatile:
+            found: Any = await self._commands.read("GET", self._keys.named("large", notice.id))
+            return None if found is None else bytes(found)
+        items: Any = await self._commands.read("XRANGE", self._keys.named("log"), position, position)
+        return bytes(items[0][1][1]) if items else None
+
+    async def _hear(self, canary: Canary, position: Position, deliver: Deliver) -> None:
+        if canary.token != self._token:
+            return  # another's, or made up
+        self._heard()
+        seen = self.seen
+        if canary.generation != seen.generation:
+            # Redis was emptied without the connection being lost: everything since came here.
+            log.warning("redis.log_anew")
+            seen.begin(canary.generation, position)
+            self._since = dict.fromkeys(self._since, positions.START)
+        elif seen.contradicts(position):
+            # A frame lied about its position, or this primary is not the one that it was.
+            log.warning("redis.position_went_back", seen=seen.newest, newest=position)
+            await self._catch_up(deliver)
+        elif seen.is_beyond(position):
+            seen.move_to(position)
+
+    # catching up
+
+    async def _catch_up(self, deliver: Deliver) -> None:
+        places = self.seen.places()
+        count = 0
+        while True:
+            lost, generation, newest, more, page = await self._patiently(partial(self._page, places))
+            self._judge(lost, generation.decode(), places)
+            for position, record in zip(page[::2], page[1::2], strict=True):
+                count += await self._hand_over_again(Position(position.decode()), record, deliver)
+            if not more:
+                break
+            places = [Position(page[-2].decode())]
+        self.seen.move_to(Position(newest.decode()))
+        log.info("redis.caught_up", entries=count, upto=self.seen.newest)
+
+    def _page(self, places: list[Position]) -> Any:
+        return self._commands.call("catch_up", self.seen.generation, PAGE_BYTES, *places)
+
+    def _judge(self, lost: int, generation: str, places: list[Position]) -> None:
+        """What it means that so many of the places are lost (``scripts/catch_up.lua``)."""
+        if lost == _CUT_OFF:
+            self._report(HISTORY_TRIMMED)
+        elif lost:
+            start = positions.START if lost == _ALL_LOST else places[lost]
+            if lost == _ALL_LOST:
+                self.seen.begin(generation, start)
+            # What comes after it is new, even where this log counts from an earlier time than the lost one.
+            for channel, since in self._since.items():
+                self._since[channel] = min(since, start, key=positions.order)
+            self._report(DATA_LOST)
+
+    async def _hand_over_again(self, position: Position, record: bytes, deliver: Deliver) -> bool:
+        self.seen.move_to(position)
+        try:
+            entry = self._codec.decode_entry(record)
+        except Unreadable:
+            self._unreadable()
+            return False
+        if not self._is_wanted(entry, position) or not self.seen.take(entry.id):
+            return False
+        await deliver(entry, position)
+        return True
+
+    def _is_wanted(self, entry: Entry, position: Position) -> bool:
+        order = positions.order(position)
+        for address in entry.addresses:
+            since = self._since.get(self._keys.channel(address))
+            if since is not None and positions.order(since) < order:
+                return True
+        return False
+
+    async def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """What Redis answers, once it does: nothing may be handed over before."""
+        while True:
+            try:
+                return await ask()
+            except (BrokerUnavailable, BrokerTimeout):
+                await asyncio.sleep(AGAIN_SECONDS)
+
+    def _report(self, code: str) -> None:
+        log.warning("broker.gap", code=code)
+        self._gap(code)

@@ -1,0 +1,210 @@
+"""The bytes of everything that is written to Redis or sent over its channels.
+
+A record is one entry as text: a format number, a letter, and fields parted by U+001E; lists inside a field are parted
+by U+001F. Neither can stand in a JSON text (RFC 8259 §7) nor in a name (``domain.names``); an event's name may be
+anything and is the one field that is escaped if it must be. A frame is what travels on a channel: a position, a line
+feed, a record.
+
+    1M  message: id, namespace, flags, rooms, exclude, event, arguments …     flags: v volatile, j event is JSON
+    1K  kick: id, user, namespaces, at, flags, exclude                        flags: r revoke
+    1N  notice of a record that is too large for a channel: id, flags         flags: v volatile
+    1C  canary: generation of the log, what makes it this process's own
+
+The number is that of the format. A release reads its own and the previous, and writes what all living replicas read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from gateway.domain import positions
+from gateway.domain.errors import MalformedPosition
+from gateway.domain.messages import Entry, Kick, Message, Receipt
+from gateway.domain.positions import Position
+
+FIELD: Final = "\x1e"
+ITEM: Final = "\x1f"
+INLINE_BYTES: Final = 64 * 1024
+"""What one entry may put on all its channels together; above that they carry a notice, and who needs it fetches it.
+
+Redis gives up a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so one that stands still can
+miss at least 500 entries, whatever their size, before that happens.
+"""
+
+
+class Unreadable(Exception):
+    """No record of ours, or of a format that this release does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """An entry is in the log at this position; a volatile one is kept by its id for a minute."""
+
+    id: str
+    volatile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What a replica sends to itself: the newest position and the generation of the log, in the stream of channels."""
+
+    generation: str
+    token: str
+
+
+Sent = Entry | Notice | Canary
+Decode = Callable[[list[str]], Sent]
+Encode = Callable[[Entry], bytes]
+
+
+class Frame(NamedTuple):
+    """What was published on a channel."""
+
+    position: Position
+    sent: Sent
+
+
+def _encode(entry: Entry) -> bytes:
+    """The record of an entry in format 1. Raises ValueError for one that no door lets in."""
+    if isinstance(entry, Kick):
+        namespaces, exclude = ITEM.join(entry.namespaces), ITEM.join(entry.exclude)
+        flags = "r" if entry.revoke else ""
+        fields = ["1K", entry.id, entry.user, namespaces, repr(entry.at), flags, exclude]
+    else:
+        flags, event = ("v" if entry.volatile else ""), entry.event
+        if not event.isprintable():
+            flags, event = flags + "j", json.dumps(event)
+        rooms, exclude = ITEM.join(entry.rooms), ITEM.join(entry.exclude)
+        fields = ["1M", entry.id, entry.namespace, flags, rooms, exclude, event, *entry.arguments]
+    text = FIELD.join(fields)
+    if text.count(FIELD) != len(fields) - 1 or text.count(ITEM) != _items(entry):
+        raise ValueError("a name or an argument holds a control character")
+    return text.encode()
+
+
+def _items(entry: Entry) -> int:
+    """How many separators of items its record holds."""
+    first = entry.namespaces if isinstance(entry, Kick) else entry.rooms
+    return max(0, len(first) - 1) + max(0, len(entry.exclude) - 1)
+
+
+def _decode_message(fields: list[str]) -> Message:
+    _, id_, namespace, flags, rooms, exclude, event, *arguments = fields
+    if flags not in {"", "v", "j", "vj"}:
+        raise ValueError("unknown flags")
+    if flags.endswith("j"):
+        event = json.loads(event)
+        if not isinstance(event, str):
+            raise ValueError("an event is a text")
+        event.encode()  # raises for lone surrogates, which JSON lets pass
+    if not id_ or not namespace.startswith("/") or not event:
+        raise ValueError("an empty field")
+    return Message(
+        id_,
+        namespace,
+        _list(rooms),
+        event,
+        tuple(arguments),
+        frozenset(_list(exclude)),
+        flags.startswith("v"),
+    )
+
+
+def _decode_kick(fields: list[str]) -> Kick:
+    _, id_, user, namespaces, at, flags, exclude = fields
+    moment = float(at)
+    if not id_ or not user or not namespaces or not math.isfinite(moment) or flags not in {"", "r"}:
+        raise ValueError("an empty or malformed field")
+    return Kick(id_, user, _list(namespaces), moment, frozenset(_list(exclude)), revoke=flags == "r")
+
+
+def _decode_notice(fields: list[str]) -> Notice:
+    _, id_, flags = fields
+    if not id_ or flags not in {"", "v"}:
+        raise ValueError("an empty or malformed field")
+    return Notice(id_, volatile=flags == "v")
+
+
+def _decode_canary(fields: list[str]) -> Canary:
+    _, token, generation = fields
+    return Canary(generation, token)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(text.split(ITEM)) if text else ()
+
+
+FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
+    {"1M": _decode_message, "1K": _decode_kick, "1N": _decode_notice, "1C": _decode_canary}
+)
+"""What this release reads: its own format, and beside it the one before, once there is one."""
+WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: _encode})
+"""What it writes: the newest, and the one before as long as a living replica reads nothing newer."""
+
+
+class Codec:
+    """Records and frames as one release reads and writes them. The one here is ``Codec()``; a test makes others."""
+
+    def __init__(
+        self, *, forms: Mapping[str, Decode] = FORMS, writers: Mapping[int, Encode] = WRITERS
+    ) -> None:
+        self._forms = forms
+        self._writers = writers
+        self.newest = max(writers)
+        self._writes = self.newest
+
+    def agree(self, newest_of_all: int) -> None:
+        """Write from now on what everybody reads, if this release still can: ``newest_of_all`` is the oldest of what
+        the living replicas call their newest format."""
+        self._writes = max(min(newest_of_all, self.newest), min(self._writers))
+
+    def encode(self, entry: Entry) -> bytes:
+        """The record of an entry. Raises ValueError for one that no door lets in."""
+        return self._writers[self._writes](entry)
+
+    def notice(self, entry: Entry) -> bytes:
+        """The record that stands for a large one."""
+        volatile = isinstance(entry, Message) and entry.volatile
+        return FIELD.join((f"{self._writes}N", entry.id, "v" if volatile else "")).encode()
+
+    def canary(self, token: str) -> bytes:
+        """The record of a canary up to its generation, which the script adds."""
+        return FIELD.join((f"{self._writes}C", token, "")).encode()
+
+    def decode_frame(self, data: bytes) -> Frame:
+        """What stands in a frame. Raises Unreadable for anything that is not exactly one."""
+        position, _, record = data.partition(b"\n")
+        try:
+            return Frame(positions.parse(position.decode("ascii")), self._decode(record))
+        except (UnicodeDecodeError, MalformedPosition) as error:
+            raise Unreadable("no position") from error
+
+    def decode_entry(self, record: bytes) -> Entry:
+        """The entry of a record of the log. Raises Unreadable."""
+        sent = self._decode(record)
+        if isinstance(sent, Notice | Canary):
+            raise Unreadable("no entry")
+        return sent
+
+    def _decode(self, record: bytes) -> Sent:
+        try:
+            fields = record.decode().split(FIELD)
+            return self._forms[fields[0]](fields)
+        except KeyError:
+            raise Unreadable("an unknown format") from None
+        except (ValueError, RecursionError) as error:
+            raise Unreadable("malformed") from error
+
+
+def decode_receipt(value: bytes) -> Receipt:
+    """What the scripts keep of an accepted entry: id, position, connections, exact, replayed. Raises Unreadable."""
+    try:
+        id_, position, connections, exact, replayed = value.decode().split(" ")
+        return Receipt(id_, positions.parse(position), int(connections), exact == "1", replayed == "1")
+    except (ValueError, MalformedPosition) as error:
+        raise Unreadable("no receipt") from error

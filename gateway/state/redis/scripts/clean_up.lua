@@ -1,0 +1,24 @@
+-- Take a hundred connections of a dead replica out of everything; answers how many are left (-1 if it lives), and
+-- whether this was the first to find it dead.
+-- Its sessions stay until whoever comes back has had RECOVERY_SECONDS, counted from the end of its lease.
+-- replica
+local replica, now = ARGV[2], now_ms()
+local score = call('ZSCORE', K.leases, replica)
+if score then
+  if tonumber(score) > now then return { -1, 0 } end
+  call('ZREM', K.leases, replica)
+  call('HSET', K.dead, replica, score)
+  call('PEXPIRE', K.dead, L.keep)
+end
+local ended_at = tonumber(score or call('HGET', K.dead, replica) or now)
+local found = call('HSCAN', K.conns .. replica, 0, 'COUNT', 100)[2]
+for i = 1, #found, 2 do
+  forget(replica, found[i], found[i + 1], ended_at)
+end
+local left = call('HLEN', K.conns .. replica)
+if left == 0 and now > ended_at + L.recovery then
+  call('UNLINK', K.sessions .. replica)
+  call('HDEL', K.dead, replica)
+  call('HDEL', K.formats, replica)
+end
+return { left, score and 1 or 0 }

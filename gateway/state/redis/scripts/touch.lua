@@ -1,0 +1,10 @@
+-- Keep what living connections stand in from ending by its age.
+-- replica, sids …
+for i = 3, #ARGV do
+  local known = call('HGET', K.conns .. ARGV[2], ARGV[i])
+  if known then
+    local connection = cjson.decode(known)
+    call('PEXPIRE', K.user .. connection.user, L.keep)
+    for _, name in ipairs(connection.at) do call('PEXPIRE', K.room .. name, L.keep) end
+  end
+end

@@ -1,0 +1,73 @@
+"""How far a replica has got in the stream, and what it must not hand over again. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+from gateway.domain import positions
+from gateway.domain.positions import Position
+
+_RECENT_IDS: Final = 4096
+_RECENT_POSITIONS: Final = 64
+
+
+class Seen:
+    """The place of the last entry, in the generation of the log that it belongs to.
+
+    Positions rise as long as one connection to one primary lasts, so what is not beyond the newest was seen. Another
+    primary may give the same entry another position, because it lost the first: that is told by the id.
+    """
+
+    def __init__(self) -> None:
+        self.generation = ""
+        self.newest: Position = positions.START
+        self.certain = True
+        """Whether ``newest`` was said by the log, and not by a frame on a channel, which anybody may have put there."""
+        self._order = positions.order(positions.START)
+        self._before: deque[Position] = deque(maxlen=_RECENT_POSITIONS)
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, generation: str, newest: Position) -> None:
+        """Everything up to there was seen; nothing of an earlier log counts any more."""
+        self.generation = generation
+        self.move_to(newest)
+        self._before.clear()
+
+    def move_to(self, position: Position) -> None:
+        """This far, also backwards; the log says so."""
+        self.certain = True
+        if self.newest != position:
+            self._before.append(self.newest)
+            self.newest, self._order = position, positions.order(position)
+
+    def advance(self, position: Position) -> bool:
+        """Move to the position of a frame if it comes after everything seen; answers whether it does."""
+        order = positions.order(position)
+        if order <= self._order:
+            return False
+        self._before.append(self.newest)
+        self.newest, self._order, self.certain = position, order, False
+        return True
+
+    def is_beyond(self, position: Position) -> bool:
+        """Whether that comes after everything seen."""
+        return positions.order(position) > self._order
+
+    def contradicts(self, position: Position) -> bool:
+        """Whether more was seen than the log held just now, by what a canary says. One that was sent before the log was
+        read may say less than that."""
+        return not self.certain and positions.order(position) < self._order
+
+    def take(self, id_: str) -> bool:
+        """Whether this entry is new; from now on it is not."""
+        if id_ in self._ids:
+            return False
+        self._ids[id_] = None
+        if len(self._ids) > _RECENT_IDS:
+            self._ids.popitem(last=False)
+        return True
+
+    def places(self) -> list[Position]:
+        """Where to look for in the log to go on: the newest, and some before it in case that one is lost."""
+        return [self.newest, *reversed(self._before)]

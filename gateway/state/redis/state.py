@@ -1,0 +1,270 @@
+"""Everything that replicas share, put together; the names of ``gateway.state.memory.MemoryState``."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
+from gateway.domain.positions import Position
+from gateway.state.redis.broker import RedisBroker
+from gateway.state.redis.channels import Channels
+from gateway.state.redis.claims import RedisClaims
+from gateway.state.redis.commands import Commands
+from gateway.state.redis.hearing import Condition, Hearing
+from gateway.state.redis.inbox import Inbox
+from gateway.state.redis.keys import Keys
+from gateway.state.redis.leases import KEEP_SECONDS, Leases
+from gateway.state.redis.listening import Listening
+from gateway.state.redis.presence import RedisPresence
+from gateway.state.redis.rates import RedisRates
+from gateway.state.redis.records import Codec
+from gateway.state.redis.revocations import RedisRevocations
+from gateway.state.redis.scripting import load_scripts
+from gateway.state.redis.server import Identity, Server
+from gateway.state.redis.sessions import RedisSessions
+
+log = structlog.get_logger(__name__)
+
+DAY: Final = 86_400.0
+_SEGMENTS: Final = 8
+"""The log is cut in pieces of an eighth of each bound, so it holds at most an eighth more than it must."""
+_LONGEST_SEGMENT: Final = 1_000
+_CANARY_SECONDS: Final = 2.0
+_MIN_RECEIPT_SECONDS: Final = 60.0
+_MIN_RECEIPTS: Final = 1_000
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class RedisState:
+    """The six ports of ``gateway.ports`` over one Redis. Made on the running loop; works while ``run`` does.
+
+    ``patience_seconds`` bounds every operation. ``gap`` is told the code of a gap that could not be filled
+    (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died,
+    ``unreadable`` that something on a channel was not ours. ``clock_shift_seconds`` moves the clock that the scripts
+    read: production leaves it at 0, tests have no other way to make what a real server keeps older.
+    """
+
+    url: str
+    prefix: str
+    replica: str
+    history_length: int
+    history_bytes: int
+    recovery_seconds: float
+    history_slack_seconds: float = 60.0
+    lease_seconds: float = 15.0
+    deaf_seconds: float = 10.0
+    patience_seconds: float = 2.0
+    nonces: int = 5_000_000
+    nonce_seconds: float = 720.0
+    idempotency_seconds: float = 3600.0
+    idempotency_keys: int = 1_000_000
+    revocation_seconds: float = 30 * DAY
+    last_seen_seconds: float = 30 * DAY
+    inbox_entries: int = 20_000
+    inbox_bytes: int = 32 * 1024 * 1024
+    gap: Callable[[str], None] = lambda _: None
+    condition_changed: Callable[[Condition], None] = lambda _: None
+    cleaned: Callable[[str], None] = lambda _: None
+    unreadable: Callable[[], None] = lambda: None
+    codec: Codec = field(default_factory=Codec)
+    clock_shift_seconds: float = 0.0
+
+    broker: RedisBroker = field(init=False)
+    presence: RedisPresence = field(init=False)
+    sessions: RedisSessions = field(init=False)
+    claims: RedisClaims = field(init=False)
+    rates: RedisRates = field(init=False)
+    revocations: RedisRevocations = field(init=False)
+    leases: Leases = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._keys = Keys(self.prefix)
+        self._token = secrets.token_urlsafe(12)
+        self._reached: set[Identity] = set()
+        server = Server(self.url, name=f"push-gateway:{self.replica}", timeout_seconds=self.patience_seconds)
+        self.commands = Commands(
+            server,
+            load_scripts(self._keys, self._limits()),
+            patience_seconds=self.patience_seconds,
+            connected=self._commands_connected,
+        )
+        self._inbox = Inbox(max_entries=self.inbox_entries, max_bytes=self.inbox_bytes)
+        self.channels = Channels(
+            server,
+            self._inbox,
+            patience_seconds=self.patience_seconds,
+            always=[self._keys.canary(self.replica)],
+        )
+        self._hearing = Hearing(
+            deaf_seconds=self.deaf_seconds, now=self._loop.time(), changed=self._tell_condition
+        )
+        self._wire_ports()
+
+    def _wire_ports(self) -> None:
+        commands = self.commands
+        self.listening = Listening(
+            commands=commands,
+            inbox=self._inbox,
+            keys=self._keys,
+            codec=self.codec,
+            token=self._token,
+            gap=self.gap,
+            heard=lambda: self._hearing.heard(self._loop.time()),
+            unreadable=self.unreadable,
+        )
+        self.presence = RedisPresence(commands, replica=self.replica)
+        self.sessions = RedisSessions(commands, replica=self.replica)
+        self.claims = RedisClaims(commands)
+        self.rates = RedisRates(commands)
+        self.revocations = RedisRevocations(commands, self._keys)
+        self.broker = RedisBroker(
+            commands=commands,
+            channels=self.channels,
+            listening=self.listening,
+            claims=self.claims,
+            keys=self._keys,
+            codec=self.codec,
+        )
+        self.leases = Leases(
+            commands=commands,
+            presence=self.presence,
+            sessions=self.sessions,
+            claims=self.claims,
+            codec=self.codec,
+            replica=self.replica,
+            lease_seconds=self.lease_seconds,
+            cleaned=self.cleaned,
+        )
+
+    def _limits(self) -> dict[str, int | bool]:
+        age = self.recovery_seconds + self.history_slack_seconds
+        return {
+            "shift": _ms(self.clock_shift_seconds),
+            "keep": _ms(max(KEEP_SECONDS, 2 * age)),
+            "lease": _ms(self.lease_seconds),
+            "age": _ms(age),
+            "recovery": _ms(self.recovery_seconds),
+            # Without a window the log serves to catch up alone, and nobody asks for the part of one address.
+            "indexed": self.recovery_seconds > 0,
+            "history_length": self.history_length,
+            "history_bytes": self.history_bytes,
+            "segment_length": max(1, min(_LONGEST_SEGMENT, self.history_length // _SEGMENTS)),
+            "segment_bytes": max(1, self.history_bytes // _SEGMENTS),
+            "segment_age": _ms(age / _SEGMENTS),
+            "ids": max(self.history_length, _MIN_RECEIPTS),
+            "ids_age": _ms(max(age, _MIN_RECEIPT_SECONDS)),
+            "nonce_window": _ms(self.nonce_seconds / 2),
+            "nonces": max(1, self.nonces // 3),
+            "answer_window": _ms(self.idempotency_seconds / 4),
+            "answers": max(1, self.idempotency_keys // 5),
+            "revocation": _ms(self.revocation_seconds),
+            "last_seen": _ms(self.last_seen_seconds),
+        }
+
+    # life
+
+    async def run(self, started: asyncio.Event) -> None:
+        """Work until cancelled; ``started`` is set once everything can be asked. Raises StateUnusable."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.commands.run(), name="redis commands")
+                await self._begin()
+                tasks.create_task(self.channels.run(), name="redis channels")
+                await self.channels.heard_first.wait()
+                tasks.create_task(self.leases.run(), name="redis leases")
+                tasks.create_task(self._sing(), name="redis canary")
+                started.set()
+        except ExceptionGroup as failures:
+            unusable, _ = failures.split(StateUnusable)
+            if unusable is not None:
+                raise _first(unusable) from None
+            raise
+
+    @property
+    def condition(self) -> Condition:
+        """What this replica can do at the moment."""
+        return self._hearing.condition
+
+    def shift_clock(self, seconds: float) -> None:
+        """Let the scripts read a clock that is so much later. For tests."""
+        self.clock_shift_seconds += seconds
+        self.commands.scripts = load_scripts(self._keys, self._limits())
+        self.commands.shift_clock(seconds)
+
+    def sizes(self) -> dict[str, int]:
+        """How much of everything that has a limit is held now, under stable names, for the metrics."""
+        held = self.leases.held
+        return {
+            "history_entries": held.history_entries,
+            "history_bytes": held.history_bytes,
+            "nonces": held.nonces,
+            "replicas": held.replicas,
+            "channels": len(self.channels),
+            "inbox_entries": len(self._inbox),
+            "redis_questions": self.commands.waiting,
+            "connections": len(self.presence),
+            "connections_owed": len(self.presence.owed),
+            "sessions": len(self.sessions),
+        }
+
+    async def _begin(self) -> None:
+        await self.commands.reached.wait()
+        while True:
+            try:
+                await self.leases.begin()
+                generation, _, newest, _ = await self._send_canary()
+            except (BrokerUnavailable, BrokerTimeout) as error:
+                log.warning("redis.not_ready", reason=error.message)
+                await asyncio.sleep(self.patience_seconds / 4)
+            else:
+                self.listening.seen.begin(generation.decode(), Position(newest.decode()))
+                return
+
+    async def _send_canary(self) -> tuple[bytes, int, bytes, bytes]:
+        channel, record = self._keys.canary(self.replica), self.codec.canary(self._token)
+        generation, began, newest, now = await self.commands.call("canary", channel, record)
+        return generation, began, newest, now
+
+    async def _sing(self) -> None:
+        """Send canaries, and draw conclusions."""
+        await self.listening.started.wait()
+        while True:
+            await asyncio.sleep(min(_CANARY_SECONDS, self.deaf_seconds / 5))
+            try:
+                _, began, _, _ = await self._send_canary()
+            except (BrokerUnavailable, BrokerTimeout):
+                self._hearing.asked(self._loop.time(), answered=False)
+            else:
+                self.claims.begin(float(began))
+                self._hearing.asked(self._loop.time(), answered=True)
+            if self._hearing.should_reconnect(self._loop.time()):
+                log.warning("redis.not_heard")
+                self.channels.reconnect()
+
+    def _commands_connected(self, identity: Identity) -> None:
+        """Another primary, or the same one started anew, publishes to others than whom the channels are with."""
+        if self._reached and identity not in self._reached:
+            self.channels.reconnect()
+        self._reached = {identity}
+        self.leases.wake()
+
+    def _tell_condition(self, condition: Condition) -> None:
+        log.warning("redis.condition", condition=condition.value)
+        self.condition_changed(condition)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

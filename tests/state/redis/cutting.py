@@ -1,0 +1,71 @@
+"""A link to a server that a test cuts, holds up and heals."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+
+class Cuttable:
+    """Passes bytes between its own port and another one of this machine."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open: set[asyncio.StreamWriter] = set()
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._is_cut = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Cuttable:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def cut(self) -> None:
+        """Every connection breaks, and none is made."""
+        self._is_cut = True
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    def heal(self) -> None:
+        """New connections are made again."""
+        self._is_cut = False
+
+    def hold(self) -> None:
+        """Connections stay, and nothing gets through."""
+        self._passing.clear()
+
+    def let_go(self) -> None:
+        """What was held up goes on."""
+        self._passing.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        for source, target in ((reader, server_writer), (server_reader, writer)):
+            task = asyncio.create_task(self._pass(source, target))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        self._open.add(target)
+        try:
+            with suppress(OSError):
+                while data := await source.read(65536):
+                    await self._passing.wait()
+                    target.write(data)
+                    await target.drain()
+        finally:
+            self._open.discard(target)
+            target.transport.abort()

@@ -1,0 +1,189 @@
+"""Whatever stands on the channels or in the log, a replica goes on; two releases understand each other."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.domain.messages import Entry, Kick, Message
+from gateway.domain.positions import START, Position
+from gateway.state.redis.keys import Keys
+from gateway.state.redis.records import (
+    FORMS,
+    WRITERS,
+    Codec,
+    Unreadable,
+    decode_receipt,
+)
+from tests.contract.values import at
+from tests.harness.redis_server import RedisServer
+from tests.state.redis.replicas import PREFIX, ids, make, replicas, until, until_redis_says
+
+CHARACTERS = st.characters(exclude_categories=["Cs"])
+NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
+MESSAGES = st.builds(
+    Message,
+    id=st.text("abc-_", min_size=1, max_size=22),
+    namespace=NAMES.map(lambda name: "/" + name),
+    rooms=st.lists(NAMES, max_size=4).map(tuple),
+    event=st.text(CHARACTERS, min_size=1, max_size=20),
+    arguments=st.lists(st.one_of(st.just(" [1,\n2]\t"), NAMES.map(json.dumps)), max_size=4).map(tuple),
+    exclude=st.frozensets(NAMES, max_size=3),
+    volatile=st.booleans(),
+)
+KICKS = st.builds(
+    Kick,
+    id=st.text("abc-_", min_size=1, max_size=22),
+    user=NAMES,
+    namespaces=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
+    at=st.floats(0, 1e11),
+    exclude=st.frozensets(NAMES, max_size=3),
+    revoke=st.booleans(),
+)
+
+
+@given(entry=st.one_of(MESSAGES, KICKS))
+def test_an_entry_is_read_as_it_was_written(entry: Entry) -> None:
+    codec = Codec()
+
+    assert codec.decode_entry(codec.encode(entry)) == entry
+    assert codec.decode_frame(b"12-3\n" + codec.encode(entry)) == (Position("12-3"), entry)
+
+
+@given(data=st.binary(max_size=200))
+def test_bytes_of_anybody_are_read_or_unreadable_and_nothing_else(data: bytes) -> None:
+    for read in (Codec().decode_frame, Codec().decode_entry, decode_receipt):
+        with suppress(Unreadable):
+            read(data)
+
+
+@settings(max_examples=300)
+@given(
+    tag=st.sampled_from(["1M", "1K", "1N", "1C", "2M", "", "M"]),
+    fields=st.lists(st.text(max_size=8), max_size=9),
+    position=st.sampled_from([b"1-1", b"1-", b"", b"99999999999999999-0", "١-1".encode()]),
+)
+def test_records_of_anybody_are_read_or_unreadable_and_nothing_else(
+    tag: str, fields: list[str], position: bytes
+) -> None:
+    text = "\x1e".join([tag, *fields]).encode("utf-8", "surrogatepass")
+    with suppress(Unreadable):
+        Codec().decode_frame(position + b"\n" + text)
+
+
+@pytest.mark.parametrize("argument", ["\x1e", '"\x1f"'])
+def test_what_no_door_lets_in_is_not_written(argument: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        Codec().encode(Message("id", "/", ("a",), "news", (argument,)))
+
+
+async def test_garbage_on_the_channels_is_counted_and_all_goes_on(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        await a.subscribe("room")
+        channel, canary = Keys(PREFIX).channel(at("room")), Keys(PREFIX).canary("a")
+        rubbish = [
+            b"",
+            b"\n",
+            b"x" * 1000,
+            b"1-1\n1M",
+            b"1-1\n1K\x1ea\x1eb\x1e/\x1enan\x1e\x1e",
+            b"\xff\xfe",
+            b"1-1\n9M",
+        ]
+        for data in rubbish:
+            server.ask("PUBLISH", channel, data)
+            server.ask("PUBLISH", canary, data)
+        server.ask("PUBLISH", canary, b"9999999999999-0\n1C\x1eforged\x1eforged")
+
+        await a.hears(await a.push("room"))
+
+        assert a.unreadable == 2 * len(rubbish)
+        assert len(a.heard) == 1
+
+
+async def test_garbage_in_the_log_is_passed_over_and_told_as_a_gap(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        await a.subscribe("room")
+        await a.push("room")
+        newest = (await a.state.broker.newest()).split("-")[0]
+        server.ask("XADD", f"{PREFIX}:log", f"{newest}-77", "r", "rubbish", "s", 1)
+        server.ask("RPUSH", f"{PREFIX}:index:/,room", f"{newest}-77")
+
+        page = await a.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)
+        a.state.channels.reconnect()
+
+        assert (len(page.entries), page.trimmed) == (1, True)
+        await until(lambda: a.unreadable == 1, "it was passed over")
+        await a.hears(await a.push("room"))
+
+
+# --- two releases ---
+
+
+def encode_as_a_later_release(entry: Entry) -> bytes:
+    assert isinstance(entry, Message)
+    return (
+        "2M\x1e" + json.dumps([entry.id, entry.namespace, entry.rooms, entry.event, entry.arguments])
+    ).encode()
+
+
+def decode_as_a_later_release(fields: list[str]) -> Message:
+    id_, namespace, rooms, event, arguments = json.loads(fields[1])
+    return Message(id_, namespace, tuple(rooms), event, tuple(arguments))
+
+
+def later_release() -> Codec:
+    """What the next release will be: it reads and writes this one's format beside its own."""
+    return Codec(
+        forms={**FORMS, "2M": decode_as_a_later_release},
+        writers={**WRITERS, 2: encode_as_a_later_release},
+    )
+
+
+async def test_replicas_of_two_releases_understand_each_other(server: RedisServer) -> None:
+    async with replicas(server, "old") as [old], replicas(server, "new", codec=later_release()) as [new]:
+        for each in (old, new):
+            await each.subscribe("room")
+
+        news = [await old.push("room"), await new.push("room"), await old.push("room")]
+
+        for each in (old, new):
+            await each.hears(*news)
+            assert ids(each.heard) == ids(news)
+            page = await each.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)
+            assert ids(entry for _, entry in page.entries) == ids(news)
+        assert (old.unreadable, new.unreadable) == (0, 0)
+
+
+async def test_the_newer_format_is_written_once_nobody_needs_the_older_one(server: RedisServer) -> None:
+    async with replicas(server, "new", codec=later_release(), lease_seconds=1.0) as [new]:
+        async with replicas(server, "old", lease_seconds=1.0) as [old]:
+            await old.push("room")
+            await until(lambda: new.state.leases.held.replicas == 2, "both live")
+            assert new.state.codec.encode(make("room")).startswith(b"1M")
+        await new.subscribe("room")
+
+        await until(lambda: new.state.codec.encode(make("room")).startswith(b"2M"), "the old one is dead")
+
+        await new.hears(await new.push("room"))
+        page = await new.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)
+        assert len(page.entries) == 2
+
+
+async def test_presence_of_anybody_is_passed_over(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        await a.register("s1", "ann")
+        for number, value in enumerate(
+            [b"a {", b"a []", b'a {"v":9}', b'a {"v":1,"n":1,"t":1,"c":"x"}', b"a \xff", b"", b"a"]
+        ):
+            server.ask("HSET", f"{PREFIX}:user:ann", f"rubbish{number}", value)
+
+        await until_redis_says(lambda: sids(a), ["s1"])
+
+
+async def sids(replica) -> list[str]:
+    return [each.sid for each in (await replica.state.presence.of_user("ann")).connections]

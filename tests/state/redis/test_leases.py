@@ -1,0 +1,169 @@
+"""Who lives, and what becomes of what the dead left."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from gateway.domain.positions import START
+from gateway.domain.sessions import Session
+from tests.contract.values import at
+from tests.harness.redis_server import RedisServer
+from tests.state.redis.replicas import Replica, replicas, until, until_redis_says
+
+LEASE_SECONDS = 1.5
+
+
+def session(pid: str, owner: str) -> Session:
+    return Session(pid, f"sid of {pid}", "ann", "/", owner, frozenset({"own"}), START)
+
+
+async def count(replica: Replica, room: str | None) -> int:
+    return await replica.state.presence.count([at(room)])
+
+
+async def test_presence_is_one_over_replicas(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.register("s1", "ann", "room")
+        await b.register("s2", "ann", "room")
+        await b.register("s3", "bob", "room")
+
+        for each in (a, b):
+            assert await count(each, "room") == 3
+            assert await count(each, None) == 3
+            found = await each.state.presence.of_user("ann")
+            assert [(c.replica, c.sid) for c in found.connections] == [("a", "s1"), ("b", "s2")]
+
+
+async def test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and_cleaned_up_once(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b", "c", lease_seconds=LEASE_SECONDS) as [a, b, c]:
+        dead = Replica(server, "dead", lease_seconds=LEASE_SECONDS)
+        await dead.start()
+        for number in range(250):
+            await dead.register(f"d{number}", "ann", "room")
+        await b.register("s1", "bob", "room")
+        assert await count(a, "room") == 251
+        await dead.stop()
+
+        await until_redis_says(lambda: count(b, "room"), 1, seconds=LEASE_SECONDS + 0.5)
+
+        await until(lambda: server.ask("HLEN", "t:conns:dead") == 0, "it is cleaned up")
+        await until(lambda: a.cleaned + b.cleaned + c.cleaned == ["dead"], "once")
+        ann = await a.state.presence.of_user("ann")
+        assert (ann.online, ann.last_seen is not None) == (False, True)
+        assert server.ask("HGETALL", "t:room:/,room") == {b"b": b"1"}
+        assert server.ask("EXISTS", "t:room:/,d1") == 0
+
+
+async def test_a_replica_that_stood_still_past_its_lease_registers_anew(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        sleeper = Replica(server, "sleeper", lease_seconds=LEASE_SECONDS)
+        await sleeper.start()
+        await sleeper.register("s1", "ann", "room")
+        await sleeper.register("s2", "ann", "room")
+        # What SIGSTOP does to the others' view of it: its lease ends, and they clean up.
+        server.ask("ZADD", "t:leases", 1, "sleeper")
+        await a.state.leases.beat()
+        await a.state.leases.work(0)
+        assert a.cleaned == ["sleeper"]
+        assert await count(a, "room") == 0
+
+        await sleeper.state.presence.unregister("s2")
+
+        await until_redis_says(lambda: count(a, "room"), 1, seconds=LEASE_SECONDS)
+        assert [c.sid for c in (await a.state.presence.of_user("ann")).connections] == ["s1"]
+        await sleeper.stop()
+
+
+async def test_late_clean_up_by_a_former_owner_does_nothing(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.state.sessions.save(session("p", "a/1"))
+        adopted = await b.state.sessions.adopt("p", user="ann", owner="b/1")
+        assert adopted == session("p", "a/1")
+
+        await a.state.sessions.leave("p", owner="a/1")
+        await a.state.sessions.delete("p", owner="a/1")
+        await a.state.sessions.change_rooms("p", ["late"], owner="a/1")
+
+        again = await a.state.sessions.adopt("p", user="ann", owner="a/2")
+        assert again == replace(session("p", "a/1"), owner="b/1")
+
+
+async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_lease(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0) as [a]:
+        dead = Replica(server, "dead", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0)
+        await dead.start()
+        for pid in ("soon", "late"):
+            await dead.state.sessions.save(session(pid, "dead/1"))
+        await dead.stop()
+        await until(lambda: a.cleaned == ["dead"], "it is dead")
+
+        assert await a.state.sessions.adopt("soon", user="ann", owner="a/1") == session("soon", "dead/1")
+        await until(lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "the window is over")
+        assert await a.state.sessions.adopt("late", user="ann", owner="a/1") is None
+        await until(lambda: server.ask("EXISTS", "t:dead") == 0, "nothing is left of it")
+
+
+async def test_after_an_emptied_redis_sessions_are_saved_anew_unless_taken_over(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", lease_seconds=LEASE_SECONDS) as [a, b]:
+        await a.state.sessions.save(session("stays", "a/1"))
+        await a.state.sessions.save(session("moves", "a/1"))
+        server.ask("FLUSHALL")
+        await b.state.sessions.save(session("moves", "b/1"))
+
+        await until_redis_says(
+            lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"stays"], seconds=LEASE_SECONDS
+        )
+
+        assert await b.state.sessions.adopt("moves", user="ann", owner="b/2") == session("moves", "b/1")
+        assert await b.state.sessions.adopt("stays", user="ann", owner="b/2") == session("stays", "a/1")
+
+
+async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: RedisServer) -> None:
+    former = Replica(server, "a")
+    await former.start()
+    await former.register("s1", "ann", "room")
+    await former.state.sessions.save(session("p", "a/1"))
+    await former.stop()
+
+    async with replicas(server, "a") as [a]:
+        assert await count(a, "room") == 0
+        assert not (await a.state.presence.of_user("ann")).online
+        assert await a.state.sessions.adopt("p", user="ann", owner="a/2") == session("p", "a/1")
+
+
+async def test_a_heartbeat_costs_the_same_with_many_connections(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=60.0) as [a]:
+        await asyncio.gather(*(a.register(f"s{number}", f"user{number}") for number in range(1_000)))
+        server.ask("CONFIG", "RESETSTAT")
+
+        await a.state.leases.beat()
+
+        calls = sum(each["calls"] for each in server.ask("INFO", "commandstats").values())
+        assert calls < 40
+
+
+async def test_every_key_ends_and_begins_with_the_prefix(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", history_length=50) as [a, b]:
+        await a.subscribe("room")
+        await a.register("s1", "ann", "room")
+        await b.register("s2", "ann", "room")
+        await b.state.presence.unregister("s2")
+        await a.state.sessions.save(session("p", "a/1"))
+        await a.state.sessions.save(session("q", "a/1"))
+        await a.state.sessions.leave("q", owner="a/1")
+        for volatile in (False, True):
+            await asyncio.gather(
+                *(a.push("room", "other", size=1_000, volatile=volatile) for _ in range(200))
+            )
+        await a.push("room", size=100_000, volatile=True)
+
+        with server.client() as client:
+            ttls = {key: client.pttl(key) for key in client.scan_iter()}
+
+    assert len(ttls) > 15
+    assert {key: ttl for key, ttl in ttls.items() if ttl < 0 or not key.startswith(b"t:")} == {}

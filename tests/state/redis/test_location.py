@@ -1,0 +1,35 @@
+"""Addresses of Redis."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.state.redis.server import Location, parse_location
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("redis://r", Location((("r", 6379),), options={"db": 0})),
+        ("redis://u:p%40ss@r:1/2", Location((("r", 1),), options={"username": "u", "password": "p@ss", "db": 2})),
+        ("redis://:p@[::1]:1", Location((("::1", 1),), options={"password": "p", "db": 0})),
+        ("rediss://r?ssl_ca_certs=/ca.pem", Location((("r", 6379),), tls=True,
+            options={"db": 0, "ssl_ca_certs": "/ca.pem"}, sentinel_options={"ssl_ca_certs": "/ca.pem"})),
+        ("redis+sentinel://u:p@a,b:1/main/3?sentinel_password=s", Location((("a", 26379), ("b", 1)), "main",
+            options={"username": "u", "password": "p", "db": 3}, sentinel_options={"password": "s"})),
+    ],
+)  # fmt: skip
+def test_an_address_is_taken_apart(url: str, location: Location) -> None:
+    assert parse_location(url) == location
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://r", "redis://", "redis://r:x", "redis://r/x", "redis://r/1/2", "redis://a,b", "redis+sentinel://a",
+     "redis://r?socket_timeout=1", "redis://r?ssl_ca_certs=/x"],
+)  # fmt: skip
+def test_what_is_none_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(ValueError, match=r"\w+ \w+") as refused:
+        parse_location(url.replace("//r", "//:hunter2@r"))
+
+    assert "hunter2" not in str(refused.value)
