@@ -11,11 +11,13 @@ from aiohttp import web
 
 from gateway import dev_door, health
 from gateway.application.arriving import Arriving
+from gateway.application.coping import Coping
 from gateway.application.expiring import Expiring
 from gateway.application.publishing import Publishing
 from gateway.application.reporting import Reporting
 from gateway.clock import SystemClock
 from gateway.dev_door import Development
+from gateway.domain.condition import Condition
 from gateway.domain.endings import DRAINING, Ending
 from gateway.domain.errors import KeysUnavailable
 from gateway.hub import Hub
@@ -30,7 +32,7 @@ from gateway.socketio_door.door import Door, DoorOptions
 from gateway.socketio_door.refresh import Refreshing
 from gateway.socketio_door.welcome import Welcome
 from gateway.state.memory import MemoryState
-from gateway.state.redis import Condition, RedisState
+from gateway.state.redis import RedisState
 from gateway.transport.addresses import TrustedProxies
 from gateway.transport.admission import Admission, AdmissionLimits
 from gateway.transport.cors import Origins
@@ -57,10 +59,10 @@ class Gateway:
         self._development = development
         self._clock = SystemClock()
         self._schedule = HeapSchedule(asyncio.get_running_loop())
-        self._health = health.Health()
+        self._health = health.Health(lambda: self._coping.condition)
         self._metrics = Metrics()
         self._refusing = Refusing(self._metrics)
-        self._state = _state(settings, self._clock, self._metrics)
+        self._state = self._choose_state()
         self._metrics.watch_state(self._state.sizes)
         self._verifier = _verifier(settings, self._clock)
         self._hub = Hub(encoding.encode_message, self._metrics.delivered)
@@ -85,6 +87,14 @@ class Gateway:
         self._door = self._open_socketio_door()
         self._engine = self._transport(self._door)
         self._metrics.watch_transport(lambda: len(self._engine.sessions), lambda: self._door.newcomers)
+        self._coping = Coping(
+            hub=self._hub,
+            schedule=self._schedule,
+            clock=self._clock,
+            send_away=self._door.send_away,
+            deaf_patience_seconds=2 * settings.deaf_seconds,
+        )
+        self._metrics.watch_condition(Condition, lambda condition: self._coping.condition == condition)
         self._listeners = self._plan_listeners()
         self.url = ""
 
@@ -101,6 +111,7 @@ class Gateway:
                 tasks.create_task(self._state.run(has_state), name="state"),
                 tasks.create_task(self._state.broker.listen(self._hub.deliver), name="broker listener"),
                 tasks.create_task(self._reporting.run(), name="reports"),
+                tasks.create_task(self._coping.run(), name="gaps"),
                 tasks.create_task(self._prepare_keys(), name="keys"),
             ]
             try:
@@ -151,6 +162,34 @@ class Gateway:
             log.warning("gateway.clients_cut_off", sessions=len(self._engine.sessions))
 
     # rooms
+
+    def _choose_state(self) -> MemoryState | RedisState:
+        settings = self._settings
+        if settings.redis_url is None:
+            return _memory_state(settings, self._clock)
+        return RedisState(
+            url=settings.redis_url,
+            prefix=settings.redis_prefix,
+            replica=settings.replica_id,
+            history_length=settings.history_length,
+            history_bytes=settings.history_bytes,
+            recovery_seconds=settings.recovery_seconds,
+            history_slack_seconds=_history_slack_seconds(settings),
+            lease_seconds=settings.lease_seconds,
+            deaf_seconds=settings.deaf_seconds,
+            revocation_seconds=settings.revocation_seconds,
+            gap=self._gap_found,
+            condition_changed=self._condition_changed,
+            cleaned=self._metrics.replica_cleaned_up,
+            unreadable=self._metrics.frame_unreadable,
+        )
+
+    def _condition_changed(self, condition: Condition) -> None:
+        self._coping.became(condition)
+
+    def _gap_found(self, code: str) -> None:
+        self._metrics.gap_found(code)
+        self._coping.gap_found(code)
 
     def _open_socketio_door(self) -> Door:
         settings = self._settings
@@ -218,6 +257,8 @@ class Gateway:
         if not self._verifier.ready:
             self._verifier.begin_preparing()
             return unavailable("no_keys", "the keys to check tokens with are not there yet", 5)
+        if self._coping.condition is not Condition.HEARING:
+            return unavailable(f"state_{self._coping.condition}", "the shared state is not at hand", 5)
         return self._admission.decide(address)
 
     # ports
@@ -286,32 +327,6 @@ class Gateway:
             await self._verifier.prepare()
         except KeysUnavailable as error:
             log.warning("keys.unavailable", reason=error.message)
-
-
-def _state(settings: Settings, clock: SystemClock, metrics: Metrics) -> MemoryState | RedisState:
-    if settings.redis_url is None:
-        return _memory_state(settings, clock)
-    return _redis_state(settings, settings.redis_url, metrics)
-
-
-def _redis_state(settings: Settings, url: str, metrics: Metrics) -> RedisState:
-    state = RedisState(
-        url=url,
-        prefix=settings.redis_prefix,
-        replica=settings.replica_id,
-        history_length=settings.history_length,
-        history_bytes=settings.history_bytes,
-        recovery_seconds=settings.recovery_seconds,
-        history_slack_seconds=_history_slack_seconds(settings),
-        lease_seconds=settings.lease_seconds,
-        deaf_seconds=settings.deaf_seconds,
-        revocation_seconds=settings.revocation_seconds,
-        gap=metrics.gap_found,
-        cleaned=metrics.replica_cleaned_up,
-        unreadable=metrics.frame_unreadable,
-    )
-    metrics.watch_condition(Condition, lambda condition: state.condition == condition)
-    return state
 
 
 def _history_slack_seconds(settings: Settings) -> float:

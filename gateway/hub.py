@@ -179,6 +179,16 @@ class Hub:
                 turn_ends = self._turn()
         self._delivered(sent)
 
+    async def tell_everyone(self, event: str, payload: dict[str, object]) -> None:
+        """Send one of the gateway's own events to every live connection."""
+        turn_ends = self._turn()
+        for connection in list(self.connections.values()):
+            if connection.state is State.LIVE:
+                connection.link.tell(event, payload)
+            if time.monotonic() > turn_ends:
+                await asyncio.sleep(0)
+                turn_ends = self._turn()
+
     def _turn(self) -> float:
         """Until when deliveries may hold the event loop; many small ones in one turn of it share that time."""
         if self._turn_ends is None:

@@ -14,7 +14,6 @@
 docs/architecture.md tells the whole of it.
 """
 
-from gateway.state.redis.hearing import Condition
 from gateway.state.redis.state import RedisState
 
-__all__ = ["Condition", "RedisState"]
+__all__ = ["RedisState"]

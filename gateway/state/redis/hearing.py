@@ -1,22 +1,12 @@
 """Whether this replica hears what is published: it says something to itself, and listens for it. Pure, but for the
 canary itself, which ``state.py`` sends.
-
-DEAF: Redis answers, and what is published does not arrive. Clients here miss messages and should go elsewhere.
-AWAY: Redis does not answer. No other replica would be better off, so clients stay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 
-
-class Condition(StrEnum):
-    """What a replica can do at the moment."""
-
-    HEARING = "hearing"
-    DEAF = "deaf"
-    AWAY = "away"
+from gateway.domain.condition import Condition
 
 
 class Hearing:

@@ -10,13 +10,14 @@ from typing import Final
 
 import structlog
 
+from gateway.domain.condition import Condition
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
 from gateway.domain.positions import Position
 from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.channels import Channels
 from gateway.state.redis.claims import RedisClaims
 from gateway.state.redis.commands import Commands
-from gateway.state.redis.hearing import Condition, Hearing
+from gateway.state.redis.hearing import Hearing
 from gateway.state.redis.inbox import Inbox
 from gateway.state.redis.keys import Keys
 from gateway.state.redis.leases import KEEP_SECONDS, Leases

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from gateway.domain.claims import Claim
+from gateway.domain.condition import Condition
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Entry, Message, Receipt, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
-from gateway.state.redis import Condition, RedisState
+from gateway.state.redis import RedisState
 from tests.contract.listening import Ear
 from tests.contract.values import at
 from tests.harness.redis_server import RedisServer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.state.redis.hearing import Condition, Hearing
+from gateway.domain.condition import Condition
+from gateway.state.redis.hearing import Hearing
 from tests.harness.redis_server import RedisServer
 from tests.state.redis.replicas import replicas, until
 

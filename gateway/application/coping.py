@@ -1,0 +1,73 @@
+"""What this replica does while the shared state fails it, and what clients are told of what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.domain.condition import Condition
+from gateway.domain.endings import DEAF, Ending
+from gateway.hub import Hub
+from gateway.ports import Clock, Schedule, Timer
+
+log = structlog.get_logger(__name__)
+
+GAP_EVENT: Final = "recovery:failed"
+
+
+class Coping:
+    """Follows the condition of this replica."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        schedule: Schedule,
+        clock: Clock,
+        send_away: Callable[[Ending], None],
+        deaf_patience_seconds: float,
+    ) -> None:
+        """``send_away`` closes every client in the way of an ending; they come back to another replica. A deaf replica
+        keeps them for ``deaf_patience_seconds``, since it may hear again.
+        """
+        self._hub = hub
+        self._schedule = schedule
+        self._clock = clock
+        self._send_away = send_away
+        self._deaf_patience_seconds = deaf_patience_seconds
+        self._patience: Timer | None = None
+        self._gaps: asyncio.Queue[str] = asyncio.Queue()
+        self.condition = Condition.HEARING
+        self.since = clock.now()
+
+    def became(self, condition: Condition) -> None:
+        """The condition is another one from now on."""
+        self.condition, self.since = condition, self._clock.now()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if condition is Condition.DEAF:
+            self._patience = self._schedule.after(self._deaf_patience_seconds, self._give_up)
+
+    def gap_found(self, code: str) -> None:
+        """Messages to somebody here are missing for good, and ``code`` says why."""
+        self._gaps.put_nowait(code)
+
+    async def run(self) -> None:
+        """Tell clients of gaps, until cancelled."""
+        while True:
+            code = await self._gaps.get()
+            await self._hub.tell_everyone(GAP_EVENT, {"code": code})
+            self._gaps.task_done()
+
+    async def settled(self) -> None:
+        """Wait until everybody was told of every gap so far."""
+        await self._gaps.join()
+
+    def _give_up(self) -> None:
+        self._patience = None
+        log.error("gateway.deaf", reason="nothing that is published arrives here; clients are sent elsewhere")
+        self._send_away(DEAF)

@@ -1,0 +1,118 @@
+"""Redis fails under a gateway with clients: what they, backends and probes see, and that all goes on by itself."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness.clients import NodeClients, StockClient
+from tests.harness.deafening import DeafeningLink
+from tests.harness.process import GatewayProcess
+from tests.harness.redis_server import RedisServer
+
+DEAF_SECONDS = 2
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+def readiness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:
+    try:
+        with urllib.request.urlopen(f"{gateway.url}/health/ready", timeout=5) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def wait_until(holds: Callable[[], bool], what: str, *, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClient:
+    return node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
+
+
+def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_comes_in(
+    redis_server: RedisServer, node: NodeClients, user: str
+) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
+    client = connect(node, gateway, user)
+    redis_server.freeze()
+
+    refused = gateway.backend.post(
+        f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1"
+    )
+    assert (refused.status, refused.body["code"]) == (503, "broker_timeout")
+    assert int(refused.headers["retry-after"]) >= 1
+    wait_until(lambda: "degraded" in readiness(gateway)[1], "readiness says so")
+    status, body = readiness(gateway)
+    assert (status, body["status"]) == (200, "ready")
+    newcomer = node.open(gateway.url, token=gateway.token("newcomer"), transports=["websocket"])
+    newcomer.wait("connect_error")
+    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+
+    redis_server.thaw()
+    wait_until(lambda: readiness(gateway) == (200, {"status": "ready"}), "it is back")
+    newcomer.connected()
+    again = gateway.backend.post(f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1")
+    assert again.status == 200
+    gateway.push_user(user, "after", 1)
+    assert client.event("after")[0] == 1
+    assert [arguments[0] for arguments in client.events("frozen")] == [1]
+    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert gateway.stop() == 0
+    assert gateway.failures() == []
+
+
+def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_hears_again(
+    redis_server: RedisServer, node: NodeClients, user: str
+) -> None:
+    with DeafeningLink(redis_server.port) as link:
+        gateway = GatewayProcess(redis_url=link.url, deaf_seconds=DEAF_SECONDS)
+        client = connect(node, gateway, user)
+        link.deafen()
+
+        wait_until(lambda: readiness(gateway) == (503, {"status": "deaf"}), "it is known to be deaf")
+        assert gateway.backend.presence(user)["online"] is True
+        client.wait("disconnect", reason="transport close", timeout=15)
+        client.wait("connect_error", timeout=15)
+
+        link.heal()
+        wait_until(lambda: readiness(gateway) == (200, {"status": "ready"}), "it hears again")
+        client.wait("connect", count=2, timeout=15)
+        client.wait("event", event="authenticated", count=2)
+        gateway.push_user(user, "after", 1)
+        assert client.event("after")[0] == 1
+        assert gateway.stop() == 0
+        assert [line["event"] for line in gateway.failures()] == ["gateway.deaf"]
+
+
+def test_clients_are_told_when_redis_lost_what_they_may_have_missed(
+    redis_server: RedisServer, node: NodeClients, user: str
+) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS, lease_seconds=5)
+    client = connect(node, gateway, user)
+    gateway.push_user(user, "before", 1)
+    client.event("before")
+
+    redis_server.kill()
+    redis_server.start()
+
+    assert client.event("recovery:failed", timeout=15)[0] == {"code": "data_lost"}
+    wait_until(lambda: gateway.backend.push_user(user, "after", 1).status == 200, "it is back")
+    assert client.event("after")[0] == 1
+    assert gateway.stop() == 0
+    assert gateway.failures() == []
