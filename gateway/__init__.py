@@ -3,7 +3,7 @@
 The house, from the street to the cellar; imports go down only:
 
     __main__, cli/     the command line: serve, token, emit, presence, listen, check-config, print-env, version
-    app                composition root: the one module that knows every other; owns the process and its tasks
+    app/               composition root: builds and joins every room; owns the process and its tasks
     settings           what the operator may say, read once and checked as a whole (read by app and cli alone)
     socketio_door/     receives from clients: connect, authentication, client events, over python-socketio
     transport/         sends to clients: Engine.IO 4 on aiohttp (polling, WebSocket, upgrade, heartbeat)

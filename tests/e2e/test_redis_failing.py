@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,8 +17,8 @@ import pytest
 
 from tests.harness.clients import NodeClients, StockClient
 from tests.harness.deafening import DeafeningLink
-from tests.harness.process import GatewayProcess
-from tests.harness.redis_server import RedisServer
+from tests.harness.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
+from tests.harness.redis_server import RedisServer, free_port
 
 DEAF_SECONDS = 2
 
@@ -116,3 +120,20 @@ def test_clients_are_told_when_redis_lost_what_they_may_have_missed(
     assert client.event("after")[0] == 1
     assert gateway.stop() == 0
     assert gateway.failures() == []
+
+
+def test_a_gateway_that_waits_for_redis_at_its_start_says_so_and_can_be_stopped() -> None:
+    settings = {
+        "GATEWAY_JWT_SECRET": JWT_SECRET,
+        "GATEWAY_INGEST_KEYS": f"{KEY_ID}:{KEY_SECRET}",
+        "GATEWAY_REDIS_URL": f"redis://127.0.0.1:{free_port()}",
+        "GATEWAY_PORT": "0",
+    }
+    command = [sys.executable, "-m", "gateway", "serve"]
+    with subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE, text=True) as gateway:
+        assert gateway.stderr is not None
+        said = next(line for line in gateway.stderr if "redis" in line)
+        assert gateway.poll() is None, said
+        gateway.send_signal(signal.SIGTERM)
+
+        assert gateway.wait(15) == 0
