@@ -20,6 +20,8 @@ TURN_SECONDS: Final = 0.005
 STEP: Final = 16
 """Recipients between two looks at the clock."""
 LARGE_BYTES: Final = 8 * 1024
+BY_LINK_SECONDS: Final = 0.0001
+"""What a message that goes by a link costs the event loop later in this turn: a poll that is answered, for one."""
 
 
 class State(Enum):
@@ -161,7 +163,7 @@ class Hub:
 
     async def deliver(self, entry: Entry, position: Position) -> None:
         """Hand an entry to everyone here that it is for; the broker's listener calls this, one entry at a time."""
-        recipients = self._recipients(entry)
+        recipients = await self._recipients(entry)
         if isinstance(entry, Kick):
             _let_go(recipients, REVOKED if entry.revoke else KICKED)
         elif recipients:
@@ -169,37 +171,38 @@ class Hub:
 
     async def _send(self, frames: Frames, recipients: Sequence[Connection], *, volatile: bool) -> None:
         sent = 0
-        turn_ends = self._turn()
         # A look at the clock now and then, but for large frames each time: writing one takes a tenth of a millisecond.
         step = 1 if len(frames.frame) > LARGE_BYTES else STEP
         for start in range(0, len(recipients), step):
-            sent += _hand_over(frames, recipients[start : start + step], volatile=volatile)
-            if time.monotonic() > turn_ends:
-                await asyncio.sleep(0)
-                turn_ends = self._turn()
+            batch = recipients[start : start + step]
+            written, by_link = _hand_over(frames, batch, volatile=volatile)
+            sent += written + by_link
+            await self._let_others_through(spent_seconds=by_link * BY_LINK_SECONDS)
         self._delivered(sent)
 
     async def tell_everyone(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events to every live connection."""
-        turn_ends = self._turn()
         for connection in list(self.connections.values()):
             if connection.state is State.LIVE:
                 connection.link.tell(event, payload)
-            if time.monotonic() > turn_ends:
-                await asyncio.sleep(0)
-                turn_ends = self._turn()
+            await self._let_others_through()
 
-    def _turn(self) -> float:
-        """Until when deliveries may hold the event loop; many small ones in one turn of it share that time."""
+    async def _let_others_through(self, *, spent_seconds: float = 0.0) -> None:
+        """Wait for the next turn of the event loop where deliveries have used up their part of this one.
+
+        Many small ones in one turn share that part. ``spent_seconds`` of work were left to others in this turn.
+        """
         if self._turn_ends is None:
             self._turn_ends = time.monotonic() + TURN_SECONDS
             asyncio.get_running_loop().call_soon(self._end_turn)
-        return self._turn_ends
+        self._turn_ends -= spent_seconds
+        if time.monotonic() > self._turn_ends:
+            await asyncio.sleep(0)
 
     def _end_turn(self) -> None:
         self._turn_ends = None
 
-    def _recipients(self, entry: Entry) -> list[Connection]:
+    async def _recipients(self, entry: Entry) -> list[Connection]:
         """Everyone at its addresses, each once, in a list of its own: members may change while it is sent."""
         addresses = entry.addresses
         if len(addresses) == 1 and not entry.exclude:
@@ -207,10 +210,12 @@ class Hub:
         recipients: Members = {}
         for address in addresses:
             recipients.update(self._members.get(address, {}))
+            await self._let_others_through()
         for name in entry.exclude:
             for namespace in {address.namespace for address in addresses}:
                 for connection in self._members.get(Address(namespace, name), {}):
                     recipients.pop(connection, None)
+            await self._let_others_through()
         return list(recipients)
 
     def _join(self, connection: Connection, address: Address) -> bool:
@@ -230,23 +235,23 @@ class Hub:
         return True
 
 
-def _hand_over(frames: Frames, recipients: Iterable[Connection], *, volatile: bool) -> int:
-    """How many it was handed to.
+def _hand_over(frames: Frames, recipients: Iterable[Connection], *, volatile: bool) -> tuple[int, int]:
+    """How many it was written to, and how many it was handed to by their links.
 
     Between two recipients the kernel throws everything else out of the processor's caches, so what counts is how many
     objects are looked at for each: here its connection and its socket.
     """
     frame = frames.frame
-    sent = 0
+    written = by_link = 0
     for connection in recipients:
         socket = connection.direct
         if socket is not None and not socket.get_write_buffer_size():
             socket.write(frame)
-            sent += 1
+            written += 1
         elif connection.state is State.LIVE:
             connection.link.send(frames, volatile=volatile)
-            sent += 1
-    return sent
+            by_link += 1
+    return written, by_link
 
 
 def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:

@@ -48,7 +48,7 @@ class Answering:
 
     def takes(self, method: str, target: str) -> bool:
         """Whether a whole request may come by the short way (``gateway.transport.short_way.ShortWay``)."""
-        return method in _METHODS and target.startswith(self._routes.beginnings)
+        return method in _METHODS and self._routes.knows(target)
 
     async def answer_whole(
         self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes | Incoming

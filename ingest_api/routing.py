@@ -20,12 +20,15 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         by_template = {route.template: route for route in routes}
-        self.beginnings = tuple(template.removesuffix(_ID) for template in by_template)
-        """Every path of a call begins with one of these."""
+        self._beginnings = tuple(path.removesuffix(_ID) for path in by_template if path.endswith(_ID))
         self._exact = {path: route for path, route in by_template.items() if not path.endswith(_ID)}
         self._with_id = {
             path.removesuffix(_ID): route for path, route in by_template.items() if path.endswith(_ID)
         }
+
+    def knows(self, target: str) -> bool:
+        """Whether a request target looks like one of these calls."""
+        return target.startswith(self._beginnings) or target.partition("?")[0] in self._exact
 
     def find(self, call: Call) -> Route:
         """The route of a call; notes its path and user there. Raises Problem when there is none."""

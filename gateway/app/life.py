@@ -77,7 +77,7 @@ class Gateway:
         for listener in self._rooms.listeners:
             listener.close()
         await self._send_clients_away(DRAINING)
-        await self._rooms.engine.stop()
+        await self._rooms.engine.stop(LEAVE_SECONDS)
         for listener in self._rooms.listeners:
             await listener.stop()
         await self._rooms.verifier.close()

@@ -29,7 +29,10 @@ class Carrier(Protocol):
 
     deliver: Deliver
     limits: MessageLimits
-    open: set[WebSocketConnection]
+
+    def opened(self, connection: WebSocketConnection, /) -> None: ...
+
+    def gone(self, connection: WebSocketConnection, /) -> None: ...
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -60,7 +63,7 @@ class WebSocketConnection(asyncio.Protocol):
         """What is left to read will be read then."""
         self._is_paused = False
         self._is_over = False
-        carrier.open.add(self)
+        carrier.opened(self)
 
     def talk(self, session: Session) -> None:
         """It is this session's from now on."""
@@ -83,7 +86,7 @@ class WebSocketConnection(asyncio.Protocol):
     # from the event loop
 
     def data_received(self, data: bytes) -> None:
-        if self._is_over:
+        if self._is_over or self._session is None:
             return
         self._reader.feed(data)
         if self._task is None and self._turn is None:
@@ -94,7 +97,7 @@ class WebSocketConnection(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002  # asyncio's signature
         self._end()
         self.wire.lost()
-        self._carrier.open.discard(self)
+        self._carrier.gone(self)
 
     # reading
 
@@ -127,7 +130,7 @@ class WebSocketConnection(asyncio.Protocol):
                 self.wire.write(packets.pong_frame(received.data))
         elif received.opcode == frames.CLOSE:
             self._closed_by_client(received.data)
-        elif received.opcode != frames.PONG:
+        elif received.opcode in frames.MESSAGES:
             self._take_message(received)
 
     def _take_message(self, received: Received) -> None:

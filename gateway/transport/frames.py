@@ -42,6 +42,11 @@ class Received(NamedTuple):
     compressed: bool
 
 
+FRAGMENT: Final = Received(0x0, b"", compressed=False)
+"""A frame after which its message is not whole yet."""
+MESSAGES: Final = frozenset({TEXT, BINARY})
+
+
 class FrameReader:
     """One direction of one connection."""
 
@@ -64,28 +69,27 @@ class FrameReader:
             self._buffer = bytearray(data)
 
     def next(self, max_bytes: int) -> Received | None:
-        """The next message or control frame, if it is whole. Raises BrokenFrame; then nothing more may be read.
+        """What the next frame brings: a message or control frame, or of a message one more FRAGMENT; None: no frame is
+        whole. Raises BrokenFrame; then nothing more may be read.
 
         ``max_bytes`` bounds a message, all its fragments together, before they are inflated.
         """
-        while (frame := self._next_frame(max_bytes)) is not None:
-            first, payload = frame
-            opcode = first & _OPCODE
-            if opcode >= CLOSE or (opcode and first & _FIN):
-                return Received(opcode, payload, bool(first & _RSV1))
-            if opcode:
-                self._opcode, self._compressed, self._message = (
-                    opcode,
-                    bool(first & _RSV1),
-                    bytearray(payload),
-                )
-                continue
-            self._message += payload
-            if first & _FIN:
-                whole = Received(self._opcode, bytes(self._message), self._compressed)
-                self._opcode, self._compressed, self._message = 0, False, _NOTHING
-                return whole
-        return None
+        frame = self._next_frame(max_bytes)
+        if frame is None:
+            return None
+        first, payload = frame
+        opcode, compressed = first & _OPCODE, bool(first & _RSV1)
+        if opcode >= CLOSE or (opcode and first & _FIN):
+            return Received(opcode, payload, compressed)
+        if opcode:
+            self._opcode, self._compressed, self._message = opcode, compressed, bytearray(payload)
+            return FRAGMENT
+        self._message += payload
+        if not first & _FIN:
+            return FRAGMENT
+        whole = Received(self._opcode, bytes(self._message), self._compressed)
+        self._opcode, self._compressed, self._message = 0, False, _NOTHING
+        return whole
 
     def _next_frame(self, max_bytes: int) -> tuple[int, bytes] | None:
         """The first byte of a frame and its payload, unmasked."""
@@ -100,6 +104,9 @@ class FrameReader:
             if len(buffer) < at:
                 return None
             length = int.from_bytes(buffer[2:at], "big")
+            if length >> 63 or length < (126 if at == 4 else 65_536):
+                # §5.2: the shortest form that holds it, and never the highest bit.
+                raise BrokenFrame(PROTOCOL_ERROR)
         if not first & CLOSE and len(self._message) + length > max_bytes:
             raise BrokenFrame(TOO_BIG)
         end = at + 4 + length

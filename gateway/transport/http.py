@@ -83,10 +83,13 @@ class GatewayRequestHandler(web.RequestHandler):
         behind, self._message_tail = self._message_tail, b""
         transport.set_protocol(protocol)
         super().connection_lost(None)
-        if self._buffer_paused:
-            transport.resume_reading()
         if behind:
-            self._loop.call_soon(protocol.data_received, behind)
+            # Nothing may overtake it, and the request has to be answered first.
+            if not self._buffer_paused:
+                transport.pause_reading()
+            self._loop.call_soon(_go_on, transport, protocol, behind)
+        elif self._buffer_paused:
+            transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, cut anywhere."""
@@ -184,6 +187,12 @@ class GatewayRequestHandler(web.RequestHandler):
         )
         self.transport.write(encode_reply(status, headers, body, close=True))
         self.force_close()
+
+
+def _go_on(transport: asyncio.Transport, protocol: asyncio.Protocol, behind: bytes) -> None:
+    if not transport.is_closing():
+        transport.resume_reading()
+        protocol.data_received(behind)
 
 
 class _HandedOver(web.StreamResponse):

@@ -18,11 +18,6 @@ class MessageLimits:
     joined_bytes: int
     newcomer_bytes: int
 
-    @property
-    def tell_apart(self) -> bool:
-        """Whether it makes a difference."""
-        return self.newcomer_bytes < self.joined_bytes
-
     def of(self, session: Session) -> int:
         """What that client may send now."""
         return self.joined_bytes if session.joined else self.newcomer_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from hashlib import sha1
 from typing import Final
@@ -15,6 +16,8 @@ from gateway.transport import deflate
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES: Final = 16
 _VERSION: Final = "13"
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+"""RFC 9110 §5.6.2."""
 
 
 def answer_opening(headers: CIMultiDictProxy[str], *, offers_deflate: bool) -> dict[str, str] | None:
@@ -32,10 +35,13 @@ def answer_opening(headers: CIMultiDictProxy[str], *, offers_deflate: bool) -> d
         "Connection": "Upgrade",
         "Sec-WebSocket-Accept": b64encode(digest).decode(),
     }
-    protocol = headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL)
-    if protocol is not None:
+    offered = headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL)
+    if offered is not None:
         # The first one offered, as on the reference server; a browser that gets none gives up.
-        answer["Sec-WebSocket-Protocol"] = protocol.split(",")[0].strip()
+        protocol = offered.split(",")[0].strip()
+        if not _TOKEN.fullmatch(protocol):
+            return None
+        answer["Sec-WebSocket-Protocol"] = protocol
     extension = _extension(headers) if offers_deflate else None
     if extension is not None:
         answer["Sec-WebSocket-Extensions"] = extension

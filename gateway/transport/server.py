@@ -142,9 +142,9 @@ class EngineServer:
             answer.headers.update(cors)
         return answer
 
-    async def stop(self) -> None:
-        """Cut the WebSockets that are left; the others are aiohttp's to cut."""
-        await self._websocket.stop()
+    async def stop(self, patience_seconds: float) -> None:
+        """Let WebSockets close that are at it, for so long, and cut what is left; the others are aiohttp's to cut."""
+        await self._websocket.stop(patience_seconds)
 
     def session_closed(self, session: Session, reason: str) -> None:
         """Forget all of it; tells the layer above."""

@@ -97,15 +97,15 @@ class ShortWayHandler(GatewayRequestHandler):
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """aiohttp's task calls this in the step in which it takes a request."""
         self._is_handling = True
-        return self._handle_to_the_end(super()._handle_request(request, start_time, request_handler))
+        return self._handle_to_the_end(request, super()._handle_request(request, start_time, request_handler))
 
     async def _handle_to_the_end(
-        self, handling: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
+        self, request: web.BaseRequest, handling: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
     ) -> tuple[web.StreamResponse, bool]:
-        try:
-            return await handling
-        finally:
-            self._is_handling = False
+        response, reset = await handling
+        # Else aiohttp's task drops the rest of a body, or closes: what comes now is not for us (RFC 9112 §9.6).
+        self._is_handling = reset or not response.keep_alive or not request.content.is_eof()
+        return response, reset
 
     def _is_busy(self) -> bool:
         """Whether something else must be answered, or sent, before what comes now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from aiohttp import web
@@ -36,8 +37,10 @@ class WebSocketCarrier:
         """``deflates_from_bytes``: messages of that size go out compressed to those who offer it; None: to nobody."""
         self.deliver = deliver
         self.limits = limits
-        self.open: set[WebSocketConnection] = set()
-        """Those whose connection is there, also of sessions that have ended."""
+        self.all_gone = asyncio.Event()
+        """Set while no connection is there."""
+        self.all_gone.set()
+        self._open: set[WebSocketConnection] = set()
         self._schedule = schedule
         self._upgrade_timeout_seconds = upgrade_timeout_seconds
         self._deflates_from_bytes = deflates_from_bytes
@@ -46,41 +49,60 @@ class WebSocketCarrier:
         self, request: web.Request, open_session: Callable[[SocketWire, bytes], Session]
     ) -> web.StreamResponse | HandshakeError:
         """A new session on a WebSocket; ``open_session`` writes the answer to the request that it is handed."""
-        head = self._answer(request)
-        if head is None:
+        answer = self._answer(request)
+        if answer is None:
             return errors.BAD_REQUEST
-        connection = self._take_over(request, head)
-        if connection is not None:
-            connection.talk(open_session(connection.wire, encode_switch(head)))
-        return HANDED_OVER
+        return self._take_over(
+            request, answer, lambda connection, head: connection.talk(open_session(connection.wire, head))
+        )
 
     def upgrade(self, request: web.Request, session: Session) -> web.StreamResponse | HandshakeError:
         """A WebSocket that wants to take over from polling (§Upgrade)."""
-        head = self._answer(request)
-        if head is None:
+        answer = self._answer(request)
+        if answer is None:
             return errors.BAD_REQUEST
-        connection = self._take_over(request, head)
-        if connection is not None:
-            connection.wire.write(encode_switch(head))
-            connection.try_out(
-                session, Trial(self._schedule, session, self._upgrade_timeout_seconds, connection.wire)
-            )
-        return HANDED_OVER
 
-    async def stop(self) -> None:
-        """Cut every connection that is left, and end what is under way on them."""
-        tasks = [task for connection in list(self.open) if (task := connection.cut()) is not None]
+        def begin(connection: WebSocketConnection, head: bytes) -> None:
+            connection.wire.write(head)
+            trial = Trial(self._schedule, session, self._upgrade_timeout_seconds, connection.wire)
+            connection.try_out(session, trial)
+
+        return self._take_over(request, answer, begin)
+
+    async def stop(self, patience_seconds: float) -> None:
+        """Let those finish that are closing, for so long; cut what is left then, and end what is under way there."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                await self.all_gone.wait()
+        tasks = [task for connection in list(self._open) if (task := connection.cut()) is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def opened(self, connection: WebSocketConnection) -> None:
+        """It is there, until ``gone``; also when its session has ended."""
+        self._open.add(connection)
+        self.all_gone.clear()
+
+    def gone(self, connection: WebSocketConnection) -> None:
+        """Its connection is not there any more."""
+        self._open.discard(connection)
+        if not self._open:
+            self.all_gone.set()
 
     def _answer(self, request: web.Request) -> dict[str, str] | None:
         return answer_opening(request.headers, offers_deflate=self._deflates_from_bytes is not None)
 
-    def _take_over(self, request: web.Request, head: dict[str, str]) -> WebSocketConnection | None:
-        """None when the client was gone before it was answered."""
+    def _take_over(
+        self,
+        request: web.Request,
+        answer: dict[str, str],
+        begin: Callable[[WebSocketConnection, bytes], None],
+    ) -> web.StreamResponse:
+        """``begin`` writes the answer and says whose connection it is; one that it fails for is cut."""
         handler = cast(GatewayRequestHandler, request.protocol)
         if handler.transport is None:
-            return None
-        deflated = "Sec-WebSocket-Extensions" in head
+            return HANDED_OVER  # The client was gone before it was answered.
+        head = encode_switch(answer)
+        deflated = "Sec-WebSocket-Extensions" in answer
         wire = SocketWire(
             handler.transport,
             self._schedule,
@@ -88,4 +110,9 @@ class WebSocketCarrier:
         )
         connection = WebSocketConnection(self, wire, deflated=deflated)
         handler.hand_over(connection)
-        return connection
+        try:
+            begin(connection, head)
+        except BaseException:
+            connection.cut()
+            raise
+        return HANDED_OVER

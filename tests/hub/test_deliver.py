@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from gateway.domain.endings import KICKED, REVOKED
 from gateway.domain.messages import Address, Kick, Message, new_id
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
-from gateway.hub import LARGE_BYTES, STEP, Connection, Hub, State
+from gateway.hub import BY_LINK_SECONDS, LARGE_BYTES, STEP, TURN_SECONDS, Connection, Hub, State
 from gateway.ports import Frames
 from tests.hub.links import RecordingLink, connection, encode
 
@@ -395,3 +395,40 @@ async def test_nothing_is_written_to_the_socket_of_who_has_gone() -> None:
     await world.push("x")
 
     assert (link.events, world.delivered) == ([], [0])
+
+
+async def turns_of(delivery: Coroutine[Any, Any, None]) -> int:
+    """How often others had their turn while it was delivered."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(take_turns())
+    await delivery
+    others.cancel()
+    return turns
+
+
+async def test_work_that_links_leave_for_later_is_counted_to_the_turn() -> None:
+    world = World(has_sockets=False)
+    for number in range(1000):
+        world.join(str(number), "x")
+
+    turns = await turns_of(world.push("x"))
+
+    assert turns >= 0.7 * 1000 * BY_LINK_SECONDS / TURN_SECONDS
+
+
+async def test_looking_for_recipients_lets_others_through_as_well(slow: None) -> None:
+    world = World(has_sockets=True)
+    rooms = [f"room{number}" for number in range(100)]
+    world.join("a", *rooms)
+
+    turns = await turns_of(world.push(*rooms, exclude="b c d"))
+
+    assert turns >= 100
+    assert world.delivered == [1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ingest_api.calls import Answer, Call, Route
+from ingest_api.routing import Routes
 from tests.ingest_api.door import Door
 
 GOOD = {"event": "e"}
@@ -95,3 +97,29 @@ async def test_another_method_is_refused_with_the_one_that_is_allowed(
 
 async def test_the_asterisk_form_is_answered_too(door: Door) -> None:
     assert (await door.ask("OPTIONS", "*")).refusal == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("target", "known"),
+    [
+        ("/broadcast", True),
+        ("/broadcast?x=1", True),
+        ("/broadcasting/", False),
+        ("/broadcast/", False),
+        ("/emit/user/42", True),
+        ("/emit/room", True),
+        ("/emit/rooms", False),
+        ("/socket.io/", False),
+        ("/", False),
+    ],
+)
+def test_only_paths_of_calls_may_come_the_short_way(target: str, known: bool) -> None:
+    routes = Routes(
+        Route("POST", template, unused) for template in ("/broadcast", "/emit/room", "/emit/user/{id}")
+    )
+
+    assert routes.knows(target) is known
+
+
+async def unused(_: Call) -> Answer:
+    raise AssertionError("nobody is called here")

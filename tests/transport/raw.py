@@ -53,6 +53,14 @@ class RawConnection:
             except ConnectionResetError:
                 return b""
 
+    async def until(self, end: bytes) -> bytes:
+        """All that comes up to these bytes."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            received = b""
+            while end not in received:
+                received += await self._reader.read(65_536)
+            return received
+
     async def is_silent_for(self, seconds: float) -> bool:
         """Whether the server neither says anything nor closes in that time."""
         try:

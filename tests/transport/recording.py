@@ -125,6 +125,6 @@ def polling(above: RecordingAbove, *, outbox_bytes: int = OUTBOX_BYTES) -> Sessi
     return Session("sid", handshake=HANDSHAKE, above=above, outbox_bytes=outbox_bytes)
 
 
-def on_wire(above: RecordingAbove, wire: RecordingWire) -> Session:
+def on_wire(above: RecordingAbove, wire: RecordingWire, *, outbox_bytes: int = OUTBOX_BYTES) -> Session:
     """A session on a WebSocket."""
-    return Session("sid", handshake=HANDSHAKE, above=above, outbox_bytes=OUTBOX_BYTES, wire=wire)
+    return Session("sid", handshake=HANDSHAKE, above=above, outbox_bytes=outbox_bytes, wire=wire)

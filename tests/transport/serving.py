@@ -146,7 +146,7 @@ async def serving(
         server.above.may_receive.set()
         for session in list(server.engine.sessions.values()):
             session.abort("the test is over")
-        await server.engine.stop()
+        await server.engine.stop(PATIENCE_SECONDS)
         await server.listener.stop()
     assert len(server.above.closed) == len(server.above.opened)
     assert server.meter.closed == server.above.closed

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from gateway.transport import frames
 from gateway.transport.deflate import deflate
-from gateway.transport.frames import BINARY, CLOSE, PING, TEXT, BrokenFrame, FrameReader, Received
+from gateway.transport.frames import (
+    BINARY,
+    CLOSE,
+    FRAGMENT,
+    PING,
+    TEXT,
+    BrokenFrame,
+    FrameReader,
+    Received,
+)
 
 MAX_BYTES = 5_000
 CONTINUATION = 0
@@ -53,7 +62,8 @@ def read(
     for start, end in itertools.pairwise(edges):
         reader.feed(data[start:end])
         while (received := reader.next(max_bytes)) is not None:
-            found.append(received)
+            if received is not FRAGMENT:
+                found.append(received)
     return found
 
 
@@ -92,6 +102,9 @@ BROKEN = {
     "a reserved control opcode": frame(FIN | 0xB, b""),
     "a reserved bit": frame(FIN | RSV2 | TEXT, b""),
     "compressed, not negotiated": frame(FIN | RSV1 | TEXT, b""),
+    "a length with the highest bit": bytes((FIN | TEXT, 0xFF)) + b"\xff" * 8,
+    "a short length in two bytes": bytes((FIN | TEXT, 0xFE)) + b"\x00\x7d",
+    "a short length in eight bytes": bytes((FIN | TEXT, 0xFF)) + bytes(6) + b"\xff\xff",
     "a fragmented ping": frame(PING, b""),
     "a long ping": frame(FIN | PING, b"x" * 126),
     "a continuation of nothing": frame(FIN | CONTINUATION, b"x"),
@@ -120,7 +133,7 @@ TOO_LARGE = {
     "compressed": frame(FIN | BINARY | RSV1, b"x" * 1001),
     "fragments": frame(TEXT, b"x" * 600) + frame(FIN | PING, b"") + frame(FIN | CONTINUATION, b"x" * 401),
     "large": frame(FIN | TEXT, b"x" * 70_000),
-    "enormous": bytes((FIN | TEXT, 0xFF)) + b"\xff" * 8,
+    "enormous": bytes((FIN | TEXT, 0xFF)) + b"\x7f" + b"\xff" * 7,
 }
 
 
@@ -156,6 +169,15 @@ def test_fragments_without_anything_in_them_take_no_memory() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 50_000
+
+
+def test_each_fragment_is_told_so_that_nobody_takes_a_turn_without_an_end() -> None:
+    reader = FrameReader(deflated=False)
+    reader.feed(frame(TEXT, b"") + frame(CONTINUATION, b"") * 3 + frame(FIN | CONTINUATION, b"x"))
+
+    found = [reader.next(MAX_BYTES) for _ in range(6)]
+
+    assert found == [FRAGMENT] * 4 + [Received(TEXT, b"x", compressed=False), None]
 
 
 def test_a_large_message_may_come_in_small_pieces() -> None:

@@ -442,10 +442,104 @@ async def test_stopping_waits_for_close_frames_to_be_answered() -> None:
     async with serving() as (server, client):
         socket, _ = await client.open_websocket()
         only(server).end(1012, "draining")
-        stopping = asyncio.create_task(server.listener.stop())
+        stopping = asyncio.create_task(server.engine.stop(PATIENCE_SECONDS))
 
         assert await socket.closed() == 1012
         await asyncio.wait_for(stopping, PATIENCE_SECONDS)
+
+
+async def test_stopping_lets_what_waits_be_read_first() -> None:
+    messages = [str(number) + "x" * 500_000 for number in range(6)]
+    async with serving(outbox_bytes=10_000_000) as (server, _), connect(server.port) as connection:
+        await raw_websocket(connection)
+        await turns_until(lambda: bool(server.engine.sessions))
+        for text in messages:
+            only(server).send(message(text))
+        only(server).end(1012, "draining")
+        stopping = asyncio.create_task(server.engine.stop(PATIENCE_SECONDS))
+        await asyncio.sleep(0.05)
+
+        received = await connection.until(b"\x88\x02" + (1012).to_bytes(2, "big"))
+
+        assert [text[:1].encode() + b"x" * 10 in received for text in messages] == [True] * 6
+        assert len(received) > 3_000_000
+        connection.send(masked(8, (1012).to_bytes(2, "big")))
+        await asyncio.wait_for(stopping, PATIENCE_SECONDS)
+        assert await connection.rest() == b""
+
+
+async def test_stopping_cuts_who_does_not_answer_in_time() -> None:
+    async with serving() as (server, _), connect(server.port) as connection:
+        await raw_websocket(connection)
+        await turns_until(lambda: bool(server.engine.sessions))
+        only(server).end(1012, "draining")
+
+        await asyncio.wait_for(server.engine.stop(0.1), PATIENCE_SECONDS)
+
+        assert (await connection.rest()).endswith(b"\x88\x02" + (1012).to_bytes(2, "big"))
+
+
+@pytest.mark.parametrize("protocol", [b"\xff", b"a b", b"caf\xc3\xa9", b'"quoted"', b"", b", second"])
+async def test_a_subprotocol_that_is_no_token_is_refused_and_nothing_is_kept(protocol: bytes) -> None:
+    async with serving() as (server, _), connect(server.port) as connection:
+        connection.send(
+            f"GET {PATH}?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: ".encode()
+            + protocol
+            + b"\r\n\r\n"
+        )
+        answer = await connection.answer()
+
+        assert (answer.status, json.loads(answer.body)["code"]) == (400, 3)
+        assert server.engine.sessions == {}
+
+
+async def test_a_connection_that_could_not_be_given_to_anybody_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with serving() as (server, _), connect(server.port) as connection:
+        monkeypatch.setattr(server.engine, "_open_on_wire", fail)
+        with structlog.testing.capture_logs() as lines:
+            with pytest.raises(asyncio.IncompleteReadError):
+                await raw_websocket(connection)
+            await turns_until(lambda: bool(lines))
+
+        assert lines[0]["event"] == "request.failed"
+        await asyncio.wait_for(server.engine.stop(0.0), PATIENCE_SECONDS)
+
+
+async def test_frames_that_come_with_the_handshake_are_heard_in_their_order() -> None:
+    key = base64.b64encode(os.urandom(16)).decode()
+    head = (
+        f"GET {PATH}?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    ).encode()
+    async with serving() as (server, _):
+        for _ in range(50):
+            async with connect(server.port) as connection:
+                half = masked(1, b"4first")
+                connection.send(head + half[:5])
+                await asyncio.sleep(0)
+                connection.send(half[5:] + masked(1, b"4second"))
+                await turns_until(lambda: len(server.above.received) >= 2)
+
+                assert server.above.received == ["first", "second"]
+                server.above.received.clear()
+
+
+async def test_empty_fragments_without_an_end_let_others_have_their_turn() -> None:
+    async with serving() as (server, _), connect(server.port) as connection, counting_turns() as turns:
+        await raw_websocket(connection)
+        start, fragment = bytes((0x01, 0x80)) + bytes(4), bytes((0x00, 0x80)) + bytes(4)
+        connection.send(start + fragment * 20_000 + bytes((0x80, 0x84)) + bytes(4) + b"4end")
+        before = turns[0]
+        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+
+        assert turns[0] - before > 20_000 / 64 / 2
 
 
 async def test_a_hundred_clients_that_come_and_go_in_every_way_leave_nothing_behind() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.transport import packets
 from gateway.transport.packets import Frames, Packet, message
-from gateway.transport.session import Phase
+from gateway.transport.session import FRAME_BYTES, Phase
 from tests.transport.recording import (
     OUTBOX_BYTES,
     RecordingAbove,
@@ -44,12 +44,39 @@ def test_a_websocket_that_would_hold_more_than_the_outbox_is_cut_off(above: Reco
 
 def test_a_websocket_may_hold_exactly_the_outbox(above: RecordingAbove) -> None:
     wire = RecordingWire()
-    session = on_wire(above, wire)
-    wire.waiting = OUTBOX_BYTES - len(message("12345").frame)
+    wire.waiting = 3 * FRAME_BYTES - len(message("12345").frame)
+    session = on_wire(above, wire, outbox_bytes=4 * FRAME_BYTES)
 
     session.send(message("12345"))
 
     assert (len(wire.frames), above.closed) == (1, [])
+
+
+def test_small_messages_count_with_what_the_loop_keeps_for_each(above: RecordingAbove) -> None:
+    wire = RecordingWire()
+    session = on_wire(above, wire, outbox_bytes=10 * FRAME_BYTES)
+    wire.waiting = 1
+
+    for _ in range(9):
+        session.send(message("x"))
+    still_open = list(above.closed)
+    session.send(message("x"))
+
+    assert (still_open, above.closed, wire.aborted) == ([], ["slow_consumer"], True)
+
+
+def test_what_waited_counts_no_longer_once_it_is_sent(above: RecordingAbove) -> None:
+    wire = RecordingWire()
+    session = on_wire(above, wire, outbox_bytes=10 * FRAME_BYTES)
+
+    for _ in range(5):
+        wire.waiting = 1
+        for _ in range(8):
+            session.send(message("x"))
+        wire.waiting = 0
+        session.send(message("x"))
+
+    assert above.closed == []
 
 
 def test_a_message_larger_than_the_outbox_passes_when_nothing_waits(above: RecordingAbove) -> None:

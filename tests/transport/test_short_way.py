@@ -29,7 +29,9 @@ class Server:
         self.entered = asyncio.Event()
         self.release = asyncio.Event()
         self.finished = asyncio.Event()
+        self.pushes: list[bytes] = []
         app = web.Application()
+        app.router.add_post("/unread", self._unread)
         app.router.add_route("*", "/{any:.*}", self._long)
         self.listener = Listener(
             app,
@@ -47,6 +49,7 @@ class Server:
     async def answer_whole(
         self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
+        self.pushes.append(body)
         if target == "/push/fail":
             raise RuntimeError("a bug")
         if target == "/push/break":
@@ -58,6 +61,11 @@ class Server:
         body = await request.read()
         await self._wait(request.path)
         return web.Response(body=body, headers={"X-Way": LONG, "X-Said": request.headers.get("X-Say", "")})
+
+    async def _unread(self, request: web.Request) -> web.Response:
+        response = web.Response(status=401)
+        response.force_close()
+        return response
 
     async def _wait(self, path: str) -> None:
         if path.endswith("/wait"):
@@ -208,6 +216,17 @@ async def test_who_leaves_before_the_answer_does_no_harm(
         connection.send(post("/push"))
         assert (await connection.answer()).status == 200
     assert caplog.records == []
+
+
+async def test_nothing_is_done_behind_an_answer_that_said_it_was_the_last(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"POST /unread HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n")
+        answer = await connection.answer()
+        connection.send(b"x" * 10 + post("/push", b"smuggled"))
+
+        assert (answer.status, answer.headers["connection"]) == (401, "close")
+        assert await connection.rest() == b""
+    assert server.pushes == []
 
 
 async def test_a_server_that_stops_lets_a_request_finish(server: Server) -> None:

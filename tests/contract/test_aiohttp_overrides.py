@@ -1,0 +1,65 @@
+"""What is relied upon of aiohttp beyond its documentation; this fails on an upgrade that moves any of it.
+
+``gateway/transport/http.py`` and ``short_way.py`` stand on aiohttp's handler of one connection, as it is in the release
+that requirements/runtime.txt pins. ``pyproject.toml`` takes no other minor release.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+
+SLOTS = [
+    "_buffer_paused",
+    "_close",
+    "_current_request",
+    "_force_close",
+    "_handler_waiter",
+    "_keepalive_handle",
+    "_keepalive_timeout",
+    "_message_tail",
+    "_messages",
+    "_next_keepalive_close_time",
+    "_parser",
+    "_paused",
+    "_reading_paused",
+    "_request_in_progress",
+    "_waiter",
+    "transport",
+]
+METHODS = {
+    "_handle_request": ["self", "request", "start_time", "request_handler"],
+    "_pause_transport_reading": ["self"],
+    "_process_keepalive": ["self"],
+    "_resume_transport_reading": ["self"],
+    "connection_lost": ["self", "exc"],
+    "data_received": ["self", "data"],
+    "force_close": ["self"],
+    "handle_error": ["self", "request", "status", "exc", "message"],
+    "log_exception": ["self", "args", "kw"],
+    "resume_reading": ["self", "resume_parser"],
+    "shutdown": ["self", "timeout"],
+}
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_the_handler_has_what_is_looked_at(name: str) -> None:
+    assert name in {*web.RequestHandler.__slots__, *BaseProtocol.__slots__}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_its_methods_are_called_as_they_were(name: str) -> None:
+    assert list(inspect.signature(getattr(web.RequestHandler, name)).parameters) == METHODS[name]
+
+
+def test_the_parser_is_told_of_messages_that_were_taken() -> None:
+    assert callable(HttpRequestParser.message_consumed)
+
+
+@pytest.mark.parametrize("name", ["method", "path", "version", "headers", "should_close", "upgrade"])
+def test_a_parsed_head_says_what_is_asked_of_it(name: str) -> None:
+    assert hasattr(RawRequestMessage, name)
