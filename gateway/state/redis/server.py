@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -121,6 +122,24 @@ class Server:
         except TimeoutError as late:
             raise Unsent(f"Redis did not answer within {self._timeout_seconds} s") from late
 
+    async def reach(self) -> Connection:
+        """A connection to whatever is there, for who only looks: nothing is asked of it. Raises as ``open`` does."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._connect(*await self._primary())
+        except TimeoutError as late:
+            raise Unsent(f"Redis did not answer within {self._timeout_seconds} s") from late
+
+    async def ask_sentinels(self) -> dict[tuple[str, int], tuple[str, int] | None]:
+        """What each Sentinel calls the primary, None from one that does not answer or know it. Empty without any."""
+        location, answers = self.location, dict[tuple[str, int], tuple[str, int] | None]()
+        for host, port in location.hosts if location.service is not None else ():
+            answers[host, port] = None
+            with suppress(Unsent, StateUnusable, TimeoutError):
+                async with asyncio.timeout(self._timeout_seconds):
+                    answers[host, port] = await self._ask_sentinel(host, port, location.service or "")
+        return answers
+
     async def _primary(self) -> tuple[str, int]:
         location = self.location
         if location.service is None:
@@ -148,15 +167,23 @@ class Server:
         return None if answer is None else (answer[0].decode(), int(answer[1]))
 
     async def _greet(self, host: str, port: int) -> tuple[Connection, Identity]:
-        connection = self._make(host, port, {**self.location.options, "client_name": self._name})
+        connection = await self._connect(host, port)
         try:
-            await _connect(connection)
-            info = _parse_info(await ask(connection, "INFO"))
+            info = parse_info(await ask(connection, "INFO"))
             _check(info)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection, Identity(info.get("run_id", ""), info.get("master_replid", ""))
+
+    async def _connect(self, host: str, port: int) -> Connection:
+        connection = self._make(host, port, {**self.location.options, "client_name": self._name})
+        try:
+            await _connect(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
 
     def _make(self, host: str, port: int, options: Mapping[str, Any]) -> Connection:
         kind = SSLConnection if self.location.tls else Connection
@@ -200,7 +227,8 @@ async def ask(connection: Connection, *command: str) -> Any:
         raise Unsent(f"Redis did not answer {command[0]} ({code_of(error)})") from error
 
 
-def _parse_info(answer: bytes) -> dict[str, str]:
+def parse_info(answer: bytes) -> dict[str, str]:
+    """The lines of INFO that hold something."""
     lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 
