@@ -8,8 +8,8 @@ from gateway.doctor.facts import Demands, RedisFacts
 from gateway.doctor.findings import Finding, ok, problem, size, unknown, warning
 from gateway.state.redis.records import INLINE_BYTES
 
-ENTRY_BYTES: Final = 200
-"""What Redis spends on an entry of the log besides its record: measured, docs/scaling.md."""
+ENTRY_BYTES: Final = 450
+"""The most that Redis spends on a message of the history besides its record: measured, docs/scaling.md."""
 CONNECTIONS_PER_REPLICA: Final = 3
 """One for scripts, one for channels, and one that takes the place of either."""
 _SOON_SECONDS: Final = 5
