@@ -114,12 +114,18 @@ def kept(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
         present, rooms = connection(index)
         await state.broker.subscribe([Address(NAMESPACE, room) for room in (present.sid, rooms[0])])
 
+    async def come_and_go(index: int) -> None:
+        present, rooms = connection(KEPT + index)
+        await state.presence.register(present, rooms)
+        await state.presence.unregister(present.sid)
+
     def one_time(index: int) -> Awaitable[object]:
         entry = replace(push(index, RECORD_BYTES), volatile=True)
         return state.broker.append(entry, claim(KEPT + index, idempotent=True))
 
     return {
         "connection, its user and rooms": lambda index: state.presence.register(*connection(index)),
+        "last seen of a user who came and went": come_and_go,
         "two channels of its own": subscribe,
         "session in use": lambda index: state.sessions.save(session(index)),
         "the same left behind, in addition": lambda index: state.sessions.leave(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from gateway.doctor import host, room, safety, server, timing
@@ -49,6 +52,16 @@ def test_names_are_stable_and_each_is_there_once() -> None:
         "redis.clock",
         "redis.round_trip",
     ]
+
+
+def test_every_finding_is_explained_in_the_documentation() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/scaling.md").read_text("utf-8")
+    explained = re.findall(r"^\| `((?:state|redis|host)\.[a-z_]+)` \|", page, re.MULTILINE)
+    watched = SentinelFacts({"a": "r:1", "b": "r:1", "c": "r:1"})
+    found = check_redis(WELL, watched, "redis:6379", "p", DEMANDS)
+    found += [in_memory(), *check_host(HostFacts(2**20, 2**20, 4096), DEMANDS)]
+
+    assert sorted(explained) == sorted(finding.name for finding in found)
 
 
 def test_without_redis_one_replica_is_what_it_is() -> None:
