@@ -53,8 +53,12 @@ class Questions:
             return Refused(code_of(error))
         except TimeoutError as late:
             raise Lost(f"it did not answer {command[0]!s} within {self._patience_seconds:.0f} s") from late
+        except exceptions.InvalidResponse as error:
+            raise Lost("what answers there does not speak the protocol of Redis") from error
         except (exceptions.RedisError, OSError) as error:
-            raise Lost(f"the connection was lost ({type(error).__name__})") from error
+            raise Lost(
+                f"the connection was lost ({str(error).rstrip('.') or type(error).__name__})"
+            ) from error
 
 
 async def gather(server: Server, *, prefix: str, patience_seconds: float) -> RedisFacts | Unreached:

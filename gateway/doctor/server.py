@@ -7,9 +7,9 @@ from typing import Final
 
 from gateway.doctor.facts import RedisFacts, Unreached
 from gateway.doctor.findings import Finding, ok, problem, unknown, warning
+from gateway.state.redis.server import KEEPS_ALL
 
 OLDEST: Final = {"Redis": (7, 0), "Valkey": (7, 2)}
-KEEPS_ALL: Final = "noeviction"
 _INFO_HELPS: Final = "Grant +info; the gateway itself cannot do without it."
 
 

@@ -104,9 +104,9 @@ def test_a_small_output_buffer_is_found(server: RedisServer) -> None:
 
 
 def test_a_full_memory_is_found(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "maxmemory", "1mb")
+    server.ask("CONFIG", "SET", "maxmemory", "512kb")
 
-    assert "of 1 MiB" in Report(server.url).only_problem("redis.memory")
+    assert "of 512 KiB" in Report(server.url).only_problem("redis.memory")
 
 
 def test_too_few_connections_are_found(server: RedisServer) -> None:
@@ -134,7 +134,7 @@ def test_a_replica_is_found(server: RedisServer) -> None:
 
 
 def test_one_of_a_cluster_is_found() -> None:
-    server = RedisServer(cluster_enabled="yes")
+    server = RedisServer(cluster_enabled="yes", cluster_port=free_port())
     try:
         report = Report(server.url)
     finally:
@@ -207,6 +207,24 @@ def test_nobody_listening_is_told_with_the_address() -> None:
 
     assert f"127.0.0.1:{port}" in what
     assert "Connect call failed" in what or "refused" in what
+
+
+def test_one_that_takes_nobody_any_more_says_so(server: RedisServer) -> None:
+    server.ask("CONFIG", "SET", "maxclients", "1")
+    with server.client() as client:
+        assert client.ping()
+
+        assert "max number of clients" in Report(server.url).only_problem("redis.reachable")
+
+
+def test_what_is_no_redis_is_told() -> None:
+    gateway = GatewayProcess()
+    try:
+        report = Report(gateway.url.replace("http:", "redis:"))
+    finally:
+        gateway.stop()
+
+    assert "does not speak the protocol" in report.only_problem("redis.reachable")
 
 
 @pytest.mark.parametrize("credentials", ["", f":{PASSWORD}@"])

@@ -21,6 +21,7 @@ _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_CERT_REQS: Final = ("required", "optional", "none")
 KEEPS_ALL: Final = "noeviction"
 
 
@@ -56,9 +57,7 @@ def parse_location(url: str) -> Location:
         )
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     tls = parts.scheme.startswith("rediss")
-    security: dict[str, Any] = {name: query.pop(name) for name in _TLS_OPTIONS if tls and name in query}
-    if "ssl_check_hostname" in security:
-        security["ssl_check_hostname"] = security["ssl_check_hostname"].lower() == "true"
+    security = _security(query) if tls else {}
     watched = {name: query.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     if query:
         raise ValueError(f"has options that are not known: {', '.join(sorted(query))}")
@@ -69,6 +68,16 @@ def parse_location(url: str) -> Location:
         {**_credentials(credentials), "db": _database(path), **security},
         {**{name: value for name, value in watched.items() if value}, **security},
     )
+
+
+def _security(query: dict[str, str]) -> dict[str, Any]:
+    """The options of TLS, taken out of the others."""
+    found: dict[str, Any] = {name: query.pop(name) for name in _TLS_OPTIONS if name in query}
+    if "ssl_check_hostname" in found:
+        found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() == "true"
+    if found.get("ssl_cert_reqs", _CERT_REQS[0]) not in _CERT_REQS:
+        raise ValueError(f"has an ssl_cert_reqs that is none of {', '.join(_CERT_REQS)}")
+    return found
 
 
 def _host(text: str, port: int) -> tuple[str, int]:
