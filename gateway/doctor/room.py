@@ -30,6 +30,11 @@ def memory(redis: RedisFacts, demands: Demands) -> Finding:
             f"Redis uses {size(used)} and has no limit: when the memory of its host ends, the system kills it.",
             f"Set maxmemory below what the host has; the history alone may take {size(history)} (docs/scaling.md).",
         )
+    return _below(redis, used, limit, history)
+
+
+def _below(redis: RedisFacts, used: int, limit: int, history: int) -> Finding:
+    name = "redis.memory"
     said = f"Redis uses {size(used)} of {size(limit)} ({used / limit:.0%})"
     more = "Raise maxmemory, or lower GATEWAY_HISTORY_BYTES and GATEWAY_RECOVERY_SECONDS (docs/scaling.md)."
     if used >= _NEARLY_FULL * limit:

@@ -18,13 +18,7 @@ def persistence(redis: RedisFacts) -> Finding:
     if (failing := _cannot_save(redis)) is not None:
         return problem(name, failing, "Look into the log of Redis; its disk may be full or not writable.")
     if aof == "1":
-        fsync = redis.config.get("appendfsync")
-        if fsync is None:
-            return ok(name, "Redis writes down what it does (appendonly).")
-        loses = {"always": "nothing", "everysec": "about a second"}.get(
-            fsync, "what the system had not written yet"
-        )
-        return ok(name, f"Redis writes down what it does (appendonly, {fsync}): a crash loses {loses}.")
+        return ok(name, _written_down(redis.config.get("appendfsync")))
     if aof is None or "save" not in redis.config:
         return unknown(
             name,
@@ -43,6 +37,15 @@ def persistence(redis: RedisFacts) -> Finding:
         f"Redis saves only now and then (save {redis.config['save']}): a crash loses {_LOSS} since the last time.",
         _AOF,
     )
+
+
+def _written_down(fsync: str | None) -> str:
+    if fsync is None:
+        return "Redis writes down what it does (appendonly)."
+    loses = {"always": "nothing", "everysec": "about a second"}.get(
+        fsync, "what the system had not written yet"
+    )
+    return f"Redis writes down what it does (appendonly, {fsync}): a crash loses {loses}."
 
 
 def _cannot_save(redis: RedisFacts) -> str | None:

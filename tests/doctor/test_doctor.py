@@ -160,6 +160,10 @@ def test_with_the_least_rights_it_says_what_it_could_not_look_at(server: RedisSe
     assert (report.findings["redis.rights"]["level"], report.status) == ("ok", 0)
 
 
+def test_with_one_right_more_it_can_look_at_everything(server: RedisServer) -> None:
+    assert Report(let_in(server, "+config|get")).levels("unknown") == []
+
+
 def test_a_right_that_is_missing_is_named(server: RedisServer) -> None:
     report = Report(let_in(server, "-zadd", "-publish"))
 
