@@ -67,7 +67,7 @@ def describe() -> dict[str, str]:
     """What it was measured on."""
     node = subprocess.run([*node_command(), "--version"], capture_output=True, text=True, check=True)
     return {
-        "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} cores",
+        "CPU": f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores",
         "System": f"{platform.system()} {platform.release().split('-')[0]}",
         "Python": platform.python_version(),
         "Libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
@@ -76,7 +76,8 @@ def describe() -> dict[str, str]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """What the processor calls itself."""
     for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from gateway.cli.configuration import check_config, print_env
+from gateway.cli.doctor import doctor
 from gateway.cli.emit import emit
 from gateway.cli.failures import Commands
 from gateway.cli.listen import listen
@@ -31,7 +32,7 @@ def commands() -> None:
     """
 
 
-for _command in (serve, token, emit, presence, listen, check_config, print_env, version):
+for _command in (serve, token, emit, presence, listen, check_config, print_env, doctor, version):
     commands.add_command(_command)
 
 

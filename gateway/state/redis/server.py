@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -20,6 +21,7 @@ _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_CERT_REQS: Final = ("required", "optional", "none")
 KEEPS_ALL: Final = "noeviction"
 
 
@@ -55,9 +57,7 @@ def parse_location(url: str) -> Location:
         )
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     tls = parts.scheme.startswith("rediss")
-    security: dict[str, Any] = {name: query.pop(name) for name in _TLS_OPTIONS if tls and name in query}
-    if "ssl_check_hostname" in security:
-        security["ssl_check_hostname"] = security["ssl_check_hostname"].lower() == "true"
+    security = _security(query) if tls else {}
     watched = {name: query.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     if query:
         raise ValueError(f"has options that are not known: {', '.join(sorted(query))}")
@@ -68,6 +68,16 @@ def parse_location(url: str) -> Location:
         {**_credentials(credentials), "db": _database(path), **security},
         {**{name: value for name, value in watched.items() if value}, **security},
     )
+
+
+def _security(query: dict[str, str]) -> dict[str, Any]:
+    """The options of TLS, taken out of the others."""
+    found: dict[str, Any] = {name: query.pop(name) for name in _TLS_OPTIONS if name in query}
+    if "ssl_check_hostname" in found:
+        found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() == "true"
+    if found.get("ssl_cert_reqs", _CERT_REQS[0]) not in _CERT_REQS:
+        raise ValueError(f"has an ssl_cert_reqs that is none of {', '.join(_CERT_REQS)}")
+    return found
 
 
 def _host(text: str, port: int) -> tuple[str, int]:
@@ -121,6 +131,24 @@ class Server:
         except TimeoutError as late:
             raise Unsent(f"Redis did not answer within {self._timeout_seconds} s") from late
 
+    async def reach(self) -> Connection:
+        """A connection to whatever is there, for who only looks: nothing is asked of it. Raises as ``open`` does."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._connect(*await self._primary())
+        except TimeoutError as late:
+            raise Unsent(f"Redis did not answer within {self._timeout_seconds} s") from late
+
+    async def ask_sentinels(self) -> dict[tuple[str, int], tuple[str, int] | None]:
+        """What each Sentinel calls the primary, None from one that does not answer or know it. Empty without any."""
+        location, answers = self.location, dict[tuple[str, int], tuple[str, int] | None]()
+        for host, port in location.hosts if location.service is not None else ():
+            answers[host, port] = None
+            with suppress(Unsent, StateUnusable, TimeoutError):
+                async with asyncio.timeout(self._timeout_seconds):
+                    answers[host, port] = await self._ask_sentinel(host, port, location.service or "")
+        return answers
+
     async def _primary(self) -> tuple[str, int]:
         location = self.location
         if location.service is None:
@@ -148,15 +176,23 @@ class Server:
         return None if answer is None else (answer[0].decode(), int(answer[1]))
 
     async def _greet(self, host: str, port: int) -> tuple[Connection, Identity]:
-        connection = self._make(host, port, {**self.location.options, "client_name": self._name})
+        connection = await self._connect(host, port)
         try:
-            await _connect(connection)
-            info = _parse_info(await ask(connection, "INFO"))
+            info = parse_info(await ask(connection, "INFO"))
             _check(info)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection, Identity(info.get("run_id", ""), info.get("master_replid", ""))
+
+    async def _connect(self, host: str, port: int) -> Connection:
+        connection = self._make(host, port, {**self.location.options, "client_name": self._name})
+        try:
+            await _connect(connection)
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
 
     def _make(self, host: str, port: int, options: Mapping[str, Any]) -> Connection:
         kind = SSLConnection if self.location.tls else Connection
@@ -200,7 +236,8 @@ async def ask(connection: Connection, *command: str) -> Any:
         raise Unsent(f"Redis did not answer {command[0]} ({code_of(error)})") from error
 
 
-def _parse_info(answer: bytes) -> dict[str, str]:
+def parse_info(answer: bytes) -> dict[str, str]:
+    """The lines of INFO that hold something."""
     lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 

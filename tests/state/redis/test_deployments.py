@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.domain.errors import BrokerUnavailable
 from gateway.state.redis.server import Server
+from tests.cli.command_line import run
 from tests.harness.redis_server import RedisServer, Sentinels
 from tests.state.redis.replicas import append, ids, make, replicas, until
 
@@ -156,3 +157,16 @@ async def test_tls_is_spoken_and_the_certificate_checked(server: RedisServer, ce
         stranger = Server(f"rediss://127.0.0.1:{port}", name="a", timeout_seconds=2.0)
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
             await stranger.open()
+
+
+async def test_the_doctor_gets_in_with_the_certificate_and_says_when_it_does_not(
+    server: RedisServer, certificate: Path
+) -> None:
+    keys = {"JWT_SECRET": "s" * 32, "INGEST_KEYS": f"tests:{'i' * 32}", "MAX_CONNECTIONS": "100"}
+    async with behind_tls(server.port, certificate) as port:
+        url = f"rediss://127.0.0.1:{port}"
+        known = await asyncio.to_thread(run, "doctor", REDIS_URL=f"{url}?ssl_ca_certs={certificate}", **keys)
+        unknown = await asyncio.to_thread(run, "doctor", REDIS_URL=url, **keys)
+
+    assert (known.returncode, unknown.returncode) == (0, 1)
+    assert "certificate" in unknown.stdout

@@ -26,7 +26,7 @@ def test_an_address_is_taken_apart(url: str, location: Location) -> None:
 @pytest.mark.parametrize(
     "url",
     ["http://r", "redis://", "redis://r:x", "redis://r/x", "redis://r/1/2", "redis://a,b", "redis+sentinel://a",
-     "redis://r?socket_timeout=1", "redis://r?ssl_ca_certs=/x"],
+     "redis://r?socket_timeout=1", "redis://r?ssl_ca_certs=/x", "rediss://r?ssl_cert_reqs=never"],
 )  # fmt: skip
 def test_what_is_none_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w+ \w+") as refused:

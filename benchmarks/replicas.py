@@ -1,0 +1,76 @@
+"""Replicas without their doors: the shared state alone, all in this process, over a Redis of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Final, Self
+
+from gateway.domain.messages import Entry
+from gateway.domain.positions import Position
+from gateway.state.redis import RedisState
+from tests.harness.redis_server import RedisServer
+
+AT_ONCE: Final = 64
+
+
+class Replica:
+    """A state that works, and how many entries it was handed."""
+
+    def __init__(self, server: RedisServer, name: str) -> None:
+        self.state = RedisState(
+            url=server.url,
+            prefix="push-gateway",
+            replica=name,
+            history_length=1_000_000,
+            history_bytes=2**31,
+            recovery_seconds=3600.0,
+            patience_seconds=10.0,
+            lease_seconds=30.0,
+        )
+        self.heard = 0
+        self._more = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        started = asyncio.Event()
+        self._tasks.append(asyncio.create_task(self.state.run(started)))
+        await asyncio.wait_for(started.wait(), 20)
+        self._tasks.append(asyncio.create_task(self.state.broker.listen(self._deliver)))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    async def _deliver(self, _entry: Entry, _position: Position) -> None:
+        self.heard += 1
+        self._more.set()
+
+    async def hears(self, number: int) -> None:
+        """Return once so many entries were handed over."""
+        while self.heard < number:
+            self._more.clear()
+            await self._more.wait()
+
+
+@asynccontextmanager
+async def replicas(server: RedisServer, number: int) -> AsyncIterator[list[Replica]]:
+    """So many replicas of one gateway."""
+    async with asyncio.timeout(120):
+        found = [Replica(server, f"replica-{index}") for index in range(number)]
+        for replica in found:
+            await replica.__aenter__()
+        yield found
+        for replica in found:
+            await replica.__aexit__()
+
+
+async def all_of(jobs: Collection[Callable[[], Awaitable[object]]]) -> None:
+    """So many at a time as a busy replica would ask."""
+    waiting = list(jobs)
+    while waiting:
+        now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+        await asyncio.gather(*(job() for job in now))

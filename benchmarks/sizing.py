@@ -1,0 +1,224 @@
+"""``python -m benchmarks.sizing``: what a Redis spends on what it keeps and on what it does, for docs/scaling.md.
+
+Replicas are those of the gateway without its doors, all in this process; Redis is a process of its own, the Valkey of
+the development tools or what REDIS_SERVER names. Figures are Redis's own (INFO), so they hold on a busy machine too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from benchmarks import machine, tables
+from benchmarks.comparing import Figures
+from benchmarks.replicas import Replica, all_of, replicas
+from gateway.domain import positions
+from gateway.domain.claims import Claim
+from gateway.domain.messages import Address, Message, new_id
+from gateway.domain.presence import PresentConnection
+from gateway.domain.sessions import Session
+from gateway.logs import configure_logging
+from tests.harness.redis_server import RedisServer
+
+KEPT: Final = 10_000
+PUSHES: Final = 5_000
+WARMING: Final = 200
+NAMESPACE: Final = "/"
+PER_ORGANISATION: Final = 100
+RECORD_BYTES: Final = 300
+FIRST: Final = "push in the history, the first of its room, besides its record"
+FURTHER: Final = "push in the history, a further one, besides its record"
+
+
+@dataclass(frozen=True)
+class Push:
+    """One kind of push: bytes of its argument, replicas that hold its rooms, how many rooms it names, and how
+    many replicas live, if more than hold them."""
+
+    size: int
+    holders: int
+    rooms: int = 1
+    living: int = 0
+
+    def __str__(self) -> str:
+        rooms = "a room" if self.rooms == 1 else f"{self.rooms} rooms"
+        holders = {0: "nobody has", 1: "one replica has"}.get(self.holders, f"{self.holders} replicas have")
+        living = f", of {self.living} that live" if self.living else ""
+        return f"{self.size:,} bytes to {rooms} that {holders}".replace(",", " ") + living
+
+
+PUSHED: Final = (
+    Push(100, 0), Push(100, 1), Push(100, 3), Push(100, 8), Push(1_000, 1), Push(10_000, 1), Push(50_000, 1),
+    Push(200_000, 1), Push(200_000, 3), Push(100, 1, rooms=10), Push(100, 1, rooms=100), Push(100, 1, living=50),
+    Push(100, 50, living=50),
+)  # fmt: skip
+
+
+def look(server: RedisServer) -> Figures:
+    """Memory in use, CPU time in µs and bytes on the wire so far."""
+    with server.client() as client:
+        info = {**client.info("memory"), **client.info("cpu"), **client.info("stats")}
+    return {
+        "memory": info["used_memory"],
+        "cpu": (info["used_cpu_user"] + info["used_cpu_sys"]) * 1e6,
+        "in": info["total_net_input_bytes"],
+        "out": info["total_net_output_bytes"],
+    }
+
+
+# what is kept
+
+
+def connection(index: int) -> tuple[PresentConnection, list[str]]:
+    """A user's only connection, in the room of the user and in that of an organisation of a hundred."""
+    user = f"user-{index:08}"
+    rooms = [f"user:{user}", f"org:{index // PER_ORGANISATION}"]
+    return PresentConnection(
+        f"sid{index:017}", user, NAMESPACE, "replica-0", "websocket", 1.7e9 + index
+    ), rooms
+
+
+def session(index: int) -> Session:
+    """What that connection is resumed with."""
+    user = f"user-{index:08}"
+    return Session(
+        f"pid{index:019}", f"sid{index:017}", user, NAMESPACE, "replica-0/1", frozenset(), positions.START
+    )
+
+
+def claim(index: int, *, idempotent: bool = False) -> Claim:
+    """The claim of a signed request."""
+    now = time.time()
+    key = f"order-{index}" if idempotent else None
+    return Claim("shop", f"nonce-{index:026}", now + 300, key, "shop POST /emit", "f" * 64, None)
+
+
+def push(index: int, size: int, *rooms: str) -> Message:
+    """A message with one argument of that many bytes."""
+    text = '"' + "x" * (size - 2) + '"'
+    return Message(new_id(), NAMESPACE, rooms or (f"user:user-{index:08}",), "notification:new", (text,))
+
+
+def kept(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
+    """What adds one of each kind."""
+    state = replica.state
+
+    async def subscribe(index: int) -> None:
+        present, rooms = connection(index)
+        await state.broker.subscribe([Address(NAMESPACE, room) for room in (present.sid, rooms[0])])
+
+    async def come_and_go(index: int) -> None:
+        present, rooms = connection(KEPT + index)
+        await state.presence.register(present, rooms)
+        await state.presence.unregister(present.sid)
+
+    def one_time(index: int) -> Awaitable[object]:
+        entry = replace(push(index, RECORD_BYTES), volatile=True)
+        return state.broker.append(entry, claim(KEPT + index, idempotent=True))
+
+    return {
+        "connection, its user and rooms": lambda index: state.presence.register(*connection(index)),
+        "last seen of a user who came and went": come_and_go,
+        "two channels of its own": subscribe,
+        "session in use": lambda index: state.sessions.save(session(index)),
+        "the same left behind, in addition": lambda index: state.sessions.leave(
+            f"pid{index:019}", owner="replica-0/1"
+        ),
+        FIRST: lambda index: state.broker.append(push(index, RECORD_BYTES)),
+        FURTHER: lambda index: state.broker.append(push(index, RECORD_BYTES)),
+        "nonce of a request": lambda index: state.claims.spend(claim(index)),
+        "receipt, nonce and idempotency key": one_time,
+    }
+
+
+async def measure_kept(server: RedisServer) -> dict[str, Figures]:
+    """Bytes that Redis and the replica hold and µs of Redis's CPU for one of each kind."""
+    found: dict[str, Figures] = {}
+    async with replicas(server, 1) as [replica]:
+        record = len(replica.state.codec.encode(push(0, RECORD_BYTES)))
+        for kind, add in kept(replica).items():
+            before, own = look(server), own_bytes()
+            await all_of([partial(add, index) for index in range(KEPT)])
+            after = look(server)
+            found[kind] = {
+                "bytes in Redis": (after["memory"] - before["memory"]) / KEPT
+                - record * (kind in {FIRST, FURTHER}),
+                "bytes in the replica": (own_bytes() - own) / KEPT,
+                "µs of Redis's CPU": (after["cpu"] - before["cpu"]) / KEPT,
+            }
+    return found
+
+
+def own_bytes() -> int:
+    """Memory that this process occupies now."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# what is done
+
+
+async def measure_push(server: RedisServer, kind: Push) -> Figures:
+    """µs of CPU and bytes on the wire for one push of a kind."""
+    rooms = [f"room-{index}" for index in range(kind.rooms)]
+    async with replicas(server, max(1, kind.holders, kind.living)) as found:
+        for holder in found[: kind.holders]:
+            await holder.state.broker.subscribe([Address(NAMESPACE, room) for room in rooms])
+        publisher = found[0].state.broker
+        number = PUSHES // 10 if kind.size >= 50_000 or kind.rooms >= 100 else PUSHES
+        pushes = [
+            partial(publisher.append, push(index, kind.size, *rooms), claim(index))
+            for index in range(WARMING + number)
+        ]
+        await all_of(pushes[:WARMING])
+        for holder in found[: kind.holders]:
+            await holder.hears(WARMING)
+        before = look(server)
+        await all_of(pushes[WARMING:])
+        for holder in found[: kind.holders]:
+            await holder.hears(len(pushes))
+        after = look(server)
+    cpu = (after["cpu"] - before["cpu"]) / number
+    return {
+        "µs of CPU": cpu,
+        "pushes/s of one core": 1e6 / cpu,
+        "bytes in": (after["in"] - before["in"]) / number,
+        "bytes out": (after["out"] - before["out"]) / number,
+    }
+
+
+def describe(server: RedisServer) -> str:
+    """What it was measured on."""
+    with server.client() as client:
+        info = client.info("server")
+    name = (
+        f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    )
+    return f"{name}, {machine.cpu_model()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def main() -> None:
+    configure_logging("error", "console")
+    with machine.on_cores(set(machine.cores()[1])):
+        server = RedisServer()
+    try:
+        print(describe(server))
+        print(f"\n{tables.markdown(tables.kinds(asyncio.run(measure_kept(server))))}\n")
+        found: dict[str, Figures] = {}
+        for kind in PUSHED:
+            server.ask("FLUSHALL")
+            found[str(kind)] = asyncio.run(measure_push(server, kind))
+        print(tables.markdown(tables.kinds(found)))
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""``push-gateway doctor``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from gateway.cli.failures import Misused
+
+if TYPE_CHECKING:
+    from gateway.doctor import Finding
+    from gateway.settings import Settings
+
+_COLOURS: Final = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": "cyan"}
+_NAME_WIDTH: Final = 20
+_INDENT: Final = 9
+_WIDTH: Final = 110
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("--dev", is_flag=True, help="Look at the settings as `serve --dev` would.")
+def doctor(as_json: bool, dev: bool) -> None:
+    """Check the Redis and the host that a gateway is to run with.
+
+    Reads the same settings as `serve` and changes nothing. Says for each of about fifteen points what is and what to
+    do about it: rights, version, role, eviction, memory, connections, output buffers, what a crash loses, clock and
+    round trip of Redis; open files of the host.
+
+    Ends with status 0 when nothing or only warnings were found, 1 when something keeps the gateway from working, 2
+    when the settings cannot be used.
+
+    \b
+    Examples:
+      GATEWAY_CONFIG=gateway.yaml push-gateway doctor
+      push-gateway doctor --json | jq '.findings[] | select(.level != "ok")'
+    """
+    from gateway.doctor import Level, worst
+    from gateway.settings import load_settings
+
+    found = _examine(load_settings(os.environ, dev=dev))
+    verdict = worst(found)
+    if as_json:
+        click.echo(json.dumps({"level": verdict, "findings": [_as_json(each) for each in found]}, indent=2))
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    sys.exit(1 if verdict == Level.PROBLEM else 0)
+
+
+def _examine(settings: Settings) -> list[Finding]:
+    from gateway.doctor import examine
+    from gateway.doctor.facts import Demands
+    from gateway.state.redis import RedisState
+
+    demands = Demands(
+        max_connections=settings.max_connections,
+        polling="polling" in settings.transports,
+        history_bytes=settings.history_bytes,
+        history_length=settings.history_length,
+        patience_seconds=RedisState.patience_seconds,
+    )
+    try:
+        return asyncio.run(examine(url=settings.redis_url, prefix=settings.redis_prefix, demands=demands))
+    except ValueError as error:
+        raise Misused(f"GATEWAY_REDIS_URL: {error}") from None
+
+
+def _as_json(finding: Finding) -> dict[str, str]:
+    return {
+        "name": finding.name,
+        "level": finding.level,
+        "what": finding.what,
+        "remedy": finding.remedy,
+    }
+
+
+def _lines(found: Sequence[Finding]) -> Iterator[str]:
+    for finding in found:
+        level = click.style(f"{finding.level:<{_INDENT}}", fg=_COLOURS[finding.level])
+        first, *rest = _wrap(finding.what, _INDENT + _NAME_WIDTH)
+        yield f"{level}{finding.name:<{_NAME_WIDTH}}{first}"
+        yield from (" " * (_INDENT + _NAME_WIDTH) + line for line in rest)
+        if finding.remedy:
+            first, *rest = _wrap(finding.remedy, _INDENT + _NAME_WIDTH + 2)
+            yield " " * (_INDENT + _NAME_WIDTH) + f"→ {first}"
+            yield from (" " * (_INDENT + _NAME_WIDTH + 2) + line for line in rest)
+    counts = Counter(finding.level for finding in found)
+    yield ""
+    yield ", ".join(_counted(number, level) for level, number in counts.items())
+
+
+def _counted(number: int, level: str) -> str:
+    return f"{number} {level}{'s' if number > 1 and level in {'warning', 'problem'} else ''}"
+
+
+def _wrap(sentence: str, indent: int) -> list[str]:
+    return textwrap.wrap(sentence, _WIDTH - indent, break_long_words=False, break_on_hyphens=False) or [""]

@@ -1,0 +1,160 @@
+"""Asks Redis. Nothing is changed there, and nobody waits for longer than the gateway itself would."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis import exceptions
+from redis.asyncio import Connection
+
+from gateway.doctor import rights
+from gateway.doctor.facts import CONFIGURED, RedisFacts, SentinelFacts, Unreached
+from gateway.doctor.records import look_at_records
+from gateway.domain.errors import GatewayError, StateUnusable
+from gateway.state.redis.errors import REPLIES, code_of
+from gateway.state.redis.keys import Keys
+from gateway.state.redis.server import Server, parse_info
+
+ROUND_TRIPS: Final = 100
+_LOCKED: Final = ("NOAUTH", "WRONGPASS")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Redis answered with an error; ``code`` is the word that it begins with."""
+
+    code: str
+
+
+class Lost(Exception):
+    """No answer, or no connection any more."""
+
+
+class Questions:
+    """Asks one after the other. Raises Lost when there is nobody to answer."""
+
+    def __init__(self, connection: Connection, *, patience_seconds: float) -> None:
+        self._connection = connection
+        self._patience_seconds = patience_seconds
+
+    async def ask(self, *command: str | bytes) -> Any:
+        """The answer to a command, or Refused."""
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await self._connection.send_command(*command, check_health=False)
+                return await self._connection.read_response(
+                    disable_decoding=True, timeout=math.inf, disconnect_on_error=False
+                )
+        except REPLIES as error:
+            return Refused(code_of(error))
+        except TimeoutError as late:
+            raise Lost(f"it did not answer {command[0]!s} within {self._patience_seconds:.0f} s") from late
+        except exceptions.InvalidResponse as error:
+            raise Lost("what answers there does not speak the protocol of Redis") from error
+        except (exceptions.RedisError, OSError) as error:
+            raise Lost(
+                f"the connection was lost ({str(error).rstrip('.') or type(error).__name__})"
+            ) from error
+
+
+async def gather(server: Server, *, prefix: str, patience_seconds: float) -> RedisFacts | Unreached:
+    """All that can be found out."""
+    try:
+        connection = await server.reach()
+    except GatewayError as error:
+        return Unreached(_reason(error), refused=isinstance(error, StateUnusable))
+    questions = Questions(connection, patience_seconds=patience_seconds)
+    try:
+        info = await questions.ask("INFO")
+        if isinstance(info, Refused) and info.code in _LOCKED:
+            return Unreached("it asks for a password", refused=True)
+        return await _gather(questions, None if isinstance(info, Refused) else parse_info(info), prefix)
+    except Lost as lost:
+        return Unreached(str(lost))
+    finally:
+        await connection.disconnect(nowait=True)
+
+
+async def _gather(questions: Questions, info: dict[str, str] | None, prefix: str) -> RedisFacts:
+    took, ahead, unsure = await _clock(questions)
+    return RedisFacts(
+        info=info,
+        config=await _config(questions),
+        denied=await _denied(questions, prefix),
+        round_trips=took,
+        ahead_seconds=ahead,
+        unsure_seconds=unsure,
+        kept=await look_at_records(questions.ask, Keys(prefix)),
+    )
+
+
+def _reason(error: GatewayError) -> str:
+    """What the system said, which tells more than that it did not work. Neither holds what is secret."""
+    cause = error.__cause__
+    if isinstance(cause, (exceptions.ConnectionError, OSError, *REPLIES)) and not isinstance(
+        cause, TimeoutError
+    ):
+        return str(cause).rstrip(".") or error.message
+    return error.message.rstrip(".")
+
+
+async def _clock(questions: Questions) -> tuple[tuple[float, ...], float | None, float]:
+    """Seconds that each question took, how far Redis is ahead, and how far that may be wrong.
+
+    TIME is asked rather than PING: it costs the same, and every user of the gateway may do it.
+    """
+    took: list[float] = []
+    ahead, unsure = None, math.inf
+    for _ in range(ROUND_TRIPS):
+        asked_at, began_at = time.time(), time.perf_counter()
+        answer = await questions.ask("TIME")
+        seconds = time.perf_counter() - began_at
+        if isinstance(answer, Refused):
+            return (), None, 0.0
+        took.append(seconds)
+        if seconds / 2 < unsure:  # the quickest answer tells the time best
+            unsure = seconds / 2
+            ahead = int(answer[0]) + int(answer[1]) / 1e6 - (asked_at + unsure)
+    return tuple(took), ahead, unsure
+
+
+async def _config(questions: Questions) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in CONFIGURED:
+        answer = await questions.ask("CONFIG", "GET", name)
+        if isinstance(answer, list) and len(answer) == 2:
+            found[name] = answer[1].decode(errors="replace")
+    return found
+
+
+async def _denied(questions: Questions, prefix: str) -> tuple[str, ...] | None:
+    answer = await questions.ask("EVAL", rights.SCRIPT, "0", rights.question(prefix))
+    if isinstance(answer, Refused):
+        return ("eval",) if answer.code == "NOPERM" else None
+    return tuple(name.decode() for name in answer)
+
+
+async def gather_sentinels(server: Server) -> SentinelFacts | None:
+    """What the Sentinels say; None where there are none."""
+    if server.location.service is None:
+        return None
+    answers = await server.ask_sentinels()
+    return SentinelFacts(
+        {_where(host): None if primary is None else _where(primary) for host, primary in answers.items()}
+    )
+
+
+def _where(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def where(server: Server) -> str:
+    """The address as people write it, without user and password."""
+    location = server.location
+    hosts = ",".join(map(_where, location.hosts))
+    return hosts if location.service is None else f"{location.service} of {hosts}"

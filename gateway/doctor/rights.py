@@ -1,0 +1,84 @@
+"""What the user of Redis must be allowed to do (examples/redis/users.acl): asked of Redis itself, nothing is tried out.
+
+Redis knows what a user may do inside a script (``redis.acl_check_cmd``, since 7.0), so one script tells it all.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from gateway.doctor.facts import RedisFacts
+from gateway.doctor.findings import Finding, ok, problem, unknown
+
+NAME: Final = "redis.rights"
+KEY, CHANNEL = "{key}", "{channel}"
+
+SCRIPT: Final = """#!lua flags=no-writes
+local denied = {}
+for _, each in ipairs(cjson.decode(ARGV[1])) do
+  local known, allowed = pcall(redis.acl_check_cmd, unpack(each.words))
+  if not (known and allowed) then denied[#denied + 1] = each.name end
+end
+return denied"""
+
+_PLAIN: Final = ("eval x 0", "evalsha x 0", "info", "time", "client setname x", "unsubscribe")
+_CHANNELS: Final = ("publish {channel} x", "subscribe {channel}")
+_KEYS: Final = (
+    "get {key}", "set {key} x", "del {key}", "unlink {key}", "exists {key}", "rename {key} {key}",
+    "pexpire {key} 1", "hget {key} x", "hset {key} x x", "hsetnx {key} x x", "hmget {key} x", "hdel {key} x",
+    "hlen {key}", "hkeys {key}", "hgetall {key}", "hexists {key} x", "hincrby {key} x 1", "hscan {key} 0",
+    "sadd {key} x", "scard {key}", "sismember {key} x", "rpush {key} x", "lpop {key}", "lindex {key} 0",
+    "llen {key}", "lrange {key} 0 1", "ltrim {key} 0 1", "xadd {key} * x x", "xrange {key} - +",
+    "xtrim {key} maxlen 1", "zadd {key} 1 x", "zrem {key} x", "zscore {key} x", "zrangebyscore {key} 0 1",
+)  # fmt: skip
+
+
+def _name(words: str) -> str:
+    command, *rest = words.split(" ")
+    return f"{command}|{rest[0]}" if command == "client" else command
+
+
+ON_KEYS: Final = tuple(map(_name, _KEYS))
+ON_CHANNELS: Final = tuple(map(_name, _CHANNELS))
+NEEDED: Final = (*map(_name, _PLAIN), *ON_CHANNELS, *ON_KEYS)
+"""Every command that the gateway and its scripts use, as users.acl writes them."""
+
+
+def question(prefix: str) -> str:
+    """The argument of the script."""
+    named = {KEY: f"{prefix}:doctor", CHANNEL: f"{prefix}:to:doctor"}
+    return json.dumps(
+        [
+            {"name": _name(words), "words": [named.get(word, word) for word in words.split(" ")]}
+            for words in (*_PLAIN, *_CHANNELS, *_KEYS)
+        ]
+    )
+
+
+def check(redis: RedisFacts, prefix: str) -> Finding:
+    """May the user do all that the gateway does?"""
+    if redis.denied is None:
+        return unknown(
+            NAME,
+            "Redis could not say what this user may do.",
+            "Compare its rights with examples/redis/users.acl.",
+        )
+    if not redis.denied:
+        return ok(NAME, f"The user may use all {len(NEEDED)} commands that the gateway needs.")
+    return problem(
+        NAME,
+        f"The user lacks rights: {', '.join(_summary(redis.denied, prefix))}.",
+        "Grant them with ACL SETUSER; examples/redis/users.acl is a user with just the rights that are needed.",
+    )
+
+
+def _summary(denied: tuple[str, ...], prefix: str) -> list[str]:
+    """What is missing; where no command reaches the keys or the channels at all, the pattern is what lacks."""
+    missing = set(denied)
+    said = []
+    for commands, pattern in ((ON_KEYS, f"keys ~{prefix}:*"), (ON_CHANNELS, f"channels &{prefix}:*")):
+        if missing.issuperset(commands):
+            said.append(pattern)
+            missing.difference_update(commands)
+    return said + [f"+{name}" for name in denied if name in missing]
