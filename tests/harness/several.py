@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from tests.harness.audience import Audience
+from tests.harness.audience import SPREAD, Audience
 from tests.harness.clients import NodeClients
 from tests.harness.judging import judge
 from tests.harness.process import GatewayProcess
@@ -36,6 +36,7 @@ class Several:
         *,
         clients: int = 18,
         per_second: float = 60,
+        transports: Sequence[str] = SPREAD,
         **settings: Any,
     ) -> None:
         common = {"lease_seconds": LEASE_SECONDS, "deaf_seconds": DEAF_SECONDS} | settings
@@ -50,7 +51,7 @@ class Several:
             self._kill()
             raise failed[0]
         self.living = list(self.replicas)
-        self.audience = Audience(node)
+        self.audience = Audience(node, transports)
         self._clients = clients
         self._per_second = per_second
 
