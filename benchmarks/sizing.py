@@ -11,7 +11,7 @@ import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -120,7 +120,7 @@ def kept(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
         await state.presence.unregister(present.sid)
 
     def one_time(index: int) -> Awaitable[object]:
-        entry = replace(push(index, RECORD_BYTES), volatile=True)
+        entry = push(index, RECORD_BYTES)._replace(volatile=True)
         return state.broker.append(entry, claim(KEPT + index, idempotent=True))
 
     return {

@@ -6,4 +6,6 @@ tokens    JSON Web Tokens, likewise
 journal   things that happened, to be waited for with a time limit
 clients   stock socket.io-clients under Node (clients.mjs), one Node process for many clients
 upgrading stock clients that upgrade while messages come and go (upgrading.mjs)
+redis_server, cutting, link, deafening   a Redis, and links to it, that a test breaks
+audience, traffic, judging, several      clients and backends over several replicas, and whether anybody was lied to
 """

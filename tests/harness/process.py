@@ -69,6 +69,11 @@ class GatewayProcess:
         return self._process.pid
 
     @property
+    def replica_id(self) -> str:
+        """The name it was given; empty if it made one."""
+        return self._settings.get("REPLICA_ID", "")
+
+    @property
     def backend(self) -> Backend:
         """A backend with the key that may do everything."""
         return Backend(self.ingest_url, self.key_id, self.secret)

@@ -55,6 +55,7 @@ class Leases:
     _generation: str = field(init=False, default="")
     _living: list[str] = field(init=False, default_factory=list)
     _ended: list[str] = field(init=False, default_factory=list)
+    _doubtful: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _beaten: asyncio.Event = field(init=False, default_factory=asyncio.Event)
 
@@ -68,6 +69,12 @@ class Leases:
     def wake(self) -> None:
         """Give a sign of life now: this is another connection, perhaps to another server."""
         self._wake.set()
+
+    def doubt(self) -> None:
+        """What Redis knows of this replica may be older than what it was told: another primary never heard the last of
+        it, and the same one started anew knows what it had saved."""
+        self._doubtful = True
+        self.sessions.owe_all()
 
     async def run(self) -> None:
         """Keep the lease until cancelled."""
@@ -98,10 +105,20 @@ class Leases:
     async def work(self, within_seconds: float) -> None:
         """What the last sign of life showed to be due. Raises BrokerUnavailable, BrokerTimeout."""
         await self.sessions.settle()
+        if self._doubtful:
+            await self._resolve_doubt()
         await self.presence.settle(within_seconds)
         if self._living[:1] == [self.replica]:
             for replica in self._ended:
                 await self._clean_up(replica)
+
+    async def _resolve_doubt(self) -> None:
+        self._doubtful = False  # before it asks: there may be reason to doubt again meanwhile
+        try:
+            await self.presence.compare()
+        except (BrokerUnavailable, BrokerTimeout):
+            self._doubtful = True
+            raise
 
     async def _clean_up(self, replica: str) -> None:
         left, first = 1, 0

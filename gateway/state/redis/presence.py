@@ -12,7 +12,7 @@ from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.state.redis.commands import Argument, Commands
-from gateway.state.redis.keys import address_name
+from gateway.state.redis.keys import Keys, address_name
 from gateway.state.redis.registered import Registered, decode_seen
 
 _AT_ONCE: Final = 50
@@ -26,8 +26,9 @@ class RedisPresence:
     next sign of life settles them.
     """
 
-    def __init__(self, commands: Commands, *, replica: str) -> None:
+    def __init__(self, commands: Commands, keys: Keys, *, replica: str) -> None:
         self._commands = commands
+        self._registered = keys.named("conns", replica)
         self._replica = replica
         self._here: dict[str, Registered] = {}
         self.owed: set[str] = set()
@@ -83,6 +84,12 @@ class RedisPresence:
     def owe_all(self) -> None:
         """Redis has lost what it knew of the connections here."""
         self.owed.update(self._here)
+
+    async def compare(self) -> None:
+        """Redis may know connections here that left, too. Raises BrokerUnavailable, BrokerTimeout."""
+        known: list[bytes] = await self._commands.read("HKEYS", self._registered)
+        self.owed.update(sid.decode() for sid in known)
+        self.owe_all()
 
     async def settle(self, within_seconds: float) -> None:
         """Tell Redis again of what is owed, spread over that time."""

@@ -120,7 +120,7 @@ class RedisState:
             heard=lambda: self._hearing.heard(self._loop.time()),
             unreadable=self.unreadable,
         )
-        self.presence = RedisPresence(commands, replica=self.replica)
+        self.presence = RedisPresence(commands, self._keys, replica=self.replica)
         self.sessions = RedisSessions(commands, replica=self.replica)
         self.claims = RedisClaims(commands)
         self.rates = RedisRates(commands)
@@ -253,6 +253,7 @@ class RedisState:
         """Another primary, or the same one started anew, publishes to others than whom the channels are with."""
         if self._reached and identity not in self._reached:
             self.channels.reconnect()
+            self.leases.doubt()
         self._reached = {identity}
         self.leases.wake()
 

@@ -11,8 +11,8 @@ from gateway.domain.messages import Message
 from gateway.state.redis.keys import Keys
 from tests.contract.listening import ClosedEar
 from tests.contract.values import at
+from tests.harness.cutting import Cuttable
 from tests.harness.redis_server import RedisServer
-from tests.state.redis.cutting import Cuttable
 from tests.state.redis.replicas import PREFIX, Replica, append, ids, make, replicas, until, until_redis_says
 
 

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 from gateway.domain import positions
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Message
+from tests.harness.cutting import Cuttable
 from tests.harness.redis_server import RedisServer
-from tests.state.redis.cutting import Cuttable
 from tests.state.redis.replicas import Replica, append, make, replicas
 
 ROOMS = [f"room{number}" for number in range(12)]

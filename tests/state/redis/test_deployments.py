@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway.domain.errors import BrokerUnavailable
 from gateway.state.redis.server import Server
 from tests.cli.command_line import run
+from tests.contract.values import at
 from tests.harness.redis_server import RedisServer, Sentinels
-from tests.state.redis.replicas import append, ids, make, replicas, until
+from tests.state.redis.replicas import append, ids, make, replicas, until, until_redis_says
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -84,6 +85,26 @@ async def test_a_primary_that_was_replaced_while_it_lived_is_left() -> None:
 
             await b.hears(*after)
             assert ids(b.heard) == ids([*before, *after])
+
+
+async def test_presence_is_true_on_a_new_primary_that_never_heard_who_came_and_who_left() -> None:
+    with Sentinels() as watched:
+        url = f"redis+sentinel://{watched.sentinels}/main"
+        async with replicas(watched.primary, "a", "b", url=url, lease_seconds=30) as [a, b]:
+            await a.register("leaves", "ann", "room")
+            await a.register("stays", "ann", "room")
+            await until(watched.is_replicated, "the replica has it all")
+            watched.replica.ask("REPLICAOF", "NO", "ONE")  # it is behind from now on
+            await a.register("comes", "ann", "room")
+            await a.state.presence.unregister("leaves")
+
+            await asyncio.to_thread(watched.primary.kill)
+
+            async def sids() -> set[str]:
+                return {each.sid for each in (await b.state.presence.of_user("ann")).connections}
+
+            await until_redis_says(sids, {"comes", "stays"}, seconds=30)
+            assert await b.state.presence.count([at("room")]) == 2
 
 
 @pytest.fixture

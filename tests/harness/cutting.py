@@ -9,8 +9,11 @@ from contextlib import suppress
 class Cuttable:
     """Passes bytes between its own port and another one of this machine."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, watch_for: bytes = b"") -> None:
+        """``watch_for`` is counted in what comes from that other port, where it is not split between two reads."""
         self._port = port
+        self._watch_for = watch_for
+        self.seen = 0
         self._open: set[asyncio.StreamWriter] = set()
         self._passing = asyncio.Event()
         self._passing.set()
@@ -53,16 +56,19 @@ class Cuttable:
             writer.transport.abort()
             return
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        for source, target in ((reader, server_writer), (server_reader, writer)):
-            task = asyncio.create_task(self._pass(source, target))
+        ways = ((reader, server_writer, b""), (server_reader, writer, self._watch_for))
+        for source, target, watched in ways:
+            task = asyncio.create_task(self._pass(source, target, watched))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, watched: bytes) -> None:
         self._open.add(target)
         try:
             with suppress(OSError):
                 while data := await source.read(65536):
+                    if watched:
+                        self.seen += data.count(watched)
                     await self._passing.wait()
                     target.write(data)
                     await target.drain()

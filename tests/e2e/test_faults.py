@@ -1,0 +1,178 @@
+"""Whatever breaks during steady traffic over three replicas, no answer turns out to have been a lie.
+
+Each test breaks one thing, lets it heal, and then holds what every client heard against what every backend was
+answered (tests/harness/judging.py), presence against who is connected, and memory against what it was.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.clients import NodeClients
+from tests.harness.link import Link
+from tests.harness.redis_server import RedisServer, Sentinels
+from tests.harness.several import LEASE_SECONDS, Several, until
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[NodeClients]:
+    """Stock clients of this module alone: what happened to them is read again and again."""
+    clients = NodeClients()
+    yield clients
+    clients.stop()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+def test_redis_is_killed_and_comes_back_empty(redis_server: RedisServer, node: NodeClients) -> None:
+    with Several(node, [redis_server.url] * 3) as all_:
+        killed = time.monotonic()
+        redis_server.kill()
+        all_.traffic.flows(20, answer="broker_unavailable")
+        redis_server.start()
+        back = time.monotonic()
+
+        all_.is_whole(since=back)
+        all_.settle(lost=(killed - 0.1, time.monotonic()))
+        heard = all_.audience.heard()
+        assert {tuple(each.gaps) for each in heard.values()} == {("data_lost",)}
+        all_.end()
+
+
+def test_redis_stands_still_for_ten_seconds(redis_server: RedisServer, node: NodeClients) -> None:
+    with Several(node, [redis_server.url] * 3) as all_:
+        frozen = time.monotonic()
+        redis_server.freeze()
+        all_.traffic.flows(1, answer="broker_timeout")
+        all_.traffic.flows(20, answer="broker_unavailable")
+        time.sleep(max(0.0, frozen + 10 - time.monotonic()))
+        redis_server.thaw()
+
+        all_.is_whole(since=time.monotonic())
+        all_.settle()
+        all_.end()
+
+
+def test_the_link_of_one_replica_is_cut(redis_server: RedisServer, node: NodeClients) -> None:
+    with (
+        Link(redis_server.port) as link,
+        Several(node, [redis_server.url, redis_server.url, link.url]) as all_,
+    ):
+        link.cut()
+        all_.traffic.flows(20, answer="broker_unavailable")
+        time.sleep(LEASE_SECONDS + 1)
+        link.heal()
+
+        all_.is_whole(since=time.monotonic())
+        all_.settle()
+        all_.end()
+
+
+def test_the_primary_dies_and_sentinel_names_another(node: NodeClients) -> None:
+    with Sentinels() as watched:
+        url = f"redis+sentinel://{watched.sentinels}/main"
+        with Several(node, [url] * 3) as all_:
+            killed = time.monotonic()
+            watched.primary.kill()
+            until(lambda: watched.replica.ask("ROLE")[0] == b"master", "another primary", killed + 20)
+
+            all_.is_whole(since=time.monotonic())
+            all_.settle(lost=(killed - 0.5, time.monotonic()))
+            all_.end()
+
+
+def test_a_primary_is_replaced_while_it_lives_and_accepts(node: NodeClients) -> None:
+    with Sentinels() as watched, Several(node, [f"redis+sentinel://{watched.sentinels}/main"] * 3) as all_:
+        one, two, _ = all_.replicas
+        leaving = node.open(one.url, token=one.token("leaving"), transports=["websocket"]).connected()
+        begun = time.monotonic()
+        watched.fail_over()
+        until(lambda: watched.replica.ask("ROLE")[0] == b"master", "another primary", begun + 20)
+        # For some seconds the replicas are with the former primary, and what it accepts is lost to the new one.
+        coming = node.open(two.url, token=two.token("coming"), transports=["websocket"]).connected()
+        leaving.disconnect()
+        all_.traffic.flows(60)
+        assert watched.primary.ask("ROLE")[0] == b"master"
+        until(lambda: watched.primary.ask("ROLE")[0] == b"slave", "the former one follows", begun + 40)
+        replaced = time.monotonic()
+
+        all_.is_whole(since=replaced)
+        deadline = replaced + LEASE_SECONDS + 2
+        until(lambda: all_.presence_of("leaving", two) == set(), "who left is gone", deadline)
+        until(lambda: all_.presence_of("coming", one) == {("r1", coming.sid)}, "who came is there", deadline)
+        all_.settle(lost=(begun, time.monotonic()))
+        coming.disconnect()
+        all_.end()
+
+
+def test_everybody_who_listens_is_cut_off_again_and_again(
+    redis_server: RedisServer, node: NodeClients
+) -> None:
+    with Several(node, [redis_server.url] * 3) as all_:
+        for _ in range(6):
+            redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            all_.traffic.flows(20)
+
+        all_.is_whole(since=time.monotonic())
+        all_.settle()
+        assert set(all_.traffic.first_answers) == {"accepted"}
+        all_.end()
+
+
+def test_redis_is_at_its_memory_limit(redis_server: RedisServer, node: NodeClients) -> None:
+    with Several(node, [redis_server.url] * 3) as all_:
+        redis_server.ask("CONFIG", "SET", "maxmemory", 1_000_000)
+        all_.traffic.flows(100, answer="broker_unavailable")
+        time.sleep(LEASE_SECONDS + 1)
+        redis_server.ask("CONFIG", "SET", "maxmemory", 0)
+
+        all_.is_whole(since=time.monotonic())
+        all_.settle()
+        assert set(all_.traffic.first_answers) == {"accepted", "broker_unavailable"}
+        all_.end()
+
+
+def test_a_replica_is_killed(redis_server: RedisServer, node: NodeClients) -> None:
+    with Several(
+        node, [redis_server.url] * 3, per_second=150
+    ) as all_:  # so that it dies of some before it answers
+        dead = all_.replicas[1]
+        dead.kill()
+        killed = time.monotonic()
+        all_.traffic.flows(1, answer="no_answer")
+        all_.bury(dead)
+
+        all_.is_whole(since=killed, reached_in=0.5)
+        all_.settle()
+        all_.end()
+
+
+def test_a_replica_stands_still_past_its_lease(redis_server: RedisServer, node: NodeClients) -> None:
+    with Several(node, [redis_server.url] * 3) as all_:
+        still = all_.replicas[2]
+        still.signal(signal.SIGSTOP)
+        all_.traffic.flows(5, answer="no_answer")
+        user = all_.audience.at([still])[0].user
+        there = all_.replicas[0]
+        until(
+            lambda: "r2" not in {name for name, _ in all_.presence_of(user, there)},
+            "its lease ended",
+            time.monotonic() + LEASE_SECONDS + 1,
+        )
+        time.sleep(1)
+        still.signal(signal.SIGCONT)
+
+        all_.is_whole(since=time.monotonic())
+        all_.settle()
+        all_.end()

@@ -1,0 +1,84 @@
+"""Three replicas on one Redis: every client gets exactly its messages, and no replica gets those of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from gateway.domain.messages import Address
+from gateway.state.redis.keys import Keys
+from tests.harness.clients import NodeClients
+from tests.harness.link import Link
+from tests.harness.process import GatewayProcess
+from tests.harness.redis_server import RedisServer
+from tests.harness.several import Several, metric
+
+pytestmark = pytest.mark.timeout(90)
+
+MARK = "for-one-user-alone"
+PUSHES = 20
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[NodeClients]:
+    clients = NodeClients()
+    yield clients
+    clients.stop()
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+def test_each_of_300_clients_gets_exactly_its_messages_once_and_in_order(
+    redis_server: RedisServer, node: NodeClients
+) -> None:
+    settings = {"redis_prefix": "crowd"}
+    with Several(
+        node, [redis_server.url] * 3, clients=300, per_second=100, transports=["websocket"], **settings
+    ) as all_:
+        all_.traffic.flows(500)
+
+        all_.settle()
+
+        assert set(all_.traffic.first_answers) == {"accepted"}
+        assert {len(all_.audience.at([replica])) for replica in all_.replicas} == {100}
+        targets = {push.target.rpartition("/user-")[0] or push.target for push in all_.traffic.pushes}
+        assert targets == {"/emit/user", "/emit/room", "/broadcast"}
+        fields = {name for push in all_.traffic.pushes for name in push.body}
+        assert fields == {"event", "data", "room", "rooms", "except"}
+        all_.end()
+
+
+def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(
+    redis_server: RedisServer, node: NodeClients
+) -> None:
+    with ExitStack() as stack:
+        links = [stack.enter_context(Link(redis_server.port, watch_for=MARK.encode())) for _ in range(3)]
+        replicas = [GatewayProcess(redis_url=link.url, redis_prefix="interest") for link in links]
+        for replica in replicas:
+            stack.callback(replica.stop)
+        ann, *others = [
+            node.open(replica.url, token=replica.token(user), transports=["websocket"]).connected()
+            for replica, user in zip(replicas, ("ann", "bob", "cid"), strict=True)
+        ]
+
+        assert redis_server.numsub(Keys("interest").channel(Address("/", "user:ann"))) == 1
+        for number in range(PUSHES):
+            replicas[number % 3].push_user("ann", MARK, number)
+        assert replicas[0].backend.broadcast("last").body["connections"] == 3
+        for client in (ann, *others):
+            client.event("last")  # whatever else was for its replica came before
+
+        assert len(ann.events(MARK)) == PUSHES
+        assert [link.seen for link in links] == [PUSHES, 0, 0]
+        delivered = [metric(replica, "push_gateway_deliveries_total") for replica in replicas]
+        assert delivered == [PUSHES + 1, 1, 1]
+        for replica in replicas:
+            assert replica.stop() == 0
+            assert replica.failures() == []
