@@ -61,10 +61,10 @@ class RedisState:
     lease_seconds: float = 15.0
     deaf_seconds: float = 10.0
     patience_seconds: float = 2.0
-    nonces: int = 5_000_000
+    nonces: int = 15_000_000
     nonce_seconds: float = 720.0
     idempotency_seconds: float = 3600.0
-    idempotency_keys: int = 1_000_000
+    idempotency_keys: int = 5_000_000
     revocation_seconds: float = 30 * DAY
     last_seen_seconds: float = 30 * DAY
     inbox_entries: int = 20_000
