@@ -111,9 +111,10 @@ class Traffic:
                 self._send(push, self.replicas[push.number % len(self.replicas)])
 
     def _push_on(self, dice: random.Random) -> None:
-        due = time.monotonic()
+        # Unevenly, or all would push at the same moments and a fault might always fall between two of them.
+        due = time.monotonic() + dice.uniform(0.0, self._pause)
         while not self._over.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self._pause, time.monotonic())
+            due = max(due + dice.uniform(0.2, 1.8) * self._pause, time.monotonic())
             push = self._make(dice)
             self.pushes.append(push)
             self._send(push, self._choose(dice))
