@@ -188,12 +188,15 @@ class Listening:
             self._report(HISTORY_TRIMMED)
         elif lost:
             start = positions.START if lost == _ALL_LOST else places[lost]
+            # Where there was no log at all when this was told, the one that there is now began after it.
+            is_told = lost == _ALL_LOST and not self.seen.generation
             if lost == _ALL_LOST:
                 self.seen.begin(generation, start)
             # What comes after it is new, even where this log counts from an earlier time than the lost one.
             for channel, since in self._since.items():
                 self._since[channel] = min(since, start, key=positions.order)
-            self._report(DATA_LOST)
+            if not is_told:
+                self._report(DATA_LOST)
 
     async def _hand_over_again(self, position: Position, record: bytes, deliver: Deliver) -> bool:
         self.seen.move_to(position)

@@ -120,6 +120,25 @@ async def test_a_redis_that_comes_back_empty_is_told_as_lost_data_and_all_goes_o
         assert set(b.gaps) == {"data_lost"}
 
 
+async def test_a_log_that_begins_after_the_loss_was_told_is_no_second_loss(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", deaf_seconds=30.0, lease_seconds=30.0) as [a, b]:
+        await b.subscribe("room")
+        await b.hears(await a.push("room"))
+        server.ask("FLUSHALL")
+        b.state.channels.reconnect()
+        await until(lambda: b.gaps == ["data_lost"], "it is told")
+
+        anew = await a.push("room")
+        b.state.channels.reconnect()
+        await b.hears(anew, await a.push("room"))
+        b.state.channels.reconnect()
+        last = await a.push("room")
+        await b.hears(last)
+
+        assert len(ids(b.heard)) == len(set(ids(b.heard))) == 4
+        assert b.gaps == ["data_lost"]
+
+
 async def test_an_emptied_redis_that_stayed_connected_loses_nothing_for_who_is_connected(
     server: RedisServer,
 ) -> None:
