@@ -89,10 +89,13 @@ def _unexpected(call: Call, error: Exception) -> Problem:
 
 
 def _headers(call: Call, answer: Answer) -> Mapping[str, str]:
-    return {
+    headers = {
         "Content-Type": answer.content_type,
         "Cache-Control": "no-store",
         REQUEST_ID_HEADER: call.request_id,
-        **(call.answer_headers or {}),
-        **answer.headers,
     }
+    if call.answer_headers:
+        headers.update(call.answer_headers)
+    if answer.headers:
+        headers.update(answer.headers)
+    return headers

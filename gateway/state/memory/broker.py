@@ -105,8 +105,5 @@ class MemoryBroker:
         if not self._subscribed.isdisjoint(addresses):
             self._backlog.put(entry, self._newest, size)
         return Receipt(
-            id=entry.id,
-            position=self._newest,
-            connections=self._presence.connections_at(addresses),
-            exact=count_is_exact(entry),
+            entry.id, self._newest, self._presence.connections_at(addresses), count_is_exact(entry)
         )

@@ -41,10 +41,12 @@ class Expiring(Generic[K, V]):
         """Set a value; its time starts anew."""
         now = self._clock.monotonic()
         self._sweep(now)
-        self._items[key] = (now + self._seconds, value)
-        self._items.move_to_end(key)
-        if len(self._items) > self._max_items:
-            self._items.popitem(last=False)
+        items = self._items
+        if key in items:
+            items.move_to_end(key)
+        items[key] = (now + self._seconds, value)
+        if len(items) > self._max_items:
+            items.popitem(last=False)
 
     def pop(self, key: K) -> V | None:
         """Remove an item and answer its value, unless it has ended."""
@@ -58,7 +60,9 @@ class Expiring(Generic[K, V]):
 
     def _sweep(self, now: float) -> None:
         items = self._items
+        if not items or next(iter(items.values()))[0] > now:
+            return
         for _ in range(_SWEEP):
+            items.popitem(last=False)
             if not items or next(iter(items.values()))[0] > now:
                 return
-            items.popitem(last=False)
