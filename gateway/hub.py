@@ -66,6 +66,7 @@ class Connection:
         "rooms",
         "sid",
         "state",
+        "takes_positions",
     )
 
     def __init__(self, sid: str, namespace: str, identity: Identity, link: Link, connected_at: float) -> None:
@@ -77,6 +78,8 @@ class Connection:
         self.state = State.ARRIVING
         self.rooms: frozenset[str] = frozenset()
         self.expiry: Timer | None = None
+        self.takes_positions = False
+        """Whether its messages carry where they stand in the stream, so that it can come back to there."""
         self.direct: Socket | None = None
         """Set only while it is LIVE: a fan-out looks here and at nothing else of a connection (see ``_hand_over``)."""
 
@@ -100,8 +103,8 @@ class Connection:
         self.direct = None
 
 
-Encode = Callable[[Message, Position], Frames]
-"""Makes a message into what links send; called once for each message (law 1)."""
+Encode = Callable[[Message, Position | None], Frames]
+"""Makes a message into what links send, with its position or without; called once for each of the two (law 1)."""
 
 Members = dict[Connection, None]
 
@@ -167,9 +170,21 @@ class Hub:
         if isinstance(entry, Kick):
             _let_go(recipients, REVOKED if entry.revoke else KICKED)
         elif recipients:
-            await self._send(self._encode(entry, position), recipients, volatile=entry.volatile)
+            await self._send_variants(entry, position, recipients)
 
-    async def _send(self, frames: Frames, recipients: Sequence[Connection], *, volatile: bool) -> None:
+    async def _send_variants(
+        self, message: Message, position: Position, recipients: Sequence[Connection]
+    ) -> None:
+        sent = 0
+        positioned = [connection for connection in recipients if connection.takes_positions]
+        if positioned:
+            sent += await self._send(self._encode(message, position), positioned, volatile=message.volatile)
+            recipients = [connection for connection in recipients if not connection.takes_positions]
+        if recipients:
+            sent += await self._send(self._encode(message, None), recipients, volatile=message.volatile)
+        self._delivered(sent)
+
+    async def _send(self, frames: Frames, recipients: Sequence[Connection], *, volatile: bool) -> int:
         sent = 0
         # A look at the clock now and then, but for large frames each time: writing one takes a tenth of a millisecond.
         step = 1 if len(frames.frame) > LARGE_BYTES else STEP
@@ -178,7 +193,7 @@ class Hub:
             written, by_link = _hand_over(frames, batch, volatile=volatile)
             sent += written + by_link
             await self._let_others_through(spent_seconds=by_link * BY_LINK_SECONDS)
-        self._delivered(sent)
+        return sent
 
     async def tell_everyone(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events to every live connection."""

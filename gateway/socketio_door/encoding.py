@@ -21,12 +21,13 @@ _EVENT: Final = "2"
 _CONNECT_ERROR: Final = "4"
 
 
-def encode_message(pushed: Message, position: Position) -> Frames:
-    """A pushed message; its arguments are JSON already and go out as they came in (law 2)."""
-    del position  # Clients that can recover get it as a last argument; there are none yet.
-    return message(
-        f"{_EVENT}{_prefix(pushed.namespace)}[{','.join((_json(pushed.event), *pushed.arguments))}]"
-    )
+def encode_message(pushed: Message, position: Position | None) -> Frames:
+    """A pushed message, with its position as a last argument or without; its other arguments are JSON already and go
+    out as they came in (law 2)."""
+    values = [_json(pushed.event), *pushed.arguments]
+    if position is not None:
+        values.append(_json(position))
+    return message(f"{_EVENT}{_prefix(pushed.namespace)}[{','.join(values)}]")
 
 
 def event(namespace: str, name: str, payload: Mapping[str, object]) -> Frames:

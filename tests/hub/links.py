@@ -80,5 +80,5 @@ def connection(
     return made, link
 
 
-def encode(message: Message, position: Position) -> Frames:
-    return packets.message(message.event)
+def encode(message: Message, position: Position | None) -> Frames:
+    return packets.message(message.event if position is None else f"{message.event}@{position}")

@@ -28,7 +28,7 @@ class World:
         self.encoded = 0
         self.hub = Hub(self._encode, self.delivered.append)
 
-    def _encode(self, message: Message, position: Position) -> Frames:
+    def _encode(self, message: Message, position: Position | None) -> Frames:
         self.encoded += 1
         return encode(message, position)
 
@@ -432,3 +432,33 @@ async def test_looking_for_recipients_lets_others_through_as_well(slow: None) ->
 
     assert turns >= 100
     assert world.delivered == [1]
+
+
+# variants
+
+
+async def test_who_takes_positions_gets_them_and_nobody_else_and_each_variant_is_encoded_once(
+    world: World,
+) -> None:
+    plain = [world.join(f"p{number}", "x")[1] for number in range(3)]
+    positioned = []
+    for number in range(3):
+        made, link = world.join(f"w{number}", "x")
+        made.takes_positions = True
+        positioned.append(link)
+
+    await world.push("x")
+
+    assert [link.events for link in plain] == [["news"]] * 3
+    assert [link.events for link in positioned] == [[f"news@{POSITION}"]] * 3
+    assert (world.encoded, world.delivered) == (2, [6])
+    assert len({id(link.frames[0]) for link in positioned}) == 1
+
+
+async def test_a_variant_that_nobody_takes_is_not_encoded(world: World) -> None:
+    made, _ = world.join("a", "x")
+    made.takes_positions = True
+
+    await world.push("x")
+
+    assert world.encoded == 1

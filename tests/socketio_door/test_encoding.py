@@ -34,7 +34,7 @@ def test_a_pushed_message_is_read_as_it_was_pushed(
 ) -> None:
     texts = tuple(json.dumps(argument) for argument in arguments)
 
-    read = decoded(encoding.encode_message(Message("id", namespace, (), event, texts), START))
+    read = decoded(encoding.encode_message(Message("id", namespace, (), event, texts), None))
 
     assert (read.packet_type, read.namespace or "/", read.id) == (packet.EVENT, namespace, None)
     assert read.data == [event, *arguments]
@@ -43,7 +43,7 @@ def test_a_pushed_message_is_read_as_it_was_pushed(
 def test_arguments_go_out_byte_for_byte_as_they_came_in() -> None:
     message = Message("id", "/", (), "news", ('{"b" : 1,\t"a":1.0}', "1e400", '"\\u00e9"'))
 
-    assert encoding.encode_message(message, START).record == b'42["news",{"b" : 1,\t"a":1.0},1e400,"\\u00e9"]'
+    assert encoding.encode_message(message, None).record == b'42["news",{"b" : 1,\t"a":1.0},1e400,"\\u00e9"]'
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
@@ -76,3 +76,10 @@ def test_the_gateways_own_packets_are_read_as_they_are_meant(
 def test_the_main_namespace_is_not_named() -> None:
     assert encoding.disconnect("/").record == b"41"
     assert encoding.disconnect("/events").record == b"41/events,"
+
+
+def test_a_position_is_the_last_argument_whatever_came_before() -> None:
+    for arguments in ((), ("1",), ('"text"', "{}")):
+        with_position = encoding.encode_message(Message("id", "/", (), "news", arguments), START)
+
+        assert json.loads(with_position.record[2:]) == ["news", *map(json.loads, arguments), "0-0"]
