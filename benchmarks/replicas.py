@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Self
 
 from gateway.domain.messages import Entry
@@ -59,13 +59,10 @@ class Replica:
 @asynccontextmanager
 async def replicas(server: RedisServer, number: int) -> AsyncIterator[list[Replica]]:
     """So many replicas of one gateway."""
-    async with asyncio.timeout(120):
-        found = [Replica(server, f"replica-{index}") for index in range(number)]
-        for replica in found:
-            await replica.__aenter__()
-        yield found
-        for replica in found:
-            await replica.__aexit__()
+    async with asyncio.timeout(120), AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(Replica(server, f"replica-{index}")) for index in range(number)
+        ]
 
 
 async def all_of(jobs: Collection[Callable[[], Awaitable[object]]]) -> None:

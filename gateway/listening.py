@@ -6,11 +6,11 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final, TypedDict, cast
+from typing import Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from gateway.transport.http import GatewayRequestHandler, Refuse
+from gateway.transport.http import GatewayRequestHandler, HandlerOptions, Refuse
 from gateway.transport.short_way import ShortWay, ShortWayHandler
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -113,24 +113,15 @@ class Listener:
         return response
 
     def _new_connection(self, server: web.Server) -> GatewayRequestHandler:
-        if self._short_way is None:
-            return GatewayRequestHandler(server, **self._options())
-        return ShortWayHandler(server, short_way=self._short_way, **self._options())
-
-    def _options(self) -> _Options:
-        return {
+        options: HandlerOptions = {
             "loop": asyncio.get_running_loop(),
             "refuse": self._refuse,
             "head_timeout_seconds": self._head_timeout_seconds,
             "keepalive_timeout": KEEPALIVE_SECONDS,
         }
-
-
-class _Options(TypedDict):
-    loop: asyncio.AbstractEventLoop
-    refuse: Refuse
-    head_timeout_seconds: float
-    keepalive_timeout: float
+        if self._short_way is None:
+            return GatewayRequestHandler(server, **options)
+        return ShortWayHandler(server, short_way=self._short_way, **options)
 
 
 def printable_host(host: str) -> str:

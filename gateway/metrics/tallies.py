@@ -20,6 +20,8 @@ Labels = tuple[str, ...]
 class Tally(Collector):
     """A counter. ``name`` without the suffix ``_total``."""
 
+    _family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily
+
     def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
         self._describe = name, text, labels
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
@@ -30,7 +32,7 @@ class Tally(Collector):
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._describe
-        family = CounterMetricFamily(name, text, labels=labels)
+        family = self._family(name, text, labels=labels)
         for values, amount in self._values.items():
             family.add_metric(values, amount)
         yield family
@@ -39,12 +41,7 @@ class Tally(Collector):
 class Level(Tally):
     """A gauge: counted up and down."""
 
-    def collect(self) -> Iterable[Metric]:
-        name, text, labels = self._describe
-        family = GaugeMetricFamily(name, text, labels=labels)
-        for values, amount in self._values.items():
-            family.add_metric(values, amount)
-        yield family
+    _family = GaugeMetricFamily
 
 
 class _Series(NamedTuple):

@@ -78,6 +78,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def cut(self) -> asyncio.Task[None] | None:
         """End it without a word; answers the task that was cancelled with it, if there was one."""
+        self._end()
         self.wire.abort()
         if self._task is not None:
             self._task.cancel()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypedDict, Unpack
 
 import structlog
 from aiohttp import web
@@ -35,6 +35,15 @@ class Refuse(Protocol):
         ...
 
 
+class HandlerOptions(TypedDict):
+    """What is the same for every connection of a port."""
+
+    loop: asyncio.AbstractEventLoop
+    refuse: Refuse
+    head_timeout_seconds: float
+    keepalive_timeout: float
+
+
 class GatewayRequestHandler(web.RequestHandler):
     """One connection of a client."""
 
@@ -46,19 +55,11 @@ class GatewayRequestHandler(web.RequestHandler):
         "when_lost",
     )
 
-    def __init__(
-        self,
-        server: web.Server,
-        *,
-        loop: asyncio.AbstractEventLoop,
-        refuse: Refuse,
-        head_timeout_seconds: float,
-        keepalive_timeout: float,
-    ) -> None:
+    def __init__(self, server: web.Server, **options: Unpack[HandlerOptions]) -> None:
         super().__init__(
             server,
-            loop=loop,
-            keepalive_timeout=keepalive_timeout,
+            loop=options["loop"],
+            keepalive_timeout=options["keepalive_timeout"],
             # Heartbeats and time-outs find dead peers much sooner, and asking for it costs with every connection.
             tcp_keepalive=False,
             lingering_time=LINGER_SECONDS,
@@ -66,8 +67,8 @@ class GatewayRequestHandler(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
             logger=_QUIET,
         )
-        self._refuse = refuse
-        self._head_timeout_seconds = head_timeout_seconds
+        self._refuse = options["refuse"]
+        self._head_timeout_seconds = options["head_timeout_seconds"]
         self._head_deadline: asyncio.TimerHandle | None = None
         self._had_a_head = False
         self.when_lost: Callable[[], None] | None = None

@@ -141,16 +141,13 @@ class Session:
         if wire.deflates_from_bytes is not None:
             frame = _deflated(frames, wire.deflates_from_bytes)
         waiting = wire.bytes_waiting()
-        if not waiting:
-            self._frames_waiting = 0
-        else:
-            if volatile:
-                self._above.volatile_skipped("bytes_waiting")
-                return
-            self._frames_waiting += 1
-            if waiting + len(frame) + self._frames_waiting * FRAME_BYTES > self._outbox_bytes:
-                self.abort("slow_consumer")
-                return
+        if waiting and volatile:
+            self._above.volatile_skipped("bytes_waiting")
+            return
+        self._frames_waiting = self._frames_waiting + 1 if waiting else 0
+        if waiting and waiting + len(frame) + self._frames_waiting * FRAME_BYTES > self._outbox_bytes:
+            self.abort("slow_consumer")
+            return
         wire.write(frame)
 
     def _queue(self, frames: Frames, volatile: bool) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import structlog
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.transport.http import GatewayRequestHandler, Refuse
+from gateway.transport.http import GatewayRequestHandler, HandlerOptions
 from gateway.transport.replies import encode_reply
 from gateway.transport.tasks import start_soon
 
@@ -41,23 +41,8 @@ class ShortWayHandler(GatewayRequestHandler):
 
     __slots__ = ("_answering", "_behind", "_is_handling", "_short_way")
 
-    def __init__(
-        self,
-        server: web.Server,
-        *,
-        short_way: ShortWay,
-        loop: asyncio.AbstractEventLoop,
-        refuse: Refuse,
-        head_timeout_seconds: float,
-        keepalive_timeout: float,
-    ) -> None:
-        super().__init__(
-            server,
-            loop=loop,
-            refuse=refuse,
-            head_timeout_seconds=head_timeout_seconds,
-            keepalive_timeout=keepalive_timeout,
-        )
+    def __init__(self, server: web.Server, *, short_way: ShortWay, **options: Unpack[HandlerOptions]) -> None:
+        super().__init__(server, **options)
         self._short_way = short_way
         self._answering: asyncio.Task[None] | None = None
         self._is_handling = False

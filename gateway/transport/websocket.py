@@ -49,25 +49,19 @@ class WebSocketCarrier:
         self, request: web.Request, open_session: Callable[[SocketWire, bytes], Session]
     ) -> web.StreamResponse | HandshakeError:
         """A new session on a WebSocket; ``open_session`` writes the answer to the request that it is handed."""
-        answer = self._answer(request)
-        if answer is None:
-            return errors.BAD_REQUEST
         return self._take_over(
-            request, answer, lambda connection, head: connection.talk(open_session(connection.wire, head))
+            request, lambda connection, head: connection.talk(open_session(connection.wire, head))
         )
 
     def upgrade(self, request: web.Request, session: Session) -> web.StreamResponse | HandshakeError:
         """A WebSocket that wants to take over from polling (§Upgrade)."""
-        answer = self._answer(request)
-        if answer is None:
-            return errors.BAD_REQUEST
 
         def begin(connection: WebSocketConnection, head: bytes) -> None:
             connection.wire.write(head)
             trial = Trial(self._schedule, session, self._upgrade_timeout_seconds, connection.wire)
             connection.try_out(session, trial)
 
-        return self._take_over(request, answer, begin)
+        return self._take_over(request, begin)
 
     async def stop(self, patience_seconds: float) -> None:
         """Let those finish that are closing, for so long; cut what is left then, and end what is under way there."""
@@ -88,16 +82,13 @@ class WebSocketCarrier:
         if not self._open:
             self.all_gone.set()
 
-    def _answer(self, request: web.Request) -> dict[str, str] | None:
-        return answer_opening(request.headers, offers_deflate=self._deflates_from_bytes is not None)
-
     def _take_over(
-        self,
-        request: web.Request,
-        answer: dict[str, str],
-        begin: Callable[[WebSocketConnection, bytes], None],
-    ) -> web.StreamResponse:
+        self, request: web.Request, begin: Callable[[WebSocketConnection, bytes], None]
+    ) -> web.StreamResponse | HandshakeError:
         """``begin`` writes the answer and says whose connection it is; one that it fails for is cut."""
+        answer = answer_opening(request.headers, offers_deflate=self._deflates_from_bytes is not None)
+        if answer is None:
+            return errors.BAD_REQUEST
         handler = cast(GatewayRequestHandler, request.protocol)
         if handler.transport is None:
             return HANDED_OVER  # The client was gone before it was answered.

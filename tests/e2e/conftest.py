@@ -11,6 +11,7 @@ import pytest
 from tests.harness.clients import Clients, NodeClients
 from tests.harness.python_clients import PythonClients
 from tests.harness.raw import http_session
+from tests.harness.redis_server import RedisServer
 
 NAMES = itertools.count(1)
 
@@ -21,6 +22,14 @@ CARRIERS = {"polling": ["polling"], "websocket": ["websocket"], "upgrade": None}
 def user() -> str:
     """A user whom no other test knows."""
     return f"user-{next(NAMES)}"
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """One for all tests of a module; a module that breaks its server has one for each test."""
+    server = RedisServer()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.harness.clients import NodeClients, StockClient
-from tests.harness.deafening import DeafeningLink
+from tests.harness.link import Link
 from tests.harness.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.harness.redis_server import RedisServer, free_port
+from tests.harness.waiting import wait_until
 
 DEAF_SECONDS = 2
 
@@ -36,13 +36,6 @@ def readiness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refused:
         return refused.code, json.load(refused)
-
-
-def wait_until(holds: Callable[[], bool], what: str, *, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClient:
@@ -84,7 +77,7 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
 def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_hears_again(
     redis_server: RedisServer, node: NodeClients, user: str
 ) -> None:
-    with DeafeningLink(redis_server.port) as link:
+    with Link(redis_server.port) as link:
         gateway = GatewayProcess(redis_url=link.url, deaf_seconds=DEAF_SECONDS)
         client = connect(node, gateway, user)
         link.deafen()
@@ -94,7 +87,7 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
         client.wait("disconnect", reason="transport close", timeout=15)
         client.wait("connect_error", timeout=15)
 
-        link.heal()
+        link.let_hear()
         wait_until(lambda: readiness(gateway) == (200, {"status": "ready"}), "it hears again")
         client.wait("connect", count=2, timeout=15)
         client.wait("event", event="authenticated", count=2)

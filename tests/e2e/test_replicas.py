@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +16,7 @@ import pytest
 from tests.harness.clients import NodeClients, StockClient
 from tests.harness.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.harness.redis_server import RedisServer
-
-
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +131,6 @@ def test_a_redis_that_evicts_is_refused_at_start_with_a_sentence() -> None:
 
 
 # --- replicas that fail ---
-
-
-def wait_until(holds: Callable[[], bool], what: str, *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -28,13 +28,6 @@ def node() -> Iterator[NodeClients]:
     clients.stop()
 
 
-@pytest.fixture(scope="module")
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
-
-
 def test_each_of_300_clients_gets_exactly_its_messages_once_and_in_order(
     redis_server: RedisServer, node: NodeClients
 ) -> None:

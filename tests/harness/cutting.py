@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 
@@ -17,6 +18,8 @@ class Cuttable:
         self._open: set[asyncio.StreamWriter] = set()
         self._passing = asyncio.Event()
         self._passing.set()
+        self._hears = asyncio.Event()
+        self._hears.set()
         self._is_cut = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -43,6 +46,14 @@ class Cuttable:
         """New connections are made again."""
         self._is_cut = False
 
+    def deafen(self) -> None:
+        """Commands go through, and nothing more reaches whoever subscribed or subscribes."""
+        self._hears.clear()
+
+    def let_hear(self) -> None:
+        """What was published meanwhile arrives, and what comes then."""
+        self._hears.set()
+
     def hold(self) -> None:
         """Connections stay, and nothing gets through."""
         self._passing.clear()
@@ -56,19 +67,46 @@ class Cuttable:
             writer.transport.abort()
             return
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        ways = ((reader, server_writer, b""), (server_reader, writer, self._watch_for))
-        for source, target, watched in ways:
-            task = asyncio.create_task(self._pass(source, target, watched))
+        subscribed = asyncio.Event()
+        for way in (
+            self._ask(reader, server_writer, subscribed),
+            self._answer(server_reader, writer, subscribed),
+        ):
+            task = asyncio.create_task(way)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, watched: bytes) -> None:
+    async def _ask(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, subscribed: asyncio.Event
+    ) -> None:
+        async def look(data: bytes) -> None:
+            if b"SUBSCRIBE" in data.upper():
+                subscribed.set()
+
+        await self._pass(source, target, look)
+
+    async def _answer(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, subscribed: asyncio.Event
+    ) -> None:
+        async def look(data: bytes) -> None:
+            if self._watch_for:
+                self.seen += data.count(self._watch_for)
+            if subscribed.is_set():
+                await self._hears.wait()
+
+        await self._pass(source, target, look)
+
+    async def _pass(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        look: Callable[[bytes], Awaitable[None]],
+    ) -> None:
         self._open.add(target)
         try:
             with suppress(OSError):
                 while data := await source.read(65536):
-                    if watched:
-                        self.seen += data.count(watched)
+                    await look(data)
                     await self._passing.wait()
                     target.write(data)
                     await target.drain()

@@ -45,6 +45,14 @@ class Link:
         """New connections are made again."""
         self._loop.call_soon_threadsafe(self._link.heal)
 
+    def deafen(self) -> None:
+        """Commands go through, and nothing more reaches whoever subscribed or subscribes."""
+        self._loop.call_soon_threadsafe(self._link.deafen)
+
+    def let_hear(self) -> None:
+        """What was published meanwhile arrives, and what comes then."""
+        self._loop.call_soon_threadsafe(self._link.let_hear)
+
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
         self._loop.close()

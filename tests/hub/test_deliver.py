@@ -241,14 +241,8 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.hub.time.monotonic", lambda: float(next(ticks)))
 
 
-@pytest.mark.parametrize(
-    ("event", "recipients_a_turn"), [("news", STEP), ("n" * LARGE_BYTES, 1)], ids=["small", "large"]
-)
-async def test_a_delivery_that_takes_long_lets_the_loop_turn(
-    world: World, slow: None, event: str, recipients_a_turn: int
-) -> None:
-    for number in range(1000):
-        world.join(str(number), "x")
+async def turns_of(delivery: Coroutine[Any, Any, None]) -> int:
+    """How often others had their turn while it was delivered."""
     turns = 0
 
     async def take_turns() -> None:
@@ -258,8 +252,21 @@ async def test_a_delivery_that_takes_long_lets_the_loop_turn(
             await asyncio.sleep(0)
 
     others = asyncio.create_task(take_turns())
-    await world.push("x", event=event)
+    await delivery
     others.cancel()
+    return turns
+
+
+@pytest.mark.parametrize(
+    ("event", "recipients_a_turn"), [("news", STEP), ("n" * LARGE_BYTES, 1)], ids=["small", "large"]
+)
+async def test_a_delivery_that_takes_long_lets_the_loop_turn(
+    world: World, slow: None, event: str, recipients_a_turn: int
+) -> None:
+    for number in range(1000):
+        world.join(str(number), "x")
+
+    turns = await turns_of(world.push("x", event=event))
 
     assert turns == pytest.approx(1000 / recipients_a_turn, abs=2)
     assert world.delivered == [1000]
@@ -395,22 +402,6 @@ async def test_nothing_is_written_to_the_socket_of_who_has_gone() -> None:
     await world.push("x")
 
     assert (link.events, world.delivered) == ([], [0])
-
-
-async def turns_of(delivery: Coroutine[Any, Any, None]) -> int:
-    """How often others had their turn while it was delivered."""
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    others = asyncio.create_task(take_turns())
-    await delivery
-    others.cancel()
-    return turns
 
 
 async def test_work_that_links_leave_for_later_is_counted_to_the_turn() -> None:

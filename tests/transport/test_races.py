@@ -568,3 +568,16 @@ async def come_and_go(server: Serving, client: Client, number: int) -> None:
         await socket.closed()
     else:
         await client.open_polling()
+
+
+async def test_who_is_cut_in_the_middle_of_a_message_is_not_heard_further() -> None:
+    async with serving() as (server, _), connect(server.port) as connection:
+        await raw_websocket(connection)
+        server.above.may_receive.clear()
+        connection.send(masked(1, b"4first") + masked(1, b"4second"))
+        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+
+        await asyncio.wait_for(server.engine.stop(0.0), PATIENCE_SECONDS)
+
+        assert server.above.received == []
+        assert [task for task in asyncio.all_tasks() if task.get_name() == "message"] == []
