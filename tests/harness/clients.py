@@ -159,7 +159,7 @@ class StockClient:
             fits = entry["id"] == self.id and entry["type"] == kind
             return fits and all(entry.get(k) == v for k, v in fields.items()) and next(seen) == count
 
-        return self._clients.journal.wait(wanted, timeout=timeout)
+        return self._clients.journal.wait(wanted, timeout=timeout, of=self.id)
 
     def connected(self, **options: Any) -> StockClient:
         """Wait until it is in and was greeted, and its library has noticed."""

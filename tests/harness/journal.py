@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 TIMEOUT_SECONDS = 15.0
+SHOWN = 40
 
 Entry = dict[str, Any]
 
@@ -38,9 +39,17 @@ class Journal:
             return list(self._entries)
 
     def wait(
-        self, wanted: Callable[[Entry], bool], *, timeout: float = TIMEOUT_SECONDS, after: int = 0
+        self,
+        wanted: Callable[[Entry], bool],
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        after: int = 0,
+        of: str | None = None,
     ) -> Entry:
-        """The first entry from index ``after`` on that is wanted; fails with all there was if it does not come."""
+        """The first entry from index ``after`` on that is wanted.
+
+        Fails with the last there were if it does not come: those ``of`` the client of that id, or of all.
+        """
         deadline = time.monotonic() + timeout
         seen = after
         with self._changed:
@@ -52,7 +61,8 @@ class Journal:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._ended:
                     why = "it ended" if self._ended else f"not within {timeout} s"
-                    last = "\n".join(map(str, self._entries[-20:]))
+                    shown = [entry for entry in self._entries if of in (None, entry.get("id"))]
+                    last = "\n".join(map(str, shown[-SHOWN:]))
                     raise AssertionError(
                         f"{self._what}: what was waited for did not come ({why}); the last entries:\n{last}"
                     )

@@ -1,15 +1,15 @@
 """The state of a gateway with many replicas: one Redis, or Valkey, that they share.
 
     state        puts it together             server        where Redis is, connections to it
-    commands     calls scripts, pipelined     scripting     the scripts and their limits (scripts/*.lua)
+    commands     calls scripts, pipelined     questions     who waits for which answer
     channels     hears channels               inbox         what came and was not handed over yet
     listening    hands over and catches up    seen          how far that has got
     broker       appends, subscribes, reads   records       the bytes of entries and frames
     presence     who is connected             registered    the bytes of connections and sessions
     sessions     who may come back            leases        which replicas live; cleaning up after others
     claims       one-time uses                rates, revocations
-    hearing      deaf or away                 keys          every name in Redis
-                                              errors        did it happen or not?
+    hearing      deaf or away                 scripting     the scripts and their limits (scripts/*.lua)
+    errors       did it happen or not?        keys          every name in Redis
 
 docs/architecture.md tells the whole of it.
 """

@@ -1,7 +1,7 @@
 """The connection on which scripts are called.
 
 What is asked in one turn of the event loop goes out in one write, and more may go out before the answers are back: the
-connection is shared by everybody who waits. Redis answers in order, so the oldest question belongs to the next answer.
+connection is shared by everybody who waits (``questions``).
 Nobody waits longer than ``patience_seconds``: who was not sent by then is Unsent, who was not answered Unanswered; a
 connection whose oldest question is that old is given up. Who asked is asked again here, as long as there is time.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -19,7 +18,8 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError, StateUnusable
-from gateway.state.redis.errors import REPLIES, Unanswered, Unsent, of_reply
+from gateway.state.redis.errors import REPLIES, Unanswered, Unsent
+from gateway.state.redis.questions import Questions
 from gateway.state.redis.racing import until_one_ends
 from gateway.state.redis.scripting import Script
 from gateway.state.redis.server import Identity, Server, ask, pack
@@ -30,21 +30,6 @@ Argument = str | bytes | int
 AGAIN_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 1.0
 CLOCK_SECONDS: Final = 0.25
-MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
-
-
-class _Question:
-    """Something asked, until it is answered. ``script`` is there to be sent whole if Redis does not know it."""
-
-    __slots__ = ("answer", "asked_at", "packed", "repack")
-
-    def __init__(
-        self, packed: bytes, repack: Callable[[], bytes] | None, answer: asyncio.Future[Any], asked_at: float
-    ) -> None:
-        self.packed = packed
-        self.repack = repack
-        self.answer = answer
-        self.asked_at = asked_at
 
 
 class Commands:
@@ -63,10 +48,7 @@ class Commands:
         self.patience_seconds = patience_seconds
         self._server = server
         self._connected = connected
-        self._unsent: deque[_Question] = deque()
-        self._sent: deque[_Question] = deque()
-        self._waiting_bytes = 0
-        self._asked = asyncio.Event()
+        self._questions = Questions()
         self._stuck = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ahead_ms = 0.0
@@ -78,7 +60,7 @@ class Commands:
     @property
     def waiting(self) -> int:
         """How many questions have no answer yet."""
-        return len(self._unsent) + len(self._sent)
+        return len(self._questions)
 
     @property
     def up(self) -> bool:
@@ -146,12 +128,8 @@ class Commands:
         answer: asyncio.Future[Any] = self._loop.create_future()
         if not self._up and now - self._down_since > self.patience_seconds:
             answer.set_exception(Unsent("Redis is away", passing=False))
-        elif self._waiting_bytes + len(packed) > MAX_WAITING_BYTES:
-            answer.set_exception(Unsent("too much is waiting for Redis", passing=False))
         else:
-            self._waiting_bytes += len(packed)
-            self._unsent.append(_Question(packed, repack, answer, now))
-            self._asked.set()
+            self._questions.add(packed, repack, answer, now)
         return answer
 
     # life
@@ -163,8 +141,7 @@ class Commands:
                 tasks.create_task(self._keep_connected(), name="redis connection")
                 tasks.create_task(self._keep_time(), name="redis patience")
         finally:
-            self._fail(self._sent, Unanswered, "the gateway is stopping")
-            self._fail(self._unsent, Unsent, "the gateway is stopping")
+            self._questions.end()
 
     async def _keep_connected(self) -> None:
         backoff = AGAIN_SECONDS
@@ -203,7 +180,7 @@ class Commands:
         finally:
             if self._up:
                 self._up, self._down_since = False, self._loop.time()
-            self._fail(self._sent, Unanswered, "the connection to Redis was lost before it answered")
+            self._questions.connection_ended()
             await connection.disconnect(nowait=True)
 
     async def _give_up_when_stuck(self) -> None:
@@ -218,19 +195,13 @@ class Commands:
         self.set_clock(int(seconds) * 1000 + int(microseconds) / 1000, asked_at)
 
     async def _write(self, connection: Connection) -> None:
+        asked = self._questions.asked
         while True:
-            await self._asked.wait()
-            self._asked.clear()
-            pieces = []
-            while self._unsent:
-                question = self._unsent.popleft()
-                if question.answer.done():  # nobody waits any more
-                    self._waiting_bytes -= len(question.packed)
-                    continue
-                pieces.append(question.packed)
-                self._sent.append(question)
-            if pieces:
-                await connection.send_packed_command(b"".join(pieces), check_health=False)
+            await asked.wait()
+            asked.clear()
+            packed = self._questions.take()
+            if packed:
+                await connection.send_packed_command(packed, check_health=False)
 
     async def _read(self, connection: Connection) -> None:
         while True:
@@ -239,33 +210,14 @@ class Commands:
                     disable_decoding=True, timeout=math.inf, disconnect_on_error=False
                 )
             except REPLIES as error:
-                self._refused(self._oldest(), error)
-                continue
-            question = self._oldest()
-            self._waiting_bytes -= len(question.packed)
-            if not question.answer.done():
-                question.answer.set_result(answer)
+                self._refused(error)
+            else:
+                self._questions.answered(answer)
 
-    def _oldest(self) -> _Question:
-        """Whom the answer that just came is for."""
-        if not self._sent:
-            raise exceptions.InvalidResponse("an answer to nothing that was asked")
-        return self._sent.popleft()
-
-    def _refused(self, question: _Question, error: Exception) -> None:
-        self._waiting_bytes -= len(question.packed)
-        if isinstance(error, exceptions.NoScriptError) and question.repack is not None:
-            # A Redis that was started anew, or another primary, has not seen the script yet.
-            question.packed, question.repack = question.repack(), None
-            self._waiting_bytes += len(question.packed)
-            self._unsent.append(question)
-            self._asked.set()
-            return
-        problem = of_reply(error)
+    def _refused(self, error: Exception) -> None:
+        problem = self._questions.refused(error)
         if isinstance(problem, Unanswered):
             log.error("redis.script_failed", reason=str(error))
-        if not question.answer.done():
-            question.answer.set_exception(problem)
         if isinstance(problem, Unsent) and problem.moved:
             raise problem
 
@@ -274,19 +226,7 @@ class Commands:
         while True:
             await asyncio.sleep(self.patience_seconds / 20)
             too_old = self._loop.time() - self.patience_seconds
-            while self._unsent and self._unsent[0].asked_at <= too_old:
-                self._fail_oldest(self._unsent, Unsent("Redis could not be asked in time", passing=False))
-            if self._sent and self._sent[0].asked_at <= too_old:
-                log.warning("redis.no_answer", questions=len(self._sent))
+            unanswered = self._questions.give_up(too_old, self.patience_seconds)
+            if unanswered and not self._stuck.is_set():
+                log.warning("redis.no_answer", questions=unanswered)
                 self._stuck.set()
-                self._fail(self._sent, Unanswered, f"Redis did not answer within {self.patience_seconds} s")
-
-    def _fail(self, questions: deque[_Question], problem: type[Unsent | Unanswered], why: str) -> None:
-        while questions:
-            self._fail_oldest(questions, problem(why))
-
-    def _fail_oldest(self, questions: deque[_Question], problem: GatewayError) -> None:
-        question = questions.popleft()
-        self._waiting_bytes -= len(question.packed)
-        if not question.answer.done():
-            question.answer.set_exception(problem)
