@@ -48,6 +48,11 @@ class Questions:
         self.asked = asyncio.Event()
         """Something is to be sent; cleared by whoever sends."""
 
+    @property
+    def unsent(self) -> int:
+        """How many are to be sent."""
+        return len(self._unsent)
+
     def __len__(self) -> int:
         return len(self._unsent) + len(self._sent)
 

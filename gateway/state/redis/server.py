@@ -225,6 +225,12 @@ def pack(*command: str | bytes | int) -> bytes:
     return packed
 
 
+def stream_of(connection: Connection) -> asyncio.StreamWriter | None:
+    """What it writes to while it is connected, for who sends in the middle of a turn: ``send_packed_command`` must be
+    awaited."""
+    return connection._writer  # noqa: SLF001  # tests/contract/test_redis_overrides.py looks whether it is there
+
+
 async def ask(connection: Connection, *command: str) -> Any:
     """Send a command and wait for its answer. Raises Unsent: these commands change nothing."""
     try:
