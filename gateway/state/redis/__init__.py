@@ -1,6 +1,7 @@
 """The state of a gateway with many replicas: one Redis, or Valkey, that they share.
 
-    state        puts it together             server        where Redis is, connections to it
+    state        puts it together             location      where Redis is
+    server       connections to it            errors        did it happen or not?
     commands     calls scripts, pipelined     questions     who waits for which answer
     channels     hears channels               inbox         what came and was not handed over yet
     listening    hands over and catches up    seen          how far that has got
@@ -9,7 +10,7 @@
     sessions     who may come back            leases        which replicas live; cleaning up after others
     claims       one-time uses                rates, revocations
     hearing      deaf or away                 scripting     the scripts and their limits (scripts/*.lua)
-    errors       did it happen or not?        keys          every name in Redis
+    keys         every name in Redis
 
 docs/architecture.md tells the whole of it.
 """

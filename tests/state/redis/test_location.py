@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.state.redis.server import Location, parse_location
+from gateway.state.redis.location import Location, parse_location
 
 
 @pytest.mark.parametrize(
