@@ -15,6 +15,7 @@ from gateway.app import Gateway
 from gateway.dev_door import Development
 from gateway.domain.errors import StateUnusable
 from gateway.listening import CannotListen
+from gateway.open_files import raise_limit
 from gateway.settings import Settings
 from gateway.socketio_door.bundle import BundleMissing
 
@@ -32,6 +33,9 @@ def run(
     settings: Settings, *, development: Development | None = None, on_listening: Announce | None = None
 ) -> int:
     """Run the gateway until SIGTERM or SIGINT; answers the exit status."""
+    before, limit = raise_limit()
+    if limit != before:
+        log.info("gateway.open_files_raised", before=before, limit=limit)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(settings, development, on_listening))
 

@@ -84,8 +84,8 @@ class SentinelFacts:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What the system allows a process that is started as this one was. ``backlog`` is None where it is not known."""
+    """What the system allows a gateway that is started as this process was. ``open_files`` is the limit once ``serve``
+    has raised it; ``backlog`` is None where it is not known."""
 
     open_files: int
-    open_files_at_most: int
     backlog: int | None

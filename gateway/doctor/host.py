@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 from typing import Final
 
 from gateway.doctor.facts import Demands, HostFacts
 from gateway.doctor.findings import Finding, ok, problem, warning
 from gateway.listening import BACKLOG
+from gateway.open_files import raise_limit
 
 OWN_FILES: Final = 500
 """Open files besides clients: ports, Redis, logs, and the connections of backends and probes."""
@@ -16,40 +16,33 @@ _SOMAXCONN: Final = Path("/proc/sys/net/core/somaxconn")
 
 
 def look() -> HostFacts:
-    """What the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """What the system allows; raises this process's limit of open files as ``serve`` does, to see how far that goes."""
+    _, files = raise_limit()
     try:
         backlog = int(_SOMAXCONN.read_text("ascii"))
     except (OSError, ValueError):  # no Linux
         backlog = None
-    return HostFacts(_number(soft), _number(hard), backlog)
-
-
-def _number(limit: int) -> int:
-    return 2**63 - 1 if limit == resource.RLIM_INFINITY else limit
+    return HostFacts(files, backlog)
 
 
 def open_files(host: HostFacts, demands: Demands) -> Finding:
     """May the process open a socket for each of its clients?"""
     name, clients = "host.open_files", demands.max_connections
     needed, allowed = clients + OWN_FILES, host.open_files
-    said = f"A process may open {allowed} files"
+    said = f"The gateway may open {allowed} files"
     if allowed < needed:
-        least = f"{needed}" + (
-            f" (this user: at most {host.open_files_at_most})" * (needed > host.open_files_at_most)
-        )
         return problem(
             name,
             f"{said}; GATEWAY_MAX_CONNECTIONS ({clients}) and {OWN_FILES} more need {needed}, so clients would be "
             "turned away before the gateway is full.",
-            f"Raise the limit to {least}: `ulimit -n`, LimitNOFILE= of systemd, --ulimit nofile= of a container; or "
-            "lower GATEWAY_MAX_CONNECTIONS.",
+            f"Raise the hard limit to {needed}: `ulimit -Hn` as root, LimitNOFILE= of systemd, --ulimit nofile= of a "
+            "container; or lower GATEWAY_MAX_CONNECTIONS.",
         )
     if demands.polling and allowed < 2 * clients + OWN_FILES:
         return ok(
             name,
             f"{said}, enough for {clients} WebSocket clients; one that polls may need two at a time.",
-            "If many of your clients poll, raise it to twice GATEWAY_MAX_CONNECTIONS.",
+            "If many of your clients poll, raise the hard limit to twice GATEWAY_MAX_CONNECTIONS.",
         )
     return ok(name, f"{said}, enough for {clients} clients.")
 

@@ -289,27 +289,32 @@ def test_without_redis_the_host_is_looked_at() -> None:
     assert report.status == 0
 
 
-def test_a_low_file_limit_is_found() -> None:
-    limited = [
-        "sh",
-        "-c",
-        'ulimit -n 256; exec "$@"',
-        "sh",
-        sys.executable,
-        "-m",
-        "gateway",
-        "doctor",
-        "--json",
-    ]
-
+def open_files_under(limits: str) -> tuple[int, dict[str, Any]]:
+    """Exit status of a doctor that is started after a line of shell, and what it finds about open files."""
     answer = subprocess.run(
-        limited, env=environment(**GOOD), capture_output=True, text=True, check=False, cwd=ROOT
+        ["sh", "-c", f'{limits} && exec "$@"', "sh", sys.executable, "-m", "gateway", "doctor", "--json"],
+        env=environment(**GOOD),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
-
     found = {each["name"]: each for each in json.loads(answer.stdout)["findings"]}
-    assert answer.returncode == 1
-    assert found["host.open_files"]["level"] == "problem"
-    assert "256 files" in found["host.open_files"]["what"]
+    return answer.returncode, found["host.open_files"]
+
+
+def test_a_low_file_limit_is_found() -> None:
+    status, finding = open_files_under("ulimit -n 256")
+
+    assert (status, finding["level"]) == (1, "problem")
+    assert "256 files" in finding["what"]
+
+
+def test_a_low_soft_limit_is_none_since_the_gateway_raises_it() -> None:
+    status, finding = open_files_under("ulimit -Sn 256 && ulimit -Hn 1024")
+
+    assert (status, finding["level"]) == (0, "ok")
+    assert "1024 files" in finding["what"]
 
 
 def test_bad_settings_are_told_as_everywhere() -> None:

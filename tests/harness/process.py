@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from tests.harness.backend import Backend
@@ -22,11 +23,13 @@ START_SECONDS = 30.0
 
 
 class GatewayProcess:
-    """Starts on a free port; ``settings`` are GATEWAY_ settings in lower case without prefix."""
+    """Starts on a free port; ``settings`` are GATEWAY_ settings in lower case without prefix, ``under`` is a
+    command that starts the command which follows it."""
 
-    def __init__(self, *, dev: bool = False, **settings: Any) -> None:
+    def __init__(self, *, dev: bool = False, under: Sequence[str] = (), **settings: Any) -> None:
         self._settings = {name.upper(): str(value) for name, value in settings.items()}
         self._dev = dev
+        self._under = under
         self._port = 0
         self.key_id, self.secret, self.jwt_secret = KEY_ID, KEY_SECRET, JWT_SECRET
         self.start()
@@ -43,7 +46,7 @@ class GatewayProcess:
         chosen = {f"GATEWAY_{name}": value for name, value in (defaults | self._settings).items()}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", *(["--dev"] if self._dev else [])],
+            [*self._under, sys.executable, "-m", "gateway", "serve", *(["--dev"] if self._dev else [])],
             env=inherited | chosen,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
