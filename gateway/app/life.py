@@ -72,7 +72,7 @@ class Gateway:
         log.info("gateway.listening", host=settings.host, ports=bound, replica=settings.replica_id)
 
     async def stop(self) -> None:
-        """Take nobody new, send clients elsewhere, finish what runs, close."""
+        """Take nobody new, send clients elsewhere, finish what runs, leave the other replicas, close."""
         self._rooms.health.draining = self._rooms.admission.draining = True
         for listener in self._rooms.listeners:
             listener.close()
@@ -80,6 +80,7 @@ class Gateway:
         await self._rooms.engine.stop(LEAVE_SECONDS)
         for listener in self._rooms.listeners:
             await listener.stop()
+        await self._rooms.state.leave()
         await self._rooms.verifier.close()
         self._rooms.schedule.close()
         log.info("gateway.stopped", replica=self._settings.replica_id)

@@ -134,9 +134,14 @@ def test_a_redis_that_evicts_is_refused_at_start_with_a_sentence() -> None:
 
 
 @pytest.fixture
-def pair(redis_server: RedisServer) -> Iterator[list[GatewayProcess]]:
+def prefix() -> str:
+    """Of keys that no other test knows."""
+    return f"pair-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def pair(redis_server: RedisServer, prefix: str) -> Iterator[list[GatewayProcess]]:
     """Two replicas of their own, on keys of their own: one stays, one is to fail."""
-    prefix = f"pair-{secrets.token_hex(4)}"
     processes = [
         GatewayProcess(
             redis_url=redis_server.url, redis_prefix=prefix, replica_id=name, lease_seconds=5, deaf_seconds=3
@@ -170,6 +175,31 @@ def test_the_clients_of_a_killed_replica_are_out_of_presence_within_its_lease(
         lambda: stays.backend.presence(user)["last_seen"] is not None, "somebody cleaned up", seconds=6
     )
     assert stays.failures() == []
+
+
+def test_a_replica_that_stops_is_out_of_presence_at_once_and_is_not_cleaned_up_after(
+    pair: list[GatewayProcess], node: NodeClients, user: str, redis_server: RedisServer, prefix: str
+) -> None:
+    stays, stops = pair
+    client = connect(node, stops, user)
+    assert stays.backend.presence(user)["online"]
+
+    assert stops.stop() == 0
+
+    assert not stays.backend.presence(user)["online"]
+    client.disconnect()
+    dies = GatewayProcess(redis_url=redis_server.url, redis_prefix=prefix, replica_id="dies", lease_seconds=5)
+    dies.kill()
+    # Its lease began after the last of the one that stopped, so that would have run out earlier.
+    stays.log.wait(lambda line: cleaned_up(line) == "dies")
+    assert [cleaned_up(line) for line in stays.log.entries if cleaned_up(line)] == ["dies"]
+    assert "lease.given_up" in [line.get("event") for line in stops.log.entries]
+    assert stays.failures() + stops.failures() == []
+
+
+def cleaned_up(line: dict[str, Any]) -> str | None:
+    """After which replica, if that is what a line of the log tells."""
+    return line["replica"] if line.get("event") == "lease.cleaned_up" else None
 
 
 def test_a_replica_that_stood_still_past_its_lease_comes_back_with_all_that_was_missed(

@@ -130,6 +130,9 @@ class MemoryState:
         started.set()
         await asyncio.Event().wait()
 
+    async def leave(self) -> None:
+        """Nobody else has to know."""
+
     def sizes(self) -> dict[str, int]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
         return {

@@ -2,7 +2,7 @@
 
 A replica whose lease is gone, or that finds another generation of the log than the one it knew, tells Redis of all its
 connections again. The first of the living, by name, takes what the dead left out of the presence; every step of that
-is whole and may be done twice.
+is whole and may be done twice. A replica that stops gives its lease up, and so is never found dead.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 KEEP_SECONDS: Final = 86_400.0
 """How long a key lives that somebody keeps alive: longer than any outage after which it should still be there."""
 _BEATS_PER_LEASE: Final = 3
+LEAVE_SECONDS: Final = 1.0
+"""What a stop may take longer for the sake of leaving; where that is too short, the lease runs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,12 @@ class Leases:
     _doubtful: bool = field(init=False, default=False)
     _wake: asyncio.Event = field(init=False, default_factory=asyncio.Event)
     _beaten: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
 
     async def begin(self) -> None:
         """Take the first lease, once what an earlier process of the same name left is cleaned up."""
         await self.commands.call("begin", self.replica)
-        while (await self.commands.call("clean_up", self.replica))[0] > 0:
-            pass
+        await self._take_out(self.replica)
         await self.beat()
 
     def wake(self) -> None:
@@ -77,11 +79,35 @@ class Leases:
         self.sessions.owe_all()
 
     async def run(self) -> None:
-        """Keep the lease until cancelled."""
+        """Keep the lease until cancelled, or until it is given up."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_alive(), name="redis lease")
-            tasks.create_task(self._keep_order(), name="redis lease work")
-            tasks.create_task(self._keep_keys(), name="redis keys")
+            self._tasks = [
+                tasks.create_task(self._keep_alive(), name="redis lease"),
+                tasks.create_task(self._keep_order(), name="redis lease work"),
+                tasks.create_task(self._keep_keys(), name="redis keys"),
+            ]
+
+    async def leave(self) -> None:
+        """Give up the lease while ``run`` keeps it, and take out of presence what is still there.
+
+        Takes LEAVE_SECONDS at most and raises nothing. The first step does it for everybody else; what is not taken
+        out in time, the others take out.
+        """
+        keeping = [task for task in self._tasks if not task.done()]
+        if not keeping:
+            return
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                for task in keeping:
+                    task.cancel()
+                await asyncio.wait(keeping)  # a sign of life that comes later would be another lease
+                await self.commands.call("leave", self.replica)
+                log.info("lease.given_up", replica=self.replica)
+                await self._take_out(self.replica)
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            log.warning("lease.leaving_cut_short", reason=error.message)
+        except TimeoutError:
+            log.warning("lease.leaving_cut_short", reason=f"it took longer than {LEAVE_SECONDS} s")
 
     async def beat(self) -> None:
         """One sign of life. Raises BrokerUnavailable, BrokerTimeout."""
@@ -121,13 +147,18 @@ class Leases:
             raise
 
     async def _clean_up(self, replica: str) -> None:
+        if await self._take_out(replica):
+            log.info("lease.cleaned_up", replica=replica)
+            self.cleaned(replica)
+
+    async def _take_out(self, replica: str) -> bool:
+        """Take the connections of a replica without a lease out of presence; whether this was the first to find it
+        dead."""
         left, first = 1, 0
         while left > 0:
             left, found_dead = await self.commands.call("clean_up", replica)
             first += found_dead
-        if first:
-            log.info("lease.cleaned_up", replica=replica)
-            self.cleaned(replica)
+        return first > 0
 
     async def _keep_alive(self) -> None:
         while True:

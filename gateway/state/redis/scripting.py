@@ -36,6 +36,7 @@ _PARTS: Final = {
     "touch": (_FREES, "common", _DEADLINE),
     "begin": (_WRITES, "common", _DEADLINE),
     "clean_up": (_FREES, "common", "registry", _DEADLINE),
+    "leave": (_FREES, "common", _DEADLINE),
     "presence": (_READS, "common"),
     "count": (_READS, "common"),
     "save_session": (_WRITES, "common", "sessions", _DEADLINE),

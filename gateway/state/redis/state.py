@@ -188,6 +188,13 @@ class RedisState:
                 raise _first(unusable) from None
             raise
 
+    async def leave(self) -> None:
+        """Be no replica any more, once nobody is connected and nobody can come, and while ``run`` still works.
+
+        Takes LEAVE_SECONDS at most, raises nothing, and does nothing where ``run`` has ended: who fails is found dead.
+        """
+        await self.leases.leave()
+
     @property
     def condition(self) -> Condition:
         """What this replica can do at the moment."""

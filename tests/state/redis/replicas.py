@@ -73,6 +73,11 @@ class Replica:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def leave(self) -> None:
+        """As SIGTERM would."""
+        await self.state.leave()
+        await self.stop()
+
     async def subscribe(self, *rooms: str | None) -> None:
         await self.state.broker.subscribe([at(room) for room in rooms])
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+
+import pytest
+import structlog
 
 from gateway.domain.positions import START
 from gateway.domain.sessions import Session
+from gateway.state.redis.leases import LEAVE_SECONDS
 from tests.contract.values import at
 from tests.harness.redis_server import RedisServer
 from tests.state.redis.replicas import Replica, replicas, until, until_redis_says
@@ -134,6 +140,120 @@ async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: 
         assert await count(a, "room") == 0
         assert not (await a.state.presence.of_user("ann")).online
         assert await a.state.sessions.adopt("p", user="ann", owner="a/2") == session("p", "a/1")
+
+
+# --- replicas that leave ---
+
+
+async def leavers(server: RedisServer, name: str = "leaves", **options: Any) -> Replica:
+    """A replica with a connection of ann and two sessions, as clients leave behind who were cut off at a stop."""
+    replica = Replica(server, name, lease_seconds=LEASE_SECONDS, **options)
+    await replica.start()
+    await replica.register("s1", "ann", "room")
+    for pid in ("soon", "late"):
+        await replica.state.sessions.save(session(pid, f"{name}/1"))
+    return replica
+
+
+async def test_a_replica_that_leaves_is_out_of_presence_at_once_and_nobody_finds_it_dead(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        leaves = await leavers(server)
+        assert await count(a, "room") == 1
+
+        await leaves.leave()
+
+        ann = await a.state.presence.of_user("ann")
+        assert (ann.online, ann.last_seen is not None, await count(a, "room")) == (False, True, 0)
+        assert server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0
+        assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a"]
+        later = Replica(server, "later", lease_seconds=LEASE_SECONDS)
+        await later.start()
+        await later.stop()
+        await until(lambda: "later" in a.cleaned, "the lease of one that came after it has run out")
+        assert a.cleaned == ["later"]
+
+
+async def test_what_a_replica_cannot_take_out_in_time_others_take_out_without_finding_it_dead(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        leaves = await leavers(server)
+        await leaves.stop()
+        # Only the first step of leaving came through; it does not matter who says it.
+        await a.state.commands.call("leave", "leaves")
+        assert await count(a, "room") == 0
+
+        await until(lambda: server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0, "it is taken out")
+
+        assert a.cleaned == []
+
+
+async def test_sessions_of_a_replica_that_left_are_kept_for_the_window(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0) as [a]:
+        leaves = await leavers(server, recovery_seconds=2.0)
+
+        await leaves.leave()
+
+        adopted = await a.state.sessions.adopt("soon", user="ann", owner="a/1")
+        assert adopted == session("soon", "leaves/1")
+        await until(lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "the window is over")
+        assert await a.state.sessions.adopt("late", user="ann", owner="a/1") is None
+        assert server.ask("HKEYS", "t:formats") == [b"a"]
+
+
+@pytest.mark.parametrize(("passed_seconds", "kept"), [(30.0, True), (90.0, False)])
+async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left(
+    server: RedisServer, passed_seconds: float, kept: bool
+) -> None:
+    leaves = await leavers(server, "a")
+    leaves.state.shift_clock(-passed_seconds)  # it left so long ago
+    await leaves.leave()
+
+    async with replicas(server, "a") as [a]:
+        adopted = await a.state.sessions.adopt("late", user="ann", owner="a/2")
+
+    assert adopted == (session("late", "a/1") if kept else None)
+
+
+async def test_a_replica_that_had_nothing_leaves_nothing(server: RedisServer) -> None:
+    async with replicas(server, "a") as [_]:
+        leaves = Replica(server, "leaves")
+        await leaves.start()
+
+        await leaves.leave()
+
+        with server.client() as client:
+            names = {*client.scan_iter(match="*leaves*")}
+        assert (names, server.ask("HKEYS", "t:formats"), server.ask("EXISTS", "t:dead")) == (set(), [b"a"], 0)
+
+
+@pytest.mark.parametrize("breaks", [RedisServer.freeze, RedisServer.kill])
+async def test_leaving_a_redis_that_does_not_answer_takes_a_second_and_is_told(
+    server: RedisServer, breaks: Callable[[RedisServer], None]
+) -> None:
+    leaves = await leavers(server)
+    breaks(server)
+    began = asyncio.get_running_loop().time()
+
+    with structlog.testing.capture_logs() as logs:
+        await leaves.state.leave()
+
+    assert asyncio.get_running_loop().time() - began < LEAVE_SECONDS + 0.5
+    assert "lease.leaving_cut_short" in [line["event"] for line in logs]
+    await leaves.stop()
+
+
+async def test_a_state_that_has_ended_already_is_not_left(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        fails = await leavers(server, "fails")
+        await fails.stop()
+
+        await fails.leave()
+
+        assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a", b"fails"]
+        await until(lambda: a.cleaned == ["fails"], "it is found dead")
 
 
 async def test_a_heartbeat_costs_the_same_with_many_connections(server: RedisServer) -> None:

@@ -3,7 +3,7 @@
 -- replica
 local replica, now = ARGV[2], now_ms()
 read_head(now)
-local score = tonumber(call('ZSCORE', K.leases, replica) or now)
+local score = tonumber(call('ZSCORE', K.leases, replica) or call('HGET', K.dead, replica) or now)
 call('ZREM', K.leases, replica)
 call('HDEL', K.dead, replica)
 if call('EXISTS', K.sessions .. replica) == 1 then

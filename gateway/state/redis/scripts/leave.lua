@@ -1,0 +1,12 @@
+-- A replica stops: from now on nothing of it counts. Whoever cleans up takes out what it still has in the presence, and
+-- keeps its sessions for L.recovery, as after a death; but it had no lease that ended, so nobody finds it dead.
+-- replica
+local replica, now = ARGV[2], now_ms()
+call('ZREM', K.leases, replica)
+if call('EXISTS', K.conns .. replica, K.sessions .. replica) > 0 then
+  call('HSET', K.dead, replica, now)
+  call('PEXPIRE', K.dead, L.keep)
+else
+  call('HDEL', K.dead, replica)
+  call('HDEL', K.formats, replica)
+end
