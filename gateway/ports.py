@@ -111,6 +111,14 @@ class Presence(Protocol):
         """One read: the user's connections in every namespace and on every replica."""
         ...
 
+    async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
+        """The same of each of these users, whoever they are, in one read: what was true of all at one moment.
+
+        Costs what all their connections cost, during which a shared state does nothing else: whoever lets others ask
+        bounds how many users they ask for.
+        """
+        ...
+
     async def count(self, addresses: Collection[Address]) -> int:
         """Connections at each address, added up."""
         ...

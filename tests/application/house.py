@@ -67,6 +67,9 @@ class GatedPresence:
     async def of_user(self, user: str) -> UserPresence:
         return await self._inner.of_user(user)
 
+    async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
+        return await self._inner.of_users(users)
+
     async def count(self, addresses: Collection[Address]) -> int:
         return await self._inner.count(addresses)
 

@@ -39,6 +39,27 @@ async def test_all_devices_in_all_namespaces_are_answered_the_oldest_first(state
     assert (await state.presence.of_user("ann")).connections == (chat, laptop, phone)
 
 
+async def test_many_users_are_answered_together_each_as_alone(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann", connected_at=20.0), [])
+    await state.presence.register(connection("s2", "ann", namespace="/chat", connected_at=10.0), [])
+    await state.presence.register(connection("s3", "bob"), [])
+    await state.presence.unregister("s3")
+    await state.presence.register(connection("s4", "dan"), [])
+    users = ["cid", "ann", "bob", "ann"]
+
+    found = await state.presence.of_users(users)
+
+    assert found == {user: await state.presence.of_user(user) for user in users}
+    assert [device.sid for device in found["ann"].connections] == ["s2", "s1"]
+    assert {user: each.last_seen is not None for user, each in found.items()} == {
+        "cid": False, "ann": False, "bob": True,
+    }  # fmt: skip
+
+
+async def test_nobody_is_asked_for_and_nobody_answered(state: StateUnderTest) -> None:
+    assert await state.presence.of_users([]) == {}
+
+
 async def test_registering_a_sid_again_replaces_what_was_known(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a", "b"])
     moved = connection("s1", "bob", namespace="/chat", connected_at=2000.0)
@@ -215,6 +236,9 @@ async def test_counts_and_connections_are_those_of_a_list_of_connections(
         devices = [device for device, _ in model.values() if device.user == user]
         expected = tuple(sorted(devices, key=lambda device: device.connected_at))
         assert (await state.presence.of_user(user)).connections == expected
+    assert await state.presence.of_users(USERS) == {
+        user: await state.presence.of_user(user) for user in USERS
+    }
 
 
 def how_many(model: Model, address: Address) -> int:

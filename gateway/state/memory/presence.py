@@ -63,12 +63,10 @@ class MemoryPresence:
         self._forget(sid)
 
     async def of_user(self, user: str) -> UserPresence:
-        sids = self._of_user.get(user)
-        if sids is None:
-            return UserPresence(user, last_seen=self.last_seen.get(user))
-        connections = [self._connections[sid] for sid in sids]
-        connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
-        return UserPresence(user, tuple(connections))
+        return self._seen(user)
+
+    async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
+        return {user: self._seen(user) for user in users}
 
     async def count(self, addresses: Collection[Address]) -> int:
         return self.connections_at(addresses)
@@ -76,6 +74,14 @@ class MemoryPresence:
     def connections_at(self, addresses: Collection[Address]) -> int:
         """``count``, for the broker that publishes in the same step."""
         return sum([self._counts.get(address, 0) for address in addresses])
+
+    def _seen(self, user: str) -> UserPresence:
+        sids = self._of_user.get(user)
+        if sids is None:
+            return UserPresence(user, last_seen=self.last_seen.get(user))
+        connections = [self._connections[sid] for sid in sids]
+        connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
+        return UserPresence(user, tuple(connections))
 
     def _forget(self, sid: str) -> None:
         connection = self._connections.pop(sid, None)

@@ -62,11 +62,12 @@ class RedisPresence:
             await self._tell(sid, "unregister", sid)
 
     async def of_user(self, user: str) -> UserPresence:
-        seen, last_seen = await self._commands.call("presence", user)
-        found = (decode_seen(user, *pair) for pair in zip(seen[::2], seen[1::2], strict=True))
-        connections = [connection for connection in found if connection is not None]
-        connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
-        return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None)
+        return (await self.of_users([user]))[user]
+
+    async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
+        each_once = tuple(dict.fromkeys(users))
+        answers = await self._commands.call("presence", *each_once)
+        return {user: _decode(user, *answer) for user, answer in zip(each_once, answers, strict=True)}
 
     async def count(self, addresses: Collection[Address]) -> int:
         connections: int = await self._commands.call("count", *map(address_name, addresses))
@@ -118,6 +119,13 @@ class RedisPresence:
         except (BrokerUnavailable, BrokerTimeout):
             self.owed.update(sids)
             raise
+
+
+def _decode(user: str, seen: list[bytes], last_seen: bytes) -> UserPresence:
+    found = (decode_seen(user, *pair) for pair in zip(seen[::2], seen[1::2], strict=True))
+    connections = [connection for connection in found if connection is not None]
+    connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
+    return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None)
 
 
 def _batches(sids: Iterator[str]) -> Iterator[list[str]]:

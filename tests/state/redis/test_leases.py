@@ -41,6 +41,25 @@ async def test_presence_is_one_over_replicas(server: RedisServer) -> None:
             assert [(c.replica, c.sid) for c in found.connections] == [("a", "s1"), ("b", "s2")]
 
 
+async def test_the_presence_of_many_users_is_one_read_over_replicas(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", lease_seconds=60.0, deaf_seconds=300.0) as [a, b]:
+        for number in range(50):
+            for replica in (a, b):
+                await replica.register(f"{replica.name}{number}", f"user{number}")
+        users = [f"user{number}" for number in range(100)]
+        await a.state.presence.of_users(users)
+        server.ask("CONFIG", "RESETSTAT")
+
+        found = await a.state.presence.of_users(users)
+
+        stats = server.ask("INFO", "commandstats")
+        # A run of the script asks once who lives; nothing else here does for 20 s.
+        assert [stats[f"cmdstat_{name}"]["calls"] for name in ("zrangebyscore", "hgetall")] == [1, 100]
+        assert list(found) == users
+        assert [each.online for each in found.values()] == [True] * 50 + [False] * 50
+        assert [c.replica for c in found["user7"].connections] == ["a", "b"]
+
+
 async def test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and_cleaned_up_once(
     server: RedisServer,
 ) -> None:
