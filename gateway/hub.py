@@ -9,10 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from typing import Final, Protocol
 
-from gateway.domain.endings import KICKED, REVOKED, Ending
+from gateway.domain import positions
+from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE, REVOKED, Ending
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, Entry, Kick, Message
+from gateway.domain.messages import Address, Entry, Kick, Message, Move
 from gateway.domain.positions import Position
+from gateway.domain.sessions import Session
 from gateway.ports import Frames, Socket, Timer
 
 TURN_SECONDS: Final = 0.005
@@ -25,11 +27,12 @@ BY_LINK_SECONDS: Final = 0.0001
 
 
 class State(Enum):
-    """How far along a connection is. Only a LIVE one is sent to; a KICKED one was let go before it was live."""
+    """How far along a connection is. Only a LIVE one is sent to; one that is BEHIND was welcomed, and reads the history
+    first."""
 
     ARRIVING = "arriving"
+    BEHIND = "behind"
     LIVE = "live"
-    KICKED = "kicked"
     GONE = "gone"
 
 
@@ -46,6 +49,12 @@ class Link(Protocol):
 
     def send(self, frames: Frames, *, volatile: bool) -> None: ...
 
+    def send_together(self, *frames: Frames) -> None: ...
+
+    async def drained(self) -> None:
+        """Wait until little of what was sent waits to be read, or it is gone."""
+        ...
+
     def tell(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events."""
         ...
@@ -59,17 +68,31 @@ class Connection:
     __slots__ = (
         "connected_at",
         "direct",
+        "entered_at",
         "expiry",
+        "floor",
         "identity",
+        "kicked_at",
         "link",
         "namespace",
         "rooms",
+        "session",
         "sid",
+        "skipped",
         "state",
         "takes_positions",
     )
 
-    def __init__(self, sid: str, namespace: str, identity: Identity, link: Link, connected_at: float) -> None:
+    def __init__(
+        self,
+        sid: str,
+        namespace: str,
+        identity: Identity,
+        link: Link,
+        connected_at: float,
+        *,
+        session: Session | None = None,
+    ) -> None:
         self.sid = sid
         self.namespace = namespace
         self.identity = identity
@@ -78,24 +101,58 @@ class Connection:
         self.state = State.ARRIVING
         self.rooms: frozenset[str] = frozenset()
         self.expiry: Timer | None = None
-        self.takes_positions = False
+        self.session = session
+        """What it can be resumed with, unless that was declined."""
+        self.takes_positions = session is not None
         """Whether its messages carry where they stand in the stream, so that it can come back to there."""
+        self.entered_at: Position | None = None
+        """Where it came in, or went on; nothing older is for it."""
+        self.kicked_at: Position | None = None
+        """Where it was let go before it was welcomed."""
+        self.floor: Position | None = None
+        """It has everything up to there, by another way than the listener's: what that brings again is not for it."""
+        self.skipped: Position | None = None
+        """The newest that was not sent to it, because it was not live."""
         self.direct: Socket | None = None
-        """Set only while it is LIVE: a fan-out looks here and at nothing else of a connection (see ``_hand_over``)."""
+        """Set only while it is LIVE: a fan-out looks here and at nothing else of a connection (see ``_write``)."""
 
     @property
     def user(self) -> str:
         return self.identity.user
 
-    def go_live(self) -> None:
-        """From now on it is sent to."""
+    @property
+    def was_kicked(self) -> bool:
+        """Whether it was let go after it had come in, before it was welcomed."""
+        return self.kicked_at is not None and self.is_newer(self.kicked_at)
+
+    def is_newer(self, position: Position) -> bool:
+        """Whether that came after this connection."""
+        return self.entered_at is None or positions.is_after(position, self.entered_at)
+
+    def be_resumable(self, session: Session) -> None:
+        """From now on it can be resumed with this."""
+        self.session = session
+        self.takes_positions = True
+
+    def has_all_up_to(self, position: Position) -> bool:
+        """Whether it may go live there: nothing newer was skipped."""
+        return self.skipped is None or not positions.is_after(self.skipped, position)
+
+    def go_live(self, floor: Position | None = None) -> None:
+        """From now on it is sent to: what is newer than ``floor``, up to which it has everything."""
         self.state = State.LIVE
-        self.direct = self.link.direct
+        self.floor = floor
+        self.changed_carrier()
 
     def changed_carrier(self) -> None:
         """Its link sends another way."""
-        if self.state is State.LIVE:
+        if self.state is State.LIVE and self.floor is None:
             self.direct = self.link.direct
+
+    def pass_floor(self) -> None:
+        """The listener has come to what is new for it."""
+        self.floor = None
+        self.changed_carrier()
 
     def go(self) -> None:
         """It is not sent to any more."""
@@ -115,6 +172,7 @@ class Hub:
     def __init__(self, encode: Encode, delivered: Callable[[int], None]) -> None:
         """``delivered`` is told how many connections each message went to."""
         self.connections: dict[str, Connection] = {}
+        """By sid; where one is resumed while its former one is still here, the new one."""
         self._encode = encode
         self._delivered = delivered
         self._members: dict[Address, Members] = {}
@@ -139,8 +197,10 @@ class Hub:
 
     def remove(self, connection: Connection) -> list[Address]:
         """Take a connection out of everything; answers the addresses that nobody here has any more."""
-        if self.connections.pop(connection.sid, None) is None:
+        if connection not in self._members.get(Address(connection.namespace, None), ()):
             return []
+        if self.connections.get(connection.sid) is connection:
+            del self.connections[connection.sid]
         self._of_user[connection.user] -= 1
         if not self._of_user[connection.user]:
             del self._of_user[connection.user]
@@ -168,32 +228,58 @@ class Hub:
         """Hand an entry to everyone here that it is for; the broker's listener calls this, one entry at a time."""
         recipients = await self._recipients(entry)
         if isinstance(entry, Kick):
-            _let_go(recipients, REVOKED if entry.revoke else KICKED)
+            _let_go(recipients, ending_of(entry), position)
+        elif isinstance(entry, Move):
+            _let_go(
+                [each for each in recipients if _has_lost(each, entry.owner)], RESUMED_ELSEWHERE, position
+            )
         elif recipients:
             await self._send_variants(entry, position, recipients)
 
     async def _send_variants(
         self, message: Message, position: Position, recipients: Sequence[Connection]
     ) -> None:
-        sent = 0
         positioned = [connection for connection in recipients if connection.takes_positions]
+        sent = 0
         if positioned:
-            sent += await self._send(self._encode(message, position), positioned, volatile=message.volatile)
-            recipients = [connection for connection in recipients if not connection.takes_positions]
-        if recipients:
-            sent += await self._send(self._encode(message, None), recipients, volatile=message.volatile)
+            sent += await self._send(message, position, self._encode(message, position), positioned)
+        if len(positioned) < len(recipients):
+            others = [connection for connection in recipients if not connection.takes_positions]
+            sent += await self._send(message, position, self._encode(message, None), others)
         self._delivered(sent)
 
-    async def _send(self, frames: Frames, recipients: Sequence[Connection], *, volatile: bool) -> int:
+    async def _send(
+        self, message: Message, position: Position, frames: Frames, recipients: Sequence[Connection]
+    ) -> int:
+        """Send ready frames; answers to how many."""
         sent = 0
         # A look at the clock now and then, but for large frames each time: writing one takes a tenth of a millisecond.
         step = 1 if len(frames.frame) > LARGE_BYTES else STEP
         for start in range(0, len(recipients), step):
             batch = recipients[start : start + step]
-            written, by_link = _hand_over(frames, batch, volatile=volatile)
+            written, others = _write(frames.frame, batch)
+            by_link = sum([self._pass_on(each, message, position, frames) for each in others])
             sent += written + by_link
             await self._let_others_through(spent_seconds=by_link * BY_LINK_SECONDS)
         return sent
+
+    def _pass_on(self, connection: Connection, message: Message, position: Position, frames: Frames) -> bool:
+        """Send to a connection that cannot be written to directly; whether it was for it."""
+        if connection.state is not State.LIVE:
+            if not message.volatile:
+                connection.skipped = position
+            return False
+        floor = connection.floor
+        if floor is not None:
+            if positions.is_after(position, floor):
+                connection.pass_floor()
+            elif not message.volatile:
+                return False  # It came by the way that set the floor.
+            elif position != floor:
+                # What has no position of its own repeats the newest, and on a connection positions never go back.
+                frames = self._encode(message, floor)
+        connection.link.send(frames, volatile=message.volatile)
+        return True
 
     async def tell_everyone(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events to every live connection."""
@@ -250,32 +336,40 @@ class Hub:
         return True
 
 
-def _hand_over(frames: Frames, recipients: Iterable[Connection], *, volatile: bool) -> tuple[int, int]:
-    """How many it was written to, and how many it was handed to by their links.
+def _write(frame: bytes, recipients: Iterable[Connection]) -> tuple[int, list[Connection]]:
+    """To how many it was written, and those that it cannot be written to just now.
 
     Between two recipients the kernel throws everything else out of the processor's caches, so what counts is how many
     objects are looked at for each: here its connection and its socket.
     """
-    frame = frames.frame
-    written = by_link = 0
+    written = 0
+    others = []
     for connection in recipients:
         socket = connection.direct
         if socket is not None and not socket.get_write_buffer_size():
             socket.write(frame)
             written += 1
-        elif connection.state is State.LIVE:
-            connection.link.send(frames, volatile=volatile)
-            by_link += 1
-    return written, by_link
+        else:
+            others.append(connection)
+    return written, others
 
 
 def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:
     return [Address(connection.namespace, room) for room in rooms]
 
 
-def _let_go(connections: Collection[Connection], ending: Ending) -> None:
+def ending_of(kick: Kick) -> Ending:
+    """How a connection ends that was let go by a backend."""
+    return REVOKED if kick.revoke else KICKED
+
+
+def _has_lost(connection: Connection, owner: str) -> bool:
+    return connection.session is not None and connection.session.owner != owner
+
+
+def _let_go(connections: Collection[Connection], ending: Ending, position: Position) -> None:
     for connection in connections:
         if connection.state is State.ARRIVING:
-            connection.state = State.KICKED
-        elif connection.state is State.LIVE:
+            connection.kicked_at = position
+        elif connection.state is not State.GONE and connection.is_newer(position):
             connection.link.end(ending)

@@ -15,7 +15,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, Entry, Receipt
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.domain.sessions import Session
+from gateway.domain.sessions import Adopted, Session
 
 Deliver = Callable[[Entry, Position], Awaitable[None]]
 
@@ -25,14 +25,15 @@ class Page:
     """Part of the history, oldest first.
 
     ``upto`` is where the next page starts from (the position of the last entry when there may be more, else the newest
-    position of the whole stream). ``more`` tells whether entries were left for the next page. ``trimmed`` tells that
-    something newer than the asked position and addressed to the asked rooms is no longer held: the page has a gap.
+    position of the whole stream). ``more`` tells whether entries were left for the next page. ``gap`` tells that
+    something newer than the asked position and addressed to the asked rooms is no longer held, and why:
+    ``history_trimmed``, or ``data_lost`` where the stream does not know that position.
     """
 
     entries: tuple[tuple[Position, Entry], ...]
     upto: Position
     more: bool
-    trimmed: bool
+    gap: str | None = None
 
 
 class Broker(Protocol):
@@ -131,12 +132,16 @@ class Sessions(Protocol):
         """Write a new session. A known pid is left as it is."""
         ...
 
-    async def change_rooms(self, pid: str, rooms: Collection[str], *, owner: str) -> None:
-        """Its own rooms are now these. Ignored once it was left, so that a late write brings nothing back."""
+    async def change(self, session: Session) -> None:
+        """It is now like this. Ignored once it was left or has another owner: a late write brings nothing back."""
         ...
 
-    async def adopt(self, pid: str, *, user: str, owner: str) -> Session | None:
-        """Make ``owner`` the owner and answer the session as it was; None when unknown, expired or another user's."""
+    async def adopt(self, pid: str, *, user: str, namespace: str, owner: str) -> Adopted:
+        """Make ``owner`` the owner and answer the session as it was.
+
+        Raises NotRecovered: ``unknown_session`` (also for one of another namespace), ``other_user``, and for as long
+        again as it was kept ``session_expired``; nothing is changed then.
+        """
         ...
 
     async def leave(self, pid: str, *, owner: str) -> None:

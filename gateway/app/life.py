@@ -44,6 +44,7 @@ class Gateway:
                 ),
                 tasks.create_task(self._rooms.reporting.run(), name="reports"),
                 tasks.create_task(self._rooms.coping.run(), name="gaps"),
+                tasks.create_task(self._rooms.catching_up.run(), name="catching up"),
                 tasks.create_task(self._prepare_keys(), name="keys"),
             ]
             try:

@@ -10,9 +10,11 @@ from aiohttp import web
 
 from gateway import dev_door, health
 from gateway.application.arriving import Arriving
+from gateway.application.catching_up import CatchingUp
 from gateway.application.coping import Coping
 from gateway.application.expiring import Expiring
 from gateway.application.publishing import Publishing
+from gateway.application.recovering import Recovering
 from gateway.application.reporting import Reporting
 from gateway.clock import SystemClock
 from gateway.dev_door import Development
@@ -66,14 +68,7 @@ class Rooms:
         self.state = self._choose_state()
         self.metrics.watch_state(self.state.sizes)
         self.verifier = _verifier(settings, self.clock)
-        self.hub = Hub(encoding.encode_message, self.metrics.delivered)
-        self.reporting = Reporting(hub=self.hub, broker=self.state.broker, presence=self.state.presence)
-        self.publishing = Publishing(
-            broker=self.state.broker,
-            clock=self.clock,
-            namespaces=settings.namespaces,
-            accepted=self.metrics.entry_accepted,
-        )
+        self._furnish_application()
         self.admission = Admission(
             self.clock,
             AdmissionLimits(
@@ -97,6 +92,30 @@ class Rooms:
         )
         self.metrics.watch_condition(Condition, lambda condition: self.coping.condition == condition)
         self.listeners = self._plan_listeners()
+
+    def _furnish_application(self) -> None:
+        settings = self.settings
+        self.hub = Hub(encoding.encode_message, self.metrics.delivered)
+        self.reporting = Reporting(
+            hub=self.hub,
+            broker=self.state.broker,
+            presence=self.state.presence,
+            sessions=self.state.sessions,
+        )
+        self.recovering = Recovering(
+            broker=self.state.broker,
+            sessions=self.state.sessions,
+            clock=self.clock,
+            recovery_seconds=settings.recovery_seconds,
+            outbox_bytes=settings.outbox_bytes,
+        )
+        self.catching_up = CatchingUp(recovering=self.recovering, encode=encoding.encode_message)
+        self.publishing = Publishing(
+            broker=self.state.broker,
+            clock=self.clock,
+            namespaces=settings.namespaces,
+            accepted=self.metrics.entry_accepted,
+        )
 
     def _choose_state(self) -> MemoryState | RedisState:
         settings = self.settings
@@ -132,12 +151,14 @@ class Rooms:
             hub=self.hub,
             broker=self.state.broker,
             presence=self.state.presence,
+            sessions=self.state.sessions,
             revocations=self.state.revocations,
+            recovering=self.recovering,
+            reporting=self.reporting,
             clock=self.clock,
             replica=settings.replica_id,
             max_connections_per_user=settings.max_connections_per_user,
             max_rooms_per_connection=settings.max_rooms_per_connection,
-            depart=self.reporting.depart,
         )
         expiring = Expiring(schedule=self.schedule, clock=self.clock, leeway_seconds=settings.jwt_leeway)
 
@@ -145,8 +166,10 @@ class Rooms:
             return Welcome(
                 verifier=self.verifier,
                 arriving=arriving,
+                catching_up=self.catching_up,
                 expiring=expiring,
                 depart=self.reporting.depart,
+                recovery_told=self.metrics.recovery_told,
                 put_out=put_out,
             )
 

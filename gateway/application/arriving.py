@@ -1,16 +1,42 @@
-"""A verified client comes in."""
+"""A verified client comes in: anew, or back to where it was."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
 
-from gateway.domain.errors import TokenRefused, TooManyConnections
+from gateway.application.recovering import Recovering
+from gateway.application.reporting import Reporting
+from gateway.domain.endings import RESUMED_ELSEWHERE
+from gateway.domain.errors import NotRecovered, TokenRefused, TooManyConnections
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address
+from gateway.domain.messages import Address, Move, new_id
+from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
+from gateway.domain.sessions import Adopted, Session, Wish
 from gateway.hub import Connection, Hub, Link, State
-from gateway.ports import Broker, Clock, Presence, Revocations
+from gateway.ports import Broker, Clock, Page, Presence, Revocations, Sessions
+
+_SID_BYTES: Final = 15
+_PID_BYTES: Final = 24
+"""Bytes of randomness; a pid is a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Who came in, still ARRIVING, and from where on it gets what is sent.
+
+    ``missed`` is the first page of what it missed, if it goes on where it was; ``failed`` says why it does not, if it
+    wanted to.
+    """
+
+    connection: Connection
+    position: Position
+    missed: Page | None = None
+    failed: str | None = None
 
 
 class Arriving:
@@ -25,43 +51,45 @@ class Arriving:
         hub: Hub,
         broker: Broker,
         presence: Presence,
+        sessions: Sessions,
         revocations: Revocations,
+        recovering: Recovering,
+        reporting: Reporting,
         clock: Clock,
         replica: str,
         max_connections_per_user: int | None,
         max_rooms_per_connection: int | None,
-        depart: Callable[[Connection], None],
     ) -> None:
         self._hub = hub
         self._broker = broker
         self._presence = presence
+        self._sessions = sessions
         self._revocations = revocations
+        self._recovering = recovering
+        self._reporting = reporting
         self._clock = clock
         self._replica = replica
         self._max_connections_per_user = max_connections_per_user
         self._max_rooms_per_connection = max_rooms_per_connection
-        self._depart = depart
 
-    async def admit(self, identity: Identity, namespace: str, link: Link) -> Connection:
+    async def admit(self, identity: Identity, namespace: str, link: Link, wish: Wish) -> Arrival:
         """The connection, registered everywhere and still ARRIVING: it is LIVE once its client was welcomed.
 
-        Raises TooManyConnections, TokenRefused, BrokerUnavailable; nothing is left behind then.
+        Raises TooManyConnections, TokenRefused, BrokerUnavailable, BrokerTimeout; nobody is left behind then.
         """
-        limit = self._max_connections_per_user
-        if limit is not None and self._hub.connections_of(identity.user) >= limit:
-            raise TooManyConnections(f"this user has {limit} connections here already")
-        connection = Connection(secrets.token_urlsafe(15), namespace, identity, link, self._clock.now())
+        failed = None
         try:
-            await self._register(connection)
-        except BaseException:
-            self._depart(connection)
-            raise
-        return connection
+            adopted = await self._recovering.adopt(wish, identity.user, namespace)
+            if adopted is not None:
+                return await self._resume(adopted, identity, link, wish)
+        except NotRecovered as reason:
+            failed = reason.code
+        return await self._begin(identity, namespace, link, wish, failed)
 
     async def refresh(self, connection: Connection, identity: Identity) -> None:
         """The client showed a newer token: its rooms are those of that token from now on.
 
-        Raises TokenRefused, BrokerUnavailable.
+        Raises TokenRefused, BrokerUnavailable, BrokerTimeout.
         """
         if identity.user != connection.user:
             raise TokenRefused("token_invalid", "the token is another user's")
@@ -70,38 +98,114 @@ class Arriving:
         if connection.state is State.GONE:
             # It left while its token was looked at: who is not in the hub any more must not get into rooms again.
             return
-        before = connection.rooms
-        _, unneeded = self._hub.change_rooms(connection, rooms)
-        entered = [Address(connection.namespace, room) for room in rooms - before]
-        if entered:
-            await self._broker.subscribe(entered)
-        # Somebody may have come in since, or this one gone: what counts is who is there now.
-        unneeded = [address for address in (*entered, *unneeded) if not self._hub.has(address)]
-        if unneeded:
-            await self._broker.unsubscribe(unneeded)
-        if rooms != before:
-            await self._presence.change_rooms(connection.sid, rooms)
+        session = connection.session
+        # The session last: where an earlier attempt got so far and no further, it is made again.
+        if rooms != connection.rooms or (session is not None and rooms != session.rooms):
+            await self._change_rooms(connection, rooms)
         connection.identity = identity
 
-    async def _register(self, connection: Connection) -> None:
-        identity = connection.identity
-        rooms = self._rooms(connection.sid, identity)
+    # the two ways in
+
+    async def _resume(self, adopted: Adopted, identity: Identity, link: Link, wish: Wish) -> Arrival:
+        """Raises NotRecovered where not everything that was missed is there."""
+        session = replace(adopted.session, owner=wish.owner)
+        former = self._hub.connections.get(session.sid)
+        if former is not None:
+            former.link.end(RESUMED_ELSEWHERE)
+        connection = Connection(
+            session.sid, session.namespace, identity, link, self._clock.now(), session=session
+        )
+        async with self._or_out(connection):
+            position = await self._enter(connection)
+            now = session.in_rooms(connection.rooms, position)
+            connection.be_resumable(now)
+            missed = await self._recovering.missed(connection, now, wish)
+            if now != session:
+                await self._sessions.change(now)
+            await self._register(connection)
+        if adopted.in_use and former is None:
+            self._reporting.moved(Move(new_id(), session.namespace, session.sid, session.owner))
+        return Arrival(connection, missed.upto, missed)
+
+    async def _begin(
+        self, identity: Identity, namespace: str, link: Link, wish: Wish, failed: str | None
+    ) -> Arrival:
+        sid = secrets.token_urlsafe(_SID_BYTES)
+        connection = Connection(sid, namespace, identity, link, self._clock.now())
+        missed = None
+        async with self._or_out(connection):
+            position = await self._enter(connection)
+            if self._recovering.offers(wish):
+                session = _new_session(connection, wish.owner, position)
+                connection.be_resumable(session)
+                if wish.resume is not None:
+                    missed, failed = await self._recovering.kept(connection, session, wish.resume)
+            if connection.session is not None:
+                await self._sessions.save(connection.session)
+            await self._register(connection)
+        return Arrival(connection, position if missed is None else missed.upto, missed, failed)
+
+    @asynccontextmanager
+    async def _or_out(self, connection: Connection) -> AsyncIterator[None]:
+        """Whoever is not let in leaves nothing behind, but the session of one who may come again."""
+        try:
+            yield
+        except BaseException as reason:
+            gone_for_good = isinstance(reason, NotRecovered) or connection.was_kicked
+            self._reporting.depart(connection, keeps_session=not gone_for_good)
+            raise
+
+    async def _enter(self, connection: Connection) -> Position:
+        """Into its rooms here; from the position answered on, everything for them arrives."""
+        limit = self._max_connections_per_user
+        if limit is not None and self._hub.connections_of(connection.user) >= limit:
+            raise TooManyConnections(f"this user has {limit} connections here already")
+        rooms = self._rooms(connection.sid, connection.identity)
         self._hub.add(connection, rooms)
         # Also where others here are already: they may be waiting for the same subscription.
-        await self._broker.subscribe([Address(connection.namespace, room) for room in (None, *rooms)])
+        position = await self._broker.subscribe(
+            [Address(connection.namespace, room) for room in (None, *rooms)]
+        )
+        connection.entered_at = position
+        return position
+
+    async def _register(self, connection: Connection) -> None:
         # After the subscription: a kick is either seen here or delivered to this connection, never missed by both.
-        await self._refuse_revoked(identity)
+        await self._refuse_revoked(connection.identity)
         present = PresentConnection(
             sid=connection.sid,
-            user=identity.user,
+            user=connection.user,
             namespace=connection.namespace,
             replica=self._replica,
             transport=connection.link.transport,
             connected_at=connection.connected_at,
         )
-        await self._presence.register(present, rooms)
-        if connection.state is State.KICKED:
+        await self._presence.register(present, connection.rooms)
+        if connection.was_kicked:
             raise TokenRefused("token_revoked", "a backend ended this connection")
+
+    async def _change_rooms(self, connection: Connection, rooms: frozenset[str]) -> None:
+        position = await self._move(connection, rooms)
+        await self._presence.change_rooms(connection.sid, rooms)
+        if connection.session is not None:
+            session = connection.session.in_rooms(rooms, position)
+            await self._sessions.change(session)
+            connection.session = session
+
+    async def _move(self, connection: Connection, rooms: frozenset[str]) -> Position:
+        """Into these rooms here, or into none of them; where it entered those that are new."""
+        before = connection.rooms
+        touched = [Address(connection.namespace, room) for room in rooms ^ before]
+        # In the hub first: a room that nobody is in may be unsubscribed by whoever left it last.
+        self._hub.change_rooms(connection, rooms)
+        try:
+            return await self._broker.subscribe([each for each in touched if each.room in rooms])
+        except BaseException:
+            self._hub.change_rooms(connection, before)
+            raise
+        finally:
+            # Somebody may have come in since, or this one gone: what counts is who is there now.
+            await self._broker.unsubscribe([each for each in touched if not self._hub.has(each)])
 
     def _rooms(self, sid: str, identity: Identity) -> frozenset[str]:
         """Those that the token grants, and the one of the sid, where every connection is alone."""
@@ -114,3 +218,15 @@ class Arriving:
         revoked_at = await self._revocations.revoked_at(identity.user)
         if revoked_at is not None and (identity.issued_at is None or identity.issued_at < revoked_at):
             raise TokenRefused("token_revoked", "the token was revoked")
+
+
+def _new_session(connection: Connection, owner: str, position: Position) -> Session:
+    return Session(
+        pid=secrets.token_urlsafe(_PID_BYTES),
+        sid=connection.sid,
+        user=connection.user,
+        namespace=connection.namespace,
+        owner=owner,
+        rooms=connection.rooms,
+        first_position=position,
+    )

@@ -35,6 +35,7 @@ FLOODING: Final = Ending(
 TOKEN_EXPIRED: Final = Ending("token_expired", close_code=4401)
 DRAINING: Final = Ending("draining", close_code=1012)
 DEAF: Final = Ending("deaf", close_code=1013)
+RESUMED_ELSEWHERE: Final = Ending("resumed_elsewhere", close_code=None)
 SLOW_CONSUMER: Final = Ending("slow_consumer", close_code=None)
 NOTHING_JOINED: Final = Ending("nothing_joined")
 PROTOCOL_ERROR: Final = Ending("protocol_error", close_code=1002)

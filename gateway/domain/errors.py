@@ -9,6 +9,7 @@
     ├── KeysUnavailable         the keys to check a token with cannot be had at the moment
     ├── NonceReplayed           this nonce of this key was spent before
     ├── IdempotencyConflict     this idempotency key was used with another body
+    ├── NotRecovered            a connection that cannot go on where it was; its client is told why
     └── Refused                 a connection that may not be; says so to the client
         ├── TokenRefused            the token does not prove who it is
         └── TooManyConnections      the user has as many connections on this replica as allowed
@@ -93,6 +94,27 @@ class IdempotencyConflict(GatewayError):
     """The idempotency key belongs to an earlier request with another body."""
 
     code = "idempotency_conflict"
+
+
+class NotRecovered(GatewayError):
+    """A connection begins anew; ``code`` is why, and part of the Socket.IO contract (``recovery:failed``)."""
+
+    CODES = frozenset(
+        {
+            "unknown_session",
+            "session_expired",
+            "other_user",
+            "history_trimmed",
+            "data_lost",
+            "malformed_position",
+        }
+    )
+
+    def __init__(self, code: str) -> None:
+        if code not in self.CODES:
+            raise ValueError(f"{code!r} is not a code of a failed recovery")
+        super().__init__(f"the connection cannot be resumed ({code})")
+        self.code = code
 
 
 class Refused(GatewayError):

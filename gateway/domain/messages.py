@@ -1,4 +1,4 @@
-"""What travels through the broker: messages to clients and orders to let users go."""
+"""What travels through the broker: messages to clients, orders to let users go, word of connections that moved."""
 
 from __future__ import annotations
 
@@ -60,13 +60,37 @@ class Kick(NamedTuple):
         return tuple(Address(namespace, user_room(self.user)) for namespace in self.namespaces)
 
 
-Entry = Message | Kick
+class Move(NamedTuple):
+    """A connection was resumed by ``owner`` (``domain.sessions``); another one of the same sid is not used any more."""
+
+    id: str
+    namespace: str
+    sid: str
+    owner: str
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Wherever that sid is."""
+        return (Address(self.namespace, self.sid),)
+
+    @property
+    def exclude(self) -> frozenset[str]:
+        """Nobody."""
+        return frozenset()
+
+
+Entry = Message | Kick | Move
 """What the broker appends."""
 
 
+def is_volatile(entry: Entry) -> bool:
+    """Whether it is not kept, so that it has no position of its own."""
+    return isinstance(entry, Message) and entry.volatile
+
+
 def json_bytes(entry: Entry) -> int:
-    """The length of the JSON of its arguments in UTF-8, without what joins them; a Kick has none."""
-    if isinstance(entry, Kick):
+    """The length of the JSON of its arguments in UTF-8, without what joins them; only a Message has any."""
+    if not isinstance(entry, Message):
         return 0
     return sum([len(text) if text.isascii() else len(text.encode()) for text in entry.arguments])
 
@@ -76,6 +100,8 @@ def count_is_exact(entry: Entry) -> bool:
 
     A connection lives in one namespace, so addresses in different namespaces never share one.
     """
+    if isinstance(entry, Move):
+        return True
     if entry.exclude:
         return False
     if isinstance(entry, Message):

@@ -33,6 +33,11 @@ def order(position: Position) -> tuple[int, int]:
     return int(milliseconds), int(sequence)
 
 
+def is_after(position: Position, other: Position) -> bool:
+    """Whether it is the newer one."""
+    return order(position) > order(other)
+
+
 def milliseconds(position: Position) -> int:
     """The wall-clock time of a position, in milliseconds since 1970."""
     return order(position)[0]

@@ -1,9 +1,11 @@
-"""What is needed to resume a connection elsewhere."""
+"""What is needed to resume a connection elsewhere, and what a client asks for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 
+from gateway.domain import positions
 from gateway.domain.positions import Position
 
 
@@ -11,8 +13,10 @@ from gateway.domain.positions import Position
 class Session:
     """A connection that may come back, to any replica.
 
-    ``pid`` is the secret that the client resumes with. ``owner`` names the replica and transport that serve it now;
-    who is no longer the owner changes nothing. ``rooms`` are its own rooms, those from claims left out.
+    ``pid`` is the secret that the client resumes with. ``owner`` is the sid of the transport that serves it now, which
+    begins with the name of its replica; who is no longer the owner changes nothing. ``rooms`` are those it is in, and
+    ``entered`` says of which it entered after ``first_position``, and where: what went to a room before that is none of
+    its business.
     """
 
     pid: str
@@ -22,3 +26,45 @@ class Session:
     owner: str
     rooms: frozenset[str]
     first_position: Position
+    entered: Mapping[str, Position] = field(default_factory=dict, hash=False)
+
+    def since(self, room: str | None) -> Position:
+        """From where on it gets what goes to a room that it is in; None is everyone."""
+        return self.first_position if room is None else self.entered.get(room, self.first_position)
+
+    def in_rooms(self, rooms: Collection[str], at: Position) -> Session:
+        """The same in other rooms: those it was in before keep where they were entered, the others are entered now."""
+        entered = {
+            room: self.entered.get(room, at) if room in self.rooms else at
+            for room in rooms
+            if room not in self.rooms or room in self.entered
+        }
+        return replace(self, rooms=frozenset(rooms), entered=entered)
+
+    def start(self, offset: Position | None) -> Position:
+        """Where a client goes on that says so: never before the beginning."""
+        if offset is None or not positions.is_after(offset, self.first_position):
+            return self.first_position
+        return offset
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A session as it was. ``in_use``: its former owner may not know yet that it has lost it."""
+
+    session: Session
+    in_use: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What a client asks for when it connects, as it wrote it; ``owner`` is the sid of its transport.
+
+    ``pid`` and ``offset`` are what the stock client sends by itself. ``resume`` is a position that an application kept.
+    """
+
+    owner: str
+    pid: object = None
+    offset: object = None
+    resume: object = None
+    declined: bool = False

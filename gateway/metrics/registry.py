@@ -35,6 +35,9 @@ class Metrics:
             "connections_closed", "Connections ended, by reason.", ("namespace", "reason")
         )
         self._refused = self._counter("connections_refused", "Connections refused, by code.", ("code",))
+        self._recoveries = self._tally(
+            "recoveries", "Clients that asked to go on where they were: recovered, or why not.", ("outcome",)
+        )
         self._accepted = self._tally("entries_accepted", "Entries that the broker took, by kind.", ("kind",))
         self._delivered = self._tally("deliveries", "Messages handed to connections of this replica.", ())
         self._requests_refused = self._counter(
@@ -95,6 +98,9 @@ class Metrics:
 
     def connection_refused(self, code: str) -> None:
         self._refused.labels(code).inc()
+
+    def recovery_told(self, outcome: str) -> None:
+        self._recoveries.count((outcome,))
 
     def volatile_skipped(self, reason: str) -> None:
         self._skipped.labels(reason).inc()

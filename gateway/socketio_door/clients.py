@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from gateway.domain.endings import Ending
@@ -71,6 +72,16 @@ class SocketLink:
     def send(self, frames: Frames, *, volatile: bool) -> None:
         """Send a pushed message."""
         self._client.session.send(frames, volatile=volatile)
+
+    def send_together(self, *frames: Frames) -> None:
+        """Send packets in one write where that is possible."""
+        self._client.session.send_together(*frames)
+
+    async def drained(self) -> None:
+        """Wait until little of what was sent waits to be read, or the client is gone."""
+        done = asyncio.Event()
+        self._client.session.when_drained(done.set)
+        await done.wait()
 
     def tell(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events."""

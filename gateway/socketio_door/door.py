@@ -50,6 +50,12 @@ class Meter(Protocol):
     def event_received(self) -> None: ...
 
 
+class Depart(Protocol):
+    """Takes a connection out of the house; see ``gateway.application.reporting``."""
+
+    def __call__(self, connection: Connection, *, keeps_session: bool = True) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DoorOptions:
     """What an operator can say of this door; ``messages_per_second`` None means off."""
@@ -71,7 +77,7 @@ class Door:
         *,
         welcome: Callable[[Callable[[Client, str, Ending], None]], Welcome],
         refreshing: Refreshing,
-        depart: Callable[[Connection], None],
+        depart: Depart,
         upgraded: Callable[[Connection], None],
         schedule: Schedule,
         clock: Clock,
@@ -172,7 +178,7 @@ class Door:
         client = self._clients[engine_sid]
         connection = client.connections.pop(namespace, None)
         if connection is not None:
-            self._leave(connection, "client_disconnect")
+            self._leave(connection, "client_disconnect", keeps_session=False)
             self._expect_another_join(client)
 
     async def event_received(
@@ -279,11 +285,11 @@ class Door:
         for ended in [namespace] if ending.goodbye else list(client.connections):
             connection = client.connections.pop(ended, None)
             if connection is not None:
-                self._leave(connection, ending.reason)
+                self._leave(connection, ending.reason, keeps_session=ending.keeps_session)
         self._expect_another_join(client)
 
-    def _leave(self, connection: Connection, reason: str) -> None:
-        self._depart(connection)
+    def _leave(self, connection: Connection, reason: str, *, keeps_session: bool = True) -> None:
+        self._depart(connection, keeps_session=keeps_session)
         self._meter.connection_closed(connection.namespace, reason)
         log.info(
             "connection.closed",

@@ -30,14 +30,19 @@ def encode_message(pushed: Message, position: Position | None) -> Frames:
     return message(f"{_EVENT}{_prefix(pushed.namespace)}[{','.join(values)}]")
 
 
-def event(namespace: str, name: str, payload: Mapping[str, object]) -> Frames:
-    """One of the gateway's own events; its one argument is an object."""
-    return message(f"{_EVENT}{_prefix(namespace)}{_json([name, payload])}")
+def event(
+    namespace: str, name: str, payload: Mapping[str, object], position: Position | None = None
+) -> Frames:
+    """One of the gateway's own events: an object, and behind it nothing or a position. The stock client takes any other
+    text there for one."""
+    values = [name, payload] if position is None else [name, payload, position]
+    return message(f"{_EVENT}{_prefix(namespace)}{_json(values)}")
 
 
-def connect(namespace: str, sid: str) -> Frames:
-    """The client is in."""
-    return message(f"{_CONNECT}{_prefix(namespace)}{_json({'sid': sid})}")
+def connect(namespace: str, sid: str, pid: str | None) -> Frames:
+    """The client is in; with a pid it can come back."""
+    answer = {"sid": sid} if pid is None else {"sid": sid, "pid": pid}
+    return message(f"{_CONNECT}{_prefix(namespace)}{_json(answer)}")
 
 
 def connect_error(namespace: str, payload: Mapping[str, object]) -> Frames:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Final
 
+from gateway.application.arriving import Arrival, Arriving
+from gateway.application.catching_up import CatchingUp
+from gateway.application.coping import GAP_EVENT
+from gateway.application.expiring import Expiring
 from gateway.domain.endings import Ending
-from gateway.domain.identity import Identity
-from gateway.hub import Connection, Link
+from gateway.domain.positions import Position
+from gateway.hub import Connection
 from gateway.ports import TokenVerifier
 from gateway.socketio_door import encoding
 from gateway.socketio_door.clients import Client, SocketLink
 from gateway.socketio_door.tokens import find_token
+from gateway.socketio_door.wishes import read_wish
+from gateway.transport.packets import Frames
 
-
-class Arriving(Protocol):
-    """Registers a connection; see ``gateway.application.arriving``."""
-
-    async def admit(self, identity: Identity, namespace: str, link: Link) -> Connection: ...
-
-
-class Expiring(Protocol):
-    """Watches a token; see ``gateway.application.expiring``."""
-
-    def watch(self, connection: Connection) -> None: ...
+GREETING: Final = "authenticated"
 
 
 class Welcome:
@@ -34,38 +31,66 @@ class Welcome:
         *,
         verifier: TokenVerifier,
         arriving: Arriving,
+        catching_up: CatchingUp,
         expiring: Expiring,
         depart: Callable[[Connection], None],
+        recovery_told: Callable[[str], None],
         put_out: Callable[[Client, str, Ending], None],
     ) -> None:
+        """``recovery_told`` is told ``recovered``, or why somebody who wanted to be was not."""
         self._verifier = verifier
         self._arriving = arriving
+        self._catching_up = catching_up
         self._expiring = expiring
         self._depart = depart
+        self._recovery_told = recovery_told
         self._put_out = put_out
 
     async def connect(self, client: Client, namespace: str, auth: object) -> Connection | None:
         """Verify, register, welcome; None when the client left meanwhile. Raises Refused, BrokerUnavailable."""
-        identity = await self._verifier.verify(find_token(auth, client.session.handshake))
+        session = client.session
+        identity = await self._verifier.verify(find_token(auth, session.handshake))
         link = SocketLink(client, namespace, self._put_out)
-        connection = await self._arriving.admit(identity, namespace, link)
-        # From here to LIVE nothing waits: what is delivered next comes after CONNECT and `authenticated`.
-        client.session.send_together(
-            encoding.connect(namespace, connection.sid),
-            encoding.event(namespace, "authenticated", _greeting(connection)),
-        )
-        if client.session.closed:
+        arrival = await self._arriving.admit(identity, namespace, link, read_wish(auth, session))
+        connection = arrival.connection
+        # From here on nothing waits: what is delivered next comes after CONNECT.
+        if not session.closed:
+            self._greet(arrival)
+        if session.closed:
             # It left meanwhile, or reads too slowly even for the greeting.
             self._depart(connection)
             return None
         client.connections[namespace] = connection
         client.first_join.cancel()
         client.leaving_soon = False
-        connection.go_live()
         self._expiring.watch(connection)
         return connection
 
+    def _greet(self, arrival: Arrival) -> None:
+        """Fresh: CONNECT, the greeting, live. Resumed: CONNECT, what was missed, the greeting, live."""
+        connection = arrival.connection
+        pid = None if connection.session is None else connection.session.pid
+        first = [encoding.connect(connection.namespace, connection.sid, pid)]
+        if arrival.missed is not None:
+            self._recovery_told("recovered")
+            self._catching_up.begin(arrival, first, partial(_greeting, connection, recovered=True))
+            return
+        first.append(_greeting(connection, arrival.position))
+        if arrival.failed is not None:
+            self._recovery_told(arrival.failed)
+            first.append(encoding.event(connection.namespace, GAP_EVENT, {"code": arrival.failed}))
+        self._catching_up.begin(arrival, first, None)
 
-def _greeting(connection: Connection) -> dict[str, object]:
+
+def _greeting(connection: Connection, position: Position, *, recovered: bool = False) -> Frames:
     identity = connection.identity
-    return {"success": True, "userId": identity.user, "email": identity.email, "socketId": connection.sid}
+    payload: dict[str, object] = {
+        "success": True,
+        "userId": identity.user,
+        "email": identity.email,
+        "socketId": connection.sid,
+    }
+    if recovered:
+        payload["recovered"] = True
+    takes_it = connection.takes_positions
+    return encoding.event(connection.namespace, GREETING, payload, position if takes_it else None)

@@ -26,6 +26,11 @@ class Wire(Protocol):
         """What was written and is still in this process."""
         ...
 
+    @property
+    def is_congested(self) -> bool:
+        """Whether much waits; once that is over, ``Session.look_whether_drained`` is called."""
+        ...
+
     def close(self, code: int) -> None:
         """Send a close frame behind all that was written; only the first call counts."""
         ...

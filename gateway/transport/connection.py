@@ -100,6 +100,14 @@ class WebSocketConnection(asyncio.Protocol):
         self.wire.lost()
         self._carrier.gone(self)
 
+    def pause_writing(self) -> None:
+        self.wire.is_congested = True
+
+    def resume_writing(self) -> None:
+        self.wire.is_congested = False
+        if self._session is not None:
+            self._session.look_whether_drained()
+
     # reading
 
     def _read(self) -> None:

@@ -18,6 +18,8 @@ class Handshake:
     query_token: str | None
     address: str
     """Of the client, as far as it is known."""
+    declines_recovery: bool = False
+    """Asked by the query not to be given positions."""
 
 
 def open_packet(

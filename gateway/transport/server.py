@@ -231,6 +231,7 @@ class EngineServer:
         handshake = Handshake(
             authorization=request.headers.get(hdrs.AUTHORIZATION),
             query_token=request.query.get("token"),
+            declines_recovery=request.query.get("recovery") == "0",
             address=address,
         )
         # At least 120 random bits behind the name of the replica, which lets a proxy or a person find it.

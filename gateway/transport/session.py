@@ -60,6 +60,7 @@ class Session:
         "_outbox",
         "_outbox_bytes",
         "_poll",
+        "_when_drained",
         "_wire",
         "_woken",
         "awaits_pong",
@@ -95,6 +96,7 @@ class Session:
         self._frames_waiting = 0
         """At most so many frames wait on the wire."""
         self._close_code = 1000
+        self._when_drained: Callable[[], None] | None = None
 
     @property
     def transport(self) -> str:
@@ -135,6 +137,21 @@ class Session:
             return
         for frames in packets:
             self.send(frames)
+
+    def when_drained(self, action: Callable[[], None]) -> None:
+        """Call it once little waits to be sent, or once the session has ended; at once if that is so. One at a time."""
+        self._when_drained = action
+        self.look_whether_drained()
+
+    def look_whether_drained(self) -> None:
+        """Something was sent that had waited."""
+        action = self._when_drained
+        if action is not None and (self.closed or self._is_drained()):
+            self._when_drained = None
+            action()
+
+    def _is_drained(self) -> bool:
+        return not self._outbox if self._wire is None else not self._wire.is_congested
 
     def _write(self, wire: Wire, frames: Frames, volatile: bool) -> None:
         frame = frames.frame
@@ -207,7 +224,9 @@ class Session:
         """
         self._poll = None
         if self._outbox:
-            return packets.encode_payload(self._outbox.take())
+            payload = packets.encode_payload(self._outbox.take())
+            self.look_whether_drained()
+            return payload
         if self.phase is Phase.ENDING:
             self._close(self.end_reason)
             return packets.CLOSE_PACKET.record
@@ -264,6 +283,7 @@ class Session:
             self._close(self.end_reason)
         else:
             self._above.session_upgraded(self)
+            self.look_whether_drained()
         return True
 
     def wire_lost(self, wire: Wire) -> None:
@@ -314,6 +334,7 @@ class Session:
             self._candidate.close(1000)
             self._candidate = None
         self._above.session_closed(self, reason)
+        self.look_whether_drained()
 
 
 def _deflated(frames: Frames, from_bytes: int) -> bytes:

@@ -25,7 +25,7 @@ class Owner(Protocol):
 class SocketWire:
     """Satisfies ``carriers.Wire``: once its connection is gone it takes everything and does nothing."""
 
-    __slots__ = ("_closing", "_gone", "_schedule", "deflates_from_bytes", "owner", "socket")
+    __slots__ = ("_closing", "_gone", "_schedule", "deflates_from_bytes", "is_congested", "owner", "socket")
 
     def __init__(
         self, transport: asyncio.Transport, schedule: Schedule, *, deflates_from_bytes: int | None = None
@@ -36,6 +36,8 @@ class SocketWire:
         self._schedule = schedule
         self._closing: Timer | None = None
         self._gone = False
+        self.is_congested = False
+        """The event loop says so (asyncio, "Streaming Protocols": pause_writing)."""
 
     def write(self, frame: bytes, /) -> None:
         """Send a whole frame."""

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
-from gateway.application.arriving import Arriving
+from gateway.application.arriving import Arrival, Arriving
+from gateway.application.catching_up import CatchingUp
 from gateway.application.expiring import Expiring
 from gateway.application.publishing import Publishing
+from gateway.application.recovering import Recovering
 from gateway.application.reporting import Reporting
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, Message, new_id
+from gateway.domain.messages import Address, Entry, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.hub import Connection, Hub
+from gateway.domain.sessions import Wish
+from gateway.hub import Connection, Hub, State
 from gateway.ports import Broker, Presence
 from gateway.state.memory import MemoryState
+from gateway.transport import packets
 from tests.hub.links import RecordingLink, connection, encode, identity
 from tests.transport.recording import ManualSchedule
 
 REPLICA = "replica-1"
+RECOVERY_SECONDS = 100.0
+OUTBOX_BYTES = 40_960
 PATIENCE_SECONDS = 5.0
 
 
@@ -119,6 +128,39 @@ class GatedBroker:
         await self._inner.unsubscribe(addresses)
 
 
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who was welcomed, and all that was sent."""
+
+    arrival: Arrival
+    link: RecordingLink
+
+    @property
+    def connection(self) -> Connection:
+        return self.arrival.connection
+
+    @property
+    def pid(self) -> str:
+        assert self.connection.session is not None
+        return self.connection.session.pid
+
+    @property
+    def news(self) -> list[str]:
+        """The names of the events that came."""
+        return [event.partition("@")[0] for event in self.link.events]
+
+    @property
+    def offsets(self) -> list[Position]:
+        """The positions that came, in the order in which they came."""
+        return [Position(event.partition("@")[2]) for event in self.link.events if "@" in event]
+
+    async def is_live(self) -> None:
+        """Wait until it has everything."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while self.connection.state is not State.LIVE:  # noqa: ASYNC110  # nothing tells of it
+                await asyncio.sleep(0)
+
+
 class House:
     """Everything between the doors and the state. Its broker's listener and its reports run as tasks."""
 
@@ -129,15 +171,29 @@ class House:
             clock=self.clock,
             replica=REPLICA,
             history_length=100,
-            history_bytes=10_000,
-            recovery_seconds=100.0,
+            history_bytes=1_000_000,
+            recovery_seconds=RECOVERY_SECONDS,
         )
         self.broker = GatedBroker(self.state.broker)
         self.presence = GatedPresence(self.state.presence)
         self.revocations = GatedRevocations(self.state)
         self.accepted: list[str] = []
+        self._transports = count()
+        self.hears = asyncio.Event()
+        """Cleared, the listener is behind."""
+        self.hears.set()
         self.hub = Hub(encode, lambda _count: None)
-        self.reporting = Reporting(hub=self.hub, broker=self.broker, presence=self.presence)
+        self.reporting = Reporting(
+            hub=self.hub, broker=self.broker, presence=self.presence, sessions=self.state.sessions
+        )
+        self.recovering = Recovering(
+            broker=self.broker,
+            sessions=self.state.sessions,
+            clock=self.clock,
+            recovery_seconds=RECOVERY_SECONDS,
+            outbox_bytes=OUTBOX_BYTES,
+        )
+        self.catching_up = CatchingUp(recovering=self.recovering, encode=encode)
         self.publishing = Publishing(
             broker=self.broker, clock=self.clock, namespaces=("/", "/events"), accepted=self.accepted.append
         )
@@ -146,17 +202,24 @@ class House:
             hub=self.hub,
             broker=self.broker,
             presence=self.presence,
+            sessions=self.state.sessions,
             revocations=self.revocations,
+            recovering=self.recovering,
+            reporting=self.reporting,
             clock=self.clock,
             replica=REPLICA,
             max_connections_per_user=max_connections,
             max_rooms_per_connection=max_rooms,
-            depart=self.reporting.depart,
         )
         self._tasks = [
-            asyncio.create_task(self.broker.listen(self.hub.deliver)),
+            asyncio.create_task(self.broker.listen(self._deliver)),
             asyncio.create_task(self.reporting.run()),
+            asyncio.create_task(self.catching_up.run()),
         ]
+
+    async def _deliver(self, entry: Entry, position: Position) -> None:
+        await self.hears.wait()
+        await self.hub.deliver(entry, position)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -177,15 +240,41 @@ class House:
             issued_at=None if issued is None else 1_700_000_000.0 + issued,
         )
 
-    async def admit(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingLink]:
+    async def arrive(self, who: Identity, namespace: str = "/", **wish: Any) -> tuple[Arrival, RecordingLink]:
+        """Somebody comes in who wishes that; ``owner`` is a new transport unless it is named."""
         link = RecordingLink()
-        return await self.arriving.admit(who, namespace, link), link
+        wish = {"owner": f"{REPLICA}.{next(self._transports)}"} | wish
+        return await self.arriving.admit(who, namespace, link, Wish(**wish)), link
+
+    async def admit(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingLink]:
+        """Somebody comes in who cannot be resumed."""
+        arrival, link = await self.arrive(who, namespace, declined=True)
+        return arrival.connection, link
 
     async def welcome(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingLink]:
         """Admit and make live, as the door does."""
         arrived, link = await self.admit(who, namespace)
         arrived.go_live()
         return arrived, link
+
+    async def come(self, who: Identity, **wish: Any) -> Visitor:
+        """Arrive and be welcomed as the door does it."""
+        arrival, link = await self.arrive(who, **wish)
+        first = [packets.message("connect")]
+        self.catching_up.begin(
+            arrival, first, None if arrival.missed is None else lambda at: packets.message(f"greeting@{at}")
+        )
+        return Visitor(arrival, link)
+
+    async def push(
+        self, room: str, event: str, *, volatile: bool = False, exclude: str = "", size_bytes: int = 0
+    ) -> Position:
+        """A message to a room; where it stands."""
+        excluded = frozenset(exclude.split())
+        arguments = (f'"{"x" * size_bytes}"',) if size_bytes else ()
+        message = Message(new_id(), "/", (room,), event, arguments, exclude=excluded, volatile=volatile)
+        receipt = await self.broker.append(message)
+        return receipt.position
 
     async def heard(self) -> None:
         """Wait until the listener has handed over everything so far: a last word reaches a witness."""

@@ -101,7 +101,7 @@ class EchoingDoor:
             return
         self._first_joins[engine_sid].cancel()
         sid = self._joined[engine_sid, namespace] = secrets.token_urlsafe(15)
-        self.send(engine_sid, encoding.connect(namespace, sid))
+        self.send(engine_sid, encoding.connect(namespace, sid, None))
         self.send(engine_sid, encoding.event(namespace, "auth", auth if isinstance(auth, Mapping) else {}))
 
     def client_disconnects(self, engine_sid: str, namespace: str) -> None:

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain import positions
-from gateway.domain.messages import Entry
+from gateway.domain.messages import Entry, Move
 from gateway.domain.positions import Position
 from tests.contract.listening import PATIENCE_SECONDS, ClosedEar, listening
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, connection, kick, message
+from tests.contract.values import at, connection, kick, message, move
 
 EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
 
@@ -105,6 +105,16 @@ async def test_a_kick_counts_the_user_in_all_its_namespaces_exactly(state: State
     assert (receipt.connections, receipt.exact) == (2, True)
 
 
+async def test_a_move_counts_who_has_its_sid_exactly(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a"])
+    await state.presence.register(connection("s2", "ann"), ["a"])
+
+    receipt = await state.broker.append(move("s1"))
+
+    assert (receipt.connections, receipt.exact) == (1, True)
+    assert (await state.broker.append(move("s1", namespace="/chat"))).connections == 0
+
+
 async def test_nobody_there_counts_nobody(state: StateUnderTest) -> None:
     receipt = await state.broker.append(message("org:7"))
 
@@ -159,6 +169,34 @@ async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged
         receipts = [await state.broker.append(news), await state.broker.append(order)]
 
         assert await ear.hear(2) == [(receipts[0].position, news), (receipts[1].position, order)]
+
+
+async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: StateUnderTest) -> None:
+    moves = [move("s1"), move("käse", namespace="/chät", owner="replica-2/~ü,1")]
+    await state.broker.subscribe([at("s1"), at("käse", "/chät"), at(None)])
+
+    async with listening(state.broker) as ear:
+        receipts = [await state.broker.append(each) for each in moves]
+        for other in (move("s2"), move("s1", namespace="/chat"), move("käse")):
+            await state.broker.append(other)
+
+        heard = await ear.everything()
+        assert heard == [(receipt.position, each) for receipt, each in zip(receipts, moves, strict=True)]
+        assert [type(entry) for _, entry in heard] == [Move, Move]
+
+
+async def test_a_move_stands_in_the_stream_where_it_was_appended(state: StateUnderTest) -> None:
+    entries: list[Entry] = [message("s1"), move("s1"), kick("ann", at=1.5), move("s1"), message("s1")]
+    await state.broker.subscribe([at("s1"), at("user:ann")])
+
+    async with listening(state.broker) as ear:
+        receipts = [await state.broker.append(entry) for entry in entries]
+
+        assert await ear.everything() == [
+            (receipt.position, entry) for receipt, entry in zip(receipts, entries, strict=True)
+        ]
+    handed_out = [receipt.position for receipt in receipts]
+    assert handed_out == sorted(set(handed_out), key=positions.order)
 
 
 async def test_what_is_for_other_addresses_is_not_handed_over(state: StateUnderTest) -> None:

@@ -12,7 +12,7 @@ from gateway.domain.messages import Address, Entry, json_bytes
 from gateway.domain.positions import START, Position
 from gateway.ports import Broker, Page
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, kick, message
+from tests.contract.values import at, kick, message, move
 
 Item = tuple[Position, Entry]
 
@@ -39,7 +39,7 @@ async def test_history_answers_what_came_after_a_position_for_the_addresses(stat
 
     page = await read(state.broker, items[0][0], at("a"), at("b"), at(None), at("user:ann"))
 
-    assert page == Page((items[1], items[3], items[5]), upto=items[5][0], more=False, trimmed=False)
+    assert page == Page((items[1], items[3], items[5]), upto=items[5][0], more=False, gap=None)
 
 
 async def test_an_entry_for_several_of_the_addresses_is_answered_once(state: StateUnderTest) -> None:
@@ -55,11 +55,28 @@ async def test_a_page_without_entries_leads_up_to_the_newest_position(state: Sta
 
     page = await read(state.broker, items[0][0], at("a"))
 
-    assert page == Page((), upto=items[1][0], more=False, trimmed=False)
+    assert page == Page((), upto=items[1][0], more=False, gap=None)
 
 
 async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
-    assert await read(state.broker, START, at("a")) == Page((), upto=START, more=False, trimmed=False)
+    assert await read(state.broker, START, at("a")) == Page((), upto=START, more=False, gap=None)
+
+
+async def test_a_move_is_answered_to_who_asks_for_its_sid_in_its_namespace(state: StateUnderTest) -> None:
+    items = await append(state, move("s1"), move("s2"), move("s1", namespace="/chat"), message("s1"))
+
+    page = await read(state.broker, START, at("s1"), at(None))
+
+    assert page == Page((items[0], items[3]), upto=items[3][0], more=False, gap=None)
+    assert list((await read(state.broker, START, at("s1", "/chat"))).entries) == [items[2]]
+
+
+async def test_a_move_takes_nothing_of_the_bytes_of_a_page(state: StateUnderTest) -> None:
+    items = await append(state, move("s1"), move("s1", owner="x" * 100), move("s1"))
+
+    page = await state.broker.history(START, [at("s1")], max_entries=2, max_bytes=1)
+
+    assert page == Page(tuple(items[:2]), upto=items[1][0], more=True, gap=None)
 
 
 async def test_volatile_messages_are_not_kept(state: StateUnderTest) -> None:
@@ -85,8 +102,8 @@ async def test_a_page_ends_where_the_next_begins(state: StateUnderTest) -> None:
     first = await state.broker.history(START, [at("a")], max_entries=3, max_bytes=1_000)
     second = await state.broker.history(first.upto, [at("a")], max_entries=3, max_bytes=1_000)
 
-    assert first == Page(tuple(items[:3]), upto=items[2][0], more=True, trimmed=False)
-    assert second == Page(tuple(items[3:]), upto=items[4][0], more=False, trimmed=False)
+    assert first == Page(tuple(items[:3]), upto=items[2][0], more=True, gap=None)
+    assert second == Page(tuple(items[3:]), upto=items[4][0], more=False, gap=None)
 
 
 async def test_a_page_that_is_just_full_says_that_nothing_is_left(state: StateUnderTest) -> None:
@@ -94,7 +111,7 @@ async def test_a_page_that_is_just_full_says_that_nothing_is_left(state: StateUn
 
     page = await state.broker.history(START, [at("a")], max_entries=2, max_bytes=1_000)
 
-    assert page == Page(tuple(items[:2]), upto=items[2][0], more=False, trimmed=False)
+    assert page == Page(tuple(items[:2]), upto=items[2][0], more=False, gap=None)
 
 
 async def test_max_bytes_counts_the_json_of_the_arguments_in_utf_8(state: StateUnderTest) -> None:
@@ -126,7 +143,7 @@ async def test_what_exceeds_the_length_is_trimmed_and_the_page_says_so(make_stat
 
     page = await read(state.broker, START, at("a"))
 
-    assert page.trimmed
+    assert page.gap == "history_trimmed"
     assert 10 <= len(page.entries) <= 20
     assert list(page.entries) == items[-len(page.entries) :]
 
@@ -137,7 +154,7 @@ async def test_what_exceeds_the_bytes_is_trimmed_and_the_page_says_so(make_state
 
     page = await read(state.broker, START, at("a"))
 
-    assert page.trimmed
+    assert page.gap == "history_trimmed"
     assert 10 <= len(page.entries) <= 40
     assert list(page.entries) == items[-len(page.entries) :]
 
@@ -147,11 +164,11 @@ async def test_only_addresses_that_lost_something_newer_are_trimmed(make_state: 
     quiet, lost, _ = await append(state, message("quiet"), message("lost"), message("other"))
     await append(state, *(message("busy") for _ in range(100)))
 
-    assert (await read(state.broker, quiet[0], at("quiet"))).trimmed is False
-    assert (await read(state.broker, quiet[0], at("never used"))).trimmed is False
-    assert (await read(state.broker, quiet[0], at("quiet"), at("lost"))).trimmed is True
-    assert (await read(state.broker, lost[0], at("quiet"), at("lost"))).trimmed is False
-    assert (await read(state.broker, START, at("quiet"))).trimmed is True
+    assert (await read(state.broker, quiet[0], at("quiet"))).gap is None
+    assert (await read(state.broker, quiet[0], at("never used"))).gap is None
+    assert (await read(state.broker, quiet[0], at("quiet"), at("lost"))).gap == "history_trimmed"
+    assert (await read(state.broker, lost[0], at("quiet"), at("lost"))).gap is None
+    assert (await read(state.broker, START, at("quiet"))).gap == "history_trimmed"
 
 
 async def test_the_age_of_a_position_is_no_reason_to_fail(make_state: MakeState) -> None:
@@ -163,7 +180,7 @@ async def test_the_age_of_a_position_is_no_reason_to_fail(make_state: MakeState)
     page = await read(state.broker, seen, at("a"))
 
     assert list(page.entries) == missed
-    assert not page.trimmed
+    assert page.gap is None
 
 
 async def test_what_went_because_of_its_age_is_no_gap(make_state: MakeState) -> None:
@@ -174,17 +191,17 @@ async def test_what_went_because_of_its_age_is_no_gap(make_state: MakeState) -> 
 
     page = await read(state.broker, START, at("a"))
 
-    assert (page.trimmed, page.upto) == (False, newest[-1][0])
+    assert (page.gap, page.upto) == (None, newest[-1][0])
 
 
 async def test_a_gap_closes_when_what_it_stands_for_would_have_gone_anyway(make_state: MakeState) -> None:
     state = await make_state(history_length=5, recovery_seconds=100, history_slack_seconds=50)
     await append(state, message("a"), *(message("b") for _ in range(50)))
-    assert (await read(state.broker, START, at("a"))).trimmed
+    assert (await read(state.broker, START, at("a"))).gap == "history_trimmed"
 
     await state.advance(200)
 
-    assert not (await read(state.broker, START, at("a"))).trimmed
+    assert (await read(state.broker, START, at("a"))).gap is None
 
 
 async def test_history_is_kept_for_the_window_and_its_slack(make_state: MakeState) -> None:
@@ -195,7 +212,7 @@ async def test_history_is_kept_for_the_window_and_its_slack(make_state: MakeStat
 
     page = await read(state.broker, START, at("a"))
 
-    assert (list(page.entries), page.trimmed) == (items, False)
+    assert (list(page.entries), page.gap) == (items, None)
 
 
 async def test_without_a_window_nothing_is_kept_and_nothing_is_missing(make_state: MakeState) -> None:
@@ -204,7 +221,84 @@ async def test_without_a_window_nothing_is_kept_and_nothing_is_missing(make_stat
 
     page = await read(state.broker, START, at("a"))
 
-    assert page == Page((), upto=items[-1][0], more=False, trimmed=False)
+    assert page == Page((), upto=items[-1][0], more=False, gap=None)
+
+
+# --- positions that the stream does not know ---
+
+
+def moved(position: Position, *, milliseconds: int = 0, sequence: int = 0) -> Position:
+    then, number = positions.order(position)
+    return positions.position_at((then + milliseconds, number + sequence))
+
+
+async def of_now(state: StateUnderTest) -> Position:
+    """A position that might have been handed out now."""
+    return positions.position_at((int(state.now() * 1000), 0))
+
+
+@pytest.mark.parametrize("age_milliseconds", [3_600_000, 86_400_000 * 365])
+@pytest.mark.parametrize("appended", [0, 3])
+async def test_what_came_after_a_position_from_before_the_stream_began_is_lost(
+    state: StateUnderTest, age_milliseconds: int, appended: int
+) -> None:
+    items = await append(state, *(message("a") for _ in range(appended)))
+    before = moved(await of_now(state), milliseconds=-age_milliseconds)
+
+    for asked in (before, Position("1-0"), Position("0-1")):
+        for room in ("a", "never used"):
+            assert (await read(state.broker, asked, at(room))).gap == "data_lost"
+
+    assert await read(state.broker, START, at("a")) == Page(
+        tuple(items), upto=items[-1][0] if items else START, more=False, gap=None
+    )
+
+
+@pytest.mark.parametrize("appended", [0, 3])
+async def test_what_came_after_a_position_in_the_future_of_the_stream_is_lost(
+    state: StateUnderTest, appended: int
+) -> None:
+    await append(state, *(message("a") for _ in range(appended)))
+    now, newest = await of_now(state), await state.broker.newest()
+    future = [moved(now, milliseconds=3_600_000), moved(newest, sequence=1), Position(f"{9**16}-{9**16}")]
+
+    for asked in future:
+        for room in ("a", "never used"):
+            page = await read(state.broker, asked, at(room))
+            assert page == Page((), upto=newest, more=False, gap="data_lost")
+
+    assert (await read(state.broker, START, at("a"))).gap is None
+
+
+async def test_every_position_that_was_handed_out_is_known_and_so_is_the_start(state: StateUnderTest) -> None:
+    items = await append(state, message("a"), message("b"), message("a", volatile=True), move("s1"))
+
+    gaps = {(await read(state.broker, position, at("a"))).gap for position in (START, *(p for p, _ in items))}
+
+    assert gaps == {None}
+
+
+@pytest.mark.parametrize("appended_before", [0, 1])
+async def test_positions_are_known_that_were_handed_out_after_the_clock_went_back(
+    state: StateUnderTest, appended_before: int
+) -> None:
+    await append(state, *(message("a") for _ in range(appended_before)))
+    await state.set_clock_back(3600)
+    items = await append(state, message("a"), message("a"))
+
+    page = await read(state.broker, items[0][0], at("a"))
+
+    assert page == Page((items[1],), upto=items[1][0], more=False, gap=None)
+
+
+async def test_the_start_is_before_what_was_trimmed_and_never_lost(make_state: MakeState) -> None:
+    state = await make_state(history_length=5)
+    first, *_ = await append(state, *(message("a") for _ in range(50)))
+    before = moved(first[0], milliseconds=-3_600_000)
+
+    assert (await read(state.broker, START, at("a"))).gap == "history_trimmed"
+    assert (await read(state.broker, first[0], at("a"))).gap == "history_trimmed"
+    assert (await read(state.broker, before, at("a"))).gap == "data_lost"
 
 
 # --- against a list ---
@@ -238,21 +332,21 @@ async def test_pages_are_the_end_of_what_a_list_would_hold_and_tell_whether_it_i
     after = items[start][0] if start < len(items) else START
     addresses = [at(room) for room in asked]
 
-    read_back, trimmed = await read_pages(state.broker, after, addresses, max_entries, max_bytes)
+    read_back, gaps = await read_pages(state.broker, after, addresses, max_entries, max_bytes)
 
     log = [item for item in items if positions.order(item[0]) > positions.order(after)]
     due = [item for item in log if not set(addresses).isdisjoint(item[1].addresses)]
     assert read_back == due[len(due) - len(read_back) :]
-    assert trimmed == (len(read_back) < len(due))
+    assert gaps == ({"history_trimmed"} if len(read_back) < len(due) else set())
     assert all(item in read_back for item in due if item in items[-length:])
 
 
 async def read_pages(
     broker: Broker, after: Position, addresses: list[Address], max_entries: int, max_bytes: int
-) -> tuple[list[Item], bool]:
+) -> tuple[list[Item], set[str]]:
     """Everything page by page, each page checked against its bounds."""
     found: list[Item] = []
-    trimmed = False
+    gaps: set[str] = set()
     more = True
     while more:
         page = await broker.history(after, addresses, max_entries=max_entries, max_bytes=max_bytes)
@@ -260,7 +354,8 @@ async def read_pages(
         assert len(page.entries) <= 1 or sum(json_bytes(entry) for _, entry in page.entries) <= max_bytes
         assert page.entries or not page.more
         found += page.entries
-        trimmed |= page.trimmed
+        if page.gap is not None:
+            gaps.add(page.gap)
         after, more = page.upto, page.more
     assert after == await broker.newest()
-    return found, trimmed
+    return found, gaps

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Protocol
 
 from gateway.domain.claims import Claim
-from gateway.domain.messages import Address, Kick, Message, new_id
+from gateway.domain.messages import Address, Kick, Message, Move, new_id
 from gateway.domain.presence import PresentConnection
 from tests.contract.states import REPLICA
 
@@ -32,6 +32,10 @@ def message(
 
 def kick(user: str, *, at: float, revoke: bool = False, namespaces: tuple[str, ...] = ("/",)) -> Kick:
     return Kick(new_id(), user, namespaces, at, revoke=revoke)
+
+
+def move(sid: str, *, namespace: str = "/", owner: str = "replica-2/t1") -> Move:
+    return Move(new_id(), namespace, sid, owner)
 
 
 def at(room: str | None, namespace: str = "/") -> Address:

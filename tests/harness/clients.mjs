@@ -16,7 +16,12 @@ function watch(id, socket) {
   socket.io.on("open", onEngine);
   socket.io.on("reconnect_attempt", (attempt) => report(id, "reconnect_attempt", { attempt }));
   socket.on("connect", () =>
-    report(id, "connect", { sid: socket.id, recovered: socket.recovered, transport: socket.io.engine.transport.name }),
+    report(id, "connect", {
+      sid: socket.id,
+      pid: socket._pid,
+      recovered: socket.recovered,
+      transport: socket.io.engine.transport.name,
+    }),
   );
   socket.on("connect_error", (error) =>
     report(id, "connect_error", {
@@ -28,7 +33,11 @@ function watch(id, socket) {
     }),
   );
   socket.on("disconnect", (reason) => report(id, "disconnect", { reason, active: socket.active }));
-  socket.onAny((event, ...args) => report(id, "event", { event, args }));
+  socket.onAny((event, ...args) => {
+    // What the client itself takes for a position, it hands to the application as well: a last text, where there is a pid.
+    const offset = socket._pid && typeof args.at(-1) === "string" ? args.pop() : undefined;
+    report(id, "event", { event, args, offset });
+  });
 }
 
 const commands = {
@@ -52,8 +61,15 @@ const commands = {
     if (auth) sockets.get(id).auth = auth;
     sockets.get(id).connect();
   },
-  // As when the network goes away under the client.
-  cut: ({ id }) => sockets.get(id).io.engine.close(),
+  move: ({ id, url }) => {
+    sockets.get(id).io.uri = url;
+  },
+  // As when the network goes away under the client. With `url`, it comes back to there, as behind a load balancer.
+  cut: ({ id, url }) => {
+    const manager = sockets.get(id).io;
+    if (url) manager.uri = url;
+    manager.engine.close();
+  },
 };
 
 createInterface({ input: process.stdin })

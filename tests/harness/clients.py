@@ -189,6 +189,10 @@ class StockClient:
     def connect(self, **auth: Any) -> None:
         self._clients.tell(do="connect", id=self.id, auth=auth or None)
 
-    def cut(self) -> None:
-        """Close the engine under it, as a lost network does; it reconnects by itself."""
-        self._clients.tell(do="cut", id=self.id)
+    def cut(self, url: str | None = None) -> None:
+        """Close the engine under it, as a lost network does; it reconnects by itself, to ``url`` if that is given."""
+        self._clients.tell(do="cut", id=self.id, url=url)
+
+    def move(self, url: str) -> None:
+        """Whenever it reconnects, it goes there."""
+        self._clients.tell(do="move", id=self.id, url=url)

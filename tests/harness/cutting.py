@@ -110,6 +110,7 @@ class Cuttable:
                     await self._passing.wait()
                     target.write(data)
                     await target.drain()
+                await self._passing.wait()  # while nothing gets through, an end does not either
         finally:
             self._open.discard(target)
             target.transport.abort()

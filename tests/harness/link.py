@@ -45,6 +45,10 @@ class Link:
         """New connections are made again."""
         self._loop.call_soon_threadsafe(self._link.heal)
 
+    def hold(self) -> None:
+        """Connections stay, and nothing gets through, not even their end."""
+        self._loop.call_soon_threadsafe(self._link.hold)
+
     def deafen(self) -> None:
         """Commands go through, and nothing more reaches whoever subscribed or subscribes."""
         self._loop.call_soon_threadsafe(self._link.deafen)

@@ -83,10 +83,11 @@ class PythonClients(Clients):
             self._sockets[client_id] = client, namespace
             self._arrived[client_id] = asyncio.Event()
             self._watch(client, namespace, client_id)
-        query = options.get("query")
+        # Its handlers would get the position as one more argument; docs/recovery.md says so.
+        query = {"recovery": "0"} | (options.get("query") or {})
         try:
             await client.connect(
-                url + (f"/?{urlencode(query)}" if query else ""),
+                f"{url}/?{urlencode(query)}",
                 headers=options.get("extraHeaders", {}),
                 auth=options.get("auth"),
                 transports=options.get("transports"),

@@ -17,9 +17,9 @@ SEPARATOR = "\x1e"
 
 
 def connect_packet(token: str | None, namespace: str = "/", **auth: Any) -> str:
-    """The frame that asks for a namespace."""
+    """The frame that asks for a namespace; recovery is declined unless ``recovery`` is true."""
     prefix = "" if namespace == "/" else namespace + ","
-    given = auth | ({} if token is None else {"token": token})
+    given = ({} if token is None else {"token": token, "recovery": False}) | auth
     return f"40{prefix}{json.dumps(given) if given else ''}"
 
 

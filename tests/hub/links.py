@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from gateway.domain.endings import Ending
@@ -28,6 +29,8 @@ class RecordingLink:
         self.told: list[tuple[str, dict[str, object]]] = []
         self.ended: list[Ending] = []
         self.when_sent: Callable[[], None] = lambda: None
+        self.reads = asyncio.Event()
+        self.reads.set()
 
     @property
     def direct(self) -> Socket | None:
@@ -45,6 +48,13 @@ class RecordingLink:
         self.sent.append(frames)
         self.frames.append(frames.frame)
         self.volatile.append(volatile)
+
+    def send_together(self, *frames: Frames) -> None:
+        for each in frames:
+            self.send(each, volatile=False)
+
+    async def drained(self) -> None:
+        await self.reads.wait()
 
     def tell(self, event: str, payload: dict[str, object]) -> None:
         self.told.append((event, payload))

@@ -95,6 +95,7 @@ class Doorway:
         self.verifier = Verifier()
         self.meter = Meter()
         self.upgraded: list[Connection] = []
+        self.recoveries: list[str] = []
         house = self.house
         self.door = Door(
             DoorOptions(
@@ -106,8 +107,10 @@ class Doorway:
             welcome=lambda put_out: Welcome(
                 verifier=self.verifier,
                 arriving=house.arriving,
+                catching_up=house.catching_up,
                 expiring=house.expiring,
                 depart=house.reporting.depart,
+                recovery_told=self.recoveries.append,
                 put_out=put_out,
             ),
             refreshing=Refreshing(verifier=self.verifier, arriving=house.arriving, expiring=house.expiring),

@@ -11,6 +11,7 @@ import structlog
 from gateway.domain.endings import DRAINING, FLOODING, KICKED, REVOKED, SLOW_CONSUMER, TOKEN_EXPIRED, Ending
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable
 from gateway.domain.messages import Message, new_id
+from gateway.hub import State
 from tests.application.house import PATIENCE_SECONDS
 from tests.socketio_door.doorway import CONNECT_TIMEOUT_SECONDS, MAX_ATTACHMENTS_BYTES, Doorway, connect
 from tests.transport.recording import RecordingWire
@@ -27,14 +28,20 @@ async def test_who_proves_who_it_is_hears_connect_and_then_the_greeting(doorway:
     await visitor.say(connect("alice"))
 
     (connection,) = doorway.house.hub.connections.values()
-    assert visitor.heard[0] == f'0{{"sid":"{connection.sid}"}}'
+    session = connection.session
+    assert session is not None
+    assert visitor.heard[0] == f'0{{"sid":"{connection.sid}","pid":"{session.pid}"}}'
     assert visitor.events() == [
-        ["authenticated", {"success": True, "userId": "alice", "email": None, "socketId": connection.sid}]
+        [
+            "authenticated",
+            {"success": True, "userId": "alice", "email": None, "socketId": connection.sid},
+            session.first_position,
+        ]
     ]
     assert doorway.meter.counted == [("opened", "/", "websocket")]
 
 
-async def test_a_message_that_is_pushed_meanwhile_comes_after_the_greeting_or_not_at_all(
+async def test_a_message_that_is_pushed_meanwhile_comes_after_the_greeting(
     doorway: Doorway,
 ) -> None:
     visitor = doorway.open()
@@ -45,6 +52,10 @@ async def test_a_message_that_is_pushed_meanwhile_comes_after_the_greeting_or_no
     doorway.house.presence.gate.set()
     await connecting
 
+    (connection,) = doorway.house.hub.connections.values()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while connection.state is not State.LIVE:  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0)
     await push(doorway, "late")
     await doorway.house.heard()
 
@@ -52,7 +63,7 @@ async def test_a_message_that_is_pushed_meanwhile_comes_after_the_greeting_or_no
         "sid",
         "authenticated",
     ]
-    assert visitor.heard[2:] == ["late"]
+    assert [packet.partition("@")[0] for packet in visitor.heard[2:]] == ["early", "late"]
 
 
 async def test_each_namespace_is_a_connection_of_its_own(doorway: Doorway) -> None:

@@ -50,7 +50,12 @@ def test_arguments_go_out_byte_for_byte_as_they_came_in() -> None:
 @pytest.mark.parametrize(
     ("encode", "kind", "data"),
     [
-        (lambda namespace: encoding.connect(namespace, "sid"), packet.CONNECT, {"sid": "sid"}),
+        (lambda namespace: encoding.connect(namespace, "sid", None), packet.CONNECT, {"sid": "sid"}),
+        (
+            lambda namespace: encoding.connect(namespace, "sid", "pid"),
+            packet.CONNECT,
+            {"sid": "sid", "pid": "pid"},
+        ),
         (
             lambda namespace: encoding.connect_error(namespace, {"message": "é"}),
             packet.CONNECT_ERROR,
@@ -63,7 +68,7 @@ def test_arguments_go_out_byte_for_byte_as_they_came_in() -> None:
         ),
         (encoding.disconnect, packet.DISCONNECT, None),
     ],
-    ids=["connect", "connect_error", "event", "disconnect"],
+    ids=["connect", "connect with pid", "connect_error", "event", "disconnect"],
 )
 def test_the_gateways_own_packets_are_read_as_they_are_meant(
     namespace: str, encode: Any, kind: int, data: object

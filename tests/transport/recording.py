@@ -22,6 +22,7 @@ class RecordingWire:
         self.waiting = 0
         self.closed: list[int] = []
         self.aborted = False
+        self.is_congested = False
 
     @property
     def socket(self) -> RecordingWire:

@@ -7,7 +7,15 @@ from typing import Final
 
 from gateway.domain import positions
 from gateway.domain.claims import Claim
-from gateway.domain.messages import Address, Entry, Kick, Receipt, count_is_exact, json_bytes
+from gateway.domain.messages import (
+    Address,
+    Entry,
+    Kick,
+    Receipt,
+    count_is_exact,
+    is_volatile,
+    json_bytes,
+)
 from gateway.domain.positions import Position
 from gateway.ports import Clock, Deliver, Page
 from gateway.state.memory.backlog import Backlog
@@ -46,6 +54,7 @@ class MemoryBroker:
         self._subscribed: set[Address] = set()
         self._newest = positions.START
         self._order = positions.order(positions.START)
+        self._began = positions.following(self._order, int(clock.now() * 1000))
         self._listening = False
 
     async def append(self, entry: Entry, claim: Claim | None = None) -> Receipt:
@@ -87,19 +96,26 @@ class MemoryBroker:
             entries=tuple((record.position, record.entry) for record in records),
             upto=records[-1].position if more else self._newest,
             more=more,
-            trimmed=self._history.trimmed(after, addresses),
+            gap=self._gap(after, addresses),
         )
 
     async def newest(self) -> Position:
         return self._newest
+
+    def _gap(self, after: Position, addresses: Collection[Address]) -> str | None:
+        if after != positions.START and not self._began <= positions.order(after) <= self._order:
+            return "data_lost"  # handed out by another process: what it held ended with it
+        return "history_trimmed" if self._history.trimmed(after, addresses) else None
 
     def _publish(self, entry: Entry) -> Receipt:
         if isinstance(entry, Kick) and entry.revoke:
             self._revocations.revoke(entry.user, entry.at)  # first, because it may refuse
         addresses = entry.addresses
         size = json_bytes(entry)
-        if isinstance(entry, Kick) or not entry.volatile:
-            self._order = positions.following(self._order, int(self._clock.now() * 1000))
+        if not is_volatile(entry):
+            # Never before the beginning, even where the clock went back behind it.
+            last = max(self._order, self._began)
+            self._order = positions.following(last, int(self._clock.now() * 1000))
             self._newest = positions.position_at(self._order)
             self._history.add(entry, self._newest, self._order, addresses, size)
         if not self._subscribed.isdisjoint(addresses):

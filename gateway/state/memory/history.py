@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from heapq import merge
 from typing import Final
 
-from gateway.domain.messages import Address, Entry, Message
+from gateway.domain.messages import Address, Entry, Message, Move
 from gateway.domain.positions import Position, order
 from gateway.ports import Clock
 from gateway.state.memory.gaps import Gaps
@@ -119,4 +119,6 @@ class History:
 def _name_bytes(entry: Entry) -> int:
     if isinstance(entry, Message):
         return len(entry.event) + len("".join(entry.rooms)) + sum(map(len, entry.exclude))
+    if isinstance(entry, Move):
+        return len(entry.sid) + len(entry.owner)
     return len(entry.user) + sum(map(len, entry.namespaces)) + sum(map(len, entry.exclude))

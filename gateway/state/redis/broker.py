@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.domain import positions
 from gateway.domain.claims import Claim
 from gateway.domain.errors import BrokerUnavailable
-from gateway.domain.messages import Address, Entry, Kick, Receipt, count_is_exact, json_bytes
+from gateway.domain.messages import Address, Entry, Kick, Receipt, count_is_exact, is_volatile, json_bytes
 from gateway.domain.positions import Position
 from gateway.ports import Deliver, Page
 from gateway.state.redis.channels import Channels
@@ -65,16 +65,13 @@ class RedisBroker:
         addresses = entry.addresses
         # A replica that subscribed all of them gets a copy from each channel.
         notice = b"" if len(record) * len(addresses) <= INLINE_BYTES else self._codec.notice(entry)
-        volatile, revoked, revoked_at = False, "", ""
-        if isinstance(entry, Kick):
-            if entry.revoke:
-                revoked, revoked_at = entry.user, repr(entry.at)
-        else:
-            volatile = entry.volatile
+        revoked, revoked_at = "", ""
+        if isinstance(entry, Kick) and entry.revoke:
+            revoked, revoked_at = entry.user, repr(entry.at)
         return [
             entry.id,
             record,
-            _YES_NO[volatile],
+            _YES_NO[is_volatile(entry)],
             json_bytes(entry),
             len(record),
             notice,
@@ -108,11 +105,11 @@ class RedisBroker:
     ) -> Page:
         positions.parse(after)
         names = map(address_name, addresses)
-        upto, more, trimmed, found = await self._commands.call(
-            "history", after, max_entries, max_bytes, *names
-        )
+        upto, more, gap, found = await self._commands.call("history", after, max_entries, max_bytes, *names)
         entries, unreadable = self._read_entries(found)
-        return Page(entries, Position(upto.decode()), bool(more), bool(trimmed) or unreadable)
+        if unreadable:
+            gap = b"data_lost"
+        return Page(entries, Position(upto.decode()), bool(more), gap.decode() if gap else None)
 
     def _read_entries(self, found: list[bytes]) -> tuple[tuple[tuple[Position, Entry], ...], bool]:
         entries: list[tuple[Position, Entry]] = []

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.domain import positions
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
-from gateway.domain.messages import Entry, Kick
+from gateway.domain.messages import Entry, is_volatile
 from gateway.domain.positions import Position
 from gateway.ports import Deliver
 from gateway.state.redis.commands import Commands
@@ -116,7 +116,7 @@ class Listening:
 
     async def _hand_over(self, entry: Entry, position: Position, deliver: Deliver) -> None:
         seen = self.seen
-        if not isinstance(entry, Kick) and entry.volatile:
+        if is_volatile(entry):
             # It has no position of its own; on a connection positions never go back.
             if seen.take(entry.id):
                 await deliver(entry, position if seen.is_beyond(position) else seen.newest)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address
@@ -40,7 +40,8 @@ class RedisPresence:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         registered = self._here[connection.sid] = Registered(connection, frozenset(rooms))
-        await self._tell(connection.sid, "register", *registered.arguments())
+        (since,) = await self._tell(connection.sid, "register", *registered.arguments())
+        registered.since = since or registered.since
         if self._here.get(connection.sid) is not registered:
             # It left meanwhile, and may have been counted out before it was counted in.
             self.owed.add(connection.sid)
@@ -73,9 +74,9 @@ class RedisPresence:
         connections: int = await self._commands.call("count", *map(address_name, addresses))
         return connections
 
-    async def _tell(self, sid: str, script: str, *arguments: Argument) -> None:
+    async def _tell(self, sid: str, script: str, *arguments: Argument) -> Any:
         try:
-            await self._commands.call(script, self._replica, *arguments)
+            return await self._commands.call(script, self._replica, *arguments)
         except BaseException:
             self.owed.add(sid)
             raise
@@ -113,7 +114,9 @@ class RedisPresence:
         try:
             if here:
                 arguments = [argument for each in here for argument in each.arguments()]
-                await self._commands.call("register", self._replica, *arguments)
+                answers = await self._commands.call("register", self._replica, *arguments)
+                for each, since in zip(here, answers, strict=True):
+                    each.since = since or each.since
             if gone:
                 await self._commands.call("unregister", self._replica, *gone)
         except (BrokerUnavailable, BrokerTimeout):

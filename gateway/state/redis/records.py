@@ -7,6 +7,7 @@ feed, a record.
 
     1M  message: id, namespace, flags, rooms, exclude, event, arguments …     flags: v volatile, j event is JSON
     1K  kick: id, user, namespaces, at, flags, exclude                        flags: r revoke
+    1T  taken over: id, namespace, sid, owner                                 a ``Move``
     1N  notice of a record that is too large for a channel: id, flags         flags: v volatile
     1C  canary: generation of the log, what makes it this process's own
 
@@ -24,7 +25,7 @@ from typing import Final, NamedTuple
 
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition
-from gateway.domain.messages import Entry, Kick, Message, Receipt
+from gateway.domain.messages import Entry, Kick, Message, Move, Receipt, is_volatile
 from gateway.domain.positions import Position
 
 FIELD: Final = "\x1e"
@@ -71,7 +72,9 @@ class Frame(NamedTuple):
 
 def _encode(entry: Entry) -> bytes:
     """The record of an entry in format 1. Raises ValueError for one that no door lets in."""
-    if isinstance(entry, Kick):
+    if isinstance(entry, Move):
+        fields = ["1T", entry.id, entry.namespace, entry.sid, entry.owner]
+    elif isinstance(entry, Kick):
         namespaces, exclude = ITEM.join(entry.namespaces), ITEM.join(entry.exclude)
         flags = "r" if entry.revoke else ""
         fields = ["1K", entry.id, entry.user, namespaces, repr(entry.at), flags, exclude]
@@ -89,6 +92,8 @@ def _encode(entry: Entry) -> bytes:
 
 def _items(entry: Entry) -> int:
     """How many separators of items its record holds."""
+    if isinstance(entry, Move):
+        return 0
     first = entry.namespaces if isinstance(entry, Kick) else entry.rooms
     return max(0, len(first) - 1) + max(0, len(entry.exclude) - 1)
 
@@ -123,6 +128,13 @@ def _decode_kick(fields: list[str]) -> Kick:
     return Kick(id_, user, _list(namespaces), moment, frozenset(_list(exclude)), revoke=flags == "r")
 
 
+def _decode_move(fields: list[str]) -> Move:
+    _, id_, namespace, sid, owner = fields
+    if not id_ or not namespace.startswith("/") or not sid or not owner:
+        raise ValueError("an empty or malformed field")
+    return Move(id_, namespace, sid, owner)
+
+
 def _decode_notice(fields: list[str]) -> Notice:
     _, id_, flags = fields
     if not id_ or flags not in {"", "v"}:
@@ -140,7 +152,13 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
-    {"1M": _decode_message, "1K": _decode_kick, "1N": _decode_notice, "1C": _decode_canary}
+    {
+        "1M": _decode_message,
+        "1K": _decode_kick,
+        "1T": _decode_move,
+        "1N": _decode_notice,
+        "1C": _decode_canary,
+    }
 )
 """What this release reads: its own format, and beside it the one before, once there is one."""
 WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: _encode})
@@ -169,8 +187,7 @@ class Codec:
 
     def notice(self, entry: Entry) -> bytes:
         """The record that stands for a large one."""
-        volatile = isinstance(entry, Message) and entry.volatile
-        return FIELD.join((f"{self._writes}N", entry.id, "v" if volatile else "")).encode()
+        return FIELD.join((f"{self._writes}N", entry.id, "v" if is_volatile(entry) else "")).encode()
 
     def canary(self, token: str) -> bytes:
         """The record of a canary up to its generation, which the script adds."""

@@ -1,8 +1,10 @@
 """What Redis keeps of connections and sessions, as bytes, and what this replica says of its own.
 
     conns:<r>     sid → {"user", "at": [address names]}         read by the scripts (registry.lua)
-    user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  namespace, transport, connected at
-    sessions:<r>  pid → owner, LF, user, LF, {"v", "s", "n", "p", "r"}  sid, namespace, first position, own rooms
+    user:<u>      sid → replica, since, {"v", "n", "t", "c"}    parted by blanks; ms by the clock of Redis; namespace,
+                  transport, connected at
+    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e"}
+                  sid, first position, rooms, {room: where it was entered} for those that were entered later
 
 ``v`` is the format. A release reads its own and the previous; what it cannot read counts as not there.
 """
@@ -32,11 +34,13 @@ class Registered:
 
     connection: PresentConnection
     rooms: frozenset[str]
+    since: int = 0
+    """What Redis answered when it was registered first."""
 
-    def arguments(self) -> tuple[str, str, str, str]:
-        """What ``register.lua`` needs of it: sid, user, what others see, where it counts."""
+    def arguments(self) -> tuple[str, str, int, str, str]:
+        """What ``register.lua`` needs of it: sid, user, since when it is here, what others see, where it counts."""
         connection = self.connection
-        return (connection.sid, connection.user, self.seen(), self.counted())
+        return (connection.sid, connection.user, self.since, self._fields(), self.counted())
 
     def counted(self) -> str:
         """Everywhere that it counts: everyone in its namespace, the room of its sid, its rooms."""
@@ -47,6 +51,9 @@ class Registered:
 
     def seen(self) -> str:
         """What others see of it."""
+        return f"{self.connection.replica} {self.since} {self._fields()}"
+
+    def _fields(self) -> str:
         connection = self.connection
         fields = {
             "v": _FORMAT,
@@ -54,13 +61,13 @@ class Registered:
             "t": connection.transport,
             "c": connection.connected_at,
         }
-        return f"{connection.replica} {_ENCODE(fields)}"
+        return _ENCODE(fields)
 
 
 def decode_seen(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
     """A connection as others see it; None for what no release of ours wrote."""
     try:
-        replica, _, text = value.decode().partition(" ")
+        replica, _, text = value.decode().split(" ", 2)
         fields = json.loads(text)
         if fields["v"] != _FORMAT:
             return None
@@ -79,17 +86,17 @@ def encode_session(session: Session) -> str:
     rest = {
         "v": _FORMAT,
         "s": session.sid,
-        "n": session.namespace,
         "p": session.first_position,
         "r": sorted(session.rooms),
+        "e": dict(session.entered),
     }
-    return f"{session.owner}\n{session.user}\n{_ENCODE(rest)}"
+    return f"{session.owner}\n{session.user}\n{session.namespace}\n{_ENCODE(rest)}"
 
 
 def decode_session(pid: str, value: bytes) -> Session | None:
     """A session that was kept; None for what no release of ours wrote."""
     try:
-        owner, user, text = value.decode().split("\n", 2)
+        owner, user, namespace, text = value.decode().split("\n", 3)
         rest: Any = json.loads(text)
         if rest["v"] != _FORMAT:
             return None
@@ -97,12 +104,13 @@ def decode_session(pid: str, value: bytes) -> Session | None:
             pid=pid,
             sid=_text(rest["s"]),
             user=user,
-            namespace=_text(rest["n"]),
+            namespace=namespace,
             owner=owner,
             rooms=frozenset(map(_text, _list(rest["r"]))),
             first_position=positions.parse(rest["p"]),
+            entered={room: positions.parse(position) for room, position in rest["e"].items()},
         )
-    except (ValueError, KeyError, TypeError, RecursionError, MalformedPosition):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
         return None
 
 

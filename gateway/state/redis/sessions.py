@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
-from gateway.domain.sessions import Session
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, NotRecovered
+from gateway.domain.sessions import Adopted, Session
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.registered import decode_session, encode_session
 
@@ -39,18 +38,25 @@ class RedisSessions:
             # It ended meanwhile, and Redis may have heard of that first.
             self._ended[session.pid] = ("leave_session", session.owner)
 
-    async def change_rooms(self, pid: str, rooms: Collection[str], *, owner: str) -> None:
-        known = self._in_use.get(pid)
-        if known is not None and known.owner == owner:
-            changed = self._in_use[pid] = replace(known, rooms=frozenset(rooms))
-            await self._commands.call("change_session", self._replica, pid, owner, encode_session(changed))
+    async def change(self, session: Session) -> None:
+        known = self._in_use.get(session.pid)
+        if known is not None and known.owner == session.owner:
+            self._in_use[session.pid] = session
+            await self._commands.call(
+                "change_session", self._replica, session.pid, session.owner, encode_session(session)
+            )
 
-    async def adopt(self, pid: str, *, user: str, owner: str) -> Session | None:
-        value: bytes | None = await self._commands.call("adopt_session", self._replica, pid, user, owner)
-        session = None if value is None else decode_session(pid, value)
-        if session is not None:
-            self._in_use[pid] = replace(session, owner=owner)
-        return session
+    async def adopt(self, pid: str, *, user: str, namespace: str, owner: str) -> Adopted:
+        status, *found = await self._commands.call(
+            "adopt_session", self._replica, pid, user, namespace, owner
+        )
+        if not found:
+            raise NotRecovered(status.decode())
+        session = decode_session(pid, found[0])
+        if session is None:
+            raise NotRecovered("unknown_session")
+        self._in_use[pid] = replace(session, owner=owner)
+        return Adopted(session, in_use=status == b"in_use")
 
     async def leave(self, pid: str, *, owner: str) -> None:
         await self._end("leave_session", pid, owner)

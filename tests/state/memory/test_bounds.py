@@ -11,6 +11,7 @@ from gateway.domain.errors import BrokerUnavailable, NonceReplayed
 from gateway.domain.positions import START
 from gateway.domain.sessions import Session
 from gateway.state.memory.expiring import Expiring
+from tests.contract.adopting import adopt, refusal
 from tests.contract.values import claim, connection, kick, message
 
 ONE_A_SECOND = Rate(per_second=1.0, burst=2)
@@ -145,21 +146,56 @@ async def test_presence_keeps_nothing_of_who_left_but_the_time(make_memory, cloc
 async def test_of_too_many_sessions_left_behind_the_oldest_is_forgotten(make_memory) -> None:
     state = make_memory(sessions_left=2)
     for pid in ("one", "two", "three"):
-        await state.sessions.save(Session(pid, f"sid {pid}", "ann", "/", "owner", frozenset(), START))
-        await state.sessions.leave(pid, owner="owner")
+        await leave_a_session(state, pid)
 
-    kept = [await state.sessions.adopt(pid, user="ann", owner="next") for pid in ("one", "two", "three")]
-    assert [session is not None for session in kept] == [False, True, True]
+    assert await refusal(state.sessions, "one") == "unknown_session"
+    for pid in ("two", "three"):
+        assert (await adopt(state.sessions, pid)).session.sid == f"sid {pid}"
 
 
 async def test_an_adopted_session_is_kept_once(make_memory) -> None:
     state = make_memory()
-    await state.sessions.save(Session("pid", "sid", "ann", "/", "owner", frozenset(), START))
-    await state.sessions.leave("pid", owner="owner")
+    await leave_a_session(state, "pid")
 
-    await state.sessions.adopt("pid", user="ann", owner="next")
+    await adopt(state.sessions, "pid")
 
     assert state.sizes()["sessions"] == 1
+
+
+async def test_a_session_expires_exactly_after_the_window_and_is_forgotten_exactly_after_two(
+    make_memory, clock
+) -> None:
+    state = make_memory(recovery_seconds=100)
+    for pid in ("one", "two"):
+        await leave_a_session(state, pid)
+
+    clock.advance(99.75)
+    assert not (await adopt(state.sessions, "one")).in_use
+    clock.advance(0.25)
+    assert await refusal(state.sessions, "two") == "session_expired"
+    clock.advance(99.75)
+    assert await refusal(state.sessions, "two") == "session_expired"
+    clock.advance(0.25)
+    assert await refusal(state.sessions, "two") == "unknown_session"
+
+
+async def test_sessions_that_were_left_are_forgotten_as_others_are_left(make_memory, clock) -> None:
+    state = make_memory(recovery_seconds=100)
+    for number in range(10):
+        await leave_a_session(state, f"former {number}")
+    clock.advance(199)
+    await leave_a_session(state, "late")
+    assert state.sizes()["sessions"] == 11
+    clock.advance(2)
+
+    await leave_a_session(state, "last")
+
+    assert state.sizes()["sessions"] == 2
+
+
+async def leave_a_session(state, pid: str) -> None:
+    await state.sessions.save(Session(pid, f"sid {pid}", "ann", "/", "owner", frozenset(), START))
+    await state.sessions.leave(pid, owner="owner")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

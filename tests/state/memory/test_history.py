@@ -7,9 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.positions import START
+from gateway.domain.positions import START, Position, order
 from gateway.state.memory.lane import Lane, Record
-from tests.contract.values import at, kick, message
+from tests.contract.values import at, kick, message, move
 
 
 async def read(state, *addresses, after=START):
@@ -37,13 +37,35 @@ async def test_it_holds_no_more_than_its_bytes_names_included(make_memory) -> No
     assert state.sizes()["history_entries"] == 3
 
 
+async def test_of_a_move_its_sid_and_its_owner_count(make_memory) -> None:
+    state = make_memory(history_bytes=1_000)
+    for _ in range(30):
+        await state.broker.append(move("s" * 150, owner="o" * 150))
+
+    assert (state.sizes()["history_bytes"], state.sizes()["history_entries"]) == (900, 3)
+    assert len((await read(state, at("s" * 150))).entries) == 3
+
+
 async def test_one_entry_larger_than_all_bytes_is_a_gap_and_not_a_failure(make_memory) -> None:
     state = make_memory(history_bytes=1_000)
     await state.broker.append(message("a", arguments=(f'"{"x" * 2_000}"',)))
 
     page = await read(state, at("a"))
 
-    assert (page.entries, page.trimmed) == ((), True)
+    assert (page.entries, page.gap) == ((), "history_trimmed")
+
+
+async def test_exactly_what_was_handed_out_from_when_it_began_is_not_lost(make_memory, clock) -> None:
+    state = make_memory()
+    began = Position(f"{int(clock.wall * 1000)}-0")
+    clock.advance(10)
+    newest = (await state.broker.append(message("a"))).position
+    first, sequence = order(began)
+
+    assert (await read(state, at("a"), after=began)).gap is None
+    assert (await read(state, at("a"), after=newest)).gap is None
+    assert (await read(state, at("a"), after=Position(f"{first - 1}-9"))).gap == "data_lost"
+    assert (await read(state, at("a"), after=Position(f"{first + 10_000}-{sequence + 1}"))).gap == "data_lost"
 
 
 async def test_what_is_too_old_goes_as_others_come_and_leaves_nothing_behind(make_memory, clock) -> None:
@@ -87,12 +109,12 @@ async def test_too_many_gaps_become_one_for_everybody_that_closes_too(make_memor
 
     assert state.sizes()["history_gaps"] == 3
     # Rooms 0 to 8 were trimmed; 6, 7 and 8 have gaps of their own, and nobody knows about those before.
-    assert (await read(state, at("untouched"), after=positions[4])).trimmed is True
-    assert (await read(state, at("untouched"), after=positions[5])).trimmed is False
-    assert (await read(state, at("room 8"), after=positions[7])).trimmed is True
-    assert (await read(state, at("room 8"), after=positions[8])).trimmed is False
+    assert (await read(state, at("untouched"), after=positions[4])).gap == "history_trimmed"
+    assert (await read(state, at("untouched"), after=positions[5])).gap is None
+    assert (await read(state, at("room 8"), after=positions[7])).gap == "history_trimmed"
+    assert (await read(state, at("room 8"), after=positions[8])).gap is None
     clock.advance(151)
-    assert (await read(state, at("untouched"), after=START)).trimmed is False
+    assert (await read(state, at("untouched"), after=START)).gap is None
 
 
 async def test_receipts_are_bounded_in_number_and_time(make_memory, clock) -> None:

@@ -81,8 +81,8 @@ class Replica:
     async def subscribe(self, *rooms: str | None) -> None:
         await self.state.broker.subscribe([at(room) for room in rooms])
 
-    async def register(self, sid: str, user: str, *rooms: str) -> None:
-        connection = PresentConnection(sid, user, "/", self.name, "websocket", 1000.0)
+    async def register(self, sid: str, user: str, *rooms: str, connected_at: float = 1000.0) -> None:
+        connection = PresentConnection(sid, user, "/", self.name, "websocket", connected_at)
         await self.state.presence.register(connection, rooms)
 
     async def push(self, *rooms: str, **options: Any) -> Message:

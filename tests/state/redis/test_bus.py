@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.messages import Entry, Kick, Message
+from gateway.domain.messages import Entry, Kick, Message, Move
 from gateway.domain.positions import START, Position
 from gateway.state.redis.keys import Keys
 from gateway.state.redis.records import (
@@ -44,14 +44,22 @@ KICKS = st.builds(
     exclude=st.frozensets(NAMES, max_size=3),
     revoke=st.booleans(),
 )
+MOVES = st.builds(
+    Move,
+    id=st.text("abc-_", min_size=1, max_size=22),
+    namespace=NAMES.map(lambda name: "/" + name),
+    sid=NAMES,
+    owner=NAMES,
+)
 
 
-@given(entry=st.one_of(MESSAGES, KICKS))
+@given(entry=st.one_of(MESSAGES, KICKS, MOVES))
 def test_an_entry_is_read_as_it_was_written(entry: Entry) -> None:
     codec = Codec()
 
     assert codec.decode_entry(codec.encode(entry)) == entry
     assert codec.decode_frame(b"12-3\n" + codec.encode(entry)) == (Position("12-3"), entry)
+    assert type(codec.decode_entry(codec.encode(entry))) is type(entry)
 
 
 @given(data=st.binary(max_size=200))
@@ -63,7 +71,7 @@ def test_bytes_of_anybody_are_read_or_unreadable_and_nothing_else(data: bytes) -
 
 @settings(max_examples=300)
 @given(
-    tag=st.sampled_from(["1M", "1K", "1N", "1C", "2M", "", "M"]),
+    tag=st.sampled_from(["1M", "1K", "1T", "1N", "1C", "2M", "", "M"]),
     fields=st.lists(st.text(max_size=8), max_size=9),
     position=st.sampled_from([b"1-1", b"1-", b"", b"99999999999999999-0", "١-1".encode()]),
 )
@@ -73,6 +81,44 @@ def test_records_of_anybody_are_read_or_unreadable_and_nothing_else(
     text = "\x1e".join([tag, *fields]).encode("utf-8", "surrogatepass")
     with suppress(Unreadable):
         Codec().decode_frame(position + b"\n" + text)
+
+
+def test_a_move_is_written_as_four_fields() -> None:
+    assert Codec().encode(Move("id", "/chät", "s1", "b/1")) == "1T\x1eid\x1e/chät\x1es1\x1eb/1".encode()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"1T",
+        b"1T\x1eid\x1e/\x1es1",
+        b"1T\x1eid\x1e/\x1es1\x1eb/1\x1e",
+        b"1T\x1eid\x1e/\x1es1\x1eb/1\x1emore",
+        b"1T\x1e\x1e/\x1es1\x1eb/1",
+        b"1T\x1eid\x1e\x1es1\x1eb/1",
+        b"1T\x1eid\x1echat\x1es1\x1eb/1",
+        b"1T\x1eid\x1e/\x1e\x1eb/1",
+        b"1T\x1eid\x1e/\x1es1\x1e",
+        b"1T\x1eid\x1e/\x1es1\x1e\xff",
+        b"1t\x1eid\x1e/\x1es1\x1eb/1",
+        b"2T\x1eid\x1e/\x1es1\x1eb/1",
+        b" 1T\x1eid\x1e/\x1es1\x1eb/1",
+    ],
+)
+def test_a_malformed_move_is_unreadable(record: bytes) -> None:
+    with pytest.raises(Unreadable):
+        Codec().decode_entry(record)
+    with pytest.raises(Unreadable):
+        Codec().decode_frame(b"1-1\n" + record)
+
+
+@pytest.mark.parametrize("field", ["id", "namespace", "sid", "owner"])
+@pytest.mark.parametrize("separator", ["\x1e", "\x1f"])
+def test_a_move_that_would_be_read_as_another_is_not_written(field: str, separator: str) -> None:
+    move = Move("id", "/", "s1", "b/1")._replace(**{field: f"/x{separator}y"})
+
+    with pytest.raises(ValueError, match="control character"):
+        Codec().encode(move)
 
 
 @pytest.mark.parametrize("argument", ["\x1e", '"\x1f"'])
@@ -91,6 +137,7 @@ async def test_garbage_on_the_channels_is_counted_and_all_goes_on(server: RedisS
             b"x" * 1000,
             b"1-1\n1M",
             b"1-1\n1K\x1ea\x1eb\x1e/\x1enan\x1e\x1e",
+            b"1-1\n1T\x1ea\x1e/\x1es1",
             b"\xff\xfe",
             b"1-1\n9M",
         ]
@@ -116,7 +163,7 @@ async def test_garbage_in_the_log_is_passed_over_and_told_as_a_gap(server: Redis
         page = await a.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)
         a.state.channels.reconnect()
 
-        assert (len(page.entries), page.trimmed) == (1, True)
+        assert (len(page.entries), page.gap) == (1, "data_lost")
         await until(lambda: a.unreadable == 1, "it was passed over")
         await a.hears(await a.push("room"))
 

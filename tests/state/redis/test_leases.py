@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
 
-from gateway.domain.positions import START
-from gateway.domain.sessions import Session
+from gateway.domain.positions import START, Position
+from gateway.domain.sessions import Adopted, Session
 from gateway.state.redis.leases import LEAVE_SECONDS
+from tests.contract.adopting import adopt, refusal
 from tests.contract.values import at
 from tests.harness.redis_server import RedisServer
 from tests.state.redis.replicas import Replica, replicas, until, until_redis_says
@@ -105,15 +106,45 @@ async def test_a_replica_that_stood_still_past_its_lease_registers_anew(server: 
 async def test_late_clean_up_by_a_former_owner_does_nothing(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
-        adopted = await b.state.sessions.adopt("p", user="ann", owner="b/1")
-        assert adopted == session("p", "a/1")
+        adopted = await adopt(b.state.sessions, "p", owner="b/1")
+        assert adopted == Adopted(session("p", "a/1"), in_use=True)
 
         await a.state.sessions.leave("p", owner="a/1")
         await a.state.sessions.delete("p", owner="a/1")
-        await a.state.sessions.change_rooms("p", ["late"], owner="a/1")
+        await a.state.sessions.change(session("p", "a/1").in_rooms(["late"], START))
 
-        again = await a.state.sessions.adopt("p", user="ann", owner="a/2")
-        assert again == replace(session("p", "a/1"), owner="b/1")
+        again = await adopt(a.state.sessions, "p", owner="a/2")
+        assert again == Adopted(session("p", "b/1"), in_use=True)
+
+
+async def test_a_change_that_a_former_owner_tells_late_is_ignored_by_redis(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.state.sessions.save(session("p", "a/1"))
+        await adopt(b.state.sessions, "p", owner="b/1")
+        changed = session("p", "b/1").in_rooms(["own", "new"], Position("1700000000500-0"))
+        await b.state.sessions.change(changed)
+
+        # A does not know yet that it has lost it, so that this goes to Redis.
+        await a.state.sessions.change(session("p", "a/1").in_rooms(["late"], START))
+
+        assert await adopt(a.state.sessions, "p", owner="a/2") == Adopted(changed, in_use=True)
+
+
+async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_over(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.state.sessions.save(session("p", "a/1"))
+        await adopt(b.state.sessions, "p", owner="b/1")
+
+        a.state.sessions.owe_all()
+        await a.state.sessions.settle()
+
+        assert server.ask("EXISTS", "t:sessions:a") == 0
+        await b.state.sessions.leave("p", owner="b/1")
+        a.state.sessions.owe_all()
+        await a.state.sessions.settle()
+        assert await adopt(b.state.sessions, "p") == Adopted(session("p", "b/1"), in_use=False)
 
 
 async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_lease(
@@ -127,9 +158,16 @@ async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_le
         await dead.stop()
         await until(lambda: a.cleaned == ["dead"], "it is dead")
 
-        assert await a.state.sessions.adopt("soon", user="ann", owner="a/1") == session("soon", "dead/1")
-        await until(lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "the window is over")
-        assert await a.state.sessions.adopt("late", user="ann", owner="a/1") is None
+        # It was in use, but nobody is left to believe that it is.
+        adopted = await adopt(a.state.sessions, "soon", owner="a/1")
+        assert adopted == Adopted(session("soon", "dead/1"), in_use=False)
+        assert (await adopt(a.state.sessions, "soon", owner="a/2")).in_use
+        died_at = float(server.ask("HGET", "t:dead", "dead")) / 1000
+        await until(lambda: time.time() > died_at + 2.1, "the window is over")
+        assert await refusal(a.state.sessions, "late") == "session_expired"
+        await until(lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "and that is told no longer")
+        assert time.time() > died_at + 4.0
+        assert await refusal(a.state.sessions, "late") == "unknown_session"
         await until(lambda: server.ask("EXISTS", "t:dead") == 0, "nothing is left of it")
 
 
@@ -144,8 +182,9 @@ async def test_after_an_emptied_redis_sessions_are_saved_anew_unless_taken_over(
             lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"stays"], seconds=LEASE_SECONDS
         )
 
-        assert await b.state.sessions.adopt("moves", user="ann", owner="b/2") == session("moves", "b/1")
-        assert await b.state.sessions.adopt("stays", user="ann", owner="b/2") == session("stays", "a/1")
+        for pid, owner in (("moves", "b/1"), ("stays", "a/1")):
+            adopted = await adopt(b.state.sessions, pid, owner="b/2")
+            assert adopted == Adopted(session(pid, owner), in_use=True)
 
 
 async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: RedisServer) -> None:
@@ -158,7 +197,8 @@ async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: 
     async with replicas(server, "a") as [a]:
         assert await count(a, "room") == 0
         assert not (await a.state.presence.of_user("ann")).online
-        assert await a.state.sessions.adopt("p", user="ann", owner="a/2") == session("p", "a/1")
+        adopted = await adopt(a.state.sessions, "p", owner="a/2")
+        assert adopted == Adopted(session("p", "a/1"), in_use=False)
 
 
 # --- replicas that leave ---
@@ -215,25 +255,44 @@ async def test_sessions_of_a_replica_that_left_are_kept_for_the_window(server: R
 
         await leaves.leave()
 
-        adopted = await a.state.sessions.adopt("soon", user="ann", owner="a/1")
-        assert adopted == session("soon", "leaves/1")
-        await until(lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "the window is over")
-        assert await a.state.sessions.adopt("late", user="ann", owner="a/1") is None
+        adopted = await adopt(a.state.sessions, "soon", owner="a/1")
+        assert adopted == Adopted(session("soon", "leaves/1"), in_use=False)
+        left_at = float(server.ask("HGET", "t:dead", "leaves")) / 1000
+        await until(lambda: time.time() > left_at + 2.1, "the window is over")
+        assert await refusal(a.state.sessions, "late") == "session_expired"
+        await until(lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "nothing is left of it")
+        assert time.time() > left_at + 4.0
+        assert await refusal(a.state.sessions, "late") == "unknown_session"
         assert server.ask("HKEYS", "t:formats") == [b"a"]
 
 
-@pytest.mark.parametrize(("passed_seconds", "kept"), [(30.0, True), (90.0, False)])
-async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left(
-    server: RedisServer, passed_seconds: float, kept: bool
-) -> None:
+async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left(server: RedisServer) -> None:
     leaves = await leavers(server, "a")
-    leaves.state.shift_clock(-passed_seconds)  # it left so long ago
+    leaves.state.shift_clock(-30.0)  # it left so long ago
     await leaves.leave()
 
     async with replicas(server, "a") as [a]:
-        adopted = await a.state.sessions.adopt("late", user="ann", owner="a/2")
+        adopted = await adopt(a.state.sessions, "late", owner="a/2")
 
-    assert adopted == (session("late", "a/1") if kept else None)
+    assert adopted == Adopted(session("late", "a/1"), in_use=False)
+
+
+async def test_the_window_ends_although_a_process_took_the_name_of_one_that_left(server: RedisServer) -> None:
+    leaves = await leavers(server, "a")
+    leaves.state.shift_clock(-90.0)
+    await leaves.leave()
+
+    async with replicas(server, "a") as [a]:
+        assert await refusal(a.state.sessions, "late", owner="a/2") == "session_expired"
+        a.state.shift_clock(40.0)
+
+        async def late() -> str:
+            return await refusal(a.state.sessions, "late", owner="a/2")
+
+        await until_redis_says(late, "unknown_session")
+        with server.client() as client:
+            assert {*client.scan_iter(match="t:sessions:*")} == set()
+        assert server.ask("HKEYS", "t:formats") == [b"a"]
 
 
 async def test_a_replica_that_had_nothing_leaves_nothing(server: RedisServer) -> None:

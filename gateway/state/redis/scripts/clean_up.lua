@@ -1,6 +1,7 @@
 -- Take a hundred connections of a dead replica out of everything; answers how many are left (-1 if it lives), and
 -- whether this was the first to find it dead.
--- Its sessions stay until whoever comes back has had RECOVERY_SECONDS, counted from the end of its lease.
+-- Its sessions stay until whoever comes back has had RECOVERY_SECONDS, counted from the end of its lease, and for as
+-- long again.
 -- replica
 local replica, now = ARGV[2], now_ms()
 local score = call('ZSCORE', K.leases, replica)
@@ -16,7 +17,7 @@ for i = 1, #found, 2 do
   forget(replica, found[i], found[i + 1], ended_at)
 end
 local left = call('HLEN', K.conns .. replica)
-if left == 0 and now > ended_at + L.recovery then
+if left == 0 and now > ended_at + 2 * L.recovery then
   call('UNLINK', K.sessions .. replica)
   call('HDEL', K.dead, replica)
   call('HDEL', K.formats, replica)

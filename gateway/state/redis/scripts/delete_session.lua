@@ -3,5 +3,5 @@
 local key = K.sessions .. ARGV[2]
 local value = call('HGET', key, ARGV[3])
 if value and parts(value) == ARGV[4] then call('HDEL', key, ARGV[3]) end
-value = call('GET', K.left .. ARGV[3])
+value = find_left(ARGV[3])
 if value and parts(value) == ARGV[4] then call('DEL', K.left .. ARGV[3]) end

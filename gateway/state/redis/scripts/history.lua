@@ -23,7 +23,7 @@ local function is_lost()
   return is_after(after, cut) and #call('XRANGE', K.log, after, after) == 0
 end
 
-local trimmed = L.indexed and is_lost()
+local gap = L.indexed and is_lost() and 'data_lost'
 local found, ids = {}, {}
 for i = 5, #ARGV do
   local key = K.index .. ARGV[i]
@@ -31,7 +31,9 @@ for i = 5, #ARGV do
   if length > 0 then
     local first = place_after(key, length, after)
     local held = place_after(key, length, cut)
-    if held > first and order(call('LINDEX', key, held - 1)) > now - L.age then trimmed = true end
+    if held > first and order(call('LINDEX', key, held - 1)) > now - L.age then
+      gap = gap or 'history_trimmed'
+    end
     for _, id in ipairs(call('LRANGE', key, math.max(first, held), math.max(first, held) + max_entries)) do
       if not found[id] then
         found[id] = true
@@ -56,4 +58,4 @@ for _, id in ipairs(ids) do
     size = size + bytes
   end
 end
-return { upto, more and 1 or 0, trimmed and 1 or 0, page }
+return { upto, more and 1 or 0, gap or '', page }

@@ -14,13 +14,22 @@ local function count_out(replica, names)
   end
 end
 
--- Take a connection out of everything; `left_at` is what its user was last seen at if it was the last one.
+-- What others see of a connection: the replica that it is at, and since when by the clock of Redis (ms).
+local function place_of(seen)
+  local replica, since = string.match(seen or '', '^(%S+) (%d+) ')
+  return replica, tonumber(since)
+end
+
+-- Take a connection out of everything; `left_at` is what its user was last seen at if it was the last one. One that was
+-- resumed at another replica is that one's.
 local function forget(replica, sid, known, left_at)
   local was = cjson.decode(known)
   count_out(replica, was.at)
   call('HDEL', K.conns .. replica, sid)
   local key = K.user .. was.user
-  if call('HDEL', key, sid) == 1 and call('HLEN', key) == 0 and left_at then
+  if place_of(call('HGET', key, sid)) ~= replica then return end
+  call('HDEL', key, sid)
+  if call('HLEN', key) == 0 and left_at then
     call('HSET', key, '', string.format('%.3f', left_at / 1000))
     call('PEXPIRE', key, L.last_seen)
   end

@@ -1,7 +1,14 @@
--- A session is its owner, its user and the rest, each on a line; the rest may have several.
+-- A session is its owner, its user, its namespace and the rest, each on a line; the rest may have several. One that was
+-- left has a line before these: when it ends (ms). It is kept for as long again, to tell who comes too late.
 
 local function parts(value)
-  return string.match(value, '^([^\n]*)\n([^\n]*)\n(.*)$')
+  return string.match(value, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
+end
+
+-- One that was left: the session, and when it ends.
+local function find_left(pid)
+  local ends, value = string.match(call('GET', K.left .. pid) or '', '^(%d+)\n(.*)$')
+  return value, tonumber(ends)
 end
 
 -- When the lease of the replica of a hash of sessions ended; nil while it lives. One that has neither a lease nor died
@@ -11,7 +18,8 @@ local function death_of(replica, now)
   return ends <= now and ends or nil
 end
 
--- The key of the hash in which a session is in use, and the session; `own` is where it most likely is.
+-- The key of the hash in which a session is in use, the session, and when it ends if its replica is dead; `own` is
+-- where it most likely is.
 local function find_in_use(pid, own, now)
   local value = call('HGET', K.sessions .. own, pid)
   if value then return K.sessions .. own, value end
@@ -19,8 +27,7 @@ local function find_in_use(pid, own, now)
     value = each ~= own and call('HGET', K.sessions .. each, pid)
     if value then
       local died = death_of(each, now)
-      if died and now > died + L.recovery then return nil end
-      return K.sessions .. each, value
+      return K.sessions .. each, value, died and died + L.recovery
     end
   end
 end

@@ -1,0 +1,97 @@
+"""Those who came back get what they missed, and then what comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from gateway.application.arriving import Arrival
+from gateway.application.coping import GAP_EVENT
+from gateway.application.recovering import Recovering, kick_in, messages_in
+from gateway.domain.endings import DRAINING
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.positions import Position
+from gateway.hub import Connection, Encode, State, ending_of
+from gateway.ports import Frames, Page
+
+log = structlog.get_logger(__name__)
+
+Last = Callable[[Position], Frames]
+"""Makes what a client is told once it has everything up to a position."""
+
+
+class _Behind(NamedTuple):
+    connection: Connection
+    reached: Position
+    last: Last | None
+
+
+class CatchingUp:
+    """Sends pages of the history, each once the one before is on its way to the client.
+
+    A connection that is behind gets nothing live. It goes live in the step in which nothing is left: the listener
+    brought nothing for it that is newer than the last page, and will bring nothing older (``Connection.floor``).
+    """
+
+    def __init__(self, *, recovering: Recovering, encode: Encode) -> None:
+        self._recovering = recovering
+        self._encode = encode
+        self._behind: asyncio.Queue[_Behind] = asyncio.Queue()
+
+    def begin(self, arrival: Arrival, first: Sequence[Frames], last: Last | None) -> None:
+        """Welcome who arrived with ``first``, what was missed and ``last``; it is LIVE, or BEHIND and followed."""
+        behind = _Behind(arrival.connection, arrival.position, last)
+        page = arrival.missed or Page((), arrival.position, more=False)
+        self._send(behind, page, first)
+        if behind.connection.state is not State.LIVE:
+            behind.connection.state = State.BEHIND
+            self._behind.put_nowait(behind)
+
+    async def run(self) -> None:
+        """Follow those who are behind, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                behind = await self._behind.get()
+                tasks.create_task(self._follow(behind), name="catching up")
+
+    async def _follow(self, behind: _Behind) -> None:
+        connection = behind.connection
+        try:
+            while connection.state is State.BEHIND:
+                await connection.link.drained()
+                page = await self._recovering.read(connection, behind.reached)
+                behind = behind._replace(reached=page.upto)
+                if connection.state is State.BEHIND:
+                    self._go_on(behind, page)
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            log.info("recovery.interrupted", sid=connection.sid, code=error.code)
+            connection.link.end(DRAINING)
+        except Exception:
+            log.exception("recovery.broken", sid=connection.sid)
+            connection.link.end(DRAINING)
+
+    def _go_on(self, behind: _Behind, page: Page) -> None:
+        connection = behind.connection
+        kick = kick_in(connection, page)
+        if kick is not None:
+            connection.link.end(ending_of(kick))
+            return
+        if page.gap is not None:
+            connection.link.tell(GAP_EVENT, {"code": page.gap})
+        self._send(behind, page, ())
+
+    def _send(self, behind: _Behind, page: Page, first: Sequence[Frames]) -> None:
+        connection = behind.connection
+        missed = [self._encode(message, position) for position, message in messages_in(connection, page)]
+        is_all = not page.more and connection.has_all_up_to(page.upto)
+        if connection.session is None:
+            is_all = (
+                True  # It cannot be told where it is; what came while it arrived came before its welcome.
+            )
+        last = [behind.last(page.upto)] if is_all and behind.last is not None else []
+        connection.link.send_together(*first, *missed, *last)
+        if is_all and connection.state is not State.GONE:
+            connection.go_live(None if connection.session is None else page.upto)

@@ -1,0 +1,24 @@
+"""Coming back to a session, and being told why not."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain.errors import NotRecovered
+from gateway.domain.sessions import Adopted
+from gateway.ports import Sessions
+
+
+async def adopt(
+    sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "next"
+) -> Adopted:
+    return await sessions.adopt(pid, user=user, namespace=namespace, owner=owner)
+
+
+async def refusal(
+    sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "refused"
+) -> str:
+    """The code with which a session is not adopted."""
+    with pytest.raises(NotRecovered) as refused:
+        await sessions.adopt(pid, user=user, namespace=namespace, owner=owner)
+    return refused.value.code
