@@ -505,3 +505,74 @@ def test_a_session_that_ends_takes_nothing_more_to_send(above: RecordingAbove) -
     session.park(RecordingPoll())
 
     assert session.collect() == CLOSE
+
+
+# drained
+
+
+class Told:
+    """Counts how often it was told."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> None:
+        self.times += 1
+
+
+def test_where_nothing_waits_it_is_drained_at_once(above: RecordingAbove) -> None:
+    told = Told()
+
+    on_wire(above, RecordingWire()).when_drained(told)
+    polling(above).when_drained(told)
+
+    assert told.times == 2
+
+
+def test_a_websocket_is_drained_once_the_loop_says_so(above: RecordingAbove) -> None:
+    wire, told = RecordingWire(), Told()
+    session = on_wire(above, wire)
+    wire.is_congested = True
+
+    session.when_drained(told)
+    assert told.times == 0
+    wire.is_congested = False
+    session.look_whether_drained()
+    session.look_whether_drained()
+
+    assert told.times == 1
+
+
+def test_polling_is_drained_once_all_was_collected(above: RecordingAbove) -> None:
+    session, told = polling(above), Told()
+    session.send(message("waits"))
+
+    session.when_drained(told)
+    assert told.times == 0
+    session.collect()
+
+    assert told.times == 1
+
+
+def test_an_upgrade_drains_into_the_websocket(above: RecordingAbove) -> None:
+    session, wire, told = polling(above), RecordingWire(), Told()
+    session.send(message("waits"))
+    session.when_drained(told)
+
+    assert session.start_upgrade(wire)
+    session.probe(wire)
+    assert told.times == 0
+    session.upgrade(wire)
+
+    assert told.times == 1
+
+
+@pytest.mark.parametrize("ends", ["lost", "abort"])
+def test_whoever_waits_for_a_session_that_ends_waits_no_longer(above: RecordingAbove, ends: str) -> None:
+    session, told = polling(above), Told()
+    session.send(message("waits"))
+    session.when_drained(told)
+
+    getattr(session, ends)("gone")
+
+    assert told.times == 1
