@@ -79,6 +79,8 @@ class Arriving:
         """
         failed = None
         try:
+            if isinstance(wish.pid, str) and self._reporting.is_ending(wish.pid):
+                raise NotRecovered("unknown_session")
             adopted = await self._recovering.adopt(wish, identity.user, namespace)
             if adopted is not None:
                 return await self._resume(adopted, identity, link, wish)

@@ -19,14 +19,15 @@ from gateway.ports import Frames, Page
 
 log = structlog.get_logger(__name__)
 
-Last = Callable[[Position], Frames]
-"""Makes what a client is told once it has everything up to a position."""
+Last = Callable[[Position, bool], Frames]
+"""Makes what a client is told at last: up to which position it has what there was, and whether that was everything."""
 
 
 class _Behind(NamedTuple):
     connection: Connection
     reached: Position
     last: Last | None
+    is_whole: bool = True
 
 
 class CatchingUp:
@@ -65,6 +66,9 @@ class CatchingUp:
                 page = await self._recovering.read(connection, behind.reached)
                 behind = behind._replace(reached=page.upto)
                 if connection.state is State.BEHIND:
+                    if page.gap is not None:
+                        behind = behind._replace(is_whole=False)
+                        connection.link.tell(GAP_EVENT, {"code": page.gap})
                     self._go_on(behind, page)
         except (BrokerUnavailable, BrokerTimeout) as error:
             log.info("recovery.interrupted", sid=connection.sid, code=error.code)
@@ -79,8 +83,6 @@ class CatchingUp:
         if kick is not None:
             connection.link.end(ending_of(kick))
             return
-        if page.gap is not None:
-            connection.link.tell(GAP_EVENT, {"code": page.gap})
         self._send(behind, page, ())
 
     def _send(self, behind: _Behind, page: Page, first: Sequence[Frames]) -> None:
@@ -91,7 +93,7 @@ class CatchingUp:
             is_all = (
                 True  # It cannot be told where it is; what came while it arrived came before its welcome.
             )
-        last = [behind.last(page.upto)] if is_all and behind.last is not None else []
+        last = [behind.last(page.upto, behind.is_whole)] if is_all and behind.last is not None else []
         connection.link.send_together(*first, *missed, *last)
         if is_all and connection.state is not State.GONE:
             connection.go_live(None if connection.session is None else page.upto)

@@ -73,7 +73,7 @@ class Recovering:
         """
         try:
             after = _parse(resume)
-            if after is None or self._is_too_old(after):
+            if after is None or (after != connection.entered_at and self._is_too_old(after)):
                 raise NotRecovered("history_trimmed")
             page = await self.read(connection, after)
             if page.gap is not None:

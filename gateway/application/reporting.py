@@ -27,6 +27,7 @@ class Reporting:
         self._presence = presence
         self._sessions = sessions
         self._reports: asyncio.Queue[Report] = asyncio.Queue()
+        self._ending: set[str] = set()
 
     def depart(self, connection: Connection, *, keeps_session: bool = True) -> None:
         """It is gone: nothing more is delivered to it, the rest of the world hears soon. Idempotent.
@@ -39,9 +40,15 @@ class Reporting:
         if connection.expiry is not None:
             connection.expiry.cancel()
         unneeded = self._hub.remove(connection)
+        if connection.session is not None and not keeps_session:
+            self._ending.add(connection.session.pid)
         self._reports.put_nowait(
             lambda: self._tell_departure(connection, unneeded, keeps_session=keeps_session)
         )
+
+    def is_ending(self, pid: str) -> bool:
+        """Whether that session ended for good, and the shared state does not know yet."""
+        return pid in self._ending
 
     def moved(self, move: Move) -> None:
         """A connection of another replica was resumed here, and that may not know yet."""
@@ -84,7 +91,10 @@ class Reporting:
         session = connection.session
         if session is not None:
             end = self._sessions.leave if keeps_it else self._sessions.delete
-            await end(session.pid, owner=session.owner)
+            try:
+                await end(session.pid, owner=session.owner)
+            finally:
+                self._ending.discard(session.pid)
 
     async def _tell_move(self, move: Move) -> None:
         await self._broker.append(move)

@@ -13,10 +13,9 @@ from gateway.domain.positions import Position
 class Session:
     """A connection that may come back, to any replica.
 
-    ``pid`` is the secret that the client resumes with. ``owner`` is the sid of the transport that serves it now, which
-    begins with the name of its replica; who is no longer the owner changes nothing. ``rooms`` are those it is in, and
-    ``entered`` says of which it entered after ``first_position``, and where: what went to a room before that is none of
-    its business.
+    ``pid`` is the secret that the client resumes with. ``owner`` names the connection that has it now, and no
+    other ever; who is no longer the owner changes nothing. ``rooms`` are those it is in, and ``entered`` says of which
+    it entered after ``first_position``, and where: what went to a room before that is none of its business.
     """
 
     pid: str
@@ -58,7 +57,7 @@ class Adopted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """What a client asks for when it connects, as it wrote it; ``owner`` is the sid of its transport.
+    """What a client asks for when it connects, as it wrote it; ``owner`` names this attempt (``Session.owner``).
 
     ``pid`` and ``offset`` are what the stock client sends by itself. ``resume`` is a position that an application kept.
     """

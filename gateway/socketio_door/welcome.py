@@ -73,16 +73,16 @@ class Welcome:
         first = [encoding.connect(connection.namespace, connection.sid, pid)]
         if arrival.missed is not None:
             self._recovery_told("recovered")
-            self._catching_up.begin(arrival, first, partial(_greeting, connection, recovered=True))
+            self._catching_up.begin(arrival, first, partial(_greeting, connection))
             return
-        first.append(_greeting(connection, arrival.position))
+        first.append(_greeting(connection, arrival.position, False))
         if arrival.failed is not None:
             self._recovery_told(arrival.failed)
             first.append(encoding.event(connection.namespace, GAP_EVENT, {"code": arrival.failed}))
         self._catching_up.begin(arrival, first, None)
 
 
-def _greeting(connection: Connection, position: Position, *, recovered: bool = False) -> Frames:
+def _greeting(connection: Connection, position: Position, recovered: bool) -> Frames:
     identity = connection.identity
     payload: dict[str, object] = {
         "success": True,

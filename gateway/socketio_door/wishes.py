@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import count
+from typing import Final
+
 from gateway.domain.sessions import Wish
 from gateway.transport.session import Session
+
+_ATTEMPTS: Final = count()
 
 
 def read_wish(auth: object, session: Session) -> Wish:
@@ -11,7 +16,8 @@ def read_wish(auth: object, session: Session) -> Wish:
     by ``auth.recovery: false`` or by ``recovery=0`` in the query."""
     said = auth if isinstance(auth, dict) else {}
     return Wish(
-        owner=session.sid,
+        # A transport may join, leave and join again, and what is told late of the one is nothing to the other.
+        owner=f"{session.sid}/{next(_ATTEMPTS)}",
         pid=said.get("pid"),
         offset=said.get("offset"),
         resume=said.get("resume"),

@@ -262,7 +262,9 @@ class House:
         arrival, link = await self.arrive(who, **wish)
         first = [packets.message("connect")]
         self.catching_up.begin(
-            arrival, first, None if arrival.missed is None else lambda at: packets.message(f"greeting@{at}")
+            arrival,
+            first,
+            None if arrival.missed is None else lambda at, _: packets.message(f"greeting@{at}"),
         )
         return Visitor(arrival, link)
 

@@ -208,6 +208,28 @@ async def test_who_left_for_good_is_not_resumed(house: House) -> None:
     assert await failed(house, pid=before.pid) == "unknown_session"
 
 
+async def test_who_left_for_good_is_not_resumed_before_the_shared_state_knows(house: House) -> None:
+    before = await house.come(house.who("alice"))
+    house.reporting.depart(before.connection, keeps_session=False)
+
+    assert await failed(house, pid=before.pid) == "unknown_session"
+
+
+async def test_what_is_told_late_of_a_former_connection_is_nothing_to_its_successor_here(
+    house: House,
+) -> None:
+    alice = house.who("alice")
+    old = await house.come(alice)
+    new = await house.come(alice, pid=old.pid)
+    house.reporting.depart(old.connection, keeps_session=False)
+    await house.reporting.settled()
+    house.hub.change_rooms(old.connection, {"org:7"})
+    assert old.connection.rooms != {"org:7"}
+
+    await drop(house, new)
+    assert (await house.come(alice, pid=new.pid)).arrival.missed is not None
+
+
 async def test_who_was_kicked_while_away_is_refused_and_the_session_is_gone(house: House) -> None:
     before = await house.come(house.who("alice"))
     await drop(house, before)
@@ -277,6 +299,15 @@ async def test_a_session_goes_before_a_kept_position(house: House) -> None:
     assert (after.pid, after.news) == (before.pid, ["connect", "greeting"])
 
 
+async def test_a_kept_position_that_is_still_the_newest_has_no_age(house: House) -> None:
+    seen = await house.push("user:alice", "seen")
+    house.schedule.advance(RECOVERY_SECONDS + 1)
+
+    after = await house.come(house.who("alice"), resume=seen)
+
+    assert (after.news, after.arrival.failed) == (["connect", "greeting"], None)
+
+
 @pytest.mark.parametrize(
     ("resume", "code"),
     [("no position", "malformed_position"), ("1-0", "history_trimmed"), ("9999999999999-0", "data_lost")],
@@ -290,6 +321,7 @@ async def test_a_kept_position_that_cannot_be_gone_on_from_is_told(
 async def test_a_kept_position_that_is_older_than_the_window_is_told(house: House) -> None:
     seen = await house.push("user:alice", "seen")
     house.schedule.advance(RECOVERY_SECONDS + 1)
+    await house.push("user:bob", "newer")
 
     assert await failed(house, resume=seen) == "history_trimmed"
 

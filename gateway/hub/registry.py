@@ -6,16 +6,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.domain import positions
 from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE, REVOKED, Ending
-from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, Entry, Kick, Message, Move
 from gateway.domain.positions import Position
-from gateway.domain.sessions import Session
-from gateway.ports import Frames, Socket, Timer
+from gateway.hub.connection import Connection, State
+from gateway.ports import Frames
 
 TURN_SECONDS: Final = 0.005
 """How long deliveries hold the event loop before they let I/O and timers through."""
@@ -24,140 +22,6 @@ STEP: Final = 16
 LARGE_BYTES: Final = 8 * 1024
 BY_LINK_SECONDS: Final = 0.0001
 """What a message that goes by a link costs the event loop later in this turn: a poll that is answered, for one."""
-
-
-class State(Enum):
-    """How far along a connection is. Only a LIVE one is sent to; one that is BEHIND was welcomed, and reads the history
-    first."""
-
-    ARRIVING = "arriving"
-    BEHIND = "behind"
-    LIVE = "live"
-    GONE = "gone"
-
-
-class Link(Protocol):
-    """The way to one client."""
-
-    @property
-    def transport(self) -> str: ...
-
-    @property
-    def direct(self) -> Socket | None:
-        """Where frames may be written to past this link; None: nowhere now."""
-        ...
-
-    def send(self, frames: Frames, *, volatile: bool) -> None: ...
-
-    def send_together(self, *frames: Frames) -> None: ...
-
-    async def drained(self) -> None:
-        """Wait until little of what was sent waits to be read, or it is gone."""
-        ...
-
-    def tell(self, event: str, payload: dict[str, object]) -> None:
-        """Send one of the gateway's own events."""
-        ...
-
-    def end(self, ending: Ending) -> None: ...
-
-
-class Connection:
-    """One Socket.IO session of one user in one namespace."""
-
-    __slots__ = (
-        "connected_at",
-        "direct",
-        "entered_at",
-        "expiry",
-        "floor",
-        "identity",
-        "kicked_at",
-        "link",
-        "namespace",
-        "rooms",
-        "session",
-        "sid",
-        "skipped",
-        "state",
-        "takes_positions",
-    )
-
-    def __init__(
-        self,
-        sid: str,
-        namespace: str,
-        identity: Identity,
-        link: Link,
-        connected_at: float,
-        *,
-        session: Session | None = None,
-    ) -> None:
-        self.sid = sid
-        self.namespace = namespace
-        self.identity = identity
-        self.link = link
-        self.connected_at = connected_at
-        self.state = State.ARRIVING
-        self.rooms: frozenset[str] = frozenset()
-        self.expiry: Timer | None = None
-        self.session = session
-        """What it can be resumed with, unless that was declined."""
-        self.takes_positions = session is not None
-        """Whether its messages carry where they stand in the stream, so that it can come back to there."""
-        self.entered_at: Position | None = None
-        """Where it came in, or went on; nothing older is for it."""
-        self.kicked_at: Position | None = None
-        """Where it was let go before it was welcomed."""
-        self.floor: Position | None = None
-        """It has everything up to there, by another way than the listener's: what that brings again is not for it."""
-        self.skipped: Position | None = None
-        """The newest that was not sent to it, because it was not live."""
-        self.direct: Socket | None = None
-        """Set only while it is LIVE: a fan-out looks here and at nothing else of a connection (see ``_write``)."""
-
-    @property
-    def user(self) -> str:
-        return self.identity.user
-
-    @property
-    def was_kicked(self) -> bool:
-        """Whether it was let go after it had come in, before it was welcomed."""
-        return self.kicked_at is not None and self.is_newer(self.kicked_at)
-
-    def is_newer(self, position: Position) -> bool:
-        """Whether that came after this connection."""
-        return self.entered_at is None or positions.is_after(position, self.entered_at)
-
-    def be_resumable(self, session: Session) -> None:
-        """From now on it can be resumed with this."""
-        self.session = session
-        self.takes_positions = True
-
-    def has_all_up_to(self, position: Position) -> bool:
-        """Whether it may go live there: nothing newer was skipped."""
-        return self.skipped is None or not positions.is_after(self.skipped, position)
-
-    def go_live(self, floor: Position | None = None) -> None:
-        """From now on it is sent to: what is newer than ``floor``, up to which it has everything."""
-        self.state = State.LIVE
-        self.floor = floor
-        self.changed_carrier()
-
-    def changed_carrier(self) -> None:
-        """Its link sends another way."""
-        if self.state is State.LIVE and self.floor is None:
-            self.direct = self.link.direct
-
-    def pass_floor(self) -> None:
-        """The listener has come to what is new for it."""
-        self.floor = None
-        self.changed_carrier()
-
-    def go(self) -> None:
-        """It is not sent to any more."""
-        self.state = State.GONE
-        self.direct = None
 
 
 Encode = Callable[[Message, Position | None], Frames]
@@ -197,7 +61,7 @@ class Hub:
 
     def remove(self, connection: Connection) -> list[Address]:
         """Take a connection out of everything; answers the addresses that nobody here has any more."""
-        if connection not in self._members.get(Address(connection.namespace, None), ()):
+        if not self._is_in(connection):
             return []
         if self.connections.get(connection.sid) is connection:
             del self.connections[connection.sid]
@@ -214,7 +78,7 @@ class Hub:
 
         Nothing changes for a connection that was removed.
         """
-        if connection.sid not in self.connections:
+        if not self._is_in(connection):
             return [], []
         before, connection.rooms = connection.rooms, frozenset(rooms)
         joined = _addresses(connection, connection.rooms - before)
@@ -318,6 +182,10 @@ class Hub:
                     recipients.pop(connection, None)
             await self._let_others_through()
         return list(recipients)
+
+    def _is_in(self, connection: Connection) -> bool:
+        """Not by its sid, which whoever resumed it here has too."""
+        return connection in self._members.get(Address(connection.namespace, None), ())
 
     def _join(self, connection: Connection, address: Address) -> bool:
         members = self._members.get(address)
