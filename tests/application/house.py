@@ -63,6 +63,8 @@ class GatedPresence:
         await self._inner.register(connection, rooms)
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
+        if self.fails is not None:
+            raise self.fails
         await self._inner.change_rooms(sid, rooms)
 
     async def change_transport(self, sid: str, transport: str) -> None:

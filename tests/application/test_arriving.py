@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
+from gateway.domain.endings import KICKED
 from gateway.domain.errors import BrokerUnavailable, GatewayError, TokenRefused, TooManyConnections
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, Message, new_id
+from gateway.domain.messages import Address, Kick, Message, new_id
 from tests.application.house import PATIENCE_SECONDS, House
 
 
@@ -236,6 +237,53 @@ async def test_who_leaves_while_its_new_rooms_are_subscribed_leaves_nothing_behi
     await refreshing
 
     assert await house.is_empty()
+
+
+async def test_a_refresh_that_fails_changes_nothing_and_its_repeat_changes_everything(house: House) -> None:
+    connection, link = await house.welcome(house.who("alice", "old"))
+    newer = house.who("alice", "new")
+    house.broker.fails = BrokerUnavailable("away")
+    with pytest.raises(BrokerUnavailable):
+        await house.arriving.refresh(connection, newer)
+    assert connection.rooms == {"user:alice", "old", connection.sid}
+    assert (house.hub.has(Address("/", "old")), house.hub.has(Address("/", "new"))) == (True, False)
+
+    house.broker.fails = None
+    await house.arriving.refresh(connection, newer)
+    await push(house, "new", "hello")
+    await push(house, "old", "not any more")
+    await house.heard()
+
+    assert link.events == ["hello"]
+    assert Address("/", "old") not in house.broker.subscribed
+
+
+async def test_a_session_that_could_not_be_told_of_new_rooms_is_told_by_the_repeat(house: House) -> None:
+    before = await house.come(house.who("alice"))
+    newer = house.who("alice", "new")
+    house.presence.fails = BrokerUnavailable("away")
+    with pytest.raises(BrokerUnavailable):
+        await house.arriving.refresh(before.connection, newer)
+    house.presence.fails = None
+    await house.arriving.refresh(before.connection, newer)
+    house.reporting.depart(before.connection)
+    await house.reporting.settled()
+    await push(house, "new", "missed")
+
+    after = await house.come(newer, pid=before.pid)
+
+    assert after.news == ["connect", "missed", "greeting"]
+
+
+async def test_a_kick_from_before_it_came_does_not_end_a_connection(house: House) -> None:
+    _, old = await house.welcome(house.who("alice"))
+    house.hears.clear()
+    await house.broker.append(Kick(new_id(), "alice", ("/",), house.clock.now()))
+    arriving, link = await house.admit(house.who("alice"))
+    house.hears.set()
+    await house.heard()
+
+    assert (old.ended, link.ended, arriving.was_kicked) == ([KICKED], [], False)
 
 
 async def test_a_room_that_somebody_else_enters_meanwhile_stays_subscribed(house: House) -> None:

@@ -48,6 +48,18 @@ async def test_departing_stops_the_watch_on_the_token(house: House) -> None:
     assert len(house.schedule) == 0
 
 
+async def test_what_cannot_be_told_of_a_departure_holds_up_nothing_else_of_it(house: House) -> None:
+    visitor = await house.come(house.who("alice", "org:7"))
+    house.presence.fails = BrokerUnavailable("away")
+
+    house.reporting.depart(visitor.connection)
+    await settled(house)
+
+    house.presence.fails = None
+    assert house.broker.subscribed == set()
+    assert (await house.come(house.who("alice"), pid=visitor.pid)).arrival.missed is not None
+
+
 async def test_a_room_that_is_needed_again_stays_subscribed(house: House) -> None:
     connection, _ = await house.welcome(house.who("alice", "org:7"))
 
