@@ -8,10 +8,10 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import document, machine, scaling, stopping, straining, tables
+from benchmarks import document, machine, returning, scaling, stopping, straining, tables
 from benchmarks.comparing import compare
 
-PARTS = ("compare", "scale", "stop", "hold", "compression")
+PARTS = ("compare", "scale", "return", "stop", "hold", "compression")
 SOCKETS = 19_000
 
 
@@ -39,6 +39,7 @@ def main() -> None:
                 others=others,
                 comparison=found["compare"],
                 scale=found["scale"],
+                returned=found["return"],
                 stopped=found["stop"],
                 held=found["hold"],
                 compression=found["compression"],
@@ -69,6 +70,8 @@ def _run(part: str, rounds: int) -> Any:
             return compare(rounds, _say)
         case "scale":
             return scaling.scale(_say)
+        case "return":
+            return returning.come_back(_say)
         case "stop":
             return stopping.stop_one(_say)
         case "hold":

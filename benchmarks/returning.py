@@ -1,0 +1,122 @@
+"""What it costs the gateway that a client comes back to where it was, beside one that is new."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from benchmarks import servers
+from benchmarks.comparing import Figures
+from benchmarks.machine import cores, on_cores
+from benchmarks.servers import JWT_SECRET, Server
+from tests.harness.backend import Backend
+from tests.harness.raw import RawSocket, connect_packet, http_session
+from tests.harness.redis_server import RedisServer
+from tests.harness.tokens import token
+
+CLIENTS: Final = 1000
+ROUNDS: Final = 3
+AT_ONCE: Final = 50
+MISSED: Final = 3
+
+
+def come_back(say: Callable[[str], None]) -> dict[str, Figures]:
+    """CPU time of the gateway in µs for each new connection, and each that is resumed having missed nothing or three
+    messages, with the state in memory and in Redis."""
+    found = {}
+    with on_cores(set(cores()[1])):
+        for kind in ("memory", "Redis"):
+            rounds = [_measure(shared=kind == "Redis") for _ in range(ROUNDS)]
+            found[kind] = {row: statistics.median(each[row] for each in rounds) for row in rounds[0]}
+            say(f"{kind}: " + ", ".join(f"{row} {value:,.4g}" for row, value in found[kind].items()))
+    return found
+
+
+def _measure(*, shared: bool) -> Figures:
+    redis = RedisServer() if shared else None
+    try:
+        settings: dict[str, Any] = {} if redis is None else {"redis_url": redis.url}
+        with servers.gateway(ping_interval=3600, **settings) as server:
+            return asyncio.run(_come_and_go(server))
+    finally:
+        if redis is not None:
+            redis.stop()
+
+
+@dataclass(eq=False)
+class _Client:
+    """One that keeps what the stock client keeps."""
+
+    token: str
+    socket: RawSocket | None = None
+    auth: dict[str, str] | None = None
+
+    async def connect(self, http: aiohttp.ClientSession, url: str, **auth: Any) -> None:
+        self.socket = await RawSocket.open(http, url)
+        await self.socket.send(connect_packet(self.token, **auth))
+        accepted = json.loads((await self.socket.frame())[2:])
+        while True:
+            event = json.loads((await self.socket.frame())[2:])
+            if event[0] == "authenticated":
+                break
+        if ("pid" in auth) != event[1].get("recovered", False):
+            raise RuntimeError(f"not resumed: {event}")
+        if "pid" in accepted:
+            self.auth = {"pid": accepted["pid"], "offset": event[2]}
+
+    async def drop(self) -> None:
+        if self.socket is not None:
+            self.socket.cut()
+
+
+async def _come_and_go(server: Server) -> Figures:
+    clients = [_Client(token(f"u{number}", JWT_SECRET)) for number in range(CLIENTS)]
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(http_session())
+
+        async def costs(step: Callable[[_Client], Awaitable[None]]) -> float:
+            before = server.settled_cpu_seconds()
+            await _each(clients, step)
+            spent = server.settled_cpu_seconds() - before
+            return spent / CLIENTS * 1e6
+
+        async def drop() -> None:
+            await _each(clients, _Client.drop)
+            server.settled_cpu_seconds()
+
+        def anew(client: _Client) -> Awaitable[None]:
+            return client.connect(http, server.url, recovery=True)
+
+        def again(client: _Client) -> Awaitable[None]:
+            return client.connect(http, server.url, recovery=True, **client.auth or {})
+
+        await costs(anew)  # so that everything has been done once
+        await drop()
+        new = await costs(anew)
+        await drop()
+        resumed = await costs(again)
+        await drop()
+        await asyncio.to_thread(_push, server)
+        caught_up = await costs(again)
+        await drop()
+    return {"new": new, "resumed": resumed, f"resumed, {MISSED} missed": caught_up}
+
+
+async def _each(clients: Sequence[_Client], step: Callable[[_Client], Awaitable[None]]) -> None:
+    for start in range(0, len(clients), AT_ONCE):
+        await asyncio.gather(*(step(client) for client in clients[start : start + AT_ONCE]))
+
+
+def _push(server: Server) -> None:
+    backend = Backend(server.url, *servers.KEY)
+    for number in range(MISSED):
+        answer = backend.broadcast("missed", number)
+        if answer.status != 200:
+            raise RuntimeError(f"a push was refused: {answer}")
