@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from gateway.domain import positions
 from gateway.domain.claims import Claim
-from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.messages import Address, Entry, Kick, Receipt, count_is_exact, is_volatile, json_bytes
 from gateway.domain.positions import Position
 from gateway.ports import Deliver, Page
@@ -45,20 +44,15 @@ class RedisBroker:
 
     async def append(self, entry: Entry, claim: Claim | None = None) -> Receipt:
         exact = count_is_exact(entry)
-        status, *details = await self._commands.call("append", *self._arguments(entry, exact, claim))
+        arguments = self._arguments(entry, exact, claim)
+        status, *details = await self._commands.call("append", *arguments, refuse=self._claims.refuse)
         if status == b"OK":
             position, connections = details
             return Receipt(entry.id, Position(position.decode()), connections, exact)
-        if status == b"KNOWN":
-            try:
-                return decode_receipt(details[0])
-            except Unreadable as error:
-                raise Unanswered("Redis holds a receipt that this release cannot read") from error
-        if status == b"LATE":
-            # The script looks for the id first: had an earlier attempt come through, it would have said so.
-            raise BrokerUnavailable("Redis came to it only after the deadline")
-        self._claims.refuse(status, details)
-        raise AssertionError("a refusal raises")
+        try:
+            return decode_receipt(details[0])
+        except Unreadable as error:
+            raise Unanswered("Redis holds a receipt that this release cannot read") from error
 
     def _arguments(self, entry: Entry, exact: bool, claim: Claim | None) -> list[Argument]:
         record = self._codec.encode(entry)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.domain.claims import Claim
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
 from gateway.state.redis.commands import Argument, Commands
+from gateway.state.redis.errors import Late
 
 _NO_CLAIM: Final[tuple[Argument, ...]] = ("", "", "", "", "")
 
@@ -32,13 +33,16 @@ class RedisClaims:
         self._began_at = began_at
 
     async def spend(self, claim: Claim) -> None:
-        status, *details = await self._commands.call("spend", *arguments_of(claim)[:3], repeat=False)
-        if status != b"OK":
-            self.refuse(status, details)
+        await self._commands.call("spend", *arguments_of(claim)[:3], repeat=False, refuse=self.refuse)
 
-    def refuse(self, status: bytes, details: list[Any]) -> None:
-        """Raise what a script meant by refusing a claim."""
+    def refuse(self, answer: list[Any]) -> None:
+        """Raise what a script meant if it refused a claim."""
+        status, *details = answer
         match status:
+            case b"OK" | b"KNOWN":
+                return
+            case b"LATE":
+                raise Late(details[0])
             case b"REPLAYED":
                 raise NonceReplayed("this nonce was used before, or is too old to tell")
             case b"CONFLICT":

@@ -4,14 +4,17 @@ What is asked in one turn of the event loop goes out in one write, or in a few w
 while the rest is still being asked. More may go out before the answers are back: the connection is shared by everybody
 who waits (``questions``).
 Nobody waits longer than ``patience_seconds``: who was not sent by then is Unsent, who was not answered Unanswered; a
-connection whose oldest question is that old is given up. Who asked is asked again here, as long as there is time.
+connection whose oldest question is that old is given up. Who asked is asked again here, as long as there is time; once
+one attempt had no answer, no later refusal is certain any more. Where Redis finds a deadline passed while somebody
+still waits, its clock was set, and the answer tells what it shows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -19,7 +22,7 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError, StateUnusable
-from gateway.state.redis.errors import REPLIES, Unanswered, Unsent
+from gateway.state.redis.errors import REPLIES, Late, Unanswered, Unsent
 from gateway.state.redis.questions import Questions
 from gateway.state.redis.racing import until_one_ends
 from gateway.state.redis.scripting import Script
@@ -28,6 +31,10 @@ from gateway.state.redis.server import Identity, Server, ask, pack, stream_of
 log = structlog.get_logger(__name__)
 
 Argument = str | bytes | int
+Refuse = Callable[[Any], None]
+"""Looks at an answer and raises what it refuses."""
+_Pack = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
+"""What to send, made anew for each attempt, and what makes it whole where Redis does not know the script."""
 AGAIN_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 1.0
 CLOCK_SECONDS: Final = 0.25
@@ -81,9 +88,11 @@ class Commands:
 
         An answer that was long on its way says too little: whoever stood still meanwhile would be late ever after.
         """
-        now = self._loop.time()
-        if now - asked_at <= CLOCK_SECONDS or not self.reached.is_set():
-            self._ahead_ms = redis_ms - (asked_at + now) / 2 * 1000
+        if self._loop.time() - asked_at <= CLOCK_SECONDS:
+            self._take_clock(redis_ms, asked_at)
+
+    def _take_clock(self, redis_ms: float, asked_at: float) -> None:
+        self._ahead_ms = redis_ms - (asked_at + self._loop.time()) / 2 * 1000
 
     def shift_clock(self, seconds: float) -> None:
         """The scripts read another clock from now on. For tests."""
@@ -91,42 +100,58 @@ class Commands:
 
     # asking
 
-    def call(self, name: str, *arguments: Argument, repeat: bool = True) -> Coroutine[Any, Any, Any]:
+    def call(
+        self, name: str, *arguments: Argument, repeat: bool = True, refuse: Refuse = lambda _: None
+    ) -> Coroutine[Any, Any, Any]:
         """What a script answers; it does not begin later than ``patience_seconds`` from now.
 
-        With ``repeat`` it must be harmless to run it again: it is, when an answer was lost. Raises Unsent, Unanswered.
+        With ``repeat`` it must be harmless to run it again: it is, when an answer was lost. Raises Unsent, Unanswered,
+        and what ``refuse`` raises of the answer, unless an earlier attempt may have done what this one refused.
         """
         script = self.scripts[name]
-        deadline = b"%d" % self.redis_ms(self.patience_seconds)
+        give_up_at = self._loop.time() + self.patience_seconds
 
-        return self._ask(
-            pack(b"EVALSHA", script.digest, b"0", deadline, *arguments),
-            lambda: pack(b"EVAL", script.text, b"0", deadline, *arguments),
-            repeat=repeat,
-        )
+        def packed() -> tuple[bytes, Callable[[], bytes]]:
+            deadline = b"%d" % self.redis_ms(give_up_at - self._loop.time())
+            return (
+                pack(b"EVALSHA", script.digest, b"0", deadline, *arguments),
+                lambda: pack(b"EVAL", script.text, b"0", deadline, *arguments),
+            )
+
+        return self._ask(packed, give_up_at, repeat=repeat, refuse=refuse)
 
     def read(self, *command: Argument) -> Coroutine[Any, Any, Any]:
         """What a command answers that changes nothing. Raises Unsent, Unanswered."""
-        return self._ask(pack(*command), None, repeat=True)
-
-    async def _ask(self, packed: bytes, repack: Callable[[], bytes] | None, *, repeat: bool) -> Any:
         give_up_at = self._loop.time() + self.patience_seconds
-        unanswered: Unanswered | None = None
+        return self._ask(lambda: (pack(*command), None), give_up_at, repeat=True, refuse=lambda _: None)
+
+    async def _ask(self, packed: _Pack, give_up_at: float, *, repeat: bool, refuse: Refuse) -> Any:
+        uncertain: Unanswered | None = None
+        attempt: Callable[..., Awaitable[Any]] = self._enqueue
         while True:
             try:
-                return await self._enqueue(packed, repack)
-            except Unsent as error:
-                problem: GatewayError = error
-                if not error.passing:
-                    # What was not answered before may have happened all the same.
-                    raise unanswered or error from None
+                answer = await attempt(*packed())
+                refuse(answer)
             except Unanswered as error:
-                problem = unanswered = error
+                problem: GatewayError = error
+                uncertain = error
                 if not repeat:
                     raise
+            except Late as error:
+                problem = error
+                self._take_clock(error.redis_ms, self._loop.time())
+            except GatewayError as error:
+                problem = error
+                if not isinstance(error, Unsent) or not error.passing:
+                    break
+            else:
+                return answer
             if self._loop.time() + AGAIN_SECONDS >= give_up_at:
-                raise unanswered or problem
+                break
             await asyncio.sleep(AGAIN_SECONDS)
+            attempt = partial(self._enqueue_again, give_up_at)
+        # What was not answered before may have happened, whatever was said later.
+        raise uncertain or problem
 
     def _enqueue(self, packed: bytes, repack: Callable[[], bytes] | None) -> asyncio.Future[Any]:
         now = self._loop.time()
@@ -137,6 +162,19 @@ class Commands:
             self._questions.add(packed, repack, answer, now)
             self._send_many()
         return answer
+
+    async def _enqueue_again(
+        self, give_up_at: float, packed: bytes, repack: Callable[[], bytes] | None
+    ) -> Any:
+        """The same for a later attempt, which has only what is left of the time."""
+        answer = self._enqueue(packed, repack)
+        try:
+            async with asyncio.timeout_at(give_up_at):
+                return await answer
+        except TimeoutError:
+            if self._questions.withdraw(answer):
+                raise Unsent("Redis could not be asked in time", passing=False) from None
+            raise Unanswered(f"Redis did not answer within {self.patience_seconds} s") from None
 
     def _send_many(self) -> None:
         """Send what was asked in this turn so far, if that is enough to keep Redis busy meanwhile."""
@@ -204,7 +242,8 @@ class Commands:
         asked_at = self._loop.time()
         async with asyncio.timeout(self.patience_seconds):
             seconds, microseconds = await ask(connection, "TIME")
-        self.set_clock(int(seconds) * 1000 + int(microseconds) / 1000, asked_at)
+        # However long it took: what an earlier connection knew may be that of another server.
+        self._take_clock(int(seconds) * 1000 + int(microseconds) / 1000, asked_at)
 
     async def _write(self, connection: Connection) -> None:
         asked = self._questions.asked

@@ -1,6 +1,7 @@
 """What Redis and redis-py say, in the words of ``gateway.domain.errors``: did it certainly not happen, or may it have?
 
 Unsent       never sent, or refused by Redis before it did anything  (BrokerUnavailable)
+Late         refused because its deadline had passed                 (an Unsent)
 Unanswered   sent, and no answer came                                (BrokerTimeout)
 """
 
@@ -25,13 +26,22 @@ class Unsent(BrokerUnavailable):
         self.moved = moved
 
 
+class Late(Unsent):
+    """Redis came to it after the deadline, when its clock showed ``redis_ms``. Whoever still waits for it has another
+    idea of that clock."""
+
+    def __init__(self, redis_ms: int) -> None:
+        super().__init__("Redis came to it only after the deadline")
+        self.redis_ms = redis_ms
+
+
 class Unanswered(BrokerTimeout):
     """The connection was lost, or too slow, between the question and the answer."""
 
 
 _MOVED: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
 _PASSING: Final = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
-_REFUSED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS", "LATE")
+_REFUSED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS")
 _WORDS: Final = {
     "READONLY": "this Redis is a replica now",
     "MASTERDOWN": "this Redis has lost its primary",
@@ -43,7 +53,6 @@ _WORDS: Final = {
     "NOAUTH": "Redis asks for a password",
     "NOPERM": "the Redis user lacks rights",
     "WRONGPASS": "Redis refuses the password",
-    "LATE": "Redis came to it only after the deadline",
 }
 _BY_TYPE: Final = {
     exceptions.BusyLoadingError: "LOADING",
@@ -76,6 +85,8 @@ def code_of(error: Exception) -> str:
 def of_reply(error: Exception) -> GatewayError:
     """What an error reply to one of our scripts means. An error that no list names may have come halfway through."""
     code = code_of(error)
+    if code == "LATE":
+        return Late(int(str(error).split(" ")[1]))
     if code in _MOVED:
         return Unsent(_WORDS.get(code, code), moved=True)
     if code in _PASSING:

@@ -77,6 +77,11 @@ class Questions:
             self._sent.append(question)
         return b"".join(pieces)
 
+    def withdraw(self, answer: asyncio.Future[Any]) -> bool:
+        """Nobody waits for this one any more; whether it was not even sent, and so never will be."""
+        answer.cancel()
+        return any(question.answer is answer for question in self._unsent)
+
     def answered(self, answer: Any) -> None:
         """The next answer came. Raises redis-py's InvalidResponse if nothing was asked."""
         question = self._oldest()

@@ -12,7 +12,7 @@ local head = read_head(now)
 
 local known = call('HGET', K.ids_new, id) or call('HGET', K.ids_old, id)
 if known then return { 'KNOWN', known } end
-if now > tonumber(ARGV[1]) then return { 'LATE' } end
+if now > tonumber(ARGV[1]) then return { 'LATE', now } end
 
 local function remember(receipt)
   -- Two generations: the older one goes once the newer is full or old, so an id is known for at least L.ids or L.ids_age.

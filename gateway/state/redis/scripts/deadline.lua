@@ -1,1 +1,1 @@
-if now_ms() > tonumber(ARGV[1]) then return redis.error_reply('LATE the deadline has passed') end
+if now_ms() > tonumber(ARGV[1]) then return redis.error_reply('LATE ' .. now_ms()) end
