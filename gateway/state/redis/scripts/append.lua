@@ -1,4 +1,5 @@
--- Accept an entry: all of it or nothing, once for each id, and nothing after the deadline.
+-- Accept an entry: all of it or nothing, once for each id, and nothing after the deadline. What cannot be taken back,
+-- the channels, comes last: a script that Redis breaks off has told nobody of what it did not finish.
 -- id, record, volatile, size, weight, notice or '', exact, revoked user, revoked at,
 -- digest of the nonce or '', its end, signed at, digest of the idempotency key or '', fingerprint, addresses …
 local id, record, volatile = ARGV[2], ARGV[3], ARGV[4] == '1'
@@ -18,12 +19,13 @@ local function remember(receipt)
   -- Two generations: the older one goes once the newer is full or old, so an id is known for at least L.ids or L.ids_age.
   if head.ids >= L.ids or now - head.ids_at >= L.ids_age then
     call('UNLINK', K.ids_old)
-    if head.ids > 0 then call('RENAME', K.ids_new, K.ids_old) end
+    -- The head may outlive it: who counted the ids is not what keeps them.
+    if call('EXISTS', K.ids_new) == 1 then call('RENAME', K.ids_new, K.ids_old) end
     head.ids, head.ids_at = 0, now
   end
   call('HSET', K.ids_new, id, receipt)
   head.ids = head.ids + 1
-  if head.ids == 1 then call('PEXPIRE', K.ids_new, 2 * L.ids_age + L.keep) end
+  if head.ids == 1 then call('PEXPIRE', K.ids_new, L.keep) end
 end
 
 local function answer_window()
@@ -130,11 +132,6 @@ elseif notice ~= '' then
   call('SET', K.large .. id, record, 'PX', 60000)
 end
 
-local data = head.newest .. '\n' .. (notice ~= '' and notice or record)
-for i = FIRST_ADDRESS, #ARGV do
-  call('PUBLISH', K.channel .. ARGV[i], data)
-end
-
 local receipt = id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
 if digest ~= '' then
   spend_nonce(now, digest, spent)
@@ -146,4 +143,9 @@ if digest ~= '' then
 end
 remember(receipt)
 write_head(head)
+
+local data = head.newest .. '\n' .. (notice ~= '' and notice or record)
+for i = FIRST_ADDRESS, #ARGV do
+  call('PUBLISH', K.channel .. ARGV[i], data)
+end
 return { 'OK', head.newest, connections }

@@ -6,7 +6,7 @@ local had = call('ZSCORE', K.leases, replica)
 call('ZADD', K.leases, now + L.lease, replica)
 call('HSET', K.formats, replica, ARGV[3])
 call('HDEL', K.dead, replica)
-for _, key in ipairs({ K.head, K.log, K.segments, K.leases, K.formats, K.dead,
+for _, key in ipairs({ K.head, K.log, K.segments, K.ids_new, K.ids_old, K.leases, K.formats, K.dead,
   K.conns .. replica, K.sessions .. replica }) do
   call('PEXPIRE', key, L.keep)
 end
