@@ -11,6 +11,7 @@
     revoked:<u>  string    since when a user's tokens are good again
     rate:<b>     string    when a token bucket will be full
     leases       zset      replicas by the end of their lease
+    holders      hash      which process holds a replica's lease, a blank, when it took it
     formats      hash      newest record format that each replica reads
     dead         hash      replicas that are being cleaned up, and when their lease ended
     conns:<r>    hash      connections of one replica, with everywhere they count
@@ -38,6 +39,7 @@ _FIXED: Final = {
     "ids_new": "ids:new",
     "ids_old": "ids:old",
     "leases": "leases",
+    "holders": "holders",
     "formats": "formats",
     "dead": "dead",
 }

@@ -1,8 +1,10 @@
 """Proof of life: one script each third of a lease, whatever the number of connections.
 
-A replica whose lease is gone, or that finds another generation of the log than the one it knew, tells Redis of all its
-connections again. The first of the living, by name, takes what the dead left out of the presence; every step of that
-is whole and may be done twice. A replica that stops gives its lease up, and so is never found dead.
+A replica that finds another lease than it had, or another generation of the log than the one it knew, tells Redis of
+all its connections again. The first of the living, by name, takes what the dead left out of the presence; every step of
+that is whole and may be done twice. A replica that stops gives its lease up, and so is never found dead.
+
+A name is one process's: whoever finds that another holds the lease, and sees it renewed, must not go on.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Never
 
 import structlog
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
 from gateway.state.redis.claims import RedisClaims
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.presence import RedisPresence
@@ -43,7 +45,8 @@ class Held:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Leases:
-    """The lease of this replica, and what depends on it. ``cleaned`` is told of each replica that died."""
+    """The lease of this replica, and what depends on it. ``cleaned`` is told of each replica that died;
+    ``process`` tells this process from others of the same name."""
 
     commands: Commands
     presence: RedisPresence
@@ -51,10 +54,14 @@ class Leases:
     claims: RedisClaims
     codec: Codec
     replica: str
+    process: str
     lease_seconds: float
     cleaned: Callable[[str], None]
     held: Held = field(init=False, default=Held())
-    _generation: str = field(init=False, default="")
+    _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
+    """When it was taken, and the generation of the log at the last sign of life."""
+    _rival_ends: bytes | None = field(init=False, default=None)
+    """The end of the lease that another process of this name held when it was found."""
     _living: list[str] = field(init=False, default_factory=list)
     _ended: list[str] = field(init=False, default_factory=list)
     _doubtful: bool = field(init=False, default=False)
@@ -63,8 +70,14 @@ class Leases:
     _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
 
     async def begin(self) -> None:
-        """Take the first lease, once what an earlier process of the same name left is cleaned up."""
-        await self.commands.call("begin", self.replica)
+        """Take the first lease, once what an earlier process of the same name left is cleaned up.
+
+        Raises BrokerUnavailable, BrokerTimeout: then it may be tried again. Raises StateUnusable.
+        """
+        canary = self.codec.canary(self.process)
+        status, *ends = await self.commands.call("begin", self.replica, self.process, canary)
+        if status != b"OK":
+            self._yield_to_rival(ends[0])
         await self._take_out(self.replica)
         await self.beat()
 
@@ -79,7 +92,7 @@ class Leases:
         self.sessions.owe_all()
 
     async def run(self) -> None:
-        """Keep the lease until cancelled, or until it is given up."""
+        """Keep the lease until cancelled, or until it is given up. Raises StateUnusable."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = [
                 tasks.create_task(self._keep_alive(), name="redis lease"),
@@ -101,7 +114,7 @@ class Leases:
                 for task in keeping:
                     task.cancel()
                 await asyncio.wait(keeping)  # a sign of life that comes later would be another lease
-                await self.commands.call("leave", self.replica)
+                await self.commands.call("leave", self.replica, self.process)
                 log.info("lease.given_up", replica=self.replica)
                 await self._take_out(self.replica)
         except (BrokerUnavailable, BrokerTimeout) as error:
@@ -110,16 +123,18 @@ class Leases:
             log.warning("lease.leaving_cut_short", reason=f"it took longer than {LEAVE_SECONDS} s")
 
     async def beat(self) -> None:
-        """One sign of life. Raises BrokerUnavailable, BrokerTimeout."""
+        """One sign of life. Raises BrokerUnavailable, BrokerTimeout; StateUnusable if the name is another process's."""
         asked_at = asyncio.get_running_loop().time()
-        had, generation, began, now, newest_format, living, ended, sizes = await self.commands.call(
-            "beat", self.replica, self.codec.newest
-        )
-        if self._generation and (not had or generation.decode() != self._generation):
+        status, *answer = await self.commands.call("beat", self.replica, self.codec.newest, self.process)
+        if status != b"OK":
+            self._yield_to_rival(answer[0])
+        self._rival_ends = None
+        taken, generation, began, now, newest_format, living, ended, sizes = answer
+        if self._lease not in {None, (taken, generation)}:
             log.warning("lease.lost", connections=len(self.presence))
             self.presence.owe_all()
             self.sessions.owe_all()
-        self._generation = generation.decode()
+        self._lease = taken, generation
         self._living = sorted(name.decode() for name in living)
         self._ended = [name.decode() for name in ended]
         self.claims.begin(float(began))
@@ -127,6 +142,18 @@ class Leases:
         self.codec.agree(newest_format)
         entries, entry_bytes, nonces = sizes
         self.held = Held(entries, entry_bytes, nonces, len(living))
+
+    def _yield_to_rival(self, ends: bytes) -> Never:
+        """Another process holds the lease of this name until then. Raises StateUnusable if that was renewed since it
+        was first found, and so lives; else BrokerUnavailable, since it may be what a dead one left."""
+        if self._rival_ends not in {None, ends}:
+            raise StateUnusable(
+                f"another process that lives is named {self.replica!r}: give each a GATEWAY_REPLICA_ID of its own"
+            )
+        if self._rival_ends is None:
+            log.error("lease.held_by_another", replica=self.replica)
+        self._rival_ends = ends
+        raise BrokerUnavailable(f"another process holds the lease of {self.replica!r}")
 
     async def work(self, within_seconds: float) -> None:
         """What the last sign of life showed to be due. Raises BrokerUnavailable, BrokerTimeout."""

@@ -140,6 +140,7 @@ class RedisState:
             claims=self.claims,
             codec=self.codec,
             replica=self.replica,
+            process=self._token,
             lease_seconds=self.lease_seconds,
             cleaned=self.cleaned,
         )

@@ -241,7 +241,7 @@ async def test_what_a_replica_cannot_take_out_in_time_others_take_out_without_fi
         leaves = await leavers(server)
         await leaves.stop()
         # Only the first step of leaving came through; it does not matter who says it.
-        await a.state.commands.call("leave", "leaves")
+        await a.state.commands.call("leave", "leaves", leaves.state.leases.process)
         assert await count(a, "room") == 0
 
         await until(lambda: server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0, "it is taken out")

@@ -1,12 +1,22 @@
 -- A sign of life of a replica: its lease, and everything that lives by it.
--- replica, newest record format
-local replica, now = ARGV[2], now_ms()
+-- replica, newest record format, what tells its process from others of that name
+-- Answers which lease this is, by the moment when it was taken: whoever finds another than before was taken out
+-- meanwhile, however many answers were lost. Or 'HELD' and the end of the lease, if it is another process's.
+local replica, process, now = ARGV[2], ARGV[4], now_ms()
+local ends = call('ZSCORE', K.leases, replica)
+local holder, taken = string.match(call('HGET', K.holders, replica) or '', '^(%S+) (%S+)$')
+if holder and holder ~= process and ends and tonumber(ends) > now then return { 'HELD', ends } end
+
 local head = read_head(now)
-local had = call('ZSCORE', K.leases, replica)
+if not ends or holder ~= process then
+  local time = call('TIME')
+  taken = time[1] .. '.' .. time[2]
+  call('HSET', K.holders, replica, process .. ' ' .. taken)
+end
 call('ZADD', K.leases, now + L.lease, replica)
 call('HSET', K.formats, replica, ARGV[3])
 call('HDEL', K.dead, replica)
-for _, key in ipairs({ K.head, K.log, K.segments, K.ids_new, K.ids_old, K.leases, K.formats, K.dead,
+for _, key in ipairs({ K.head, K.log, K.segments, K.ids_new, K.ids_old, K.leases, K.holders, K.formats, K.dead,
   K.conns .. replica, K.sessions .. replica }) do
   call('PEXPIRE', key, L.keep)
 end
@@ -24,5 +34,5 @@ local nonces = 0
 for each = math.floor(now / L.nonce_window) - 2, math.floor(now / L.nonce_window) do
   nonces = nonces + call('SCARD', K.nonces .. each)
 end
-return { had and 1 or 0, head.log, head.began, now, format, present, ended,
+return { 'OK', taken, head.log, head.began, now, format, present, ended,
   { head.entries - head.cut_entries, head.bytes - head.cut_bytes, nonces } }

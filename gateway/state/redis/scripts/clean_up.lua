@@ -8,6 +8,7 @@ local score = call('ZSCORE', K.leases, replica)
 if score then
   if tonumber(score) > now then return { -1, 0 } end
   call('ZREM', K.leases, replica)
+  call('HDEL', K.holders, replica)
   call('HSET', K.dead, replica, score)
   call('PEXPIRE', K.dead, L.keep)
 end
