@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Never
 
 import structlog
@@ -156,16 +157,24 @@ class Leases:
         raise BrokerUnavailable(f"another process holds the lease of {self.replica!r}")
 
     async def work(self, within_seconds: float) -> None:
-        """What the last sign of life showed to be due. Raises BrokerUnavailable, BrokerTimeout."""
-        await self.sessions.settle()
-        if self._doubtful:
-            await self._resolve_doubt()
-        await self.presence.settle(within_seconds)
-        if self._living[:1] == [self.replica]:
-            for replica in self._ended:
-                await self._clean_up(replica)
+        """What the last sign of life showed to be due, each by itself: at its memory limit Redis takes what gives some
+        back and nothing else."""
+        for part in (
+            self._resolve_doubt,
+            self.sessions.end,
+            self.presence.take_out,
+            self._clean_up_after_the_dead,
+            self.sessions.settle,
+            partial(self.presence.settle, within_seconds),
+        ):
+            try:
+                await part()
+            except (BrokerUnavailable, BrokerTimeout) as error:
+                log.warning("lease.work_left", reason=error.message)
 
     async def _resolve_doubt(self) -> None:
+        if not self._doubtful:
+            return
         self._doubtful = False  # before it asks: there may be reason to doubt again meanwhile
         try:
             await self.presence.compare()
@@ -173,10 +182,13 @@ class Leases:
             self._doubtful = True
             raise
 
-    async def _clean_up(self, replica: str) -> None:
-        if await self._take_out(replica):
-            log.info("lease.cleaned_up", replica=replica)
-            self.cleaned(replica)
+    async def _clean_up_after_the_dead(self) -> None:
+        if self._living[:1] != [self.replica]:
+            return
+        for replica in self._ended:
+            if await self._take_out(replica):
+                log.info("lease.cleaned_up", replica=replica)
+                self.cleaned(replica)
 
     async def _take_out(self, replica: str) -> bool:
         """Take the connections of a replica without a lease out of presence; whether this was the first to find it
@@ -204,10 +216,7 @@ class Leases:
         while True:
             await self._beaten.wait()
             self._beaten.clear()
-            try:
-                await self.work(self.lease_seconds / _BEATS_PER_LEASE)
-            except (BrokerUnavailable, BrokerTimeout) as error:
-                log.warning("lease.work_left", reason=error.message)
+            await self.work(self.lease_seconds / _BEATS_PER_LEASE)
 
     async def _keep_keys(self) -> None:
         while True:

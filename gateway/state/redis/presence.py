@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.state.redis.commands import Argument, Commands
@@ -22,12 +21,16 @@ _AT_ONCE: Final = 50
 class RedisPresence:
     """``gateway.ports.Presence``. What this replica registered is kept here too, so that it can be told again.
 
-    ``owed`` are sids of which Redis may know something else than what is true here, because telling it failed; the
-    next sign of life settles them.
+    ``owed`` are sids of which Redis may know something else than what is true here, because telling it failed, was
+    overtaken by something newer, or found them at another replica; the next sign of life settles them.
     """
 
-    def __init__(self, commands: Commands, keys: Keys, *, replica: str) -> None:
+    def __init__(
+        self, commands: Commands, keys: Keys, *, replica: str, pid_of: Callable[[str], str | None]
+    ) -> None:
+        """``pid_of`` knows the session in use here that a sid belongs to."""
         self._commands = commands
+        self._pid_of = pid_of
         self._registered = keys.named("conns", replica)
         self._replica = replica
         self._here: dict[str, Registered] = {}
@@ -40,23 +43,20 @@ class RedisPresence:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         registered = self._here[connection.sid] = Registered(connection, frozenset(rooms))
-        (since,) = await self._tell(connection.sid, "register", *registered.arguments())
-        registered.since = since or registered.since
-        if self._here.get(connection.sid) is not registered:
-            # It left meanwhile, and may have been counted out before it was counted in.
-            self.owed.add(connection.sid)
+        self.owed.update(await self._tell(connection.sid, "register", *self._arguments(registered)))
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
         known = self._here.get(sid)
         if known is not None:
-            known.rooms = frozenset(rooms)
-            await self._tell(sid, "change_rooms", sid, known.counted())
+            now = self._here[sid] = replace(known, rooms=frozenset(rooms))
+            await self._tell(sid, "change_rooms", sid, now.counted())
 
     async def change_transport(self, sid: str, transport: str) -> None:
         known = self._here.get(sid)
         if known is not None:
-            known.connection = replace(known.connection, transport=transport)
-            await self._tell(sid, "change_seen", sid, known.connection.user, known.seen())
+            connection = replace(known.connection, transport=transport)
+            now = self._here[sid] = replace(known, connection=connection)
+            await self._tell(sid, "change_seen", sid, connection.user, now.seen())
 
     async def unregister(self, sid: str) -> None:
         if self._here.pop(sid, None) is not None:
@@ -74,12 +74,23 @@ class RedisPresence:
         connections: int = await self._commands.call("count", *map(address_name, addresses))
         return connections
 
-    async def _tell(self, sid: str, script: str, *arguments: Argument) -> Any:
+    def _arguments(self, registered: Registered) -> tuple[str, ...]:
+        return registered.arguments(self._pid_of(registered.connection.sid) or "")
+
+    async def _tell(self, sid: str, script: str, *arguments: Argument) -> list[str]:
+        return await self._tell_of([sid], script, *arguments)
+
+    async def _tell_of(self, sids: Collection[str], script: str, *arguments: Argument) -> list[str]:
+        """Answers who counts elsewhere, where the script says so."""
+        told = [(sid, self._here.get(sid)) for sid in sids]
         try:
-            return await self._commands.call(script, self._replica, *arguments)
+            answer = await self._commands.call(script, self._replica, *arguments)
         except BaseException:
-            self.owed.add(sid)
+            self.owed.update(sids)
             raise
+        # What was told meanwhile may have come to Redis first, if this had to be told twice.
+        self.owed.update(sid for sid, registered in told if self._here.get(sid) is not registered)
+        return [sid.decode() for sid in answer] if isinstance(answer, list) else []
 
     # what leases do
 
@@ -93,35 +104,31 @@ class RedisPresence:
         self.owed.update(sid.decode() for sid in known)
         self.owe_all()
 
+    async def take_out(self) -> None:
+        """Tell Redis again of those who left. It takes this at its memory limit, too."""
+        for batch in _batches(sid for sid in tuple(self.owed) if sid not in self._here):
+            self.owed.difference_update(batch)
+            await self._tell_of(batch, "unregister", *batch)
+
     async def settle(self, within_seconds: float) -> None:
-        """Tell Redis again of what is owed, spread over that time."""
-        batches = list(_batches(iter(tuple(self.owed))))
+        """Tell Redis again of those who are here, spread over that time."""
+        batches = list(_batches(sid for sid in tuple(self.owed) if sid in self._here))
         for batch in batches:
             await self._settle(batch)
             await asyncio.sleep(within_seconds / len(batches))
 
     async def touch(self, within_seconds: float) -> None:
         """Keep the keys that connections stand in from ending by their age."""
-        batches = list(_batches(iter(tuple(self._here))))
+        batches = list(_batches(tuple(self._here)))
         for batch in batches:
             await self._commands.call("touch", self._replica, *batch)
             await asyncio.sleep(within_seconds / len(batches))
 
-    async def _settle(self, sids: list[str]) -> None:
-        self.owed.difference_update(sids)
-        here = [self._here[sid] for sid in sids if sid in self._here]
-        gone = [sid for sid in sids if sid not in self._here]
-        try:
-            if here:
-                arguments = [argument for each in here for argument in each.arguments()]
-                answers = await self._commands.call("register", self._replica, *arguments)
-                for each, since in zip(here, answers, strict=True):
-                    each.since = since or each.since
-            if gone:
-                await self._commands.call("unregister", self._replica, *gone)
-        except (BrokerUnavailable, BrokerTimeout):
-            self.owed.update(sids)
-            raise
+    async def _settle(self, sids: Collection[str]) -> None:
+        here = {sid: self._here[sid] for sid in sids if sid in self._here}  # others have left since
+        self.owed.difference_update(here)
+        arguments = [argument for each in here.values() for argument in self._arguments(each)]
+        self.owed.update(await self._tell_of(here, "register", *arguments))
 
 
 def _decode(user: str, seen: list[bytes], last_seen: bytes) -> UserPresence:
@@ -131,6 +138,7 @@ def _decode(user: str, seen: list[bytes], last_seen: bytes) -> UserPresence:
     return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None)
 
 
-def _batches(sids: Iterator[str]) -> Iterator[list[str]]:
-    while batch := list(islice(sids, _AT_ONCE)):
+def _batches(sids: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(sids)
+    while batch := list(islice(rest, _AT_ONCE)):
         yield batch

@@ -1,8 +1,7 @@
 """What Redis keeps of connections and sessions, as bytes, and what this replica says of its own.
 
     conns:<r>     sid → {"user", "at": [address names]}         read by the scripts (registry.lua)
-    user:<u>      sid → replica, since, {"v", "n", "t", "c"}    parted by blanks; ms by the clock of Redis; namespace,
-                  transport, connected at
+    user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  namespace, transport, connected at
     sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e"}
                   sid, first position, rooms, {room: where it was entered} for those that were entered later
 
@@ -28,19 +27,18 @@ _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Registered:
-    """A connection of this replica and its rooms, to be registered anew whenever Redis has lost them."""
+    """A connection of this replica and its rooms, to be registered anew whenever Redis has lost them. Another one each
+    time that something of it changes."""
 
     connection: PresentConnection
     rooms: frozenset[str]
-    since: int = 0
-    """What Redis answered when it was registered first."""
 
-    def arguments(self) -> tuple[str, str, int, str, str]:
-        """What ``register.lua`` needs of it: sid, user, since when it is here, what others see, where it counts."""
+    def arguments(self, pid: str) -> tuple[str, str, str, str, str]:
+        """What ``register.lua`` needs of it: sid, user, what others see, where it counts, the pid of its session."""
         connection = self.connection
-        return (connection.sid, connection.user, self.since, self._fields(), self.counted())
+        return (connection.sid, connection.user, self.seen(), self.counted(), pid)
 
     def counted(self) -> str:
         """Everywhere that it counts: everyone in its namespace, the room of its sid, its rooms."""
@@ -51,9 +49,6 @@ class Registered:
 
     def seen(self) -> str:
         """What others see of it."""
-        return f"{self.connection.replica} {self.since} {self._fields()}"
-
-    def _fields(self) -> str:
         connection = self.connection
         fields = {
             "v": _FORMAT,
@@ -61,13 +56,13 @@ class Registered:
             "t": connection.transport,
             "c": connection.connected_at,
         }
-        return _ENCODE(fields)
+        return f"{connection.replica} {_ENCODE(fields)}"
 
 
 def decode_seen(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
     """A connection as others see it; None for what no release of ours wrote."""
     try:
-        replica, _, text = value.decode().split(" ", 2)
+        replica, _, text = value.decode().partition(" ")
         fields = json.loads(text)
         if fields["v"] != _FORMAT:
             return None

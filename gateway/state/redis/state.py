@@ -120,8 +120,8 @@ class RedisState:
             heard=lambda: self._hearing.heard(self._loop.time()),
             unreadable=self.unreadable,
         )
-        self.presence = RedisPresence(commands, self._keys, replica=self.replica)
         self.sessions = RedisSessions(commands, replica=self.replica)
+        self.presence = RedisPresence(commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of)
         self.claims = RedisClaims(commands)
         self.rates = RedisRates(commands)
         self.revocations = RedisRevocations(commands, self._keys)

@@ -1,33 +1,39 @@
--- Count connections in; a known sid is replaced. One that was resumed here counts no longer where it was before; one that
--- was resumed elsewhere meanwhile counts there.
--- Answers since when each is here, by this clock, because those of the replicas may differ; 0 for one that is elsewhere.
--- replica, then for each: sid, user, since when it is here (0 if it is new), what others see of it, everywhere it counts
-local replica, now, answers = ARGV[2], now_ms(), {}
+-- Count connections in; a known sid is replaced. One that stands at two replicas, because it was resumed and the former does
+-- not know yet, counts where its session is; where neither has that, at the one that was first and lives. Clocks of
+-- replicas do not come into it.
+-- replica, then for each: sid, user, what others see of it, everywhere it counts, the pid of its session or ''
+-- Answers the sids that count elsewhere.
+local replica, now = ARGV[2], now_ms()
 
--- Since when a connection is here, once it is no longer elsewhere; 0 if it stays there.
-local function take_over(sid, user, since)
-  local other, theirs_since = place_of(call('HGET', K.user .. user, sid))
-  if not other or other == replica then return since > 0 and since or now end
-  if since == 0 then since = math.max(now, theirs_since + 1) end
-  if theirs_since > since then return 0 end
-  local known = call('HGET', K.conns .. other, sid)
-  if known then forget(other, sid, known, nil) end
-  return since
+local function lives(other)
+  local ends = call('ZSCORE', K.leases, other)
+  return ends and tonumber(ends) > now
 end
 
+local function is_elsewhere(sid, user, pid)
+  local other = place_of(call('HGET', K.user .. user, sid))
+  if not other or other == replica then return false end
+  local known = call('HGET', K.conns .. other, sid)
+  if not known then return false end
+  if lives(other) and (pid == '' or call('HEXISTS', K.sessions .. replica, pid) == 0) then return true end
+  forget(other, sid, known, nil)
+  return false
+end
+
+local elsewhere = {}
 for i = 3, #ARGV, 5 do
-  local sid, user, seen, counted = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
+  local sid, user, seen, counted, pid = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local known = call('HGET', K.conns .. replica, sid)
   if known then forget(replica, sid, known, nil) end
-  local since = take_over(sid, user, tonumber(ARGV[i + 2]))
-  answers[#answers + 1] = since
-  if since > 0 then
+  if is_elsewhere(sid, user, pid) then
+    elsewhere[#elsewhere + 1] = sid
+  else
     count_in(replica, cjson.decode(counted).at)
     call('HSET', K.conns .. replica, sid, counted)
-    call('HSET', K.user .. user, sid, replica .. ' ' .. since .. ' ' .. seen)
+    call('HSET', K.user .. user, sid, seen)
     call('HDEL', K.user .. user, '')
     call('PEXPIRE', K.user .. user, L.keep)
   end
 end
 call('PEXPIRE', K.conns .. replica, L.keep)
-return answers
+return elsewhere

@@ -14,10 +14,9 @@ local function count_out(replica, names)
   end
 end
 
--- What others see of a connection: the replica that it is at, and since when by the clock of Redis (ms).
+-- The replica that a connection is at, by what others see of it.
 local function place_of(seen)
-  local replica, since = string.match(seen or '', '^(%S+) (%d+) ')
-  return replica, tonumber(since)
+  return string.match(seen or '', '^(%S+) ')
 end
 
 -- Take a connection out of everything; `left_at` is what its user was last seen at if it was the last one. One that was

@@ -1,8 +1,12 @@
--- Keep new sessions of a replica; known ones stay as they are.
+-- Keep new sessions of a replica. Known ones stay as they are, but for those of the same owner, who knows best.
 -- replica, then for each: pid, session
 local own, now = ARGV[2], now_ms()
 for i = 3, #ARGV, 2 do
-  if call('EXISTS', K.left .. ARGV[i]) == 0 and not find_in_use(ARGV[i], own, now) then
-    use(own, ARGV[i], ARGV[i + 1])
+  local pid, session = ARGV[i], ARGV[i + 1]
+  local known = call('HGET', K.sessions .. own, pid)
+  if known then
+    if parts(known) == parts(session) then call('HSET', K.sessions .. own, pid, session) end
+  elseif call('EXISTS', K.left .. pid) == 0 and not find_in_use(pid, own, now) then
+    use(own, pid, session)
   end
 end
