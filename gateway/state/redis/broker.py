@@ -79,11 +79,11 @@ class RedisBroker:
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         channels = [self._keys.channel(address) for address in addresses]
         # They stay wanted if this fails: others may be waiting for the same. Who does not need them says so.
-        new = self._listening.want(channels)
+        self._listening.want(channels)
         await self._channels.subscribe(channels)
         # Read after the confirmation: whatever comes after this position comes on the channels.
-        newest = await self.newest()
-        self._listening.wanted_since(new, newest)
+        generation, newest = await self._where_log_ends()
+        self._listening.wanted_since(channels, generation, newest)
         return newest
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
@@ -116,6 +116,12 @@ class RedisBroker:
         return tuple(entries), unreadable
 
     async def newest(self) -> Position:
+        return (await self._where_log_ends())[1]
+
+    async def _where_log_ends(self) -> tuple[str, Position]:
+        """The generation of the log, and the newest position there."""
         head: Any = await self._commands.read("GET", self._head)
-        # The fourth word of the line (scripts/common.lua).
-        return positions.START if head is None else Position(head.split(b" ", 4)[3].decode())
+        if head is None:
+            return "", positions.START
+        generation, _, _, newest, _ = head.decode().split(" ", 4)  # scripts/common.lua
+        return generation, Position(newest)

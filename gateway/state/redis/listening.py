@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 AGAIN_SECONDS: Final = 0.1
 PAGE_BYTES: Final = 1024 * 1024
-_ALL_LOST: Final = -1
+_ANOTHER_LOG: Final = -1
 _CUT_OFF: Final = -2
 HISTORY_TRIMMED: Final = "history_trimmed"
 DATA_LOST: Final = "data_lost"
@@ -60,29 +60,35 @@ class Listening:
         self._gap = gap
         self._heard = heard
         self._unreadable = unreadable
-        self._since: dict[bytes, Position] = {}
+        self._since: dict[bytes, tuple[str, Position]] = {}
+        """Where each channel begins here: the generation of a log, and the last position there that nobody needs."""
+        self._unsettled: set[bytes] = set()
+        """Of these the beginning is earlier than it must be, until somebody knows better."""
         self.started = asyncio.Event()
         self.frames = 0
         """Frames of others that came on channels, for whomever."""
         self.seen = Seen()
 
-    def want(self, channels: Collection[bytes]) -> list[bytes]:
-        """Hand over what comes on these channels; answers those that are new."""
-        new = [channel for channel in dict.fromkeys(channels) if channel not in self._since]
-        for channel in new:
-            self._since[channel] = self.seen.newest
-        return new
-
-    def wanted_since(self, channels: Collection[bytes], position: Position) -> None:
-        """Nobody here needs what came on these channels up to a position."""
+    def want(self, channels: Collection[bytes]) -> None:
+        """Hand over what comes on these channels."""
         for channel in channels:
-            if channel in self._since:
-                self._since[channel] = position
+            if channel not in self._since:
+                self._since[channel] = (self.seen.generation, self.seen.newest)
+                self._unsettled.add(channel)
+
+    def wanted_since(self, channels: Collection[bytes], generation: str, position: Position) -> None:
+        """Somebody needs what comes on these channels after a position. Of several who came together the first to know
+        it settles it: that one is served from there on, and whoever knows a later one is served too."""
+        for channel in channels:
+            if channel in self._unsettled:
+                self._unsettled.discard(channel)
+                self._since[channel] = (generation, position)
 
     def forget(self, channels: Collection[bytes]) -> None:
         """Hand over nothing more of these channels."""
         for channel in channels:
             self._since.pop(channel, None)
+            self._unsettled.discard(channel)
 
     async def run(self, deliver: Deliver) -> None:
         """Hand over until cancelled; an exception of ``deliver`` is raised."""
@@ -130,7 +136,8 @@ class Listening:
         record = await self._patiently(lambda: self._record_of(notice, position))
         if record is None:
             if not notice.volatile:
-                self._report(HISTORY_TRIMMED)
+                # Whatever became of it also happened to others, of which notices may wait here too.
+                await self._catch_up(deliver)
             return
         try:
             entry = self._codec.decode_entry(record)
@@ -152,15 +159,16 @@ class Listening:
         self._heard()
         seen = self.seen
         if canary.generation != seen.generation:
-            # Redis was emptied without the connection being lost: everything since came here.
+            # Redis was emptied without the connection being lost: everything since came here, but what has a position
+            # like one of the former log was not told from it.
             log.warning("redis.log_anew")
-            seen.begin(canary.generation, position)
-            self._since = dict.fromkeys(self._since, positions.START)
+            seen.begin(canary.generation, positions.START)
+            await self._catch_up(deliver)
         elif seen.contradicts(position):
             # A frame lied about its position, or this primary is not the one that it was.
             log.warning("redis.position_went_back", seen=seen.newest, newest=position)
             await self._catch_up(deliver)
-        elif seen.is_beyond(position):
+        elif position == seen.newest or seen.is_beyond(position):
             seen.move_to(position)
 
     # catching up
@@ -170,7 +178,7 @@ class Listening:
         count = 0
         while True:
             lost, generation, newest, more, page = await self._patiently(partial(self._page, places))
-            self._judge(lost, generation.decode(), places)
+            self._judge(lost, generation.decode())
             for position, record in zip(page[::2], page[1::2], strict=True):
                 count += await self._hand_over_again(Position(position.decode()), record, deliver)
             if not more:
@@ -180,21 +188,20 @@ class Listening:
         log.info("redis.caught_up", entries=count, upto=self.seen.newest)
 
     def _page(self, places: list[Position]) -> Any:
-        return self._commands.call("catch_up", self.seen.generation, PAGE_BYTES, *places)
+        seen = self.seen
+        return self._commands.call(
+            "catch_up", seen.generation, PAGE_BYTES, seen.certain, seen.adjoining, *places
+        )
 
-    def _judge(self, lost: int, generation: str, places: list[Position]) -> None:
+    def _judge(self, lost: int, generation: str) -> None:
         """What it means that so many of the places are lost (``scripts/catch_up.lua``)."""
         if lost == _CUT_OFF:
             self._report(HISTORY_TRIMMED)
         elif lost:
-            start = positions.START if lost == _ALL_LOST else places[lost]
             # Where there was no log at all when this was told, the one that there is now began after it.
-            is_told = lost == _ALL_LOST and not self.seen.generation
-            if lost == _ALL_LOST:
-                self.seen.begin(generation, start)
-            # What comes after it is new, even where this log counts from an earlier time than the lost one.
-            for channel, since in self._since.items():
-                self._since[channel] = min(since, start, key=positions.order)
+            is_told = lost == _ANOTHER_LOG and not self.seen.generation
+            if lost == _ANOTHER_LOG:
+                self.seen.begin(generation, positions.START)
             if not is_told:
                 self._report(DATA_LOST)
 
@@ -211,10 +218,10 @@ class Listening:
         return True
 
     def _is_wanted(self, entry: Entry, position: Position) -> bool:
-        order = positions.order(position)
         for address in entry.addresses:
             since = self._since.get(self._keys.channel(address))
-            if since is not None and positions.order(since) < order:
+            # Where it was wanted in an earlier log, all of this one is after that.
+            if since and (since[0] != self.seen.generation or positions.is_after(position, since[1])):
                 return True
         return False
 

@@ -10,35 +10,41 @@ from gateway.domain.positions import Position
 
 _RECENT_IDS: Final = 4096
 _RECENT_POSITIONS: Final = 64
+_OLDER_POSITIONS: Final = 64
+"""One of each _RECENT_POSITIONS."""
 
 
 class Seen:
     """The place of the last entry, in the generation of the log that it belongs to.
 
     Positions rise as long as one connection to one primary lasts, so what is not beyond the newest was seen. Another
-    primary may give the same entry another position, because it lost the first: that is told by the id.
+    primary may give the same entry another position, because it lost the first: that is told by the id. What the log
+    said is certain; what a frame on a channel said may have been put there by anybody.
     """
 
     def __init__(self) -> None:
         self.generation = ""
         self.newest: Position = positions.START
-        self.certain = True
-        """Whether ``newest`` was said by the log, and not by a frame on a channel, which anybody may have put there."""
+        self.certain: Position = positions.START
+        """The last that the log said, which no frame displaces."""
         self._order = positions.order(positions.START)
-        self._before: deque[Position] = deque(maxlen=_RECENT_POSITIONS)
+        self._recent: deque[Position] = deque()
+        self._older: deque[Position] = deque(maxlen=_OLDER_POSITIONS)
+        self._passed = 0
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def begin(self, generation: str, newest: Position) -> None:
         """Everything up to there was seen; nothing of an earlier log counts any more."""
         self.generation = generation
         self.move_to(newest)
-        self._before.clear()
+        self._recent.clear()
+        self._older.clear()
 
     def move_to(self, position: Position) -> None:
         """This far, also backwards; the log says so."""
-        self.certain = True
+        self.certain = position
         if self.newest != position:
-            self._before.append(self.newest)
+            self._pass()
             self.newest, self._order = position, positions.order(position)
 
     def advance(self, position: Position) -> bool:
@@ -46,9 +52,17 @@ class Seen:
         order = positions.order(position)
         if order <= self._order:
             return False
-        self._before.append(self.newest)
-        self.newest, self._order, self.certain = position, order, False
+        self._pass()
+        self.newest, self._order = position, order
         return True
+
+    def _pass(self) -> None:
+        self._recent.append(self.newest)
+        if len(self._recent) > _RECENT_POSITIONS:
+            passed = self._recent.popleft()
+            self._passed += 1
+            if self._passed % _RECENT_POSITIONS == 0:
+                self._older.append(passed)
 
     def is_beyond(self, position: Position) -> bool:
         """Whether that comes after everything seen."""
@@ -57,7 +71,7 @@ class Seen:
     def contradicts(self, position: Position) -> bool:
         """Whether more was seen than the log held just now, by what a canary says. One that was sent before the log was
         read may say less than that."""
-        return not self.certain and positions.order(position) < self._order
+        return self.newest != self.certain and positions.order(position) < self._order
 
     def take(self, id_: str) -> bool:
         """Whether this entry is new; from now on it is not."""
@@ -70,4 +84,9 @@ class Seen:
 
     def places(self) -> list[Position]:
         """Where to look for in the log to go on: the newest, and some before it in case that one is lost."""
-        return [self.newest, *reversed(self._before)]
+        return [self.newest, *reversed(self._recent), *reversed(self._older)]
+
+    @property
+    def adjoining(self) -> int:
+        """How many of the places follow one another, so that nothing was handed over between them."""
+        return 1 + len(self._recent)

@@ -32,13 +32,14 @@ local function parse_head(line)
   }
 end
 
--- Where there is none, it makes a new one, which starts a new generation of everything here.
+-- Where there is none, it makes a new one, which starts a new generation of everything here. The former one may have
+-- handed out positions of this millisecond, so this one begins in the next.
 local function read_head(now)
   local line = call('GET', K.head)
   if line then return parse_head(line) end
   local time = call('TIME')
   local h = {
-    log = time[1] .. string.format('%06d', tonumber(time[2])), began = math.ceil(now / 1000), made = now,
+    log = time[1] .. string.format('%06d', tonumber(time[2])), began = math.ceil(now / 1000), made = now + 1,
     newest = '0-0', entries = 0, bytes = 0, cut = '0-0', cut_entries = 0, cut_bytes = 0, segment_entries = 0,
     segment_bytes = 0, segment_at = now, ids = 0, ids_at = now,
   }
