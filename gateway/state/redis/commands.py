@@ -215,7 +215,9 @@ class Commands:
         """Work with a connection until it is lost."""
         self._stuck.clear()
         try:
-            await self._read_clock(connection)
+            async with asyncio.timeout(self.patience_seconds):
+                await self._read_clock(connection)
+                await self._meet(connection, identity)
             self._up = True
             self.reached.set()
             log.info("redis.connected", run_id=identity.run_id)
@@ -240,10 +242,14 @@ class Commands:
 
     async def _read_clock(self, connection: Connection) -> None:
         asked_at = self._loop.time()
-        async with asyncio.timeout(self.patience_seconds):
-            seconds, microseconds = await ask(connection, "TIME")
+        seconds, microseconds = await ask(connection, "TIME")
         # However long it took: what an earlier connection knew may be that of another server.
         self._take_clock(int(seconds) * 1000 + int(microseconds) / 1000, asked_at)
+
+    async def _meet(self, connection: Connection, identity: Identity) -> None:
+        """Before anything else is asked of it: a server that lost nonces must not take a request again."""
+        whom = f"{identity.run_id} {identity.replication_id}"
+        await ask(connection, "EVAL", self.scripts["meet"].text.decode(), "0", whom)
 
     async def _write(self, connection: Connection) -> None:
         asked = self._questions.asked

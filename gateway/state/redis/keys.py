@@ -1,6 +1,7 @@
 """Every name in Redis: keys and channels, all under one prefix. No other module makes one.
 
     head         string    the log's generation, newest position, sums; when the memory of nonces began
+    server       string    which server with which data the memory of nonces is known to be whole on
     log          stream    recent entries by position: r the record, s the bytes of its arguments
     segments     list      where the log may be cut: position, entries, bytes and time up to there
     index:<a>    list      positions of the log that went to one address
@@ -34,6 +35,7 @@ PREFIX_FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 
 _FIXED: Final = {
     "head": "head",
+    "server": "server",
     "log": "log",
     "segments": "segments",
     "ids_new": "ids:new",

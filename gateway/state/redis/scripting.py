@@ -27,6 +27,7 @@ _PARTS: Final = {
     "take": (_WRITES, "common", _DEADLINE),
     "history": (_READS, "common"),
     "catch_up": (_READS, "common"),
+    "meet": (_FREES, "common"),
     "canary": (_FREES, "common", _DEADLINE),
     "beat": (_FREES, "common", _DEADLINE),
     "register": (_WRITES, "common", "registry", _DEADLINE),
