@@ -17,26 +17,34 @@ class Hearing:
         self._deaf_seconds = deaf_seconds
         self._changed = changed
         self._answered = True
+        self._asked_at = now
+        self._expecting = False
         self._unheard_since = now
         self._tried_at = now
 
     def heard(self, now: float) -> None:
         """A canary came."""
+        self._expecting = False
         self._unheard_since = self._tried_at = now
         if self._answered:
             self._become(Condition.HEARING)
 
     def asked(self, now: float, *, answered: bool) -> None:
         """Redis took a canary, or did not."""
-        if answered and not self._answered:
-            # While nothing could be said nothing could be heard.
-            self._unheard_since = self._tried_at = now
-        self._answered = answered
+        if not self._answered or not (answered or self._expecting):
+            # While nothing could be said nothing could be heard: that time does not count, and the time before does.
+            since = now - self._asked_at
+            self._unheard_since = min(now, self._unheard_since + since)
+            self._tried_at = min(now, self._tried_at + since)
+        was_answered, self._answered, self._asked_at = self._answered, answered, now
+        self._expecting = self._expecting or answered
         if not answered:
-            self._become(Condition.AWAY)
+            # Who is deaf is so still when one question among others is not answered.
+            if self.condition is not Condition.DEAF or not was_answered:
+                self._become(Condition.AWAY)
         elif now - self._unheard_since >= self._deaf_seconds:
             self._become(Condition.DEAF)
-        elif self.condition is Condition.AWAY:
+        else:
             self._become(Condition.HEARING)
 
     def should_reconnect(self, now: float) -> bool:

@@ -51,6 +51,55 @@ def test_while_redis_is_away_nobody_is_deaf() -> None:
     assert watched.changes == [Condition.AWAY, Condition.HEARING, Condition.DEAF]
 
 
+def test_who_hears_nothing_is_deaf_although_every_second_question_is_not_answered() -> None:
+    watched = Watched()
+    reconnects = []
+
+    for now in range(2, 60, 2):
+        watched.asks(now, answered=now % 4 == 0)
+        if watched.hearing.should_reconnect(now):
+            reconnects.append(now)
+
+    assert reconnects == [16, 28, 40, 52]
+    assert watched.changes[-1] is Condition.DEAF
+    assert watched.changes.index(Condition.DEAF) == len(watched.changes) - 1
+
+
+def test_time_during_which_redis_was_away_makes_nobody_deaf() -> None:
+    watched = Watched()
+    watched.asks(2, 4)
+    watched.hearing.heard(4.1)
+    watched.asks(6, 30, 60, answered=False)
+
+    watched.asks(62)
+    assert watched.hearing.should_reconnect(62) is False
+    watched.hearing.heard(62.1)
+
+    assert watched.changes == [Condition.AWAY, Condition.HEARING]
+
+
+def test_who_is_deaf_and_then_away_for_longer_than_a_question_is_away() -> None:
+    watched = Watched()
+    watched.asks(10)
+
+    watched.asks(12, answered=False)
+    assert watched.changes == [Condition.DEAF]
+    watched.asks(14, answered=False)
+
+    assert watched.changes == [Condition.DEAF, Condition.AWAY]
+
+
+def test_who_was_deaf_and_heard_itself_while_a_question_was_not_answered_hears() -> None:
+    watched = Watched()
+    watched.asks(10)
+    watched.asks(12, answered=False)
+    watched.hearing.heard(13)
+
+    watched.asks(14)
+
+    assert watched.changes == [Condition.DEAF, Condition.HEARING]
+
+
 def test_another_connection_is_tried_halfway_to_being_deaf_and_again() -> None:
     hearing = Watched().hearing
 
