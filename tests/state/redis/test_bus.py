@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.domain import positions
 from gateway.domain.messages import Entry, Kick, Message, Move
 from gateway.domain.positions import START, Position
 from gateway.state.redis.keys import Keys
@@ -152,13 +153,19 @@ async def test_garbage_on_the_channels_is_counted_and_all_goes_on(server: RedisS
         assert len(a.heard) == 1
 
 
+def milliseconds(server: RedisServer) -> int:
+    seconds, microseconds = server.ask("TIME")
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
 async def test_garbage_in_the_log_is_passed_over_and_told_as_a_gap(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         await a.push("room")
-        newest = (await a.state.broker.newest()).split("-")[0]
-        server.ask("XADD", f"{PREFIX}:log", f"{newest}-77", "r", "rubbish", "s", 1)
-        server.ask("RPUSH", f"{PREFIX}:index:/,room", f"{newest}-77")
+        newest, sequence = positions.order(await a.state.broker.newest())
+        await until(lambda: milliseconds(server) > newest, "the next position has another time")
+        server.ask("XADD", f"{PREFIX}:log", f"{newest}-{sequence + 77}", "r", "rubbish", "s", 1)
+        server.ask("RPUSH", f"{PREFIX}:index:/,room", f"{newest}-{sequence + 77}")
 
         page = await a.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)
         a.state.channels.reconnect()
