@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 
 LEAVE_SECONDS: Final = 5.0
 """How long clients may take to leave when the process stops."""
+NONCES_SECONDS: Final = 2.0
+"""How long the ports stay shut because the memory of nonces is about to begin. It begins with a second of the clock of
+Redis: what is longer is a clock that is wrong, for which nobody waits."""
 
 
 class Gateway:
@@ -48,7 +51,7 @@ class Gateway:
                 tasks.create_task(self._prepare_keys(), name="keys"),
             ]
             try:
-                if await _comes_first(has_state, stopped):
+                if await _comes_first(has_state, stopped) and await self._nonces_begun(stopped):
                     await self.start()
                     if on_listening is not None:
                         on_listening(self.url)
@@ -60,8 +63,6 @@ class Gateway:
 
     async def start(self) -> None:
         """Open the ports. Raises CannotListen."""
-        # A request signed before the memory of nonces began is refused, so nobody is served before it has begun.
-        await asyncio.sleep(max(0.0, self._rooms.state.claims.began_at - self._rooms.clock.now()))
         settings = self._settings
         ports = [settings.port] if settings.ingest_port is None else [settings.port, settings.ingest_port]
         bound = [
@@ -71,6 +72,21 @@ class Gateway:
         self.url = f"http://{printable_host(settings.host)}:{bound[0]}"
         self._rooms.health.listening = True
         log.info("gateway.listening", host=settings.host, ports=bound, replica=settings.replica_id)
+
+    async def _nonces_begun(self, stopped: asyncio.Event) -> bool:
+        """Wait until requests that are signed now are good; whether nobody stopped the process meanwhile.
+
+        A request signed before the memory of nonces began is refused, so nobody is served before it has begun.
+        """
+        seconds = self._rooms.state.claims.began_at - self._rooms.clock.now()
+        if seconds > NONCES_SECONDS:
+            log.warning("gateway.clock_behind", seconds=round(seconds, 1))
+        try:
+            async with asyncio.timeout(min(max(0.0, seconds), NONCES_SECONDS)):
+                await stopped.wait()
+        except TimeoutError:
+            pass
+        return not stopped.is_set()
 
     async def stop(self) -> None:
         """Take nobody new, send clients elsewhere, finish what runs, leave the other replicas, close."""

@@ -40,6 +40,8 @@ class Coping:
         self._deaf_patience_seconds = deaf_patience_seconds
         self._patience: Timer | None = None
         self._gaps: asyncio.Queue[str] = asyncio.Queue()
+        self._untold: set[str] = set()
+        """What is in the queue: as many as there are codes."""
         self.condition = Condition.HEARING
         self.since = clock.now()
 
@@ -53,13 +55,19 @@ class Coping:
             self._patience = self._schedule.after(self._deaf_patience_seconds, self._give_up)
 
     def gap_found(self, code: str) -> None:
-        """Messages to somebody here are missing for good, and ``code`` says why."""
-        self._gaps.put_nowait(code)
+        """Messages to somebody here are missing for good, and ``code`` says why. Of gaps that are found before anybody
+        could be told, clients are told once."""
+        if code not in self._untold:
+            self._untold.add(code)
+            self._gaps.put_nowait(code)
 
     async def run(self) -> None:
         """Tell clients of gaps, until cancelled."""
         while True:
             code = await self._gaps.get()
+            self._untold.discard(
+                code
+            )  # one that is found from here on is told again: some have been told already
             await self._hub.tell_everyone(GAP_EVENT, {"code": code})
             self._gaps.task_done()
 

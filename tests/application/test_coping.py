@@ -103,6 +103,18 @@ async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World
     assert (alice.told, bob.told) == (expected, expected)
 
 
+async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(world: World) -> None:
+    _, alice = await world.house.welcome(world.house.who("alice"))
+
+    for _ in range(500):
+        world.coping.gap_found("history_trimmed")
+    await asyncio.wait_for(world.coping.settled(), PATIENCE_SECONDS)
+    world.coping.gap_found("history_trimmed")
+    await asyncio.wait_for(world.coping.settled(), PATIENCE_SECONDS)
+
+    assert alice.told == [(GAP_EVENT, {"code": "history_trimmed"})] * 2
+
+
 async def test_who_has_gone_is_told_nothing(world: World) -> None:
     connection, link = await world.house.welcome(world.house.who("alice"))
     _, other = await world.house.welcome(world.house.who("bob"))
