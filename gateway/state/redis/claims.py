@@ -36,7 +36,7 @@ class RedisClaims:
         await self._commands.call("spend", *arguments_of(claim)[:3], repeat=False, refuse=self.refuse)
 
     def refuse(self, answer: list[Any]) -> None:
-        """Raise what a script meant if it refused a claim."""
+        """Raise what a script meant if it refused a claim, or what came with it."""
         status, *details = answer
         match status:
             case b"OK" | b"KNOWN":
@@ -55,6 +55,10 @@ class RedisClaims:
             case b"FULL":
                 raise BrokerUnavailable(
                     "more requests came lately than can be remembered", retry_after_seconds=5
+                )
+            case b"LARGE_FULL":
+                raise BrokerUnavailable(
+                    "more large volatile messages came lately than are kept", retry_after_seconds=10
                 )
             case b"ANSWERS_FULL":
                 raise BrokerUnavailable(

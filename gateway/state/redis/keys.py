@@ -6,7 +6,8 @@
     segments     list      where the log may be cut: position, entries, bytes and time up to there
     index:<a>    list      positions of the log that went to one address
     ids:new/old  hash      receipts by message id, in two generations
-    large:<id>   string    a volatile message too large for a channel, for a minute
+    large:<id>   string    a volatile message too large for a channel, for twenty seconds
+    volatile:<w> hash      how many bytes of such messages were kept in one window of time
     nonces:<w>   set       digests of the nonces spent in one window of time
     answers:<w>  hash      receipts by idempotency key, in windows of time
     revoked:<u>  string    since when a user's tokens are good again
@@ -48,6 +49,7 @@ _FIXED: Final = {
 _FAMILIES: Final = {
     "index": "index:",
     "large": "large:",
+    "volatile": "volatile:",
     "nonces": "nonces:",
     "answers": "answers:",
     "revoked": "revoked:",

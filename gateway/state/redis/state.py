@@ -39,6 +39,8 @@ _LONGEST_SEGMENT: Final = 1_000
 _CANARY_SECONDS: Final = 2.0
 _MIN_RECEIPT_SECONDS: Final = 60.0
 _MIN_RECEIPTS: Final = 1_000
+_VOLATILE_SECONDS: Final = 10.0
+"""A volatile message too large for a channel is kept for twice as long."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -166,6 +168,8 @@ class RedisState:
             "nonces": max(1, self.nonces // 3),
             "answer_window": _ms(self.idempotency_seconds / 4),
             "answers": max(1, self.idempotency_keys // 5),
+            "volatile_window": _ms(_VOLATILE_SECONDS),
+            "volatile_bytes": max(1, self.history_bytes // 4),
             "revocation": _ms(self.revocation_seconds),
             "last_seen": _ms(self.last_seen_seconds),
         }

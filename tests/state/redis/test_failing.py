@@ -8,6 +8,7 @@ import time
 import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
+from gateway.domain.messages import Message
 from gateway.domain.positions import START
 from tests.contract.values import at, claim
 from tests.harness.redis_server import RedisServer
@@ -275,3 +276,19 @@ async def test_who_left_before_redis_was_told_that_they_came_is_not_there(server
         await until_redis_says(lambda: b.state.presence.count([at("room")]), 0)
         await until(lambda: not a.state.presence.owed, "nothing is owed")
         assert await b.state.presence.count([at("room")]) == 0
+
+
+async def test_large_volatile_messages_are_bounded_and_small_ones_are_not(server: RedisServer) -> None:
+    async with replicas(server, "a", history_bytes=1_000_000) as [a]:
+        await a.subscribe("room")
+        outcomes = [
+            await asyncio.gather(a.push("room", size=100_000, volatile=True), return_exceptions=True)
+            for _ in range(20)
+        ]
+
+        assert {type(outcome) for [outcome] in outcomes} == {Message, BrokerUnavailable}
+        kept = server.ask("KEYS", "t:large:*")
+        assert len(kept) <= 6  # a quarter of the bound in each of the windows that 20 pushes may fall into
+        await a.hears(await a.push("room", volatile=True), await a.push("room", size=100_000))
+        a.state.shift_clock(10)
+        await a.hears(await a.push("room", size=900_000, volatile=True))  # one is taken in any case

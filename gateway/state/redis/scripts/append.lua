@@ -42,6 +42,14 @@ local function find_answer()
   end
 end
 
+-- Large volatile messages are in no log that would bound them: those of three windows are kept at a time, at most.
+local large_window = K.volatile .. math.floor(now / L.volatile_window)
+local is_large = volatile and notice ~= ''
+if is_large then
+  local held = tonumber(call('HGET', large_window, 'bytes') or 0)
+  if held > 0 and held + weight > L.volatile_bytes then return { 'LARGE_FULL' } end
+end
+
 local spent
 if digest ~= '' then
   local refusal
@@ -131,8 +139,10 @@ end
 
 if not volatile then
   keep()
-elseif notice ~= '' then
-  call('SET', K.large .. id, record, 'PX', 60000)
+elseif is_large then
+  call('SET', K.large .. id, record, 'PX', 2 * L.volatile_window)
+  call('HINCRBY', large_window, 'bytes', weight)
+  call('PEXPIRE', large_window, 2 * L.volatile_window)
 end
 
 local receipt = id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
