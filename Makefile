@@ -22,7 +22,7 @@ export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev run test test-examples test-redis bench check format lock image clean
+.PHONY: help install install-dev run test test-examples test-redis soak bench check format lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ ON_REDIS := tests/contract tests/state/redis tests/doctor \
 
 test-redis: install-dev ## Repeat the tests of the shared state on the redis-server of the system, or on REDIS_SERVER
 	REDIS_SERVER="$${REDIS_SERVER:-redis-server}" $(PY) -m pytest $(ON_REDIS) $(ARGS)
+
+soak: install-dev ## Break connections and replicas under load for some minutes; writes docs/soak.md
+	$(PY) -m tests.soak $(ARGS)
 
 bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/benchmarks.md
 	$(PY) -m benchmarks $(ARGS)
