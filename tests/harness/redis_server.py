@@ -156,7 +156,9 @@ class Sentinels:
     def is_replicated(self) -> bool:
         """Whether the replica has everything that the primary has."""
         with self.primary.client() as client:
-            client.set("written", 1, px=60_000)  # WAIT waits for what its own connection wrote, and all before it
+            client.set(
+                "written", 1, px=60_000
+            )  # WAIT waits for what its own connection wrote, and all before it
             return bool(client.execute_command("WAIT", 1, 200) == 1)
 
     def fail_over(self) -> None:
