@@ -14,7 +14,7 @@
     rate:<b>     string    when a token bucket will be full
     leases       zset      replicas by the end of their lease
     holders      hash      which process holds a replica's lease, a blank, when it took it
-    formats      hash      newest record format that each replica reads
+    formats      hash      newest record format that each replica reads; 0 for what only left sessions
     dead         hash      replicas that are being cleaned up, and when their lease ended
     conns:<r>    hash      connections of one replica, with everywhere they count
     room:<a>     hash      connections at one address, by replica

@@ -61,6 +61,8 @@ class Leases:
     held: Held = field(init=False, default=Held())
     _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
     """When it was taken, and the generation of the log at the last sign of life."""
+    _newest_format: int = field(init=False, default=0)
+    """The newest that any replica reads."""
     _rival_ends: bytes | None = field(init=False, default=None)
     """The end of the lease that another process of this name held when it was found."""
     _living: list[str] = field(init=False, default_factory=list)
@@ -81,6 +83,13 @@ class Leases:
             self._yield_to_rival(ends[0])
         await self._take_out(self.replica)
         await self.beat()
+
+    async def be_noticed(self) -> None:
+        """While ``run`` keeps the lease, wait until nobody writes what this release cannot read: whoever still lives
+        after the time of a lease has given a sign of life since, and so learned what this one reads."""
+        if self._newest_format > self.codec.newest:
+            log.info("lease.waits_for_newer_releases", seconds=self.lease_seconds)
+            await asyncio.sleep(self.lease_seconds)
 
     def wake(self) -> None:
         """Give a sign of life now: this is another connection, perhaps to another server."""
@@ -130,7 +139,7 @@ class Leases:
         if status != b"OK":
             self._yield_to_rival(answer[0])
         self._rival_ends = None
-        taken, generation, began, now, newest_format, living, ended, sizes = answer
+        taken, generation, began, now, oldest_format, newest_format, living, ended, sizes = answer
         if self._lease not in {None, (taken, generation)}:
             log.warning("lease.lost", connections=len(self.presence))
             self.presence.owe_all()
@@ -140,7 +149,8 @@ class Leases:
         self._ended = [name.decode() for name in ended]
         self.claims.begin(float(began))
         self.commands.set_clock(float(now), asked_at)
-        self.codec.agree(newest_format)
+        self.codec.agree(oldest_format)
+        self._newest_format = newest_format
         entries, entry_bytes, nonces = sizes
         self.held = Held(entries, entry_bytes, nonces, len(living))
 

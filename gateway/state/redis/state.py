@@ -186,6 +186,7 @@ class RedisState:
                 await self.channels.heard_first.wait()
                 tasks.create_task(self.leases.run(), name="redis leases")
                 tasks.create_task(self._sing(), name="redis canary")
+                await self.leases.be_noticed()
                 started.set()
         except ExceptionGroup as failures:
             unusable, _ = failures.split(StateUnusable)

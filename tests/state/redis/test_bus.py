@@ -219,9 +219,10 @@ async def test_the_newer_format_is_written_once_nobody_needs_the_older_one(serve
             await old.push("room")
             await until(lambda: new.state.leases.held.replicas == 2, "both live")
             assert new.state.codec.encode(make("room")).startswith(b"1M")
+            await old.leave()
         await new.subscribe("room")
 
-        await until(lambda: new.state.codec.encode(make("room")).startswith(b"2M"), "the old one is dead")
+        await until(lambda: new.state.codec.encode(make("room")).startswith(b"2M"), "the old one has left")
 
         await new.hears(await new.push("room"))
         page = await new.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)

@@ -21,10 +21,12 @@ for _, key in ipairs({ K.head, K.log, K.segments, K.ids_new, K.ids_old, K.leases
   call('PEXPIRE', key, L.keep)
 end
 
-local format = tonumber(ARGV[3])
-local present = living(now)
-for _, each in ipairs(present) do
-  format = math.min(format, tonumber(call('HGET', K.formats, each) or format))
+-- A replica whose lease ended may come back, and read what was written meanwhile. Zero stands for whoever will not.
+local oldest, newest = tonumber(ARGV[3]), tonumber(ARGV[3])
+local formats = call('HGETALL', K.formats)
+for i = 2, #formats, 2 do
+  local format = tonumber(formats[i])
+  if format > 0 then oldest, newest = math.min(oldest, format), math.max(newest, format) end
 end
 local ended = call('ZRANGEBYSCORE', K.leases, '-inf', now)
 for _, each in ipairs(call('HKEYS', K.dead)) do
@@ -34,5 +36,5 @@ local nonces = 0
 for each = math.floor(now / L.nonce_window) - 2, math.floor(now / L.nonce_window) do
   nonces = nonces + call('SCARD', K.nonces .. each)
 end
-return { 'OK', taken, head.log, head.began, now, format, present, ended,
+return { 'OK', taken, head.log, head.began, now, oldest, newest, living(now), ended,
   { head.entries - head.cut_entries, head.bytes - head.cut_bytes, nonces } }

@@ -15,6 +15,7 @@ local score = tonumber(ends or call('HGET', K.dead, replica) or now)
 call('ZREM', K.leases, replica)
 call('HDEL', K.holders, replica)
 call('HDEL', K.dead, replica)
+call('HDEL', K.formats, replica)
 if call('EXISTS', K.sessions .. replica) == 1 then
   local former = replica .. '~' .. now
   call('RENAME', K.sessions .. replica, K.sessions .. former)

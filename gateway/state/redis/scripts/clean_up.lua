@@ -1,9 +1,19 @@
 -- Take a hundred connections of a dead replica out of everything; answers how many are left (-1 if it lives), and
 -- whether this was the first to find it dead.
 -- Its sessions stay until whoever comes back has had RECOVERY_SECONDS, counted from the end of its lease, and for as
--- long again.
+-- long again. Who reads only an older format than others is remembered while the log holds what it missed: it may come
+-- back.
 -- replica
 local replica, now = ARGV[2], now_ms()
+
+local function reads_less(one)
+  local format = tonumber(call('HGET', K.formats, one) or 0)
+  local formats = call('HGETALL', K.formats)
+  for i = 2, #formats, 2 do
+    if format > 0 and tonumber(formats[i]) > format then return true end
+  end
+end
+
 local score = call('ZSCORE', K.leases, replica)
 if score then
   if tonumber(score) > now then return { -1, 0 } end
@@ -20,7 +30,9 @@ end
 local left = call('HLEN', K.conns .. replica)
 if left == 0 and now > ended_at + 2 * L.recovery then
   call('UNLINK', K.sessions .. replica)
-  call('HDEL', K.dead, replica)
-  call('HDEL', K.formats, replica)
+  if now > ended_at + L.age or not reads_less(replica) then
+    call('HDEL', K.dead, replica)
+    call('HDEL', K.formats, replica)
+  end
 end
 return { left, score and 1 or 0 }

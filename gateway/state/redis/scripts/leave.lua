@@ -9,6 +9,7 @@ call('HDEL', K.holders, replica)
 if call('EXISTS', K.conns .. replica, K.sessions .. replica) > 0 then
   call('HSET', K.dead, replica, now)
   call('PEXPIRE', K.dead, L.keep)
+  call('HSET', K.formats, replica, 0)
 else
   call('HDEL', K.dead, replica)
   call('HDEL', K.formats, replica)

@@ -1,0 +1,108 @@
+"""Replicas of two releases side by side: the older one reads whatever was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.domain.messages import Entry
+from gateway.state.redis import records
+from gateway.state.redis.records import Codec
+from tests.harness.cutting import Cuttable
+from tests.harness.redis_server import RedisServer
+from tests.state.redis.replicas import Replica, ids, make, replicas, until
+
+
+def newer() -> Codec:
+    """A release that writes the same in format 2."""
+
+    def encode(entry: Entry) -> bytes:
+        return b"2" + records.WRITERS[1](entry)[1:]
+
+    forms = {form.replace("1", "2"): decode for form, decode in records.FORMS.items()}
+    return Codec(forms={**records.FORMS, **forms}, writers={**records.WRITERS, 2: encode})
+
+
+def writes(replica: Replica) -> bytes:
+    """The format that it writes now."""
+    return replica.state.codec.encode(make("room"))[:1]
+
+
+async def test_who_was_cut_off_past_its_lease_reads_what_newer_releases_wrote_meanwhile(
+    server: RedisServer,
+) -> None:
+    async with (
+        Cuttable(server.port) as link,
+        replicas(server, "n", codec=newer(), recovery_seconds=0.5) as [n],
+    ):
+        older = Replica(server, "o", url=link.url, recovery_seconds=0.5)
+        await older.start()
+        await older.subscribe("room")
+        server.ask("HSET", "t:sessions:o", "p", "left behind")
+        await until(lambda: writes(n) == b"1", "the newer one has noticed")
+        link.cut()
+        await until(lambda: n.cleaned == ["o"], "it is taken for dead")
+        await until(lambda: server.ask("EXISTS", "t:sessions:o") == 0, "what it left is cleaned up")
+        await n.state.leases.beat()
+        news = [await n.push("room") for _ in range(10)]
+
+        link.heal()
+
+        await older.hears(*news)
+        assert (older.gaps, older.unreadable) == ([], 0)
+        await older.stop()
+
+
+async def test_once_the_log_holds_nothing_that_it_missed_who_was_cut_off_is_forgotten(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "n", codec=newer(), history_slack_seconds=2.0, recovery_seconds=0.5) as [n]:
+        older = Replica(server, "o", history_slack_seconds=2.0, recovery_seconds=0.5)
+        await older.start()
+        await until(lambda: writes(n) == b"1", "the newer one has noticed")
+
+        await older.stop()
+
+        await until(lambda: writes(n) == b"2", "nobody is left who reads less")
+        assert server.ask("HKEYS", "t:formats") == [b"n"]
+
+
+@pytest.mark.parametrize("with_sessions", [False, True])
+async def test_an_older_replica_that_left_is_waited_for_by_nobody(
+    server: RedisServer, with_sessions: bool
+) -> None:
+    async with replicas(server, "n", codec=newer()) as [n]:
+        older = Replica(server, "o")
+        await older.start()
+        await until(lambda: writes(n) == b"1", "the newer one has noticed")
+        if with_sessions:
+            server.ask("HSET", "t:sessions:o", "p", "left behind")
+
+        await older.leave()
+        await n.state.leases.beat()
+
+        assert writes(n) == b"2"
+
+
+async def test_a_replica_that_starts_beside_newer_ones_hears_everything_from_then_on(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "n", codec=newer()) as [n]:
+        assert writes(n) == b"2"
+        async with replicas(server, "o") as [older]:
+            await older.subscribe("room")
+
+            news = [await n.push("room") for _ in range(20)]
+
+            await older.hears(*news)
+            assert (ids(older.heard), older.gaps, older.unreadable) == (ids(news), [], 0)
+
+
+async def test_a_replica_that_starts_beside_others_of_its_release_waits_for_nobody(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", lease_seconds=60.0), asyncio.timeout(5):
+        second = Replica(server, "b", lease_seconds=60.0)
+        await second.start()
+        await second.stop()
