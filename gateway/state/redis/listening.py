@@ -106,8 +106,11 @@ class Listening:
     async def _take(self, channel: bytes, data: bytes, deliver: Deliver) -> None:
         try:
             position, sent = self._codec.decode_frame(data)
-        except Unreadable:
+        except Unreadable as error:
             self._unreadable()
+            if channel in self._since and error.position is not None and self.seen.is_beyond(error.position):
+                # Rubbish, or something that was accepted, in a format that came after this release: the log knows.
+                await self._catch_up(deliver)
             return
         if isinstance(sent, Canary):
             await self._hear(sent, position, deliver)
@@ -175,16 +178,22 @@ class Listening:
 
     async def _catch_up(self, deliver: Deliver) -> None:
         places = self.seen.places()
-        count = 0
+        count, all_read = 0, True
         while True:
             lost, generation, newest, more, page = await self._patiently(partial(self._page, places))
             self._judge(lost, generation.decode())
             for position, record in zip(page[::2], page[1::2], strict=True):
-                count += await self._hand_over_again(Position(position.decode()), record, deliver)
+                try:
+                    count += await self._hand_over_again(Position(position.decode()), record, deliver)
+                except Unreadable:
+                    all_read = False
+                    self._unreadable()
             if not more:
                 break
             places = [Position(page[-2].decode())]
         self.seen.move_to(Position(newest.decode()))
+        if not all_read:
+            self._report(DATA_LOST)  # nobody knows for whom it was
         log.info("redis.caught_up", entries=count, upto=self.seen.newest)
 
     def _page(self, places: list[Position]) -> Any:
@@ -207,11 +216,7 @@ class Listening:
 
     async def _hand_over_again(self, position: Position, record: bytes, deliver: Deliver) -> bool:
         self.seen.move_to(position)
-        try:
-            entry = self._codec.decode_entry(record)
-        except Unreadable:
-            self._unreadable()
-            return False
+        entry = self._codec.decode_entry(record)
         if not self._is_wanted(entry, position) or not self.seen.take(entry.id):
             return False
         await deliver(entry, position)

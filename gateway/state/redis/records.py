@@ -39,7 +39,9 @@ miss at least 500 entries, whatever their size, before that happens.
 
 
 class Unreadable(Exception):
-    """No record of ours, or of a format that this release does not know."""
+    """No record of ours, or of a format that this release does not know; ``position`` if it stands in a frame."""
+
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class Codec:
 
     def agree(self, newest_of_all: int) -> None:
         """Write from now on what everybody reads, if this release still can: ``newest_of_all`` is the oldest of what
-        the living replicas call their newest format."""
+        replicas that live, or may come back, call their newest format."""
         self._writes = max(min(newest_of_all, self.newest), min(self._writers))
 
     def encode(self, entry: Entry) -> bytes:
@@ -195,11 +197,16 @@ class Codec:
 
     def decode_frame(self, data: bytes) -> Frame:
         """What stands in a frame. Raises Unreadable for anything that is not exactly one."""
-        position, _, record = data.partition(b"\n")
+        place, _, record = data.partition(b"\n")
         try:
-            return Frame(positions.parse(position.decode("ascii")), self._decode(record))
+            position = positions.parse(place.decode("ascii"))
         except (UnicodeDecodeError, MalformedPosition) as error:
             raise Unreadable("no position") from error
+        try:
+            return Frame(position, self._decode(record))
+        except Unreadable as error:
+            error.position = position
+            raise
 
     def decode_entry(self, record: bytes) -> Entry:
         """The entry of a record of the log. Raises Unreadable."""

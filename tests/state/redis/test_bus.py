@@ -173,6 +173,7 @@ async def test_garbage_in_the_log_is_passed_over_and_told_as_a_gap(server: Redis
         assert (len(page.entries), page.gap) == (1, "data_lost")
         await until(lambda: a.unreadable == 1, "it was passed over")
         await a.hears(await a.push("room"))
+        assert a.gaps == ["data_lost"]
 
 
 # --- two releases ---

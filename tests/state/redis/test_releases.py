@@ -13,6 +13,9 @@ from tests.harness.cutting import Cuttable
 from tests.harness.redis_server import RedisServer
 from tests.state.redis.replicas import Replica, ids, make, replicas, until
 
+CALM = {"lease_seconds": 60.0, "deaf_seconds": 300.0}
+"""No sign of life but those that a test asks for."""
+
 
 def newer() -> Codec:
     """A release that writes the same in format 2."""
@@ -106,3 +109,22 @@ async def test_a_replica_that_starts_beside_others_of_its_release_waits_for_nobo
         second = Replica(server, "b", lease_seconds=60.0)
         await second.start()
         await second.stop()
+
+
+async def test_what_was_accepted_in_a_format_that_nobody_here_reads_is_told_as_a_gap(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "n", codec=newer(), **CALM) as [n]:
+        older = Replica(server, "o", lease_seconds=0.1, deaf_seconds=300.0)
+        await older.start()
+        await older.subscribe("room")
+        assert writes(n) == b"2"  # it has not noticed
+
+        await n.push("elsewhere")
+        await n.push("room")
+
+        await until(lambda: older.gaps == ["data_lost"], "it is told")
+        await n.state.leases.beat()
+        await older.hears(await n.push("room"))
+        assert older.gaps == ["data_lost"]
+        await older.stop()
