@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.application.recovering import Recovering
 from gateway.application.reporting import Reporting
 from gateway.domain.endings import RESUMED_ELSEWHERE
-from gateway.domain.errors import NotRecovered, TokenRefused, TooManyConnections
+from gateway.domain.errors import (
+    BrokerTimeout,
+    BrokerUnavailable,
+    NotRecovered,
+    TokenRefused,
+    TooManyConnections,
+)
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, Move, new_id
 from gateway.domain.positions import Position
@@ -29,11 +35,12 @@ _PID_BYTES: Final = 24
 class Arrival:
     """Who came in, still ARRIVING, and from where on it gets what is sent.
 
-    ``missed`` is the first page of what it missed, if it goes on where it was; ``failed`` says why it does not, if it
-    wanted to.
+    ``missed`` is the first page of what it missed after ``start``, if it goes on where it was; ``failed`` says why it
+    does not, if it wanted to.
     """
 
     connection: Connection
+    start: Position
     position: Position
     missed: Page | None = None
     failed: str | None = None
@@ -100,9 +107,7 @@ class Arriving:
         if connection.state is State.GONE:
             # It left while its token was looked at: who is not in the hub any more must not get into rooms again.
             return
-        session = connection.session
-        # The session last: where an earlier attempt got so far and no further, it is made again.
-        if rooms != connection.rooms or (session is not None and rooms != session.rooms):
+        if rooms != connection.rooms:
             await self._change_rooms(connection, rooms)
         connection.identity = identity
 
@@ -114,6 +119,7 @@ class Arriving:
         former = self._hub.connections.get(session.sid)
         if former is not None:
             former.link.end(RESUMED_ELSEWHERE)
+            self._reporting.depart(former)  # also where it was only arriving
         connection = Connection(
             session.sid, session.namespace, identity, link, self._clock.now(), session=session
         )
@@ -126,8 +132,8 @@ class Arriving:
                 await self._sessions.change(now)
             await self._register(connection)
         if adopted.in_use and former is None:
-            self._reporting.moved(Move(new_id(), session.namespace, session.sid, session.owner))
-        return Arrival(connection, missed.upto, missed)
+            self._reporting.moved(Move(new_id(), session.namespace, session.sid, adopted.session.owner))
+        return Arrival(connection, connection.entered_at or position, missed.upto, missed)
 
     async def _begin(
         self, identity: Identity, namespace: str, link: Link, wish: Wish, failed: str | None
@@ -145,7 +151,9 @@ class Arriving:
             if connection.session is not None:
                 await self._sessions.save(connection.session)
             await self._register(connection)
-        return Arrival(connection, position if missed is None else missed.upto, missed, failed)
+        if missed is None or connection.session is None:
+            return Arrival(connection, position, position, failed=failed)
+        return Arrival(connection, connection.session.first_position, missed.upto, missed)
 
     @asynccontextmanager
     async def _or_out(self, connection: Connection) -> AsyncIterator[None]:
@@ -185,14 +193,32 @@ class Arriving:
         await self._presence.register(present, connection.rooms)
         if connection.was_kicked:
             raise TokenRefused("token_revoked", "a backend ended this connection")
+        if connection.has_moved:
+            raise BrokerUnavailable("the connection was resumed elsewhere meanwhile")
 
     async def _change_rooms(self, connection: Connection, rooms: frozenset[str]) -> None:
-        position = await self._move(connection, rooms)
-        await self._presence.change_rooms(connection.sid, rooms)
-        if connection.session is not None:
-            session = connection.session.in_rooms(rooms, position)
-            await self._sessions.change(session)
+        before, session = connection.rooms, connection.session
+        # No page of the history is under way meanwhile: it was asked for with the rooms as they were.
+        async with connection.link.lane:
+            position = await self._move(connection, rooms)
+            if session is not None:
+                connection.session = session.in_rooms(rooms, position)
+        try:
+            await self._tell_rooms(connection)
+        except BaseException:
+            self._hub.change_rooms(connection, before)
             connection.session = session
+            # What cannot be told now is told later (``ports``): what counts is that they are the former ones again.
+            with suppress(BrokerUnavailable, BrokerTimeout):
+                await self._tell_rooms(connection)
+            raise
+
+    async def _tell_rooms(self, connection: Connection) -> None:
+        try:
+            await self._presence.change_rooms(connection.sid, connection.rooms)
+        finally:
+            if connection.session is not None:
+                await self._sessions.change(connection.session)
 
     async def _move(self, connection: Connection, rooms: frozenset[str]) -> Position:
         """Into these rooms here, or into none of them; where it entered those that are new."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
 
 from gateway.application.arriving import Arrival
-from gateway.application.coping import GAP_EVENT
+from gateway.application.coping import DATA_LOST, GAP_EVENT
 from gateway.application.recovering import Recovering, kick_in, messages_in
+from gateway.domain import positions
 from gateway.domain.endings import DRAINING
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.positions import Position
@@ -44,8 +46,12 @@ class CatchingUp:
 
     def begin(self, arrival: Arrival, first: Sequence[Frames], last: Last | None) -> None:
         """Welcome who arrived with ``first``, what was missed and ``last``; it is LIVE, or BEHIND and followed."""
-        behind = _Behind(arrival.connection, arrival.position, last)
-        page = arrival.missed or Page((), arrival.position, more=False)
+        connection, page = arrival.connection, arrival.missed
+        if page is not None and not connection.link.is_drained:
+            # Others on the same transport fill its outbox: the page is read again when there is room for it.
+            page = Page((), arrival.start, more=True)
+        page = page or Page((), arrival.position, more=False)
+        behind = _Behind(connection, page.upto, last)
         self._send(behind, page, first)
         if behind.connection.state is not State.LIVE:
             behind.connection.state = State.BEHIND
@@ -62,14 +68,9 @@ class CatchingUp:
         connection = behind.connection
         try:
             while connection.state is State.BEHIND:
-                await connection.link.drained()
-                page = await self._recovering.read(connection, behind.reached)
-                behind = behind._replace(reached=page.upto)
-                if connection.state is State.BEHIND:
-                    if page.gap is not None:
-                        behind = behind._replace(is_whole=False)
-                        connection.link.tell(GAP_EVENT, {"code": page.gap})
-                    self._go_on(behind, page)
+                async with connection.link.lane:
+                    await connection.link.drained()
+                    behind = await self._follow_on(behind)
         except (BrokerUnavailable, BrokerTimeout) as error:
             log.info("recovery.interrupted", sid=connection.sid, code=error.code)
             connection.link.end(DRAINING)
@@ -77,22 +78,34 @@ class CatchingUp:
             log.exception("recovery.broken", sid=connection.sid)
             connection.link.end(DRAINING)
 
-    def _go_on(self, behind: _Behind, page: Page) -> None:
-        connection = behind.connection
+    async def _follow_on(self, behind: _Behind) -> _Behind:
+        """Read the next page and send it."""
+        connection, skipped = behind.connection, behind.connection.skipped
+        page = await self._recovering.read(connection, behind.reached)
+        if not page.more and skipped is not None and positions.is_after(skipped, page.upto):
+            # The listener brought what the history does not know any more.
+            connection.skipped = None
+            page = replace(page, gap=page.gap or DATA_LOST)
+        behind = behind._replace(reached=page.upto)
+        if connection.state is not State.BEHIND:
+            return behind
         kick = kick_in(connection, page)
         if kick is not None:
             connection.link.end(ending_of(kick))
-            return
+            return behind
+        if page.gap is not None:
+            behind = behind._replace(is_whole=False)
+            connection.link.tell(GAP_EVENT, {"code": page.gap})
         self._send(behind, page, ())
+        return behind
 
     def _send(self, behind: _Behind, page: Page, first: Sequence[Frames]) -> None:
         connection = behind.connection
         missed = [self._encode(message, position) for position, message in messages_in(connection, page)]
         is_all = not page.more and connection.has_all_up_to(page.upto)
         if connection.session is None:
-            is_all = (
-                True  # It cannot be told where it is; what came while it arrived came before its welcome.
-            )
+            # It cannot be told where it is; what came while it arrived came before its welcome.
+            is_all = True
         last = [behind.last(page.upto, behind.is_whole)] if is_all and behind.last is not None else []
         connection.link.send_together(*first, *missed, *last)
         if is_all and connection.state is not State.GONE:

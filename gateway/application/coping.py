@@ -16,6 +16,7 @@ from gateway.ports import Clock, Schedule, Timer
 log = structlog.get_logger(__name__)
 
 GAP_EVENT: Final = "recovery:failed"
+DATA_LOST: Final = "data_lost"
 
 
 class Coping:
@@ -57,6 +58,8 @@ class Coping:
     def gap_found(self, code: str) -> None:
         """Messages to somebody here are missing for good, and ``code`` says why. Of gaps that are found before anybody
         could be told, clients are told once."""
+        if code == DATA_LOST:
+            self._hub.forget_positions()
         if code not in self._untold:
             self._untold.add(code)
             self._gaps.put_nowait(code)
@@ -65,9 +68,8 @@ class Coping:
         """Tell clients of gaps, until cancelled."""
         while True:
             code = await self._gaps.get()
-            self._untold.discard(
-                code
-            )  # one that is found from here on is told again: some have been told already
+            # One that is found from here on is told again: some have been told already.
+            self._untold.discard(code)
             await self._hub.tell_everyone(GAP_EVENT, {"code": code})
             self._gaps.task_done()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -13,7 +15,9 @@ from gateway.domain.sessions import Adopted, Session, Wish
 from gateway.hub import Connection
 from gateway.ports import Broker, Clock, Page, Sessions
 
-_PID_LENGTH: Final = 64
+_PID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_PAGES_AT_ONCE: Final = 4
+"""Pages that one replica reads at a time: pushes and signs of life go between those of a herd that comes back."""
 _ENTRY_BYTES: Final = 2048
 """What an entry may take of an outbox beside its arguments: its name, its frame, and what the loop keeps for it."""
 
@@ -36,6 +40,7 @@ class Recovering:
         self._clock = clock
         self._recovery_seconds = recovery_seconds
         self._page_bytes = outbox_bytes // 2
+        self._reading = asyncio.Semaphore(_PAGES_AT_ONCE)
         self._page_entries = max(1, outbox_bytes // 2 // _ENTRY_BYTES)
 
     def offers(self, wish: Wish) -> bool:
@@ -46,7 +51,7 @@ class Recovering:
         """The session that it asks for, its own from now on; None if it asks for none. Raises NotRecovered."""
         if wish.pid is None or not self.offers(wish):
             return None
-        if not isinstance(wish.pid, str) or not 0 < len(wish.pid) <= _PID_LENGTH:
+        if not isinstance(wish.pid, str) or not _PID_FORM.fullmatch(wish.pid):
             raise NotRecovered("unknown_session")
         _parse(wish.offset)
         return await self._sessions.adopt(wish.pid, user=user, namespace=namespace, owner=wish.owner)
@@ -86,12 +91,13 @@ class Recovering:
     async def read(self, connection: Connection, after: Position) -> Page:
         """A page of what went to the rooms that a connection is in, for it or not."""
         rooms = (None, *connection.rooms)
-        return await self._broker.history(
-            after,
-            [Address(connection.namespace, room) for room in rooms],
-            max_entries=self._page_entries,
-            max_bytes=self._page_bytes,
-        )
+        async with self._reading:
+            return await self._broker.history(
+                after,
+                [Address(connection.namespace, room) for room in rooms],
+                max_entries=self._page_entries,
+                max_bytes=self._page_bytes,
+            )
 
     def _is_too_old(self, position: Position) -> bool:
         """Whether something after it may be gone although nothing tells of it: nobody held it for a connection."""
@@ -111,7 +117,7 @@ def kick_in(connection: Connection, page: Page) -> Kick | None:
     """The order to let it go, if there is one; with a newer token than it revokes it may stay."""
     issued_at = connection.identity.issued_at
     for position, entry in page.entries:
-        if isinstance(entry, Kick) and _is_for(connection, entry, position):
+        if isinstance(entry, Kick) and connection.is_newer(position) and _is_for(connection, entry, position):
             if entry.revoke and issued_at is not None and issued_at >= entry.at:
                 continue
             return entry
@@ -124,7 +130,7 @@ def _is_for(connection: Connection, entry: Entry, position: Position) -> bool:
         return False
     return any(
         address.namespace == connection.namespace
-        and (address.room is None or address.room in connection.rooms)
+        and (address.room is None or address.room in session.rooms)
         and positions.is_after(position, session.since(address.room))
         for address in entry.addresses
     )

@@ -61,7 +61,7 @@ class Kick(NamedTuple):
 
 
 class Move(NamedTuple):
-    """A connection was resumed by ``owner`` (``domain.sessions``); another one of the same sid is not used any more."""
+    """A connection was resumed elsewhere; its former one, of ``owner`` (``domain.sessions``), is not used any more."""
 
     id: str
     namespace: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Lock
 from enum import Enum
 from typing import Protocol
 
@@ -38,6 +39,16 @@ class Link(Protocol):
 
     def send_together(self, *frames: Frames) -> None: ...
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether little of what was sent waits to be read."""
+        ...
+
+    @property
+    def lane(self) -> Lock:
+        """Held by the one who reads the history for somebody on this way: one page at a time fits in there."""
+        ...
+
     async def drained(self) -> None:
         """Wait until little of what was sent waits to be read, or it is gone."""
         ...
@@ -58,6 +69,7 @@ class Connection:
         "entered_at",
         "expiry",
         "floor",
+        "has_moved",
         "identity",
         "kicked_at",
         "link",
@@ -96,6 +108,8 @@ class Connection:
         """Where it came in, or went on; nothing older is for it."""
         self.kicked_at: Position | None = None
         """Where it was let go before it was welcomed."""
+        self.has_moved = False
+        """It was resumed elsewhere before it was welcomed."""
         self.floor: Position | None = None
         """It has everything up to there, by another way than the listener's: what that brings again is not for it."""
         self.skipped: Position | None = None
@@ -135,6 +149,11 @@ class Connection:
         """Its link sends another way."""
         if self.state is State.LIVE and self.floor is None:
             self.direct = self.link.direct
+
+    def forget_positions(self) -> None:
+        """Another stream counts anew: what came before says nothing of what comes."""
+        self.skipped = None
+        self.pass_floor()
 
     def pass_floor(self) -> None:
         """The listener has come to what is new for it."""

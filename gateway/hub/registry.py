@@ -94,9 +94,7 @@ class Hub:
         if isinstance(entry, Kick):
             _let_go(recipients, ending_of(entry), position)
         elif isinstance(entry, Move):
-            _let_go(
-                [each for each in recipients if _has_lost(each, entry.owner)], RESUMED_ELSEWHERE, position
-            )
+            _move_away(recipients, entry.owner)
         elif recipients:
             await self._send_variants(entry, position, recipients)
 
@@ -145,10 +143,15 @@ class Hub:
         connection.link.send(frames, volatile=message.volatile)
         return True
 
+    def forget_positions(self) -> None:
+        """The stream lost data, and what comes now may count from an earlier time than what came before."""
+        for connection in self.connections.values():
+            connection.forget_positions()
+
     async def tell_everyone(self, event: str, payload: dict[str, object]) -> None:
-        """Send one of the gateway's own events to every live connection."""
+        """Send one of the gateway's own events to everybody who was welcomed."""
         for connection in list(self.connections.values()):
-            if connection.state is State.LIVE:
+            if connection.state in {State.LIVE, State.BEHIND}:
                 connection.link.tell(event, payload)
             await self._let_others_through()
 
@@ -231,8 +234,12 @@ def ending_of(kick: Kick) -> Ending:
     return REVOKED if kick.revoke else KICKED
 
 
-def _has_lost(connection: Connection, owner: str) -> bool:
-    return connection.session is not None and connection.session.owner != owner
+def _move_away(connections: Collection[Connection], owner: str) -> None:
+    for connection in connections:
+        if connection.session is not None and connection.session.owner == owner:
+            connection.has_moved = True
+            if connection.state not in {State.ARRIVING, State.GONE}:
+                connection.link.end(RESUMED_ELSEWHERE)
 
 
 def _let_go(connections: Collection[Connection], ending: Ending, position: Position) -> None:

@@ -20,6 +20,7 @@ class Client:
         "connections",
         "errors_told_at",
         "first_join",
+        "lane",
         "leaving_soon",
         "received",
         "received_at",
@@ -32,6 +33,8 @@ class Client:
         self.connections: dict[str, Connection] = {}
         self.connecting: frozenset[str] = frozenset()
         self.first_join = first_join
+        self.lane: asyncio.Lock | None = None
+        """Of those who read the history, on whichever of its connections."""
         self.leaving_soon = False
         """Nothing is joined, after a refusal or an end, and ``first_join`` was set to a few seconds."""
         self.errors_told_at = float("-inf")
@@ -76,6 +79,18 @@ class SocketLink:
     def send_together(self, *frames: Frames) -> None:
         """Send packets in one write where that is possible."""
         self._client.session.send_together(*frames)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether little of what was sent waits to be read."""
+        return self._client.session.is_drained
+
+    @property
+    def lane(self) -> asyncio.Lock:
+        """Held by the one who reads the history for a connection on this transport: they share an outbox."""
+        if self._client.lane is None:
+            self._client.lane = asyncio.Lock()
+        return self._client.lane
 
     async def drained(self) -> None:
         """Wait until little of what was sent waits to be read, or the client is gone."""

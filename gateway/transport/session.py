@@ -96,7 +96,7 @@ class Session:
         self._frames_waiting = 0
         """At most so many frames wait on the wire."""
         self._close_code = 1000
-        self._when_drained: Callable[[], None] | None = None
+        self._when_drained: list[Callable[[], None]] = []
 
     @property
     def transport(self) -> str:
@@ -139,18 +139,20 @@ class Session:
             self.send(frames)
 
     def when_drained(self, action: Callable[[], None]) -> None:
-        """Call it once little waits to be sent, or once the session has ended; at once if that is so. One at a time."""
-        self._when_drained = action
+        """Call it once little waits to be sent, or once the session has ended; at once if that is so."""
+        self._when_drained.append(action)
         self.look_whether_drained()
 
     def look_whether_drained(self) -> None:
         """Something was sent that had waited."""
-        action = self._when_drained
-        if action is not None and (self.closed or self._is_drained()):
-            self._when_drained = None
-            action()
+        if self._when_drained and (self.closed or self.is_drained):
+            actions, self._when_drained = self._when_drained, []
+            for action in actions:
+                action()
 
-    def _is_drained(self) -> bool:
+    @property
+    def is_drained(self) -> bool:
+        """Whether little waits to be sent."""
         return not self._outbox if self._wire is None else not self._wire.is_congested
 
     def _write(self, wire: Wire, frames: Frames, volatile: bool) -> None:

@@ -258,18 +258,21 @@ async def test_a_refresh_that_fails_changes_nothing_and_its_repeat_changes_every
     assert Address("/", "old") not in house.broker.subscribed
 
 
-async def test_a_session_that_could_not_be_told_of_new_rooms_is_told_by_the_repeat(house: House) -> None:
-    before = await house.come(house.who("alice"))
+async def test_a_refresh_that_cannot_be_told_changes_nothing_here_and_its_repeat_does(house: House) -> None:
+    before = await house.come(house.who("alice", "old"))
     newer = house.who("alice", "new")
     house.presence.fails = BrokerUnavailable("away")
     with pytest.raises(BrokerUnavailable):
         await house.arriving.refresh(before.connection, newer)
     house.presence.fails = None
+    assert before.connection.rooms == {"user:alice", "old", before.connection.sid}
+    assert before.connection.session is not None
+    assert before.connection.session.rooms == before.connection.rooms
+
     await house.arriving.refresh(before.connection, newer)
     house.reporting.depart(before.connection)
     await house.reporting.settled()
     await push(house, "new", "missed")
-
     after = await house.come(newer, pid=before.pid)
 
     assert after.news == ["connect", "missed", "greeting"]

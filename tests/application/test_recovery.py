@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE
@@ -9,7 +11,7 @@ from gateway.domain.errors import BrokerUnavailable, TokenRefused
 from gateway.domain.messages import Kick, Message, Move, new_id
 from gateway.domain.positions import Position
 from gateway.hub import State
-from tests.application.house import OUTBOX_BYTES, RECOVERY_SECONDS, House, Visitor
+from tests.application.house import OUTBOX_BYTES, PATIENCE_SECONDS, RECOVERY_SECONDS, House, Visitor
 
 
 async def drop(house: House, visitor: Visitor) -> None:
@@ -134,7 +136,7 @@ async def failed(house: House, **wish: object) -> str | None:
     return visitor.arrival.failed
 
 
-@pytest.mark.parametrize("pid", ["unknown", "", 7, ["x"], {}, "x" * 1000])
+@pytest.mark.parametrize("pid", ["unknown", "", "\ud800", "a b", "a\n", 7, ["x"], {}, "x" * 1000])
 async def test_what_names_no_session_is_answered_with_a_fresh_connection(house: House, pid: object) -> None:
     assert await failed(house, pid=pid) == "unknown_session"
 
@@ -289,6 +291,19 @@ async def test_who_drops_while_it_reads_on_from_a_kept_position_goes_on_from_the
     assert again.news == ["connect", "missed", "greeting"]
 
 
+async def test_an_older_kick_does_not_end_who_goes_on_from_a_kept_position(house: House) -> None:
+    seen = await house.push("user:alice", "seen")
+    await miss(house, 10)
+    await house.broker.append(Kick(new_id(), "alice", ("/",), house.clock.now()))
+    await miss(house, 10)
+
+    after = await house.come(house.who("alice"), resume=seen)
+    await after.is_live()
+
+    assert after.link.ended == []
+    assert len(after.news) == 22
+
+
 async def test_a_session_goes_before_a_kept_position(house: House) -> None:
     seen = await house.push("user:alice", "before it came")
     before = await house.come(house.who("alice"))
@@ -357,13 +372,64 @@ async def test_who_does_not_read_is_sent_no_further_page(house: House) -> None:
     await drop(house, before)
     await miss(house, 20)
     arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
-    link.reads.clear()
 
     house.catching_up.begin(arrival, [], None)
+    link.reads.clear()
     await house.push("user:alice", "live")
     await house.heard()
 
     assert len(link.events) == 4
+
+
+async def test_who_has_much_to_read_already_is_sent_not_even_the_first_page(house: House) -> None:
+    before = await house.come(house.who("alice"))
+    await drop(house, before)
+    await miss(house, 10)
+    arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
+    link.reads.clear()
+
+    house.catching_up.begin(arrival, [], None)
+    await house.heard()
+    assert link.events == []
+    link.reads.set()
+    visitor = Visitor(arrival, link)
+    await visitor.is_live()
+
+    assert visitor.news == [str(number) for number in range(10)]
+
+
+async def test_two_on_one_transport_read_in_turn_and_both_go_live(house: House) -> None:
+    befores = [await house.come(house.who("alice")) for _ in range(2)]
+    for before in befores:
+        await drop(house, before)
+    await miss(house, 20)
+    arrivals = [await house.arrive(house.who("alice"), pid=before.pid) for before in befores]
+    (_, one), (_, two) = arrivals
+    two.lane = one.lane
+
+    for arrival, _ in arrivals:
+        house.catching_up.begin(arrival, [], None)
+    visitors = [Visitor(arrival, link) for arrival, link in arrivals]
+    for visitor in visitors:
+        await visitor.is_live()
+
+    assert [visitor.news for visitor in visitors] == [[str(number) for number in range(20)]] * 2
+
+
+async def test_what_the_listener_brought_and_the_history_lost_is_told_and_not_waited_for(
+    house: House,
+) -> None:
+    before = await house.come(house.who("alice"))
+    await drop(house, before)
+    await miss(house, 10)
+    arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
+    house.catching_up.begin(arrival, [], None)
+    arrival.connection.skipped = Position("9999999999999-0")
+    visitor = Visitor(arrival, link)
+
+    await visitor.is_live()
+
+    assert link.told == [("recovery:failed", {"code": "data_lost"})]
 
 
 async def test_twenty_drops_in_the_middle_lose_and_double_nothing(house: House) -> None:
@@ -505,7 +571,43 @@ async def test_word_of_a_move_ends_the_one_that_lost_its_session_and_no_other(ho
     sid, owner = stays.connection.sid, "replica-2.x"
 
     assert stays.connection.session is not None
-    await house.hub.deliver(Move(new_id(), "/", sid, stays.connection.session.owner), Position("1-0"))
-    assert stays.link.ended == []
     await house.hub.deliver(Move(new_id(), "/", sid, owner), Position("9999999999999-0"))
+    assert stays.link.ended == []
+    await house.hub.deliver(Move(new_id(), "/", sid, stays.connection.session.owner), Position("1-0"))
     assert stays.link.ended == [RESUMED_ELSEWHERE]
+
+
+async def test_word_of_a_move_refuses_nobody_for_good_who_is_just_coming_in(house: House) -> None:
+    before = await house.come(house.who("alice"))
+    await drop(house, before)
+    house.presence.gate.clear()
+    house.presence.entered.clear()
+    coming = asyncio.create_task(house.come(house.who("alice"), pid=before.pid, owner="replica-1.me"))
+    await asyncio.wait_for(house.presence.entered.wait(), PATIENCE_SECONDS)
+
+    sid = before.connection.sid
+    await house.hub.deliver(Move(new_id(), "/", sid, "replica-1.somebody else"), Position("9999999999999-0"))
+    await house.hub.deliver(Move(new_id(), "/", sid, "replica-1.me"), Position("9999999999999-1"))
+    house.presence.gate.set()
+
+    with pytest.raises(BrokerUnavailable):
+        await coming
+
+
+async def test_an_attempt_that_is_still_arriving_makes_room_for_the_next() -> None:
+    house = House(max_connections=1)
+    alice = house.who("alice")
+    before = await house.come(alice)
+    await drop(house, before)
+    house.presence.gate.clear()
+    house.presence.entered.clear()
+    cut = asyncio.create_task(house.come(alice, pid=before.pid))
+    await asyncio.wait_for(house.presence.entered.wait(), PATIENCE_SECONDS)
+
+    next_one = asyncio.create_task(house.come(alice, pid=before.pid))
+    await asyncio.sleep(0)
+    house.presence.gate.set()
+    await asyncio.gather(cut, return_exceptions=True)
+
+    assert (await next_one).arrival.missed is not None
+    await house.close()

@@ -29,6 +29,7 @@ class RecordingLink:
         self.told: list[tuple[str, dict[str, object]]] = []
         self.ended: list[Ending] = []
         self.when_sent: Callable[[], None] = lambda: None
+        self.lane = asyncio.Lock()
         self.reads = asyncio.Event()
         self.reads.set()
 
@@ -52,6 +53,10 @@ class RecordingLink:
     def send_together(self, *frames: Frames) -> None:
         for each in frames:
             self.send(each, volatile=False)
+
+    @property
+    def is_drained(self) -> bool:
+        return self.reads.is_set()
 
     async def drained(self) -> None:
         await self.reads.wait()
