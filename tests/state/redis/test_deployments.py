@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from gateway.domain.errors import BrokerUnavailable
 from gateway.state.redis.server import Server
 from tests.cli.command_line import run
 from tests.contract.values import at
-from tests.harness.redis_server import RedisServer, Sentinels
+from tests.harness.redis_server import RedisServer, Sentinels, free_port
 from tests.state.redis.replicas import append, ids, make, replicas, until, until_redis_says
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -139,7 +140,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def behind_tls(port: int, certificate: Path) -> AsyncIterator[int]:
-    """A port that speaks TLS in front of one that does not, as stunnel does: the server of the wheel cannot."""
+    """A port that speaks TLS in front of one that does not, as stunnel does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     tasks: set[asyncio.Task[None]] = set()
@@ -168,8 +169,22 @@ async def behind_tls(port: int, certificate: Path) -> AsyncIterator[int]:
         await asyncio.wait(tasks)
 
 
+@asynccontextmanager
+async def speaking_tls(server: RedisServer, certificate: Path) -> AsyncIterator[int]:
+    """A port of the server that speaks TLS: its own where REDIS_SERVER names one, as Debian's; the wheel's cannot."""
+    if "REDIS_SERVER" not in os.environ:
+        async with behind_tls(server.port, certificate) as port:
+            yield port
+        return
+    port = free_port()
+    files = ["tls-cert-file", certificate, "tls-key-file", certificate.with_suffix(".key")]
+    others = ["tls-ca-cert-file", certificate, "tls-auth-clients", "no", "tls-port", port]
+    server.ask("CONFIG", "SET", *map(str, files + others))
+    yield port
+
+
 async def test_tls_is_spoken_and_the_certificate_checked(server: RedisServer, certificate: Path) -> None:
-    async with behind_tls(server.port, certificate) as port:
+    async with speaking_tls(server, certificate) as port:
         url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}"
         async with replicas(server, "a", url=url) as [a]:
             await a.subscribe("room")
@@ -184,7 +199,7 @@ async def test_the_doctor_gets_in_with_the_certificate_and_says_when_it_does_not
     server: RedisServer, certificate: Path
 ) -> None:
     keys = {"JWT_SECRET": "s" * 32, "INGEST_KEYS": f"tests:{'i' * 32}", "MAX_CONNECTIONS": "100"}
-    async with behind_tls(server.port, certificate) as port:
+    async with speaking_tls(server, certificate) as port:
         url = f"rediss://127.0.0.1:{port}"
         known = await asyncio.to_thread(run, "doctor", REDIS_URL=f"{url}?ssl_ca_certs={certificate}", **keys)
         unknown = await asyncio.to_thread(run, "doctor", REDIS_URL=url, **keys)
