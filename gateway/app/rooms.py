@@ -46,6 +46,7 @@ from ingest_api.refusing import Refusing
 FINISH_SECONDS: Final = 5.0
 """How long running requests may take to finish when the process stops."""
 HISTORY_SLACK_SECONDS: Final = 15.0
+"""Beyond what is reckoned with: for answers that are long on their way, and whatever stands still for a moment."""
 
 
 class Rooms:
@@ -128,7 +129,7 @@ class Rooms:
             history_length=settings.history_length,
             history_bytes=settings.history_bytes,
             recovery_seconds=settings.recovery_seconds,
-            history_slack_seconds=_history_slack_seconds(settings),
+            history_slack_seconds=history_slack_seconds(settings),
             lease_seconds=settings.lease_seconds,
             deaf_seconds=settings.deaf_seconds,
             revocation_seconds=settings.revocation_seconds,
@@ -278,9 +279,14 @@ class Rooms:
         )
 
 
-def _history_slack_seconds(settings: Settings) -> float:
-    # A connection may look alive for that long after its network has gone, and come back later still.
-    return settings.ping_interval + settings.ping_timeout + HISTORY_SLACK_SECONDS
+def history_slack_seconds(settings: Settings) -> float:
+    """How much longer than the window of a session the history is kept.
+
+    A connection may look alive for a heartbeat after its network has gone, and come back later still; where its replica
+    died meanwhile, the window begins when the lease ends.
+    """
+    heartbeat_seconds = settings.ping_interval + settings.ping_timeout
+    return heartbeat_seconds + settings.lease_seconds + HISTORY_SLACK_SECONDS
 
 
 def _memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
@@ -290,7 +296,7 @@ def _memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
         history_length=settings.history_length,
         history_bytes=settings.history_bytes,
         recovery_seconds=settings.recovery_seconds,
-        history_slack_seconds=_history_slack_seconds(settings),
+        history_slack_seconds=history_slack_seconds(settings),
         revocation_seconds=settings.revocation_seconds,
     )
 

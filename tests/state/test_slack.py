@@ -1,0 +1,24 @@
+"""How much longer than a session what was pushed is kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.app.rooms import history_slack_seconds
+from gateway.settings import load_settings
+
+
+@pytest.mark.parametrize(("lease", "interval", "timeout"), [(15, 25, 20), (120, 25, 20), (5, 1, 1)])
+def test_the_history_outlasts_a_heartbeat_that_fails_and_a_lease_that_runs_out_after_it(
+    lease: int, interval: int, timeout: int
+) -> None:
+    settings = load_settings(
+        {
+            "GATEWAY_LEASE_SECONDS": str(lease),
+            "GATEWAY_PING_INTERVAL": str(interval),
+            "GATEWAY_PING_TIMEOUT": str(timeout),
+        },
+        require_keys=False,
+    )
+
+    assert history_slack_seconds(settings) > lease + interval + timeout
