@@ -157,7 +157,9 @@ class RedisUnderTest:
             self._offset += stride
             self._server.age(self._prefix, stride)
             self._state.shift_clock(stride)
-            # A replica that lives keeps alive what lives by it.
+            # A replica that lives keeps its lease, and alive what lives by it.
+            ends = int(self.now() * 1000) + 60_000
+            self._server.ask("ZADD", f"{self._prefix}:leases", "XX", ends, REPLICA)
             await self._state.leases.beat()
             await self._state.presence.touch(0)
 

@@ -61,6 +61,8 @@ class Leases:
     held: Held = field(init=False, default=Held())
     _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
     """When it was taken, and the generation of the log at the last sign of life."""
+    _beaten_ms: int = field(init=False, default=0)
+    """The last sign of life, by the clock of Redis."""
     _newest_format: int = field(init=False, default=0)
     """The newest that any replica reads."""
     _rival_ends: bytes | None = field(init=False, default=None)
@@ -135,16 +137,24 @@ class Leases:
     async def beat(self) -> None:
         """One sign of life. Raises BrokerUnavailable, BrokerTimeout; StateUnusable if the name is another process's."""
         asked_at = asyncio.get_running_loop().time()
-        status, *answer = await self.commands.call("beat", self.replica, self.codec.newest, self.process)
+        in_use = self.sessions.in_use()  # those saved from now on are saved after it
+        status, *answer = await self.commands.call(
+            "beat", self.replica, self.codec.newest, self.process, self._beaten_ms
+        )
         if status != b"OK":
             self._yield_to_rival(answer[0])
         self._rival_ends = None
-        taken, generation, began, now, oldest_format, newest_format, living, ended, sizes = answer
+        taken, generation, began, now, oldest_format, newest_format, living, ended, sizes, too_long = answer
+        self.sessions.lease_renewed(now, now + int(self.lease_seconds * 1000))
         if self._lease not in {None, (taken, generation)}:
             log.warning("lease.lost", connections=len(self.presence))
             self.presence.owe_all()
-            self.sessions.owe_all()
+            if too_long:
+                self.sessions.forget(in_use)
+            else:
+                self.sessions.owe_all()
         self._lease = taken, generation
+        self._beaten_ms = now
         self._living = sorted(name.decode() for name in living)
         self._ended = [name.decode() for name in ended]
         self.claims.begin(float(began))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.domain.errors import NotRecovered
 from gateway.domain.sessions import Adopted, Session
@@ -16,22 +16,39 @@ from gateway.state.redis.registered import decode_session, encode_session
 _AT_ONCE: Final = 50
 
 
+class _End(NamedTuple):
+    """The script that tells of it, and what it is told beside the replica."""
+
+    script: str
+    arguments: tuple[str | int, ...]
+
+
 class RedisSessions:
     """``gateway.ports.Sessions``. A session in use stands in the hash of its replica, which that keeps alive as a
     whole; one that was left has a key of its own, which ends by its age.
 
     What is in use here is kept here too, so that it can be saved again when Redis has lost it. ``_unsaved`` are pids
     that Redis may know otherwise or not at all, ``_ended`` what is still to be said of those that are no longer here.
+
+    A connection is gone when it is left here, but never later than the lease ended: while a replica is dead it does not
+    notice. After that, for as long as a connection may look alive, ``_doubted`` are those that may be gone since then.
     """
 
-    def __init__(self, commands: Commands, *, replica: str) -> None:
+    def __init__(self, commands: Commands, *, replica: str, doubt_seconds: float) -> None:
+        """``doubt_seconds`` is how long a connection may look alive after its network has gone."""
         self._commands = commands
         self._replica = replica
         self._in_use: dict[str, Session] = {}
         self._pids: dict[str, str] = {}
         self._unsaved: set[str] = set()
-        self._ended: dict[str, tuple[str, str]] = {}
+        self._ended: dict[str, _End] = {}
         self._being_saved: Counter[str] = Counter()
+        self._doubt_ms = int(doubt_seconds * 1000)
+        self._lease_ends_ms: int | None = None
+        self._doubted: set[str] = set()
+        self._gone_ms = 0
+        """When those doubted may have gone, at the latest."""
+        self._doubted_until_ms = 0
 
     def __len__(self) -> int:
         return len(self._in_use)
@@ -58,35 +75,45 @@ class RedisSessions:
             )
         except BaseException:
             # It may be this owner's, who is about to go away.
-            self._ended[pid] = ("leave_session", owner)
+            self._ended[pid] = self._leaving(pid, owner)
             raise
         if not found:
             raise NotRecovered(status.decode())
         session = decode_session(pid, found[0])
         if session is None:
-            self._ended[pid] = ("leave_session", owner)
+            self._ended[pid] = self._leaving(pid, owner)
             raise NotRecovered("unknown_session")
         self._ended.pop(pid, None)
+        self._doubted.discard(pid)
         self._keep(replace(session, owner=owner))
         return Adopted(session, in_use=status == b"in_use")
 
     async def leave(self, pid: str, *, owner: str) -> None:
-        await self._end("leave_session", pid, owner)
+        await self._end(pid, owner, self._leaving(pid, owner))
 
     async def delete(self, pid: str, *, owner: str) -> None:
-        await self._end("delete_session", pid, owner)
+        await self._end(pid, owner, _End("delete_session", (pid, owner)))
+
+    def _leaving(self, pid: str, owner: str) -> _End:
+        return _End("leave_session", (pid, owner, self._gone_at(pid)))
+
+    def _gone_at(self, pid: str) -> int:
+        now = self._commands.redis_ms()
+        if pid in self._doubted and now < self._doubted_until_ms:
+            return self._gone_ms
+        return now if self._lease_ends_ms is None else min(now, self._lease_ends_ms)
 
     def _keep(self, session: Session) -> None:
         self._in_use[session.pid] = session
         self._pids[session.sid] = session.pid
 
-    async def _end(self, script: str, pid: str, owner: str) -> None:
+    async def _end(self, pid: str, owner: str, end: _End) -> None:
         known = self._in_use.get(pid)
         if known is not None and known.owner == owner:
             del self._in_use[pid]
             self._pids.pop(known.sid, None)
-        end = self._ended[pid] = (script, owner)
-        await self._commands.call(script, self._replica, pid, owner)
+        self._ended[pid] = end
+        await self._commands.call(end.script, self._replica, *end.arguments)
         # A saving that had to be told twice may come to Redis after this.
         if self._ended.get(pid) is end and not self._being_saved[pid] and pid not in self._unsaved:
             del self._ended[pid]
@@ -114,6 +141,27 @@ class RedisSessions:
 
     # what leases do
 
+    def lease_renewed(self, now_ms: int, ends_ms: int) -> None:
+        """There was a sign of life, and it is good until then, by the clock of Redis."""
+        if self._lease_ends_ms is not None and now_ms >= self._lease_ends_ms:
+            self._doubted = set(self._in_use)
+            self._gone_ms, self._doubted_until_ms = self._lease_ends_ms, now_ms + self._doubt_ms
+        elif now_ms >= self._doubted_until_ms:
+            self._doubted.clear()
+        self._lease_ends_ms = ends_ms
+
+    def in_use(self) -> list[str]:
+        """The pids of the sessions in use here."""
+        return list(self._in_use)
+
+    def forget(self, pids: Collection[str]) -> None:
+        """These are over: this replica was dead for longer than they are kept."""
+        for pid in pids:
+            session = self._in_use.pop(pid, None)
+            if session is not None:
+                self._pids.pop(session.sid, None)
+        self._unsaved.difference_update(pids)
+
     def owe_all(self) -> None:
         """Redis has lost the sessions in use here. What another replica has taken over will stay as it is."""
         self._unsaved.update(self._in_use)
@@ -127,7 +175,6 @@ class RedisSessions:
     async def end(self) -> None:
         """Tell again of sessions that ended while Redis could not be told. It takes this at its memory limit, too."""
         for pid, end in list(self._ended.items()):
-            script, owner = end
-            await self._commands.call(script, self._replica, pid, owner)
+            await self._commands.call(end.script, self._replica, *end.arguments)
             if self._ended.get(pid) is end:
                 del self._ended[pid]

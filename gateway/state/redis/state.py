@@ -122,7 +122,9 @@ class RedisState:
             heard=lambda: self._hearing.heard(self._loop.time()),
             unreadable=self.unreadable,
         )
-        self.sessions = RedisSessions(commands, replica=self.replica)
+        self.sessions = RedisSessions(
+            commands, replica=self.replica, doubt_seconds=self.history_slack_seconds
+        )
         self.presence = RedisPresence(commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of)
         self.claims = RedisClaims(commands)
         self.rates = RedisRates(commands)

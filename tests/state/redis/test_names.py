@@ -26,7 +26,7 @@ async def test_who_was_taken_out_learns_it_though_an_answer_was_lost(server: Red
         assert await a.state.presence.count([at("room")]) == 0
         # gave a sign of life that Redis heard; its answer did not arrive
         leases = b.state.leases
-        await a.state.commands.call("beat", "b", leases.codec.newest, leases.process)
+        await a.state.commands.call("beat", "b", leases.codec.newest, leases.process, 0)
 
         await leases.beat()
         await leases.work(0)

@@ -16,12 +16,5 @@ call('ZREM', K.leases, replica)
 call('HDEL', K.holders, replica)
 call('HDEL', K.dead, replica)
 call('HDEL', K.formats, replica)
-if call('EXISTS', K.sessions .. replica) == 1 then
-  local former = replica .. '~' .. now
-  call('RENAME', K.sessions .. replica, K.sessions .. former)
-  call('HSET', K.dead, former, math.min(score, now))
-  call('HSET', K.formats, former, 0)
-  call('PEXPIRE', K.dead, L.keep)
-  call('PEXPIRE', K.formats, L.keep)
-end
+move_sessions(replica, now, math.min(score, now))
 return { 'OK' }

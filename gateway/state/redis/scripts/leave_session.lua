@@ -1,10 +1,10 @@
--- The connection is gone: what its owner left behind ends L.recovery from now.
--- replica, pid, owner
+-- The connection is gone: what its owner left behind ends L.recovery after that, however late this is told.
+-- replica, pid, owner, when it was gone by the clock of Redis (ms)
 local key, now = K.sessions .. ARGV[2], now_ms()
 local value = call('HGET', key, ARGV[3])
 if value and parts(value) == ARGV[4] then
   call('HDEL', key, ARGV[3])
-  if L.recovery > 0 then
-    call('SET', K.left .. ARGV[3], (now + L.recovery) .. '\n' .. value, 'PX', 2 * L.recovery)
-  end
+  local ends = math.min(tonumber(ARGV[5]), now) + L.recovery
+  local kept = ends + L.recovery - now
+  if L.recovery > 0 and kept > 0 then call('SET', K.left .. ARGV[3], ends .. '\n' .. value, 'PX', kept) end
 end
