@@ -82,7 +82,8 @@ class Broker(Protocol):
         ...
 
     async def newest(self) -> Position:
-        """The position of the entry accepted last; ``positions.START`` before the first."""
+        """The position of the entry accepted last; before the first the one at which this stream begins, which no other
+        stream hands out. Never ``positions.START``, which is before all of them."""
         ...
 
 

@@ -18,8 +18,15 @@ from tests.contract.values import at, connection, kick, message, move
 EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
 
 
-async def test_before_the_first_entry_the_newest_position_is_the_start(state: StateUnderTest) -> None:
-    assert await state.broker.newest() == positions.START
+async def test_before_the_first_entry_the_newest_position_is_where_this_stream_begins(
+    state: StateUnderTest,
+) -> None:
+    begins = await state.broker.newest()
+
+    assert positions.is_after(begins, positions.START)
+    assert await state.broker.subscribe([at("org:7")]) == begins
+    receipt = await state.broker.append(message("org:7"))
+    assert positions.is_after(receipt.position, begins)
 
 
 async def test_a_receipt_names_the_entry_and_the_newest_position(state: StateUnderTest) -> None:

@@ -59,7 +59,31 @@ async def test_a_page_without_entries_leads_up_to_the_newest_position(state: Sta
 
 
 async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
-    assert await read(state.broker, START, at("a")) == Page((), upto=START, more=False, gap=None)
+    begins = await state.broker.newest()
+
+    for after in (START, begins):
+        assert await read(state.broker, after, at("a")) == Page((), upto=begins, more=False, gap=None)
+
+
+async def test_who_was_there_before_the_first_entry_missed_what_came_since(make_state: MakeState) -> None:
+    state = await make_state(history_length=10)
+    begins = await state.broker.newest()
+    items = await append(state, message("a"), message("b"), message("a"))
+
+    page = await read(state.broker, begins, at("a"))
+
+    assert page == Page((items[0], items[2]), upto=items[2][0], more=False, gap=None)
+    await append(state, *(message("a") for _ in range(100)))
+    assert (await read(state.broker, begins, at("a"))).gap == "history_trimmed"
+
+
+async def test_where_one_stream_begins_is_no_position_of_the_next(make_state: MakeState) -> None:
+    former, state = await make_state(), await make_state()
+    begins = await former.broker.newest()
+
+    for _ in range(2):
+        assert (await read(state.broker, begins, at("a"))).gap == "data_lost"
+        await append(state, message("a"))
 
 
 async def test_a_move_is_answered_to_who_asks_for_its_sid_in_its_namespace(state: StateUnderTest) -> None:
@@ -250,7 +274,7 @@ async def test_what_came_after_a_position_from_before_the_stream_began_is_lost(
             assert (await read(state.broker, asked, at(room))).gap == "data_lost"
 
     assert await read(state.broker, START, at("a")) == Page(
-        tuple(items), upto=items[-1][0] if items else START, more=False, gap=None
+        tuple(items), upto=items[-1][0] if items else await state.broker.newest(), more=False, gap=None
     )
 
 

@@ -52,9 +52,11 @@ class MemoryBroker:
         self._revocations = revocations
         self._receipts = receipts
         self._subscribed: set[Address] = set()
-        self._newest = positions.START
-        self._order = positions.order(positions.START)
-        self._began = positions.following(self._order, int(clock.now() * 1000))
+        # A position too, and none of another process: who came before the first entry is known by it.
+        milliseconds, microseconds = divmod(int(clock.now() * 1_000_000), 1000)
+        self._began = milliseconds, 1000 * microseconds
+        self._order = self._began
+        self._newest = positions.position_at(self._began)
         self._listening = False
 
     async def append(self, entry: Entry, claim: Claim | None = None) -> Receipt:
@@ -113,9 +115,7 @@ class MemoryBroker:
         addresses = entry.addresses
         size = json_bytes(entry)
         if not is_volatile(entry):
-            # Never before the beginning, even where the clock went back behind it.
-            last = max(self._order, self._began)
-            self._order = positions.following(last, int(self._clock.now() * 1000))
+            self._order = positions.following(self._order, int(self._clock.now() * 1000))
             self._newest = positions.position_at(self._order)
             self._history.add(entry, self._newest, self._order, addresses, size)
         if not self._subscribed.isdisjoint(addresses):

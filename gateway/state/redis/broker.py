@@ -122,6 +122,8 @@ class RedisBroker:
         """The generation of the log, and the newest position there."""
         head: Any = await self._commands.read("GET", self._head)
         if head is None:
-            return "", positions.START
+            # Whoever is told a position before there is a log could not be told from who has seen another one.
+            begun = await self._commands.call("where")
+            return begun[0].decode(), Position(begun[1].decode())
         generation, _, _, newest, _ = head.decode().split(" ", 4)  # scripts/common.lua
         return generation, Position(newest)

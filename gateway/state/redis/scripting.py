@@ -28,6 +28,7 @@ _PARTS: Final = {
     "history": (_READS, "common"),
     "catch_up": (_READS, "common"),
     "meet": (_FREES, "common"),
+    "where": (_FREES, "common", _DEADLINE),
     "canary": (_FREES, "common", _DEADLINE),
     "beat": (_FREES, "common", "moving", _DEADLINE),
     "register": (_WRITES, "common", "registry", _DEADLINE),

@@ -116,12 +116,9 @@ end
 
 local function keep()
   local ms, sequence = order(head.newest)
-  local then_ms = math.max(now, head.made)
-  if head.entries == 0 then
-    -- The generation is a time in microseconds: by the last three of them two logs of one millisecond are apart.
-    head.newest = then_ms .. '-' .. tonumber(string.sub(head.log, -3)) * 1000
-  elseif then_ms > ms then
-    head.newest = then_ms .. '-0'
+  if now > ms then
+    -- Like the first: two logs of one millisecond are apart.
+    head.newest = now .. '-' .. (head.entries == 0 and tonumber(string.sub(head.log, -3)) * 1000 or 0)
   else
     head.newest = ms .. '-' .. (sequence + 1)
   end

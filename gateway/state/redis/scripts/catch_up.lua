@@ -7,10 +7,12 @@ local max_bytes, certain, adjoining = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[
 local FIRST_POSITION = 6
 local now = now_ms()
 local line = call('GET', K.head)
-local head = line and parse_head(line) or { log = '', newest = '0-0', cut = '0-0' }
+local head = line and parse_head(line) or { log = '', newest = '0-0', cut = '0-0', cut_entries = '0' }
 local log, newest, cut = head.log, head.newest, head.cut
 
+-- '0-0' is before everything: nothing after it is missing as long as nothing was cut off.
 local function is_held(position)
+  if position == '0-0' and head.cut_entries == '0' then return true end
   return position == newest or position == cut or #call('XRANGE', K.log, position, position) == 1
 end
 

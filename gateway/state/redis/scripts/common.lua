@@ -33,14 +33,17 @@ local function parse_head(line)
 end
 
 -- Where there is none, it makes a new one, which starts a new generation of everything here. The former one may have
--- handed out positions of this millisecond, so this one begins in the next.
+-- handed out positions of this millisecond, so this one begins in the next. Where it begins is a position too, so that who
+-- came before the first entry is known by it: the generation is a time in microseconds, and by the last three of them
+-- two logs of one millisecond are apart.
 local function read_head(now)
   local line = call('GET', K.head)
   if line then return parse_head(line) end
   local time = call('TIME')
+  local start = (now + 1) .. '-' .. tonumber(time[2]) % 1000 * 1000
   local h = {
     log = time[1] .. string.format('%06d', tonumber(time[2])), began = math.ceil(now / 1000), made = now + 1,
-    newest = '0-0', entries = 0, bytes = 0, cut = '0-0', cut_entries = 0, cut_bytes = 0, segment_entries = 0,
+    newest = start, entries = 0, bytes = 0, cut = start, cut_entries = 0, cut_bytes = 0, segment_entries = 0,
     segment_bytes = 0, segment_at = now, ids = 0, ids_at = now,
   }
   call('UNLINK', K.log, K.segments, K.ids_new, K.ids_old)

@@ -4,7 +4,8 @@ local after, max_entries, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[
 local now = now_ms()
 local line = call('GET', K.head)
 local head = line and parse_head(line) or { newest = '0-0', cut = '0-0', made = now }
-local newest, cut = head.newest, head.cut
+-- Where there is no log nothing leads further.
+local newest, cut = line and head.newest or after, head.cut
 
 -- The first place in a list of rising positions that is after a given one.
 local function place_after(key, length, position)
@@ -18,7 +19,7 @@ end
 
 -- A position that this log never held came from one that is gone, and nobody knows what went with it.
 local function is_lost()
-  if after == '0-0' or after == newest then return false end
+  if after == '0-0' or after == head.newest then return false end
   if order(after) < head.made then return true end
   return is_after(after, cut) and #call('XRANGE', K.log, after, after) == 0
 end

@@ -1,0 +1,3 @@
+-- Which log this is, and where it ends.
+local head = read_head(now_ms())
+return { head.log, head.newest }
