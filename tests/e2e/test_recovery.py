@@ -62,6 +62,15 @@ def connect(
     return node.open(url, token=token, transports=[carrier], **options).connected()
 
 
+def stays_away_for(milliseconds: int) -> dict[str, Any]:
+    """The options of a client that comes back just then."""
+    return {
+        "reconnectionDelay": milliseconds,
+        "reconnectionDelayMax": milliseconds,
+        "randomizationFactor": 0,
+    }
+
+
 def came_back(client: StockClient, times: int = 2) -> None:
     """Wait until it is in again, the same as before."""
     client.wait("event", event="authenticated", count=times)
@@ -271,3 +280,46 @@ def test_a_stolen_pid_yields_nothing(replicas: list[GatewayProcess], node: NodeC
     assert thief.events("secret") == []
     victim.cut(there.url)
     came_back(victim)
+
+
+@pytest.mark.parametrize(
+    ("offset", "code"), [("no position", "malformed_position"), ("9999999999999-0", "data_lost")]
+)
+def test_an_offset_that_nobody_handed_out_is_told(
+    replicas: list[GatewayProcess], node: NodeClients, offset: str, code: str
+) -> None:
+    here, there = replicas
+    user = f"user-{code}"
+    first = connect(node, here.url, here.token(user))
+    pid = first.wait("connect")["pid"]
+    first.cut(there.url)
+    came_back(first)
+
+    asks = node.open(there.url, auth={"token": there.token(user), "pid": pid, "offset": offset})
+
+    assert asks.event("recovery:failed") == [{"code": code}]
+
+
+def test_who_missed_more_than_the_history_holds_is_told(
+    replicas: list[GatewayProcess], node: NodeClients, user: str
+) -> None:
+    here, there = replicas
+    client = connect(node, here.url, here.token(user), **stays_away_for(2500))
+    client.cut()
+    client.wait("disconnect")
+    for number in range(HISTORY_LENGTH + HISTORY_LENGTH // 2):
+        there.push_user(user, "tick", number)
+
+    assert client.event("recovery:failed") == [{"code": "history_trimmed"}]
+    assert numbers(client) == []
+
+
+def test_who_comes_too_late_is_told(node: NodeClients, redis_server: RedisServer, user: str) -> None:
+    gateway = GatewayProcess(
+        redis_url=redis_server.url, redis_prefix="late", replica_id="late", recovery_seconds=2
+    )
+    late = connect(node, gateway.url, gateway.token(user), **stays_away_for(3000))
+    late.cut()
+
+    assert late.event("recovery:failed") == [{"code": "session_expired"}]
+    gateway.stop()
