@@ -10,11 +10,11 @@ from typing import NamedTuple
 import structlog
 
 from gateway.application.arriving import Arrival
-from gateway.application.coping import DATA_LOST, GAP_EVENT
+from gateway.application.coping import GAP_EVENT
 from gateway.application.recovering import Recovering, kick_in, messages_in
 from gateway.domain import positions
 from gateway.domain.endings import DRAINING
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.errors import DATA_LOST, BrokerTimeout, BrokerUnavailable
 from gateway.domain.positions import Position
 from gateway.hub import Connection, Encode, State, ending_of
 from gateway.ports import Frames, Page

@@ -10,13 +10,13 @@ import structlog
 
 from gateway.domain.condition import Condition
 from gateway.domain.endings import DEAF, Ending
+from gateway.domain.errors import DATA_LOST
 from gateway.hub import Hub
 from gateway.ports import Clock, Schedule, Timer
 
 log = structlog.get_logger(__name__)
 
 GAP_EVENT: Final = "recovery:failed"
-DATA_LOST: Final = "data_lost"
 
 
 class Coping:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.domain import positions
-from gateway.domain.errors import MalformedPosition, NotRecovered, TokenRefused
+from gateway.domain.errors import HISTORY_TRIMMED, MalformedPosition, NotRecovered, TokenRefused
 from gateway.domain.messages import Address, Entry, Kick, Message, Move
 from gateway.domain.positions import Position
 from gateway.domain.sessions import Adopted, Session, Wish
@@ -60,9 +60,7 @@ class Recovering:
         """The first page of what a resumed connection missed. Raises NotRecovered, and TokenRefused for one that was
         let go meanwhile."""
         start = connection.entered_at = session.start(_parse(wish.offset))
-        page = await self.read(connection, start)
-        if page.gap is not None:
-            raise NotRecovered(page.gap)
+        page = await self._whole(connection, start)
         kick = kick_in(connection, page)
         if kick is not None:
             connection.kicked_at = page.upto
@@ -79,14 +77,19 @@ class Recovering:
         try:
             after = _parse(resume)
             if after is None or (after != connection.entered_at and self._is_too_old(after)):
-                raise NotRecovered("history_trimmed")
-            page = await self.read(connection, after)
-            if page.gap is not None:
-                raise NotRecovered(page.gap)
+                raise NotRecovered(HISTORY_TRIMMED)
+            page = await self._whole(connection, after)
         except NotRecovered as reason:
             return None, reason.code
         connection.be_resumable(replace(session, first_position=after))
         return page, None
+
+    async def _whole(self, connection: Connection, after: Position) -> Page:
+        """A page without a gap. Raises NotRecovered."""
+        page = await self.read(connection, after)
+        if page.gap is not None:
+            raise NotRecovered(page.gap)
+        return page
 
     async def read(self, connection: Connection, after: Position) -> Page:
         """A page of what went to the rooms that a connection is in, for it or not."""

@@ -15,7 +15,7 @@ from gateway.ports import Broker, Presence, Sessions
 
 log = structlog.get_logger(__name__)
 
-Report = Callable[[], Awaitable[None]]
+Report = Callable[[], Awaitable[object]]
 
 
 class Reporting:
@@ -52,7 +52,7 @@ class Reporting:
 
     def moved(self, move: Move) -> None:
         """A connection of another replica was resumed here, and that may not know yet."""
-        self._reports.put_nowait(lambda: self._tell_move(move))
+        self._reports.put_nowait(lambda: self._broker.append(move))
 
     def upgraded(self, connection: Connection) -> None:
         """It is on another carrier now."""
@@ -95,6 +95,3 @@ class Reporting:
                 await end(session.pid, owner=session.owner)
             finally:
                 self._ending.discard(session.pid)
-
-    async def _tell_move(self, move: Move) -> None:
-        await self._broker.append(move)

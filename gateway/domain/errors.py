@@ -19,7 +19,11 @@ The doors map them: ``ingest_api.errors`` to HTTP statuses, ``gateway.socketio_d
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+HISTORY_TRIMMED: Final = "history_trimmed"
+DATA_LOST: Final = "data_lost"
+"""Why there is a gap in a stream: it was let go of to keep a bound, or whoever held it lost it."""
 
 
 class GatewayError(Exception):
@@ -104,8 +108,8 @@ class NotRecovered(GatewayError):
             "unknown_session",
             "session_expired",
             "other_user",
-            "history_trimmed",
-            "data_lost",
+            HISTORY_TRIMMED,
+            DATA_LOST,
             "malformed_position",
         }
     )

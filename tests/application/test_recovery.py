@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 
+from gateway.application.arriving import Arrival
 from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE
 from gateway.domain.errors import BrokerUnavailable, TokenRefused
 from gateway.domain.messages import Kick, Message, Move, new_id
 from gateway.domain.positions import Position
 from gateway.hub import State
 from tests.application.house import OUTBOX_BYTES, PATIENCE_SECONDS, RECOVERY_SECONDS, House, Visitor
+from tests.hub.links import RecordingLink
 
 
 async def drop(house: House, visitor: Visitor) -> None:
@@ -350,6 +352,14 @@ async def miss(house: House, count: int) -> None:
         await house.broker.append(Message(new_id(), "/", ("user:alice",), str(number), (argument,)))
 
 
+async def arrive_after(house: House, *, missed: int) -> tuple[Arrival, RecordingLink]:
+    """Alice comes back, who missed so many large messages; she is not welcomed yet."""
+    before = await house.come(house.who("alice"))
+    await drop(house, before)
+    await miss(house, missed)
+    return await house.arrive(house.who("alice"), pid=before.pid)
+
+
 async def test_the_next_page_is_read_once_the_one_before_was_taken(house: House) -> None:
     before = await house.come(house.who("alice"))
     await drop(house, before)
@@ -368,10 +378,7 @@ async def test_the_next_page_is_read_once_the_one_before_was_taken(house: House)
 
 
 async def test_who_does_not_read_is_sent_no_further_page(house: House) -> None:
-    before = await house.come(house.who("alice"))
-    await drop(house, before)
-    await miss(house, 20)
-    arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
+    arrival, link = await arrive_after(house, missed=20)
 
     house.catching_up.begin(arrival, [], None)
     link.reads.clear()
@@ -382,10 +389,7 @@ async def test_who_does_not_read_is_sent_no_further_page(house: House) -> None:
 
 
 async def test_who_has_much_to_read_already_is_sent_not_even_the_first_page(house: House) -> None:
-    before = await house.come(house.who("alice"))
-    await drop(house, before)
-    await miss(house, 10)
-    arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
+    arrival, link = await arrive_after(house, missed=10)
     link.reads.clear()
 
     house.catching_up.begin(arrival, [], None)
@@ -419,10 +423,7 @@ async def test_two_on_one_transport_read_in_turn_and_both_go_live(house: House) 
 async def test_what_the_listener_brought_and_the_history_lost_is_told_and_not_waited_for(
     house: House,
 ) -> None:
-    before = await house.come(house.who("alice"))
-    await drop(house, before)
-    await miss(house, 10)
-    arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
+    arrival, link = await arrive_after(house, missed=10)
     house.catching_up.begin(arrival, [], None)
     arrival.connection.skipped = Position("9999999999999-0")
     visitor = Visitor(arrival, link)
@@ -451,10 +452,7 @@ async def test_twenty_drops_in_the_middle_lose_and_double_nothing(house: House) 
 
 
 async def test_a_gap_in_the_middle_is_told_and_the_rest_follows(house: House) -> None:
-    before = await house.come(house.who("alice"))
-    await drop(house, before)
-    await miss(house, 10)
-    arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
+    arrival, link = await arrive_after(house, missed=10)
     link.reads.clear()
     house.catching_up.begin(arrival, [], None)
     for number in range(200):
@@ -469,10 +467,7 @@ async def test_a_gap_in_the_middle_is_told_and_the_rest_follows(house: House) ->
 
 
 async def test_a_kick_in_the_middle_ends_it(house: House) -> None:
-    before = await house.come(house.who("alice"))
-    await drop(house, before)
-    await miss(house, 10)
-    arrival, link = await house.arrive(house.who("alice"), pid=before.pid)
+    arrival, link = await arrive_after(house, missed=10)
     link.reads.clear()
     house.catching_up.begin(arrival, [], None)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway.domain import positions
 from gateway.domain.claims import Claim
+from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED
 from gateway.domain.messages import (
     Address,
     Entry,
@@ -106,8 +107,8 @@ class MemoryBroker:
 
     def _gap(self, after: Position, addresses: Collection[Address]) -> str | None:
         if after != positions.START and not self._began <= positions.order(after) <= self._order:
-            return "data_lost"  # handed out by another process: what it held ended with it
-        return "history_trimmed" if self._history.trimmed(after, addresses) else None
+            return DATA_LOST  # handed out by another process: what it held ended with it
+        return HISTORY_TRIMMED if self._history.trimmed(after, addresses) else None
 
     def _publish(self, entry: Entry) -> Receipt:
         if isinstance(entry, Kick) and entry.revoke:

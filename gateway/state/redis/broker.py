@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from gateway.domain import positions
 from gateway.domain.claims import Claim
+from gateway.domain.errors import DATA_LOST
 from gateway.domain.messages import Address, Entry, Kick, Receipt, count_is_exact, is_volatile, json_bytes
 from gateway.domain.positions import Position
 from gateway.ports import Deliver, Page
@@ -102,7 +103,7 @@ class RedisBroker:
         upto, more, gap, found = await self._commands.call("history", after, max_entries, max_bytes, *names)
         entries, unreadable = self._read_entries(found)
         if unreadable:
-            gap = b"data_lost"
+            gap = DATA_LOST.encode()
         return Page(entries, Position(upto.decode()), bool(more), gap.decode() if gap else None)
 
     def _read_entries(self, found: list[bytes]) -> tuple[tuple[tuple[Position, Entry], ...], bool]:

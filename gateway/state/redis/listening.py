@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.domain import positions
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Entry, is_volatile
 from gateway.domain.positions import Position
 from gateway.ports import Deliver
@@ -31,8 +31,6 @@ AGAIN_SECONDS: Final = 0.1
 PAGE_BYTES: Final = 1024 * 1024
 _ANOTHER_LOG: Final = -1
 _CUT_OFF: Final = -2
-HISTORY_TRIMMED: Final = "history_trimmed"
-DATA_LOST: Final = "data_lost"
 
 
 class Listening:
