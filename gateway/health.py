@@ -4,34 +4,85 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from gateway.domain.condition import Condition
+from gateway.domain.times import instant
+
+HOPELESS_SECONDS: Final = 300.0
+"""How long a replica may be deaf before it counts as not alive. Whatever made it deaf did not pass in a time in which
+it would have met Redis many times, so only a new process can be expected to help."""
+
+
+class Phase(StrEnum):
+    """How far along the life of a process is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class Part(NamedTuple):
+    """What one part of the process is, and since when, in seconds since 1970."""
+
+    status: str
+    since: float
 
 
 class Health:
-    """What the probes are told. ``condition`` is asked for what the shared state lets this replica do."""
+    """What the probes are told. ``now`` is the time, ``condition`` what the shared state lets this replica do and since
+    when, both in seconds since 1970."""
 
-    def __init__(self, condition: Callable[[], Condition] = lambda: Condition.HEARING) -> None:
-        self.listening = False
-        self.draining = False
+    def __init__(self, *, now: Callable[[], float], condition: Callable[[], tuple[Condition, float]]) -> None:
+        self._now = now
         self._condition = condition
+        self.phase = Phase.STARTING
+        self._phase_since = now()
+
+    def enter(self, phase: Phase) -> None:
+        """The process is that far from now on."""
+        if phase is not self.phase:
+            self.phase, self._phase_since = phase, self._now()
 
     @property
-    def status(self) -> str:
-        """``ready``, or why not."""
-        if self.draining:
-            return "draining"
-        if not self.listening:
-            return "starting"
-        return "deaf" if self._condition() is Condition.DEAF else "ready"
+    def alive(self) -> bool:
+        """Whether the process can serve, or soon will; slow to say no, since no means that it is killed."""
+        condition, since = self._condition()
+        return condition is not Condition.DEAF or self._now() - since < HOPELESS_SECONDS
 
     @property
-    def degraded(self) -> bool:
-        """Whether the shared state is away: clients stay, and callers had better be told so by this replica's own 503
-        than by a proxy that finds nobody ready."""
-        return self._condition() is Condition.AWAY
+    def ready(self) -> bool:
+        """Whether clients and backends should be sent here."""
+        return self._obstacle() is None
+
+    def report(self) -> dict[str, object]:
+        """The verdict, the part that stands against it and since when, all parts, and ``degraded`` while the shared
+        state is away.
+
+        Being away does not end readiness: no other replica would be better off, and callers had better be told so by
+        this replica's own 503 than by a proxy that finds nobody ready.
+        """
+        parts = self._parts()
+        told = {
+            name: {"status": str(part.status), "since": instant(part.since)} for name, part in parts.items()
+        }
+        name = self._obstacle()
+        report: dict[str, object] = {"status": "ready"} if name is None else {**told[name], "part": name}
+        if parts["state"].status == Condition.AWAY:
+            report["degraded"] = f"the shared state is away since {told['state']['since']}"
+        return report | {"parts": told}
+
+    def _parts(self) -> dict[str, Part]:
+        return {"process": Part(self.phase, self._phase_since), "state": Part(*self._condition())}
+
+    def _obstacle(self) -> str | None:
+        """The name of the part because of which nobody should be sent here."""
+        if self.phase is not Phase.SERVING:
+            return "process"
+        return "state" if self._condition()[0] is Condition.DEAF else None
 
 
 def add_routes(
@@ -40,14 +91,10 @@ def add_routes(
     """``/health/live``, ``/health/ready`` and ``/metrics``."""
 
     async def live(_request: web.Request) -> web.Response:
-        return _answer(200, {"status": "live"})
+        return _answer(200, {"status": "live"}) if health.alive else _answer(503, health.report())
 
     async def ready(_request: web.Request) -> web.Response:
-        status = health.status
-        body: dict[str, object] = {"status": status}
-        if health.degraded:
-            body["degraded"] = "the shared state is away"
-        return _answer(200 if status == "ready" else 503, body)
+        return _answer(200 if health.ready else 503, health.report())
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=exposition(), headers={"Content-Type": content_type})

@@ -50,6 +50,7 @@ class Listener:
         self._refuse = refuse
         self._head_timeout_seconds = head_timeout_seconds
         self._sockets: asyncio.Server | None = None
+        self._leaving = False
 
     async def start(self, host: str, port: int) -> int:
         """Listen; answers the port, which the system chose if it was 0. Raises CannotListen."""
@@ -67,6 +68,13 @@ class Listener:
             ) from error
         bound: int = self._sockets.sockets[0].getsockname()[1]
         return bound
+
+    def begin_leaving(self) -> None:
+        """Answer on, and let each connection end with its next answer, so that its owner opens another elsewhere.
+
+        Not those of ``direct``: who needs this very process for its next request may keep its way to it.
+        """
+        self._leaving = True
 
     def close(self) -> None:
         """Take no more connections; those there are go on."""
@@ -88,10 +96,14 @@ class Listener:
         if request.version == HttpVersion11 and hdrs.HOST not in request.headers:
             # RFC 9112 §3.2 asks for this answer; and without a host no application could be chosen.
             return self._answer(request, 400, "bad_request", "an HTTP/1.1 request names its Host")
+        direct = self._direct.get(request.path)
         try:
-            return await self._direct.get(request.path, application)(request)
+            response = await (direct or application)(request)
         except web.HTTPException as refusal:
-            return self._translate(request, refusal)
+            response = self._translate(request, refusal)
+        if self._leaving and direct is None:
+            response.force_close()
+        return response
 
     def _translate(self, request: web.Request, refusal: web.HTTPException) -> web.StreamResponse:
         """aiohttp's own 404 and 405, for what no application was chosen for (an absolute form without a path, say)."""
@@ -121,7 +133,7 @@ class Listener:
         }
         if self._short_way is None:
             return GatewayRequestHandler(server, **options)
-        return ShortWayHandler(server, short_way=self._short_way, **options)
+        return ShortWayHandler(server, short_way=self._short_way, is_leaving=lambda: self._leaving, **options)
 
 
 def printable_host(host: str) -> str:

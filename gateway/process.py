@@ -87,5 +87,6 @@ def _relax_garbage_collector() -> None:
 def _stop_or_quit(stopped: asyncio.Event) -> None:
     """The first signal lets everybody leave, the second ends the process at once."""
     if stopped.is_set():
+        log.warning("gateway.ended_at_once", reason="it was told to stop a second time")
         os._exit(FAILED)
     stopped.set()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gateway.domain.claims import Claim, Rate
+from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.keys import IngestKey
 from ingest_api import signing
 from ingest_api.bodies import check_head, read_body
@@ -35,8 +36,11 @@ class Admission:
         max_body_bytes: int,
         body_timeout_seconds: float,
         path_prefix: str,
+        is_serving: Callable[[], bool],
     ) -> None:
+        """``is_serving``: whether the state is at hand by which requests are judged."""
         self._keys = keys
+        self._is_serving = is_serving
         self._claims = claims
         self._rates = rates
         self._clock = clock
@@ -54,6 +58,8 @@ class Admission:
 
     async def admit(self, call: Call, actions: tuple[str, ...]) -> Admitted:
         """Raises Problem, SignatureRefused, and the errors of ``Rates.take``; the first check that fails answers."""
+        if not self._is_serving():
+            raise BrokerUnavailable("this replica is starting")
         check_head(call, max_body_bytes=self._max_body_bytes)
         credentials = signing.read_credentials(call.headers.getall)
         idempotency_key = _idempotency_key(call)

@@ -29,11 +29,13 @@ def create_door(
     max_body_bytes: int,
     body_timeout_seconds: float,
     path_prefix: str = "",
+    is_serving: Callable[[], bool] = lambda: True,
 ) -> Answering:
     """The door with all its calls.
 
     ``keys`` looks up an ingest key by its id, for every request anew. ``path_prefix`` is what a proxy strips from
-    the path that was signed. Every path is answered here, and nothing of it depends on aiohttp's middlewares.
+    the path that was signed. Until ``is_serving`` no request is judged, and each may be repeated. Every path is
+    answered here, and nothing of it depends on aiohttp's middlewares.
     """
     admission = Admission(
         keys=keys,
@@ -43,6 +45,7 @@ def create_door(
         max_body_bytes=max_body_bytes,
         body_timeout_seconds=body_timeout_seconds,
         path_prefix=path_prefix,
+        is_serving=is_serving,
     )
     handlers = Handlers(
         publisher=publisher, presence=presence, claims=claims, clock=clock, namespaces=namespaces

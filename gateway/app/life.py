@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
 
 from gateway.app.rooms import Rooms
+from gateway.application.draining import ask_one_by_one
 from gateway.dev_door import Development
-from gateway.domain.endings import DRAINING, Ending
+from gateway.domain.endings import DRAINING
 from gateway.domain.errors import KeysUnavailable
+from gateway.health import Phase
 from gateway.listening import printable_host
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 LEAVE_SECONDS: Final = 5.0
-"""How long clients may take to leave when the process stops."""
+"""How long clients that were asked may take to leave, before they are cut off."""
+STOP_SECONDS: Final = 14.0
+"""What comes after the drain, in all: clients leave, requests finish (``rooms.FINISH_SECONDS``), the shared state is
+left. docs/operations.md and the chart reckon with 15 seconds."""
 NONCES_SECONDS: Final = 2.0
-"""How long the ports stay shut because the memory of nonces is about to begin. It begins with a second of the clock of
+"""How long nobody is served because the memory of nonces is about to begin. It begins with a second of the clock of
 Redis: what is longer is a clock that is wrong, for which nobody waits."""
 
 
@@ -32,11 +38,13 @@ class Gateway:
         self._settings = settings
         self.url = ""
         self._rooms = Rooms(settings, development=development, url=lambda: self.url)
+        self._ports: list[int] = []
 
     async def run(self, stopped: asyncio.Event, on_listening: Callable[[str], None] | None = None) -> None:
         """Serve until ``stopped`` is set; then let clients and requests finish.
 
-        A background task that dies ends it just the same, and its error is raised once everybody has left (law 8).
+        A background task that dies ends it just the same, but at once, and its error is raised once everybody has left
+        (law 8).
         """
         async with asyncio.TaskGroup() as tasks:
             has_state = asyncio.Event()
@@ -51,27 +59,35 @@ class Gateway:
                 tasks.create_task(self._prepare_keys(), name="keys"),
             ]
             try:
+                await self._open_ports()
                 if await _comes_first(has_state, stopped) and await self._nonces_begun(stopped):
-                    await self.start()
+                    self._serve()
                     if on_listening is not None:
                         on_listening(self.url)
                     await stopped.wait()
+                    await self._drain()
             finally:
-                await self.stop()
+                await self._stop()
                 for task in background:
                     task.cancel()
 
-    async def start(self) -> None:
-        """Open the ports. Raises CannotListen."""
+    # coming up
+
+    async def _open_ports(self) -> None:
+        """From here on probes are answered, and everybody else is told that it is too early. Raises CannotListen."""
         settings = self._settings
         ports = [settings.port] if settings.ingest_port is None else [settings.port, settings.ingest_port]
-        bound = [
+        self._ports = [
             await listener.start(settings.host, port)
             for listener, port in zip(self._rooms.listeners, ports, strict=True)
         ]
-        self.url = f"http://{printable_host(settings.host)}:{bound[0]}"
-        self._rooms.health.listening = True
-        log.info("gateway.listening", host=settings.host, ports=bound, replica=settings.replica_id)
+        self.url = f"http://{printable_host(settings.host)}:{self._ports[0]}"
+        log.info("gateway.starting", host=settings.host, ports=self._ports, replica=settings.replica_id)
+
+    def _serve(self) -> None:
+        settings = self._settings
+        self._rooms.health.enter(Phase.SERVING)
+        log.info("gateway.listening", host=settings.host, ports=self._ports, replica=settings.replica_id)
 
     async def _nonces_begun(self, stopped: asyncio.Event) -> bool:
         """Wait until requests that are signed now are good; whether nobody stopped the process meanwhile.
@@ -88,35 +104,63 @@ class Gateway:
             pass
         return not stopped.is_set()
 
-    async def stop(self) -> None:
-        """Take nobody new, send clients elsewhere, finish what runs, leave the other replicas, close."""
-        self._rooms.health.draining = self._rooms.admission.draining = True
-        for listener in self._rooms.listeners:
-            listener.close()
-        await self._send_clients_away(DRAINING)
-        await self._rooms.engine.stop(LEAVE_SECONDS)
-        for listener in self._rooms.listeners:
-            await listener.stop()
-        await self._rooms.state.leave()
-        await self._rooms.verifier.close()
-        self._rooms.schedule.close()
-        log.info("gateway.stopped", replica=self._settings.replica_id)
-
-    async def _send_clients_away(self, ending: Ending) -> None:
-        self._rooms.door.send_away(ending)
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await self._rooms.engine.empty.wait()
-                await self._rooms.reporting.settled()
-        except TimeoutError:
-            log.warning("gateway.clients_cut_off", sessions=len(self._rooms.engine.sessions))
-
     async def _prepare_keys(self) -> None:
         """Fetch the issuer's keys ahead of the first client; if they cannot be had, each handshake asks again."""
         try:
             await self._rooms.verifier.prepare()
         except KeysUnavailable as error:
             log.warning("keys.unavailable", reason=error.message)
+
+    # going down
+
+    async def _drain(self) -> None:
+        """Say that nobody should be sent here, wait until that is known, then ask one client after the other to leave.
+
+        Those who were not asked yet are served on, and so are backends.
+        """
+        rooms, settings = self._rooms, self._settings
+        rooms.health.enter(Phase.DRAINING)
+        log.info(
+            "gateway.draining",
+            replica=settings.replica_id,
+            sessions=len(rooms.engine.sessions),
+            delay_seconds=settings.shutdown_delay,
+            drain_seconds=settings.drain_seconds,
+        )
+        await asyncio.sleep(settings.shutdown_delay)
+        rooms.admission.draining = True
+        for listener in rooms.listeners:
+            listener.begin_leaving()
+        ask = partial(rooms.door.ask_to_leave, ending=DRAINING)
+        await ask_one_by_one(rooms.door.guests, ask, seconds=settings.drain_seconds)
+
+    async def _stop(self) -> None:
+        """Take nobody new, send away who is left, finish what runs, leave the other replicas, close."""
+        rooms = self._rooms
+        rooms.health.enter(Phase.DRAINING)
+        rooms.admission.draining = True
+        async with asyncio.timeout(STOP_SECONDS):
+            await self._see_clients_off()
+            await asyncio.gather(*[listener.stop() for listener in rooms.listeners])
+            await rooms.state.leave()
+            await rooms.verifier.close()
+        rooms.schedule.close()
+        log.info("gateway.stopped", replica=self._settings.replica_id)
+
+    async def _see_clients_off(self) -> None:
+        """The ports stay open: who polls fetches its goodbye over a new connection if it has to."""
+        rooms = self._rooms
+        deadline = asyncio.get_running_loop().time() + LEAVE_SECONDS
+        rooms.door.send_away(DRAINING)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await rooms.engine.empty.wait()
+                await rooms.reporting.settled()
+        except TimeoutError:
+            log.warning("gateway.clients_cut_off", sessions=len(rooms.engine.sessions))
+        for listener in rooms.listeners:
+            listener.close()
+        await rooms.engine.stop(deadline - asyncio.get_running_loop().time())
 
 
 async def _comes_first(event: asyncio.Event, other: asyncio.Event) -> bool:

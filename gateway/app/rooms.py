@@ -20,6 +20,7 @@ from gateway.clock import SystemClock
 from gateway.dev_door import Development
 from gateway.domain.condition import Condition
 from gateway.domain.endings import Ending
+from gateway.health import Phase
 from gateway.hub import Hub
 from gateway.identity import JwtVerifier, fetch_text
 from gateway.listening import Handler, Listener
@@ -63,7 +64,9 @@ class Rooms:
         self._url = url
         self.clock = SystemClock()
         self.schedule = HeapSchedule(asyncio.get_running_loop())
-        self.health = health.Health(lambda: self.coping.condition)
+        self.health = health.Health(
+            now=self.clock.now, condition=lambda: (self.coping.condition, self.coping.since)
+        )
         self.metrics = Metrics()
         self._refusing = Refusing(self.metrics)
         self.state = self._choose_state()
@@ -213,6 +216,8 @@ class Rooms:
         )
 
     def _admit(self, address: str) -> HandshakeError | None:
+        if self.health.phase is Phase.STARTING:
+            return unavailable("starting", "this replica is starting", 1)
         if not self.verifier.ready:
             self.verifier.begin_preparing()
             return unavailable("no_keys", "the keys to check tokens with are not there yet", 5)
@@ -267,6 +272,7 @@ class Rooms:
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.request_timeout,
             path_prefix=settings.ingest_path_prefix,
+            is_serving=lambda: self.health.phase is not Phase.STARTING,
         )
 
     def _dev_door(self, development: Development) -> web.Application:

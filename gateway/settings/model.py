@@ -141,6 +141,9 @@ class Settings:
     history_bytes: int = _setting(values.whole(1024), 64 * _MIB, unit="bytes")
     revocation_seconds: float = _setting(values.seconds, 31_536_000.0, unit="seconds")
 
+    shutdown_delay: float = _setting(values.seconds_or_zero, 0.0, unit="seconds")
+    drain_seconds: float = _setting(values.seconds_or_zero, 10.0, unit="seconds")
+
     log_level: str = _setting(values.one_of("debug", "info", "warning", "error"), "info")
     log_format: str = _setting(values.one_of("auto", "json", "console"), "auto")
 

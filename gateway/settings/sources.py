@@ -16,11 +16,6 @@ CONFIG: Final = "config"
 FOR_CLIENTS: Final = ("url", "key", "secret")
 """Read by the commands that call a gateway and by the senders in ``examples/backends``; no setting of the gateway."""
 
-NOT_YET: Final = {
-    "shutdown_delay": "a delayed shutdown is not supported by this release",
-    "drain_seconds": "draining connections is not supported by this release",
-}
-
 _FILE: Final = "_file"
 _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://", re.ASCII)
 _OWN_LINK: Final = re.compile(r"SERVICE_.+|PORT_.+", re.ASCII)
@@ -29,8 +24,8 @@ _OTHER_LINK: Final = re.compile(
     r"\w+_SERVICE_HOST|\w+_SERVICE_PORT(_\w+)?|\w+_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?", re.ASCII
 )
 _LINK_ADVICE: Final = (
-    "was set by Kubernetes for a Service named {service}, not by you: "
-    "set enableServiceLinks: false in the pod, or rename the Service"
+    "is what Kubernetes sets for a Service named {service}, but nothing else of such a Service is there: "
+    "give a port number, or set enableServiceLinks: false in the pod"
 )
 
 
@@ -62,8 +57,7 @@ def _of_environment(variables: Mapping[str, str], problems: Problems) -> dict[st
     found: dict[str, Given] = {}
     for name, value in variables.items():
         if name in {"PORT", "INGEST_PORT"} and _LINK_VALUE.match(value):
-            service = "gateway" if name == "PORT" else "gateway-ingest"
-            problems.add(name.lower(), _LINK_ADVICE.format(service=service))
+            _judge_link(name, variables, problems)
         elif name.lower() in FOR_CLIENTS or _is_service_link(name, value):
             continue
         else:
@@ -76,6 +70,13 @@ def _in_capitals(name: str, problems: Problems) -> bool:
         return True
     problems.sentences.append(f"{PREFIX}{name}: unknown setting; names are written in capitals")
     return False
+
+
+def _judge_link(name: str, variables: Mapping[str, str], problems: Problems) -> None:
+    """The address of a Service where a port might stand: no matter among the other links of that Service."""
+    service = "gateway" if name == "PORT" else "gateway-ingest"
+    if name.removesuffix("PORT") + "SERVICE_HOST" not in variables:
+        problems.add(name.lower(), _LINK_ADVICE.format(service=service))
 
 
 def _is_service_link(name: str, value: str) -> bool:
@@ -102,8 +103,6 @@ def _known_only(found: Mapping[str, Given], problems: Problems) -> dict[str, Giv
     for name, given in found.items():
         if name in names:
             known[name] = given
-        elif name in NOT_YET:
-            problems.add(name, NOT_YET[name], where=given.where)
         else:
             problems.add(name, _unknown(name, names, in_yaml=given.where is not None), where=given.where)
     return known

@@ -151,13 +151,24 @@ class Door:
 
     # from the composition root
 
+    @property
+    def guests(self) -> list[Client]:
+        """Everybody who is here now, whoever came first at the head."""
+        return list(self._clients.values())
+
+    def ask_to_leave(self, client: Client, ending: Ending) -> None:
+        """End the transport of one client with all on it; who never joined a namespace is not waited for."""
+        if client.session.closed:
+            return
+        if client.connections and ending.close_code is not None:
+            client.session.end(ending.close_code, ending.reason)
+        else:
+            client.session.abort(ending.reason)
+
     def send_away(self, ending: Ending) -> None:
-        """Ask every client to leave; who never joined a namespace is not waited for."""
-        for client in list(self._clients.values()):
-            if client.connections and ending.close_code is not None:
-                client.session.end(ending.close_code, ending.reason)
-            else:
-                client.session.abort(ending.reason)
+        """Ask everybody to leave at once."""
+        for client in self.guests:
+            self.ask_to_leave(client, ending)
 
     # from python-socketio
 

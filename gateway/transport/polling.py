@@ -63,7 +63,11 @@ class Polling:
         payload = None if parked.lost else session.collect()
         if payload is None:
             return errors.UNKNOWN_SID
-        return _plain(payload)
+        answer = _plain(payload)
+        if payload == packets.CLOSE_PACKET.record:
+            # Who comes back is welcome elsewhere, and over a connection that it keeps it would come here.
+            answer.force_close()
+        return answer
 
     async def post(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
         """Take in a payload, packet by packet, in order."""

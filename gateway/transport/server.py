@@ -262,7 +262,10 @@ class EngineServer:
 
 def _refusal(error: HandshakeError, cors: dict[str, str]) -> web.Response:
     headers = _NO_STORE | cors
-    if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
     body = json.dumps({"code": error.code, "message": error.message}, separators=(",", ":"))
-    return web.Response(status=error.status, text=body, content_type="application/json", headers=headers)
+    answer = web.Response(status=error.status, text=body, content_type="application/json", headers=headers)
+    if error.retry_after_seconds is not None:
+        answer.headers["Retry-After"] = str(error.retry_after_seconds)
+        # Another replica may take it, and over a connection that the client keeps it would ask this one again.
+        answer.force_close()
+    return answer

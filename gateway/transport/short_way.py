@@ -39,11 +39,20 @@ class ShortWay(Protocol):
 class ShortWayHandler(GatewayRequestHandler):
     """One connection of a client that may send such requests."""
 
-    __slots__ = ("_answering", "_behind", "_is_handling", "_short_way")
+    __slots__ = ("_answering", "_behind", "_is_handling", "_is_leaving", "_short_way")
 
-    def __init__(self, server: web.Server, *, short_way: ShortWay, **options: Unpack[HandlerOptions]) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        short_way: ShortWay,
+        is_leaving: Callable[[], bool],
+        **options: Unpack[HandlerOptions],
+    ) -> None:
+        """While ``is_leaving``, no request goes this way: aiohttp knows how a connection ends with an answer."""
         super().__init__(server, **options)
         self._short_way = short_way
+        self._is_leaving = is_leaving
         self._answering: asyncio.Task[None] | None = None
         self._is_handling = False
         """Whether aiohttp's task has a request in its hands."""
@@ -103,7 +112,7 @@ class ShortWayHandler(GatewayRequestHandler):
         message, payload = self._messages[0]
         if not isinstance(message, RawRequestMessage) or not _is_whole(message, payload):
             return False
-        if not self._short_way.takes(message.method, message.path):
+        if self._is_leaving() or not self._short_way.takes(message.method, message.path):
             return False
         self._messages.clear()
         self._parser.message_consumed()

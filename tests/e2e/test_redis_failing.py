@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from tests.harness.clients import NodeClients, StockClient
+from tests.harness.health import verdict
 from tests.harness.link import Link
 from tests.harness.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.harness.redis_server import RedisServer, free_port
@@ -28,14 +25,6 @@ def redis_server() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.stop()
-
-
-def readiness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:
-    try:
-        with urllib.request.urlopen(f"{gateway.url}/health/ready", timeout=5) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refused:
-        return refused.code, json.load(refused)
 
 
 def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClient:
@@ -54,15 +43,13 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
     )
     assert (refused.status, refused.body["code"]) == (503, "broker_timeout")
     assert int(refused.headers["retry-after"]) >= 1
-    wait_until(lambda: "degraded" in readiness(gateway)[1], "readiness says so")
-    status, body = readiness(gateway)
-    assert (status, body["status"]) == (200, "ready")
+    wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
     newcomer = node.open(gateway.url, token=gateway.token("newcomer"), transports=["websocket"])
     newcomer.wait("connect_error")
     assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
 
     redis_server.thaw()
-    wait_until(lambda: readiness(gateway) == (200, {"status": "ready"}), "it is back")
+    wait_until(lambda: verdict(gateway) == (200, "ready"), "it is back")
     newcomer.connected()
     again = gateway.backend.post(f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1")
     assert again.status == 200
@@ -82,13 +69,13 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
         client = connect(node, gateway, user)
         link.deafen()
 
-        wait_until(lambda: readiness(gateway) == (503, {"status": "deaf"}), "it is known to be deaf")
+        wait_until(lambda: verdict(gateway) == (503, "deaf"), "it is known to be deaf")
         assert gateway.backend.presence(user)["online"] is True
         client.wait("disconnect", reason="transport close", timeout=15)
         client.wait("connect_error", timeout=15)
 
         link.let_hear()
-        wait_until(lambda: readiness(gateway) == (200, {"status": "ready"}), "it hears again")
+        wait_until(lambda: verdict(gateway) == (200, "ready"), "it hears again")
         client.wait("connect", count=2, timeout=15)
         client.wait("event", event="authenticated", count=2)
         gateway.push_user(user, "after", 1)

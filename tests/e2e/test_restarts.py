@@ -111,7 +111,7 @@ async def test_a_drain_closes_websockets_with_1012_and_answers_polls_with_a_clos
         assert refusal.headers["Retry-After"] == "1"
         assert refusal.headers["Access-Control-Allow-Origin"] == "https://app.example"
     async with http.get(f"{gateway.url}/health/ready") as ready:
-        assert (ready.status, json.loads(await ready.text())) == (503, {"status": "draining"})
+        assert (ready.status, json.loads(await ready.text())["status"]) == (503, "draining")
     assert await behind.poll() == (200, '42["last",1]')
     assert await behind.poll() == (200, "1")
     assert await asyncio.to_thread(gateway.wait) == 0

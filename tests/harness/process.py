@@ -24,18 +24,31 @@ START_SECONDS = 30.0
 
 class GatewayProcess:
     """Starts on a free port; ``settings`` are GATEWAY_ settings in lower case without prefix, ``under`` is a
-    command that starts the command which follows it."""
+    command that starts the command which follows it; unless ``serves`` nobody waits until it does."""
 
-    def __init__(self, *, dev: bool = False, under: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(
+        self, *, dev: bool = False, under: Sequence[str] = (), serves: bool = True, **settings: Any
+    ) -> None:
         self._settings = {name.upper(): str(value) for name, value in settings.items()}
         self._dev = dev
         self._under = under
         self._port = 0
         self.key_id, self.secret, self.jwt_secret = KEY_ID, KEY_SECRET, JWT_SECRET
-        self.start()
+        self._launch()
+        if serves:
+            self.listens()
 
     def start(self) -> None:
-        """Start, or start again on the same port; returns once it listens."""
+        """Start again on the same port; returns once it serves."""
+        self._launch()
+        self.listens()
+
+    def listens(self) -> None:
+        """Wait until it serves clients and backends."""
+        self.log.wait(lambda line: line.get("event") == "gateway.listening", timeout=START_SECONDS)
+
+    def _launch(self) -> None:
+        """Start it; its ports are open then."""
         defaults = {
             "HOST": "127.0.0.1",
             "PORT": str(self._port),
@@ -59,10 +72,8 @@ class GatewayProcess:
         ]
         for reader in self._readers:
             reader.start()
-        listening = self.log.wait(
-            lambda line: line.get("event") == "gateway.listening", timeout=START_SECONDS
-        )
-        self.ports: list[int] = listening["ports"]
+        starting = self.log.wait(lambda line: line.get("event") == "gateway.starting", timeout=START_SECONDS)
+        self.ports: list[int] = starting["ports"]
         self._port = self.ports[0]
         self.url = f"http://127.0.0.1:{self.ports[0]}"
         self.ingest_url = f"http://127.0.0.1:{self.ports[-1]}"

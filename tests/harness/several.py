@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from typing import Any
 
 from tests.harness.audience import SPREAD, Audience
 from tests.harness.clients import NodeClients
+from tests.harness.health import verdict
 from tests.harness.judging import judge
 from tests.harness.process import GatewayProcess
 from tests.harness.traffic import Traffic
@@ -126,7 +125,7 @@ class Several:
         )
 
     def _all_are_ready(self) -> bool:
-        return all(readiness(replica) == (200, {"status": "ready"}) for replica in self.living)
+        return all(verdict(replica) == (200, "ready") for replica in self.living)
 
     def _presence_is_true(self) -> bool:
         true: dict[str, set[tuple[str, str]]] = {member.user: set() for member in self.audience.members}
@@ -149,16 +148,6 @@ def until(holds: Callable[[], bool], what: str, deadline: float) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not within {deadline - begun:.1f} s: {what}"
         time.sleep(LOOK_SECONDS)
-
-
-def readiness(replica: GatewayProcess) -> tuple[int, dict[str, Any]]:
-    """Status and body of /health/ready."""
-    try:
-        with urllib.request.urlopen(f"{replica.url}/health/ready", timeout=5) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code, json.load(refused)
 
 
 def metric(replica: GatewayProcess, name: str) -> float:

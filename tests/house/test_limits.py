@@ -42,6 +42,8 @@ ENFORCED = {
     "message_rate": "e2e/test_endings.py::test_a_client_that_floods_is_told_and_stays_away",
     "history_length": "state/memory/test_history.py::test_it_holds_exactly_its_length",
     "history_bytes": "state/memory/test_history.py::test_it_holds_no_more_than_its_bytes_names_included",
+    "shutdown_delay": "e2e/test_drain.py::test_while_load_balancers_learn_of_it_the_process_goes_on_as_before",
+    "drain_seconds": "e2e/test_drain.py::test_clients_are_asked_one_after_the_other_at_an_even_pace",
     "revocation_seconds": "contract/test_revocations.py::test_a_revocation_is_kept_for_its_time_and_no_longer",
 }
 """The test that reaches each limit."""

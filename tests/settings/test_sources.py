@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import SettingsError, load_settings
-from gateway.settings.model import KNOWN
-from gateway.settings.sources import NOT_YET
 
 COMPLETE = {"GATEWAY_JWT_SECRET": "j" * 32, "GATEWAY_INGEST_KEYS": "billing:" + "b" * 32}
 
@@ -50,14 +48,6 @@ def test_other_programs_variables_are_not_looked_at() -> None:
     assert load_settings(COMPLETE | {"PORT": "1", "MY_GATEWAY_PRT": "1"}).port == 8080
 
 
-@pytest.mark.parametrize("name", NOT_YET)
-def test_a_setting_of_a_later_release_is_refused_and_says_so(name: str) -> None:
-    (problem,) = problems({f"GATEWAY_{name.upper()}": "x"})
-
-    assert problem.startswith(f"GATEWAY_{name.upper()}: ")
-    assert "not supported by this release" in problem
-
-
 @pytest.mark.parametrize("name", ["URL", "KEY", "SECRET"])
 def test_what_clients_read_is_no_mistake_in_the_environment_of_a_gateway(name: str) -> None:
     assert load_settings(COMPLETE | {f"GATEWAY_{name}": "x"}).port == 8080
@@ -65,6 +55,7 @@ def test_what_clients_read_is_no_mistake_in_the_environment_of_a_gateway(name: s
 
 def test_what_kubernetes_adds_for_services_is_no_mistake() -> None:
     links = {
+        "GATEWAY_PORT": "tcp://10.0.0.1:80",
         "GATEWAY_SERVICE_HOST": "10.0.0.1",
         "GATEWAY_SERVICE_PORT": "80",
         "GATEWAY_SERVICE_PORT_HTTP": "80",
@@ -76,18 +67,22 @@ def test_what_kubernetes_adds_for_services_is_no_mistake() -> None:
         "GATEWAY_METRICS_SERVICE_PORT": "9090",
         "GATEWAY_METRICS_PORT": "tcp://10.0.0.2:9090",
         "GATEWAY_METRICS_PORT_9090_TCP_ADDR": "10.0.0.2",
+        "GATEWAY_INGEST_SERVICE_HOST": "10.0.0.3",
+        "GATEWAY_INGEST_PORT": "tcp://10.0.0.3:8081",
     }
 
-    assert load_settings(COMPLETE | links).port == 8080
+    settings = load_settings(COMPLETE | links)
+
+    assert (settings.port, settings.ingest_port) == (8080, None)
 
 
 @pytest.mark.parametrize(("name", "service"), [("PORT", "gateway"), ("INGEST_PORT", "gateway-ingest")])
-def test_a_port_from_kubernetes_is_told_apart_from_one_from_people(name: str, service: str) -> None:
+def test_the_address_of_a_service_alone_is_no_port_and_says_whose_it_may_be(name: str, service: str) -> None:
     (problem,) = problems({f"GATEWAY_{name}": "tcp://10.0.0.1:80"})
 
     assert problem == (
-        f"GATEWAY_{name}: was set by Kubernetes for a Service named {service}, not by you: "
-        "set enableServiceLinks: false in the pod, or rename the Service"
+        f"GATEWAY_{name}: is what Kubernetes sets for a Service named {service}, but nothing else of such a Service "
+        "is there: give a port number, or set enableServiceLinks: false in the pod"
     )
 
 
@@ -198,7 +193,6 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
             "PROT",
             "unknown setting; in YAML names are lower case and without prefix: did you mean port?",
         ),
-        ("drain_seconds: 10", "DRAIN_SECONDS", NOT_YET["drain_seconds"]),
         ("port: true", "PORT", "True is not a plain whole number such as 1"),
         ("port: 1.5", "PORT", "1.5 is not a plain whole number such as 1"),
         ("ping_interval: .inf", "PING_INTERVAL", "inf is not a number: give seconds, such as 25 or 0.5"),
@@ -238,10 +232,6 @@ def test_a_yaml_file_that_is_not_there_is_refused() -> None:
     assert problems({"GATEWAY_CONFIG": "/nowhere.yaml"}) == [
         "GATEWAY_CONFIG: cannot read /nowhere.yaml: No such file or directory"
     ]
-
-
-def test_no_name_is_known_and_of_a_later_release() -> None:
-    assert set(KNOWN) & set(NOT_YET) == set()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,242 @@
+"""A replica that was told to stop: what probes, newcomers, clients and backends see until it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.harness.backend import Answer
+from tests.harness.clients import NodeClients
+from tests.harness.health import liveness, readiness, verdict
+from tests.harness.link import Link
+from tests.harness.process import GatewayProcess
+from tests.harness.raw import RawPolling, RawSocket
+from tests.harness.redis_server import RedisServer, free_port
+from tests.harness.waiting import wait_until
+
+HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
+DELAY_SECONDS = 2.0
+AFTER_THE_DRAIN_SECONDS = 15.0
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., GatewayProcess]]:
+    """Starts a gateway; each that was not waited for is killed in the end."""
+    started: list[GatewayProcess] = []
+
+    def start(**settings: Any) -> GatewayProcess:
+        started.append(GatewayProcess(**settings))
+        return started[-1]
+
+    yield start
+    for gateway in started:
+        gateway.kill()
+
+
+@asynccontextmanager
+async def joined(
+    http: aiohttp.ClientSession, gateway: GatewayProcess, user: str, count: int
+) -> AsyncIterator[list[RawSocket]]:
+    """So many clients, each a user of its own, on WebSockets that take what comes and never come back."""
+    sockets = [await RawSocket.open(http, gateway.url) for _ in range(count)]
+    for number, socket in enumerate(sockets):
+        await socket.join(gateway.token(f"{user}-{number}"))
+    yield sockets
+
+
+async def test_while_load_balancers_learn_of_it_the_process_goes_on_as_before(
+    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, node: NodeClients, user: str
+) -> None:
+    gateway = start(shutdown_delay=DELAY_SECONDS)
+    assert verdict(gateway) == (200, "ready")
+
+    told_at = time.monotonic()
+    gateway.signal(signal.SIGTERM)
+    await asyncio.to_thread(gateway.log.wait, lambda line: line.get("event") == "gateway.draining")
+    status, body = readiness(gateway)
+    newcomer = node.open(gateway.url, token=gateway.token(user)).connected()
+    pushed = gateway.push_user(user, "meanwhile", 1)
+
+    assert (status, body["status"], body["part"]) == (503, "draining", "process")
+    assert body["parts"]["state"]["status"] == "hearing"
+    assert liveness(gateway) == (200, {"status": "live"})
+    assert pushed["connections"] == 1
+    assert newcomer.event("meanwhile")[0] == 1
+    assert await asyncio.to_thread(gateway.wait) == 0
+    assert time.monotonic() - told_at >= DELAY_SECONDS
+    newcomer.wait("disconnect", reason="transport close")
+    assert gateway.failures() == []
+
+
+async def test_a_client_that_polls_is_served_over_new_connections_while_newcomers_are_turned_away(
+    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
+) -> None:
+    gateway = start(drain_seconds=60, cors_origins="https://app.example")
+    async with joined(http, gateway, "crowd", 40):
+        poller = await RawPolling(http, gateway.url).open()
+        await poller.join(gateway.token(user))
+        gateway.signal(signal.SIGTERM)
+        refused = await turned_away(http, gateway)
+
+        # All that a browser needs to come to another replica.
+        assert refused["Retry-After"] == "1"
+        assert refused["Access-Control-Allow-Origin"] == "https://app.example"
+        assert refused["Connection"] == "close"
+        for number in range(3):
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as anew:
+                assert gateway.push_user(user, "served", number)["connections"] == 1
+                async with anew.get(poller.address) as polled:
+                    assert polled.status == 200
+                    assert f'"served",{number}' in await polled.text()
+
+        # The last to come is the last to be asked.
+        assert await poller.poll() == (200, "1")
+        assert await asyncio.to_thread(gateway.wait) == 0
+
+
+async def turned_away(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Mapping[str, str]:
+    """Wait until newcomers are; the headers that they get."""
+    async with asyncio.timeout(10):
+        while True:
+            origin = {"Origin": "https://app.example"}
+            async with http.get(gateway.url + HANDSHAKE, headers=origin) as answer:
+                told = await answer.text()
+            if answer.status == 503:
+                assert told == '{"code":4,"message":"this replica is shutting down"}'
+                return answer.headers
+
+
+async def test_clients_are_asked_one_after_the_other_at_an_even_pace(
+    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
+) -> None:
+    drain_seconds = 4.0
+    gateway = start(drain_seconds=drain_seconds)
+    left: list[float] = []
+
+    async def stay(socket: RawSocket) -> None:
+        assert (await socket.closed())[0] == 1012
+        left.append(time.monotonic())
+
+    async with joined(http, gateway, user, 80) as sockets:
+        gateway.signal(signal.SIGTERM)
+        begun = time.monotonic()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*map(stay, sockets))
+
+    # In each quarter of the time about a quarter of them; the machine is allowed to be late by one share in four.
+    quarters = [sum(moment < begun + drain_seconds * part / 4 for moment in left) for part in (1, 2, 3)]
+    for part, gone in enumerate(quarters, 1):
+        assert 20 * (part - 1) <= gone <= 20 * part + 2, quarters
+    assert await asyncio.to_thread(gateway.wait) == 0
+
+
+async def test_backends_are_answered_to_the_end_and_sent_to_open_connections_elsewhere(
+    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
+) -> None:
+    gateway = start(drain_seconds=60, ingest_port=0, cors_origins="https://app.example")
+    assert gateway.push_user(user, "before")["online"] is False
+    async with joined(http, gateway, user, 30):
+        gateway.signal(signal.SIGTERM)
+        await turned_away(http, gateway)
+
+        answer: Answer = gateway.backend.push_user(user, "during", 1)
+
+        assert answer.status == 200
+        assert answer.headers["connection"] == "close"
+        assert await asyncio.to_thread(gateway.wait) == 0
+    assert gateway.failures() == []
+
+
+async def test_who_does_not_leave_is_cut_off_in_the_end(
+    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
+) -> None:
+    gateway = start(drain_seconds=1)
+    deaf_one = await RawPolling(http, gateway.url).open()
+    await deaf_one.join(gateway.token(user))
+
+    told_at = time.monotonic()
+    gateway.signal(signal.SIGTERM)
+
+    assert await asyncio.to_thread(gateway.wait) == 0
+    assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
+    assert [line["event"] for line in gateway.log.entries if line["level"] == "warning"] == [
+        "gateway.clients_cut_off"
+    ]
+
+
+@pytest.mark.parametrize("settings", [{"shutdown_delay": 60}, {"drain_seconds": 60}])
+async def test_a_second_signal_ends_the_process_at_once(
+    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str, settings: dict[str, int]
+) -> None:
+    gateway = start(**settings)
+    async with joined(http, gateway, user, 600 if "drain_seconds" in settings else 1):
+        gateway.signal(signal.SIGTERM)
+        await asyncio.to_thread(gateway.log.wait, lambda line: line.get("event") == "gateway.draining")
+
+        gateway.signal(signal.SIGTERM)
+
+        assert await asyncio.to_thread(gateway.wait, 5) == 1
+    assert gateway.log.entries[-1]["event"] == "gateway.ended_at_once"
+
+
+def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_everybody(
+    node: NodeClients, user: str
+) -> None:
+    redis_server = RedisServer()
+    redis_server.kill()
+    gateway = GatewayProcess(redis_url=redis_server.url, serves=False)
+    try:
+        status, body = readiness(gateway)
+        assert (status, body["status"], body["part"]) == (503, "starting", "process")
+        assert liveness(gateway) == (200, {"status": "live"})
+        refused = gateway.backend.push_user(user, "too early")
+        assert (refused.status, refused.body["code"]) == (503, "broker_unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        client = node.open(gateway.url, token=gateway.token(user))
+        client.wait("connect_error")
+
+        redis_server.start()
+        gateway.listens()
+        assert verdict(gateway) == (200, "ready")
+        client.connected()
+        gateway.push_user(user, "in time", 1)
+        assert client.event("in time")[0] == 1
+        assert gateway.stop() == 0
+    finally:
+        gateway.kill()
+        redis_server.stop()
+
+
+def test_a_replica_that_waits_for_redis_stops_when_it_is_told_to() -> None:
+    gateway = GatewayProcess(redis_url=f"redis://127.0.0.1:{free_port()}/0", shutdown_delay=60, serves=False)
+
+    assert gateway.stop() == 0
+
+
+def test_a_replica_drains_while_redis_is_away_and_ends_in_time(
+    start: Callable[..., GatewayProcess], node: NodeClients, user: str
+) -> None:
+    redis_server = RedisServer()
+    try:
+        with Link(redis_server.port) as link:
+            gateway = start(redis_url=link.url, drain_seconds=1)
+            client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
+            redis_server.freeze()
+            wait_until(lambda: verdict(gateway) == (200, "degraded"), "it is known to be away")
+
+            told_at = time.monotonic()
+            gateway.signal(signal.SIGTERM)
+
+            client.wait("disconnect", reason="transport close")
+            assert gateway.wait(timeout=30) == 0
+            assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
+            redis_server.thaw()
+    finally:
+        redis_server.stop()
