@@ -16,13 +16,15 @@ from gateway.dev_door import Development
 from gateway.domain.errors import StateUnusable
 from gateway.listening import CannotListen
 from gateway.open_files import raise_limit
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 from gateway.socketio_door.bundle import BundleMissing
 
 log = structlog.get_logger(__name__)
 
 Announce = Callable[[str], None]
 """Told the address once the gateway listens."""
+Load = Callable[[], Settings]
+"""Reads the settings anew; raises SettingsError."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
@@ -30,14 +32,21 @@ STOPPED, FAILED, UNUSABLE = 0, 1, 2
 
 
 def run(
-    settings: Settings, *, development: Development | None = None, on_listening: Announce | None = None
+    settings: Settings,
+    *,
+    development: Development | None = None,
+    on_listening: Announce | None = None,
+    load_again: Load | None = None,
 ) -> int:
-    """Run the gateway until SIGTERM or SIGINT; answers the exit status."""
+    """Run the gateway until SIGTERM or SIGINT; answers the exit status.
+
+    SIGHUP takes over what ``load_again`` reads; without it a terminal that is closed ends the gateway.
+    """
     before, limit = raise_limit()
     if limit != before:
         log.info("gateway.open_files_raised", before=before, limit=limit)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(settings, development, on_listening))
+        return runner.run(_serve(settings, development, on_listening, load_again))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -48,15 +57,19 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, development: Development | None, on_listening: Announce | None) -> int:
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, partial(_stop_or_quit, stopped))
+async def _serve(
+    settings: Settings,
+    development: Development | None,
+    on_listening: Announce | None,
+    load_again: Load | None,
+) -> int:
     try:
         gateway = Gateway(settings, development=development)
     except BundleMissing as error:
         log.error("gateway.cannot_start", reason=str(error))
         return UNUSABLE
+    stopped = asyncio.Event()
+    _heed_signals(gateway, stopped, load_again)
     _relax_garbage_collector()
     try:
         await gateway.run(stopped, on_listening)
@@ -82,6 +95,22 @@ def _relax_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _heed_signals(gateway: Gateway, stopped: asyncio.Event, load_again: Load | None) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, partial(_stop_or_quit, stopped))
+    hung_up = partial(_stop_or_quit, stopped) if load_again is None else partial(_reload, gateway, load_again)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+
+
+def _reload(gateway: Gateway, load_again: Load) -> None:
+    """Settings that cannot be used change nothing: the process goes on with those it has."""
+    try:
+        gateway.reload(load_again())
+    except SettingsError as error:
+        log.error("settings.not_reloaded", problems=error.problems)
 
 
 def _stop_or_quit(stopped: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from gateway.app.reloading import reload
 from gateway.app.rooms import Rooms
 from gateway.application.draining import ask_one_by_one
 from gateway.dev_door import Development
@@ -70,6 +71,10 @@ class Gateway:
                 await self._stop()
                 for task in background:
                     task.cancel()
+
+    def reload(self, settings: Settings) -> None:
+        """Take over what may change while it runs: keys of backends, keys of tokens, the log level."""
+        reload(self._rooms, settings)
 
     # coming up
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -20,6 +20,7 @@ from gateway.clock import SystemClock
 from gateway.dev_door import Development
 from gateway.domain.condition import Condition
 from gateway.domain.endings import Ending
+from gateway.domain.keys import IngestKey
 from gateway.health import Phase
 from gateway.hub import Hub
 from gateway.identity import JwtVerifier, fetch_text
@@ -69,6 +70,7 @@ class Rooms:
         )
         self.metrics = Metrics()
         self._refusing = Refusing(self.metrics)
+        self._ingest_keys = {key.id: key for key in settings.ingest_keys}
         self.state = self._choose_state()
         self.metrics.watch_state(self.state.sizes)
         self.verifier = _verifier(settings, self.clock)
@@ -96,6 +98,11 @@ class Rooms:
         )
         self.metrics.watch_condition(Condition, lambda condition: self.coping.condition == condition)
         self.listeners = self._plan_listeners()
+
+    def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
+        """Backends come in with these from now on."""
+        self._ingest_keys.clear()
+        self._ingest_keys.update({key.id: key for key in keys})
 
     def _furnish_application(self) -> None:
         settings = self.settings
@@ -259,13 +266,12 @@ class Rooms:
 
     def _rest_door(self) -> RestDoor:
         settings = self.settings
-        keys = {key.id: key for key in settings.ingest_keys}
         return rest.create_door(
             publisher=self.publishing,
             presence=self.state.presence,
             claims=self.state.claims,
             rates=self.state.rates,
-            keys=keys.get,
+            keys=self._ingest_keys.get,
             clock=self.clock,
             meter=self.metrics,
             namespaces=frozenset(settings.namespaces),

@@ -27,8 +27,11 @@ DEV_TOKEN_SECONDS: Final = 12 * 3600
 def serve(dev: bool) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
+    Then clients are sent away over DRAIN_SECONDS and requests finish; a second signal ends it at once.
+
     Without --dev it needs at least a key to check tokens with and a key for your backends. Ends with status 2 and
-    the list of every problem if the settings cannot be used.
+    the list of every problem if the settings cannot be used. SIGHUP reads files of settings and secrets anew and takes
+    over ingest keys, keys of tokens and the log level.
 
     \b
     Examples:
@@ -47,7 +50,7 @@ def serve(dev: bool) -> None:
     configure_logging(settings.log_level, settings.log_format)
 
     if not dev:
-        sys.exit(run(settings))
+        sys.exit(run(settings, load_again=lambda: load_settings(os.environ)))
     sys.exit(
         run(
             settings,

@@ -75,10 +75,15 @@ class RemoteKeys:
         if not self.ready:
             self._begin()
 
-    async def close(self) -> None:
-        """End a fetch that is under way."""
+    def abandon(self) -> None:
+        """Nobody needs this set any more: who waits for it is told that it cannot be had."""
         if self._fetching is not None:
             self._fetching.cancel()
+
+    async def close(self) -> None:
+        """End a fetch that is under way."""
+        self.abandon()
+        if self._fetching is not None:
             await asyncio.gather(self._fetching, return_exceptions=True)
 
     async def _renew(self) -> None:

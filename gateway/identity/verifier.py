@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -63,10 +64,8 @@ class JwtVerifier:
         require_exp: bool = True,
         max_lifetime_seconds: float | None = None,
     ) -> None:
-        if public_key is not None and jwks_url is not None:
-            raise ValueError("there is a JWT public key and a JWKS address; the gateway takes one of the two")
-        self._algorithms = _checked(algorithms)
         self._clock = clock
+        self._fetch = fetch
         self._rules = ClaimRules(
             audience=frozenset(audience),
             issuer=frozenset(issuer),
@@ -75,30 +74,47 @@ class JwtVerifier:
             max_lifetime_seconds=max_lifetime_seconds,
             room_claims=room_claims,
         )
-        self._local = _local_keys(secret, public_key, self._algorithms)
-        self._remote = _remote_keys(jwks_url, fetch, self._algorithms, clock)
-        _check_every_algorithm_has_a_key(self._algorithms, self._local, self._remote)
-        self._jws = _prepared_jws(self._algorithms)
+        self._ring = self._key_ring(algorithms, secret, public_key, jwks_url)
+
+    def change_keys(
+        self,
+        *,
+        algorithms: Collection[str],
+        secret: str | None = None,
+        public_key: str | None = None,
+        jwks_url: str | None = None,
+    ) -> None:
+        """Check with these from now on; a key set that is the same stays as it was fetched.
+
+        Raises ValueError as when the verifier was made, and nothing has changed then.
+        """
+        former, ring = self._ring, self._key_ring(algorithms, secret, public_key, jwks_url)
+        if ring.fetches_as(former):
+            ring = replace(ring, remote=former.remote)
+        elif former.remote is not None:
+            former.remote.abandon()
+        self._ring = ring
+        self.begin_preparing()
 
     @property
     def ready(self) -> bool:
         """Whether tokens can be checked now; false only while there is nothing but a key set not yet fetched."""
-        return bool(self._local) or self._remote is None or self._remote.ready
+        return bool(self._ring.local) or self._ring.remote is None or self._ring.remote.ready
 
     async def prepare(self) -> None:
         """Fetch the key set if that is still to be done; raises KeysUnavailable. Cheap once it is."""
-        if self._remote is not None:
-            await self._remote.load()
+        if self._ring.remote is not None:
+            await self._ring.remote.load()
 
     def begin_preparing(self) -> None:
         """The same without waiting: for a door that turns clients away while this is not ``ready``."""
-        if self._remote is not None:
-            self._remote.begin_load()
+        if self._ring.remote is not None:
+            self._ring.remote.begin_load()
 
     async def close(self) -> None:
         """End what is under way."""
-        if self._remote is not None:
-            await self._remote.close()
+        if self._ring.remote is not None:
+            await self._ring.remote.close()
 
     async def verify(self, token: str) -> Identity:
         """Who the token speaks of; raises TokenRefused or KeysUnavailable."""
@@ -106,29 +122,57 @@ class JwtVerifier:
             raise TokenRefused(
                 "token_malformed", f"a token has at most {MAX_TOKEN_CHARACTERS} characters, all of them ASCII"
             )
+        ring = self._ring
         algorithm, kid = _read_header(token.partition(".")[0])
-        if algorithm not in self._algorithms:
+        if algorithm not in ring.algorithms:
             raise _refusal(InvalidAlgorithmError())
         # A local key has no name: ``kid`` is for key sets.
-        keys = matching(self._local, algorithm, None)
-        if not keys and self._remote is not None:
-            keys = await self._remote.find(algorithm, kid)
-        payload = self._signed_payload(token, algorithm, keys)
+        keys = matching(ring.local, algorithm, None)
+        if not keys and ring.remote is not None:
+            keys = await ring.remote.find(algorithm, kid)
+        payload = _signed_payload(ring.jws, token, algorithm, keys)
         return identity_of(read_claims(payload), self._rules, self._clock.now())
 
-    def _signed_payload(self, token: str, algorithm: str, keys: Sequence[Key]) -> bytes:
-        failure: PyJWTError = InvalidSignatureError("no key of the issuer has this id")
-        for key in keys:
-            try:
-                decoded = self._jws.decode_complete(token, key.material, algorithms=[algorithm])
-            except InvalidSignatureError as error:
-                failure = error
-            except PyJWTError as error:
-                raise _refusal(error) from error
-            else:
-                payload: bytes = decoded["payload"]
-                return payload
-        raise _refusal(failure) from failure
+    def _key_ring(
+        self, allowed: Collection[str], secret: str | None, public_key: str | None, jwks_url: str | None
+    ) -> _KeyRing:
+        if public_key is not None and jwks_url is not None:
+            raise ValueError("there is a JWT public key and a JWKS address; the gateway takes one of the two")
+        algorithms = _checked(allowed)
+        local = _local_keys(secret, public_key, algorithms)
+        remote = _remote_keys(jwks_url, self._fetch, algorithms, self._clock)
+        _check_every_algorithm_has_a_key(algorithms, local, remote)
+        return _KeyRing(algorithms, local, remote, jwks_url, _prepared_jws(algorithms))
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyRing:
+    """What tokens are checked with at one time."""
+
+    algorithms: frozenset[str]
+    local: tuple[Key, ...]
+    remote: RemoteKeys | None
+    jwks_url: str | None
+    jws: PyJWS
+
+    def fetches_as(self, other: _KeyRing) -> bool:
+        """Whether the key sets of both are the same."""
+        return (self.jwks_url, self.algorithms) == (other.jwks_url, other.algorithms)
+
+
+def _signed_payload(jws: PyJWS, token: str, algorithm: str, keys: Sequence[Key]) -> bytes:
+    failure: PyJWTError = InvalidSignatureError("no key of the issuer has this id")
+    for key in keys:
+        try:
+            decoded = jws.decode_complete(token, key.material, algorithms=[algorithm])
+        except InvalidSignatureError as error:
+            failure = error
+        except PyJWTError as error:
+            raise _refusal(error) from error
+        else:
+            payload: bytes = decoded["payload"]
+            return payload
+    raise _refusal(failure) from failure
 
 
 class _Header(NamedTuple):

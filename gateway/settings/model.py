@@ -160,3 +160,9 @@ KNOWN: Final[Mapping[str, What]] = MappingProxyType(_known())
 """Every setting by its name, lower case without prefix, in the order of the documentation."""
 FROM_FILES: Final = tuple(name for name, what in KNOWN.items() if what.secret)
 """Those that may also be given as ``…_FILE``."""
+
+
+def differing(before: Settings, after: Settings) -> frozenset[str]:
+    """The names of the settings that are not the same; a name that a replica makes for itself is no setting."""
+    made = set() if "replica_id" in after.origins else {"replica_id"}
+    return frozenset(name for name in KNOWN.keys() - made if getattr(before, name) != getattr(after, name))

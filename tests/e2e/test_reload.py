@@ -1,0 +1,124 @@
+"""SIGHUP: keys and the log level change while the gateway runs, and nobody who is connected notices."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.backend import Backend
+from tests.harness.clients import NodeClients
+from tests.harness.journal import Entry
+from tests.harness.process import JWT_SECRET, GatewayProcess
+from tests.harness.tokens import token
+
+FIRST, SECOND = "the first secret of a backend, long enough", "the second secret of a backend, long enough"
+NEW_JWT_SECRET = "another secret of the tests, thirty-two bytes and more"
+
+
+class Operator:
+    """Somebody who changes files and sends SIGHUP."""
+
+    def __init__(self, folder: Path) -> None:
+        self._config, self._jwt_secret = folder / "gateway.yaml", folder / "jwt"
+        self.keys([("shop", [FIRST])])
+        self.jwt_secret(JWT_SECRET)
+        self.gateway = GatewayProcess(
+            jwt_secret="", jwt_secret_file=self._jwt_secret, ingest_keys="", config=self._config
+        )
+
+    def keys(self, keys: list[tuple[str, list[str]]], more: str = "") -> None:
+        lines = [f"- {{id: {name}, secrets: {secrets}}}" for name, secrets in keys]
+        self._config.write_text("\n".join(["ingest_keys:", *lines, more, ""]))
+
+    def jwt_secret(self, secret: str) -> None:
+        self._jwt_secret.write_text(secret + "\n")
+
+    def hang_up(self, event: str = "settings.reloaded") -> Entry:
+        """Send the signal; what the gateway says of it."""
+        before = len(self.gateway.log.entries)
+        self.gateway.signal(signal.SIGHUP)
+        return self.gateway.log.wait(lambda line: line.get("event") == event, after=before)
+
+    def push(self, user: str, secret: str, key: str = "shop") -> Any:
+        return Backend(self.gateway.url, key, secret).push_user(user, "note", 1)
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    operator = Operator(tmp_path)
+    yield operator
+    assert operator.gateway.stop() == 0
+
+
+def test_keys_of_backends_are_rotated_without_a_push_or_a_client_lost(
+    operator: Operator, node: NodeClients, user: str
+) -> None:
+    client = node.open(operator.gateway.url, token=operator.gateway.token(user)).connected()
+    assert [operator.push(user, secret).status for secret in (FIRST, SECOND)] == [200, 401]
+
+    operator.keys([("shop", [SECOND, FIRST]), ("billing", ["a secret of its own, of thirty-two bytes"])])
+    told = operator.hang_up()
+
+    assert told["changed"] == ["ingest_keys"]
+    assert told["ingest_keys"] == ["shop", "billing"]
+    assert [operator.push(user, secret).status for secret in (FIRST, SECOND)] == [200, 200]
+    assert operator.push(user, "a secret of its own, of thirty-two bytes", "billing").status == 200
+
+    operator.keys([("shop", [SECOND])])
+    operator.hang_up()
+
+    assert operator.push(user, FIRST).body["code"] == "bad_signature"
+    assert operator.push(user, "a secret of its own, of thirty-two bytes", "billing").body["code"] == (
+        "unknown_key"
+    )
+    assert operator.push(user, SECOND).status == 200
+    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    client.wait("event", event="note", count=5)
+
+
+def test_the_key_of_tokens_changes_for_who_comes_and_not_for_who_is_there(
+    operator: Operator, node: NodeClients, user: str
+) -> None:
+    gateway = operator.gateway
+    client = node.open(gateway.url, token=token(user, JWT_SECRET)).connected()
+
+    operator.jwt_secret(NEW_JWT_SECRET)
+    assert operator.hang_up()["changed"] == ["jwt_secret"]
+
+    late = node.open(gateway.url, token=token(user, JWT_SECRET))
+    assert late.wait("connect_error")["data"]["code"] == "token_signature_invalid"
+    node.open(gateway.url, token=token(user, NEW_JWT_SECRET)).connected()
+    assert operator.push(user, FIRST).body["connections"] == 2
+    assert client.event("note")[0] == 1
+    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (
+            lambda operator: operator.keys([("shop", ["topsecret"])]),
+            "GATEWAY_INGEST_KEYS: key 1: its secret has fewer than 32 bytes",
+        ),
+        (lambda operator: operator.jwt_secret("topsecret"), "GATEWAY_JWT_SECRET: has fewer than 32 bytes"),
+        (
+            lambda operator: operator.keys([("shop", [FIRST])], "prot: 1"),
+            "GATEWAY_PROT: unknown setting",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_change_nothing_and_say_why(
+    operator: Operator, user: str, spoil: Callable[[Operator], None], problem: str
+) -> None:
+    spoil(operator)
+
+    told = operator.hang_up("settings.not_reloaded")
+
+    (said,) = told["problems"]
+    assert said.startswith(problem)
+    assert "topsecret" not in str(told)
+    assert operator.push(user, FIRST).status == 200
