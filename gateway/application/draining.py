@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 Guest = TypeVar("Guest")
 
 SLOWEST_PACE: Final = 10.0
 """Guests asked each second at least. Ten more each second are nothing to any replica, so a few need no long drain."""
+FASTEST: Final = 2.0
+"""Never more than so many times the even pace, however late it is."""
 
 
 async def ask_one_by_one(guests: Sequence[Guest], ask: Callable[[Guest], None], *, seconds: float) -> None:
-    """Ask each of them to leave, within ``seconds`` at most; returns when all were asked."""
+    """Ask each of them to leave, within ``seconds``; returns when all were asked.
+
+    Where the machine stood still meanwhile, it takes a little longer rather than send many off at once.
+    """
     loop = asyncio.get_running_loop()
+    pace = Pace(len(guests), seconds)
     begun = loop.time()
-    for guest, moment in zip(guests, moments(len(guests), seconds), strict=True):
-        await asyncio.sleep(max(0.0, begun + moment - loop.time()))
+    for guest in guests:
+        await asyncio.sleep(pace.next_pause(loop.time() - begun))
         ask(guest)
 
 
-def moments(count: int, seconds: float, jitter: Callable[[], float] = random.random) -> Iterator[float]:
-    """When each of ``count`` guests is asked, in seconds from now, rising.
+class Pace:
+    """How long to wait before each of ``count`` guests is asked, so that all are asked within ``seconds``.
 
-    The time is cut into as many shares, and each is asked at a moment of its own share that ``jitter`` (0 to 1)
-    chooses: replicas that drain side by side do not fall into step, and the pace is even all the same.
+    Every pause is the time that is left, shared by those who are left, times 0.5 to 1.5 as ``jitter`` (0 to 1) chooses:
+    so replicas that drain side by side do not fall into step, and the pace stays even all the same.
     """
-    share = min(seconds, count / SLOWEST_PACE) / max(1, count)
-    return ((number + jitter()) * share for number in range(count))
+
+    def __init__(self, count: int, seconds: float, *, jitter: Callable[[], float] = random.random) -> None:
+        self._left = count
+        self._seconds = min(seconds, count / SLOWEST_PACE)
+        self._shortest = self._seconds / max(1, count) / FASTEST
+        self._jitter = jitter
+
+    def next_pause(self, gone_by: float) -> float:
+        """Seconds until the next one is asked; ``gone_by`` since the drain began."""
+        share = (self._seconds - gone_by) / self._left
+        self._left -= 1
+        return max(share, self._shortest) * (0.5 + self._jitter())

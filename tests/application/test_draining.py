@@ -3,38 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import random
+from collections.abc import Callable
 
 import pytest
 
-from gateway.application.draining import SLOWEST_PACE, ask_one_by_one, moments
+from gateway.application.draining import FASTEST, SLOWEST_PACE, Pace, ask_one_by_one
+
+Jitter = Callable[[], float]
 
 
-@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
-def test_each_guest_is_asked_in_a_share_of_the_time_of_its_own(jitter: float) -> None:
-    asked = list(moments(1000, 20.0, lambda: jitter))
+def moments(
+    count: int,
+    seconds: float,
+    *,
+    jitter: Jitter = random.random,
+    stands_still: Callable[[int], float] = lambda _: 0,
+) -> list[float]:
+    """When each is asked; before the one with that number the machine ``stands_still`` for so long."""
+    pace, now, asked = Pace(count, seconds, jitter=jitter), 0.0, []
+    for number in range(count):
+        now += pace.next_pause(now) + stands_still(number)
+        asked.append(now)
+    return asked
 
-    assert [int(moment / 0.02 + 1e-9) for moment in asked] == list(range(1000))
+
+def most_in_a_second(asked: list[float]) -> int:
+    return max(sum(moment <= other < moment + 1 for other in asked) for moment in asked)
 
 
-def test_in_no_second_more_are_asked_than_the_even_pace_and_one() -> None:
-    asked = list(moments(1000, 20.0))
+def test_without_jitter_the_pace_is_perfectly_even() -> None:
+    assert moments(1000, 20.0, jitter=lambda: 0.5) == pytest.approx([0.02 * n for n in range(1, 1001)])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_with_jitter_it_is_even_from_second_to_second_and_ends_in_time(seed: int) -> None:
+    asked = moments(1000, 20.0, jitter=random.Random(seed).random)
 
     assert asked == sorted(asked)
-    for moment in asked:
-        assert sum(moment <= other < moment + 1 for other in asked) <= 50 + 1
+    assert most_in_a_second(asked) <= 50 * 1.25
+    assert asked[-1] <= 20.0 + 0.02
 
 
-def test_the_jitter_of_each_is_its_own() -> None:
-    steps = [later - earlier for earlier, later in itertools.pairwise(moments(1000, 20.0))]
+def test_replicas_that_drain_together_do_not_ask_at_the_same_moments() -> None:
+    assert moments(50, 5.0) != moments(50, 5.0)
 
-    assert min(steps) < 0.01
-    assert max(steps) > 0.03
+
+def test_whoever_was_late_by_a_standstill_is_asked_over_the_time_that_is_left() -> None:
+    asked = moments(1000, 20.0, stands_still=lambda number: 2.0 if number == 500 else 0.0)
+
+    assert most_in_a_second(asked) <= 50 * 1.25 * 10 / 8 + 1
+    assert asked[-1] <= 20.0 + 0.03
+
+
+def test_not_even_a_standstill_at_the_end_makes_many_leave_at_once() -> None:
+    asked = moments(1000, 20.0, stands_still=lambda number: 5.0 if number == 900 else 0.0)
+
+    assert most_in_a_second(asked) <= 50 * FASTEST * 1.25
+    assert asked[-1] <= 23.0 + 2.0
 
 
 def test_a_few_do_not_take_the_whole_time() -> None:
-    assert max(moments(5, 60.0)) <= 5 / SLOWEST_PACE
-    assert list(moments(0, 60.0)) == []
+    assert moments(5, 60.0, jitter=lambda: 0.5)[-1] == pytest.approx(5 / SLOWEST_PACE)
+    assert moments(0, 60.0) == []
 
 
 def test_no_time_at_all_is_everybody_at_once() -> None:
