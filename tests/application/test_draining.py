@@ -33,7 +33,7 @@ def most_in_a_second(asked: list[float]) -> int:
 
 
 def test_without_jitter_the_pace_is_perfectly_even() -> None:
-    assert moments(1000, 20.0, jitter=lambda: 0.5) == pytest.approx([0.02 * n for n in range(1, 1001)])
+    assert moments(1000, 20.0, jitter=lambda: 0.0) == pytest.approx([0.02 * n for n in range(1000)])
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -41,8 +41,8 @@ def test_with_jitter_it_is_even_from_second_to_second_and_ends_in_time(seed: int
     asked = moments(1000, 20.0, jitter=random.Random(seed).random)
 
     assert asked == sorted(asked)
-    assert most_in_a_second(asked) <= 50 * 1.25
-    assert asked[-1] <= 20.0 + 0.02
+    assert most_in_a_second(asked) <= 50 + 2
+    assert asked[-1] <= 20.0
 
 
 def test_replicas_that_drain_together_do_not_ask_at_the_same_moments() -> None:
@@ -52,19 +52,27 @@ def test_replicas_that_drain_together_do_not_ask_at_the_same_moments() -> None:
 def test_whoever_was_late_by_a_standstill_is_asked_over_the_time_that_is_left() -> None:
     asked = moments(1000, 20.0, stands_still=lambda number: 2.0 if number == 500 else 0.0)
 
-    assert most_in_a_second(asked) <= 50 * 1.25 * 10 / 8 + 1
-    assert asked[-1] <= 20.0 + 0.03
+    assert most_in_a_second(asked) <= 50 * 10 / 8 + 2
+    assert asked[-1] <= 20.0
 
 
 def test_not_even_a_standstill_at_the_end_makes_many_leave_at_once() -> None:
     asked = moments(1000, 20.0, stands_still=lambda number: 5.0 if number == 900 else 0.0)
 
-    assert most_in_a_second(asked) <= 50 * FASTEST * 1.25
-    assert asked[-1] <= 23.0 + 2.0
+    assert most_in_a_second(asked) <= 50 * FASTEST + 2
+    assert asked[-1] <= 23.0 + 1.0
+
+
+def test_an_event_loop_that_is_always_a_little_late_does_not_slow_the_pace_down() -> None:
+    asked = moments(1000, 20.0, stands_still=lambda _: 0.005)
+
+    assert most_in_a_second(asked[-200:]) <= 50 + 2
+    assert most_in_a_second(asked) <= 50 + 2
+    assert asked[-1] <= 20.0 + 0.005
 
 
 def test_a_few_do_not_take_the_whole_time() -> None:
-    assert moments(5, 60.0, jitter=lambda: 0.5)[-1] == pytest.approx(5 / SLOWEST_PACE)
+    assert moments(5, 60.0)[-1] <= 5 / SLOWEST_PACE
     assert moments(0, 60.0) == []
 
 
