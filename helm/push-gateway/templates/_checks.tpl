@@ -1,0 +1,67 @@
+{{/* What values.schema.json cannot say: contradictions between values, refused with a sentence. */}}
+
+{{- define "push-gateway.checks" -}}
+{{- $files := include "push-gateway.secretFiles" . | fromYaml -}}
+{{- if not (or (hasKey $files "jwt-secret") (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url) -}}
+{{- fail "No key to check tokens with: set secrets.jwtSecret, secrets.jwtPublicKey or config.jwt_jwks_url, or name a Secret in existingSecret.name." -}}
+{{- end -}}
+{{- if and (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url -}}
+{{- fail "config.jwt_jwks_url is given beside a public key: leave one of the two out." -}}
+{{- end -}}
+{{- if not .Values.ingestKeys -}}
+{{- fail "No backend can push: ingestKeys needs at least one {id, secrets}." -}}
+{{- end -}}
+{{- include "push-gateway.secretChecks" . -}}
+{{- include "push-gateway.redisChecks" . -}}
+{{- include "push-gateway.portChecks" . -}}
+{{- end -}}
+
+{{- define "push-gateway.secretChecks" -}}
+{{- $existing := .Values.existingSecret.name -}}
+{{- $seen := dict -}}
+{{- range $index, $key := .Values.ingestKeys -}}
+{{- if hasKey $seen $key.id -}}
+{{- fail (printf "ingestKeys[%d].id: two keys have the id %s." $index $key.id) -}}
+{{- end -}}
+{{- $_ := set $seen $key.id true -}}
+{{- if and $existing $key.secrets -}}
+{{- fail (printf "ingestKeys[%d].secrets is given beside existingSecret.name: put it into that Secret as ingest-%s." $index $key.id) -}}
+{{- end -}}
+{{- if not (or $existing $key.secrets) -}}
+{{- fail (printf "ingestKeys[%d].secrets is missing: give a secret of 32 bytes or more, or name a Secret in existingSecret.name." $index) -}}
+{{- end -}}
+{{- end -}}
+{{- if $existing -}}
+{{- range $name, $secret := .Values.secrets -}}
+{{- if $secret -}}
+{{- fail (printf "secrets.%s is given beside existingSecret.name: put it into that Secret." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "push-gateway.redisChecks" -}}
+{{- $redis := include "push-gateway.redis" . -}}
+{{- if and .Values.redis.bundled.enabled .Values.secrets.redisUrl -}}
+{{- fail "redis.bundled.enabled and secrets.redisUrl name two Redis: leave one of them out." -}}
+{{- end -}}
+{{- if and (not $redis) (gt (int .Values.replicaCount) 1) -}}
+{{- fail (printf "replicaCount is %d, and without Redis a second replica would know nothing of the first one's clients: set secrets.redisUrl." (int .Values.replicaCount)) -}}
+{{- end -}}
+{{- if and (not $redis) .Values.autoscaling.enabled -}}
+{{- fail "autoscaling.enabled needs a Redis that replicas share: set secrets.redisUrl." -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "push-gateway.portChecks" -}}
+{{- if and .Values.ports.split (eq (int .Values.ports.client) (int .Values.ports.ingest)) -}}
+{{- fail "ports.client and ports.ingest are the same: set ports.split to false to serve everything on one port." -}}
+{{- end -}}
+{{- $scale := .Values.autoscaling -}}
+{{- if and $scale.enabled (gt (int $scale.minReplicas) (int $scale.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas." -}}
+{{- end -}}
+{{- if and $scale.enabled (not (or $scale.targetCPUPercent $scale.targetConnections)) -}}
+{{- fail "autoscaling.enabled needs autoscaling.targetCPUPercent or autoscaling.targetConnections." -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,36 @@
+{{/* Parts of every pod that runs the image: that of the gateway and that of `helm test`. */}}
+
+{{- define "push-gateway.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "push-gateway.fullname" . }}
+- name: secrets
+  secret:
+    secretName: {{ include "push-gateway.secretName" . }}
+    # Readable by the one user there is, who is not their owner.
+    defaultMode: 0444
+    items:
+      {{- range $file, $key := include "push-gateway.secretFiles" . | fromYaml }}
+      - key: {{ $key | quote }}
+        path: {{ $file | quote }}
+      {{- end }}
+{{- end -}}
+
+{{/* Whole folders and no single files, so that what changes in place arrives in the container. */}}
+{{- define "push-gateway.volumeMounts" -}}
+- name: config
+  mountPath: /etc/push-gateway/config
+  readOnly: true
+- name: secrets
+  mountPath: /etc/push-gateway/secrets
+  readOnly: true
+{{- end -}}
+
+{{/* Takes {root, name}. */}}
+{{- define "push-gateway.probe" -}}
+{{- $values := get .root.Values.probes .name -}}
+httpGet:
+  path: {{ ternary "/health/ready" "/health/live" (eq .name "readiness") }}
+  port: {{ include "push-gateway.ingestPortName" .root }}
+{{ toYaml $values }}
+{{- end -}}
