@@ -27,7 +27,7 @@
 {{- end -}}
 
 {{- define "push-gateway.secretName" -}}
-{{- default (include "push-gateway.fullname" .) .Values.existingSecret.name -}}
+{{- default (printf "%s-secrets" (include "push-gateway.fullname" .)) .Values.existingSecret.name -}}
 {{- end -}}
 
 {{- define "push-gateway.serviceAccountName" -}}

@@ -7,6 +7,7 @@
 - name: secrets
   secret:
     secretName: {{ include "push-gateway.secretName" . }}
+    optional: false
     # Readable by the one user there is, who is not their owner.
     defaultMode: 0444
     items:
