@@ -31,6 +31,24 @@
 {{- fail (printf "ingestKeys[%d].secrets is missing: give a secret of 32 bytes or more, or name a Secret in existingSecret.name." $index) -}}
 {{- end -}}
 {{- end -}}
+{{- /* No sentence quotes a secret, as the schema's would: so these are not in it. */ -}}
+{{- range $index, $key := .Values.ingestKeys -}}
+{{- range $key.secrets -}}
+{{- if or (ne . (trim .)) (regexMatch "[\\x00-\\x1f]" .) -}}
+{{- fail (printf "ingestKeys[%d].secrets: one begins or ends with white space, or holds a line break." $index) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.secrets.redisUrl -}}
+{{- if not (regexMatch "^rediss?([+]sentinel)?://[^\\s]+$" .) -}}
+{{- fail "secrets.redisUrl is no address of Redis: write it as redis://host:6379/0, rediss:// or redis+sentinel://host,host/name." -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.secrets.jwtPublicKey -}}
+{{- if not (contains "PUBLIC KEY-----" .) -}}
+{{- fail "secrets.jwtPublicKey is no public key in PEM (-----BEGIN PUBLIC KEY-----)." -}}
+{{- end -}}
+{{- end -}}
 {{- if $existing -}}
 {{- range $name, $secret := .Values.secrets -}}
 {{- if $secret -}}
