@@ -86,9 +86,10 @@ def _secrets(item: dict[object, object]) -> tuple[str, ...]:
     if len(given) != 1:
         raise ValueError("it needs exactly one of secret, secrets and secret_file")
     value = item[given[0]]
-    if given[0] == "secret_file":
-        return (_secret(read_secret(Path(text(value)))),)
     values = value if given[0] == "secrets" else [value]
+    if given[0] == "secret_file":
+        # One on each line, so that a mounted file can be rotated without a change to the settings.
+        values = read_secret(Path(text(value))).split("\n")
     if not isinstance(values, list) or not values:
         raise ValueError("its secrets are no list of texts")
     secrets = tuple(_secret(each) for each in values)

@@ -201,6 +201,31 @@ def test_a_wrong_key_in_yaml_is_named_with_its_reason(tmp_path: Path, item: str,
     assert problems(environ) == [f"GATEWAY_INGEST_KEYS: {sentence} (in {environ['GATEWAY_CONFIG']})"]
 
 
+def test_a_file_holds_one_secret_on_each_line_so_that_a_key_can_be_rotated(tmp_path: Path) -> None:
+    (tmp_path / "shop").write_text(f"{SECRET}\n{OTHER}\n")
+    environ = from_yaml(tmp_path, f"ingest_keys: [{{id: shop, secret_file: {tmp_path / 'shop'}}}]")
+
+    assert load_settings(environ).ingest_keys == (IngestKey("shop", (SECRET, OTHER)),)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "its secret has fewer than 32 bytes"),
+        (f"{SECRET}\n\n{OTHER}\n", "its secret has fewer than 32 bytes"),
+        (f"{SECRET}\r\n{OTHER}\r\n", "its secret begins or ends with white space, or holds a line break"),
+        (f"{SECRET}\n{SECRET}\n", "it has the same secret twice"),
+    ],
+)
+def test_a_file_with_a_wrong_line_is_refused_without_a_word_of_it(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    (tmp_path / "shop").write_text(content, newline="")
+    environ = from_yaml(tmp_path, f"ingest_keys: [{{id: shop, secret_file: {tmp_path / 'shop'}}}]")
+
+    assert problems(environ) == [f"GATEWAY_INGEST_KEYS: key 1: {reason} (in {environ['GATEWAY_CONFIG']})"]
+
+
 # development
 
 
