@@ -22,7 +22,7 @@ export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev run test test-examples test-redis soak bench check format lock image clean
+.PHONY: help install install-dev run test test-examples test-redis soak bench chart check format lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -53,7 +53,11 @@ soak: install-dev ## Break connections and replicas under load for some minutes;
 bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/benchmarks.md
 	$(PY) -m benchmarks $(ARGS)
 
-check: install-dev ## Style, types, directions of imports, dependencies, OpenAPI, package
+chart: install-dev ## Lint the Helm chart, render every value set, hold all of it to the schemas of Kubernetes
+	$(PY) -m tools.chart
+	$(PY) -m pytest -q tests/chart $(ARGS)
+
+check: install-dev chart ## Style, types, directions of imports, dependencies, OpenAPI, package, Helm chart
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy

@@ -1,0 +1,305 @@
+"""What follows from few values: times, rollouts, affinity, who reaches whom, what is measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.conftest import SETS, gateway, rendered_set, settings_of, with_
+from tools.chart.rendering import Rendered, Values, render
+
+NGINX = "nginx.ingress.kubernetes.io/"
+TRAEFIK = "traefik.ingress.kubernetes.io/service.sticky.cookie"
+
+
+def pod_annotations(rendered: Rendered) -> dict[str, str]:
+    found: dict[str, str] = gateway(rendered)["spec"]["template"]["metadata"]["annotations"]
+    return found
+
+
+# going
+
+
+def test_everything_about_going_follows_from_two_values(shared: Values) -> None:
+    shared["drain"] = {"shutdownDelaySeconds": 7, "seconds": 90}
+    shared["autoscaling"] = {"enabled": True}
+    rendered = render(shared)
+    deployment = gateway(rendered)["spec"]
+
+    assert {name: settings_of(rendered)[name] for name in ("shutdown_delay", "drain_seconds")} == {
+        "shutdown_delay": 7,
+        "drain_seconds": 90,
+    }
+    assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] == 7 + 90 + 20
+    assert deployment["minReadySeconds"] == 7 + 90
+    assert deployment["progressDeadlineSeconds"] > deployment["minReadySeconds"]
+    assert rendered.one("HorizontalPodAutoscaler")["spec"]["behavior"]["scaleDown"]["policies"] == [
+        {"type": "Pods", "value": 1, "periodSeconds": 7 + 90}
+    ]
+
+
+def test_replicas_that_share_a_redis_are_rolled_one_by_one_and_none_is_missing(shared: Values) -> None:
+    assert gateway(render(shared))["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+
+
+def test_a_replica_with_its_state_in_memory_is_never_beside_its_successor(minimal: Values) -> None:
+    assert gateway(render(minimal))["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_autoscaler_alone_decides_how_many_there_are(shared: Values) -> None:
+    shared["autoscaling"] = {"enabled": True, "targetCPUPercent": 60, "targetConnections": 1_500_000}
+    rendered = render(shared)
+
+    assert "replicas" not in gateway(rendered)["spec"]
+    scaler = rendered.one("HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == gateway(rendered)["metadata"]["name"]
+    assert scaler["metrics"] == [
+        {
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+        },
+        {
+            "type": "Pods",
+            "pods": {
+                "metric": {"name": "push_gateway_open_connections"},
+                "target": {"type": "AverageValue", "averageValue": "1500000"},
+            },
+        },
+    ]
+
+
+# changes roll the pods, and nothing else does
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"config__ping_interval": 20}, {"checksum/config"}),
+        ({"drain__seconds": 31}, {"checksum/config"}),
+        ({"ingestKeys": [{"id": "shop", "secrets": ["another-secret-of-this-test-00000001"]}]}, {"checksum/secret"}),
+        ({"secrets__jwtSecret": "another-secret-of-this-test-00000001"}, {"checksum/secret"}),
+        ({"ingress": {"enabled": True, "hosts": ["push.example.com"]}}, set()),
+        ({"commonLabels": {"team": "platform"}}, set()),
+        ({"replicaCount": 0}, set()),
+    ],
+)  # fmt: skip
+def test_a_checksum_changes_with_its_content_alone(
+    minimal: Values, change: dict[str, Any], changed: set[str]
+) -> None:
+    before = pod_annotations(render(minimal))
+    after = pod_annotations(render(with_(minimal, **change)))
+
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_a_foreign_secret_has_no_checksum_because_helm_does_not_know_it() -> None:
+    assert set(pod_annotations(rendered_set("existing-secret"))) == {"checksum/config"}
+
+
+# ways in
+
+
+def test_ingress_nginx_keeps_a_client_on_one_replica_by_a_cookie() -> None:
+    assert rendered_set("split-ports").one("Ingress")["metadata"]["annotations"] == {
+        NGINX + "affinity": "cookie",
+        NGINX + "affinity-mode": "persistent",
+        NGINX + "session-cookie-name": "push_gateway_replica",
+        NGINX + "session-cookie-path": "/socket.io/",
+        NGINX + "session-cookie-samesite": "Lax",
+        NGINX + "session-cookie-secure": "true",
+        NGINX + "session-cookie-change-on-failure": "true",
+        NGINX + "proxy-next-upstream": "error timeout http_503",
+        NGINX + "proxy-read-timeout": "75",
+        NGINX + "proxy-send-timeout": "75",
+    }
+
+
+def test_traefik_keeps_a_client_on_one_replica_by_the_same_cookie() -> None:
+    rendered = rendered_set("split-ports")
+    service = rendered.one("Service", gateway(rendered)["metadata"]["name"])
+
+    assert service["metadata"]["annotations"] == {
+        TRAEFIK: "true",
+        TRAEFIK + ".name": "push_gateway_replica",
+        TRAEFIK + ".httponly": "true",
+        TRAEFIK + ".samesite": "lax",
+        TRAEFIK + ".secure": "true",
+    }
+
+
+def test_clients_of_websocket_alone_are_kept_nowhere() -> None:
+    rendered = rendered_set("websocket-only")
+
+    assert set(rendered.one("Ingress")["metadata"]["annotations"]) == {
+        NGINX + "proxy-read-timeout",
+        NGINX + "proxy-send-timeout",
+    }
+    assert "annotations" not in rendered.one("Service", gateway(rendered)["metadata"]["name"])["metadata"]
+    assert "sessionPersistence" not in rendered.one("HTTPRoute")["spec"]["rules"][0]
+
+
+@pytest.mark.parametrize(
+    ("interval", "timeout", "seconds"), [(25, 20, "75"), (20, 10.5, "61"), (300, 60, "390")]
+)
+def test_proxies_wait_longer_than_a_healthy_client_is_silent(
+    minimal: Values, interval: float, timeout: float, seconds: str
+) -> None:
+    change = {
+        "config": {"ping_interval": interval, "ping_timeout": timeout},
+        "ingress": {"enabled": True, "hosts": ["a.example"]},
+    }
+    told = render(with_(minimal, **change)).one("Ingress")["metadata"]["annotations"]
+
+    assert told[NGINX + "proxy-read-timeout"] == seconds
+    assert float(seconds) > interval + timeout
+
+
+def test_annotations_of_the_operator_win() -> None:
+    told = rendered_set("all-on").one("Ingress")["metadata"]["annotations"]
+
+    assert told[NGINX + "proxy-read-timeout"] == "3600"
+    assert told["cert-manager.io/cluster-issuer"] == "public"
+    assert told[NGINX + "session-cookie-name"] == "shop_replica"
+
+
+def test_an_httproute_routes_the_path_of_socketio_and_nothing_else() -> None:
+    assert rendered_set("all-on").one("HTTPRoute")["spec"] == {
+        "parentRefs": [{"name": "public", "namespace": "gateways"}],
+        "hostnames": ["push.example.com"],
+        "rules": [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": "/realtime/socket.io/"}}],
+                "timeouts": {"request": "0s"},
+                "sessionPersistence": {"type": "Cookie", "sessionName": "shop_replica"},
+                "backendRefs": [{"name": "push-gateway-of-the-shop", "port": 8443}],
+            }
+        ],
+    }
+
+
+def test_the_door_of_backends_is_never_reached_from_outside(rendered: Rendered) -> None:
+    name = gateway(rendered)["metadata"]["name"] + "-ingest"
+    routes = rendered.of_kind("Ingress") + rendered.of_kind("HTTPRoute")
+
+    assert rendered.one("Service", name)["spec"]["type"] == "ClusterIP"
+    assert [route for route in routes if name in str(route["spec"])] == []
+
+
+# who reaches whom
+
+
+def test_a_policy_lets_in_and_out_what_is_needed_and_nothing_else() -> None:
+    policy = rendered_set("all-on").one("NetworkPolicy")["spec"]
+    namespace = "kubernetes.io/metadata.name"
+    test_pod = {
+        "podSelector": {
+            "matchLabels": {
+                "app.kubernetes.io/name": "push",
+                "app.kubernetes.io/instance": "live",
+                "app.kubernetes.io/component": "test",
+            }
+        }
+    }
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [
+        {
+            "ports": [{"port": "client", "protocol": "TCP"}],
+            "from": [{"namespaceSelector": {"matchLabels": {namespace: "ingress"}}}, test_pod],
+        },
+        {
+            "ports": [{"port": "ingest", "protocol": "TCP"}],
+            "from": [
+                {
+                    "namespaceSelector": {"matchLabels": {namespace: "shop"}},
+                    "podSelector": {"matchLabels": {"pushes": "yes"}},
+                },
+                {"namespaceSelector": {"matchLabels": {namespace: "monitoring"}}},
+                test_pod,
+            ],
+        },
+    ]
+    assert policy["egress"] == [
+        {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
+        {"ports": [{"port": 6380, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "10.1.2.0/24"}}]},
+        {"to": [{"ipBlock": {"cidr": "10.1.3.4/32"}}], "ports": [{"port": 4318, "protocol": "TCP"}]},
+    ]
+
+
+def test_a_policy_lets_the_issuer_s_keys_be_fetched_where_they_are_used() -> None:
+    egress = rendered_set("sentinel").one("NetworkPolicy")["spec"]["egress"]
+
+    assert {
+        "ports": [{"port": 443, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}],
+    } in egress
+    assert {"ports": [{"port": 6379, "protocol": "TCP"}, {"port": 26379, "protocol": "TCP"}]} in egress
+
+
+def test_the_test_pod_is_the_one_that_the_policy_lets_in() -> None:
+    rendered = rendered_set("all-on")
+    let_in = rendered.one("NetworkPolicy")["spec"]["ingress"][0]["from"][-1]["podSelector"]["matchLabels"]
+
+    assert let_in.items() <= rendered.one("Pod")["metadata"]["labels"].items()
+
+
+# what is measured
+
+
+def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
+    rendered = rendered_set("all-on")
+    monitor = rendered.one("ServiceMonitor")
+    services = [
+        each
+        for each in rendered.of_kind("Service")
+        if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+    ]
+
+    assert [each["metadata"]["name"] for each in services] == ["push-gateway-of-the-shop-ingest"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    # The schema of the operator lets a misspelled field pass, so each is looked at.
+    assert monitor["spec"] == {
+        "jobLabel": "app.kubernetes.io/name",
+        "selector": monitor["spec"]["selector"],
+        "namespaceSelector": {"matchNames": ["push"]},
+        "endpoints": [
+            {
+                "port": services[0]["spec"]["ports"][0]["name"],
+                "path": "/metrics",
+                "interval": "15s",
+                "scrapeTimeout": "10s",
+                "relabelings": SETS["all-on"]["serviceMonitor"]["relabelings"],
+                "metricRelabelings": SETS["all-on"]["serviceMonitor"]["metricRelabelings"],
+            }
+        ],
+    }
+
+
+# the bundled Redis
+
+
+def test_the_bundled_redis_evicts_nothing_keeps_nothing_and_lets_in_the_gateway_alone() -> None:
+    rendered = rendered_set("trying-out")
+    redis = rendered.one("Deployment", "live-push-gateway-redis")["spec"]["template"]
+    policy = rendered.one("NetworkPolicy", "live-push-gateway-redis")["spec"]
+
+    arguments = " ".join(redis["spec"]["containers"][0]["args"])
+    assert "--maxmemory-policy noeviction" in arguments
+    assert "--save  --appendonly no" in arguments
+    labels = gateway(rendered)["spec"]["template"]["metadata"]["labels"]
+    assert [each["podSelector"]["matchLabels"] for each in policy["ingress"][0]["from"]] == [labels]
+
+
+def test_the_notes_say_loudly_that_the_bundled_redis_is_not_for_production() -> None:
+    assert "NOT FOR PRODUCTION" in rendered_set("trying-out").notes
+    assert [name for name in SETS if "NOT FOR PRODUCTION" in rendered_set(name).notes] == ["trying-out"]
+
+
+def test_the_notes_say_what_it_means_to_have_no_redis() -> None:
+    told = [name for name in SETS if "state is in memory" in rendered_set(name).notes]
+
+    assert told == ["minimal", "one-port"]
