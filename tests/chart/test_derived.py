@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -277,6 +278,57 @@ def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
             }
         ],
     }
+
+
+# what operators change
+
+
+@pytest.mark.parametrize("release", ["live", "x" * 53, "push-gateway", "shop.push.v2"])
+def test_every_name_is_one_that_kubernetes_takes(shared: Values, release: str) -> None:
+    everything = with_(shared, dashboard__enabled=True, secrets__redisUrl="", redis__bundled__enabled=True)
+    rendered = render(everything, release=release)
+
+    names = [each["metadata"]["name"] for each in rendered.documents]
+    assert [name for name in names if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)] == []
+    assert render(everything, release="push-gateway").one("Service", "push-gateway-ingest")
+
+
+def test_clusters_that_choose_users_themselves_are_not_told_one(minimal: Values) -> None:
+    minimal["podSecurityContext"] = {"runAsUser": None, "runAsGroup": None}
+
+    assert gateway(render(minimal))["spec"]["template"]["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_what_the_operator_adds_to_the_pod_is_there() -> None:
+    values, deployment = SETS["all-on"], gateway(rendered_set("all-on"))
+    pod = deployment["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+
+    assert deployment["metadata"]["annotations"] == values["deploymentAnnotations"]
+    assert pod["spec"]["initContainers"] == values["initContainers"]
+    assert pod["spec"]["containers"][1:] == values["extraContainers"]
+    assert values["extraEnv"][0] in container["env"]
+    assert container["envFrom"] == values["extraEnvFrom"]
+    assert values["extraVolumes"][0] in pod["spec"]["volumes"]
+    assert values["extraVolumeMounts"][0] in container["volumeMounts"]
+    assert values["podLabels"].items() <= pod["metadata"]["labels"].items()
+    assert values["podAnnotations"].items() <= pod["metadata"]["annotations"].items()
+    for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert pod["spec"][name] == values[name]
+
+
+def test_a_digest_wins_over_a_tag_and_the_version_of_the_gateway_is_the_default(minimal: Values) -> None:
+    def image(**given: str) -> str:
+        spec = gateway(render(with_(minimal, image=given)))["spec"]["template"]["spec"]
+        return str(spec["containers"][0]["image"])
+
+    digest = f"sha256:{'0' * 64}"
+    assert image(repository="registry:5000/push") == "registry:5000/push:0.1.0"
+    assert image(repository="push", tag="edge") == "push:edge"
+    assert image(repository="push", tag="edge", digest=digest) == f"push@{digest}"
 
 
 # the bundled Redis
