@@ -264,7 +264,6 @@ def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     # The schema of the operator lets a misspelled field pass, so each is looked at.
     assert monitor["spec"] == {
-        "jobLabel": "app.kubernetes.io/name",
         "selector": monitor["spec"]["selector"],
         "namespaceSelector": {"matchNames": ["push"]},
         "endpoints": [
