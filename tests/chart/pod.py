@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from tests.chart.conftest import gateway
+from tests.chart.sets import gateway
 from tools.chart.rendering import Document, Rendered
 
 MOUNTS = "/etc/push-gateway"

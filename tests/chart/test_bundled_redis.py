@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from tests.chart.conftest import rendered_set
+from tests.chart.sets import rendered_set
 from tests.harness.redis_server import RedisServer
 
 

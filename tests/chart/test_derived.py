@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import SETS, gateway, rendered_set, settings_of, with_
+from tests.chart.sets import SETS, gateway, rendered_set, settings_of, with_
 from tools.chart.rendering import Rendered, Values, render
 
 NGINX = "nginx.ingress.kubernetes.io/"

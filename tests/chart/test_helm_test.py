@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import gateway, with_
 from tests.chart.pod import MOUNTS, PodFiles
+from tests.chart.sets import gateway, with_
 from tests.harness.backend import Backend
 from tests.harness.clients import NodeClients
 from tests.harness.process import GatewayProcess

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import with_
+from tests.chart.sets import with_
 from tools.chart.rendering import Refused, Values, render
 
 SHORT = "geheim"

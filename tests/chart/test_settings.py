@@ -14,8 +14,8 @@ from gateway.domain.keys import ALL_SCOPES, IngestKey, Scope
 from gateway.settings import Settings, load_settings
 from gateway.settings.model import KNOWN
 from gateway.state.redis.location import parse_location
-from tests.chart.conftest import SETS, gateway, rendered_set
 from tests.chart.pod import MOUNTS, PodFiles
+from tests.chart.sets import SETS, gateway, rendered_set
 from tools.chart.rendering import CHART, Rendered
 
 # What the chart says itself, or what each replica has to decide for itself.

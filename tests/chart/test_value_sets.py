@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.conftest import SETS, gateway, rendered_set, settings_of
+from tests.chart.sets import SETS, gateway, rendered_set, settings_of
 from tools.chart import findings
 from tools.chart.rendering import CHART, NAMESPACE, Document, Rendered
 
