@@ -16,6 +16,7 @@ PEER    := benchmarks/node_modules/.package-lock.json
 # Extra arguments: make test ARGS="-k signing -x", GATEWAY_PORT=9000 make run
 ARGS  ?=
 IMAGE ?= push-gateway
+IMAGE_OPTIONS ?=
 
 export REDOCLY_TELEMETRY := off
 export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
@@ -35,7 +36,7 @@ run: install ## Start the gateway for development; it prints how to connect and 
 	@exec $(PY) -m gateway serve --dev $(ARGS)
 
 test: install-dev ## Run the tests
-	$(PY) -m pytest -m "not examples" $(ARGS)
+	$(PY) -m pytest -m "not examples and not image" $(ARGS)
 
 test-examples: install-dev ## Run the sender of every language in examples/backends
 	$(PY) -m pytest tests/examples $(ARGS)
@@ -88,9 +89,11 @@ lock: install ## Pin the dependencies anew after a change (UPGRADE=1: to the new
 	$(NODE) $(NPMLOCK) --prefix tests/frontend
 	$(NODE) $(NPMLOCK) --prefix benchmarks
 
-image: ## Build the container image with podman or docker
-	@engine=$$(command -v podman || command -v docker) || { echo "podman or docker is needed to build the image." >&2; exit 1; }; \
-	BUILDAH_FORMAT=docker "$$engine" build -t $(IMAGE) . # podman's own format would drop the HEALTHCHECK
+# IMAGE_OPTIONS go to the build: a certificate to mount, say, as at the head of the Dockerfile.
+image: install-dev ## Build the container image with podman, run it as the chart deploys it, see it serve and drain
+	@command -v podman >/dev/null || { echo "podman is needed: Debian's packages podman, runc and catatonit." >&2; exit 1; }
+	BUILDAH_FORMAT=docker podman build $(IMAGE_OPTIONS) -t $(IMAGE) . # podman's own format would drop the HEALTHCHECK
+	IMAGE=$(IMAGE) $(PY) -m pytest tests/image $(ARGS)
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist client/node_modules tests/js/node_modules tests/frontend/node_modules benchmarks/node_modules gateway/socketio_door/client_bundle
