@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 import signal
-import subprocess
-import sys
-import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from tests.harness.journal import TIMEOUT_SECONDS, Entry, Journal
+from tests.harness.node_script import NodeScript
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("clients.mjs")
 
 
@@ -74,19 +70,8 @@ class NodeClients(Clients):
 
     def __init__(self) -> None:
         super().__init__(Journal("the stock clients"))
-        self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tools" / "node.py"), str(SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._writing = threading.Lock()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        try:
-            self.journal.wait(lambda entry: entry["type"] == "ready")
-        except AssertionError as error:
-            raise AssertionError("Node or socket.io-client is missing: run `make install-dev`") from error
+        self._script = NodeScript(SCRIPT, self.journal)
+        self._script.ready()
 
     def open_together(
         self, url: str, namespaces: list[str], *, token: str, transports: list[str] | None = None
@@ -96,36 +81,17 @@ class NodeClients(Clients):
         return [first, *others]
 
     def tell(self, **command: Any) -> None:
-        with self._writing:
-            assert self._process.stdin is not None
-            self._process.stdin.write(json.dumps(command) + "\n")
-            self._process.stdin.flush()
+        self._script.tell(command)
 
     def pause(self) -> None:
         """Let all of them stand still, as a laptop does whose lid is closed."""
-        self._process.send_signal(signal.SIGSTOP)
+        self._script.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
+        self._script.signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout:
-            for line in self._process.stdout:
-                # A process that is killed may leave half a line behind.
-                if line.endswith("\n"):
-                    self.journal.add(json.loads(line))
-        self.journal.end()
+        self._script.stop()
 
 
 class StockClient:

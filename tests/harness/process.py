@@ -121,11 +121,11 @@ class GatewayProcess:
             reader.join(timeout)
         return status
 
-    def stop(self) -> int:
-        """Ask it to stop, as an orchestrator does."""
+    def stop(self, timeout: float = 20.0) -> int:
+        """Ask it to stop, as an orchestrator does; its exit status."""
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
-        return self.wait()
+        return self.wait(timeout)
 
     def kill(self) -> None:
         self._process.kill()

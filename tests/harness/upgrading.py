@@ -8,19 +8,16 @@ pushes 50 messages a second to each and has each send as many, and says what was
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.harness.journal import Journal
+from tests.harness.journal import Entry, Journal
+from tests.harness.node_script import NodeScript
 from tests.harness.process import GatewayProcess
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("upgrading.mjs")
 
 
@@ -49,15 +46,7 @@ class Upgrading:
 
     def run(self) -> Outcome:
         """Clients come during the first half of the time."""
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tools" / "node.py"), str(SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdin is not None
-        reader = threading.Thread(target=self._read, args=(process.stdout,))
-        reader.start()
+        script = NodeScript(SCRIPT, self._journal, on_entry=self._note)
         try:
             plan = {
                 "url": self._gateway.url,
@@ -65,15 +54,12 @@ class Upgrading:
                 "perSecond": self._per_second,
                 "openingSeconds": self._seconds / 2,
             }
-            self._write(process.stdin, plan)
+            script.tell(plan)
             self._push_at_pace()
-            self._write(process.stdin, self._pushed)
-            process.wait(30)
+            script.tell(self._pushed)
+            script.wait(30)
         finally:
-            process.kill()
-            process.wait()
-            process.stdin.close()
-            reader.join()
+            script.stop()
         return self._judge([entry for entry in self._journal.entries if entry["type"] == "result"])
 
     def _push_at_pace(self) -> None:
@@ -106,18 +92,9 @@ class Upgrading:
             answered=sum(result["answered"] for result in results),
         )
 
-    def _write(self, stream: Any, line: Any) -> None:
-        stream.write(json.dumps(line) + "\n")
-        stream.flush()
-
-    def _read(self, stream: Any) -> None:
-        with stream:
-            for line in stream:
-                entry = json.loads(line)
-                if entry["type"] == "connect":
-                    self._connected[entry["id"]] = self._pushed
-                self._journal.add(entry)
-        self._journal.end()
+    def _note(self, entry: Entry) -> None:
+        if entry["type"] == "connect":
+            self._connected[entry["id"]] = self._pushed
 
 
 def main() -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.harness.journal import Journal
+from tests.harness.journal import Entry, Journal
+from tests.harness.node_script import NodeScript
 from tests.harness.process import GatewayProcess
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("soak.mjs")
 ROOMS = 20
 CONNECT_SECONDS = 60.0
@@ -23,6 +19,7 @@ HEAR_SECONDS = 60.0
 
 AWAY_TWO_SECONDS = {"reconnectionDelay": 2000, "reconnectionDelayMax": 2000, "randomizationFactor": 0}
 """Options of ``io()``: whoever lost its connection tries again after 2 s, and every 2 s."""
+CARRIERS = (("polling",), ("websocket",))
 WAYS = (*["closed"] * 7, *["torn"] * 2, "silent")
 """How connections break, out of ten: the client closes its engine; the network tears so that the client knows it and
 the server does not; the network falls silent, so that neither knows."""
@@ -30,10 +27,12 @@ the server does not; the network falls silent, so that neither knows."""
 
 @dataclass(frozen=True)
 class Manner:
-    """How the clients behave. ``up_seconds``: for how long they stay, between these two; None: nobody drops them."""
+    """How the clients behave. ``up_seconds``: for how long they stay, between these two; None: nobody drops them.
+    ``transports``: one after the other, those of each client."""
 
     options: dict[str, Any] = field(default_factory=lambda: dict(AWAY_TWO_SECONDS))
     auth: dict[str, Any] = field(default_factory=dict)
+    transports: Sequence[Sequence[str]] = CARRIERS
     ways: Sequence[str] = WAYS
     up_seconds: tuple[float, float] | None = (3.0, 7.0)
 
@@ -44,7 +43,7 @@ class Member:
 
     id: str
     user: str
-    transport: str
+    transports: tuple[str, ...]
     rooms: frozenset[str]
     sid: str
 
@@ -66,6 +65,13 @@ class Told:
     left: Counter[str]
     errors: Counter[str]
     dropped: Counter[str]
+    replicas: list[str] = field(default_factory=list)
+    """Where each connect led to."""
+    upgrades: int = 0
+    answered: int = 0
+    """Of what it asked, how much was answered."""
+    carrier: str = ""
+    """What it is connected by in the end."""
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> Told:
@@ -73,60 +79,56 @@ class Told:
             [(number, position) for number, position in entry["got"]],
             [(at / 1000, recovered, away / 1000) for at, recovered, away in entry["connects"]],
             entry["failed"],
-            *(Counter(entry[name]) for name in ("left", "errors", "dropped")),
+            Counter(entry["left"]),
+            Counter(entry["errors"]),
+            Counter(entry["dropped"]),
+            replicas=entry["replicas"],
+            upgrades=entry["upgrades"],
+            answered=entry["answered"],
+            carrier=entry["carrier"],
         )
 
 
 class Crowd:
-    """Two clients of each user, one on polling and one on WebSocket; used as a context."""
+    """Two clients of each user, spread over so many Node processes; used as a context."""
 
-    def __init__(self, count: int, manner: Manner) -> None:
+    def __init__(self, count: int, manner: Manner, *, processes: int = 1) -> None:
         self._count = count
         self._manner = manner
-        self._journal = Journal("the clients of the soak")
+        self._processes = processes
+        self._scripts: list[NodeScript] = []
         self.members: list[Member] = []
 
     def __enter__(self) -> Crowd:
-        self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tools" / "node.py"), str(SCRIPT)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        self.versions = self._wait("ready")
+        for number in range(self._processes):
+            self._scripts.append(NodeScript(SCRIPT, Journal(f"the clients of the crowd, process {number}")))
+        ready = [script.ready() for script in self._scripts]
+        self.versions = ready[0]
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
+        for script in self._scripts:
+            script.stop()
 
-    def come(self, replicas: Sequence[GatewayProcess]) -> None:
-        """All connect, each to one of these; returns once all are in."""
+    def come(self, replicas: Sequence[GatewayProcess], url: str | None = None) -> None:
+        """All connect, each to one of these, or all to ``url``; returns once all are in."""
         self.choose(replicas)
-        plans = [_plan(number) for number in range(self._count)]
+        plans = [self._plan(number) for number in range(self._count)]
         clients = [
-            {"token": replicas[0].token(user, rooms=rooms), "transports": [transport]}
-            for user, transport, rooms in plans
+            {"token": replicas[0].token(user, rooms=rooms), "transports": transports}
+            for user, transports, rooms in plans
         ]
         manner = self._manner
-        up = manner.up_seconds
-        self._tell(
-            "begin", clients=clients, options=manner.options, auth=manner.auth, ways=manner.ways, upSeconds=up
-        )
-        sids = self._wait("connected", CONNECT_SECONDS)["sids"]
+        plan = {"options": manner.options, "auth": manner.auth, "ways": manner.ways, "url": url}
+        for number, script in enumerate(self._scripts):
+            share = clients[number :: self._processes]
+            script.tell({"do": "begin", "clients": share, "upSeconds": manner.up_seconds} | plan)
+        sids = self._in_order([entry["sids"] for entry in self._expect("connected", CONNECT_SECONDS)])
         self.members = [
-            Member(str(number), user, transport, frozenset([f"user:{user}", *rooms]), sid)
-            for number, ((user, transport, rooms), sid) in enumerate(zip(plans, sids, strict=True))
+            Member(str(number), user, transports, frozenset([f"user:{user}", *rooms]), sid)
+            for number, ((user, transports, rooms), sid) in enumerate(zip(plans, sids, strict=True))
         ]
-        if up is not None:
+        if manner.up_seconds is not None:
             self._tell("drop")
 
     def choose(self, replicas: Sequence[GatewayProcess]) -> None:
@@ -141,6 +143,14 @@ class Crowd:
             if (rooms is None or member.is_in(rooms)) and not member.is_in(exclude)
         )
 
+    def settle(self, *, seconds: float = CONNECT_SECONDS) -> None:
+        """Wait until everyone is connected, and upgraded where it can be."""
+        self._ask("settle", "settled", seconds)
+
+    def ask(self) -> None:
+        """Everyone sends something; returns once each was answered."""
+        self._ask("ask", "answered", CONNECT_SECONDS)
+
     def calm(self) -> None:
         """Nobody is dropped any more."""
         self._tell("calm")
@@ -148,41 +158,43 @@ class Crowd:
     def hears_last(self) -> bool:
         """Wait until the event ``last`` came to everyone; whether it did."""
         try:
-            self._wait("heard", HEAR_SECONDS)
+            self._expect("heard", HEAR_SECONDS)
         except AssertionError:
             return False
         return True
 
     def tell(self) -> dict[str, Told]:
         """What became of each, by id."""
-        self._tell("tell")
-        self._wait("told", CONNECT_SECONDS)
-        results = [entry for entry in self._journal.entries if entry["type"] == "result"]
+        self._ask("tell", "told", CONNECT_SECONDS)
+        found = [
+            [entry for entry in script.journal.entries if entry["type"] == "result"]
+            for script in self._scripts
+        ]
+        results = self._in_order(found)
         return {member.id: Told.of(result) for member, result in zip(self.members, results, strict=True)}
 
+    def _plan(self, number: int) -> tuple[str, tuple[str, ...], list[str]]:
+        """User, transports and rooms of a client."""
+        rooms = dict.fromkeys(
+            [f"room-{number % ROOMS}", f"room-{(number * 7 + 3) % ROOMS}", f"half-{number % 4 // 2}"]
+        )
+        kinds = self._manner.transports
+        return f"user-{number // 2}", tuple(kinds[number % len(kinds)]), list(rooms)
+
+    def _in_order(self, shares: Sequence[Sequence[Any]]) -> list[Any]:
+        """What is of each client, from what each process has of its own."""
+        return [shares[number % self._processes][number // self._processes] for number in range(self._count)]
+
     def _tell(self, do: str, **command: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do} | command) + "\n")
-        self._process.stdin.flush()
+        for script in self._scripts:
+            script.tell({"do": do} | command)
 
-    def _wait(self, kind: str, seconds: float = 15.0) -> dict[str, Any]:
-        found = self._journal.wait(lambda entry: entry["type"] in {kind, "failed"}, timeout=seconds)
-        assert found["type"] == kind, found["message"]
-        return found
+    def _ask(self, do: str, answer: str, seconds: float) -> None:
+        """Have something done that may have been done before; returns once it was done now."""
+        seen = [len(script.journal.entries) for script in self._scripts]
+        self._tell(do)
+        for script, after in zip(self._scripts, seen, strict=True):
+            script.expect(answer, seconds=seconds, after=after)
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout:
-            for line in self._process.stdout:
-                # A process that is killed may leave half a line behind.
-                if line.endswith("\n"):
-                    self._journal.add(json.loads(line))
-        self._journal.end()
-
-
-def _plan(number: int) -> tuple[str, str, list[str]]:
-    """User, transport and rooms of a client."""
-    rooms = dict.fromkeys(
-        [f"room-{number % ROOMS}", f"room-{(number * 7 + 3) % ROOMS}", f"half-{number % 4 // 2}"]
-    )
-    return f"user-{number // 2}", ("polling", "websocket")[number % 2], list(rooms)
+    def _expect(self, kind: str, seconds: float) -> list[Entry]:
+        return [script.expect(kind, seconds=seconds) for script in self._scripts]

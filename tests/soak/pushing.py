@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-from tests.harness.process import GatewayProcess
+from tests.harness.backend import Backend
 from tests.harness.traffic import ACCEPTED, NO_ANSWER, Push
 from tests.soak.crowd import Crowd, Member
 
@@ -20,22 +20,30 @@ BACKENDS = 12
 ANSWER_SECONDS = 4.0
 AGAIN_SECONDS = 0.1
 PATIENCE_SECONDS = 60.0
-REPEATED = frozenset({409, 503})
+REPEATED = frozenset({409, 502, 503, 504})
+"""By a gateway, or by a proxy that got no answer of one."""
 LARGE_BYTES = 70_000
 """One push of a hundred to a user is so large."""
 KINDS = {"user": 80, "room": 10, "rooms": 6, "broadcast": 2, "volatile": 2}
 """Out of a hundred pushes."""
 
 
+class Door(Protocol):
+    """Whatever takes pushes: a replica, or what stands in front of several."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+
 class Pushing:
     """Used as a context: pushes while it is open. ``with_sids``: some pushes except a client by its sid."""
 
     def __init__(
-        self, crowd: Crowd, replicas: Sequence[GatewayProcess], *, per_second: float, with_sids: bool = True
+        self, crowd: Crowd, doors: Sequence[Door], *, per_second: float, with_sids: bool = True
     ) -> None:
         self.pushes: list[Push] = []
         self._crowd = crowd
-        self._living = list(replicas)
+        self._living = list(doors)
         self._with_sids = with_sids
         self._pause = BACKENDS / per_second
         self._run = secrets.token_hex(4)
@@ -51,9 +59,9 @@ class Pushing:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def choose(self, replicas: Sequence[GatewayProcess]) -> None:
+    def choose(self, doors: Sequence[Door]) -> None:
         """Push through these from now on."""
-        self._living = list(replicas)
+        self._living = list(doors)
 
     def stop(self) -> None:
         """Push nothing more; returns once everything was accepted, or given up."""
@@ -120,7 +128,10 @@ class Pushing:
         try:
             answer = backend.post(push.target, push.body, idempotency_key=f"{self._run}-{push.number}")
             status = answer.status
-            said = ACCEPTED if status == 200 else answer.body["code"]
+            is_of_a_gateway = "json" in answer.headers.get("content-type", "")
+            said = (
+                ACCEPTED if status == 200 else answer.body["code"] if is_of_a_gateway else f"proxy {status}"
+            )
         except (OSError, http.client.HTTPException):
             said = NO_ANSWER
         push.answers.append(said)

@@ -63,8 +63,8 @@ Other work used {found.other_cores:.2f} of its cores on average meanwhile.
 
 ## Dropped, killed and rolled
 
-- {running.REPLICAS} replicas on one Redis, and {broken.plan.clients} stock clients: two for each user, one on polling \
-and one on WebSocket.
+- {len(running.NAMES)} replicas on one Redis, and {broken.plan.clients} stock clients: two for each user, one on \
+polling and one on WebSocket.
 - {broken.plan.per_second:.0f} signed pushes a second for {broken.seconds:.0f} s through whichever replica: to users, \
 to a room, to several
   rooms except some, to everyone. A push that got a 503, or no answer, is repeated with its `Idempotency-Key` until it

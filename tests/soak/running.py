@@ -21,12 +21,18 @@ from tests.soak.crowd import Crowd, Manner, Member, Told
 from tests.soak.pushing import Pushing
 from tests.soak.verdict import Verdict, judge
 
-REPLICAS = 3
+NAMES = ("r0", "r1", "r2")
 LEASE_SECONDS = 5.0
 PING_SECONDS = 3.0
 """Interval and time-out, each: a connection that is dead without anybody being told ends within twice that."""
 RECOVERY_SECONDS = 120.0
 SETTLE_SECONDS = 2 * PING_SECONDS + LEASE_SECONDS + 5.0
+SETTINGS: dict[str, Any] = {
+    "lease_seconds": LEASE_SECONDS,
+    "ping_interval": PING_SECONDS,
+    "ping_timeout": PING_SECONDS,
+    "recovery_seconds": RECOVERY_SECONDS,
+}
 FIXED_PORTS = range(20_000, 32_000)
 """Below those from which a system takes the ports of outgoing connections: one of these, made while a replica is away,
 might have the replica's port and keep it from coming back."""
@@ -75,7 +81,7 @@ Trouble = Callable[[Breaking], None]
 def run(plan: Plan, trouble: Trouble) -> Run:
     """Let the load run for as long as ``trouble`` does; then wait for the last message and judge."""
     server = RedisServer()
-    with replicas_on(server) as replicas, Crowd(plan.clients, plan.manner) as crowd:
+    with replicas_on(server, **SETTINGS) as replicas, Crowd(plan.clients, plan.manner) as crowd:
         crowd.come(replicas)
         pushing = Pushing(crowd, replicas, per_second=plan.per_second, with_sids=plan.with_sids)
 
@@ -104,12 +110,21 @@ def run(plan: Plan, trouble: Trouble) -> Run:
 
 
 @contextmanager
-def replicas_on(server: RedisServer) -> Iterator[list[GatewayProcess]]:
-    """Killed in the end unless they were stopped, and the server with them."""
+def replicas_on(
+    server: RedisServer, names: Sequence[str] = NAMES, **settings: Any
+) -> Iterator[list[GatewayProcess]]:
+    """Killed in the end unless they were stopped, and the server with them. Each has a port for backends too."""
     replicas: list[GatewayProcess] = []
+
+    def start(name: str) -> GatewayProcess:
+        port, ingest_port = _free_fixed_port(), _free_fixed_port()
+        return GatewayProcess(
+            redis_url=server.url, port=port, ingest_port=ingest_port, replica_id=name, **settings
+        )
+
     try:
         with ThreadPoolExecutor() as together:
-            starting = [together.submit(_start, number, server.url) for number in range(REPLICAS)]
+            starting = [together.submit(start, name) for name in names]
         replicas += [each.result() for each in starting]
         yield replicas
     finally:
@@ -123,18 +138,6 @@ def _version(server: RedisServer) -> str:
         info = client.info("server")
     name = "Valkey" if "valkey_version" in info else "Redis"
     return f"{name} {info.get('valkey_version', info['redis_version'])}"
-
-
-def _start(number: int, redis_url: str) -> GatewayProcess:
-    return GatewayProcess(
-        port=_free_fixed_port(),
-        redis_url=redis_url,
-        replica_id=f"r{number}",
-        lease_seconds=LEASE_SECONDS,
-        ping_interval=PING_SECONDS,
-        ping_timeout=PING_SECONDS,
-        recovery_seconds=RECOVERY_SECONDS,
-    )
 
 
 def _free_fixed_port() -> int:

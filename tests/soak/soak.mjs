@@ -9,6 +9,9 @@ const { io } = require("socket.io-client");
 const report = (type, more = {}) => process.stdout.write(JSON.stringify({ type, ...more }) + "\n");
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
+const OPENING = 50; // so many connect at a time: nobody looks at a herd here
+const ANSWER_MS = 10000;
+
 const clients = [];
 let living = []; // the ports of the replicas that a balancer would choose from
 let plan; // as in `begin`
@@ -94,19 +97,22 @@ const ways = {
 
 class Client {
   async start({ token, transports }) {
-    this.line = new Line();
-    await this.line.listen();
-    this.line.open(pick(living));
+    const url = plan.url ?? (await this.layLine());
     this.got = []; // [number, or -1 for a greeting, position] of every event
     this.connects = []; // [when, whether recovered, for how long it was away]
     this.failed = []; // codes of recovery:failed
     this.left = {}; // reasons of disconnects: how often
     this.errors = {}; // connect_error: how often
     this.dropped = {}; // ways: how often
+    this.best = transports.at(-1); // what it upgrades to, if it begins with another
+    this.replicas = []; // where each connect led to; the sid of the transport begins with its name
+    this.upgrades = 0;
+    this.asked = 0;
+    this.answered = 0;
     this.isLast = false;
     // Without an agent that keeps connections alive: where one breaks, xmlhttprequest-ssl repeats the request and never
     // ends it, so that the client waits for nothing.
-    this.socket = io(this.line.url, {
+    this.socket = io(url, {
       forceNew: true,
       transports,
       auth: { token, ...plan.auth },
@@ -115,12 +121,30 @@ class Client {
     this.watch();
   }
 
+  async layLine() {
+    this.line = new Line();
+    await this.line.listen();
+    this.line.open(pick(living));
+    return this.line.url;
+  }
+
+  get carrier() {
+    return this.socket.io.engine.transport.name;
+  }
+
   watch() {
     const { socket } = this;
-    socket.io.on("reconnect_attempt", () => this.line.open(pick(living)));
+    if (this.line) socket.io.on("reconnect_attempt", () => this.line.open(pick(living)));
+    socket.io.on("open", () =>
+      socket.io.engine.on("upgrade", () => {
+        this.upgrades += 1;
+        awaited();
+      }),
+    );
     socket.on("connect", () => {
       const now = Date.now();
       this.connects.push([now, Boolean(socket.recovered), this.leftAt ? now - this.leftAt : 0]);
+      this.replicas.push(socket.io.engine.id.split(".")[0]);
       this.dropLater();
       awaited();
     });
@@ -157,9 +181,19 @@ class Client {
     ways[way](this);
   }
 
+  // An event that the gateway does not know, and its answer to it.
+  ask() {
+    this.asked += 1;
+    this.socket.timeout(ANSWER_MS).emit("question", {}, (late, answer) => {
+      if (late || answer?.error?.code !== "unknown_event") return;
+      this.answered += 1;
+      awaited();
+    });
+  }
+
   result() {
-    const { got, connects, failed, left, errors, dropped } = this;
-    return { got, connects, failed, left, errors, dropped };
+    const { got, connects, failed, left, errors, dropped, replicas, upgrades, answered, carrier } = this;
+    return { got, connects, failed, left, errors, dropped, replicas, upgrades, answered, carrier };
   }
 }
 
@@ -172,6 +206,14 @@ const whenAll = (holds, type, more = () => ({})) => {
   awaited();
 };
 
+const fewerAreOpening = () =>
+  new Promise((done) => {
+    awaited = () => {
+      if (clients.filter((client) => !client.socket.connected).length < OPENING) done();
+    };
+    awaited();
+  });
+
 const commands = {
   async begin({ clients: wanted, ...rest }) {
     plan = rest;
@@ -179,6 +221,7 @@ const commands = {
       const client = new Client();
       await client.start(each);
       clients.push(client);
+      await fewerAreOpening();
     }
     whenAll(
       (client) => client.socket.connected,
@@ -188,6 +231,13 @@ const commands = {
   },
   choose({ ports }) {
     living = ports;
+  },
+  ask() {
+    for (const client of clients) client.ask();
+    whenAll((client) => client.answered === client.asked, "answered");
+  },
+  settle() {
+    whenAll((client) => client.socket.connected && client.carrier === client.best, "settled");
   },
   drop() {
     dropping = true;
