@@ -23,7 +23,7 @@ export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev run test test-examples test-redis soak bench chart check format lock image clean
+.PHONY: help install install-dev run test test-examples test-proxies test-redis soak bench chart check format lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,10 +36,13 @@ run: install ## Start the gateway for development; it prints how to connect and 
 	@exec $(PY) -m gateway serve --dev $(ARGS)
 
 test: install-dev ## Run the tests
-	$(PY) -m pytest -m "not examples and not image" $(ARGS)
+	$(PY) -m pytest -m "not examples and not image and not proxies" $(ARGS)
 
 test-examples: install-dev ## Run the sender of every language in examples/backends
 	$(PY) -m pytest tests/examples $(ARGS)
+
+test-proxies: install-dev ## Put replicas behind Debian's nginx and roll them under 2 000 clients
+	$(PY) -m pytest tests/rolling $(ARGS)
 
 # Without tests/e2e/test_faults.py, which passes there too: it would take two minutes more.
 ON_REDIS := tests/contract tests/state/redis tests/doctor \
