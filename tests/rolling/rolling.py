@@ -51,6 +51,6 @@ def roll(replica: GatewayProcess, *, drain_seconds: float) -> Roll:
     return done
 
 
-def came_back(told: Mapping[str, Told], *, since: float, until: float) -> list[float]:
-    """When clients came back between two moments; Unix seconds."""
-    return [at for each in told.values() for at, _, _ in each.connects[1:] if since <= at < until]
+def came_back(told: Mapping[str, Told], *, since: float, until: float) -> list[tuple[float, float]]:
+    """When clients came back between two moments, in Unix seconds, and for how many seconds they had been away."""
+    return [(at, away) for each in told.values() for at, _, away in each.connects[1:] if since <= at < until]
