@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
+from gateway.domain.traces import Trace
 
 
 class Address(NamedTuple):
@@ -22,7 +23,8 @@ class Message(NamedTuple):
 
     ``arguments`` are JSON texts, one for each argument of the event, exactly as the backend wrote them: they were
     checked at the door and are not decoded again. ``rooms`` empty means everyone in the namespace. ``exclude`` names
-    rooms or sids that do not get it. A ``volatile`` message is skipped where it cannot be sent at once.
+    rooms or sids that do not get it. A ``volatile`` message is skipped where it cannot be sent at once. ``trace`` is
+    the one that its delivery is a part of, if the backend or the gateway began one.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Message(NamedTuple):
     arguments: tuple[str, ...]
     exclude: frozenset[str] = frozenset()
     volatile: bool = False
+    trace: Trace | None = None
 
     @property
     def addresses(self) -> tuple[Address, ...]:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from gateway.domain import positions
 from gateway.domain.messages import Entry, Move
 from gateway.domain.positions import Position
+from gateway.domain.traces import Trace
 from tests.contract.listening import PATIENCE_SECONDS, ClosedEar, listening
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, connection, kick, message, move
 
+TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 3)
 EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
 
 
@@ -176,6 +178,30 @@ async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged
         receipts = [await state.broker.append(news), await state.broker.append(order)]
 
         assert await ear.hear(2) == [(receipts[0].position, news), (receipts[1].position, order)]
+
+
+@pytest.mark.parametrize("volatile", [False, True])
+@pytest.mark.parametrize("size", [1, 200_000])
+async def test_a_trace_goes_with_its_message_also_where_it_is_too_large_for_a_channel(
+    state: StateUnderTest, volatile: bool, size: int
+) -> None:
+    await state.broker.subscribe([at("org:7")])
+    news = message("org:7", arguments=(f'"{"x" * size}"',), volatile=volatile, trace=TRACE)
+
+    await state.broker.append(news)
+
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == [news]
+
+
+async def test_a_trace_is_in_the_history(state: StateUnderTest) -> None:
+    before = await state.broker.newest()
+    news = message("org:7", trace=TRACE)
+    await state.broker.append(news)
+
+    page = await state.broker.history(before, [at("org:7")], max_entries=10, max_bytes=1000)
+
+    assert [entry for _, entry in page.entries] == [news]
 
 
 async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: StateUnderTest) -> None:

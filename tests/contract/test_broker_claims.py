@@ -9,6 +9,7 @@ import pytest
 from gateway.domain.errors import IdempotencyConflict, NonceReplayed
 from gateway.domain.messages import Receipt
 from gateway.domain.positions import START
+from gateway.domain.traces import Trace
 from tests.contract.listening import listening
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, claim, connection, kick, message
@@ -107,6 +108,18 @@ async def test_a_repeated_idempotency_key_answers_the_first_receipt(state: State
     assert await state.broker.newest() == first.position
     async with listening(state.broker) as ear:
         assert await ear.entries() == [first_news]
+
+
+async def test_what_a_repeated_idempotency_key_published_keeps_the_trace_of_the_first(
+    state: StateUnderTest,
+) -> None:
+    await state.broker.subscribe([at("a")])
+    first, second = (message("a", trace=Trace("a" * 32, number * 16, 1)) for number in "12")
+    await state.broker.append(first, claim(state, idempotency_key="key"))
+    await state.broker.append(second, claim(state, idempotency_key="key"))
+
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == [first]
 
 
 async def test_a_repeat_spends_its_nonce(state: StateUnderTest) -> None:

@@ -8,6 +8,7 @@ from typing import Protocol
 from gateway.domain.claims import Claim
 from gateway.domain.messages import Address, Kick, Message, Move, new_id
 from gateway.domain.presence import PresentConnection
+from gateway.domain.traces import Trace
 from tests.contract.states import REPLICA
 
 _numbers = count()
@@ -25,9 +26,10 @@ def message(
     arguments: tuple[str, ...] = ('{"n":1}',),
     exclude: frozenset[str] = frozenset(),
     volatile: bool = False,
+    trace: Trace | None = None,
 ) -> Message:
     """A new message; without rooms to everyone in the namespace."""
-    return Message(new_id(), namespace, rooms, "news", arguments, exclude, volatile)
+    return Message(new_id(), namespace, rooms, "news", arguments, exclude, volatile, trace)
 
 
 def kick(user: str, *, at: float, revoke: bool = False, namespaces: tuple[str, ...] = ("/",)) -> Kick:

@@ -5,13 +5,14 @@ by U+001F. Neither can stand in a JSON text (RFC 8259 §7) nor in a name (``doma
 anything and is the one field that is escaped if it must be. A frame is what travels on a channel: a position, a line
 feed, a record.
 
-    1M  message: id, namespace, flags, rooms, exclude, event, arguments …     flags: v volatile, j event is JSON
-    1K  kick: id, user, namespaces, at, flags, exclude                        flags: r revoke
-    1T  taken over: id, namespace, sid, owner                                 a ``Move``
-    1N  notice of a record that is too large for a channel: id, flags         flags: v volatile
-    1C  canary: generation of the log, what makes it this process's own
+    2M  message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
+    2K  kick: id, user, namespaces, at, flags, exclude                             flags: r revoke
+    2T  taken over: id, namespace, sid, owner                                      a ``Move``
+    2N  notice of a record that is too large for a channel: id, flags              flags: v volatile
+    2C  canary: generation of the log, what makes it this process's own
 
 The number is that of the format. A release reads its own and the previous, and writes what all living replicas read.
+Format 1 has no trace (a ``traceparent`` of W3C, or nothing); what is written in it loses its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -27,6 +29,7 @@ from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition
 from gateway.domain.messages import Entry, Kick, Message, Move, Receipt, is_volatile
 from gateway.domain.positions import Position
+from gateway.domain.traces import Trace, parse_traceparent, traceparent
 
 FIELD: Final = "\x1e"
 ITEM: Final = "\x1f"
@@ -36,6 +39,8 @@ INLINE_BYTES: Final = 64 * 1024
 Redis gives up a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so one that stands still can
 miss at least 500 entries, whatever their size, before that happens.
 """
+_TRACE: Final = 7
+"""Which field of a message its trace is."""
 
 
 class Unreadable(Exception):
@@ -72,24 +77,31 @@ class Frame(NamedTuple):
     sent: Sent
 
 
-def _encode(entry: Entry) -> bytes:
-    """The record of an entry in format 1. Raises ValueError for one that no door lets in."""
-    if isinstance(entry, Move):
-        fields = ["1T", entry.id, entry.namespace, entry.sid, entry.owner]
+def _encode(number: str, entry: Entry) -> bytes:
+    """The record of an entry in format ``number``. Raises ValueError for one that no door lets in."""
+    if isinstance(entry, Message):
+        fields = _message_fields(number, entry)
     elif isinstance(entry, Kick):
         namespaces, exclude = ITEM.join(entry.namespaces), ITEM.join(entry.exclude)
         flags = "r" if entry.revoke else ""
-        fields = ["1K", entry.id, entry.user, namespaces, repr(entry.at), flags, exclude]
+        fields = [f"{number}K", entry.id, entry.user, namespaces, repr(entry.at), flags, exclude]
     else:
-        flags, event = ("v" if entry.volatile else ""), entry.event
-        if not event.isprintable():
-            flags, event = flags + "j", json.dumps(event)
-        rooms, exclude = ITEM.join(entry.rooms), ITEM.join(entry.exclude)
-        fields = ["1M", entry.id, entry.namespace, flags, rooms, exclude, event, *entry.arguments]
+        fields = [f"{number}T", entry.id, entry.namespace, entry.sid, entry.owner]
     text = FIELD.join(fields)
     if text.count(FIELD) != len(fields) - 1 or text.count(ITEM) != _items(entry):
         raise ValueError("a name or an argument holds a control character")
     return text.encode()
+
+
+def _message_fields(number: str, message: Message) -> list[str]:
+    flags, event = ("v" if message.volatile else ""), message.event
+    if not event.isprintable():
+        flags, event = flags + "j", json.dumps(event)
+    rooms, exclude = ITEM.join(message.rooms), ITEM.join(message.exclude)
+    if number == "1":
+        return ["1M", message.id, message.namespace, flags, rooms, exclude, event, *message.arguments]
+    trace = "" if message.trace is None else traceparent(message.trace)
+    return ["2M", message.id, message.namespace, flags, rooms, exclude, event, trace, *message.arguments]
 
 
 def _items(entry: Entry) -> int:
@@ -101,7 +113,7 @@ def _items(entry: Entry) -> int:
 
 
 def _decode_message(fields: list[str]) -> Message:
-    _, id_, namespace, flags, rooms, exclude, event, *arguments = fields
+    _, id_, namespace, flags, rooms, exclude, event, trace, *arguments = fields
     if flags not in {"", "v", "j", "vj"}:
         raise ValueError("unknown flags")
     if flags.endswith("j"):
@@ -119,7 +131,19 @@ def _decode_message(fields: list[str]) -> Message:
         tuple(arguments),
         frozenset(_list(exclude)),
         flags.startswith("v"),
+        _trace(trace) if trace else None,
     )
+
+
+def _decode_message_1(fields: list[str]) -> Message:
+    return _decode_message([*fields[:_TRACE], "", *fields[_TRACE:]])
+
+
+def _trace(text: str) -> Trace:
+    trace = parse_traceparent(text)
+    if trace is None:
+        raise ValueError("a malformed trace")
+    return trace
 
 
 def _decode_kick(fields: list[str]) -> Kick:
@@ -153,17 +177,18 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(text.split(ITEM)) if text else ()
 
 
+_SAME_IN_BOTH: Final[Mapping[str, Decode]] = MappingProxyType(
+    {"K": _decode_kick, "T": _decode_move, "N": _decode_notice, "C": _decode_canary}
+)
 FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
     {
-        "1M": _decode_message,
-        "1K": _decode_kick,
-        "1T": _decode_move,
-        "1N": _decode_notice,
-        "1C": _decode_canary,
+        "1M": _decode_message_1,
+        "2M": _decode_message,
+        **{number + letter: decode for number in "12" for letter, decode in _SAME_IN_BOTH.items()},
     }
 )
-"""What this release reads: its own format, and beside it the one before, once there is one."""
-WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: _encode})
+"""What this release reads: its own format, and beside it the one before."""
+WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: partial(_encode, "1"), 2: partial(_encode, "2")})
 """What it writes: the newest, and the one before as long as a living replica reads nothing newer."""
 
 

@@ -13,7 +13,9 @@ from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Entry, Message, Receipt, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
+from gateway.domain.traces import Trace
 from gateway.state.redis import RedisState
+from gateway.state.redis.records import FORMS, WRITERS, Codec
 from tests.contract.listening import Ear
 from tests.contract.values import at
 from tests.harness.redis_server import RedisServer
@@ -102,8 +104,15 @@ class Replica:
         return self.ear.heard
 
 
-def make(*rooms: str, size: int = 5, volatile: bool = False) -> Message:
-    return Message(new_id(), "/", rooms, "news", (f'"{"x" * size}"',), volatile=volatile)
+def make(*rooms: str, size: int = 5, volatile: bool = False, trace: Trace | None = None) -> Message:
+    return Message(new_id(), "/", rooms, "news", (f'"{"x" * size}"',), volatile=volatile, trace=trace)
+
+
+def previous_release() -> Codec:
+    """What the release before this one reads and writes: nothing of this one's format."""
+    newest = max(WRITERS)
+    forms = {form: decode for form, decode in FORMS.items() if not form.startswith(str(newest))}
+    return Codec(forms=forms, writers={number: write for number, write in WRITERS.items() if number < newest})
 
 
 def ids(entries: Any) -> list[str]:

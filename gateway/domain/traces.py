@@ -1,0 +1,53 @@
+"""Whose trace a message belongs to: W3C Trace Context, as far as the gateway keeps it.
+
+https://www.w3.org/TR/trace-context-2/: ``traceparent`` alone; ``tracestate`` is dropped, which §3.3 leaves to us.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+SAMPLED: Final = 0x01
+_RANDOM: Final = 0x02
+_KNOWN_FLAGS: Final = SAMPLED | _RANDOM
+_VERSION_CHARACTERS: Final = 55
+"""The length of a traceparent of version 00; those of later versions begin like it (§4.1)."""
+_FORM: Final = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-[!-~]*)?", re.ASCII
+)
+
+
+class Trace(NamedTuple):
+    """A place in a trace: 32 hex digits of the trace, 16 of the span that what happens next is a child of, and flags.
+
+    Of the flags only those of level 2 are kept (sampled, random); the others must be 0 (§3.2.2.5).
+    """
+
+    trace_id: str
+    span_id: str
+    flags: int = 0
+
+    @property
+    def sampled(self) -> bool:
+        """Whether who began it keeps what is told of it."""
+        return bool(self.flags & SAMPLED)
+
+
+def parse_traceparent(text: str) -> Trace | None:
+    """The trace that a ``traceparent`` names; None: malformed, and to be taken as not sent (§4.3)."""
+    form = _FORM.fullmatch(text)
+    if form is None or (form[1] == "00" and len(text) != _VERSION_CHARACTERS):
+        return None
+    return Trace(form[2], form[3], int(form[4], 16) & _KNOWN_FLAGS)
+
+
+def trace_among(given: Sequence[str]) -> Trace | None:
+    """The one that the ``traceparent`` headers of a request name; several are as good as none (§3.2.1)."""
+    return parse_traceparent(given[0]) if len(given) == 1 else None
+
+
+def traceparent(trace: Trace) -> str:
+    """The trace as version 00 writes it."""
+    return f"00-{trace.trace_id}-{trace.span_id}-{trace.flags:02x}"
