@@ -1,0 +1,54 @@
+"""Level and form of the log, at start and again while the process runs.
+
+Our own code logs facts under dotted names through structlog, straight to the stream; what libraries say through the
+standard library goes the same way. Payloads and secrets are never handed to a logger (DESIGN §6, law 10); what bears
+the name of a secret is masked all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final, TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from gateway.logs import foreign, rendering
+from gateway.logs.logger import FactLogger, set_level
+from gateway.logs.output import Output
+
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+# Loggers keep these two from their first use on; what is changed is their content.
+_output: Final = Output()
+_processors: Final[list[Processor]] = []
+
+
+def configure_logging(level: str, format: str = "auto", *, stream: TextIO | None = None) -> None:  # noqa: A002
+    """Set up structlog and the standard library's logging for this process.
+
+    ``level`` is debug, info, warning or error; less than that costs a call that does nothing. ``format`` is json,
+    console, or auto: json unless ``stream`` (stderr) is a terminal. May be called again at any time, and holds at once
+    for every logger there is.
+    """
+    stream = sys.stderr if stream is None else stream
+    on_terminal = stream.isatty()
+    render = rendering.renderers(
+        json=format == "json" or (format == "auto" and not on_terminal), colors=on_terminal
+    )
+    _output.stream = stream
+    _processors[:] = [*rendering.SHARED, *render]
+    structlog.configure(
+        processors=_processors,
+        wrapper_class=FactLogger,
+        logger_factory=lambda *_: _output,
+        cache_logger_on_first_use=True,
+    )
+    number = _LEVELS[level]
+    set_level(number)
+    foreign.route(number, _output, render)

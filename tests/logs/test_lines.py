@@ -1,0 +1,304 @@
+"""What the process writes about itself, seen from outside: one line for each fact, whoever says it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+PROGRAM = """
+import asyncio, logging, sys, warnings
+import structlog
+from gateway.logs import configure_logging
+
+level, format = sys.argv[1:3]
+log = structlog.get_logger("gateway.before")  # made before, as at the head of a module
+configure_logging(level, format)
+{code}
+"""
+
+
+def lines(code: str, *, level: str = "info", format: str = "json") -> list[str]:  # noqa: A002
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(code=code), level, format],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert answer.stdout == ""
+    return answer.stderr.splitlines()
+
+
+def only(code: str, **options: str) -> dict[str, Any]:
+    (line,) = lines(code, **options)
+    entry: dict[str, Any] = json.loads(line)
+    return entry
+
+
+def test_a_fact_is_one_json_object_with_time_level_and_event_first() -> None:
+    entry = only("log.info('connection.accepted', user='ü', count=2)")
+
+    assert list(entry) == ["timestamp", "level", "event", "user", "count"]
+    assert entry["timestamp"].endswith("Z")
+    assert (entry["level"], entry["event"], entry["user"]) == ("info", "connection.accepted", "ü")
+
+
+@pytest.mark.parametrize("name", ["aiohttp.server", "asyncio", "anything"])
+def test_what_a_library_says_has_the_same_form(name: str) -> None:
+    entry = only(f"logging.getLogger({name!r}).warning('%s is odd', 'this')")
+
+    assert (entry["level"], entry["event"], entry["logger"]) == ("warning", "this is odd", name)
+
+
+def test_a_traceback_stays_on_the_line() -> None:
+    raising = "try:\n    1 / 0\nexcept ZeroDivisionError:\n    {}"
+
+    ours = only(raising.format("log.exception('publish.failed')"))
+    theirs = only(raising.format("logging.getLogger('x').exception('failed')"))
+
+    assert ours["exception"].endswith("ZeroDivisionError: division by zero")
+    assert theirs["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_a_warning_of_python_has_the_same_form() -> None:
+    entry = only("warnings.warn('old')")
+
+    assert entry["logger"] == "py.warnings"
+    assert "UserWarning: old" in entry["event"]
+
+
+def test_less_than_the_level_is_not_written() -> None:
+    code = "log.debug('a'); log.info('b'); logging.getLogger('x').info('c'); log.warning('d'); log.error('e')"
+
+    assert [json.loads(line)["event"] for line in lines(code, level="warning")] == ["d", "e"]
+    assert [json.loads(line)["event"] for line in lines(code, level="debug")] == ["a", "b", "c", "d", "e"]
+
+
+def test_socketio_servers_bring_no_handler_of_their_own_and_keep_packets_to_themselves() -> None:
+    code = (
+        "import socketio; server = socketio.AsyncServer(async_mode='aiohttp'); "
+        "server.logger.info('received packet'); server.eio.logger.info('received packet'); "
+        "server.logger.error('one'); server.eio.logger.error('two')"
+    )
+
+    found = [json.loads(line) for line in lines(code, level="debug")]
+
+    assert [(entry["logger"], entry["event"]) for entry in found if entry["logger"] != "asyncio"] == [
+        ("socketio.server", "one"),
+        ("engineio.server", "two"),
+    ]
+
+
+def test_what_bears_the_name_of_a_secret_is_masked() -> None:
+    entry = only("log.info('x', token='t', secret='s', signature='v1', query='a=b', data={'a': 1}, user='u')")
+
+    assert {name: value for name, value in entry.items() if value != "********"} == {
+        "timestamp": entry["timestamp"],
+        "level": "info",
+        "event": "x",
+        "user": "u",
+    }
+
+
+def test_people_get_lines_of_their_own() -> None:
+    (line,) = lines("log.info('connection.accepted', user='alice')", format="console")
+
+    assert "connection.accepted" in line
+    assert "user=alice" in line
+    with pytest.raises(ValueError):
+        json.loads(line)
+
+
+def test_the_form_follows_where_the_lines_go() -> None:
+    code = "log.info('connection.accepted')"
+    ours, theirs = pty.openpty()
+    program = [sys.executable, "-c", PROGRAM.format(code=code), "info", "auto"]
+    subprocess.run(program, stderr=theirs, check=True, timeout=30)
+    os.close(theirs)
+    on_terminal = os.read(ours, 4096).decode()
+    os.close(ours)
+
+    assert json.loads(lines(code, format="auto")[0])["event"] == "connection.accepted"
+    assert "\x1b[" in on_terminal
+    assert "connection.accepted" in on_terminal
+
+
+def test_set_up_twice_it_writes_once() -> None:
+    code = "configure_logging(level, format); log.info('a'); logging.getLogger('x').info('b')"
+
+    assert [json.loads(line)["event"] for line in lines(code)] == ["a", "b"]
+
+
+# --- while it runs ---
+
+
+def test_another_level_holds_at_once_for_loggers_of_every_age() -> None:
+    code = (
+        "bound = log.bind(replica='r'); log.debug('a'); bound.debug('b'); log.info('c'); bound.info('d'); "
+        "logging.getLogger('x').debug('e'); "
+        "configure_logging('debug', format); "
+        "log.debug('f'); bound.debug('g'); logging.getLogger('x').debug('h'); "
+        "structlog.get_logger('new').debug('i'); "
+        "configure_logging('error', format); "
+        "log.info('j'); bound.warning('k'); logging.getLogger('x').warning('l'); bound.error('m')"
+    )
+
+    assert [json.loads(line)["event"] for line in lines(code)] == ["c", "d", "f", "g", "h", "i", "m"]
+
+
+def test_another_form_holds_at_once_for_loggers_of_every_age() -> None:
+    code = "bound = log.bind(); bound.info('a'); configure_logging(level, 'console'); bound.info('b')"
+
+    first, second = lines(code)
+
+    assert json.loads(first)["event"] == "a"
+    assert "b" in second
+    assert not second.startswith("{")
+
+
+def test_whether_a_level_is_on_can_be_asked_before_a_line_is_made() -> None:
+    code = (
+        "on = lambda: [log.is_enabled_for(each) for each in (logging.DEBUG, logging.INFO, logging.ERROR)]; "
+        "before = on(); configure_logging('debug', format); log.info('x', before=before, after=on())"
+    )
+
+    entry = only(code)
+
+    assert (entry["before"], entry["after"]) == ([False, True, True], [True, True, True])
+
+
+# --- one line is one object, whatever is in it ---
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        r"'a\nb\r\n'",
+        r"'\u2028\u2029\x85'",
+        r"'half of \udc80 a pair'",
+        "2 ** 70",
+        "float('nan')",
+        "{1: {2}}",
+        "object()",
+        "b'bytes'",
+        "ValueError('x')",
+    ],
+)
+def test_whatever_a_fact_holds_it_is_one_line_of_json(value: str) -> None:
+    entry = only(f"log.info('x', value={value}, last='here')")
+
+    assert entry["event"] == "x"
+    assert entry["last"] == "here"
+
+
+def test_a_stream_that_is_gone_disturbs_nobody() -> None:
+    code = (
+        "full = open('/dev/full', 'w'); configure_logging(level, format, stream=full); "
+        "log.info('full'); import io; gone = io.StringIO(); "
+        "configure_logging(level, format, stream=gone); gone.close(); "
+        "log.info('a'); logging.getLogger('x').warning('b'); "
+        "configure_logging(level, format); log.info('c')"
+    )
+
+    assert only(code)["event"] == "c"
+
+
+# --- what nobody caught ---
+
+
+def crash(code: str) -> tuple[int, list[dict[str, Any]]]:
+    answer = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(code=code), "info", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    return answer.returncode, [json.loads(line) for line in answer.stderr.splitlines()]
+
+
+def test_what_nobody_caught_is_a_line_without_the_values_of_variables() -> None:
+    code = "def fail(word):\n    hidden = word * 2\n    raise RuntimeError('broken')\nfail('hush')"
+
+    status, [entry] = crash(code)
+
+    assert (status, entry["level"], entry["event"]) == (1, "critical", "process.crashed")
+    assert entry["exception"].endswith("RuntimeError: broken")
+    assert "in fail" in entry["exception"]
+    assert "hushhush" not in str(entry)
+
+
+def test_what_nobody_caught_in_a_thread_is_a_line() -> None:
+    code = (
+        "import threading\nthread = threading.Thread(target=lambda: 1 / 0, name='export')\n"
+        "thread.start(); thread.join()"
+    )
+
+    status, [entry] = crash(code)
+
+    assert (status, entry["event"], entry["thread"]) == (0, "thread.crashed", "export")
+    assert entry["exception"].endswith("ZeroDivisionError: division by zero")
+
+
+def test_what_nobody_could_catch_is_a_line() -> None:
+    code = "class Dying:\n    def __del__(self):\n        raise ValueError('too late')\ndel_me = Dying(); del del_me"
+
+    status, [entry] = crash(code)
+
+    assert (status, entry["event"]) == (0, "process.exception_ignored")
+    assert entry["where"].endswith("Dying.__del__")
+
+
+def test_what_the_event_loop_complains_of_is_told_without_the_arguments() -> None:
+    code = (
+        "def fail(word):\n    raise ValueError('broken')\n"
+        "async def main():\n"
+        "    asyncio.get_running_loop().call_soon(fail, 'hush')\n    await asyncio.sleep(0)\n"
+        "asyncio.run(main(), debug=True)"
+    )
+
+    status, entries = crash(code)
+
+    (entry,) = [entry for entry in entries if "exception" in entry]
+    assert status == 0
+    assert entry["event"].startswith("Exception in callback")
+    assert entry["exception"].endswith("ValueError: broken")
+    assert "hush" not in entry["event"]
+
+
+def test_a_task_that_failed_alone_is_named() -> None:
+    code = (
+        "async def fail():\n    raise ValueError('broken')\n"
+        "async def main():\n    task = asyncio.create_task(fail(), name='lonely')\n    await asyncio.sleep(0.01)\n"
+        "asyncio.run(main())"
+    )
+
+    status, [entry] = crash(code)
+
+    assert (status, entry["logger"]) == (0, "asyncio")
+    assert entry["exception"].endswith("ValueError: broken")
+
+
+def test_a_line_of_a_library_that_cannot_be_made_is_told_without_its_arguments() -> None:
+    _, [entry] = crash("logging.getLogger('x').warning('%d', 'hush')")
+
+    assert (entry["event"], entry["logger"]) == ("log.failed", "x")
+    assert "hush" not in str(entry)
+
+
+def test_people_see_no_values_of_variables_either() -> None:
+    code = (
+        "def fail(word):\n    hidden = word * 2\n    raise RuntimeError('broken')\n"
+        "try:\n    fail('hush')\nexcept RuntimeError:\n    log.exception('x')"
+    )
+
+    text = "\n".join(lines(code, format="console"))
+
+    assert "RuntimeError: broken" in text
+    assert "hushhush" not in text
