@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection
 from aiohttp import web
 
 from gateway.domain.keys import ADMIN, BROADCAST, EMIT_ROOM, EMIT_USER, PRESENCE, IngestKey
+from gateway.domain.sampling import Sampling
 from ingest_api import openapi
 from ingest_api.admission import Admission
 from ingest_api.calls import Answer, Call, Handler, Route
 from ingest_api.handlers import Handlers
-from ingest_api.interfaces import Claims, Clock, Meter, PresenceReader, Publisher, Rates
+from ingest_api.interfaces import Claims, Clock, Meter, PresenceReader, Publisher, Rates, Tracer
 from ingest_api.middlewares import Answering
+from ingest_api.reporting import Reporting
 from ingest_api.routing import EveryPath, Routes
 
 
@@ -30,11 +32,14 @@ def create_door(
     body_timeout_seconds: float,
     path_prefix: str = "",
     is_serving: Callable[[], bool] = lambda: True,
+    sampling: Sampling | None = None,
+    tracer: Tracer | None = None,
 ) -> Answering:
     """The door with all its calls.
 
     ``keys`` looks up an ingest key by its id, for every request anew. ``path_prefix`` is what a proxy strips from
-    the path that was signed. Until ``is_serving`` no request is judged, and each may be repeated. Every path is
+    the path that was signed. Until ``is_serving`` no request is judged, and each may be repeated. Of requests that
+    went well ``sampling`` says which are logged: None, all are. ``tracer`` None: nobody collects spans. Every path is
     answered here, and nothing of it depends on aiohttp's middlewares.
     """
     admission = Admission(
@@ -50,12 +55,17 @@ def create_door(
     handlers = Handlers(
         publisher=publisher, presence=presence, claims=claims, clock=clock, namespaces=namespaces
     )
-    return Answering(routes=Routes(_routes(admission, handlers)), clock=clock, meter=meter)
+    return Answering(
+        routes=Routes(_routes(admission, handlers)),
+        clock=clock,
+        reporting=Reporting(meter=meter, sampling=sampling or Sampling()),
+        tracer=tracer,
+    )
 
 
 def create_empty_door(*, clock: Clock, meter: Meter) -> Answering:
     """A door that knows no path: for a port that backends have no business at."""
-    return Answering(routes=Routes(()), clock=clock, meter=meter)
+    return Answering(routes=Routes(()), clock=clock, reporting=Reporting(meter=meter, sampling=Sampling()))
 
 
 def create_app(door: Answering) -> web.Application:

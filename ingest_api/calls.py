@@ -14,10 +14,13 @@ from multidict import CIMultiDictProxy, istr
 
 from gateway.domain.claims import Claim
 from gateway.domain.keys import IngestKey
+from gateway.domain.messages import Receipt
+from gateway.domain.traces import Trace
 
 OK: Final = "ok"
 JSON: Final = "application/json"
 REQUEST_ID_HEADER: Final = istr("X-Request-Id")
+TRACE_HEADER: Final = istr("traceparent")
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _random_bits: Final = random.Random().getrandbits  # noqa: S311  # told apart, not guarded: no request is let in by it
@@ -37,7 +40,8 @@ class Call:
     """A request and what is known of it so far; the line of log about it is written from this.
 
     ``target`` is as in the request line; ``path`` the path in it, still percent-encoded; ``user`` the decoded id in
-    that, if the route has one. ``answer_headers`` go out with whatever is answered.
+    that, if the route has one. ``answer_headers`` go out with whatever is answered. ``trace`` is the one that this is a
+    part of, ``receipt`` what the broker said of what was pushed.
     """
 
     method: str
@@ -45,12 +49,14 @@ class Call:
     headers: CIMultiDictProxy[str]
     body: bytes | Incoming
     request_id: str
+    trace: Trace | None = None
     template: str = "unmatched"
     path: str = ""
     user: str | None = None
     key_id: str | None = None
     body_bytes: int = 0
     answer_headers: Mapping[str, str] | None = None
+    receipt: Receipt | None = None
 
 
 class Admitted(NamedTuple):

@@ -83,6 +83,16 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
         "description": "An id of the caller's, kept if it is 1 to 64 of `A-Z a-z 0-9 . _ -`.",
         "schema": {"type": "string", "examples": ["order-4711"]},
     },
+    "Traceparent": {
+        "name": "traceparent",
+        "in": "header",
+        "description": "W3C Trace Context: the trace that the push belongs to. It goes with the message to every"
+        " replica and is in their logs. Not signed; a malformed one is ignored.",
+        "schema": {
+            "type": "string",
+            "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+        },
+    },
     "IdempotencyKey": {
         "name": signing.IDEMPOTENCY_HEADER,
         "in": "header",

@@ -90,6 +90,7 @@ class Handlers:
                 revoke=order.revoke,
                 claim=admitted.claim,
             )
+        admitted.call.receipt = receipt
         return _receipt_answer({"disconnected": receipt.connections}, receipt)
 
     def _read_push(self, schema: EmitSchema, admitted: Admitted) -> Push:
@@ -101,10 +102,18 @@ class Handlers:
     ) -> Answer:
         # By position: names cost as much again as the tuple, for every push.
         message = Message(
-            new_id(), push.namespace, rooms, push.event, push.arguments, push.exclude, push.volatile
+            new_id(),
+            push.namespace,
+            rooms,
+            push.event,
+            push.arguments,
+            push.exclude,
+            push.volatile,
+            admitted.call.trace,
         )
         with self._in_flight.hold(admitted.claim):
             receipt = await self._publisher.publish(message, admitted.claim)
+        admitted.call.receipt = receipt
         online = receipt.connections > 0
         content = {"id": receipt.id, **address, "online": online, "connections": receipt.connections}
         return _receipt_answer(content, receipt)

@@ -7,6 +7,7 @@ from typing import Protocol
 from gateway.domain.claims import Allowance, Claim, Rate
 from gateway.domain.messages import Message, Receipt
 from gateway.domain.presence import UserPresence
+from gateway.domain.traces import Trace
 
 
 class Publisher(Protocol):
@@ -56,3 +57,22 @@ class Meter(Protocol):
     """Counts requests. ``route`` is the pattern of the route, ``code`` that of the problem or ``ok``."""
 
     def request_answered(self, *, route: str, status: int, code: str, seconds: float) -> None: ...
+
+
+class Span(Protocol):
+    """A request that is being answered, as it is told to whoever collects traces."""
+
+    @property
+    def trace(self) -> Trace:
+        """What happens for this request is a child of that."""
+        ...
+
+    def end(self, *, route: str, status: int | None, code: str) -> None:
+        """It is over; ``status`` None: without an answer."""
+        ...
+
+
+class Tracer(Protocol):
+    """Begins spans. Never waits, never raises."""
+
+    def begin(self, method: str, parent: Trace | None) -> Span: ...

@@ -1,8 +1,8 @@
-"""What every request passes, whatever becomes of it: an id, an answer, a line of log, a count."""
+"""What every request passes, whatever becomes of it: an id, its place in a trace, an answer, and word of it."""
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,10 +10,12 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from gateway.domain.traces import trace_among
 from ingest_api.bodies import StreamedBody
-from ingest_api.calls import REQUEST_ID_HEADER, Answer, Call, Incoming, request_id_among
+from ingest_api.calls import REQUEST_ID_HEADER, TRACE_HEADER, Answer, Call, Incoming, request_id_among
 from ingest_api.errors import Problem, problem_of
-from ingest_api.interfaces import Clock, Meter
+from ingest_api.interfaces import Clock, Span, Tracer
+from ingest_api.reporting import Reporting
 from ingest_api.routing import Routes
 
 log = structlog.get_logger(__name__)
@@ -27,12 +29,14 @@ Reply = tuple[int, Mapping[str, str], bytes]
 class Answering:
     """The outermost handler: it always answers, and says what it answered."""
 
-    def __init__(self, *, routes: Routes, clock: Clock, meter: Meter) -> None:
+    def __init__(
+        self, *, routes: Routes, clock: Clock, reporting: Reporting, tracer: Tracer | None = None
+    ) -> None:
+        """``tracer`` None: nobody collects traces, and requests keep the one that they name."""
         self._routes = routes
         self._clock = clock
-        self._meter = meter
-        # Bound once: the logger of the module is looked up anew each time, also for a line that is not written.
-        self._log = log.bind()
+        self._reporting = reporting
+        self._tracer = tracer
 
     async def answer(self, request: web.Request) -> web.Response:
         """The answer to a request that came through aiohttp. Never raises, except when it is cancelled."""
@@ -56,31 +60,25 @@ class Answering:
         """The answer to a request, whole or not. Never raises, except when it is cancelled."""
         started = self._clock.monotonic()
         request_id = request_id_among(headers.getall(REQUEST_ID_HEADER, ()))
-        call = Call(method, target, headers, body, request_id)
+        # As the standard says, one that is malformed is no reason to refuse anything: the request has none then.
+        trace = trace_among(headers.getall(TRACE_HEADER, ()))
+        call = Call(method, target, headers, body, request_id, trace)
+        span = None if self._tracer is None else self._begin_span(self._tracer, call)
         try:
             answer = await self._routes.find(call).handle(call)
+        except asyncio.CancelledError:
+            self._reporting.cancelled(call, self._clock.monotonic() - started, span)
+            raise
         except Exception as error:  # noqa: BLE001 - the door: what nobody expected is logged, and answered without a word of it
             problem = problem_of(error) or _unexpected(call, error)
             answer = problem.answer(request_id)
-        self._report(call, answer, self._clock.monotonic() - started)
+        self._reporting.answered(call, answer, self._clock.monotonic() - started, span)
         return answer.status, _headers(call, answer), answer.body
 
-    def _report(self, call: Call, answer: Answer, seconds: float) -> None:
-        if self._log.is_enabled_for(logging.INFO):
-            self._log.info(
-                "request.answered",
-                request_id=call.request_id,
-                key_id=call.key_id,
-                route=call.template,
-                user=call.user,
-                status=int(answer.status),
-                code=answer.code,
-                seconds=round(seconds, 6),
-                bytes=call.body_bytes,
-            )
-        self._meter.request_answered(
-            route=call.template, status=int(answer.status), code=answer.code, seconds=seconds
-        )
+    def _begin_span(self, tracer: Tracer, call: Call) -> Span:
+        span = tracer.begin(call.method, call.trace)
+        call.trace = span.trace
+        return span
 
 
 def _unexpected(call: Call, error: Exception) -> Problem:

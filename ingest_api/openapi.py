@@ -90,7 +90,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "description": operation.description,
         "tags": [operation.tag],
         "security": [{name: [] for name, _, _ in descriptions.SIGNING_HEADERS}],
-        "parameters": [*(["UserId"] if "{id}" in operation.path else []), "RequestId", "IdempotencyKey"],
+        "parameters": [
+            *(["UserId"] if "{id}" in operation.path else []),
+            "RequestId",
+            "Traceparent",
+            "IdempotencyKey",
+        ],
     }
     if operation.body is not None:
         described["requestBody"] = {

@@ -15,6 +15,7 @@ import structlog
 from ingest_api.calls import REQUEST_ID_HEADER, request_id_among
 from ingest_api.errors import PROBLEM_TYPE, problem_body
 from ingest_api.interfaces import Meter
+from ingest_api.reporting import outcome_of
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +33,16 @@ class Refusing:
     ) -> tuple[dict[str, str], bytes]:
         """The headers and the body of the answer; ``request_ids`` are the X-Request-Id headers of the request."""
         request_id = request_id_among(request_ids)
-        log.info("request.answered", request_id=request_id, route=ROUTE, status=int(status), code=code)
+        outcome = outcome_of(status)
+        write = log.warning if outcome == "failed" else log.info
+        write(
+            "request.answered",
+            request_id=request_id,
+            route=ROUTE,
+            status=int(status),
+            code=code,
+            outcome=outcome,
+        )
         self._meter.request_answered(route=ROUTE, status=int(status), code=code, seconds=0.0)
         headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
         return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)

@@ -1,0 +1,86 @@
+"""What a request leaves behind when it is over: one line of log, one count, one span if anybody collects them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import structlog
+
+from gateway.domain.sampling import Sampling
+from ingest_api.calls import Answer, Call
+from ingest_api.interfaces import Meter, Span
+
+_REFUSED: Final = 400
+_FAILED: Final = 500
+
+
+class Reporting:
+    """Tells of requests. Of those that went well ``sampling`` says which get a line; all others get one."""
+
+    def __init__(self, *, meter: Meter, sampling: Sampling) -> None:
+        self._meter = meter
+        self._sampling = sampling
+        # Bound once: the logger of a module is looked up anew each time, also for a line that is not written.
+        self._log = structlog.get_logger(__name__).bind()
+
+    def answered(self, call: Call, answer: Answer, seconds: float, span: Span | None) -> None:
+        """It was answered."""
+        status, code = int(answer.status), answer.code
+        self._write(call, status, code, seconds)
+        self._meter.request_answered(route=call.template, status=status, code=code, seconds=seconds)
+        if span is not None:
+            span.end(route=call.template, status=status, code=code)
+
+    def cancelled(self, call: Call, seconds: float, span: Span | None) -> None:
+        """Nobody waited for the answer any more: the process stops."""
+        self._log.warning("request.cancelled", **_facts(call, seconds))
+        if span is not None:
+            span.end(route=call.template, status=None, code="cancelled")
+
+    def _write(self, call: Call, status: int, code: str, seconds: float) -> None:
+        write = self._log.warning
+        sampled: dict[str, float] = {}
+        if status < _FAILED:
+            if not self._log.is_enabled_for(logging.INFO):
+                return
+            write = self._log.info
+        if status < _REFUSED:
+            if not self._sampling.keeps(call.request_id if call.trace is None else call.trace.trace_id):
+                return
+            sampled = self._sampling.facts
+        facts = _facts(call, seconds)
+        write(
+            "request.answered", status=status, code=code, outcome=_outcome(call, status), **facts, **sampled
+        )
+
+
+def outcome_of(status: int) -> str:
+    """One word for a status: ok, refused (the caller's to mend) or failed (ours)."""
+    if status < _REFUSED:
+        return "ok"
+    return "refused" if status < _FAILED else "failed"
+
+
+def _outcome(call: Call, status: int) -> str:
+    if call.receipt is not None and call.receipt.replayed:
+        return "replayed"
+    return outcome_of(status)
+
+
+def _facts(call: Call, seconds: float) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "request_id": call.request_id,
+        "key_id": call.key_id,
+        "route": call.template,
+        "user": call.user,
+        "seconds": round(seconds, 6),
+        "bytes": call.body_bytes,
+    }
+    if call.receipt is not None:
+        facts["message_id"] = call.receipt.id
+        facts["connections"] = call.receipt.connections
+    if call.trace is not None:
+        facts["trace_id"] = call.trace.trace_id
+        facts["span_id"] = call.trace.span_id
+    return facts
