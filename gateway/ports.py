@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gateway.domain.claims import Allowance, Claim, Rate
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, Entry, Receipt
+from gateway.domain.messages import Address, Entry, Message, Receipt
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import Adopted, Session
@@ -228,6 +228,18 @@ class Socket(Protocol):
 
     def get_write_buffer_size(self) -> int:
         """The bytes that were written and are still in this process."""
+        ...
+
+
+class Deliveries(Protocol):
+    """Told what became of messages that belong to a trace. Never waits, never raises."""
+
+    def delivered(self, message: Message, connections: int, seconds: float) -> None:
+        """This replica handed it to so many connections, which took it so long."""
+        ...
+
+    def caught_up(self, message: Message, sid: str) -> None:
+        """A connection that came back, or was behind, got it from the history."""
         ...
 
 

@@ -149,6 +149,7 @@ class Gateway:
             await asyncio.gather(*[listener.stop() for listener in rooms.listeners])
             await rooms.state.leave()
             await rooms.verifier.close()
+            await rooms.telemetry.close()
         rooms.schedule.close()
         log.info("gateway.stopped", replica=self._settings.replica_id)
 

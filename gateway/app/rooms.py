@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
 
-from gateway import dev_door, health
+from gateway import __version__, dev_door, health
 from gateway.application.arriving import Arriving
 from gateway.application.catching_up import CatchingUp
 from gateway.application.coping import Coping
@@ -21,6 +22,7 @@ from gateway.dev_door import Development
 from gateway.domain.condition import Condition
 from gateway.domain.endings import Ending
 from gateway.domain.keys import IngestKey
+from gateway.domain.sampling import Sampling
 from gateway.health import Phase
 from gateway.hub import Hub
 from gateway.identity import JwtVerifier, fetch_text
@@ -35,6 +37,7 @@ from gateway.socketio_door.refresh import Refreshing
 from gateway.socketio_door.welcome import Welcome
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
+from gateway.tracing import open_telemetry
 from gateway.transport.addresses import TrustedProxies
 from gateway.transport.admission import Admission, AdmissionLimits
 from gateway.transport.cors import Origins
@@ -64,6 +67,7 @@ class Rooms:
         self._development = development
         self._url = url
         self.clock = SystemClock()
+        self._sampling = Sampling(settings.log_sample_rate)
         self.schedule = HeapSchedule(asyncio.get_running_loop())
         self.health = health.Health(
             now=self.clock.now, condition=lambda: (self.coping.condition, self.coping.since)
@@ -74,6 +78,12 @@ class Rooms:
         self.state = self._choose_state()
         self.metrics.watch_state(self.state.sizes)
         self.verifier = _verifier(settings, self.clock)
+        self.telemetry = open_telemetry(
+            os.environ,
+            replica=settings.replica_id,
+            version=__version__,
+            sampling=self._sampling,
+        )
         self._furnish_application()
         self.admission = Admission(
             self.clock,
@@ -106,7 +116,7 @@ class Rooms:
 
     def _furnish_application(self) -> None:
         settings = self.settings
-        self.hub = Hub(encoding.encode_message, self.metrics.delivered)
+        self.hub = Hub(encoding.encode_message, self.metrics.delivered, self.telemetry.deliveries)
         self.reporting = Reporting(
             hub=self.hub,
             broker=self.state.broker,
@@ -120,12 +130,18 @@ class Rooms:
             recovery_seconds=settings.recovery_seconds,
             outbox_bytes=settings.outbox_bytes,
         )
-        self.catching_up = CatchingUp(recovering=self.recovering, encode=encoding.encode_message)
-        self.publishing = Publishing(
-            broker=self.state.broker,
-            clock=self.clock,
-            namespaces=settings.namespaces,
-            accepted=self.metrics.entry_accepted,
+        self.catching_up = CatchingUp(
+            recovering=self.recovering,
+            encode=encoding.encode_message,
+            deliveries=self.telemetry.deliveries,
+        )
+        self.publishing = self.telemetry.around(
+            Publishing(
+                broker=self.state.broker,
+                clock=self.clock,
+                namespaces=settings.namespaces,
+                accepted=self.metrics.entry_accepted,
+            )
         )
 
     def _choose_state(self) -> MemoryState | RedisState:
@@ -198,6 +214,7 @@ class Rooms:
             schedule=self.schedule,
             clock=self.clock,
             meter=self.metrics,
+            sampling=self._sampling,
         )
 
     def _transport(self, door: Door) -> EngineServer:
@@ -278,6 +295,8 @@ class Rooms:
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.request_timeout,
             path_prefix=settings.ingest_path_prefix,
+            sampling=self._sampling,
+            tracer=self.telemetry.tracer,
             is_serving=lambda: self.health.phase is not Phase.STARTING,
         )
 

@@ -17,7 +17,7 @@ from gateway.domain.endings import DRAINING
 from gateway.domain.errors import DATA_LOST, BrokerTimeout, BrokerUnavailable
 from gateway.domain.positions import Position
 from gateway.hub import Connection, Encode, State, ending_of
-from gateway.ports import Frames, Page
+from gateway.ports import Deliveries, Frames, Page
 
 log = structlog.get_logger(__name__)
 
@@ -39,9 +39,13 @@ class CatchingUp:
     brought nothing for it that is newer than the last page, and will bring nothing older (``Connection.floor``).
     """
 
-    def __init__(self, *, recovering: Recovering, encode: Encode) -> None:
+    def __init__(
+        self, *, recovering: Recovering, encode: Encode, deliveries: Deliveries | None = None
+    ) -> None:
+        """``deliveries`` is told of messages that belong to a trace."""
         self._recovering = recovering
         self._encode = encode
+        self._deliveries = deliveries
         self._behind: asyncio.Queue[_Behind] = asyncio.Queue()
 
     def begin(self, arrival: Arrival, first: Sequence[Frames], last: Last | None) -> None:
@@ -101,12 +105,16 @@ class CatchingUp:
 
     def _send(self, behind: _Behind, page: Page, first: Sequence[Frames]) -> None:
         connection = behind.connection
-        missed = [self._encode(message, position) for position, message in messages_in(connection, page)]
+        messages = messages_in(connection, page)
+        missed = [self._encode(message, position) for position, message in messages]
         is_all = not page.more and connection.has_all_up_to(page.upto)
         if connection.session is None:
             # It cannot be told where it is; what came while it arrived came before its welcome.
             is_all = True
         last = [behind.last(page.upto, behind.is_whole)] if is_all and behind.last is not None else []
         connection.link.send_together(*first, *missed, *last)
+        if self._deliveries is not None:
+            for message in [message for _, message in messages if message.trace is not None]:
+                self._deliveries.caught_up(message, connection.sid)
         if is_all and connection.state is not State.GONE:
             connection.go_live(None if connection.session is None else page.upto)

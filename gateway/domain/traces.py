@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 SAMPLED: Final = 0x01
-_RANDOM: Final = 0x02
-_KNOWN_FLAGS: Final = SAMPLED | _RANDOM
+RANDOM: Final = 0x02
+_KNOWN_FLAGS: Final = SAMPLED | RANDOM
 _VERSION_CHARACTERS: Final = 55
 """The length of a traceparent of version 00; those of later versions begin like it (§4.1)."""
 _FORM: Final = re.compile(

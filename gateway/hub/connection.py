@@ -74,6 +74,7 @@ class Connection:
         "kicked_at",
         "link",
         "namespace",
+        "recovery",
         "rooms",
         "session",
         "sid",
@@ -102,6 +103,8 @@ class Connection:
         self.expiry: Timer | None = None
         self.session = session
         """What it can be resumed with, unless that was declined."""
+        self.recovery = "none"
+        """What became of its wish to go on where it was: ``recovered``, or why not; ``none``: it had none."""
         self.takes_positions = session is not None
         """Whether its messages carry where they stand in the stream, so that it can come back to there."""
         self.entered_at: Position | None = None

@@ -13,7 +13,7 @@ from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE, REVOKED, Ending
 from gateway.domain.messages import Address, Entry, Kick, Message, Move
 from gateway.domain.positions import Position
 from gateway.hub.connection import Connection, State
-from gateway.ports import Frames
+from gateway.ports import Deliveries, Frames
 
 TURN_SECONDS: Final = 0.005
 """How long deliveries hold the event loop before they let I/O and timers through."""
@@ -33,12 +33,15 @@ Members = dict[Connection, None]
 class Hub:
     """Rooms to connections and back. Costs depend on the connection's own rooms and recipients alone (law 7)."""
 
-    def __init__(self, encode: Encode, delivered: Callable[[int], None]) -> None:
-        """``delivered`` is told how many connections each message went to."""
+    def __init__(
+        self, encode: Encode, delivered: Callable[[int], None], deliveries: Deliveries | None = None
+    ) -> None:
+        """``delivered`` is told how many connections each message went to, ``deliveries`` of those in a trace."""
         self.connections: dict[str, Connection] = {}
         """By sid; where one is resumed while its former one is still here, the new one."""
         self._encode = encode
         self._delivered = delivered
+        self._deliveries = deliveries
         self._members: dict[Address, Members] = {}
         self._of_user: Counter[str] = Counter()
         self._turn_ends: float | None = None
@@ -95,12 +98,17 @@ class Hub:
             _let_go(recipients, ending_of(entry), position)
         elif isinstance(entry, Move):
             _move_away(recipients, entry.owner)
+        elif entry.trace is not None and self._deliveries is not None:
+            # Also where nobody was left to send it to: that it came here is what its trace is looked at for.
+            started = time.monotonic()
+            sent = await self._send_variants(entry, position, recipients) if recipients else 0
+            self._deliveries.delivered(entry, sent, time.monotonic() - started)
         elif recipients:
             await self._send_variants(entry, position, recipients)
 
     async def _send_variants(
         self, message: Message, position: Position, recipients: Sequence[Connection]
-    ) -> None:
+    ) -> int:
         positioned = [connection for connection in recipients if connection.takes_positions]
         sent = 0
         if positioned:
@@ -109,6 +117,7 @@ class Hub:
             others = [connection for connection in recipients if not connection.takes_positions]
             sent += await self._send(message, position, self._encode(message, None), others)
         self._delivered(sent)
+        return sent
 
     async def _send(
         self, message: Message, position: Position, frames: Frames, recipients: Sequence[Connection]

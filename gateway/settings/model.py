@@ -145,6 +145,7 @@ class Settings:
     drain_seconds: float = _setting(values.seconds_or_zero, 10.0, unit="seconds")
 
     log_level: str = _setting(values.one_of("debug", "info", "warning", "error"), "info")
+    log_sample_rate: float = _setting(values.part, 1.0)
     log_format: str = _setting(values.one_of("auto", "json", "console"), "auto")
 
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

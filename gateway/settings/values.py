@@ -107,6 +107,14 @@ def per_second(raw: object) -> float:
     return value
 
 
+def part(raw: object) -> float:
+    """A part of a whole: decimals allowed, from 0 to 1."""
+    value = _decimal(raw, "give a part from 0 to 1, such as 0.1")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{raw!r} is out of range: it must be from 0 to 1")
+    return value
+
+
 def switch(raw: object) -> bool:
     """true or false, also as yes/no, on/off, 1/0."""
     value = str(raw).strip().lower()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-import structlog
-
 from gateway.domain.endings import (
     DRAINING,
     FLOODING,
@@ -18,9 +16,11 @@ from gateway.domain.endings import (
     Ending,
 )
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable, Refused
+from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
 from gateway.ports import Clock, Schedule
 from gateway.socketio_door import encoding, refusals
+from gateway.socketio_door.access_log import AccessLog
 from gateway.socketio_door.clients import Client
 from gateway.socketio_door.overrides import Acknowledge, AttachmentsTooLarge, PacketServer
 from gateway.socketio_door.refresh import EVENT as REFRESH
@@ -28,8 +28,6 @@ from gateway.socketio_door.refresh import Refreshing
 from gateway.socketio_door.welcome import Welcome
 from gateway.transport.packets import Frames
 from gateway.transport.session import Session
-
-log = structlog.get_logger(__name__)
 
 REFUSED_CLOSE_SECONDS: Final = 5.0
 """How long a transport stays open after a refusal without having joined anything."""
@@ -82,8 +80,10 @@ class Door:
         schedule: Schedule,
         clock: Clock,
         meter: Meter,
+        sampling: Sampling | None = None,
     ) -> None:
-        """``depart`` takes a connection out of the house; ``welcome`` is made for this door."""
+        """``depart`` takes a connection out of the house; ``welcome`` is made for this door. Of connections that end
+        well ``sampling`` says which are logged; None: all are."""
         self._options = options
         self._welcome = welcome(self._put_out)
         self._refreshing = refreshing
@@ -92,6 +92,7 @@ class Door:
         self._schedule = schedule
         self._clock = clock
         self._meter = meter
+        self._log = AccessLog(clock=clock, sampling=sampling or Sampling())
         self._clients: dict[str, Client] = {}
         self.newcomers = 0
         """How many sessions have joined no namespace yet."""
@@ -118,8 +119,9 @@ class Door:
         client.first_join.cancel()
         if not session.joined:
             self.newcomers -= 1
+            self._log.never_joined(client, reason)
         for connection in client.connections.values():
-            self._leave(connection, reason)
+            self._leave(client, connection, reason)
         client.connections.clear()
 
     def session_upgraded(self, session: Session) -> None:
@@ -146,7 +148,7 @@ class Door:
         except AttachmentsTooLarge:
             _close(session, MESSAGE_TOO_LARGE)
         except Exception as error:  # noqa: BLE001  # the decoder raises whatever its input provokes
-            log.info("packet.malformed", error=type(error).__name__)
+            self._log.malformed(client, error)
             _close(session, PROTOCOL_ERROR)
 
     # from the composition root
@@ -179,7 +181,7 @@ class Door:
             # Without this check a second CONNECT would silently make a second sid.
             _close(client.session, PROTOCOL_ERROR)
         elif namespace not in self._options.namespaces:
-            log.info("connection.refused", code="invalid_namespace")
+            self._log.refused(client, "invalid_namespace", "there is no such namespace")
             self._refuse(client, namespace, "invalid_namespace", refusals.INVALID_NAMESPACE)
         else:
             await self._connect(client, namespace, auth)
@@ -189,7 +191,7 @@ class Door:
         client = self._clients[engine_sid]
         connection = client.connections.pop(namespace, None)
         if connection is not None:
-            self._leave(connection, "client_disconnect", keeps_session=False)
+            self._leave(client, connection, "client_disconnect", keeps_session=False)
             self._expect_another_join(client)
 
     async def event_received(
@@ -207,6 +209,7 @@ class Door:
             await self._answer_unknown(client, connection, acknowledge)
             return
         answer = await self._refreshing.refresh(connection, tuple(data[1:]))
+        self._log.refreshed(connection, None if answer["ok"] else str(answer["code"]))
         if acknowledge is not None:
             await acknowledge(answer)
 
@@ -229,14 +232,15 @@ class Door:
         try:
             connection = await self._welcome.connect(client, namespace, auth)
         except Refused as refusal:
-            log.info("connection.refused", code=refusal.code, reason=refusal.message)
+            self._log.refused(client, refusal.code, refusal.message)
             self._refuse(client, namespace, refusal.code, refusals.authentication_error(refusal))
         except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
             # The stock client comes back after a closed transport, but never after a CONNECT_ERROR.
             self._meter.connection_refused(error.code)
+            self._log.refused(client, error.code, error.message, ours=True)
             _close(client.session, DRAINING)
-        except Exception:
-            log.exception("connection.failed", namespace=namespace)
+        except Exception:  # noqa: BLE001  # the door: AccessLog.failed logs it with its traceback
+            self._log.failed(client, namespace)
             _close(client.session, DRAINING)
         else:
             if connection is not None:
@@ -249,14 +253,7 @@ class Door:
             client.session.joined = True
             self.newcomers -= 1
         self._meter.connection_opened(connection.namespace, connection.link.transport)
-        log.info(
-            "connection.accepted",
-            sid=connection.sid,
-            user=connection.user,
-            namespace=connection.namespace,
-            transport=connection.link.transport,
-            address=client.session.handshake.address,
-        )
+        self._log.accepted(client, connection)
 
     def _refuse(self, client: Client, namespace: str, code: str, payload: Mapping[str, object]) -> None:
         self._meter.connection_refused(code)
@@ -296,20 +293,15 @@ class Door:
         for ended in [namespace] if ending.goodbye else list(client.connections):
             connection = client.connections.pop(ended, None)
             if connection is not None:
-                self._leave(connection, ending.reason, keeps_session=ending.keeps_session)
+                self._leave(client, connection, ending.reason, keeps_session=ending.keeps_session)
         self._expect_another_join(client)
 
-    def _leave(self, connection: Connection, reason: str, *, keeps_session: bool = True) -> None:
+    def _leave(
+        self, client: Client, connection: Connection, reason: str, *, keeps_session: bool = True
+    ) -> None:
         self._depart(connection, keeps_session=keeps_session)
         self._meter.connection_closed(connection.namespace, reason)
-        log.info(
-            "connection.closed",
-            sid=connection.sid,
-            user=connection.user,
-            namespace=connection.namespace,
-            reason=reason,
-            seconds=round(self._clock.now() - connection.connected_at, 3),
-        )
+        self._log.closed(client, connection, reason)
 
 
 def _close(session: Session, ending: Ending) -> None:

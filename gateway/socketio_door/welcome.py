@@ -72,11 +72,13 @@ class Welcome:
         pid = None if connection.session is None else connection.session.pid
         first = [encoding.connect(connection.namespace, connection.sid, pid)]
         if arrival.missed is not None:
+            connection.recovery = "recovered"
             self._recovery_told("recovered")
             self._catching_up.begin(arrival, first, partial(_greeting, connection))
             return
         first.append(_greeting(connection, arrival.position, False))
         if arrival.failed is not None:
+            connection.recovery = arrival.failed
             self._recovery_told(arrival.failed)
             first.append(encoding.event(connection.namespace, GAP_EVENT, {"code": arrival.failed}))
         self._catching_up.begin(arrival, first, None)

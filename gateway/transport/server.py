@@ -31,6 +31,8 @@ from gateway.transport.websocket import WebSocketCarrier
 log = structlog.get_logger(__name__)
 
 PROTOCOL_VERSION: Final = "4"
+MAX_ORIGIN_CHARACTERS: Final = 200
+"""Of an origin in the log: it is any text that a client sends."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -124,7 +126,7 @@ class EngineServer:
         """Answer any request to the path."""
         origin = request.headers.get(hdrs.ORIGIN)
         if not self._origins.allows(origin):
-            return self._refuse(errors.FORBIDDEN, {})
+            return self._refuse(request, errors.FORBIDDEN, {})
         cors = self._origins.headers(origin)
         if request.method == hdrs.METH_OPTIONS:
             asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
@@ -134,10 +136,10 @@ class EngineServer:
         sid = query.get("sid")
         refusal = self._check(request.method, query.get("EIO"), query.get("transport"), sid, upgrade)
         if refusal is not None:
-            return self._refuse(refusal, cors)
+            return self._refuse(request, refusal, cors)
         answer = await (self._continue(request, sid, upgrade) if sid else self._begin(request, upgrade))
         if isinstance(answer, HandshakeError):
-            return self._refuse(answer, cors)
+            return self._refuse(request, answer, cors)
         if answer is not HANDED_OVER:
             answer.headers.update(cors)
         return answer
@@ -196,7 +198,7 @@ class EngineServer:
 
     async def _begin(self, request: web.Request, upgrade: bool) -> web.StreamResponse | HandshakeError:
         """A handshake."""
-        address = self._proxies.client_of(request.remote, request.headers.getall(FORWARDED_FOR, ()))
+        address = self._client_of(request)
         refusal = self._admit(address)
         if refusal is not None:
             return refusal
@@ -255,9 +257,27 @@ class EngineServer:
             max_payload_bytes=self._options.max_payload_bytes,
         )
 
-    def _refuse(self, error: HandshakeError, cors: dict[str, str]) -> web.Response:
+    def _refuse(self, request: web.Request, error: HandshakeError, cors: dict[str, str]) -> web.Response:
         self._meter.request_refused(error.reason)
+        self._tell_refused(request, error)
         return _refusal(error, cors)
+
+    def _tell_refused(self, request: web.Request, error: HandshakeError) -> None:
+        facts: dict[str, object] = {
+            "code": error.reason,
+            "status": error.status,
+            "address": self._client_of(request),
+        }
+        if error is errors.FORBIDDEN:
+            # Nearly always a page of the operator's own that CORS_ORIGINS does not name.
+            facts["origin"] = request.headers.get(hdrs.ORIGIN, "")[:MAX_ORIGIN_CHARACTERS]
+        if request.query.get("sid"):
+            log.debug("request.refused", **facts)
+        else:
+            log.info("handshake.refused", **facts)
+
+    def _client_of(self, request: web.Request) -> str:
+        return self._proxies.client_of(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
 
 def _refusal(error: HandshakeError, cors: dict[str, str]) -> web.Response:

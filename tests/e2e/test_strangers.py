@@ -155,10 +155,13 @@ async def test_each_address_behind_the_proxy_has_its_own_rate(
     assert await refused(behind_a_proxy, http, **neighbour) == [(503, message, "2000")] * 2
     reason = 'transport_requests_refused_total{reason="address_rate"}'
     assert await counted(http, behind_a_proxy, reason) == 6
-    accepted = [line for line in behind_a_proxy.log.entries if line.get("event") == "connection.accepted"]
-    assert [line["address"] for line in accepted] == ["2001:db8::1"]
     await first.leave()
     await other.socket.close()
+    closed = await asyncio.to_thread(
+        behind_a_proxy.log.wait,
+        lambda line: line.get("event") == "connection.closed" and line["user"] == user,
+    )
+    assert closed["address"] == "2001:db8::1"
 
 
 async def test_attachments_of_a_packet_that_is_never_whole_are_bounded(

@@ -184,7 +184,7 @@ async def test_who_cannot_even_be_greeted_is_gone(doorway: Doorway) -> None:
         await visitor.say(connect("alice"))
 
     assert (visitor.heard, wire.aborted, doorway.meter.counted) == ([], True, [])
-    assert [entry["event"] for entry in logs] == []
+    assert [entry["event"] for entry in logs] == ["transport.never_joined"]
     assert await doorway.house.is_empty()
     assert len(doorway.house.schedule) == 0
 

@@ -1,0 +1,62 @@
+"""Whether spans are exported: the standard variables of OpenTelemetry decide, and nothing of it is imported unless they
+say so.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from gateway.domain.sampling import Sampling
+from gateway.tracing.deliveries import DeliveryLog
+from gateway.tracing.telemetry import Telemetry
+
+log = structlog.get_logger(__name__)
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_SPOKEN: Final = "http/protobuf"
+
+
+def open_telemetry(
+    environ: Mapping[str, str], *, replica: str, version: str, sampling: Sampling
+) -> Telemetry:
+    """What the environment asks for. Says in one line of log why nothing is exported although something is asked for;
+    never a reason not to start."""
+    deliveries = DeliveryLog(sampling)
+    if not is_asked_for(environ):
+        return Telemetry(deliveries)
+    protocol = _first(environ, _PROTOCOLS, default=_SPOKEN)
+    if protocol != _SPOKEN:
+        advice = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_SPOKEN}, and the endpoint to that port of the collector (4318)"
+        log.warning("tracing.protocol_unsupported", protocol=protocol, advice=advice)
+        return Telemetry(deliveries)
+    try:
+        from gateway.tracing.exporting import ExportingTelemetry
+    except ImportError as error:
+        advice = "install push-gateway[otel], or unset OTEL_EXPORTER_OTLP_ENDPOINT"
+        log.warning("tracing.packages_missing", missing=error.name, advice=advice)
+        return Telemetry(deliveries)
+    try:
+        return ExportingTelemetry(deliveries, replica=replica, version=version)
+    except ValueError as error:
+        log.warning("tracing.misconfigured", reason=str(error), advice="look at the OTEL_ variables")
+        return Telemetry(deliveries)
+
+
+def is_asked_for(environ: Mapping[str, str]) -> bool:
+    """Whether an endpoint is named and nothing switches the export off."""
+    return (
+        bool(_first(environ, _ENDPOINTS))
+        and environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
+        and environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() != "none"
+    )
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...], *, default: str = "") -> str:
+    """The value of the first variable that is set; an empty one counts as not set."""
+    return next((value for name in names if (value := environ.get(name, "").strip())), default)

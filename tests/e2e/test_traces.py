@@ -1,0 +1,343 @@
+"""A push that belongs to a trace can be followed to every replica: in their logs, and as spans at a collector."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.harness.clients import NodeClients
+from tests.harness.collector import Collector, collector
+from tests.harness.process import GatewayProcess
+from tests.harness.redis_server import RedisServer
+
+TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
+UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
+STOP_SECONDS = 12.0
+"""Far less than the collector takes that never answers; a process without clients stops in a second or two."""
+
+
+def exporting(endpoint: str, **more: str) -> list[str]:
+    """What starts a gateway that exports its spans."""
+    variables = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_SERVICE_NAME": "shop-gateway",
+        **more,
+    }
+    return ["env", *[f"{name}={value}" for name, value in variables.items()]]
+
+
+@pytest.fixture
+def spans() -> Iterator[Collector]:
+    with collector() as running:
+        yield running
+
+
+@pytest.fixture
+def pair(redis_server: RedisServer) -> Iterator[list[GatewayProcess]]:
+    """Two replicas that export nothing."""
+    with ExitStack() as stack:
+        replicas = [
+            GatewayProcess(
+                redis_url=redis_server.url, redis_prefix="quiet", replica_id=name, log_level="debug"
+            )
+            for name in ("r0", "r1")
+        ]
+        for replica in replicas:
+            stack.callback(replica.stop)
+        yield replicas
+
+
+def push(
+    replica: GatewayProcess,
+    user: str,
+    event: str,
+    traceparent: str = TRACEPARENT,
+    *,
+    exclude: Sequence[str] = (),
+) -> str:
+    """Push with a trace; the id of the message."""
+    body = json.dumps({"event": event, "data": 1, "except": list(exclude)}).encode()
+    answer = replica.backend.send("POST", f"/emit/user/{user}", body, headers={"traceparent": traceparent})
+    assert answer.status == 200, answer
+    return str(answer.body["id"])
+
+
+def delivered(replica: GatewayProcess, message_id: str) -> dict[str, Any]:
+    """The line about a delivery."""
+    return replica.log.wait(
+        lambda line: line.get("event") == "message.delivered" and line["message_id"] == message_id
+    )
+
+
+# --- in the logs ---
+
+
+def test_every_replica_that_hands_a_message_over_logs_the_trace_of_its_push(
+    pair: list[GatewayProcess], node: NodeClients, user: str
+) -> None:
+    there = [node.open(replica.url, token=replica.token(user)).connected() for replica in pair]
+
+    message_id = push(pair[0], user, "news")
+
+    for client in there:
+        client.event("news")
+    answered = pair[0].log.wait(lambda line: line.get("message_id") == message_id)
+    assert (answered["event"], answered["connections"], answered["outcome"]) == ("request.answered", 2, "ok")
+    assert (answered["trace_id"], answered["span_id"]) == (TRACE_ID, SPAN_ID)
+    for replica in pair:
+        line = delivered(replica, message_id)
+        assert (line["level"], line["trace_id"], line["span_id"]) == ("info", TRACE_ID, SPAN_ID)
+        assert (line["namespace"], line["connections"]) == ("/", 1)
+        assert 0 <= line["seconds"] < 5
+        assert "sample_rate" not in line
+
+
+def test_without_a_trace_nothing_is_said_of_deliveries_and_with_one_that_is_not_sampled_little(
+    pair: list[GatewayProcess], node: NodeClients, user: str
+) -> None:
+    client = node.open(pair[1].url, token=pair[1].token(user)).connected()
+
+    plain = pair[0].push_user(user, "plain")["id"]
+    quiet = push(pair[0], user, "quiet", UNSAMPLED)
+
+    client.event("quiet")
+    assert delivered(pair[1], quiet)["level"] == "debug"
+    assert [line for line in pair[1].log.entries if line.get("message_id") == plain] == []
+
+
+def test_a_message_that_reaches_nobody_here_leaves_its_line_where_it_came(
+    pair: list[GatewayProcess], node: NodeClients, user: str
+) -> None:
+    client = node.open(pair[1].url, token=pair[1].token(user)).connected()
+
+    message_id = push(pair[0], user, "news", exclude=[client.sid])
+
+    assert delivered(pair[1], message_id)["connections"] == 0
+
+
+def test_what_a_client_missed_is_told_of_when_it_comes_back(
+    pair: list[GatewayProcess], node: NodeClients, user: str
+) -> None:
+    away: dict[str, Any] = {"reconnectionDelay": 500, "reconnectionDelayMax": 500, "randomizationFactor": 0}
+    client = node.open(pair[0].url, token=pair[0].token(user), transports=["websocket"], **away).connected()
+    pair[0].push_user(user, "first")
+    client.event("first")
+    client.cut()
+    client.wait("disconnect")
+
+    message_id = push(pair[1], user, "missed")
+
+    client.event("missed")
+    line = pair[0].log.wait(lambda line: line.get("event") == "message.caught_up")
+    assert (line["message_id"], line["trace_id"], line["sid"]) == (message_id, TRACE_ID, client.sid)
+    client.disconnect()
+    closed = pair[0].log.wait(
+        lambda line: line.get("event") == "connection.closed" and line["reason"] == "client_disconnect"
+    )
+    assert (closed["user"], closed["recovery"]) == (user, "recovered")
+
+
+# --- at a collector ---
+
+
+def test_a_push_is_one_trace_over_two_replicas(
+    redis_server: RedisServer, node: NodeClients, spans: Collector, user: str
+) -> None:
+    with ExitStack() as stack:
+        replicas = [
+            GatewayProcess(
+                under=exporting(spans.endpoint),
+                redis_url=redis_server.url,
+                redis_prefix="traced",
+                replica_id=name,
+            )
+            for name in ("r0", "r1")
+        ]
+        for replica in replicas:
+            stack.callback(replica.stop)
+        there = [node.open(replica.url, token=replica.token(user)).connected() for replica in replicas]
+
+        message_id = push(replicas[0], user, "news")
+
+        for client in there:
+            client.event("news")
+        server = spans.span("SERVER", http__route="/emit/user/{id}")
+        producer = spans.span("PRODUCER", messaging__message__id=message_id)
+        consumers = [
+            spans.span("CONSUMER", replica=name, messaging__message__id=message_id) for name in ("r0", "r1")
+        ]
+        lines = [delivered(replica, message_id) for replica in replicas]
+
+    assert {span["trace_id"] for span in (server, producer, *consumers)} == {TRACE_ID}
+    assert (server["parent"], producer["parent"]) == (SPAN_ID, server["span_id"])
+    assert [span["parent"] for span in consumers] == [producer["span_id"]] * 2
+    assert [line["span_id"] for line in lines] == [producer["span_id"]] * 2
+    assert (server["name"], producer["name"]) == ("POST /emit/user/{id}", "publish /")
+    assert [span["name"] for span in consumers] == ["deliver /"] * 2
+    assert server["resource"]["service.name"] == "shop-gateway"
+    assert server["attributes"] == {
+        "http.request.method": "POST",
+        "http.route": "/emit/user/{id}",
+        "http.response.status_code": 200,
+        "push_gateway.code": "ok",
+    }
+    assert consumers[1]["attributes"] == {
+        "messaging.system": "push_gateway",
+        "messaging.operation.name": "deliver",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "/",
+        "messaging.message.id": message_id,
+        "push_gateway.connections": 1,
+    }
+    # Neither who it was for nor what it was is anybody's business there.
+    for secret in (user, "news", replicas[0].secret):
+        assert not [body for body in spans.bodies if secret.encode() in body]
+
+
+@pytest.fixture
+def exporter(spans: Collector) -> Iterator[GatewayProcess]:
+    """One replica that exports."""
+    gateway = GatewayProcess(under=exporting(spans.endpoint))
+    yield gateway
+    gateway.stop()
+
+
+def test_without_a_traceparent_the_gateway_begins_a_trace(
+    exporter: GatewayProcess, spans: Collector, node: NodeClients, user: str
+) -> None:
+    client = node.open(exporter.url, token=exporter.token(user)).connected()
+
+    message_id = exporter.push_user(user, "news")["id"]
+
+    client.event("news")
+    producer = spans.span("PRODUCER", messaging__message__id=message_id)
+    server = spans.span("SERVER", http__response__status_code=200)
+    consumer = spans.span("CONSUMER", messaging__message__id=message_id)
+    assert (server["parent"], producer["parent"]) == ("", server["span_id"])
+    assert consumer["parent"] == producer["span_id"]
+    assert delivered(exporter, message_id)["trace_id"] == server["trace_id"]
+
+
+def test_what_is_refused_and_what_fails_are_spans_too(exporter: GatewayProcess, spans: Collector) -> None:
+    assert exporter.backend.send("POST", "/broadcast", b"{").status == 400
+
+    refused = spans.span("SERVER", http__response__status_code=400)
+    assert (refused["attributes"]["push_gateway.code"], refused["failed"]) == ("invalid_json", False)
+
+
+def test_who_asked_for_no_sampling_is_not_exported(
+    exporter: GatewayProcess, spans: Collector, user: str
+) -> None:
+    quiet = push(exporter, user, "quiet", UNSAMPLED)
+    loud = push(exporter, user, "loud")
+
+    spans.span("PRODUCER", messaging__message__id=loud)
+    assert [
+        span for span in spans.spans.entries if span["attributes"].get("messaging.message.id") == quiet
+    ] == []
+
+
+def test_what_is_left_is_exported_when_the_process_stops(spans: Collector, user: str) -> None:
+    gateway = GatewayProcess(under=exporting(spans.endpoint, OTEL_BSP_SCHEDULE_DELAY="600000"))
+    message_id = push(gateway, user, "news")
+
+    assert gateway.stop() == 0
+
+    spans.span("PRODUCER", messaging__message__id=message_id)
+    assert gateway.failures() == []
+
+
+@pytest.mark.parametrize("collector_is", ["silent", "away"])
+def test_a_collector_that_is_not_there_holds_up_nobody(
+    spans: Collector, node: NodeClients, user: str, collector_is: str
+) -> None:
+    spans.answers.clear()
+    endpoint = spans.endpoint if collector_is == "silent" else "http://127.0.0.1:9"
+    gateway = GatewayProcess(under=exporting(endpoint))
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+
+    for number in range(200):
+        push(gateway, user, f"news-{number}")
+
+    client.event("news-199")
+    client.disconnect()
+    begun = time.monotonic()
+    assert gateway.stop() == 0
+    assert time.monotonic() - begun < STOP_SECONDS
+    assert [line for line in gateway.log.entries if line.keys() == {"text"}] == []
+
+
+# --- when it is not set up ---
+
+WITHOUT_PACKAGES = """
+import sys
+sys.modules["opentelemetry"] = None  # as if it were not installed
+from gateway.cli import main
+sys.argv = ["push-gateway", *sys.argv[4:]]
+main()
+"""
+# redis-py imports the API and the metrics of the SDK by itself where they are installed.
+IMPORTED = """
+import atexit, sys
+OURS = ("gateway.tracing.exporting", "opentelemetry.exporter", "opentelemetry.sdk.trace", "google.protobuf")
+atexit.register(lambda: print("imported:", sorted(name for name in sys.modules if name.startswith(OURS))))
+from gateway.cli import main
+sys.argv = ["push-gateway", *sys.argv[4:]]
+main()
+"""
+
+
+def python(code: str) -> list[str]:
+    """What runs the gateway inside a program; the harness appends the interpreter and ``-m gateway serve``."""
+    return [sys.executable, "-c", code]
+
+
+def test_without_the_packages_one_line_says_so_and_the_process_serves(user: str) -> None:
+    gateway = GatewayProcess(under=[*exporting("http://127.0.0.1:4318"), *python(WITHOUT_PACKAGES)])
+    gateway.push_user(user, "news")
+
+    assert gateway.stop() == 0
+
+    [line] = [line for line in gateway.log.entries if line["event"].startswith("tracing.")]
+    assert (line["event"], line["level"]) == ("tracing.packages_missing", "warning")
+    assert "push-gateway[otel]" in line["advice"]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_SDK_DISABLED": "true"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_TRACES_EXPORTER": "none"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+    ],
+)
+def test_unless_it_is_asked_for_nothing_of_it_is_imported(variables: dict[str, str], user: str) -> None:
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    gateway = GatewayProcess(under=["env", *assignments, *python(IMPORTED)])
+    gateway.push_user(user, "news")
+
+    assert gateway.stop() == 0
+
+    assert {"text": "imported: []"} in gateway.printed.entries
+    told = [line["event"] for line in gateway.log.entries if line["event"].startswith("tracing.")]
+    assert told == (["tracing.protocol_unsupported"] if "grpc" in variables.values() else [])
+
+
+def test_a_variable_that_cannot_be_used_is_told_and_the_process_serves(user: str) -> None:
+    gateway = GatewayProcess(under=exporting("http://127.0.0.1:4318", OTEL_BSP_MAX_QUEUE_SIZE="1"))
+    gateway.push_user(user, "news")
+
+    assert gateway.stop() == 0
+
+    [line] = [line for line in gateway.log.entries if line["event"].startswith("tracing.")]
+    assert (line["event"], line["level"]) == ("tracing.misconfigured", "warning")

@@ -1,0 +1,63 @@
+"""What is written of deliveries: whoever began a trace decides whether, and the sampling how much of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.domain.messages import Message
+from gateway.domain.sampling import Sampling
+from gateway.domain.traces import Trace
+from gateway.tracing.deliveries import DeliveryLog
+
+SPAN_ID = "00f067aa0ba902b7"
+
+
+def lines_of(*traces: Trace | None, sampling: Sampling) -> list[dict[str, Any]]:
+    with structlog.testing.capture_logs() as lines:
+        log = DeliveryLog(sampling)
+        for trace in traces:
+            message = Message("m1", "/", ("user:42",), "private", ('"private"',), trace=trace)
+            log.delivered(message, 3, 0.25)
+            log.caught_up(message, "s1")
+    return [dict(line) for line in lines]
+
+
+def test_a_delivery_names_message_trace_and_how_many_it_reached() -> None:
+    delivered, caught_up = lines_of(Trace("a" * 32, SPAN_ID, 1), sampling=Sampling())
+
+    common = {
+        "log_level": "info",
+        "message_id": "m1",
+        "namespace": "/",
+        "trace_id": "a" * 32,
+        "span_id": SPAN_ID,
+    }
+    assert delivered == common | {"event": "message.delivered", "connections": 3, "seconds": 0.25}
+    assert caught_up == common | {"event": "message.caught_up", "sid": "s1"}
+
+
+@pytest.mark.parametrize(("flags", "level"), [(0, "debug"), (2, "debug"), (1, "info"), (3, "info")])
+def test_a_trace_that_is_not_sampled_is_for_those_who_debug(flags: int, level: str) -> None:
+    lines = lines_of(Trace("a" * 32, SPAN_ID, flags), sampling=Sampling())
+
+    assert [line["log_level"] for line in lines] == [level, level]
+
+
+def test_without_a_trace_there_is_nothing_to_say() -> None:
+    assert lines_of(None, sampling=Sampling()) == []
+
+
+def test_the_same_traces_are_kept_everywhere() -> None:
+    sampling = Sampling(0.5)
+    traces = [Trace(f"{number:032x}", SPAN_ID, 1) for number in range(1, 41)]
+
+    lines = lines_of(*traces, sampling=sampling)
+
+    assert {line["trace_id"] for line in lines} == {
+        each.trace_id for each in traces if sampling.keeps(each.trace_id)
+    }
+    assert {line["sample_rate"] for line in lines} == {0.5}
+    assert 0 < len(lines) < 2 * len(traces)
