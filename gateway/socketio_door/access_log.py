@@ -94,6 +94,7 @@ class AccessLog:
 
     def refreshed(self, connection: Connection, refusal: str | None) -> None:
         """It brought a newer token; ``refusal`` is why that was not taken."""
-        write = self._log.debug if refusal is None else self._log.info
-        event = "token.refreshed" if refusal is None else "token.refused"
-        write(event, sid=connection.sid, user=connection.user, code=refusal or "ok")
+        if refusal is None:
+            self._log.debug("token.refreshed", sid=connection.sid, user=connection.user)
+        else:
+            self._log.info("token.refused", sid=connection.sid, user=connection.user, code=refusal)
