@@ -264,7 +264,7 @@ class EngineServer:
 
     def _tell_refused(self, request: web.Request, error: HandshakeError) -> None:
         facts: dict[str, object] = {
-            "code": error.reason,
+            "reason": error.reason,
             "status": error.status,
             "address": self._client_of(request),
         }

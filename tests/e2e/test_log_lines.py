@@ -369,7 +369,7 @@ async def malformed(all_: Everything, http: aiohttp.ClientSession) -> None:
         writer.write(sent.encode())
         assert await asyncio.wait_for(reader.read(), 20) != b""
         writer.close()
-    assert all_.event("handshake.refused", code="forbidden_origin")["origin"] == "https://evil.example"
+    assert all_.event("handshake.refused", reason="forbidden_origin")["origin"] == "https://evil.example"
 
 
 def redis_away(all_: Everything) -> None:
