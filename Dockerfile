@@ -36,11 +36,13 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-d
 FROM tooled AS packages
 # Without pip of its own; the one of the base image installs into it and stays behind.
 RUN python -m venv --without-pip /opt/push-gateway
-COPY requirements/runtime.txt requirements/runtime.txt
+# `otel` is `runtime` and the packages that export traces where the OTEL_ variables ask for it (docs/logs.md).
+ARG REQUIREMENTS=otel
+COPY requirements/${REQUIREMENTS}.txt requirements/
 # Only wheels: a package that would need a compiler is refused at once. Bytecode is made here because the running
 # user can write none; it is not checked against its source, so a builder that rewrites file times does not spoil it.
 RUN python -m pip --python /opt/push-gateway/bin/python install \
-        --require-hashes --only-binary :all: --no-compile -r requirements/runtime.txt \
+        --require-hashes --only-binary :all: --no-compile -r requirements/${REQUIREMENTS}.txt \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/push-gateway/lib
 COPY --from=wheel /build/dist dist
 RUN python -m pip --python /opt/push-gateway/bin/python install --no-deps --no-index --no-compile dist/*.whl \

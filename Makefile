@@ -83,6 +83,7 @@ NPMLOCK := npm $(if $(UPGRADE),update,install) --package-lock-only --loglevel=er
 lock: install ## Pin the dependencies anew after a change (UPGRADE=1: to the newest releases)
 	$(LOCKED) -r requirements/lock.txt
 	$(COMPILE) -o requirements/runtime.txt pyproject.toml
+	$(COMPILE) --extra otel -c requirements/runtime.txt -o requirements/otel.txt pyproject.toml
 	$(COMPILE) -o requirements/client.txt requirements/client.in
 	$(COMPILE) -o requirements/build.txt requirements/build.in
 	$(COMPILE) -o requirements/lock.txt requirements/lock.in

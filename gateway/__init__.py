@@ -9,7 +9,7 @@ The house, from the street to the cellar; imports go down only:
     socketio_door/     receives from clients: connect, authentication, client events, over python-socketio
     transport/         sends to clients: Engine.IO 4 on aiohttp (polling, WebSocket, upgrade, heartbeat)
     dev_door/          the page at /dev, only in development mode
-    identity           tokens to identities        health, metrics, logs     what operators see
+    identity           tokens to identities        health, metrics, logs, tracing     what operators see
     state/memory/      broker, presence, sessions, claims, rates, revocations of one replica
     state/redis/       the same for many replicas that share a Redis
     application/       the verbs: connecting, publishing, presence, expiring

@@ -68,11 +68,22 @@ def test_every_requirement_is_pinned_with_its_hashes(path: Path) -> None:
     assert [entry.split()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
 
 
+def pins(name: str) -> dict[str, str]:
+    """The version of each package that a file pins."""
+    text = (ROOT / "requirements" / name).read_text("utf-8")
+    return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", text, re.MULTILINE))
+
+
+def names(dependencies: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~! ;]", dependency)[0].lower() for dependency in dependencies}
+
+
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[\[<>=~! ;]", dependency)[0].lower() for dependency in project["dependencies"]}
-    pinned = set(
-        re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements/runtime.txt").read_text("utf-8"), re.MULTILINE)
-    )
 
-    assert declared - pinned == set()
+    assert names(project["dependencies"]) - pins("runtime.txt").keys() == set()
+    assert names(project["optional-dependencies"]["otel"]) - pins("otel.txt").keys() == set()
+
+
+def test_what_exports_traces_changes_no_other_version() -> None:
+    assert pins("runtime.txt").items() <= pins("otel.txt").items()

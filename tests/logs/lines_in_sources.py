@@ -55,8 +55,9 @@ def _calls(tree: ast.Module) -> Iterator[tuple[str, str, ast.Call]]:
             continue
         assert node.args, f"a line without a name: {ast.unparse(node)}"
         name = node.args[0]
-        assert isinstance(name, ast.Constant), f"the name of a line is written out: {ast.unparse(node)}"
-        yield name.value, level, node
+        is_written_out = isinstance(name, ast.Constant) and isinstance(name.value, str)
+        assert is_written_out, f"the name of a line is written out: {ast.unparse(node)}"
+        yield ast.literal_eval(name), level, node
 
 
 def _level_of(function: ast.expr) -> str | None:
