@@ -97,6 +97,27 @@ def test_the_key_of_tokens_changes_for_who_comes_and_not_for_who_is_there(
     assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
 
 
+def test_the_log_level_changes_at_once(operator: Operator) -> None:
+    def is_logged(user: str) -> Entry:
+        return operator.gateway.log.wait(
+            lambda line: (line.get("event"), line.get("user")) == ("request.answered", user)
+        )
+
+    operator.push("first", FIRST)
+    is_logged("first")
+    operator.keys([("shop", [FIRST])], "log_level: warning\nrecovery_seconds: 60")
+    # At this level only the warning is left that something else was changed, too.
+    assert operator.hang_up("settings.need_restart")["names"] == ["recovery_seconds"]
+
+    operator.push("second", FIRST)
+    operator.keys([("shop", [FIRST])])
+    operator.hang_up()
+    operator.push("third", FIRST)
+
+    is_logged("third")
+    assert not [line for line in operator.gateway.log.entries if line.get("user") == "second"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
