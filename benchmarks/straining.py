@@ -109,7 +109,7 @@ def _deliveries(server: Server) -> float:
     """How many messages it has handed to connections."""
     with urlopen(f"{server.url}/metrics", timeout=10) as answer:
         for line in answer:
-            if line.startswith(b"push_gateway_deliveries_total "):
+            if line.startswith(b'push_gateway_deliveries_total{kind="message"} '):
                 return float(line.split()[1])
     raise RuntimeError("the gateway does not count deliveries")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -86,7 +86,7 @@ class Health:
 
 
 def add_routes(
-    app: web.Application, health: Health, exposition: Callable[[], bytes], content_type: str
+    app: web.Application, health: Health, exposition: Callable[[], Awaitable[bytes]], content_type: str
 ) -> None:
     """``/health/live``, ``/health/ready`` and ``/metrics``."""
 
@@ -97,7 +97,7 @@ def add_routes(
         return _answer(200 if health.ready else 503, health.report())
 
     async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=exposition(), headers={"Content-Type": content_type})
+        return web.Response(body=await exposition(), headers={"Content-Type": content_type})
 
     app.router.add_get("/health/live", live)
     app.router.add_get("/health/ready", ready)

@@ -77,6 +77,7 @@ class Admission:
         call.body_bytes = len(body)
         digest = signing.body_digest(body)
         self._check_signature(call, credentials, key, idempotency_key, digest)
+        call.is_signed = True
         if not key.may(*actions):
             raise Problem("missing_scope", f"this needs a key with the scope {' or '.join(actions)}")
         if key.rate is not None:

@@ -40,8 +40,9 @@ class Call:
     """A request and what is known of it so far; the line of log about it is written from this.
 
     ``target`` is as in the request line; ``path`` the path in it, still percent-encoded; ``user`` the decoded id in
-    that, if the route has one. ``answer_headers`` go out with whatever is answered. ``trace`` is the one that this is a
-    part of, ``receipt`` what the broker said of what was pushed.
+    that, if the route has one. ``key_id`` is that of a key that there is, ``is_signed`` tells whether that key signed
+    the request. ``answer_headers`` go out with whatever is answered. ``trace`` is the one that this is a part of,
+    ``receipt`` what the broker said of what was pushed.
     """
 
     method: str
@@ -54,6 +55,7 @@ class Call:
     path: str = ""
     user: str | None = None
     key_id: str | None = None
+    is_signed: bool = False
     body_bytes: int = 0
     answer_headers: Mapping[str, str] | None = None
     receipt: Receipt | None = None

@@ -54,9 +54,22 @@ class Clock(Protocol):
 
 
 class Meter(Protocol):
-    """Counts requests. ``route`` is the pattern of the route, ``code`` that of the problem or ``ok``."""
+    """Counts requests."""
 
-    def request_answered(self, *, route: str, status: int, code: str, seconds: float) -> None: ...
+    def request_answered(
+        self,
+        *,
+        route: str,
+        status: int,
+        code: str,
+        seconds: float | None = None,
+        key: str | None = None,
+        signed: bool = False,
+    ) -> None:
+        """``route`` is the pattern of the route, ``code`` that of the problem or ``ok``. ``seconds`` is None where
+        nobody knows when the request began. ``key`` is the id of an ingest key that there is, if the request named one;
+        ``signed`` tells whether it bore a signature of that key."""
+        ...
 
 
 class Span(Protocol):

@@ -38,6 +38,11 @@ class Answering:
         self._reporting = reporting
         self._tracer = tracer
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The patterns of the paths that there are."""
+        return self._routes.templates
+
     async def answer(self, request: web.Request) -> web.Response:
         """The answer to a request that came through aiohttp. Never raises, except when it is cancelled."""
         body = StreamedBody(request)

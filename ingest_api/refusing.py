@@ -43,6 +43,6 @@ class Refusing:
             code=code,
             outcome=outcome,
         )
-        self._meter.request_answered(route=ROUTE, status=int(status), code=code, seconds=0.0)
+        self._meter.request_answered(route=ROUTE, status=int(status), code=code)
         headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
         return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)

@@ -28,7 +28,14 @@ class Reporting:
         """It was answered."""
         status, code = int(answer.status), answer.code
         self._write(call, status, code, seconds)
-        self._meter.request_answered(route=call.template, status=status, code=code, seconds=seconds)
+        self._meter.request_answered(
+            route=call.template,
+            status=status,
+            code=code,
+            seconds=seconds,
+            key=call.key_id,
+            signed=call.is_signed,
+        )
         if span is not None:
             span.end(route=call.template, status=status, code=code)
 

@@ -20,6 +20,7 @@ class Routes:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         by_template = {route.template: route for route in routes}
+        self.templates = tuple(by_template)
         self._beginnings = tuple(path.removesuffix(_ID) for path in by_template if path.endswith(_ID))
         self._exact = {path: route for path, route in by_template.items() if not path.endswith(_ID)}
         self._with_id = {

@@ -58,6 +58,7 @@ class Gateway:
                 tasks.create_task(self._rooms.coping.run(), name="gaps"),
                 tasks.create_task(self._rooms.catching_up.run(), name="catching up"),
                 tasks.create_task(self._prepare_keys(), name="keys"),
+                tasks.create_task(self._rooms.metrics.replica.watch_loop(), name="event loop lag"),
             ]
             try:
                 await self._open_ports()

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway import __version__, dev_door, health
+from gateway.app import instruments
 from gateway.application.arriving import Arriving
 from gateway.application.catching_up import CatchingUp
 from gateway.application.coping import Coping
@@ -44,6 +45,7 @@ from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.short_way import ShortWay
+from gateway.transport.survey import survey
 from ingest_api import app as rest
 from ingest_api.middlewares import Answering as RestDoor
 from ingest_api.refusing import Refusing
@@ -73,10 +75,9 @@ class Rooms:
             now=self.clock.now, condition=lambda: (self.coping.condition, self.coping.since)
         )
         self.metrics = Metrics()
-        self._refusing = Refusing(self.metrics)
+        self._refusing = Refusing(self.metrics.requests)
         self._ingest_keys = {key.id: key for key in settings.ingest_keys}
         self.state = self._choose_state()
-        self.metrics.watch_state(self.state.sizes)
         self.verifier = _verifier(settings, self.clock)
         self.telemetry = open_telemetry(
             os.environ,
@@ -98,7 +99,6 @@ class Rooms:
         )
         self.door = self._open_socketio_door()
         self.engine = self._transport(self.door)
-        self.metrics.watch_transport(lambda: len(self.engine.sessions), lambda: self.door.newcomers)
         self.coping = Coping(
             hub=self.hub,
             schedule=self.schedule,
@@ -106,17 +106,22 @@ class Rooms:
             send_away=self.door.send_away,
             deaf_patience_seconds=2 * settings.deaf_seconds,
         )
-        self.metrics.watch_condition(Condition, lambda condition: self.coping.condition == condition)
+        instruments.furnish(self.metrics, settings, hub=self.hub, state=self.state, health=self.health)
+        self.metrics.transport.watch(
+            lambda: survey(self.engine.sessions.values()), lambda: self.door.newcomers
+        )
+        self.metrics.replica.watch_condition(lambda: self.coping.condition)
         self.listeners = self._plan_listeners()
 
     def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
         """Backends come in with these from now on."""
         self._ingest_keys.clear()
         self._ingest_keys.update({key.id: key for key in keys})
+        instruments.expect_keys(self.metrics, self._ingest_keys)
 
     def _furnish_application(self) -> None:
         settings = self.settings
-        self.hub = Hub(encoding.encode_message, self.metrics.delivered, self.telemetry.deliveries)
+        self.hub = Hub(encoding.encode_message, self.metrics.messages, self.telemetry.deliveries)
         self.reporting = Reporting(
             hub=self.hub,
             broker=self.state.broker,
@@ -133,6 +138,7 @@ class Rooms:
         self.catching_up = CatchingUp(
             recovering=self.recovering,
             encode=encoding.encode_message,
+            recovered=self.metrics.messages.recovered,
             deliveries=self.telemetry.deliveries,
         )
         self.publishing = self.telemetry.around(
@@ -140,7 +146,7 @@ class Rooms:
                 broker=self.state.broker,
                 clock=self.clock,
                 namespaces=settings.namespaces,
-                accepted=self.metrics.entry_accepted,
+                meter=self.metrics.messages,
             )
         )
 
@@ -161,15 +167,17 @@ class Rooms:
             revocation_seconds=settings.revocation_seconds,
             gap=self._gap_found,
             condition_changed=self._condition_changed,
-            cleaned=self.metrics.replica_cleaned_up,
-            unreadable=self.metrics.frame_unreadable,
+            cleaned=self.metrics.redis.replica_cleaned_up,
+            unreadable=self.metrics.redis.frame_unreadable,
+            meter=self.metrics.redis,
         )
 
     def _condition_changed(self, condition: Condition) -> None:
+        self.metrics.replica.condition_changed(condition)
         self.coping.became(condition)
 
     def _gap_found(self, code: str) -> None:
-        self.metrics.gap_found(code)
+        self.metrics.messages.gap_found(code)
         self.coping.gap_found(code)
 
     def _open_socketio_door(self) -> Door:
@@ -196,7 +204,7 @@ class Rooms:
                 catching_up=self.catching_up,
                 expiring=expiring,
                 depart=self.reporting.depart,
-                recovery_told=self.metrics.recovery_told,
+                recovery_told=self.metrics.connections.recovery_told,
                 put_out=put_out,
             )
 
@@ -208,12 +216,17 @@ class Rooms:
                 max_attachments_bytes=settings.max_frame_bytes,
             ),
             welcome=welcome,
-            refreshing=Refreshing(verifier=self.verifier, arriving=arriving, expiring=expiring),
+            refreshing=Refreshing(
+                verifier=self.verifier,
+                arriving=arriving,
+                expiring=expiring,
+                refreshed=self.metrics.connections.token_refreshed,
+            ),
             depart=self.reporting.depart,
             upgraded=self.reporting.upgraded,
             schedule=self.schedule,
             clock=self.clock,
-            meter=self.metrics,
+            meter=self.metrics.connections,
             sampling=self._sampling,
         )
 
@@ -236,7 +249,7 @@ class Rooms:
             origins=Origins(settings.cors_origins),
             proxies=TrustedProxies(settings.trusted_proxies),
             admit=self._admit,
-            meter=self.metrics,
+            meter=self.metrics.transport,
         )
 
     def _admit(self, address: str) -> HandshakeError | None:
@@ -262,11 +275,12 @@ class Rooms:
             public.add_subapp("/dev", self._dev_door(self._development))
         # Whatever no route takes is the REST door's, which has its own middlewares and its own words for 404 and 405.
         rest_door = self._rest_door()
+        instruments.expect_routes(self.metrics, rest_door.templates)
         rest.mount(rest_door, backends)
         direct: dict[str, Handler] = {self.settings.socketio_path: self.engine.handle}
         if backends is public:
             return [self._listener(public, direct, rest_door)]
-        rest.mount(rest.create_empty_door(clock=self.clock, meter=self.metrics), public)
+        rest.mount(rest.create_empty_door(clock=self.clock, meter=self.metrics.requests), public)
         return [self._listener(public, direct, None), self._listener(backends, {}, rest_door)]
 
     def _listener(
@@ -290,7 +304,7 @@ class Rooms:
             rates=self.state.rates,
             keys=self._ingest_keys.get,
             clock=self.clock,
-            meter=self.metrics,
+            meter=self.metrics.requests,
             namespaces=frozenset(settings.namespaces),
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.request_timeout,

@@ -40,10 +40,17 @@ class CatchingUp:
     """
 
     def __init__(
-        self, *, recovering: Recovering, encode: Encode, deliveries: Deliveries | None = None
+        self,
+        *,
+        recovering: Recovering,
+        encode: Encode,
+        recovered: Callable[[int], None],
+        deliveries: Deliveries | None = None,
     ) -> None:
-        """``deliveries`` is told of messages that belong to a trace."""
+        """``recovered`` is told how many messages each page brought to a client, ``deliveries`` of those that belong to
+        a trace."""
         self._recovering = recovering
+        self._recovered = recovered
         self._encode = encode
         self._deliveries = deliveries
         self._behind: asyncio.Queue[_Behind] = asyncio.Queue()
@@ -113,6 +120,8 @@ class CatchingUp:
             is_all = True
         last = [behind.last(page.upto, behind.is_whole)] if is_all and behind.last is not None else []
         connection.link.send_together(*first, *missed, *last)
+        if missed:
+            self._recovered(len(missed))
         if self._deliveries is not None:
             for message in [message for _, message in messages if message.trace is not None]:
                 self._deliveries.caught_up(message, connection.sid)

@@ -40,3 +40,17 @@ SLOW_CONSUMER: Final = Ending("slow_consumer", close_code=None)
 NOTHING_JOINED: Final = Ending("nothing_joined")
 PROTOCOL_ERROR: Final = Ending("protocol_error", close_code=1002)
 MESSAGE_TOO_LARGE: Final = Ending("message_too_large", close_code=1009)
+
+ALL: Final = (
+    KICKED,
+    REVOKED,
+    FLOODING,
+    TOKEN_EXPIRED,
+    DRAINING,
+    DEAF,
+    RESUMED_ELSEWHERE,
+    SLOW_CONSUMER,
+    NOTHING_JOINED,
+    PROTOCOL_ERROR,
+    MESSAGE_TOO_LARGE,
+)

@@ -5,6 +5,6 @@ registry     rooms to connections and back; delivers
 """
 
 from gateway.hub.connection import Connection, Link, State
-from gateway.hub.registry import Encode, Hub, ending_of
+from gateway.hub.registry import Encode, Hub, Meter, ending_of
 
-__all__ = ["Connection", "Encode", "Hub", "Link", "State", "ending_of"]
+__all__ = ["Connection", "Encode", "Hub", "Link", "Meter", "State", "ending_of"]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.domain import positions
 from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE, REVOKED, Ending
@@ -30,21 +30,41 @@ Encode = Callable[[Message, Position | None], Frames]
 Members = dict[Connection, None]
 
 
+class Meter(Protocol):
+    """Counts what is delivered here."""
+
+    def delivered(self, message: Message, connections: int) -> None:
+        """It was handed to so many connections, the last of those that it is for."""
+        ...
+
+    def volatile_skipped(self, reason: str) -> None: ...
+
+
 class Hub:
     """Rooms to connections and back. Costs depend on the connection's own rooms and recipients alone (law 7)."""
 
-    def __init__(
-        self, encode: Encode, delivered: Callable[[int], None], deliveries: Deliveries | None = None
-    ) -> None:
-        """``delivered`` is told how many connections each message went to, ``deliveries`` of those in a trace."""
+    def __init__(self, encode: Encode, meter: Meter, deliveries: Deliveries | None = None) -> None:
+        """``deliveries`` is told of messages that belong to a trace."""
         self.connections: dict[str, Connection] = {}
         """By sid; where one is resumed while its former one is still here, the new one."""
         self._encode = encode
-        self._delivered = delivered
+        self._meter = meter
         self._deliveries = deliveries
         self._members: dict[Address, Members] = {}
+        self._everyones = 0
+        """Addresses of everyone in a namespace."""
         self._of_user: Counter[str] = Counter()
         self._turn_ends: float | None = None
+
+    @property
+    def users(self) -> int:
+        """How many users are connected here."""
+        return len(self._of_user)
+
+    @property
+    def rooms(self) -> int:
+        """How many rooms somebody here is in; that of a single sid does not count."""
+        return len(self._members) - self._everyones - len(self.connections)
 
     def connections_of(self, user: str) -> int:
         """How many connections the user has on this replica, in all namespaces."""
@@ -116,7 +136,7 @@ class Hub:
         if len(positioned) < len(recipients):
             others = [connection for connection in recipients if not connection.takes_positions]
             sent += await self._send(message, position, self._encode(message, None), others)
-        self._delivered(sent)
+        self._meter.delivered(message, sent)
         return sent
 
     async def _send(
@@ -135,10 +155,12 @@ class Hub:
         return sent
 
     def _pass_on(self, connection: Connection, message: Message, position: Position, frames: Frames) -> bool:
-        """Send to a connection that cannot be written to directly; whether it was for it."""
+        """Send to a connection that cannot be written to directly; whether it was for it and was taken."""
         if connection.state is not State.LIVE:
             if not message.volatile:
                 connection.skipped = position
+            elif connection.state is State.BEHIND:
+                self._meter.volatile_skipped("behind")
             return False
         floor = connection.floor
         if floor is not None:
@@ -149,8 +171,7 @@ class Hub:
             elif position != floor:
                 # What has no position of its own repeats the newest, and on a connection positions never go back.
                 frames = self._encode(message, floor)
-        connection.link.send(frames, volatile=message.volatile)
-        return True
+        return connection.link.send(frames, volatile=message.volatile)
 
     def forget_positions(self) -> None:
         """The stream lost data, and what comes now may count from an earlier time than what came before."""
@@ -203,6 +224,7 @@ class Hub:
         members = self._members.get(address)
         if members is None:
             self._members[address] = {connection: None}
+            self._everyones += address.room is None
             return True
         members[connection] = None
         return False
@@ -213,6 +235,7 @@ class Hub:
         if members:
             return False
         del self._members[address]
+        self._everyones -= address.room is None
         return True
 
 

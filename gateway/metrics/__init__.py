@@ -1,7 +1,13 @@
-"""What this process counts: the registry, and numbers for what is counted all the time."""
+"""What this process counts, and the text that Prometheus reads.
+
+tallies     numbers for what is counted all the time; the shelf makes and registers them
+connections, messages, transport, requests, redis, replica     the meter of each room
+registry    all of them together
+"""
 
 from __future__ import annotations
 
-from gateway.metrics.registry import CONTENT_TYPE, PREFIX, Metrics
+from gateway.metrics.registry import CONTENT_TYPE, Metrics
+from gateway.metrics.shelf import PREFIX
 
 __all__ = ["CONTENT_TYPE", "PREFIX", "Metrics"]

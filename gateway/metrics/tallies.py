@@ -7,7 +7,7 @@ everything runs on one event loop.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -15,16 +15,24 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 Labels = tuple[str, ...]
+Read = Callable[[], Mapping[Labels, float]]
+"""Answers what there is now under each combination of the values of the labels."""
 
 
 class Tally(Collector):
-    """A counter. ``name`` without the suffix ``_total``."""
+    """A counter. ``name`` without the suffix ``_total``; ``known`` values of its labels are there from the start."""
 
     _family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily
 
-    def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
+    def __init__(self, name: str, text: str, labels: Labels = (), known: Iterable[Labels] = ()) -> None:
         self._describe = name, text, labels
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
+        self.expect(known)
+
+    def expect(self, known: Iterable[Labels]) -> None:
+        """Show these values of the labels as zero until something is counted: a rate begins with the first look."""
+        for labels in known:
+            self._values.setdefault(labels, 0.0)
 
     def count(self, labels: Labels = (), amount: float = 1.0) -> None:
         """Add to the number under these values of the labels."""
@@ -44,34 +52,67 @@ class Level(Tally):
     _family = GaugeMetricFamily
 
 
+class Reading(Collector):
+    """A gauge that is read where the number already is, whenever somebody looks; nothing is shown before there is a
+    place to look at."""
+
+    _family: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily
+
+    def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
+        self._describe = name, text, labels
+        self.read: Read = dict
+
+    def collect(self) -> Iterable[Metric]:
+        name, text, labels = self._describe
+        family = self._family(name, text, labels=labels)
+        for values, amount in self.read().items():
+            family.add_metric(values, amount)
+        yield family
+
+
+class CountReading(Reading):
+    """The same for a number that only grows. ``name`` without the suffix ``_total``."""
+
+    _family = CounterMetricFamily
+
+
 class _Series(NamedTuple):
-    """The observations under one value of the label: how many in each bucket, and their sum in a list of one."""
+    """The observations under one combination of labels: how many in each bucket, and their sum in a list of one."""
 
     counts: list[int]
     total: list[float]
 
 
 class Spread(Collector):
-    """A histogram with one label. ``bounds`` are the upper ends of its buckets; one without an end comes after."""
+    """A histogram. ``bounds`` are the upper ends of its buckets; one without an end comes after."""
 
-    def __init__(self, name: str, text: str, label: str, *, bounds: Sequence[float]) -> None:
-        self._describe = name, text, label
+    def __init__(self, name: str, text: str, labels: Labels = (), *, bounds: Sequence[float]) -> None:
+        self._describe = name, text, labels
         self._bounds = tuple(bounds)
-        self._series: dict[str, _Series] = {}
+        self._ends = [*map(str, self._bounds), "+Inf"]
+        self._series: dict[Labels, _Series] = {}
+        if not labels:
+            self.expect([()])
 
-    def observe(self, label: str, amount: float) -> None:
+    def expect(self, known: Iterable[Labels]) -> None:
+        """Show these values of the labels as never observed until something is."""
+        for labels in known:
+            if labels not in self._series:
+                self._series[labels] = _Series([0] * (len(self._bounds) + 1), [0.0])
+
+    def observe(self, amount: float, labels: Labels = ()) -> None:
         """Count an amount in its bucket."""
-        series = self._series.get(label)
+        series = self._series.get(labels)
         if series is None:
-            series = self._series[label] = _Series([0] * (len(self._bounds) + 1), [0.0])
+            self.expect([labels])
+            series = self._series[labels]
         series.counts[bisect_left(self._bounds, amount)] += 1
         series.total[0] += amount
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
-        name, text, label = self._describe
-        family = HistogramMetricFamily(name, text, labels=(label,))
-        ends = [*map(str, self._bounds), "+Inf"]
-        for value, series in self._series.items():
-            buckets = list(zip(ends, accumulate(series.counts), strict=True))
-            family.add_metric((value,), buckets=buckets, sum_value=series.total[0])
+        name, text, labels = self._describe
+        family = HistogramMetricFamily(name, text, labels=labels)
+        for values, series in self._series.items():
+            buckets = list(zip(self._ends, accumulate(series.counts), strict=True))
+            family.add_metric(values, buckets=buckets, sum_value=series.total[0])
         yield family

@@ -72,9 +72,9 @@ class SocketLink:
         """Where frames for this client go out as they are."""
         return self._client.session.direct
 
-    def send(self, frames: Frames, *, volatile: bool) -> None:
-        """Send a pushed message."""
-        self._client.session.send(frames, volatile=volatile)
+    def send(self, frames: Frames, *, volatile: bool) -> bool:
+        """Send a pushed message; whether it was taken."""
+        return self._client.session.send(frames, volatile=volatile)
 
     def send_together(self, *frames: Frames) -> None:
         """Send packets in one write where that is possible."""

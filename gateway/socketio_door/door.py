@@ -45,7 +45,7 @@ class Meter(Protocol):
 
     def volatile_skipped(self, reason: str) -> None: ...
 
-    def event_received(self) -> None: ...
+    def message_received(self, kind: str) -> None: ...
 
 
 class Depart(Protocol):
@@ -138,7 +138,7 @@ class Door:
         client = self._clients.get(session.sid)
         if client is None:
             return
-        self._meter.event_received()
+        self._meter.message_received(encoding.kind_of(data))
         rate = self._options.messages_per_second
         if rate is not None and client.exceeds(rate, self._clock):
             self._flooded(client)
@@ -241,6 +241,7 @@ class Door:
             _close(client.session, DRAINING)
         except Exception:  # noqa: BLE001  # the door: AccessLog.failed logs it with its traceback
             self._log.failed(client, namespace)
+            self._meter.connection_refused("internal_error")
             _close(client.session, DRAINING)
         else:
             if connection is not None:

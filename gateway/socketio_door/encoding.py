@@ -19,6 +19,24 @@ _CONNECT: Final = "0"
 _DISCONNECT: Final = "1"
 _EVENT: Final = "2"
 _CONNECT_ERROR: Final = "4"
+_KINDS: Final = {
+    _CONNECT: "connect",
+    _DISCONNECT: "disconnect",
+    _EVENT: "event",
+    "3": "ack",
+    _CONNECT_ERROR: "connect_error",
+    "5": "binary_event",
+    "6": "binary_ack",
+}
+_ATTACHMENT: Final = "attachment"
+_MALFORMED: Final = "malformed"
+KINDS: Final = (*_KINDS.values(), _ATTACHMENT, _MALFORMED)
+"""What a message of a client may be."""
+
+
+def kind_of(data: str | bytes) -> str:
+    """What a message of a client claims to be: one of KINDS."""
+    return _KINDS.get(data[:1], _MALFORMED) if isinstance(data, str) else _ATTACHMENT
 
 
 def encode_message(pushed: Message, position: Position | None) -> Frames:

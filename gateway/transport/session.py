@@ -120,14 +120,13 @@ class Session:
 
     # sending
 
-    def send(self, frames: Frames, *, volatile: bool = False) -> None:
-        """Send one packet, now or as soon as the client reads; a volatile one now or never."""
+    def send(self, frames: Frames, *, volatile: bool = False) -> bool:
+        """Send one packet, now or as soon as the client reads; a volatile one now or never. Whether it was taken."""
         if self.phase is not Phase.OPEN:
-            return
+            return False
         if self._wire is not None:
-            self._write(self._wire, frames, volatile)
-        else:
-            self._queue(frames, volatile)
+            return self._write(self._wire, frames, volatile)
+        return self._queue(frames, volatile)
 
     def send_together(self, *packets: Frames) -> None:
         """Send packets in one write where nothing stands against it: each write wakes the client's side."""
@@ -151,31 +150,39 @@ class Session:
                 action()
 
     @property
+    def bytes_waiting(self) -> int:
+        """What is in this process and was not sent yet."""
+        return self._outbox.bytes if self._wire is None else self._wire.bytes_waiting()
+
+    @property
     def is_drained(self) -> bool:
         """Whether little waits to be sent."""
         return not self._outbox if self._wire is None else not self._wire.is_congested
 
-    def _write(self, wire: Wire, frames: Frames, volatile: bool) -> None:
+    def _write(self, wire: Wire, frames: Frames, volatile: bool) -> bool:
         frame = frames.frame
         if wire.deflates_from_bytes is not None:
             frame = _deflated(frames, wire.deflates_from_bytes)
         waiting = wire.bytes_waiting()
         if waiting and volatile:
             self._above.volatile_skipped("bytes_waiting")
-            return
+            return False
         self._frames_waiting = self._frames_waiting + 1 if waiting else 0
         if waiting and waiting + len(frame) + self._frames_waiting * FRAME_BYTES > self._outbox_bytes:
             self.abort("slow_consumer")
-            return
+            return False
         wire.write(frame)
+        return True
 
-    def _queue(self, frames: Frames, volatile: bool) -> None:
+    def _queue(self, frames: Frames, volatile: bool) -> bool:
         if volatile and (self._candidate is not None or self._poll is None):
             self._above.volatile_skipped("no_poll" if self._candidate is None else "upgrading")
-        elif self._outbox.put(frames):
-            self._wake()
-        else:
+            return False
+        if not self._outbox.put(frames):
             self.abort("slow_consumer")
+            return False
+        self._wake()
+        return True
 
     # receiving
 

@@ -23,7 +23,7 @@ from gateway.hub import Connection, Hub, State
 from gateway.ports import Broker, Presence
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
-from tests.hub.links import RecordingLink, connection, encode, identity
+from tests.hub.links import RecordingLink, RecordingMeter, connection, encode, identity
 from tests.transport.recording import ManualSchedule
 
 REPLICA = "replica-1"
@@ -179,12 +179,13 @@ class House:
         self.broker = GatedBroker(self.state.broker)
         self.presence = GatedPresence(self.state.presence)
         self.revocations = GatedRevocations(self.state)
-        self.accepted: list[str] = []
         self._transports = count()
         self.hears = asyncio.Event()
         """Cleared, the listener is behind."""
         self.hears.set()
-        self.hub = Hub(encode, lambda _count: None)
+        self.recovered: list[int] = []
+        self.meter = RecordingMeter()
+        self.hub = Hub(encode, self.meter)
         self.reporting = Reporting(
             hub=self.hub, broker=self.broker, presence=self.presence, sessions=self.state.sessions
         )
@@ -195,9 +196,11 @@ class House:
             recovery_seconds=RECOVERY_SECONDS,
             outbox_bytes=OUTBOX_BYTES,
         )
-        self.catching_up = CatchingUp(recovering=self.recovering, encode=encode)
+        self.catching_up = CatchingUp(
+            recovering=self.recovering, encode=encode, recovered=self.recovered.append
+        )
         self.publishing = Publishing(
-            broker=self.broker, clock=self.clock, namespaces=("/", "/events"), accepted=self.accepted.append
+            broker=self.broker, clock=self.clock, namespaces=("/", "/events"), meter=self.meter
         )
         self.expiring = Expiring(schedule=self.schedule, clock=self.clock, leeway_seconds=5)
         self.arriving = Arriving(

@@ -23,7 +23,7 @@ async def test_the_answer_is_the_brokers_and_a_replica_hears_its_own_message_thr
     await house.heard()
 
     assert (receipt.id, receipt.connections, receipt.exact) == (pushed.id, 1, True)
-    assert (link.events, house.accepted) == (["news"], ["message"])
+    assert (link.events, house.meter.accepted_kinds) == (["news"], ["message"])
 
 
 async def test_messages_arrive_in_the_order_in_which_they_were_accepted(house: House) -> None:
@@ -43,7 +43,7 @@ async def test_what_the_broker_refuses_is_not_accepted(house: House) -> None:
     with pytest.raises(NonceReplayed):
         await house.publishing.publish(message("org:7"), claim)
 
-    assert house.accepted == ["message"]
+    assert house.meter.accepted_kinds == ["message"]
 
 
 @pytest.mark.parametrize(("namespace", "ended"), [(None, 2), ("/", 1)])
@@ -56,5 +56,23 @@ async def test_a_kick_ends_a_user_in_one_namespace_or_in_all(
     receipt = await house.publishing.kick("alice", namespace=namespace, exclude=frozenset(), revoke=False)
     await house.heard()
 
-    assert (receipt.connections, house.accepted) == (ended, ["kick"])
+    assert (receipt.connections, house.meter.accepted_kinds) == (ended, ["kick"])
     assert [*main.ended, *events.ended] == [KICKED] * ended
+
+
+async def test_a_repetition_under_an_idempotency_key_is_no_second_message(house: House) -> None:
+    def claim(nonce: str) -> Claim:
+        return Claim("key", nonce, house.clock.now() + 300, "once", "scope", "digest")
+
+    await house.publishing.publish(message("org:7"), claim("first"))
+    repeated = message("org:7")
+    await house.publishing.publish(repeated, claim("second"))
+
+    assert (house.meter.accepted_kinds, house.meter.replays) == (["message"], [repeated.id])
+
+
+async def test_what_is_accepted_is_counted_by_its_kind(house: House) -> None:
+    await house.publishing.publish(message("org:7")._replace(volatile=True))
+    await house.publishing.kick("alice", namespace=None, exclude=frozenset(), revoke=False)
+
+    assert house.meter.accepted_kinds == ["volatile", "kick"]

@@ -42,6 +42,7 @@ async def test_a_client_that_was_away_gets_what_it_missed_once_in_order_and_then
     )
     assert (after.connection.sid, after.pid) == (before.connection.sid, before.pid)
     assert after.offsets == sorted(after.offsets)
+    assert house.recovered == [2]
 
 
 @pytest.mark.parametrize("offset", [None, "0-0", "1-0"])

@@ -173,7 +173,7 @@ class ConformanceServer:
         self._listener = Listener(
             web.Application(),
             direct={self.path: self.engine.handle},
-            refuse=Refusing(Metrics()),
+            refuse=Refusing(Metrics().requests),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )

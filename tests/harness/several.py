@@ -160,4 +160,4 @@ def metric(replica: GatewayProcess, name: str) -> float:
 
 def resident_bytes(replica: GatewayProcess) -> float:
     """How much memory the process holds."""
-    return metric(replica, "push_gateway_process_resident_memory_bytes")
+    return metric(replica, "process_resident_memory_bytes")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -75,8 +76,10 @@ def test_every_row_says_what_happens() -> None:
 
 
 def test_every_metric_that_is_named_there_exists() -> None:
-    named = set(re.findall(r"`([a-z_]+(?:_total|_sessions|_unauthenticated|_items))\b", PAGE))
-    exposed = Metrics().exposition().decode()
+    named = set(
+        re.findall(r"`([a-z_]+(?:_total|_sessions|_unauthenticated|_items|_bytes|_condition))\b", PAGE)
+    )
+    exposed = asyncio.run(Metrics().exposition()).decode()
 
     assert named
     # Counters with labels show up once they have counted; their description is always there.

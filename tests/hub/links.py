@@ -22,6 +22,7 @@ class RecordingLink:
         self.transport = "websocket"
         self.has_socket = has_socket
         self.bytes_waiting = 0
+        self.takes = True
         self.sent: list[Frames] = []
         """What came by the link; ``frames`` has what was written past it, too."""
         self.frames: list[bytes] = []
@@ -44,11 +45,12 @@ class RecordingLink:
     def get_write_buffer_size(self) -> int:
         return self.bytes_waiting
 
-    def send(self, frames: Frames, *, volatile: bool) -> None:
+    def send(self, frames: Frames, *, volatile: bool) -> bool:
         self.when_sent()
         self.sent.append(frames)
         self.frames.append(frames.frame)
         self.volatile.append(volatile)
+        return self.takes
 
     def send_together(self, *frames: Frames) -> None:
         for each in frames:
@@ -71,6 +73,31 @@ class RecordingLink:
     def events(self) -> list[str]:
         """The event names that were sent, as ``encode`` wrote them."""
         return [frame[3:].decode() for frame in self.frames]
+
+
+class RecordingMeter:
+    """Keeps what is counted; satisfies the meters of the hub and of publishing."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        """To how many each message went."""
+        self.skipped: list[str] = []
+        self.accepted_kinds: list[str] = []
+        self.replays: list[str] = []
+
+    def publishing(self, message: Message) -> None: ...
+
+    def accepted(self, kind: str) -> None:
+        self.accepted_kinds.append(kind)
+
+    def replayed(self, entry_id: str) -> None:
+        self.replays.append(entry_id)
+
+    def delivered(self, message: Message, connections: int) -> None:
+        self.numbers.append(connections)
+
+    def volatile_skipped(self, reason: str) -> None:
+        self.skipped.append(reason)
 
 
 def identity(user: str, *rooms: str) -> Identity:

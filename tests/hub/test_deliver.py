@@ -15,19 +15,24 @@ from gateway.domain.positions import Position
 from gateway.hub import Connection, Hub, State
 from gateway.hub.registry import BY_LINK_SECONDS, LARGE_BYTES, STEP, TURN_SECONDS
 from gateway.ports import Frames
-from tests.hub.links import RecordingLink, connection, encode
+from tests.hub.links import RecordingLink, RecordingMeter, connection, encode
 
 POSITION = Position("1-0")
 
 
 class World:
-    """A hub, and how many each message went to."""
+    """A hub, and what it tells its meter."""
 
     def __init__(self, *, has_sockets: bool) -> None:
         self.has_sockets = has_sockets
-        self.delivered: list[int] = []
         self.encoded = 0
-        self.hub = Hub(self._encode, self.delivered.append)
+        self.meter = RecordingMeter()
+        self.hub = Hub(self._encode, self.meter)
+
+    @property
+    def delivered(self) -> list[int]:
+        """To how many each message went."""
+        return self.meter.numbers
 
     def _encode(self, message: Message, position: Position | None) -> Frames:
         self.encoded += 1
@@ -454,3 +459,44 @@ async def test_a_variant_that_nobody_takes_is_not_encoded(world: World) -> None:
     await world.push("x")
 
     assert world.encoded == 1
+
+
+# what is counted
+
+
+async def test_who_was_not_sent_it_is_not_counted() -> None:
+    world = World(has_sockets=False)
+    _, takes = world.join("a", "x")
+    _, refuses = world.join("b", "x")
+    refuses.takes = False
+
+    await world.push("x")
+
+    assert (takes.events, world.delivered) == (["news"], [1])
+
+
+@pytest.mark.parametrize(("state", "skipped"), [(State.BEHIND, ["behind"]), (State.ARRIVING, [])])
+async def test_a_volatile_message_that_one_who_is_behind_does_not_get_is_counted(
+    world: World, state: State, skipped: list[str]
+) -> None:
+    world.join("a", "x", state=state)
+
+    await world.hub.deliver(Message(new_id(), "/", ("x",), "now", (), volatile=True), POSITION)
+
+    assert (world.delivered, world.meter.skipped) == ([0], skipped)
+
+
+def test_users_and_rooms_are_those_that_somebody_is_in(world: World) -> None:
+    first, _ = world.join("a", "org:7", "org:8")
+    second, _ = world.join("b", "org:7")
+    third, _ = world.join("c", user="bob", namespace="/events")
+    # user:alice, org:7, org:8 and in the other namespace user:bob; no sid, and not the namespaces themselves
+    assert (world.hub.users, world.hub.rooms) == (2, 4)
+
+    world.hub.change_rooms(first, {"user:alice", "a"})
+    world.hub.remove(third)
+    assert (world.hub.users, world.hub.rooms) == (1, 2)
+
+    world.hub.remove(first)
+    world.hub.remove(second)
+    assert (world.hub.users, world.hub.rooms) == (0, 0)

@@ -6,7 +6,7 @@ from gateway.domain.messages import Kick, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.hub import Hub, State
-from tests.hub.links import connection, encode
+from tests.hub.links import RecordingMeter, connection, encode
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
 POSITION = Position("1-0")
@@ -31,8 +31,8 @@ def news(*, trace: Trace | None, exclude: frozenset[str] = frozenset()) -> Messa
 
 
 async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
-    deliveries, counted = Deliveries(), list[int]()
-    hub = Hub(encode, counted.append, deliveries)
+    deliveries, meter = Deliveries(), RecordingMeter()
+    hub = Hub(encode, meter, deliveries)
     for sid in ("s1", "s2"):
         hub.add(connection(sid)[0], {"room"})
     declining, _ = connection("s3")
@@ -46,23 +46,23 @@ async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
         await hub.deliver(each, POSITION)
 
     assert deliveries.told == [(traced.id, 3)]
-    assert counted == [3, 3]
+    assert meter.numbers == [3, 3]
 
 
 async def test_one_that_is_left_for_nobody_here_is_told_of_too() -> None:
-    deliveries, counted = Deliveries(), list[int]()
-    hub = Hub(encode, counted.append, deliveries)
+    deliveries, meter = Deliveries(), RecordingMeter()
+    hub = Hub(encode, meter, deliveries)
     hub.add(connection("s1")[0], {"room"})
     excluded = news(trace=TRACE, exclude=frozenset({"room"}))
 
     await hub.deliver(excluded, POSITION)
 
     assert deliveries.told == [(excluded.id, 0)]
-    assert counted == []
+    assert meter.numbers == []
 
 
 async def test_nobody_needs_to_listen() -> None:
-    hub = Hub(encode, lambda _: None)
+    hub = Hub(encode, RecordingMeter())
     made, link = connection("s1")
     hub.add(made, {"room"})
 

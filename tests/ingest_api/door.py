@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from gateway.application.publishing import Publishing
 from gateway.domain.keys import IngestKey
 from gateway.domain.messages import Entry
 from gateway.domain.presence import PresentConnection
 from gateway.listening import Listener
+from gateway.metrics.messages import MessageMetrics
 from gateway.ports import Broker, Clock
 from gateway.state.memory import MemoryState
 from ingest_api import signing
@@ -54,9 +56,21 @@ class Tally:
     """A fake meter: keeps what it is told."""
 
     answered: list[tuple[str, int, str]] = field(default_factory=list)
+    keys: list[tuple[str | None, bool]] = field(default_factory=list)
+    """The key that each of these named, and whether it was signed with it."""
 
-    def request_answered(self, *, route: str, status: int, code: str, seconds: float) -> None:
+    def request_answered(
+        self,
+        *,
+        route: str,
+        status: int,
+        code: str,
+        seconds: float | None = None,
+        key: str | None = None,
+        signed: bool = False,
+    ) -> None:
         self.answered.append((route, status, code))
+        self.keys.append((key, signed))
 
 
 @dataclass(frozen=True)
@@ -271,7 +285,7 @@ class _Keeping:
             broker=cast(Broker, self),
             clock=clock,
             namespaces=("/", "/events"),
-            accepted=lambda _: None,
+            meter=MessageMetrics(CollectorRegistry()),
         )
         self.publish = self._publishing.publish
         self.kick = self._publishing.kick

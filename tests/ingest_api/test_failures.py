@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.keys import IngestKey
 from tests.ingest_api.door import SECRET, SHOP, Door, running
 
 EVENT = {"event": "private-event", "data": {"text": "private-payload"}}
@@ -149,3 +150,13 @@ async def test_the_title_of_a_problem_is_the_phrase_of_its_status(door: Door) ->
 
     assert list(problem) == ["type", "title", "status", "code", "detail", "request_id"]
     assert (problem["type"], problem["title"]) == ("about:blank", "Not Found")
+
+
+async def test_the_meter_is_told_which_key_was_named_and_whether_it_signed(door: Door) -> None:
+    await door.post("/broadcast", {"event": "e"}, key=SHOP)
+    await door.post("/broadcast", {"event": "e"}, key=IngestKey(SHOP.id, ("another secret" * 4,)))
+    await door.post("/broadcast", {"event": "e"}, key=IngestKey("nobody", SHOP.secrets))
+    await door.ask("GET", "/nowhere")
+
+    assert [code for _, _, code in door.tally.answered] == ["ok", "bad_signature", "unknown_key", "not_found"]
+    assert door.tally.keys == [(SHOP.id, True), (SHOP.id, False), (None, False), (None, False)]

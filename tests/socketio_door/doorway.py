@@ -47,6 +47,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.counted: list[tuple[str, ...]] = []
+        self.received: list[str] = []
 
     def connection_opened(self, namespace: str, transport: str) -> None:
         self.counted.append(("opened", namespace, transport))
@@ -60,8 +61,8 @@ class Meter:
     def volatile_skipped(self, reason: str) -> None:
         self.counted.append(("skipped", reason))
 
-    def event_received(self) -> None:
-        """Of no interest here."""
+    def message_received(self, kind: str) -> None:
+        self.received.append(kind)
 
 
 class Visitor:
@@ -96,6 +97,7 @@ class Doorway:
         self.meter = Meter()
         self.upgraded: list[Connection] = []
         self.recoveries: list[str] = []
+        self.refreshes: list[str] = []
         house = self.house
         self.door = Door(
             DoorOptions(
@@ -113,7 +115,12 @@ class Doorway:
                 recovery_told=self.recoveries.append,
                 put_out=put_out,
             ),
-            refreshing=Refreshing(verifier=self.verifier, arriving=house.arriving, expiring=house.expiring),
+            refreshing=Refreshing(
+                verifier=self.verifier,
+                arriving=house.arriving,
+                expiring=house.expiring,
+                refreshed=self.refreshes.append,
+            ),
             depart=house.reporting.depart,
             upgraded=self.upgraded.append,
             schedule=house.schedule,

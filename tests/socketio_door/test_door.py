@@ -212,6 +212,7 @@ async def test_a_bug_on_the_way_in_is_logged_and_the_client_comes_back(doorway: 
 
     assert visitor.wire.closed == [1012]
     assert ("connection.failed", "error") in [(entry["event"], entry["log_level"]) for entry in logs]
+    assert doorway.meter.counted == [("refused", "internal_error")]
 
 
 # events
@@ -350,6 +351,7 @@ async def test_a_newer_token_is_taken_and_its_end_told(doorway: Doorway) -> None
     assert answer["ok"] is True
     assert str(answer["expiresAt"]).endswith("Z")
     assert len(doorway.house.schedule) == 1
+    assert doorway.refreshes == ["refreshed"]
 
 
 @pytest.mark.parametrize(
@@ -370,7 +372,7 @@ async def test_a_token_that_is_no_good_changes_nothing(
 
     answer = await refresh(doorway, *arguments)
 
-    assert (answer["ok"], answer["code"]) == (False, code)
+    assert (answer["ok"], answer["code"], doorway.refreshes) == (False, code, [code])
 
 
 async def test_a_bug_while_a_token_is_looked_at_is_logged_and_answered(doorway: Doorway) -> None:
@@ -383,6 +385,7 @@ async def test_a_bug_while_a_token_is_looked_at_is_logged_and_answered(doorway: 
     assert '"code":"internal_error"' in visitor.heard[0]
     assert visitor.wire.closed == []
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["refresh.failed"]
+    assert doorway.refreshes == ["internal_error"]
 
 
 # going out

@@ -88,3 +88,24 @@ def test_a_position_is_the_last_argument_whatever_came_before() -> None:
         with_position = encoding.encode_message(Message("id", "/", (), "news", arguments), START)
 
         assert json.loads(with_position.record[2:]) == ["news", *map(json.loads, arguments), "0-0"]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ('0{"token":"t"}', "connect"),
+        ("1/events,", "disconnect"),
+        ('2["news"]', "event"),
+        ("3/events,7[]", "ack"),
+        ("4{}", "connect_error"),
+        ('51-["news",{"_placeholder":true,"num":0}]', "binary_event"),
+        ('61-7[{"_placeholder":true,"num":0}]', "binary_ack"),
+        (b"bytes", "attachment"),
+        ("", "malformed"),
+        ("7", "malformed"),
+        ("news", "malformed"),
+    ],
+)
+def test_what_a_client_sends_is_told_by_its_first_character(data: str | bytes, kind: str) -> None:
+    assert encoding.kind_of(data) == kind
+    assert kind in encoding.KINDS

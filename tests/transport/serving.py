@@ -110,7 +110,7 @@ class Serving:
         self.listener = Listener(
             web.Application(),
             direct={PATH: self.engine.handle},
-            refuse=Refusing(Metrics()),
+            refuse=Refusing(Metrics().requests),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )

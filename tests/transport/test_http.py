@@ -43,7 +43,7 @@ class Server:
                 "/half": self._half,
                 "/read": self._read,
             },
-            refuse=Refusing(Metrics()),
+            refuse=Refusing(Metrics().requests),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=2.0,
         )

@@ -576,3 +576,28 @@ def test_whoever_waits_for_a_session_that_ends_waits_no_longer(above: RecordingA
     getattr(session, ends)("gone")
 
     assert told.times == 1
+
+
+# whether it was taken
+
+
+def test_who_sends_hears_whether_it_was_taken(above: RecordingAbove) -> None:
+    wire = RecordingWire()
+    session = on_wire(above, wire)
+
+    assert session.send(message("x"))
+    assert session.send(message("x"), volatile=True)
+    wire.waiting = OUTBOX_BYTES
+    assert not session.send(message("x"), volatile=True)
+    assert not session.send(message("x"))
+    assert not session.send(message("x")), "it is closed"
+
+
+def test_who_sends_to_a_poller_hears_whether_it_was_taken(above: RecordingAbove) -> None:
+    session = polling(above)
+
+    assert not session.send(message("x"), volatile=True)
+    assert session.send(message("x"))
+    assert session.bytes_waiting == message("x").record_bytes
+    assert not session.send(message("x" * OUTBOX_BYTES))
+    assert above.closed == ["slow_consumer"]

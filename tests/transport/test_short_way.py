@@ -37,7 +37,7 @@ class Server:
             app,
             direct={},
             short_way=self,
-            refuse=Refusing(Metrics()),
+            refuse=Refusing(Metrics().requests),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=1.0,
         )

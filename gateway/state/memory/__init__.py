@@ -133,11 +133,12 @@ class MemoryState:
     async def leave(self) -> None:
         """Nobody else has to know."""
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
         return {
             "history_entries": len(self._history),
             "history_bytes": self._history.bytes,
+            "history_age_seconds": self._history.oldest_age_seconds,
             "history_addresses": self._history.lanes,
             "history_gaps": len(self._history.gaps),
             "receipts": len(self._receipts),

@@ -45,6 +45,11 @@ class History:
         return self._bytes
 
     @property
+    def oldest_age_seconds(self) -> float:
+        """How long ago the oldest was accepted that is held; 0 if nothing is."""
+        return self._clock.monotonic() - self._log[0].accepted_at if self._log else 0.0
+
+    @property
     def lanes(self) -> int:
         """The number of addresses that something held went to."""
         return len(self._lanes)

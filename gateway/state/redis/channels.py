@@ -21,6 +21,7 @@ from gateway.domain.errors import BrokerUnavailable, GatewayError
 from gateway.state.redis.commands import AGAIN_SECONDS, MAX_BACKOFF_SECONDS
 from gateway.state.redis.errors import REPLIES, Unsent, of_reply
 from gateway.state.redis.inbox import Inbox, Interruption
+from gateway.state.redis.meter import Meter
 from gateway.state.redis.racing import until_one_ends
 from gateway.state.redis.server import Server, pack
 
@@ -57,11 +58,13 @@ class Channels:
         *,
         patience_seconds: float,
         always: Collection[bytes],
+        meter: Meter,
     ) -> None:
         """``always`` are channels that are never left."""
         self._server = server
         self._inbox = inbox
         self._patience_seconds = patience_seconds
+        self._meter = meter
         self._wanted: set[bytes] = set(always)
         self._confirmed: set[bytes] = set()
         self._leaving: dict[bytes, float] = {}
@@ -74,6 +77,8 @@ class Channels:
         self._loop = asyncio.get_running_loop()
         self.heard_first = asyncio.Event()
         """Set once the first connection has confirmed every channel."""
+        self.up = False
+        """Whether there is a connection."""
 
     def __len__(self) -> int:
         """Channels that Redis confirmed."""
@@ -130,6 +135,7 @@ class Channels:
             try:
                 connection, _ = await self._server.open()
             except GatewayError as error:
+                self._meter.connection_failed("channels")
                 if error.message != known:
                     log.warning("redis.channels_unavailable", reason=error.message)
                     known = error.message
@@ -140,6 +146,8 @@ class Channels:
             backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
 
     async def _use(self, connection: Connection) -> None:
+        self.up = True
+        self._meter.connection_made("channels")
         self._given_up.clear()
         self._confirmed.clear()
         self._outgoing.clear()  # the new connection begins with everything that is wanted now
@@ -159,6 +167,7 @@ class Channels:
         except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
             log.warning("redis.channels_lost", reason=str(lost))
         finally:
+            self.up = False
             # Whoever waits for it goes on: another interruption is about to follow.
             self._interruption.over.set()
             await connection.disconnect(nowait=True)

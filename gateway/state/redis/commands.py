@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
@@ -23,6 +24,7 @@ from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError, StateUnusable
 from gateway.state.redis.errors import REPLIES, Late, Unanswered, Unsent
+from gateway.state.redis.meter import Meter
 from gateway.state.redis.questions import Questions
 from gateway.state.redis.racing import until_one_ends
 from gateway.state.redis.scripting import Script
@@ -35,6 +37,8 @@ Refuse = Callable[[Any], None]
 """Looks at an answer and raises what it refuses."""
 _Pack = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
 """What to send, made anew for each attempt, and what makes it whole where Redis does not know the script."""
+READ: Final = "read"
+"""What commands that change nothing are counted as."""
 AGAIN_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 1.0
 CLOCK_SECONDS: Final = 0.25
@@ -52,12 +56,14 @@ class Commands:
         *,
         patience_seconds: float,
         connected: Callable[[Identity], None],
+        meter: Meter,
     ) -> None:
         """``connected`` is told whom each new connection reached."""
         self.scripts = scripts
         self.patience_seconds = patience_seconds
         self._server = server
         self._connected = connected
+        self._meter = meter
         self._questions = Questions()
         self._stuck = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -118,14 +124,32 @@ class Commands:
                 lambda: pack(b"EVAL", script.text, b"0", deadline, *arguments),
             )
 
-        return self._ask(packed, give_up_at, repeat=repeat, refuse=refuse)
+        return self._ask(name, packed, give_up_at, repeat=repeat, refuse=refuse)
 
     def read(self, *command: Argument) -> Coroutine[Any, Any, Any]:
         """What a command answers that changes nothing. Raises Unsent, Unanswered."""
         give_up_at = self._loop.time() + self.patience_seconds
-        return self._ask(lambda: (pack(*command), None), give_up_at, repeat=True, refuse=lambda _: None)
+        return self._ask(READ, lambda: (pack(*command), None), give_up_at, repeat=True, refuse=lambda _: None)
 
-    async def _ask(self, packed: _Pack, give_up_at: float, *, repeat: bool, refuse: Refuse) -> Any:
+    async def _ask(self, name: str, packed: _Pack, give_up_at: float, *, repeat: bool, refuse: Refuse) -> Any:
+        began = time.monotonic()  # the loop's own clock stands still within a turn
+        try:
+            answer = await self._ask_patiently(name, packed, give_up_at, repeat=repeat, refuse=refuse)
+        except Unanswered:
+            self._meter.command_failed(name, "unanswered")
+            raise
+        except Unsent:
+            self._meter.command_failed(name, "unsent")
+            raise
+        except GatewayError:  # an answer like any other, which the caller refuses
+            self._meter.command_answered(name, time.monotonic() - began)
+            raise
+        self._meter.command_answered(name, time.monotonic() - began)
+        return answer
+
+    async def _ask_patiently(
+        self, name: str, packed: _Pack, give_up_at: float, *, repeat: bool, refuse: Refuse
+    ) -> Any:
         uncertain: Unanswered | None = None
         attempt: Callable[..., Awaitable[Any]] = self._enqueue
         while True:
@@ -149,6 +173,7 @@ class Commands:
             if self._loop.time() + AGAIN_SECONDS >= give_up_at:
                 break
             await asyncio.sleep(AGAIN_SECONDS)
+            self._meter.command_repeated(name)
             attempt = partial(self._enqueue_again, give_up_at)
         # What was not answered before may have happened, whatever was said later.
         raise uncertain or problem
@@ -200,6 +225,7 @@ class Commands:
             try:
                 connection, identity = await self._server.open()
             except GatewayError as error:
+                self._meter.connection_failed("commands")
                 if isinstance(error, StateUnusable) and not self.reached.is_set():
                     raise
                 if error.message != known:  # once for each reason, not for each attempt
@@ -221,6 +247,7 @@ class Commands:
             self._up = True
             self.reached.set()
             log.info("redis.connected", run_id=identity.run_id)
+            self._meter.connection_made("commands")
             self._connected(identity)
             await until_one_ends(
                 writer=self._write(connection),

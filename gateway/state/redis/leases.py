@@ -21,6 +21,7 @@ import structlog
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
 from gateway.state.redis.claims import RedisClaims
 from gateway.state.redis.commands import Commands
+from gateway.state.redis.meter import Meter
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.records import Codec
 from gateway.state.redis.sessions import RedisSessions
@@ -40,6 +41,8 @@ class Held:
 
     history_entries: int = 0
     history_bytes: int = 0
+    history_oldest_ms: int = 0
+    """When the oldest entry was accepted, by the clock of Redis; 0 where there is none."""
     nonces: int = 0
     replicas: int = 0
 
@@ -58,6 +61,7 @@ class Leases:
     process: str
     lease_seconds: float
     cleaned: Callable[[str], None]
+    meter: Meter
     held: Held = field(init=False, default=Held())
     _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
     """When it was taken, and the generation of the log at the last sign of life."""
@@ -148,6 +152,7 @@ class Leases:
         self.sessions.lease_renewed(now, now + int(self.lease_seconds * 1000))
         if self._lease not in {None, (taken, generation)}:
             log.warning("lease.lost", connections=len(self.presence))
+            self.meter.lease_lost()
             self.presence.owe_all()
             if too_long:
                 self.sessions.forget(in_use)
@@ -161,8 +166,8 @@ class Leases:
         self.commands.set_clock(float(now), asked_at)
         self.codec.agree(oldest_format)
         self._newest_format = newest_format
-        entries, entry_bytes, nonces = sizes
-        self.held = Held(entries, entry_bytes, nonces, len(living))
+        entries, entry_bytes, oldest_ms, nonces = sizes
+        self.held = Held(entries, entry_bytes, oldest_ms, nonces, len(living))
 
     def _yield_to_rival(self, ends: bytes) -> Never:
         """Another process holds the lease of this name until then. Raises StateUnusable if that was renewed since it

@@ -22,6 +22,7 @@ from gateway.ports import Deliver
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.inbox import Inbox, Interruption
 from gateway.state.redis.keys import Keys
+from gateway.state.redis.meter import Meter
 from gateway.state.redis.records import Canary, Codec, Notice, Unreadable
 from gateway.state.redis.seen import Seen
 
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 AGAIN_SECONDS: Final = 0.1
 PAGE_BYTES: Final = 1024 * 1024
+CANARY_NUMBER: Final = "."
+"""Stands between what makes a canary this process's own and its number."""
 _ANOTHER_LOG: Final = -1
 _CUT_OFF: Final = -2
 
@@ -45,11 +48,12 @@ class Listening:
         codec: Codec,
         token: str,
         gap: Callable[[str], None],
-        heard: Callable[[], None],
+        heard: Callable[[str], None],
         unreadable: Callable[[], None],
+        meter: Meter,
     ) -> None:
         """``token`` tells this process's canaries from others. ``gap`` is told the code of a gap that cannot be filled,
-        ``heard`` that a canary came, ``unreadable`` that something on a channel was no frame."""
+        ``heard`` the number of each canary that came, ``unreadable`` that something on a channel was no frame."""
         self._commands = commands
         self._inbox = inbox
         self._keys = keys
@@ -58,6 +62,7 @@ class Listening:
         self._gap = gap
         self._heard = heard
         self._unreadable = unreadable
+        self._meter = meter
         self._since: dict[bytes, tuple[str, Position]] = {}
         """Where each channel begins here: the generation of a log, and the last position there that nobody needs."""
         self._unsettled: set[bytes] = set()
@@ -155,9 +160,10 @@ class Listening:
         return bytes(items[0][1][1]) if items else None
 
     async def _hear(self, canary: Canary, position: Position, deliver: Deliver) -> None:
-        if canary.token != self._token:
+        token, _, number = canary.token.partition(CANARY_NUMBER)
+        if token != self._token:
             return  # another's, or made up
-        self._heard()
+        self._heard(number)
         seen = self.seen
         if canary.generation != seen.generation:
             # Redis was emptied without the connection being lost: everything since came here, but what has a position
@@ -193,6 +199,7 @@ class Listening:
         if not all_read:
             self._report(DATA_LOST)  # nobody knows for whom it was
         log.info("redis.caught_up", entries=count, upto=self.seen.newest)
+        self._meter.caught_up(count)
 
     def _page(self, places: list[Position]) -> Any:
         seen = self.seen

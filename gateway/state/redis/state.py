@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -14,14 +15,16 @@ from gateway.domain.condition import Condition
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
 from gateway.domain.positions import Position
 from gateway.state.redis.broker import RedisBroker
+from gateway.state.redis.canaries import Canaries
 from gateway.state.redis.channels import Channels
 from gateway.state.redis.claims import RedisClaims
-from gateway.state.redis.commands import Commands
+from gateway.state.redis.commands import READ, Commands
 from gateway.state.redis.hearing import Hearing
 from gateway.state.redis.inbox import Inbox
 from gateway.state.redis.keys import Keys
 from gateway.state.redis.leases import KEEP_SECONDS, Leases
-from gateway.state.redis.listening import Listening
+from gateway.state.redis.listening import CANARY_NUMBER, Listening
+from gateway.state.redis.meter import Meter, Silent
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.rates import RedisRates
 from gateway.state.redis.records import Codec
@@ -75,6 +78,7 @@ class RedisState:
     condition_changed: Callable[[Condition], None] = lambda _: None
     cleaned: Callable[[str], None] = lambda _: None
     unreadable: Callable[[], None] = lambda: None
+    meter: Meter = field(default_factory=Silent)
     codec: Codec = field(default_factory=Codec)
     clock_shift_seconds: float = 0.0
 
@@ -97,6 +101,7 @@ class RedisState:
             load_scripts(self._keys, self._limits()),
             patience_seconds=self.patience_seconds,
             connected=self._commands_connected,
+            meter=self.meter,
         )
         self._inbox = Inbox(max_entries=self.inbox_entries, max_bytes=self.inbox_bytes)
         self.channels = Channels(
@@ -104,10 +109,12 @@ class RedisState:
             self._inbox,
             patience_seconds=self.patience_seconds,
             always=[self._keys.canary(self.replica)],
+            meter=self.meter,
         )
         self._hearing = Hearing(
             deaf_seconds=self.deaf_seconds, now=self._loop.time(), changed=self._tell_condition
         )
+        self._canaries = Canaries(time.monotonic())
         self._wire_ports()
 
     def _wire_ports(self) -> None:
@@ -119,8 +126,9 @@ class RedisState:
             codec=self.codec,
             token=self._token,
             gap=self.gap,
-            heard=lambda: self._hearing.heard(self._loop.time()),
+            heard=self._heard,
             unreadable=self.unreadable,
+            meter=self.meter,
         )
         self.sessions = RedisSessions(
             commands, replica=self.replica, doubt_seconds=self.history_slack_seconds
@@ -147,6 +155,7 @@ class RedisState:
             process=self._token,
             lease_seconds=self.lease_seconds,
             cleaned=self.cleaned,
+            meter=self.meter,
         )
 
     def _limits(self) -> dict[str, int | bool]:
@@ -214,12 +223,16 @@ class RedisState:
         self.commands.scripts = load_scripts(self._keys, self._limits())
         self.commands.shift_clock(seconds)
 
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
         held = self.leases.held
+        oldest_ms = held.history_oldest_ms
         return {
             "history_entries": held.history_entries,
             "history_bytes": held.history_bytes,
+            "history_age_seconds": max(0.0, (self.commands.redis_ms() - oldest_ms) / 1000)
+            if oldest_ms
+            else 0.0,
             "nonces": held.nonces,
             "replicas": held.replicas,
             "channels": len(self.channels),
@@ -229,6 +242,39 @@ class RedisState:
             "connections_owed": len(self.presence.owed),
             "sessions": len(self.sessions),
         }
+
+    # for the metrics
+
+    @property
+    def connected(self) -> dict[str, bool]:
+        """The connections to Redis, and which of them there are now."""
+        return {"commands": self.commands.up, "channels": self.channels.up}
+
+    @property
+    def command_names(self) -> list[str]:
+        """What can be asked of Redis, as it is counted."""
+        # Whom a connection meets is asked before anything else can be.
+        return [*(name for name in self.commands.scripts if name != "meet"), READ]
+
+    @property
+    def canary_age_seconds(self) -> float:
+        """Since this replica last heard itself."""
+        return self._canaries.age(time.monotonic())
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far behind this replica hears what is published."""
+        return self._canaries.lag(time.monotonic())
+
+    @property
+    def frames_heard(self) -> int:
+        """Entries that came on channels, for whomever."""
+        return self.listening.frames
+
+    @property
+    def inbox_overflows(self) -> int:
+        """How often too much had come on channels and was dropped, to be read from the log."""
+        return self._inbox.overflows
 
     async def _begin(self) -> None:
         await self.commands.reached.wait()
@@ -243,8 +289,9 @@ class RedisState:
                 self.listening.seen.begin(generation.decode(), Position(newest.decode()))
                 return
 
-    async def _send_canary(self) -> tuple[bytes, int, bytes, bytes]:
-        channel, record = self._keys.canary(self.replica), self.codec.canary(self._token)
+    async def _send_canary(self, number: int = 0) -> tuple[bytes, int, bytes, bytes]:
+        token = f"{self._token}{CANARY_NUMBER}{number}"
+        channel, record = self._keys.canary(self.replica), self.codec.canary(token)
         generation, began, newest, now = await self.commands.call("canary", channel, record)
         return generation, began, newest, now
 
@@ -253,9 +300,11 @@ class RedisState:
         await self.listening.started.wait()
         while True:
             await asyncio.sleep(min(_CANARY_SECONDS, self.deaf_seconds / 5))
+            number = self._canaries.send(time.monotonic())
             try:
-                _, began, _, _ = await self._send_canary()
+                _, began, _, _ = await self._send_canary(number)
             except (BrokerUnavailable, BrokerTimeout):
+                self._canaries.withdraw(number)
                 self._hearing.asked(self._loop.time(), answered=False)
             else:
                 self.claims.begin(float(began))
@@ -263,6 +312,13 @@ class RedisState:
             if self._hearing.should_reconnect(self._loop.time()):
                 log.warning("redis.not_heard")
                 self.channels.reconnect()
+
+    def _heard(self, number: str) -> None:
+        self._hearing.heard(self._loop.time())
+        # Whoever knows the token may have put it there.
+        seconds = self._canaries.hear(int(number), time.monotonic()) if number.isdecimal() else None
+        if seconds is not None:
+            self.meter.canary_heard(seconds)
 
     def _commands_connected(self, identity: Identity) -> None:
         """Another primary, or the same one started anew, publishes to others than whom the channels are with."""

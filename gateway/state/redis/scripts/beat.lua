@@ -40,10 +40,11 @@ local ended = call('ZRANGEBYSCORE', K.leases, '-inf', now)
 for _, each in ipairs(call('HKEYS', K.dead)) do
   ended[#ended + 1] = each
 end
+local oldest_entry = call('XRANGE', K.log, '-', '+', 'COUNT', 1)[1]
 local nonces = 0
 for each = math.floor(now / L.nonce_window) - 2, math.floor(now / L.nonce_window) do
   nonces = nonces + call('SCARD', K.nonces .. each)
 end
 return { 'OK', taken, head.log, head.began, now, oldest, newest, living(now), ended,
-  { head.entries - head.cut_entries, head.bytes - head.cut_bytes, nonces },
+  { head.entries - head.cut_entries, head.bytes - head.cut_bytes, oldest_entry and order(oldest_entry[1]) or 0, nonces },
   last > 0 and now >= last + L.lease + L.recovery and 1 or 0 }

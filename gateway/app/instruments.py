@@ -1,0 +1,75 @@
+"""Tells the metrics where to look, and which values their labels can have: shown from the start, so that the first
+time that something happens is seen to be one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from gateway.domain import endings
+from gateway.health import Health, Phase
+from gateway.hub import Hub
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+from gateway.socketio_door.encoding import KINDS
+from gateway.state.memory import MemoryState
+from gateway.state.redis import RedisState
+from gateway.transport import reasons
+from ingest_api.errors import STATUSES
+
+_ENDINGS: Final = sorted({*reasons.ENDINGS, *(ending.reason for ending in endings.ALL)})
+_BY_ITSELF: Final = "client_disconnect"
+"""A client left a namespace, and keeps its transport."""
+_CODES: Final = {"ok": 200, **STATUSES}
+_KEY_CODES: Final = (
+    "ok",
+    "timestamp_out_of_range",
+    "bad_signature",
+    "replayed_request",
+    "missing_scope",
+    "rate_limited",
+    "broker_unavailable",
+    "broker_timeout",
+)
+"""Of each ingest key these are shown from the start, the other codes once they happen: there may be many keys."""
+
+
+def furnish(
+    metrics: Metrics, settings: Settings, *, hub: Hub, state: MemoryState | RedisState, health: Health
+) -> None:
+    """What is known before anything has happened, and what is looked up in the rooms."""
+    metrics.connections.expect(
+        namespaces=settings.namespaces,
+        transports=settings.transports,
+        reasons=[*_ENDINGS, _BY_ITSELF],
+        kinds=KINDS,
+    )
+    metrics.connections.watch_hub(hub)
+    metrics.messages.watch(hub.has)
+    metrics.transport.expect(
+        refusals=reasons.REFUSALS,
+        endings=_ENDINGS,
+        max_sessions=settings.max_connections,
+        max_newcomers=settings.max_unauthenticated,
+        outbox_bytes=settings.outbox_bytes,
+    )
+    metrics.replica.watch_state(
+        state.sizes, history_length=settings.history_length, history_bytes=settings.history_bytes
+    )
+    metrics.replica.watch_health(
+        is_ready=lambda: health.ready, is_draining=lambda: health.phase is Phase.DRAINING
+    )
+    if isinstance(state, RedisState):
+        metrics.redis.watch(state)
+    expect_keys(metrics, [key.id for key in settings.ingest_keys])
+
+
+def expect_keys(metrics: Metrics, ids: Collection[str]) -> None:
+    """These are the ingest keys from now on."""
+    metrics.requests.expect_keys(ids, _KEY_CODES)
+
+
+def expect_routes(metrics: Metrics, templates: Collection[str]) -> None:
+    """These are the paths of the REST door."""
+    metrics.requests.expect(templates, _CODES)

@@ -1,0 +1,57 @@
+"""What is counted of the way to Redis and back; seconds are those of a clock that never goes back."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Meter(Protocol):
+    """Counts. A ``connection`` is ``commands`` or ``channels``, a ``command`` the name of a script, or ``read``."""
+
+    def connection_made(self, connection: str) -> None: ...
+
+    def connection_failed(self, connection: str) -> None:
+        """One attempt to make it."""
+        ...
+
+    def command_answered(self, command: str, seconds: float) -> None: ...
+
+    def command_failed(self, command: str, outcome: str) -> None:
+        """``unsent``: it certainly did nothing; ``unanswered``: nobody knows."""
+        ...
+
+    def command_repeated(self, command: str) -> None:
+        """It is asked again, because an attempt failed and there is time."""
+        ...
+
+    def canary_heard(self, seconds: float) -> None:
+        """One came back after so long."""
+        ...
+
+    def caught_up(self, entries: int) -> None:
+        """The log was read after an interruption, and brought so many."""
+        ...
+
+    def lease_lost(self) -> None:
+        """This replica was taken out, or Redis holds another log."""
+        ...
+
+
+class Silent:
+    """Counts nothing."""
+
+    def connection_made(self, connection: str) -> None: ...
+
+    def connection_failed(self, connection: str) -> None: ...
+
+    def command_answered(self, command: str, seconds: float) -> None: ...
+
+    def command_failed(self, command: str, outcome: str) -> None: ...
+
+    def command_repeated(self, command: str) -> None: ...
+
+    def canary_heard(self, seconds: float) -> None: ...
+
+    def caught_up(self, entries: int) -> None: ...
+
+    def lease_lost(self) -> None: ...

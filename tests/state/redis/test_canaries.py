@@ -1,0 +1,66 @@
+"""What is made of canaries that come, come late, and do not come."""
+
+from __future__ import annotations
+
+from gateway.state.redis.canaries import Canaries
+
+
+def test_a_round_trip_is_from_sending_to_hearing() -> None:
+    canaries = Canaries(now=0)
+    number = canaries.send(10)
+
+    assert canaries.hear(number, 10.5) == 0.5
+    assert canaries.lag(11) == 0.5
+
+
+def test_the_age_is_since_the_last_one_came() -> None:
+    canaries = Canaries(now=3)
+    assert canaries.age(5) == 2
+
+    canaries.hear(canaries.send(6), 7)
+
+    assert canaries.age(10) == 3
+
+
+def test_while_one_is_on_its_way_the_lag_grows() -> None:
+    canaries = Canaries(now=0)
+    canaries.hear(canaries.send(1), 1.1)
+
+    canaries.send(2)
+    canaries.send(4)
+
+    assert canaries.lag(7) == 5
+
+
+def test_one_that_got_lost_is_not_taken_for_the_next() -> None:
+    canaries = Canaries(now=0)
+    canaries.send(2)
+    second = canaries.send(4)
+
+    assert canaries.hear(second, 4.25) == 0.25
+    assert canaries.lag(9) == 0.25
+
+
+def test_one_that_redis_did_not_take_is_not_waited_for() -> None:
+    canaries = Canaries(now=0)
+
+    canaries.withdraw(canaries.send(2))
+
+    assert canaries.lag(100) == 0
+
+
+def test_one_that_nobody_sent_tells_nothing_but_that_it_came() -> None:
+    canaries = Canaries(now=0)
+
+    assert canaries.hear(7, 5) is None
+    assert (canaries.age(5), canaries.lag(5)) == (0, 0)
+
+
+def test_however_many_are_lost_few_are_remembered() -> None:
+    canaries = Canaries(now=0)
+
+    sent = [canaries.send(second) for second in range(1_000)]
+
+    assert canaries.lag(1_000) == 64
+    assert canaries.hear(sent[-1], 1_000) == 1
+    assert canaries.lag(2_000) == 1
