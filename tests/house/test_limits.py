@@ -77,7 +77,10 @@ def test_every_row_says_what_happens() -> None:
 
 def test_every_metric_that_is_named_there_exists() -> None:
     named = set(
-        re.findall(r"`([a-z_]+(?:_total|_sessions|_unauthenticated|_items|_bytes|_condition))\b", PAGE)
+        re.findall(
+            r"`([a-z_]+(?:_total|_sessions|_unauthenticated|_items|_limit|_condition)|outbox_[a-z_]+|history_(?:entries|bytes|oldest)[a-z_]*)\b",
+            PAGE,
+        )
     )
     exposed = asyncio.run(Metrics().exposition()).decode()
 

@@ -133,23 +133,6 @@ class Commands:
 
     async def _ask(self, name: str, packed: _Pack, give_up_at: float, *, repeat: bool, refuse: Refuse) -> Any:
         began = time.monotonic()  # the loop's own clock stands still within a turn
-        try:
-            answer = await self._ask_patiently(name, packed, give_up_at, repeat=repeat, refuse=refuse)
-        except Unanswered:
-            self._meter.command_failed(name, "unanswered")
-            raise
-        except Unsent:
-            self._meter.command_failed(name, "unsent")
-            raise
-        except GatewayError:  # an answer like any other, which the caller refuses
-            self._meter.command_answered(name, time.monotonic() - began)
-            raise
-        self._meter.command_answered(name, time.monotonic() - began)
-        return answer
-
-    async def _ask_patiently(
-        self, name: str, packed: _Pack, give_up_at: float, *, repeat: bool, refuse: Refuse
-    ) -> Any:
         uncertain: Unanswered | None = None
         attempt: Callable[..., Awaitable[Any]] = self._enqueue
         while True:
@@ -160,7 +143,7 @@ class Commands:
                 problem: GatewayError = error
                 uncertain = error
                 if not repeat:
-                    raise
+                    break
             except Late as error:
                 problem = error
                 self._take_clock(error.redis_ms, self._loop.time())
@@ -169,6 +152,7 @@ class Commands:
                 if not isinstance(error, Unsent) or not error.passing:
                     break
             else:
+                self._meter.command_answered(name, time.monotonic() - began)
                 return answer
             if self._loop.time() + AGAIN_SECONDS >= give_up_at:
                 break
@@ -176,7 +160,17 @@ class Commands:
             self._meter.command_repeated(name)
             attempt = partial(self._enqueue_again, give_up_at)
         # What was not answered before may have happened, whatever was said later.
-        raise uncertain or problem
+        problem = uncertain or problem
+        self._count_failure(name, problem, began)
+        raise problem
+
+    def _count_failure(self, name: str, problem: GatewayError, began: float) -> None:
+        if isinstance(problem, Unanswered):
+            self._meter.command_failed(name, "unanswered")
+        elif isinstance(problem, Unsent):
+            self._meter.command_failed(name, "unsent")
+        else:  # an answer like any other, which the caller refuses
+            self._meter.command_answered(name, time.monotonic() - began)
 
     def _enqueue(self, packed: bytes, repack: Callable[[], bytes] | None) -> asyncio.Future[Any]:
         now = self._loop.time()

@@ -1,0 +1,501 @@
+"""What happens is counted: each thing once, under its name, and nothing else. With the state in memory and in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.harness.backend import Backend
+from tests.harness.clients import NodeClients, StockClient
+from tests.harness.process import KEY_ID, KEY_SECRET, GatewayProcess
+from tests.harness.raw import RawPolling, RawSocket, connect_packet
+from tests.harness.redis_server import RedisServer
+from tests.metrics.scraping import Scrape, scrape_until
+
+OUTBOX_BYTES = 400_000
+KEYS = f"{KEY_ID}:{KEY_SECRET},idle:the secret of a key that nobody ever uses here"
+
+
+@pytest.fixture(scope="module", params=["memory", "redis"])
+def gateway(request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
+    settings: dict[str, Any] = {}
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        settings["redis_url"] = server.url
+    process = GatewayProcess(
+        namespaces="/,/events",
+        max_body_bytes=200_000,
+        outbox_bytes=OUTBOX_BYTES,
+        max_connections=500,
+        ingest_keys=KEYS,
+        **settings,
+    )
+    yield process
+    assert process.stop() == 0
+    assert process.failures() == []
+
+
+def of_state(counted: str) -> bool:
+    """Whether it counts the way to Redis, which is used all the time."""
+    return counted.startswith(("redis_", "catch_ups", "caught_up"))
+
+
+class Counted:
+    """What is counted from the entry to this context on."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._gateway = gateway
+        self._before = Scrape(gateway)
+
+    def is_exactly(self, expected: dict[str, float]) -> Scrape:
+        """Wait until that is counted, and see that it is all; the numbers by then."""
+        scrape_until(
+            self._gateway, lambda now: expected.items() <= self._grown(now).items(), f"{expected} is counted"
+        )
+        # One scrape is not one moment: what it showed first may be older than what it counted last.
+        last = Scrape(self._gateway)
+        assert self._grown(last) == expected
+        return last
+
+    def _grown(self, now: Scrape) -> dict[str, float]:
+        return {name: growth for name, growth in now.grown(self._before).items() if not of_state(name)}
+
+
+def request(route: str, status: int = 200, code: str = "ok", *, times: int = 1) -> dict[str, float]:
+    """What a request of the key of the tests counts as."""
+    return {
+        f'requests_total{{code="{code}",route="{route}",status="{status}"}}': times,
+        f'ingest_key_requests_total{{code="{code}",key="tests"}}': times,
+    }
+
+
+def opened(transport: str, nsp: str = "/") -> dict[str, float]:
+    return {
+        f'connections_opened_total{{nsp="{nsp}",transport="{transport}"}}': 1,
+        'client_messages_total{kind="connect"}': 1,
+    }
+
+
+def closed(reason: str, nsp: str = "/") -> dict[str, float]:
+    return {
+        f'connections_closed_total{{nsp="{nsp}",reason="{reason}"}}': 1,
+        f'transport_sessions_closed_total{{reason="{reason}"}}': 1,
+    }
+
+
+def open_stock(node: NodeClients, gateway: GatewayProcess, user: str, **options: object) -> StockClient:
+    claims = options.pop("claims", {})
+    assert isinstance(claims, dict)
+    token = gateway.token(user, **claims)
+    return node.open(gateway.url, token=token, transports=["websocket"], **options).connected()  # type: ignore[arg-type]
+
+
+def test_a_client_comes_gets_a_push_and_goes(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
+    counted, before = Counted(gateway), Scrape(gateway)
+    client = open_stock(node, gateway, user)
+    gateway.push_user(user, "news", 1)
+    client.event("news")
+
+    during = counted.is_exactly(
+        opened("websocket")
+        | request("/emit/user/{id}")
+        | {'entries_accepted_total{kind="message"}': 1, 'deliveries_total{kind="message"}': 1}
+    )
+    assert during.value("open_connections", nsp="/") == 1
+    assert during.value("open_connections", nsp="/events") == 0
+    assert (during.value("connected_users"), during.value("occupied_rooms")) == (1, 1)
+    assert during.value("transport_sessions", transport="websocket") == 1
+    assert during.value("transport_sessions", transport="polling") == 0
+    for histogram, labels in (
+        ("delivery_duration_seconds", {}),
+        ("request_duration_seconds", {"route": "/emit/user/{id}"}),
+    ):
+        assert (
+            during.value(f"{histogram}_count", **labels) - before.value(f"{histogram}_count", **labels) == 1
+        )
+        took = during.value(f"{histogram}_sum", **labels) - before.value(f"{histogram}_sum", **labels)
+        assert 0 < took < 5
+
+    counted = Counted(gateway)
+    client.disconnect()
+    after = counted.is_exactly(
+        {
+            'client_messages_total{kind="disconnect"}': 1,
+            'connections_closed_total{nsp="/",reason="client_disconnect"}': 1,
+            'transport_sessions_closed_total{reason="transport_close"}': 1,
+        }
+    )
+    assert after.value("open_connections", nsp="/") == 0
+    assert (after.value("connected_users"), after.value("occupied_rooms")) == (0, 0)
+    assert after.value("transport_sessions", transport="websocket") == 0
+
+
+def test_a_room_counts_each_connection_once_and_nobody_who_is_excepted(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    rooms = {"rooms": [f"{user}-a", f"{user}-b"]}
+    both = [open_stock(node, gateway, f"{user}-{number}", claims=rooms) for number in range(3)]
+    counted = Counted(gateway)
+
+    gateway.backend.push_room([f"{user}-a", f"{user}-b"], "news", 1, **{"except": [f"user:{user}-0"]})
+    gateway.backend.broadcast("all", 1)
+    for client in both:
+        client.event("all")
+
+    now = counted.is_exactly(
+        {
+            'requests_total{code="ok",route="/emit/room",status="200"}': 1,
+            'requests_total{code="ok",route="/broadcast",status="200"}': 1,
+            'ingest_key_requests_total{code="ok",key="tests"}': 2,
+            'entries_accepted_total{kind="message"}': 2,
+            'deliveries_total{kind="message"}': 2 + 3,
+        }
+    )
+    # Two rooms of theirs, and one of each user.
+    assert (now.value("connected_users"), now.value("occupied_rooms")) == (3, 2 + 3)
+    leave(gateway, *both)
+
+
+def test_who_polls_and_upgrades_is_counted_where_it_is(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    poller = node.open(gateway.url, token=gateway.token(user), transports=["polling"]).connected()
+    assert Scrape(gateway).value("transport_sessions", transport="polling") == 1
+    counted = Counted(gateway)
+
+    upgrades = node.open(gateway.url, token=gateway.token(user)).connected()
+    upgrades.wait("upgrade")
+
+    now = counted.is_exactly(opened("polling"))
+    assert now.value("transport_sessions", transport="websocket") == 1
+    assert now.value("transport_sessions", transport="polling") == 1
+    assert (now.value("open_connections", nsp="/"), now.value("connected_users")) == (2, 1)
+    leave(gateway, poller, upgrades)
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda _: {}, "token_missing"),
+        (lambda _: {"token": "rubbish"}, "token_malformed"),
+        (lambda gateway: {"token": gateway.token("ann", lifetime_seconds=-1)}, "token_expired"),
+        (lambda gateway: {"token": gateway.token("ann")[:-4] + "AAAA"}, "token_signature_invalid"),
+        (lambda gateway: {"token": gateway.token("ann", nbf=int(time.time()) + 600)}, "token_not_active"),
+    ],
+)
+def test_a_token_that_is_refused_is_counted_by_its_code(
+    gateway: GatewayProcess, node: NodeClients, make: Callable[[GatewayProcess], dict[str, str]], code: str
+) -> None:
+    counted = Counted(gateway)
+
+    client = node.open(gateway.url, auth=make(gateway), transports=["websocket"])
+    assert client.wait("connect_error")["data"]["code"] == code
+    client.disconnect()
+
+    counted.is_exactly(
+        {
+            f'connections_refused_total{{code="{code}"}}': 1,
+            'client_messages_total{kind="connect"}': 1,
+            'transport_sessions_closed_total{reason="transport_close"}': 1,
+        }
+    )
+
+
+def test_an_unknown_namespace_is_counted(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
+    counted = Counted(gateway)
+
+    client = node.open(gateway.url, token=gateway.token(user), namespace="/nowhere", transports=["websocket"])
+    client.wait("connect_error")
+    client.disconnect()
+
+    counted.is_exactly(
+        {
+            'connections_refused_total{code="invalid_namespace"}': 1,
+            'client_messages_total{kind="connect"}': 1,
+            'transport_sessions_closed_total{reason="transport_close"}': 1,
+        }
+    )
+
+
+def test_newer_tokens_are_counted_by_what_became_of_them(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    client = open_stock(node, gateway, user)
+    counted = Counted(gateway)
+
+    assert client.ask("auth:refresh", gateway.token(user))["ok"] is True
+    assert client.ask("auth:refresh", gateway.token("another"))["code"] == "token_invalid"
+    assert client.ask("auth:refresh", gateway.token(user, lifetime_seconds=-1))["code"] == "token_expired"
+
+    counted.is_exactly(
+        {
+            'token_refreshes_total{outcome="refreshed"}': 1,
+            'token_refreshes_total{outcome="token_invalid"}': 1,
+            'token_refreshes_total{outcome="token_expired"}': 1,
+            'client_messages_total{kind="event"}': 3,
+        }
+    )
+    leave(gateway, client)
+
+
+async def test_a_token_that_runs_out_ends_a_connection_and_is_counted(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    counted = Counted(gateway)
+    raw = await RawSocket.open(http, gateway.url)
+    await raw.join(gateway.token(user, lifetime_seconds=2))
+
+    assert (await raw.closed())[0] == 4401
+
+    await asyncio.to_thread(counted.is_exactly, opened("websocket") | closed("token_expired"))
+
+
+async def test_who_is_kicked_is_counted(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    raw = await RawSocket.open(http, gateway.url)
+    await raw.join(gateway.token(user))
+    counted = Counted(gateway)
+
+    answer = await asyncio.to_thread(gateway.backend.disconnect, user)
+    assert answer.body["disconnected"] == 1
+    await raw.frame()
+
+    await asyncio.to_thread(
+        counted.is_exactly,
+        request("/disconnect/user/{id}")
+        | {
+            'entries_accepted_total{kind="kick"}': 1,
+            'connections_closed_total{nsp="/",reason="kicked"}': 1,
+        },
+    )
+    counted = Counted(gateway)
+    raw.cut()
+    await asyncio.to_thread(
+        counted.is_exactly, {'transport_sessions_closed_total{reason="transport_close"}': 1}
+    )
+
+
+async def test_volatile_messages_are_counted_as_delivered_or_as_skipped(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    listens = await RawSocket.open(http, gateway.url)
+    await listens.join(gateway.token(user))
+    absent = await RawPolling(http, gateway.url).open()
+    await absent.join(gateway.token(user))
+    counted = Counted(gateway)
+
+    await asyncio.to_thread(gateway.push_user, user, "now", 1, volatile=True)
+    await listens.frame()
+
+    await asyncio.to_thread(
+        counted.is_exactly,
+        request("/emit/user/{id}")
+        | {
+            'entries_accepted_total{kind="volatile"}': 1,
+            'deliveries_total{kind="volatile"}': 1,
+            'volatile_skipped_total{reason="no_poll"}': 1,
+        },
+    )
+    counted = Counted(gateway)
+    await absent.leave()
+    listens.cut()
+    await asyncio.to_thread(
+        counted.is_exactly,
+        closed("client_close") | closed("transport_close"),
+    )
+
+
+async def test_a_slow_consumer_is_seen_in_its_outbox_before_it_is_cut_off_and_counted_once(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    absent = await RawPolling(http, gateway.url).open()
+    await absent.join(gateway.token(user))
+    counted = Counted(gateway)
+
+    await asyncio.to_thread(gateway.push_user, user, "much", "x" * 150_000)
+    now = await asyncio.to_thread(
+        scrape_until, gateway, lambda now: now.value("outbox_waiting_sessions") == 1, "something waits"
+    )
+    assert 150_000 < now.value("outbox_bytes") == now.value("outbox_largest_bytes") < 151_000
+    assert now.value("outbox_limit_bytes") == OUTBOX_BYTES
+    for _ in range(2):
+        await asyncio.to_thread(gateway.push_user, user, "much", "x" * 150_000)
+
+    now = await asyncio.to_thread(
+        counted.is_exactly,
+        request("/emit/user/{id}", times=3)
+        | {'entries_accepted_total{kind="message"}': 3, 'deliveries_total{kind="message"}': 2}
+        | closed("slow_consumer"),
+    )
+    assert (now.value("outbox_waiting_sessions"), now.value("outbox_bytes")) == (0, 0)
+
+
+async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with_the_reason(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    first = await RawSocket.open(http, gateway.url)
+    await first.send(connect_packet(gateway.token(user), recovery=True))
+    pid = json.loads((await first.frame())[2:])["pid"]
+    await first.frame()
+    first.cut()
+    await asyncio.to_thread(
+        scrape_until, gateway, lambda now: now.value("open_connections", nsp="/") == 0, "it is gone"
+    )
+    for number in range(3):
+        await asyncio.to_thread(gateway.push_user, user, "missed", number)
+    counted = Counted(gateway)
+
+    again = await RawSocket.open(http, gateway.url)
+    await again.send(connect_packet(gateway.token(user), recovery=True, pid=pid))
+    frames = [await again.frame() for _ in range(5)]
+    assert [json.loads(frame[2:])[1] for frame in frames[1:4]] == [0, 1, 2]
+    stranger = await RawSocket.open(http, gateway.url)
+    await stranger.send(connect_packet(gateway.token(user), recovery=True, pid="unknown"))
+    for _ in range(3):
+        await stranger.frame()
+
+    await asyncio.to_thread(
+        counted.is_exactly,
+        {
+            'recoveries_total{outcome="recovered"}': 1,
+            'recoveries_total{outcome="unknown_session"}': 1,
+            'deliveries_total{kind="recovered"}': 3,
+            'connections_opened_total{nsp="/",transport="websocket"}': 2,
+            'client_messages_total{kind="connect"}': 2,
+        },
+    )
+    for raw in (again, stranger):
+        raw.cut()
+
+
+def test_requests_are_counted_by_their_code_and_by_the_key_that_they_name(
+    gateway: GatewayProcess, user: str
+) -> None:
+    backend = gateway.backend
+    path, body = f"/emit/user/{user}", b'{"event":"e"}'
+    forger = Backend(gateway.ingest_url, "tests", "another secret that is long enough to be one")
+    nobody = Backend(gateway.ingest_url, f"nobody-{secrets.token_hex(4)}", forger.secret)
+    counted, before = Counted(gateway), Scrape(gateway)
+    used_before = before.value("ingest_key_last_used_timestamp_seconds", key="tests")
+
+    headers = backend.sign("POST", path, body)
+    assert forger.send("POST", path, body).body["code"] == "bad_signature"
+    assert nobody.send("POST", path, body).body["code"] == "unknown_key"
+    assert backend.send("POST", path, body, headers={"X-Gateway-Timestamp": "1"}).status == 401
+    refused = Scrape(gateway)
+    assert refused.value("ingest_key_last_used_timestamp_seconds", key="tests") == used_before
+    assert backend.send("POST", path, body, headers=headers).status == 200
+    assert backend.send("POST", path, body, headers=headers).body["code"] == "replayed_request"
+    assert backend.send("POST", path, b"{").body["code"] == "invalid_json"
+    assert backend.send("GET", "/nowhere").status == 404
+
+    def sent(code: str, status: int, route: str = "/emit/user/{id}") -> dict[str, float]:
+        return {f'requests_total{{code="{code}",route="{route}",status="{status}"}}': 1}
+
+    now = counted.is_exactly(
+        request("/emit/user/{id}")
+        | request("/emit/user/{id}", 401, "bad_signature")
+        | request("/emit/user/{id}", 401, "timestamp_out_of_range")
+        | request("/emit/user/{id}", 401, "replayed_request")
+        | request("/emit/user/{id}", 400, "invalid_json")
+        | sent("unknown_key", 401)
+        | sent("not_found", 404, "unmatched")
+        | {'entries_accepted_total{kind="message"}': 1}
+    )
+    used = now.value("ingest_key_last_used_timestamp_seconds", key="tests")
+    assert used > used_before
+    assert abs(time.time() - used) < 15
+    assert now.value("ingest_key_last_used_timestamp_seconds", key="idle") == 0
+    assert now.value("ingest_key_requests_total", key="idle", code="ok") == 0
+
+
+def test_a_repetition_is_counted_as_one(gateway: GatewayProcess, user: str) -> None:
+    counted = Counted(gateway)
+
+    for _ in range(2):
+        answer = gateway.backend.post(f"/emit/user/{user}", {"event": "e"}, idempotency_key=f"once-{user}")
+        assert answer.status == 200
+
+    counted.is_exactly(
+        request("/emit/user/{id}", times=2)
+        | {'entries_accepted_total{kind="message"}': 1, "idempotent_replays_total": 1}
+    )
+
+
+async def test_requests_that_the_transport_refuses_are_counted_by_reason(
+    gateway: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    counted = Counted(gateway)
+    for query in (
+        "EIO=4&transport=polling&sid=nobody",
+        "EIO=4&transport=carrier-pigeon",
+        "EIO=3&transport=polling",
+    ):
+        async with http.get(f"{gateway.url}/socket.io/?{query}") as answer:
+            assert answer.status == 400
+
+    await asyncio.to_thread(
+        counted.is_exactly,
+        {
+            f'transport_requests_refused_total{{reason="{reason}"}}': 1
+            for reason in ("unknown_sid", "unknown_transport", "unsupported_protocol")
+        },
+    )
+
+
+def test_limits_and_readiness_are_there_to_see(gateway: GatewayProcess) -> None:
+    now = Scrape(gateway)
+
+    assert now.value("transport_sessions_limit") == 500
+    assert now.value("transport_sessions_unauthenticated_limit") == 5_000
+    assert (now.value("replica_ready"), now.value("replica_draining")) == (1, 0)
+    assert now.value("replica_condition", condition="hearing") == 1
+    assert now.value("event_loop_lag_seconds_count") > 0
+
+
+@pytest.mark.parametrize("state", ["memory", "redis"])
+def test_the_history_is_seen_in_entries_bytes_and_age(
+    redis_server: RedisServer, state: str, user: str
+) -> None:
+    settings: dict[str, Any] = {"redis_url": redis_server.url} if state == "redis" else {}
+    # With Redis it is seen at each sign of life, three of which a lease has.
+    gateway = GatewayProcess(redis_prefix="seen", lease_seconds=5, history_length=1_000, **settings)
+    pushed_at = time.monotonic()
+    for _ in range(3):
+        gateway.push_user(user, "kept", "x" * 1_000)
+    gateway.push_user(user, "not kept", "x" * 1_000, volatile=True)
+
+    now = scrape_until(
+        gateway,
+        lambda now: now.value("history_entries") > 0 and now.value("history_oldest_age_seconds") > 1,
+        "the history has it",
+    )
+
+    assert now.value("history_entries") == 3
+    assert 3 * 1_000 < now.value("history_bytes") < 3 * 1_200
+    assert now.value("history_oldest_age_seconds") <= time.monotonic() - pushed_at + 0.1
+    assert (now.value("history_limit_entries"), now.value("history_limit_bytes")) == (1_000, 64 * 1024 * 1024)
+    assert gateway.stop() == 0
+
+
+def leave(gateway: GatewayProcess, *clients: StockClient) -> None:
+    """Disconnect them and wait until nothing of them is left."""
+    for client in clients:
+        client.disconnect()
+    scrape_until(
+        gateway,
+        lambda now: (
+            now.value("open_connections", nsp="/") == 0
+            and now.value("transport_sessions", transport="websocket") == 0
+            and now.value("transport_sessions", transport="polling") == 0
+        ),
+        "everybody has left",
+    )

@@ -1,0 +1,218 @@
+"""What goes wrong between replicas and Redis is counted, and what cannot be counted is shown as it is now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gateway.state.redis.keys import Keys
+from tests.harness.clients import NodeClients
+from tests.harness.link import Link
+from tests.harness.process import GatewayProcess
+from tests.harness.raw import RawSocket
+from tests.harness.redis_server import RedisServer
+from tests.metrics.scraping import Scrape, scrape_until
+
+DEAF_SECONDS = 2
+LEASE_SECONDS = 5
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+def condition(now: Scrape) -> str:
+    """The one condition that a replica shows."""
+    shown = [each for each in ("hearing", "deaf", "away") if now.value("replica_condition", condition=each)]
+    (only,) = shown
+    return only
+
+
+def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
+    redis_server: RedisServer, node: NodeClients, user: str
+) -> None:
+    with Link(redis_server.port) as link:
+        cut_off = GatewayProcess(redis_url=link.url, replica_id="cut-off")
+        other = GatewayProcess(redis_url=redis_server.url, replica_id="other")
+        client = node.open(cut_off.url, token=cut_off.token(user), transports=["websocket"]).connected()
+        before = Scrape(cut_off)
+        assert before.value("redis_connected", connection="commands") == 1
+        assert before.value("redis_connected", connection="channels") == 1
+
+        link.cut()
+        away = scrape_until(cut_off, lambda now: condition(now) == "away", "Redis is away")
+        for connection in ("commands", "channels"):
+            assert away.value("redis_connected", connection=connection) == 0
+        assert away.value("replica_ready") == 1, "callers had better get our own 503"
+        for number in range(3):
+            other.push_user(user, "missed", number)
+        link.heal()
+        client.wait("event", event="missed", count=3)
+        cut_off.push_user(user, "after", 1)
+        client.event("after")
+
+        after = scrape_until(cut_off, lambda now: condition(now) == "hearing", "it hears again")
+        grown = after.grown(before)
+        assert grown['redis_reconnects_total{connection="commands"}'] == 1
+        assert grown['redis_reconnects_total{connection="channels"}'] == 1
+        assert grown['redis_connect_failures_total{connection="channels"}'] >= 1
+        assert grown["catch_ups_total"] == 1
+        assert grown["caught_up_entries_total"] == 3
+        assert grown['deliveries_total{kind="message"}'] == 4
+        assert grown['replica_condition_changes_total{condition="away"}'] == 1
+        assert grown['replica_condition_changes_total{condition="hearing"}'] == 1
+        assert "history_gaps_total" not in " ".join(grown)
+        assert after.value("redis_connected", connection="channels") == 1
+        for gateway in (cut_off, other):
+            assert gateway.stop() == 0
+            assert gateway.failures() == []
+
+
+def test_while_redis_stands_still_requests_fail_by_name_and_commands_with_them(
+    redis_server: RedisServer, user: str
+) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url)
+    before = Scrape(gateway)
+
+    redis_server.freeze()
+    answer = gateway.backend.push_user(user, "frozen", 1)
+    assert answer.body["code"] == "broker_timeout"
+    redis_server.thaw()
+
+    after = scrape_until(
+        gateway,
+        lambda now: (
+            now.value("redis_reconnects_total", connection="commands") > 0 and condition(now) == "hearing"
+        ),
+        "Redis is back",
+    )
+    grown = after.grown(before)
+    assert grown['redis_command_failures_total{command="append",outcome="unanswered"}'] == 1
+    assert grown['requests_total{code="broker_timeout",route="/emit/user/{id}",status="503"}'] == 1
+    assert grown['ingest_key_requests_total{code="broker_timeout",key="tests"}'] == 1
+    assert "entries_accepted_total" not in " ".join(grown)
+    assert gateway.stop() == 0
+
+
+def test_commands_are_timed_by_their_script(redis_server: RedisServer, user: str) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url)
+    before = Scrape(gateway)
+
+    for number in range(5):
+        gateway.push_user(user, "news", number)
+
+    after = Scrape(gateway)
+    for name, command, count in (("append", "append", 5), ("presence", "presence", 0)):
+        grown = [
+            now.value("redis_command_duration_seconds_count", command=command) for now in (before, after)
+        ]
+        assert grown[1] - grown[0] == count, name
+    assert 0 < after.value("redis_command_duration_seconds_sum", command="append") < 5
+    assert gateway.stop() == 0
+
+
+def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_behind(
+    redis_server: RedisServer,
+) -> None:
+    with Link(redis_server.port) as link:
+        gateway = GatewayProcess(redis_url=link.url, deaf_seconds=DEAF_SECONDS)
+        healthy = scrape_until(
+            gateway, lambda now: now.value("canary_round_trip_seconds_count") > 0, "it hears itself"
+        )
+        assert healthy.value("broker_lag_seconds") < 1
+        assert healthy.value("canary_age_seconds") < 1.5
+
+        link.deafen()
+        deaf = scrape_until(gateway, lambda now: condition(now) == "deaf", "it is deaf")
+        assert deaf.value("canary_age_seconds") >= DEAF_SECONDS
+        assert deaf.value("broker_lag_seconds") > 1
+        assert deaf.value("replica_ready") == 0
+
+        link.let_hear()
+        scrape_until(
+            gateway,
+            lambda now: condition(now) == "hearing" and now.value("broker_lag_seconds") < 1,
+            "it hears again",
+        )
+        assert gateway.stop() == 0
+
+
+def test_data_that_redis_lost_is_counted_as_a_gap(redis_server: RedisServer, user: str) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url)
+    gateway.push_user(user, "before", 1)
+    before = Scrape(gateway)
+
+    redis_server.kill()
+    redis_server.start()
+
+    after = scrape_until(
+        gateway,
+        lambda now: (
+            now.value("history_gaps_total", code="data_lost") > 0 and now.value("leases_lost_total") > 0
+        ),
+        "it is noticed",
+    )
+    grown = after.grown(before)
+    assert grown['history_gaps_total{code="data_lost"}'] == 1
+    assert grown["leases_lost_total"] == 1
+    assert gateway.stop() == 0
+
+
+def test_a_replica_that_died_is_counted_by_the_one_that_cleans_up_and_one_that_left_is_not(
+    redis_server: RedisServer,
+) -> None:
+    settings: dict[str, Any] = {"redis_url": redis_server.url, "lease_seconds": LEASE_SECONDS}
+    stays = GatewayProcess(replica_id="a-stays", **settings)
+    leaves = GatewayProcess(replica_id="b-leaves", **settings)
+    dies = GatewayProcess(replica_id="c-dies", **settings)
+    scrape_until(stays, lambda now: now.value("state_items", part="replicas") == 3, "all know each other")
+
+    assert leaves.stop() == 0
+    dies.kill()
+
+    now = scrape_until(stays, lambda now: now.value("state_items", part="replicas") == 1, "both are gone")
+    scrape_until(stays, lambda now: now.value("replicas_cleaned_up_total") > 0, "it cleaned up")
+    assert now.value("leases_lost_total") == 0
+    assert Scrape(stays).value("replicas_cleaned_up_total") == 1
+    assert stays.stop() == 0
+
+
+def test_rubbish_on_a_channel_is_counted(redis_server: RedisServer) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url, redis_prefix="rubbish", replica_id="r0")
+
+    redis_server.ask("PUBLISH", Keys("rubbish").canary("r0"), b"rubbish")
+
+    scrape_until(gateway, lambda now: now.value("frames_unreadable_total") == 1, "it is counted")
+    assert gateway.stop() == 0
+
+
+async def test_own_pushes_are_timed_and_those_of_another_replica_are_not(
+    redis_server: RedisServer, http: aiohttp.ClientSession, user: str
+) -> None:
+    here = GatewayProcess(redis_url=redis_server.url, replica_id="here")
+    there = GatewayProcess(redis_url=redis_server.url, replica_id="there")
+    raw = await RawSocket.open(http, here.url)
+    await raw.join(here.token(user))
+
+    await asyncio.to_thread(there.push_user, user, "from there", 1)
+    await raw.frame()
+    assert (await asyncio.to_thread(Scrape, here)).value("delivery_duration_seconds_count") == 0
+    await asyncio.to_thread(here.push_user, user, "from here", 1)
+    await raw.frame()
+
+    now = await asyncio.to_thread(Scrape, here)
+    assert now.value("delivery_duration_seconds_count") == 1
+    assert 0 < now.value("delivery_duration_seconds_sum") < 5
+    assert now.value("deliveries_total", kind="message") == 2
+    assert now.value("redis_frames_heard_total") == 2
+    assert (await asyncio.to_thread(Scrape, there)).value("delivery_duration_seconds_count") == 0
+    raw.cut()
+    for gateway in (here, there):
+        assert await asyncio.to_thread(gateway.stop) == 0

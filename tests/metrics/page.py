@@ -1,0 +1,73 @@
+"""``docs/metrics.md`` as data, and whether a query names only what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.metrics.promql import Query
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+FILES = ROOT / "helm/push-gateway/files"
+TARGET = {"namespace", "job", "instance", "pod", "container", "service", "endpoint"}
+"""Labels that Prometheus gives to what it scrapes."""
+OF_A_HISTOGRAM = {"_bucket": {"le"}, "_sum": set(), "_count": set()}
+
+
+class Described(NamedTuple):
+    """One row of the page."""
+
+    name: str
+    type: str
+    labels: frozenset[str]
+    text: str
+
+
+def described() -> dict[str, Described]:
+    """Every metric of the page by its name."""
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        for line in PAGE.splitlines()
+        if re.match(r"\| `(push_gateway|process|python)_", line)
+    ]
+    found = [
+        Described(name.strip("`"), kind, frozenset(re.findall(r"`(\w+)`", labels)), text)
+        for name, kind, labels, text in rows
+    ]
+    names = [each.name for each in found]
+    assert sorted(set(names)) == sorted(names), "a metric is described twice"
+    return {each.name: each for each in found}
+
+
+def series() -> dict[str, frozenset[str]]:
+    """Every name that a query may select, and the labels that there are."""
+    found = {}
+    for each in described().values():
+        if each.type != "histogram":
+            found[each.name] = each.labels
+            continue
+        for ending, more in OF_A_HISTOGRAM.items():
+            found[each.name + ending] = each.labels | more
+    return found
+
+
+def faults(query: Query) -> list[str]:
+    """What a query names that is not on the page."""
+    known = series()
+    wrong = [f"no metric {name}" for name, _ in query.selected if name not in known]
+    available = TARGET.union(*(known.get(name, frozenset()) for name, _ in query.selected))
+    for name, matchers in query.selected:
+        wrong += [
+            f"no label {label} of {name}"
+            for label in matchers
+            if label not in known.get(name, set()) | TARGET
+        ]
+    wrong += [f"no label {label} to group by" for label in (query.grouped | query.dropped) - available]
+    return wrong
+
+
+def values_of(matcher: str) -> list[str]:
+    """The values that a matcher names, where it names them one by one."""
+    return matcher.split("|") if re.fullmatch(r"[a-z0-9_|]+", matcher) else []

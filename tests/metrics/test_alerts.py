@@ -1,0 +1,85 @@
+"""The alerts ask only for what is there, and tell whoever is woken what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import Metric
+
+from tests.metrics.page import FILES, TARGET, faults, series, values_of
+from tests.metrics.promql import read
+
+DOCUMENT = yaml.safe_load((FILES / "alerts.yaml").read_text(encoding="utf-8"))
+ALERTS: list[dict[str, Any]] = [rule for group in DOCUMENT["groups"] for rule in group["rules"]]
+EACH = pytest.mark.parametrize("alert", ALERTS, ids=[alert["alert"] for alert in ALERTS])
+
+
+def test_the_document_is_what_prometheus_loads() -> None:
+    assert list(DOCUMENT) == ["groups"]
+    assert all(set(group) == {"name", "rules"} for group in DOCUMENT["groups"])
+    names = [alert["alert"] for alert in ALERTS]
+    assert len(set(names)) == len(names)
+
+
+@EACH
+def test_an_alert_has_what_prometheus_knows_and_nothing_else(alert: dict[str, Any]) -> None:
+    assert (
+        {"alert", "expr", "labels", "annotations"}
+        <= set(alert)
+        <= {"alert", "expr", "for", "labels", "annotations"}
+    )
+    assert re.fullmatch(r"PushGateway[A-Za-z0-9]+", alert["alert"])
+    assert re.fullmatch(r"\d+[smh]", alert.get("for", "1m"))
+
+
+@EACH
+def test_an_alert_asks_only_for_what_there_is(alert: dict[str, Any]) -> None:
+    query = read(alert["expr"])
+
+    assert query.selected
+    assert faults(query) == []
+
+
+@EACH
+def test_an_alert_asks_for_values_that_there_are(
+    alert: dict[str, Any], first_scrape: dict[str, Metric]
+) -> None:
+    """A misspelled reason would never fire. What is asked for must be there before it happens for the first time."""
+    shown = {
+        (sample.name, label, value)
+        for family in first_scrape.values()
+        for sample in family.samples
+        for label, value in sample.labels.items()
+    }
+    asked = {
+        (name, label, value)
+        for name, matchers in read(alert["expr"]).selected
+        for label, matcher in matchers.items()
+        for value in values_of(matcher)
+    }
+
+    assert asked - shown == set()
+
+
+@EACH
+def test_an_alert_says_how_bad_it_is_what_happened_and_where_to_read_on(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+    assert len(alert["annotations"]["description"]) > len("what to make of it")
+    assert re.fullmatch(r"docs/operations\.md#[a-z0-9]+(-[a-z0-9]+)*", alert["annotations"]["runbook"])
+
+
+@EACH
+def test_what_is_said_names_labels_that_the_alert_has(alert: dict[str, Any]) -> None:
+    said = set(
+        re.findall(r"\$labels\.(\w+)", alert["annotations"]["summary"] + alert["annotations"]["description"])
+    )
+    query = read(alert["expr"])
+    known = series()
+    is_grouped = bool(re.search(r"\bsum by\b|\bmax by\b", alert["expr"]))
+    of_metrics = TARGET.union(*(known[name] for name, _ in query.selected)) - query.dropped
+
+    assert said <= (query.grouped - {"le"} if is_grouped else of_metrics)
