@@ -120,7 +120,7 @@ class CatchingUp:
             is_all = True
         last = [behind.last(page.upto, behind.is_whole)] if is_all and behind.last is not None else []
         connection.link.send_together(*first, *missed, *last)
-        if missed:
+        if missed and connection.state is not State.GONE:
             self._recovered(len(missed))
         if self._deliveries is not None:
             for message in [message for _, message in messages if message.trace is not None]:
