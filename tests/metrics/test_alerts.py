@@ -9,11 +9,12 @@ import pytest
 import yaml
 from prometheus_client import Metric
 
-from tests.metrics.page import FILES, TARGET, faults, series, values_of
+from tests.metrics.page import FILES, ROOT, TARGET, described, faults, series, values_of
 from tests.metrics.promql import read
 
 DOCUMENT = yaml.safe_load((FILES / "alerts.yaml").read_text(encoding="utf-8"))
 ALERTS: list[dict[str, Any]] = [rule for group in DOCUMENT["groups"] for rule in group["rules"]]
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 EACH = pytest.mark.parametrize("alert", ALERTS, ids=[alert["alert"] for alert in ALERTS])
 
 
@@ -83,3 +84,23 @@ def test_what_is_said_names_labels_that_the_alert_has(alert: dict[str, Any]) -> 
     of_metrics = TARGET.union(*(known[name] for name, _ in query.selected)) - query.dropped
 
     assert said <= (query.grouped - {"le"} if is_grouped else of_metrics)
+
+
+@EACH
+def test_the_page_of_operations_has_the_section_and_names_the_alert_there(alert: dict[str, Any]) -> None:
+    sections = re.split(r"^#+ ", OPERATIONS, flags=re.MULTILINE)
+    by_anchor = {title_of(section).lower().replace(" ", "-"): section for section in sections}
+
+    assert f"`{alert['alert']}`" in by_anchor[alert["annotations"]["runbook"].partition("#")[2]]
+
+
+def test_every_metric_on_the_page_of_operations_is_there() -> None:
+    named = set(re.findall(r"`((?:push_gateway|process)_[a-z_]+)", OPERATIONS))
+    known = set(described()) | set(series())
+
+    assert named
+    assert named - known == set()
+
+
+def title_of(section: str) -> str:
+    return section.partition("\n")[0].strip()
