@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -484,6 +486,45 @@ def test_the_history_is_seen_in_entries_bytes_and_age(
     assert now.value("history_oldest_age_seconds") <= time.monotonic() - pushed_at + 0.1
     assert (now.value("history_limit_entries"), now.value("history_limit_bytes")) == (1_000, 64 * 1024 * 1024)
     assert gateway.stop() == 0
+
+
+def test_keys_come_and_go_with_a_reload(tmp_path: Path, user: str) -> None:
+    config, secret = tmp_path / "gateway.yaml", "the secret of a backend, thirty-two bytes and more"
+
+    def configure(key: str) -> None:
+        config.write_text(f"ingest_keys: [{{id: {key}, secret: {secret!r}}}]\n")
+
+    configure("shop")
+    gateway = GatewayProcess(ingest_keys="", config=config)
+    assert Backend(gateway.url, "shop", secret).push_user(user, "news").status == 200
+    assert Scrape(gateway).value("ingest_key_requests_total", key="shop", code="ok") == 1
+
+    configure("billing")
+    gateway.signal(signal.SIGHUP)
+    gateway.log.wait(lambda line: line.get("event") == "settings.reloaded")
+
+    now = Scrape(gateway)
+    assert now.value("ingest_key_requests_total", key="billing", code="ok") == 0
+    assert now.value("ingest_key_last_used_timestamp_seconds", key="billing") == 0
+    assert not now.has("ingest_key_requests_total", key="shop", code="ok")
+    assert now.value("requests_total", route="/emit/user/{id}", status="200", code="ok") == 1
+    assert gateway.stop() == 0
+
+
+async def test_a_drain_is_seen_while_it_lasts(http: aiohttp.ClientSession, user: str) -> None:
+    gateway = await asyncio.to_thread(GatewayProcess, shutdown_delay=60, drain_seconds=1)
+    raw = await RawSocket.open(http, gateway.url)
+    await raw.join(gateway.token(user))
+
+    gateway.signal(signal.SIGTERM)
+
+    now = await asyncio.to_thread(
+        scrape_until, gateway, lambda now: now.value("replica_draining") == 1, "it drains"
+    )
+    assert now.value("replica_ready") == 0
+    assert now.value("open_connections", nsp="/") == 1
+    gateway.signal(signal.SIGTERM)  # the second one ends it at once
+    assert await asyncio.to_thread(gateway.wait) != 0
 
 
 def leave(gateway: GatewayProcess, *clients: StockClient) -> None:

@@ -39,6 +39,10 @@ class Scrape:
         """One number; fails where there is none."""
         return self._samples[PREFIX + name, frozenset(labels.items())]
 
+    def has(self, name: str, **labels: str) -> bool:
+        """Whether there is such a number."""
+        return (PREFIX + name, frozenset(labels.items())) in self._samples
+
     def grown(self, since: Scrape) -> dict[str, float]:
         """What is counted now and was not then, as ``name{label="value"}`` without the prefix; zero is left out."""
         grown = {}
