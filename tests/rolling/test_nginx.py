@@ -13,6 +13,7 @@ import pytest
 from tests.harness.nginx import Nginx
 from tests.harness.process import GatewayProcess
 from tests.harness.raw import http_session
+from tests.harness.waiting import wait_until
 from tests.rolling.rolling import ORIGIN, behind_nginx, roll
 from tests.soak.crowd import Crowd, Manner, Told
 from tests.soak.pushing import Pushing
@@ -25,6 +26,8 @@ BY_SID = {"a": "a", "b": "b", "c": "c"}
 BY_COOKIE = {"a": "one", "b": "two", "c": "three"}
 """Their names mean nothing to it, as where they make them up."""
 CLIENTS, PER_SECOND = 200, 40.0
+BEFORE, PUSHES = 80, 400
+"""Pushes before a replica is rolled, and in all."""
 DRAIN_SECONDS = 5.0
 POLLING, UPGRADING = ("polling",), ("polling", "websocket")
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
@@ -54,9 +57,11 @@ def test_200_clients_connect_upgrade_send_and_lose_nothing_while_a_replica_is_ro
         crowd.settle()
         crowd.ask()
         with Pushing(crowd, [nginx], per_second=PER_SECOND) as pushing:
+            wait_until(lambda: len(pushing.pushes) > BEFORE, "pushes flow steadily")
             rolled = roll(replicas[0], drain_seconds=DRAIN_SECONDS)
             crowd.settle()
             crowd.ask()
+            wait_until(lambda: len(pushing.pushes) > PUSHES, "pushes go on")
         crowd.calm()
         pushing.last()
         assert crowd.hears_last()
@@ -66,7 +71,7 @@ def test_200_clients_connect_upgrade_send_and_lose_nothing_while_a_replica_is_ro
     verdict = judge(pushing.pushes, told)
     assert verdict.wrong[:12] == [], verdict
     assert verdict.errors == {}, "a client was refused, or led to a replica that did not know it"
-    assert verdict.due == verdict.came > 2000
+    assert verdict.due == verdict.came > PUSHES
     assert (rolled.status, rolled.complaints) == (0, [])
     for number, client in enumerate(told.values()):
         _followed(client, rolled.replica, best=(POLLING, UPGRADING)[number % 2][-1])
@@ -165,19 +170,17 @@ async def test_without_a_name_and_a_cookie_a_session_falls_apart(
     assert sorted(answers) == [200, 400, 400]
 
 
-async def test_when_every_replica_refuses_the_page_reads_why(
-    by_sid: Front, http: aiohttp.ClientSession
+async def test_a_replica_that_is_full_passes_newcomers_on_and_when_all_are_the_page_reads_why(
+    http: aiohttp.ClientSession,
 ) -> None:
-    nginx, replicas = by_sid
-    for replica in replicas:
-        await http.get(f"{replica.url}{HANDSHAKE}")  # a drain lasts as long as somebody is there
-        replica.signal(signal.SIGTERM)
-        await refuses(http, replica)
+    with behind_nginx(BY_SID, max_connections=1, max_unauthenticated=1) as (nginx, _):
+        came_in = [await shake_hands(http, nginx.url, "gateway_replica=a") for _ in range(3)]
+        assert [sid.split(".")[0] for sid, _ in came_in] == [cookie for _, cookie in came_in]
+        assert {cookie for _, cookie in came_in} == {"a", "b", "c"}
 
-    for _ in range(5):
         async with http.get(f"{nginx.url}{HANDSHAKE}", headers={"Origin": ORIGIN}) as answer:
             assert (answer.status, (await answer.json())["code"]) == (503, 4)
-            assert answer.headers["Retry-After"] == "1"
+            assert answer.headers["Retry-After"] == "5"
             assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
             assert "Set-Cookie" not in answer.headers
 
