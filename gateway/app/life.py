@@ -29,6 +29,8 @@ left. docs/operations.md and the chart reckon with 15 seconds."""
 NONCES_SECONDS: Final = 2.0
 """How long nobody is served because the memory of nonces is about to begin. It begins with a second of the clock of
 Redis: what is longer is a clock that is wrong, for which nobody waits."""
+EARLY_SECONDS: Final = 0.005
+"""Timers of uvloop may come a millisecond early, and the ports are open already."""
 
 
 class Gateway:
@@ -104,7 +106,7 @@ class Gateway:
         if seconds > NONCES_SECONDS:
             log.warning("gateway.clock_behind", seconds=round(seconds, 1))
         try:
-            async with asyncio.timeout(min(max(0.0, seconds), NONCES_SECONDS)):
+            async with asyncio.timeout(min(max(0.0, seconds + EARLY_SECONDS), NONCES_SECONDS)):
                 await stopped.wait()
         except TimeoutError:
             pass

@@ -13,7 +13,7 @@ SLOWEST_PACE: Final = 10.0
 """Guests asked each second at least. Ten more each second are nothing to any replica, so a few need no long drain."""
 LATE_SECONDS: Final = 0.1
 """Who is late by less is asked at once. A busy event loop is always a little late, and must not slow the pace down."""
-FASTEST: Final = 2.0
+FASTEST: Final = 1.5
 """Never more than so many times the even pace, however late it is."""
 
 
