@@ -11,6 +11,7 @@ from functools import partial
 
 import structlog
 
+from gateway import early_signals
 from gateway.app import Gateway
 from gateway.dev_door import Development
 from gateway.domain.errors import StateUnusable
@@ -99,10 +100,13 @@ def _relax_garbage_collector() -> None:
 
 def _heed_signals(gateway: Gateway, stopped: asyncio.Event, load_again: Load | None) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, partial(_stop_or_quit, stopped))
-    hung_up = partial(_stop_or_quit, stopped) if load_again is None else partial(_reload, gateway, load_again)
-    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    stop = partial(_stop_or_quit, stopped)
+    hang_up = stop if load_again is None else partial(_reload, gateway, load_again)
+    actions = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    for number, action in actions.items():
+        loop.add_signal_handler(number, action)
+    for came in early_signals.take():
+        actions[signal.Signals(came)]()
 
 
 def _reload(gateway: Gateway, load_again: Load) -> None:

@@ -26,6 +26,9 @@ LEAVE_SECONDS: Final = 5.0
 STOP_SECONDS: Final = 14.0
 """What comes after the drain, in all: clients leave, requests finish (``rooms.FINISH_SECONDS``), the shared state is
 left. docs/operations.md and the chart reckon with 15 seconds."""
+SHUT_SECONDS: Final = 3.0
+"""How long the ports stay shut while the shared state is being reached. Whoever waits for an open port finds one that
+serves; whoever asks for health hears soon why there is none."""
 NONCES_SECONDS: Final = 2.0
 """How long nobody is served because the memory of nonces is about to begin. It begins with a second of the clock of
 Redis: what is longer is a clock that is wrong, for which nobody waits."""
@@ -63,8 +66,7 @@ class Gateway:
                 tasks.create_task(self._rooms.metrics.replica.watch_loop(), name="event loop lag"),
             ]
             try:
-                await self._open_ports()
-                if await _comes_first(has_state, stopped) and await self._nonces_begun(stopped):
+                if await self._come_up(has_state, stopped):
                     self._serve()
                     if on_listening is not None:
                         on_listening(self.url)
@@ -81,8 +83,27 @@ class Gateway:
 
     # coming up
 
+    async def _come_up(self, has_state: asyncio.Event, stopped: asyncio.Event) -> bool:
+        """Open the ports once all is there that it takes to serve; whether nobody stopped the process meanwhile.
+
+        Where that takes long they open earlier: probes are answered then, and everybody else is told to come back.
+        Raises CannotListen.
+        """
+        try:
+            async with asyncio.timeout(SHUT_SECONDS):
+                goes_on = await self._can_serve(has_state, stopped)
+        except TimeoutError:
+            await self._open_ports()
+            log.warning("gateway.waiting", ports=self._ports, reason="the shared state cannot be reached yet")
+            return await self._can_serve(has_state, stopped)
+        if goes_on:
+            await self._open_ports()
+        return goes_on
+
+    async def _can_serve(self, has_state: asyncio.Event, stopped: asyncio.Event) -> bool:
+        return await _comes_first(has_state, stopped) and await self._nonces_begun(stopped)
+
     async def _open_ports(self) -> None:
-        """From here on probes are answered, and everybody else is told that it is too early. Raises CannotListen."""
         settings = self._settings
         ports = [settings.port] if settings.ingest_port is None else [settings.port, settings.ingest_port]
         self._ports = [
@@ -90,7 +111,6 @@ class Gateway:
             for listener, port in zip(self._rooms.listeners, ports, strict=True)
         ]
         self.url = f"http://{printable_host(settings.host)}:{self._ports[0]}"
-        log.info("gateway.starting", host=settings.host, ports=self._ports, replica=settings.replica_id)
 
     def _serve(self) -> None:
         settings = self._settings

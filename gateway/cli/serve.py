@@ -38,6 +38,10 @@ def serve(dev: bool) -> None:
       push-gateway serve --dev
       GATEWAY_JWT_SECRET_FILE=/run/secrets/jwt GATEWAY_INGEST_KEYS_FILE=/run/secrets/keys push-gateway serve
     """
+    from gateway import early_signals
+
+    early_signals.remember()
+
     from gateway.settings import load_settings
 
     # Before anything heavy is imported: a wrong setting is answered at once.

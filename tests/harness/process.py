@@ -48,7 +48,7 @@ class GatewayProcess:
         self.log.wait(lambda line: line.get("event") == "gateway.listening", timeout=START_SECONDS)
 
     def _launch(self) -> None:
-        """Start it; its ports are open then."""
+        """Start it; returns once its ports are open."""
         defaults = {
             "HOST": "127.0.0.1",
             "PORT": str(self._port),
@@ -72,8 +72,9 @@ class GatewayProcess:
         ]
         for reader in self._readers:
             reader.start()
-        starting = self.log.wait(lambda line: line.get("event") == "gateway.starting", timeout=START_SECONDS)
-        self.ports: list[int] = starting["ports"]
+        is_open = {"gateway.waiting", "gateway.listening"}
+        opened = self.log.wait(lambda line: line.get("event") in is_open, timeout=START_SECONDS)
+        self.ports: list[int] = opened["ports"]
         self._port = self.ports[0]
         self.url = f"http://127.0.0.1:{self.ports[0]}"
         self.ingest_url = f"http://127.0.0.1:{self.ports[-1]}"
