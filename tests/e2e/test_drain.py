@@ -154,10 +154,11 @@ async def test_backends_are_answered_to_the_end_and_sent_to_open_connections_els
     assert gateway.failures() == []
 
 
-async def test_who_does_not_leave_is_cut_off_in_the_end(
+async def test_who_does_not_leave_is_cut_off_in_the_end_and_redis_is_left_after_that(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
 ) -> None:
-    gateway = start(drain_seconds=1)
+    redis_server = RedisServer()
+    gateway = start(drain_seconds=1, redis_url=redis_server.url)
     deaf_one = await RawPolling(http, gateway.url).open()
     await deaf_one.join(gateway.token(user))
 
@@ -166,9 +167,42 @@ async def test_who_does_not_leave_is_cut_off_in_the_end(
 
     assert await asyncio.to_thread(gateway.wait) == 0
     assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
-    assert [line["event"] for line in gateway.log.entries if line["level"] == "warning"] == [
-        "gateway.clients_cut_off"
-    ]
+    assert said_last(gateway, 3) == ["gateway.clients_cut_off", "lease.given_up", "gateway.stopped"]
+    redis_server.stop()
+
+
+async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
+    start: Callable[..., GatewayProcess], user: str
+) -> None:
+    redis_server = RedisServer()
+    gateway = start(redis_url=redis_server.url)
+    target, body = f"/emit/user/{user}", b'{"event":"slow"}'
+    signed = gateway.backend.sign("POST", target, body) | {
+        "Host": "gateway",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+    }
+    head = "\r\n".join([f"POST {target} HTTP/1.1", *(f"{k}: {v}" for k, v in signed.items()), "", ""])
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports[0])
+    writer.write(head.encode() + body[:5])
+    # Another one is answered behind it, so the first has been begun.
+    await asyncio.to_thread(gateway.push_user, user, "fast")
+    gateway.signal(signal.SIGTERM)
+    await asyncio.to_thread(gateway.log.wait, lambda line: line.get("event") == "gateway.draining")
+
+    writer.write(body[5:])
+
+    answer = (await reader.read()).decode()
+    assert answer.startswith("HTTP/1.1 200 OK\r\n")
+    assert "\r\nConnection: close\r\n" in answer
+    assert await asyncio.to_thread(gateway.wait) == 0
+    assert said_last(gateway, 3) == ["request.answered", "lease.given_up", "gateway.stopped"]
+    writer.close()
+    redis_server.stop()
+
+
+def said_last(gateway: GatewayProcess, count: int) -> list[str]:
+    return [line["event"] for line in gateway.log.entries][-count:]
 
 
 @pytest.mark.parametrize("settings", [{"shutdown_delay": 60}, {"drain_seconds": 60}])

@@ -333,11 +333,25 @@ def test_unless_it_is_asked_for_nothing_of_it_is_imported(variables: dict[str, s
     assert told == (["tracing.protocol_unsupported"] if "grpc" in variables.values() else [])
 
 
-def test_a_variable_that_cannot_be_used_is_told_and_the_process_serves(user: str) -> None:
-    gateway = GatewayProcess(under=exporting("http://127.0.0.1:4318", OTEL_BSP_MAX_QUEUE_SIZE="1"))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
+        # Read by importing the packages.
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-5"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer topsecret"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x api key=topsecret"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "good=1,topsecret"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_told_without_a_secret_and_the_process_serves(
+    user: str, name: str, value: str
+) -> None:
+    gateway = GatewayProcess(under=exporting("http://127.0.0.1:4318", **{name: value}))
     gateway.push_user(user, "news")
 
     assert gateway.stop() == 0
 
     [line] = [line for line in gateway.log.entries if line["event"].startswith("tracing.")]
     assert (line["event"], line["level"]) == ("tracing.misconfigured", "warning")
+    assert "topsecret" not in str(gateway.log.entries)

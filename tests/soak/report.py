@@ -21,8 +21,6 @@ from tests.soak.verdict import Verdict, per_second
 PAGE = Path(__file__).parents[2] / "docs" / "soak.md"
 LIBRARIES = ("aiohttp", "python-socketio", "uvloop", "redis")
 ROW_SECONDS = 10
-NODE_DEFAULT_PERCENT = 84.6
-"""What Node's default delivers under drops of 2 s, as published; it was not measured here."""
 
 Table = list[list[str]]
 """The head first."""
@@ -105,8 +103,6 @@ take a half). One replica after the other gets `SIGTERM` and is started again.
 
 - The same clients with `auth.recovery: false`, only dropped, for {declined.seconds:.0f} s:
   {declined.verdict.percent:.1f} % delivered. That is what this program counts where nothing is recovered.
-- Node's Socket.IO as it comes, under drops of 2 s: {NODE_DEFAULT_PERCENT} % delivered, a published figure that issue 5
-  names; it was not measured here.
 
 ## What counts
 
