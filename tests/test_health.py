@@ -73,7 +73,7 @@ def test_a_replica_lives_whatever_its_state_does(condition: Condition) -> None:
 def test_one_that_has_been_deaf_for_long_does_not_count_as_alive_any_more() -> None:
     replica = Replica(Phase.SERVING, Condition.DEAF)
 
-    # Five minutes, as docs/operations.md says: all replicas may be deaf at once, and are not to be killed together soon.
+    # As docs/operations.md says: all replicas may be deaf at once, and are not to be killed together soon.
     replica.now = CHANGED + 299
     assert replica.health.alive
     replica.now = CHANGED + 300
