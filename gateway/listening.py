@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final, cast
 
@@ -17,6 +18,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 4096
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+ANSWER_SECONDS: Final = 2.0
+"""How long requests that came whole may take to be answered at the end; nothing that they wait for takes longer."""
 KEEPALIVE_SECONDS: Final = 75.0
 """Longer than the 60 s for which the usual proxies keep an idle connection, so that they are the ones to close it."""
 
@@ -43,8 +46,12 @@ class Listener:
         ``finish_seconds``: how long running requests may take at the end.
         """
         self._runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, shutdown_timeout=finish_seconds
+            app, handle_signals=False, access_log=None, shutdown_timeout=ANSWER_SECONDS
         )
+        self._finish_seconds = finish_seconds
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._direct = direct
         self._short_way = short_way
         self._refuse = refuse
@@ -84,6 +91,10 @@ class Listener:
     async def stop(self) -> None:
         """Let running requests finish, then close every connection."""
         self.close()
+        # aiohttp takes no more bytes once it shuts down, so a body that still comes would never be whole.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._finish_seconds):
+                await self._idle.wait()
         await self._runner.cleanup()
 
     async def _dispatch(self, application: Handler, request: web.Request) -> web.StreamResponse:
@@ -97,10 +108,16 @@ class Listener:
             # RFC 9112 §3.2 asks for this answer; and without a host no application could be chosen.
             return self._answer(request, 400, "bad_request", "an HTTP/1.1 request names its Host")
         direct = self._direct.get(request.path)
+        self._running += 1
+        self._idle.clear()
         try:
             response = await (direct or application)(request)
         except web.HTTPException as refusal:
             response = self._translate(request, refusal)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
         if self._leaving and direct is None:
             response.force_close()
         return response

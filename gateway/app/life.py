@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -14,7 +15,7 @@ from gateway.app.rooms import Rooms
 from gateway.application.draining import ask_one_by_one
 from gateway.dev_door import Development
 from gateway.domain.endings import DRAINING
-from gateway.domain.errors import KeysUnavailable
+from gateway.domain.errors import KeysUnavailable, StateUnusable
 from gateway.health import Phase
 from gateway.listening import printable_host
 from gateway.settings import Settings
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 LEAVE_SECONDS: Final = 5.0
 """How long clients that were asked may take to leave, before they are cut off."""
+OVERTIME_SECONDS: Final = 1.0
+"""How much longer than DRAIN_SECONDS the drain may take, where the machine stood still meanwhile."""
 STOP_SECONDS: Final = 14.0
 """What comes after the drain, in all: clients leave, requests finish (``rooms.FINISH_SECONDS``), the shared state is
 left. docs/operations.md and the chart reckon with 15 seconds."""
@@ -49,21 +52,23 @@ class Gateway:
     async def run(self, stopped: asyncio.Event, on_listening: Callable[[str], None] | None = None) -> None:
         """Serve until ``stopped`` is set; then let clients and requests finish.
 
-        A background task that dies ends it just the same, but at once, and its error is raised once everybody has left
-        (law 8).
+        A background task that dies sets it too (law 8), and its error is raised once everybody has left, in an
+        ExceptionGroup.
         """
+        failures: list[Exception] = []
+        has_state = asyncio.Event()
+
+        async def until_it_dies(work: Coroutine[Any, Any, None]) -> None:
+            try:
+                await work
+            except Exception as error:  # noqa: BLE001  # raised below; the others go on, since leaving takes them all
+                failures.append(error)
+                stopped.set()
+
         async with asyncio.TaskGroup() as tasks:
-            has_state = asyncio.Event()
             background = [
-                tasks.create_task(self._rooms.state.run(has_state), name="state"),
-                tasks.create_task(
-                    self._rooms.state.broker.listen(self._rooms.hub.deliver), name="broker listener"
-                ),
-                tasks.create_task(self._rooms.reporting.run(), name="reports"),
-                tasks.create_task(self._rooms.coping.run(), name="gaps"),
-                tasks.create_task(self._rooms.catching_up.run(), name="catching up"),
-                tasks.create_task(self._prepare_keys(), name="keys"),
-                tasks.create_task(self._rooms.metrics.replica.watch_loop(), name="event loop lag"),
+                tasks.create_task(until_it_dies(work), name=name)
+                for name, work in self._background(has_state)
             ]
             try:
                 if await self._come_up(has_state, stopped):
@@ -71,11 +76,27 @@ class Gateway:
                     if on_listening is not None:
                         on_listening(self.url)
                     await stopped.wait()
-                    await self._drain()
+                    if not any(isinstance(failure, StateUnusable) for failure in failures):
+                        await self._drain(at_once=bool(failures))
             finally:
                 await self._stop()
                 for task in background:
                     task.cancel()
+        if failures:
+            raise ExceptionGroup("the gateway cannot go on", failures)
+
+    def _background(self, has_state: asyncio.Event) -> Iterable[tuple[str, Coroutine[Any, Any, None]]]:
+        """What goes on beside everything else, under the names of its tasks."""
+        rooms = self._rooms
+        return (
+            ("state", rooms.state.run(has_state)),
+            ("broker listener", rooms.state.broker.listen(rooms.hub.deliver)),
+            ("reports", rooms.reporting.run()),
+            ("gaps", rooms.coping.run()),
+            ("catching up", rooms.catching_up.run()),
+            ("keys", self._prepare_keys()),
+            ("event loop lag", rooms.metrics.replica.watch_loop()),
+        )
 
     def reload(self, settings: Settings) -> None:
         """Take over what may change while it runs: keys of backends, keys of tokens, the log level."""
@@ -141,10 +162,11 @@ class Gateway:
 
     # going down
 
-    async def _drain(self) -> None:
+    async def _drain(self, *, at_once: bool) -> None:
         """Say that nobody should be sent here, wait until that is known, then ask one client after the other to leave.
 
-        Those who were not asked yet are served on, and so are backends.
+        Those who were not asked yet are served on, and so are backends. ``at_once``: load balancers are not waited for,
+        because something is broken. Who was not asked in time, on a machine that stood still, is sent away afterwards.
         """
         rooms, settings = self._rooms, self._settings
         rooms.health.enter(Phase.DRAINING)
@@ -155,24 +177,27 @@ class Gateway:
             delay_seconds=settings.shutdown_delay,
             drain_seconds=settings.drain_seconds,
         )
-        await asyncio.sleep(settings.shutdown_delay)
+        await asyncio.sleep(0.0 if at_once else settings.shutdown_delay)
         rooms.admission.draining = True
         for listener in rooms.listeners:
             listener.begin_leaving()
         ask = partial(rooms.door.ask_to_leave, ending=DRAINING)
-        await ask_one_by_one(rooms.door.guests, ask, seconds=settings.drain_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_seconds + OVERTIME_SECONDS):
+                await ask_one_by_one(rooms.door.guests, ask, seconds=settings.drain_seconds)
 
     async def _stop(self) -> None:
         """Take nobody new, send away who is left, finish what runs, leave the other replicas, close."""
         rooms = self._rooms
         rooms.health.enter(Phase.DRAINING)
         rooms.admission.draining = True
-        async with asyncio.timeout(STOP_SECONDS):
-            await self._see_clients_off()
-            await asyncio.gather(*[listener.stop() for listener in rooms.listeners])
-            await rooms.state.leave()
-            await rooms.verifier.close()
-            await rooms.telemetry.close()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._see_clients_off()
+                await asyncio.gather(*[listener.stop() for listener in rooms.listeners])
+                await asyncio.gather(rooms.state.leave(), rooms.verifier.close(), rooms.telemetry.close())
+        except TimeoutError:
+            raise TimeoutError(f"it took longer than {STOP_SECONDS:.0f} seconds to stop") from None
         rooms.schedule.close()
         log.info("gateway.stopped", replica=self._settings.replica_id)
 

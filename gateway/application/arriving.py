@@ -138,6 +138,7 @@ class Arriving:
     async def _begin(
         self, identity: Identity, namespace: str, link: Link, wish: Wish, failed: str | None
     ) -> Arrival:
+        self._check_room_for(identity.user)
         sid = secrets.token_urlsafe(_SID_BYTES)
         connection = Connection(sid, namespace, identity, link, self._clock.now())
         missed = None
@@ -165,11 +166,17 @@ class Arriving:
             self._reporting.depart(connection, keeps_session=not gone_for_good)
             raise
 
+    def _check_room_for(self, user: str) -> None:
+        """Only for a connection that is new: one that goes on was counted where it began, and a refusal is for good.
+
+        When a replica goes, the others get its connections of a user who may have as many on each of them.
+        """
+        limit = self._max_connections_per_user
+        if limit is not None and self._hub.connections_of(user) >= limit:
+            raise TooManyConnections(f"this user has {limit} connections here already")
+
     async def _enter(self, connection: Connection) -> Position:
         """Into its rooms here; from the position answered on, everything for them arrives."""
-        limit = self._max_connections_per_user
-        if limit is not None and self._hub.connections_of(connection.user) >= limit:
-            raise TooManyConnections(f"this user has {limit} connections here already")
         rooms = self._rooms(connection.sid, connection.identity)
         self._hub.add(connection, rooms)
         # Also where others here are already: they may be waiting for the same subscription.

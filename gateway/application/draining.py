@@ -11,8 +11,8 @@ Guest = TypeVar("Guest")
 
 SLOWEST_PACE: Final = 10.0
 """Guests asked each second at least. Ten more each second are nothing to any replica, so a few need no long drain."""
-LATE_SECONDS: Final = 0.1
-"""Who is late by less is asked at once. A busy event loop is always a little late, and must not slow the pace down."""
+LATE_SECONDS: Final = 0.5
+"""Who falls due in this time may be asked at once. A busy event loop is always late, and must not slow the pace."""
 FASTEST: Final = 1.5
 """Never more than so many times the even pace, however late it is."""
 
@@ -25,36 +25,46 @@ async def ask_one_by_one(guests: Sequence[Guest], ask: Callable[[Guest], None], 
     loop = asyncio.get_running_loop()
     pace = Pace(len(guests), seconds)
     begun = loop.time()
-    for guest in guests:
-        await asyncio.sleep(pace.next_pause(loop.time() - begun))
-        ask(guest)
+    waiting = iter(guests)
+    while pace.left:
+        await asyncio.sleep(pace.pause(loop.time() - begun))
+        for _ in range(pace.take_due(loop.time() - begun)):
+            ask(next(waiting))
 
 
 class Pace:
-    """How long to wait before each of ``count`` guests is asked, so that all are asked within ``seconds``.
+    """When each of ``count`` guests is asked, so that all are asked within ``seconds``.
 
     The time is cut into equal shares, and each is asked at a moment of a share of its own that ``jitter`` (0 to 1)
     chooses: so replicas that drain side by side do not fall into step, and the pace stays even all the same.
     """
 
     def __init__(self, count: int, seconds: float, *, jitter: Callable[[], float] = random.random) -> None:
-        self._left = count
-        self._seconds = min(seconds, count / SLOWEST_PACE)
-        self._share = self._seconds / max(1, count)
-        self._shortest = self._share / FASTEST
-        self._share_begins = 0.0
+        self.left = count
         self._jitter = jitter
+        self._seconds = min(seconds, count / SLOWEST_PACE)
+        self._shortest = self._seconds / max(1, count) / FASTEST
+        self._begin_share(0.0, self._seconds / max(1, count))
 
-    def next_pause(self, gone_by: float) -> float:
-        """Seconds until the next one is asked; ``gone_by`` since the drain began."""
-        if gone_by - self._share_begins > LATE_SECONDS:
-            self._cut_anew(gone_by)
-        due = self._share_begins + self._share * self._jitter()
-        self._share_begins += self._share
-        self._left -= 1
-        return max(0.0, due - gone_by)
+    def pause(self, gone_by: float) -> float:
+        """Seconds until the next one is due; ``gone_by`` since the drain began."""
+        return max(0.0, self._due - gone_by)
 
-    def _cut_anew(self, gone_by: float) -> None:
+    def take_due(self, gone_by: float) -> int:
+        """How many are asked now."""
+        if gone_by - self._due > LATE_SECONDS:
+            self._cut_anew(gone_by - LATE_SECONDS)
+        taken = 0
+        while self.left and self._due <= gone_by:
+            taken += 1
+            self.left -= 1
+            self._begin_share(self._share_begins + self._share, self._share)
+        return taken
+
+    def _cut_anew(self, begin: float) -> None:
         """Share what is left of the time among those who are left, instead of asking all who are late at once."""
-        self._share_begins = gone_by
-        self._share = max((self._seconds - gone_by) / self._left, self._shortest)
+        self._begin_share(begin, max((self._seconds - begin) / self.left, self._shortest))
+
+    def _begin_share(self, begin: float, seconds: float) -> None:
+        self._share_begins, self._share = begin, seconds
+        self._due = begin + seconds * self._jitter()

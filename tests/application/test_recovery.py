@@ -8,7 +8,7 @@ import pytest
 
 from gateway.application.arriving import Arrival
 from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE
-from gateway.domain.errors import BrokerUnavailable, TokenRefused
+from gateway.domain.errors import BrokerUnavailable, TokenRefused, TooManyConnections
 from gateway.domain.messages import Kick, Message, Move, new_id
 from gateway.domain.positions import Position
 from gateway.hub import State
@@ -588,6 +588,22 @@ async def test_word_of_a_move_refuses_nobody_for_good_who_is_just_coming_in(hous
 
     with pytest.raises(BrokerUnavailable):
         await coming
+
+
+async def test_one_that_goes_on_is_not_refused_because_its_user_has_many_connections_here() -> None:
+    """As when another replica goes, where the user had as many."""
+    house = House(max_connections=1)
+    alice = house.who("alice")
+    of_the_other = await house.come(alice)
+    await drop(house, of_the_other)
+    await house.come(alice)
+
+    went_on = await house.come(alice, pid=of_the_other.pid)
+
+    assert went_on.connection.sid == of_the_other.connection.sid
+    with pytest.raises(TooManyConnections):
+        await house.come(alice)
+    await house.close()
 
 
 async def test_an_attempt_that_is_still_arriving_makes_room_for_the_next() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,22 @@ from tests.harness.waiting import wait_until
 
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 DELAY_SECONDS = 2.0
+MORTAL = """
+import asyncio, signal, sys
+from gateway.application.coping import Coping
+from gateway.cli import main
+
+async def run(self):
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+    await told.wait()
+    raise RuntimeError("a task died")
+
+Coping.run = run
+sys.argv = ["push-gateway", *sys.argv[4:]]
+main()
+"""
+"""A gateway of which a background task dies when it is sent SIGUSR1."""
 AFTER_THE_DRAIN_SECONDS = 15.0
 
 
@@ -190,7 +207,10 @@ async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
     gateway.signal(signal.SIGTERM)
     await asyncio.to_thread(gateway.log.wait, lambda line: line.get("event") == "gateway.draining")
 
-    writer.write(body[5:])
+    for byte in body[5:]:
+        # A slow sender: its last byte comes half a second after everything else has been done.
+        await asyncio.sleep(0.05)
+        writer.write(bytes([byte]))
 
     answer = (await reader.read()).decode()
     assert answer.startswith("HTTP/1.1 200 OK\r\n")
@@ -198,6 +218,33 @@ async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
     assert await asyncio.to_thread(gateway.wait) == 0
     assert said_last(gateway, 3) == ["request.answered", "lease.given_up", "gateway.stopped"]
     writer.close()
+    redis_server.stop()
+
+
+@pytest.mark.parametrize("when", ["serving", "draining"])
+async def test_a_background_task_that_dies_drains_and_ends_the_process(
+    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str, when: str
+) -> None:
+    redis_server = RedisServer()
+    gateway = start(
+        redis_url=redis_server.url, drain_seconds=3, shutdown_delay=0, under=[sys.executable, "-c", MORTAL]
+    )
+    async with joined(http, gateway, user, 60) as sockets:
+        if when == "draining":
+            gateway.signal(signal.SIGTERM)
+            await asyncio.to_thread(gateway.log.wait, lambda line: line.get("event") == "gateway.draining")
+        gateway.signal(signal.SIGUSR1)
+        begun = time.monotonic()
+        await sockets[len(sockets) // 2].closed()
+        assert gateway.backend.push_user(f"{user}-{len(sockets) - 1}", "still", 1).body["connections"] == 1
+
+        # The last to come is the last to be asked, at the end of the drain.
+        assert await sockets[-1].closed() == (1012, ['42["still",1]'])
+
+        assert time.monotonic() - begun > 3 * 0.75
+        assert await asyncio.to_thread(gateway.wait) == 1
+    assert said_last(gateway, 3) == ["lease.given_up", "gateway.stopped", "gateway.failed"]
+    assert gateway.log.entries[-1]["reason"] == "a task died"
     redis_server.stop()
 
 
