@@ -99,9 +99,14 @@ def add_routes(
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=await exposition(), headers={"Content-Type": content_type})
 
-    app.router.add_get("/health/live", live)
-    app.router.add_get("/health/ready", ready)
-    app.router.add_get("/metrics", metrics)
+    for path, handler in (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics)):
+        app.router.add_get(path, handler)
+        app.router.add_route("*", path, _refuse_method)
+
+
+async def _refuse_method(request: web.Request) -> web.Response:
+    # Else the REST door, which takes what no route does, would say that there is no such path.
+    raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD"])
 
 
 def _answer(status: int, body: dict[str, object]) -> web.Response:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import aiohttp
 import pytest
 
 from tests.harness.clients import Clients, NodeClients
+from tests.harness.issuer import Issuer
 from tests.harness.process import GatewayProcess
 from tests.harness.python_clients import PythonClients
 from tests.harness.raw import RawPolling, RawSocket
@@ -156,30 +155,6 @@ async def test_a_token_that_ran_out_closes_the_websocket_with_4401_and_a_poll_wi
     packets = list(itertools.chain(*payloads))
     assert [json.loads(packet[2:])[0] for packet in packets[:-1]] == ["auth:expiring", "auth:expired"]
     assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
-
-
-class Issuer:
-    """Serves a key set, as soon as there is one."""
-
-    def __init__(self) -> None:
-        issuer = self
-        self.key_set: str | None = None
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(503 if issuer.key_set is None else 200)
-                self.end_headers()
-                self.wfile.write((issuer.key_set or "").encode())
-
-            def log_message(self, *_arguments: object) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 async def test_clients_are_told_to_come_back_while_there_are_no_keys_to_check_tokens_with(

@@ -116,3 +116,14 @@ def test_a_port_that_is_taken_is_named_with_what_to_do_and_the_process_ends(spli
         f"port {taken} of 127.0.0.1 cannot be opened"
     ]
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
+async def test_probes_are_asked_with_get_and_told_so_otherwise(
+    split: GatewayProcess, http: aiohttp.ClientSession, path: str
+) -> None:
+    async with http.head(f"{split.ingest_url}{path}") as served:
+        assert served.status == 200
+    async with http.post(f"{split.ingest_url}{path}", data=b"{}") as refused:
+        assert (refused.status, refused.headers["Allow"]) == (405, "GET,HEAD")
+        assert (await refused.json(content_type="application/problem+json"))["code"] == "method_not_allowed"

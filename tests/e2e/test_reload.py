@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ import pytest
 
 from tests.harness.backend import Backend
 from tests.harness.clients import NodeClients
+from tests.harness.issuer import Issuer
 from tests.harness.journal import Entry
 from tests.harness.process import JWT_SECRET, GatewayProcess
 from tests.harness.tokens import token
+from tests.identity.issuer import ec_key, jwk, key_set, public_pem
+from tests.identity.issuer import token as issued
 
 FIRST, SECOND = "the first secret of a backend, long enough", "the second secret of a backend, long enough"
 NEW_JWT_SECRET = "another secret of the tests, thirty-two bytes and more"
@@ -95,6 +100,41 @@ def test_the_key_of_tokens_changes_for_who_comes_and_not_for_who_is_there(
     assert operator.push(user, FIRST).body["connections"] == 2
     assert client.event("note")[0] == 1
     assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+
+
+def test_public_keys_and_algorithms_change_too_and_so_does_the_address_of_a_key_set(
+    operator: Operator, node: NodeClients, user: str
+) -> None:
+    gateway, key, issuers = operator.gateway, ec_key(), [Issuer(), Issuer()]
+    signed = issued(
+        {"sub": user, "exp": time.time() + 600}, key=key, algorithm="ES256", headers={"kid": "one"}
+    )
+
+    def refused() -> str:
+        error = node.open(gateway.url, token=signed, transports=["websocket"]).wait("connect_error")
+        return str(error["data"]["code"])
+
+    def enters() -> None:
+        node.open(gateway.url, token=signed, transports=["websocket"]).connected().disconnect()
+
+    def change(setting: str, value: str) -> list[str]:
+        operator.keys([("shop", [FIRST])], f"{setting}: {json.dumps(value)}")
+        return list(operator.hang_up()["changed"])
+
+    assert refused() == "token_algorithm_refused"
+
+    assert change("jwt_public_key", public_pem(key)) == ["jwt_algorithms", "jwt_public_key"]
+    enters()
+
+    for issuer, kid in zip(issuers, ("one", "two"), strict=True):
+        issuer.key_set = key_set(jwk(key, "ES256", kid=kid))
+    assert "jwt_jwks_url" in change("jwt_jwks_url", issuers[0].url)
+    enters()
+
+    assert change("jwt_jwks_url", issuers[1].url) == ["jwt_jwks_url"]
+    assert refused() == "token_signature_invalid"
+    for issuer in issuers:
+        issuer.stop()
 
 
 def test_the_log_level_changes_at_once(operator: Operator) -> None:

@@ -1,0 +1,30 @@
+"""An issuer of tokens whose key set is fetched over HTTP."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Issuer:
+    """Serves a key set, as soon as there is one."""
+
+    def __init__(self) -> None:
+        issuer = self
+        self.key_set: str | None = None
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(503 if issuer.key_set is None else 200)
+                self.end_headers()
+                self.wfile.write((issuer.key_set or "").encode())
+
+            def log_message(self, *_arguments: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
