@@ -10,6 +10,7 @@ from typing import Final
 from gateway.domain import endings
 from gateway.health import Health, Phase
 from gateway.hub import Hub
+from gateway.logs import lines_lost
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.socketio_door.encoding import KINDS
@@ -60,6 +61,7 @@ def furnish(
     metrics.replica.watch_health(
         is_ready=lambda: health.ready, is_draining=lambda: health.phase is Phase.DRAINING
     )
+    metrics.replica.watch_log(lines_lost)
     if isinstance(state, RedisState):
         metrics.redis.watch(state)
     expect_keys(metrics, [key.id for key in settings.ingest_keys])

@@ -4,11 +4,11 @@
     logger       the loggers of our own code; a level that is off costs a call that does nothing
     rendering    from a fact to a line: order, masks, tracebacks, JSON
     foreign      what libraries say, and what nobody caught
-    output       the one stream
+    output       the one stream, and lines that wait for it
 
 ``docs/logs.md`` lists every line; a test compares it with the sources.
 """
 
-from gateway.logs.configuring import configure_logging
+from gateway.logs.configuring import configure_logging, lines_lost
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "lines_lost"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from types import SimpleNamespace
 from typing import Final, TextIO
 
 import structlog
@@ -24,8 +25,20 @@ _LEVELS: Final = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+
+def _line_of_loss(lines: int) -> str:
+    made: list[str] = []
+    log = structlog.wrap_logger(
+        SimpleNamespace(error=made.append), processors=_processors, wrapper_class=FactLogger
+    )
+    # An error, because some of them may be among the lines that are lost.
+    log.error("log.lines_lost", lines=lines)
+    return made[0] + "\n"
+
+
 # Loggers keep these two from their first use on; what is changed is their content.
-_output: Final = Output()
+_output: Final = Output(_line_of_loss)
 _processors: Final[list[Processor]] = []
 
 
@@ -41,7 +54,7 @@ def configure_logging(level: str, format: str = "auto", *, stream: TextIO | None
     render = rendering.renderers(
         json=format == "json" or (format == "auto" and not on_terminal), colors=on_terminal
     )
-    _output.stream = stream
+    _output.use(stream)
     _processors[:] = [*rendering.SHARED, *render]
     structlog.configure(
         processors=_processors,
@@ -52,3 +65,8 @@ def configure_logging(level: str, format: str = "auto", *, stream: TextIO | None
     number = _LEVELS[level]
     set_level(number)
     foreign.route(number, _output, render)
+
+
+def lines_lost() -> int:
+    """How many lines could not be written since the process began."""
+    return _output.lost

@@ -46,6 +46,9 @@ class ReplicaMetrics:
         self._lag = shelf.spread(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", bounds=_LAG_BOUNDS
         )
+        self._log_lines_lost = shelf.count_reading(
+            "log_lines_lost", "Lines of the log that could not be written."
+        )
         self._describe_state(shelf)
 
     def _describe_state(self, shelf: Shelf) -> None:
@@ -77,6 +80,10 @@ class ReplicaMetrics:
         """Tell what probes are told, whenever somebody asks."""
         self._ready.read = lambda: {(): is_ready()}
         self._draining.read = lambda: {(): is_draining()}
+
+    def watch_log(self, lines_lost: Callable[[], int]) -> None:
+        """Tell how many lines were lost, whenever somebody asks."""
+        self._log_lines_lost.read = lambda: {(): lines_lost()}
 
     def watch_condition(self, condition: Callable[[], Condition]) -> None:
         """Tell the condition of this replica, whenever somebody asks."""

@@ -197,16 +197,18 @@ def test_whatever_a_fact_holds_it_is_one_line_of_json(value: str) -> None:
     assert entry["last"] == "here"
 
 
-def test_a_stream_that_is_gone_disturbs_nobody() -> None:
+@pytest.mark.parametrize("gone", ["open('/dev/full', 'w')", "io.StringIO()"])
+def test_a_stream_that_is_gone_disturbs_nobody_and_the_next_one_tells_what_was_lost(gone: str) -> None:
     code = (
-        "full = open('/dev/full', 'w'); configure_logging(level, format, stream=full); "
-        "log.info('full'); import io; gone = io.StringIO(); "
-        "configure_logging(level, format, stream=gone); gone.close(); "
-        "log.info('a'); logging.getLogger('x').warning('b'); "
-        "configure_logging(level, format); log.info('c')"
+        f"import io; gone = {gone}; configure_logging(level, format, stream=gone); "
+        "gone.close() if isinstance(gone, io.StringIO) else None; log.error('a'); "
+        "configure_logging(level, format); logging.getLogger('x').error('b')"
     )
 
-    assert only(code)["event"] == "c"
+    told, entry = map(json.loads, lines(code, level="error"))
+
+    assert (told["level"], told["event"], told["lines"]) == ("error", "log.lines_lost", 1)
+    assert entry["event"] == "b"
 
 
 # --- what nobody caught ---

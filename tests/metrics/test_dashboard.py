@@ -18,6 +18,7 @@ PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 SHOWN_ELSEWHERE = {
     "push_gateway_transport_sessions_unauthenticated_limit",
     "push_gateway_replica_condition_changes_total",
+    "push_gateway_log_lines_lost_total",
     "push_gateway_redis_connected",
     "push_gateway_redis_frames_heard_total",
     "process_virtual_memory_bytes",
