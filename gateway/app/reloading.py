@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from gateway.app.rooms import Rooms
-from gateway.logs import configure_logging
+from gateway.logs import configure_logging, more_talkative
 from gateway.settings import Settings, differing
 
 log = structlog.get_logger(__name__)
@@ -30,10 +30,10 @@ def reload(rooms: Rooms, settings: Settings) -> None:
         )
     if "ingest_keys" in changed:
         rooms.use_ingest_keys(settings.ingest_keys)
-    if "log_level" in changed:
-        configure_logging(settings.log_level, settings.log_format)
     taken = {name: getattr(settings, name) for name in RELOADED & changed}
-    rooms.settings = replace(rooms.settings, **taken)
+    former, rooms.settings = rooms.settings, replace(rooms.settings, **taken)
+    # Whoever makes the log quieter wants to see that this was heard.
+    configure_logging(more_talkative(former.log_level, settings.log_level), former.log_format)
     log.info("settings.reloaded", changed=sorted(taken), ingest_keys=[key.id for key in settings.ingest_keys])
     if changed - RELOADED:
         log.warning(
@@ -41,3 +41,4 @@ def reload(rooms: Rooms, settings: Settings) -> None:
             names=sorted(changed - RELOADED),
             reason="these settings were changed, and hold once the process is started again",
         )
+    configure_logging(settings.log_level, former.log_format)

@@ -9,6 +9,6 @@
 ``docs/logs.md`` lists every line; a test compares it with the sources.
 """
 
-from gateway.logs.configuring import configure_logging, lines_lost
+from gateway.logs.configuring import configure_logging, lines_lost, more_talkative
 
-__all__ = ["configure_logging", "lines_lost"]
+__all__ = ["configure_logging", "lines_lost", "more_talkative"]

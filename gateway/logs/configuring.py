@@ -67,6 +67,11 @@ def configure_logging(level: str, format: str = "auto", *, stream: TextIO | None
     foreign.route(number, _output, render)
 
 
+def more_talkative(level: str, other: str) -> str:
+    """The one of two levels at which more is written."""
+    return min(level, other, key=_LEVELS.__getitem__)
+
+
 def lines_lost() -> int:
     """How many lines could not be written since the process began."""
     return _output.lost

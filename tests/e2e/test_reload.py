@@ -145,9 +145,8 @@ def test_the_log_level_changes_at_once(operator: Operator) -> None:
 
     operator.push("first", FIRST)
     is_logged("first")
-    operator.keys([("shop", [FIRST])], "log_level: warning\nrecovery_seconds: 60")
-    # At this level only the warning is left that something else was changed, too.
-    assert operator.hang_up("settings.need_restart")["names"] == ["recovery_seconds"]
+    operator.keys([("shop", [FIRST])], "log_level: warning")
+    assert operator.hang_up()["changed"] == ["log_level"]
 
     operator.push("second", FIRST)
     operator.keys([("shop", [FIRST])])
@@ -156,6 +155,15 @@ def test_the_log_level_changes_at_once(operator: Operator) -> None:
 
     is_logged("third")
     assert not [line for line in operator.gateway.log.entries if line.get("user") == "second"]
+
+
+def test_at_a_level_that_is_above_it_the_reload_is_confirmed_all_the_same(operator: Operator) -> None:
+    operator.keys([("shop", [FIRST])], "log_level: error\nrecovery_seconds: 60")
+
+    assert operator.hang_up()["changed"] == ["log_level"]
+    assert operator.gateway.log.wait(lambda line: line.get("event") == "settings.need_restart")["names"] == [
+        "recovery_seconds"
+    ]
 
 
 @pytest.mark.parametrize(
