@@ -58,6 +58,8 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
     assert [arguments[0] for arguments in client.events("frozen")] == [1]
     assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
     assert gateway.stop() == 0
+    told = [line for line in gateway.log.entries if line.get("event") == "redis.condition"]
+    assert [(line["condition"], line["level"]) for line in told] == [("away", "warning"), ("hearing", "info")]
     assert gateway.failures() == []
 
 

@@ -329,7 +329,8 @@ class RedisState:
         self.leases.wake()
 
     def _tell_condition(self, condition: Condition) -> None:
-        log.warning("redis.condition", condition=condition.value)
+        write = log.info if condition is Condition.HEARING else log.warning
+        write("redis.condition", condition=condition.value)
         self.condition_changed(condition)
 
 
