@@ -12,7 +12,7 @@ from gateway.cli.failures import Misused
 
 if TYPE_CHECKING:
     from gateway.dev_door import Development
-    from gateway.settings import Settings
+    from gateway.settings import Settings, SettingsError
 
 DEV_TOKEN_SECONDS: Final = 12 * 3600
 
@@ -42,10 +42,16 @@ def serve(dev: bool) -> None:
 
     early_signals.remember()
 
-    from gateway.settings import load_settings
+    from gateway.settings import SettingsError, load_settings
 
     # Before anything heavy is imported: a wrong setting is answered at once.
-    settings = load_settings(os.environ, dev=dev)
+    try:
+        settings = load_settings(os.environ, dev=dev)
+    except SettingsError as error:
+        if error.log_format == "console" or (error.log_format == "auto" and sys.stderr.isatty()):
+            raise
+        _log_problems(error)
+        sys.exit(Misused.exit_code)
 
     from gateway.cli.banner import dev_banner
     from gateway.logs import configure_logging
@@ -62,6 +68,17 @@ def serve(dev: bool) -> None:
             on_listening=lambda url: click.echo(dev_banner(settings, url)),
         )
     )
+
+
+def _log_problems(error: SettingsError) -> None:
+    """Where the log is JSON every line is, this one too; people get a list."""
+    import structlog
+
+    from gateway.logs import configure_logging
+
+    configure_logging("error", "json")
+    log = structlog.get_logger(__name__)
+    log.error("gateway.cannot_start", reason=error.summary, problems=error.problems)
 
 
 def _development(settings: Settings) -> Development:

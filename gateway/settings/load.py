@@ -35,7 +35,7 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
         origins |= {name: MADE if KNOWN[name].secret else DEVELOPMENT for name in made}
     settings = Settings(**chosen, origins=origins)
     check(settings, problems, require_keys=require_keys)
-    problems.raise_any()
+    problems.raise_any(log_format=settings.log_format)
     if not settings.jwt_algorithms:
         settings = dataclasses.replace(settings, jwt_algorithms=default_algorithms(settings))
     return settings

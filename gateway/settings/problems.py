@@ -8,13 +8,18 @@ PREFIX: Final = "GATEWAY_"
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; ``problems`` holds a sentence for each reason, the full name in front."""
+    """The settings cannot be used; ``problems`` holds a sentence for each reason, the full name in front.
 
-    def __init__(self, problems: list[str]) -> None:
+    ``log_format`` is the setting of that name, for whoever tells of them in the log.
+    """
+
+    def __init__(self, problems: list[str], *, log_format: str = "auto") -> None:
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "".join(f"\n  {problem}" for problem in problems)
-        super().__init__(f"{count} with the settings (docs/configuration.md lists them all):{lines}")
+        self.summary = f"{count} with the settings"
+        super().__init__(f"{self.summary} (docs/configuration.md lists them all):{lines}")
         self.problems = problems
+        self.log_format = log_format
 
 
 class Problems:
@@ -38,7 +43,7 @@ class Problems:
         """Whether one of the settings is already known to be wrong, so that comparing it would only confuse."""
         return not self._names.isdisjoint(names)
 
-    def raise_any(self) -> None:
+    def raise_any(self, *, log_format: str) -> None:
         """Raise SettingsError unless there is nothing to say."""
         if self.sentences:
-            raise SettingsError(self.sentences)
+            raise SettingsError(self.sentences, log_format=log_format)

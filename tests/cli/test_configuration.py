@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pty
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gateway.settings.model import KNOWN
-from tests.cli.command_line import JWT_SECRET, run
+from tests.cli.command_line import JWT_SECRET, ROOT, environment, run
 
 INGEST_SECRET = "the secret that backends sign with"
 GOOD = {"JWT_SECRET": JWT_SECRET, "INGEST_KEYS": f"billing:{INGEST_SECRET}"}
@@ -24,18 +29,62 @@ def test_development_needs_no_settings() -> None:
     assert run("check-config", "--dev").returncode == 0
 
 
-@pytest.mark.parametrize("command", ["check-config", "print-env", "serve"])
-def test_every_problem_is_told_at_once_with_status_2(command: str) -> None:
-    answer = run(command, JWT_SECRET="short", PRT="1", PING_INTERVAL="5s")
+WRONG = {"JWT_SECRET": "short", "PRT": "1", "PING_INTERVAL": "5s"}
+PROBLEMS = [
+    "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?",
+    "GATEWAY_PING_INTERVAL: '5s' is not a number: give seconds, such as 25 or 0.5",
+    "GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret",
+    "GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one",
+]
+FOR_PEOPLE = [
+    "Error: 4 problems with the settings (docs/configuration.md lists them all):",
+    *(f"  {problem}" for problem in PROBLEMS),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("check-config", {}),
+        ("check-config", {"LOG_FORMAT": "json"}),
+        ("print-env", {}),
+        ("serve", {"LOG_FORMAT": "console"}),
+    ],
+)
+def test_every_problem_is_told_at_once_with_status_2(command: str, more: dict[str, str]) -> None:
+    answer = run(command, **WRONG, **more)
 
     assert (answer.returncode, answer.stdout) == (2, "")
-    assert answer.stderr == (
-        "Error: 4 problems with the settings (docs/configuration.md lists them all):\n"
-        "  GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?\n"
-        "  GATEWAY_PING_INTERVAL: '5s' is not a number: give seconds, such as 25 or 0.5\n"
-        "  GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret\n"
-        "  GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one\n"
-    )
+    assert answer.stderr.splitlines() == FOR_PEOPLE
+
+
+@pytest.mark.parametrize("more", [{}, {"LOG_FORMAT": "json"}])
+def test_a_gateway_that_cannot_start_tells_every_problem_in_a_line_of_its_log(more: dict[str, str]) -> None:
+    answer = run("serve", **WRONG, **more)
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    entry = json.loads(answer.stderr)
+    assert (entry["level"], entry["event"], entry["problems"]) == ("error", "gateway.cannot_start", PROBLEMS)
+    assert entry["reason"] == "4 problems with the settings"
+
+
+@pytest.mark.parametrize(("more", "is_text"), [({}, True), ({"LOG_FORMAT": "json"}, False)])
+def test_at_a_terminal_a_gateway_that_cannot_start_tells_people_unless_json_is_asked_for(
+    more: dict[str, str], is_text: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb") as terminal:
+        command = [sys.executable, "-m", "gateway", "serve"]
+        settings = environment(**WRONG, **more)
+        status = subprocess.run(
+            command, cwd=ROOT, env=settings, stderr=terminal, timeout=30, check=False
+        ).returncode
+        said = os.read(ours, 65536).decode().splitlines()
+    os.close(ours)
+
+    assert status == 2
+    assert (said == FOR_PEOPLE) is is_text
+    assert said[0].startswith("{") is not is_text
 
 
 def test_a_start_without_settings_names_both_keys_that_are_missing() -> None:
