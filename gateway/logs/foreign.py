@@ -29,6 +29,8 @@ _TALKATIVE: Final = (
     "socketio.client",
     "urllib3",
 )
+_WITH_ADDRESSES: Final = ("opentelemetry", "urllib3", "requests")
+"""What exports traces, in whose address and headers the secret of a collector may stand."""
 _TASK: Final = re.compile(r"<Task [a-z]+ name='([^']*)'")
 
 
@@ -70,7 +72,20 @@ def _without_arguments(_logger: WrappedLogger, _level: str, event: EventDict) ->
         if first.startswith("Exception in callback"):
             first = first.partition("(")[0]
         event["event"] = first if task is None else f"{first} ({task[1]})"
+    elif record.name.startswith(_WITH_ADDRESSES):
+        _leave_values_out(record, event)
     return event
+
+
+def _leave_values_out(record: logging.LogRecord, event: EventDict) -> None:
+    """Only what is said, its numbers, and of errors the kind: addresses and headers may hold a secret."""
+    event["event"] = str(record.msg)
+    told = record.args if isinstance(record.args, tuple) else ()
+    errors = [*told, *(record.exc_info or ())[1:2]]
+    event["errors"] = [type(each).__name__ for each in errors if isinstance(each, BaseException)]
+    event["numbers"] = [each for each in told if isinstance(each, int | float)]
+    record.exc_info = record.exc_text = None
+    event.pop("exc_info", None)
 
 
 def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -275,6 +275,23 @@ def test_a_collector_that_is_not_there_holds_up_nobody(
     assert [line for line in gateway.log.entries if line.keys() == {"text"}] == []
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:9/?key=topsecret", "http://topsecret:topsecret@127.0.0.1:9", "topsecret@127.0.0.1:9"],
+)
+def test_what_stands_in_the_way_is_told_without_the_address_that_may_hold_a_secret(
+    user: str, address: str
+) -> None:
+    gateway = GatewayProcess(under=exporting(address, OTEL_EXPORTER_OTLP_TIMEOUT="1"))
+    push(gateway, user, "news")
+
+    failed = gateway.log.wait(lambda line: line.get("logger", "").startswith("opentelemetry"))
+
+    assert gateway.stop() == 0
+    assert failed["level"] in {"warning", "error"}
+    assert "topsecret" not in str(gateway.log.entries)
+
+
 # --- when it is not set up ---
 
 WITHOUT_PACKAGES = """
