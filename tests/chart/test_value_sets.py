@@ -130,9 +130,11 @@ def test_an_ingress_routes_the_path_of_socketio_to_the_clients_service_and_nothi
     rendered, values = rendered_set(name), SETS[name]
     path = values.get("config", {}).get("socketio_path", "/socket.io/").rstrip("/") + "/"
     backend = {"service": {"name": gateway(rendered)["metadata"]["name"], "port": {"name": "client"}}}
+    # As a Prefix, some releases of ingress-nginx refuse a path with a dot.
+    kind = "ImplementationSpecific"
 
     assert rendered.one("Ingress")["spec"]["rules"] == [
-        {"host": host, "http": {"paths": [{"path": path, "pathType": "Prefix", "backend": backend}]}}
+        {"host": host, "http": {"paths": [{"path": path, "pathType": kind, "backend": backend}]}}
         for host in values["ingress"]["hosts"]
     ]
     client = rendered.one("Service", backend["service"]["name"])
