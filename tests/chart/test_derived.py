@@ -260,7 +260,7 @@ def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
         if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
     ]
 
-    assert [each["metadata"]["name"] for each in services] == ["push-gateway-of-the-shop-ingest"]
+    assert [each["metadata"]["name"] for each in services] == ["push-gateway-of-the-shop-metrics"]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     # The schema of the operator lets a misspelled field pass, so each is looked at.
     assert monitor["spec"] == {
@@ -277,6 +277,24 @@ def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
             }
         ],
     }
+
+
+def test_prometheus_sees_each_replica_also_while_it_starts_is_deaf_or_drains(rendered: Rendered) -> None:
+    name = gateway(rendered)["metadata"]["name"]
+    metrics = rendered.one("Service", f"{name}-metrics")["spec"]
+    ingest = rendered.one("Service", f"{name}-ingest")["spec"]
+
+    assert (metrics["clusterIP"], metrics["publishNotReadyAddresses"]) == ("None", True)
+    assert metrics["selector"] == ingest["selector"]
+    (port,) = metrics["ports"]
+    assert port["targetPort"] == ingest["ports"][0]["targetPort"]
+    # A Service without an address of its own leads to the ports of pods and to no other.
+    container = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]
+    assert {each["name"]: each["containerPort"] for each in container["ports"]}[port["targetPort"]] == port[
+        "port"
+    ]
+    # Backends are never sent to a replica that is not ready.
+    assert "publishNotReadyAddresses" not in ingest
 
 
 # what operators change

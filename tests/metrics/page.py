@@ -13,6 +13,8 @@ PAGE = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
 FILES = ROOT / "helm/push-gateway/files"
 TARGET = {"namespace", "job", "instance", "pod", "container", "service", "endpoint"}
 """Labels that Prometheus gives to what it scrapes."""
+OF_PROMETHEUS = {"up": frozenset[str]()}
+"""What Prometheus itself says of what it scrapes."""
 OF_A_HISTOGRAM = {"_bucket": {"le"}, "_sum": set(), "_count": set()}
 
 
@@ -43,7 +45,7 @@ def described() -> dict[str, Described]:
 
 def series() -> dict[str, frozenset[str]]:
     """Every name that a query may select, and the labels that there are."""
-    found = {}
+    found = dict(OF_PROMETHEUS)
     for each in described().values():
         if each.type != "histogram":
             found[each.name] = each.labels

@@ -45,6 +45,21 @@ def test_an_alert_asks_only_for_what_there_is(alert: dict[str, Any]) -> None:
 
 
 @EACH
+def test_an_alert_asks_for_one_job_alone(alert: dict[str, Any]) -> None:
+    """Beside another release that is well, one that is gone would not be missed otherwise."""
+    jobs = {matchers.get("job") for _, matchers in read(alert["expr"]).selected}
+
+    assert jobs == {"push-gateway"}
+
+
+def test_a_release_that_is_gone_and_a_replica_that_does_not_answer_are_told() -> None:
+    asked = {alert["alert"]: alert["expr"] for alert in ALERTS}
+
+    assert asked["PushGatewayAbsent"] == 'absent(push_gateway_build_info{job="push-gateway"})'
+    assert asked["PushGatewayReplicaUnreachable"] == 'up{job="push-gateway"} == 0'
+
+
+@EACH
 def test_an_alert_asks_for_values_that_there_are(
     alert: dict[str, Any], first_scrape: dict[str, Metric]
 ) -> None:
@@ -59,6 +74,7 @@ def test_an_alert_asks_for_values_that_there_are(
         (name, label, value)
         for name, matchers in read(alert["expr"]).selected
         for label, matcher in matchers.items()
+        if label not in TARGET
         for value in values_of(matcher)
     }
 

@@ -22,6 +22,10 @@
 {{- include "push-gateway.fullname" . }}-ingest
 {{- end -}}
 
+{{- define "push-gateway.metricsName" -}}
+{{- include "push-gateway.fullname" . }}-metrics
+{{- end -}}
+
 {{- define "push-gateway.redisName" -}}
 {{- include "push-gateway.fullname" . }}-redis
 {{- end -}}
