@@ -41,6 +41,11 @@ def gateway(rendered: Rendered) -> Document:
 
 def settings_of(rendered: Rendered) -> dict[str, Any]:
     """The YAML file of settings that the gateway is given."""
-    name = gateway(rendered)["metadata"]["name"]
+    name = mounted(rendered)["config"]["configMap"]["name"]
     settings: dict[str, Any] = yaml.safe_load(rendered.one("ConfigMap", name)["data"]["gateway.yaml"])
     return settings
+
+
+def mounted(rendered: Rendered) -> dict[str, dict[str, Any]]:
+    """The volumes of the gateway's pods by their names."""
+    return {each["name"]: each for each in gateway(rendered)["spec"]["template"]["spec"]["volumes"]}

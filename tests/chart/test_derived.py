@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.sets import SETS, gateway, rendered_set, settings_of, with_
+from tests.chart.sets import SETS, gateway, mounted, rendered_set, settings_of, with_
 from tools.chart.rendering import Rendered, Values, render
 
 NGINX = "nginx.ingress.kubernetes.io/"
@@ -95,6 +95,34 @@ def test_a_checksum_changes_with_its_content_alone(
     after = pod_annotations(render(with_(minimal, **change)))
 
     assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("change", "renamed"),
+    [
+        ({"config__ping_interval": 20}, {"config"}),
+        ({"secrets__jwtSecret": "another-secret-of-this-test-00000001"}, {"secrets"}),
+        ({"ingress": {"enabled": True, "hosts": ["push.example.com"]}}, set()),
+        ({"commonLabels": {"team": "platform"}}, set()),
+    ],
+)  # fmt: skip
+def test_settings_and_secrets_of_running_pods_are_never_replaced_by_others(
+    minimal: Values, change: dict[str, Any], renamed: set[str]
+) -> None:
+    before = content_names(render(minimal))
+    after = content_names(render(with_(minimal, **change)))
+
+    assert {name for name in before if before[name] != after[name]} == renamed
+
+
+def content_names(rendered: Rendered) -> dict[str, str]:
+    """The names of the objects whose content a pod mounts, none of which may change."""
+    volumes = mounted(rendered)
+    config = volumes["config"]["configMap"]["name"]
+    secrets = volumes["secrets"]["secret"]["secretName"]
+    assert rendered.one("ConfigMap", config)["immutable"] is True
+    assert rendered.one("Secret", secrets)["immutable"] is True
+    return {"config": config, "secrets": secrets}
 
 
 def test_a_foreign_secret_has_no_checksum_because_helm_does_not_know_it() -> None:

@@ -30,8 +30,17 @@
 {{- include "push-gateway.fullname" . }}-redis
 {{- end -}}
 
+{{/* With a checksum of the content: what runs keeps its own settings when an upgrade brings others that it cannot use. */}}
+{{- define "push-gateway.configName" -}}
+{{- include "push-gateway.fullname" . }}-{{ include "push-gateway.settings" . | sha256sum | trunc 8 }}
+{{- end -}}
+
 {{- define "push-gateway.secretName" -}}
-{{- default (printf "%s-secrets" (include "push-gateway.fullname" .)) .Values.existingSecret.name -}}
+{{- if .Values.existingSecret.name -}}
+{{- .Values.existingSecret.name -}}
+{{- else -}}
+{{- include "push-gateway.fullname" . }}-{{ include "push-gateway.secretData" . | sha256sum | trunc 8 }}
+{{- end -}}
 {{- end -}}
 
 {{- define "push-gateway.serviceAccountName" -}}

@@ -3,7 +3,7 @@
 {{- define "push-gateway.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "push-gateway.fullname" . }}
+    name: {{ include "push-gateway.configName" . }}
 - name: secrets
   secret:
     secretName: {{ include "push-gateway.secretName" . }}
