@@ -51,7 +51,8 @@ class Pod:
             **values,
             "image": {"repository": repository, "tag": tag},
             "ports": ports,
-            "config": {"host": "127.0.0.1", **values.get("config", {})},
+            # The chart takes no such host, since a pod that listens there is reached by nobody.
+            "extraEnv": [{"name": "GATEWAY_HOST", "value": "127.0.0.1"}],
         }
         self.rendered = render(chosen, release=self._release)
         self.deployment = self.rendered.one("Deployment")

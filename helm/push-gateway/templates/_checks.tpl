@@ -14,6 +14,8 @@
 {{- include "push-gateway.secretChecks" . -}}
 {{- include "push-gateway.redisChecks" . -}}
 {{- include "push-gateway.portChecks" . -}}
+{{- include "push-gateway.configChecks" . -}}
+{{- include "push-gateway.policyChecks" . -}}
 {{- end -}}
 
 {{- define "push-gateway.secretChecks" -}}
@@ -32,8 +34,13 @@
 {{- end -}}
 {{- end -}}
 {{- /* No sentence quotes a secret, as the schema's would: so these are not in it. */ -}}
+{{- $owners := dict -}}
 {{- range $index, $key := .Values.ingestKeys -}}
 {{- range $key.secrets -}}
+{{- if hasKey $owners . -}}
+{{- fail (printf "ingestKeys[%d].secrets: it has a secret of %s, so neither would prove who pushes." $index (get $owners .)) -}}
+{{- end -}}
+{{- $_ := set $owners . $key.id -}}
 {{- if or (ne . (trim .)) (regexMatch "[\\x00-\\x1f]" .) -}}
 {{- fail (printf "ingestKeys[%d].secrets: one begins or ends with white space, or holds a line break." $index) -}}
 {{- end -}}
