@@ -195,6 +195,18 @@ def test_annotations_of_the_operator_win() -> None:
     assert told[NGINX + "session-cookie-name"] == "shop_replica"
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"), [("ClusterIP", "http"), ("LoadBalancer", None), ("NodePort", None)]
+)
+def test_a_load_balancer_is_not_told_a_protocol_of_which_it_would_make_a_probe(
+    minimal: Values, kind: str, told: str | None
+) -> None:
+    rendered = render(with_(minimal, clientService__type=kind))
+    (port,) = rendered.one("Service", gateway(rendered)["metadata"]["name"])["spec"]["ports"]
+
+    assert port.get("appProtocol") == told
+
+
 def test_an_httproute_routes_the_path_of_socketio_and_nothing_else() -> None:
     assert rendered_set("all-on").one("HTTPRoute")["spec"] == {
         "parentRefs": [{"name": "public", "namespace": "gateways"}],
@@ -336,6 +348,34 @@ def test_every_name_is_one_that_kubernetes_takes(shared: Values, release: str) -
     names = [each["metadata"]["name"] for each in rendered.documents]
     assert [name for name in names if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)] == []
     assert render(everything, release="push-gateway").one("Service", "push-gateway-ingest")
+
+
+@pytest.mark.parametrize("name", ["on", "null", "no"])
+def test_a_name_that_yaml_would_take_for_something_else_stays_a_text(shared: Values, name: str) -> None:
+    everything = with_(
+        shared,
+        nameOverride=name,
+        priorityClassName="123",
+        redis__tls__secretName="123",
+        serviceAccount__name="123",
+        ingress={"enabled": True, "hosts": ["a.example"], "className": "123"},
+    )
+    rendered = render(everything, release=name, namespace="123")
+    pod = gateway(rendered)["spec"]["template"]["spec"]
+
+    assert {each["metadata"]["namespace"] for each in rendered.documents} == {"123"}
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in rendered.documents} == {name}
+    assert {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in rendered.documents} == {name}
+    assert (pod["priorityClassName"], pod["serviceAccountName"]) == ("123", "123")
+    assert mounted(rendered)["redis-tls"]["secret"]["secretName"] == "123"
+    assert rendered.one("Ingress")["spec"]["ingressClassName"] == "123"
+    assert rendered.one("ServiceAccount")["metadata"]["name"] == "123"
+
+
+def test_a_priority_class_is_nothing_but_a_name(minimal: Values) -> None:
+    rendered = render(with_(minimal, priorityClassName="x\n      hostNetwork: true"))
+
+    assert "hostNetwork" not in gateway(rendered)["spec"]["template"]["spec"]
 
 
 def test_clusters_that_choose_users_themselves_are_not_told_one(minimal: Values) -> None:

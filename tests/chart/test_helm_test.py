@@ -24,6 +24,8 @@ from tools.chart.rendering import Document, Rendered, Values, render
 SHAPES: list[dict[str, Any]] = [
     {"config__socketio_path": "/realtime/"},
     {"ports__split": False},
+    # Where the port of a Service is that of the other's container.
+    {"ingestService__port": 8080, "clientService__port": 8081},
     {"config__ingest_path_prefix": "/push", "config__transports": ["polling"]},
 ]
 TIMEOUT_SECONDS = 30

@@ -138,5 +138,12 @@ def test_no_refusal_quotes_a_secret(minimal: Values, change: dict[str, Any]) -> 
     assert SHORT not in refusal(with_(minimal, **change))
 
 
+def test_a_release_whose_name_begins_with_a_digit_has_to_be_given_another(minimal: Values) -> None:
+    with pytest.raises(Refused, match="set fullnameOverride"):
+        render(minimal, release="2nd")
+
+    assert render(with_(minimal, fullnameOverride="second"), release="2nd").documents
+
+
 def test_a_chart_that_is_part_of_another_takes_the_globals_of_that(minimal: Values) -> None:
     assert render(with_(minimal, **{"global": {"anything": [1]}})).documents

@@ -1,6 +1,9 @@
 {{/* What values.schema.json cannot say: contradictions between values, refused with a sentence. */}}
 
 {{- define "push-gateway.checks" -}}
+{{- if not (regexMatch "^[a-z]" (include "push-gateway.fullname" .)) -}}
+{{- fail "The name of a Service begins with a letter, and that of this release does not: set fullnameOverride." -}}
+{{- end -}}
 {{- $files := include "push-gateway.secretFiles" . | fromYaml -}}
 {{- if not (or (hasKey $files "jwt-secret") (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url) -}}
 {{- fail "No key to check tokens with: set secrets.jwtSecret, secrets.jwtPublicKey or config.jwt_jwks_url, or name a Secret in existingSecret.name." -}}

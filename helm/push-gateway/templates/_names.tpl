@@ -58,8 +58,8 @@
 
 {{/* What Deployment and Services select by; never changes in the life of a release. Takes {root, component}. */}}
 {{- define "push-gateway.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "push-gateway.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "push-gateway.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 

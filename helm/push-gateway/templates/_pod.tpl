@@ -6,7 +6,7 @@
     name: {{ include "push-gateway.configName" . }}
 - name: secrets
   secret:
-    secretName: {{ include "push-gateway.secretName" . }}
+    secretName: {{ include "push-gateway.secretName" . | quote }}
     optional: false
     # Readable by the one user there is, who is not their owner.
     defaultMode: 0444
