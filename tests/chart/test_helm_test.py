@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gateway.settings import load_settings
 from tests.chart.pod import MOUNTS, PodFiles
 from tests.chart.sets import gateway, with_
 from tests.harness.backend import Backend
@@ -24,8 +25,6 @@ from tools.chart.rendering import Document, Rendered, Values, render
 SHAPES: list[dict[str, Any]] = [
     {"config__socketio_path": "/realtime/"},
     {"ports__split": False},
-    # Where the port of a Service is that of the other's container.
-    {"ingestService__port": 8080, "clientService__port": 8081},
     {"config__ingest_path_prefix": "/push", "config__transports": ["polling"]},
 ]
 TIMEOUT_SECONDS = 30
@@ -124,6 +123,18 @@ def test_it_pushes_with_the_first_key_to_whoever_is_there_and_shakes_hands(
         assert '"online": true' in pushed.stdout
         assert client.event("helm:test")[0] == {"release": "live"}
         assert release.process.failures() == []
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_its_settings_can_be_used_also_where_the_service_has_the_port_of_clients(
+    minimal: Values, tmp_path: Path, split: bool
+) -> None:
+    rendered = render(with_(minimal, ingestService__port=8080, ports__split=split))
+    (container,) = (each for each in rendered.one("Pod")["spec"]["containers"] if each["name"] == "push")
+
+    settings = load_settings(PodFiles(rendered, tmp_path).environment(container))
+
+    assert (settings.ingest_port or settings.port) == 8080
 
 
 def test_a_secret_that_changes_in_place_is_taken_over_without_a_restart(
