@@ -436,6 +436,14 @@ def test_the_notes_say_loudly_that_the_bundled_redis_is_not_for_production() -> 
     assert [name for name in SETS if "NOT FOR PRODUCTION" in rendered_set(name).notes] == ["trying-out"]
 
 
+def test_the_notes_say_where_prometheus_is_shut_out(shared: Values) -> None:
+    watched = with_(shared, networkPolicy__enabled=True, serviceMonitor__enabled=True)
+    assert "networkPolicy.metricsFrom is empty" in render(watched).notes
+
+    let_in = with_(watched, networkPolicy__metricsFrom=[{"namespaceSelector": {}}])
+    assert "metricsFrom" not in render(let_in).notes
+
+
 def test_the_notes_say_what_it_means_to_have_no_redis() -> None:
     told = [name for name in SETS if "state is in memory" in rendered_set(name).notes]
 
