@@ -4,6 +4,7 @@
 {{- if not (regexMatch "^[a-z]" (include "push-gateway.fullname" .)) -}}
 {{- fail "The name of a Service begins with a letter, and that of this release does not: set fullnameOverride." -}}
 {{- end -}}
+{{- include "push-gateway.formChecks" . -}}
 {{- $files := include "push-gateway.secretFiles" . | fromYaml -}}
 {{- if not (or (hasKey $files "jwt-secret") (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url) -}}
 {{- fail "No key to check tokens with: set secrets.jwtSecret, secrets.jwtPublicKey or config.jwt_jwks_url, or name a Secret in existingSecret.name." -}}
@@ -19,6 +20,28 @@
 {{- include "push-gateway.portChecks" . -}}
 {{- include "push-gateway.configChecks" . -}}
 {{- include "push-gateway.policyChecks" . -}}
+{{- end -}}
+
+{{/* Where somebody may write a secret by mistake; the schema's refusal would quote it, and no sentence here does. */}}
+{{- define "push-gateway.formChecks" -}}
+{{- range $index, $key := .Values.ingestKeys -}}
+{{- if not (regexMatch "^[A-Za-z0-9._-]{1,64}$" $key.id) -}}
+{{- fail (printf "ingestKeys[%d].id is not 1 to 64 of A-Z a-z 0-9 . _ - (a secret stands under secrets)." $index) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (regexMatch "^$|^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$" .Values.existingSecret.name) -}}
+{{- fail "existingSecret.name is no name of a Secret." -}}
+{{- end -}}
+{{- range $name, $key := .Values.existingSecret.keys -}}
+{{- if not (regexMatch "^[A-Za-z0-9._-]{0,253}$" $key) -}}
+{{- fail (printf "existingSecret.keys.%s is no key of a Secret: its content stands in the Secret itself." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.config.jwt_jwks_url -}}
+{{- if not (regexMatch "^https?://[^/@\\s]+(/\\S*)?$" .) -}}
+{{- fail "config.jwt_jwks_url is no URL that begins with https:// or http://, or holds a user name or password." -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "push-gateway.secretChecks" -}}
@@ -85,7 +108,16 @@
 {{- if and .Values.ports.split (eq (int .Values.ports.client) (int .Values.ports.ingest)) -}}
 {{- fail "ports.client and ports.ingest are the same: set ports.split to false to serve everything on one port." -}}
 {{- end -}}
+{{- $service := .Values.clientService -}}
+{{- range $name := list "nodePort" "externalTrafficPolicy" "loadBalancerClass" "loadBalancerSourceRanges" -}}
+{{- if and (eq $service.type "ClusterIP") (get $service $name) -}}
+{{- fail (printf "clientService.%s is for another clientService.type than ClusterIP." $name) -}}
+{{- end -}}
+{{- end -}}
 {{- $scale := .Values.autoscaling -}}
+{{- if and $scale.enabled $scale.targetCPUPercent (not (dig "requests" "cpu" "" .Values.resources)) -}}
+{{- fail "autoscaling.targetCPUPercent is a share of resources.requests.cpu, which is missing." -}}
+{{- end -}}
 {{- if and $scale.enabled (gt (int $scale.minReplicas) (int $scale.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas." -}}
 {{- end -}}
