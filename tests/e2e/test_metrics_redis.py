@@ -144,6 +144,17 @@ def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_be
         assert gateway.stop() == 0
 
 
+def test_while_redis_takes_nothing_the_lag_grows(redis_server: RedisServer) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
+    redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+
+    scrape_until(gateway, lambda now: now.value("broker_lag_seconds") > 4, "nothing comes that it could hear")
+
+    redis_server.ask("REPLICAOF", "NO", "ONE")
+    scrape_until(gateway, lambda now: now.value("broker_lag_seconds") < 1, "it hears again")
+    assert gateway.stop() == 0
+
+
 def test_data_that_redis_lost_is_counted_as_a_gap(redis_server: RedisServer, user: str) -> None:
     gateway = GatewayProcess(redis_url=redis_server.url)
     gateway.push_user(user, "before", 1)

@@ -304,7 +304,6 @@ class RedisState:
             try:
                 _, began, _, _ = await self._send_canary(number)
             except (BrokerUnavailable, BrokerTimeout):
-                self._canaries.withdraw(number)
                 self._hearing.asked(self._loop.time(), answered=False)
             else:
                 self.claims.begin(float(began))
