@@ -26,18 +26,31 @@ class Phase(StrEnum):
 
 
 class Part(NamedTuple):
-    """What one part of the process is, and since when, in seconds since 1970."""
+    """What one part of the process is, since when, in seconds since 1970, and why, where somebody said so."""
 
     status: str
     since: float
+    reason: str = ""
+
+    def told(self) -> dict[str, str]:
+        """The same for people."""
+        told = {"status": str(self.status), "since": instant(self.since)}
+        return told | {"reason": self.reason} if self.reason else told
 
 
 class Health:
     """What the probes are told. ``now`` is the time, ``condition`` what the shared state lets this replica do and since
-    when, both in seconds since 1970."""
+    when, both in seconds since 1970; ``refusal`` what the shared state refuses although it answers, or nothing."""
 
-    def __init__(self, *, now: Callable[[], float], condition: Callable[[], tuple[Condition, float]]) -> None:
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        condition: Callable[[], tuple[Condition, float]],
+        refusal: Callable[[], str] = str,
+    ) -> None:
         self._now = now
+        self._refusal = refusal
         self._condition = condition
         self.phase = Phase.STARTING
         self._phase_since = now()
@@ -66,17 +79,19 @@ class Health:
         this replica's own 503 than by a proxy that finds nobody ready.
         """
         parts = self._parts()
-        told = {
-            name: {"status": str(part.status), "since": instant(part.since)} for name, part in parts.items()
-        }
+        told = {name: part.told() for name, part in parts.items()}
         name = self._obstacle()
         report: dict[str, object] = {"status": "ready"} if name is None else {**told[name], "part": name}
         if parts["state"].status == Condition.AWAY:
-            report["degraded"] = f"the shared state is away since {told['state']['since']}"
+            why = f": {parts['state'].reason}" if parts["state"].reason else ""
+            report["degraded"] = f"the shared state is away since {told['state']['since']}{why}"
         return report | {"parts": told}
 
     def _parts(self) -> dict[str, Part]:
-        return {"process": Part(self.phase, self._phase_since), "state": Part(*self._condition())}
+        return {
+            "process": Part(self.phase, self._phase_since),
+            "state": Part(*self._condition(), self._refusal()),
+        }
 
     def _obstacle(self) -> str | None:
         """The name of the part because of which nobody should be sent here."""

@@ -62,6 +62,18 @@ def test_only_a_state_that_is_away_makes_it_degraded(condition: Condition) -> No
     assert report.get("degraded") == (told if condition is Condition.AWAY else None)
 
 
+def test_what_the_state_refuses_is_the_reason() -> None:
+    health = Health(
+        now=lambda: STARTED, condition=lambda: (Condition.AWAY, CHANGED), refusal=lambda: "it is full (OOM)"
+    )
+    health.enter(Phase.SERVING)
+
+    report = health.report()
+
+    assert report["degraded"] == "the shared state is away since 2026-11-21T12:01:00.250Z: it is full (OOM)"
+    assert report["parts"]["state"]["reason"] == "it is full (OOM)"  # type: ignore[index]
+
+
 @pytest.mark.parametrize("condition", [Condition.HEARING, Condition.AWAY])
 def test_a_replica_lives_whatever_its_state_does(condition: Condition) -> None:
     replica = Replica(Phase.SERVING, condition)

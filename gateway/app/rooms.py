@@ -72,7 +72,9 @@ class Rooms:
         self._sampling = Sampling(settings.log_sample_rate)
         self.schedule = HeapSchedule(asyncio.get_running_loop())
         self.health = health.Health(
-            now=self.clock.now, condition=lambda: (self.coping.condition, self.coping.since)
+            now=self.clock.now,
+            condition=lambda: (self.coping.condition, self.coping.since),
+            refusal=lambda: self.state.refusal,
         )
         self.metrics = Metrics()
         self._refusing = Refusing(self.metrics.requests)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Final, Protocol
 
@@ -23,6 +23,14 @@ class Shared(Protocol):
     def connected(self) -> dict[str, bool]:
         """Each connection by its name, and whether it is there."""
         ...
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """Of these, those on which Redis refuses something now, and its word for that."""
+        ...
+
+    @property
+    def refusal_words(self) -> Iterable[str]: ...
 
     @property
     def command_names(self) -> Iterable[str]: ...
@@ -50,6 +58,11 @@ class RedisMetrics:
         each = singles(CONNECTIONS)
         self._connected = shelf.reading(
             "redis_connected", "1 while there is this connection to Redis.", ("connection",)
+        )
+        self._refusing = shelf.reading(
+            "redis_refusing",
+            "1 while Redis answers on this connection, and refuses.",
+            ("connection", "reason"),
         )
         self._reconnects = shelf.tally(
             "redis_reconnects", "Connections to Redis made after the first one.", ("connection",), each
@@ -106,6 +119,10 @@ class RedisMetrics:
         self._failures.expect(product(names, FAILURES))
         self._repetitions.expect(singles(names))
         self._connected.read = lambda: {(name,): there for name, there in shared.connected.items()}
+        words = tuple(shared.refusal_words)
+        self._refusing.read = lambda: {
+            (name, word): shared.refusals.get(name) == word for name in CONNECTIONS for word in words
+        }
         self._canary_age.read = lambda: {(): shared.canary_age_seconds}
         self._lag.read = lambda: {(): shared.lag_seconds}
         self._frames.read = lambda: {(): shared.frames_heard}

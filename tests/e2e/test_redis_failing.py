@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.harness.clients import NodeClients, StockClient
-from tests.harness.health import verdict
+from tests.harness.health import readiness, verdict
 from tests.harness.link import Link
 from tests.harness.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.harness.redis_server import RedisServer, free_port
 from tests.harness.waiting import wait_until
+from tests.metrics.scraping import Scrape
 
 DEAF_SECONDS = 2
 
@@ -29,6 +31,11 @@ def redis_server() -> Iterator[RedisServer]:
 
 def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClient:
     return node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
+
+
+def said(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
+    """Its lines of that name."""
+    return [line for line in gateway.log.entries if line.get("event") == event]
 
 
 def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_comes_in(
@@ -84,6 +91,78 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
         assert client.event("after")[0] == 1
         assert gateway.stop() == 0
         assert [line["event"] for line in gateway.failures()] == ["gateway.deaf"]
+
+
+def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
+    redis_server: RedisServer, node: NodeClients, user: str
+) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
+    client = connect(node, gateway, user)
+    redis_server.ask("CONFIG", "SET", "maxmemory", "1kb")
+
+    wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
+    report = readiness(gateway)[1]
+    assert report["degraded"].endswith(": Redis is at its memory limit (OOM)")
+    assert report["parts"]["state"]["reason"] == "Redis is at its memory limit (OOM)"
+    assert Scrape(gateway).value("redis_refusing", connection="commands", reason="OOM") == 1
+    assert Scrape(gateway).value("replica_condition", condition="away") == 1
+    refused = gateway.backend.push_user(user, "full", 1)
+    assert (refused.status, refused.body["code"]) == (503, "broker_unavailable")
+    newcomer = node.open(gateway.url, token=gateway.token("newcomer"), transports=["websocket"])
+    newcomer.wait("connect_error")
+    assert Scrape(gateway).value("transport_requests_refused_total", reason="state_away") > 0
+
+    redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+    wait_until(lambda: verdict(gateway) == (200, "ready"), "it takes what is written again")
+    assert Scrape(gateway).value("redis_refusing", connection="commands", reason="OOM") == 0
+    newcomer.connected()
+    gateway.push_user(user, "after", 1)
+    assert client.event("after")[0] == 1
+    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert [line["code"] for line in said(gateway, "redis.refuses")] == ["OOM"]
+    assert [line["code"] for line in said(gateway, "redis.takes_again")] == ["OOM"]
+    assert gateway.stop() == 0
+    assert gateway.failures() == []
+
+
+def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(redis_server: RedisServer) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
+    redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+
+    wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
+    assert readiness(gateway)[1]["degraded"].endswith("(READONLY)")
+    assert Scrape(gateway).value("redis_refusing", connection="commands", reason="READONLY") == 1
+
+    redis_server.ask("REPLICAOF", "NO", "ONE")
+    wait_until(lambda: verdict(gateway) == (200, "ready"), "it is a primary again")
+    for event in ("redis.refuses", "redis.takes_again"):
+        # The connection for channels may have been made anew in the meantime, and says it too.
+        of_commands = [line for line in said(gateway, event) if line["connection"] == "commands"]
+        assert [line["code"] for line in of_commands] == ["READONLY"]
+    assert gateway.stop() == 0
+
+
+def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pushes(
+    redis_server: RedisServer, user: str
+) -> None:
+    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
+    redis_server.ask("ACL", "SETUSER", "default", "resetchannels")
+    redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+
+    wait_until(lambda: verdict(gateway) == (503, "deaf"), "it is known to be deaf")
+    assert "(NOPERM)" in readiness(gateway)[1]["reason"]
+    assert Scrape(gateway).value("redis_refusing", connection="channels", reason="NOPERM") == 1
+    gateway.log.wait(lambda line: line["event"] == "gateway.deaf")
+    assert gateway.push_user(user, "meanwhile", 1)["connections"] == 0
+    assert [line["reason"] for line in said(gateway, "redis.channels_lost")][1:] == [
+        "the Redis user lacks rights"
+    ]
+    assert [line["condition"] for line in said(gateway, "redis.condition")] == ["deaf"]
+
+    redis_server.ask("ACL", "SETUSER", "default", "allchannels")
+    wait_until(lambda: verdict(gateway) == (200, "ready"), "it hears again")
+    assert gateway.stop() == 0
+    assert [line["event"] for line in gateway.failures()] == ["gateway.deaf"]
 
 
 def test_clients_are_told_when_redis_lost_what_they_may_have_missed(

@@ -133,6 +133,11 @@ class MemoryState:
     async def leave(self) -> None:
         """Nobody else has to know."""
 
+    @property
+    def refusal(self) -> str:
+        """A state that is shared may refuse what is written; this one does not."""
+        return ""
+
     def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
         return {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from typing import Final
 
@@ -18,8 +18,8 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError
-from gateway.state.redis.commands import AGAIN_SECONDS, MAX_BACKOFF_SECONDS
-from gateway.state.redis.errors import REPLIES, Unsent, of_reply
+from gateway.state.redis.attempts import Attempts
+from gateway.state.redis.errors import REPLIES, Unsent, of_reply, refusal_of
 from gateway.state.redis.inbox import Inbox, Interruption
 from gateway.state.redis.meter import Meter
 from gateway.state.redis.racing import until_one_ends
@@ -58,12 +58,14 @@ class Channels:
         *,
         patience_seconds: float,
         always: Collection[bytes],
+        judge: Callable[[GatewayError | None], None],
         meter: Meter,
     ) -> None:
-        """``always`` are channels that are never left."""
+        """``always`` are channels that are never left. ``judge`` is told what becomes of each attempt to hear."""
         self._server = server
         self._inbox = inbox
         self._patience_seconds = patience_seconds
+        self._judge = judge
         self._meter = meter
         self._wanted: set[bytes] = set(always)
         self._confirmed: set[bytes] = set()
@@ -74,6 +76,7 @@ class Channels:
         self._given_up = asyncio.Event()
         self._unheard: set[bytes] = set()
         self._interruption = Interruption()
+        self._attempts = Attempts()
         self._loop = asyncio.get_running_loop()
         self.heard_first = asyncio.Event()
         """Set once the first connection has confirmed every channel."""
@@ -129,21 +132,17 @@ class Channels:
             tasks.create_task(self._leave_in_time(), name="redis channels left")
 
     async def _keep_connected(self) -> None:
-        backoff = AGAIN_SECONDS
-        known = ""
         while True:
             try:
                 connection, _ = await self._server.open()
             except GatewayError as error:
                 self._meter.connection_failed("channels")
-                if error.message != known:
+                self._judge(error)
+                if self._attempts.failed(error.message):
                     log.warning("redis.channels_unavailable", reason=error.message)
-                    known = error.message
             else:
-                known, backoff = "", AGAIN_SECONDS
                 await self._use(connection)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+            await self._attempts.pause()
 
     async def _use(self, connection: Connection) -> None:
         self.up = True
@@ -165,7 +164,10 @@ class Channels:
                 channels_watch=self._watch(),
             )
         except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
-            log.warning("redis.channels_lost", reason=str(lost))
+            self._judge(lost if isinstance(lost, GatewayError) else Unsent(str(lost)))
+            # Whoever gave it up said why.
+            if not self._given_up.is_set() and self._attempts.failed(str(lost)):
+                log.warning("redis.channels_lost", reason=str(lost))
         finally:
             self.up = False
             # Whoever waits for it goes on: another interruption is about to follow.
@@ -188,7 +190,8 @@ class Channels:
                     disable_decoding=True, timeout=math.inf, disconnect_on_error=False
                 )
             except REPLIES as error:
-                raise Unsent(of_reply(error).message) from error
+                problem = of_reply(error)
+                raise Unsent(problem.message, refusal=refusal_of(problem)) from error
             except (ValueError, TypeError) as error:
                 raise Unsent("something that is no message of a channel") from error
             if kind == b"message":
@@ -208,7 +211,10 @@ class Channels:
         self._unheard.discard(channel)
         if not self._unheard:
             # Those wanted since the connection began bring their own position (Broker.subscribe).
+            self._interruption.heard = True
             self._interruption.over.set()
+            self._attempts.worked()
+            self._judge(None)
             self.heard_first.set()
 
     async def _leave_in_time(self) -> None:

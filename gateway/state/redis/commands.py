@@ -23,6 +23,7 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError, StateUnusable
+from gateway.state.redis.attempts import AGAIN_SECONDS, Attempts
 from gateway.state.redis.errors import REPLIES, Late, Unanswered, Unsent
 from gateway.state.redis.meter import Meter
 from gateway.state.redis.questions import Questions
@@ -39,9 +40,10 @@ _Pack = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
 """What to send, made anew for each attempt, and what makes it whole where Redis does not know the script."""
 READ: Final = "read"
 """What commands that change nothing are counted as."""
-AGAIN_SECONDS: Final = 0.05
-MAX_BACKOFF_SECONDS: Final = 1.0
 CLOCK_SECONDS: Final = 0.25
+FAILURE_SECONDS: Final = 60.0
+"""For so long nothing more is said of scripts that fail in the same way: what is asked again fails again."""
+_MOST_FAILURES: Final = 100
 QUESTIONS_A_WRITE: Final = 8
 """With fewer the writes cost more than Redis's head start brings; with more one side waits for the other."""
 
@@ -65,11 +67,16 @@ class Commands:
         self._connected = connected
         self._meter = meter
         self._questions = Questions()
+        self._attempts = Attempts()
+        self._failures: dict[str, float] = {}
+        """How scripts failed, and when each may be said again."""
         self._stuck = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ahead_ms = 0.0
         self._flowing: asyncio.StreamWriter | None = None
         """The connection, while everything written goes straight to its socket."""
+        self.trouble: GatewayError | None = None
+        """Why there is no connection, where Redis or we said so."""
         self._up = False
         self._down_since = self._loop.time()
         self.reached = asyncio.Event()
@@ -213,8 +220,6 @@ class Commands:
             self._questions.end()
 
     async def _keep_connected(self) -> None:
-        backoff = AGAIN_SECONDS
-        known = ""
         while True:
             try:
                 connection, identity = await self._server.open()
@@ -222,14 +227,12 @@ class Commands:
                 self._meter.connection_failed("commands")
                 if isinstance(error, StateUnusable) and not self.reached.is_set():
                     raise
-                if error.message != known:  # once for each reason, not for each attempt
+                self.trouble = error
+                if self._attempts.failed(error.message):
                     log.warning("redis.unavailable", reason=error.message)
-                    known = error.message
             else:
-                known, backoff = "", AGAIN_SECONDS
                 await self._use(connection, identity)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
+            await self._attempts.pause()
 
     async def _use(self, connection: Connection, identity: Identity) -> None:
         """Work with a connection until it is lost."""
@@ -239,6 +242,8 @@ class Commands:
                 await self._read_clock(connection)
                 await self._meet(connection, identity)
             self._up = True
+            self._attempts.worked()
+            self.trouble = None
             self.reached.set()
             log.info("redis.connected", run_id=identity.run_id)
             self._meter.connection_made("commands")
@@ -249,7 +254,9 @@ class Commands:
                 watch=self._give_up_when_stuck(),
             )
         except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
-            log.warning("redis.connection_lost", reason=str(lost))
+            self.trouble = lost if isinstance(lost, BrokerUnavailable) else None
+            if self._attempts.failed(str(lost)):
+                log.warning("redis.connection_lost", reason=str(lost))
         finally:
             if self._up:
                 self._up, self._down_since = False, self._loop.time()
@@ -300,9 +307,18 @@ class Commands:
     def _refused(self, error: Exception) -> None:
         problem = self._questions.refused(error)
         if isinstance(problem, Unanswered):
-            log.error("redis.script_failed", reason=str(error))
+            self._say_failed(str(error))
         if isinstance(problem, Unsent) and problem.moved:
             raise problem
+
+    def _say_failed(self, reason: str) -> None:
+        now = self._loop.time()
+        if now < self._failures.get(reason, now):
+            return
+        if len(self._failures) >= _MOST_FAILURES:
+            self._failures.clear()
+        self._failures[reason] = now + FAILURE_SECONDS
+        log.error("redis.script_failed", reason=reason)
 
     async def _keep_time(self) -> None:
         """Let nobody wait for too long, neither for a connection nor for an answer."""

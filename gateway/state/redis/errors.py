@@ -11,19 +11,27 @@ from typing import Final
 
 from redis import exceptions
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateUnusable
 
 
 class Unsent(BrokerUnavailable):
     """Redis did nothing. ``passing``: it will do it soon, so asking again within the deadline is worth while.
-    ``moved``: this server is no primary any more, so the connection is given up and the primary looked for."""
+    ``moved``: this server is no primary any more, so the connection is given up and the primary looked for.
+    ``refusal`` is one of REFUSALS, or nothing where Redis did not refuse it."""
 
     def __init__(
-        self, message: str, *, passing: bool = True, moved: bool = False, retry_after_seconds: int = 1
+        self,
+        message: str,
+        *,
+        passing: bool = True,
+        moved: bool = False,
+        retry_after_seconds: int = 1,
+        refusal: str = "",
     ) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
         self.passing = passing
         self.moved = moved
+        self.refusal = refusal
 
 
 class Late(Unsent):
@@ -36,7 +44,12 @@ class Late(Unsent):
 
 
 class Unanswered(BrokerTimeout):
-    """The connection was lost, or too slow, between the question and the answer."""
+    """The connection was lost, or too slow, between the question and the answer; or Redis stopped halfway, and said
+    why in a ``refusal``."""
+
+    def __init__(self, message: str, *, refusal: str = "") -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 _MOVED: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
@@ -54,6 +67,12 @@ _WORDS: Final = {
     "NOPERM": "the Redis user lacks rights",
     "WRONGPASS": "Redis refuses the password",
 }
+EVICTS: Final = "EVICTS"
+"""Our own word: what this Redis takes it may forget."""
+REFUSALS: Final = (*(code for code in _WORDS if code != "WRONGPASS"), EVICTS)
+"""Why Redis refuses, in its own words; a wrong password is a NOAUTH too, since redis-py makes one error of them."""
+_DENIED: Final = ("ACL failure in script", "The user executing the script can't")
+"""How Valkey and Redis begin when a script does what its user may not."""
 _BY_TYPE: Final = {
     exceptions.BusyLoadingError: "LOADING",
     exceptions.AuthenticationError: "NOAUTH",
@@ -87,10 +106,32 @@ def of_reply(error: Exception) -> GatewayError:
     code = code_of(error)
     if code == "LATE":
         return Late(int(str(error).split(" ")[1]))
+    message, refusal = _WORDS.get(code, code), refusal_in(error)
     if code in _MOVED:
-        return Unsent(_WORDS.get(code, code), moved=True)
+        return Unsent(message, moved=True, refusal=refusal)
     if code in _PASSING:
-        return Unsent(_WORDS.get(code, code))
+        return Unsent(message, refusal=refusal)
     if code in _REFUSED:
-        return Unsent(_WORDS.get(code, code), passing=False, retry_after_seconds=5)
+        return Unsent(message, passing=False, retry_after_seconds=5, refusal=refusal)
+    if refusal:
+        return Unanswered("the Redis user lacks rights that scripts need", refusal=refusal)
     return Unanswered(f"Redis failed while it worked on it ({code})")
+
+
+def refusal_in(error: BaseException | None) -> str:
+    """One of REFUSALS, if an error of redis-py is a reply that says so."""
+    if not isinstance(error, REPLIES):
+        return ""
+    if str(error).startswith(_DENIED):
+        return "NOPERM"
+    code = code_of(error)
+    return code if code in REFUSALS else ""
+
+
+def refusal_of(problem: GatewayError) -> str:
+    """The same of a problem in our words."""
+    if isinstance(problem, Unsent | Unanswered):
+        return problem.refusal
+    if isinstance(problem, StateUnusable):
+        return refusal_in(problem.__cause__) or EVICTS
+    return ""

@@ -17,6 +17,7 @@ class Hearing:
         self._deaf_seconds = deaf_seconds
         self._changed = changed
         self._answered = True
+        self._takes = True
         self._asked_at = now
         self._expecting = False
         self._unheard_since = now
@@ -26,7 +27,7 @@ class Hearing:
         """A canary came."""
         self._expecting = False
         self._unheard_since = self._tried_at = now
-        if self._answered:
+        if self._answered and self._takes:
             self._become(Condition.HEARING)
 
     def asked(self, now: float, *, answered: bool) -> None:
@@ -42,10 +43,14 @@ class Hearing:
             # Who is deaf is so still when one question among others is not answered.
             if self.condition is not Condition.DEAF or not was_answered:
                 self._become(Condition.AWAY)
-        elif now - self._unheard_since >= self._deaf_seconds:
-            self._become(Condition.DEAF)
         else:
-            self._become(Condition.HEARING)
+            self._judge(now)
+
+    def wrote(self, now: float, *, taken: bool) -> None:
+        """Whether Redis takes what is written, which a canary is not: it goes through at the memory limit."""
+        self._takes = taken
+        if self._answered:
+            self._judge(now)
 
     def should_reconnect(self, now: float) -> bool:
         """Whether it is time for another connection to listen on: halfway to being deaf, and then again and again."""
@@ -53,6 +58,14 @@ class Hearing:
             return False
         self._tried_at = now
         return True
+
+    def _judge(self, now: float) -> None:
+        if not self._takes:
+            self._become(Condition.AWAY)  # where nothing can be published there is nothing to be deaf to
+        elif now - self._unheard_since >= self._deaf_seconds:
+            self._become(Condition.DEAF)
+        else:
+            self._become(Condition.HEARING)
 
     def _become(self, condition: Condition) -> None:
         if condition is not self.condition:

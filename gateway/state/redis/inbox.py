@@ -9,13 +9,14 @@ from collections import deque
 class Interruption:
     """Something was missed here: what follows is handed over after the log was read up to it.
 
-    ``over`` is set once everything is heard again, and reading may begin.
+    ``over`` is set once reading may begin: everything is ``heard`` again, or will not be on this connection.
     """
 
-    __slots__ = ("over",)
+    __slots__ = ("heard", "over")
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
+        self.heard = False
 
 
 Item = tuple[bytes, bytes] | Interruption

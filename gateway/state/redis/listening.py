@@ -67,6 +67,7 @@ class Listening:
         """Where each channel begins here: the generation of a log, and the last position there that nobody needs."""
         self._unsettled: set[bytes] = set()
         """Of these the beginning is earlier than it must be, until somebody knows better."""
+        self._doubtful = False
         self.started = asyncio.Event()
         self.frames = 0
         """Frames of others that came on channels, for whomever."""
@@ -93,6 +94,10 @@ class Listening:
             self._since.pop(channel, None)
             self._unsettled.discard(channel)
 
+    def doubt(self) -> None:
+        """Something may stand in the log that was never published: read it before anything else is handed over."""
+        self._doubtful = True
+
     async def run(self, deliver: Deliver) -> None:
         """Hand over until cancelled; an exception of ``deliver`` is raised."""
         if self.started.is_set():
@@ -102,11 +107,14 @@ class Listening:
             item = await self._inbox.take()
             if isinstance(item, Interruption):
                 await item.over.wait()
-                await self._catch_up(deliver)
+                await self._catch_up(deliver, heard=item.heard)
             else:
                 await self._take(*item, deliver)
 
     async def _take(self, channel: bytes, data: bytes, deliver: Deliver) -> None:
+        if self._doubtful:
+            self._doubtful = False
+            await self._catch_up(deliver)
         try:
             position, sent = self._codec.decode_frame(data)
         except Unreadable as error:
@@ -180,7 +188,9 @@ class Listening:
 
     # catching up
 
-    async def _catch_up(self, deliver: Deliver) -> None:
+    async def _catch_up(self, deliver: Deliver, *, heard: bool = True) -> None:
+        """Read the log. Where channels are not ``heard`` again this was one of many times, and only what it brought is
+        worth a line."""
         places = self.seen.places()
         count, all_read = 0, True
         while True:
@@ -198,7 +208,8 @@ class Listening:
         self.seen.move_to(Position(newest.decode()))
         if not all_read:
             self._report(DATA_LOST)  # nobody knows for whom it was
-        log.info("redis.caught_up", entries=count, upto=self.seen.newest)
+        if heard or count:
+            log.info("redis.caught_up", entries=count, upto=self.seen.newest)
         self._meter.caught_up(count)
 
     def _page(self, places: list[Position]) -> Any:

@@ -30,6 +30,7 @@ _PARTS: Final = {
     "meet": (_FREES, "common"),
     "where": (_FREES, "common", _DEADLINE),
     "canary": (_FREES, "common", _DEADLINE),
+    "try_write": (_WRITES,),
     "beat": (_FREES, "common", "moving", _DEADLINE),
     "register": (_WRITES, "common", "registry", _DEADLINE),
     "change_rooms": (_WRITES, "common", "registry", _DEADLINE),

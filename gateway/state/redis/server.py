@@ -14,7 +14,7 @@ from redis import exceptions
 from redis.asyncio import Connection, SSLConnection
 
 from gateway.domain.errors import StateUnusable
-from gateway.state.redis.errors import Unsent, code_of, of_reply
+from gateway.state.redis.errors import Unsent, code_of, of_reply, refusal_in
 from gateway.state.redis.location import parse_location
 
 KEEPS_ALL: Final = "noeviction"
@@ -154,7 +154,9 @@ async def ask(connection: Connection, *command: str) -> Any:
             disable_decoding=True, timeout=math.inf, disconnect_on_error=False
         )
     except (exceptions.RedisError, OSError) as error:
-        raise Unsent(f"Redis did not answer {command[0]} ({code_of(error)})") from error
+        raise Unsent(
+            f"Redis did not answer {command[0]} ({code_of(error)})", refusal=refusal_in(error)
+        ) from error
 
 
 def parse_info(answer: bytes) -> dict[str, str]:
@@ -165,9 +167,9 @@ def parse_info(answer: bytes) -> dict[str, str]:
 
 def _check(info: Mapping[str, str]) -> None:
     if info.get("loading") == "1":
-        raise Unsent("Redis is loading its data")
+        raise Unsent("Redis is loading its data", refusal="LOADING")
     if info.get("role") not in {"master", None}:
-        raise Unsent("this Redis is a replica and not the primary", moved=True)
+        raise Unsent("this Redis is a replica and not the primary", moved=True, refusal="READONLY")
     policy = info.get("maxmemory_policy", KEEPS_ALL)
     if policy != KEEPS_ALL:
         raise StateUnusable(

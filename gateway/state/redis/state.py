@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import structlog
 
 from gateway.domain.condition import Condition
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateUnusable
 from gateway.domain.positions import Position
+from gateway.state.redis.attempts import Attempts
 from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.canaries import Canaries
 from gateway.state.redis.channels import Channels
 from gateway.state.redis.claims import RedisClaims
 from gateway.state.redis.commands import READ, Commands
+from gateway.state.redis.errors import REFUSALS, Unsent, refusal_of
 from gateway.state.redis.hearing import Hearing
 from gateway.state.redis.inbox import Inbox
 from gateway.state.redis.keys import Keys
@@ -28,6 +31,7 @@ from gateway.state.redis.meter import Meter, Silent
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.rates import RedisRates
 from gateway.state.redis.records import Codec
+from gateway.state.redis.refusing import Refusals
 from gateway.state.redis.revocations import RedisRevocations
 from gateway.state.redis.scripting import load_scripts
 from gateway.state.redis.server import Identity, Server
@@ -35,6 +39,9 @@ from gateway.state.redis.sessions import RedisSessions
 
 log = structlog.get_logger(__name__)
 
+COMMANDS: Final = "commands"
+CHANNELS: Final = "channels"
+"""What the connections are called."""
 DAY: Final = 86_400.0
 _SEGMENTS: Final = 8
 """The log is cut in pieces of an eighth of each bound, so it holds at most an eighth more than it must."""
@@ -103,18 +110,21 @@ class RedisState:
             connected=self._commands_connected,
             meter=self.meter,
         )
+        self._refusals = Refusals()
         self._inbox = Inbox(max_entries=self.inbox_entries, max_bytes=self.inbox_bytes)
         self.channels = Channels(
             server,
             self._inbox,
             patience_seconds=self.patience_seconds,
             always=[self._keys.canary(self.replica)],
+            judge=partial(self._refusals.judge, CHANNELS),
             meter=self.meter,
         )
         self._hearing = Hearing(
             deaf_seconds=self.deaf_seconds, now=self._loop.time(), changed=self._tell_condition
         )
         self._canaries = Canaries(time.monotonic())
+        self._said_not_heard = False
         self._wire_ports()
 
     def _wire_ports(self) -> None:
@@ -217,6 +227,11 @@ class RedisState:
         """What this replica can do at the moment."""
         return self._hearing.condition
 
+    @property
+    def refusal(self) -> str:
+        """What Redis refuses although it answers, as a sentence; nothing where it refuses nothing."""
+        return self._refusals.reason
+
     def shift_clock(self, seconds: float) -> None:
         """Let the scripts read a clock that is so much later. For tests."""
         self.clock_shift_seconds += seconds
@@ -248,7 +263,17 @@ class RedisState:
     @property
     def connected(self) -> dict[str, bool]:
         """The connections to Redis, and which of them there are now."""
-        return {"commands": self.commands.up, "channels": self.channels.up}
+        return {COMMANDS: self.commands.up, CHANNELS: self.channels.up}
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """The connections on which Redis refuses something now, and its word for that."""
+        return self._refusals.now
+
+    @property
+    def refusal_words(self) -> Sequence[str]:
+        """All words that there are for that."""
+        return REFUSALS
 
     @property
     def command_names(self) -> list[str]:
@@ -278,42 +303,69 @@ class RedisState:
 
     async def _begin(self) -> None:
         await self.commands.reached.wait()
+        attempts = Attempts()
         while True:
             try:
                 await self.leases.begin()
-                generation, _, newest, _ = await self._send_canary()
+                generation, _, newest, *_ = await self._send_canary()
             except (BrokerUnavailable, BrokerTimeout) as error:
-                log.warning("redis.not_ready", reason=error.message)
+                self._judge(error)
+                if attempts.failed(error.message):
+                    log.warning("redis.not_ready", reason=error.message)
                 await asyncio.sleep(self.patience_seconds / 4)
             else:
+                self._judge(None)
                 self.listening.seen.begin(generation.decode(), Position(newest.decode()))
                 return
 
-    async def _send_canary(self, number: int = 0) -> tuple[bytes, int, bytes, bytes]:
+    async def _send_canary(self, number: int = 0) -> tuple[bytes, int, bytes, int, int]:
         token = f"{self._token}{CANARY_NUMBER}{number}"
         channel, record = self._keys.canary(self.replica), self.codec.canary(token)
-        generation, began, newest, now = await self.commands.call("canary", channel, record)
-        return generation, began, newest, now
+        generation, began, newest, now, mute = await self.commands.call("canary", channel, record)
+        return generation, began, newest, now, mute
 
     async def _sing(self) -> None:
         """Send canaries, and draw conclusions."""
         await self.listening.started.wait()
         while True:
             await asyncio.sleep(min(_CANARY_SECONDS, self.deaf_seconds / 5))
-            number = self._canaries.send(time.monotonic())
-            try:
-                _, began, _, _ = await self._send_canary(number)
-            except (BrokerUnavailable, BrokerTimeout):
-                self._hearing.asked(self._loop.time(), answered=False)
-            else:
-                self.claims.begin(float(began))
-                self._hearing.asked(self._loop.time(), answered=True)
+            await self._sing_once()
             if self._hearing.should_reconnect(self._loop.time()):
-                log.warning("redis.not_heard")
+                if not self._said_not_heard:  # once, not for each attempt
+                    log.warning("redis.not_heard")
+                self._said_not_heard = True
                 self.channels.reconnect()
+
+    async def _sing_once(self) -> None:
+        number = self._canaries.send(time.monotonic())
+        try:
+            _, began, _, _, mute = await self._send_canary(number)
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            self._judge(error)
+            self._hearing.asked(self._loop.time(), answered=False)
+            return
+        self.claims.begin(float(began))
+        if mute:
+            self.listening.doubt()
+        self._hearing.asked(self._loop.time(), answered=True)
+        try:
+            await self.commands.call("try_write")
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            self._judge(error)
+            self._hearing.wrote(self._loop.time(), taken=False)
+        else:
+            self._judge(Unsent("the Redis user may not publish", refusal="NOPERM") if mute else None)
+            self._hearing.wrote(self._loop.time(), taken=True)
+
+    def _judge(self, problem: GatewayError | None) -> None:
+        """Where there is no connection, what Redis said as it was to be made tells more than that nothing was asked."""
+        if problem is not None and not refusal_of(problem):
+            problem = self.commands.trouble or problem
+        self._refusals.judge(COMMANDS, problem)
 
     def _heard(self, number: str) -> None:
         self._hearing.heard(self._loop.time())
+        self._said_not_heard = False
         # Whoever knows the token may have put it there.
         seconds = self._canaries.hear(int(number), time.monotonic()) if number.isdecimal() else None
         if seconds is not None:
