@@ -135,6 +135,7 @@ class Gateway:
 
     def _serve(self) -> None:
         settings = self._settings
+        self._rooms.state_reached()
         self._rooms.health.enter(Phase.SERVING)
         log.info("gateway.listening", host=settings.host, ports=self._ports, replica=settings.replica_id)
 

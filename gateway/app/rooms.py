@@ -107,6 +107,8 @@ class Rooms:
             clock=self.clock,
             send_away=self.door.send_away,
             deaf_patience_seconds=2 * settings.deaf_seconds,
+            # Until it was reached (``state_reached``).
+            condition=Condition.HEARING if settings.redis_url is None else Condition.AWAY,
         )
         instruments.furnish(self.metrics, settings, hub=self.hub, state=self.state, health=self.health)
         self.metrics.transport.watch(
@@ -173,6 +175,11 @@ class Rooms:
             unreadable=self.metrics.redis.frame_unreadable,
             meter=self.metrics.redis,
         )
+
+    def state_reached(self) -> None:
+        """The shared state can be asked for everything now."""
+        if isinstance(self.state, RedisState):
+            self.coping.became(self.state.condition)
 
     def _condition_changed(self, condition: Condition) -> None:
         self.metrics.replica.condition_changed(condition)

@@ -30,9 +30,10 @@ class Coping:
         clock: Clock,
         send_away: Callable[[Ending], None],
         deaf_patience_seconds: float,
+        condition: Condition = Condition.HEARING,
     ) -> None:
         """``send_away`` closes every client in the way of an ending; they come back to another replica. A deaf replica
-        keeps them for ``deaf_patience_seconds``, since it may hear again.
+        keeps them for ``deaf_patience_seconds``, since it may hear again. ``condition`` is how it begins.
         """
         self._hub = hub
         self._schedule = schedule
@@ -43,7 +44,7 @@ class Coping:
         self._gaps: asyncio.Queue[str] = asyncio.Queue()
         self._untold: set[str] = set()
         """What is in the queue: as many as there are codes."""
-        self.condition = Condition.HEARING
+        self.condition = condition
         self.since = clock.now()
 
     def became(self, condition: Condition) -> None:

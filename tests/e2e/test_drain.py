@@ -276,6 +276,7 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
     try:
         status, body = readiness(gateway)
         assert (status, body["status"], body["part"]) == (503, "starting", "process")
+        assert body["parts"]["state"]["status"] == "away"
         assert liveness(gateway) == (200, {"status": "live"})
         refused = gateway.backend.push_user(user, "too early")
         assert (refused.status, refused.body["code"]) == (503, "broker_unavailable")
