@@ -4,49 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
-import structlog
-
 from gateway.domain.condition import Condition
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateUnusable
-from gateway.domain.positions import Position
-from gateway.state.redis.attempts import Attempts
+from gateway.domain.errors import StateUnusable
 from gateway.state.redis.broker import RedisBroker
-from gateway.state.redis.canaries import Canaries
 from gateway.state.redis.channels import Channels
 from gateway.state.redis.claims import RedisClaims
 from gateway.state.redis.commands import READ, Commands
-from gateway.state.redis.errors import REFUSALS, Unsent, refusal_of
-from gateway.state.redis.hearing import Hearing
+from gateway.state.redis.errors import REFUSALS
 from gateway.state.redis.inbox import Inbox
 from gateway.state.redis.keys import Keys
 from gateway.state.redis.leases import KEEP_SECONDS, Leases
-from gateway.state.redis.listening import CANARY_NUMBER, Listening
+from gateway.state.redis.listening import Listening
 from gateway.state.redis.meter import Meter, Silent
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.rates import RedisRates
 from gateway.state.redis.records import Codec
-from gateway.state.redis.refusing import Refusals
 from gateway.state.redis.revocations import RedisRevocations
 from gateway.state.redis.scripting import load_scripts
 from gateway.state.redis.server import Identity, Server
 from gateway.state.redis.sessions import RedisSessions
+from gateway.state.redis.singing import CHANNELS, COMMANDS, Singing
 
-log = structlog.get_logger(__name__)
-
-COMMANDS: Final = "commands"
-CHANNELS: Final = "channels"
-"""What the connections are called."""
 DAY: Final = 86_400.0
 _SEGMENTS: Final = 8
 """The log is cut in pieces of an eighth of each bound, so it holds at most an eighth more than it must."""
 _LONGEST_SEGMENT: Final = 1_000
-_CANARY_SECONDS: Final = 2.0
 _MIN_RECEIPT_SECONDS: Final = 60.0
 _MIN_RECEIPTS: Final = 1_000
 _VOLATILE_SECONDS: Final = 10.0
@@ -98,7 +84,6 @@ class RedisState:
     leases: Leases = field(init=False)
 
     def __post_init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._keys = Keys(self.prefix)
         self._token = secrets.token_urlsafe(12)
         self._reached: set[Identity] = set()
@@ -110,22 +95,28 @@ class RedisState:
             connected=self._commands_connected,
             meter=self.meter,
         )
-        self._refusals = Refusals()
+        self._singing = Singing(
+            commands=self.commands,
+            keys=self._keys,
+            codec=self.codec,
+            replica=self.replica,
+            token=self._token,
+            deaf_seconds=self.deaf_seconds,
+            patience_seconds=self.patience_seconds,
+            condition_changed=self.condition_changed,
+            meter=self.meter,
+        )
         self._inbox = Inbox(max_entries=self.inbox_entries, max_bytes=self.inbox_bytes)
         self.channels = Channels(
             server,
             self._inbox,
             patience_seconds=self.patience_seconds,
             always=[self._keys.canary(self.replica)],
-            judge=partial(self._refusals.judge, CHANNELS),
+            judge=self._singing.judge_channels,
             meter=self.meter,
         )
-        self._hearing = Hearing(
-            deaf_seconds=self.deaf_seconds, now=self._loop.time(), changed=self._tell_condition
-        )
-        self._canaries = Canaries(time.monotonic())
-        self._said_not_heard = False
         self._wire_ports()
+        self._singing.listen_to(channels=self.channels, listening=self.listening, claims=self.claims)
 
     def _wire_ports(self) -> None:
         commands = self.commands
@@ -136,7 +127,7 @@ class RedisState:
             codec=self.codec,
             token=self._token,
             gap=self.gap,
-            heard=self._heard,
+            heard=self._singing.heard,
             unreadable=self.unreadable,
             meter=self.meter,
         )
@@ -202,11 +193,12 @@ class RedisState:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.commands.run(), name="redis commands")
-                await self._begin()
+                await self.commands.reached.wait()
+                await self._singing.begin(self.leases.begin)
                 tasks.create_task(self.channels.run(), name="redis channels")
                 await self.channels.heard_first.wait()
                 tasks.create_task(self.leases.run(), name="redis leases")
-                tasks.create_task(self._sing(), name="redis canary")
+                tasks.create_task(self._singing.run(), name="redis canary")
                 await self.leases.be_noticed()
                 started.set()
         except ExceptionGroup as failures:
@@ -225,12 +217,12 @@ class RedisState:
     @property
     def condition(self) -> Condition:
         """What this replica can do at the moment."""
-        return self._hearing.condition
+        return self._singing.condition
 
     @property
     def refusal(self) -> str:
         """What Redis refuses although it answers, as a sentence; nothing where it refuses nothing."""
-        return self._refusals.reason
+        return self._singing.refusal
 
     def shift_clock(self, seconds: float) -> None:
         """Let the scripts read a clock that is so much later. For tests."""
@@ -268,7 +260,7 @@ class RedisState:
     @property
     def refusals(self) -> Mapping[str, str]:
         """The connections on which Redis refuses something now, and its word for that."""
-        return self._refusals.now
+        return self._singing.refusals
 
     @property
     def refusal_words(self) -> Sequence[str]:
@@ -284,12 +276,12 @@ class RedisState:
     @property
     def canary_age_seconds(self) -> float:
         """Since this replica last heard itself."""
-        return self._canaries.age(time.monotonic())
+        return self._singing.age_seconds
 
     @property
     def lag_seconds(self) -> float:
         """How far behind this replica hears what is published."""
-        return self._canaries.lag(time.monotonic())
+        return self._singing.lag_seconds
 
     @property
     def frames_heard(self) -> int:
@@ -301,76 +293,6 @@ class RedisState:
         """How often too much had come on channels and was dropped, to be read from the log."""
         return self._inbox.overflows
 
-    async def _begin(self) -> None:
-        await self.commands.reached.wait()
-        attempts = Attempts()
-        while True:
-            try:
-                await self.leases.begin()
-                generation, _, newest, *_ = await self._send_canary()
-            except (BrokerUnavailable, BrokerTimeout) as error:
-                self._judge(error)
-                if attempts.failed(error.message):
-                    log.warning("redis.not_ready", reason=error.message)
-                await asyncio.sleep(self.patience_seconds / 4)
-            else:
-                self._judge(None)
-                self.listening.seen.begin(generation.decode(), Position(newest.decode()))
-                return
-
-    async def _send_canary(self, number: int = 0) -> tuple[bytes, int, bytes, int, int]:
-        token = f"{self._token}{CANARY_NUMBER}{number}"
-        channel, record = self._keys.canary(self.replica), self.codec.canary(token)
-        generation, began, newest, now, mute = await self.commands.call("canary", channel, record)
-        return generation, began, newest, now, mute
-
-    async def _sing(self) -> None:
-        """Send canaries, and draw conclusions."""
-        await self.listening.started.wait()
-        while True:
-            await asyncio.sleep(min(_CANARY_SECONDS, self.deaf_seconds / 5))
-            await self._sing_once()
-            if self._hearing.should_reconnect(self._loop.time()):
-                if not self._said_not_heard:  # once, not for each attempt
-                    log.warning("redis.not_heard")
-                self._said_not_heard = True
-                self.channels.reconnect()
-
-    async def _sing_once(self) -> None:
-        number = self._canaries.send(time.monotonic())
-        try:
-            _, began, _, _, mute = await self._send_canary(number)
-        except (BrokerUnavailable, BrokerTimeout) as error:
-            self._judge(error)
-            self._hearing.asked(self._loop.time(), answered=False)
-            return
-        self.claims.begin(float(began))
-        if mute:
-            self.listening.doubt()
-        self._hearing.asked(self._loop.time(), answered=True)
-        try:
-            await self.commands.call("try_write")
-        except (BrokerUnavailable, BrokerTimeout) as error:
-            self._judge(error)
-            self._hearing.wrote(self._loop.time(), taken=False)
-        else:
-            self._judge(Unsent("the Redis user may not publish", refusal="NOPERM") if mute else None)
-            self._hearing.wrote(self._loop.time(), taken=True)
-
-    def _judge(self, problem: GatewayError | None) -> None:
-        """Where there is no connection, what Redis said as it was to be made tells more than that nothing was asked."""
-        if problem is not None and not refusal_of(problem):
-            problem = self.commands.trouble or problem
-        self._refusals.judge(COMMANDS, problem)
-
-    def _heard(self, number: str) -> None:
-        self._hearing.heard(self._loop.time())
-        self._said_not_heard = False
-        # Whoever knows the token may have put it there.
-        seconds = self._canaries.hear(int(number), time.monotonic()) if number.isdecimal() else None
-        if seconds is not None:
-            self.meter.canary_heard(seconds)
-
     def _commands_connected(self, identity: Identity) -> None:
         """Another primary, or the same one started anew, publishes to others than whom the channels are with."""
         if self._reached and identity not in self._reached:
@@ -378,11 +300,6 @@ class RedisState:
             self.leases.doubt()
         self._reached = {identity}
         self.leases.wake()
-
-    def _tell_condition(self, condition: Condition) -> None:
-        write = log.info if condition is Condition.HEARING else log.warning
-        write("redis.condition", condition=condition.value)
-        self.condition_changed(condition)
 
 
 def _ms(seconds: float) -> int:
