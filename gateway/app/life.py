@@ -36,7 +36,7 @@ NONCES_SECONDS: Final = 2.0
 """How long nobody is served because the memory of nonces is about to begin. It begins with a second of the clock of
 Redis: what is longer is a clock that is wrong, for which nobody waits."""
 EARLY_SECONDS: Final = 0.005
-"""Timers of uvloop may come a millisecond early, and the ports are open already."""
+"""Timers of uvloop may come a millisecond early, and whoever signed in that millisecond would be refused."""
 
 
 class Gateway:
@@ -77,7 +77,8 @@ class Gateway:
                         on_listening(self.url)
                     await stopped.wait()
                     if not any(isinstance(failure, StateUnusable) for failure in failures):
-                        await self._drain(at_once=bool(failures))
+                        # Where something is broken load balancers are not waited for.
+                        await self._drain(0.0 if failures else self._settings.shutdown_delay)
             finally:
                 await self._stop()
                 for task in background:
@@ -163,11 +164,11 @@ class Gateway:
 
     # going down
 
-    async def _drain(self, *, at_once: bool) -> None:
+    async def _drain(self, delay_seconds: float) -> None:
         """Say that nobody should be sent here, wait until that is known, then ask one client after the other to leave.
 
-        Those who were not asked yet are served on, and so are backends. ``at_once``: load balancers are not waited for,
-        because something is broken. Who was not asked in time, on a machine that stood still, is sent away afterwards.
+        Those who were not asked yet are served on, and so are backends. Who was not asked in time, on a machine that
+        stood still, is sent away afterwards.
         """
         rooms, settings = self._rooms, self._settings
         rooms.health.enter(Phase.DRAINING)
@@ -175,10 +176,10 @@ class Gateway:
             "gateway.draining",
             replica=settings.replica_id,
             sessions=len(rooms.engine.sessions),
-            delay_seconds=settings.shutdown_delay,
+            delay_seconds=delay_seconds,
             drain_seconds=settings.drain_seconds,
         )
-        await asyncio.sleep(0.0 if at_once else settings.shutdown_delay)
+        await asyncio.sleep(delay_seconds)
         rooms.admission.draining = True
         for listener in rooms.listeners:
             listener.begin_leaving()

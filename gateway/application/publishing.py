@@ -39,10 +39,7 @@ class Publishing:
         """Answers when the broker has the message; raises what ``Broker.append`` raises."""
         self._meter.publishing(message)
         receipt = await self._broker.append(message, claim)
-        if receipt.replayed:
-            self._meter.replayed(message.id)
-        else:
-            self._meter.accepted("volatile" if message.volatile else "message")
+        self._count(receipt, message.id, "volatile" if message.volatile else "message")
         return receipt
 
     async def kick(
@@ -64,8 +61,11 @@ class Publishing:
             revoke=revoke,
         )
         receipt = await self._broker.append(kick, claim)
-        if receipt.replayed:
-            self._meter.replayed(kick.id)
-        else:
-            self._meter.accepted("kick")
+        self._count(receipt, kick.id, "kick")
         return receipt
+
+    def _count(self, receipt: Receipt, entry_id: str, kind: str) -> None:
+        if receipt.replayed:
+            self._meter.replayed(entry_id)
+        else:
+            self._meter.accepted(kind)

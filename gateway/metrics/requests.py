@@ -30,7 +30,7 @@ class RequestMetrics:
         self._last_used: dict[str, float] = {}
         self._expected: tuple[Labels, ...] = ()
         self._key_codes: tuple[str, ...] = ()
-        self._keys: tuple[str, ...] = ()
+        self._keys: dict[str, None] = {}
         requests = shelf.count_reading("requests", "Requests to the REST door.", ("route", "status", "code"))
         requests.read = self._by_answer
         self._seconds = shelf.spread(
@@ -60,7 +60,7 @@ class RequestMetrics:
 
     def expect_keys(self, keys: Iterable[str], codes: Iterable[str]) -> None:
         """These ingest keys there are, and no others; of each the codes are shown from the start."""
-        self._keys, self._key_codes = tuple(keys), tuple(codes)
+        self._keys, self._key_codes = dict.fromkeys(keys), tuple(codes)
 
     def request_answered(
         self,

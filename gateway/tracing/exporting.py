@@ -118,6 +118,8 @@ class PublishingSpans:
     def __init__(self, publisher: Publisher, spans: otel.Tracer) -> None:
         self._publisher = publisher
         self._spans = spans
+        self.kick = publisher.kick
+        """The span of its request is all there is to tell."""
 
     async def publish(self, message: Message, claim: Claim | None = None) -> Receipt:
         """See ``Publishing.publish``."""
@@ -145,20 +147,6 @@ class PublishingSpans:
             return receipt
         finally:
             span.end()
-
-    async def kick(
-        self,
-        user: str,
-        *,
-        namespace: str | None,
-        exclude: frozenset[str],
-        revoke: bool,
-        claim: Claim | None = None,
-    ) -> Receipt:
-        """See ``Publishing.kick``: the span of its request is all there is to tell."""
-        return await self._publisher.kick(
-            user, namespace=namespace, exclude=exclude, revoke=revoke, claim=claim
-        )
 
 
 class DeliverySpans:

@@ -26,7 +26,15 @@ def user() -> str:
 
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[RedisServer]:
-    """One for all tests of a module; a module that breaks its server has one for each test."""
+    """One for all tests of a module."""
+    server = RedisServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """One that a test may break."""
     server = RedisServer()
     yield server
     server.stop()

@@ -172,9 +172,8 @@ async def test_backends_are_answered_to_the_end_and_sent_to_open_connections_els
 
 
 async def test_who_does_not_leave_is_cut_off_in_the_end_and_redis_is_left_after_that(
-    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
+    redis_server: RedisServer, start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
 ) -> None:
-    redis_server = RedisServer()
     gateway = start(drain_seconds=1, redis_url=redis_server.url)
     deaf_one = await RawPolling(http, gateway.url).open()
     await deaf_one.join(gateway.token(user))
@@ -185,13 +184,11 @@ async def test_who_does_not_leave_is_cut_off_in_the_end_and_redis_is_left_after_
     assert await asyncio.to_thread(gateway.wait) == 0
     assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
     assert said_last(gateway, 3) == ["gateway.clients_cut_off", "lease.given_up", "gateway.stopped"]
-    redis_server.stop()
 
 
 async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
-    start: Callable[..., GatewayProcess], user: str
+    redis_server: RedisServer, start: Callable[..., GatewayProcess], user: str
 ) -> None:
-    redis_server = RedisServer()
     gateway = start(redis_url=redis_server.url)
     target, body = f"/emit/user/{user}", b'{"event":"slow"}'
     signed = gateway.backend.sign("POST", target, body) | {
@@ -218,14 +215,16 @@ async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
     assert await asyncio.to_thread(gateway.wait) == 0
     assert said_last(gateway, 3) == ["request.answered", "lease.given_up", "gateway.stopped"]
     writer.close()
-    redis_server.stop()
 
 
 @pytest.mark.parametrize("when", ["serving", "draining"])
 async def test_a_background_task_that_dies_drains_and_ends_the_process(
-    start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str, when: str
+    redis_server: RedisServer,
+    start: Callable[..., GatewayProcess],
+    http: aiohttp.ClientSession,
+    user: str,
+    when: str,
 ) -> None:
-    redis_server = RedisServer()
     gateway = start(
         redis_url=redis_server.url, drain_seconds=3, shutdown_delay=0, under=[sys.executable, "-c", MORTAL]
     )
@@ -245,7 +244,6 @@ async def test_a_background_task_that_dies_drains_and_ends_the_process(
         assert await asyncio.to_thread(gateway.wait) == 1
     assert said_last(gateway, 3) == ["lease.given_up", "gateway.stopped", "gateway.failed"]
     assert gateway.log.entries[-1]["reason"] == "a task died"
-    redis_server.stop()
 
 
 def said_last(gateway: GatewayProcess, count: int) -> list[str]:
@@ -268,11 +266,10 @@ async def test_a_second_signal_ends_the_process_at_once(
 
 
 def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_everybody(
-    node: NodeClients, user: str
+    own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    redis_server = RedisServer()
-    redis_server.kill()
-    gateway = GatewayProcess(redis_url=redis_server.url, serves=False)
+    own_redis.kill()
+    gateway = GatewayProcess(redis_url=own_redis.url, serves=False)
     try:
         status, body = readiness(gateway)
         assert (status, body["status"], body["part"]) == (503, "starting", "process")
@@ -284,7 +281,7 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
         client = node.open(gateway.url, token=gateway.token(user))
         client.wait("connect_error")
 
-        redis_server.start()
+        own_redis.start()
         gateway.listens()
         assert verdict(gateway) == (200, "ready")
         client.connected()
@@ -293,7 +290,6 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
         assert gateway.stop() == 0
     finally:
         gateway.kill()
-        redis_server.stop()
 
 
 def test_a_replica_that_waits_for_redis_stops_when_it_is_told_to() -> None:
@@ -303,22 +299,18 @@ def test_a_replica_that_waits_for_redis_stops_when_it_is_told_to() -> None:
 
 
 def test_a_replica_drains_while_redis_is_away_and_ends_in_time(
-    start: Callable[..., GatewayProcess], node: NodeClients, user: str
+    own_redis: RedisServer, start: Callable[..., GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    redis_server = RedisServer()
-    try:
-        with Link(redis_server.port) as link:
-            gateway = start(redis_url=link.url, drain_seconds=1)
-            client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
-            redis_server.freeze()
-            wait_until(lambda: verdict(gateway) == (200, "degraded"), "it is known to be away")
+    with Link(own_redis.port) as link:
+        gateway = start(redis_url=link.url, drain_seconds=1)
+        client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
+        own_redis.freeze()
+        wait_until(lambda: verdict(gateway) == (200, "degraded"), "it is known to be away")
 
-            told_at = time.monotonic()
-            gateway.signal(signal.SIGTERM)
+        told_at = time.monotonic()
+        gateway.signal(signal.SIGTERM)
 
-            client.wait("disconnect", reason="transport close")
-            assert gateway.wait(timeout=30) == 0
-            assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
-            redis_server.thaw()
-    finally:
-        redis_server.stop()
+        client.wait("disconnect", reason="transport close")
+        assert gateway.wait(timeout=30) == 0
+        assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
+        own_redis.thaw()

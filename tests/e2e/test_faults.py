@@ -29,24 +29,17 @@ def node() -> Iterator[NodeClients]:
     clients.stop()
 
 
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
-
-
 def cleaned_up(replicas: Sequence[GatewayProcess]) -> float:
     """How often one of these took a dead replica out of presence."""
     return sum(metric(replica, "push_gateway_replicas_cleaned_up_total") for replica in replicas)
 
 
-def test_redis_is_killed_and_comes_back_empty(redis_server: RedisServer, node: NodeClients) -> None:
-    with Several(node, [redis_server.url] * 3) as all_:
+def test_redis_is_killed_and_comes_back_empty(own_redis: RedisServer, node: NodeClients) -> None:
+    with Several(node, [own_redis.url] * 3) as all_:
         killed = time.monotonic()
-        redis_server.kill()
+        own_redis.kill()
         all_.traffic.flows(20, answer="broker_unavailable")
-        redis_server.start()
+        own_redis.start()
         back = time.monotonic()
 
         all_.is_whole(since=back)
@@ -56,24 +49,24 @@ def test_redis_is_killed_and_comes_back_empty(redis_server: RedisServer, node: N
         all_.end()
 
 
-def test_redis_stands_still_for_ten_seconds(redis_server: RedisServer, node: NodeClients) -> None:
-    with Several(node, [redis_server.url] * 3) as all_:
+def test_redis_stands_still_for_ten_seconds(own_redis: RedisServer, node: NodeClients) -> None:
+    with Several(node, [own_redis.url] * 3) as all_:
         frozen = time.monotonic()
-        redis_server.freeze()
+        own_redis.freeze()
         all_.traffic.flows(1, answer="broker_timeout")
         all_.traffic.flows(20, answer="broker_unavailable")
         time.sleep(max(0.0, frozen + 10 - time.monotonic()))
-        redis_server.thaw()
+        own_redis.thaw()
 
         all_.is_whole(since=time.monotonic())
         all_.settle()
         all_.end()
 
 
-def test_the_link_of_one_replica_is_cut(redis_server: RedisServer, node: NodeClients) -> None:
+def test_the_link_of_one_replica_is_cut(own_redis: RedisServer, node: NodeClients) -> None:
     with (
-        Link(redis_server.port) as link,
-        Several(node, [redis_server.url, redis_server.url, link.url]) as all_,
+        Link(own_redis.port) as link,
+        Several(node, [own_redis.url, own_redis.url, link.url]) as all_,
     ):
         link.cut()
         all_.traffic.flows(20, answer="broker_unavailable")
@@ -122,12 +115,10 @@ def test_a_primary_is_replaced_while_it_lives_and_accepts(node: NodeClients) -> 
         all_.end()
 
 
-def test_everybody_who_listens_is_cut_off_again_and_again(
-    redis_server: RedisServer, node: NodeClients
-) -> None:
-    with Several(node, [redis_server.url] * 3, per_second=150) as all_:  # so that each cut hides some of it
+def test_everybody_who_listens_is_cut_off_again_and_again(own_redis: RedisServer, node: NodeClients) -> None:
+    with Several(node, [own_redis.url] * 3, per_second=150) as all_:  # so that each cut hides some of it
         for _ in range(6):
-            redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
             all_.traffic.flows(50)
 
         all_.is_whole(since=time.monotonic())
@@ -140,12 +131,12 @@ def test_everybody_who_listens_is_cut_off_again_and_again(
         all_.end()
 
 
-def test_redis_is_at_its_memory_limit(redis_server: RedisServer, node: NodeClients) -> None:
-    with Several(node, [redis_server.url] * 3) as all_:
-        redis_server.ask("CONFIG", "SET", "maxmemory", 1_000_000)
+def test_redis_is_at_its_memory_limit(own_redis: RedisServer, node: NodeClients) -> None:
+    with Several(node, [own_redis.url] * 3) as all_:
+        own_redis.ask("CONFIG", "SET", "maxmemory", 1_000_000)
         all_.traffic.flows(100, answer="broker_unavailable")
         time.sleep(LEASE_SECONDS + 1)
-        redis_server.ask("CONFIG", "SET", "maxmemory", 0)
+        own_redis.ask("CONFIG", "SET", "maxmemory", 0)
 
         all_.is_whole(since=time.monotonic())
         all_.settle()
@@ -153,9 +144,9 @@ def test_redis_is_at_its_memory_limit(redis_server: RedisServer, node: NodeClien
         all_.end()
 
 
-def test_a_replica_is_killed(redis_server: RedisServer, node: NodeClients) -> None:
+def test_a_replica_is_killed(own_redis: RedisServer, node: NodeClients) -> None:
     with Several(
-        node, [redis_server.url] * 3, per_second=150
+        node, [own_redis.url] * 3, per_second=150
     ) as all_:  # so that it dies of some before it answers
         dead = all_.replicas[1]
         dead.kill()
@@ -173,8 +164,8 @@ def test_a_replica_is_killed(redis_server: RedisServer, node: NodeClients) -> No
         all_.end()
 
 
-def test_a_replica_stands_still_past_its_lease(redis_server: RedisServer, node: NodeClients) -> None:
-    with Several(node, [redis_server.url] * 3) as all_:
+def test_a_replica_stands_still_past_its_lease(own_redis: RedisServer, node: NodeClients) -> None:
+    with Several(node, [own_redis.url] * 3) as all_:
         still = all_.replicas[2]
         still.signal(signal.SIGSTOP)
         all_.traffic.flows(5, answer="no_answer")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
-import pytest
 
 from gateway.state.redis.keys import Keys
 from tests.harness.clients import NodeClients
@@ -21,13 +19,6 @@ DEAF_SECONDS = 2
 LEASE_SECONDS = 5
 
 
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
-
-
 def condition(now: Scrape) -> str:
     """The one condition that a replica shows."""
     shown = [each for each in ("hearing", "deaf", "away") if now.value("replica_condition", condition=each)]
@@ -36,11 +27,11 @@ def condition(now: Scrape) -> str:
 
 
 def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
-    redis_server: RedisServer, node: NodeClients, user: str
+    own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    with Link(redis_server.port) as link:
+    with Link(own_redis.port) as link:
         cut_off = GatewayProcess(redis_url=link.url, replica_id="cut-off")
-        other = GatewayProcess(redis_url=redis_server.url, replica_id="other")
+        other = GatewayProcess(redis_url=own_redis.url, replica_id="other")
         client = node.open(cut_off.url, token=cut_off.token(user), transports=["websocket"]).connected()
         before = Scrape(cut_off)
         assert before.value("redis_connected", connection="commands") == 1
@@ -76,15 +67,15 @@ def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
 
 
 def test_while_redis_stands_still_requests_fail_by_name_and_commands_with_them(
-    redis_server: RedisServer, user: str
+    own_redis: RedisServer, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url)
+    gateway = GatewayProcess(redis_url=own_redis.url)
     before = Scrape(gateway)
 
-    redis_server.freeze()
+    own_redis.freeze()
     answer = gateway.backend.push_user(user, "frozen", 1)
     assert answer.body["code"] == "broker_timeout"
-    redis_server.thaw()
+    own_redis.thaw()
 
     after = scrape_until(
         gateway,
@@ -101,8 +92,8 @@ def test_while_redis_stands_still_requests_fail_by_name_and_commands_with_them(
     assert gateway.stop() == 0
 
 
-def test_commands_are_timed_by_their_script(redis_server: RedisServer, user: str) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url)
+def test_commands_are_timed_by_their_script(own_redis: RedisServer, user: str) -> None:
+    gateway = GatewayProcess(redis_url=own_redis.url)
     before = Scrape(gateway)
 
     for number in range(5):
@@ -119,9 +110,9 @@ def test_commands_are_timed_by_their_script(redis_server: RedisServer, user: str
 
 
 def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_behind(
-    redis_server: RedisServer,
+    own_redis: RedisServer,
 ) -> None:
-    with Link(redis_server.port) as link:
+    with Link(own_redis.port) as link:
         gateway = GatewayProcess(redis_url=link.url, deaf_seconds=DEAF_SECONDS)
         healthy = scrape_until(
             gateway, lambda now: now.value("canary_round_trip_seconds_count") > 0, "it hears itself"
@@ -144,24 +135,24 @@ def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_be
         assert gateway.stop() == 0
 
 
-def test_while_redis_takes_nothing_the_lag_grows(redis_server: RedisServer) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
-    redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+def test_while_redis_takes_nothing_the_lag_grows(own_redis: RedisServer) -> None:
+    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    own_redis.ask("REPLICAOF", "127.0.0.1", "1")
 
     scrape_until(gateway, lambda now: now.value("broker_lag_seconds") > 4, "nothing comes that it could hear")
 
-    redis_server.ask("REPLICAOF", "NO", "ONE")
+    own_redis.ask("REPLICAOF", "NO", "ONE")
     scrape_until(gateway, lambda now: now.value("broker_lag_seconds") < 1, "it hears again")
     assert gateway.stop() == 0
 
 
-def test_data_that_redis_lost_is_counted_as_a_gap(redis_server: RedisServer, user: str) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url)
+def test_data_that_redis_lost_is_counted_as_a_gap(own_redis: RedisServer, user: str) -> None:
+    gateway = GatewayProcess(redis_url=own_redis.url)
     gateway.push_user(user, "before", 1)
     before = Scrape(gateway)
 
-    redis_server.kill()
-    redis_server.start()
+    own_redis.kill()
+    own_redis.start()
 
     after = scrape_until(
         gateway,
@@ -177,9 +168,9 @@ def test_data_that_redis_lost_is_counted_as_a_gap(redis_server: RedisServer, use
 
 
 def test_a_replica_that_died_is_counted_by_the_one_that_cleans_up_and_one_that_left_is_not(
-    redis_server: RedisServer,
+    own_redis: RedisServer,
 ) -> None:
-    settings: dict[str, Any] = {"redis_url": redis_server.url, "lease_seconds": LEASE_SECONDS}
+    settings: dict[str, Any] = {"redis_url": own_redis.url, "lease_seconds": LEASE_SECONDS}
     stays = GatewayProcess(replica_id="a-stays", **settings)
     leaves = GatewayProcess(replica_id="b-leaves", **settings)
     dies = GatewayProcess(replica_id="c-dies", **settings)
@@ -195,20 +186,20 @@ def test_a_replica_that_died_is_counted_by_the_one_that_cleans_up_and_one_that_l
     assert stays.stop() == 0
 
 
-def test_rubbish_on_a_channel_is_counted(redis_server: RedisServer) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url, redis_prefix="rubbish", replica_id="r0")
+def test_rubbish_on_a_channel_is_counted(own_redis: RedisServer) -> None:
+    gateway = GatewayProcess(redis_url=own_redis.url, redis_prefix="rubbish", replica_id="r0")
 
-    redis_server.ask("PUBLISH", Keys("rubbish").canary("r0"), b"rubbish")
+    own_redis.ask("PUBLISH", Keys("rubbish").canary("r0"), b"rubbish")
 
     scrape_until(gateway, lambda now: now.value("frames_unreadable_total") == 1, "it is counted")
     assert gateway.stop() == 0
 
 
 async def test_own_pushes_are_timed_and_those_of_another_replica_are_not(
-    redis_server: RedisServer, http: aiohttp.ClientSession, user: str
+    own_redis: RedisServer, http: aiohttp.ClientSession, user: str
 ) -> None:
-    here = GatewayProcess(redis_url=redis_server.url, replica_id="here")
-    there = GatewayProcess(redis_url=redis_server.url, replica_id="there")
+    here = GatewayProcess(redis_url=own_redis.url, replica_id="here")
+    there = GatewayProcess(redis_url=own_redis.url, replica_id="there")
     raw = await RawSocket.open(http, here.url)
     await raw.join(here.token(user))
 

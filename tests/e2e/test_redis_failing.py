@@ -6,10 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.harness.clients import NodeClients, StockClient
 from tests.harness.health import readiness, verdict
@@ -22,13 +19,6 @@ from tests.metrics.scraping import Scrape
 DEAF_SECONDS = 2
 
 
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
-    server = RedisServer()
-    yield server
-    server.stop()
-
-
 def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClient:
     return node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
 
@@ -39,11 +29,11 @@ def said(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
 
 
 def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_comes_in(
-    redis_server: RedisServer, node: NodeClients, user: str
+    own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
+    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
     client = connect(node, gateway, user)
-    redis_server.freeze()
+    own_redis.freeze()
 
     refused = gateway.backend.post(
         f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1"
@@ -55,7 +45,7 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
     newcomer.wait("connect_error")
     assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
 
-    redis_server.thaw()
+    own_redis.thaw()
     wait_until(lambda: verdict(gateway) == (200, "ready"), "it is back")
     newcomer.connected()
     again = gateway.backend.post(f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1")
@@ -71,9 +61,9 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
 
 
 def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_hears_again(
-    redis_server: RedisServer, node: NodeClients, user: str
+    own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    with Link(redis_server.port) as link:
+    with Link(own_redis.port) as link:
         gateway = GatewayProcess(redis_url=link.url, deaf_seconds=DEAF_SECONDS)
         client = connect(node, gateway, user)
         link.deafen()
@@ -94,11 +84,11 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
 
 
 def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
-    redis_server: RedisServer, node: NodeClients, user: str
+    own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
+    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
     client = connect(node, gateway, user)
-    redis_server.ask("CONFIG", "SET", "maxmemory", "1kb")
+    own_redis.ask("CONFIG", "SET", "maxmemory", "1kb")
 
     wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
     report = readiness(gateway)[1]
@@ -112,7 +102,7 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     newcomer.wait("connect_error")
     assert Scrape(gateway).value("transport_requests_refused_total", reason="state_away") > 0
 
-    redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+    own_redis.ask("CONFIG", "SET", "maxmemory", "0")
     wait_until(lambda: verdict(gateway) == (200, "ready"), "it takes what is written again")
     assert Scrape(gateway).value("redis_refusing", connection="commands", reason="OOM") == 0
     newcomer.connected()
@@ -125,15 +115,15 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     assert gateway.failures() == []
 
 
-def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(redis_server: RedisServer) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
-    redis_server.ask("REPLICAOF", "127.0.0.1", "1")
+def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(own_redis: RedisServer) -> None:
+    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    own_redis.ask("REPLICAOF", "127.0.0.1", "1")
 
     wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
     assert readiness(gateway)[1]["degraded"].endswith("(READONLY)")
     assert Scrape(gateway).value("redis_refusing", connection="commands", reason="READONLY") == 1
 
-    redis_server.ask("REPLICAOF", "NO", "ONE")
+    own_redis.ask("REPLICAOF", "NO", "ONE")
     wait_until(lambda: verdict(gateway) == (200, "ready"), "it is a primary again")
     for event in ("redis.refuses", "redis.takes_again"):
         # The connection for channels may have been made anew in the meantime, and says it too.
@@ -143,11 +133,11 @@ def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(redis_s
 
 
 def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pushes(
-    redis_server: RedisServer, user: str
+    own_redis: RedisServer, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS)
-    redis_server.ask("ACL", "SETUSER", "default", "resetchannels")
-    redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    own_redis.ask("ACL", "SETUSER", "default", "resetchannels")
+    own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
     wait_until(lambda: verdict(gateway) == (503, "deaf"), "it is known to be deaf")
     assert "(NOPERM)" in readiness(gateway)[1]["reason"]
@@ -159,22 +149,22 @@ def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pus
     ]
     assert [line["condition"] for line in said(gateway, "redis.condition")] == ["deaf"]
 
-    redis_server.ask("ACL", "SETUSER", "default", "allchannels")
+    own_redis.ask("ACL", "SETUSER", "default", "allchannels")
     wait_until(lambda: verdict(gateway) == (200, "ready"), "it hears again")
     assert gateway.stop() == 0
     assert [line["event"] for line in gateway.failures()] == ["gateway.deaf"]
 
 
 def test_clients_are_told_when_redis_lost_what_they_may_have_missed(
-    redis_server: RedisServer, node: NodeClients, user: str
+    own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=redis_server.url, deaf_seconds=DEAF_SECONDS, lease_seconds=5)
+    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS, lease_seconds=5)
     client = connect(node, gateway, user)
     gateway.push_user(user, "before", 1)
     client.event("before")
 
-    redis_server.kill()
-    redis_server.start()
+    own_redis.kill()
+    own_redis.start()
 
     assert client.event("recovery:failed", timeout=15)[0] == {"code": "data_lost"}
     wait_until(lambda: gateway.backend.push_user(user, "after", 1).status == 200, "it is back")

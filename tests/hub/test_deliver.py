@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from gateway.domain.positions import Position
 from gateway.hub import Connection, Hub, State
 from gateway.hub.registry import BY_LINK_SECONDS, LARGE_BYTES, STEP, TURN_SECONDS
 from gateway.ports import Frames
+from tests.harness.turns import with_turns
 from tests.hub.links import RecordingLink, RecordingMeter, connection, encode
 
 POSITION = Position("1-0")
@@ -247,22 +248,6 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.hub.registry.time.monotonic", lambda: float(next(ticks)))
 
 
-async def turns_of(delivery: Coroutine[Any, Any, None]) -> int:
-    """How often others had their turn while it was delivered."""
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    others = asyncio.create_task(take_turns())
-    await delivery
-    others.cancel()
-    return turns
-
-
 @pytest.mark.parametrize(
     ("event", "recipients_a_turn"), [("news", STEP), ("n" * LARGE_BYTES, 1)], ids=["small", "large"]
 )
@@ -272,7 +257,7 @@ async def test_a_delivery_that_takes_long_lets_the_loop_turn(
     for number in range(1000):
         world.join(str(number), "x")
 
-    turns = await turns_of(world.push("x", event=event))
+    _, turns = await with_turns(world.push("x", event=event))
 
     assert turns == pytest.approx(1000 / recipients_a_turn, abs=2)
     assert world.delivered == [1000]
@@ -415,7 +400,7 @@ async def test_work_that_links_leave_for_later_is_counted_to_the_turn() -> None:
     for number in range(1000):
         world.join(str(number), "x")
 
-    turns = await turns_of(world.push("x"))
+    _, turns = await with_turns(world.push("x"))
 
     assert turns >= 0.7 * 1000 * BY_LINK_SECONDS / TURN_SECONDS
 
@@ -425,7 +410,7 @@ async def test_looking_for_recipients_lets_others_through_as_well(slow: None) ->
     rooms = [f"room{number}" for number in range(100)]
     world.join("a", *rooms)
 
-    turns = await turns_of(world.push(*rooms, exclude="b c d"))
+    _, turns = await with_turns(world.push(*rooms, exclude="b c d"))
 
     assert turns >= 100
     assert world.delivered == [1]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from prometheus_client import Metric
 
 from tests.metrics.promql import Query
 
@@ -73,3 +76,27 @@ def faults(query: Query) -> list[str]:
 def values_of(matcher: str) -> list[str]:
     """The values that a matcher names, where it names them one by one."""
     return matcher.split("|") if re.fullmatch(r"[a-z0-9_|]+", matcher) else []
+
+
+Value = tuple[str, str, str]
+"""A metric, a label, a value of that."""
+
+
+def values_asked(query: Query) -> set[Value]:
+    """The values of labels that a query names."""
+    return {
+        (name, label, value)
+        for name, matchers in query.selected
+        for label, matcher in matchers.items()
+        for value in values_of(matcher)
+    }
+
+
+def values_shown(families: Mapping[str, Metric]) -> set[Value]:
+    """Those that a gateway shows."""
+    return {
+        (sample.name, label, value)
+        for family in families.values()
+        for sample in family.samples
+        for label, value in sample.labels.items()
+    }

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client import Metric
 
-from tests.metrics.page import FILES, ROOT, TARGET, described, faults, series, values_of
+from tests.metrics.page import FILES, ROOT, TARGET, described, faults, series, values_asked, values_shown
 from tests.metrics.promql import read
 
 DOCUMENT = yaml.safe_load((FILES / "alerts.yaml").read_text(encoding="utf-8"))
@@ -64,21 +64,9 @@ def test_an_alert_asks_for_values_that_there_are(
     alert: dict[str, Any], first_scrape: dict[str, Metric]
 ) -> None:
     """A misspelled reason would never fire. What is asked for must be there before it happens for the first time."""
-    shown = {
-        (sample.name, label, value)
-        for family in first_scrape.values()
-        for sample in family.samples
-        for label, value in sample.labels.items()
-    }
-    asked = {
-        (name, label, value)
-        for name, matchers in read(alert["expr"]).selected
-        for label, matcher in matchers.items()
-        if label not in TARGET
-        for value in values_of(matcher)
-    }
+    asked = {each for each in values_asked(read(alert["expr"])) if each[1] not in TARGET}
 
-    assert asked - shown == set()
+    assert asked - values_shown(first_scrape) == set()
 
 
 @EACH

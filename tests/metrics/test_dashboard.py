@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import Metric
 
-from tests.metrics.page import FILES, described, faults, values_of
+from tests.metrics.page import FILES, described, faults, values_asked, values_shown
 from tests.metrics.promql import read
 
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))
@@ -64,20 +64,7 @@ def test_a_query_asks_for_the_chosen_replicas_alone(where: str, text: str) -> No
 def test_a_query_asks_for_values_that_there_are(
     where: str, text: str, first_scrape: dict[str, Metric]
 ) -> None:
-    shown = {
-        (sample.name, label, value)
-        for family in first_scrape.values()
-        for sample in family.samples
-        for label, value in sample.labels.items()
-    }
-    asked = {
-        (name, label, value)
-        for name, matchers in read(text).selected
-        for label, matcher in matchers.items()
-        for value in values_of(matcher)
-    }
-
-    assert asked - shown == set()
+    assert values_asked(read(text)) - values_shown(first_scrape) == set()
 
 
 def test_a_query_is_as_clever_as_the_data_source() -> None:

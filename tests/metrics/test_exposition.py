@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import PREFIX, Metrics
+from tests.harness.turns import with_turns
 
 NAME = re.compile(r"(push_gateway|process|python_gc)(_[a-z0-9]+)+")
 UNITS = ("seconds", "bytes", "info")
@@ -42,16 +42,6 @@ async def test_the_pieces_are_what_would_be_written_at_once() -> None:
 
 
 async def test_others_have_their_turns_while_it_is_written() -> None:
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(take_turns())
-    written = await Metrics().exposition()
-    other.cancel()
+    written, turns = await with_turns(Metrics().exposition())
 
     assert turns > written.count(b"# TYPE") / 2

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from gateway.transport.packets import message
 from gateway.transport.survey import survey
+from tests.harness.turns import with_turns
 from tests.transport.recording import RecordingAbove, RecordingWire, on_wire, polling
 
 
@@ -33,17 +32,7 @@ async def test_nobody_is_counted_who_has_gone(above: RecordingAbove) -> None:
 
 async def test_others_have_their_turn_while_many_are_counted(above: RecordingAbove) -> None:
     sessions = [polling(above) for _ in range(5_000)]
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(take_turns())
-    found = await survey(sessions)
-    other.cancel()
+    found, turns = await with_turns(survey(sessions))
 
     assert found.by_transport["polling"] == 5_000
     assert turns >= 8
