@@ -36,7 +36,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-d
 FROM tooled AS packages
 # Without pip of its own; the one of the base image installs into it and stays behind.
 RUN python -m venv --without-pip /opt/push-gateway
-# `otel` is `runtime` and the packages that export traces where the OTEL_ variables ask for it (docs/logs.md).
+# `otel` is `runtime` and the packages that export traces where the OTEL_ variables ask for it (docs/reference/logs.md).
 ARG REQUIREMENTS=otel
 COPY requirements/${REQUIREMENTS}.txt requirements/
 # Only wheels: a package that would need a compiler is refused at once. Bytecode is made here because the running

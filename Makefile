@@ -9,8 +9,8 @@ NODE   := $(PY) tools/node.py
 RUNTIME := $(VENV)/.runtime
 DEV     := $(VENV)/.dev
 BUNDLE  := gateway/socketio_door/client_bundle/version.txt
-JS      := tests/js/node_modules/.package-lock.json
-FRONT   := tests/frontend/node_modules/.package-lock.json
+JS      := tests/support/js/node_modules/.package-lock.json
+FRONT   := tests/integration/frontend/node_modules/.package-lock.json
 PEER    := benchmarks/node_modules/.package-lock.json
 
 # Extra arguments: make test ARGS="-k signing -x", GATEWAY_PORT=9000 make run
@@ -39,27 +39,27 @@ test: install-dev ## Run the tests
 	$(PY) -m pytest -m "not examples and not image and not proxies" $(ARGS)
 
 test-examples: install-dev ## Run the sender of every language in examples/backends
-	$(PY) -m pytest tests/examples $(ARGS)
+	$(PY) -m pytest tests/integration/examples $(ARGS)
 
 test-proxies: install-dev ## Put replicas behind Debian's nginx and roll them under 2 000 clients
-	$(PY) -m pytest tests/rolling $(ARGS)
+	$(PY) -m pytest tests/load/rolling $(ARGS)
 
 # Without tests/e2e/test_faults.py, which passes there too: it would take two minutes more.
-ON_REDIS := tests/contract tests/state/redis tests/doctor \
+ON_REDIS := tests/contract tests/integration/redis_state tests/integration/doctor \
             tests/e2e/test_replicas.py tests/e2e/test_three_replicas.py tests/e2e/test_redis_failing.py
 
 test-redis: install-dev ## Repeat the tests of the shared state on the redis-server of the system, or on REDIS_SERVER
 	REDIS_SERVER="$${REDIS_SERVER:-redis-server}" $(PY) -m pytest $(ON_REDIS) $(ARGS)
 
-soak: install-dev ## Break connections and replicas under load for some minutes; writes docs/soak.md
-	$(PY) -m tests.soak $(ARGS)
+soak: install-dev ## Break connections and replicas under load for some minutes; writes docs/explanation/soak.md
+	$(PY) -m tests.load.soak $(ARGS)
 
-bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/benchmarks.md
+bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/explanation/benchmarks.md
 	$(PY) -m benchmarks $(ARGS)
 
 chart: install-dev ## Lint the Helm chart, render every value set, hold all of it to the schemas of Kubernetes
 	$(PY) -m tools.chart
-	$(PY) -m pytest -q tests/chart $(ARGS)
+	$(PY) -m pytest -q tests/integration/chart $(ARGS)
 
 check: install-dev chart ## Style, types, directions of imports, dependencies, OpenAPI, package, Helm chart
 	$(PY) -m ruff check .
@@ -67,7 +67,7 @@ check: install-dev chart ## Style, types, directions of imports, dependencies, O
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) -m deptry .
-	$(NODE) tests/js/node_modules/@redocly/cli/bin/cli.js lint openapi.yaml
+	$(NODE) tests/support/js/node_modules/@redocly/cli/bin/cli.js lint openapi.yaml
 	$(PY) tools/check_package.py
 
 format: install-dev ## Put the code into the project's style
@@ -89,18 +89,18 @@ lock: install ## Pin the dependencies anew after a change (UPGRADE=1: to the new
 	$(COMPILE) -o requirements/lock.txt requirements/lock.in
 	$(COMPILE) -o requirements/dev.txt requirements/dev.in
 	$(NODE) $(NPMLOCK) --prefix client
-	$(NODE) $(NPMLOCK) --prefix tests/js
-	$(NODE) $(NPMLOCK) --prefix tests/frontend
+	$(NODE) $(NPMLOCK) --prefix tests/support/js
+	$(NODE) $(NPMLOCK) --prefix tests/integration/frontend
 	$(NODE) $(NPMLOCK) --prefix benchmarks
 
 # IMAGE_OPTIONS go to the build: a certificate to mount, say, as at the head of the Dockerfile.
 image: install-dev ## Build the container image with podman, run it as the chart deploys it, see it serve and drain
 	@command -v podman >/dev/null || { echo "podman is needed: Debian's packages podman, runc and catatonit." >&2; exit 1; }
 	BUILDAH_FORMAT=docker podman build $(IMAGE_OPTIONS) -t $(IMAGE) . # podman's own format would drop the HEALTHCHECK
-	IMAGE=$(IMAGE) $(PY) -m pytest tests/image $(ARGS)
+	IMAGE=$(IMAGE) $(PY) -m pytest tests/integration/image $(ARGS)
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist client/node_modules tests/js/node_modules tests/frontend/node_modules benchmarks/node_modules gateway/socketio_door/client_bundle
+	rm -rf $(VENV) build dist client/node_modules tests/support/js/node_modules tests/integration/frontend/node_modules benchmarks/node_modules gateway/socketio_door/client_bundle
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -127,12 +127,12 @@ $(BUNDLE): $(RUNTIME) client/package-lock.json tools/fetch_client.py tools/node.
 	@$(PY) tools/fetch_client.py
 	@touch $@
 
-$(JS): $(RUNTIME) tests/js/package.json tests/js/package-lock.json
-	@$(NODE) npm ci --prefix tests/js --ignore-scripts --loglevel=error >/dev/null
+$(JS): $(RUNTIME) tests/support/js/package.json tests/support/js/package-lock.json
+	@$(NODE) npm ci --prefix tests/support/js --ignore-scripts --loglevel=error >/dev/null
 	@touch $@
 
-$(FRONT): $(RUNTIME) tests/frontend/package.json tests/frontend/package-lock.json
-	@$(NODE) npm ci --prefix tests/frontend --ignore-scripts --loglevel=error >/dev/null
+$(FRONT): $(RUNTIME) tests/integration/frontend/package.json tests/integration/frontend/package-lock.json
+	@$(NODE) npm ci --prefix tests/integration/frontend --ignore-scripts --loglevel=error >/dev/null
 	@touch $@
 
 $(PEER): $(RUNTIME) benchmarks/package.json benchmarks/package-lock.json

@@ -9,7 +9,7 @@ stopping    a client that stops reading
 straining   a broadcast to 12 000, browsers that offer compression
 tables      figures as text and Markdown
 plot        figures as a picture
-document    docs/benchmarks.md
+document    docs/explanation/benchmarks.md
 
 ``socketio_peer.mjs`` and ``bare_sender.py`` are what it is measured beside.
 """

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: everything that was found, on what, and how to find it again."""
+"""docs/explanation/benchmarks.md: everything that was found, on what, and how to find it again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from benchmarks.comparing import Comparison, Figures
 from benchmarks.machine import ROOT
 from benchmarks.plot import bars
 
-PAGE = ROOT / "docs" / "benchmarks.md"
-PLOT = ROOT / "docs" / "benchmarks.svg"
+PAGE = ROOT / "docs" / "explanation" / "benchmarks.md"
+PLOT = ROOT / "docs" / "explanation" / "benchmarks.svg"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ CPU and memory of the gateway for each client and delivery, medians of three rou
 ```sh
 make bench                                # everything; Linux, with Python and make; writes this page
 make bench ARGS="--rounds 1 --only scale" # a part, on the terminal only
-python -m tests.harness.upgrading --clients 200 --seconds 20   # 200 stock clients upgrade while messages come and go
+python -m tests.support.upgrading --clients 200 --seconds 20   # 200 stock clients upgrade while messages come and go
 ```
 """
 

@@ -10,7 +10,7 @@ from typing import Final, Self
 from gateway.domain.messages import Entry
 from gateway.domain.positions import Position
 from gateway.state.redis import RedisState
-from tests.harness.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 AT_ONCE: Final = 64
 

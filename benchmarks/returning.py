@@ -16,10 +16,10 @@ from benchmarks import servers
 from benchmarks.comparing import Figures
 from benchmarks.machine import cores, on_cores
 from benchmarks.servers import JWT_SECRET, Server
-from tests.harness.backend import Backend
-from tests.harness.raw import RawSocket, connect_packet, http_session
-from tests.harness.redis_server import RedisServer
-from tests.harness.tokens import token
+from tests.support.backend import Backend
+from tests.support.raw import RawSocket, connect_packet, http_session
+from tests.support.redis_server import RedisServer
+from tests.support.tokens import token
 
 CLIENTS: Final = 1000
 ROUNDS: Final = 3

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.sizing``: what a Redis spends on what it keeps and on what it does, for docs/scaling.md.
+"""``python -m benchmarks.sizing``: what a Redis spends on what it keeps and on what it does, for docs/how-to/scale.md.
 
 Replicas are those of the gateway without its doors, all in this process; Redis is a process of its own, the Valkey of
 the development tools or what REDIS_SERVER names. Figures are Redis's own (INFO), so they hold on a busy machine too.
@@ -25,7 +25,7 @@ from gateway.domain.messages import Address, Message, new_id
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import Session
 from gateway.logs import configure_logging
-from tests.harness.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 KEPT: Final = 10_000
 PUSHES: Final = 5_000

@@ -15,7 +15,7 @@ from benchmarks.comparing import CLIENTS, Figures
 from benchmarks.load.crowd import Answer, Crowd, Worker
 from benchmarks.machine import cores
 from benchmarks.servers import Server
-from tests.harness.backend import Backend
+from tests.support.backend import Backend
 
 ROUNDS: Final = 3
 PING_SECONDS: Final = 2.0

@@ -19,8 +19,8 @@ from benchmarks.load import frames
 from benchmarks.load.crowd import Crowd
 from benchmarks.machine import cores, on_cores
 from benchmarks.servers import Server
-from tests.harness.backend import Backend
-from tests.harness.tokens import token
+from tests.support.backend import Backend
+from tests.support.tokens import token
 
 CROWDED: Final = 12_000
 OFFERING: Final = 3000

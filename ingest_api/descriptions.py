@@ -17,7 +17,7 @@ from ingest_api.schemas import NAME_PATTERN
 ABOUT: Final = """\
 Backends push events to Socket.IO clients with one signed HTTP request.
 
-Every call but this description is signed with four headers; docs/signing.md has the recipe, with test vectors and
+Every call but this description is signed with four headers; docs/reference/signing.md has the recipe, with test vectors and
 senders in eight languages. Every refusal is `application/problem+json` with a stable `code`."""
 
 TAGS: Final = {
@@ -114,7 +114,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "missing_signature": "A signing header is missing, repeated or malformed; `detail` says which.",
     "unknown_key": "Ask the operator for the id of your ingest key.",
     "timestamp_out_of_range": "Set your clock; `server_time` is the gateway's. Just after its start: sign anew.",
-    "bad_signature": "Compare the text you sign, byte for byte, with docs/signing.md; then the secret.",
+    "bad_signature": "Compare the text you sign, byte for byte, with docs/reference/signing.md; then the secret.",
     "replayed_request": "The nonce was used before. Make a new one for every request, for repeats too.",
     "missing_scope": "Ask the operator for the scope that `detail` names.",
     "not_found": "Look the path up here; a `/` in an id is `%2F`.",

@@ -3,7 +3,7 @@
     text = "v1" LF key LF METHOD LF target LF timestamp LF nonce LF idempotency-key LF hex(SHA-256(body))
     signature = HMAC-SHA256(UTF-8 bytes of the secret as written, text)
 
-docs/signing.md says it to backend developers, tests/vectors/signing.json in examples.
+docs/reference/signing.md says it to backend developers, tests/support/vectors/signing.json in examples.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness.clients import NodeClients, StockClient
-from tests.harness.process import GatewayProcess
+from tests.support.clients import NodeClients, StockClient
+from tests.support.process import GatewayProcess
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.load.clients import Loop
 from benchmarks.load.tally import FIRST, Tally
-from tests.harness.backend import Backend
+from tests.support.backend import Backend
 
 EVENT = "notification"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)

@@ -16,7 +16,7 @@ from benchmarks.load import frames
 from benchmarks.load.backends import Pushes, publish
 from benchmarks.load.clients import Client, Counts, Loop
 from benchmarks.load.tally import Tally
-from tests.harness.tokens import token
+from tests.support.tokens import token
 
 GIVE_UP_SECONDS = 60.0
 

@@ -28,7 +28,7 @@ OVERTIME_SECONDS: Final = 1.0
 """How much longer than DRAIN_SECONDS the drain may take, where the machine stood still meanwhile."""
 STOP_SECONDS: Final = 14.0
 """What comes after the drain, in all: clients leave, requests finish (``rooms.FINISH_SECONDS``), the shared state is
-left. docs/operations.md and the chart reckon with 15 seconds."""
+left. docs/how-to/operate.md and the chart reckon with 15 seconds."""
 SHUT_SECONDS: Final = 3.0
 """How long the ports stay shut while the shared state is being reached. Whoever waits for an open port finds one that
 serves; whoever asks for health hears soon why there is none."""

@@ -27,7 +27,7 @@ def commands() -> None:
       push-gateway serve --dev
       (then paste one of the commands that it prints)
 
-    Every setting is an environment variable GATEWAY_…; docs/configuration.md lists them. Each command has its own
+    Every setting is an environment variable GATEWAY_…; docs/reference/configuration.md lists them. Each command has its own
     --help with an example.
     """
 

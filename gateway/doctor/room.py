@@ -9,7 +9,7 @@ from gateway.doctor.findings import Finding, ok, problem, size, unknown, warning
 from gateway.state.redis.records import INLINE_BYTES
 
 ENTRY_BYTES: Final = 450
-"""The most that Redis spends on a message of the history besides its record: measured, docs/scaling.md."""
+"""The most that Redis spends on a message of the history besides its record: measured, docs/how-to/scale.md."""
 CONNECTIONS_PER_REPLICA: Final = 3
 """One for scripts, one for channels, and one that takes the place of either."""
 _SOON_SECONDS: Final = 5
@@ -28,7 +28,7 @@ def memory(redis: RedisFacts, demands: Demands) -> Finding:
         return warning(
             name,
             f"Redis uses {size(used)} and has no limit: when the memory of its host ends, the system kills it.",
-            f"Set maxmemory below what the host has; the history alone may take {size(history)} (docs/scaling.md).",
+            f"Set maxmemory below what the host has; the history alone may take {size(history)} (docs/how-to/scale.md).",
         )
     return _below(redis, used, limit, history)
 
@@ -36,7 +36,9 @@ def memory(redis: RedisFacts, demands: Demands) -> Finding:
 def _below(redis: RedisFacts, used: int, limit: int, history: int) -> Finding:
     name = "redis.memory"
     said = f"Redis uses {size(used)} of {size(limit)} ({used / limit:.0%})"
-    more = "Raise maxmemory, or lower GATEWAY_HISTORY_BYTES and GATEWAY_RECOVERY_SECONDS (docs/scaling.md)."
+    more = (
+        "Raise maxmemory, or lower GATEWAY_HISTORY_BYTES and GATEWAY_RECOVERY_SECONDS (docs/how-to/scale.md)."
+    )
     if used >= _NEARLY_FULL * limit:
         return problem(name, f"{said}: when it is full, pushes and clients get 503.", more)
     if used >= _FILLING * limit:

@@ -67,7 +67,7 @@ def mode(redis: RedisFacts) -> Finding:
         return problem(
             name,
             "This Redis belongs to a Cluster, over which the gateway's scripts cannot reach.",
-            "Use one primary, with Sentinel if it must fail over; docs/scaling.md says what one carries.",
+            "Use one primary, with Sentinel if it must fail over; docs/how-to/scale.md says what one carries.",
         )
     return ok(name, "It is a server of its own, no Cluster.")
 

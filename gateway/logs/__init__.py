@@ -6,7 +6,7 @@
     foreign      what libraries say, and what nobody caught
     output       the one stream, and lines that wait for it
 
-``docs/logs.md`` lists every line; a test compares it with the sources.
+``docs/reference/logs.md`` lists every line; a test compares it with the sources.
 """
 
 from gateway.logs.configuring import configure_logging, lines_lost, more_talkative

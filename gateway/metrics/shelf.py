@@ -2,7 +2,7 @@
 
 Names: ``push_gateway_<what>_<unit>``, the unit spelled out (``seconds``, ``bytes``), counters end in ``_total``
 (https://prometheus.io/docs/practices/naming/). A label takes values from a list that we know, never a user, room, sid,
-event or anything else that a client or backend can make up. ``docs/metrics.md`` describes each, and a test compares.
+event or anything else that a client or backend can make up. ``docs/reference/metrics.md`` describes each, and a test compares.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The settings: one typed line each, with its parser, its default and its unit.
 
-``docs/configuration.md`` says what each means and why the default is what it is; a test compares the two.
+``docs/reference/configuration.md`` says what each means and why the default is what it is; a test compares the two.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class SettingsError(Exception):
         count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "".join(f"\n  {problem}" for problem in problems)
         self.summary = f"{count} with the settings"
-        super().__init__(f"{self.summary} (docs/configuration.md lists them all):{lines}")
+        super().__init__(f"{self.summary} (docs/reference/configuration.md lists them all):{lines}")
         self.problems = problems
         self.log_format = log_format
 

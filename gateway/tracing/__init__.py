@@ -5,7 +5,7 @@
     opening      whether spans are exported, decided by the standard OTEL_ variables
     exporting    spans, and their way to a collector; the one module that imports OpenTelemetry, and only if need be
 
-``docs/logs.md`` says what is in a span.
+``docs/reference/logs.md`` says what is in a span.
 """
 
 from gateway.tracing.opening import open_telemetry

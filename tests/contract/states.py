@@ -12,7 +12,7 @@ from gateway.ports import Broker, Claims, Presence, Rates, Revocations, Sessions
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
 from gateway.state.redis.leases import KEEP_SECONDS
-from tests.harness.redis_server import RedisServer, shared_server
+from tests.support.redis_server import RedisServer, shared_server
 
 REPLICA = "replica-1"
 

@@ -7,7 +7,7 @@ import asyncio
 from redis.asyncio import Connection
 
 from gateway.state.redis.server import pack, stream_of
-from tests.harness.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 
 async def test_a_connection_writes_to_a_stream_of_asyncio_and_reads_the_answers_to_what_others_write_there() -> (

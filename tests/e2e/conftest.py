@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients
-from tests.harness.python_clients import PythonClients
-from tests.harness.raw import http_session
-from tests.harness.redis_server import RedisServer
+from tests.support.clients import Clients, NodeClients
+from tests.support.python_clients import PythonClients
+from tests.support.raw import http_session
+from tests.support.redis_server import RedisServer
 
 NAMES = itertools.count(1)
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command_line import ROOT, environment, run
-from tests.harness.journal import Journal
-from tests.harness.process import GatewayProcess
+from tests.support.journal import Journal
+from tests.support.paths import ROOT
+from tests.support.process import GatewayProcess
+from tests.unit.cli.command_line import environment, run
 
 
 class Listen:

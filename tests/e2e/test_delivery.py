@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients, StockClient
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawPolling, RawSocket
+from tests.support.clients import Clients, NodeClients, StockClient
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawPolling, RawSocket
 
 Transports = list[str] | None
 Value = Any

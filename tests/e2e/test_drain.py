@@ -13,14 +13,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.harness.backend import Answer
-from tests.harness.clients import NodeClients
-from tests.harness.health import liveness, readiness, verdict
-from tests.harness.link import Link
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawPolling, RawSocket
-from tests.harness.redis_server import RedisServer, free_port
-from tests.harness.waiting import wait_until
+from tests.support.backend import Answer
+from tests.support.clients import NodeClients
+from tests.support.health import liveness, readiness, verdict
+from tests.support.link import Link
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawPolling, RawSocket
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.waiting import wait_until
 
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 DELAY_SECONDS = 2.0

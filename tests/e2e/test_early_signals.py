@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.process import JWT_SECRET
+from tests.support.process import JWT_SECRET
 
 SETTINGS = f"host: 127.0.0.1\nport: 0\njwt_secret: {JWT_SECRET}\ningest_keys: [{{id: shop, secrets: [{'s' * 32}]}}]\n"
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients
-from tests.harness.issuer import Issuer
-from tests.harness.process import GatewayProcess
-from tests.harness.python_clients import PythonClients
-from tests.harness.raw import RawPolling, RawSocket
-from tests.identity.issuer import ec_key, jwk, key_set, token
+from tests.support.clients import Clients, NodeClients
+from tests.support.issuer import Issuer
+from tests.support.process import GatewayProcess
+from tests.support.python_clients import PythonClients
+from tests.support.raw import RawPolling, RawSocket
+from tests.unit.auth.issuer import ec_key, jwk, key_set, token
 
 CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 

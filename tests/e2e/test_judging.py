@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from tests.harness.audience import Heard, Member
-from tests.harness.judging import judge
-from tests.harness.traffic import ACCEPTED, NO_ANSWER, Push
+from tests.support.audience import Heard, Member
+from tests.support.judging import judge
+from tests.support.traffic import ACCEPTED, NO_ANSWER, Push
 
 
 @dataclass

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawPolling, RawSocket
+from tests.support.clients import Clients, NodeClients
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawPolling, RawSocket
 
 CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 ORIGIN = "https://app.example"

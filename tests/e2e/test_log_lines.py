@@ -22,13 +22,13 @@ from urllib.parse import quote, quote_plus
 import aiohttp
 import pytest
 
-from tests.harness.backend import Backend
-from tests.harness.clients import NodeClients, StockClient
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawPolling, RawSocket
-from tests.harness.redis_server import RedisServer
-from tests.harness.tokens import sign, token
-from tests.harness.waiting import wait_until
+from tests.support.backend import Backend
+from tests.support.clients import NodeClients, StockClient
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawPolling, RawSocket
+from tests.support.redis_server import RedisServer
+from tests.support.tokens import sign, token
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command_line import JWT_SECRET, ROOT, environment
-from tests.harness.backend import Backend
-from tests.harness.journal import Journal
+from tests.support.backend import Backend
+from tests.support.journal import Journal
+from tests.support.paths import ROOT
+from tests.unit.cli.command_line import JWT_SECRET, environment
 
 KEY_ID, KEY_SECRET = "tests", "an ingest secret of the tests and long enough too"
 PIPE_BYTES, QUEUE_BYTES = 64 * 1024, 4 * 1024 * 1024

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from tests.harness.backend import Backend
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawSocket
+from tests.support.backend import Backend
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawSocket
 
 USERS, BACKENDS, PUSHES = 500, 8, 10_000
 LAST = "last"

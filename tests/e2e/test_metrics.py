@@ -14,12 +14,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.harness.backend import Backend
-from tests.harness.clients import NodeClients, StockClient
-from tests.harness.process import KEY_ID, KEY_SECRET, GatewayProcess
-from tests.harness.raw import RawPolling, RawSocket, connect_packet
-from tests.harness.redis_server import RedisServer
-from tests.metrics.scraping import Scrape, scrape_until
+from tests.support.backend import Backend
+from tests.support.clients import NodeClients, StockClient
+from tests.support.process import KEY_ID, KEY_SECRET, GatewayProcess
+from tests.support.raw import RawPolling, RawSocket, connect_packet
+from tests.support.redis_server import RedisServer
+from tests.unit.metrics.scraping import Scrape, scrape_until
 
 OUTBOX_BYTES = 400_000
 KEYS = f"{KEY_ID}:{KEY_SECRET},idle:the secret of a key that nobody ever uses here"

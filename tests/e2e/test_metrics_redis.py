@@ -8,12 +8,12 @@ from typing import Any
 import aiohttp
 
 from gateway.state.redis.keys import Keys
-from tests.harness.clients import NodeClients
-from tests.harness.link import Link
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawSocket
-from tests.harness.redis_server import RedisServer
-from tests.metrics.scraping import Scrape, scrape_until
+from tests.support.clients import NodeClients
+from tests.support.link import Link
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawSocket
+from tests.support.redis_server import RedisServer
+from tests.unit.metrics.scraping import Scrape, scrape_until
 
 DEAF_SECONDS = 2
 LEASE_SECONDS = 5

@@ -6,7 +6,7 @@ import socket
 from contextlib import ExitStack
 from urllib.request import urlopen
 
-from tests.harness.process import GatewayProcess
+from tests.support.process import GatewayProcess
 
 RAISED = "gateway.open_files_raised"
 

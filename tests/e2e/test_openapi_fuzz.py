@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +18,9 @@ from requests.auth import AuthBase
 from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
 
 from ingest_api import signing
-from tests.harness.process import GatewayProcess
+from tests.support.paths import ROOT
+from tests.support.process import GatewayProcess
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = 100
 
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from tests.harness.backend import Backend
-from tests.harness.clients import Clients
-from tests.harness.process import GatewayProcess
+from tests.support.backend import Backend
+from tests.support.clients import Clients
+from tests.support.process import GatewayProcess
 
 BACKENDS_ONLY = ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"]
 BROWSERS_ONLY = [

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.harness.clients import NodeClients, StockClient
-from tests.harness.link import Link
-from tests.harness.process import GatewayProcess
-from tests.harness.redis_server import RedisServer
-from tests.harness.waiting import wait_until
+from tests.support.clients import NodeClients, StockClient
+from tests.support.link import Link
+from tests.support.process import GatewayProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 OUTBOX_BYTES = 1024 * 1024
 HISTORY_LENGTH = 200

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.harness.clients import NodeClients, StockClient
-from tests.harness.health import readiness, verdict
-from tests.harness.link import Link
-from tests.harness.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
-from tests.harness.redis_server import RedisServer, free_port
-from tests.harness.waiting import wait_until
-from tests.metrics.scraping import Scrape
+from tests.support.clients import NodeClients, StockClient
+from tests.support.health import readiness, verdict
+from tests.support.link import Link
+from tests.support.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.waiting import wait_until
+from tests.unit.metrics.scraping import Scrape
 
 DEAF_SECONDS = 2
 

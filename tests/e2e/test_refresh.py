@@ -9,9 +9,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawSocket
+from tests.support.clients import Clients, NodeClients
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawSocket
 
 CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 

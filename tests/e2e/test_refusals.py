@@ -11,10 +11,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients
-from tests.harness.process import JWT_SECRET, GatewayProcess
-from tests.harness.raw import RawPolling, RawSocket, connect_packet
-from tests.harness.tokens import sign, token
+from tests.support.clients import Clients, NodeClients
+from tests.support.process import JWT_SECRET, GatewayProcess
+from tests.support.raw import RawPolling, RawSocket, connect_packet
+from tests.support.tokens import sign, token
 
 AUDIENCE, ISSUER = "the-app", "https://issuer.example"
 TRANSPORTS = pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.harness.backend import Backend
-from tests.harness.clients import NodeClients
-from tests.harness.issuer import Issuer
-from tests.harness.journal import Entry
-from tests.harness.process import JWT_SECRET, GatewayProcess
-from tests.harness.tokens import token
-from tests.identity.issuer import ec_key, jwk, key_set, public_pem
-from tests.identity.issuer import token as issued
+from tests.support.backend import Backend
+from tests.support.clients import NodeClients
+from tests.support.issuer import Issuer
+from tests.support.journal import Entry
+from tests.support.process import JWT_SECRET, GatewayProcess
+from tests.support.tokens import token
+from tests.unit.auth.issuer import ec_key, jwk, key_set, public_pem
+from tests.unit.auth.issuer import token as issued
 
 FIRST, SECOND = "the first secret of a backend, long enough", "the second secret of a backend, long enough"
 NEW_JWT_SECRET = "another secret of the tests, thirty-two bytes and more"

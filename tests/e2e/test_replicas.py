@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness.clients import NodeClients, StockClient
-from tests.harness.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
-from tests.harness.redis_server import RedisServer
-from tests.harness.waiting import wait_until
+from tests.support.clients import NodeClients, StockClient
+from tests.support.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

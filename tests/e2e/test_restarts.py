@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients
-from tests.harness.process import GatewayProcess
-from tests.harness.python_clients import PythonClients
-from tests.harness.raw import RawPolling, RawSocket
+from tests.support.clients import Clients, NodeClients
+from tests.support.process import GatewayProcess
+from tests.support.python_clients import PythonClients
+from tests.support.raw import RawPolling, RawSocket
 
 CARRIERS: tuple[list[str] | None, ...] = (["polling"], ["websocket"], None)
 

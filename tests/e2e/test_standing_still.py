@@ -13,9 +13,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.harness.clients import NodeClients
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawSocket
+from tests.support.clients import NodeClients
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawSocket
 
 CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 

@@ -9,11 +9,11 @@ import pytest
 
 from gateway.domain.messages import Address
 from gateway.state.redis.keys import Keys
-from tests.harness.clients import NodeClients
-from tests.harness.link import Link
-from tests.harness.process import GatewayProcess
-from tests.harness.redis_server import RedisServer
-from tests.harness.several import Several, metric
+from tests.support.clients import NodeClients
+from tests.support.link import Link
+from tests.support.process import GatewayProcess
+from tests.support.redis_server import RedisServer
+from tests.support.several import Several, metric
 
 pytestmark = pytest.mark.timeout(90)
 

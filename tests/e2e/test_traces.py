@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness.clients import NodeClients
-from tests.harness.collector import Collector, collector
-from tests.harness.process import GatewayProcess
-from tests.harness.redis_server import RedisServer
+from tests.support.clients import NodeClients
+from tests.support.collector import Collector, collector
+from tests.support.process import GatewayProcess
+from tests.support.redis_server import RedisServer
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"

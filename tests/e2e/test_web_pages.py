@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.harness.clients import Clients, NodeClients
-from tests.harness.process import GatewayProcess
-from tests.harness.raw import RawPolling, RawSocket
+from tests.support.clients import Clients, NodeClients
+from tests.support.paths import ROOT
+from tests.support.process import GatewayProcess
+from tests.support.raw import RawPolling, RawSocket
 
 APP, ADMIN, STRANGER = "https://app.example", "https://admin.example:8443", "https://stranger.example"
 PATH = "/live/events/"
-BUNDLES = Path(__file__).parents[2] / "gateway" / "socketio_door" / "client_bundle"
+BUNDLES = ROOT / "gateway" / "socketio_door" / "client_bundle"
 
 
 @pytest.fixture(scope="module")

@@ -3,5 +3,5 @@
 rendering     a value set becomes the objects that Helm would install
 schemas       each object against Kubernetes' own schemas and those of the operators
 findings      all that ``make chart`` looks at
-table         the values of values.yaml as the table of docs/helm.md
+table         the values of values.yaml as the table of docs/how-to/deploy-with-helm.md
 """

@@ -1,4 +1,4 @@
-"""Look at the Helm chart: lint it, render every value set of tests/chart/values, hold each object to its schemas."""
+"""Look at the Helm chart: lint it, render every value set of tests/integration/chart/values, hold each object to its schemas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
     rendering.add_argument("values", type=Path)
     rendering.add_argument("--release", default="live")
     rendering.add_argument("--namespace", default=NAMESPACE)
-    commands.add_parser("table", help="write the table of values into docs/helm.md")
+    commands.add_parser("table", help="write the table of values into docs/how-to/deploy-with-helm.md")
     given = parser.parse_args()
     match given.command:
         case "render":

@@ -40,4 +40,4 @@ def all_of_them() -> Iterator[tuple[str, list[str]]]:
             wrong,
         )
     stale = [] if table.is_current() else [f"{table.PAGE.name} is not: python -m tools.chart table writes it"]
-    yield "docs/helm.md: the table is that of values.yaml", stale
+    yield "docs/how-to/deploy-with-helm.md: the table is that of values.yaml", stale

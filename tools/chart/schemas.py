@@ -46,7 +46,7 @@ def _of_kubernetes(document: Document, release: str) -> list[str]:
 def _of_operators(documents: Sequence[Document]) -> list[str]:
     """Their schemas are code for Node, and know no strictness: a field too many passes."""
     judged = subprocess.run(
-        [sys.executable, "tools/node.py", "tests/js/operators.mjs"],
+        [sys.executable, "tools/node.py", "tests/support/js/operators.mjs"],
         cwd=ROOT,
         input=json.dumps(documents),
         capture_output=True,
@@ -55,7 +55,9 @@ def _of_operators(documents: Sequence[Document]) -> list[str]:
         check=False,
     )
     if judged.returncode != 0:
-        raise RuntimeError(f"tests/js/operators.mjs (make install-dev brings what it needs): {judged.stderr}")
+        raise RuntimeError(
+            f"tests/support/js/operators.mjs (make install-dev brings what it needs): {judged.stderr}"
+        )
     return [
         f"{_name(document)}: {path}: {sentence}"
         for document, wrong in zip(documents, json.loads(judged.stdout), strict=True)

@@ -1,4 +1,4 @@
-"""The values of values.yaml, with the comments above them, as the table of docs/helm.md."""
+"""The values of values.yaml, with the comments above them, as the table of docs/how-to/deploy-with-helm.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 from tools.chart.rendering import CHART, ROOT
 
-PAGE: Final = ROOT / "docs" / "helm.md"
+PAGE: Final = ROOT / "docs" / "how-to" / "deploy-with-helm.md"
 _TABLE: Final = re.compile(r"(?<=<!-- values -->\n).*?(?=<!-- end of values -->)", re.DOTALL)
 
 
@@ -94,13 +94,13 @@ def _escaped(text: str) -> str:
 
 
 def is_current() -> bool:
-    """Whether docs/helm.md has the table as it would be written now."""
+    """Whether docs/how-to/deploy-with-helm.md has the table as it would be written now."""
     found = _TABLE.search(PAGE.read_text(encoding="utf-8"))
     return found is not None and found[0] == as_markdown()
 
 
 def write() -> None:
-    """Put the table into docs/helm.md, between its two marks."""
+    """Put the table into docs/how-to/deploy-with-helm.md, between its two marks."""
     page = PAGE.read_text(encoding="utf-8")
     if not _TABLE.search(page):
         raise ValueError(f"{PAGE} has no place for the table")

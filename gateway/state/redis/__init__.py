@@ -14,7 +14,7 @@
     canaries     saying something to oneself  scripting     the scripts and their limits (scripts/*.lua)
     keys         every name in Redis
 
-docs/architecture.md tells the whole of it.
+docs/explanation/architecture.md tells the whole of it.
 """
 
 from gateway.state.redis.state import RedisState

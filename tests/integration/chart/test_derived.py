@@ -1,0 +1,450 @@
+"""What follows from few values: times, rollouts, affinity, who reaches whom, what is measured."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.integration.chart.sets import SETS, gateway, mounted, rendered_set, settings_of, with_
+from tools.chart.rendering import Rendered, Values, render
+
+NGINX = "nginx.ingress.kubernetes.io/"
+TRAEFIK = "traefik.ingress.kubernetes.io/service.sticky.cookie"
+
+
+def pod_annotations(rendered: Rendered) -> dict[str, str]:
+    found: dict[str, str] = gateway(rendered)["spec"]["template"]["metadata"]["annotations"]
+    return found
+
+
+# going
+
+
+def test_everything_about_going_follows_from_two_values(shared: Values) -> None:
+    shared["drain"] = {"shutdownDelaySeconds": 7, "seconds": 90}
+    shared["autoscaling"] = {"enabled": True}
+    rendered = render(shared)
+    deployment = gateway(rendered)["spec"]
+
+    assert {name: settings_of(rendered)[name] for name in ("shutdown_delay", "drain_seconds")} == {
+        "shutdown_delay": 7,
+        "drain_seconds": 90,
+    }
+    assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] == 7 + 90 + 20
+    assert deployment["minReadySeconds"] == 7 + 90
+    assert deployment["progressDeadlineSeconds"] > deployment["minReadySeconds"]
+    assert rendered.one("HorizontalPodAutoscaler")["spec"]["behavior"]["scaleDown"]["policies"] == [
+        {"type": "Pods", "value": 1, "periodSeconds": 7 + 90}
+    ]
+
+
+def test_replicas_that_share_a_redis_are_rolled_one_by_one_and_none_is_missing(shared: Values) -> None:
+    assert gateway(render(shared))["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+
+
+def test_a_replica_with_its_state_in_memory_is_never_beside_its_successor(minimal: Values) -> None:
+    assert gateway(render(minimal))["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_the_autoscaler_alone_decides_how_many_there_are(shared: Values) -> None:
+    shared["autoscaling"] = {"enabled": True, "targetCPUPercent": 60, "targetConnections": 1_500_000}
+    rendered = render(shared)
+
+    assert "replicas" not in gateway(rendered)["spec"]
+    scaler = rendered.one("HorizontalPodAutoscaler")["spec"]
+    assert scaler["scaleTargetRef"]["name"] == gateway(rendered)["metadata"]["name"]
+    assert scaler["metrics"] == [
+        {
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+        },
+        {
+            "type": "Pods",
+            "pods": {
+                "metric": {"name": "push_gateway_open_connections"},
+                "target": {"type": "AverageValue", "averageValue": "1500000"},
+            },
+        },
+    ]
+
+
+# changes roll the pods, and nothing else does
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"config__ping_interval": 20}, {"checksum/config"}),
+        ({"drain__seconds": 31}, {"checksum/config"}),
+        ({"ingestKeys": [{"id": "shop", "secrets": ["another-secret-of-this-test-00000001"]}]}, {"checksum/secret"}),
+        ({"secrets__jwtSecret": "another-secret-of-this-test-00000001"}, {"checksum/secret"}),
+        ({"ingress": {"enabled": True, "hosts": ["push.example.com"]}}, set()),
+        ({"commonLabels": {"team": "platform"}}, set()),
+        ({"replicaCount": 0}, set()),
+    ],
+)  # fmt: skip
+def test_a_checksum_changes_with_its_content_alone(
+    minimal: Values, change: dict[str, Any], changed: set[str]
+) -> None:
+    before = pod_annotations(render(minimal))
+    after = pod_annotations(render(with_(minimal, **change)))
+
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("change", "renamed"),
+    [
+        ({"config__ping_interval": 20}, {"config"}),
+        ({"secrets__jwtSecret": "another-secret-of-this-test-00000001"}, {"secrets"}),
+        ({"ingress": {"enabled": True, "hosts": ["push.example.com"]}}, set()),
+        ({"commonLabels": {"team": "platform"}}, set()),
+    ],
+)  # fmt: skip
+def test_settings_and_secrets_of_running_pods_are_never_replaced_by_others(
+    minimal: Values, change: dict[str, Any], renamed: set[str]
+) -> None:
+    before = content_names(render(minimal))
+    after = content_names(render(with_(minimal, **change)))
+
+    assert {name for name in before if before[name] != after[name]} == renamed
+
+
+def content_names(rendered: Rendered) -> dict[str, str]:
+    """The names of the objects whose content a pod mounts, none of which may change."""
+    volumes = mounted(rendered)
+    config = volumes["config"]["configMap"]["name"]
+    secrets = volumes["secrets"]["secret"]["secretName"]
+    assert rendered.one("ConfigMap", config)["immutable"] is True
+    assert rendered.one("Secret", secrets)["immutable"] is True
+    return {"config": config, "secrets": secrets}
+
+
+def test_a_foreign_secret_has_no_checksum_because_helm_does_not_know_it() -> None:
+    assert set(pod_annotations(rendered_set("existing-secret"))) == {"checksum/config"}
+
+
+# ways in
+
+
+def test_ingress_nginx_keeps_a_client_on_one_replica_by_a_cookie() -> None:
+    assert rendered_set("split-ports").one("Ingress")["metadata"]["annotations"] == {
+        NGINX + "affinity": "cookie",
+        NGINX + "affinity-mode": "persistent",
+        NGINX + "session-cookie-name": "push_gateway_replica",
+        NGINX + "session-cookie-path": "/socket.io/",
+        NGINX + "session-cookie-samesite": "Lax",
+        NGINX + "session-cookie-secure": "true",
+        NGINX + "session-cookie-change-on-failure": "true",
+        NGINX + "proxy-next-upstream": "error timeout http_503",
+        NGINX + "proxy-read-timeout": "75",
+        NGINX + "proxy-send-timeout": "75",
+    }
+
+
+def test_traefik_keeps_a_client_on_one_replica_by_the_same_cookie() -> None:
+    rendered = rendered_set("split-ports")
+    service = rendered.one("Service", gateway(rendered)["metadata"]["name"])
+
+    assert service["metadata"]["annotations"] == {
+        TRAEFIK: "true",
+        TRAEFIK + ".name": "push_gateway_replica",
+        TRAEFIK + ".httponly": "true",
+        TRAEFIK + ".samesite": "lax",
+        TRAEFIK + ".secure": "true",
+    }
+
+
+def test_clients_of_websocket_alone_are_kept_nowhere() -> None:
+    rendered = rendered_set("websocket-only")
+
+    assert set(rendered.one("Ingress")["metadata"]["annotations"]) == {
+        NGINX + "proxy-read-timeout",
+        NGINX + "proxy-send-timeout",
+    }
+    assert "annotations" not in rendered.one("Service", gateway(rendered)["metadata"]["name"])["metadata"]
+    assert "sessionPersistence" not in rendered.one("HTTPRoute")["spec"]["rules"][0]
+
+
+@pytest.mark.parametrize(
+    ("interval", "timeout", "seconds"), [(25, 20, "75"), (20, 10.5, "61"), (300, 60, "390")]
+)
+def test_proxies_wait_longer_than_a_healthy_client_is_silent(
+    minimal: Values, interval: float, timeout: float, seconds: str
+) -> None:
+    change = {
+        "config": {"ping_interval": interval, "ping_timeout": timeout},
+        "ingress": {"enabled": True, "hosts": ["a.example"]},
+    }
+    told = render(with_(minimal, **change)).one("Ingress")["metadata"]["annotations"]
+
+    assert told[NGINX + "proxy-read-timeout"] == seconds
+    assert float(seconds) > interval + timeout
+
+
+def test_annotations_of_the_operator_win() -> None:
+    told = rendered_set("all-on").one("Ingress")["metadata"]["annotations"]
+
+    assert told[NGINX + "proxy-read-timeout"] == "3600"
+    assert told["cert-manager.io/cluster-issuer"] == "public"
+    assert told[NGINX + "session-cookie-name"] == "shop_replica"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("ClusterIP", "http"), ("LoadBalancer", None), ("NodePort", None)]
+)
+def test_a_load_balancer_is_not_told_a_protocol_of_which_it_would_make_a_probe(
+    minimal: Values, kind: str, told: str | None
+) -> None:
+    rendered = render(with_(minimal, clientService__type=kind))
+    (port,) = rendered.one("Service", gateway(rendered)["metadata"]["name"])["spec"]["ports"]
+
+    assert port.get("appProtocol") == told
+
+
+def test_an_httproute_routes_the_path_of_socketio_and_nothing_else() -> None:
+    assert rendered_set("all-on").one("HTTPRoute")["spec"] == {
+        "parentRefs": [{"name": "public", "namespace": "gateways"}],
+        "hostnames": ["push.example.com"],
+        "rules": [
+            {
+                "matches": [{"path": {"type": "PathPrefix", "value": "/realtime/socket.io/"}}],
+                "timeouts": {"request": "0s"},
+                "sessionPersistence": {"type": "Cookie", "sessionName": "shop_replica"},
+                "backendRefs": [{"name": "push-gateway-of-the-shop", "port": 8443}],
+            }
+        ],
+    }
+
+
+def test_the_door_of_backends_is_never_reached_from_outside(rendered: Rendered) -> None:
+    name = gateway(rendered)["metadata"]["name"] + "-ingest"
+    routes = rendered.of_kind("Ingress") + rendered.of_kind("HTTPRoute")
+
+    assert rendered.one("Service", name)["spec"]["type"] == "ClusterIP"
+    assert [route for route in routes if name in str(route["spec"])] == []
+
+
+# who reaches whom
+
+
+def test_a_policy_lets_in_and_out_what_is_needed_and_nothing_else() -> None:
+    policy = rendered_set("all-on").one("NetworkPolicy")["spec"]
+    namespace = "kubernetes.io/metadata.name"
+    test_pod = {
+        "podSelector": {
+            "matchLabels": {
+                "app.kubernetes.io/name": "push",
+                "app.kubernetes.io/instance": "live",
+                "app.kubernetes.io/component": "test",
+            }
+        }
+    }
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [
+        {
+            "ports": [{"port": "client", "protocol": "TCP"}],
+            "from": [{"namespaceSelector": {"matchLabels": {namespace: "ingress"}}}, test_pod],
+        },
+        {
+            "ports": [{"port": "ingest", "protocol": "TCP"}],
+            "from": [
+                {
+                    "namespaceSelector": {"matchLabels": {namespace: "shop"}},
+                    "podSelector": {"matchLabels": {"pushes": "yes"}},
+                },
+                {"namespaceSelector": {"matchLabels": {namespace: "monitoring"}}},
+                test_pod,
+            ],
+        },
+    ]
+    assert policy["egress"] == [
+        {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
+        {"ports": [{"port": 6380, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "10.1.2.0/24"}}]},
+        {"to": [{"ipBlock": {"cidr": "10.1.3.4/32"}}], "ports": [{"port": 4318, "protocol": "TCP"}]},
+    ]
+
+
+def test_a_policy_lets_the_issuer_s_keys_be_fetched_where_they_are_used() -> None:
+    egress = rendered_set("sentinel").one("NetworkPolicy")["spec"]["egress"]
+
+    assert {
+        "ports": [{"port": 443, "protocol": "TCP"}],
+        "to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}],
+    } in egress
+    assert {"ports": [{"port": 6379, "protocol": "TCP"}, {"port": 26379, "protocol": "TCP"}]} in egress
+
+
+def test_the_test_pod_is_the_one_that_the_policy_lets_in() -> None:
+    rendered = rendered_set("all-on")
+    let_in = rendered.one("NetworkPolicy")["spec"]["ingress"][0]["from"][-1]["podSelector"]["matchLabels"]
+
+    assert let_in.items() <= rendered.one("Pod")["metadata"]["labels"].items()
+
+
+# what is measured
+
+
+def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
+    rendered = rendered_set("all-on")
+    monitor = rendered.one("ServiceMonitor")
+    services = [
+        each
+        for each in rendered.of_kind("Service")
+        if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+    ]
+
+    assert [each["metadata"]["name"] for each in services] == ["push-gateway-of-the-shop-metrics"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    # The schema of the operator lets a misspelled field pass, so each is looked at.
+    assert monitor["spec"] == {
+        "selector": monitor["spec"]["selector"],
+        "namespaceSelector": {"matchNames": ["push"]},
+        "endpoints": [
+            {
+                "port": services[0]["spec"]["ports"][0]["name"],
+                "path": "/metrics",
+                "interval": "15s",
+                "scrapeTimeout": "10s",
+                "relabelings": SETS["all-on"]["serviceMonitor"]["relabelings"],
+                "metricRelabelings": SETS["all-on"]["serviceMonitor"]["metricRelabelings"],
+            }
+        ],
+    }
+
+
+def test_prometheus_sees_each_replica_also_while_it_starts_is_deaf_or_drains(rendered: Rendered) -> None:
+    name = gateway(rendered)["metadata"]["name"]
+    metrics = rendered.one("Service", f"{name}-metrics")["spec"]
+    ingest = rendered.one("Service", f"{name}-ingest")["spec"]
+
+    assert (metrics["clusterIP"], metrics["publishNotReadyAddresses"]) == ("None", True)
+    assert metrics["selector"] == ingest["selector"]
+    (port,) = metrics["ports"]
+    assert port["targetPort"] == ingest["ports"][0]["targetPort"]
+    # A Service without an address of its own leads to the ports of pods and to no other.
+    container = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]
+    assert {each["name"]: each["containerPort"] for each in container["ports"]}[port["targetPort"]] == port[
+        "port"
+    ]
+    # Backends are never sent to a replica that is not ready.
+    assert "publishNotReadyAddresses" not in ingest
+
+
+# what operators change
+
+
+@pytest.mark.parametrize("release", ["live", "x" * 53, "push-gateway", "shop.push.v2"])
+def test_every_name_is_one_that_kubernetes_takes(shared: Values, release: str) -> None:
+    everything = with_(shared, dashboard__enabled=True, secrets__redisUrl="", redis__bundled__enabled=True)
+    rendered = render(everything, release=release)
+
+    names = [each["metadata"]["name"] for each in rendered.documents]
+    assert [name for name in names if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)] == []
+    assert render(everything, release="push-gateway").one("Service", "push-gateway-ingest")
+
+
+@pytest.mark.parametrize("name", ["on", "null", "no"])
+def test_a_name_that_yaml_would_take_for_something_else_stays_a_text(shared: Values, name: str) -> None:
+    everything = with_(
+        shared,
+        nameOverride=name,
+        priorityClassName="123",
+        redis__tls__secretName="123",
+        serviceAccount__name="123",
+        ingress={"enabled": True, "hosts": ["a.example"], "className": "123"},
+    )
+    rendered = render(everything, release=name, namespace="123")
+    pod = gateway(rendered)["spec"]["template"]["spec"]
+
+    assert {each["metadata"]["namespace"] for each in rendered.documents} == {"123"}
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in rendered.documents} == {name}
+    assert {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in rendered.documents} == {name}
+    assert (pod["priorityClassName"], pod["serviceAccountName"]) == ("123", "123")
+    assert mounted(rendered)["redis-tls"]["secret"]["secretName"] == "123"
+    assert rendered.one("Ingress")["spec"]["ingressClassName"] == "123"
+    assert rendered.one("ServiceAccount")["metadata"]["name"] == "123"
+
+
+def test_a_priority_class_is_nothing_but_a_name(minimal: Values) -> None:
+    rendered = render(with_(minimal, priorityClassName="x\n      hostNetwork: true"))
+
+    assert "hostNetwork" not in gateway(rendered)["spec"]["template"]["spec"]
+
+
+def test_clusters_that_choose_users_themselves_are_not_told_one(minimal: Values) -> None:
+    minimal["podSecurityContext"] = {"runAsUser": None, "runAsGroup": None}
+
+    assert gateway(render(minimal))["spec"]["template"]["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def test_what_the_operator_adds_to_the_pod_is_there() -> None:
+    values, deployment = SETS["all-on"], gateway(rendered_set("all-on"))
+    pod = deployment["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+
+    assert deployment["metadata"]["annotations"] == values["deploymentAnnotations"]
+    assert pod["spec"]["initContainers"] == values["initContainers"]
+    assert pod["spec"]["containers"][1:] == values["extraContainers"]
+    assert values["extraEnv"][0] in container["env"]
+    assert container["envFrom"] == values["extraEnvFrom"]
+    assert values["extraVolumes"][0] in pod["spec"]["volumes"]
+    assert values["extraVolumeMounts"][0] in container["volumeMounts"]
+    assert values["podLabels"].items() <= pod["metadata"]["labels"].items()
+    assert values["podAnnotations"].items() <= pod["metadata"]["annotations"].items()
+    for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert pod["spec"][name] == values[name]
+
+
+def test_a_digest_wins_over_a_tag_and_the_version_of_the_gateway_is_the_default(minimal: Values) -> None:
+    def image(**given: str) -> str:
+        spec = gateway(render(with_(minimal, image=given)))["spec"]["template"]["spec"]
+        return str(spec["containers"][0]["image"])
+
+    digest = f"sha256:{'0' * 64}"
+    assert image(repository="registry:5000/push") == "registry:5000/push:0.1.0"
+    assert image(repository="push", tag="edge") == "push:edge"
+    assert image(repository="push", tag="edge", digest=digest) == f"push@{digest}"
+
+
+# the bundled Redis
+
+
+def test_the_bundled_redis_evicts_nothing_keeps_nothing_and_lets_in_the_gateway_alone() -> None:
+    rendered = rendered_set("trying-out")
+    redis = rendered.one("Deployment", "live-push-gateway-redis")["spec"]["template"]
+    policy = rendered.one("NetworkPolicy", "live-push-gateway-redis")["spec"]
+
+    arguments = " ".join(redis["spec"]["containers"][0]["args"])
+    assert "--maxmemory-policy noeviction" in arguments
+    assert "--save  --appendonly no" in arguments
+    labels = gateway(rendered)["spec"]["template"]["metadata"]["labels"]
+    assert [each["podSelector"]["matchLabels"] for each in policy["ingress"][0]["from"]] == [labels]
+
+
+def test_the_notes_say_loudly_that_the_bundled_redis_is_not_for_production() -> None:
+    assert "NOT FOR PRODUCTION" in rendered_set("trying-out").notes
+    assert [name for name in SETS if "NOT FOR PRODUCTION" in rendered_set(name).notes] == ["trying-out"]
+
+
+def test_the_notes_say_where_prometheus_is_shut_out(shared: Values) -> None:
+    watched = with_(shared, networkPolicy__enabled=True, serviceMonitor__enabled=True)
+    assert "networkPolicy.metricsFrom is empty" in render(watched).notes
+
+    let_in = with_(watched, networkPolicy__metricsFrom=[{"namespaceSelector": {}}])
+    assert "metricsFrom" not in render(let_in).notes
+
+
+def test_the_notes_say_what_it_means_to_have_no_redis() -> None:
+    told = [name for name in SETS if "state is in memory" in rendered_set(name).notes]
+
+    assert told == ["minimal", "one-port"]

@@ -1,0 +1,114 @@
+"""docs/how-to/deploy-with-helm.md, values.yaml, its schema and the chart's own description say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.paths import ROOT
+from tools.chart import table
+from tools.chart.rendering import CHART, render, value_sets
+from tools.chart.schemas import RELEASES
+
+PAGE = table.PAGE.read_text(encoding="utf-8")
+SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+DESCRIPTION = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Default and meaning of each value in the table."""
+    rows = re.findall(r"^\| `([A-Za-z.]+)` \| (?:`(.*?)`)? ?\| (.+) \|$", PAGE, re.MULTILINE)
+    return {path: (default, meaning) for path, default, meaning in rows}
+
+
+def at(path: str) -> Any:
+    value = DEFAULTS
+    for part in path.split("."):
+        value = value[part]
+    return value
+
+
+def leaves(value: Any, path: str, known: set[str]) -> Iterator[str]:
+    """Paths of all values, none deeper than what is documented as one."""
+    if path in known and not any(each.startswith(f"{path}.") for each in known):
+        yield path
+    elif isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from leaves(each, f"{path}.{name}" if path else name, known)
+    else:
+        yield path
+
+
+def test_every_value_is_in_the_table_and_nothing_else() -> None:
+    known = set(documented())
+
+    assert set(leaves(DEFAULTS, "", known)) == known - {"drain"}  # which is told as a whole, too
+
+
+def test_every_default_in_the_table_is_that_of_values_yaml() -> None:
+    shown = {path: yaml.safe_load(default) for path, (default, _) in documented().items() if path != "drain"}
+    # An empty text is shown as an empty cell, like what is not set.
+    given = {path: None if at(path) == "" else at(path) for path in shown}
+
+    assert shown == given
+
+
+def test_every_value_says_what_it_means() -> None:
+    assert [
+        path for path, (_, meaning) in documented().items() if len(meaning) < 10 or meaning[-1] != "."
+    ] == []
+
+
+def test_the_table_is_written_from_values_yaml() -> None:
+    assert table.is_current(), "python -m tools.chart table"
+
+
+def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in schema:
+        found: dict[str, Any] = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+        return found
+    return schema
+
+
+def test_the_schema_knows_every_value_and_nothing_else() -> None:
+    def compare(schema: dict[str, Any], values: dict[str, Any], path: str) -> None:
+        known = resolved(schema).get("properties")
+        if known is None or path == "/config" or not values:
+            return
+        assert resolved(schema)["additionalProperties"] is False, path
+        assert set(known) - {"global", "claims"} == set(values), path
+        for name, each in values.items():
+            if isinstance(each, dict):
+                compare(known[name], each, f"{path}/{name}")
+
+    compare(SCHEMA, DEFAULTS, "")
+
+
+def test_the_chart_and_the_gateway_have_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert DESCRIPTION["appVersion"] == DESCRIPTION["version"] == project["version"]
+
+
+def test_the_oldest_kubernetes_that_is_checked_is_the_oldest_that_the_chart_is_for() -> None:
+    assert DESCRIPTION["kubeVersion"] == f">={RELEASES[0]}.0-0"
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n# values.yaml\n(.*?)```", PAGE, re.DOTALL))
+def test_every_example_of_values_on_the_page_can_be_installed(example: str) -> None:
+    values = value_sets()["split-ports"] | yaml.safe_load(example)
+    if "existingSecret" in values:
+        del values["secrets"]
+
+    assert render(values).documents
+
+
+def test_the_page_has_examples_of_values() -> None:
+    assert PAGE.count("```yaml\n# values.yaml\n") >= 5

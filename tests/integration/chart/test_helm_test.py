@@ -1,0 +1,169 @@
+"""What ``helm test`` runs, against a gateway with the settings that the chart gives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.settings import load_settings
+from tests.integration.chart.pod import MOUNTS, PodFiles
+from tests.integration.chart.sets import gateway, with_
+from tests.support.backend import Backend
+from tests.support.clients import NodeClients
+from tests.support.process import GatewayProcess
+from tests.support.tokens import token
+from tools.chart.rendering import Document, Rendered, Values, render
+
+SHAPES: list[dict[str, Any]] = [
+    {"config__socketio_path": "/realtime/"},
+    {"ports__split": False},
+    {"config__ingest_path_prefix": "/push", "config__transports": ["polling"]},
+]
+TIMEOUT_SECONDS = 30
+
+
+class Installed:
+    """A gateway with the files and settings of its pod, on ports of its own, and the containers of the test pod."""
+
+    def __init__(self, values: Values, folder: Path) -> None:
+        self.rendered: Rendered = render(values)
+        self._files = PodFiles(self.rendered, folder)
+        main = gateway(self.rendered)["spec"]["template"]["spec"]["containers"][0]
+        told: dict[str, Any] = {
+            name.removeprefix("GATEWAY_").lower(): value
+            for name, value in self._files.environment(main).items()
+        }
+        # What differs from a pod: any free port, no time to wait for load balancers. The keys are those of the files.
+        told |= {"jwt_secret": "", "ingest_keys": "", "shutdown_delay": 0, "drain_seconds": 0}
+        if values.get("ports", {}).get("split", True):
+            told["ingest_port"] = 0
+        self.process = GatewayProcess(**told)
+        self.secret: str = values["ingestKeys"][0]["secrets"][0]
+        self.client_token = token("helm-test", values["secrets"]["jwtSecret"])
+        self._services = self._addresses()
+
+    def _addresses(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """Where each Service of the release, as (host, port), leads to."""
+        found = {}
+        for service in self.rendered.of_kind("Service"):
+            port = service["spec"]["ports"][0]
+            bound = self.process.ports[-1 if port["targetPort"] == "ingest" else 0]
+            found[service["metadata"]["name"], str(port["port"])] = ("127.0.0.1", str(bound))
+        return found
+
+    def write_secret(self, name: str, content: str) -> None:
+        """Change a file of the Secret, as the kubelet does some time after the Secret has changed."""
+        self._files.inside(f"{MOUNTS}/secrets/{name}").write_text(content, encoding="utf-8")
+
+    def container(self, name: str) -> Document:
+        """A container of the test pod."""
+        found: list[Document] = self.rendered.one("Pod")["spec"]["containers"]
+        return next(each for each in found if each["name"] == name)
+
+    def push(self) -> subprocess.CompletedProcess[str]:
+        """Run the container that pushes, as the image would: its entry point is push-gateway."""
+        container = self.container("push")
+        environment = self._files.environment(container)
+        port = "GATEWAY_INGEST_PORT" if "GATEWAY_INGEST_PORT" in environment else "GATEWAY_PORT"
+        environment["GATEWAY_HOST"], environment[port] = self._services[
+            environment["GATEWAY_HOST"], environment[port]
+        ]
+        return _run([sys.executable, "-m", "gateway", *container["args"]], environment)
+
+    def handshake(self) -> subprocess.CompletedProcess[str]:
+        """Run the container that shakes hands."""
+        container = self.container("handshake")
+        script, host, port, *rest = container["args"]
+        return _run(
+            [sys.executable, *container["command"][1:], script, *self._services[host, port], *rest], {}
+        )
+
+
+def _run(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    return subprocess.run(
+        command,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+@contextmanager
+def installed(values: Values, folder: Path) -> Iterator[Installed]:
+    release = Installed(values, folder)
+    try:
+        yield release
+    finally:
+        assert release.process.stop() == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_pushes_with_the_first_key_to_whoever_is_there_and_shakes_hands(
+    minimal: Values, tmp_path: Path, node: NodeClients, shape: dict[str, Any]
+) -> None:
+    values = with_(minimal, **shape)
+    with installed(values, tmp_path) as release:
+        path = values.get("config", {}).get("socketio_path", "/socket.io/")
+        client = node.open(release.process.url, token=release.client_token, path=path).connected()
+
+        pushed, shaken = release.push(), release.handshake()
+
+        assert (pushed.returncode, shaken.returncode) == (0, 0), (pushed, shaken)
+        assert '"online": true' in pushed.stdout
+        assert client.event("helm:test")[0] == {"release": "live"}
+        assert release.process.failures() == []
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_its_settings_can_be_used_also_where_the_service_has_the_port_of_clients(
+    minimal: Values, tmp_path: Path, split: bool
+) -> None:
+    rendered = render(with_(minimal, ingestService__port=8080, ports__split=split))
+    (container,) = (each for each in rendered.one("Pod")["spec"]["containers"] if each["name"] == "push")
+
+    settings = load_settings(PodFiles(rendered, tmp_path).environment(container))
+
+    assert (settings.ingest_port or settings.port) == 8080
+
+
+def test_a_secret_that_changes_in_place_is_taken_over_without_a_restart(
+    minimal: Values, tmp_path: Path
+) -> None:
+    with installed(minimal, tmp_path) as release:
+        changed = "another-secret-of-this-test-for-pushes"
+        release.write_secret("ingest-shop", f"{changed}\n{release.secret}\n")
+        release.process.signal(signal.SIGHUP)
+        release.process.log.wait(lambda line: line.get("event") == "settings.reloaded")
+
+        backends = [
+            Backend(release.process.ingest_url, "shop", secret) for secret in (changed, release.secret)
+        ]
+        assert [backend.push_user("alice", "note").status for backend in backends] == [200, 200]
+
+
+def test_it_fails_when_the_key_may_not_push_to_users(minimal: Values, tmp_path: Path) -> None:
+    minimal["ingestKeys"][0]["scopes"] = ["broadcast"]
+    with installed(minimal, tmp_path) as release:
+        pushed = release.push()
+
+        assert pushed.returncode == 1
+        assert "missing_scope" in pushed.stderr
+
+
+def test_it_fails_when_nobody_answers(minimal: Values, tmp_path: Path) -> None:
+    with installed(minimal, tmp_path) as release:
+        pass
+
+    assert release.push().returncode == 3
+    assert release.handshake().returncode == 1

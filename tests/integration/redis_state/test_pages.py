@@ -1,0 +1,54 @@
+"""What a page of the history costs Redis, which does nothing else for anybody meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from gateway.domain.messages import Message
+from gateway.domain.positions import START
+from tests.contract.values import at
+from tests.integration.redis_state.replicas import Replica, ids, replicas
+from tests.support.redis_server import RedisServer
+
+
+async def push_many(replica: Replica, *rooms: Collection[str]) -> list[Message]:
+    return await asyncio.gather(*(replica.push(*each) for each in rooms))
+
+
+async def read_ids(replica: Replica, *rooms: str, max_entries: int = 1_024) -> list[str]:
+    page = await replica.state.broker.history(
+        START, [at(room) for room in rooms], max_entries=max_entries, max_bytes=1_000_000
+    )
+    return ids(entry for _, entry in page.entries)
+
+
+def calls_made(server: RedisServer) -> int:
+    """Commands since RESETSTAT, those within scripts too."""
+    return sum(each["calls"] for each in server.ask("INFO", "commandstats").values())
+
+
+async def test_a_page_of_neighbours_in_the_log_is_read_in_few_ranges(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=60.0, deaf_seconds=300.0) as [a]:
+        pushed = await push_many(a, *(["room"] for _ in range(600)))
+        server.ask("CONFIG", "RESETSTAT")
+
+        found = await read_ids(a, "room", "empty")
+
+        assert calls_made(server) < 80
+        assert sorted(found) == sorted(ids(pushed))
+
+
+async def test_pages_of_rooms_that_interleave_and_overlap_are_in_the_order_of_acceptance(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", history_length=2_000) as [a]:
+        pushed = [
+            await a.push(*{f"room {number % 7}", f"room {number % 5}", "every" if number % 3 else "third"})
+            for number in range(500)
+        ]
+
+        for asked in (["room 6"], ["room 1", "room 4"], ["third", "room 0", "room 3", "every"]):
+            due = ids(each for each in pushed if not set(asked).isdisjoint(each.rooms))
+            assert await read_ids(a, *asked) == due
+            assert await read_ids(a, *asked, max_entries=37) == due[:37]

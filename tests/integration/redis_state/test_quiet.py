@@ -1,0 +1,69 @@
+"""Days on which nobody pushes, and keys that are gone while others stay."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from gateway.domain.claims import Claim
+from gateway.domain.positions import START
+from tests.contract.values import at
+from tests.integration.redis_state.replicas import PREFIX, Replica, ids, make, replicas
+from tests.support.redis_server import RedisServer
+
+HOUR = 3600.0
+
+
+async def pass_time(a: Replica, server: RedisServer, *, hours: int) -> None:
+    """Let hours pass in which the replica does nothing but give signs of life."""
+    for _ in range(hours):
+        a.state.shift_clock(HOUR)
+        server.age(PREFIX, HOUR)
+        await a.state.leases.beat()
+
+
+async def test_after_days_without_a_push_pushes_are_taken_and_heard_once(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=4 * HOUR) as [a]:
+        await a.subscribe("room")
+        first = await a.push("room")
+        await a.hears(first)
+
+        await pass_time(a, server, hours=51)
+
+        later = [await a.push("room") for _ in range(3)]
+        signed = Claim("shop", "once", time.time() + 51 * HOUR + 300)
+        later.append(make("room"))
+        await a.state.broker.append(later[-1], signed)
+        await a.hears(*later)
+        assert ids(a.heard) == ids([first, *later])
+        assert a.gaps == []
+
+
+@pytest.mark.parametrize("lost", ["ids:new", "ids:old", "log", "segments", "index:/,room"])
+async def test_pushes_are_taken_and_heard_once_when_one_key_is_lost(server: RedisServer, lost: str) -> None:
+    async with replicas(server, "a") as [a]:
+        await a.subscribe("room")
+        news = [await a.push("room") for _ in range(5)]
+        server.ask("DEL", f"{PREFIX}:{lost}")
+        a.state.shift_clock(600)  # so that the generations of ids change and a segment ends
+
+        news += [await a.push("room") for _ in range(5)]
+
+        await a.hears(*news)
+        assert ids(a.heard) == ids(news)
+        page = await a.state.broker.history(START, [at("room")], max_entries=10, max_bytes=10_000)
+        assert ids(entry for _, entry in page.entries)[-5:] == ids(news[-5:])
+
+
+async def test_every_key_has_an_end_also_one_that_was_lost_and_made_anew(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        await a.push("room")
+        for lost in ("ids:new", "log", "segments"):
+            server.ask("DEL", f"{PREFIX}:{lost}")
+        await a.push("room")
+        await a.state.leases.beat()
+
+        with server.client() as client:
+            endless = [key for key in client.scan_iter(match=f"{PREFIX}:*") if client.pttl(key) == -1]
+        assert endless == []

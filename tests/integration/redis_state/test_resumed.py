@@ -1,0 +1,103 @@
+"""A connection that was resumed elsewhere counts there, and nowhere else."""
+
+from __future__ import annotations
+
+from gateway.domain.positions import START
+from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.sessions import Session
+from tests.contract.values import at
+from tests.integration.redis_state.replicas import Replica, replicas, until_redis_says
+from tests.support.redis_server import RedisServer
+
+LATER, EARLIER = 2_000_000_000.0, 1_000_000_000.0
+
+
+async def connect(replica: Replica, connected_at: float) -> None:
+    session = Session("p", "s1", "ann", "/", f"{replica.name}/1", frozenset({"room"}), START)
+    await replica.state.sessions.save(session)
+    await register(replica, connected_at)
+
+
+async def resume(replica: Replica, connected_at: float) -> None:
+    await replica.state.sessions.adopt("p", user="ann", namespace="/", owner=f"{replica.name}/1")
+    await register(replica, connected_at)
+
+
+async def register(replica: Replica, connected_at: float) -> None:
+    connection = PresentConnection("s1", "ann", "/", replica.name, "websocket", connected_at)
+    await replica.state.presence.register(connection, {"room"})
+
+
+async def where(replica: Replica) -> tuple[list[str], int]:
+    ann: UserPresence = await replica.state.presence.of_user("ann")
+    return [each.replica for each in ann.connections], await replica.state.presence.count([at("room")])
+
+
+async def test_who_is_resumed_at_a_replica_whose_clock_is_behind_counts_there(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await connect(a, LATER)
+
+        await resume(b, EARLIER)
+
+        assert await where(a) == (["b"], 1)
+
+
+async def test_a_former_replica_that_registers_anew_takes_nobody_back(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await connect(a, LATER)
+        await resume(b, EARLIER)
+
+        a.state.presence.owe_all()
+        await a.state.presence.settle(0)
+        assert await where(a) == (["b"], 1)
+
+        await a.state.presence.unregister("s1")
+        assert await where(a) == (["b"], 1)
+        await b.state.presence.unregister("s1")
+        assert await where(a) == ([], 0)
+
+
+async def test_a_registration_that_is_told_again_after_the_next_resumption_takes_nobody_back(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await connect(a, EARLIER)
+        await resume(b, EARLIER)
+        await resume(a, EARLIER)
+
+        await register(b, LATER)
+
+        assert await where(a) == (["a"], 1)
+        await b.state.presence.unregister("s1")
+        assert await where(a) == (["a"], 1)
+
+
+async def test_whom_redis_forgot_is_counted_once_the_former_replica_lets_go(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await connect(a, EARLIER)
+        await resume(b, LATER)
+        # Another primary has not heard of the resumption: there it is as if the client had been resumed at a again.
+        await resume(a, EARLIER)
+        b.state.presence.owe_all()
+        await b.state.presence.settle(0)
+        assert await where(b) == (["a"], 1)
+
+        await a.state.presence.unregister("s1")
+
+        await until_redis_says(lambda: where(b), (["b"], 1))
+
+
+async def test_whom_a_dead_replica_had_counts_where_it_was_resumed(server: RedisServer) -> None:
+    async with replicas(server, "b", lease_seconds=60.0, deaf_seconds=300.0) as [b]:
+        dead = Replica(server, "a", lease_seconds=60.0)
+        await dead.start()
+        await connect(dead, LATER)
+        await dead.stop()
+        server.ask("ZADD", "t:leases", server.ask("TIME")[0] * 1000 - 1000, "a")
+
+        await resume(b, EARLIER)
+
+        assert await where(b) == (["b"], 1)
+        await b.state.leases.beat()
+        await b.state.leases.work(0)
+        assert (b.cleaned, await where(b)) == (["a"], (["b"], 1))

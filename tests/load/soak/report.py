@@ -1,0 +1,231 @@
+"""docs/explanation/soak.md, and the same figures for the terminal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import os
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from benchmarks.machine import cpu_model
+from tests.load.soak import running
+from tests.load.soak.breaking import Blow
+from tests.load.soak.running import Run
+from tests.load.soak.verdict import Verdict, per_second
+from tests.support.paths import ROOT
+
+PAGE = ROOT / "docs" / "explanation" / "soak.md"
+LIBRARIES = ("aiohttp", "python-socketio", "uvloop", "redis")
+ROW_SECONDS = 10
+
+Table = list[list[str]]
+"""The head first."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """``broken``: dropped, killed and rolled. ``rolled``: a rolling restart. ``declined``: only dropped, without
+    recovery."""
+
+    broken: Run
+    rolled: Run
+    declined: Run
+    other_cores: float
+    """How many cores other programs used meanwhile."""
+
+    @property
+    def wrong(self) -> list[str]:
+        return [*self.broken.verdict.wrong, *self.rolled.verdict.wrong]
+
+
+def write(found: Found) -> None:
+    PAGE.write_text(page(found), encoding="utf-8")
+
+
+def page(found: Found) -> str:
+    """The whole document."""
+    broken, rolled, declined = found.broken, found.rolled, found.declined
+    away = sorted(broken.verdict.away)
+    return f"""# Soak
+
+Written by `make soak`, which takes about 4 minutes and puts its own figures here. The machine, on
+{dt.datetime.now(dt.UTC).date().isoformat()}:
+
+{_machine(broken)}
+
+Other work used {found.other_cores:.2f} of its cores on average meanwhile.
+
+## Dropped, killed and rolled
+
+- {len(running.NAMES)} replicas on one Redis, and {broken.plan.clients} stock clients: two for each user, one on \
+polling and one on WebSocket.
+- {broken.plan.per_second:.0f} signed pushes a second for {broken.seconds:.0f} s through whichever replica: to users, \
+to a room, to several
+  rooms except some, to everyone. A push that got a 503, or no answer, is repeated with its `Idempotency-Key` until it
+  is accepted.
+- Each client stays for {_between(broken.plan.manner.up_seconds)} s and is dropped. Seven times of ten it closes its \
+engine; twice the network
+  tears, so that the client knows it and the server does not; once the network falls silent, so that neither knows
+  until a heartbeat fails. It comes back 2 s later, to whichever replica: median {broken.verdict.median_away:.1f} s, \
+longest {away[-1] if away else 0.0:.1f} s.
+- Every 10 s a replica is killed (`kill -9`) and started again, at once or after its lease of \
+{running.LEASE_SECONDS:.0f} s has ended, or rolled
+  (`SIGTERM`, then started again). Clients and backends go on choosing it until it has ended.
+
+**{_sum(broken.verdict)}**
+
+{_markdown(figures(broken.verdict))}
+
+{_listed("How connections were dropped", broken.verdict.dropped)}
+{_listed("What clients were told when they lost one", broken.verdict.left)}
+{_listed("What failed while they came back", broken.verdict.errors)}
+
+Clients that came back, in each second; at the head the last digit of the second.
+
+{_markdown(reconnects(broken))}
+
+## A rolling restart
+
+The same load; nobody is dropped, and clients have the options that they come with (`reconnectionDelay` 1 s, give or
+take a half). One replica after the other gets `SIGTERM` and is started again.
+
+**{_sum(rolled.verdict)}**
+
+{_markdown(figures(rolled.verdict))}
+
+{_markdown(each_second(rolled))}
+
+## For scale
+
+- The same clients with `auth.recovery: false`, only dropped, for {declined.seconds:.0f} s:
+  {declined.verdict.percent:.1f} % delivered. That is what this program counts where nothing is recovered.
+
+## What counts
+
+Each client keeps the numbers that it got and their positions. Due to it is every push that was accepted and addressed
+to it: it is connected before the first push is made, and never away for longer than `RECOVERY_SECONDS`. A volatile
+one is due to nobody, but must not come twice. Out of order is a message that came after one whose push began only when
+its own had been answered, and any position that goes backwards. A client that comes back without `socket.recovered`
+counts as wrong. In the end presence must show every client once, under the `sid` of its first connection; every replica
+must have ended with status 0 when it was asked to, and have no error in its log. The program is `tests/load/soak`; its short
+form is a test.
+
+The network of each client is a relay of its own (`tests/load/soak/soak.mjs`) that leads to one replica until the client
+comes back, so that clients are the stock ones with documented options and one address, as behind a load balancer. Torn
+and silent connections are held: what either side still sends is read and thrown away.
+{_wrong(found.wrong)}"""
+
+
+def figures(verdict: Verdict) -> Table:
+    """What came of a run."""
+    rows: Sequence[tuple[str, float]] = (
+        ("Pushes", verdict.pushes),
+        ("accepted", verdict.accepted),
+        ("not at the first try", verdict.repeated),
+        ("volatile", verdict.volatile),
+        ("Deliveries due", verdict.due),
+        ("came", verdict.came),
+        ("missing", verdict.missing),
+        ("doubled", verdict.doubled),
+        ("out of order", verdict.out_of_order),
+        ("came to somebody they were not for", verdict.misled),
+        ("Reconnects", verdict.reconnects),
+        ("recovered", verdict.recovered),
+        ("neither recovered nor told why", verdict.silently_anew),
+        ("told `recovery:failed`", verdict.failed.total()),
+        *((f"with `{code}`", count) for code, count in verdict.failed.items()),
+    )
+    return [["", "number"], *([what, _number(count)] for what, count in rows)]
+
+
+def _sum(verdict: Verdict) -> str:
+    # Not rounded up: 100 % is only what is.
+    percent = math.floor(verdict.percent * 1000) / 1000
+    return f"{percent:g} % delivered, {verdict.doubled} doubled, {verdict.out_of_order} out of order."
+
+
+def reconnects(run: Run) -> Table:
+    """A row for ten seconds, a column for each second."""
+    counts = per_second(run.told.values(), since=run.began_at, seconds=_whole_rows(run))
+    table = [["from", *map(str, range(ROW_SECONDS)), "what happened"]]
+    for start in range(0, len(counts), ROW_SECONDS):
+        blows = [blow for blow in run.blows if start <= blow.at - run.began_at < start + ROW_SECONDS]
+        row = map(str, counts[start : start + ROW_SECONDS])
+        table.append([f"{start} s", *row, "; ".join(_tell(blow, run) for blow in blows)])
+    return table
+
+
+def each_second(run: Run) -> Table:
+    """A row for each second."""
+    counts = per_second(run.told.values(), since=run.began_at, seconds=int(run.seconds) + 1)
+    return [
+        ["second", "reconnects", "what happened"],
+        *(
+            [
+                str(second),
+                str(count),
+                "; ".join(_tell(blow, run) for blow in run.blows if int(blow.at - run.began_at) == second),
+            ]
+            for second, count in enumerate(counts)
+        ),
+    ]
+
+
+def text(table: Table) -> str:
+    """For the terminal."""
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    )
+
+
+def _markdown(table: Table) -> str:
+    head, *rows = table
+    ruler = ["---" if name in {"", "what happened"} else "---:" for name in head]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ruler, *rows])
+
+
+def _tell(blow: Blow, run: Run) -> str:
+    return (
+        f"{blow.replica} {blow.kind} at {blow.at - run.began_at:.1f} s, back after {blow.away_seconds:.1f} s"
+    )
+
+
+def _between(bounds: tuple[float, float] | None) -> str:
+    return "ever" if bounds is None else f"{bounds[0]:.0f} to {bounds[1]:.0f}"
+
+
+def _whole_rows(run: Run) -> int:
+    return -(-int(run.seconds + 3) // ROW_SECONDS) * ROW_SECONDS
+
+
+def _listed(what: str, counts: Mapping[str, int]) -> str:
+    named = ", ".join(f"{name} {_number(count)}" for name, count in Counter(counts).most_common())
+    return f"- {what}: {named or 'nothing'}."
+
+
+def _number(value: float) -> str:
+    return f"{value:,}".replace(",", " ")
+
+
+def _machine(run: Run) -> str:
+    lines = {
+        "CPU": f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores",
+        "System": f"{platform.system()} {platform.release().split('-')[0]}",
+        "Python": platform.python_version(),
+        "Libraries": ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "Redis": run.versions["redis"],
+        "Node": run.versions["node"],
+        "socket.io-client": run.versions["client"],
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in lines.items())
+
+
+def _wrong(sentences: Iterable[str]) -> str:
+    shown = [f"- {sentence}" for sentence in sentences]
+    return "\n".join(["\n## What was wrong\n", *shown[:50], ""]) if shown else ""

@@ -1,0 +1,180 @@
+"""Engine.IO and Socket.IO spoken by hand (https://socket.io/docs/v4/engine-io-protocol/), frame by frame."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from tests.support.journal import TIMEOUT_SECONDS
+
+PATH = "/socket.io/"
+SEPARATOR = "\x1e"
+
+
+def connect_packet(token: str | None, namespace: str = "/", **auth: Any) -> str:
+    """The frame that asks for a namespace; recovery is declined unless ``recovery`` is true."""
+    prefix = "" if namespace == "/" else namespace + ","
+    given = ({} if token is None else {"token": token, "recovery": False}) | auth
+    return f"40{prefix}{json.dumps(given) if given else ''}"
+
+
+@asynccontextmanager
+async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Connections without limit, and no cookies."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        yield session
+        # So that sockets which were cut are closed before somebody counts them.
+        await asyncio.sleep(0)
+
+
+class RawSocket:
+    """A WebSocket. Pings are answered by ``frame`` while it waits, unless told otherwise."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket = socket
+        self.answers_pings = True
+        self.opened: dict[str, Any] = {}
+
+    @classmethod
+    async def open(
+        cls, http: aiohttp.ClientSession, url: str, *, path: str = PATH, query: str = "", **options: Any
+    ) -> RawSocket:
+        """Shake hands and read the open packet; ``query`` starts with an ampersand."""
+        address = f"{url.replace('http', 'ws', 1)}{path}?EIO=4&transport=websocket{query}"
+        raw = cls(await http.ws_connect(address, max_msg_size=0, **options))
+        packet = await raw.frame()
+        assert packet[:1] == "0", packet
+        raw.opened = json.loads(packet[1:])
+        return raw
+
+    async def join(self, token: str, namespace: str = "/", **auth: Any) -> dict[str, Any]:
+        """Connect to a namespace; the payload of ``authenticated``."""
+        await self.send(connect_packet(token, namespace, **auth))
+        prefix = "" if namespace == "/" else namespace + ","
+        accepted = await self.frame()
+        assert accepted.startswith(f"40{prefix}{{"), accepted
+        greeting = await self.frame()
+        assert greeting.startswith(f"42{prefix}["), greeting
+        name, payload = json.loads(greeting[2 + len(prefix) :])
+        assert name == "authenticated"
+        return payload
+
+    async def send(self, *frames: str | bytes) -> None:
+        for frame in frames:
+            if isinstance(frame, bytes):
+                await self.socket.send_bytes(frame)
+            else:
+                await self.socket.send_str(frame)
+
+    async def frame(self, seconds: float = TIMEOUT_SECONDS) -> str:
+        """The next text frame that is no ping."""
+        message = await self._receive(seconds)
+        assert message.type is aiohttp.WSMsgType.TEXT, message
+        return message.data
+
+    async def closed(self, seconds: float = TIMEOUT_SECONDS) -> tuple[int | None, list[str]]:
+        """The code that the gateway closes with (1006: none), and the frames that came before it."""
+        frames = []
+        while (message := await self._receive(seconds)).type is aiohttp.WSMsgType.TEXT:
+            frames.append(message.data)
+        return self.socket.close_code, frames
+
+    def cut(self) -> None:
+        """Drop the connection without a word, as a crash does."""
+        self._transport.abort()
+
+    def write(self, data: bytes) -> None:
+        """Bytes as they are, frame and mask included."""
+        self._transport.write(data)
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        connection = self.socket._response.connection
+        assert connection is not None
+        transport = connection.transport
+        assert isinstance(transport, asyncio.Transport)
+        return transport
+
+    async def _receive(self, seconds: float) -> aiohttp.WSMessage:
+        async with asyncio.timeout(seconds):
+            while (message := await self.socket.receive()).data == "2" and self.answers_pings:
+                await self.send("3")
+        return message
+
+
+class RawPolling:
+    """The polling carrier, one request at a time as the caller asks for them."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, *, path: str = PATH) -> None:
+        self._http = http
+        self._url = f"{url}{path}"
+        self.sid = ""
+        self.opened: dict[str, Any] = {}
+        self._unread: list[str] = []
+
+    async def open(self, *, query: str = "", **options: Any) -> RawPolling:
+        """Shake hands; ``query`` starts with an ampersand."""
+        address = f"{self._url}?EIO=4&transport=polling{query}"
+        async with self._http.get(address, **options) as answer:
+            text = await answer.text()
+            assert (answer.status, text[:1]) == (200, "0"), (answer.status, text)
+        self.opened = json.loads(text[1:])
+        self.sid = self.opened["sid"]
+        return self
+
+    async def join(self, token: str, namespace: str = "/", **auth: Any) -> dict[str, Any]:
+        """Connect to a namespace; the payload of ``authenticated``."""
+        assert await self.post(connect_packet(token, namespace, **auth)) == (200, "ok")
+        packets: list[str] = []
+        while len(packets) < 2:
+            packets += await self.packets()
+        prefix = "" if namespace == "/" else namespace + ","
+        assert packets[0].startswith(f"40{prefix}{{"), packets
+        name, payload = json.loads(packets[1][2 + len(prefix) :])
+        assert name == "authenticated"
+        self._unread = packets[2:]
+        return payload
+
+    async def leave(self) -> None:
+        """Close it, as a page does that goes away."""
+        await self.post("1")
+
+    @property
+    def address(self) -> str:
+        """Where it polls and posts."""
+        return f"{self._url}?EIO=4&transport=polling&sid={self.sid}"
+
+    async def poll(self, seconds: float = TIMEOUT_SECONDS) -> tuple[int, str]:
+        """One GET as it is answered."""
+        async with self._http.get(self.address, timeout=aiohttp.ClientTimeout(total=seconds)) as answer:
+            return answer.status, await answer.text()
+
+    async def packets(self) -> list[str]:
+        """The packets that the next poll brings, or that came with the greeting; pings are answered."""
+        if self._unread:
+            packets, self._unread = self._unread, []
+            return packets
+        while True:
+            status, text = await self.poll()
+            assert status == 200, (status, text)
+            packets = text.split(SEPARATOR)
+            if "2" in packets:
+                await self.post("3")
+            if rest := [packet for packet in packets if packet != "2"]:
+                return rest
+
+    async def post(self, *packets: str, **options: Any) -> tuple[int, str]:
+        """One POST with these packets, and how it is answered."""
+        return await self.post_bytes(SEPARATOR.join(packets).encode(), **options)
+
+    async def post_bytes(self, body: Any, **options: Any) -> tuple[int, str]:
+        async with self._http.post(self.address, data=body, **options) as answer:
+            return answer.status, await answer.text()

@@ -1,0 +1,224 @@
+"""Form, header, algorithm and signature: what is refused before a claim is believed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import get_default_algorithms
+
+from gateway.domain.errors import TokenRefused
+from gateway.identity import issue_token
+from tests.unit.auth.issuer import (
+    NOW,
+    SECRET,
+    base64url,
+    claims,
+    ec_key,
+    ed_key,
+    private_pem,
+    public_pem,
+    raw_token,
+    rsa_key,
+    token,
+    verifier,
+)
+
+HEADER = base64url(b'{"alg":"HS256"}')
+EVERY_ALGORITHM = [
+    *(("HS256", None), ("HS384", None), ("HS512", None)),
+    *((name, rsa_key) for name in ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")),
+    *(("ES256", ec_key), ("ES384", lambda: ec_key(ec.SECP384R1)), ("ES512", lambda: ec_key(ec.SECP521R1))),
+    *(("ES256K", lambda: ec_key(ec.SECP256K1)), ("EdDSA", ed_key)),
+]
+
+
+async def accepted(text: str, **options: Any) -> str:
+    """The user that the token is accepted for."""
+    identity = await verifier(**options).verify(text)
+    return identity.user
+
+
+async def code_of(text: str, **options: Any) -> str:
+    with pytest.raises(TokenRefused) as refused:
+        await verifier(**options).verify(text)
+    assert len(text) < 20 or text not in refused.value.message
+    return refused.value.code
+
+
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # the issuer's, for HS512
+@pytest.mark.parametrize(("algorithm", "make"), EVERY_ALGORITHM, ids=str)
+async def test_each_algorithm_is_accepted_with_its_own_key_and_nothing_else(algorithm: str, make: Any):
+    key = SECRET if make is None else make()
+    keys = {"secret": SECRET} if make is None else {"public_key": public_pem(key)}
+    signed = token(key=key, algorithm=algorithm)
+    head, payload, signature = signed.split(".")
+    flipped = signature[:10] + ("A" if signature[10] != "A" else "B") + signature[11:]
+
+    gate = verifier(algorithms=(algorithm,), **keys)
+
+    assert (await gate.verify(signed)).user == "alice"
+    assert (
+        await code_of(f"{head}.{payload}.{flipped}", algorithms=(algorithm,), **keys)
+        == "token_signature_invalid"
+    )
+    assert await code_of(f"{head}.{payload}.", algorithms=(algorithm,), **keys) == "token_signature_invalid"
+    assert (
+        await code_of(f"{head}.{payload}.AAAA", algorithms=(algorithm,), **keys) == "token_signature_invalid"
+    )
+
+
+async def test_another_secret_is_a_bad_signature():
+    assert await code_of(token(key="x" * 40)) == "token_signature_invalid"
+
+
+async def test_a_changed_payload_is_a_bad_signature():
+    head, _, signature = token().split(".")
+    forged = base64url(json.dumps(claims(sub="root")).encode())
+
+    assert await code_of(f"{head}.{forged}.{signature}") == "token_signature_invalid"
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["none", "None", "NONE", "HS384", "RS256", "hs256", "", "HS256 ", "ES521"]
+)
+async def test_an_algorithm_that_is_not_on_the_list_is_refused(algorithm: str):
+    header = json.dumps({"alg": algorithm}).encode()
+    unsigned = f"{base64url(header)}.{base64url(json.dumps(claims()).encode())}."
+
+    assert await code_of(unsigned) == "token_algorithm_refused"
+    assert await code_of(raw_token(header, json.dumps(claims()).encode())) == "token_algorithm_refused"
+
+
+@pytest.mark.parametrize("algorithm", [None, 5, [], ["HS256"], {}, True])
+async def test_an_algorithm_that_is_no_name_is_refused(algorithm: object):
+    header = json.dumps({"alg": algorithm}).encode()
+
+    assert await code_of(raw_token(header, b"{}")) == "token_algorithm_refused"
+    assert await code_of(raw_token(b"{}", b"{}")) == "token_algorithm_refused"
+
+
+async def test_a_public_key_is_never_taken_for_a_secret():
+    """The algorithm-confusion attack: HMAC over the token with the public key, which everybody knows."""
+    pem = public_pem(rsa_key())
+    text = f"{HEADER}.{base64url(json.dumps(claims(sub='root')).encode())}"
+    hmac = get_default_algorithms()["HS256"]
+
+    for known_text in (pem, pem.strip(), pem.replace("\n", "\r\n")):
+        forged = f"{text}.{base64url(hmac.sign(text.encode(), known_text.encode()))}"
+
+        assert await code_of(forged, public_key=pem, algorithms=("RS256",)) == "token_algorithm_refused"
+        both = {"public_key": pem, "secret": SECRET, "algorithms": ("RS256", "HS256")}
+        assert await code_of(forged, **both) == "token_signature_invalid"
+
+
+async def test_secret_and_public_key_serve_side_by_side():
+    gate = verifier(secret=SECRET, public_key=public_pem(rsa_key()), algorithms=("HS256", "RS256"))
+
+    assert (await gate.verify(token())).user == "alice"
+    assert (await gate.verify(token(key=rsa_key(), algorithm="RS256"))).user == "alice"
+    assert gate.ready
+
+
+@pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "x5c", "x5t"])
+async def test_a_token_does_not_bring_its_own_key(name: str):
+    key = rsa_key("attacker")
+    own = {"jwk": json.loads(get_default_algorithms()["RS256"].to_jwk(key.public_key()))}
+    header = {name: own.get(name, "http://127.0.0.1:9/keys")}
+    options = {"public_key": public_pem(rsa_key()), "algorithms": ("RS256",)}
+
+    assert (
+        await code_of(token(key=key, algorithm="RS256", headers=header), **options)
+        == "token_signature_invalid"
+    )
+    assert await accepted(token(key=rsa_key(), algorithm="RS256", headers=header), **options) == "alice"
+
+
+@pytest.mark.parametrize("crit", [["b64"], ["exp"], [], "b64", None])
+async def test_extensions_that_must_be_understood_are_not(crit: object):
+    header = json.dumps({"alg": "HS256", "crit": crit, "b64": True, "exp": 1}).encode()
+
+    assert await code_of(raw_token(header, json.dumps(claims()).encode())) == "token_invalid"
+
+
+async def test_an_unencoded_payload_is_refused():
+    header = b'{"alg":"HS256","b64":false}'
+
+    assert await code_of(raw_token(header, json.dumps(claims()).encode())) in {
+        "token_malformed",
+        "token_invalid",
+    }
+
+
+@pytest.mark.parametrize("kid", [5, [], {}, True])
+async def test_a_key_id_is_a_string(kid: object):
+    header = json.dumps({"alg": "HS256", "kid": kid}).encode()
+
+    assert await code_of(raw_token(header, json.dumps(claims()).encode())) == "token_invalid"
+
+
+async def test_the_key_id_of_a_token_does_not_matter_to_a_single_key():
+    assert await accepted(token(headers={"kid": "whatever"})) == "alice"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ".", "..", "...", "a", "a.b", "a.b.c", "e30", "e30.e30", "e30.e30."),
+        *("not a token", "Bearer x.y.z"),
+        *("\x00", "ü.ü.ü", "\ud800.a.b", "null", "undefined", "[object Object]", "=.=.=", "a" * 8193),
+        *(base64url(header) + ".e30.AAAA" for header in (b"{", b"[]", b"[" * 4000, b"null", b"\xff")),
+        *(f"{HEADER}.!!!!.AAAA", f"{HEADER}.e30", f"{HEADER}.e30.AA=A", f"{HEADER}.e30.A"),
+    ],
+)
+async def test_what_is_no_token_is_malformed(text: str):
+    assert await code_of(text) in {"token_malformed", "token_algorithm_refused"}
+
+
+async def test_a_token_of_more_than_8_kib_is_not_looked_at():
+    assert await accepted(token(claims(data="x" * 5000))) == "alice"
+    assert await code_of(token(claims(data="x" * 8000))) == "token_malformed"
+
+
+async def test_the_cause_is_kept_for_whoever_reads_the_log():
+    with pytest.raises(TokenRefused) as refused:
+        await verifier().verify(token(key="x" * 40))
+
+    assert isinstance(refused.value.__cause__, jwt.InvalidSignatureError)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"algorithms": ()}, "are not known"),
+        ({"algorithms": ("HS256", "none")}, "none"),
+        ({"algorithms": ("RS256",)}, "no key for the JWT algorithms RS256"),
+        ({"algorithms": ("HS256",), "public_key": public_pem(rsa_key())}, "no PEM public key for any"),
+        ({"algorithms": ("RS256",), "public_key": public_pem(ec_key())}, "no PEM public key for any"),
+        ({"algorithms": ("RS256",), "public_key": public_pem(rsa_key("short"))}, "no PEM public key for any"),
+        ({"algorithms": ("RS256",), "public_key": private_pem(rsa_key())}, "private key"),
+        ({"algorithms": ("RS256",), "public_key": "nonsense"}, "no PEM public key"),
+        (
+            {"algorithms": ("ES256", "RS256"), "public_key": public_pem(ec_key())},
+            "no key for the JWT algorithms RS256",
+        ),
+        ({"secret": "short"}, "32 bytes"),
+        ({"secret": public_pem(rsa_key())}, "public key"),
+        ({"jwks_url": "http://127.0.0.1:9/", "algorithms": ("RS256",)}, "fetches"),
+    ],
+)
+def test_what_could_never_accept_a_token_is_refused_at_the_start(options: dict[str, Any], sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        verifier(**options)
+
+
+async def test_a_token_issued_here_is_accepted_here():
+    text = issue_token(secret=SECRET, user="bob", now=NOW, ttl_seconds=60, claims={"orgId": "7"})
+
+    identity = await verifier().verify(text)
+
+    assert (identity.user, identity.expires_at, identity.issued_at) == ("bob", NOW + 60, NOW)
+    assert identity.rooms == {"user:bob", "org:7"}

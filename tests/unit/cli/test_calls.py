@@ -1,0 +1,232 @@
+"""``emit`` and ``presence`` on the wire: what they send, what they print, how they end.
+
+The other side is a server of the standard library that keeps the requests as they came; that a gateway accepts them
+is shown in ``tests/e2e/test_cli.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from tests.unit.cli.command_line import run
+
+SECRET = "the secret that backends sign with"
+OTHER = "another secret that backends sign with"
+
+
+@dataclass
+class Recorder:
+    """Answers every request with ``status`` and ``answer``, and keeps it."""
+
+    url: str = ""
+    status: int = 200
+    answer: bytes = b'{"id":"1","online":true}'
+    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    record = Recorder()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            record.requests.append((self.command, self.path, dict(self.headers.items()), body))
+            self.send_response(record.status)
+            self.send_header("Content-Length", str(len(record.answer)))
+            self.end_headers()
+            self.wfile.write(record.answer)
+
+        do_POST = do_GET  # noqa: N815  # the name is that of the method
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    record.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield record
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def signature(method: str, target: str, headers: dict[str, str], body: bytes, secret: str = SECRET) -> str:
+    """DESIGN §7, written again, so that the gateway's code is not checked against itself."""
+    text = "\n".join(
+        [
+            *("v1", headers["X-Gateway-Key"], method, target),
+            *(headers["X-Gateway-Timestamp"], headers["X-Gateway-Nonce"], headers.get("Idempotency-Key", "")),
+            hashlib.sha256(body).hexdigest(),
+        ]
+    )
+    return "v1=" + hmac.new(secret.encode(), text.encode(), "sha256").hexdigest()
+
+
+KEYS = f"first:{SECRET},second:{OTHER}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target", "body"),
+    [
+        (("emit", "user", "alice", "e", '{"a":1}'), "/emit/user/alice", {"event": "e", "data": {"a": 1}}),
+        (("emit", "user", "a/b ü%2F", "e"), "/emit/user/a%2Fb%20%C3%BC%252F", {"event": "e"}),
+        (("emit", "user", "alice", "e", "null"), "/emit/user/alice", {"event": "e", "data": None}),
+        (("emit", "room", "org:7", "e", '"x"'), "/emit/room", {"room": "org:7", "event": "e", "data": "x"}),
+        (
+            ("emit", "room", "a", "e", "--also", "b", "--also", "c"),
+            "/emit/room",
+            {"rooms": ["a", "b", "c"], "event": "e"},
+        ),
+        (
+            (
+                "emit",
+                "broadcast",
+                "e",
+                "{}",
+                "--namespace",
+                "/n",
+                "--except",
+                "r",
+                "--volatile",
+                "--timestamp",
+            ),
+            "/broadcast",
+            {
+                "event": "e",
+                "namespace": "/n",
+                "except": ["r"],
+                "volatile": True,
+                "timestamp": True,
+                "data": {},
+            },
+        ),
+    ],
+)
+def test_a_push_is_signed_with_the_first_key_as_it_is_sent(
+    recorder: Recorder, arguments: tuple[str, ...], target: str, body: dict[str, Any]
+) -> None:
+    answer = run(*arguments, "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    ((method, path, headers, sent),) = recorder.requests
+    assert (method, path, json.loads(sent)) == ("POST", target, body)
+    assert headers["X-Gateway-Key"] == "first"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent)
+    assert (answer.returncode, json.loads(answer.stdout), answer.stderr) == (
+        0,
+        {"id": "1", "online": True},
+        "",
+    )
+
+
+def test_presence_is_asked_with_a_signed_get(recorder: Recorder) -> None:
+    answer = run("presence", "a b", "--url", recorder.url + "/push/", INGEST_KEYS=KEYS)
+
+    ((method, path, headers, sent),) = recorder.requests
+    assert (answer.returncode, method, path, sent) == (0, "GET", "/push/presence/a%20b", b"")
+    assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent)
+
+
+def test_data_goes_out_as_it_was_written(recorder: Recorder) -> None:
+    data = '{"big": 12345678901234567890.10, "a":1, "a":2, "ü": "é"}'
+
+    run("emit", "user", "alice", "e", "-", "--url", recorder.url, stdin=data + "\n", INGEST_KEYS=KEYS)
+
+    assert data.encode() in recorder.requests[0][3]
+
+
+def test_an_idempotency_key_is_sent_and_signed(recorder: Recorder) -> None:
+    run("emit", "user", "alice", "e", "--idempotency-key", "order 7", "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    ((method, path, headers, sent),) = recorder.requests
+    assert headers["Idempotency-Key"] == "order 7"
+    assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent)
+
+
+def test_the_pair_that_the_examples_use_comes_before_the_configured_keys(recorder: Recorder) -> None:
+    run("emit", "user", "alice", "e", INGEST_KEYS=KEYS, KEY="mine", SECRET=OTHER, URL=recorder.url)
+
+    ((method, path, headers, sent),) = recorder.requests
+    assert headers["X-Gateway-Key"] == "mine"
+    assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent, OTHER)
+
+
+def test_without_an_address_the_gateway_of_these_settings_is_called(recorder: Recorder) -> None:
+    port = recorder.url.rpartition(":")[2]
+
+    answer = run("presence", "alice", INGEST_KEYS=KEYS, INGEST_PORT=port, INGEST_PATH_PREFIX="/push")
+
+    ((method, path, headers, sent),) = recorder.requests
+    assert (answer.returncode, path) == (0, "/presence/alice")
+    # No proxy stripped the prefix; the gateway puts it back before it checks.
+    assert headers["X-Gateway-Signature"] == signature(method, "/push" + path, headers, sent)
+
+
+def test_a_refusal_is_printed_and_explained_with_status_1(recorder: Recorder) -> None:
+    recorder.status = 403
+    recorder.answer = b'{"code":"missing_scope","detail":"the key may not broadcast"}'
+
+    answer = run("emit", "broadcast", "e", "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    assert answer.returncode == 1
+    assert json.loads(answer.stdout)["code"] == "missing_scope"
+    assert answer.stderr == "Error: the gateway refused: 403 missing_scope: the key may not broadcast\n"
+
+
+def test_something_that_is_no_gateway_is_told_with_status_1(recorder: Recorder) -> None:
+    recorder.status, recorder.answer = 502, b"<html>"
+
+    answer = run("presence", "alice", "--url", recorder.url, INGEST_KEYS=KEYS)
+
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr == "Error: the answer was 502 and not JSON: is that a gateway?\n"
+
+
+def test_a_gateway_that_does_not_answer_is_told_with_status_3() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        answer = run("emit", "broadcast", "e", "--url", url, INGEST_KEYS=KEYS)
+
+    assert (answer.returncode, answer.stdout) == (3, "")
+    assert answer.stderr == f"Error: no gateway answers at {url}: Connection refused\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "sentence"),
+    [
+        (("emit", "user", "a", "e", "{"), {}, "the data is not JSON ("),
+        (("emit", "user", "a", "e", "hello"), {}, "a text needs its own quotes: '\"hello\"'"),
+        (("emit", "user", "a", "e", "NaN"), {}, "NaN is not JSON"),
+        (("emit", "user", "", "e"), {}, "the user '' cannot be: a user id is not empty"),
+        (("presence", ".."), {}, "the user '..' cannot be: a user id is neither '.' nor '..'"),
+        (("emit", "user", "a", "e", "--idempotency-key", "ü"), {}, "an idempotency key is 1 to 255 printable ASCII"),
+        (("emit", "user", "a"), {}, "Missing argument 'EVENT'"),
+        (("presence", "a", "--url", "gateway:80"), {}, "the URL 'gateway:80' is no URL that begins with https:// or"),
+        (("presence", "a", "--url", "http://x/ü"), {}, "holds characters that have to be percent-encoded"),
+        (("presence", "a"), {"KEY": "mine"}, "GATEWAY_KEY and GATEWAY_SECRET belong together: set both, or none"),
+        (("presence", "a"), {"KEY": "mi ne", "SECRET": SECRET}, "holds characters that no key has"),
+        (("presence", "a"), {"INGEST_KEYS": ""}, "no key to sign with: set GATEWAY_KEY and GATEWAY_SECRET"),
+        (("presence", "a"), {"PRT": "1"}, "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_use_is_told_with_status_2(
+    arguments: tuple[str, ...], settings: dict[str, str], sentence: str
+) -> None:
+    answer = run(*arguments, **({"INGEST_KEYS": KEYS} | settings))
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert sentence in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -1,0 +1,133 @@
+"""``check-config``, ``print-env``, and what ``serve`` says about settings that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.model import KNOWN
+from tests.support.paths import ROOT
+from tests.unit.cli.command_line import JWT_SECRET, environment, run
+
+INGEST_SECRET = "the secret that backends sign with"
+GOOD = {"JWT_SECRET": JWT_SECRET, "INGEST_KEYS": f"billing:{INGEST_SECRET}"}
+
+
+def test_good_settings_are_ok() -> None:
+    answer = run("check-config", **GOOD)
+
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "ok\n", "")
+
+
+def test_development_needs_no_settings() -> None:
+    assert run("check-config", "--dev").returncode == 0
+
+
+WRONG = {"JWT_SECRET": "short", "PRT": "1", "PING_INTERVAL": "5s"}
+PROBLEMS = [
+    "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?",
+    "GATEWAY_PING_INTERVAL: '5s' is not a number: give seconds, such as 25 or 0.5",
+    "GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret",
+    "GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one",
+]
+FOR_PEOPLE = [
+    "Error: 4 problems with the settings (docs/reference/configuration.md lists them all):",
+    *(f"  {problem}" for problem in PROBLEMS),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("check-config", {}),
+        ("check-config", {"LOG_FORMAT": "json"}),
+        ("print-env", {}),
+        ("serve", {"LOG_FORMAT": "console"}),
+    ],
+)
+def test_every_problem_is_told_at_once_with_status_2(command: str, more: dict[str, str]) -> None:
+    answer = run(command, **WRONG, **more)
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.splitlines() == FOR_PEOPLE
+
+
+@pytest.mark.parametrize("more", [{}, {"LOG_FORMAT": "json"}])
+def test_a_gateway_that_cannot_start_tells_every_problem_in_a_line_of_its_log(more: dict[str, str]) -> None:
+    answer = run("serve", **WRONG, **more)
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    entry = json.loads(answer.stderr)
+    assert (entry["level"], entry["event"], entry["problems"]) == ("error", "gateway.cannot_start", PROBLEMS)
+    assert entry["reason"] == "4 problems with the settings"
+
+
+@pytest.mark.parametrize(("more", "is_text"), [({}, True), ({"LOG_FORMAT": "json"}, False)])
+def test_at_a_terminal_a_gateway_that_cannot_start_tells_people_unless_json_is_asked_for(
+    more: dict[str, str], is_text: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb") as terminal:
+        command = [sys.executable, "-m", "gateway", "serve"]
+        settings = environment(**WRONG, **more)
+        status = subprocess.run(
+            command, cwd=ROOT, env=settings, stderr=terminal, timeout=30, check=False
+        ).returncode
+        said = os.read(ours, 65536).decode().splitlines()
+    os.close(ours)
+
+    assert status == 2
+    assert (said == FOR_PEOPLE) is is_text
+    assert said[0].startswith("{") is not is_text
+
+
+def test_a_start_without_settings_names_both_keys_that_are_missing() -> None:
+    answer = run("serve")
+
+    assert answer.returncode == 2
+    assert "GATEWAY_JWT_SECRET: is missing" in answer.stderr
+    assert "GATEWAY_INGEST_KEYS: is missing" in answer.stderr
+
+
+def test_settings_are_printed_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
+    config, secret = tmp_path / "gateway.yaml", tmp_path / "jwt"
+    config.write_text("ping_interval: 12.5\ncors_origins: [https://a.example]\n", encoding="utf-8")
+    secret.write_text(JWT_SECRET, encoding="utf-8")
+
+    answer = run(
+        "print-env",
+        JWT_SECRET_FILE=str(secret),
+        INGEST_KEYS=f"billing:{INGEST_SECRET}",
+        CONFIG=str(config),
+        PORT="9000",
+    )
+
+    lines = answer.stdout.splitlines()
+    assert [line.partition("=")[0] for line in lines] == [f"GATEWAY_{name.upper()}" for name in KNOWN]
+    assert "GATEWAY_PORT=9000  # environment" in lines
+    assert "GATEWAY_INGEST_PORT=  # default" in lines
+    assert f"GATEWAY_PING_INTERVAL=12.5  # yaml {config}" in lines
+    assert f"GATEWAY_JWT_SECRET=********  # file {secret}" in lines
+    assert "GATEWAY_INGEST_KEYS=billing:********  # environment" in lines
+    assert JWT_SECRET not in answer.stdout
+    assert INGEST_SECRET not in answer.stdout
+
+
+def test_what_is_printed_can_be_given_again() -> None:
+    printed = run("print-env", ROOM_CLAIMS="team=team:", NAMESPACES="/,/a b", **GOOD).stdout
+    again = {}
+    for line in printed.splitlines():
+        name, _, value = line.partition("  # ")[0].removeprefix("GATEWAY_").partition("=")
+        if "****" not in value:
+            again[name] = "".join(shlex.split(value))
+
+    assert [line.partition("  # ")[0] for line in run("print-env", **(again | GOOD)).stdout.splitlines()] == [
+        line.partition("  # ")[0] for line in printed.splitlines()
+    ]

@@ -1,0 +1,72 @@
+"""Of messages that belong to a trace the hub tells what became of them, and of no others."""
+
+from __future__ import annotations
+
+from gateway.domain.messages import Kick, Message, new_id
+from gateway.domain.positions import Position
+from gateway.domain.traces import Trace
+from gateway.hub import Hub, State
+from tests.unit.hub.links import RecordingMeter, connection, encode
+
+TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
+POSITION = Position("1-0")
+
+
+class Deliveries:
+    """A fake: keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+
+    def delivered(self, message: Message, connections: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.told.append((message.id, connections))
+
+    def caught_up(self, message: Message, sid: str) -> None:
+        raise AssertionError("the hub hands over nothing from the history")
+
+
+def news(*, trace: Trace | None, exclude: frozenset[str] = frozenset()) -> Message:
+    return Message(new_id(), "/", ("room",), "news", (), exclude, trace=trace)
+
+
+async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
+    deliveries, meter = Deliveries(), RecordingMeter()
+    hub = Hub(encode, meter, deliveries)
+    for sid in ("s1", "s2"):
+        hub.add(connection(sid)[0], {"room"})
+    declining, _ = connection("s3")
+    declining.takes_positions = False
+    hub.add(declining, {"room"})
+    behind, _ = connection("s4", state=State.BEHIND)
+    hub.add(behind, {"room"})
+    traced, plain = news(trace=TRACE), news(trace=None)
+
+    for each in (traced, plain):
+        await hub.deliver(each, POSITION)
+
+    assert deliveries.told == [(traced.id, 3)]
+    assert meter.numbers == [3, 3]
+
+
+async def test_one_that_is_left_for_nobody_here_is_told_of_too() -> None:
+    deliveries, meter = Deliveries(), RecordingMeter()
+    hub = Hub(encode, meter, deliveries)
+    hub.add(connection("s1")[0], {"room"})
+    excluded = news(trace=TRACE, exclude=frozenset({"room"}))
+
+    await hub.deliver(excluded, POSITION)
+
+    assert deliveries.told == [(excluded.id, 0)]
+    assert meter.numbers == []
+
+
+async def test_nobody_needs_to_listen() -> None:
+    hub = Hub(encode, RecordingMeter())
+    made, link = connection("s1")
+    hub.add(made, {"room"})
+
+    await hub.deliver(news(trace=TRACE), POSITION)
+    await hub.deliver(Kick(new_id(), "alice", ("/",), 0.0), POSITION)
+
+    assert link.events == ["news"]

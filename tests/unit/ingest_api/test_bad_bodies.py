@@ -1,0 +1,251 @@
+"""Bodies that are refused, each with its status and code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.unit.ingest_api.door import Door
+
+GOOD = {"event": "e", "data": {}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b" \n", id="white space"),
+        pytest.param(b'{"event":"e","data":{"a":', id="truncated"),
+        pytest.param(b'{"event":"e"}}', id="more than one value"),
+        pytest.param(b"event=e&data=1", id="a form"),
+        pytest.param(b"{'event':'e'}", id="single quotes"),
+        pytest.param(b'{"event":"e",}', id="trailing comma"),
+        pytest.param(b'{"event":"e" "data":1}', id="missing comma"),
+        pytest.param(b'{"event" "e"}', id="missing colon"),
+        pytest.param(b'{event:"e"}', id="bare name"),
+        pytest.param(b'{"event":"e","data":NaN}', id="NaN"),
+        pytest.param(b'{"event":"e","data":[Infinity]}', id="Infinity"),
+        pytest.param(b'{"event":"e","data":-Infinity}', id="negative Infinity"),
+        pytest.param(b'{"event":"e","data":01}', id="leading zero"),
+        pytest.param('{"event":"e","data":١}'.encode(), id="digit that is not ASCII"),
+        pytest.param(b'{"event":"e","data":+1}', id="plus sign"),
+        pytest.param(b'{"event":"e","data":.5}', id="no digit before the point"),
+        pytest.param(b'{"event":"e","data":"\\ud800"}', id="lone high surrogate"),
+        pytest.param(b'{"event":"e","data":"\\udc00\\ud800"}', id="surrogates the wrong way round"),
+        pytest.param(b'{"event":"e","data":{"\\uD83D":1}}', id="lone surrogate in a key"),
+        pytest.param(b'{"event":"e","\\ud800":1}', id="lone surrogate in a name of the envelope"),
+        pytest.param(b'{"event":"e","data":"\xed\xa0\x80"}', id="surrogate in UTF-8"),
+        pytest.param(b'\xef\xbb\xbf{"event":"e"}', id="byte order mark"),
+        pytest.param('{"event":"e"}'.encode("utf-16"), id="UTF-16"),
+        pytest.param(b'{"event":"\xfc"}', id="Latin-1"),
+        pytest.param(b'{"event":"e","data":"\xc0\x80"}', id="overlong UTF-8"),
+        pytest.param(b'{"event":"e","data":"a\nb"}', id="raw control character"),
+        pytest.param(b'{"event":"e","data":"\x1e"}', id="raw record separator"),
+        pytest.param(b'{"event":"e"}\x1e', id="control character after the value"),
+        pytest.param(b'{"event":"e"}\x00', id="NUL after the value"),
+        pytest.param(b'{"event":"e","data":"\\x41"}', id="unknown escape"),
+        pytest.param(b'{"event":"e","event":"e"}', id="duplicate key"),
+        pytest.param(b'{"event":"e","\\u0065vent":"e"}', id="duplicate key, escaped"),
+        pytest.param(b'{"event":"e","data":' + b"[" * 64 + b"]" * 64 + b"}", id="depth 65"),
+        pytest.param(b'{"event":"e","data":' + b"[" * 10_000 + b"]" * 10_000 + b"}", id="depth 10 000"),
+        pytest.param(b'{"a":' * 10_000, id="depth 10 000, truncated"),
+        pytest.param(b"[" * 10_000, id="depth 10 000, an array"),
+        pytest.param(b"]", id="closing bracket"),
+        pytest.param(b'"\\', id="backslash at the end"),
+        pytest.param(b"nul", id="half a word"),
+    ],
+)
+async def test_what_is_not_json_is_refused_with_a_place(door: Door, body: bytes) -> None:
+    reply = await door.post("/emit/user/42", body)
+
+    assert reply.refusal == (400, "invalid_json")
+    assert door.taken == []
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "the body is empty"),
+        (b'{"event":"e",\n "data":NaN}', "NaN is no JSON value: line 2, column 9"),
+        (b'{"event":"NaN","data":NaN}', "NaN is no JSON value: line 1, column 23"),
+        (b'{"a":1,\n\n"a":2}', "a member is there twice, again: line 3, column 5"),
+        (b'{"a":"\\ud800"}', "\\ud800 is half of a surrogate pair: line 1, column 7"),
+        (b'{"a":"\xff"}', "the body is not UTF-8: byte 6"),
+        (b'{"a":1', "a comma or } is missing: line 1, column 7"),
+        (b'{"a":"\n"}', "invalid control character at: line 1, column 7"),
+        (b"[" * 65, "the body is nested more than 64 deep"),
+    ],
+)
+async def test_the_detail_says_what_is_wrong_and_where(door: Door, body: bytes, detail: str) -> None:
+    assert (await door.post("/broadcast", body)).json["detail"] == detail
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"x"', b"1", b"null", b"true", b'[{"event":"e"}]'])
+async def test_json_that_is_no_object_is_an_invalid_body(door: Door, body: bytes) -> None:
+    reply = await door.post("/emit/user/42", body)
+
+    assert reply.refusal == (422, "invalid_body")
+
+
+async def test_a_body_with_very_many_members_is_not_read_to_its_end(door: Door) -> None:
+    body = json.dumps({f"m{number}": number for number in range(5000)}).encode()
+
+    reply = await door.post("/emit/user/42", body)
+
+    assert reply.refusal == (422, "invalid_body")
+    assert reply.json["detail"] == "the body has more than 32 members"
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"event": None}, {"event"}),
+        ({"event": 42}, {"event"}),
+        ({"event": ["e"]}, {"event"}),
+        ({"event": ""}, {"event"}),
+        ({"event": "x" * 129}, {"event"}),
+        ({"event": "connect"}, {"event"}),
+        ({"event": "connect_error"}, {"event"}),
+        ({"event": "disconnect"}, {"event"}),
+        ({"event": "disconnecting"}, {"event"}),
+        ({"event": "newListener"}, {"event"}),
+        ({"event": "removeListener"}, {"event"}),
+        ({"args": []}, {"args"}),
+        ({"namespace": "/unknown"}, {"namespace"}),
+        ({"namespace": None}, {"namespace"}),
+        ({"namespace": 1}, {"namespace"}),
+        ({"namespace": ""}, {"namespace"}),
+        ({"volatile": 1}, {"volatile"}),
+        ({"volatile": "true"}, {"volatile"}),
+        ({"volatile": None}, {"volatile"}),
+        ({"timestamp": "true"}, {"timestamp"}),
+        ({"timestamp": True, "data": []}, {"timestamp"}),
+        ({"timestamp": True, "data": None}, {"timestamp"}),
+        ({"except": "a"}, {"except"}),
+        ({"except": {"a": 1}}, {"except"}),
+        ({"except": ["a", 1]}, {"except.1"}),
+        ({"except": ["a", ""]}, {"except.1"}),
+        ({"except": ["a\n"]}, {"except.0"}),
+        ({"except": [str(number) for number in range(101)]}, {"except"}),
+        ({"unknown": 1}, {"unknown"}),
+        ({"room": "x"}, {"room"}),
+        ({"Event": "e"}, {"Event"}),
+        ({"event": 1, "volatile": 0, "x": 1}, {"event", "volatile", "x"}),
+    ],
+)
+async def test_a_field_that_breaks_a_rule_is_named(
+    door: Door, change: dict[str, Any], fields: set[str]
+) -> None:
+    reply = await door.post("/emit/user/42", GOOD | change)
+
+    assert reply.refusal == (422, "invalid_body")
+    assert set(reply.json["errors"]) == fields
+    assert all(isinstance(sentence, str) for its in reply.json["errors"].values() for sentence in its)
+    assert door.taken == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"data": 1}, "event"),
+        ({"event": "e", "args": {}}, "args"),
+        ({"event": "e", "args": None}, "args"),
+        ({"event": "e", "args": [0] * 17}, "args"),
+        ({"event": "e", "timestamp": True}, "timestamp"),
+        ({"event": "e", "timestamp": True, "args": [{}]}, "timestamp"),
+    ],
+)
+async def test_an_event_needs_a_name_and_at_most_one_payload(
+    door: Door, body: dict[str, Any], field: str
+) -> None:
+    reply = await door.post("/broadcast", body)
+
+    assert reply.refusal == (422, "invalid_body")
+    assert list(reply.json["errors"]) == [field]
+
+
+@pytest.mark.parametrize(
+    ("address", "field"),
+    [
+        ({}, "room"),
+        ({"room": "a", "rooms": ["b"]}, "room"),
+        ({"room": ""}, "room"),
+        ({"room": None}, "room"),
+        ({"room": 7}, "room"),
+        ({"room": "a\x00"}, "room"),
+        ({"room": "a\x85"}, "room"),
+        ({"room": ".."}, "room"),
+        ({"room": "x" * 201}, "room"),
+        ({"rooms": []}, "rooms"),
+        ({"rooms": "a"}, "rooms"),
+        ({"rooms": ["a", "a"]}, "rooms"),
+        ({"rooms": ["a", "b\x7f"]}, "rooms.1"),
+        ({"rooms": [str(number) for number in range(101)]}, "rooms"),
+        ({"rooms": ["a", None]}, "rooms.1"),
+    ],
+)
+async def test_a_push_to_rooms_needs_one_address(door: Door, address: dict[str, Any], field: str) -> None:
+    reply = await door.post("/emit/room", GOOD | address)
+
+    assert reply.refusal == (422, "invalid_body")
+    assert list(reply.json["errors"]) == [field]
+
+
+async def test_a_hundred_rooms_are_not_too_many(door: Door) -> None:
+    rooms = [str(number) for number in range(100)]
+
+    assert (await door.post("/emit/room", GOOD | {"rooms": rooms, "except": rooms})).status == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"namespace": None},
+        {"namespace": "/x"},
+        {"revoke": 1},
+        {"revoke": None},
+        {"except": "a"},
+        {"user": "42"},
+    ],
+)
+async def test_a_disconnect_is_checked_as_strictly(door: Door, change: dict[str, Any]) -> None:
+    reply = await door.post("/disconnect/user/42", change)
+
+    assert reply.refusal == (422, "invalid_body")
+    assert list(reply.json["errors"]) == list(change)
+
+
+async def test_not_more_than_twenty_errors_are_listed_and_long_names_are_cut(door: Door) -> None:
+    reply = await door.post("/broadcast", GOOD | {"x" * 1000: 1} | {"except": [""] * 100})
+
+    assert len(reply.json["errors"]) == 20
+    assert max(map(len, reply.json["errors"])) <= 64
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=latin-1",
+        "application/json,",
+        "application/problem+json",
+        "",
+    ],
+)
+async def test_a_body_that_does_not_say_it_is_json_is_refused(door: Door, media_type: str | None) -> None:
+    reply = await door.post("/emit/user/42", GOOD, media_type=media_type)
+
+    assert reply.refusal == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip", "x", "identity", ""]
+)
+async def test_an_encoded_body_is_refused(door: Door, encoding: str) -> None:
+    reply = await door.post("/emit/user/42", GOOD, more=[("Content-Encoding", encoding)])
+
+    assert reply.refusal == (415, "unsupported_encoding")

@@ -1,0 +1,78 @@
+"""Every line of log that the sources can write, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.support.paths import ROOT
+
+LEVELS = {"debug", "info", "warning", "error", "critical"}
+LOGGERS = {"log", "_log"}
+CHOSEN = "write"
+"""A call of this name is one of a level that was chosen before."""
+
+
+@dataclass
+class Line:
+    """One name of a line, over all places that write it."""
+
+    levels: set[str] = field(default_factory=set)
+    """Empty where the level is chosen as it is written."""
+    fields: set[str] = field(default_factory=set)
+    also: set[str] = field(default_factory=set)
+    """Where more fields are handed over together: every text in that module that could be the name of one."""
+
+
+def lines_in_sources() -> dict[str, Line]:
+    """Every line by its name."""
+    lines: dict[str, Line] = {}
+    for package in ("gateway", "ingest_api"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for name, level, call in _calls(tree):
+                line = lines.setdefault(name, Line())
+                line.levels |= {level} - {CHOSEN, "exception"}
+                if level == "exception":
+                    line.levels.add("error")
+                    line.fields.add("exception")
+                for keyword in call.keywords:
+                    if keyword.arg is None:
+                        line.also |= _texts(tree)
+                    else:
+                        line.fields.add("exception" if keyword.arg == "exc_info" else keyword.arg)
+    return lines
+
+
+def _calls(tree: ast.Module) -> Iterator[tuple[str, str, ast.Call]]:
+    """Each line that is written: its name, its level, and the call."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        level = _level_of(node.func)
+        if level is None:
+            continue
+        assert node.args, f"a line without a name: {ast.unparse(node)}"
+        name = node.args[0]
+        is_written_out = isinstance(name, ast.Constant) and isinstance(name.value, str)
+        assert is_written_out, f"the name of a line is written out: {ast.unparse(node)}"
+        yield ast.literal_eval(name), level, node
+
+
+def _level_of(function: ast.expr) -> str | None:
+    if isinstance(function, ast.Name):
+        return CHOSEN if function.id == CHOSEN else None
+    if not isinstance(function, ast.Attribute) or function.attr not in LEVELS | {"exception"}:
+        return None
+    logger = function.value
+    name = logger.id if isinstance(logger, ast.Name) else getattr(logger, "attr", None)
+    return function.attr if name in LOGGERS else None
+
+
+def _texts(tree: ast.Module) -> set[str]:
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier()
+    }

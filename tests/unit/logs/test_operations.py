@@ -1,0 +1,34 @@
+"""The page for whoever is woken at night names lines of the log that there are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.unit.logs.lines_in_sources import lines_in_sources
+
+LINES = lines_in_sources()
+PAGE = (ROOT / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | re.DOTALL))
+NAME = re.compile(r"`([a-z]+\.[a-z_]+)`")
+
+
+def test_there_are_more_than_ten_failures() -> None:
+    assert len(SECTIONS) > 10
+
+
+@pytest.mark.parametrize("failure", SECTIONS)
+def test_each_failure_has_a_symptom_a_line_a_metric_and_a_remedy(failure: str) -> None:
+    rows = re.findall(r"^\| (\w+) \| (.+) \|$", SECTIONS[failure], re.MULTILINE)
+
+    assert [name for name, _ in rows] == ["symptom", "log", "metric", "remedy"]
+    assert re.search(r"`(push_gateway_|process_|up\b)", dict(rows)["metric"])
+
+
+@pytest.mark.parametrize("failure", SECTIONS)
+def test_the_lines_that_it_names_are_written(failure: str) -> None:
+    (log,) = re.findall(r"^\| log \| (.+) \|$", SECTIONS[failure], re.MULTILINE)
+
+    assert set(NAME.findall(log)) - set(LINES) == set()

@@ -1,0 +1,76 @@
+"""docs/reference/metrics.md and /metrics tell of the same."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client import Metric
+
+from gateway.domain import endings
+from gateway.transport import reasons
+from tests.unit.metrics.page import PAGE, described
+
+INTERNAL = {"le"}
+
+
+def test_every_metric_is_on_the_page_and_every_one_on_the_page_is_there(
+    first_scrape: dict[str, Metric],
+) -> None:
+    assert sorted(described()) == sorted(first_scrape)
+
+
+def test_types_are_as_the_page_says(first_scrape: dict[str, Metric]) -> None:
+    shown = {name: family.type for name, family in first_scrape.items()}
+
+    assert {name: each.type for name, each in described().items()} == shown
+
+
+def test_labels_are_as_the_page_says(first_scrape: dict[str, Metric]) -> None:
+    shown = {
+        name: frozenset(label for sample in family.samples for label in sample.labels) - INTERNAL
+        for name, family in first_scrape.items()
+    }
+
+    assert {name: each.labels for name, each in described().items()} == shown
+
+
+def test_everything_is_there_before_anything_has_happened(first_scrape: dict[str, Metric]) -> None:
+    assert [name for name, family in first_scrape.items() if not family.samples] == []
+
+
+def test_nothing_was_counted_before_anything_has_happened(first_scrape: dict[str, Metric]) -> None:
+    counted = {
+        (sample.name, *sample.labels.values())
+        for name, family in first_scrape.items()
+        if name.startswith("push_gateway_") and family.type == "counter"
+        for sample in family.samples
+        if sample.value
+    }
+
+    assert counted == set()
+
+
+def test_every_metric_says_what_it_tells() -> None:
+    assert [name for name, each in described().items() if len(each.text) < 1] == []
+
+
+def test_every_reason_is_explained() -> None:
+    section = PAGE.partition("## Reasons")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"`([a-z_]+)`", section)) - {"client_disconnect"}
+
+    assert {*reasons.ENDINGS, *(ending.reason for ending in endings.ALL)} <= explained
+
+
+def test_every_word_of_a_refusal_is_on_the_page() -> None:
+    words = set(re.findall(r"`([a-z_]+)`", PAGE))
+
+    assert set(reasons.REFUSALS) - words == set()
+
+
+def test_no_label_holds_what_others_can_make_up() -> None:
+    allowed = {
+        "nsp", "transport", "reason", "code", "outcome", "kind", "route", "status", "key", "part", "connection",
+        "command", "condition", "version", "python", "generation",
+    }  # fmt: skip
+
+    assert {label for each in described().values() for label in each.labels} == allowed

@@ -1,0 +1,51 @@
+"""The reader of queries finds what it has to."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.metrics.page import faults
+from tests.unit.metrics.promql import read
+
+
+def test_metrics_and_their_labels_are_found() -> None:
+    query = read('sum by (job, le) (rate(a_total{x="1", y=~"2|3"}[5m])) / on (job) group_left (pod) b > 0.5')
+
+    assert query.selected == [("a_total", {"x": "1", "y": "2|3"}), ("b", {})]
+    assert query.grouped == {"job", "le", "pod"}
+
+
+def test_functions_words_and_texts_are_no_metrics() -> None:
+    query = read(
+        'histogram_quantile(0.99, sum without (z) (c)) and vector(1) unless absent(d{e="f(g)"} offset 5m)'
+    )
+
+    assert [name for name, _ in query.selected] == ["c", "d"]
+    assert query.dropped == {"z"}
+
+
+def test_variables_stand_where_texts_and_durations_are() -> None:
+    assert read('rate(a{b=~"$c"}[$__rate_interval])').selected == [("a", {"b": "$c"})]
+
+
+@pytest.mark.parametrize("text", ["sum(a", "a)", "a{b=1", "a{b>1}", "a ? b"])
+def test_what_is_no_query_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(ValueError):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("push_gateway_open_conections", ["no metric push_gateway_open_conections"]),
+        (
+            "push_gateway_open_connections{room='x'}".replace("'", '"'),
+            ["no label room of push_gateway_open_connections"],
+        ),
+        ("sum by (usr) (push_gateway_open_connections)", ["no label usr to group by"]),
+        ("push_gateway_request_duration_seconds", ["no metric push_gateway_request_duration_seconds"]),
+        ("sum by (le, route) (push_gateway_request_duration_seconds_bucket)", []),
+    ],
+)
+def test_what_is_misspelled_is_found(text: str, wrong: list[str]) -> None:
+    assert faults(read(text)) == wrong

@@ -1,0 +1,119 @@
+"""Whatever happens, in whatever order: each message that was due comes once, and in order.
+
+The client is simulated: it drops when it has read a part of what was sent to it, and comes back with the last position
+of that part, as the stock one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.domain.positions import Position, is_after
+from tests.unit.services.house import House, Visitor
+
+ROOMS = USER, ORG = "user:alice", "org:7"
+SMALL, LARGE = 0, 6_000
+
+
+@dataclass
+class Client:
+    """What it read, and what it is owed; its methods but ``read`` are the actions of a script."""
+
+    house: House
+    visitor: Visitor
+    rooms: frozenset[str] = frozenset()
+    offset: Position | None = None
+    got: list[str] = field(default_factory=list)
+    due: list[tuple[str, str]] = field(default_factory=list)
+    """Room and name of each message that it must get, in order."""
+    forgone: set[str] = field(default_factory=set)
+    """Went to a room that it left since: whether it has read them by its next drop decides whether it has them."""
+    pushed: int = 0
+
+    def read(self, limit: int | None) -> None:
+        for event in self.visitor.link.events[:limit]:
+            name, _, position = event.partition("@")
+            if position:
+                at = Position(position)
+                assert self.offset is None or not is_after(self.offset, at), "a position went back"
+                self.offset = at
+            if name.startswith("m"):
+                self.got.append(name)
+
+    async def push(self, room: str, volatile: bool, size_bytes: int) -> None:
+        self.pushed += 1
+        name = f"{'v' if volatile else 'm'}{self.pushed}"
+        if not volatile and room in {USER, *self.rooms}:
+            self.due.append((room, name))
+        await self.house.push(room, name, volatile=volatile, size_bytes=size_bytes)
+
+    async def drop(self, read: int, missed: int, keeps_room: bool) -> None:
+        self.read(read)
+        self.house.reporting.depart(self.visitor.connection)
+        await self.house.reporting.settled()
+        for _ in range(missed):
+            for room in ROOMS:
+                await self.push(room, False, SMALL)
+        if not keeps_room:
+            self.rooms ^= {ORG}
+            self.forgone.update(name for room, name in self.due if room == ORG)
+        self.due = [each for each in self.due if each[1] in self.got or each[1] not in self.forgone]
+        self.visitor = await self.house.come(
+            self.house.who("alice", *self.rooms), pid=self.visitor.pid, offset=self.offset
+        )
+        assert self.visitor.arrival.failed is None
+
+    async def stall(self, stalled: bool) -> None:
+        (self.house.hears.clear if stalled else self.house.hears.set)()
+
+    async def turns(self, count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    async def refresh(self, inside: bool) -> None:
+        self.house.hears.set()
+        await self.house.heard()
+        await self.visitor.is_live()
+        if not inside:
+            self.forgone.update(name for room, name in self.due if room == ORG)
+        self.rooms = frozenset({ORG} if inside else ())
+        await self.house.arriving.refresh(self.visitor.connection, self.house.who("alice", *self.rooms))
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.sampled_from(ROOMS), st.booleans(), st.sampled_from([SMALL, LARGE])),
+        st.tuples(st.just("drop"), st.integers(0, 6), st.integers(0, 4), st.booleans()),
+        st.tuples(st.just("stall"), st.booleans()),
+        st.tuples(st.just("turns"), st.integers(1, 20)),
+        st.tuples(st.just("refresh"), st.booleans()),
+    ),
+    max_size=60,
+)
+
+
+@given(actions)
+def test_each_message_that_was_due_comes_once_and_in_order(script: list[tuple[Any, ...]]) -> None:
+    asyncio.run(play(script))
+
+
+async def play(script: list[tuple[Any, ...]]) -> None:
+    house = House()
+    house.schedule.advance(1)
+    await house.come(house.who("alice", "org:7"))  # so that the listener brings everything
+    client = Client(house, await house.come(house.who("alice")))
+    for action, *arguments in script:
+        await getattr(client, action)(*arguments)
+    house.hears.set()
+    await house.heard()
+    await client.visitor.is_live()
+    await house.heard()
+    client.read(None)
+
+    assert client.got == [name for _, name in client.due]
+    await house.close()

@@ -1,0 +1,252 @@
+"""Where settings come from: environment, files of secrets, YAML; and names that nobody knows."""
+
+# ruff: noqa: E501  # a table of sentences is read line by line
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import SettingsError, load_settings
+
+COMPLETE = {"GATEWAY_JWT_SECRET": "j" * 32, "GATEWAY_INGEST_KEYS": "billing:" + "b" * 32}
+
+
+def problems(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        load_settings(COMPLETE | environ)
+    return raised.value.problems
+
+
+def yaml(folder: Path, text: str) -> dict[str, str]:
+    file = folder / "gateway.yaml"
+    file.write_text(text, encoding="utf-8")
+    return {"GATEWAY_CONFIG": str(file)}
+
+
+# names
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("PING_INTERVALL", "unknown setting; did you mean GATEWAY_PING_INTERVAL?"),
+        ("JWT_SECRETS", "unknown setting; did you mean GATEWAY_JWT_SECRET?"),
+        ("QQQQ", "unknown setting"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(name: str, sentence: str) -> None:
+    assert problems({f"GATEWAY_{name}": "x"}) == [f"GATEWAY_{name}: {sentence}"]
+
+
+def test_a_name_in_small_letters_is_refused() -> None:
+    assert problems({"GATEWAY_Port": "1"}) == ["GATEWAY_Port: unknown setting; names are written in capitals"]
+
+
+def test_other_programs_variables_are_not_looked_at() -> None:
+    assert load_settings(COMPLETE | {"PORT": "1", "MY_GATEWAY_PRT": "1"}).port == 8080
+
+
+@pytest.mark.parametrize("name", ["URL", "KEY", "SECRET"])
+def test_what_clients_read_is_no_mistake_in_the_environment_of_a_gateway(name: str) -> None:
+    assert load_settings(COMPLETE | {f"GATEWAY_{name}": "x"}).port == 8080
+
+
+def test_what_kubernetes_adds_for_services_is_no_mistake() -> None:
+    links = {
+        "GATEWAY_PORT": "tcp://10.0.0.1:80",
+        "GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "GATEWAY_SERVICE_PORT": "80",
+        "GATEWAY_SERVICE_PORT_HTTP": "80",
+        "GATEWAY_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "GATEWAY_PORT_80_TCP_PROTO": "tcp",
+        "GATEWAY_PORT_80_TCP_PORT": "80",
+        "GATEWAY_PORT_80_TCP_ADDR": "10.0.0.1",
+        "GATEWAY_METRICS_SERVICE_HOST": "10.0.0.2",
+        "GATEWAY_METRICS_SERVICE_PORT": "9090",
+        "GATEWAY_METRICS_PORT": "tcp://10.0.0.2:9090",
+        "GATEWAY_METRICS_PORT_9090_TCP_ADDR": "10.0.0.2",
+        "GATEWAY_INGEST_SERVICE_HOST": "10.0.0.3",
+        "GATEWAY_INGEST_PORT": "tcp://10.0.0.3:8081",
+    }
+
+    settings = load_settings(COMPLETE | links)
+
+    assert (settings.port, settings.ingest_port) == (8080, None)
+
+
+@pytest.mark.parametrize(("name", "service"), [("PORT", "gateway"), ("INGEST_PORT", "gateway-ingest")])
+def test_the_address_of_a_service_alone_is_no_port_and_says_whose_it_may_be(name: str, service: str) -> None:
+    (problem,) = problems({f"GATEWAY_{name}": "tcp://10.0.0.1:80"})
+
+    assert problem == (
+        f"GATEWAY_{name}: is what Kubernetes sets for a Service named {service}, but nothing else of such a Service "
+        "is there: give a port number, or set enableServiceLinks: false in the pod"
+    )
+
+
+def test_all_problems_are_told_at_once_in_one_message() -> None:
+    with pytest.raises(SettingsError) as raised:
+        load_settings({"GATEWAY_PING_INTERVAL": "x", "GATEWAY_PRT": "1", "GATEWAY_JWT_SECRET": "short"})
+
+    assert str(raised.value) == (
+        "4 problems with the settings (docs/reference/configuration.md lists them all):\n"
+        "  GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?\n"
+        "  GATEWAY_PING_INTERVAL: 'x' is not a number: give seconds, such as 25 or 0.5\n"
+        "  GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret\n"
+        "  GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one"
+    )
+
+
+# files of secrets
+
+
+@pytest.mark.parametrize(
+    ("content", "secret"),
+    [("s" * 32, "s" * 32), ("s" * 32 + "\n", "s" * 32), ("s" * 32 + "\r\n", "s" * 32), ("s" * 32 + "\n\n", "s" * 32 + "\n")],
+)  # fmt: skip
+def test_a_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: str) -> None:
+    file = tmp_path / "jwt"
+    file.write_bytes(content.encode())
+    environ = {"GATEWAY_JWT_SECRET_FILE": str(file), "GATEWAY_INGEST_KEYS": COMPLETE["GATEWAY_INGEST_KEYS"]}
+
+    settings = load_settings(environ)
+
+    assert settings.jwt_secret == secret
+    assert settings.origins["jwt_secret"] == f"file {file}"
+
+
+def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
+    assert problems({"GATEWAY_JWT_SECRET_FILE": str(tmp_path / "x")}) == [
+        "GATEWAY_JWT_SECRET: is given itself and as GATEWAY_JWT_SECRET_FILE: leave one out"
+    ]
+
+
+def test_a_secret_file_that_cannot_be_read_is_the_only_problem_told(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff" * 32)
+    with pytest.raises(SettingsError) as raised:
+        load_settings({"GATEWAY_JWT_SECRET_FILE": str(binary), "GATEWAY_INGEST_KEYS_FILE": "/nowhere"})
+
+    assert raised.value.problems == [
+        f"GATEWAY_JWT_SECRET_FILE: cannot read {binary}: it is not UTF-8",
+        "GATEWAY_INGEST_KEYS_FILE: cannot read /nowhere: No such file or directory",
+    ]
+
+
+def test_only_secrets_have_files() -> None:
+    assert problems({"GATEWAY_HOST_FILE": "/etc/hostname"}) == [
+        "GATEWAY_HOST_FILE: unknown setting; did you mean GATEWAY_HOST?"
+    ]
+
+
+# YAML
+
+
+def test_yaml_gives_the_same_settings_under_small_names(tmp_path: Path) -> None:
+    environ = yaml(
+        tmp_path,
+        """
+        port: 9000
+        ping_interval: 12.5
+        jwt_require_exp: false
+        jwt_audience: [web, mobile]
+        cors_origins: https://a.example,https://b.example
+        room_claims: {team: "team:"}
+        ingest_port: null
+        """,
+    )
+
+    settings = load_settings(COMPLETE | environ)
+
+    assert (settings.port, settings.ping_interval, settings.jwt_require_exp) == (9000, 12.5, False)
+    assert settings.jwt_audience == ("web", "mobile")
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.room_claims == {"team": "team:"}
+    assert settings.ingest_port is None
+    assert settings.origins["port"] == f"yaml {environ['GATEWAY_CONFIG']}"
+
+
+def test_the_environment_wins_over_yaml(tmp_path: Path) -> None:
+    environ = yaml(tmp_path, "port: 9000\njwt_secret_file: /nowhere\n")
+
+    with pytest.raises(SettingsError) as raised:
+        load_settings(COMPLETE | environ)
+    assert raised.value.problems == [
+        f"GATEWAY_JWT_SECRET_FILE: cannot read /nowhere: No such file or directory (in {environ['GATEWAY_CONFIG']})"
+    ]
+
+    settings = load_settings(COMPLETE | yaml(tmp_path, "port: 9000\n") | {"GATEWAY_PORT": "9001"})
+    assert (settings.port, settings.origins["port"]) == (9001, "environment")
+
+
+def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
+    assert load_settings(COMPLETE | yaml(tmp_path, "# nothing yet\n")).port == 8080
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "sentence"),
+    [
+        (
+            "prot: 1",
+            "PROT",
+            "unknown setting; in YAML names are lower case and without prefix: did you mean port?",
+        ),
+        ("port: true", "PORT", "True is not a plain whole number such as 1"),
+        ("port: 1.5", "PORT", "1.5 is not a plain whole number such as 1"),
+        ("ping_interval: .inf", "PING_INTERVAL", "inf is not a number: give seconds, such as 25 or 0.5"),
+        ("ping_interval: true", "PING_INTERVAL", "True is not a number: give seconds, such as 25 or 0.5"),
+        ("jwt_audience: [1]", "JWT_AUDIENCE", "is not a text; in YAML, put it in quotes"),
+        ("namespaces: []", "NAMESPACES", "is empty"),
+        ("room_claims: [a]", "ROOM_CLAIMS", "is not a mapping of claims to prefixes of rooms"),
+    ],
+)
+def test_a_problem_in_yaml_says_in_which_file(tmp_path: Path, text: str, name: str, sentence: str) -> None:
+    environ = yaml(tmp_path, text)
+
+    assert problems(environ) == [f"GATEWAY_{name}: {sentence} (in {environ['GATEWAY_CONFIG']})"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- port", "{file} is not a mapping of names to values, such as port: 8080"),
+        ("1: 2", "{file} is not a mapping of names to values, such as port: 8080"),
+        ("port: 1\nport: 2", "{file} is not YAML at line 2, column 1: the same name twice"),
+        ("jwt_secret: 'topsecret", "{file} is not YAML at line 1, column 23: found unexpected end of stream"),
+        ("a: !!python/object:os.system topsecret", "{file} is not YAML at line 1, column 4: could not determine a constructor for the tag"),
+        ("a: \x01topsecret", "{file} is not YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_not_yaml_is_refused_without_quoting_it(tmp_path: Path, text: str, sentence: str) -> None:
+    environ = yaml(tmp_path, text)
+
+    (problem,) = problems(environ)
+
+    assert problem == "GATEWAY_CONFIG: " + sentence.format(file=environ["GATEWAY_CONFIG"])
+    assert "topsecret" not in problem
+
+
+def test_a_yaml_file_that_is_not_there_is_refused() -> None:
+    assert problems({"GATEWAY_CONFIG": "/nowhere.yaml"}) == [
+        "GATEWAY_CONFIG: cannot read /nowhere.yaml: No such file or directory"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "PORT: 80",
+            "GATEWAY_PORT: unknown setting; in YAML names are lower case and without prefix: did you mean port?",
+        ),
+        ("gateway_port: 80", "did you mean port?"),
+        ("GATEWAY_PING_INTERVAL: 9", "did you mean ping_interval?"),
+        ("config: x", "GATEWAY_CONFIG: unknown setting; in YAML names are lower case and without prefix"),
+    ],
+)
+def test_a_wrong_name_in_yaml_is_refused_with_the_name_as_yaml_has_it(
+    tmp_path: Path, line: str, sentence: str
+) -> None:
+    assert any(sentence in problem for problem in problems(yaml(tmp_path, line)))

@@ -1,0 +1,124 @@
+"""What is written of connections: one line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.domain.endings import DRAINING, KICKED, SLOW_CONSUMER, TOKEN_EXPIRED
+from gateway.domain.identity import Identity
+from gateway.domain.sampling import Sampling
+from gateway.hub import Connection
+from gateway.socketio_door.access_log import AccessLog
+from gateway.socketio_door.clients import Client
+from gateway.transport.handshake import Handshake
+from gateway.transport.session import Session
+from tests.unit.hub.links import RecordingLink
+from tests.unit.socketio_server.doorway import Doorway, connect
+
+ADDRESS = "192.0.2.1"
+
+
+class Clock:
+    """A fake: it is always the same time."""
+
+    def now(self) -> float:
+        return 1000.0
+
+    def monotonic(self) -> float:
+        return 1000.0
+
+
+class Timer:
+    """A fake: nothing happens."""
+
+    def cancel(self) -> None:
+        """There is nothing to cancel."""
+
+
+def closed(*sids: str, reason: str, sampling: Sampling) -> list[dict[str, Any]]:
+    with structlog.testing.capture_logs() as lines:
+        log = AccessLog(clock=Clock(), sampling=sampling)
+        handshake = Handshake(authorization=None, query_token=None, address=ADDRESS)
+        client = Client(Session("engine", handshake=handshake, above=None, outbox_bytes=1), Timer())  # type: ignore[arg-type]
+        for sid in sids:
+            identity = Identity("ann", frozenset())
+            log.closed(client, Connection(sid, "/", identity, RecordingLink(), 998.5), reason)
+    return [dict(line) for line in lines]
+
+
+def test_the_line_at_the_end_says_everything() -> None:
+    [line] = closed("s1", reason="client_close", sampling=Sampling())
+
+    assert line == {
+        "event": "connection.closed",
+        "log_level": "info",
+        "sid": "s1",
+        "user": "ann",
+        "namespace": "/",
+        "transport": "websocket",
+        "address": ADDRESS,
+        "recovery": "none",
+        "reason": "client_close",
+        "seconds": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    "reason", ["client_close", "transport_close", DRAINING.reason, TOKEN_EXPIRED.reason, "client_disconnect"]
+)
+def test_of_those_that_ended_well_a_part_is_written_and_says_which_part(reason: str) -> None:
+    sampling = Sampling(0.5)
+    sids = [f"s{number}" for number in range(40)]
+
+    lines = closed(*sids, reason=reason, sampling=sampling)
+
+    assert [line["sid"] for line in lines] == [sid for sid in sids if sampling.keeps(sid)]
+    assert 0 < len(lines) < len(sids)
+    assert {line["sample_rate"] for line in lines} == {0.5}
+
+
+@pytest.mark.parametrize(
+    "reason", [SLOW_CONSUMER.reason, KICKED.reason, "ping_timeout", "protocol_error", "of a later release"]
+)
+def test_whatever_else_ended_a_connection_is_written(reason: str) -> None:
+    [line] = closed("s1", reason=reason, sampling=Sampling(0.0))
+
+    assert line["reason"] == reason
+    assert "sample_rate" not in line
+
+
+async def test_a_connection_has_one_line_above_debug(doorway: Doorway) -> None:
+    with structlog.testing.capture_logs() as lines:
+        visitor = doorway.open()
+        await visitor.say(connect("alice"))
+        visitor.session.lost("transport_close")
+
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("connection.accepted", "debug"),
+        ("connection.closed", "info"),
+    ]
+    assert {line["address"] for line in lines} == {ADDRESS}
+
+
+@pytest.mark.parametrize(
+    ("packet", "code"),
+    [
+        (connect("of-nobody"), "token_signature_invalid"),
+        ("0/private,{}", "invalid_namespace"),
+        ("0", "token_missing"),
+    ],
+)
+async def test_one_that_is_not_let_in_has_one_line_with_the_code_and_nothing_that_it_sent(
+    doorway: Doorway, packet: str, code: str
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await doorway.open().say(packet)
+
+    [line] = lines
+    assert (line["event"], line["log_level"], line["address"]) == ("connection.refused", "info", ADDRESS)
+    assert line["code"] == code
+    assert "private" not in str(line)
+    assert "of-nobody" not in str(line)

@@ -1,0 +1,28 @@
+"""What most tests of the transport start from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from tests.unit.transport.recording import ManualSchedule, RecordingAbove
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+@pytest.fixture
+def above() -> RecordingAbove:
+    return RecordingAbove()
+
+
+@pytest.fixture
+def schedule() -> ManualSchedule:
+    return ManualSchedule()
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
+    """What touches sockets runs on the loop of production and on Python's own."""
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}

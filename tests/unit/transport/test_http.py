@@ -1,0 +1,382 @@
+"""What reaches our connection handler over a socket, and what HTTP forbids."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+import pytest_asyncio
+import structlog
+from aiohttp import web
+
+from gateway.listening import Listener, printable_host
+from gateway.metrics import Metrics
+from gateway.transport.http import GatewayRequestHandler
+from ingest_api.errors import PROBLEM_TYPE
+from ingest_api.refusing import Refusing
+from tests.unit.transport.raw import PATIENCE_SECONDS, Answer, connect
+
+HEAD_TIMEOUT_SECONDS = 0.2
+GET = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n"
+
+
+class Server:
+    """A listener with a few handlers that tell the test what happens to them."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.release = asyncio.Event()
+        app = web.Application()
+        app.router.add_route("*", "/", self._echo)
+        app.router.add_get("/only-get", self._echo)
+        self.listener = Listener(
+            app,
+            direct={
+                "/wait": self._wait,
+                "/fail": self._fail,
+                "/left": self._left,
+                "/half": self._half,
+                "/read": self._read,
+            },
+            refuse=Refusing(Metrics().requests),
+            head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
+            finish_seconds=2.0,
+        )
+        self.port = 0
+
+    async def _echo(self, request: web.Request) -> web.Response:
+        return web.Response(body=request.query_string.encode() + await request.read())
+
+    async def _wait(self, request: web.Request) -> web.Response:
+        cast(GatewayRequestHandler, request.protocol).when_lost = self.lost.set
+        self.entered.set()
+        await self.release.wait()
+        return web.Response(text="done")
+
+    async def _read(self, request: web.Request) -> web.Response:
+        self.entered.set()
+        try:
+            await request.content.read()
+        except web.RequestPayloadError:
+            return web.Response(status=400, text="broken")
+        return web.Response(text="whole")
+
+    async def _fail(self, request: web.Request) -> web.Response:
+        raise RuntimeError("a bug")
+
+    async def _left(self, request: web.Request) -> web.Response:
+        raise ConnectionResetError("the client left")
+
+    async def _half(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"half")
+        raise RuntimeError("a bug")
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    server.port = await server.listener.start("127.0.0.1", 0)
+    yield server
+    server.release.set()
+    await server.listener.stop()
+
+
+async def ask(server: Server, request: bytes) -> Answer:
+    async with connect(server.port) as connection:
+        connection.send(request)
+        return await connection.answer()
+
+
+def is_problem(answer: Answer, status: int, code: str) -> bool:
+    return (answer.status, answer.headers["content-type"]) == (status, PROBLEM_TYPE) and json.loads(
+        answer.body
+    )["code"] == code
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /\x00 HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"GET /\x7f HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"GET / b HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"GET / HTTP/9.9.9\r\nHost: gateway\r\n\r\n",
+        b"GET /\r\nHost: gateway\r\n\r\n",
+        b"G\x01T / HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: gateway\r\nBad Name: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: gateway\r\nX: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: gateway\r\nno colon\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+async def test_what_http_forbids_is_answered_400_in_our_words_and_leaves_no_traceback(
+    server: Server, caplog: pytest.LogCaptureFixture, request_: bytes
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        answer = await ask(server, request_)
+
+    assert is_problem(answer, 400, "bad_request"), answer
+    assert [(line["event"], line["log_level"]) for line in logs] == [("request.answered", "info")]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"GET /" + b"x" * 200_000,
+        b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Long: " + b"x" * 10_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: gateway\r\n" + b"X-Many: x\r\n" * 1_000 + b"\r\n",
+    ],
+    ids=["long request line", "endless request line", "long header", "many headers"],
+)
+async def test_a_head_that_is_too_long_is_refused(
+    server: Server, caplog: pytest.LogCaptureFixture, request_: bytes
+) -> None:
+    answer = await ask(server, request_)
+
+    assert is_problem(answer, 400, "bad_request"), answer
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"CONNECT gateway:1 HTTP/1.1\r\nHost: gateway\r\n\r\n",
+        b"GET http://gateway HTTP/1.1\r\nHost: gateway\r\n\r\n",
+    ],
+    ids=["no path to speak of", "absolute form without a path"],
+)
+async def test_what_no_application_is_chosen_for_is_answered_in_our_words(
+    server: Server, request_: bytes
+) -> None:
+    assert is_problem(await ask(server, request_), 404, "not_found")
+
+
+async def test_a_refusal_bears_a_request_id_that_stands_in_the_log_too(server: Server) -> None:
+    with structlog.testing.capture_logs() as logs:
+        answer = await ask(
+            server, b"GET http://gateway HTTP/1.1\r\nHost: gateway\r\nX-Request-Id: of-the-caller\r\n\r\n"
+        )
+
+    assert answer.headers["x-request-id"] == "of-the-caller"
+    assert json.loads(answer.body)["request_id"] == "of-the-caller"
+    assert [(line["request_id"], line["status"], line["code"]) for line in logs] == [
+        ("of-the-caller", 404, "not_found")
+    ]
+
+
+@pytest.mark.parametrize("version", [b"HTTP/2.0"])
+async def test_another_version_of_http_is_refused(server: Server, version: bytes) -> None:
+    assert is_problem(
+        await ask(server, b"GET / " + version + b"\r\nHost: gateway\r\n\r\n"), 505, "unsupported_version"
+    )
+
+
+async def test_a_method_that_a_path_does_not_have_is_answered_in_our_words(server: Server) -> None:
+    answer = await ask(server, b"POST /only-get HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n")
+
+    assert is_problem(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET,HEAD"
+
+
+async def test_a_body_that_breaks_off_into_no_http_is_noticed_at_once_by_whoever_reads_it(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(server.port) as connection:
+        connection.send(
+            b"POST /read HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await server.entered.wait()
+        connection.send(b"no chunk\r\n")
+        answer = await connection.answer()
+        await connection.rest()
+
+    assert (answer.status, answer.body) == (400, b"broken")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_after_a_refusal_the_connection_is_closed(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"GET / b HTTP/1.1\r\n\r\n" + GET)
+        answer = await connection.answer()
+
+        assert answer.status == 400
+        assert await connection.rest() == b""
+
+
+@pytest.mark.parametrize("part", [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: "])
+async def test_a_head_that_stays_half_sent_is_cut_off(server: Server, part: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with connect(server.port) as connection:
+        connection.send(part)
+        answer = await connection.answer()
+        rest = await connection.rest()
+
+    assert is_problem(answer, 408, "request_timeout")
+    assert rest == b""
+    assert HEAD_TIMEOUT_SECONDS * 0.9 <= loop.time() - began < HEAD_TIMEOUT_SECONDS * 5
+
+
+async def test_a_head_that_dribbles_in_is_cut_off_however_often_something_comes(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"GET / HTTP/1.1\r\n")
+        while await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 0.3):
+            connection.send(b"X: y\r\n")
+        rest = await connection.rest()
+
+    assert b"408" in rest
+
+
+async def test_a_head_in_two_parts_is_answered_when_the_second_comes_in_time(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(GET[:10])
+        assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS / 4)
+        connection.send(GET[10:])
+
+        assert (await connection.answer()).status == 200
+        assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
+        connection.send(GET)
+        assert (await connection.answer()).status == 200
+
+
+async def test_a_connection_that_says_nothing_yet_and_a_slow_body_are_not_cut_off(server: Server) -> None:
+    async with connect(server.port) as connection:
+        assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
+        connection.send(b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 5\r\n\r\nhe")
+        assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
+        connection.send(b"llo")
+
+        assert (await connection.answer()).body == b"hello"
+
+
+async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"".join(b"GET /?%d HTTP/1.1\r\nHost: gateway\r\n\r\n" % n for n in range(20)))
+
+        assert [(await connection.answer()).body for _ in range(20)] == [b"%d" % n for n in range(20)]
+
+
+async def test_garbage_after_a_request_is_refused(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    async with connect(server.port) as connection:
+        connection.send(GET)
+        first = await connection.answer()
+        connection.send(b"\x00\x01garbage\r\n\r\n")
+        second = await connection.answer()
+        rest = await connection.rest()
+
+    assert first.status == 200
+    assert is_problem(second, 400, "bad_request")
+    assert rest == b""
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_garbage_in_one_piece_with_a_request_is_refused_and_the_request_not_handled(
+    server: Server,
+) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n\x00\x01garbage\r\n\r\n")
+        answer = await connection.answer()
+        rest = await connection.rest()
+
+    assert is_problem(answer, 400, "bad_request")
+    assert rest == b""
+    assert not server.entered.is_set()
+
+
+@pytest.mark.parametrize("farewell", ["reset", "close"])
+async def test_a_handler_that_waits_hears_at_once_that_its_client_left(server: Server, farewell: str) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
+        if farewell == "reset":
+            connection.reset()
+            await asyncio.wait_for(server.lost.wait(), PATIENCE_SECONDS)
+
+    await asyncio.wait_for(server.lost.wait(), PATIENCE_SECONDS)
+
+
+async def test_a_bug_in_a_handler_is_answered_500_in_our_words_and_logged_once(server: Server) -> None:
+    with structlog.testing.capture_logs() as logs:
+        answer = await ask(server, b"GET /fail HTTP/1.1\r\nHost: gateway\r\n\r\n")
+
+    assert is_problem(answer, 500, "internal_error")
+    assert [entry["event"] for entry in logs] == ["request.failed", "request.answered"]
+    assert "a bug" not in answer.body.decode()
+
+
+async def test_a_bug_behind_half_an_answer_ends_the_connection_and_is_logged_once(server: Server) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with connect(server.port) as connection:
+            connection.send(b"GET /half HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            rest = await connection.rest()
+
+    assert rest.endswith(b"half\r\n")
+    assert [entry["event"] for entry in logs] == ["request.failed"]
+
+
+async def test_a_client_that_left_is_no_failure(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with connect(server.port) as connection:
+            connection.send(b"GET /left HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            rest = await connection.rest()
+
+    assert (rest, logs) == (b"", [])
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_listener_that_was_closed_takes_nobody_and_goes_on_with_those_who_are_there(
+    server: Server,
+) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
+
+        server.listener.close()
+        with pytest.raises(ConnectionError):
+            await asyncio.open_connection("127.0.0.1", server.port)
+        server.release.set()
+
+        assert (await connection.answer()).body == b"done"
+
+
+async def test_stopping_lets_a_running_request_finish_and_closes_idle_connections(server: Server) -> None:
+    async with connect(server.port) as idle, connect(server.port) as busy:
+        idle.send(GET)
+        await idle.answer()
+        busy.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
+
+        stopping = asyncio.create_task(server.listener.stop())
+        assert await idle.rest() == b""
+        server.release.set()
+
+        assert (await busy.answer()).body == b"done"
+        await asyncio.wait_for(stopping, PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("host", "printed"),
+    [
+        ("0.0.0.0", "127.0.0.1"),
+        ("::", "127.0.0.1"),
+        ("", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("gw.example", "gw.example"),
+    ],
+)
+def test_a_host_is_printed_as_a_person_would_type_it(host: str, printed: str) -> None:
+    assert printable_host(host) == printed

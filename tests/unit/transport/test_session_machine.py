@@ -1,0 +1,229 @@
+"""Any order of sends, polls, probes, packets and ends: nothing is lost, doubled, reordered or kept without a bound."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gateway.transport import packets
+from gateway.transport.packets import Packet, message
+from gateway.transport.session import Phase
+from tests.unit.transport.recording import RecordingAbove, RecordingPoll, RecordingWire, on_wire, polling
+
+LIMIT = 100
+LONGEST = 2 * LIMIT
+MESSAGE_HEAD = b"4"
+
+
+class ReadingWire(RecordingWire):
+    """A WebSocket whose client reads when the test says so; what was not read waits."""
+
+    def write(self, frame: bytes, /) -> None:
+        super().write(frame)
+        self.waiting += len(frame)
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """What the carriers got is always the beginning of what the session accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.above = RecordingAbove()
+        self.session = polling(self.above, outbox_bytes=LIMIT)
+        self.wire: ReadingWire | None = None
+        self.candidate: ReadingWire | None = None
+        self.probed = False
+        self.poll: RecordingPoll | None = None
+        self.accepted: list[str] = []
+        self.polled: list[str] = []
+        self.number = 0
+        self.written_when_closed: int | None = None
+
+    @initialize(websocket=st.booleans())
+    def open(self, websocket: bool) -> None:
+        if websocket:
+            self.wire = ReadingWire()
+            self.session = on_wire(self.above, self.wire)
+
+    # what the model knows
+
+    @property
+    def received(self) -> list[str]:
+        """What the client got, or will get from a buffer of the kernel's: over polls, then over the WebSocket."""
+        texts = []
+        for frame in self.wire.frames if self.wire is not None else []:
+            body = frame[2:] if frame[1] < 126 else frame[4:]
+            if body.startswith(MESSAGE_HEAD):
+                texts.append(body[1:].decode())
+        return self.polled + texts
+
+    @property
+    def waiting(self) -> list[str]:
+        return self.accepted[len(self.received) :]
+
+    # rules
+
+    @rule(length=st.integers(0, LONGEST), volatile=st.booleans())
+    def send(self, length: int, volatile: bool) -> None:
+        self.number += 1
+        text = f"{self.number}:" + "x" * length
+        was_open = self.session.phase is Phase.OPEN
+        skipped = len(self.above.skipped)
+        self.session.send(message(text), volatile=volatile)
+        if was_open and not self.session.closed and len(self.above.skipped) == skipped:
+            self.accepted.append(text)
+
+    @rule()
+    def ping(self) -> None:
+        self.session.ping()
+
+    @precondition(lambda self: self.wire is None and not self.session.closed)
+    @rule()
+    def park(self) -> None:
+        poll = RecordingPoll()
+        if self.session.park(poll):
+            assert self.poll is None
+            self.poll = poll
+        else:
+            assert self.poll is not None
+            assert self.poll.woken == 1
+
+    @precondition(lambda self: self.poll is not None and self.poll.woken)
+    @rule()
+    def collect(self) -> None:
+        self.poll = None
+        forgotten = self.session.closed
+        payload = self.session.collect()
+        if payload is None:
+            assert forgotten
+            return
+        received = list(packets.decode_payload(payload))
+        if Packet(packets.CLOSE, "") in received:
+            assert len(received) == 1
+            assert self.waiting == []
+        self.polled += [str(packet.data) for packet in received if packet.type == packets.MESSAGE]
+
+    @precondition(lambda self: self.poll is not None)
+    @rule()
+    def take_the_poll_back(self) -> None:
+        self.poll = None
+        self.session.poll_lost()
+
+    @precondition(lambda self: self.wire is None and self.candidate is None)
+    @rule()
+    def try_a_websocket(self) -> None:
+        wire = ReadingWire()
+        if self.session.start_upgrade(wire):
+            self.candidate, self.probed = wire, False
+
+    @precondition(lambda self: self.candidate is not None and not self.probed)
+    @rule()
+    def probe(self) -> None:
+        assert self.candidate is not None
+        self.session.probe(self.candidate)
+        self.probed = True
+
+    @precondition(lambda self: self.candidate is not None and self.probed)
+    @rule()
+    def switch(self) -> None:
+        assert self.candidate is not None
+        wire, self.candidate = self.candidate, None
+        if not self.session.closed:
+            wire.frames.clear()
+            self.wire = wire
+            assert self.session.upgrade(wire)
+        else:
+            assert not self.session.upgrade(wire)
+
+    @precondition(lambda self: self.candidate is not None)
+    @rule()
+    def fail_to_upgrade(self) -> None:
+        assert self.candidate is not None
+        wire, self.candidate = self.candidate, None
+        self.session.wire_lost(wire)
+
+    @rule()
+    def release_the_poll(self) -> None:
+        self.session.release_poll()
+
+    @precondition(lambda self: self.wire is not None)
+    @rule()
+    def read_the_websocket(self) -> None:
+        assert self.wire is not None
+        self.wire.waiting = 0
+
+    @precondition(lambda self: self.wire is not None)
+    @rule()
+    def lose_the_websocket(self) -> None:
+        assert self.wire is not None
+        self.session.wire_lost(self.wire)
+
+    @rule(kind=st.sampled_from("33333344441256"))
+    def receive(self, kind: str) -> None:
+        was_open = self.session.phase is Phase.OPEN
+        heard = self.session.receive(Packet(kind, "data"))
+        assert heard == ("data" if kind == packets.MESSAGE and was_open else None)
+
+    @rule(code=st.sampled_from([1000, 1012, 4401]))
+    def end(self, code: int) -> None:
+        self.session.end(code, "ended")
+
+    @rule()
+    def abort(self) -> None:
+        self.session.abort("aborted")
+
+    # laws
+
+    @invariant()
+    def what_was_received_is_the_beginning_of_what_was_accepted(self) -> None:
+        assert self.received == self.accepted[: len(self.received)]
+
+    @invariant()
+    def on_a_websocket_nothing_is_held_back(self) -> None:
+        if self.wire is not None and not self.session.closed:
+            assert self.waiting == []
+
+    @invariant()
+    def whoever_polls_is_woken_when_something_waits(self) -> None:
+        if self.poll is not None and (self.waiting or self.session.phase is not Phase.OPEN):
+            assert self.poll.woken == 1
+
+    @invariant()
+    def what_waits_is_bounded(self) -> None:
+        if not self.session.closed:
+            sizes = [len(text) + 1 for text in self.waiting]
+            assert sum(sizes) <= LIMIT or len(sizes) == 1
+        if self.wire is not None:
+            # The outbox once, at the switch, or one packet that is larger; then the bound again.
+            assert self.wire.waiting <= LIMIT + LONGEST
+
+    @invariant()
+    def the_layer_above_hears_of_the_end_once(self) -> None:
+        assert len(self.above.closed) == (1 if self.session.closed else 0)
+
+    @invariant()
+    def after_the_end_nothing_is_written(self) -> None:
+        if not self.session.closed:
+            return
+        written = len(self.wire.frames) if self.wire is not None else 0
+        if self.written_when_closed is None:
+            self.written_when_closed = written
+        assert written == self.written_when_closed
+
+    def teardown(self) -> None:
+        """A client that goes on reading gets all there is, and then the end if there is one."""
+        if self.wire is not None or self.session.closed:
+            return
+        for _ in range(3):
+            if self.poll is None:
+                self.park()
+            if self.poll is None or not self.poll.woken:
+                break
+            self.collect()
+        assert self.received == self.accepted
+        assert self.session.phase is not Phase.ENDING
+
+
+TestSessionMachine = SessionMachine.TestCase
+TestSessionMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

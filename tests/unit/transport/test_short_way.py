@@ -1,0 +1,274 @@
+"""Whole requests go the short way, everything else goes aiohttp's; a client cannot tell which."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+import pytest_asyncio
+import structlog
+from aiohttp import web
+from multidict import CIMultiDictProxy
+
+from gateway import listening
+from gateway.listening import Listener
+from gateway.metrics import Metrics
+from ingest_api.refusing import Refusing
+from tests.unit.transport.raw import PATIENCE_SECONDS, connect
+
+HEAD_TIMEOUT_SECONDS = 0.2
+SHORT, LONG = "short", "long"
+
+
+class Server:
+    """Echoes bodies and says by which way they came; ``/wait`` waits for ``release``."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.release = asyncio.Event()
+        self.finished = asyncio.Event()
+        self.pushes: list[bytes] = []
+        app = web.Application()
+        app.router.add_post("/unread", self._unread)
+        app.router.add_route("*", "/{any:.*}", self._long)
+        self.listener = Listener(
+            app,
+            direct={},
+            short_way=self,
+            refuse=Refusing(Metrics().requests),
+            head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
+            finish_seconds=1.0,
+        )
+        self.port = 0
+
+    def takes(self, method: str, target: str) -> bool:
+        return method == "POST" and target.startswith("/push")
+
+    async def answer_whole(
+        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        self.pushes.append(body)
+        if target == "/push/fail":
+            raise RuntimeError("a bug")
+        if target == "/push/break":
+            return 200, {"X-Broken": "a\r\nX-Smuggled: b"}, b""
+        await self._wait(target)
+        return 200, {"X-Way": SHORT, "X-Said": headers.get("X-Say", "")}, body
+
+    async def _long(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        await self._wait(request.path)
+        return web.Response(body=body, headers={"X-Way": LONG, "X-Said": request.headers.get("X-Say", "")})
+
+    async def _unread(self, request: web.Request) -> web.Response:
+        response = web.Response(status=401)
+        response.force_close()
+        return response
+
+    async def _wait(self, path: str) -> None:
+        if path.endswith("/wait"):
+            self.entered.set()
+            await self.release.wait()
+            self.finished.set()
+
+
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    server.port = await server.listener.start("127.0.0.1", 0)
+    yield server
+    server.release.set()
+    await server.listener.stop()
+
+
+def post(target: str, body: bytes = b"hello", *headers: str, version: str = "1.1") -> bytes:
+    lines = [f"POST {target} HTTP/{version}", "Host: gateway", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def entered(server: Server) -> None:
+    await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
+
+
+async def test_a_whole_request_goes_the_short_way_again_and_again(server: Server) -> None:
+    async with connect(server.port) as connection:
+        for body in (b"one", b"", b"x" * 10_000):
+            connection.send(post("/push", body, "X-Say: hi"))
+            answer = await connection.answer()
+
+            assert (answer.status, answer.body) == (200, body)
+            assert (answer.headers["x-way"], answer.headers["x-said"]) == (SHORT, "hi")
+            assert "date" in answer.headers
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post("/other"),
+        post("/push").replace(b"POST", b"PUT"),
+        post("/push", b"hello", "Connection: close"),
+        post("/push", b"hello", version="1.0"),
+    ],
+    ids=["not taken", "another method", "the last of its connection", "an older version"],
+)
+async def test_what_it_does_not_take_goes_the_long_way(server: Server, request_: bytes) -> None:
+    async with connect(server.port) as connection:
+        connection.send(request_)
+        answer = await connection.answer()
+
+    assert (answer.headers["x-way"], answer.body) == (LONG, b"hello")
+
+
+@pytest.mark.parametrize("cut", [10, -5, -1], ids=["in the head", "before the body", "in the body"])
+async def test_what_comes_in_pieces_is_answered_all_the_same(server: Server, cut: int) -> None:
+    async with connect(server.port) as connection:
+        for _ in range(2):
+            request_ = post("/push")
+            connection.send(request_[:cut])
+            await asyncio.sleep(0.02)  # not waited for: two segments, most of the time
+            connection.send(request_[cut:])
+
+            assert (await connection.answer()).body == b"hello"
+
+
+async def test_a_head_that_came_in_pieces_is_not_held_against_its_connection(server: Server) -> None:
+    async with connect(server.port) as connection:
+        request_ = post("/push/wait")
+        connection.send(request_[:10])
+        await asyncio.sleep(HEAD_TIMEOUT_SECONDS / 4)
+        connection.send(request_[10:])
+        await entered(server)
+
+        assert await connection.is_silent_for(2 * HEAD_TIMEOUT_SECONDS)
+        server.release.set()
+
+
+async def test_requests_that_came_together_are_answered_in_order(server: Server) -> None:
+    bodies = [str(number).encode() for number in range(50)]
+    async with connect(server.port) as connection:
+        connection.send(
+            b"".join(post("/push" if number % 3 else "/long", body) for number, body in enumerate(bodies))
+        )
+
+        assert [(await connection.answer()).body for _ in bodies] == bodies
+
+
+@pytest.mark.parametrize("first", ["/push/wait", "/long/wait"])
+async def test_a_request_behind_one_that_waits_has_its_turn_after_it(server: Server, first: str) -> None:
+    bodies = [str(number).encode() for number in range(200)]
+    async with connect(server.port) as connection:
+        connection.send(post(first, b"first"))
+        await entered(server)
+        for body in bodies:
+            connection.send(post("/push", body))
+            await asyncio.sleep(0)
+        assert await connection.is_silent_for(0.1)
+        server.release.set()
+
+        assert [(await connection.answer()).body for _ in range(201)] == [b"first", *bodies]
+
+
+async def test_what_comes_behind_a_request_that_waits_waits_in_the_socket(server: Server) -> None:
+    large = post("/push", b"x" * 60_000)
+    async with connect(server.port) as connection:
+        connection.send(post("/push/wait"))
+        await entered(server)
+        for _ in range(1_000):
+            connection.send(large)
+        await asyncio.sleep(0.2)
+
+        # What the kernel takes on both sides, and a little more in this process, but not all of it.
+        assert connection.bytes_waiting > 10_000_000
+        server.release.set()
+        for _ in range(1_001):
+            assert (await connection.answer()).status == 200
+
+
+@pytest.mark.parametrize("target", ["/push/fail", "/push/break"])
+async def test_a_failure_is_answered_and_logged_and_the_next_request_is_served(
+    server: Server, target: str
+) -> None:
+    async with connect(server.port) as connection:
+        with structlog.testing.capture_logs() as lines:
+            connection.send(post(target, b"", "X-Request-Id: r-1"))
+            answer = await connection.answer()
+
+        assert (answer.status, json.loads(answer.body)["code"]) == (500, "internal_error")
+        assert (answer.headers["x-request-id"], "x-smuggled" in answer.headers) == ("r-1", False)
+        assert [line["event"] for line in lines if line["log_level"] == "error"] == ["request.failed"]
+        connection.send(post("/push"))
+        assert (await connection.answer()).headers["x-way"] == SHORT
+
+
+async def test_who_leaves_before_the_answer_does_no_harm(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(server.port) as connection:
+        connection.send(post("/push/wait"))
+        await entered(server)
+        connection.reset()
+    server.release.set()
+
+    await asyncio.wait_for(server.finished.wait(), PATIENCE_SECONDS)
+    async with connect(server.port) as connection:
+        connection.send(post("/push"))
+        assert (await connection.answer()).status == 200
+    assert caplog.records == []
+
+
+async def test_nothing_is_done_behind_an_answer_that_said_it_was_the_last(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(b"POST /unread HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n")
+        answer = await connection.answer()
+        connection.send(b"x" * 10 + post("/push", b"smuggled"))
+
+        assert (answer.status, answer.headers["connection"]) == (401, "close")
+        assert await connection.rest() == b""
+    assert server.pushes == []
+
+
+async def test_a_server_that_stops_lets_a_request_finish(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(post("/push/wait"))
+        await entered(server)
+        stopping = asyncio.create_task(server.listener.stop())
+        assert await connection.is_silent_for(0.1)
+        server.release.set()
+
+        answer = await connection.answer()
+        await stopping
+        assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
+        assert await connection.rest() == b""
+
+
+async def test_a_server_that_stops_waits_for_a_limited_time(server: Server) -> None:
+    async with connect(server.port) as connection:
+        connection.send(post("/push/wait"))
+        await entered(server)
+
+        await asyncio.wait_for(server.listener.stop(), PATIENCE_SECONDS)
+
+        assert await connection.rest() == b""
+    assert not server.finished.is_set()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "short way" and not task.done()]
+
+
+async def test_a_connection_is_closed_when_nothing_is_asked_for_a_while_but_not_before_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listening, "KEEPALIVE_SECONDS", 0.2)
+    server = Server()
+    server.port = await server.listener.start("127.0.0.1", 0)
+    async with connect(server.port) as connection:
+        connection.send(post("/push/wait"))
+        await entered(server)
+        assert await connection.is_silent_for(0.6)
+        server.release.set()
+        assert (await connection.answer()).body == b"hello"
+        connection.send(post("/push"))
+        assert (await connection.answer()).body == b"hello"
+
+        assert await connection.rest() == b""
+    await server.listener.stop()

@@ -1,0 +1,121 @@
+"""The WebSocket that frames are written to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from gateway.transport.packets import close_frame
+from gateway.transport.wire import CLOSE_SECONDS, SocketWire
+from tests.unit.transport.recording import ManualSchedule
+
+
+class RecordingTransport:
+    """A transport of the loop; like uvloop's it raises when it is written to after its connection is gone."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.acts: list[str] = []
+        self.gone = False
+
+    def write(self, data: bytes) -> None:
+        if self.gone:
+            raise RuntimeError("the handler is closed")
+        self.written.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return sum(map(len, self.written))
+
+    def close(self) -> None:
+        self.acts.append("close")
+
+    def abort(self) -> None:
+        self.acts.append("abort")
+
+
+class World:
+    """A wire, what is under it, and how often its loss was told."""
+
+    def __init__(self, schedule: ManualSchedule) -> None:
+        self.under = RecordingTransport()
+        self.losses = 0
+        self.wire = SocketWire(cast(asyncio.Transport, self.under), schedule)
+        self.wire.owner = self
+
+    def wire_lost(self, _: SocketWire) -> None:
+        self.losses += 1
+
+
+@pytest.fixture
+def world(schedule: ManualSchedule) -> World:
+    return World(schedule)
+
+
+def test_a_frame_goes_straight_to_the_transport(world: World) -> None:
+    world.wire.write(b"frame")
+
+    assert (world.under.written, world.wire.bytes_waiting()) == ([b"frame"], 5)
+
+
+def test_one_close_frame_is_sent_and_its_answer_waited_for(world: World, schedule: ManualSchedule) -> None:
+    world.wire.close(1012)
+    world.wire.close(1000)
+    schedule.advance(CLOSE_SECONDS - 0.1)
+    before = list(world.under.acts)
+    schedule.advance(0.1)
+
+    assert world.under.written == [close_frame(1012)]
+    assert (before, world.under.acts) == ([], ["abort"])
+
+
+@pytest.mark.parametrize("code", [1005, 1006, 1015])
+def test_a_code_that_is_never_sent_becomes_one_that_is(world: World, code: int) -> None:
+    world.wire.close(code)
+
+    assert world.under.written == [close_frame(1011)]
+
+
+def test_once_the_connection_is_gone_everything_is_taken_and_nothing_done(
+    world: World, schedule: ManualSchedule
+) -> None:
+    world.wire.write(b"frame")
+    world.under.gone = True
+    world.wire.lost()
+
+    world.wire.write(b"late")
+    world.wire.close(1000)
+    world.wire.finish()
+    world.wire.lost()
+
+    assert (world.under.written, world.under.acts, world.losses) == ([b"frame"], [], 1)
+    assert (world.wire.bytes_waiting(), len(schedule)) == (0, 0)
+
+
+def test_a_connection_that_goes_after_the_close_frame_leaves_no_timer(
+    world: World, schedule: ManualSchedule
+) -> None:
+    world.wire.close(1000)
+    world.wire.lost()
+
+    assert len(schedule) == 0
+
+
+def test_finishing_says_goodbye_and_closes_and_is_told_at_once(
+    world: World, schedule: ManualSchedule
+) -> None:
+    world.wire.finish()
+    world.wire.write(b"late")
+
+    assert (world.under.written, world.under.acts, world.losses) == ([close_frame(1000)], ["close"], 1)
+    world.wire.lost()
+    assert (len(schedule), world.losses) == (0, 1)
+
+
+def test_a_client_that_does_not_take_the_goodbye_is_cut_off(world: World, schedule: ManualSchedule) -> None:
+    world.wire.finish()
+
+    schedule.advance(CLOSE_SECONDS)
+
+    assert world.under.acts == ["close", "abort"]
