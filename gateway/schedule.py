@@ -2,17 +2,31 @@
 
 Ten thousand heartbeats as ten thousand timers of the loop would be ten thousand handles to create and cancel; here
 an entry is a small list, and cancelling one only empties it.
+
+What time it is; satisfies ``ports.Clock``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import Callable
 from itertools import count
 from typing import Final
 
 import structlog
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from ingest_api.bodies import check_head, read_body
 from ingest_api.calls import Admitted, Answer, Call, Handler
 from ingest_api.errors import Problem
 from ingest_api.interfaces import Claims, Clock, Rates
-from ingest_api.paths import origin_form
+from ingest_api.routing import origin_form
 from ingest_api.signing import Credentials, UnknownKey
 
 NONCE_MARGIN_SECONDS: Final = 60

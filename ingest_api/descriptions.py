@@ -10,7 +10,7 @@ from typing import Any, Final
 from marshmallow import Schema
 
 from gateway.domain.names import MAX_USER_CHARACTERS
-from ingest_api import answers, signing
+from ingest_api import schemas, signing
 from ingest_api.errors import STATUSES, problem_body
 from ingest_api.schemas import NAME_PATTERN
 
@@ -178,7 +178,7 @@ OPERATIONS: Final = (
         summary="Push an event to one user",
         description="To every connection of the user in the namespace, on every device. Scope `emit:user`.\n\n"
         "`online` tells whether to fall back to e-mail, without the race of asking first.",
-        answer=answers.EmitToUserAnswer,
+        answer=schemas.EmitToUserAnswer,
         answer_examples={
             "online": {"id": _ID, "room": "user:42", "online": True, "connections": 2},
             "away": {"id": _ID, "room": "user:42", "online": False, "connections": 0},
@@ -193,7 +193,7 @@ OPERATIONS: Final = (
         tag="push",
         summary="Push an event to rooms",
         description="To everyone in one room or in several. Scope `emit:room`, for rooms `user:…` `emit:user`.",
-        answer=answers.EmitToRoomAnswer,
+        answer=schemas.EmitToRoomAnswer,
         answer_examples={
             "room": {"id": _ID, "room": "org:7", "online": True, "connections": 12},
             "rooms": {
@@ -214,7 +214,7 @@ OPERATIONS: Final = (
         tag="push",
         summary="Push an event to everyone",
         description="To every connection in the namespace. Scope `broadcast`.",
-        answer=answers.BroadcastAnswer,
+        answer=schemas.BroadcastAnswer,
         answer_examples={"everyone": {"id": _ID, "online": True, "connections": 5120}},
         body="Emit",
         body_examples={"notification": _EVENT},
@@ -226,7 +226,7 @@ OPERATIONS: Final = (
         tag="users",
         summary="Where a user is connected",
         description="Over all namespaces and replicas, in one read. Scope `presence`.",
-        answer=answers.PresenceAnswer,
+        answer=schemas.PresenceAnswer,
         answer_description="The user's connections; a user that nobody has seen has none.",
         answer_examples={
             "away": {
@@ -245,7 +245,7 @@ OPERATIONS: Final = (
         tag="users",
         summary="End a user's connections",
         description="In one namespace or in all; the stock client does not come back by itself. Scope `admin`.",
-        answer=answers.DisconnectAnswer,
+        answer=schemas.DisconnectAnswer,
         answer_examples={"two": {"disconnected": 2}},
         body="Disconnect",
         body_required=False,

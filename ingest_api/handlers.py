@@ -1,13 +1,18 @@
-"""The calls: what is done for a request that was admitted."""
+"""The calls: what is done for a request that was admitted.
+
+Which idempotency keys are being worked on at this replica.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, Final
 
 import orjson
 
+from gateway.domain.claims import Claim
 from gateway.domain.keys import IngestKey
 from gateway.domain.messages import Message, Receipt, new_id
 from gateway.domain.names import user_room
@@ -16,10 +21,39 @@ from gateway.domain.times import instant
 from ingest_api.bodies import check_media_type
 from ingest_api.calls import Admitted, Answer
 from ingest_api.errors import Problem
-from ingest_api.in_flight import InFlight
 from ingest_api.interfaces import Claims, Clock, PresenceReader, Publisher
 from ingest_api.pushes import Push, read_disconnect, read_push
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
+
+_NOTHING: Final = nullcontext()
+
+
+class InFlight:
+    """One request at a time for each idempotency key. Over replicas the claim itself decides."""
+
+    def __init__(self) -> None:
+        self._held: set[tuple[str, str]] = set()
+
+    def hold(self, claim: Claim) -> AbstractContextManager[None]:
+        """Keep others of the same scope and idempotency key out meanwhile; raises Problem when one is in."""
+        if claim.idempotency_key is None:
+            return _NOTHING
+        return self._hold((claim.scope, claim.idempotency_key))
+
+    @contextmanager
+    def _hold(self, name: tuple[str, str]) -> Iterator[None]:
+        if name in self._held:
+            raise Problem(
+                "idempotency_conflict",
+                "a request with this Idempotency-Key is being worked on right now",
+                headers={"Retry-After": "1"},
+            )
+        self._held.add(name)
+        try:
+            yield
+        finally:
+            self._held.discard(name)
+
 
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})

@@ -13,7 +13,7 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import answers, descriptions, schemas
+from ingest_api import descriptions, schemas
 from ingest_api.descriptions import Operation
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
 
@@ -63,8 +63,8 @@ def _add_components(spec: APISpec) -> None:
         "EmitToRoom", one_payload | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
     )
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
-    spec.components.schema("Connection", schema=answers.ConnectionAnswer)
-    spec.components.schema("Problem", schema=answers.ProblemAnswer)
+    spec.components.schema("Connection", schema=schemas.ConnectionAnswer)
+    spec.components.schema("Problem", schema=schemas.ProblemAnswer)
     for operation in descriptions.OPERATIONS:
         spec.components.schema(operation.answer.__name__, schema=operation.answer)
     for name, parameter in descriptions.PARAMETERS.items():

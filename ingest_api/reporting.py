@@ -1,18 +1,29 @@
-"""What a request leaves behind when it is over: one line of log, one count, one span if anybody collects them."""
+"""What a request leaves behind when it is over: one line of log, one count, one span if anybody collects them.
+
+Requests that never reached the door: HTTP forbids them, or nothing is there to answer them.
+
+They get an answer, a line of log and a count like every other, so that a caller can ask about it and an operator sees
+it.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
 
 from gateway.domain.sampling import Sampling
-from ingest_api.calls import Answer, Call
+from ingest_api.calls import REQUEST_ID_HEADER, Answer, Call, request_id_among
+from ingest_api.errors import PROBLEM_TYPE, problem_body
 from ingest_api.interfaces import Meter, Span
 
 _REFUSED: Final = 400
 _FAILED: Final = 500
+
+log = structlog.get_logger(__name__)
 
 
 class Reporting:
@@ -91,3 +102,32 @@ def _facts(call: Call, seconds: float) -> dict[str, Any]:
         facts["trace_id"] = call.trace.trace_id
         facts["span_id"] = call.trace.span_id
     return facts
+
+
+ROUTE: Final = "unmatched"
+
+
+class Refusing:
+    """Satisfies ``gateway.transport.http.Refuse``."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def __call__(
+        self, status: int, code: str, detail: str, request_ids: Sequence[str] = ()
+    ) -> tuple[dict[str, str], bytes]:
+        """The headers and the body of the answer; ``request_ids`` are the X-Request-Id headers of the request."""
+        request_id = request_id_among(request_ids)
+        outcome = outcome_of(status)
+        write = log.warning if outcome == "failed" else log.info
+        write(
+            "request.answered",
+            request_id=request_id,
+            route=ROUTE,
+            status=int(status),
+            code=code,
+            outcome=outcome,
+        )
+        self._meter.request_answered(route=ROUTE, status=int(status), code=code)
+        headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
+        return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)

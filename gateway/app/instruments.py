@@ -16,10 +16,10 @@ from gateway.settings import Settings
 from gateway.socketio_door.encoding import KINDS
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
-from gateway.transport import reasons
+from gateway.transport import errors
 from ingest_api.errors import STATUSES
 
-_ENDINGS: Final = sorted({*reasons.ENDINGS, *(ending.reason for ending in endings.ALL)})
+_ENDINGS: Final = sorted({*errors.ENDINGS, *(ending.reason for ending in endings.ALL)})
 _BY_ITSELF: Final = "client_disconnect"
 """A client left a namespace, and keeps its transport."""
 _CODES: Final = {"ok": 200, **STATUSES}
@@ -49,7 +49,7 @@ def furnish(
     metrics.connections.watch_hub(hub)
     metrics.messages.watch(hub.has)
     metrics.transport.expect(
-        refusals=reasons.REFUSALS,
+        refusals=errors.REFUSALS,
         endings=_ENDINGS,
         max_sessions=settings.max_connections,
         max_newcomers=settings.max_unauthenticated,

@@ -12,13 +12,11 @@ from aiohttp import web
 from gateway import __version__, dev_door, health
 from gateway.app import instruments
 from gateway.application.arriving import Arriving
-from gateway.application.catching_up import CatchingUp
 from gateway.application.coping import Coping
 from gateway.application.expiring import Expiring
 from gateway.application.publishing import Publishing
-from gateway.application.recovering import Recovering
+from gateway.application.recovering import CatchingUp, Recovering
 from gateway.application.reporting import Reporting
-from gateway.clock import SystemClock
 from gateway.dev_door import Development
 from gateway.domain.condition import Condition
 from gateway.domain.endings import Ending
@@ -29,7 +27,7 @@ from gateway.hub import Hub
 from gateway.identity import JwtVerifier, fetch_text
 from gateway.listening import Handler, Listener
 from gateway.metrics import CONTENT_TYPE, Metrics
-from gateway.schedule import HeapSchedule
+from gateway.schedule import HeapSchedule, SystemClock
 from gateway.settings import Settings
 from gateway.socketio_door import bundle, encoding
 from gateway.socketio_door.clients import Client
@@ -39,8 +37,7 @@ from gateway.socketio_door.welcome import Welcome
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
 from gateway.tracing import open_telemetry
-from gateway.transport.addresses import TrustedProxies
-from gateway.transport.admission import Admission, AdmissionLimits
+from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.server import EngineOptions, EngineServer
@@ -48,7 +45,7 @@ from gateway.transport.short_way import ShortWay
 from gateway.transport.survey import survey
 from ingest_api import app as rest
 from ingest_api.middlewares import Answering as RestDoor
-from ingest_api.refusing import Refusing
+from ingest_api.reporting import Refusing
 
 FINISH_SECONDS: Final = 5.0
 """How long running requests may take to finish when the process stops."""

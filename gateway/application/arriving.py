@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-from gateway.application.recovering import Recovering
+from gateway.application.recovering import Arrival, Recovering
 from gateway.application.reporting import Reporting
 from gateway.domain.endings import RESUMED_ELSEWHERE
 from gateway.domain.errors import (
@@ -24,26 +24,11 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import Adopted, Session, Wish
 from gateway.hub import Connection, Hub, Link, State
-from gateway.ports import Broker, Clock, Page, Presence, Revocations, Sessions
+from gateway.ports import Broker, Clock, Presence, Revocations, Sessions
 
 _SID_BYTES: Final = 15
 _PID_BYTES: Final = 24
 """Bytes of randomness; a pid is a secret."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """Who came in, still ARRIVING, and from where on it gets what is sent.
-
-    ``missed`` is the first page of what it missed after ``start``, if it goes on where it was; ``failed`` says why it
-    does not, if it wanted to.
-    """
-
-    connection: Connection
-    start: Position
-    position: Position
-    missed: Page | None = None
-    failed: str | None = None
 
 
 class Arriving:

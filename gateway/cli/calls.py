@@ -66,7 +66,7 @@ def local_url(settings: Settings, port: int) -> str:
 
 def base_of(url: str) -> SplitResult:
     """The parts of the URL of a gateway; raises Failure for anything else."""
-    from gateway.settings.addresses import web_address
+    from gateway.settings.values import web_address
 
     try:
         if not url.isascii():

@@ -72,7 +72,7 @@ def signed_token(
     """A token that a gateway with these settings accepts; audience and issuer are added where it asks for them."""
     from gateway.domain.errors import InvalidName
     from gateway.domain.names import check_user
-    from gateway.identity.issuing import issue_token
+    from gateway.identity.verifier import issue_token
 
     try:
         check_user(user)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.doctor import gathering, host, rights, room, safety, server, timing
+from gateway.doctor import gathering, host, rights, room, safety, server
 from gateway.doctor.facts import Demands, HostFacts, RedisFacts, SentinelFacts, Unreached
 from gateway.doctor.findings import Finding, ok
 from gateway.state.redis.records import Codec
@@ -53,8 +53,8 @@ def check_redis(
         room.output_buffer(found),
         safety.persistence(found),
         safety.replication(found),
-        timing.clock(found),
-        timing.round_trip(found, demands),
+        server.clock(found),
+        server.round_trip(found, demands),
     ]
 
 

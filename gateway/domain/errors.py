@@ -14,7 +14,7 @@
         ├── TokenRefused            the token does not prove who it is
         └── TooManyConnections      the user has as many connections on this replica as allowed
 
-The doors map them: ``ingest_api.errors`` to HTTP statuses, ``gateway.socketio_door.refusals`` to Socket.IO.
+The doors map them: ``ingest_api.errors`` to HTTP statuses, ``gateway.socketio_door.door`` to Socket.IO.
 """
 
 from __future__ import annotations

@@ -10,8 +10,7 @@
 What is refused is refused with a code of ``TokenRefused`` and a sentence; neither ever quotes the token.
 """
 
-from gateway.identity.fetching import fetch_text
-from gateway.identity.issuing import issue_token
-from gateway.identity.verifier import JwtVerifier
+from gateway.identity.remote import fetch_text
+from gateway.identity.verifier import JwtVerifier, issue_token
 
 __all__ = ["JwtVerifier", "fetch_text", "issue_token"]

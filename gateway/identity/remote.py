@@ -1,16 +1,47 @@
-"""The key set of an issuer, fetched over the network (RFC 7517 §5)."""
+"""The key set of an issuer, fetched over the network (RFC 7517 §5).
+
+Gets a key set over HTTP; satisfies ``remote.Fetch``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from http import HTTPStatus
 from typing import Final
 
+import aiohttp
 import structlog
 
 from gateway.domain.errors import KeysUnavailable
 from gateway.identity.keys import Key, matching, read_key_set
 from gateway.ports import Clock
+
+TIMEOUT_SECONDS: Final = 5.0
+MAX_BYTES: Final = 1024 * 1024
+
+
+async def fetch_text(url: str) -> str:
+    """The text at an address, MAX_BYTES at most; raises aiohttp.ClientError, TimeoutError, UnicodeDecodeError.
+
+    Redirects are not followed: the operator named one address, and keys from another would be trusted all the same.
+    """
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url, allow_redirects=False) as answer:
+        answer.raise_for_status()
+        if answer.status != HTTPStatus.OK:
+            raise aiohttp.ClientError(f"status {answer.status} instead of a key set")
+        return await _read(answer)
+
+
+async def _read(answer: aiohttp.ClientResponse) -> str:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise aiohttp.ClientError(f"a key set has at most {MAX_BYTES} bytes")
+    return body.decode()
+
 
 Fetch = Callable[[str], Awaitable[str]]
 """Answers the text at an address; raises anything if it cannot."""

@@ -1,4 +1,7 @@
-"""Turns a token into an identity, with PyJWT for the signature (RFC 7515) and ``claims`` for what it says."""
+"""Turns a token into an identity, with PyJWT for the signature (RFC 7515) and ``claims`` for what it says.
+
+Signs tokens for people at a terminal and for the development page; real ones come from the users' own backends.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+import jwt
 from jwt import PyJWS
 from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidSignatureError, PyJWTError
 from jwt.utils import base64url_decode
@@ -26,6 +30,22 @@ from gateway.identity.keys import (
 )
 from gateway.identity.remote import Fetch, RemoteKeys
 from gateway.ports import Clock
+
+
+def issue_token(
+    *,
+    secret: str,
+    user: str,
+    now: float,
+    ttl_seconds: float,
+    algorithm: str = "HS256",
+    claims: Mapping[str, object] | None = None,
+) -> str:
+    """A token for ``user`` that ends ``ttl_seconds`` from ``now``; ``claims`` are added and win over the usual ones."""
+    issued_at = int(now)
+    payload = {"sub": user, "iat": issued_at, "exp": issued_at + int(ttl_seconds), **(claims or {})}
+    return jwt.encode(payload, secret, algorithm=algorithm)
+
 
 MAX_TOKEN_CHARACTERS: Final = 8 * 1024
 

@@ -16,8 +16,8 @@ import structlog
 from structlog.typing import Processor
 
 from gateway.logs import foreign, rendering
-from gateway.logs.logger import FactLogger, set_level
 from gateway.logs.output import Output
+from gateway.logs.rendering import FactLogger, set_level
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,

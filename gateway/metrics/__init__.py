@@ -8,6 +8,6 @@ registry    all of them together
 from __future__ import annotations
 
 from gateway.metrics.registry import CONTENT_TYPE, Metrics
-from gateway.metrics.shelf import PREFIX
+from gateway.metrics.tallies import PREFIX
 
 __all__ = ["CONTENT_TYPE", "PREFIX", "Metrics"]

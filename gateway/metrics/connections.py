@@ -20,7 +20,7 @@ from gateway.domain.errors import (
     TooManyConnections,
 )
 from gateway.hub import Hub
-from gateway.metrics.shelf import Shelf, singles
+from gateway.metrics.tallies import Shelf, singles
 
 _FAILURES = (BrokerTimeout.code, BrokerUnavailable.code, KeysUnavailable.code, "internal_error")
 REFUSALS = (*sorted(TokenRefused.CODES), TooManyConnections.code, "invalid_namespace", *_FAILURES)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED
 from gateway.domain.messages import Address, Message
-from gateway.metrics.shelf import Shelf, singles
+from gateway.metrics.tallies import Shelf, singles
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 MESSAGE, VOLATILE, KICK, RECOVERED = "message", "volatile", "kick", "recovered"

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from gateway import __version__
 from gateway.domain.condition import Condition
-from gateway.metrics.shelf import Shelf, singles
+from gateway.metrics.tallies import Shelf, singles
 
 _LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LOOK_SECONDS: Final = 0.1

@@ -10,8 +10,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from gateway.metrics.shelf import Shelf, singles
-from gateway.metrics.tallies import Labels
+from gateway.metrics.tallies import Labels, Shelf, singles
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _UNAUTHORIZED: Final = 401

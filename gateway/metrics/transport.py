@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.metrics.shelf import PREFIX, Shelf, singles
+from gateway.metrics.tallies import PREFIX, Shelf, singles
 
 
 class Survey(Protocol):

@@ -9,8 +9,7 @@ from typing import Final, TypeVar
 
 from gateway.domain.claims import Rate
 from gateway.domain.keys import ALL_SCOPES, KEY_ID, MIN_SECRET_BYTES, IngestKey, Scope
-from gateway.settings.secret_files import read_secret
-from gateway.settings.values import per_second, text, whole
+from gateway.settings.values import per_second, read_secret, text, whole
 
 X = TypeVar("X")
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.domain.keys import IngestKey
 from gateway.domain.names import check_namespace
-from gateway.settings import addresses, jwt, values
+from gateway.settings import jwt, values
 from gateway.settings.ingest import ingest_keys
 
 T = TypeVar("T")
@@ -89,11 +89,11 @@ class Settings:
     host: str = _setting(values.word, "0.0.0.0")  # noqa: S104  # a container is reached from outside
     port: int = _setting(values.whole(0, 65535), 8080)
     ingest_port: int | None = _setting(values.whole(0, 65535), None)
-    ingest_path_prefix: str = _setting(addresses.path_prefix, "")
+    ingest_path_prefix: str = _setting(values.path_prefix, "")
 
     jwt_secret: str | None = _setting(values.text, None, secret=True)
     jwt_public_key: str | None = _setting(jwt.public_key, None, secret=True)
-    jwt_jwks_url: str | None = _setting(addresses.web_address, None)
+    jwt_jwks_url: str | None = _setting(values.web_address, None)
     jwt_algorithms: tuple[str, ...] = _setting(_algorithms, (), shown="follows the key")
     jwt_audience: tuple[str, ...] = _setting(_words, ())
     jwt_issuer: tuple[str, ...] = _setting(_words, ())
@@ -103,7 +103,7 @@ class Settings:
 
     ingest_keys: tuple[IngestKey, ...] = _setting(ingest_keys, (), secret=True)
 
-    redis_url: str | None = _setting(addresses.redis_url, None, secret=True)
+    redis_url: str | None = _setting(values.redis_url, None, secret=True)
     redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "push-gateway")
     lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
     deaf_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
@@ -111,8 +111,8 @@ class Settings:
         default_factory=new_replica_id,
         metadata={_WHAT: What(values.matching("[A-Za-z0-9_-]{1,64}"), "host name and a random suffix")},
     )
-    cors_origins: tuple[str, ...] = _setting(addresses.origins, ())
-    socketio_path: str = _setting(addresses.socketio_path, "/socket.io/")
+    cors_origins: tuple[str, ...] = _setting(values.origins, ())
+    socketio_path: str = _setting(values.socketio_path, "/socket.io/")
     serve_client: bool = _setting(values.switch, True)
     namespaces: tuple[str, ...] = _setting(_namespaces, ("/",))
     transports: tuple[str, ...] = _setting(_transports, ("polling", "websocket"))
@@ -133,7 +133,7 @@ class Settings:
     max_rooms_per_connection: int = _setting(values.whole(1), 200)
     connect_rate: float = _setting(values.per_second, 5_000.0, unit="per second")
     connect_rate_per_address: float | None = _setting(values.per_second, None, unit="per second")
-    trusted_proxies: tuple[str, ...] = _setting(addresses.networks, ())
+    trusted_proxies: tuple[str, ...] = _setting(values.networks, ())
     message_rate: float = _setting(values.per_second, 50.0, unit="per second")
 
     recovery_seconds: float = _setting(values.seconds_or_zero, 120.0, unit="seconds")

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from gateway.settings.model import FROM_FILES, KNOWN
 from gateway.settings.problems import PREFIX, Problems
-from gateway.settings.secret_files import read_secret
+from gateway.settings.values import read_secret
 
 ENVIRONMENT: Final = "environment"
 CONFIG: Final = "config"

@@ -1,4 +1,7 @@
-"""The way in: sessions, packets and events of clients."""
+"""The way in: sessions, packets and events of clients.
+
+Every refusal as the CONNECT_ERROR that the client's ``connect_error`` handler gets.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavaila
 from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
 from gateway.ports import Clock, Schedule
-from gateway.socketio_door import encoding, refusals
+from gateway.socketio_door import encoding
 from gateway.socketio_door.access_log import AccessLog
 from gateway.socketio_door.clients import Client
 from gateway.socketio_door.overrides import Acknowledge, AttachmentsTooLarge, PacketServer
@@ -28,6 +31,15 @@ from gateway.socketio_door.refresh import Refreshing
 from gateway.socketio_door.welcome import Welcome
 from gateway.transport.packets import Frames
 from gateway.transport.session import Session
+
+INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"}
+"""Exactly as Node's server says it."""
+
+
+def authentication_error(error: Refused) -> dict[str, object]:
+    """What a client is told that may not be here."""
+    return {"message": "Authentication error", "data": {"code": error.code}}
+
 
 REFUSED_CLOSE_SECONDS: Final = 5.0
 """How long a transport stays open after a refusal without having joined anything."""
@@ -182,7 +194,7 @@ class Door:
             _close(client.session, PROTOCOL_ERROR)
         elif namespace not in self._options.namespaces:
             self._log.refused(client, "invalid_namespace", "there is no such namespace")
-            self._refuse(client, namespace, "invalid_namespace", refusals.INVALID_NAMESPACE)
+            self._refuse(client, namespace, "invalid_namespace", INVALID_NAMESPACE)
         else:
             await self._connect(client, namespace, auth)
 
@@ -233,7 +245,7 @@ class Door:
             connection = await self._welcome.connect(client, namespace, auth)
         except Refused as refusal:
             self._log.refused(client, refusal.code, refusal.message)
-            self._refuse(client, namespace, refusal.code, refusals.authentication_error(refusal))
+            self._refuse(client, namespace, refusal.code, authentication_error(refusal))
         except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
             # The stock client comes back after a closed transport, but never after a CONNECT_ERROR.
             self._meter.connection_refused(error.code)

@@ -1,24 +1,77 @@
-"""Who may connect to a namespace, and what a newcomer is told."""
+"""Who may connect to a namespace, and what a newcomer is told.
+
+Where a token is looked for: the first place that has one decides, good or bad.
+
+What a client says of recovery when it connects.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Final
 
-from gateway.application.arriving import Arrival, Arriving
-from gateway.application.catching_up import CatchingUp
+from gateway.application.arriving import Arriving
 from gateway.application.coping import GAP_EVENT
 from gateway.application.expiring import Expiring
+from gateway.application.recovering import Arrival, CatchingUp
 from gateway.domain.endings import Ending
+from gateway.domain.errors import TokenRefused
 from gateway.domain.positions import Position
+from gateway.domain.sessions import Wish
 from gateway.hub import Connection
 from gateway.ports import TokenVerifier
 from gateway.socketio_door import encoding
 from gateway.socketio_door.clients import Client, SocketLink
-from gateway.socketio_door.tokens import find_token
-from gateway.socketio_door.wishes import read_wish
+from gateway.transport.handshake import Handshake
 from gateway.transport.packets import Frames
+from gateway.transport.session import Session
+
+
+def find_token(auth: object, handshake: Handshake) -> str:
+    """``auth.token`` of the CONNECT packet, else ``Authorization: Bearer``, else the query's ``token``.
+
+    Raises TokenRefused: token_missing, or token_malformed where the place holds something that is no token.
+    """
+    if isinstance(auth, dict) and auth.get("token") is not None:
+        return _text(auth["token"])
+    if handshake.authorization is not None:
+        scheme, _, token = handshake.authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise TokenRefused(
+                "token_malformed", "the Authorization header is not of the form Bearer <token>"
+            )
+        return _text(token.strip())
+    if handshake.query_token is not None:
+        return _text(handshake.query_token)
+    raise TokenRefused(
+        "token_missing", "send a token as auth.token, Authorization: Bearer or the query's token"
+    )
+
+
+def _text(token: object) -> str:
+    if not isinstance(token, str) or not token:
+        raise TokenRefused("token_malformed", "a token is a non-empty string")
+    return token
+
+
+_ATTEMPTS: Final = count()
+
+
+def read_wish(auth: object, session: Session) -> Wish:
+    """``auth.pid`` and ``auth.offset`` as the stock client sends them, ``auth.resume`` as an application may; declined
+    by ``auth.recovery: false`` or by ``recovery=0`` in the query."""
+    said = auth if isinstance(auth, dict) else {}
+    return Wish(
+        # A transport may join, leave and join again, and what is told late of the one is nothing to the other.
+        owner=f"{session.sid}/{next(_ATTEMPTS)}",
+        pid=said.get("pid"),
+        offset=said.get("offset"),
+        resume=said.get("resume"),
+        declined=said.get("recovery") is False or session.handshake.declines_recovery,
+    )
+
 
 GREETING: Final = "authenticated"
 

@@ -14,8 +14,7 @@ from typing import Final
 import structlog
 
 from gateway.domain.sampling import Sampling
-from gateway.tracing.deliveries import DeliveryLog
-from gateway.tracing.telemetry import Telemetry
+from gateway.tracing.telemetry import DeliveryLog, Telemetry
 
 log = structlog.get_logger(__name__)
 

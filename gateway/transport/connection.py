@@ -11,9 +11,8 @@ from typing import Final, Protocol
 
 from gateway.transport import deflate, frames, packets
 from gateway.transport.frames import BrokenFrame, FrameReader, Received
-from gateway.transport.limits import TOO_LARGE, MessageLimits
 from gateway.transport.packets import MalformedPacket, Packet
-from gateway.transport.session import Deliver, Session
+from gateway.transport.session import TOO_LARGE, Deliver, MessageLimits, Session
 from gateway.transport.tasks import start_soon
 from gateway.transport.trial import Trial
 from gateway.transport.wire import SocketWire

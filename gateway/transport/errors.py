@@ -1,6 +1,8 @@
 """How a request to the Engine.IO path is refused: status, and a body of ``{"code","message"}`` that the client reads.
 
 The codes 0 to 5 are those of the reference server (engine.io, ``Server.errors``).
+
+The words by which the transport says why it refuses and ends: whoever counts them shows each from the start.
 """
 
 from __future__ import annotations
@@ -33,3 +35,50 @@ BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time", 
 def unavailable(reason: str, message: str, retry_after_seconds: int) -> HandshakeError:
     """This replica takes nobody now; the stock client backs off and tries again."""
     return HandshakeError(503, 4, message, reason, retry_after_seconds)
+
+
+HANDSHAKES: Final = (
+    "address_rate",
+    "draining",
+    "full",
+    "newcomers",
+    "no_keys",
+    "rate",
+    "starting",
+    "state_away",
+    "state_deaf",
+)
+"""Why a handshake is answered with 503."""
+REFUSALS: Final = (
+    *HANDSHAKES,
+    *(
+        error.reason
+        for error in (
+            UNKNOWN_TRANSPORT,
+            UNKNOWN_SID,
+            BAD_HANDSHAKE_METHOD,
+            BAD_REQUEST,
+            FORBIDDEN,
+            UNSUPPORTED_PROTOCOL,
+            PAYLOAD_TOO_LARGE,
+            BODY_TIMEOUT,
+        )
+    ),
+)
+"""Why a request to the Socket.IO path is refused."""
+ENDINGS: Final = (
+    "client_close",
+    "internal_error",
+    "malformed_frame",
+    "malformed_packet",
+    "message_too_large",
+    "overlapping_polls",
+    "overlapping_posts",
+    "payload_refused",
+    "ping_timeout",
+    "protocol_error",
+    "slow_consumer",
+    "transport_close",
+    "transport_error",
+)
+"""Why a session ends, where the layers above did not end it (``domain.endings``)."""

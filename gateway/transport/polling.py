@@ -11,9 +11,8 @@ from aiohttp import HttpVersion11, hdrs, web
 from gateway.transport import errors, packets
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
-from gateway.transport.limits import TOO_LARGE, MessageLimits
 from gateway.transport.packets import MalformedPacket
-from gateway.transport.session import Deliver, Session
+from gateway.transport.session import TOO_LARGE, Deliver, MessageLimits, Session
 
 _YIELD_EVERY: Final = 64
 

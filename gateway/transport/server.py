@@ -15,17 +15,16 @@ from aiohttp import hdrs, web
 
 from gateway.ports import Schedule
 from gateway.transport import errors
-from gateway.transport.addresses import FORWARDED_FOR, TrustedProxies
+from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
 from gateway.transport.carriers import Wire
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.handshake import Handshake, open_packet
 from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.http import HANDED_OVER
-from gateway.transport.limits import MessageLimits
 from gateway.transport.packets import Frames
 from gateway.transport.polling import Polling
-from gateway.transport.session import Session
+from gateway.transport.session import MessageLimits, Session
 from gateway.transport.websocket import WebSocketCarrier
 
 log = structlog.get_logger(__name__)

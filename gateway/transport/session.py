@@ -8,19 +8,21 @@ write frames to, a ``Poll`` that waits for an answer. Everything is synchronous;
 
 On polling, what cannot be sent yet waits in the outbox; on a WebSocket it waits in the buffer of the wire. Both are
 bounded by ``outbox_bytes``: who does not read is let go (law 3).
+
+How much one message of a client may be: a WebSocket frame or all its fragments, the body of a post.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
 from gateway.ports import Frames, Socket, Timer
 from gateway.transport import packets
-from gateway.transport.carriers import Poll, Wire
+from gateway.transport.carriers import Outbox, Poll, Wire
 from gateway.transport.handshake import Handshake
-from gateway.transport.outbox import Outbox
 from gateway.transport.packets import Packet
 
 CLIENT_CLOSE: Final = "client_close"
@@ -352,3 +354,19 @@ def _deflated(frames: Frames, from_bytes: int) -> bytes:
 
 Deliver = Callable[[Session, str | bytes], Awaitable[None]]
 """Hands one message of a client to the layer above."""
+
+
+TOO_LARGE: Final = "message_too_large"
+"""Why a session ended whose client sent more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimits:
+    """Bytes of one message, once a namespace was joined and before."""
+
+    joined_bytes: int
+    newcomer_bytes: int
+
+    def of(self, session: Session) -> int:
+        """What that client may send now."""
+        return self.joined_bytes if session.joined else self.newcomer_bytes

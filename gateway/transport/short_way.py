@@ -15,8 +15,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.transport.http import GatewayRequestHandler, HandlerOptions
-from gateway.transport.replies import encode_reply
+from gateway.transport.http import GatewayRequestHandler, HandlerOptions, encode_reply
 from gateway.transport.tasks import start_soon
 
 log = structlog.get_logger(__name__)

@@ -13,11 +13,9 @@ from gateway.ports import Schedule
 from gateway.transport import errors
 from gateway.transport.connection import WebSocketConnection
 from gateway.transport.errors import HandshakeError
-from gateway.transport.http import HANDED_OVER, GatewayRequestHandler
-from gateway.transport.limits import MessageLimits
+from gateway.transport.http import HANDED_OVER, GatewayRequestHandler, encode_switch
 from gateway.transport.opening import answer_opening
-from gateway.transport.replies import encode_switch
-from gateway.transport.session import Deliver, Session
+from gateway.transport.session import Deliver, MessageLimits, Session
 from gateway.transport.trial import Trial
 from gateway.transport.wire import SocketWire
 

@@ -17,21 +17,19 @@ import uvloop
 from aiohttp import web
 from socketio import packet
 
-from gateway.clock import SystemClock
 from gateway.domain.endings import NOTHING_JOINED, PROTOCOL_ERROR, Ending
 from gateway.listening import Listener
 from gateway.metrics import Metrics
 from gateway.ports import Schedule, Timer
-from gateway.schedule import HeapSchedule
-from gateway.socketio_door import encoding, refusals
+from gateway.schedule import HeapSchedule, SystemClock
+from gateway.socketio_door import door, encoding
 from gateway.socketio_door.overrides import Acknowledge, PacketServer
-from gateway.transport.addresses import TrustedProxies
-from gateway.transport.admission import Admission, AdmissionLimits
+from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.packets import Frames, message
 from gateway.transport.server import Application, EngineOptions, EngineServer
 from gateway.transport.session import Session
-from ingest_api.refusing import Refusing
+from ingest_api.reporting import Refusing
 
 PING_INTERVAL_SECONDS = 0.3
 PING_TIMEOUT_SECONDS = 0.2
@@ -97,7 +95,7 @@ class EchoingDoor:
 
     async def connect_asked(self, engine_sid: str, namespace: str, auth: object) -> None:
         if namespace not in NAMESPACES:
-            self.send(engine_sid, encoding.connect_error(namespace, refusals.INVALID_NAMESPACE))
+            self.send(engine_sid, encoding.connect_error(namespace, door.INVALID_NAMESPACE))
             return
         self._first_joins[engine_sid].cancel()
         sid = self._joined[engine_sid, namespace] = secrets.token_urlsafe(15)

@@ -15,14 +15,11 @@ from dataclasses import dataclass, field
 
 from gateway.domain.messages import Receipt
 from gateway.ports import Clock
-from gateway.state.memory.backlog import Backlog
-from gateway.state.memory.broker import MIN_RECEIPT_SECONDS, MIN_RECEIPTS, MemoryBroker
-from gateway.state.memory.claims import MemoryClaims
+from gateway.state.memory.broker import MIN_RECEIPT_SECONDS, MIN_RECEIPTS, Backlog, MemoryBroker
+from gateway.state.memory.claims import MemoryClaims, MemoryRates, MemoryRevocations
 from gateway.state.memory.expiring import Expiring
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
-from gateway.state.memory.rates import MemoryRates
-from gateway.state.memory.revocations import MemoryRevocations
 from gateway.state.memory.sessions import MemorySessions
 
 __all__ = ["MemoryState"]

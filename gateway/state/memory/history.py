@@ -1,17 +1,128 @@
-"""The recent past of the stream: one log, and a lane through it for each address."""
+"""The recent past of the stream: one log, and a lane through it for each address.
+
+The part of the history that went to one address.
+
+Where the history had to let go of something before its time.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from heapq import merge
-from typing import Final
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from gateway.domain.messages import Address, Entry, Message, Move
 from gateway.domain.positions import Position, order
 from gateway.ports import Clock
-from gateway.state.memory.gaps import Gaps
-from gateway.state.memory.lane import ORDER, Lane, Order, Record
+
+Order = tuple[int, int]
+"""What ``positions.order`` answers: it sorts positions from old to new."""
+
+_COMPACT_FROM: Final = 32
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """An entry in the history. ``accepted_at`` is monotonic; ``size`` counts the JSON of the arguments, ``weight`` its
+    names too."""
+
+    order: Order
+    position: Position
+    entry: Entry
+    addresses: tuple[Address, ...]
+    size: int
+    weight: int
+    accepted_at: float
+
+
+ORDER: Final = attrgetter("order")
+
+
+class Lane:
+    """Records, oldest first. Adding and dropping the oldest is O(1) amortised, finding a position O(log n)."""
+
+    __slots__ = ("_head", "_records")
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+        self._head = 0
+
+    def __bool__(self) -> bool:
+        return self._head < len(self._records)
+
+    def add(self, record: Record) -> None:
+        """Add the newest record."""
+        self._records.append(record)
+
+    def drop_oldest(self) -> None:
+        """Forget the oldest record."""
+        # The list keeps dropped records in front of the head until they are as many as the others.
+        self._head += 1
+        if self._head >= _COMPACT_FROM and self._head * 2 >= len(self._records):
+            del self._records[: self._head]
+            self._head = 0
+
+    def newer_than(self, order: Order) -> Iterator[Record]:
+        """The records after a position, oldest first; to be used up before the lane changes."""
+        first = bisect_right(self._records, order, lo=self._head, key=ORDER)
+        for index in range(first, len(self._records)):
+            yield self._records[index]
+
+
+class Gap(NamedTuple):
+    """The newest entry that was trimmed; the gap closes when that would have been let go anyway."""
+
+    order: Order
+    closes_at: float
+
+
+class Gaps:
+    """A marker for each address from which something was trimmed, at most ``max_gaps`` of them.
+
+    What has no marker of its own because there were too many counts as trimmed for every address: a client is told
+    of a gap that it may not have, never the other way round.
+    """
+
+    def __init__(self, *, age_seconds: float, max_gaps: int) -> None:
+        self._age_seconds = age_seconds
+        self._max_gaps = max_gaps
+        self._by_address: OrderedDict[Address, Gap] = OrderedDict()
+        self._everywhere: Gap | None = None
+
+    def __len__(self) -> int:
+        return len(self._by_address)
+
+    def mark(self, record: Record, now: float) -> None:
+        """A record was trimmed; records come in their order."""
+        gap = Gap(record.order, record.accepted_at + self._age_seconds)
+        if gap.closes_at <= now:
+            return
+        for address in record.addresses:
+            self._by_address[address] = gap
+            self._by_address.move_to_end(address)
+        self._shrink(now)
+
+    def after(self, order: Order, addresses: Collection[Address], now: float) -> bool:
+        """Whether something newer than a position was trimmed for any of the addresses."""
+        gaps = [self._everywhere, *(self._by_address.get(address) for address in addresses)]
+        return any(gap is not None and gap.order > order and gap.closes_at > now for gap in gaps)
+
+    def close(self, now: float, *, at_most: int) -> None:
+        """Forget gaps that are closed."""
+        while at_most > 0 and self._by_address and next(iter(self._by_address.values())).closes_at <= now:
+            self._by_address.popitem(last=False)
+            at_most -= 1
+
+    def _shrink(self, now: float) -> None:
+        while len(self._by_address) > self._max_gaps:
+            _, gap = self._by_address.popitem(last=False)
+            if gap.closes_at > now:
+                self._everywhere = gap
+
 
 _SWEEP: Final = 32
 """Entries let go because of their age by one step, at most: a full log that grew old must not stop the event loop."""

@@ -1,14 +1,20 @@
-"""One-time uses of requests: what a script needs to know of a claim, and what its refusal means."""
+"""One-time uses of requests: what a script needs to know of a claim, and what its refusal means.
+
+Token buckets.
+
+Users whose older tokens are refused.
+"""
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from typing import Any, Final
 
-from gateway.domain.claims import Claim
+from gateway.domain.claims import Allowance, Claim, Rate
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import Late
+from gateway.state.redis.keys import Keys
 
 _NO_CLAIM: Final[tuple[Argument, ...]] = ("", "", "", "", "")
 
@@ -78,3 +84,28 @@ def arguments_of(claim: Claim | None) -> tuple[Argument, ...]:
         return (digest, ends, signed_at, "", "")
     key = blake2b(f"{claim.scope}\n{claim.idempotency_key}".encode(), digest_size=16).digest()
     return (digest, ends, signed_at, key, claim.fingerprint)
+
+
+class RedisRates:
+    """``gateway.ports.Rates``, in the time of Redis. A bucket that is full is no key."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    async def take(self, bucket: str, rate: Rate) -> Allowance:
+        allowed, remaining, reset, retry = await self._commands.call(
+            "take", bucket, repr(rate.per_second), rate.burst, repeat=False
+        )
+        return Allowance(bool(allowed), rate.burst, remaining, float(reset), float(retry))
+
+
+class RedisRevocations:
+    """``gateway.ports.Revocations``: one key for each user, which ends by its age."""
+
+    def __init__(self, commands: Commands, keys: Keys) -> None:
+        self._commands = commands
+        self._keys = keys
+
+    async def revoked_at(self, user: str) -> float | None:
+        at = await self._commands.read("GET", self._keys.named("revoked", user))
+        return None if at is None else float(at)

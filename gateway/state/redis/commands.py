@@ -23,13 +23,20 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError, StateUnusable
-from gateway.state.redis.attempts import AGAIN_SECONDS, Attempts
 from gateway.state.redis.errors import REPLIES, Late, Unanswered, Unsent
 from gateway.state.redis.meter import Meter
 from gateway.state.redis.questions import Questions
-from gateway.state.redis.racing import until_one_ends
 from gateway.state.redis.scripting import Script
-from gateway.state.redis.server import Identity, Server, ask, pack, stream_of
+from gateway.state.redis.server import (
+    AGAIN_SECONDS,
+    Attempts,
+    Identity,
+    Server,
+    ask,
+    pack,
+    stream_of,
+    until_one_ends,
+)
 
 log = structlog.get_logger(__name__)
 

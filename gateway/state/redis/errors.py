@@ -3,12 +3,17 @@
 Unsent       never sent, or refused by Redis before it did anything  (BrokerUnavailable)
 Late         refused because its deadline had passed                 (an Unsent)
 Unanswered   sent, and no answer came                                (BrokerTimeout)
+
+What Redis refuses at the moment, although it answers: said once when it begins, and once when it is over.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
+import structlog
 from redis import exceptions
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateUnusable
@@ -135,3 +140,34 @@ def refusal_of(problem: GatewayError) -> str:
     if isinstance(problem, StateUnusable):
         return refusal_in(problem.__cause__) or EVICTS
     return ""
+
+
+log = structlog.get_logger(__name__)
+
+
+class Refusals:
+    """Of each connection the refusal that lasts, if one does."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+        self.now: Mapping[str, str] = MappingProxyType(self._now)
+        """Connections on which something is refused, and the words of Redis for it (``errors.REFUSALS``)."""
+
+    @property
+    def reason(self) -> str:
+        """What is refused, as a sentence for people; nothing where nothing is."""
+        return "; ".join(
+            dict.fromkeys(f"{self._reasons[connection]} ({word})" for connection, word in self._now.items())
+        )
+
+    def judge(self, connection: str, problem: GatewayError | None) -> None:
+        """What became of the last attempt. A problem that is no refusal ends one too, but Redis takes nothing again."""
+        before = self._now.pop(connection, "")
+        word = "" if problem is None else refusal_of(problem)
+        if problem is not None and word:
+            self._now[connection], self._reasons[connection] = word, problem.message
+            if word != before:
+                log.warning("redis.refuses", connection=connection, code=word, reason=problem.message)
+        elif before and problem is None:
+            log.info("redis.takes_again", connection=connection, code=before)

@@ -19,8 +19,8 @@ from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, Bro
 from gateway.domain.messages import Entry, is_volatile
 from gateway.domain.positions import Position
 from gateway.ports import Deliver
+from gateway.state.redis.channels import Inbox, Interruption
 from gateway.state.redis.commands import Commands
-from gateway.state.redis.inbox import Inbox, Interruption
 from gateway.state.redis.keys import Keys
 from gateway.state.redis.meter import Meter
 from gateway.state.redis.records import Canary, Codec, Notice, Unreadable

@@ -1,10 +1,18 @@
-"""Who is connected, over all replicas."""
+"""Who is connected, over all replicas.
+
+    conns:<r>     sid → {"user", "at": [address names]}         read by the scripts (registry.lua)
+    user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  namespace, transport, connected at
+
+``v`` is the format. A release reads its own and the previous; what it cannot read counts as not there.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -12,7 +20,59 @@ from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.keys import Keys, address_name
-from gateway.state.redis.registered import Registered, decode_seen
+
+_FORMAT: Final = 1
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Registered:
+    """A connection of this replica and its rooms, to be registered anew whenever Redis has lost them. Another one each
+    time that something of it changes."""
+
+    connection: PresentConnection
+    rooms: frozenset[str]
+
+    def arguments(self, pid: str) -> tuple[str, str, str, str, str]:
+        """What ``register.lua`` needs of it: sid, user, what others see, where it counts, the pid of its session."""
+        connection = self.connection
+        return (connection.sid, connection.user, self.seen(), self.counted(), pid)
+
+    def counted(self) -> str:
+        """Everywhere that it counts: everyone in its namespace, the room of its sid, its rooms."""
+        connection = self.connection
+        rooms = {None, connection.sid, *self.rooms}
+        names = [address_name(Address(connection.namespace, room)) for room in rooms]
+        return _ENCODE({"user": connection.user, "at": names})
+
+    def seen(self) -> str:
+        """What others see of it."""
+        connection = self.connection
+        fields = {
+            "v": _FORMAT,
+            "n": connection.namespace,
+            "t": connection.transport,
+            "c": connection.connected_at,
+        }
+        return f"{connection.replica} {_ENCODE(fields)}"
+
+
+def decode_seen(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
+    """A connection as others see it; None for what no release of ours wrote."""
+    try:
+        replica, _, text = value.decode().partition(" ")
+        fields = json.loads(text)
+        if fields["v"] != _FORMAT:
+            return None
+        connected_at = float(fields["c"])
+        if not math.isfinite(connected_at):
+            return None
+        return PresentConnection(
+            sid.decode(), user, str(fields["n"]), replica, str(fields["t"]), connected_at
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
 
 _AT_ONCE: Final = 50
 """Connections in one script, so that no other call waits for long."""

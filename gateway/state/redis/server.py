@@ -1,10 +1,15 @@
-"""How a connection to Redis is opened: all of redis-py that is left once its retries are off."""
+"""How a connection to Redis is opened: all of redis-py that is left once its retries are off.
+
+Trying again until it works: ever more slowly, and without saying the same each time.
+
+Tasks that end together.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +21,50 @@ from redis.asyncio import Connection, SSLConnection
 from gateway.domain.errors import StateUnusable
 from gateway.state.redis.errors import Unsent, code_of, of_reply, refusal_in
 from gateway.state.redis.location import parse_location
+
+AGAIN_SECONDS: Final = 0.05
+MAX_BACKOFF_SECONDS: Final = 1.0
+
+
+class Attempts:
+    """Those since the last one that worked."""
+
+    def __init__(self) -> None:
+        self._pause_seconds = AGAIN_SECONDS
+        self._reason = ""
+
+    def worked(self) -> None:
+        """What fails from now on is something new."""
+        self._pause_seconds, self._reason = AGAIN_SECONDS, ""
+
+    def failed(self, reason: str) -> bool:
+        """One did not work; whether for another reason than the one before, and so worth a line."""
+        is_new, self._reason = reason != self._reason, reason
+        return is_new
+
+    async def pause(self) -> None:
+        """Wait until it is time for the next."""
+        await asyncio.sleep(self._pause_seconds)
+        self._pause_seconds = min(2 * self._pause_seconds, MAX_BACKOFF_SECONDS)
+
+
+async def until_one_ends(**coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run all of them, each a task of its name, until the first ends; raise what it raised.
+
+    A task group would do the same, but before Python 3.13 it swallows a cancellation that comes while it ends because
+    of an error (cpython#116720), and whoever goes on after errors would then never end.
+    """
+    tasks = [asyncio.create_task(each, name=f"redis {name}") for name, each in coroutines.items()]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
+
 
 KEEPS_ALL: Final = "noeviction"
 

@@ -1,17 +1,73 @@
-"""Connections that may come back."""
+"""Connections that may come back.
+
+    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e"}
+                  sid, first position, rooms, {room: where it was entered} for those that were entered later
+
+``v`` is the format. A release reads its own and the previous; what it cannot read counts as not there.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from gateway.domain.errors import NotRecovered
+from gateway.domain import positions
+from gateway.domain.errors import MalformedPosition, NotRecovered
 from gateway.domain.sessions import Adopted, Session
 from gateway.state.redis.commands import Commands
-from gateway.state.redis.registered import decode_session, encode_session
+
+_FORMAT: Final = 1
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def encode_session(session: Session) -> str:
+    """A session as it is kept."""
+    rest = {
+        "v": _FORMAT,
+        "s": session.sid,
+        "p": session.first_position,
+        "r": sorted(session.rooms),
+        "e": dict(session.entered),
+    }
+    return f"{session.owner}\n{session.user}\n{session.namespace}\n{_ENCODE(rest)}"
+
+
+def decode_session(pid: str, value: bytes) -> Session | None:
+    """A session that was kept; None for what no release of ours wrote."""
+    try:
+        owner, user, namespace, text = value.decode().split("\n", 3)
+        rest: Any = json.loads(text)
+        if rest["v"] != _FORMAT:
+            return None
+        return Session(
+            pid=pid,
+            sid=_text(rest["s"]),
+            user=user,
+            namespace=namespace,
+            owner=owner,
+            rooms=frozenset(map(_text, _list(rest["r"]))),
+            first_position=positions.parse(rest["p"]),
+            entered={room: positions.parse(position) for room, position in rest["e"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
+        return None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _list(value: object) -> Collection[object]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
 
 _AT_ONCE: Final = 50
 

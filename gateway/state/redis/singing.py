@@ -1,9 +1,17 @@
-"""A replica says something to itself through Redis again and again, and draws conclusions from what becomes of it."""
+"""A replica says something to itself through Redis again and again, and draws conclusions from what becomes of it.
+
+How long what this replica says to itself is on its way, and how far behind it hears. Pure; times are monotonic
+seconds.
+
+Whether this replica hears what is published: it says something to itself, and listens for it. Pure, but for the
+canary itself, which ``state.py`` sends.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
@@ -13,18 +21,127 @@ import structlog
 from gateway.domain.condition import Condition
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError
 from gateway.domain.positions import Position
-from gateway.state.redis.attempts import Attempts
-from gateway.state.redis.canaries import Canaries
 from gateway.state.redis.channels import Channels
 from gateway.state.redis.claims import RedisClaims
 from gateway.state.redis.commands import Commands
-from gateway.state.redis.errors import Unsent, refusal_of
-from gateway.state.redis.hearing import Hearing
+from gateway.state.redis.errors import Refusals, Unsent, refusal_of
 from gateway.state.redis.keys import Keys
 from gateway.state.redis.listening import CANARY_NUMBER, Listening
 from gateway.state.redis.meter import Meter
 from gateway.state.redis.records import Codec
-from gateway.state.redis.refusing import Refusals
+from gateway.state.redis.server import Attempts
+
+_MOST: Final = 64
+
+
+class Canaries:
+    """Those that were sent, each with a number of its own: one that got lost must not be taken for the next."""
+
+    def __init__(self, now: float) -> None:
+        self._last = 0
+        self._on_their_way: OrderedDict[int, float] = OrderedDict()
+        self._heard_at = now
+        self._round_trip = 0.0
+        self._missing_since: float | None = None
+        """When the first was sent of those that came neither themselves nor by a later one."""
+
+    def send(self, now: float) -> int:
+        """Another one sets out; its number."""
+        self._last += 1
+        self._on_their_way[self._last] = now
+        if self._missing_since is None:
+            self._missing_since = now
+        if len(self._on_their_way) > _MOST:
+            self._on_their_way.popitem(last=False)
+        return self._last
+
+    def hear(self, number: int, now: float) -> float | None:
+        """It came: how long it was on its way, if that is known. Those before it will not come any more."""
+        self._heard_at = now
+        sent_at = self._on_their_way.get(number)
+        for earlier in [each for each in self._on_their_way if each <= number]:
+            del self._on_their_way[earlier]
+        self._missing_since = next(iter(self._on_their_way.values()), None)
+        if sent_at is None:
+            return None
+        self._round_trip = now - sent_at
+        return self._round_trip
+
+    def age(self, now: float) -> float:
+        """Since the last one came."""
+        return now - self._heard_at
+
+    def lag(self, now: float) -> float:
+        """How long the last one was on its way, or since when none has come of those that set out, whichever is longer.
+
+        One that Redis did not take counts too: whoever can say nothing to itself does not know what it misses."""
+        missing_since = now if self._missing_since is None else self._missing_since
+        return max(self._round_trip, now - missing_since)
+
+
+class Hearing:
+    """Decides on the condition; times are monotonic seconds."""
+
+    def __init__(self, *, deaf_seconds: float, now: float, changed: Callable[[Condition], None]) -> None:
+        self.condition = Condition.HEARING
+        self._deaf_seconds = deaf_seconds
+        self._changed = changed
+        self._answered = True
+        self._takes = True
+        self._asked_at = now
+        self._expecting = False
+        self._unheard_since = now
+        self._tried_at = now
+
+    def heard(self, now: float) -> None:
+        """A canary came."""
+        self._expecting = False
+        self._unheard_since = self._tried_at = now
+        if self._answered and self._takes:
+            self._become(Condition.HEARING)
+
+    def asked(self, now: float, *, answered: bool) -> None:
+        """Redis took a canary, or did not."""
+        if not self._answered or not (answered or self._expecting):
+            # While nothing could be said nothing could be heard: that time does not count, and the time before does.
+            since = now - self._asked_at
+            self._unheard_since = min(now, self._unheard_since + since)
+            self._tried_at = min(now, self._tried_at + since)
+        was_answered, self._answered, self._asked_at = self._answered, answered, now
+        self._expecting = self._expecting or answered
+        if not answered:
+            # Who is deaf is so still when one question among others is not answered.
+            if self.condition is not Condition.DEAF or not was_answered:
+                self._become(Condition.AWAY)
+        else:
+            self._judge(now)
+
+    def wrote(self, now: float, *, taken: bool) -> None:
+        """Whether Redis takes what is written, which a canary is not: it goes through at the memory limit."""
+        self._takes = taken
+        if self._answered:
+            self._judge(now)
+
+    def should_reconnect(self, now: float) -> bool:
+        """Whether it is time for another connection to listen on: halfway to being deaf, and then again and again."""
+        if not self._answered or now - self._tried_at < self._deaf_seconds / 2:
+            return False
+        self._tried_at = now
+        return True
+
+    def _judge(self, now: float) -> None:
+        if not self._takes:
+            self._become(Condition.AWAY)  # where nothing can be published there is nothing to be deaf to
+        elif now - self._unheard_since >= self._deaf_seconds:
+            self._become(Condition.DEAF)
+        else:
+            self._become(Condition.HEARING)
+
+    def _become(self, condition: Condition) -> None:
+        if condition is not self.condition:
+            self.condition = condition
+            self._changed(condition)
+
 
 log = structlog.get_logger(__name__)
 

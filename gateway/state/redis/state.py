@@ -11,19 +11,16 @@ from typing import Final
 from gateway.domain.condition import Condition
 from gateway.domain.errors import StateUnusable
 from gateway.state.redis.broker import RedisBroker
-from gateway.state.redis.channels import Channels
-from gateway.state.redis.claims import RedisClaims
+from gateway.state.redis.channels import Channels, Inbox
+from gateway.state.redis.claims import RedisClaims, RedisRates, RedisRevocations
 from gateway.state.redis.commands import READ, Commands
 from gateway.state.redis.errors import REFUSALS
-from gateway.state.redis.inbox import Inbox
 from gateway.state.redis.keys import Keys
 from gateway.state.redis.leases import KEEP_SECONDS, Leases
 from gateway.state.redis.listening import Listening
 from gateway.state.redis.meter import Meter, Silent
 from gateway.state.redis.presence import RedisPresence
-from gateway.state.redis.rates import RedisRates
 from gateway.state.redis.records import Codec
-from gateway.state.redis.revocations import RedisRevocations
 from gateway.state.redis.scripting import load_scripts
 from gateway.state.redis.server import Identity, Server
 from gateway.state.redis.sessions import RedisSessions

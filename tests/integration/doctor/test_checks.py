@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gateway.doctor import host, room, safety, server, timing
+from gateway.doctor import host, room, safety, server
 from gateway.doctor.examination import check_host, check_redis, in_memory
 from gateway.doctor.facts import HostFacts, Kept, RedisFacts, SentinelFacts, Unreached
 from gateway.doctor.findings import Finding, Level, ok, problem, size, unknown, warning, worst
@@ -258,7 +258,7 @@ def test_sentinels_answer_with_one_voice(primaries: dict[str, str | None], level
     [(0.0, OK), (-0.5, OK), (2.5, WARNING), (-30.0, WARNING), (61.0, PROBLEM), (-90.0, PROBLEM)],
 )
 def test_the_clocks_agree(ahead: float, level: Level) -> None:
-    finding = timing.clock(having(ahead_seconds=ahead))
+    finding = server.clock(having(ahead_seconds=ahead))
 
     assert finding.level == level
     if abs(ahead) > 0.1:
@@ -266,7 +266,7 @@ def test_the_clocks_agree(ahead: float, level: Level) -> None:
 
 
 def test_a_slow_answer_excuses_a_difference_of_clocks() -> None:
-    assert "agree within 5" in timing.clock(having(ahead_seconds=3.0, unsure_seconds=5.0)).what
+    assert "agree within 5" in server.clock(having(ahead_seconds=3.0, unsure_seconds=5.0)).what
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_a_slow_answer_excuses_a_difference_of_clocks() -> None:
 def test_answers_come_soon(usual: float, late: float, level: Level) -> None:
     took = (usual,) * 97 + (late,) * 3
 
-    assert timing.round_trip(having(round_trips=took), DEMANDS).level == level
+    assert server.round_trip(having(round_trips=took), DEMANDS).level == level
 
 
 @pytest.mark.parametrize(

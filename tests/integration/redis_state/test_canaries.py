@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.state.redis.canaries import Canaries
+from gateway.state.redis.singing import Canaries
 
 
 def test_a_round_trip_is_from_sending_to_hearing() -> None:

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from gateway.domain.condition import Condition
 from gateway.domain.errors import BrokerTimeout
-from gateway.state.redis.hearing import Hearing
 from gateway.state.redis.meter import Silent
+from gateway.state.redis.singing import Hearing
 from tests.integration.redis_state.replicas import append, make, replicas, until
 from tests.support.redis_server import RedisServer
 

@@ -23,7 +23,7 @@ from gateway.ports import Broker, Clock
 from gateway.state.memory import MemoryState
 from ingest_api import signing
 from ingest_api.app import create_app, create_door
-from ingest_api.refusing import Refusing
+from ingest_api.reporting import Refusing
 
 NOW = 1_795_262_400.0
 SECRET = "a secret of the tests, thirty-two bytes and more"

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.names import RESERVED_EVENTS
 from ingest_api.errors import Problem
-from ingest_api.plain import read_plain
-from ingest_api.pushes import read_push, read_push_closely
+from ingest_api.pushes import read_plain, read_push, read_push_closely
 from ingest_api.schemas import EmitSchema, EmitToRoomSchema
 
 NAMESPACES = ("/", "/events")

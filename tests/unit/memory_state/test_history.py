@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.positions import START, Position, order
-from gateway.state.memory.lane import Lane, Record
+from gateway.state.memory.history import Lane, Record
 from tests.contract.values import at, kick, message, move
 
 

@@ -7,7 +7,7 @@ import re
 from prometheus_client import Metric
 
 from gateway.domain import endings
-from gateway.transport import reasons
+from gateway.transport import errors
 from tests.unit.metrics.page import PAGE, described
 
 INTERNAL = {"le"}
@@ -58,13 +58,13 @@ def test_every_reason_is_explained() -> None:
     section = PAGE.partition("## Reasons")[2].partition("\n## ")[0]
     explained = set(re.findall(r"`([a-z_]+)`", section)) - {"client_disconnect"}
 
-    assert {*reasons.ENDINGS, *(ending.reason for ending in endings.ALL)} <= explained
+    assert {*errors.ENDINGS, *(ending.reason for ending in endings.ALL)} <= explained
 
 
 def test_every_word_of_a_refusal_is_on_the_page() -> None:
     words = set(re.findall(r"`([a-z_]+)`", PAGE))
 
-    assert set(reasons.REFUSALS) - words == set()
+    assert set(errors.REFUSALS) - words == set()
 
 
 def test_no_label_holds_what_others_can_make_up() -> None:

@@ -15,7 +15,7 @@ from gateway.domain.errors import GatewayError, NotRecovered, Refused, TokenRefu
 from gateway.metrics.connections import RECOVERIES, REFRESHES, REFUSALS
 from gateway.metrics.messages import SKIPPED
 from gateway.metrics.redis import CONNECTIONS
-from gateway.transport import reasons
+from gateway.transport import errors
 from ingest_api.errors import STATUSES
 from tests.support.paths import ROOT
 
@@ -50,7 +50,7 @@ def test_the_transport_ends_sessions_with_words_from_the_list(way: str) -> None:
     said = words_of(way, TRANSPORT)
 
     assert said
-    assert said - set(reasons.ENDINGS) == set()
+    assert said - set(errors.ENDINGS) == set()
 
 
 def test_a_handshake_is_turned_away_with_words_from_the_list() -> None:
@@ -60,7 +60,7 @@ def test_a_handshake_is_turned_away_with_words_from_the_list() -> None:
         if getattr(call.func, "id", "") == "unavailable" and isinstance(call.args[0], ast.Constant)
     }
 
-    assert {f"state_{condition}" for condition in ("deaf", "away")} | said == set(reasons.HANDSHAKES)
+    assert {f"state_{condition}" for condition in ("deaf", "away")} | said == set(errors.HANDSHAKES)
 
 
 def test_every_refusal_of_the_transport_is_on_the_list() -> None:
@@ -68,7 +68,7 @@ def test_every_refusal_of_the_transport_is_on_the_list() -> None:
 
     refusals = {each.reason for each in vars(errors).values() if isinstance(each, errors.HandshakeError)}
 
-    assert refusals | set(reasons.HANDSHAKES) == set(reasons.REFUSALS)
+    assert refusals | set(errors.HANDSHAKES) == set(errors.REFUSALS)
 
 
 def test_every_ending_is_on_the_list() -> None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from gateway.application.arriving import Arrival, Arriving
-from gateway.application.catching_up import CatchingUp
+from gateway.application.arriving import Arriving
 from gateway.application.expiring import Expiring
 from gateway.application.publishing import Publishing
-from gateway.application.recovering import Recovering
+from gateway.application.recovering import Arrival, CatchingUp, Recovering
 from gateway.application.reporting import Reporting
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, Entry, Message, new_id

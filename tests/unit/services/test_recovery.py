@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.application.arriving import Arrival
+from gateway.application.recovering import Arrival
 from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE
 from gateway.domain.errors import BrokerUnavailable, TokenRefused, TooManyConnections
 from gateway.domain.messages import Kick, Message, Move, new_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain.errors import TokenRefused
-from gateway.socketio_door.tokens import find_token
+from gateway.socketio_door.welcome import find_token
 from gateway.transport.handshake import Handshake
 
 

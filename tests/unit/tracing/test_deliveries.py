@@ -10,7 +10,7 @@ import structlog
 from gateway.domain.messages import Message
 from gateway.domain.sampling import Sampling
 from gateway.domain.traces import Trace
-from gateway.tracing.deliveries import DeliveryLog
+from gateway.tracing.telemetry import DeliveryLog
 
 SPAN_ID = "00f067aa0ba902b7"
 

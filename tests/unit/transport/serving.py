@@ -12,11 +12,11 @@ from aiohttp import web
 from gateway.listening import Listener
 from gateway.metrics import Metrics
 from gateway.schedule import HeapSchedule
-from gateway.transport.addresses import TrustedProxies
+from gateway.transport.admission import TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import Session
-from ingest_api.refusing import Refusing
+from ingest_api.reporting import Refusing
 from tests.conformance.client import PATIENCE_SECONDS, Client
 
 PATH = "/engine.io/"

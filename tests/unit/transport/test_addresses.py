@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.addresses import TrustedProxies, counted_as
+from gateway.transport.admission import TrustedProxies, counted_as
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "192.168.1.4", "2001:db8:ffff::/48"])
 

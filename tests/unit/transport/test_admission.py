@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.transport.address_rates import KEPT_ADDRESSES, AddressRates
-from gateway.transport.admission import Admission, AdmissionLimits
+from gateway.transport.admission import KEPT_ADDRESSES, AddressRates, Admission, AdmissionLimits
 from gateway.transport.errors import HandshakeError
 
 HERE = "192.0.2.1"

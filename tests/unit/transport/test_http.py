@@ -17,7 +17,7 @@ from gateway.listening import Listener, printable_host
 from gateway.metrics import Metrics
 from gateway.transport.http import GatewayRequestHandler
 from ingest_api.errors import PROBLEM_TYPE
-from ingest_api.refusing import Refusing
+from ingest_api.reporting import Refusing
 from tests.unit.transport.raw import PATIENCE_SECONDS, Answer, connect
 
 HEAD_TIMEOUT_SECONDS = 0.2

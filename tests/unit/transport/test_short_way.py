@@ -15,7 +15,7 @@ from multidict import CIMultiDictProxy
 from gateway import listening
 from gateway.listening import Listener
 from gateway.metrics import Metrics
-from ingest_api.refusing import Refusing
+from ingest_api.reporting import Refusing
 from tests.unit.transport.raw import PATIENCE_SECONDS, connect
 
 HEAD_TIMEOUT_SECONDS = 0.2
