@@ -1,4 +1,4 @@
-"""``python -m benchmarks``, or ``make bench``: measure, print, and write docs/explanation/benchmarks.md."""
+"""``python -m benchmarks`` or ``make bench``: measure, print, and write docs/explanation/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def main() -> None:
     for part in options.only:
         print(f"\n{part}\n{tables.text(_table(part, found[part]))}")
     if "compare" in found:
-        print(f"\nshare of its core that the load used\n{tables.text(tables.load(found['compare']))}")
-    print(f"\n{seconds / 60:.1f} minutes; other work used {others:.2f} cores meanwhile")
+        print(f"\nshare of a core that the load used\n{tables.text(tables.load(found['compare']))}")
+    print(f"\n{seconds / 60:.1f} minutes; other programs used {others:.2f} cores meanwhile")
     if set(options.only) == set(PARTS):
         document.write(
             document.Found(
@@ -51,14 +51,14 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench", description="Measures the gateway on this machine.")
-    parser.add_argument("--rounds", type=int, default=3, help="of the comparison (3)")
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure the gateway on this machine.")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparison (3)")
     parser.add_argument(
         "--only",
         nargs="+",
         choices=PARTS,
         default=list(PARTS),
-        help="parts to measure; the document is written only after all of them",
+        help="parts to measure; the page is written only after a run of all parts",
     )
     return parser.parse_args()
 

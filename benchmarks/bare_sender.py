@@ -1,6 +1,6 @@
-"""A server that shakes hands and then only sends: ``python -m benchmarks.bare_sender PORT``.
+"""A server that answers the handshake and then only sends: ``python -m benchmarks.bare_sender PORT``.
 
-It shows what the load can take: one ``send`` of a ready frame to each client, one after the other, and nothing else.
+It shows how many deliveries the load can receive: one ``send`` of a ready frame to each client in turn, nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def frame(text: str) -> bytes:
-    """A text frame of a server, up to 65 535 bytes."""
+    """Encode an unmasked text frame of up to 65 535 bytes."""
     raw = text.encode()
     head = bytes((0x81, len(raw))) if len(raw) < 126 else b"\x81\x7e" + len(raw).to_bytes(2, "big")
     return head + raw
@@ -30,7 +30,7 @@ JOINED = frame('40{"sid":"x"}')
 
 
 class BareSender:
-    """Everybody who ever connected, and what is sent to them."""
+    """Accepts clients and sends each POSTed push to all of them."""
 
     def __init__(self, port: int) -> None:
         self._selector = selectors.DefaultSelector()

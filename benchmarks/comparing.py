@@ -1,4 +1,4 @@
-"""The gateway beside Node's Socket.IO: the same work, one server at a time, in turn, round by round."""
+"""Compare the gateway with Node's Socket.IO: the same work, one server at a time, in turn, in rounds."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ ROWS: Final = {
     "p99": Row("Latency at 1 000 pushes/s, 99 %", "ms", False),
     "memory": Row("Memory for each of 9 000 connections", "kB", False),
     "connect": Row("CPU to connect one client", "µs", False),
-    "disconnect": Row("CPU when all 9 000 leave at once", "s", False),
+    "disconnect": Row("CPU when all 9 000 disconnect at once", "s", False),
 }
 Figures = dict[str, float]
 
 
 @dataclass
 class Comparison:
-    """Medians for each server and row; ``load`` is what the load did meanwhile."""
+    """Medians for each server and row; ``load`` has the figures of the load processes."""
 
     medians: dict[str, Figures]
     spread: dict[str, dict[str, tuple[float, float]]]
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def compare(rounds: int, say: Callable[[str], None]) -> Comparison:
-    """Some minutes."""
+    """Run all scenarios against both servers. Takes some minutes."""
     makers = {"gateway": servers.gateway, "node": servers.node}
     results: dict[str, dict[str, list[float]]] = {name: {} for name in makers}
     shares: dict[str, dict[str, list[float]]] = {name: {} for name in [*makers, "bare sender"]}
@@ -84,7 +84,7 @@ def compare(rounds: int, say: Callable[[str], None]) -> Comparison:
 
 
 def broadcast(server: Server) -> Figures:
-    """As many deliveries as one core can make."""
+    """Broadcast as fast as one core of the server can deliver."""
     with Crowd(server, cores()[1]) as crowd:
         crowd.connect(CLIENTS)
         before = server.cpu_seconds()
@@ -99,7 +99,7 @@ def broadcast(server: Server) -> Figures:
 
 
 def emit(server: Server) -> Figures:
-    """Single messages, from 32 connections of backends that each wait for the answer."""
+    """Push single messages from 32 connections of backends, each of which waits for its answer."""
     with Crowd(server, cores()[1]) as crowd:
         crowd.connect(CLIENTS)
         before = server.cpu_seconds()
@@ -114,7 +114,7 @@ def emit(server: Server) -> Figures:
 
 
 def paced(server: Server) -> Figures:
-    """From sending the request to having the message, at a pace that no server is busy with."""
+    """Measure the time from request to delivered message, at a rate that loads neither server."""
     with Crowd(server, cores()[1]) as crowd:
         crowd.connect(CLIENTS)
         answer = crowd.emit(PACE * PACED_SECONDS, connections=16, rate=PACE)
@@ -124,7 +124,7 @@ def paced(server: Server) -> Figures:
 
 
 def come_and_go(server: Server) -> Figures:
-    """What connections cost: to make, to have, to lose all of them at once."""
+    """Measure what connections cost: to connect, to keep, and to close all at once."""
     empty, before = server.rss_bytes(), server.settled_cpu_seconds()
     with Crowd(server, cores()[1]) as crowd:
         crowd.connect(MANY)
@@ -139,7 +139,7 @@ def come_and_go(server: Server) -> Figures:
 
 def _complete(missing: int, server: Server) -> None:
     if missing:
-        raise RuntimeError(f"{server.name}: {missing} messages did not arrive")
+        raise RuntimeError(f"{server.name}: {missing} messages were not delivered")
 
 
 def _medians(results: dict[str, dict[str, list[float]]]) -> dict[str, Figures]:

@@ -1,4 +1,4 @@
-"""docs/explanation/benchmarks.md: everything that was found, on what, and how to find it again."""
+"""Write docs/explanation/benchmarks.md: all results, the machine, and how to repeat the measurement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLOT = ROOT / "docs" / "explanation" / "benchmarks.svg"
 
 @dataclass(frozen=True)
 class Found:
-    """The results of one whole run."""
+    """The results of one run of all parts."""
 
     date: str
     machine: dict[str, str]
@@ -30,7 +30,7 @@ class Found:
 
 
 def write(found: Found) -> None:
-    """Write the page and its picture."""
+    """Write the page and its SVG picture."""
     PAGE.write_text(_page(found), "utf-8")
     PLOT.write_text(bars(found.comparison), "utf-8")
 
@@ -41,12 +41,14 @@ def _page(found: Found) -> str:
     return f"""\
 # Benchmarks
 
-Written by `make bench`, which takes about {found.minutes:.0f} minutes and puts its own figures here. The machine, on
+How fast the gateway is beside Node's Socket.IO, what each step costs, and how to measure it on your machine.
+
+`make bench` writes this page. It takes about {found.minutes:.0f} minutes and puts its own figures here. The machine, on
 {found.date}:
 
 {machine}
 
-Other work used {found.others:.2f} of its cores on average while this was measured{_noise(found.others)}.
+Other programs used {found.others:.2f} of its cores on average during the measurement{_noise(found.others)}.
 
 ## Beside Node's Socket.IO
 
@@ -54,17 +56,17 @@ Other work used {found.others:.2f} of its cores on average while this was measur
 
 {tables.markdown(tables.comparison(found.comparison))}
 
-Medians of {found.comparison.rounds} rounds; in each round every server is started anew for each line, in turn. The
+Medians of {found.comparison.rounds} rounds. In each round every server is started anew for each line, in turn. The
 server has one core, the load all the others. The gateway verifies a JSON Web Token for each client, and signature,
-nonce and schema of each push; the peer (`benchmarks/socketio_peer.mjs`, Socket.IO as it comes, behind two REST calls)
-checks nothing. Both write no log lines for connections and requests. On a busy machine the lines by CPU time hold
-best.
+nonce and schema of each push. The peer (`benchmarks/socketio_peer.mjs`, Socket.IO with its defaults behind two REST
+calls) checks nothing. Neither writes log lines for connections and requests. On a busy machine the lines by CPU time
+are the most reliable.
 
 - Broadcast: 300 messages of 100 bytes to 1 000 WebSocket clients, at most 48 not yet delivered.
 - REST pushes: 12 000, each to one user, from 32 keep-alive connections that each wait for their answer.
-- Latency: from sending the request to having the message on the client's socket, at 1 000 pushes/s for 8 s.
-- Connections: 9 000 WebSocket clients; memory is that of the process (RSS) two seconds after the last one joined,
-  above what it was before the first; then all of them are cut off at once.
+- Latency: from sending the request to the message on the client's socket, at 1 000 pushes/s for 8 s.
+- Connections: 9 000 WebSocket clients. Memory is that of the process (RSS) two seconds after the last one connected,
+  minus that before the first. Then all of them are closed at once.
 
 ## The load is not the bottleneck
 
@@ -72,47 +74,47 @@ The load is raw sockets in Python processes (`benchmarks/load`), standard librar
 
 {tables.markdown(tables.load(found.comparison))}
 
-From a server that does nothing but call `send` for each client (`benchmarks/bare_sender.py`) it takes
-{tables.number(bare["deliveries"])} deliveries/s with {bare["load_broadcast"]:.0%} of its core; that is about what one
-process can put on this machine's loopback.
+From a server that does nothing but call `send` for each client (`benchmarks/bare_sender.py`) the load receives
+{tables.number(bare["deliveries"])} deliveries/s with {bare["load_broadcast"]:.0%} of its core. That is about what one
+process can send over the loopback of this machine.
 
 ## Any number of connections
 
-CPU time of the gateway in µs for each step, by how many connections there are; medians of three times 1 000 steps
-(3 000 pushes). The number of rooms grows with that of connections. To join and leave a room is `auth:refresh` with
-another `role`, the new token's verification included.
+CPU time of the gateway in µs for each step, by number of connections. Medians of three times 1 000 steps (3 000
+pushes). The number of rooms grows with the number of connections. Joining and leaving a room is `auth:refresh` with
+another `role`, the verification of the new token included.
 
 {tables.markdown(tables.scale(found.scale))}
 
-## A client that comes back
+## A client that reconnects
 
-CPU time of the gateway in µs for each of 1 000 WebSocket clients, that of its process alone: a new connection that can
-be resumed, one that is resumed and missed nothing, and one that missed three messages. Medians of three rounds.
+CPU time of the gateway process alone, in µs for each of 1 000 WebSocket clients: a new connection that can be resumed,
+one that is resumed and missed nothing, and one that missed three messages. Medians of three rounds.
 
 {tables.markdown(tables.kinds(found.returned))}
 
 ## A client that stops reading
 
-One of 1 000 clients is a process that gets SIGSTOP while everybody is sent 30 messages of 4 kB a second, with
-`PING_INTERVAL` and `PING_TIMEOUT` of 2 s: how long messages take to the others, how much the gateway's memory grows,
-when the stopped one is no longer present. Medians of three rounds.
+One of 1 000 clients is a process that gets SIGSTOP while all clients receive 30 messages of 4 kB a second, with
+`PING_INTERVAL_SECONDS` and `PING_TIMEOUT_SECONDS` of 2 s. The table shows the latency of the other clients, the growth
+of the gateway's memory, and when the stopped client is no longer present. Medians of three rounds.
 
 {tables.markdown(tables.kinds(found.stopped))}
 
-## While everybody is sent to
+## Latency during a broadcast
 
-How long others wait, in ms, while all of 12 000 clients are sent to: a client for an acknowledgement, a probe for
-`GET /health/live`, each asked every 2 ms or so. Deliveries let others through every 5 ms; an acknowledgement takes one
-or two such turns of the event loop, a request two or three. The 12 000 are stopped meanwhile, so that the one who asks
-has a core for itself. The last column is how long, all together, other programs had the gateway's core: such pauses
-are part of the longest waits.
+How long others wait, in ms, during broadcasts to 12 000 clients: a client for an acknowledgement, and a probe for
+`GET /health/live`, one request every 2 ms or so. Deliveries yield to the event loop every 5 ms; an acknowledgement
+takes one or two turns of the event loop, a request two or three. The 12 000 clients are stopped meanwhile, so that the
+prober has a core for itself. The last column is the total time for which other programs had the gateway's core; such
+pauses are part of the longest waits.
 
 {tables.markdown(tables.kinds(found.held))}
 
 ## Browsers that offer permessage-deflate
 
-Every browser does. The gateway does not take it up by default: 3 000 clients that offer it beside 3 000 that do not,
-CPU and memory of the gateway for each client and delivery, medians of three rounds.
+Every browser does. The gateway does not accept it by default. The table compares 3 000 clients that offer it with
+3 000 that do not: CPU and memory of the gateway for each client and delivery. Medians of three rounds.
 
 {tables.markdown(tables.kinds(found.compression))}
 
@@ -121,7 +123,7 @@ CPU and memory of the gateway for each client and delivery, medians of three rou
 ```sh
 make bench                                # everything; Linux, with Python and make; writes this page
 make bench ARGS="--rounds 1 --only scale" # a part, on the terminal only
-python -m tests.support.upgrading --clients 200 --seconds 20   # 200 stock clients upgrade while messages come and go
+python -m tests.support.upgrading --clients 200 --seconds 20   # 200 stock clients upgrade during pushes
 ```
 """
 
@@ -130,5 +132,5 @@ def _noise(others: float) -> str:
     return (
         ""
         if others < 0.05
-        else ": compare the ratios rather than the figures, and repeat it on a quiet machine"
+        else ": compare the ratios rather than the figures, and repeat it on an idle machine"
     )

@@ -1,4 +1,4 @@
-"""The machine: which core does what, how busy others keep it, and what it is, for the document."""
+"""The machine: which core does what, the CPU time of other programs, and a description for the page."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LIBRARIES = ("aiohttp", "python-socketio", "uvloop", "PyJWT", "marshmallow")
 
 
 def cores() -> tuple[int, list[int]]:
-    """The core of the server under test, and those of the load: all the others."""
+    """Return the core of the server under test, and the cores of the load: all the others."""
     first, *others = sorted(os.sched_getaffinity(0))
     return first, others or [first]
 
 
 @contextmanager
 def on_cores(chosen: set[int]) -> Iterator[None]:
-    """Processes that are started inside run on these cores alone, with every thread they make."""
+    """Start processes on these cores alone: inside this context a child inherits them, with all its threads."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, chosen)
     try:
@@ -34,26 +34,26 @@ def on_cores(chosen: set[int]) -> Iterator[None]:
 
 
 def allow_many_sockets() -> int:
-    """Raise the number of files a process may open to what the system lets it; answers that number."""
+    """Raise the soft limit of open files to the hard limit; return that number."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
 
 
 def busy_seconds() -> float:
-    """CPU time that the machine has spent on anything, of all cores together."""
+    """Return the CPU time in seconds that all cores have spent on any program."""
     fields = Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:9]
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def children_seconds() -> float:
-    """CPU time of this process and of all those that it started and that have ended."""
+    """Return the CPU time in seconds of this process and of its children that have ended."""
     return sum(os.times()[:4])
 
 
 def node_command() -> list[str]:
-    """The Node that ``make install`` brought, or that of the machine."""
+    """Return the command of the Node that ``make install`` installed, or that of the machine."""
     where = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "node.py"), "--where"],
         capture_output=True,
@@ -64,7 +64,7 @@ def node_command() -> list[str]:
 
 
 def describe() -> dict[str, str]:
-    """What it was measured on."""
+    """Describe the machine and the versions, one line of the page for each entry."""
     node = subprocess.run([*node_command(), "--version"], capture_output=True, text=True, check=True)
     return {
         "CPU": f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores",
@@ -77,7 +77,7 @@ def describe() -> dict[str, str]:
 
 
 def cpu_model() -> str:
-    """What the processor calls itself."""
+    """Return the model name of the processor."""
     for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

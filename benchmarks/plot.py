@@ -1,4 +1,4 @@
-"""The comparison as bars beside each other: SVG that is readable on light and on dark pages."""
+"""Draw the comparison as bars: SVG that is readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLE = """
 
 
 def bars(found: Comparison) -> str:
-    """Two bars for each row; the longer one of each row has the whole width."""
+    """Draw two bars for each row; the longer one of each row has the whole width."""
     parts = []
     for index, (key, row) in enumerate(ROWS.items()):
         top = 24 + index * ROW

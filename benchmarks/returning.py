@@ -1,4 +1,4 @@
-"""What it costs the gateway that a client comes back to where it was, beside one that is new."""
+"""Measure what a resumed connection costs the gateway, beside a new one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MISSED: Final = 3
 
 
 def come_back(say: Callable[[str], None]) -> dict[str, Figures]:
-    """CPU time of the gateway in µs for each new connection, and each that is resumed having missed nothing or three
-    messages, with the state in memory and in Redis."""
+    """Measure the CPU time of the gateway in µs for each new connection, and for each resumed one that missed nothing
+    or three messages, with the memory state and the Redis state."""
     found = {}
     with on_cores(set(cores()[1])):
         for kind in ("memory", "Redis"):
@@ -52,7 +52,7 @@ def _measure(*, shared: bool) -> Figures:
 
 @dataclass(eq=False)
 class _Client:
-    """One that keeps what the stock client keeps."""
+    """A client that keeps ``pid`` and offset, as the stock client does."""
 
     token: str
     socket: RawSocket | None = None
@@ -97,7 +97,7 @@ async def _come_and_go(server: Server) -> Figures:
         def again(client: _Client) -> Awaitable[None]:
             return client.connect(http, server.url, recovery=True, **client.auth or {})
 
-        await costs(anew)  # so that everything has been done once
+        await costs(anew)  # warm-up: every step once
         await drop()
         new = await costs(anew)
         await drop()
@@ -119,4 +119,4 @@ def _push(server: Server) -> None:
     for number in range(MISSED):
         answer = backend.broadcast("missed", number)
         if answer.status != 200:
-            raise RuntimeError(f"a push was refused: {answer}")
+            raise RuntimeError(f"a push was rejected: {answer}")

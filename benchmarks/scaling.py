@@ -1,4 +1,4 @@
-"""What each step costs the gateway, by how many connections there are. It should cost the same with any number."""
+"""Measure what each step costs the gateway, by number of connections. It should cost the same with any number."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from benchmarks.servers import JWT_SECRET, Server
 
 LEVELS: Final = (1000, 6000, 12_000, 18_000)
 STEPS: Final = 1000
-"""How many connections make each step at each level."""
+"""How many connections execute each step at each level."""
 EMITS: Final = 3000
 ROUNDS: Final = 3
 STAFF, GUESTS = "staff-{}", "guests-{}"
-"""Two roles, thus rooms, of ten users each: the number of rooms grows with that of connections."""
+"""Two roles, thus rooms, of ten users each: the number of rooms grows with the number of connections."""
 
 
 def scale(say: Callable[[str], None]) -> dict[int, Figures]:
-    """CPU time of the gateway in µs for each connect, emit, join, leave and disconnect, at each level."""
+    """Measure the CPU time of the gateway in µs for each connect, emit, join, leave and disconnect, at each level."""
     found: dict[int, Figures] = {}
-    # No pings: at 18 000 connections they would be a small part of whatever is measured.
+    # No pings: at 18 000 connections they would be a small part of each figure.
     with (
         servers.gateway(ping_interval=3600, max_connections=20_000) as server,
         Crowd(server, cores()[1], at_least=2) as crowd,
@@ -41,7 +41,7 @@ def scale(say: Callable[[str], None]) -> dict[int, Figures]:
 
 
 def _fill(crowd: Crowd, worker: Worker, wanted: int) -> None:
-    """Have that many clients that stay where they are."""
+    """Connect clients that stay, until ``wanted`` of them are connected."""
     more = wanted - worker.clients
     if more > 0:
         worker.first, already = worker.clients, worker.clients
@@ -52,7 +52,7 @@ def _fill(crowd: Crowd, worker: Worker, wanted: int) -> None:
 
 
 def _measure(server: Server, crowd: Crowd, moving: Worker) -> Figures:
-    """One thousand connections come, move and go."""
+    """Connect 1 000 clients, change their rooms, disconnect them."""
     costs: Figures = {}
 
     def cost_of(step: str, count: int, act: Callable[[], object]) -> None:

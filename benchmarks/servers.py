@@ -1,4 +1,4 @@
-"""The servers under test, each a process on a core of its own."""
+"""The servers under test: each is a process on a core of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GATEWAY_SETTINGS = {
     "HOST": "127.0.0.1",
     "JWT_SECRET": JWT_SECRET,
     "INGEST_KEYS": ":".join(KEY),
-    # As the peer, which writes nothing: no line for each connection and request.
+    # As the peer, which logs nothing: no line for each connection and request.
     "LOG_LEVEL": "warning",
     "CONNECT_RATE": "100000",
 }
@@ -57,22 +57,22 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far."""
+        """Return the CPU time in seconds of all threads of the server so far."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text("ascii").rpartition(") ")[2].split()
         ticks = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         return max(ticks, self._scheduled_seconds())
 
     def rss_bytes(self) -> int:
-        """Memory that it occupies now."""
+        """Return the resident memory of the server in bytes."""
         pages = Path(f"/proc/{self._process.pid}/statm").read_text("ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def waited_seconds(self) -> float:
-        """How long it was ready to run while something else had its core."""
+        """Return for how many seconds the server was ready to run while another program had its core."""
         return int(Path(f"/proc/{self._process.pid}/schedstat").read_text("ascii").split()[1]) / 1e9
 
     def settled_cpu_seconds(self) -> float:
-        """CPU time once it has done what there was to do: no more than 20 ms in half a second."""
+        """Return the CPU time once the server is idle: it used no more than 20 ms in half a second."""
         before, now = float("-inf"), self.cpu_seconds()
         deadline = time.monotonic() + 40
         while now - before >= 0.02 and time.monotonic() < deadline:
@@ -91,7 +91,7 @@ class Server:
         self._log.close()
 
     def _scheduled_seconds(self) -> float:
-        """The same in nanoseconds' precision, where the kernel keeps it for each thread."""
+        """Return the same in nanoseconds' precision, or 0.0 where the kernel does not keep it for each thread."""
         try:
             return (
                 sum(
@@ -120,7 +120,7 @@ class Server:
 
 
 def gateway(**settings: Any) -> Server:
-    """The gateway; ``settings`` are GATEWAY_ settings in lower case without prefix."""
+    """Start the gateway; ``settings`` are GATEWAY_ settings in lower case without prefix."""
     port = _free_port()
     chosen = _GATEWAY_SETTINGS | {name.upper(): str(value) for name, value in settings.items()}
     environment = {f"GATEWAY_{name}": value for name, value in (chosen | {"PORT": str(port)}).items()}
@@ -128,14 +128,14 @@ def gateway(**settings: Any) -> Server:
 
 
 def node() -> Server:
-    """Node's Socket.IO with the two calls that are measured; it checks nothing."""
+    """Start Node's Socket.IO with the two REST calls that are measured; it checks nothing."""
     port = _free_port()
     command = [*node_command(), str(ROOT / "benchmarks" / "socketio_peer.mjs"), str(port)]
     return Server("node", command, {"NODE_ENV": "production"}, checks=False, port=port)
 
 
 def bare_sender() -> Server:
-    """Nothing but sends: what one process of Python can put on this machine's loopback at most."""
+    """Start the bare sender: the most that one Python process can send over the loopback of this machine."""
     port = _free_port()
     command = [sys.executable, "-m", "benchmarks.bare_sender", str(port)]
     return Server("bare sender", command, {}, checks=False, port=port)

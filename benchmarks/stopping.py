@@ -1,4 +1,4 @@
-"""A client that stops reading must cost the gateway a bounded memory, and the others nothing."""
+"""Measure a client that stops reading: it may cost a bounded memory, and other clients nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ HEAVY_COUNT: Final = 180
 
 
 def stop_one(say: Callable[[str], None]) -> dict[str, Figures]:
-    """One of 1 000 clients is stopped (SIGSTOP) during a heavy broadcast; the others' latency, the gateway's memory."""
-    rounds: dict[str, list[Figures]] = {"nobody stopped": [], "one stopped": []}
+    """Stop one of 1 000 clients (SIGSTOP) during a broadcast; measure the others' latency and the gateway's memory."""
+    rounds: dict[str, list[Figures]] = {"none stopped": [], "one stopped": []}
     for _ in range(ROUNDS):
         for kind, figures in rounds.items():
             figures.append(_hear_out(stop=kind == "one stopped"))
@@ -49,7 +49,7 @@ def _hear_out(*, stop: bool) -> Figures:
         victim.first, victim.clients = CLIENTS, 1
         crowd.order_connect(victim)
         victim.hear()
-        crowd.broadcast(HEAVY_PACE, size=HEAVY_BYTES, rate=HEAVY_PACE)  # buffers have their size
+        crowd.broadcast(HEAVY_PACE, size=HEAVY_BYTES, rate=HEAVY_PACE)  # warm-up: buffers grow to their size
         watch = _Watch(server, f"u{CLIENTS}")
         if stop:
             victim.signal(signal.SIGSTOP)
@@ -58,12 +58,12 @@ def _hear_out(*, stop: bool) -> Figures:
         victim.signal(signal.SIGCONT)
         victim.stop()
     if answer["missing"]:
-        raise RuntimeError(f"{answer['missing']} messages did not arrive at the others")
+        raise RuntimeError(f"{answer['missing']} messages were not delivered to the others")
     return _latency(answer) | watch.figures()
 
 
 class _Watch:
-    """Looks at memory and at the presence of one user until it is told to stop."""
+    """Reads the memory of the server and the presence of one user until the context ends."""
 
     def __init__(self, server: Server, user: str) -> None:
         self._server, self._user = server, user

@@ -1,4 +1,4 @@
-"""What must not cost others: a broadcast to very many, and browsers that offer compression."""
+"""Measure latency during broadcasts to many clients, and browsers that offer compression."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ OFFERING: Final = 3000
 PROBE_SECONDS: Final = 0.002
 
 Look = Callable[[], None]
-"""Asks the gateway something and waits for the answer."""
+"""Sends one request to the gateway and waits for the answer."""
 
 
 def hold(say: Callable[[str], None]) -> dict[str, Figures]:
-    """How long others wait while everybody of 12 000 is sent to.
+    """Measure how long a prober waits during broadcasts to 12 000 clients.
 
-    The load is stopped meanwhile, so that the prober has its core for itself; the kernel keeps what is sent.
+    The clients are stopped meanwhile, so that the prober has a core for itself; the kernel buffers what is sent.
     """
     found: dict[str, Figures] = {}
     with (
@@ -56,7 +56,7 @@ def hold(say: Callable[[str], None]) -> dict[str, Figures]:
 
 
 def offer_compression(say: Callable[[str], None]) -> dict[str, Figures]:
-    """Clients that offer permessage-deflate, as every browser does, beside clients that do not."""
+    """Compare clients that offer permessage-deflate, as every browser does, with clients that do not."""
     rounds: dict[str, list[Figures]] = {"offered": [], "not offered": []}
     for _ in range(3):
         for kind, figures in rounds.items():
@@ -88,7 +88,7 @@ def offer_compression(say: Callable[[str], None]) -> dict[str, Figures]:
 
 
 def _broadcast_unread(server: Server, crowd: Crowd, count: int, size: int) -> None:
-    """Broadcast while nobody reads; returns when everything was sent and read."""
+    """Broadcast while no client reads; return when everything was sent and read."""
     backend = Backend(server.url, *servers.KEY)
     before = _deliveries(server)
     for worker in crowd.workers:
@@ -106,7 +106,7 @@ def _broadcast_unread(server: Server, crowd: Crowd, count: int, size: int) -> No
 
 
 def _deliveries(server: Server) -> float:
-    """How many messages it has handed to connections."""
+    """Return how many messages the server has delivered to connections."""
     with urlopen(f"{server.url}/metrics", timeout=10) as answer:
         for line in answer:
             if line.startswith(b'push_gateway_deliveries_total{kind="message"} '):
@@ -115,7 +115,7 @@ def _deliveries(server: Server) -> float:
 
 
 def _probe(server: Server, act: Callable[[], object], look: Callable[[Server], Look]) -> list[float]:
-    """Seconds that each look took while ``act`` ran, one after the other."""
+    """Return the seconds that each request took while ``act`` ran, one request after the other."""
     took: list[float] = []
     stopped = threading.Event()
 
@@ -137,7 +137,7 @@ def _probe(server: Server, act: Callable[[], object], look: Callable[[Server], L
 
 
 def _health(server: Server) -> Look:
-    """One GET /health/live."""
+    """Return a function that sends one GET /health/live."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
 
     def once() -> None:
@@ -148,7 +148,7 @@ def _health(server: Server) -> Look:
 
 
 def _acknowledgement(server: Server) -> Look:
-    """One acknowledgement to a client in a namespace of its own, where nothing is broadcast."""
+    """Return a function that waits for one acknowledgement, in a namespace of its own where nothing is broadcast."""
     client = socket.create_connection(("127.0.0.1", server.port), 10)
     client.sendall(frames.handshake(server.port, deflate=False))
     _read_until(client, b'"sid"')

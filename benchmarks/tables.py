@@ -1,4 +1,4 @@
-"""Figures as text for the terminal and as Markdown."""
+"""Format figures as text for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from benchmarks.comparing import ROWS, Comparison, Figures, Row
 
 Table = list[list[str]]
-"""The head first."""
+"""Rows of cells, the header first."""
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands apart."""
+    """Format with three significant digits and spaced thousands."""
     if math.isnan(value):
         return "–"
     if abs(value) >= 1000:
@@ -22,7 +22,7 @@ def number(value: float) -> str:
 
 
 def comparison(found: Comparison) -> Table:
-    """A line for each row: both servers, the ratio, and how far the rounds were apart."""
+    """Make a line for each row: both servers, the ratio, lowest and highest round."""
     table = [["", "", "gateway", "Socket.IO", "ratio", "is better", "lowest and highest round"]]
     for key, row in ROWS.items():
         ours, theirs = found.medians["gateway"][key], found.medians["node"][key]
@@ -38,7 +38,7 @@ def comparison(found: Comparison) -> Table:
 
 
 def load(found: Comparison) -> Table:
-    """What share of its core the load used, and what it takes from a server that does nothing but send."""
+    """Make the table of the share of its core that the load used, the bare sender included."""
     work = {"load_broadcast": "Broadcast", "load_emit": "REST pushes", "load_paced": "1 000 pushes/s"}
     table = [["", "against the gateway", "against Socket.IO", "against a bare sender"]]
     for key, title in work.items():
@@ -48,7 +48,7 @@ def load(found: Comparison) -> Table:
 
 
 def scale(found: dict[int, Figures]) -> Table:
-    """A line for each number of connections."""
+    """Make a line for each number of connections."""
     steps = list(next(iter(found.values())))
     table = [["connections", *steps]]
     return table + [
@@ -57,7 +57,7 @@ def scale(found: dict[int, Figures]) -> Table:
 
 
 def kinds(found: dict[str, Figures]) -> Table:
-    """A line for each kind of the same experiment."""
+    """Make a line for each kind of the same experiment."""
     names = list(next(iter(found.values())))
     return [["", *names]] + [
         [kind, *(number(figures[name]) for name in names)] for kind, figures in found.items()
@@ -65,20 +65,20 @@ def kinds(found: dict[str, Figures]) -> Table:
 
 
 def markdown(table: Table) -> str:
-    """The first column to the left, figures to the right."""
+    """Format as Markdown: the first column to the left, figures to the right."""
     head, *lines = table
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
 
 
 def text(table: Table) -> str:
-    """For a terminal."""
+    """Format for a terminal."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join("  ".join(_padded(line, widths)).rstrip() for line in table)
 
 
 def shown(row: Row) -> str:
-    """How a picture calls it."""
+    """Return the title of a row in the picture."""
     return f"{row.title} ({row.unit}, {'more' if row.more_is_better else 'less'} is better)"
 
 

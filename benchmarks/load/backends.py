@@ -1,4 +1,4 @@
-"""Backends: keep-alive connections that replay requests prepared before, as fast as told."""
+"""Backends: keep-alive connections that replay prepared requests at a given rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Pushes:
-    """What is pushed. ``users`` empty: to everyone; else to ``u<number>`` in turn."""
+    """The pushes of one run. ``users`` empty: broadcasts; else to ``u<number>`` in turn."""
 
     count: int
     size: int
@@ -26,7 +26,7 @@ class Pushes:
     key: tuple[str, str] | None
 
     def prepare(self, port: int) -> list[bytes]:
-        """Whole requests, signed if there is a key: signing is not part of what is measured."""
+        """Encode whole requests, signed if there is a key: signing is not part of the measurement."""
         sign = Backend("", *self.key).sign if self.key is not None else None
         prepared = []
         for index in range(self.count):
@@ -57,7 +57,7 @@ class Connection:
         loop.watch(self.socket.fileno(), self._read)
 
     def send(self, request: bytes) -> None:
-        """Send a request; while it waits for the kernel nothing else happens."""
+        """Send a request; blocks while the kernel's buffer is full."""
         self.busy = True
         self.socket.sendall(request)
 
@@ -93,11 +93,11 @@ def publish(
     rate: float,
     nap_seconds: float,
 ) -> dict[str, object]:
-    """Replay the requests; answers when each was answered and delivered, or nothing came for three seconds.
+    """Replay the requests; return when each was answered and delivered, or nothing was received for three seconds.
 
-    ``window``: how many may be undelivered, 0 for any number; ``rate``: requests each second, 0 for no pace.
-    ``nap_seconds``: how long to leave sockets alone after looking at all of them, so that one read brings several
-    messages; with enough of them on their way the server never waits for that.
+    ``window``: how many may be undelivered, 0 for any number. ``rate``: requests each second, 0 for no limit.
+    ``nap_seconds``: how long to sleep after reading all sockets, so that one read brings several messages. With enough
+    undelivered messages the server never waits for that.
     """
     backends = [Connection(loop, port) for _ in range(connections)]
     sent = 0

@@ -1,4 +1,4 @@
-"""Raw sockets that speak Engine.IO 4 and Socket.IO 5 with as little work for each frame as is possible."""
+"""Raw sockets that speak Engine.IO 4 and Socket.IO 5 with as little work for each frame as possible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OnReady = Callable[[], None]
 
 
 class Loop:
-    """One epoll, and who to call when a socket can be read."""
+    """One epoll, and the callback of each readable socket."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -34,7 +34,7 @@ class Loop:
             self._epoll.unregister(fd)
 
     def turn(self, timeout_seconds: float) -> None:
-        """Wait once, and call everyone whose socket can be read."""
+        """Wait once, and call the callback of each readable socket."""
         ready = self._ready
         for fd, _ in self._epoll.poll(timeout_seconds):
             on_ready = ready.get(fd)
@@ -43,7 +43,7 @@ class Loop:
 
 
 class Counts:
-    """What became of the clients of this process."""
+    """Counters of the clients of this process."""
 
     def __init__(self) -> None:
         self.connected = 0
@@ -94,7 +94,7 @@ class Client:
         self.socket.send(frames.handshake(port, deflate=deflate))
 
     def read(self) -> None:
-        """Take in what has arrived."""
+        """Read and handle what the socket has received."""
         try:
             data = os.read(self.fd, READ_BYTES)
         except BlockingIOError:
@@ -128,12 +128,12 @@ class Client:
             at = stop
 
     def close(self) -> None:
-        """Go away as a network does, without a word."""
+        """Close the socket without an Engine.IO or WebSocket close."""
         self._loop.forget(self.fd)
         self.socket.close()
 
     def _take_answer(self, data: bytes) -> bytes:
-        """The answer to the handshake; what follows it."""
+        """Read the answer to the handshake; return the bytes after it."""
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._rest = data

@@ -1,4 +1,4 @@
-"""Starts load processes, pins them and shares clients out among them."""
+"""Start load processes, pin them to cores and spread clients over them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Worker:
         self._process.stdin.flush()
 
     def hear(self) -> Answer:
-        """The answer to the oldest order that was not answered yet."""
+        """Read the result of the oldest order that has none yet. Raises RuntimeError if the process ended."""
         assert self._process.stdout is not None  # noqa: S101
         line = self._process.stdout.readline()
         if not line:
@@ -69,7 +69,7 @@ class Worker:
 
 
 class Crowd:
-    """The clients and backends of one server, users ``u0`` and on, in one process for each core that is left."""
+    """The clients and backends of one server, users ``u0`` and up, in one process for each core of the load."""
 
     def __init__(self, server: Server, cores: list[int], *, at_least: int = 1) -> None:
         self._server = server
@@ -86,7 +86,7 @@ class Crowd:
     def connect(
         self, count: int, *, role: str | None = None, deflate: bool = False, at_once: int = 300
     ) -> None:
-        """Connect as many; each worker has a row of users without gaps."""
+        """Connect ``count`` clients; each worker has a contiguous range of users."""
         share = -(-count // len(self.workers))
         for index, worker in enumerate(self.workers):
             worker.first = index * share
@@ -98,7 +98,7 @@ class Crowd:
     def order_connect(
         self, worker: Worker, *, role: str | None = None, deflate: bool = False, at_once: int = 300
     ) -> None:
-        """Have one worker connect its users; ``hear`` follows."""
+        """Order one worker to connect its users; read the result with ``hear``."""
         worker.tell(
             "connect",
             port=self._server.port,
@@ -111,11 +111,11 @@ class Crowd:
         )
 
     def compressed(self) -> int:
-        """How many clients were granted permessage-deflate."""
+        """Return how many clients negotiated permessage-deflate."""
         return sum(worker.ask("count")["compressed"] for worker in self.workers)
 
     def broadcast(self, count: int, *, size: int = 64, window: int = 48, rate: float = 0.0) -> Answer:
-        """Push to everyone from the first worker; the answer has ``deliveries`` and ``seconds`` of all of them."""
+        """Broadcast from the first worker; the result has ``deliveries`` and ``seconds`` of all workers."""
         for worker in self.workers:
             worker.ask("expect", messages=count, clients=worker.clients)
         how: dict[str, Any] = {"window": window, "rate": rate, "nap": 0.0 if rate else NAP_SECONDS}
@@ -134,13 +134,13 @@ class Crowd:
         return answer
 
     def emit(self, count: int, *, connections: int, rate: float = 0.0, size: int = 64) -> Answer:
-        """Push to the users of the first worker in turn, one message each."""
+        """Push to the users of the first worker in turn, one message for each."""
         return self.emit_to(self.workers[0], count, connections=connections, rate=rate, size=size)
 
     def emit_to(
         self, worker: Worker, count: int, *, connections: int = 32, rate: float = 0.0, size: int = 64
     ) -> Answer:
-        """The same for any worker."""
+        """Do the same as ``emit`` with any worker."""
         worker.ask("expect", messages=count, clients=1)
         users = range(worker.first, worker.first + min(worker.clients, 1000))
         how: dict[str, Any] = {"connections": connections, "window": 0, "rate": rate, "nap": 0.0}
@@ -159,7 +159,7 @@ class Crowd:
         )
         if answer["bad"]:
             raise RuntimeError(
-                f"{self._server.name} refused {answer['bad']} requests: {answer['first_bad'][0]}"
+                f"{self._server.name} rejected {answer['bad']} requests: {answer['first_bad'][0]}"
             )
         return answer
 
@@ -169,4 +169,4 @@ class Crowd:
 
 def _check(answer: Answer, clients: int) -> None:
     if answer["failed"] or answer["lost"] or answer["connected"] < clients:
-        raise RuntimeError(f"not every client was let in: {answer}")
+        raise RuntimeError(f"not every client is connected: {answer}")

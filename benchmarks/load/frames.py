@@ -13,7 +13,7 @@ DEFLATE: Final = "Sec-WebSocket-Extensions: permessage-deflate; client_max_windo
 
 
 def text(data: str) -> bytes:
-    """A masked text frame."""
+    """Encode a masked text frame."""
     raw = data.encode()
     if len(raw) < 126:
         head = bytes((0x81, 0x80 | len(raw)))
@@ -23,7 +23,7 @@ def text(data: str) -> bytes:
 
 
 def handshake(port: int, *, deflate: bool) -> bytes:
-    """The request that opens an Engine.IO session on a WebSocket."""
+    """Encode the request that opens an Engine.IO session on a WebSocket."""
     return (
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\n"
         f"Host: 127.0.0.1:{port}\r\n"
@@ -34,17 +34,20 @@ def handshake(port: int, *, deflate: bool) -> bytes:
 
 
 def connect(token: str) -> bytes:
-    """The CONNECT packet of Socket.IO."""
+    """Encode the CONNECT packet of Socket.IO."""
     return text("40" + json.dumps({"token": token}))
 
 
 def ask(number: int, *event: str) -> bytes:
-    """An event that wants acknowledgement ``number``."""
+    """Encode an event that requests acknowledgement ``number``."""
     return text(f"42{number}{json.dumps(event)}")
 
 
 def split(data: bytes, at: int) -> tuple[int, int]:
-    """Where the payload of the frame at ``at`` starts and ends; the end is beyond the data while bytes are missing."""
+    """Return where the payload of the frame at ``at`` starts and ends.
+
+    While bytes of the frame are missing, the end is beyond the data.
+    """
     if len(data) < at + 2:
         return at, len(data) + 1
     size = data[at + 1] & 127

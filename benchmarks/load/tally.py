@@ -1,4 +1,4 @@
-"""What arrived, and how long it took. Every pushed message carries ``"seq":`` and a number of seven digits."""
+"""Count deliveries and latencies. Every pushed message carries ``"seq":`` and a number of seven digits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tally:
     )
 
     def __init__(self, messages: int, expected: int) -> None:
-        """``expected``: how many of this process's clients get each message."""
+        """``expected``: how many clients of this process get each message."""
         self.expected = expected
         self.sent_at = array("d", bytes(8 * messages))
         self.arrived = array("l", bytes(8 * messages))
@@ -35,7 +35,7 @@ class Tally:
         self.last_at = 0.0
 
     def add(self, seq: int, now: float) -> None:
-        """A client got message ``seq``."""
+        """Count message ``seq`` as delivered to one client."""
         index = seq - FIRST
         if not 0 <= index < len(self.arrived):
             self.stray += 1
@@ -48,7 +48,7 @@ class Tally:
             self.outstanding -= 1
 
     def percentiles(self) -> dict[str, float]:
-        """Of the latencies, in seconds."""
+        """Return percentiles of the latencies, in seconds."""
         ordered = sorted(self.latencies) or [0.0]
         last = len(ordered) - 1
         return {

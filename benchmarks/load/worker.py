@@ -1,6 +1,6 @@
-"""The program of one load process: orders come as JSON lines on stdin, the answers go to stdout.
+"""The program of one load process: it reads orders as JSON lines from stdin and writes results to stdout.
 
-``python -m benchmarks.load.worker`` is started by ``benchmarks.load.crowd`` and of no use by hand.
+``benchmarks.load.crowd`` starts it as ``python -m benchmarks.load.worker``; it is of no use by hand.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Worker:
         deflate: bool,
         role: str | None,
     ) -> dict[str, float]:
-        """Connect users ``u<first>`` and on; answers once all are in or were refused."""
+        """Connect users ``u<first>`` and up; return once all are connected or rejected."""
         users = range(first, first + count)
         tokens = [_token(user, secret, role) for user in users]
         counts, began_at = self._counts, time.monotonic()
@@ -71,7 +71,7 @@ class Worker:
         return self.count() | {"seconds": time.monotonic() - began_at}
 
     def expect(self, messages: int, clients: int) -> dict[str, float]:
-        """Forget what arrived; ``clients`` of this process will get each of that many messages."""
+        """Reset the tally; ``clients`` of this process will get each of ``messages`` messages."""
         self._counts.tally = Tally(messages, clients)
         return self.count()
 
@@ -88,7 +88,7 @@ class Worker:
         rate: float,
         nap: float,
     ) -> dict[str, Any]:
-        """Push to users ``users[0]`` up to ``users[1]``, or to everyone; ``expect`` comes before."""
+        """Push to users ``users[0]`` up to ``users[1]``, or broadcast; call ``expect`` before."""
         requests = Pushes(count, size, range(*users), (key[0], key[1]) if key else None).prepare(port)
         done = publish(
             self._loop,
@@ -105,7 +105,7 @@ class Worker:
     def refresh(
         self, *, first: int, count: int, secret: str, role: str | None, at_once: int
     ) -> dict[str, float]:
-        """Have the newest ``count`` clients show a newer token; ``first`` is the user of the oldest of them."""
+        """Have the newest ``count`` clients refresh their tokens; ``first`` is the user of the oldest of them."""
         clients = self._clients[-count:]
         events = [
             frames.ask(1, "auth:refresh", _token(first + index, secret, role)) for index in range(count)
@@ -120,14 +120,14 @@ class Worker:
         return self.count()
 
     def leave(self, count: int) -> dict[str, float]:
-        """Drop the newest ``count`` clients."""
+        """Close the newest ``count`` clients."""
         for client in self._clients[len(self._clients) - count :]:
             client.close()
         del self._clients[len(self._clients) - count :]
         return self.count()
 
     def count(self) -> dict[str, float]:
-        """What became of the clients so far, and what this process used."""
+        """Return the counters of the clients so far, and the CPU time of this process."""
         return self._counts.as_dict() | {"cpu_seconds": time.process_time(), "at": time.monotonic()}
 
     # the loop
@@ -135,7 +135,7 @@ class Worker:
     def _wait(self, since: float) -> None:
         self._loop.turn(0.05)
         if time.monotonic() - since > GIVE_UP_SECONDS:
-            raise TimeoutError(f"an order was not done within {GIVE_UP_SECONDS:.0f} s: {self.count()}")
+            raise TimeoutError(f"an order was not executed within {GIVE_UP_SECONDS:.0f} s: {self.count()}")
 
     def _listen(self) -> None:
         data = os.read(sys.stdin.fileno(), 65536)
@@ -145,7 +145,7 @@ class Worker:
 
 
 def _token(user: int, secret: str | None, role: str | None) -> str:
-    """A JSON Web Token; for a server that checks nothing the bare name."""
+    """Return a JSON Web Token, or the bare user name for a server that checks nothing."""
     return f"u{user}" if secret is None else token(f"u{user}", secret, role=role and role.format(user // 10))
 
 
