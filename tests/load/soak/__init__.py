@@ -1,9 +1,11 @@
-"""The proof of law 6 (DESIGN §6): nothing is lost in the window. ``python -m tests.load.soak`` is the long form.
+"""Check invariant 6 of docs/explanation/architecture.md under load: no message is lost in the recovery window.
 
-crowd      stock clients under Node that are dropped again and again (soak.mjs), and who of them is in which room
-pushing    backends that push through whichever replica, and repeat until it was accepted
+``python -m tests.load.soak`` is the long form.
+
+crowd      stock clients under Node that are dropped again and again (soak.mjs), and their rooms
+pushing    backends that push through any replica, and repeat each push until it is accepted
 breaking   replicas that are killed or rolled, one after the other
-verdict    what came, held against what was accepted; pure
-running    one run of all that
+verdict    compares deliveries with accepted pushes; pure
+running    one run of all of these
 report     docs/explanation/soak.md
 """

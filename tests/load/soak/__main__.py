@@ -1,4 +1,4 @@
-"""``python -m tests.load.soak``, or ``make soak``: the long form; prints, and writes docs/explanation/soak.md."""
+"""``python -m tests.load.soak`` or ``make soak``: run the long form, print, and write docs/explanation/soak.md."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def main() -> None:
     if found.wrong:
         broken.keep(options.keep / "broken")
         rolled.keep(options.keep / "rolled")
-        sys.exit(f"{len(found.wrong)} things are wrong; what to look for causes in is in {options.keep}")
+        sys.exit(f"{len(found.wrong)} errors; pushes, deliveries and logs are in {options.keep}")
 
 
 def _show(done: Run) -> None:
@@ -57,13 +57,16 @@ def _show(done: Run) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="make soak", description="Breaks connections and replicas under load, and counts what is lost."
+        prog="make soak", description="Break connections and replicas under load, and count what is lost."
     )
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--per-second", type=float, default=PER_SECOND)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument(
-        "--keep", type=Path, default=Path("build/soak"), help="where to, if anything is wrong"
+        "--keep",
+        type=Path,
+        default=Path("build/soak"),
+        help="folder for pushes, deliveries and logs of a run with errors",
     )
     return parser.parse_args()
 

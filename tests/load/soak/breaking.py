@@ -1,4 +1,4 @@
-"""Replicas that are killed or rolled, one after the other."""
+"""Kill or roll replicas, one after the other."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from tests.support.process import GatewayProcess
 
 Choose = Callable[[Sequence[GatewayProcess]], None]
-"""Is told which replicas clients and backends are to choose from."""
+"""Called with the replicas that clients and backends choose from."""
 
-KILL, KILL_FOR_LONG, ROLL = "kill -9", "kill -9, away past its lease", "SIGTERM"
+KILL, KILL_FOR_LONG, ROLL = "kill -9", "kill -9, down past its lease", "SIGTERM"
 
 
 @dataclass(frozen=True)
 class Blow:
-    """What was done to a replica, when (Unix seconds), and for how long it was not there."""
+    """One fault: the replica, when (Unix seconds), and for how many seconds it was down."""
 
     kind: str
     replica: str
@@ -29,21 +29,21 @@ class Blow:
 
 
 class Breaking:
-    """Breaks one replica at a time. Whoever chooses a replica hears of it only once it has ended."""
+    """Breaks one replica at a time. Clients and backends stop choosing it only once it has ended."""
 
     def __init__(self, replicas: Sequence[GatewayProcess], choose: Choose, *, lease_seconds: float) -> None:
         self.blows: list[Blow] = []
         self.complaints: list[str] = []
-        """What a replica should not have done: an exit status that is not 0, an error in its log."""
+        """Errors of replicas: an exit status that is not 0, an error in the log."""
         self.lives: list[tuple[str, list[dict[str, Any]]]] = []
-        """The log of each life that ended: replica, lines."""
+        """The log of each process that ended: replica, lines."""
         self._replicas = list(replicas)
         self._choose = choose
         self._lease_seconds = lease_seconds
         self._pace = threading.Event()
 
     def go_on(self, kinds: Sequence[str], *, every: float, seconds: float) -> None:
-        """One blow after the other, at the middle of each ``every`` seconds; returns when the time is up."""
+        """Break a replica in the middle of each ``every`` seconds; return after ``seconds``."""
         began = time.monotonic()
         order = itertools.chain.from_iterable(self._shuffled() for _ in itertools.count())
         for number, replica in zip(range(round(seconds / every)), order, strict=False):
@@ -52,18 +52,18 @@ class Breaking:
         self._until(began + seconds)
 
     def roll_all(self, *, pause: float) -> None:
-        """Each is rolled once, with so many seconds between them."""
+        """Roll each replica once, with ``pause`` seconds in between."""
         for replica in self._replicas:
             self.rest(pause)
             self.strike(ROLL, replica)
         self.rest(pause)
 
     def rest(self, seconds: float) -> None:
-        """The load goes on, and nothing else happens."""
+        """Wait while the load continues."""
         self._until(time.monotonic() + seconds)
 
     def strike(self, kind: str, replica: GatewayProcess) -> None:
-        """Take a replica away and bring it back; returns once it listens again."""
+        """Stop or kill a replica and start it again; return once it listens."""
         at, began = time.time(), time.monotonic()
         if kind == ROLL:
             status = replica.stop()
@@ -80,7 +80,7 @@ class Breaking:
         self.blows.append(Blow(kind, replica.replica_id, at, time.monotonic() - began))
 
     def end(self) -> None:
-        """All stop, as when an orchestrator asks them to."""
+        """Stop all replicas with SIGTERM, as an orchestrator does."""
         for replica in self._replicas:
             status = replica.stop()
             if status != 0:
@@ -95,5 +95,5 @@ class Breaking:
         return random.sample(self._replicas, len(self._replicas))
 
     def _until(self, moment: float) -> None:
-        # The pace of the blows; nothing is waited for.
+        # The schedule of the faults; no event is waited for.
         self._pace.wait(max(0.0, moment - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Stock clients that lose their connection again and again, and who of them a push is for."""
+"""Stock clients that lose their connection again and again, and which of them a push is for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ CONNECT_SECONDS = 60.0
 HEAR_SECONDS = 60.0
 
 AWAY_TWO_SECONDS = {"reconnectionDelay": 2000, "reconnectionDelayMax": 2000, "randomizationFactor": 0}
-"""Options of ``io()``: whoever lost its connection tries again after 2 s, and every 2 s."""
+"""Options of ``io()``: reconnect after 2 s, and every 2 s."""
 CARRIERS = (("polling",), ("websocket",))
 WAYS = (*["closed"] * 7, *["torn"] * 2, "silent")
-"""How connections break, out of ten: the client closes its engine; the network tears so that the client knows it and
-the server does not; the network falls silent, so that neither knows."""
+"""How connections break, of ten: the client closes its engine; the network breaks so that the client notices and the
+server does not; the network drops all packets, so that neither notices."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How the clients behave. ``up_seconds``: for how long they stay, between these two; None: nobody drops them.
-    ``transports``: one after the other, those of each client."""
+    """How the clients behave. ``up_seconds``: shortest and longest time for which a client stays connected; None: no
+    client is dropped. ``transports``: those of each client, in turn."""
 
     options: dict[str, Any] = field(default_factory=lambda: dict(AWAY_TWO_SECONDS))
     auth: dict[str, Any] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Manner:
 
 @dataclass(frozen=True)
 class Member:
-    """One client; its sid is the same for as long as it is recovered."""
+    """One client; its sid stays the same as long as it is recovered."""
 
     id: str
     user: str
@@ -48,30 +48,30 @@ class Member:
     sid: str
 
     def is_in(self, names: Collection[str]) -> bool:
-        """Whether one of these, rooms or sids, means it."""
+        """Whether one of ``names``, rooms or sids, addresses this client."""
         return self.sid in names or not self.rooms.isdisjoint(names)
 
 
 @dataclass
 class Told:
-    """What one client tells of itself in the end."""
+    """The result that one client reports at the end."""
 
     got: list[tuple[int, str | None]]
-    """Number (-1: the gateway's own) and position of each event, in the order in which they came."""
+    """Number (-1: an event of the gateway) and position of each event, in the order of delivery."""
     connects: list[tuple[float, bool, float]]
-    """When (Unix seconds), whether recovered, for how many seconds it had been away; the first is no reconnect."""
+    """When (Unix seconds), whether recovered, seconds without a connection before it; the first is no reconnect."""
     failed: list[str]
     """Codes of ``recovery:failed``."""
     left: Counter[str]
     errors: Counter[str]
     dropped: Counter[str]
     replicas: list[str] = field(default_factory=list)
-    """Where each connect led to."""
+    """The replica of each connect."""
     upgrades: int = 0
     answered: int = 0
-    """Of what it asked, how much was answered."""
+    """How many of its events with an acknowledgement were answered."""
     carrier: str = ""
-    """What it is connected by in the end."""
+    """Its transport at the end."""
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> Told:
@@ -90,7 +90,7 @@ class Told:
 
 
 class Crowd:
-    """Two clients of each user, spread over so many Node processes; used as a context."""
+    """Two clients of each user, spread over ``processes`` Node processes; used as a context."""
 
     def __init__(self, count: int, manner: Manner, *, processes: int = 1) -> None:
         self._count = count
@@ -111,7 +111,7 @@ class Crowd:
             script.stop()
 
     def come(self, replicas: Sequence[GatewayProcess], url: str | None = None) -> None:
-        """All connect, each to one of these, or all to ``url``; returns once all are in."""
+        """Connect all clients, each to one of ``replicas``, or all to ``url``; return once all are connected."""
         self.choose(replicas)
         plans = [self._plan(number) for number in range(self._count)]
         clients = [
@@ -132,11 +132,11 @@ class Crowd:
             self._tell("drop")
 
     def choose(self, replicas: Sequence[GatewayProcess]) -> None:
-        """Whoever comes back comes to one of these from now on."""
+        """Let clients reconnect to one of ``replicas`` from now on."""
         self._tell("choose", ports=[replica.ports[0] for replica in replicas])
 
     def entitled(self, rooms: Collection[str] | None, exclude: Collection[str]) -> frozenset[str]:
-        """The ids of whom a push to these rooms (None: to everyone) is for."""
+        """Return the ids of the clients that a push to these rooms (None: to everyone) is for."""
         return frozenset(
             member.id
             for member in self.members
@@ -144,19 +144,19 @@ class Crowd:
         )
 
     def settle(self, *, seconds: float = CONNECT_SECONDS) -> None:
-        """Wait until everyone is connected, and upgraded where it can be."""
+        """Wait until every client is connected, and upgraded where it can be."""
         self._ask("settle", "settled", seconds)
 
     def ask(self) -> None:
-        """Everyone sends something; returns once each was answered."""
+        """Let every client send an event; return once each was acknowledged."""
         self._ask("ask", "answered", CONNECT_SECONDS)
 
     def calm(self) -> None:
-        """Nobody is dropped any more."""
+        """Drop no client any more."""
         self._tell("calm")
 
     def hears_last(self) -> bool:
-        """Wait until the event ``last`` came to everyone; whether it did."""
+        """Wait until every client received the event ``last``; return whether all did."""
         try:
             self._expect("heard", HEAR_SECONDS)
         except AssertionError:
@@ -164,7 +164,7 @@ class Crowd:
         return True
 
     def tell(self) -> dict[str, Told]:
-        """What became of each, by id."""
+        """Return the result of each client, by id."""
         self._ask("tell", "told", CONNECT_SECONDS)
         found = [
             [entry for entry in script.journal.entries if entry["type"] == "result"]
@@ -174,7 +174,7 @@ class Crowd:
         return {member.id: Told.of(result) for member, result in zip(self.members, results, strict=True)}
 
     def _plan(self, number: int) -> tuple[str, tuple[str, ...], list[str]]:
-        """User, transports and rooms of a client."""
+        """Return user, transports and rooms of a client."""
         rooms = dict.fromkeys(
             [f"room-{number % ROOMS}", f"room-{(number * 7 + 3) % ROOMS}", f"half-{number % 4 // 2}"]
         )
@@ -182,7 +182,7 @@ class Crowd:
         return f"user-{number // 2}", tuple(kinds[number % len(kinds)]), list(rooms)
 
     def _in_order(self, shares: Sequence[Sequence[Any]]) -> list[Any]:
-        """What is of each client, from what each process has of its own."""
+        """Return the items of all clients in order, from those of each process."""
         return [shares[number % self._processes][number // self._processes] for number in range(self._count)]
 
     def _tell(self, do: str, **command: Any) -> None:

@@ -1,4 +1,4 @@
-"""Backends that push at a pace through whichever replica, and repeat each push until it was accepted."""
+"""Backends that push at a given rate through any replica, and repeat each push until it is accepted."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ ANSWER_SECONDS = 4.0
 AGAIN_SECONDS = 0.1
 PATIENCE_SECONDS = 60.0
 REPEATED = frozenset({409, 502, 503, 504})
-"""By a gateway, or by a proxy that got no answer of one."""
+"""Statuses of a gateway, or of a proxy that got no answer from one, after which a push is repeated."""
 LARGE_BYTES = 70_000
-"""One push of a hundred to a user is so large."""
+"""Size of one of a hundred pushes to a user."""
 KINDS = {"user": 80, "room": 10, "rooms": 6, "broadcast": 2, "volatile": 2}
-"""Out of a hundred pushes."""
+"""Of a hundred pushes."""
 
 
 class Door(Protocol):
-    """Whatever takes pushes: a replica, or what stands in front of several."""
+    """Anything that accepts pushes: a replica, or a proxy in front of several."""
 
     @property
     def backend(self) -> Backend: ...
 
 
 class Pushing:
-    """Used as a context: pushes while it is open. ``with_sids``: some pushes except a client by its sid."""
+    """Pushes while its context is open. ``with_sids``: some pushes except a client by its sid."""
 
     def __init__(
         self, crowd: Crowd, doors: Sequence[Door], *, per_second: float, with_sids: bool = True
@@ -60,24 +60,25 @@ class Pushing:
         self.stop()
 
     def choose(self, doors: Sequence[Door]) -> None:
-        """Push through these from now on."""
+        """Push through ``doors`` from now on."""
         self._living = list(doors)
 
     def stop(self) -> None:
-        """Push nothing more; returns once everything was accepted, or given up."""
+        """Push nothing more; return once every push was accepted or given up."""
         self._over.set()
         for thread in self._threads:
             thread.join()
 
     def last(self) -> None:
-        """Push to everyone, after everything else."""
+        """Broadcast the event ``last``, after all other pushes."""
         push = self._push("/broadcast", {}, frozenset(), "last")
         self._until_accepted(push, random.Random())
         assert push.accepted, push.answers
 
     def _push_on(self) -> None:
         dice = random.Random()
-        # Unevenly, or all would push at the same moments. Who was held up makes up for it, so that the pace is kept.
+        # At uneven times, or all would push at the same moments. A late backend sends its next push sooner: the rate
+        # is kept.
         due = time.monotonic() + dice.uniform(0.0, self._pause)
         while not self._over.wait(max(0.0, due - time.monotonic())):
             due += dice.uniform(0.2, 1.8) * self._pause
@@ -122,7 +123,7 @@ class Pushing:
             time.sleep(AGAIN_SECONDS)
 
     def _again(self, push: Push, dice: random.Random) -> bool:
-        """Push; whether it must be repeated, as the contract says: with the same Idempotency-Key."""
+        """Push once; return whether it must be repeated with the same Idempotency-Key, as the REST contract says."""
         backend = replace(dice.choice(self._living).backend, timeout=ANSWER_SECONDS)
         status = 503
         try:

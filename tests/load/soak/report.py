@@ -1,4 +1,4 @@
-"""docs/explanation/soak.md, and the same figures for the terminal."""
+"""Write docs/explanation/soak.md, and format the same figures for the terminal."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ LIBRARIES = ("aiohttp", "python-socketio", "uvloop", "redis")
 ROW_SECONDS = 10
 
 Table = list[list[str]]
-"""The head first."""
+"""Rows of cells, the header first."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """``broken``: dropped, killed and rolled. ``rolled``: a rolling restart. ``declined``: only dropped, without
-    recovery."""
+    """The runs. ``broken``: connections dropped, replicas killed and rolled. ``rolled``: a rolling restart.
+    ``declined``: connections dropped, without recovery."""
 
     broken: Run
     rolled: Run
     declined: Run
     other_cores: float
-    """How many cores other programs used meanwhile."""
+    """How many cores other programs used during the runs."""
 
     @property
     def wrong(self) -> list[str]:
@@ -47,51 +47,54 @@ def write(found: Found) -> None:
 
 
 def page(found: Found) -> str:
-    """The whole document."""
+    """Format the whole page."""
     broken, rolled, declined = found.broken, found.rolled, found.declined
     away = sorted(broken.verdict.away)
     return f"""# Soak
 
-Written by `make soak`, which takes about 4 minutes and puts its own figures here. The machine, on
+What clients receive while their connections break and replicas are killed and rolled under load. Every message that
+was pushed to a client must be delivered once and in order; this page counts.
+
+`make soak` writes this page. It takes about 4 minutes and puts its own figures here. The machine, on
 {dt.datetime.now(dt.UTC).date().isoformat()}:
 
 {_machine(broken)}
 
-Other work used {found.other_cores:.2f} of its cores on average meanwhile.
+Other programs used {found.other_cores:.2f} of its cores on average during the runs.
 
 ## Dropped, killed and rolled
 
 - {len(running.NAMES)} replicas on one Redis, and {broken.plan.clients} stock clients: two for each user, one on \
 polling and one on WebSocket.
-- {broken.plan.per_second:.0f} signed pushes a second for {broken.seconds:.0f} s through whichever replica: to users, \
-to a room, to several
-  rooms except some, to everyone. A push that got a 503, or no answer, is repeated with its `Idempotency-Key` until it
-  is accepted.
-- Each client stays for {_between(broken.plan.manner.up_seconds)} s and is dropped. Seven times of ten it closes its \
-engine; twice the network
-  tears, so that the client knows it and the server does not; once the network falls silent, so that neither knows
-  until a heartbeat fails. It comes back 2 s later, to whichever replica: median {broken.verdict.median_away:.1f} s, \
-longest {away[-1] if away else 0.0:.1f} s.
+- {broken.plan.per_second:.0f} signed pushes a second for {broken.seconds:.0f} s through any replica: to users, to a \
+room, to several
+  rooms with exceptions, to everyone. A push that got a 503, or no answer, is repeated with its `Idempotency-Key` until
+  it is accepted.
+- Each client stays connected for {_between(broken.plan.manner.up_seconds)} s and is dropped. Seven times of ten the \
+client closes its engine.
+  Twice the network breaks so that the client notices and the server does not (torn). Once the network drops all
+  packets, so that neither notices until a ping fails (silent). The client reconnects 2 s later, to any replica: median
+  {broken.verdict.median_away:.1f} s, longest {away[-1] if away else 0.0:.1f} s.
 - Every 10 s a replica is killed (`kill -9`) and started again, at once or after its lease of \
 {running.LEASE_SECONDS:.0f} s has ended, or rolled
-  (`SIGTERM`, then started again). Clients and backends go on choosing it until it has ended.
+  (`SIGTERM`, then started again). Clients and backends continue to choose it until it has ended.
 
 **{_sum(broken.verdict)}**
 
 {_markdown(figures(broken.verdict))}
 
 {_listed("How connections were dropped", broken.verdict.dropped)}
-{_listed("What clients were told when they lost one", broken.verdict.left)}
-{_listed("What failed while they came back", broken.verdict.errors)}
+{_listed("Reasons of `disconnect` in the clients", broken.verdict.left)}
+{_listed("Errors of `connect_error` while reconnecting", broken.verdict.errors)}
 
-Clients that came back, in each second; at the head the last digit of the second.
+Reconnects in each second; the header has the last digit of the second.
 
 {_markdown(reconnects(broken))}
 
 ## A rolling restart
 
-The same load; nobody is dropped, and clients have the options that they come with (`reconnectionDelay` 1 s, give or
-take a half). One replica after the other gets `SIGTERM` and is started again.
+The same load; no client is dropped, and clients have their default options (`reconnectionDelay` 1 s, plus or minus a
+half). One replica after the other gets `SIGTERM` and is started again.
 
 **{_sum(rolled.verdict)}**
 
@@ -99,57 +102,62 @@ take a half). One replica after the other gets `SIGTERM` and is started again.
 
 {_markdown(each_second(rolled))}
 
-## For scale
+## For comparison
 
 - The same clients with `auth.recovery: false`, only dropped, for {declined.seconds:.0f} s:
   {declined.verdict.percent:.1f} % delivered. That is what this program counts where nothing is recovered.
 
 ## What counts
 
-Each client keeps the numbers that it got and their positions. Due to it is every push that was accepted and addressed
-to it: it is connected before the first push is made, and never away for longer than `RECOVERY_SECONDS`. A volatile
-one is due to nobody, but must not come twice. Out of order is a message that came after one whose push began only when
-its own had been answered, and any position that goes backwards. A client that comes back without `socket.recovered`
-counts as wrong. In the end presence must show every client once, under the `sid` of its first connection; every replica
-must have ended with status 0 when it was asked to, and have no error in its log. The program is `tests/load/soak`; its short
-form is a test.
+Each client keeps the numbers of the messages that it got, and their positions.
+
+- **Due** to a client is every push that was accepted and addressed to it: each client is connected before the first
+  push, and never disconnected for longer than `RECOVERY_SECONDS`. A volatile push is due to no client, but must not be
+  delivered twice.
+- **Out of order** is a message that was delivered after one whose push began only when its own had been answered, and
+  any position that goes backwards.
+- **Recovered**: a client that reconnects without `socket.recovered` counts as an error.
+- At the end presence must show every client once, under the `sid` of its first connection.
+- Every replica must have ended with status 0 after SIGTERM, and have no error in its log.
+
+The program is `tests/load/soak`; its short form is a test.
 
 The network of each client is a relay of its own (`tests/load/soak/soak.mjs`) that leads to one replica until the client
-comes back, so that clients are the stock ones with documented options and one address, as behind a load balancer. Torn
-and silent connections are held: what either side still sends is read and thrown away.
+reconnects. So the clients are the stock ones with documented options and one address, as behind a load balancer. Torn
+and silent connections are held open: what either side still sends is read and dropped.
 {_wrong(found.wrong)}"""
 
 
 def figures(verdict: Verdict) -> Table:
-    """What came of a run."""
+    """Make the table of the counts of a run."""
     rows: Sequence[tuple[str, float]] = (
         ("Pushes", verdict.pushes),
         ("accepted", verdict.accepted),
-        ("not at the first try", verdict.repeated),
+        ("accepted after a repeat", verdict.repeated),
         ("volatile", verdict.volatile),
         ("Deliveries due", verdict.due),
-        ("came", verdict.came),
+        ("delivered", verdict.came),
         ("missing", verdict.missing),
         ("doubled", verdict.doubled),
         ("out of order", verdict.out_of_order),
-        ("came to somebody they were not for", verdict.misled),
+        ("delivered to the wrong client", verdict.misled),
         ("Reconnects", verdict.reconnects),
         ("recovered", verdict.recovered),
-        ("neither recovered nor told why", verdict.silently_anew),
-        ("told `recovery:failed`", verdict.failed.total()),
+        ("neither recovered nor `recovery:failed`", verdict.silently_anew),
+        ("with `recovery:failed`", verdict.failed.total()),
         *((f"with `{code}`", count) for code, count in verdict.failed.items()),
     )
     return [["", "number"], *([what, _number(count)] for what, count in rows)]
 
 
 def _sum(verdict: Verdict) -> str:
-    # Not rounded up: 100 % is only what is.
+    # Rounded down: 100 % appears only where nothing is missing.
     percent = math.floor(verdict.percent * 1000) / 1000
     return f"{percent:g} % delivered, {verdict.doubled} doubled, {verdict.out_of_order} out of order."
 
 
 def reconnects(run: Run) -> Table:
-    """A row for ten seconds, a column for each second."""
+    """Make a table with a row for ten seconds and a column for each second."""
     counts = per_second(run.told.values(), since=run.began_at, seconds=_whole_rows(run))
     table = [["from", *map(str, range(ROW_SECONDS)), "what happened"]]
     for start in range(0, len(counts), ROW_SECONDS):
@@ -160,7 +168,7 @@ def reconnects(run: Run) -> Table:
 
 
 def each_second(run: Run) -> Table:
-    """A row for each second."""
+    """Make a table with a row for each second."""
     counts = per_second(run.told.values(), since=run.began_at, seconds=int(run.seconds) + 1)
     return [
         ["second", "reconnects", "what happened"],
@@ -176,7 +184,7 @@ def each_second(run: Run) -> Table:
 
 
 def text(table: Table) -> str:
-    """For the terminal."""
+    """Format for the terminal."""
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -192,12 +200,12 @@ def _markdown(table: Table) -> str:
 
 def _tell(blow: Blow, run: Run) -> str:
     return (
-        f"{blow.replica} {blow.kind} at {blow.at - run.began_at:.1f} s, back after {blow.away_seconds:.1f} s"
+        f"{blow.replica} {blow.kind} at {blow.at - run.began_at:.1f} s, ready after {blow.away_seconds:.1f} s"
     )
 
 
 def _between(bounds: tuple[float, float] | None) -> str:
-    return "ever" if bounds is None else f"{bounds[0]:.0f} to {bounds[1]:.0f}"
+    return "all" if bounds is None else f"{bounds[0]:.0f} to {bounds[1]:.0f}"
 
 
 def _whole_rows(run: Run) -> int:
@@ -206,7 +214,7 @@ def _whole_rows(run: Run) -> int:
 
 def _listed(what: str, counts: Mapping[str, int]) -> str:
     named = ", ".join(f"{name} {_number(count)}" for name, count in Counter(counts).most_common())
-    return f"- {what}: {named or 'nothing'}."
+    return f"- {what}: {named or 'none'}."
 
 
 def _number(value: float) -> str:
@@ -228,4 +236,4 @@ def _machine(run: Run) -> str:
 
 def _wrong(sentences: Iterable[str]) -> str:
     shown = [f"- {sentence}" for sentence in sentences]
-    return "\n".join(["\n## What was wrong\n", *shown[:50], ""]) if shown else ""
+    return "\n".join(["\n## Errors\n", *shown[:50], ""]) if shown else ""

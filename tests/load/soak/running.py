@@ -1,4 +1,4 @@
-"""One run: replicas, clients, pushes, blows, and what came of it."""
+"""One run: replicas, clients, pushes, faults, and the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.traffic import Push
 NAMES = ("r0", "r1", "r2")
 LEASE_SECONDS = 5.0
 PING_SECONDS = 3.0
-"""Interval and time-out, each: a connection that is dead without anybody being told ends within twice that."""
+"""Interval and timeout, each: a connection that breaks without a close is closed within twice that."""
 RECOVERY_SECONDS = 120.0
 SETTLE_SECONDS = 2 * PING_SECONDS + LEASE_SECONDS + 5.0
 SETTINGS: dict[str, Any] = {
@@ -34,13 +34,13 @@ SETTINGS: dict[str, Any] = {
     "recovery_seconds": RECOVERY_SECONDS,
 }
 FIXED_PORTS = range(20_000, 32_000)
-"""Below those from which a system takes the ports of outgoing connections: one of these, made while a replica is away,
-might have the replica's port and keep it from coming back."""
+"""Below the range from which a system takes ports for outgoing connections: such a connection, opened while a replica
+is down, might take the replica's port and keep it from starting again."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many clients and pushes, and how the clients behave."""
+    """How many clients and pushes a second, and how the clients behave."""
 
     clients: int
     per_second: float
@@ -50,11 +50,11 @@ class Plan:
 
 @dataclass
 class Run:
-    """What came of it."""
+    """The result of one run."""
 
     plan: Plan
     began_at: float
-    """When the first push was made, in Unix seconds."""
+    """When the first push was sent, in Unix seconds."""
     seconds: float
     pushes: list[Push]
     told: dict[str, Told]
@@ -64,7 +64,7 @@ class Run:
     versions: dict[str, str]
 
     def keep(self, folder: Path) -> None:
-        """Write down what to look for causes in: what each client got, what was pushed, each replica's log."""
+        """Write the deliveries of each client, the pushes and the log of each replica to files."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "wrong").write_text("\n".join(self.verdict.wrong))
         (folder / "pushes").write_text("\n".join(f"{push.number} {push}" for push in self.pushes))
@@ -79,7 +79,7 @@ Trouble = Callable[[Breaking], None]
 
 
 def run(plan: Plan, trouble: Trouble) -> Run:
-    """Let the load run for as long as ``trouble`` does; then wait for the last message and judge."""
+    """Run the load as long as ``trouble`` runs; then wait for the last message and compare."""
     server = RedisServer()
     with replicas_on(server, **SETTINGS) as replicas, Crowd(plan.clients, plan.manner) as crowd:
         crowd.come(replicas)
@@ -96,9 +96,9 @@ def run(plan: Plan, trouble: Trouble) -> Run:
         seconds = time.time() - began_at
         crowd.calm()
         pushing.last()
-        complaints = [] if crowd.hears_last() else ["somebody never got the last message"]
+        complaints = [] if crowd.hears_last() else ["a client did not get the last message"]
         told = crowd.tell()
-        if plan.with_sids:  # else sids are not kept
+        if plan.with_sids:  # without recovery a client has another sid after each reconnect
             complaints += _presence(replicas, crowd.members)
         versions = {name: crowd.versions[name] for name in ("node", "client")} | {"redis": _version(server)}
         breaking.end()
@@ -113,7 +113,7 @@ def run(plan: Plan, trouble: Trouble) -> Run:
 def replicas_on(
     server: RedisServer, names: Sequence[str] = NAMES, **settings: Any
 ) -> Iterator[list[GatewayProcess]]:
-    """Killed in the end unless they were stopped, and the server with them. Each has a port for backends too."""
+    """Run one replica for each name; at the end kill those still running, and the server. Each has an ingest port."""
     replicas: list[GatewayProcess] = []
 
     def start(name: str) -> GatewayProcess:
@@ -149,7 +149,7 @@ def _free_fixed_port() -> int:
 
 
 def _presence(replicas: Sequence[GatewayProcess], members: Sequence[Member]) -> list[str]:
-    """Everybody is present once, by the sid of the first day, and nobody else is: half-open connections have ended."""
+    """Check that presence shows each client once, under its first sid, and no half-open connection."""
     want: dict[str, list[str]] = {}
     for member in members:
         want.setdefault(member.user, []).append(member.sid)
@@ -163,7 +163,7 @@ def _presence(replicas: Sequence[GatewayProcess], members: Sequence[Member]) -> 
         return not lacking
 
     try:
-        until(is_true, "presence is true", time.monotonic() + SETTLE_SECONDS)
+        until(is_true, "presence is exact", time.monotonic() + SETTLE_SECONDS)
     except AssertionError:
         return [f"presence of {user} is not {want[user]}" for user in lacking]
     return []

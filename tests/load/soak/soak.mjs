@@ -1,5 +1,5 @@
-// Stock socket.io-clients whose connections break again and again. Each keeps for itself what it got and where that
-// stands. Commands as JSON lines on stdin, what happens as JSON lines on stdout.
+// Stock socket.io-clients whose connections break again and again. Each records the events that it got and their
+// positions. Commands are JSON lines on stdin, reports are JSON lines on stdout.
 import net from "node:net";
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
@@ -9,14 +9,14 @@ const { io } = require("socket.io-client");
 const report = (type, more = {}) => process.stdout.write(JSON.stringify({ type, ...more }) + "\n");
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
-const OPENING = 50; // so many connect at a time: nobody looks at a herd here
+const OPENING = 50; // how many connect at a time: many at once are not tested here
 const ANSWER_MS = 10000;
 
 const clients = [];
 let living = []; // the ports of the replicas that a balancer would choose from
 let plan; // as in `begin`
 let dropping = false;
-let awaited = () => {}; // looks whether what was asked for has happened
+let awaited = () => {}; // checks whether the current command is done
 
 // The network of one client: a port of its own that leads to one replica until the client connects anew.
 class Line {
@@ -33,7 +33,7 @@ class Line {
     return `http://127.0.0.1:${this.server.address().port}`;
   }
 
-  // The client comes back: by a new network, to whichever replica.
+  // The client reconnects: over a new network, to any replica.
   open(port) {
     this.port = port;
     this.silent = false;
@@ -62,8 +62,8 @@ class Line {
     far.pipe(near);
   }
 
-  // From now on nothing gets through, and neither end is told. What comes is read and thrown away, so that the server's
-  // kernel has its acknowledgements and the server every reason to believe that its client is there.
+  // From now on nothing gets through, and neither end is closed. What is received is read and dropped, so that the
+  // server's kernel gets its acknowledgements and the server believes that its client is still connected.
   hold() {
     for (const pair of this.pairs) {
       if (pair.held) continue;
@@ -76,13 +76,13 @@ class Line {
     }
   }
 
-  // The client learns at once that its connection broke, the server does not.
+  // The client notices at once that its connection broke, the server does not.
   tear() {
     this.hold();
     for (const { near } of this.pairs) near.destroy();
   }
 
-  // Neither learns it.
+  // Neither notices.
   silence() {
     this.hold();
     this.silent = true;
@@ -98,20 +98,20 @@ const ways = {
 class Client {
   async start({ token, transports }) {
     const url = plan.url ?? (await this.layLine());
-    this.got = []; // [number, or -1 for a greeting, position] of every event
-    this.connects = []; // [when, whether recovered, for how long it was away]
+    this.got = []; // [number, or -1 for an event of the gateway, position] of every event
+    this.connects = []; // [when, whether recovered, time without a connection before it]
     this.failed = []; // codes of recovery:failed
     this.left = {}; // reasons of disconnects: how often
     this.errors = {}; // connect_error: how often
     this.dropped = {}; // ways: how often
-    this.best = transports.at(-1); // what it upgrades to, if it begins with another
-    this.replicas = []; // where each connect led to; the sid of the transport begins with its name
+    this.best = transports.at(-1); // what it upgrades to, if it begins with another transport
+    this.replicas = []; // the replica of each connect; the sid of the Engine.IO session begins with its name
     this.upgrades = 0;
     this.asked = 0;
     this.answered = 0;
     this.isLast = false;
-    // Without an agent that keeps connections alive: where one breaks, xmlhttprequest-ssl repeats the request and never
-    // ends it, so that the client waits for nothing.
+    // Without a keep-alive agent: where one of its connections breaks, xmlhttprequest-ssl repeats the request and never
+    // ends it, so that the client waits forever.
     this.socket = io(url, {
       forceNew: true,
       transports,
@@ -181,7 +181,7 @@ class Client {
     ways[way](this);
   }
 
-  // An event that the gateway does not know, and its answer to it.
+  // Send an event that the gateway does not know, and count the acknowledgement.
   ask() {
     this.asked += 1;
     this.socket.timeout(ANSWER_MS).emit("question", {}, (late, answer) => {

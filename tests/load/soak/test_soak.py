@@ -1,4 +1,4 @@
-"""The short form of the soak; the long one is ``make soak``."""
+"""The short form of the soak test; the long form is ``make soak``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_nothing_is_lost_doubled_or_out_of_order_while_connections_break_and_rep
     verdict = done.verdict
     if verdict.wrong:
         done.keep(tmp_path)
-    assert verdict.wrong[:12] == [], f"{len(verdict.wrong)} things; {verdict}; all of it in {tmp_path}"
+    assert verdict.wrong[:12] == [], f"{len(verdict.wrong)} errors; {verdict}; details in {tmp_path}"
     assert [blow.kind for blow in done.blows] == [KILL, ROLL, KILL]
     assert verdict.due == verdict.came > 2000
     assert verdict.recovered == verdict.reconnects > 60

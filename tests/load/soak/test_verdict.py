@@ -1,4 +1,4 @@
-"""The judge of the soak sees every kind of loss: else its silence would mean nothing."""
+"""The comparison of the soak test finds every kind of error; otherwise a run without errors would prove nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANEW = (2.0, False, 2.0)
 
 
 def push(number: int, *answers: str, to: str = "ann", began: float | None = None, **body: Any) -> Push:
-    """By default they follow each other."""
+    """Make a push; by default pushes do not overlap."""
     started_at = float(number) if began is None else began
     said = list(answers or (ACCEPTED,))
     return Push(number, "/emit/user/ann", body, frozenset({to}), started_at, float(number) + 0.5, said)
@@ -82,13 +82,13 @@ def test_two_that_were_under_way_together_may_come_either_way_round() -> None:
             [],
             told(connects=(FRESH, ANEW)),
             {"reconnects": 1, "recovered": 0, "silently_anew": 1},
-            "ann came back 1 times without being recovered",
+            "ann reconnected 1 times without being recovered",
         ),
         (
             [],
             told(connects=(FRESH, ANEW), failed=("session_expired",)),
             {"silently_anew": 0, "failed": Counter({"session_expired": 1})},
-            "ann was told recovery:failed session_expired",
+            "ann got recovery:failed session_expired",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""What clients got, held against what backends were answered (DESIGN, laws 4 to 6). Pure."""
+"""Compare deliveries with accepted pushes (invariants 4 to 6 of docs/explanation/architecture.md). Pure."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ GREETING = -1
 
 @dataclass
 class Verdict:
-    """Counts, and a sentence about each thing that is wrong. Volatile pushes are due to nobody and are counted only
-    where they came twice or out of order."""
+    """Counts, and a sentence about each error. Volatile pushes are due to no client and are counted only where they
+    were delivered twice or out of order."""
 
     pushes: int = 0
     accepted: int = 0
     repeated: int = 0
-    """Pushes that were not accepted at the first try."""
+    """Pushes that were accepted only after a repeat."""
     volatile: int = 0
     due: int = 0
     came: int = 0
-    """Of what was due, how much came, each counted once."""
+    """Due deliveries that happened, each counted once."""
     doubled: int = 0
     misled: int = 0
-    """Came to somebody it was not for, or was never accepted."""
+    """Delivered to a client that it was not for, or never accepted."""
     out_of_order: int = 0
     reconnects: int = 0
     recovered: int = 0
     silently_anew: int = 0
-    """Came back without being recovered, and without being told so."""
+    """Reconnects without ``socket.recovered`` and without ``recovery:failed``."""
     failed: Counter[str] = field(default_factory=Counter)
     away: list[float] = field(default_factory=list)
-    """For how long clients were away, in seconds."""
+    """For how many seconds clients had no connection."""
     left: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -48,7 +48,7 @@ class Verdict:
 
     @property
     def percent(self) -> float:
-        """Of what was due."""
+        """Percent of due deliveries that happened."""
         return 100.0 * self.came / self.due if self.due else 0.0
 
     @property
@@ -57,7 +57,10 @@ class Verdict:
 
 
 def judge(pushes: Sequence[Push], told: Mapping[str, Told]) -> Verdict:
-    """Everybody was connected, or about to come back, from before the first push until after the last."""
+    """Compare what clients got with what was accepted.
+
+    Every client was connected, or about to reconnect, from before the first push until after the last.
+    """
     verdict = Verdict(
         pushes=len(pushes),
         accepted=sum(push.accepted for push in pushes),
@@ -98,8 +101,11 @@ def _count(verdict: Verdict, client: str, pushes: Mapping[int, Push], due: set[i
 
 
 def _follow(verdict: Verdict, client: str, pushes: Mapping[int, Push], told: Told) -> None:
-    """Nothing comes after a message whose push began only when its own had been answered; and positions, which order
-    all messages, never go backwards. A volatile message repeats the position of the one before."""
+    """Count what is out of order.
+
+    No message may follow one whose push began only when its own had been answered. Positions, which order all messages,
+    never go backwards. A volatile message repeats the position of the one before.
+    """
     latest: Push | None = None
     newest: tuple[int, ...] = ()
     for number, position in told.got:
@@ -127,11 +133,13 @@ def _look_at_connects(verdict: Verdict, client: str, told: Told) -> None:
     verdict.reconnects += len(again)
     verdict.recovered += recovered
     verdict.failed.update(told.failed)
-    verdict.wrong += [f"{client} was told recovery:failed {code}" for code in told.failed]
+    verdict.wrong += [f"{client} got recovery:failed {code}" for code in told.failed]
     anew = max(0, len(again) - recovered - len(told.failed))
     verdict.silently_anew += anew
     if anew:
-        verdict.wrong.append(f"{client} came back {anew} times without being recovered or told why not")
+        verdict.wrong.append(
+            f"{client} reconnected {anew} times without being recovered and without recovery:failed"
+        )
     verdict.away += [away for _, _, away in again]
     for name in ("left", "errors", "dropped"):
         getattr(verdict, name).update(getattr(told, name))
@@ -147,6 +155,6 @@ def _what(push: Push) -> str:
 
 
 def per_second(told: Iterable[Told], *, since: float, seconds: int) -> list[int]:
-    """How many clients came back in each second after that moment (Unix seconds)."""
+    """Return the number of reconnects in each second after ``since`` (Unix seconds)."""
     counts = Counter(int(at - since) for each in told for at, _, _ in each.connects[1:] if at >= since)
     return [counts[second] for second in range(seconds)]
