@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the secrets of compose.yaml, once: what tokens are signed with, a backend's key, and the password of Redis.
+# Creates the secrets of compose.yaml, once: the secret for tokens, the key of a backend, and the password of Redis.
 set -eu
 cd "$(dirname "$0")"
 if [ -e secrets ]; then
@@ -14,7 +14,7 @@ random() {
 password=$(random)
 jwt_secret=$(random)
 ingest_secret=$(random)
-# Containers read the files as other users than you. Nobody else on this machine can, since nobody gets into the folder.
+# Containers read the files as other users than you. Other users of this machine cannot, since they cannot enter the folder.
 umask 022
 mkdir -m 700 secrets
 echo "$jwt_secret" >secrets/jwt_secret

@@ -1,4 +1,4 @@
-// useSocket at work: the latest notifications of whoever is logged in.
+// An example of useSocket: the latest notifications of the logged-in user.
 import { useState } from "react";
 import { useSocket, type GetToken, type SocketState } from "./useSocket";
 

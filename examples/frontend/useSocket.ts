@@ -1,20 +1,20 @@
-// A React hook for the push gateway: copy it into your project. Needs react >= 18 and socket.io-client 4.
+// A React hook for sio-gateway: copy it into your project. Needs react >= 18 and socket.io-client 4.
 import { useEffect, useRef, useState } from "react";
 import { io, type ManagerOptions, type Socket, type SocketOptions } from "socket.io-client";
 
-/** Answers a token for the current user; with `fresh`, a new one rather than one from your cache. */
+/** Returns a token for the current user; with `fresh`, a new one rather than one from your cache. */
 export type GetToken = (fresh: boolean) => string | Promise<string>;
 
-/** What to do with events, by their names. Define them as you like: new functions do not reconnect. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- what an event carries is between you and your backend
+/** Handlers of events, by name. They may be new functions on each render, which does not reconnect. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the arguments of an event are defined by your backend
 export type Handlers = Record<string, (...args: any[]) => void>;
 
 export type SocketStatus =
   | "off" // `enabled` is false
-  | "connecting" // on its way, or coming back by itself
+  | "connecting" // connecting, or reconnecting by itself
   | "connected"
-  | "refused" // `code` says why; another token may help
-  | "ended"; // by a backend or by the gateway, on purpose; it does not come back by itself
+  | "refused" // the gateway rejected the token; `code` is the reason; another token may help
+  | "ended"; // disconnected by a backend or by the gateway; it does not reconnect by itself
 
 export interface SocketState {
   status: SocketStatus;
@@ -25,19 +25,19 @@ export interface SocketState {
 export interface UseSocketOptions {
   getToken: GetToken;
   on?: Handlers | undefined;
-  /** False while nobody is logged in. */
+  /** False while no user is logged in. */
   enabled?: boolean | undefined;
-  /** Read when the socket is made, not afterwards. */
+  /** Read when the socket is created, not afterwards. */
   options?: Partial<ManagerOptions & SocketOptions> | undefined;
 }
 
 /**
- * Connects while the component is mounted. `url` is the gateway, with a namespace as its path if you use one:
+ * Connect while the component is mounted. `url` is the gateway, with a namespace as its path if you use one:
  * `https://push.example.com/notifications`. Sockets of different namespaces share one connection.
  */
 export function useSocket(url: string, { getToken, on, enabled = true, options }: UseSocketOptions): SocketState {
   const [state, setState] = useState<SocketState>({ status: enabled ? "connecting" : "off" });
-  // The newest of what the caller passed, so that the effect depends on the address alone.
+  // The latest arguments of the caller, so that the effect depends on `url` and `enabled` alone.
   const latest = useRef({ getToken, on, options });
   useEffect(() => {
     latest.current = { getToken, on, options };
@@ -57,14 +57,14 @@ export function useSocket(url: string, { getToken, on, enabled = true, options }
 
 type Latest = { readonly current: Pick<UseSocketOptions, "getToken" | "on" | "options"> };
 
-/** One socket from beginning to end; what it returns ends it, also in the middle of fetching a token. */
+/** Open one socket. The returned function closes it, also while a token is being fetched. */
 function open(url: string, latest: Latest, setState: (state: SocketState) => void): () => void {
   let stopped = false;
   let attempt = 0;
   let fresh = false; // whether the next attempt needs a new token
-  let token: string | undefined; // the one that is in use
+  let token: string | undefined; // the token in use
   let endedWith: string | undefined;
-  let failures = 0; // how often in a row there was no token to be had
+  let failures = 0; // consecutive failures of getToken
   let retry: ReturnType<typeof setTimeout> | undefined;
 
   const socket: Socket = io(url, {
@@ -72,15 +72,15 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
     autoConnect: false,
     auth: (send) => {
       const mine = ++attempt;
-      // When the line broke while the token was fetched, a newer attempt asks for one of its own; answering both would
-      // say CONNECT twice.
+      // If the transport breaks while the token is fetched, a newer attempt fetches its own. Answering both would send
+      // CONNECT twice.
       const isCurrent = () => !stopped && mine === attempt;
       fetchToken(fresh).then(
         (answer) => {
           failures = 0;
           if (isCurrent()) send({ token: (token = answer) });
         },
-        // No token to be had: leave this namespace alone, others share the line, and try again, backing off.
+        // getToken failed: disconnect this namespace only, since others share the transport, and retry with back-off.
         () => {
           if (!isCurrent()) return;
           socket.disconnect();
@@ -100,10 +100,10 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
   });
 
   socket.on("connect_error", (error: Error & { data?: { code?: string } }) => {
-    if (socket.active) return setState({ status: "connecting" }); // comes back by itself
+    if (socket.active) return setState({ status: "connecting" }); // reconnects by itself
     const code = error.data?.code ?? error.message;
     if (code === "token_expired" && !fresh) {
-      fresh = true; // the cached token was stale: once more with a new one
+      fresh = true; // the cached token was stale: retry once with a new one
       socket.connect();
     } else {
       setState({ status: "refused", code });
@@ -115,11 +115,11 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
   });
 
   socket.on("error", (problem: { code?: string }) => {
-    endedWith = problem.code; // said just before the gateway ends a socket for good
+    endedWith = problem.code; // sent just before the gateway disconnects a socket
   });
 
   socket.on("auth:expired", () => {
-    fresh = true; // the line is cut now, and comes back with this
+    fresh = true; // the transport closes now, and the reconnect needs a new token
   });
 
   socket.on("auth:expiring", async () => {
@@ -129,14 +129,14 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
       const answer = await socket.timeout(10_000).emitWithAck("auth:refresh", next);
       if (answer.ok) token = next;
     } catch {
-      // Nothing is lost: the gateway cuts the line when the token ends, and the client comes back with a new one.
+      // No message is lost: the gateway closes the transport at expiry, and the client reconnects with a new token.
     }
   });
 
-  // Never `socket.on(name, handler)`: handlers may change with every render.
+  // Not `socket.on(name, handler)`: handlers may change with every render.
   socket.onAny((name: string, ...args: unknown[]) => latest.current.on?.[name]?.(...args));
 
-  // Not at once: StrictMode ends its first mount before this runs, which spares the gateway an abandoned handshake.
+  // Deferred: StrictMode unmounts its first mount before this runs, which avoids an abandoned handshake.
   queueMicrotask(() => {
     if (!stopped) socket.connect();
   });

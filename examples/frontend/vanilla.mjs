@@ -1,5 +1,5 @@
-// Prints every event of a user as it comes. Node 18 or later: npm install socket.io-client, then
-//   node vanilla.mjs http://127.0.0.1:8080 "$(push-gateway token --sub alice)"
+// Prints every event of a user. Node 18 or later: npm install socket.io-client, then
+//   node vanilla.mjs http://127.0.0.1:8080 "$(sio-gateway token --sub alice)"
 import { io } from "socket.io-client";
 
 const [url, token] = process.argv.slice(2);
@@ -13,7 +13,7 @@ const socket = io(url, { auth: { token } });
 socket.on("connect", () => console.log("connected as", socket.id));
 socket.on("connect_error", (error) => {
   console.error("connect_error:", error.data?.code ?? error.message);
-  if (!socket.active) process.exitCode = 1; // refused: it does not try again, and the program ends
+  if (!socket.active) process.exitCode = 1; // rejected: the client does not retry, and the program ends
 });
 socket.on("disconnect", (reason) => {
   console.log("disconnect:", reason, socket.active ? "(coming back)" : "(for good)");

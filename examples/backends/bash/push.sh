@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pushes one event through the gateway with a signed HTTP request. Needs curl and openssl.
+# Push one event through the gateway with a signed HTTP request. Needs curl and openssl.
 set -euo pipefail
 
 usage() {
@@ -28,7 +28,7 @@ json_string() { # for text without control characters
 
 sha256() { openssl dgst -sha256 -r | cut -d ' ' -f 1; }
 
-hmac_sha256() { # of stdin, as RFC 2104 has it: `openssl dgst -hmac SECRET` would show the secret in `ps`
+hmac_sha256() { # of stdin, by RFC 2104: `openssl dgst -hmac SECRET` would show the secret in `ps`
     local secret i byte inner='' outer=''
     secret=$(printf %s "$GATEWAY_SECRET" | od -An -v -tx1 | tr -d ' \n')
     if ((${#secret} > 128)); then secret=$(printf %s "$GATEWAY_SECRET" | sha256); fi
@@ -49,13 +49,13 @@ case ${1-}/$# in
 esac
 body="{$room\"event\":$(json_string "${*: -2:1}"),\"data\":${*: -1}}" # the data exactly as written
 base=${GATEWAY_URL:-http://127.0.0.1:8080} base=${base%/}
-target=${base#*://} target=${target#"${target%%/*}"}$path   # what curl puts into the request line
-idempotency_key=${IDEMPOTENCY_KEY:-$(openssl rand -hex 16)} # one for all tries: delivered once
+target=${base#*://} target=${target#"${target%%/*}"}$path   # what curl writes into the request line
+idempotency_key=${IDEMPOTENCY_KEY:-$(openssl rand -hex 16)} # one for all attempts: delivered once
 answer=$(mktemp -d)
 trap 'rm -r "$answer"' EXIT
 
 for tries_left in 2 1 0; do
-    timestamp=$(date +%s) nonce=$(openssl rand -hex 16) # new for every try
+    timestamp=$(date +%s) nonce=$(openssl rand -hex 16) # new for every attempt
     : | tee "$answer/headers" >"$answer/body"
     signature=v1=$(printf 'v1\n%s\nPOST\n%s\n%s\n%s\n%s\n%s' "$GATEWAY_KEY" "$target" "$timestamp" \
         "$nonce" "$idempotency_key" "$(printf %s "$body" | sha256)" | hmac_sha256)

@@ -1,4 +1,4 @@
-// Pushes one event through the gateway with a signed HTTP request. .NET or Mono, no package.
+// Push one event through the gateway with a signed HTTP request. .NET or Mono, no package.
 using System;
 using System.Net.Http;
 using System.Net.Http.Headers;
@@ -15,12 +15,12 @@ static class Push
     static readonly HttpClient Client =
         new HttpClient(new HttpClientHandler { AllowAutoRedirect = false }) { Timeout = TenSeconds };
 
-    // One try, with a timestamp and a nonce of its own.
+    // Make one attempt, with a new timestamp and a new nonce.
     static Task<HttpResponseMessage> Post(Uri url, byte[] body, string idempotencyKey)
     {
         string timestamp = DateTimeOffset.UtcNow.ToUnixTimeSeconds().ToString();
         string nonce = Guid.NewGuid().ToString();
-        string target = url.PathAndQuery; // what HttpClient puts into the request line
+        string target = url.PathAndQuery; // what HttpClient writes into the request line
         string bodySha256 = Hex(SHA256.Create().ComputeHash(body));
         string text = string.Join("\n", "v1", Key, "POST", target, timestamp, nonce, idempotencyKey, bodySha256);
         var hmac = new HMACSHA256(Encoding.UTF8.GetBytes(Secret));
@@ -45,11 +45,11 @@ static class Push
     static async Task<int> Run(string path, byte[] body)
     {
         var url = new Uri(Setting("GATEWAY_URL", "http://127.0.0.1:8080").TrimEnd('/') + path);
-        // One key for all tries: whatever became of the first, the event is delivered once.
+        // One key for all attempts: the event is delivered once, whatever the first attempt did.
         string idempotencyKey = Setting("IDEMPOTENCY_KEY", Guid.NewGuid().ToString());
         for (int triesLeft = 2; ; triesLeft--)
         {
-            int status = 0; // no answer came
+            int status = 0; // no response
             string answer;
             var pause = TimeSpan.FromSeconds(1);
             try

@@ -1,4 +1,4 @@
-// Pushes one event through the gateway with a signed HTTP request. Standard library only.
+// Push one event through the gateway with a signed HTTP request. Standard library only.
 package main
 
 import (
@@ -24,14 +24,14 @@ var client = http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// post makes one try, with a timestamp and a nonce of its own; status 0 says that no answer came.
+// post makes one attempt, with a new timestamp and a new nonce. Status 0 means no response.
 func post(url, body, idempotencyKey string) (status int, retryAfter, answer string) {
 	request, err := http.NewRequest("POST", url, strings.NewReader(body))
 	if err != nil {
 		return 0, "", err.Error()
 	}
 	key, timestamp, nonce := os.Getenv("GATEWAY_KEY"), strconv.FormatInt(time.Now().Unix(), 10), randomHex()
-	target := request.URL.RequestURI() // what net/http puts into the request line
+	target := request.URL.RequestURI() // what net/http writes into the request line
 	mac := hmac.New(sha256.New, []byte(os.Getenv("GATEWAY_SECRET")))
 	fmt.Fprintf(mac, "v1\n%s\nPOST\n%s\n%s\n%s\n%s\n%x",
 		key, target, timestamp, nonce, idempotencyKey, sha256.Sum256([]byte(body)))
@@ -46,7 +46,7 @@ func post(url, body, idempotencyKey string) (status int, retryAfter, answer stri
 		return 0, "", err.Error()
 	}
 	defer response.Body.Close()
-	text, _ := io.ReadAll(response.Body) // the status counts, even if the text broke off
+	text, _ := io.ReadAll(response.Body) // the status counts, even if the text is incomplete
 	return response.StatusCode, response.Header.Get("Retry-After"), string(text)
 }
 
@@ -87,7 +87,7 @@ func main() {
 	event, data := arguments[len(arguments)-2], arguments[len(arguments)-1]
 	body := "{" + room + `"event":` + jsonString(event) + `,"data":` + data + "}" // the data exactly as written
 	base := strings.TrimSuffix(setting("GATEWAY_URL", "http://127.0.0.1:8080"), "/")
-	// One key for all tries: whatever became of the first, the event is delivered once.
+	// One key for all attempts: the event is delivered once, whatever the first attempt did.
 	idempotencyKey := setting("IDEMPOTENCY_KEY", randomHex())
 	for try := 1; ; try++ {
 		status, retryAfter, answer := post(base+path, body, idempotencyKey)

@@ -10,22 +10,22 @@ import java.util.*;
 import javax.crypto.Mac;
 import javax.crypto.spec.SecretKeySpec;
 
-/** Pushes one event through the gateway with a signed HTTP request. JDK 17 or later, nothing else. */
+/** Push one event through the gateway with a signed HTTP request. JDK 17 or later, nothing else. */
 public class Push {
     static final String USAGE = """
         usage: java Push.java (user <id> | room <room> | broadcast) <event> <json>
         environment: GATEWAY_KEY, GATEWAY_SECRET; optional GATEWAY_URL, IDEMPOTENCY_KEY""";
     static final String KEY = setting("GATEWAY_KEY", ""), SECRET = setting("GATEWAY_SECRET", "");
-    // HTTP/1.1, because the client would otherwise ask for an upgrade to HTTP/2 with every request.
+    // HTTP/1.1, because the client would otherwise request an upgrade to HTTP/2 with every request.
     static final HttpClient CLIENT = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
 
-    record Answer(int status, String retryAfter, String body) {} // status 0: none came
+    record Answer(int status, String retryAfter, String body) {} // status 0: no response
 
-    /** One try, with a timestamp and a nonce of its own. */
+    /** Make one attempt, with a new timestamp and a new nonce. */
     static Answer post(URI url, String body, String idempotencyKey) throws Exception {
         String timestamp = Long.toString(System.currentTimeMillis() / 1000);
         String nonce = UUID.randomUUID().toString();
-        String target = url.getRawPath(); // what HttpClient puts into the request line
+        String target = url.getRawPath(); // what HttpClient writes into the request line
         byte[] bodySha256 = MessageDigest.getInstance("SHA-256").digest(body.getBytes(UTF_8));
         String text = String.join("\n", "v1", KEY, "POST", target, timestamp, nonce, idempotencyKey,
             HexFormat.of().formatHex(bodySha256));
@@ -74,7 +74,7 @@ public class Push {
         String event = jsonString(args[args.length - 2]), data = args[args.length - 1];
         String body = "{" + room + "\"event\":" + event + ",\"data\":" + data + "}"; // the data as written
         URI url = URI.create(setting("GATEWAY_URL", "http://127.0.0.1:8080").replaceFirst("/$", "") + path);
-        // One key for all tries: whatever became of the first, the event is delivered once.
+        // One key for all attempts: the event is delivered once, whatever the first attempt did.
         String idempotencyKey = setting("IDEMPOTENCY_KEY", UUID.randomUUID().toString());
         Answer answer = post(url, body, idempotencyKey);
         for (int tries = 1; tries < 3 && (answer.status == 0 || answer.status == 503); tries++) {

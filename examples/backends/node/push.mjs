@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Pushes one event through the gateway with a signed HTTP request. Node 18 or later, no package.
+// Push one event through the gateway with a signed HTTP request. Node 18 or later, no package.
 import { createHash, createHmac, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -23,7 +23,7 @@ function parse([kind, ...rest]) {
   if (kind === "broadcast" && rest.length === 2) return ["/broadcast", `"event":${to}`];
 }
 
-// The headers of one try: timestamp and nonce are new every time.
+// The headers of one attempt, with a new timestamp and a new nonce.
 function signedHeaders(target, body, idempotencyKey) {
   const timestamp = String(Math.floor(Date.now() / 1000));
   const nonce = randomUUID();
@@ -39,9 +39,9 @@ function signedHeaders(target, body, idempotencyKey) {
   };
 }
 
-// One try: status, Retry-After and body of the answer; status 0 says that none came.
+// Make one attempt. Returns status, Retry-After and body of the response; status 0 means no response.
 async function post(url, body, idempotencyKey) {
-  const headers = signedHeaders(url.pathname, body, idempotencyKey); // fetch sends this pathname as it is
+  const headers = signedHeaders(url.pathname, body, idempotencyKey); // fetch sends this pathname unchanged
   try {
     const signal = AbortSignal.timeout(10_000);
     const answer = await fetch(url, { method: "POST", headers, body, redirect: "manual", signal });
@@ -58,7 +58,7 @@ if (!request || !key || !secret) {
 }
 const url = new URL(base + request[0]);
 const body = `{${request[1]},"data":${process.argv.at(-1)}}`; // the data exactly as written
-// One key for all tries: whatever became of the first, the event is delivered once.
+// One key for all attempts: the event is delivered once, whatever the first attempt did.
 const idempotencyKey = IDEMPOTENCY_KEY || randomUUID();
 let status, retryAfter, answer;
 for (let triesLeft = 2; triesLeft >= 0; triesLeft--) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env php
 <?php
-// Pushes one event through the gateway with a signed HTTP request. PHP 8, no extension, no package.
+// Push one event through the gateway with a signed HTTP request. PHP 8, no extension, no package.
 declare(strict_types=1);
 
 const USAGE = <<<'END'
@@ -9,7 +9,7 @@ environment: GATEWAY_KEY, GATEWAY_SECRET; optional GATEWAY_URL, IDEMPOTENCY_KEY
 
 END;
 
-/** The headers of one try: timestamp and nonce are new every time. */
+/** The headers of one attempt, with a new timestamp and a new nonce. */
 function signedHeaders(string $target, string $body, string $idempotencyKey): array
 {
     [$key, $timestamp, $nonce] = [getenv('GATEWAY_KEY'), (string) time(), bin2hex(random_bytes(16))];
@@ -25,7 +25,7 @@ function signedHeaders(string $target, string $body, string $idempotencyKey): ar
     ];
 }
 
-/** One try: status, Retry-After and body of the answer; status 0 says that none came. */
+/** Make one attempt. Returns status, Retry-After and body of the response; status 0 means no response. */
 function post(string $url, string $target, string $body, string $idempotencyKey): array
 {
     $stream = @fopen($url, 'r', false, stream_context_create(['http' => [
@@ -57,9 +57,9 @@ if (!$request || !getenv('GATEWAY_KEY') || !getenv('GATEWAY_SECRET')) {
     exit(2);
 }
 $url = rtrim(getenv('GATEWAY_URL') ?: 'http://127.0.0.1:8080', '/') . $request[0];
-$target = parse_url($url, PHP_URL_PATH); // what fopen puts into the request line
+$target = parse_url($url, PHP_URL_PATH); // what fopen writes into the request line
 $body = "{{$request[1]},\"data\":{$argv[$argc - 1]}}"; // the data exactly as written
-// One key for all tries: whatever became of the first, the event is delivered once.
+// One key for all attempts: the event is delivered once, whatever the first attempt did.
 $idempotencyKey = getenv('IDEMPOTENCY_KEY') ?: bin2hex(random_bytes(16));
 for ($triesLeft = 2; $triesLeft >= 0; $triesLeft--) {
     [$status, $retryAfter, $answer] = post($url, $target, $body, $idempotencyKey);

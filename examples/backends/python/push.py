@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pushes one event through the gateway with a signed HTTP request. Standard library only."""
+"""Push one event through the gateway with a signed HTTP request. Standard library only."""
 
 import hashlib
 import hmac
@@ -20,7 +20,7 @@ BASE = urlsplit(os.environ.get("GATEWAY_URL") or "http://127.0.0.1:8080")
 
 
 def signed_headers(target: str, body: bytes, idempotency_key: str) -> dict[str, str]:
-    """The headers of one try: timestamp and nonce are new every time."""
+    """The headers of one attempt, with a new timestamp and a new nonce."""
     timestamp, nonce = str(int(time.time())), secrets.token_hex(16)
     body_sha256 = hashlib.sha256(body).hexdigest()
     text = f"v1\n{KEY}\nPOST\n{target}\n{timestamp}\n{nonce}\n{idempotency_key}\n{body_sha256}"
@@ -36,11 +36,11 @@ def signed_headers(target: str, body: bytes, idempotency_key: str) -> dict[str, 
 
 
 def post(target: str, body: bytes, idempotency_key: str) -> tuple[int, str, str]:
-    """One try: status, Retry-After and body of the answer; status 0 says that none came."""
+    """Make one attempt. Returns status, Retry-After and body of the response; status 0 means no response."""
     https = BASE.scheme == "https"
     connect = http.client.HTTPSConnection if https else http.client.HTTPConnection
     connection = connect(BASE.netloc, timeout=10)
-    try:  # request() puts the target on the wire as it is
+    try:  # request() sends the target unchanged
         connection.request("POST", target, body, signed_headers(target, body, idempotency_key))
         answer = connection.getresponse()
         return answer.status, answer.headers.get("Retry-After", ""), answer.read().decode()
@@ -63,7 +63,7 @@ def main() -> int:
             return 2
     body = f'{{{room}"event":{json.dumps(event)},"data":{data}}}'.encode()  # data as written
     target = BASE.path.rstrip("/") + path
-    # One key for all tries: whatever became of the first, the event is delivered once.
+    # One key for all attempts: the event is delivered once, whatever the first attempt did.
     idempotency_key = os.environ.get("IDEMPOTENCY_KEY") or secrets.token_hex(16)
     status, retry_after, answer = post(target, body, idempotency_key)
     for _ in range(2):

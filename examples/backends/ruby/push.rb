@@ -1,5 +1,5 @@
 #!/usr/bin/env ruby
-# Pushes one event through the gateway with a signed HTTP request. Ruby 3, standard library only.
+# Push one event through the gateway with a signed HTTP request. Ruby 3, standard library only.
 require "erb"
 require "json"
 require "net/http"
@@ -11,7 +11,7 @@ USAGE = <<~END
   environment: GATEWAY_KEY, GATEWAY_SECRET; optional GATEWAY_URL, IDEMPOTENCY_KEY
 END
 
-# The headers of one try: timestamp and nonce are new every time.
+# The headers of one attempt, with a new timestamp and a new nonce.
 def signed_headers(target, body, idempotency_key)
   key, timestamp, nonce = ENV["GATEWAY_KEY"], Time.now.to_i.to_s, SecureRandom.uuid
   body_sha256 = OpenSSL::Digest::SHA256.hexdigest(body)
@@ -26,9 +26,9 @@ def signed_headers(target, body, idempotency_key)
   }
 end
 
-# One try: status, Retry-After and body of the answer; status 0 says that none came.
+# Make one attempt. Returns status, Retry-After and body of the response; status 0 means no response.
 def post(url, body, idempotency_key)
-  headers = signed_headers(url.path, body, idempotency_key) # Net::HTTP sends this path as it is
+  headers = signed_headers(url.path, body, idempotency_key) # Net::HTTP sends this path unchanged
   options = { use_ssl: url.scheme == "https", open_timeout: 10, read_timeout: 10 }
   answer = Net::HTTP.start(url.hostname, url.port, options) { |http| http.post(url.path, body, headers) }
   [answer.code.to_i, answer["Retry-After"], answer.body]
@@ -51,7 +51,7 @@ end
 base = ENV["GATEWAY_URL"].to_s.empty? ? "http://127.0.0.1:8080" : ENV["GATEWAY_URL"]
 url = URI(base.chomp("/") + path)
 body = %({#{room}"event":#{event.to_json},"data":#{data}}) # the data exactly as written
-# One key for all tries: whatever became of the first, the event is delivered once.
+# One key for all attempts: the event is delivered once, whatever the first attempt did.
 idempotency_key = ENV["IDEMPOTENCY_KEY"].to_s.empty? ? SecureRandom.uuid : ENV["IDEMPOTENCY_KEY"]
 status = retry_after = answer = nil
 2.downto(0) do |tries_left|
