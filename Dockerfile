@@ -29,25 +29,25 @@ RUN python -m venv /opt/build \
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 COPY ingest_api ingest_api
-COPY --from=client /build/gateway/socketio_door/client_bundle gateway/socketio_door/client_bundle
+COPY --from=client /build/gateway/socketio_server/static gateway/socketio_server/static
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist .
 
 
 FROM tooled AS packages
 # Without pip of its own; the one of the base image installs into it and stays behind.
-RUN python -m venv --without-pip /opt/push-gateway
+RUN python -m venv --without-pip /opt/sio-gateway
 # `otel` is `runtime` and the packages that export traces where the OTEL_ variables ask for it (docs/reference/logs.md).
 ARG REQUIREMENTS=otel
 COPY requirements/${REQUIREMENTS}.txt requirements/
 # Only wheels: a package that would need a compiler is refused at once. Bytecode is made here because the running
 # user can write none; it is not checked against its source, so a builder that rewrites file times does not spoil it.
-RUN python -m pip --python /opt/push-gateway/bin/python install \
+RUN python -m pip --python /opt/sio-gateway/bin/python install \
         --require-hashes --only-binary :all: --no-compile -r requirements/${REQUIREMENTS}.txt \
-    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/push-gateway/lib
+    && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sio-gateway/lib
 COPY --from=wheel /build/dist dist
-RUN python -m pip --python /opt/push-gateway/bin/python install --no-deps --no-index --no-compile dist/*.whl \
+RUN python -m pip --python /opt/sio-gateway/bin/python install --no-deps --no-index --no-compile dist/*.whl \
     && python -m compileall -q --invalidation-mode unchecked-hash \
-        /opt/push-gateway/lib/python3.*/site-packages/gateway /opt/push-gateway/lib/python3.*/site-packages/ingest_api
+        /opt/sio-gateway/lib/python3.*/site-packages/gateway /opt/sio-gateway/lib/python3.*/site-packages/ingest_api
 
 
 FROM python:3.13-slim
@@ -56,8 +56,8 @@ RUN python -m pip uninstall --yes --root-user-action ignore pip \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         -x '/(ensurepip|idlelib|lib2to3|pydoc_data|test|tkinter|turtledemo|site-packages|dist-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-COPY --from=packages /opt/push-gateway /opt/push-gateway
-ENV PATH=/opt/push-gateway/bin:$PATH \
+COPY --from=packages /opt/sio-gateway /opt/sio-gateway
+ENV PATH=/opt/sio-gateway/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 # A number, so that Kubernetes can see that it is not root (runAsNonRoot).
@@ -73,11 +73,11 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=15s --retries=3 \
         door = http.client.HTTPConnection(settings.host, settings.ingest_port or settings.port, timeout=4); \
         door.request('GET', '/health/live'); \
         raise SystemExit(door.getresponse().status != 200)"]
-ENTRYPOINT ["push-gateway"]
+ENTRYPOINT ["sio-gateway"]
 CMD ["serve"]
 ARG VERSION=unreleased
 ARG REVISION=unknown
-LABEL org.opencontainers.image.title="push-gateway" \
+LABEL org.opencontainers.image.title="sio-gateway" \
       org.opencontainers.image.description="Signed HTTP pushes from any backend to stock socket.io-client frontends" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \

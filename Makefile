@@ -8,14 +8,14 @@ NODE   := $(PY) tools/node.py
 
 RUNTIME := $(VENV)/.runtime
 DEV     := $(VENV)/.dev
-BUNDLE  := gateway/socketio_door/client_bundle/version.txt
+BUNDLE  := gateway/socketio_server/static/version.txt
 JS      := tests/support/js/node_modules/.package-lock.json
 FRONT   := tests/integration/frontend/node_modules/.package-lock.json
 PEER    := benchmarks/node_modules/.package-lock.json
 
 # Extra arguments: make test ARGS="-k signing -x", GATEWAY_PORT=9000 make run
 ARGS  ?=
-IMAGE ?= push-gateway
+IMAGE ?= sio-gateway
 IMAGE_OPTIONS ?=
 
 export REDOCLY_TELEMETRY := off
@@ -100,7 +100,7 @@ image: install-dev ## Build the container image with podman, run it as the chart
 	IMAGE=$(IMAGE) $(PY) -m pytest tests/integration/image $(ARGS)
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist client/node_modules tests/support/js/node_modules tests/integration/frontend/node_modules benchmarks/node_modules gateway/socketio_door/client_bundle
+	rm -rf $(VENV) build dist client/node_modules tests/support/js/node_modules tests/integration/frontend/node_modules benchmarks/node_modules gateway/socketio_server/static
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

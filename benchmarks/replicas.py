@@ -1,4 +1,4 @@
-"""Replicas without their doors: the shared state alone, all in this process, over a Redis of its own."""
+"""Replicas without servers: the Redis state alone, all in this process, on a Redis of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Self
 
-from gateway.domain.messages import Entry
+from gateway.domain.messages import LogEntry
 from gateway.domain.positions import Position
 from gateway.state.redis import RedisState
 from tests.support.redis_server import RedisServer
@@ -16,17 +16,17 @@ AT_ONCE: Final = 64
 
 
 class Replica:
-    """A state that works, and how many entries it was handed."""
+    """A running Redis state, and how many log entries it delivered."""
 
     def __init__(self, server: RedisServer, name: str) -> None:
         self.state = RedisState(
             url=server.url,
-            prefix="push-gateway",
+            prefix="sio-gateway",
             replica=name,
             history_length=1_000_000,
             history_bytes=2**31,
             recovery_seconds=3600.0,
-            patience_seconds=10.0,
+            timeout_seconds=10.0,
             lease_seconds=30.0,
         )
         self.heard = 0
@@ -45,12 +45,12 @@ class Replica:
             task.cancel()
         await asyncio.wait(self._tasks)
 
-    async def _deliver(self, _entry: Entry, _position: Position) -> None:
+    async def _deliver(self, _entry: LogEntry, _position: Position) -> None:
         self.heard += 1
         self._more.set()
 
     async def hears(self, number: int) -> None:
-        """Return once so many entries were handed over."""
+        """Wait until ``number`` log entries were delivered."""
         while self.heard < number:
             self._more.clear()
             await self._more.wait()
@@ -58,7 +58,7 @@ class Replica:
 
 @asynccontextmanager
 async def replicas(server: RedisServer, number: int) -> AsyncIterator[list[Replica]]:
-    """So many replicas of one gateway."""
+    """Run ``number`` replicas of one gateway."""
     async with asyncio.timeout(120), AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(Replica(server, f"replica-{index}")) for index in range(number)
@@ -66,7 +66,7 @@ async def replicas(server: RedisServer, number: int) -> AsyncIterator[list[Repli
 
 
 async def all_of(jobs: Collection[Callable[[], Awaitable[object]]]) -> None:
-    """So many at a time as a busy replica would ask."""
+    """Run all jobs, as many at a time as a busy replica would execute."""
     waiting = list(jobs)
     while waiting:
         now, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]

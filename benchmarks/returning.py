@@ -43,7 +43,7 @@ def _measure(*, shared: bool) -> Figures:
     redis = RedisServer() if shared else None
     try:
         settings: dict[str, Any] = {} if redis is None else {"redis_url": redis.url}
-        with servers.gateway(ping_interval=3600, **settings) as server:
+        with servers.gateway(ping_interval_seconds=3600, **settings) as server:
             return asyncio.run(_come_and_go(server))
     finally:
         if redis is not None:

@@ -27,7 +27,7 @@ def scale(say: Callable[[str], None]) -> dict[int, Figures]:
     found: dict[int, Figures] = {}
     # No pings: at 18 000 connections they would be a small part of each figure.
     with (
-        servers.gateway(ping_interval=3600, max_connections=20_000) as server,
+        servers.gateway(ping_interval_seconds=3600, max_connections=20_000) as server,
         Crowd(server, cores()[1], at_least=2) as crowd,
     ):
         stable, moving = crowd.workers[0], crowd.workers[-1]

@@ -1,7 +1,8 @@
-"""``python -m benchmarks.sizing``: what a Redis spends on what it keeps and on what it does, for docs/how-to/scale.md.
+"""``python -m benchmarks.sizing``: measure memory and CPU time of Redis, for docs/how-to/scale.md.
 
-Replicas are those of the gateway without its doors, all in this process; Redis is a process of its own, the Valkey of
-the development tools or what REDIS_SERVER names. Figures are Redis's own (INFO), so they hold on a busy machine too.
+Replicas are the Redis state without servers, all in this process. Redis is a process of its own: the Valkey of the
+development tools, or the program that REDIS_SERVER names. Figures are those of INFO, so a busy machine changes them
+little.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from benchmarks import machine, tables
 from benchmarks.comparing import Figures
 from benchmarks.replicas import Replica, all_of, replicas
 from gateway.domain import positions
-from gateway.domain.claims import Claim
+from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import Address, Message, new_id
 from gateway.domain.presence import PresentConnection
-from gateway.domain.sessions import Session
+from gateway.domain.sessions import RecoverySession
 from gateway.logs import configure_logging
 from tests.support.redis_server import RedisServer
 
@@ -39,8 +40,8 @@ FURTHER: Final = "push in the history, a further one, besides its record"
 
 @dataclass(frozen=True)
 class Push:
-    """One kind of push: bytes of its argument, replicas that hold its rooms, how many rooms it names, and how
-    many replicas live, if more than hold them."""
+    """One kind of push: bytes of its argument, number of replicas that hold its rooms, number of rooms, and number of
+    living replicas if that is larger."""
 
     size: int
     holders: int
@@ -49,7 +50,9 @@ class Push:
 
     def __str__(self) -> str:
         rooms = "a room" if self.rooms == 1 else f"{self.rooms} rooms"
-        holders = {0: "nobody has", 1: "one replica has"}.get(self.holders, f"{self.holders} replicas have")
+        holders = {0: "no replica has", 1: "one replica has"}.get(
+            self.holders, f"{self.holders} replicas have"
+        )
         living = f", of {self.living} that live" if self.living else ""
         return f"{self.size:,} bytes to {rooms} that {holders}".replace(",", " ") + living
 
@@ -62,7 +65,7 @@ PUSHED: Final = (
 
 
 def look(server: RedisServer) -> Figures:
-    """Memory in use, CPU time in µs and bytes on the wire so far."""
+    """Read memory in use (bytes), CPU time (µs) and bytes on the wire so far."""
     with server.client() as client:
         info = {**client.info("memory"), **client.info("cpu"), **client.info("stats")}
     return {
@@ -73,11 +76,11 @@ def look(server: RedisServer) -> Figures:
     }
 
 
-# what is kept
+# memory
 
 
 def connection(index: int) -> tuple[PresentConnection, list[str]]:
-    """A user's only connection, in the room of the user and in that of an organisation of a hundred."""
+    """Make a user's only connection, with the room of the user and that of an organisation of 100 users."""
     user = f"user-{index:08}"
     rooms = [f"user:{user}", f"org:{index // PER_ORGANISATION}"]
     return PresentConnection(
@@ -85,29 +88,29 @@ def connection(index: int) -> tuple[PresentConnection, list[str]]:
     ), rooms
 
 
-def session(index: int) -> Session:
-    """What that connection is resumed with."""
+def session(index: int) -> RecoverySession:
+    """Make the recovery session of that connection."""
     user = f"user-{index:08}"
-    return Session(
+    return RecoverySession(
         f"pid{index:019}", f"sid{index:017}", user, NAMESPACE, "replica-0/1", frozenset(), positions.START
     )
 
 
-def claim(index: int, *, idempotent: bool = False) -> Claim:
-    """The claim of a signed request."""
+def claim(index: int, *, idempotent: bool = False) -> DedupKey:
+    """Make the dedup key of a signed request."""
     now = time.time()
     key = f"order-{index}" if idempotent else None
-    return Claim("shop", f"nonce-{index:026}", now + 300, key, "shop POST /emit", "f" * 64, None)
+    return DedupKey("shop", f"nonce-{index:026}", now + 300, key, "shop POST /emit", "f" * 64, None)
 
 
 def push(index: int, size: int, *rooms: str) -> Message:
-    """A message with one argument of that many bytes."""
+    """Make a message with one argument of ``size`` bytes."""
     text = '"' + "x" * (size - 2) + '"'
     return Message(new_id(), NAMESPACE, rooms or (f"user:user-{index:08}",), "notification:new", (text,))
 
 
 def kept(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
-    """What adds one of each kind."""
+    """Return for each kind of thing that Redis keeps a function that adds one."""
     state = replica.state
 
     async def subscribe(index: int) -> None:
@@ -125,21 +128,21 @@ def kept(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
 
     return {
         "connection, its user and rooms": lambda index: state.presence.register(*connection(index)),
-        "last seen of a user who came and went": come_and_go,
+        "last seen of a user who disconnected": come_and_go,
         "two channels of its own": subscribe,
         "session in use": lambda index: state.sessions.save(session(index)),
-        "the same left behind, in addition": lambda index: state.sessions.leave(
+        "the same left behind, in addition": lambda index: state.sessions.park(
             f"pid{index:019}", owner="replica-0/1"
         ),
         FIRST: lambda index: state.broker.append(push(index, RECORD_BYTES)),
         FURTHER: lambda index: state.broker.append(push(index, RECORD_BYTES)),
-        "nonce of a request": lambda index: state.claims.spend(claim(index)),
+        "nonce of a request": lambda index: state.dedup.consume_nonce(claim(index)),
         "receipt, nonce and idempotency key": one_time,
     }
 
 
 async def measure_kept(server: RedisServer) -> dict[str, Figures]:
-    """Bytes that Redis and the replica hold and µs of Redis's CPU for one of each kind."""
+    """Measure bytes in Redis, bytes in the replica and µs of Redis's CPU for one of each kind."""
     found: dict[str, Figures] = {}
     async with replicas(server, 1) as [replica]:
         record = len(replica.state.codec.encode(push(0, RECORD_BYTES)))
@@ -157,16 +160,16 @@ async def measure_kept(server: RedisServer) -> dict[str, Figures]:
 
 
 def own_bytes() -> int:
-    """Memory that this process occupies now."""
+    """Return the resident memory of this process in bytes."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-# what is done
+# pushes
 
 
 async def measure_push(server: RedisServer, kind: Push) -> Figures:
-    """µs of CPU and bytes on the wire for one push of a kind."""
+    """Measure µs of CPU and bytes on the wire for one push of a kind."""
     rooms = [f"room-{index}" for index in range(kind.rooms)]
     async with replicas(server, max(1, kind.holders, kind.living)) as found:
         for holder in found[: kind.holders]:
@@ -195,7 +198,7 @@ async def measure_push(server: RedisServer, kind: Push) -> Figures:
 
 
 def describe(server: RedisServer) -> str:
-    """What it was measured on."""
+    """Describe the Redis server and the machine."""
     with server.client() as client:
         info = client.info("server")
     name = (

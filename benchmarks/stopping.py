@@ -41,7 +41,9 @@ def stop_one(say: Callable[[str], None]) -> dict[str, Figures]:
 
 def _hear_out(*, stop: bool) -> Figures:
     with (
-        servers.gateway(ping_interval=PING_SECONDS, ping_timeout=PING_SECONDS, history_length=10) as server,
+        servers.gateway(
+            ping_interval_seconds=PING_SECONDS, ping_timeout_seconds=PING_SECONDS, history_length=10
+        ) as server,
         Crowd(server, cores()[1]) as crowd,
     ):
         crowd.connect(CLIENTS - 1)

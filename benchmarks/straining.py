@@ -37,7 +37,7 @@ def hold(say: Callable[[str], None]) -> dict[str, Figures]:
     """
     found: dict[str, Figures] = {}
     with (
-        servers.gateway(ping_interval=3600, message_rate=100_000, namespaces="/,/probe") as server,
+        servers.gateway(ping_interval_seconds=3600, message_rate=100_000, namespaces="/,/probe") as server,
         Crowd(server, cores()[1], at_least=2) as crowd,
     ):
         crowd.connect(CROWDED)
@@ -109,7 +109,7 @@ def _deliveries(server: Server) -> float:
     """Return how many messages the server has delivered to connections."""
     with urlopen(f"{server.url}/metrics", timeout=10) as answer:
         for line in answer:
-            if line.startswith(b'push_gateway_deliveries_total{kind="message"} '):
+            if line.startswith(b'sio_gateway_deliveries_total{kind="message"} '):
                 return float(line.split()[1])
     raise RuntimeError("the gateway does not count deliveries")
 

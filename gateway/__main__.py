@@ -1,4 +1,4 @@
-"""``python -m gateway`` is the same as ``push-gateway``."""
+"""``python -m gateway`` is the same as ``sio-gateway``."""
 
 from gateway.cli import main
 

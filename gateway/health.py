@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from gateway.domain.condition import Condition
-from gateway.domain.times import instant
+from gateway.domain.status import StateStatus
+from gateway.domain.times import iso_timestamp
 
-HOPELESS_SECONDS: Final = 300.0
+LIVENESS_LIMIT_SECONDS: Final = 300.0
 """How long a replica may be deaf before it counts as not alive. Whatever made it deaf did not pass in a time in which
 it would have met Redis many times, so only a new process can be expected to help."""
 
@@ -32,9 +32,9 @@ class Part(NamedTuple):
     since: float
     reason: str = ""
 
-    def told(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         """The same for people."""
-        told = {"status": str(self.status), "since": instant(self.since)}
+        told = {"status": str(self.status), "since": iso_timestamp(self.since)}
         return told | {"reason": self.reason} if self.reason else told
 
 
@@ -46,12 +46,12 @@ class Health:
         self,
         *,
         now: Callable[[], float],
-        condition: Callable[[], tuple[Condition, float]],
-        refusal: Callable[[], str] = str,
+        status: Callable[[], tuple[StateStatus, float]],
+        rejection: Callable[[], str] = str,
     ) -> None:
         self._now = now
-        self._refusal = refusal
-        self._condition = condition
+        self._rejection = rejection
+        self._status = status
         self.phase = Phase.STARTING
         self._phase_since = now()
 
@@ -63,13 +63,15 @@ class Health:
     @property
     def alive(self) -> bool:
         """Whether the process can serve, or soon will; slow to say no, since no means that it is killed."""
-        condition, since = self._condition()
-        return condition is not Condition.DEAF or self._now() - since < HOPELESS_SECONDS
+        condition, since = self._status()
+        return (
+            condition is not StateStatus.SUBSCRIPTION_STALLED or self._now() - since < LIVENESS_LIMIT_SECONDS
+        )
 
     @property
     def ready(self) -> bool:
         """Whether clients and backends should be sent here."""
-        return self._obstacle() is None
+        return self._unready_part() is None
 
     def report(self) -> dict[str, object]:
         """The verdict, the part that stands against it and since when, all parts, and ``degraded`` while the shared
@@ -79,10 +81,10 @@ class Health:
         this replica's own 503 than by a proxy that finds nobody ready.
         """
         parts = self._parts()
-        told = {name: part.told() for name, part in parts.items()}
-        name = self._obstacle()
+        told = {name: part.as_dict() for name, part in parts.items()}
+        name = self._unready_part()
         report: dict[str, object] = {"status": "ready"} if name is None else {**told[name], "part": name}
-        if parts["state"].status == Condition.AWAY:
+        if parts["state"].status == StateStatus.UNAVAILABLE:
             why = f": {parts['state'].reason}" if parts["state"].reason else ""
             report["degraded"] = f"the shared state is away since {told['state']['since']}{why}"
         return report | {"parts": told}
@@ -90,14 +92,14 @@ class Health:
     def _parts(self) -> dict[str, Part]:
         return {
             "process": Part(self.phase, self._phase_since),
-            "state": Part(*self._condition(), self._refusal()),
+            "state": Part(*self._status(), self._rejection()),
         }
 
-    def _obstacle(self) -> str | None:
+    def _unready_part(self) -> str | None:
         """The name of the part because of which nobody should be sent here."""
         if self.phase is not Phase.SERVING:
             return "process"
-        return "state" if self._condition()[0] is Condition.DEAF else None
+        return "state" if self._status()[0] is StateStatus.SUBSCRIPTION_STALLED else None
 
 
 def add_routes(
@@ -116,10 +118,10 @@ def add_routes(
 
     for path, handler in (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics)):
         app.router.add_get(path, handler)
-        app.router.add_route("*", path, _refuse_method)
+        app.router.add_route("*", path, _reject_method)
 
 
-async def _refuse_method(request: web.Request) -> web.Response:
+async def _reject_method(request: web.Request) -> web.Response:
     # Else the REST door, which takes what no route does, would say that there is no such path.
     raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD"])
 

@@ -11,20 +11,20 @@ from functools import partial
 
 import structlog
 
-from gateway import early_signals
-from gateway.app import Gateway
-from gateway.dev_door import Development
-from gateway.domain.errors import StateUnusable
-from gateway.listening import CannotListen
-from gateway.open_files import raise_limit
+from gateway import signals
+from gateway.dev_console import Development
+from gateway.domain.errors import StateMisconfigured
+from gateway.http_server import ListenFailed
+from gateway.rlimit import raise_limit
+from gateway.runtime import Gateway
 from gateway.settings import Settings, SettingsError
-from gateway.socketio_door.bundle import BundleMissing
+from gateway.socketio_server.client_bundle import BundleMissing
 
 log = structlog.get_logger(__name__)
 
-Announce = Callable[[str], None]
+OnListening = Callable[[str], None]
 """Told the address once the gateway listens."""
-Load = Callable[[], Settings]
+LoadSettings = Callable[[], Settings]
 """Reads the settings anew; raises SettingsError."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -36,8 +36,8 @@ def run(
     settings: Settings,
     *,
     development: Development | None = None,
-    on_listening: Announce | None = None,
-    load_again: Load | None = None,
+    on_listening: OnListening | None = None,
+    load_again: LoadSettings | None = None,
 ) -> int:
     """Run the gateway until SIGTERM or SIGINT; answers the exit status.
 
@@ -61,8 +61,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(
     settings: Settings,
     development: Development | None,
-    on_listening: Announce | None,
-    load_again: Load | None,
+    on_listening: OnListening | None,
+    load_again: LoadSettings | None,
 ) -> int:
     try:
         gateway = Gateway(settings, development=development)
@@ -70,16 +70,16 @@ async def _serve(
         log.error("gateway.cannot_start", reason=str(error))
         return UNUSABLE
     stopped = asyncio.Event()
-    _heed_signals(gateway, stopped, load_again)
-    _relax_garbage_collector()
+    _install_signal_handlers(gateway, stopped, load_again)
+    _tune_gc()
     try:
         await gateway.run(stopped, on_listening)
     except ExceptionGroup as failures:
         for failure in failures.exceptions:
-            if isinstance(failure, CannotListen):
+            if isinstance(failure, ListenFailed):
                 advice = "end what uses it, or choose another with GATEWAY_PORT or GATEWAY_INGEST_PORT"
                 log.error("gateway.cannot_listen", reason=str(failure), advice=advice)
-            elif isinstance(failure, StateUnusable):
+            elif isinstance(failure, StateMisconfigured):
                 log.error("gateway.cannot_start", reason=failure.message)
                 return UNUSABLE
             else:
@@ -88,7 +88,7 @@ async def _serve(
     return STOPPED
 
 
-def _relax_garbage_collector() -> None:
+def _tune_gc() -> None:
     """Look for garbage in cycles seldom: there is little of it, and looking means walking the whole history.
 
     With Python's own thresholds it took a fifth of the time of a push, and stopped deliveries for tens of milliseconds.
@@ -98,28 +98,30 @@ def _relax_garbage_collector() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _heed_signals(gateway: Gateway, stopped: asyncio.Event, load_again: Load | None) -> None:
+def _install_signal_handlers(
+    gateway: Gateway, stopped: asyncio.Event, load_again: LoadSettings | None
+) -> None:
     loop = asyncio.get_running_loop()
     stop = partial(_stop_or_quit, stopped)
     hang_up = stop if load_again is None else partial(_reload, gateway, load_again)
     actions = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
     for number, action in actions.items():
         loop.add_signal_handler(number, action)
-    for came in early_signals.take():
+    for came in signals.drain():
         actions[signal.Signals(came)]()
 
 
-def _reload(gateway: Gateway, load_again: Load) -> None:
+def _reload(gateway: Gateway, load_again: LoadSettings) -> None:
     """Settings that cannot be used change nothing: the process goes on with those it has."""
     try:
         gateway.reload(load_again())
     except SettingsError as error:
-        log.error("settings.not_reloaded", problems=error.problems)
+        log.error("settings.reload_failed", problems=error.problems)
 
 
 def _stop_or_quit(stopped: asyncio.Event) -> None:
     """The first signal lets everybody leave, the second ends the process at once."""
     if stopped.is_set():
-        log.warning("gateway.ended_at_once", reason="it was told to stop a second time")
+        log.warning("gateway.forced_exit", reason="it was told to stop a second time")
         os._exit(FAILED)
     stopped.set()

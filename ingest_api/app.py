@@ -6,24 +6,24 @@ from collections.abc import Callable, Collection
 
 from aiohttp import web
 
-from gateway.domain.keys import ADMIN, BROADCAST, EMIT_ROOM, EMIT_USER, PRESENCE, IngestKey
+from gateway.domain.ingest_keys import ADMIN, BROADCAST, EMIT_ROOM, EMIT_USER, PRESENCE, IngestKey
 from gateway.domain.sampling import Sampling
 from ingest_api import openapi
-from ingest_api.admission import Admission
-from ingest_api.calls import Answer, Call, Handler, Route
+from ingest_api.access_log import AccessLog
+from ingest_api.auth import Authenticator
 from ingest_api.handlers import Handlers
-from ingest_api.interfaces import Claims, Clock, Meter, PresenceReader, Publisher, Rates, Tracer
-from ingest_api.middlewares import Answering
-from ingest_api.reporting import Reporting
-from ingest_api.routing import EveryPath, Routes
+from ingest_api.interfaces import Clock, DedupStore, Meter, PresenceReader, Publisher, RateLimits, Tracer
+from ingest_api.pipeline import RestApi
+from ingest_api.request import Handler, Request, Response, Route
+from ingest_api.routing import CatchAll, Routes
 
 
-def create_door(
+def create_rest_api(
     *,
     publisher: Publisher,
     presence: PresenceReader,
-    claims: Claims,
-    rates: Rates,
+    dedup: DedupStore,
+    rates: RateLimits,
     keys: Callable[[str], IngestKey | None],
     clock: Clock,
     meter: Meter,
@@ -34,7 +34,7 @@ def create_door(
     is_serving: Callable[[], bool] = lambda: True,
     sampling: Sampling | None = None,
     tracer: Tracer | None = None,
-) -> Answering:
+) -> RestApi:
     """The door with all its calls.
 
     ``keys`` looks up an ingest key by its id, for every request anew. ``path_prefix`` is what a proxy strips from
@@ -42,9 +42,9 @@ def create_door(
     went well ``sampling`` says which are logged: None, all are. ``tracer`` None: nobody collects spans. Every path is
     answered here, and nothing of it depends on aiohttp's middlewares.
     """
-    admission = Admission(
+    admission = Authenticator(
         keys=keys,
-        claims=claims,
+        dedup=dedup,
         rates=rates,
         clock=clock,
         max_body_bytes=max_body_bytes,
@@ -53,35 +53,35 @@ def create_door(
         is_serving=is_serving,
     )
     handlers = Handlers(
-        publisher=publisher, presence=presence, claims=claims, clock=clock, namespaces=namespaces
+        publisher=publisher, presence=presence, dedup=dedup, clock=clock, namespaces=namespaces
     )
-    return Answering(
+    return RestApi(
         routes=Routes(_routes(admission, handlers)),
         clock=clock,
-        reporting=Reporting(meter=meter, sampling=sampling or Sampling()),
+        access_log=AccessLog(meter=meter, sampling=sampling or Sampling()),
         tracer=tracer,
     )
 
 
-def create_empty_door(*, clock: Clock, meter: Meter) -> Answering:
+def create_not_found_api(*, clock: Clock, meter: Meter) -> RestApi:
     """A door that knows no path: for a port that backends have no business at."""
-    return Answering(routes=Routes(()), clock=clock, reporting=Reporting(meter=meter, sampling=Sampling()))
+    return RestApi(routes=Routes(()), clock=clock, access_log=AccessLog(meter=meter, sampling=Sampling()))
 
 
-def create_app(door: Answering) -> web.Application:
+def create_app(rest_api: RestApi) -> web.Application:
     """The door as an aiohttp application of its own."""
     app = web.Application()
-    mount(door, app)
+    mount(rest_api, app)
     return app
 
 
-def mount(door: Answering, app: web.Application) -> None:
+def mount(rest_api: RestApi, app: web.Application) -> None:
     """Let the door answer every path that no other resource of an application takes."""
-    app.router.register_resource(EveryPath(door.answer))
+    app.router.register_resource(CatchAll(rest_api.handle_aiohttp))
 
 
-def _routes(admission: Admission, handlers: Handlers) -> tuple[Route, ...]:
-    guard = admission.guard
+def _routes(authenticator: Authenticator, handlers: Handlers) -> tuple[Route, ...]:
+    guard = authenticator.require
     return (
         Route("POST", "/emit/user/{id}", guard((EMIT_USER,), handlers.emit_to_user)),
         # A key that may push to users only may still name their rooms here.
@@ -95,9 +95,9 @@ def _routes(admission: Admission, handlers: Handlers) -> tuple[Route, ...]:
 
 def _describe() -> Handler:
     headers = {"Cache-Control": "public, max-age=3600"}
-    answer = Answer(openapi.text().encode(), content_type=openapi.CONTENT_TYPE, headers=headers)
+    answer = Response(openapi.text().encode(), content_type=openapi.CONTENT_TYPE, headers=headers)
 
-    async def describe(_: Call) -> Answer:
+    async def describe(_: Request) -> Response:
         return answer
 
     return describe

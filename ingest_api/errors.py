@@ -13,8 +13,8 @@ from gateway.domain.errors import (
     IdempotencyConflict,
     NonceReplayed,
 )
-from ingest_api.calls import Answer
-from ingest_api.signing import SCHEME, SignatureRefused, TimestampOutOfRange
+from ingest_api.request import Response
+from ingest_api.signing import SCHEME, SignatureRejected, TimestampOutOfRange
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
@@ -73,13 +73,13 @@ class Problem(Exception):
         self.errors = errors
         self.members = members or {}
 
-    def answer(self, request_id: str) -> Answer:
+    def response(self, request_id: str) -> Response:
         """The problem as this door answers it."""
         status = STATUSES[self.code]
         body = problem_body(
             status, self.code, self.detail, errors=self.errors, request_id=request_id, **self.members
         )
-        return Answer(body, status=status, code=self.code, content_type=PROBLEM_TYPE, headers=self.headers)
+        return Response(body, status=status, code=self.code, content_type=PROBLEM_TYPE, headers=self.headers)
 
 
 def problem_body(
@@ -104,7 +104,7 @@ def problem_of(error: Exception) -> Problem | None:
     """How an error is answered; None: nobody expected it here."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, SignatureRefused):
+    if isinstance(error, SignatureRejected):
         server_time = {"server_time": error.server_time} if isinstance(error, TimestampOutOfRange) else {}
         return _unauthorized(error.code, error.detail, server_time)
     if isinstance(error, NonceReplayed):

@@ -12,17 +12,17 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.domain.claims import Claim
-from gateway.domain.keys import IngestKey
-from gateway.domain.messages import Message, Receipt, new_id
+from gateway.domain.dedup import DedupKey
+from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.messages import Message, PublishResult, new_id
 from gateway.domain.names import user_room
 from gateway.domain.presence import PresentConnection
-from gateway.domain.times import instant
-from ingest_api.bodies import check_media_type
-from ingest_api.calls import Admitted, Answer
+from gateway.domain.times import iso_timestamp
+from ingest_api.body import check_media_type
 from ingest_api.errors import Problem
-from ingest_api.interfaces import Claims, Clock, PresenceReader, Publisher
-from ingest_api.pushes import Push, read_disconnect, read_push
+from ingest_api.interfaces import Clock, DedupStore, PresenceReader, Publisher
+from ingest_api.push import Push, read_disconnect, read_push
+from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
 _NOTHING: Final = nullcontext()
@@ -34,11 +34,11 @@ class InFlight:
     def __init__(self) -> None:
         self._held: set[tuple[str, str]] = set()
 
-    def hold(self, claim: Claim) -> AbstractContextManager[None]:
+    def hold(self, dedup_key: DedupKey) -> AbstractContextManager[None]:
         """Keep others of the same scope and idempotency key out meanwhile; raises Problem when one is in."""
-        if claim.idempotency_key is None:
+        if dedup_key.idempotency_key is None:
             return _NOTHING
-        return self._hold((claim.scope, claim.idempotency_key))
+        return self._hold((dedup_key.scope, dedup_key.idempotency_key))
 
     @contextmanager
     def _hold(self, name: tuple[str, str]) -> Iterator[None]:
@@ -67,73 +67,73 @@ class Handlers:
         *,
         publisher: Publisher,
         presence: PresenceReader,
-        claims: Claims,
+        dedup: DedupStore,
         clock: Clock,
         namespaces: Collection[str],
     ) -> None:
         self._publisher = publisher
         self._presence = presence
-        self._claims = claims
+        self._dedup = dedup
         self._clock = clock
         self._emit = EmitSchema(namespaces=namespaces)
         self._emit_to_room = EmitToRoomSchema(namespaces=namespaces)
         self._disconnect = DisconnectSchema(namespaces=namespaces)
         self._in_flight = InFlight()
 
-    async def emit_to_user(self, admitted: Admitted) -> Answer:
+    async def emit_to_user(self, authenticated: AuthenticatedRequest) -> Response:
         """An event for every connection of one user."""
-        push = self._read_push(self._emit, admitted)
-        room = user_room(_user(admitted))
-        _check_target(admitted.key, (room,))
-        return await self._publish(admitted, push, (room,), {"room": room})
+        push = self._read_push(self._emit, authenticated)
+        room = user_room(_user(authenticated))
+        _check_target(authenticated.key, (room,))
+        return await self._publish(authenticated, push, (room,), {"room": room})
 
-    async def emit_to_room(self, admitted: Admitted) -> Answer:
+    async def emit_to_room(self, authenticated: AuthenticatedRequest) -> Response:
         """An event for everyone in one room, or in several."""
-        push = self._read_push(self._emit_to_room, admitted)
+        push = self._read_push(self._emit_to_room, authenticated)
         rooms = push.rooms if push.room is None else (push.room,)
-        _check_target(admitted.key, rooms)
+        _check_target(authenticated.key, rooms)
         address: dict[str, Any] = {"rooms": rooms} if push.room is None else {"room": push.room}
-        return await self._publish(admitted, push, rooms, address)
+        return await self._publish(authenticated, push, rooms, address)
 
-    async def broadcast(self, admitted: Admitted) -> Answer:
+    async def broadcast(self, authenticated: AuthenticatedRequest) -> Response:
         """An event for everyone in a namespace."""
-        return await self._publish(admitted, self._read_push(self._emit, admitted), (), {})
+        return await self._publish(authenticated, self._read_push(self._emit, authenticated), (), {})
 
-    async def presence(self, admitted: Admitted) -> Answer:
+    async def presence(self, authenticated: AuthenticatedRequest) -> Response:
         """Where a user is connected."""
-        await self._claims.spend(admitted.claim)
-        found = await self._presence.of_user(_user(admitted))
+        await self._dedup.consume_nonce(authenticated.dedup_key)
+        found = await self._presence.of_user(_user(authenticated))
         return _json(
             {
                 "user": found.user,
                 "online": found.online,
                 "connections": [_connection(connection) for connection in found.connections],
-                "last_seen": None if found.last_seen is None else instant(found.last_seen),
+                "last_seen": None if found.last_seen is None else iso_timestamp(found.last_seen),
             }
         )
 
-    async def disconnect(self, admitted: Admitted) -> Answer:
+    async def disconnect(self, authenticated: AuthenticatedRequest) -> Response:
         """End connections of a user."""
-        check_media_type(admitted.call, admitted.body)
-        order = read_disconnect(self._disconnect, admitted.body)
-        with self._in_flight.hold(admitted.claim):
-            receipt = await self._publisher.kick(
-                _user(admitted),
+        check_media_type(authenticated.request, authenticated.body)
+        order = read_disconnect(self._disconnect, authenticated.body)
+        with self._in_flight.hold(authenticated.dedup_key):
+            result = await self._publisher.disconnect_user(
+                _user(authenticated),
                 namespace=order.namespace,
                 exclude=order.exclude,
                 revoke=order.revoke,
-                claim=admitted.claim,
+                dedup_key=authenticated.dedup_key,
             )
-        admitted.call.receipt = receipt
-        return _receipt_answer({"disconnected": receipt.connections}, receipt)
+        authenticated.request.publish_result = result
+        return _result_response({"disconnected": result.connections}, result)
 
-    def _read_push(self, schema: EmitSchema, admitted: Admitted) -> Push:
-        check_media_type(admitted.call, admitted.body)
-        return read_push(schema, admitted.body, now=self._clock.now())
+    def _read_push(self, schema: EmitSchema, authenticated: AuthenticatedRequest) -> Push:
+        check_media_type(authenticated.request, authenticated.body)
+        return read_push(schema, authenticated.body, now=self._clock.now())
 
     async def _publish(
-        self, admitted: Admitted, push: Push, rooms: tuple[str, ...], address: dict[str, Any]
-    ) -> Answer:
+        self, authenticated: AuthenticatedRequest, push: Push, rooms: tuple[str, ...], address: dict[str, Any]
+    ) -> Response:
         # By position: names cost as much again as the tuple, for every push.
         message = Message(
             new_id(),
@@ -143,18 +143,18 @@ class Handlers:
             push.arguments,
             push.exclude,
             push.volatile,
-            admitted.call.trace,
+            authenticated.request.trace,
         )
-        with self._in_flight.hold(admitted.claim):
-            receipt = await self._publisher.publish(message, admitted.claim)
-        admitted.call.receipt = receipt
-        online = receipt.connections > 0
-        content = {"id": receipt.id, **address, "online": online, "connections": receipt.connections}
-        return _receipt_answer(content, receipt)
+        with self._in_flight.hold(authenticated.dedup_key):
+            result = await self._publisher.publish(message, authenticated.dedup_key)
+        authenticated.request.publish_result = result
+        online = result.connections > 0
+        content = {"id": result.id, **address, "online": online, "connections": result.connections}
+        return _result_response(content, result)
 
 
-def _user(admitted: Admitted) -> str:
-    user = admitted.call.user
+def _user(authenticated: AuthenticatedRequest) -> str:
+    user = authenticated.request.user
     if user is None:
         raise AssertionError("this route has no id in its path")
     return user
@@ -162,7 +162,7 @@ def _user(admitted: Admitted) -> str:
 
 def _check_target(key: IngestKey, rooms: Collection[str]) -> None:
     for room in rooms:
-        if not key.may_emit_to(room):
+        if not key.can_emit_to(room):
             raise Problem("missing_scope", f"no scope of this key reaches the room {room!r}")
 
 
@@ -172,15 +172,15 @@ def _connection(connection: PresentConnection) -> dict[str, str]:
         "namespace": connection.namespace,
         "replica": connection.replica,
         "transport": connection.transport,
-        "connected_at": instant(connection.connected_at),
+        "connected_at": iso_timestamp(connection.connected_at),
     }
 
 
-def _receipt_answer(content: dict[str, Any], receipt: Receipt) -> Answer:
-    if not receipt.exact:
+def _result_response(content: dict[str, Any], result: PublishResult) -> Response:
+    if not result.exact:
         content["exact"] = False
-    return _json(content, headers={REPLAYED_HEADER: "true"} if receipt.replayed else None)
+    return _json(content, headers={REPLAYED_HEADER: "true"} if result.replayed else None)
 
 
-def _json(content: dict[str, Any], *, headers: dict[str, str] | None = None) -> Answer:
-    return Answer(orjson.dumps(content), headers=headers or _NO_HEADERS)
+def _json(content: dict[str, Any], *, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), headers=headers or _NO_HEADERS)

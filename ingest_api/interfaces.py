@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.domain.claims import Allowance, Claim, Rate
-from gateway.domain.messages import Message, Receipt
+from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.messages import Message, PublishResult
 from gateway.domain.presence import UserPresence
 from gateway.domain.traces import Trace
 
 
 class Publisher(Protocol):
-    """Accepts what is pushed. Both methods raise the errors of ``gateway.ports.Broker.append``."""
+    """Accepts what is pushed. Both methods raise the errors of ``gateway.interfaces.Broker.append``."""
 
-    async def publish(self, message: Message, claim: Claim) -> Receipt:
+    async def publish(self, message: Message, dedup_key: DedupKey) -> PublishResult:
         """Answers when the broker has the message; never waits for a client."""
         ...
 
-    async def kick(
-        self, user: str, *, namespace: str | None, exclude: frozenset[str], revoke: bool, claim: Claim
-    ) -> Receipt:
+    async def disconnect_user(
+        self, user: str, *, namespace: str | None, exclude: frozenset[str], revoke: bool, dedup_key: DedupKey
+    ) -> PublishResult:
         """End the user's connections in one namespace, or in all; ``connections`` of the receipt counts them."""
         ...
 
@@ -30,19 +30,19 @@ class PresenceReader(Protocol):
     async def of_user(self, user: str) -> UserPresence: ...
 
 
-class Claims(Protocol):
-    """Remembers nonces; see ``gateway.ports.Claims``."""
+class DedupStore(Protocol):
+    """Remembers nonces; see ``gateway.interfaces.Claims``."""
 
     @property
     def began_at(self) -> float: ...
 
-    async def spend(self, claim: Claim) -> None: ...
+    async def consume_nonce(self, dedup_key: DedupKey) -> None: ...
 
 
-class Rates(Protocol):
-    """Token buckets; see ``gateway.ports.Rates``."""
+class RateLimits(Protocol):
+    """Token buckets; see ``gateway.interfaces.Rates``."""
 
-    async def take(self, bucket: str, rate: Rate) -> Allowance: ...
+    async def consume(self, bucket: str, rate: Rate) -> RateLimitResult: ...
 
 
 class Clock(Protocol):
@@ -56,7 +56,7 @@ class Clock(Protocol):
 class Meter(Protocol):
     """Counts requests."""
 
-    def request_answered(
+    def request_finished(
         self,
         *,
         route: str,

@@ -13,9 +13,9 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import descriptions, schemas
-from ingest_api.descriptions import Operation
+from ingest_api import openapi_text, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
+from ingest_api.openapi_text import Operation
 
 PATH: Final = "/openapi.yaml"
 CONTENT_TYPE: Final = "application/yaml"
@@ -40,14 +40,14 @@ def document() -> dict[str, Any]:
         openapi_version="3.1.0",
         plugins=[MarshmallowPlugin()],
         info={
-            "description": descriptions.ABOUT,
+            "description": openapi_text.ABOUT,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         servers=[{"url": "http://localhost:8080", "description": "a gateway on this machine"}],
-        tags=[{"name": name, "description": about} for name, about in descriptions.TAGS.items()],
+        tags=[{"name": name, "description": about} for name, about in openapi_text.TAGS.items()],
     )
     _add_components(spec)
-    for operation in descriptions.OPERATIONS:
+    for operation in openapi_text.OPERATIONS:
         spec.path(path=operation.path, operations={operation.method: _operation(operation)})
     spec.path(path=PATH, operations={"get": _self_description()})
     described: dict[str, Any] = spec.to_dict()
@@ -65,13 +65,13 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
     spec.components.schema("Connection", schema=schemas.ConnectionAnswer)
     spec.components.schema("Problem", schema=schemas.ProblemAnswer)
-    for operation in descriptions.OPERATIONS:
+    for operation in openapi_text.OPERATIONS:
         spec.components.schema(operation.answer.__name__, schema=operation.answer)
-    for name, parameter in descriptions.PARAMETERS.items():
+    for name, parameter in openapi_text.PARAMETERS.items():
         spec.components.parameter(name, parameter["in"], parameter)
-    for name, header in descriptions.HEADERS.items():
+    for name, header in openapi_text.HEADERS.items():
         spec.components.header(name, header)
-    for name, header_name, about in descriptions.SIGNING_HEADERS:
+    for name, header_name, about in openapi_text.SIGNING_HEADERS:
         scheme = {"type": "apiKey", "in": "header", "name": header_name, "description": about}
         spec.components.security_scheme(name, scheme)
     for status in sorted(set(STATUSES.values())):
@@ -89,7 +89,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "description": operation.description,
         "tags": [operation.tag],
-        "security": [{name: [] for name, _, _ in descriptions.SIGNING_HEADERS}],
+        "security": [{name: [] for name, _, _ in openapi_text.SIGNING_HEADERS}],
         "parameters": [
             *(["UserId"] if "{id}" in operation.path else []),
             "RequestId",
@@ -122,10 +122,10 @@ def _good_response(operation: Operation) -> dict[str, Any]:
 
 def _problem_response(status: int) -> dict[str, Any]:
     codes = [code for code, its in STATUSES.items() if its == status]
-    names = ["X-Request-Id", *descriptions.PROBLEM_HEADERS.get(int(status), ())]
-    examples = {code: {"value": descriptions.problem_example(code)} for code in codes}
+    names = ["X-Request-Id", *openapi_text.PROBLEM_HEADERS.get(int(status), ())]
+    examples = {code: {"value": openapi_text.problem_example(code)} for code in codes}
     return {
-        "description": "\n".join(f"- `{code}`: {descriptions.REMEDIES[code]}" for code in codes),
+        "description": "\n".join(f"- `{code}`: {openapi_text.REMEDIES[code]}" for code in codes),
         "headers": {name: name for name in names},
         "content": {PROBLEM_TYPE: {"schema": "Problem", "examples": examples}},
     }

@@ -18,8 +18,8 @@ from aiohttp.web_urldispatcher import ResourceRoute, UrlMappingMatchInfo, _InfoD
 
 from gateway.domain.errors import InvalidName
 from gateway.domain.names import MAX_USER_CHARACTERS, check_user
-from ingest_api.calls import Call, Route
 from ingest_api.errors import Problem
+from ingest_api.request import Request, Route
 
 # RFC 9112 §3.2.2: a proxy is sent the absolute form, and a server must accept it.
 _AUTHORITY: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
@@ -74,7 +74,7 @@ class Routes:
     def __init__(self, routes: Iterable[Route]) -> None:
         by_template = {route.template: route for route in routes}
         self.templates = tuple(by_template)
-        self._beginnings = tuple(path.removesuffix(_ID) for path in by_template if path.endswith(_ID))
+        self._prefixes = tuple(path.removesuffix(_ID) for path in by_template if path.endswith(_ID))
         self._exact = {path: route for path, route in by_template.items() if not path.endswith(_ID)}
         self._with_id = {
             path.removesuffix(_ID): route for path, route in by_template.items() if path.endswith(_ID)
@@ -82,18 +82,18 @@ class Routes:
 
     def knows(self, target: str) -> bool:
         """Whether a request target looks like one of these calls."""
-        return target.startswith(self._beginnings) or target.partition("?")[0] in self._exact
+        return target.startswith(self._prefixes) or target.partition("?")[0] in self._exact
 
-    def find(self, call: Call) -> Route:
+    def find(self, request: Request) -> Route:
         """The route of a call; notes its path and user there. Raises Problem when there is none."""
-        call.path = path_of(origin_form(call.target))
-        route = self._exact.get(call.path)
+        request.path = path_of(origin_form(request.target))
+        route = self._exact.get(request.path)
         if route is None:
-            route, segment = self._find_with_id(call.path)
-            call.template = route.template
-            call.user = user_in(segment)
-        call.template = route.template
-        if call.method != route.method:
+            route, segment = self._find_with_id(request.path)
+            request.template = route.template
+            request.user = user_in(segment)
+        request.template = route.template
+        if request.method != route.method:
             allow = {"Allow": route.method}
             raise Problem("method_not_allowed", f"this path is for {route.method}", headers=allow)
         return route
@@ -106,7 +106,7 @@ class Routes:
         return route, segment
 
 
-class EveryPath(web.AbstractResource):
+class CatchAll(web.AbstractResource):
     """An aiohttp resource that takes whatever no other resource of its application takes."""
 
     def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple, Protocol
 
-from gateway.domain.keys import KEY_ID
+from gateway.domain.ingest_keys import KEY_ID
 
 VERSION: Final = "v1"
 SCHEME: Final = "Gateway-HMAC"
@@ -44,7 +44,7 @@ _FORMS: Final = (
 )
 
 
-class SignatureRefused(Exception):
+class SignatureRejected(Exception):
     """The request does not prove where it comes from; ``code`` is stable, ``detail`` a sentence for the caller."""
 
     code: ClassVar[str] = "bad_signature"
@@ -54,19 +54,19 @@ class SignatureRefused(Exception):
         self.detail = detail
 
 
-class MissingSignature(SignatureRefused):
+class MissingSignature(SignatureRejected):
     """A signing header is absent, repeated or malformed."""
 
     code = "missing_signature"
 
 
-class UnknownKey(SignatureRefused):
+class UnknownKey(SignatureRejected):
     """No ingest key has this id."""
 
     code = "unknown_key"
 
 
-class TimestampOutOfRange(SignatureRefused):
+class TimestampOutOfRange(SignatureRejected):
     """The request is too old, too new, or older than the memory of nonces. ``server_time`` in seconds since 1970."""
 
     code = "timestamp_out_of_range"
@@ -76,7 +76,7 @@ class TimestampOutOfRange(SignatureRefused):
         self.server_time = server_time
 
 
-class BadSignature(SignatureRefused):
+class BadSignature(SignatureRejected):
     """No secret of the key gives this signature for this request."""
 
     code = "bad_signature"

@@ -11,9 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXPECTED = (
     "gateway/__main__.py",
-    "gateway/socketio_door/client_bundle/LICENSE",
-    "gateway/socketio_door/client_bundle/socket.io.js",
-    "gateway/socketio_door/client_bundle/socket.io.min.js",
+    "gateway/socketio_server/static/LICENSE",
+    "gateway/socketio_server/static/socket.io.js",
+    "gateway/socketio_server/static/socket.io.min.js",
     "ingest_api/__init__.py",
 )
 
@@ -42,7 +42,7 @@ def main() -> None:
     missing = sorted((data | set(EXPECTED)) - packaged)
     if missing:
         sys.exit("The wheel lacks " + ", ".join(missing))
-    ours = ("gateway/", "ingest_api/", "push_gateway-")
+    ours = ("gateway/", "ingest_api/", "sio_gateway-")
     foreign = sorted(name for name in packaged if not name.startswith(ours))
     if foreign:
         sys.exit("The wheel must not hold " + ", ".join(foreign))

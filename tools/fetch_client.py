@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENT = ROOT / "client"
-BUNDLE = ROOT / "gateway" / "socketio_door" / "client_bundle"
+BUNDLE = ROOT / "gateway" / "socketio_server" / "static"
 PACKAGE = "node_modules/socket.io-client"
 FILES = (
     "dist/socket.io.js",

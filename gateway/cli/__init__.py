@@ -1,4 +1,4 @@
-"""The command line: ``push-gateway``, or ``python -m gateway``. One module for each command.
+"""The command line: ``sio-gateway``, or ``python -m gateway``. One module for each command.
 
 A command imports what it needs when it runs, so that ``--help`` and ``version`` answer at once.
 """
@@ -10,7 +10,7 @@ import click
 from gateway.cli.configuration import check_config, print_env
 from gateway.cli.doctor import doctor
 from gateway.cli.emit import emit
-from gateway.cli.failures import Commands
+from gateway.cli.errors import Commands
 from gateway.cli.listen import listen
 from gateway.cli.presence import presence
 from gateway.cli.serve import serve
@@ -24,7 +24,7 @@ def commands() -> None:
 
     \b
     Try it, in two terminals:
-      push-gateway serve --dev
+      sio-gateway serve --dev
       (then paste one of the commands that it prints)
 
     Every setting is an environment variable GATEWAY_…; docs/reference/configuration.md lists them. Each command has its own
@@ -38,4 +38,4 @@ for _command in (serve, token, emit, presence, listen, check_config, print_env, 
 
 def main() -> None:
     """What the console script and ``python -m gateway`` call; ends the process."""
-    commands(prog_name="push-gateway")
+    commands(prog_name="sio-gateway")

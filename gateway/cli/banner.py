@@ -29,7 +29,7 @@ def dev_banner(settings: Settings, url: str) -> str:
     are not shown; those commands need the same settings in the other terminal.
     """
     lines = [
-        f"push-gateway {own_version()} in development mode; what it made up for this run ends with it.",
+        f"sio-gateway {own_version()} in development mode; what it made up for this run ends with it.",
         "",
         f"  {'Gateway':<8} {url}",
         f"  {'Try it':<8} {url}/dev",
@@ -52,7 +52,7 @@ def dev_commands(settings: Settings, url: str) -> dict[str, str]:
 def own_command() -> str:
     """How this program is called from the current folder, whatever PATH the other terminal has."""
     script = Path(sys.argv[0]).absolute()
-    if script.name == "push-gateway":
+    if script.name == "sio-gateway":
         return shlex.quote(_from_here(script))
     return f"{shlex.quote(_from_here(Path(sys.executable).absolute()))} -m gateway"
 
@@ -84,7 +84,7 @@ def _listening(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
         at += f" --path {shlex.quote(settings.socketio_path)}"
     if token is not None:
         yield "listen as alice", f"{own_command()} listen{at} --token {token}"
-        secret = {"GATEWAY_JWT_SECRET": settings.jwt_secret} if _made(settings, "jwt_secret") else {}
+        secret = {"GATEWAY_JWT_SECRET": settings.jwt_secret} if _is_generated(settings, "jwt_secret") else {}
         yield "a token for somebody else", f"{_with(secret)}{own_command()} token --sub bob"
     else:
         yield "listen", f"{own_command()} listen{at} --token YOUR_TOKEN"
@@ -108,7 +108,7 @@ def _pushing(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
 
 def _push_environment(settings: Settings, url: str) -> dict[str, str | None]:
     environment: dict[str, str | None] = {}
-    if _made(settings, "ingest_keys"):
+    if _is_generated(settings, "ingest_keys"):
         key = settings.ingest_keys[0]
         environment |= {"GATEWAY_KEY": key.id, "GATEWAY_SECRET": key.secrets[0]}
     if settings.ingest_path_prefix:
@@ -118,17 +118,17 @@ def _push_environment(settings: Settings, url: str) -> dict[str, str | None]:
     return environment
 
 
-def _made(settings: Settings, name: str) -> bool:
-    from gateway.settings.load import MADE
+def _is_generated(settings: Settings, name: str) -> bool:
+    from gateway.settings.load import GENERATED
 
-    return settings.origins.get(name) == MADE
+    return settings.origins.get(name) == GENERATED
 
 
 def _needs_same_settings(settings: Settings) -> str:
     names = [
         name
         for name in ("jwt_secret", "ingest_keys")
-        if getattr(settings, name) and not _made(settings, name)
+        if getattr(settings, name) and not _is_generated(settings, name)
     ]
     return " and ".join(f"GATEWAY_{name.upper()}" for name in names)
 

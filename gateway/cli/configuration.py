@@ -1,4 +1,4 @@
-"""``push-gateway check-config`` and ``push-gateway print-env``."""
+"""``sio-gateway check-config`` and ``sio-gateway print-env``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_config(dev: bool) -> None:
 
     \b
     Example:
-      GATEWAY_CONFIG=gateway.yaml push-gateway check-config
+      GATEWAY_CONFIG=gateway.yaml sio-gateway check-config
     """
     from gateway.settings import load_settings
 
@@ -45,7 +45,7 @@ def print_env(dev: bool) -> None:
 
     \b
     Example:
-      push-gateway print-env | grep JWT
+      sio-gateway print-env | grep JWT
     """
     from gateway.settings import load_settings
 

@@ -1,4 +1,4 @@
-"""``push-gateway doctor``."""
+"""``sio-gateway doctor``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.cli.failures import Misused
+from gateway.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.doctor import Finding
@@ -40,8 +40,8 @@ def doctor(as_json: bool, dev: bool) -> None:
 
     \b
     Examples:
-      GATEWAY_CONFIG=gateway.yaml push-gateway doctor
-      push-gateway doctor --json | jq '.findings[] | select(.level != "ok")'
+      GATEWAY_CONFIG=gateway.yaml sio-gateway doctor
+      sio-gateway doctor --json | jq '.findings[] | select(.level != "ok")'
     """
     from gateway.doctor import Level, worst
     from gateway.settings import load_settings
@@ -57,21 +57,23 @@ def doctor(as_json: bool, dev: bool) -> None:
 
 
 def _examine(settings: Settings) -> list[Finding]:
-    from gateway.doctor import examine
-    from gateway.doctor.facts import Demands
+    from gateway.doctor import run_checks
+    from gateway.doctor.facts import Requirements
     from gateway.state.redis import RedisState
 
-    demands = Demands(
+    demands = Requirements(
         max_connections=settings.max_connections,
         polling="polling" in settings.transports,
         history_bytes=settings.history_bytes,
         history_length=settings.history_length,
-        patience_seconds=RedisState.patience_seconds,
+        timeout_seconds=RedisState.timeout_seconds,
     )
     try:
-        return asyncio.run(examine(url=settings.redis_url, prefix=settings.redis_prefix, demands=demands))
+        return asyncio.run(
+            run_checks(url=settings.redis_url, prefix=settings.redis_prefix, requirements=demands)
+        )
     except ValueError as error:
-        raise Misused(f"GATEWAY_REDIS_URL: {error}") from None
+        raise UsageError(f"GATEWAY_REDIS_URL: {error}") from None
 
 
 def _as_json(finding: Finding) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``push-gateway emit user|room|broadcast``."""
+"""``sio-gateway emit user|room|broadcast``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from gateway.cli.calls import EXIT_STATUSES, call, find_door, url_option
-from gateway.cli.failures import Misused
+from gateway.cli.errors import UsageError
+from gateway.cli.http_client import EXIT_STATUSES, find_endpoint, send_request, url_option
 
 _IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
 
@@ -52,9 +52,9 @@ def emit() -> None:
 
     \b
     Examples:
-      push-gateway emit user alice notification:new '{"title":"hi"}'
-      push-gateway emit room org:7 report:ready '{"id":12}'
-      push-gateway emit broadcast maintenance '"in five minutes"'
+      sio-gateway emit user alice notification:new '{"title":"hi"}'
+      sio-gateway emit room org:7 report:ready '{"id":12}'
+      sio-gateway emit broadcast maintenance '"in five minutes"'
     """
 
 
@@ -66,8 +66,8 @@ def user(user: str, **given: Any) -> None:
 
     \b
     Examples:
-      push-gateway emit user alice notification:new '{"title":"hi"}'
-      date +'{"now":"%T"}' | push-gateway emit user alice tick -
+      sio-gateway emit user alice notification:new '{"title":"hi"}'
+      date +'{"now":"%T"}' | sio-gateway emit user alice tick -
     """
     from gateway.domain.errors import InvalidName
     from gateway.domain.names import check_user
@@ -75,7 +75,7 @@ def user(user: str, **given: Any) -> None:
     try:
         path = "/emit/user/" + quote(check_user(user), safe="")
     except InvalidName as error:
-        raise Misused(f"the user {user!r} cannot be: {error.message}") from None
+        raise UsageError(f"the user {user!r} cannot be: {error.message}") from None
     _emit(path, {}, **given)
 
 
@@ -88,8 +88,8 @@ def room(room: str, also: tuple[str, ...], **given: Any) -> None:
 
     \b
     Examples:
-      push-gateway emit room org:7 report:ready '{"id":12}'
-      push-gateway emit room org:7 --also role:admin report:ready '{"id":12}' --except user:alice
+      sio-gateway emit room org:7 report:ready '{"id":12}'
+      sio-gateway emit room org:7 --also role:admin report:ready '{"id":12}' --except user:alice
     """
     _emit("/emit/room", {"rooms": [room, *also]} if also else {"room": room}, **given)
 
@@ -101,7 +101,7 @@ def broadcast(**given: Any) -> None:
 
     \b
     Example:
-      push-gateway emit broadcast maintenance '{"minutes":5}'
+      sio-gateway emit broadcast maintenance '{"minutes":5}'
     """
     _emit("/broadcast", {}, **given)
 
@@ -119,16 +119,16 @@ def _emit(
     idempotency_key: str | None,
     url: str | None,
 ) -> None:
-    door = find_door(url)
+    endpoint = find_endpoint(url)
     if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-        raise Misused("an idempotency key is 1 to 255 printable ASCII characters")
+        raise UsageError("an idempotency key is 1 to 255 printable ASCII characters")
     fields = {**target, "event": event}
     if namespace is not None:
         fields["namespace"] = namespace
     if excluded:
         fields["except"] = list(excluded)
     fields |= {name: True for name, on in (("volatile", volatile), ("timestamp", timestamp)) if on}
-    call(door, "POST", path, _body(fields, data), idempotency_key)
+    send_request(endpoint, "POST", path, _body(fields, data), idempotency_key)
 
 
 def _body(fields: dict[str, object], data: str | None) -> bytes:
@@ -141,9 +141,11 @@ def _body(fields: dict[str, object], data: str | None) -> bytes:
         json.loads(text, parse_constant=_refuse)
         return f'{envelope[:-1]}, "data": {text.strip()}}}'.encode()
     except UnicodeEncodeError:
-        raise Misused("the data is not UTF-8") from None
+        raise UsageError("the data is not UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise Misused(f"the data is not JSON ({error}); a text needs its own quotes: '\"hello\"'") from None
+        raise UsageError(
+            f"the data is not JSON ({error}); a text needs its own quotes: '\"hello\"'"
+        ) from None
 
 
 def _refuse(constant: str) -> None:

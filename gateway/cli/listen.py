@@ -1,4 +1,4 @@
-"""``push-gateway listen``: a client at the terminal."""
+"""``sio-gateway listen``: a client at the terminal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.cli.calls import base_of, local_url
-from gateway.cli.failures import Misused
+from gateway.cli.errors import UsageError
+from gateway.cli.http_client import base_of, local_url
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -41,8 +41,8 @@ def listen(**given: Any) -> None:
 
     \b
     Examples:
-      push-gateway listen --token "$(push-gateway token --sub alice)"
-      push-gateway listen --sub alice | jq .args
+      sio-gateway listen --token "$(sio-gateway token --sub alice)"
+      sio-gateway listen --sub alice | jq .args
     """
     _listen(**given)
 
@@ -61,11 +61,11 @@ def _listen(
     from gateway.settings import load_settings
 
     if (token is None) == (user is None):
-        raise Misused("give either --token TOKEN or --sub USER")
+        raise UsageError("give either --token TOKEN or --sub USER")
     try:
         check_namespace(namespace)
     except InvalidName as error:
-        raise Misused(f"the namespace {namespace!r} cannot be: {error.message}") from None
+        raise UsageError(f"the namespace {namespace!r} cannot be: {error.message}") from None
     settings = load_settings(os.environ, require_keys=False)
     given = url or os.environ.get("GATEWAY_URL") or local_url(settings, settings.port)
     base = base_of(given)

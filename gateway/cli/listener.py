@@ -15,12 +15,12 @@ from typing import Any, Final
 import aiohttp
 import socketio
 
-from gateway.cli.failures import Refused
+from gateway.cli.errors import Rejected
 
 _FIRST_DELAY_SECONDS: Final = 0.5
 _LONGEST_DELAY_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 20.0
-_GOODBYE_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 0.5
 
 
 class Listener:
@@ -47,8 +47,8 @@ class Listener:
                 connection = await self._connection(http)
                 if connection.unread:
                     return
-                if connection.refusal is not None:
-                    raise Refused(connection.refusal)
+                if connection.rejection is not None:
+                    raise Rejected(connection.rejection)
                 await self._pause(connection)
 
     async def _connection(self, http: aiohttp.ClientSession) -> _Connection:
@@ -64,7 +64,7 @@ class Listener:
         if connection.connected:
             self._delay_seconds = _FIRST_DELAY_SECONDS
         delay = self._delay_seconds * random.uniform(0.75, 1.25)  # noqa: S311  # spreads clients, hides nothing
-        _say(f"{connection.failure or 'connection lost'}; trying again in {delay:.1f} s")
+        _print(f"{connection.failure or 'connection lost'}; trying again in {delay:.1f} s")
         await asyncio.sleep(delay)
         self._delay_seconds = min(2 * self._delay_seconds, _LONGEST_DELAY_SECONDS)
 
@@ -75,10 +75,10 @@ class _Connection:
     def __init__(self, namespace: str, http: aiohttp.ClientSession) -> None:
         self.connected = False
         self.unread = False
-        self.refusal: str | None = None
+        self.rejection: str | None = None
         self.failure: str | None = None
         self._namespace = namespace
-        self._goodbye = ""
+        self._disconnect_reason = ""
         self._over = asyncio.Event()
         # Its own messages would not help anybody; what happened is said here.
         self._client = socketio.AsyncClient(
@@ -125,7 +125,7 @@ class _Connection:
     async def close(self) -> None:
         """Say goodbye, but do not wait long for an answer."""
         with suppress(TimeoutError, OSError, aiohttp.ClientError):
-            async with asyncio.timeout(_GOODBYE_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._client.disconnect()
         # Every task but this one is the library's. They may go on for half a minute, and send when all is closed.
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -137,7 +137,7 @@ class _Connection:
     def _on_connect(self) -> None:
         # The library itself believes it a moment later, and would not hear a DISCONNECT that comes at once.
         self.connected = self._client.connected = True
-        _say(f"connected to {self._namespace}")
+        _print(f"connected to {self._namespace}")
 
     def _on_connect_error(self, reason: object = None, *_: object) -> None:
         # A refused handshake comes this way too, but before there is an Engine.IO connection: that one may pass.
@@ -146,18 +146,18 @@ class _Connection:
         details = reason if isinstance(reason, dict) else {"message": reason}
         data = details.get("data")
         code = f"{data['code']}: " if isinstance(data, dict) and "code" in data else ""
-        self.refusal = f"the gateway refused the connection: {code}{details.get('message')}"
+        self.rejection = f"the gateway refused the connection: {code}{details.get('message')}"
         self._over.set()
 
     def _on_disconnect(self, reason: str) -> None:
         # The same word for a DISCONNECT packet, which is meant for good, and for a closed transport, which is not.
         if reason == self._client.reason.SERVER_DISCONNECT and self._client.eio.state == "connected":
-            self.refusal = f"the gateway ended the connection{self._goodbye}"
+            self.rejection = f"the gateway ended the connection{self._disconnect_reason}"
         self._over.set()
 
     def _on_event(self, event: str, *args: Any) -> None:
         if event == "error" and args and isinstance(args[0], dict):
-            self._goodbye = f": {args[0].get('code')}: {args[0].get('message')}"
+            self._disconnect_reason = f": {args[0].get('code')}: {args[0].get('message')}"
         try:
             sys.stdout.write(
                 json.dumps({"event": event, "args": args}, ensure_ascii=False, default=repr) + "\n"
@@ -170,10 +170,10 @@ class _Connection:
             self._over.set()
 
 
-_SILENT: Final = logging.getLogger("push-gateway.silent")
+_SILENT: Final = logging.getLogger("sio-gateway.silent")
 _SILENT.disabled = True
 
 
-def _say(sentence: str) -> None:
+def _print(sentence: str) -> None:
     sys.stderr.write(sentence + "\n")
     sys.stderr.flush()

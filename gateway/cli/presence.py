@@ -1,4 +1,4 @@
-"""``push-gateway presence``."""
+"""``sio-gateway presence``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import click
 
-from gateway.cli.calls import EXIT_STATUSES, call, find_door, url_option
-from gateway.cli.failures import Misused
+from gateway.cli.errors import UsageError
+from gateway.cli.http_client import EXIT_STATUSES, find_endpoint, send_request, url_option
 
 
 @click.command(epilog=EXIT_STATUSES)
@@ -21,7 +21,7 @@ def presence(user: str, url: str | None) -> None:
 
     \b
     Example:
-      push-gateway presence alice
+      sio-gateway presence alice
     """
     from gateway.domain.errors import InvalidName
     from gateway.domain.names import check_user
@@ -29,5 +29,5 @@ def presence(user: str, url: str | None) -> None:
     try:
         path = "/presence/" + quote(check_user(user), safe="")
     except InvalidName as error:
-        raise Misused(f"the user {user!r} cannot be: {error.message}") from None
-    call(find_door(url), "GET", path)
+        raise UsageError(f"the user {user!r} cannot be: {error.message}") from None
+    send_request(find_endpoint(url), "GET", path)

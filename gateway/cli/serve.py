@@ -1,4 +1,4 @@
-"""``push-gateway serve``."""
+"""``sio-gateway serve``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.cli.failures import Misused
+from gateway.cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from gateway.dev_door import Development
+    from gateway.dev_console import Development
     from gateway.settings import Settings, SettingsError
 
 DEV_TOKEN_SECONDS: Final = 12 * 3600
@@ -35,12 +35,12 @@ def serve(dev: bool) -> None:
 
     \b
     Examples:
-      push-gateway serve --dev
-      GATEWAY_JWT_SECRET_FILE=/run/secrets/jwt GATEWAY_INGEST_KEYS_FILE=/run/secrets/keys push-gateway serve
+      sio-gateway serve --dev
+      GATEWAY_JWT_SECRET_FILE=/run/secrets/jwt GATEWAY_INGEST_KEYS_FILE=/run/secrets/keys sio-gateway serve
     """
-    from gateway import early_signals
+    from gateway import signals
 
-    early_signals.remember()
+    signals.defer()
 
     from gateway.settings import SettingsError, load_settings
 
@@ -51,7 +51,7 @@ def serve(dev: bool) -> None:
         if error.log_format == "console" or (error.log_format == "auto" and sys.stderr.isatty()):
             raise
         _log_problems(error)
-        sys.exit(Misused.exit_code)
+        sys.exit(UsageError.exit_code)
 
     from gateway.cli.banner import dev_banner
     from gateway.logs import configure_logging
@@ -85,12 +85,12 @@ def _development(settings: Settings) -> Development:
     """What the page at /dev needs of the command line."""
     from gateway.cli.banner import dev_commands
     from gateway.cli.token import signed_token
-    from gateway.dev_door import Development
+    from gateway.dev_console import Development
 
     def issue_token(user: str) -> str:
         try:
             return signed_token(settings, user, ttl_seconds=DEV_TOKEN_SECONDS)
-        except Misused as error:
+        except UsageError as error:
             raise ValueError(error.message) from error
 
     return Development(issue_token=issue_token, commands=lambda url: dev_commands(settings, url))

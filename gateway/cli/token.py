@@ -1,4 +1,4 @@
-"""``push-gateway token``: tokens for trying things out; real ones come from whoever logs your users in."""
+"""``sio-gateway token``: tokens for trying things out; real ones come from whoever logs your users in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.cli.failures import Misused
+from gateway.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -57,8 +57,8 @@ def token(user: str, claims: tuple[str, ...], ttl: float) -> None:
 
     \b
     Examples:
-      push-gateway token --sub alice
-      push-gateway token --sub alice --claim orgId=7 --claim 'role=["admin","editor"]' --ttl 8h
+      sio-gateway token --sub alice
+      sio-gateway token --sub alice --claim orgId=7 --claim 'role=["admin","editor"]' --ttl 8h
     """
     from gateway.settings import load_settings
 
@@ -70,19 +70,19 @@ def signed_token(
     settings: Settings, user: str, *, ttl_seconds: float, claims: Mapping[str, object] | None = None
 ) -> str:
     """A token that a gateway with these settings accepts; audience and issuer are added where it asks for them."""
+    from gateway.auth.verifier import issue_token
     from gateway.domain.errors import InvalidName
     from gateway.domain.names import check_user
-    from gateway.identity.verifier import issue_token
 
     try:
         check_user(user)
     except InvalidName as error:
-        raise Misused(f"the user {user!r} cannot be: {error.message}") from None
+        raise UsageError(f"the user {user!r} cannot be: {error.message}") from None
     allowed = [name for name in settings.jwt_algorithms if name.startswith("HS")]
     if settings.jwt_secret is None or not allowed:
-        raise Misused(_advice(settings))
+        raise UsageError(_advice(settings))
     if ttl_seconds > settings.revocation_seconds:
-        raise Misused(
+        raise UsageError(
             f"the gateway refuses tokens that live longer than GATEWAY_REVOCATION_SECONDS "
             f"({settings.revocation_seconds:.0f} seconds)"
         )
@@ -109,7 +109,7 @@ def _advice(settings: Settings) -> str:
         )
     return (
         "GATEWAY_JWT_SECRET is not set, so no token can be signed: set it to the secret of the gateway "
-        "(`push-gateway serve --dev` prints a token, and this command with the secret of its run)"
+        "(`sio-gateway serve --dev` prints a token, and this command with the secret of its run)"
     )
 
 
@@ -118,9 +118,9 @@ def _claims(pairs: tuple[str, ...]) -> dict[str, object]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not name or not equals:
-            raise Misused(f"--claim {pair!r} is not of the form name=value")
+            raise UsageError(f"--claim {pair!r} is not of the form name=value")
         if name == "sub":
-            raise Misused("the claim sub is given with --sub")
+            raise UsageError("the claim sub is given with --sub")
         claims[name] = _value(text)
     return claims
 

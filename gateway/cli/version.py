@@ -1,4 +1,4 @@
-"""``push-gateway version``."""
+"""``sio-gateway version``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 def own_version() -> str:
     """The version of the installed distribution."""
     try:
-        return version_of("push-gateway")
+        return version_of("sio-gateway")
     except PackageNotFoundError:
         return "not installed"
 
@@ -23,6 +23,6 @@ def version() -> None:
 
     \b
     Example:
-      push-gateway version
+      sio-gateway version
     """
-    click.echo(f"push-gateway {own_version()} (Python {platform.python_version()})")
+    click.echo(f"sio-gateway {own_version()} (Python {platform.python_version()})")

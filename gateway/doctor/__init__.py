@@ -1,4 +1,4 @@
-"""``push-gateway doctor``: looks at the Redis and the host that a gateway is to work with, and changes nothing.
+"""``sio-gateway doctor``: looks at the Redis and the host that a gateway is to work with, and changes nothing.
 
     findings     what a check says: a stable name, a level, what is, what to do about it
     facts        what is known before anybody judges it
@@ -15,7 +15,7 @@
 Checks are functions from facts to findings and wait for nothing.
 """
 
-from gateway.doctor.examination import examine
 from gateway.doctor.findings import Finding, Level, worst
+from gateway.doctor.runner import run_checks
 
-__all__ = ["Finding", "Level", "examine", "worst"]
+__all__ = ["Finding", "Level", "run_checks", "worst"]

@@ -17,14 +17,14 @@ CONFIGURED: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demands:
+class Requirements:
     """What the settings ask of Redis and of the host."""
 
     max_connections: int
     polling: bool
     history_bytes: int
     history_length: int
-    patience_seconds: float
+    timeout_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,11 @@ class Unreached:
     """Redis could not be asked. ``refused``: it answered, and lets nobody in with these credentials."""
 
     reason: str
-    refused: bool = False
+    rejection: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class DataFacts:
     """What is under the prefix, as far as a few questions tell.
 
     ``head`` and ``newest`` say whether the head of the log and its newest entry can be read; None where there is none.
@@ -61,9 +61,9 @@ class RedisFacts:
     config: Mapping[str, str] = field(default_factory=dict)
     denied: tuple[str, ...] | None = None
     round_trips: tuple[float, ...] = ()
-    ahead_seconds: float | None = None
-    unsure_seconds: float = 0.0
-    kept: Kept | None = None
+    skew_seconds: float | None = None
+    skew_error: float = 0.0
+    data: DataFacts | None = None
 
     def text(self, name: str) -> str | None:
         """A line of INFO; None where it is not there."""

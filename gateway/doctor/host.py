@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from gateway.doctor.facts import Demands, HostFacts
+from gateway.doctor.facts import HostFacts, Requirements
 from gateway.doctor.findings import Finding, ok, problem, warning
-from gateway.listening import BACKLOG
-from gateway.open_files import raise_limit
+from gateway.http_server import BACKLOG
+from gateway.rlimit import raise_limit
 
 OWN_FILES: Final = 500
 """Open files besides clients: ports, Redis, logs, and the connections of backends and probes."""
 _SOMAXCONN: Final = Path("/proc/sys/net/core/somaxconn")
 
 
-def look() -> HostFacts:
+def read_host_facts() -> HostFacts:
     """What the system allows; raises this process's limit of open files as ``serve`` does, to see how far that goes."""
     _, files = raise_limit()
     try:
@@ -25,9 +25,9 @@ def look() -> HostFacts:
     return HostFacts(files, backlog)
 
 
-def open_files(host: HostFacts, demands: Demands) -> Finding:
+def open_files(host: HostFacts, requirements: Requirements) -> Finding:
     """May the process open a socket for each of its clients?"""
-    name, clients = "host.open_files", demands.max_connections
+    name, clients = "host.open_files", requirements.max_connections
     needed, allowed = clients + OWN_FILES, host.open_files
     said = f"The gateway may open {allowed} files"
     if allowed < needed:
@@ -38,7 +38,7 @@ def open_files(host: HostFacts, demands: Demands) -> Finding:
             f"Raise the hard limit to {needed}: `ulimit -Hn` as root, LimitNOFILE= of systemd, --ulimit nofile= of a "
             "container; or lower GATEWAY_MAX_CONNECTIONS.",
         )
-    if demands.polling and allowed < 2 * clients + OWN_FILES:
+    if requirements.polling and allowed < 2 * clients + OWN_FILES:
         return ok(
             name,
             f"{said}, enough for {clients} WebSocket clients; one that polls may need two at a time.",

@@ -46,7 +46,7 @@ NEEDED: Final = (*map(_name, _PLAIN), *ON_CHANNELS, *ON_KEYS)
 """Every command that the gateway and its scripts use, as users.acl writes them."""
 
 
-def question(prefix: str) -> str:
+def acl_query(prefix: str) -> str:
     """The argument of the script."""
     named = {KEY: f"{prefix}:doctor", CHANNEL: f"{prefix}:to:doctor"}
     return json.dumps(

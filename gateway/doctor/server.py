@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.doctor.facts import Demands, RedisFacts, Unreached
+from gateway.doctor.facts import RedisFacts, Requirements, Unreached
 from gateway.doctor.findings import Finding, ok, problem, unknown, warning
-from gateway.state.redis.server import KEEPS_ALL
+from gateway.state.redis.connection import NO_EVICTION
 
 OLDEST: Final = {"Redis": (7, 0), "Valkey": (7, 2)}
 _INFO_HELPS: Final = "Grant +info; the gateway itself cannot do without it."
@@ -18,7 +18,7 @@ _INFO_HELPS: Final = "Grant +info; the gateway itself cannot do without it."
 
 def not_reached(found: Unreached, where: str) -> Finding:
     """Nobody to be asked."""
-    if found.refused:
+    if found.rejection:
         return problem(
             "redis.reachable",
             f"Redis at {where} answers and lets nobody in: {found.reason}.",
@@ -100,34 +100,34 @@ def eviction(redis: RedisFacts) -> Finding:
         return unknown(
             name,
             "What Redis does when its memory is full could not be found out.",
-            f"See that maxmemory-policy is {KEEPS_ALL}.",
+            f"See that maxmemory-policy is {NO_EVICTION}.",
         )
-    if said != KEEPS_ALL:
+    if said != NO_EVICTION:
         return problem(
             name,
             f"maxmemory-policy is {said}: a full Redis would throw away sessions and the memory of which requests "
             "were used, so the gateway does not start.",
-            f"Set maxmemory-policy to {KEEPS_ALL}, and give other users of eviction a Redis of their own.",
+            f"Set maxmemory-policy to {NO_EVICTION}, and give other users of eviction a Redis of their own.",
         )
-    return ok(name, f"maxmemory-policy is {KEEPS_ALL}.")
+    return ok(name, f"maxmemory-policy is {NO_EVICTION}.")
 
 
 def records(redis: RedisFacts, prefix: str, newest_format: int) -> Finding:
     """Can this release read what is there?"""
-    name, kept = "redis.records", redis.kept
-    if kept is None:
+    name, data = "redis.records", redis.data
+    if data is None:
         return unknown(
             name,
             f"What is kept under {prefix}: could not be looked at.",
             "Grant the rights of examples/redis/users.acl.",
         )
-    if kept.head is False or kept.newest is False:
+    if data.head is False or data.newest is False:
         return problem(
             name,
             f"What is kept under {prefix}: is not of a format that this release reads.",
             "Run the release that wrote it or a newer one, or choose another GATEWAY_REDIS_PREFIX.",
         )
-    newer = sorted(replica for replica, number in kept.formats.items() if number > newest_format)
+    newer = sorted(replica for replica, number in data.formats.items() if number > newest_format)
     if newer:
         return warning(
             name,
@@ -135,9 +135,9 @@ def records(redis: RedisFacts, prefix: str, newest_format: int) -> Finding:
             "lives.",
             "Finish the upgrade.",
         )
-    if kept.head is None:
+    if data.head is None:
         return ok(name, f"Nothing is kept under {prefix}: yet.")
-    return ok(name, f"What is kept under {prefix}: can be read; {_count(len(kept.formats))} living.")
+    return ok(name, f"What is kept under {prefix}: can be read; {_count(len(data.formats))} living.")
 
 
 def _count(replicas: int) -> str:
@@ -154,13 +154,13 @@ _NTP: Final = "Let both hosts keep time with NTP (chrony, systemd-timesyncd)."
 
 def clock(redis: RedisFacts) -> Finding:
     """Do both hosts have the same time?"""
-    name, ahead = "redis.clock", redis.ahead_seconds
+    name, ahead = "redis.clock", redis.skew_seconds
     if ahead is None:
         return unknown(name, "What time it is at Redis could not be found out.", "Grant +time.")
     away = abs(ahead)
     said = f"The clock of Redis is {away:.3f} s {'ahead of' if ahead > 0 else 'behind'} ours"
-    if away <= redis.unsure_seconds + 0.001:
-        return ok(name, f"The clocks agree within {(redis.unsure_seconds + 0.001) * 1000:.0f} ms.")
+    if away <= redis.skew_error + 0.001:
+        return ok(name, f"The clocks agree within {(redis.skew_error + 0.001) * 1000:.0f} ms.")
     if away >= BREAKING_SECONDS:
         return problem(name, f"{said}: pushes are refused as too old, used before or from the future.", _NTP)
     if away >= NOTICEABLE_SECONDS:
@@ -168,17 +168,17 @@ def clock(redis: RedisFacts) -> Finding:
     return ok(name, f"{said}.")
 
 
-def round_trip(redis: RedisFacts, demands: Demands) -> Finding:
+def round_trip(redis: RedisFacts, requirements: Requirements) -> Finding:
     """How long does an answer take? Every push and every connect waits for one."""
     name, took = "redis.round_trip", sorted(redis.round_trips)
     if not took:
         return unknown(name, "How long Redis takes to answer could not be measured.", "Grant +time.")
     median, late = took[(len(took) - 1) // 2], took[round(0.99 * (len(took) - 1))]
     said = f"An answer takes {median * 1000:.2f} ms (99 %: {late * 1000:.2f} ms, of {len(took)})"
-    if late >= demands.patience_seconds / 2:
+    if late >= requirements.timeout_seconds / 2:
         return problem(
             name,
-            f"{said}, and the gateway gives up after {demands.patience_seconds:.0f} s.",
+            f"{said}, and the gateway gives up after {requirements.timeout_seconds:.0f} s.",
             "See what keeps Redis busy (SLOWLOG GET, LATENCY DOCTOR) and where it runs.",
         )
     if median >= SLOW_SECONDS or late >= SLOWEST_SECONDS:

@@ -5,16 +5,16 @@
     ├── MalformedPosition       a position that this gateway never handed out
     ├── BrokerUnavailable       the message certainly was not accepted and will not be delivered
     ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same claim delivers it once
-    ├── StateUnusable           the shared state is set up so that the gateway must not rely on it
+    ├── StateMisconfigured         the shared state is set up so that the gateway must not rely on it
     ├── KeysUnavailable         the keys to check a token with cannot be had at the moment
     ├── NonceReplayed           this nonce of this key was spent before
     ├── IdempotencyConflict     this idempotency key was used with another body
-    ├── NotRecovered            a connection that cannot go on where it was; its client is told why
-    └── Refused                 a connection that may not be; says so to the client
-        ├── TokenRefused            the token does not prove who it is
+    ├── RecoveryFailed          a connection that cannot go on where it was; its client is told why
+    └── ConnectionRejected              a connection that may not be; says so to the client
+        ├── TokenRejected           the token does not prove who it is
         └── TooManyConnections      the user has as many connections on this replica as allowed
 
-The doors map them: ``ingest_api.errors`` to HTTP statuses, ``gateway.socketio_door.door`` to Socket.IO.
+The doors map them: ``ingest_api.errors`` to HTTP statuses, ``gateway.socketio_server.server`` to Socket.IO.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class BrokerTimeout(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
-class StateUnusable(GatewayError):
+class StateMisconfigured(GatewayError):
     """Whoever operates the shared state has to change something; the message says what."""
 
     code = "state_unusable"
@@ -100,7 +100,7 @@ class IdempotencyConflict(GatewayError):
     code = "idempotency_conflict"
 
 
-class NotRecovered(GatewayError):
+class RecoveryFailed(GatewayError):
     """A connection begins anew; ``code`` is why, and part of the Socket.IO contract (``recovery:failed``)."""
 
     CODES = frozenset(
@@ -121,11 +121,11 @@ class NotRecovered(GatewayError):
         self.code = code
 
 
-class Refused(GatewayError):
+class ConnectionRejected(GatewayError):
     """A connection that is not let in. The code reaches the client as ``data.code`` of ``connect_error``."""
 
 
-class TokenRefused(Refused):
+class TokenRejected(ConnectionRejected):
     """A token that proves nothing; ``code`` is one of those listed in the Socket.IO contract."""
 
     CODES = frozenset(
@@ -151,7 +151,7 @@ class TokenRefused(Refused):
         self.code = code
 
 
-class TooManyConnections(Refused):
+class TooManyConnections(ConnectionRejected):
     """The user has ``MAX_CONNECTIONS_PER_USER`` connections on this replica already."""
 
     code = "too_many_connections"

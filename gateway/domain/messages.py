@@ -44,7 +44,7 @@ class Message(NamedTuple):
         return tuple([Address(self.namespace, room) for room in self.rooms])
 
 
-class Kick(NamedTuple):
+class DisconnectCommand(NamedTuple):
     """An order to end the connections of a user in some namespaces; with ``revoke`` older tokens are refused too.
 
     ``at`` is the wall-clock time of the order, in seconds since 1970: tokens issued before it are the older ones.
@@ -63,7 +63,7 @@ class Kick(NamedTuple):
         return tuple(Address(namespace, user_room(self.user)) for namespace in self.namespaces)
 
 
-class Move(NamedTuple):
+class SessionTakeover(NamedTuple):
     """A connection was resumed elsewhere; its former one, of ``owner`` (``domain.sessions``), is not used any more."""
 
     id: str
@@ -82,28 +82,28 @@ class Move(NamedTuple):
         return frozenset()
 
 
-Entry = Message | Kick | Move
+LogEntry = Message | DisconnectCommand | SessionTakeover
 """What the broker appends."""
 
 
-def is_volatile(entry: Entry) -> bool:
+def is_volatile(entry: LogEntry) -> bool:
     """Whether it is not kept, so that it has no position of its own."""
     return isinstance(entry, Message) and entry.volatile
 
 
-def json_bytes(entry: Entry) -> int:
+def json_bytes(entry: LogEntry) -> int:
     """The length of the JSON of its arguments in UTF-8, without what joins them; only a Message has any."""
     if not isinstance(entry, Message):
         return 0
     return sum([len(text) if text.isascii() else len(text.encode()) for text in entry.arguments])
 
 
-def count_is_exact(entry: Entry) -> bool:
+def count_is_exact(entry: LogEntry) -> bool:
     """Whether adding up the connections of its addresses counts each recipient once and nobody else.
 
     A connection lives in one namespace, so addresses in different namespaces never share one.
     """
-    if isinstance(entry, Move):
+    if isinstance(entry, SessionTakeover):
         return True
     if entry.exclude:
         return False
@@ -112,7 +112,7 @@ def count_is_exact(entry: Entry) -> bool:
     return len(set(entry.namespaces)) == len(entry.namespaces)
 
 
-class Receipt(NamedTuple):
+class PublishResult(NamedTuple):
     """The broker's word that it has the entry.
 
     ``connections`` were registered when it was accepted: exactly that many when ``exact``, else at most.

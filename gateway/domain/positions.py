@@ -48,7 +48,7 @@ def position_at(order: tuple[int, int]) -> Position:
     return Position(f"{order[0]}-{order[1]}")
 
 
-def following(last: tuple[int, int], now_milliseconds: int) -> tuple[int, int]:
+def next_position(last: tuple[int, int], now_milliseconds: int) -> tuple[int, int]:
     """Where the next position stands: at the time, or just after ``last`` where the clock stands still or went back."""
     then, sequence = last
     return (now_milliseconds, 0) if now_milliseconds > then else (then, sequence + 1)

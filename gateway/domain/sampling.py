@@ -15,14 +15,14 @@ class Sampling:
     none.
     """
 
-    __slots__ = ("_below", "facts", "rate")
+    __slots__ = ("_below", "fields", "rate")
 
     def __init__(self, rate: float = 1.0) -> None:
         self.rate = rate
         self._below = rate * _ALL
-        self.facts: dict[str, float] = {} if rate == 1.0 else {"sample_rate": rate}
+        self.fields: dict[str, float] = {} if rate == 1.0 else {"sample_rate": rate}
         """What a line says that was kept by chance: it stands for 1 / rate of its kind."""
 
-    def keeps(self, key: str) -> bool:
+    def should_log(self, key: str) -> bool:
         """Whether the lines of this request, trace or connection are written."""
         return self.rate == 1.0 or crc32(key.encode("utf-8", "surrogatepass")) < self._below

@@ -10,7 +10,7 @@ from gateway.domain.positions import Position
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class RecoverySession:
     """A connection that may come back, to any replica.
 
     ``pid`` is the secret that the client resumes with. ``owner`` names the connection that has it now, and no
@@ -25,22 +25,22 @@ class Session:
     owner: str
     rooms: frozenset[str]
     first_position: Position
-    entered: Mapping[str, Position] = field(default_factory=dict, hash=False)
+    joined_at: Mapping[str, Position] = field(default_factory=dict, hash=False)
 
-    def since(self, room: str | None) -> Position:
+    def visible_from(self, room: str | None) -> Position:
         """From where on it gets what goes to a room that it is in; None is everyone."""
-        return self.first_position if room is None else self.entered.get(room, self.first_position)
+        return self.first_position if room is None else self.joined_at.get(room, self.first_position)
 
-    def in_rooms(self, rooms: Collection[str], at: Position) -> Session:
+    def with_rooms(self, rooms: Collection[str], at: Position) -> RecoverySession:
         """The same in other rooms: those it was in before keep where they were entered, the others are entered now."""
         entered = {
-            room: self.entered.get(room, at) if room in self.rooms else at
+            room: self.joined_at.get(room, at) if room in self.rooms else at
             for room in rooms
-            if room not in self.rooms or room in self.entered
+            if room not in self.rooms or room in self.joined_at
         }
-        return replace(self, rooms=frozenset(rooms), entered=entered)
+        return replace(self, rooms=frozenset(rooms), joined_at=entered)
 
-    def start(self, offset: Position | None) -> Position:
+    def replay_start(self, offset: Position | None) -> Position:
         """Where a client goes on that says so: never before the beginning."""
         if offset is None or not positions.is_after(offset, self.first_position):
             return self.first_position
@@ -48,15 +48,15 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
+class ResumedSession:
     """A session as it was. ``in_use``: its former owner may not know yet that it has lost it."""
 
-    session: Session
+    session: RecoverySession
     in_use: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class RecoveryRequest:
     """What a client asks for when it connects, as it wrote it; ``owner`` names this attempt (``Session.owner``).
 
     ``pid`` and ``offset`` are what the stock client sends by itself. ``resume`` is a position that an application kept.
@@ -66,4 +66,4 @@ class Wish:
     pid: object = None
     offset: object = None
     resume: object = None
-    declined: bool = False
+    is_declined: bool = False

@@ -5,6 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 
-def instant(seconds: float) -> str:
+def iso_timestamp(seconds: float) -> str:
     """Seconds since 1970 as ISO 8601 in UTC with whole milliseconds: ``2026-11-21T09:58:00.123Z``."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -43,11 +43,11 @@ def parse_traceparent(text: str) -> Trace | None:
     return Trace(form[2], form[3], int(form[4], 16) & _KNOWN_FLAGS)
 
 
-def trace_among(given: Sequence[str]) -> Trace | None:
+def find_trace(given: Sequence[str]) -> Trace | None:
     """The one that the ``traceparent`` headers of a request name; several are as good as none (§3.2.1)."""
     return parse_traceparent(given[0]) if len(given) == 1 else None
 
 
-def traceparent(trace: Trace) -> str:
+def format_traceparent(trace: Trace) -> str:
     """The trace as version 00 writes it."""
     return f"00-{trace.trace_id}-{trace.span_id}-{trace.flags:02x}"

@@ -7,31 +7,31 @@ from enum import Enum
 from typing import Protocol
 
 from gateway.domain import positions
-from gateway.domain.endings import Ending
+from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.identity import Identity
 from gateway.domain.positions import Position
-from gateway.domain.sessions import Session
-from gateway.ports import Frames, Socket, Timer
+from gateway.domain.sessions import RecoverySession
+from gateway.interfaces import Frames, Socket, Timer
 
 
 class State(Enum):
     """How far along a connection is. Only a LIVE one is sent to; one that is BEHIND was welcomed, and reads the history
     first."""
 
-    ARRIVING = "arriving"
-    BEHIND = "behind"
+    CONNECTING = "arriving"
+    REPLAYING = "replaying"
     LIVE = "live"
-    GONE = "gone"
+    CLOSED = "gone"
 
 
-class Link(Protocol):
+class ClientTransport(Protocol):
     """The way to one client."""
 
     @property
-    def transport(self) -> str: ...
+    def name(self) -> str: ...
 
     @property
-    def direct(self) -> Socket | None:
+    def socket(self) -> Socket | None:
         """Where frames may be written to past this link; None: nowhere now."""
         ...
 
@@ -39,7 +39,7 @@ class Link(Protocol):
         """Whether it was taken: a volatile message may be skipped, and one that is gone or too slow gets nothing."""
         ...
 
-    def send_together(self, *frames: Frames) -> None: ...
+    def batch(self, *frames: Frames) -> None: ...
 
     @property
     def is_drained(self) -> bool:
@@ -47,19 +47,19 @@ class Link(Protocol):
         ...
 
     @property
-    def lane(self) -> Lock:
+    def replay_lock(self) -> Lock:
         """Held by the one who reads the history for somebody on this way: one page at a time fits in there."""
         ...
 
-    async def drained(self) -> None:
+    async def wait_drained(self) -> None:
         """Wait until little of what was sent waits to be read, or it is gone."""
         ...
 
-    def tell(self, event: str, payload: dict[str, object]) -> None:
+    def emit(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events."""
         ...
 
-    def end(self, ending: Ending) -> None: ...
+    def disconnect(self, reason: DisconnectReason) -> None: ...
 
 
 class Connection:
@@ -67,22 +67,22 @@ class Connection:
 
     __slots__ = (
         "connected_at",
-        "direct",
-        "entered_at",
+        "socket",
+        "first_position",
         "expiry",
-        "floor",
-        "has_moved",
+        "replay_watermark",
+        "taken_over",
         "identity",
-        "kicked_at",
-        "link",
+        "disconnected_at",
+        "transport",
         "namespace",
         "recovery",
         "rooms",
         "session",
         "sid",
-        "skipped",
+        "last_skipped",
         "state",
-        "takes_positions",
+        "wants_offsets",
     )
 
     def __init__(
@@ -90,36 +90,36 @@ class Connection:
         sid: str,
         namespace: str,
         identity: Identity,
-        link: Link,
+        transport: ClientTransport,
         connected_at: float,
         *,
-        session: Session | None = None,
+        session: RecoverySession | None = None,
     ) -> None:
         self.sid = sid
         self.namespace = namespace
         self.identity = identity
-        self.link = link
+        self.transport = transport
         self.connected_at = connected_at
-        self.state = State.ARRIVING
+        self.state = State.CONNECTING
         self.rooms: frozenset[str] = frozenset()
         self.expiry: Timer | None = None
         self.session = session
         """What it can be resumed with, unless that was declined."""
         self.recovery = "none"
         """What became of its wish to go on where it was: ``recovered``, or why not; ``none``: it had none."""
-        self.takes_positions = session is not None
+        self.wants_offsets = session is not None
         """Whether its messages carry where they stand in the stream, so that it can come back to there."""
-        self.entered_at: Position | None = None
+        self.first_position: Position | None = None
         """Where it came in, or went on; nothing older is for it."""
-        self.kicked_at: Position | None = None
+        self.disconnected_at: Position | None = None
         """Where it was let go before it was welcomed."""
-        self.has_moved = False
+        self.taken_over = False
         """It was resumed elsewhere before it was welcomed."""
-        self.floor: Position | None = None
+        self.replay_watermark: Position | None = None
         """It has everything up to there, by another way than the listener's: what that brings again is not for it."""
-        self.skipped: Position | None = None
+        self.last_skipped: Position | None = None
         """The newest that was not sent to it, because it was not live."""
-        self.direct: Socket | None = None
+        self.socket: Socket | None = None
         """Set only while it is LIVE: a fan-out looks here and at nothing else of a connection (see ``_write``)."""
 
     @property
@@ -127,45 +127,45 @@ class Connection:
         return self.identity.user
 
     @property
-    def was_kicked(self) -> bool:
+    def was_disconnected(self) -> bool:
         """Whether it was let go after it had come in, before it was welcomed."""
-        return self.kicked_at is not None and self.is_newer(self.kicked_at)
+        return self.disconnected_at is not None and self.is_newer(self.disconnected_at)
 
     def is_newer(self, position: Position) -> bool:
         """Whether that came after this connection."""
-        return self.entered_at is None or positions.is_after(position, self.entered_at)
+        return self.first_position is None or positions.is_after(position, self.first_position)
 
-    def be_resumable(self, session: Session) -> None:
+    def attach_session(self, session: RecoverySession) -> None:
         """From now on it can be resumed with this."""
         self.session = session
-        self.takes_positions = True
+        self.wants_offsets = True
 
-    def has_all_up_to(self, position: Position) -> bool:
+    def has_received(self, position: Position) -> bool:
         """Whether it may go live there: nothing newer was skipped."""
-        return self.skipped is None or not positions.is_after(self.skipped, position)
+        return self.last_skipped is None or not positions.is_after(self.last_skipped, position)
 
-    def go_live(self, floor: Position | None = None) -> None:
+    def go_live(self, replay_watermark: Position | None = None) -> None:
         """From now on it is sent to: what is newer than ``floor``, up to which it has everything."""
         self.state = State.LIVE
-        self.floor = floor
-        self.changed_carrier()
+        self.replay_watermark = replay_watermark
+        self.on_transport_changed()
 
-    def changed_carrier(self) -> None:
+    def on_transport_changed(self) -> None:
         """Its link sends another way."""
-        if self.state is State.LIVE and self.floor is None:
-            self.direct = self.link.direct
+        if self.state is State.LIVE and self.replay_watermark is None:
+            self.socket = self.transport.socket
 
-    def forget_positions(self) -> None:
+    def reset_positions(self) -> None:
         """Another stream counts anew: what came before says nothing of what comes."""
-        self.skipped = None
-        self.pass_floor()
+        self.last_skipped = None
+        self.clear_replay_watermark()
 
-    def pass_floor(self) -> None:
+    def clear_replay_watermark(self) -> None:
         """The listener has come to what is new for it."""
-        self.floor = None
-        self.changed_carrier()
+        self.replay_watermark = None
+        self.on_transport_changed()
 
-    def go(self) -> None:
+    def close(self) -> None:
         """It is not sent to any more."""
-        self.state = State.GONE
-        self.direct = None
+        self.state = State.CLOSED
+        self.socket = None

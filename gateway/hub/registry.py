@@ -9,18 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 from gateway.domain import positions
-from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE, REVOKED, Ending
-from gateway.domain.messages import Address, Entry, Kick, Message, Move
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHERE, REVOKED, DisconnectReason
+from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.hub.connection import Connection, State
-from gateway.ports import Deliveries, Frames
+from gateway.interfaces import DeliveryObserver, Frames
 
-TURN_SECONDS: Final = 0.005
+MAX_SLICE_SECONDS: Final = 0.005
 """How long deliveries hold the event loop before they let I/O and timers through."""
 STEP: Final = 16
 """Recipients between two looks at the clock."""
 LARGE_BYTES: Final = 8 * 1024
-BY_LINK_SECONDS: Final = 0.0001
+SLOW_SEND_SECONDS: Final = 0.0001
 """What a message that goes by a link costs the event loop later in this turn: a poll that is answered, for one."""
 
 
@@ -43,7 +43,7 @@ class Meter(Protocol):
 class Hub:
     """Rooms to connections and back. Costs depend on the connection's own rooms and recipients alone (law 7)."""
 
-    def __init__(self, encode: Encode, meter: Meter, deliveries: Deliveries | None = None) -> None:
+    def __init__(self, encode: Encode, meter: Meter, deliveries: DeliveryObserver | None = None) -> None:
         """``deliveries`` is told of messages that belong to a trace."""
         self.connections: dict[str, Connection] = {}
         """By sid; where one is resumed while its former one is still here, the new one."""
@@ -51,24 +51,24 @@ class Hub:
         self._meter = meter
         self._deliveries = deliveries
         self._members: dict[Address, Members] = {}
-        self._everyones = 0
+        self._namespace_members = 0
         """Addresses of everyone in a namespace."""
-        self._of_user: Counter[str] = Counter()
-        self._turn_ends: float | None = None
+        self._by_user: Counter[str] = Counter()
+        self._slice_ends: float | None = None
 
     @property
     def users(self) -> int:
         """How many users are connected here."""
-        return len(self._of_user)
+        return len(self._by_user)
 
     @property
     def rooms(self) -> int:
         """How many rooms somebody here is in; that of a single sid does not count."""
-        return len(self._members) - self._everyones - len(self.connections)
+        return len(self._members) - self._namespace_members - len(self.connections)
 
     def connections_of(self, user: str) -> int:
         """How many connections the user has on this replica, in all namespaces."""
-        return self._of_user[user]
+        return self._by_user[user]
 
     def has(self, address: Address) -> bool:
         """Whether anybody here is at the address."""
@@ -77,7 +77,7 @@ class Hub:
     def add(self, connection: Connection, rooms: Collection[str]) -> list[Address]:
         """Put a connection into its rooms and its namespace; answers the addresses that nobody here had before."""
         self.connections[connection.sid] = connection
-        self._of_user[connection.user] += 1
+        self._by_user[connection.user] += 1
         connection.rooms = frozenset(rooms)
         addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
         return [address for address in addresses if self._join(connection, address)]
@@ -88,9 +88,9 @@ class Hub:
             return []
         if self.connections.get(connection.sid) is connection:
             del self.connections[connection.sid]
-        self._of_user[connection.user] -= 1
-        if not self._of_user[connection.user]:
-            del self._of_user[connection.user]
+        self._by_user[connection.user] -= 1
+        if not self._by_user[connection.user]:
+            del self._by_user[connection.user]
         addresses = [Address(connection.namespace, None), *_addresses(connection, connection.rooms)]
         return [address for address in addresses if self._leave(connection, address)]
 
@@ -111,13 +111,13 @@ class Hub:
             [address for address in left if self._leave(connection, address)],
         )
 
-    async def deliver(self, entry: Entry, position: Position) -> None:
+    async def deliver(self, entry: LogEntry, position: Position) -> None:
         """Hand an entry to everyone here that it is for; the broker's listener calls this, one entry at a time."""
         recipients = await self._recipients(entry)
-        if isinstance(entry, Kick):
-            _let_go(recipients, ending_of(entry), position)
-        elif isinstance(entry, Move):
-            _move_away(recipients, entry.owner)
+        if isinstance(entry, DisconnectCommand):
+            _disconnect(recipients, reason_of(entry), position)
+        elif isinstance(entry, SessionTakeover):
+            _close_taken_over(recipients, entry.owner)
         elif entry.trace is not None and self._deliveries is not None:
             # Also where nobody was left to send it to: that it came here is what its trace is looked at for.
             started = time.monotonic()
@@ -129,12 +129,12 @@ class Hub:
     async def _send_variants(
         self, message: Message, position: Position, recipients: Sequence[Connection]
     ) -> int:
-        positioned = [connection for connection in recipients if connection.takes_positions]
+        positioned = [connection for connection in recipients if connection.wants_offsets]
         sent = 0
         if positioned:
             sent += await self._send(message, position, self._encode(message, position), positioned)
         if len(positioned) < len(recipients):
-            others = [connection for connection in recipients if not connection.takes_positions]
+            others = [connection for connection in recipients if not connection.wants_offsets]
             sent += await self._send(message, position, self._encode(message, None), others)
         self._meter.delivered(message, sent)
         return sent
@@ -149,58 +149,60 @@ class Hub:
         for start in range(0, len(recipients), step):
             batch = recipients[start : start + step]
             written, others = _write(frames.frame, batch)
-            by_link = sum([self._pass_on(each, message, position, frames) for each in others])
-            sent += written + by_link
-            await self._let_others_through(spent_seconds=by_link * BY_LINK_SECONDS)
+            slow = sum([self._send_slow(each, message, position, frames) for each in others])
+            sent += written + slow
+            await self._yield(spent_seconds=slow * SLOW_SEND_SECONDS)
         return sent
 
-    def _pass_on(self, connection: Connection, message: Message, position: Position, frames: Frames) -> bool:
+    def _send_slow(
+        self, connection: Connection, message: Message, position: Position, frames: Frames
+    ) -> bool:
         """Send to a connection that cannot be written to directly; whether it was for it and was taken."""
         if connection.state is not State.LIVE:
             if not message.volatile:
-                connection.skipped = position
-            elif connection.state is State.BEHIND:
-                self._meter.volatile_skipped("behind")
+                connection.last_skipped = position
+            elif connection.state is State.REPLAYING:
+                self._meter.volatile_skipped("replaying")
             return False
-        floor = connection.floor
-        if floor is not None:
-            if positions.is_after(position, floor):
-                connection.pass_floor()
+        watermark = connection.replay_watermark
+        if watermark is not None:
+            if positions.is_after(position, watermark):
+                connection.clear_replay_watermark()
             elif not message.volatile:
                 return False  # It came by the way that set the floor.
-            elif position != floor:
+            elif position != watermark:
                 # What has no position of its own repeats the newest, and on a connection positions never go back.
-                frames = self._encode(message, floor)
-        return connection.link.send(frames, volatile=message.volatile)
+                frames = self._encode(message, watermark)
+        return connection.transport.send(frames, volatile=message.volatile)
 
-    def forget_positions(self) -> None:
+    def reset_positions(self) -> None:
         """The stream lost data, and what comes now may count from an earlier time than what came before."""
         for connection in self.connections.values():
-            connection.forget_positions()
+            connection.reset_positions()
 
-    async def tell_everyone(self, event: str, payload: dict[str, object]) -> None:
+    async def emit_all(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events to everybody who was welcomed."""
         for connection in list(self.connections.values()):
-            if connection.state in {State.LIVE, State.BEHIND}:
-                connection.link.tell(event, payload)
-            await self._let_others_through()
+            if connection.state in {State.LIVE, State.REPLAYING}:
+                connection.transport.emit(event, payload)
+            await self._yield()
 
-    async def _let_others_through(self, *, spent_seconds: float = 0.0) -> None:
+    async def _yield(self, *, spent_seconds: float = 0.0) -> None:
         """Wait for the next turn of the event loop where deliveries have used up their part of this one.
 
         Many small ones in one turn share that part. ``spent_seconds`` of work were left to others in this turn.
         """
-        if self._turn_ends is None:
-            self._turn_ends = time.monotonic() + TURN_SECONDS
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        self._turn_ends -= spent_seconds
-        if time.monotonic() > self._turn_ends:
+        if self._slice_ends is None:
+            self._slice_ends = time.monotonic() + MAX_SLICE_SECONDS
+            asyncio.get_running_loop().call_soon(self._end_slice)
+        self._slice_ends -= spent_seconds
+        if time.monotonic() > self._slice_ends:
             await asyncio.sleep(0)
 
-    def _end_turn(self) -> None:
-        self._turn_ends = None
+    def _end_slice(self) -> None:
+        self._slice_ends = None
 
-    async def _recipients(self, entry: Entry) -> list[Connection]:
+    async def _recipients(self, entry: LogEntry) -> list[Connection]:
         """Everyone at its addresses, each once, in a list of its own: members may change while it is sent."""
         addresses = entry.addresses
         if len(addresses) == 1 and not entry.exclude:
@@ -208,12 +210,12 @@ class Hub:
         recipients: Members = {}
         for address in addresses:
             recipients.update(self._members.get(address, {}))
-            await self._let_others_through()
+            await self._yield()
         for name in entry.exclude:
             for namespace in {address.namespace for address in addresses}:
                 for connection in self._members.get(Address(namespace, name), {}):
                     recipients.pop(connection, None)
-            await self._let_others_through()
+            await self._yield()
         return list(recipients)
 
     def _is_in(self, connection: Connection) -> bool:
@@ -224,7 +226,7 @@ class Hub:
         members = self._members.get(address)
         if members is None:
             self._members[address] = {connection: None}
-            self._everyones += address.room is None
+            self._namespace_members += address.room is None
             return True
         members[connection] = None
         return False
@@ -235,7 +237,7 @@ class Hub:
         if members:
             return False
         del self._members[address]
-        self._everyones -= address.room is None
+        self._namespace_members -= address.room is None
         return True
 
 
@@ -248,7 +250,7 @@ def _write(frame: bytes, recipients: Iterable[Connection]) -> tuple[int, list[Co
     written = 0
     others = []
     for connection in recipients:
-        socket = connection.direct
+        socket = connection.socket
         if socket is not None and not socket.get_write_buffer_size():
             socket.write(frame)
             written += 1
@@ -261,22 +263,22 @@ def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:
     return [Address(connection.namespace, room) for room in rooms]
 
 
-def ending_of(kick: Kick) -> Ending:
+def reason_of(command: DisconnectCommand) -> DisconnectReason:
     """How a connection ends that was let go by a backend."""
-    return REVOKED if kick.revoke else KICKED
+    return REVOKED if command.revoke else DISCONNECTED_BY_BACKEND
 
 
-def _move_away(connections: Collection[Connection], owner: str) -> None:
+def _close_taken_over(connections: Collection[Connection], owner: str) -> None:
     for connection in connections:
         if connection.session is not None and connection.session.owner == owner:
-            connection.has_moved = True
-            if connection.state not in {State.ARRIVING, State.GONE}:
-                connection.link.end(RESUMED_ELSEWHERE)
+            connection.taken_over = True
+            if connection.state not in {State.CONNECTING, State.CLOSED}:
+                connection.transport.disconnect(RESUMED_ELSEWHERE)
 
 
-def _let_go(connections: Collection[Connection], ending: Ending, position: Position) -> None:
+def _disconnect(connections: Collection[Connection], reason: DisconnectReason, position: Position) -> None:
     for connection in connections:
-        if connection.state is State.ARRIVING:
-            connection.kicked_at = position
-        elif connection.state is not State.GONE and connection.is_newer(position):
-            connection.link.end(ending)
+        if connection.state is State.CONNECTING:
+            connection.disconnected_at = position
+        elif connection.state is not State.CLOSED and connection.is_newer(position):
+            connection.transport.disconnect(reason)

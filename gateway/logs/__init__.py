@@ -9,6 +9,6 @@
 ``docs/reference/logs.md`` lists every line; a test compares it with the sources.
 """
 
-from gateway.logs.configuring import configure_logging, lines_lost, more_talkative
+from gateway.logs.setup import configure_logging, is_more_verbose, lines_dropped
 
-__all__ = ["configure_logging", "lines_lost", "more_talkative"]
+__all__ = ["configure_logging", "is_more_verbose", "lines_dropped"]

@@ -22,9 +22,9 @@ END_SECONDS: Final = 1.0
 """How long the end of the process waits for them."""
 
 
-class _Waiting(NamedTuple):
+class _QueuedLine(NamedTuple):
     data: bytes
-    tells: int | None = None
+    reports_drop: int | None = None
     """Not a line of anybody's: it tells that so many were lost since the process began."""
 
 
@@ -36,17 +36,17 @@ class Output:
     ``line_of_loss`` makes the line that tells how many are missing, which is written once there is room.
     """
 
-    def __init__(self, line_of_loss: Callable[[int], str]) -> None:
-        self.lost = 0
+    def __init__(self, dropped_line: Callable[[int], str]) -> None:
+        self.dropped = 0
         """Lines, since the process began."""
-        self._told = 0
+        self._reported = 0
         """How many of them a line tells of that was written."""
-        self._line_of_loss = line_of_loss
+        self._dropped_line = dropped_line
         # It may be the same thread that comes in again: with what a destructor has to say.
         self._lock = threading.RLock()
         self._busy = False
         """Somebody writes: what comes meanwhile has to wait for its turn."""
-        self._waiting: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._waiting: SimpleQueue[_QueuedLine | None] = SimpleQueue()
         self._waiting_lines = self._waiting_bytes = 0
         self._full = False
         self._thread: threading.Thread | None = None
@@ -59,12 +59,12 @@ class Output:
             self._encoding = stream.encoding or "utf-8"
             try:
                 self._file: int | None = stream.fileno()
-                self._never_waits = stat.S_ISREG(os.fstat(self._file).st_mode)
+                self._is_regular_file = stat.S_ISREG(os.fstat(self._file).st_mode)
             except (OSError, ValueError):  # a stream in memory, or one that was closed
-                self._file, self._never_waits = None, True
+                self._file, self._is_regular_file = None, True
                 return
-            self._poll, self._patience = select.poll(), select.poll()  # one for each thread
-            for poll in (self._poll, self._patience):
+            self._poll, self._drain_timeout = select.poll(), select.poll()  # one for each thread
+            for poll in (self._poll, self._drain_timeout):
                 poll.register(self._file, select.POLLOUT)
 
     def write(self, text: str) -> None:
@@ -72,19 +72,19 @@ class Output:
         with self._lock:
             line = text.encode(self._encoding, "backslashreplace")
             if self._busy:
-                self._put_off(line)
+                self._enqueue(line)
                 return
             self._busy = True
             try:
                 if self._waiting_lines:
-                    self._put_off(line)
-                elif self.lost > self._told:
-                    self._append(self._loss())
-                    self._put_off(line)
+                    self._enqueue(line)
+                elif self.dropped > self._reported:
+                    self._append(self._dropped_note())
+                    self._enqueue(line)
                 else:
-                    self._write_at_once(line)
+                    self._write_nonblocking(line)
             finally:
-                self._hand_over()
+                self._start_thread()
 
     def flush(self) -> None:
         """Nothing that waits here goes out faster for being asked."""
@@ -94,20 +94,20 @@ class Output:
 
     debug = info = warning = error = critical = _write_line
 
-    def _write_at_once(self, line: bytes) -> None:
+    def _write_nonblocking(self, line: bytes) -> None:
         """Write what the stream takes without waiting; the rest of it waits."""
-        if not (self._never_waits or self._has_room(len(line))):
-            self._put_off(line)
+        if not (self._is_regular_file or self._has_room(len(line))):
+            self._enqueue(line)
             return
         try:
             written = self._write(line)
         except BlockingIOError:  # others may have made it so
             written = 0
         except (OSError, ValueError):  # ValueError: it was closed
-            self.lost += 1
+            self.dropped += 1
             return
         if written < len(line):
-            self._append(_Waiting(line[written:]))
+            self._append(_QueuedLine(line[written:]))
 
     def _has_room(self, size: int) -> bool:
         """A pipe that can be written to takes this much without waiting, and in one piece: poll(2), pipe(7)."""
@@ -122,29 +122,32 @@ class Output:
 
     # what waits, and the thread that writes it
 
-    def _put_off(self, line: bytes) -> None:
+    def _enqueue(self, line: bytes) -> None:
         if self._full or self._waiting_bytes + len(line) > WAITING_BYTES:
             # Until all of it is written: else a slow reader would get a gap after each line that found room.
             self._full = True
-            self.lost += 1
+            self.dropped += 1
         else:
-            self._append(_Waiting(line))
+            self._append(_QueuedLine(line))
 
-    def _append(self, waiting: _Waiting) -> None:
+    def _append(self, waiting: _QueuedLine) -> None:
         self._waiting_lines += 1
         self._waiting_bytes += len(waiting.data)
         self._waiting.put(waiting)
 
-    def _loss(self) -> _Waiting:
-        return _Waiting(self._line_of_loss(self.lost - self._told).encode(self._encoding), tells=self.lost)
+    def _dropped_note(self) -> _QueuedLine:
+        return _QueuedLine(
+            self._dropped_line(self.dropped - self._reported).encode(self._encoding),
+            reports_drop=self.dropped,
+        )
 
-    def _hand_over(self) -> None:
+    def _start_thread(self) -> None:
         """If anything waits it is for the thread to go on."""
         self._busy = self._waiting_lines > 0
         self._full = self._full and self._busy
         if not self._busy or self._thread is not None:
             return
-        self._thread = threading.Thread(target=self._write_what_waits, name="log", daemon=True)
+        self._thread = threading.Thread(target=self._write_queue, name="log", daemon=True)
         try:
             self._thread.start()
         except (
@@ -155,31 +158,31 @@ class Output:
         else:
             atexit.register(self._finish)
 
-    def _write_what_waits(self) -> None:
+    def _write_queue(self) -> None:
         while (waiting := self._waiting.get()) is not None:
-            written = self._write_patiently(waiting.data)
+            written = self._write_blocking(waiting.data)
             with self._lock:
                 self._waiting_lines -= 1
                 self._waiting_bytes -= len(waiting.data)
                 if not written:
-                    self.lost += waiting.tells is None
-                elif waiting.tells is not None:
-                    self._told = waiting.tells
+                    self.dropped += waiting.reports_drop is None
+                elif waiting.reports_drop is not None:
+                    self._reported = waiting.reports_drop
                 if self._waiting_lines:
                     continue
                 self._full = False
-                if written and self.lost > self._told:
-                    self._append(self._loss())
+                if written and self.dropped > self._reported:
+                    self._append(self._dropped_note())
                 self._busy = self._waiting_lines > 0
 
-    def _write_patiently(self, data: bytes) -> bool:
+    def _write_blocking(self, data: bytes) -> bool:
         """Whether all of it was written."""
         rest = data
         while rest:
             try:
                 rest = rest[self._write(rest) :]
             except BlockingIOError:
-                self._patience.poll()
+                self._drain_timeout.poll()
             except (OSError, ValueError):
                 return False
         return True

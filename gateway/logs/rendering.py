@@ -17,7 +17,7 @@ from structlog import BoundLoggerBase
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 
-class FactLogger(BoundLoggerBase):
+class EventLogger(BoundLoggerBase):
     """A logger of facts under dotted names: ``log.info("connection.closed", reason=…)``.
 
     Loggers are kept by modules and objects for as long as the process runs, so the level is not theirs: ``set_level``
@@ -56,10 +56,10 @@ class _Level:
 
 _level: Final = _Level()
 _METHODS: Final[dict[int, tuple[str, Callable[..., None]]]] = {
-    logging.DEBUG: ("debug", FactLogger.debug),
-    logging.INFO: ("info", FactLogger.info),
-    logging.WARNING: ("warning", FactLogger.warning),
-    logging.ERROR: ("error", FactLogger.error),
+    logging.DEBUG: ("debug", EventLogger.debug),
+    logging.INFO: ("info", EventLogger.info),
+    logging.WARNING: ("warning", EventLogger.warning),
+    logging.ERROR: ("error", EventLogger.error),
 }
 
 
@@ -67,10 +67,10 @@ def set_level(number: int) -> None:
     """From now on write nothing below this level of the standard library, whoever made a logger and when."""
     _level.number = number
     for each, (name, method) in _METHODS.items():
-        setattr(FactLogger, name, method if each >= number else _say_nothing)
+        setattr(EventLogger, name, method if each >= number else _discard)
 
 
-def _say_nothing(_logger: FactLogger, _event: str, **_facts: Any) -> None:
+def _discard(_logger: EventLogger, _event: str, **_facts: Any) -> None:
     pass
 
 

@@ -7,7 +7,7 @@ registry    all of them together
 
 from __future__ import annotations
 
+from gateway.metrics.primitives import PREFIX
 from gateway.metrics.registry import CONTENT_TYPE, Metrics
-from gateway.metrics.tallies import PREFIX
 
 __all__ = ["CONTENT_TYPE", "PREFIX", "Metrics"]

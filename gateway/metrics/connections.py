@@ -15,18 +15,18 @@ from gateway.domain.errors import (
     BrokerTimeout,
     BrokerUnavailable,
     KeysUnavailable,
-    NotRecovered,
-    TokenRefused,
+    RecoveryFailed,
+    TokenRejected,
     TooManyConnections,
 )
 from gateway.hub import Hub
-from gateway.metrics.tallies import Shelf, singles
+from gateway.metrics.primitives import MetricFactory, singles
 
 _FAILURES = (BrokerTimeout.code, BrokerUnavailable.code, KeysUnavailable.code, "internal_error")
-REFUSALS = (*sorted(TokenRefused.CODES), TooManyConnections.code, "invalid_namespace", *_FAILURES)
+REJECTIONS = (*sorted(TokenRejected.CODES), TooManyConnections.code, "invalid_namespace", *_FAILURES)
 """Codes that a connection is refused with; but for the last four the client hears them."""
-REFRESHES = ("refreshed", *sorted(TokenRefused.CODES), *_FAILURES)
-RECOVERIES = ("recovered", *sorted(NotRecovered.CODES))
+REFRESHES = ("refreshed", *sorted(TokenRejected.CODES), *_FAILURES)
+RECOVERIES = ("recovered", *sorted(RecoveryFailed.CODES))
 
 
 class ConnectionMetrics:
@@ -35,35 +35,37 @@ class ConnectionMetrics:
     def __init__(self, registry: CollectorRegistry, volatile_skipped: Callable[[str], None]) -> None:
         """``volatile_skipped`` is told of each volatile message that a transport did not take."""
         self.volatile_skipped = volatile_skipped
-        shelf = Shelf(registry)
-        self._open = shelf.level("open_connections", "Socket.IO connections open now.", ("nsp",))
-        self._users = shelf.reading("connected_users", "Users with a connection to this replica now.")
-        self._rooms = shelf.reading(
-            "occupied_rooms", "Rooms with a connection to this replica now, those of single sids not counted."
+        factory = MetricFactory(registry)
+        self._open = factory.gauge("connections", "Socket.IO connections open now.", ("nsp",))
+        self._users = factory.callback_gauge("users", "Users with a connection to this replica now.")
+        self._rooms = factory.callback_gauge(
+            "rooms", "Rooms with a connection to this replica now, those of single sids not counted."
         )
-        self._opened = shelf.tally(
+        self._opened = factory.counter(
             "connections_opened",
             "Connections accepted, by the transport they began on.",
             ("nsp", "transport"),
         )
-        self._closed = shelf.tally("connections_closed", "Connections ended, by reason.", ("nsp", "reason"))
-        self._refused = shelf.tally(
-            "connections_refused", "Connections refused, by code.", ("code",), singles(REFUSALS)
+        self._closed = factory.counter(
+            "connections_closed", "Connections ended, by reason.", ("nsp", "reason")
         )
-        self._refreshes = shelf.tally(
+        self._rejected = factory.counter(
+            "connections_rejected", "Connections refused, by code.", ("code",), singles(REJECTIONS)
+        )
+        self._refreshes = factory.counter(
             "token_refreshes", "Newer tokens shown on open connections.", ("outcome",), singles(REFRESHES)
         )
-        self._recoveries = shelf.tally(
+        self._recoveries = factory.counter(
             "recoveries",
             "Clients that asked to go on where they were: recovered, or why not.",
             ("outcome",),
             singles(RECOVERIES),
         )
-        self._received = shelf.tally(
+        self._received = factory.counter(
             "client_messages", "Messages received from clients, by the kind of their packet.", ("kind",)
         )
 
-    def expect(
+    def init_labels(
         self,
         *,
         namespaces: Collection[str],
@@ -72,10 +74,10 @@ class ConnectionMetrics:
         kinds: Iterable[str],
     ) -> None:
         """Show these from the start; ``reasons`` are those that connections end for, ``kinds`` those of messages."""
-        self._open.expect(singles(namespaces))
-        self._opened.expect(product(namespaces, transports))
-        self._closed.expect(product(namespaces, reasons))
-        self._received.expect(singles(kinds))
+        self._open.init_labels(singles(namespaces))
+        self._opened.init_labels(product(namespaces, transports))
+        self._closed.init_labels(product(namespaces, reasons))
+        self._received.init_labels(singles(kinds))
 
     def watch_hub(self, hub: Hub) -> None:
         """Where to look when somebody asks."""
@@ -90,13 +92,13 @@ class ConnectionMetrics:
         self._closed.count((namespace, reason))
         self._open.count((namespace,), -1)
 
-    def connection_refused(self, code: str) -> None:
-        self._refused.count((code,))
+    def connection_rejected(self, code: str) -> None:
+        self._rejected.count((code,))
 
     def token_refreshed(self, outcome: str) -> None:
         self._refreshes.count((outcome,))
 
-    def recovery_told(self, outcome: str) -> None:
+    def recovery_finished(self, outcome: str) -> None:
         self._recoveries.count((outcome,))
 
     def message_received(self, kind: str) -> None:

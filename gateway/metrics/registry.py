@@ -34,7 +34,7 @@ class Metrics:
 
     async def exposition(self) -> bytes:
         """All of it in the text format of Prometheus, with turns for others in between."""
-        await self.transport.look()
+        await self.transport.update()
         pieces = []
         for metric in self.registry.collect():
             pieces.append(generate_latest(_One(metric)))

@@ -11,8 +11,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from gateway import __version__
-from gateway.domain.condition import Condition
-from gateway.metrics.tallies import Shelf, singles
+from gateway.domain.status import StateStatus
+from gateway.metrics.primitives import MetricFactory, singles
 
 _LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LOOK_SECONDS: Final = 0.1
@@ -26,42 +26,50 @@ class ReplicaMetrics:
     """One replica as a whole."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        shelf = Shelf(registry)
+        factory = MetricFactory(registry)
         # Under the names that every client library of Prometheus gives them, so that dashboards of others fit.
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
-        build = shelf.reading("build_info", "Always 1; the version is in the labels.", ("version", "python"))
+        build = factory.callback_gauge(
+            "build_info", "Always 1; the version is in the labels.", ("version", "python")
+        )
         build.read = lambda: {(__version__, platform.python_version()): 1}
-        self._ready = shelf.reading("replica_ready", "1 while the readiness probe is answered with 200.")
-        self._draining = shelf.reading("replica_draining", "1 once the process was asked to stop.")
-        self._condition = shelf.reading(
-            "replica_condition", "1 for what this replica can do now: hearing, deaf or away.", ("condition",)
+        self._ready = factory.callback_gauge(
+            "replica_ready", "1 while the readiness probe is answered with 200."
         )
-        self._changes = shelf.tally(
-            "replica_condition_changes",
+        self._draining = factory.callback_gauge("replica_draining", "1 once the process was asked to stop.")
+        self._status = factory.callback_gauge(
+            "replica_status",
+            "1 for the current status: healthy, subscription_stalled or unavailable.",
+            ("status",),
+        )
+        self._changes = factory.counter(
+            "replica_status_changes",
             "Times that the condition became this one.",
-            ("condition",),
-            singles(Condition),
+            ("status",),
+            singles(StateStatus),
         )
-        self._lag = shelf.spread(
+        self._lag = factory.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", bounds=_LAG_BOUNDS
         )
-        self._log_lines_lost = shelf.count_reading(
-            "log_lines_lost", "Lines of the log that could not be written."
+        self._log_lines_dropped = factory.callback_counter(
+            "log_lines_dropped", "Lines of the log that could not be written."
         )
-        self._describe_state(shelf)
+        self._describe_state(factory)
 
-    def _describe_state(self, shelf: Shelf) -> None:
-        self._items = shelf.reading("state_items", "Held in the state now, by what it is.", ("part",))
-        self._history_entries = shelf.reading("history_entries", "Entries in the history now.")
-        self._history_bytes = shelf.reading(
+    def _describe_state(self, factory: MetricFactory) -> None:
+        self._items = factory.callback_gauge(
+            "state_items", "Held in the state now, by what it is.", ("part",)
+        )
+        self._history_entries = factory.callback_gauge("history_entries", "Entries in the history now.")
+        self._history_bytes = factory.callback_gauge(
             "history_bytes", "Bytes of the history now, as HISTORY_BYTES counts."
         )
-        self._history_age = shelf.reading(
+        self._history_age = factory.callback_gauge(
             "history_oldest_age_seconds", "Age of the oldest entry in the history."
         )
-        self._history_limit = shelf.reading("history_limit_entries", "HISTORY_LENGTH.")
-        self._history_limit_bytes = shelf.reading("history_limit_bytes", "HISTORY_BYTES.")
+        self._history_limit = factory.callback_gauge("history_limit_entries", "HISTORY_LENGTH.")
+        self._history_limit_bytes = factory.callback_gauge("history_limit_bytes", "HISTORY_BYTES.")
 
     def watch_state(
         self, sizes: Callable[[], Mapping[str, float]], *, history_length: int, history_bytes: int
@@ -81,16 +89,16 @@ class ReplicaMetrics:
         self._ready.read = lambda: {(): is_ready()}
         self._draining.read = lambda: {(): is_draining()}
 
-    def watch_log(self, lines_lost: Callable[[], int]) -> None:
+    def watch_log(self, lines_dropped: Callable[[], int]) -> None:
         """Tell how many lines were lost, whenever somebody asks."""
-        self._log_lines_lost.read = lambda: {(): lines_lost()}
+        self._log_lines_dropped.read = lambda: {(): lines_dropped()}
 
-    def watch_condition(self, condition: Callable[[], Condition]) -> None:
+    def watch_status(self, status: Callable[[], StateStatus]) -> None:
         """Tell the condition of this replica, whenever somebody asks."""
-        self._condition.read = lambda: {(each,): each == condition() for each in Condition}
+        self._status.read = lambda: {(each,): each == status() for each in StateStatus}
 
-    def condition_changed(self, condition: Condition) -> None:
-        self._changes.count((condition,))
+    def status_changed(self, status: StateStatus) -> None:
+        self._changes.count((status,))
 
     async def watch_loop(self) -> None:
         """Look how late the event loop is, until cancelled: a task that asks to be woken is woken that much later."""

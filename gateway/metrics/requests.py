@@ -10,11 +10,11 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from gateway.metrics.tallies import Labels, Shelf, singles
+from gateway.metrics.primitives import Labels, MetricFactory, singles
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _UNAUTHORIZED: Final = 401
-_Answered = tuple[str, int, str, str | None]
+_Finished = tuple[str, int, str, str | None]
 """Route, status, code, and the id of the ingest key if it is one of ours."""
 
 
@@ -23,45 +23,47 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = time.time) -> None:
         """``now``: seconds since 1970."""
-        shelf = Shelf(registry)
+        factory = MetricFactory(registry)
         self._now = now
-        self._answered: dict[_Answered, int] = {}
+        self._finished: dict[_Finished, int] = {}
         self._last_used: dict[str, float] = {}
-        self._expected: tuple[Labels, ...] = ()
+        self._initial_labels: tuple[Labels, ...] = ()
         self._key_codes: tuple[str, ...] = ()
         self._keys: dict[str, None] = {}
-        requests = shelf.count_reading("requests", "Requests to the REST door.", ("route", "status", "code"))
+        requests = factory.callback_counter(
+            "requests", "Requests to the REST door.", ("route", "status", "code")
+        )
         requests.read = self._by_answer
-        self._seconds = shelf.spread(
+        self._seconds = factory.histogram(
             "request_duration_seconds",
             "From the head of a request to its answer.",
             ("route",),
             bounds=_BOUNDS,
         )
-        by_key = shelf.count_reading(
+        by_key = factory.callback_counter(
             "ingest_key_requests", "Requests that named an ingest key, by what was answered.", ("key", "code")
         )
         by_key.read = self._by_key
-        last_used = shelf.reading(
+        last_used = factory.callback_gauge(
             "ingest_key_last_used_timestamp_seconds",
             "When an ingest key last signed a request to this replica, 0 for not since it started.",
             ("key",),
         )
-        last_used.read = self._when_used
+        last_used.read = self._last_used_values
 
-    def expect(self, routes: Iterable[str], statuses: Mapping[str, int]) -> None:
+    def init_labels(self, routes: Iterable[str], statuses: Mapping[str, int]) -> None:
         """Show each route with each of these codes, which go with these statuses, from the start."""
         routes = tuple(routes)
-        self._expected = tuple(
+        self._initial_labels = tuple(
             (route, str(int(status)), code) for route, (code, status) in product(routes, statuses.items())
         )
-        self._seconds.expect(singles(routes))
+        self._seconds.init_labels(singles(routes))
 
-    def expect_keys(self, keys: Iterable[str], codes: Iterable[str]) -> None:
+    def init_key_labels(self, keys: Iterable[str], codes: Iterable[str]) -> None:
         """These ingest keys there are, and no others; of each the codes are shown from the start."""
         self._keys, self._key_codes = dict.fromkeys(keys), tuple(codes)
 
-    def request_answered(
+    def request_finished(
         self,
         *,
         route: str,
@@ -72,7 +74,7 @@ class RequestMetrics:
         signed: bool = False,
     ) -> None:
         answered = route, status, code, key
-        self._answered[answered] = self._answered.get(answered, 0) + 1
+        self._finished[answered] = self._finished.get(answered, 0) + 1
         # A good signature that came a second time is not the key's use, but somebody's who listened.
         if key is not None and signed and status != _UNAUTHORIZED:
             self._last_used[key] = self._now()
@@ -80,17 +82,17 @@ class RequestMetrics:
             self._seconds.observe(seconds, (route,))
 
     def _by_answer(self) -> Mapping[Labels, float]:
-        found: Counter[Labels] = Counter(dict.fromkeys(self._expected, 0))
-        for (route, status, code, _), number in self._answered.items():
+        found: Counter[Labels] = Counter(dict.fromkeys(self._initial_labels, 0))
+        for (route, status, code, _), number in self._finished.items():
             found[route, str(status), code] += number
         return found
 
     def _by_key(self) -> Mapping[Labels, float]:
         found: Counter[Labels] = Counter(dict.fromkeys(product(self._keys, self._key_codes), 0))
-        for (_, _, code, key), number in self._answered.items():
+        for (_, _, code, key), number in self._finished.items():
             if key in self._keys:
                 found[key, code] += number
         return found
 
-    def _when_used(self) -> Mapping[Labels, float]:
+    def _last_used_values(self) -> Mapping[Labels, float]:
         return {(key,): self._last_used.get(key, 0.0) for key in self._keys}

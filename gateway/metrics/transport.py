@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.metrics.tallies import PREFIX, Shelf, singles
+from gateway.metrics.primitives import PREFIX, MetricFactory, singles
 
 
-class Survey(Protocol):
-    """All transport sessions at one moment; see ``gateway.transport.survey``."""
+class SessionStats(Protocol):
+    """All transport sessions at one moment; see ``gateway.transport.stats``."""
 
     @property
     def by_transport(self) -> dict[str, int]: ...
@@ -32,55 +32,59 @@ class TransportMetrics:
     """Transport sessions, their outboxes, and what never became a session."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        shelf = Shelf(registry)
-        self._requests_refused = shelf.tally(
-            "transport_requests_refused", "Requests to the Socket.IO path refused, by reason.", ("reason",)
+        factory = MetricFactory(registry)
+        self._requests_rejected = factory.counter(
+            "engineio_requests_rejected", "Requests to the Socket.IO path refused, by reason.", ("reason",)
         )
-        self._closed = shelf.tally(
-            "transport_sessions_closed",
+        self._closed = factory.counter(
+            "engineio_sessions_closed",
             "Transport sessions ended, by reason, also of those who joined no namespace.",
             ("reason",),
         )
-        self._newcomers = shelf.reading(
-            "transport_sessions_unauthenticated", "Transport sessions that joined no namespace yet."
+        self._unauthenticated = factory.callback_gauge(
+            "engineio_sessions_unauthenticated", "Transport sessions that joined no namespace yet."
         )
-        self._limit = shelf.reading("transport_sessions_limit", "MAX_CONNECTIONS.")
-        self._newcomers_limit = shelf.reading(
-            "transport_sessions_unauthenticated_limit", "MAX_UNAUTHENTICATED."
+        self._limit = factory.callback_gauge("engineio_sessions_limit", "MAX_CONNECTIONS.")
+        self._unauthenticated_limit = factory.callback_gauge(
+            "engineio_sessions_unauthenticated_limit", "MAX_UNAUTHENTICATED."
         )
-        self._outbox_limit = shelf.reading("outbox_limit_bytes", "OUTBOX_BYTES, for each transport session.")
-        self._survey: Callable[[], Awaitable[Survey]] | None = None
+        self._send_buffer_limit = factory.callback_gauge(
+            "send_buffer_limit_bytes", "SEND_BUFFER_BYTES, for each transport session."
+        )
+        self._collect: Callable[[], Awaitable[SessionStats]] | None = None
         self._sessions = _Sessions()
         registry.register(self._sessions)
 
-    def expect(
+    def init_labels(
         self,
         *,
-        refusals: Iterable[str],
-        endings: Iterable[str],
+        rejections: Iterable[str],
+        close_reasons: Iterable[str],
         max_sessions: int,
-        max_newcomers: int,
-        outbox_bytes: int,
+        max_unauthenticated: int,
+        send_buffer_bytes: int,
     ) -> None:
         """Show these from the start: words that sessions are refused and ended with, and the limits that hold."""
-        self._requests_refused.expect(singles(refusals))
-        self._closed.expect(singles(endings))
+        self._requests_rejected.init_labels(singles(rejections))
+        self._closed.init_labels(singles(close_reasons))
         self._limit.read = lambda: {(): max_sessions}
-        self._newcomers_limit.read = lambda: {(): max_newcomers}
-        self._outbox_limit.read = lambda: {(): outbox_bytes}
+        self._unauthenticated_limit.read = lambda: {(): max_unauthenticated}
+        self._send_buffer_limit.read = lambda: {(): send_buffer_bytes}
 
-    def watch(self, survey: Callable[[], Awaitable[Survey]], newcomers_now: Callable[[], int]) -> None:
+    def watch(
+        self, collect_stats: Callable[[], Awaitable[SessionStats]], unauthenticated_now: Callable[[], int]
+    ) -> None:
         """Where to look when somebody asks."""
-        self._survey = survey
-        self._newcomers.read = lambda: {(): newcomers_now()}
+        self._collect = collect_stats
+        self._unauthenticated.read = lambda: {(): unauthenticated_now()}
 
-    async def look(self) -> None:
+    async def update(self) -> None:
         """Walk over the sessions, so that what is collected next tells of now."""
-        if self._survey is not None:
-            self._sessions.found = await self._survey()
+        if self._collect is not None:
+            self._sessions.found = await self._collect()
 
-    def request_refused(self, reason: str) -> None:
-        self._requests_refused.count((reason,))
+    def request_rejected(self, reason: str) -> None:
+        self._requests_rejected.count((reason,))
 
     def session_closed(self, reason: str) -> None:
         self._closed.count((reason,))
@@ -90,20 +94,21 @@ class _Sessions(Collector):
     """Everything that one walk over the sessions shows; nothing is counted while they send."""
 
     def __init__(self) -> None:
-        self.found: Survey | None = None
+        self.found: SessionStats | None = None
 
     def collect(self) -> Iterable[Metric]:
         sessions = GaugeMetricFamily(
-            PREFIX + "transport_sessions", "Transport sessions open now.", labels=("transport",)
+            PREFIX + "engineio_sessions", "Transport sessions open now.", labels=("transport",)
         )
         waiting = GaugeMetricFamily(
-            PREFIX + "outbox_bytes", "Bytes that wait in this process to be sent to clients, all together."
+            PREFIX + "send_buffer_bytes",
+            "Bytes that wait in this process to be sent to clients, all together.",
         )
         largest = GaugeMetricFamily(
-            PREFIX + "outbox_largest_bytes", "Bytes that wait for the client that most waits for."
+            PREFIX + "send_buffer_largest_bytes", "Bytes that wait for the client that most waits for."
         )
         behind = GaugeMetricFamily(
-            PREFIX + "outbox_waiting_sessions", "Transport sessions for which anything waits."
+            PREFIX + "send_buffer_waiting_sessions", "Transport sessions for which anything waits."
         )
         found = self.found
         if found is not None:

@@ -10,7 +10,7 @@ load       all of it together
 """
 
 from gateway.settings.load import load_settings
-from gateway.settings.model import Settings, differing
+from gateway.settings.model import Settings, changed_settings
 from gateway.settings.problems import SettingsError
 
-__all__ = ["Settings", "SettingsError", "differing", "load_settings"]
+__all__ = ["Settings", "SettingsError", "changed_settings", "load_settings"]

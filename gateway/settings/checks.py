@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.domain.keys import MIN_SECRET_BYTES
+from gateway.domain.ingest_keys import MIN_SECRET_BYTES
 from gateway.settings import jwt
 from gateway.settings.model import Settings
 from gateway.settings.problems import Problems
@@ -15,7 +15,7 @@ _TAKEN: Final = (
 )  # fmt: skip
 
 MIN_LEASE_SECONDS: Final = 5
-MIN_DEAF_SECONDS: Final = 2
+MIN_SUBSCRIPTION_TIMEOUT_SECONDS: Final = 2
 MAX_SHARED_BODY_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -32,13 +32,13 @@ def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None
 
 def _keys_are_there(settings: Settings, problems: Problems) -> None:
     jwt_keys = (settings.jwt_secret, settings.jwt_public_key, settings.jwt_jwks_url)
-    if not any(jwt_keys) and not problems.involve("jwt_secret", "jwt_public_key", "jwt_jwks_url"):
+    if not any(jwt_keys) and not problems.has_error("jwt_secret", "jwt_public_key", "jwt_jwks_url"):
         problems.add(
             "jwt_secret",
             "is missing, and so are GATEWAY_JWT_PUBLIC_KEY and GATEWAY_JWT_JWKS_URL: "
             "without one of them no client can prove who it is (to try things out, `serve --dev` needs none)",
         )
-    if not settings.ingest_keys and not problems.involve("ingest_keys"):
+    if not settings.ingest_keys and not problems.has_error("ingest_keys"):
         problems.add("ingest_keys", "is missing: without a key no backend can push; give id:secret,id:secret")
 
 
@@ -68,7 +68,7 @@ def default_algorithms(settings: Settings) -> tuple[str, ...]:
 
 def _algorithms(settings: Settings, problems: Problems) -> None:
     names = ("jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms")
-    if problems.involve(*names) or not any(getattr(settings, name) for name in names[:3]):
+    if problems.has_error(*names) or not any(getattr(settings, name) for name in names[:3]):
         return
     usable: set[str] = set()
     if settings.jwt_secret is not None:
@@ -93,15 +93,18 @@ def _algorithms(settings: Settings, problems: Problems) -> None:
 
 
 def _sizes(settings: Settings, problems: Problems) -> None:
-    if problems.involve("max_body_bytes"):
+    if problems.has_error("max_body_bytes"):
         return
     # An outbox must take the largest event beside what it is sending, whatever JSON makes of its envelope.
-    if not problems.involve("outbox_bytes") and settings.outbox_bytes < 2 * settings.max_body_bytes:
+    if (
+        not problems.has_error("send_buffer_bytes")
+        and settings.send_buffer_bytes < 2 * settings.max_body_bytes
+    ):
         problems.add(
-            "outbox_bytes",
+            "send_buffer_bytes",
             f"must be at least twice GATEWAY_MAX_BODY_BYTES, which is {settings.max_body_bytes}",
         )
-    if not problems.involve("history_bytes") and settings.history_bytes < settings.max_body_bytes:
+    if not problems.has_error("history_bytes") and settings.history_bytes < settings.max_body_bytes:
         problems.add(
             "history_bytes", f"must be at least GATEWAY_MAX_BODY_BYTES, which is {settings.max_body_bytes}"
         )
@@ -110,14 +113,17 @@ def _sizes(settings: Settings, problems: Problems) -> None:
 def _shared_state(settings: Settings, problems: Problems) -> None:
     if settings.redis_url is None:
         return
-    if not problems.involve("lease_seconds") and settings.lease_seconds < MIN_LEASE_SECONDS:
+    if not problems.has_error("lease_seconds") and settings.lease_seconds < MIN_LEASE_SECONDS:
         problems.add(
             "lease_seconds",
             f"must be at least {MIN_LEASE_SECONDS}: a shorter pause of Redis would make every replica count as dead",
         )
-    if not problems.involve("deaf_seconds") and settings.deaf_seconds < MIN_DEAF_SECONDS:
-        problems.add("deaf_seconds", f"must be at least {MIN_DEAF_SECONDS}")
-    if not problems.involve("max_body_bytes") and settings.max_body_bytes > MAX_SHARED_BODY_BYTES:
+    if (
+        not problems.has_error("subscription_timeout_seconds")
+        and settings.subscription_timeout_seconds < MIN_SUBSCRIPTION_TIMEOUT_SECONDS
+    ):
+        problems.add("subscription_timeout_seconds", f"must be at least {MIN_SUBSCRIPTION_TIMEOUT_SECONDS}")
+    if not problems.has_error("max_body_bytes") and settings.max_body_bytes > MAX_SHARED_BODY_BYTES:
         problems.add(
             "max_body_bytes",
             f"must be at most {MAX_SHARED_BODY_BYTES} with GATEWAY_REDIS_URL: Redis takes each push in one piece, "
@@ -127,10 +133,10 @@ def _shared_state(settings: Settings, problems: Problems) -> None:
 
 def _ports_and_paths(settings: Settings, problems: Problems) -> None:
     same = settings.ingest_port == settings.port and settings.port != 0
-    if same and not problems.involve("port", "ingest_port"):
+    if same and not problems.has_error("port", "ingest_port"):
         problems.add(
             "ingest_port", "is the same as GATEWAY_PORT; leave it out to serve everything on one port"
         )
     first = settings.socketio_path.strip("/").partition("/")[0]
-    if first in _TAKEN and not problems.involve("socketio_path"):
+    if first in _TAKEN and not problems.has_error("socketio_path"):
         problems.add("socketio_path", f"/{first} is taken by another part of the gateway")

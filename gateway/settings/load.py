@@ -7,14 +7,14 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.domain.keys import IngestKey
+from gateway.domain.ingest_keys import IngestKey
 from gateway.settings.checks import check, default_algorithms
 from gateway.settings.model import KNOWN, Settings
 from gateway.settings.problems import Problems
-from gateway.settings.sources import Given, read_sources
+from gateway.settings.sources import RawValue, read_sources
 
 DEVELOPMENT: Final = "default of --dev"
-MADE: Final = "made for this run"
+GENERATED: Final = "made for this run"
 DEV_KEY_ID: Final = "dev"
 
 
@@ -32,7 +32,7 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
     if dev:
         made = _for_development(given, problems)
         chosen |= made
-        origins |= {name: MADE if KNOWN[name].secret else DEVELOPMENT for name in made}
+        origins |= {name: GENERATED if KNOWN[name].secret else DEVELOPMENT for name in made}
     settings = Settings(**chosen, origins=origins)
     check(settings, problems, require_keys=require_keys)
     problems.raise_any(log_format=settings.log_format)
@@ -41,7 +41,7 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
     return settings
 
 
-def _parse(given: Mapping[str, Given], problems: Problems) -> dict[str, Any]:
+def _parse(given: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for name, what in KNOWN.items():
         if name not in given:
@@ -54,9 +54,9 @@ def _parse(given: Mapping[str, Given], problems: Problems) -> dict[str, Any]:
     return chosen
 
 
-def _for_development(given: Mapping[str, Given], problems: Problems) -> dict[str, Any]:
+def _for_development(given: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:
     made: dict[str, Any] = {"host": "127.0.0.1", "cors_origins": ("*",)}
     if not {"jwt_secret", "jwt_public_key", "jwt_jwks_url"} & given.keys():
         made["jwt_secret"] = secrets.token_urlsafe(32)
     made["ingest_keys"] = (IngestKey(DEV_KEY_ID, (secrets.token_urlsafe(32),)),)
-    return {name: value for name, value in made.items() if name not in given and not problems.involve(name)}
+    return {name: value for name, value in made.items() if name not in given and not problems.has_error(name)}

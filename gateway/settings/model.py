@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from gateway.domain.keys import IngestKey
+from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.names import check_namespace
 from gateway.settings import jwt, values
-from gateway.settings.ingest import ingest_keys
+from gateway.settings.ingest_keys import ingest_keys
 
 T = TypeVar("T")
-_WHAT: Final = "setting"
+_SPEC: Final = "setting"
 
 
 @dataclass(frozen=True, slots=True)
-class What:
+class SettingSpec:
     """What is known of a setting besides its type. ``default`` is how documentation shows it."""
 
     parse: Callable[[object], object]
@@ -42,9 +42,9 @@ def _setting(
     secret: bool = False,
 ) -> T:
     """A setting whose default is a value; mypy takes it for that value, as with ``dataclasses.field``."""
-    what = What(parse, shown or as_text(default), unit, secret)
+    what = SettingSpec(parse, shown or as_text(default), unit, secret)
     # Through a factory, because dataclasses refuse a default without a hash, such as a read-only mapping.
-    return field(default_factory=lambda: default, repr=not secret, metadata={_WHAT: what})
+    return field(default_factory=lambda: default, repr=not secret, metadata={_SPEC: what})
 
 
 def as_text(value: object) -> str:
@@ -75,7 +75,7 @@ def new_replica_id() -> str:
 _ROOM_CLAIMS: Final[Mapping[str, str]] = MappingProxyType(
     {"orgId": "org:", "org_id": "org:", "tenantId": "tenant:", "tenant_id": "tenant:", "role": "role:"}
 )
-_words: Final = values.list_of(values.word)
+_words: Final = values.list_of(values.token)
 _namespaces: Final = values.at_least_one(values.list_of(lambda raw: check_namespace(values.text(raw))))
 _transports: Final = values.at_least_one(values.list_of(values.one_of("polling", "websocket")))
 _algorithms: Final = values.list_of(jwt.algorithm)
@@ -86,9 +86,9 @@ _MIB: Final = 1024 * 1024
 class Settings:
     """Everything the operator may say. Durations are in seconds, sizes in bytes, rates in events per second."""
 
-    host: str = _setting(values.word, "0.0.0.0")  # noqa: S104  # a container is reached from outside
-    port: int = _setting(values.whole(0, 65535), 8080)
-    ingest_port: int | None = _setting(values.whole(0, 65535), None)
+    host: str = _setting(values.token, "0.0.0.0")  # noqa: S104  # a container is reached from outside
+    port: int = _setting(values.integer(0, 65535), 8080)
+    ingest_port: int | None = _setting(values.integer(0, 65535), None)
     ingest_path_prefix: str = _setting(values.path_prefix, "")
 
     jwt_secret: str | None = _setting(values.text, None, secret=True)
@@ -97,73 +97,75 @@ class Settings:
     jwt_algorithms: tuple[str, ...] = _setting(_algorithms, (), shown="follows the key")
     jwt_audience: tuple[str, ...] = _setting(_words, ())
     jwt_issuer: tuple[str, ...] = _setting(_words, ())
-    jwt_leeway: float = _setting(values.seconds_or_zero, 0.0, unit="seconds")
-    jwt_require_exp: bool = _setting(values.switch, True)
+    jwt_leeway_seconds: float = _setting(values.seconds_or_zero, 0.0, unit="seconds")
+    jwt_require_exp: bool = _setting(values.boolean, True)
     room_claims: Mapping[str, str] = _setting(values.room_claims, _ROOM_CLAIMS)
 
     ingest_keys: tuple[IngestKey, ...] = _setting(ingest_keys, (), secret=True)
 
     redis_url: str | None = _setting(values.redis_url, None, secret=True)
-    redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "push-gateway")
+    redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "sio-gateway")
     lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
-    deaf_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
+    subscription_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
     replica_id: str = field(
         default_factory=new_replica_id,
-        metadata={_WHAT: What(values.matching("[A-Za-z0-9_-]{1,64}"), "host name and a random suffix")},
+        metadata={
+            _SPEC: SettingSpec(values.matching("[A-Za-z0-9_-]{1,64}"), "host name and a random suffix")
+        },
     )
     cors_origins: tuple[str, ...] = _setting(values.origins, ())
     socketio_path: str = _setting(values.socketio_path, "/socket.io/")
-    serve_client: bool = _setting(values.switch, True)
+    serve_client: bool = _setting(values.boolean, True)
     namespaces: tuple[str, ...] = _setting(_namespaces, ("/",))
     transports: tuple[str, ...] = _setting(_transports, ("polling", "websocket"))
-    ping_interval: float = _setting(values.seconds, 25.0, unit="seconds")
-    ping_timeout: float = _setting(values.seconds, 20.0, unit="seconds")
-    connect_timeout: float = _setting(values.seconds, 45.0, unit="seconds")
-    request_timeout: float = _setting(values.seconds, 10.0, unit="seconds")
+    ping_interval_seconds: float = _setting(values.seconds, 25.0, unit="seconds")
+    ping_timeout_seconds: float = _setting(values.seconds, 20.0, unit="seconds")
+    connect_timeout_seconds: float = _setting(values.seconds, 45.0, unit="seconds")
+    request_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
 
-    max_body_bytes: int = _setting(values.whole(1024), _MIB, unit="bytes")
-    max_frame_bytes: int = _setting(values.whole(1024), 100_000, unit="bytes")
-    max_unauthenticated_frame_bytes: int = _setting(values.whole(1024), 32_768, unit="bytes")
-    outbox_bytes: int = _setting(values.whole(2048), 4 * _MIB, unit="bytes")
-    ws_compression: bool = _setting(values.switch, False)
-    ws_compression_threshold: int = _setting(values.whole(1), 1024, unit="bytes")
-    max_connections: int = _setting(values.whole(1), 20_000)
-    max_unauthenticated: int = _setting(values.whole(1), 5_000)
-    max_connections_per_user: int = _setting(values.whole(1), 100)
-    max_rooms_per_connection: int = _setting(values.whole(1), 200)
+    max_body_bytes: int = _setting(values.integer(1024), _MIB, unit="bytes")
+    max_frame_bytes: int = _setting(values.integer(1024), 100_000, unit="bytes")
+    max_unauthenticated_frame_bytes: int = _setting(values.integer(1024), 32_768, unit="bytes")
+    send_buffer_bytes: int = _setting(values.integer(2048), 4 * _MIB, unit="bytes")
+    ws_compression: bool = _setting(values.boolean, False)
+    ws_compression_threshold_bytes: int = _setting(values.integer(1), 1024, unit="bytes")
+    max_connections: int = _setting(values.integer(1), 20_000)
+    max_unauthenticated: int = _setting(values.integer(1), 5_000)
+    max_connections_per_user: int = _setting(values.integer(1), 100)
+    max_rooms_per_connection: int = _setting(values.integer(1), 200)
     connect_rate: float = _setting(values.per_second, 5_000.0, unit="per second")
     connect_rate_per_address: float | None = _setting(values.per_second, None, unit="per second")
     trusted_proxies: tuple[str, ...] = _setting(values.networks, ())
     message_rate: float = _setting(values.per_second, 50.0, unit="per second")
 
     recovery_seconds: float = _setting(values.seconds_or_zero, 120.0, unit="seconds")
-    history_length: int = _setting(values.whole(1), 100_000, unit="messages")
-    history_bytes: int = _setting(values.whole(1024), 64 * _MIB, unit="bytes")
+    history_length: int = _setting(values.integer(1), 100_000, unit="messages")
+    history_bytes: int = _setting(values.integer(1024), 64 * _MIB, unit="bytes")
     revocation_seconds: float = _setting(values.seconds, 31_536_000.0, unit="seconds")
 
-    shutdown_delay: float = _setting(values.seconds_or_zero, 0.0, unit="seconds")
+    shutdown_delay_seconds: float = _setting(values.seconds_or_zero, 0.0, unit="seconds")
     drain_seconds: float = _setting(values.seconds_or_zero, 10.0, unit="seconds")
 
     log_level: str = _setting(values.one_of("debug", "info", "warning", "error"), "info")
-    log_sample_rate: float = _setting(values.part, 1.0)
+    log_sample_rate: float = _setting(values.fraction, 1.0)
     log_format: str = _setting(values.one_of("auto", "json", "console"), "auto")
 
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """Where each setting that is not at its default came from; for ``print-env`` and the hints of ``serve --dev``."""
 
 
-def _known() -> dict[str, What]:
+def _known() -> dict[str, SettingSpec]:
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(Settings)
-    return {each.name: each.metadata[_WHAT] for each in fields if _WHAT in each.metadata}
+    return {each.name: each.metadata[_SPEC] for each in fields if _SPEC in each.metadata}
 
 
-KNOWN: Final[Mapping[str, What]] = MappingProxyType(_known())
+KNOWN: Final[Mapping[str, SettingSpec]] = MappingProxyType(_known())
 """Every setting by its name, lower case without prefix, in the order of the documentation."""
 FROM_FILES: Final = tuple(name for name, what in KNOWN.items() if what.secret)
 """Those that may also be given as ``…_FILE``."""
 
 
-def differing(before: Settings, after: Settings) -> frozenset[str]:
+def changed_settings(before: Settings, after: Settings) -> frozenset[str]:
     """The names of the settings that are not the same; a name that a replica makes for itself is no setting."""
     made = set() if "replica_id" in after.origins else {"replica_id"}
     return frozenset(name for name in KNOWN.keys() - made if getattr(before, name) != getattr(after, name))

@@ -39,7 +39,7 @@ class Problems:
         """A setting is wrong for a reason that was given under another name."""
         self._names.add(name)
 
-    def involve(self, *names: str) -> bool:
+    def has_error(self, *names: str) -> bool:
         """Whether one of the settings is already known to be wrong, so that comparing it would only confuse."""
         return not self._names.isdisjoint(names)
 

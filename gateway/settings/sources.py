@@ -29,7 +29,7 @@ _LINK_ADVICE: Final = (
 )
 
 
-class Given(NamedTuple):
+class RawValue(NamedTuple):
     """A value as it was found; ``where`` names the file, None for the environment itself."""
 
     value: object
@@ -37,7 +37,7 @@ class Given(NamedTuple):
     where: str | None = None
 
 
-def read_sources(environ: Mapping[str, str], problems: Problems) -> dict[str, Given]:
+def read_sources(environ: Mapping[str, str], problems: Problems) -> dict[str, RawValue]:
     """Every setting that is given, by name; the environment wins. What cannot be read becomes a problem."""
     # An empty variable is how Compose and Helm write "not set".
     variables = {
@@ -45,7 +45,7 @@ def read_sources(environ: Mapping[str, str], problems: Problems) -> dict[str, Gi
         for name, value in environ.items()
         if name.startswith(PREFIX) and value
     }
-    of_file: dict[str, Given] = {}
+    of_file: dict[str, RawValue] = {}
     path = variables.pop(CONFIG.upper(), None)
     if path is not None:
         of_file = _known_only(_of_yaml(path, problems), problems)
@@ -53,15 +53,15 @@ def read_sources(environ: Mapping[str, str], problems: Problems) -> dict[str, Gi
     return _read_files(of_file, problems) | _read_files(of_environment, problems)
 
 
-def _of_environment(variables: Mapping[str, str], problems: Problems) -> dict[str, Given]:
-    found: dict[str, Given] = {}
+def _of_environment(variables: Mapping[str, str], problems: Problems) -> dict[str, RawValue]:
+    found: dict[str, RawValue] = {}
     for name, value in variables.items():
         if name in {"PORT", "INGEST_PORT"} and _LINK_VALUE.match(value):
-            _judge_link(name, variables, problems)
+            _check_service_link(name, variables, problems)
         elif name.lower() in FOR_CLIENTS or _is_service_link(name, value):
             continue
         else:
-            found[name] = Given(value, ENVIRONMENT)
+            found[name] = RawValue(value, ENVIRONMENT)
     return {name.lower(): given for name, given in found.items() if _in_capitals(name, problems)}
 
 
@@ -72,7 +72,7 @@ def _in_capitals(name: str, problems: Problems) -> bool:
     return False
 
 
-def _judge_link(name: str, variables: Mapping[str, str], problems: Problems) -> None:
+def _check_service_link(name: str, variables: Mapping[str, str], problems: Problems) -> None:
     """The address of a Service where a port might stand: no matter among the other links of that Service."""
     service = "gateway" if name == "PORT" else "gateway-ingest"
     if name.removesuffix("PORT") + "SERVICE_HOST" not in variables:
@@ -86,7 +86,7 @@ def _is_service_link(name: str, value: str) -> bool:
     return others or any(form.fullmatch(name) for form in (_OWN_LINK, _OTHER_LINK))
 
 
-def _of_yaml(path: str, problems: Problems) -> dict[str, Given]:
+def _of_yaml(path: str, problems: Problems) -> dict[str, RawValue]:
     from gateway.settings.yaml_file import read_yaml
 
     try:
@@ -94,12 +94,14 @@ def _of_yaml(path: str, problems: Problems) -> dict[str, Given]:
     except ValueError as error:
         problems.add(CONFIG, str(error))
         return {}
-    return {name: Given(value, f"yaml {path}", path) for name, value in content.items() if value is not None}
+    return {
+        name: RawValue(value, f"yaml {path}", path) for name, value in content.items() if value is not None
+    }
 
 
-def _known_only(found: Mapping[str, Given], problems: Problems) -> dict[str, Given]:
+def _known_only(found: Mapping[str, RawValue], problems: Problems) -> dict[str, RawValue]:
     names = [*KNOWN, *(name + _FILE for name in FROM_FILES)]
-    known: dict[str, Given] = {}
+    known: dict[str, RawValue] = {}
     for name, given in found.items():
         if name in names:
             known[name] = given
@@ -120,7 +122,7 @@ def _unknown(name: str, names: Iterable[str], *, in_yaml: bool) -> str:
     return form + (f": did you mean {nearest[0]}?" if nearest and nearest[0] != CONFIG else "")
 
 
-def _read_files(found: Mapping[str, Given], problems: Problems) -> dict[str, Given]:
+def _read_files(found: Mapping[str, RawValue], problems: Problems) -> dict[str, RawValue]:
     """Replace ``…_file`` by what stands in the file; giving both is a problem."""
     values = {name: given for name, given in found.items() if name in KNOWN}
     for name in FROM_FILES:
@@ -133,7 +135,9 @@ def _read_files(found: Mapping[str, Given], problems: Problems) -> dict[str, Giv
             )
             continue
         try:
-            values[name] = Given(read_secret(Path(str(given.value))), f"file {given.value}", str(given.value))
+            values[name] = RawValue(
+                read_secret(Path(str(given.value))), f"file {given.value}", str(given.value)
+            )
         except ValueError as error:
             problems.add(name + _FILE, str(error), where=given.where)
             problems.mark(name)

@@ -57,7 +57,7 @@ def text(raw: object) -> str:
     return raw
 
 
-def word(raw: object) -> str:
+def token(raw: object) -> str:
     """A text without blanks or control characters."""
     value = text(raw)
     if not value.isprintable() or " " in value:
@@ -78,7 +78,7 @@ def matching(pattern: str) -> Parser[str]:
     return parse
 
 
-def whole(minimum: int, maximum: int = _MAX_WHOLE) -> Parser[int]:
+def integer(minimum: int, maximum: int = _MAX_WHOLE) -> Parser[int]:
     """A plain integer: no units, no signs, no separators."""
 
     def parse(raw: object) -> int:
@@ -128,7 +128,7 @@ def per_second(raw: object) -> float:
     return value
 
 
-def part(raw: object) -> float:
+def fraction(raw: object) -> float:
     """A part of a whole: decimals allowed, from 0 to 1."""
     value = _decimal(raw, "give a part from 0 to 1, such as 0.1")
     if not 0 <= value <= 1:
@@ -136,7 +136,7 @@ def part(raw: object) -> float:
     return value
 
 
-def switch(raw: object) -> bool:
+def boolean(raw: object) -> bool:
     """true or false, also as yes/no, on/off, 1/0."""
     value = str(raw).strip().lower()
     if value in {"true", "yes", "on", "1"}:
@@ -274,7 +274,7 @@ networks: Final = list_of(network)
 
 def web_address(raw: object) -> str:
     """An http or https URL without user name and password."""
-    value = word(raw)
+    value = token(raw)
     try:
         parts = urlsplit(value)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

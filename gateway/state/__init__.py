@@ -1,1 +1,1 @@
-"""The shared state behind ``gateway.ports``, chosen whole: ``memory`` for one replica, Redis for many."""
+"""The shared state behind ``gateway.interfaces``, chosen whole: ``memory`` for one replica, Redis for many."""

@@ -8,7 +8,7 @@
 ``docs/reference/logs.md`` says what is in a span.
 """
 
-from gateway.tracing.opening import open_telemetry
+from gateway.tracing.setup import open_telemetry
 from gateway.tracing.telemetry import Telemetry
 
 __all__ = ["Telemetry", "open_telemetry"]

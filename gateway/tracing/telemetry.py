@@ -11,15 +11,15 @@ from typing import Any, Protocol
 
 import structlog
 
-from gateway.domain.claims import Claim
-from gateway.domain.messages import Message, Receipt
+from gateway.domain.dedup import DedupKey
+from gateway.domain.messages import Message, PublishResult
 from gateway.domain.sampling import Sampling
 from gateway.domain.traces import Trace
-from gateway.ports import Deliveries
+from gateway.interfaces import DeliveryObserver
 
 
 class DeliveryLog:
-    """Satisfies ``gateway.ports.Deliveries``. Whoever began a trace decides by its sampled flag how loud it is: info or
+    """Satisfies ``gateway.interfaces.Deliveries``. Whoever began a trace decides by its sampled flag how loud it is: info or
     debug; of those at info ``sampling`` keeps a part."""
 
     def __init__(self, sampling: Sampling) -> None:
@@ -33,11 +33,11 @@ class DeliveryLog:
             facts |= {"connections": connections, "seconds": round(seconds, 6)}
             write("message.delivered", message_id=message.id, namespace=message.namespace, **facts)
 
-    def caught_up(self, message: Message, sid: str) -> None:
+    def replayed(self, message: Message, sid: str) -> None:
         """A connection that came back, or was behind, got it from the history."""
         write, facts = self._line(message.trace)
         if write is not None:
-            write("message.caught_up", message_id=message.id, namespace=message.namespace, sid=sid, **facts)
+            write("message.replayed", message_id=message.id, namespace=message.namespace, sid=sid, **facts)
 
     def _line(self, trace: Trace | None) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
         """Who writes a line about the trace, if anybody, and what it says of the trace."""
@@ -49,9 +49,9 @@ class DeliveryLog:
         facts: Mapping[str, Any] = {"trace_id": trace.trace_id, "span_id": trace.span_id}
         if not trace.sampled:
             return self._log.debug, dict(facts)
-        if not self._sampling.keeps(trace.trace_id):
+        if not self._sampling.should_log(trace.trace_id):
             return None, {}
-        return self._log.info, {**facts, **self._sampling.facts}
+        return self._log.info, {**facts, **self._sampling.fields}
 
 
 class Span(Protocol):
@@ -70,19 +70,19 @@ class Tracer(Protocol):
 
 
 class Publisher(Protocol):
-    """Accepts what is pushed; see ``gateway.application.publishing``."""
+    """Accepts what is pushed; see ``gateway.services.publish``."""
 
-    async def publish(self, message: Message, claim: Claim | None = None) -> Receipt: ...
+    async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult: ...
 
-    async def kick(
+    async def disconnect_user(
         self,
         user: str,
         *,
         namespace: str | None,
         exclude: frozenset[str],
         revoke: bool,
-        claim: Claim | None = None,
-    ) -> Receipt: ...
+        dedup_key: DedupKey | None = None,
+    ) -> PublishResult: ...
 
 
 class Telemetry:
@@ -91,10 +91,10 @@ class Telemetry:
     tracer: Tracer | None = None
     """Begins spans of requests, if anybody collects them."""
 
-    def __init__(self, deliveries: Deliveries) -> None:
+    def __init__(self, deliveries: DeliveryObserver) -> None:
         self.deliveries = deliveries
 
-    def around(self, publisher: Publisher) -> Publisher:
+    def wrap(self, publisher: Publisher) -> Publisher:
         """The same publisher, told of in spans."""
         return publisher
 

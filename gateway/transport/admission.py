@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-from gateway.ports import Clock
+from gateway.interfaces import Clock
 from gateway.transport.errors import HandshakeError, unavailable
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
@@ -54,7 +54,7 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def counted_as(address: str) -> str:
+def rate_limit_key(address: str) -> str:
     """What clients are counted by: an IPv4 address, or the /64 of an IPv6 one, which is the least that anybody gets."""
     if ":" not in address:
         return address
@@ -83,7 +83,7 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
-KEPT_ADDRESSES: Final = 65_536
+MAX_ADDRESSES: Final = 65_536
 """About 8 MB. With more of them at once those not seen for the longest may come anew; CONNECT_RATE holds for all."""
 _ROUNDING_SECONDS: Final = 1e-6
 
@@ -105,14 +105,14 @@ class AddressRates:
 
     def allow(self, address: str) -> bool:
         """Whether there is room in the bucket; takes nothing."""
-        full_in = self._full_at_of(counted_as(address)) - self._clock.monotonic()
+        full_in = self._full_at_of(rate_limit_key(address)) - self._clock.monotonic()
         return full_in <= self._window_seconds - self.seconds_each + _ROUNDING_SECONDS
 
-    def take(self, address: str) -> None:
+    def consume(self, address: str) -> None:
         """Count one."""
         now = self._clock.monotonic()
         self._forget(now)
-        name = counted_as(address)
+        name = rate_limit_key(address)
         self._full_at[name] = max(now, self._full_at_of(name)) + self.seconds_each
 
     def _full_at_of(self, name: str) -> float:
@@ -121,7 +121,7 @@ class AddressRates:
 
     def _forget(self, now: float) -> None:
         age = now - self._began_at
-        if age < self._window_seconds and len(self._full_at) < KEPT_ADDRESSES // 2:
+        if age < self._window_seconds and len(self._full_at) < MAX_ADDRESSES // 2:
             return
         self._full_at_before = self._full_at if age < 2 * self._window_seconds else {}
         self._full_at = {}
@@ -133,7 +133,7 @@ class AdmissionLimits:
     """None is off. Newcomers are those who joined no namespace yet."""
 
     max_connections: int | None = None
-    max_newcomers: int | None = None
+    max_unauthenticated: int | None = None
     connects_per_second: float | None = None
     connects_per_second_and_address: float | None = None
 
@@ -147,12 +147,12 @@ class Admission:
         limits: AdmissionLimits,
         *,
         open_now: Callable[[], int],
-        newcomers_now: Callable[[], int],
+        unauthenticated_now: Callable[[], int],
     ) -> None:
         self._clock = clock
         self._limits = limits
         self._open_now = open_now
-        self._newcomers_now = newcomers_now
+        self._unauthenticated_now = unauthenticated_now
         self._tokens = max(1.0, limits.connects_per_second or 0.0)
         self._refilled_at = clock.monotonic()
         by_address = limits.connects_per_second_and_address
@@ -161,24 +161,27 @@ class Admission:
 
     def decide(self, address: str) -> HandshakeError | None:
         """The refusal, or None: come in. Who is refused takes nothing from any rate."""
-        refusal = self._look_for_room() or self._look_at_rates(address)
-        if refusal is None:
+        rejection = self._check_capacity() or self._check_rates(address)
+        if rejection is None:
             self._tokens -= 1
             if self._addresses is not None:
-                self._addresses.take(address)
-        return refusal
+                self._addresses.consume(address)
+        return rejection
 
-    def _look_for_room(self) -> HandshakeError | None:
+    def _check_capacity(self) -> HandshakeError | None:
         limits = self._limits
         if self.draining:
             return unavailable("draining", "this replica is shutting down", 1)
         if limits.max_connections is not None and self._open_now() >= limits.max_connections:
-            return unavailable("full", "this replica is full", 5)
-        if limits.max_newcomers is not None and self._newcomers_now() >= limits.max_newcomers:
-            return unavailable("newcomers", "too many clients have not shown a token yet", 5)
+            return unavailable("connection_limit", "this replica is full", 5)
+        if (
+            limits.max_unauthenticated is not None
+            and self._unauthenticated_now() >= limits.max_unauthenticated
+        ):
+            return unavailable("unauthenticated_limit", "too many clients have not shown a token yet", 5)
         return None
 
-    def _look_at_rates(self, address: str) -> HandshakeError | None:
+    def _check_rates(self, address: str) -> HandshakeError | None:
         addresses, rate = self._addresses, self._limits.connects_per_second
         if addresses is not None and not addresses.allow(address):
             return unavailable(

@@ -40,16 +40,16 @@ def unavailable(reason: str, message: str, retry_after_seconds: int) -> Handshak
 HANDSHAKES: Final = (
     "address_rate",
     "draining",
-    "full",
-    "newcomers",
-    "no_keys",
+    "connection_limit",
+    "unauthenticated_limit",
+    "jwks_unavailable",
     "rate",
     "starting",
-    "state_away",
-    "state_deaf",
+    "state_unavailable",
+    "state_stalled",
 )
 """Why a handshake is answered with 503."""
-REFUSALS: Final = (
+REJECTIONS: Final = (
     *HANDSHAKES,
     *(
         error.reason
@@ -66,7 +66,7 @@ REFUSALS: Final = (
     ),
 )
 """Why a request to the Socket.IO path is refused."""
-ENDINGS: Final = (
+CLOSE_REASONS: Final = (
     "client_close",
     "internal_error",
     "malformed_frame",
@@ -74,8 +74,8 @@ ENDINGS: Final = (
     "message_too_large",
     "overlapping_polls",
     "overlapping_posts",
-    "payload_refused",
-    "ping_timeout",
+    "payload_rejected",
+    "ping_timeout_seconds",
     "protocol_error",
     "slow_consumer",
     "transport_close",

@@ -26,7 +26,7 @@ INVALID_TEXT: Final = 1007
 TOO_BIG: Final = 1009
 
 
-class BrokenFrame(Exception):
+class FrameError(Exception):
     """Bytes after which nothing more can be read; ``close_code`` tells the client why (RFC 6455 §7.4.1)."""
 
     def __init__(self, close_code: int) -> None:
@@ -34,7 +34,7 @@ class BrokenFrame(Exception):
         self.close_code = close_code
 
 
-class Received(NamedTuple):
+class ReceivedFrame(NamedTuple):
     """A whole message or a control frame. ``compressed``: as the client sent it, to be inflated (RFC 7692)."""
 
     opcode: int
@@ -42,7 +42,7 @@ class Received(NamedTuple):
     compressed: bool
 
 
-FRAGMENT: Final = Received(0x0, b"", compressed=False)
+FRAGMENT: Final = ReceivedFrame(0x0, b"", compressed=False)
 """A frame after which its message is not whole yet."""
 MESSAGES: Final = frozenset({TEXT, BINARY})
 
@@ -68,7 +68,7 @@ class FrameReader:
         else:
             self._buffer = bytearray(data)
 
-    def next(self, max_bytes: int) -> Received | None:
+    def next(self, max_bytes: int) -> ReceivedFrame | None:
         """What the next frame brings: a message or control frame, or of a message one more FRAGMENT; None: no frame is
         whole. Raises BrokenFrame; then nothing more may be read.
 
@@ -80,14 +80,14 @@ class FrameReader:
         first, payload = frame
         opcode, compressed = first & _OPCODE, bool(first & _RSV1)
         if opcode >= CLOSE or (opcode and first & _FIN):
-            return Received(opcode, payload, compressed)
+            return ReceivedFrame(opcode, payload, compressed)
         if opcode:
             self._opcode, self._compressed, self._message = opcode, compressed, bytearray(payload)
             return FRAGMENT
         self._message += payload
         if not first & _FIN:
             return FRAGMENT
-        whole = Received(self._opcode, bytes(self._message), self._compressed)
+        whole = ReceivedFrame(self._opcode, bytes(self._message), self._compressed)
         self._opcode, self._compressed, self._message = 0, False, _NOTHING
         return whole
 
@@ -97,7 +97,7 @@ class FrameReader:
         if len(buffer) < 2:
             return None
         first, second = buffer[0], buffer[1]
-        self._judge(first, second)
+        self._check_header(first, second)
         length, at = second & ~_MASKED, 2
         if length > _MAX_CONTROL_BYTES:
             at += 2 if length == 126 else 8
@@ -106,9 +106,9 @@ class FrameReader:
             length = int.from_bytes(buffer[2:at], "big")
             if length >> 63 or length < (126 if at == 4 else 65_536):
                 # §5.2: the shortest form that holds it, and never the highest bit.
-                raise BrokenFrame(PROTOCOL_ERROR)
+                raise FrameError(PROTOCOL_ERROR)
         if not first & CLOSE and len(self._message) + length > max_bytes:
-            raise BrokenFrame(TOO_BIG)
+            raise FrameError(TOO_BIG)
         end = at + 4 + length
         if len(buffer) < end:
             return None
@@ -118,7 +118,7 @@ class FrameReader:
             self._buffer = _NOTHING
         return first, payload
 
-    def _judge(self, first: int, second: int) -> None:
+    def _check_header(self, first: int, second: int) -> None:
         """Raises BrokenFrame for what RFC 6455 §5.1, §5.2, §5.4, §5.5 and RFC 7692 §6 forbid."""
         opcode = first & _OPCODE
         allowed = _RSV1 if self._deflated and opcode in {TEXT, BINARY} else 0
@@ -132,7 +132,7 @@ class FrameReader:
             or (not is_control and bool(opcode) == bool(self._opcode))
         )
         if broken:
-            raise BrokenFrame(PROTOCOL_ERROR)
+            raise FrameError(PROTOCOL_ERROR)
 
 
 def close_code_of(payload: bytes) -> int | None:
@@ -140,14 +140,14 @@ def close_code_of(payload: bytes) -> int | None:
     if not payload:
         return None
     if len(payload) == 1:
-        raise BrokenFrame(PROTOCOL_ERROR)
+        raise FrameError(PROTOCOL_ERROR)
     code = int.from_bytes(payload[:2], "big")
     if not (code in _CODES or 3000 <= code < 5000):
-        raise BrokenFrame(PROTOCOL_ERROR)
+        raise FrameError(PROTOCOL_ERROR)
     try:
         payload[2:].decode()
     except UnicodeDecodeError:
-        raise BrokenFrame(INVALID_TEXT) from None
+        raise FrameError(INVALID_TEXT) from None
     return code
 
 

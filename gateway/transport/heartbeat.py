@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from gateway.ports import Schedule
-from gateway.transport.session import Phase, Session
+from gateway.interfaces import Schedule
+from gateway.transport.session import EngineSession, Phase
 
 
 class Heartbeat:
@@ -20,39 +20,41 @@ class Heartbeat:
         self.interval_seconds = interval_seconds
         self.timeout_seconds = timeout_seconds
 
-    def watch(self, session: Session) -> None:
+    def watch(self, session: EngineSession) -> None:
         """Start with a ping in one interval."""
         self._later(session, self.interval_seconds, self._ping)
 
-    def forget(self, session: Session) -> None:
+    def unwatch(self, session: EngineSession) -> None:
         """It is closed: nothing of it is kept any longer."""
-        if session.beat is not None:
-            session.beat.cancel()
-            session.beat = None
+        if session.heartbeat_timer is not None:
+            session.heartbeat_timer.cancel()
+            session.heartbeat_timer = None
 
-    def _ping(self, session: Session) -> None:
-        if session.phase is Phase.ENDING:
+    def _ping(self, session: EngineSession) -> None:
+        if session.phase is Phase.CLOSING:
             # It was told to go and does not read what is left.
             session.abort(session.end_reason)
             return
         session.ping()
-        self._later(session, min(self.interval_seconds, self.timeout_seconds), self._look)
+        self._later(session, min(self.interval_seconds, self.timeout_seconds), self._check)
 
-    def _look(self, session: Session) -> None:
+    def _check(self, session: EngineSession) -> None:
         """The interval or the timeout is over, whichever is shorter."""
         if not session.awaits_pong:
             self._later(session, max(0.0, self.interval_seconds - self.timeout_seconds), self._ping)
         elif self.timeout_seconds <= self.interval_seconds:
-            session.abort("ping_timeout")
+            session.abort("ping_timeout_seconds")
         else:
             self._later(session, self.timeout_seconds - self.interval_seconds, self._expect_pong)
 
-    def _expect_pong(self, session: Session) -> None:
+    def _expect_pong(self, session: EngineSession) -> None:
         if session.awaits_pong:
-            session.abort("ping_timeout")
+            session.abort("ping_timeout_seconds")
         else:
             self._ping(session)
 
-    def _later(self, session: Session, delay_seconds: float, step: Callable[[Session], None]) -> None:
+    def _later(
+        self, session: EngineSession, delay_seconds: float, step: Callable[[EngineSession], None]
+    ) -> None:
         if not session.closed:
-            session.beat = self._schedule.after(delay_seconds, partial(step, session))
+            session.heartbeat_timer = self._schedule.after(delay_seconds, partial(step, session))

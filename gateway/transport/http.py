@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 _STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
-def encode_reply(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
+def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
     """An answer with its length and date; ``close`` says that it is the last one of its connection.
 
     Raises ValueError for a header that would become two.
@@ -70,7 +70,7 @@ LINGER_SECONDS: Final = 5.0
 """How long the rest of a refused body is read and dropped, so that its sender gets to see the answer."""
 
 
-class Refuse(Protocol):
+class Reject(Protocol):
     """How a request that never reached a handler is answered."""
 
     def __call__(
@@ -84,7 +84,7 @@ class HandlerOptions(TypedDict):
     """What is the same for every connection of a port."""
 
     loop: asyncio.AbstractEventLoop
-    refuse: Refuse
+    reject: Reject
     head_timeout_seconds: float
     keepalive_timeout: float
 
@@ -96,8 +96,8 @@ class GatewayRequestHandler(web.RequestHandler):
         "_had_a_head",
         "_head_deadline",
         "_head_timeout_seconds",
-        "_refuse",
-        "when_lost",
+        "_reject",
+        "on_close",
     )
 
     def __init__(self, server: web.Server, **options: Unpack[HandlerOptions]) -> None:
@@ -112,13 +112,13 @@ class GatewayRequestHandler(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
             logger=_QUIET,
         )
-        self._refuse = options["refuse"]
+        self._reject = options["reject"]
         self._head_timeout_seconds = options["head_timeout_seconds"]
         self._head_deadline: asyncio.TimerHandle | None = None
         self._had_a_head = False
-        self.when_lost: Callable[[], None] | None = None
+        self.on_close: Callable[[], None] | None = None
 
-    def hand_over(self, protocol: asyncio.Protocol) -> None:
+    def detach(self, protocol: asyncio.Protocol) -> None:
         """Let another protocol have this connection; for aiohttp, and for the request at hand, it is over.
 
         The request is answered with ``HANDED_OVER`` then.
@@ -133,22 +133,22 @@ class GatewayRequestHandler(web.RequestHandler):
             # Nothing may overtake it, and the request has to be answered first.
             if not self._buffer_paused:
                 transport.pause_reading()
-            self._loop.call_soon(_go_on, transport, protocol, behind)
+            self._loop.call_soon(_continue_with, transport, protocol, behind)
         elif self._buffer_paused:
             transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client, cut anywhere."""
         super().data_received(data)
-        self._tell_of_broken_body()
-        self._watch_head()
+        self._log_broken_body()
+        self._start_head_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone; whoever waits for it hears it now."""
-        self._forget_head()
+        self._stop_head_timer()
         super().connection_lost(exc)
-        if self.when_lost is not None:
-            self.when_lost()
+        if self.on_close is not None:
+            self.on_close()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # aiohttp's signature
         """aiohttp calls this for every piece of a body that is read; nearly always nothing was paused."""
@@ -165,16 +165,16 @@ class GatewayRequestHandler(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002  # aiohttp's signature
     ) -> web.StreamResponse:
         """Answer what no handler could: what the parser refused (4xx), or an exception that a door let through."""
-        refused = isinstance(exc, HttpProcessingError) or status < HTTPStatus.INTERNAL_SERVER_ERROR
-        if not refused and not isinstance(exc, ConnectionError):
+        rejected = isinstance(exc, HttpProcessingError) or status < HTTPStatus.INTERNAL_SERVER_ERROR
+        if not rejected and not isinstance(exc, ConnectionError):
             log.error("request.failed", exc_info=exc)
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("the answer cannot be sent any more; the connection ends here") from exc
         # What the parser refused comes without any headers, in a plain dictionary.
         request_ids = [value for name, value in request.headers.items() if name.lower() == "x-request-id"]
-        if refused:
+        if rejected:
             detail = "the request is not HTTP as RFC 9112 has it"
-            headers, body = self._refuse(status, "bad_request", detail, request_ids)
+            headers, body = self._reject(status, "bad_request", detail, request_ids)
         else:
             status, headers, body = self._internal_error(request_ids)
         response = web.Response(status=status, body=body, headers=headers)
@@ -184,14 +184,14 @@ class GatewayRequestHandler(web.RequestHandler):
     def _internal_error(self, request_ids: Sequence[str]) -> tuple[int, dict[str, str], bytes]:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         detail = "the gateway failed; its log says why"
-        return status, *self._refuse(status, "internal_error", detail, request_ids)
+        return status, *self._reject(status, "internal_error", detail, request_ids)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """What aiohttp finds wrong while it drops the rest of a refused body was answered already."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
-    def _tell_of_broken_body(self) -> None:
+    def _log_broken_body(self) -> None:
         """Whoever reads a body must hear that the rest of it is no HTTP; aiohttp only queues an answer behind it."""
         request = self._current_request
         if request is None or not self._messages or request.content.is_eof():
@@ -201,20 +201,20 @@ class GatewayRequestHandler(web.RequestHandler):
 
     # heads
 
-    def _watch_head(self) -> None:
+    def _start_head_timer(self) -> None:
         """Start the clock when a head arrives in part, stop it when it is whole."""
-        waits_for_a_head = self._waits_for_a_head()
+        waits_for_a_head = self._is_waiting_for_head()
         if waits_for_a_head and self._head_deadline is None:
-            self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._cut_off)
+            self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._abort)
         elif not waits_for_a_head:
-            self._forget_head()
+            self._stop_head_timer()
 
-    def _forget_head(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
 
-    def _waits_for_a_head(self) -> bool:
+    def _is_waiting_for_head(self) -> bool:
         if self._messages:
             self._had_a_head = True
             return False
@@ -223,25 +223,25 @@ class GatewayRequestHandler(web.RequestHandler):
             return not self._had_a_head
         return not self._waiter.done()
 
-    def _cut_off(self) -> None:
+    def _abort(self) -> None:
         self._head_deadline = None
         if self.transport is None:
             return
         status = HTTPStatus.REQUEST_TIMEOUT
-        headers, body = self._refuse(
+        headers, body = self._reject(
             status, "request_timeout", "the head of the request did not arrive in time"
         )
-        self.transport.write(encode_reply(status, headers, body, close=True))
+        self.transport.write(encode_response(status, headers, body, close=True))
         self.force_close()
 
 
-def _go_on(transport: asyncio.Transport, protocol: asyncio.Protocol, behind: bytes) -> None:
+def _continue_with(transport: asyncio.Transport, protocol: asyncio.Protocol, behind: bytes) -> None:
     if not transport.is_closing():
         transport.resume_reading()
         protocol.data_received(behind)
 
 
-class _HandedOver(web.StreamResponse):
+class _Detached(web.StreamResponse):
     """What stands for the answer where the connection is no longer aiohttp's."""
 
     async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002  # aiohttp's signature
@@ -251,5 +251,5 @@ class _HandedOver(web.StreamResponse):
         """There is nothing to write."""
 
 
-HANDED_OVER: Final = _HandedOver()
+DETACHED: Final = _Detached()
 _QUIET = logging.getLogger("aiohttp.server")

@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from gateway import ports
+from gateway import interfaces
 from gateway.transport.deflate import deflate
 
 OPEN: Final = "0"
@@ -142,7 +142,7 @@ def decode_payload(body: bytes) -> Iterator[Packet]:
     return map(_decode_record, text.split(_SEPARATOR))
 
 
-def encode_payload(packets: Iterable[ports.Frames]) -> bytes:
+def encode_payload(packets: Iterable[interfaces.Frames]) -> bytes:
     """The body that answers a poll."""
     return b"\x1e".join(packet.record for packet in packets)
 

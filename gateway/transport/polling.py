@@ -12,7 +12,7 @@ from gateway.transport import errors, packets
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.packets import MalformedPacket
-from gateway.transport.session import TOO_LARGE, Deliver, MessageLimits, Session
+from gateway.transport.session import TOO_LARGE, Deliver, EngineSession, MessageLimits
 
 _YIELD_EVERY: Final = 64
 
@@ -22,7 +22,7 @@ class ParkedPoll:
 
     __slots__ = ("_session", "lost", "woken")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: EngineSession) -> None:
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = False
         self._session = session
@@ -40,7 +40,7 @@ class ParkedPoll:
             self.wake()
 
 
-class Polling:
+class PollingTransport:
     """Serves the two requests of the carrier for sessions that exist."""
 
     def __init__(self, deliver: Deliver, *, limits: MessageLimits, body_timeout_seconds: float) -> None:
@@ -48,17 +48,17 @@ class Polling:
         self._limits = limits
         self._body_timeout_seconds = body_timeout_seconds
 
-    async def poll(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
+    async def poll(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
         """Answer a GET as soon as the session has something to say."""
         parked = ParkedPoll(session)
         if not session.park(parked):
             return errors.BAD_REQUEST
         connection = cast(GatewayRequestHandler, request.protocol)
-        connection.when_lost = parked.client_left
+        connection.on_close = parked.client_left
         try:
             await parked.woken
         finally:
-            connection.when_lost = None
+            connection.on_close = None
         payload = None if parked.lost else session.collect()
         if payload is None:
             return errors.UNKNOWN_SID
@@ -68,7 +68,7 @@ class Polling:
             answer.force_close()
         return answer
 
-    async def post(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
+    async def post(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
         """Take in a payload, packet by packet, in order."""
         if session.posting:
             session.fail("overlapping_posts")
@@ -79,10 +79,10 @@ class Polling:
         finally:
             session.posting = False
 
-    async def _receive(self, request: web.Request, session: Session) -> web.Response | HandshakeError:
+    async def _receive(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
         body = await self._read(request, self._limits.of(session))
         if isinstance(body, HandshakeError):
-            session.fail(TOO_LARGE if body is errors.PAYLOAD_TOO_LARGE else "payload_refused")
+            session.fail(TOO_LARGE if body is errors.PAYLOAD_TOO_LARGE else "payload_rejected")
             return body
         try:
             for count, packet in enumerate(packets.decode_payload(body), 1):

@@ -13,19 +13,19 @@ from typing import Final, Protocol
 import structlog
 from aiohttp import hdrs, web
 
-from gateway.ports import Schedule
+from gateway.interfaces import Schedule
 from gateway.transport import errors
 from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
-from gateway.transport.carriers import Wire
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.handshake import Handshake, open_packet
 from gateway.transport.heartbeat import Heartbeat
-from gateway.transport.http import HANDED_OVER
+from gateway.transport.http import DETACHED
 from gateway.transport.packets import Frames
-from gateway.transport.polling import Polling
-from gateway.transport.session import MessageLimits, Session
-from gateway.transport.websocket import WebSocketCarrier
+from gateway.transport.polling import PollingTransport
+from gateway.transport.session import EngineSession, MessageLimits
+from gateway.transport.transports import FrameWriter
+from gateway.transport.websocket import WebSocketTransport
 
 log = structlog.get_logger(__name__)
 
@@ -38,21 +38,21 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 class Application(Protocol):
     """The layer above: what is done with sessions and their messages."""
 
-    def session_opened(self, session: Session) -> None: ...
+    def session_opened(self, session: EngineSession) -> None: ...
 
-    def session_closed(self, session: Session, reason: str) -> None: ...
+    def session_closed(self, session: EngineSession, reason: str) -> None: ...
 
-    def session_upgraded(self, session: Session) -> None: ...
+    def session_upgraded(self, session: EngineSession) -> None: ...
 
     def volatile_skipped(self, reason: str) -> None: ...
 
-    async def message_received(self, session: Session, data: str | bytes) -> None: ...
+    async def message_received(self, session: EngineSession, data: str | bytes) -> None: ...
 
 
 class Meter(Protocol):
     """Counts what the transport refuses and ends; reasons are words of our own."""
 
-    def request_refused(self, reason: str) -> None: ...
+    def request_rejected(self, reason: str) -> None: ...
 
     def session_closed(self, reason: str) -> None: ...
 
@@ -71,10 +71,10 @@ class EngineOptions:
     ping_timeout_seconds: float
     upgrade_timeout_seconds: float = 10.0
     max_payload_bytes: int
-    newcomer_payload_bytes: int | None = None
+    unauthenticated_payload_bytes: int | None = None
     deflates_from_bytes: int | None = None
     body_timeout_seconds: float
-    outbox_bytes: int
+    send_buffer_bytes: int
 
 
 class EngineServer:
@@ -84,36 +84,38 @@ class EngineServer:
         self,
         options: EngineOptions,
         *,
-        above: Application,
+        observer: Application,
         schedule: Schedule,
         origins: Origins,
         proxies: TrustedProxies,
-        admit: Callable[[str], HandshakeError | None],
+        check_admission: Callable[[str], HandshakeError | None],
         meter: Meter,
     ) -> None:
         """``admit`` is asked with the address of a client before its session is opened."""
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, EngineSession] = {}
         self.empty = asyncio.Event()
         """Set while there is no session."""
         self.empty.set()
         self._options = options
-        self._above = above
+        self._observer = observer
         self._schedule = schedule
         self._origins = origins
         self._proxies = proxies
-        self._admit = admit
+        self._check_admission = check_admission
         self._meter = meter
-        newcomer_bytes = options.newcomer_payload_bytes or options.max_payload_bytes
-        limits = MessageLimits(options.max_payload_bytes, min(newcomer_bytes, options.max_payload_bytes))
+        unauthenticated_bytes = options.unauthenticated_payload_bytes or options.max_payload_bytes
+        limits = MessageLimits(
+            options.max_payload_bytes, min(unauthenticated_bytes, options.max_payload_bytes)
+        )
         self._heartbeat = Heartbeat(
             schedule,
             interval_seconds=options.ping_interval_seconds,
             timeout_seconds=options.ping_timeout_seconds,
         )
-        self._polling = Polling(
+        self._polling = PollingTransport(
             self._deliver, limits=limits, body_timeout_seconds=options.body_timeout_seconds
         )
-        self._websocket = WebSocketCarrier(
+        self._websocket = WebSocketTransport(
             self._deliver,
             schedule,
             limits=limits,
@@ -125,7 +127,7 @@ class EngineServer:
         """Answer any request to the path."""
         origin = request.headers.get(hdrs.ORIGIN)
         if not self._origins.allows(origin):
-            return self._refuse(request, errors.FORBIDDEN, {})
+            return self._reject(request, errors.FORBIDDEN, {})
         cors = self._origins.headers(origin)
         if request.method == hdrs.METH_OPTIONS:
             asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
@@ -133,38 +135,40 @@ class EngineServer:
         upgrade = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
         query = request.query
         sid = query.get("sid")
-        refusal = self._check(request.method, query.get("EIO"), query.get("transport"), sid, upgrade)
-        if refusal is not None:
-            return self._refuse(request, refusal, cors)
-        answer = await (self._continue(request, sid, upgrade) if sid else self._begin(request, upgrade))
+        rejection = self._check(request.method, query.get("EIO"), query.get("transport"), sid, upgrade)
+        if rejection is not None:
+            return self._reject(request, rejection, cors)
+        answer = await (
+            self._continue_session(request, sid, upgrade) if sid else self._start_session(request, upgrade)
+        )
         if isinstance(answer, HandshakeError):
-            return self._refuse(request, answer, cors)
-        if answer is not HANDED_OVER:
+            return self._reject(request, answer, cors)
+        if answer is not DETACHED:
             answer.headers.update(cors)
         return answer
 
-    async def stop(self, patience_seconds: float) -> None:
+    async def stop(self, timeout_seconds: float) -> None:
         """Let WebSockets close that are at it, for so long, and cut what is left; the others are aiohttp's to cut."""
-        await self._websocket.stop(patience_seconds)
+        await self._websocket.stop(timeout_seconds)
 
-    def session_closed(self, session: Session, reason: str) -> None:
+    def session_closed(self, session: EngineSession, reason: str) -> None:
         """Forget all of it; tells the layer above."""
         self._meter.session_closed(reason)
-        self._heartbeat.forget(session)
+        self._heartbeat.unwatch(session)
         self.sessions.pop(session.sid, None)
         if not self.sessions:
             self.empty.set()
-        self._above.session_closed(session, reason)
+        self._observer.session_closed(session, reason)
 
-    def session_upgraded(self, session: Session) -> None:
-        self._above.session_upgraded(session)
+    def session_upgraded(self, session: EngineSession) -> None:
+        self._observer.session_upgraded(session)
 
     def volatile_skipped(self, reason: str) -> None:
-        self._above.volatile_skipped(reason)
+        self._observer.volatile_skipped(reason)
 
-    async def _deliver(self, session: Session, message: str | bytes) -> None:
+    async def _deliver(self, session: EngineSession, message: str | bytes) -> None:
         try:
-            await self._above.message_received(session, message)
+            await self._observer.message_received(session, message)
         except Exception:
             log.exception("message.failed")
             session.end(1011, "internal_error")
@@ -195,14 +199,16 @@ class EngineServer:
             return None if transport == "websocket" and method == hdrs.METH_GET else errors.BAD_REQUEST
         return None if transport == session.transport == "polling" else errors.BAD_REQUEST
 
-    async def _begin(self, request: web.Request, upgrade: bool) -> web.StreamResponse | HandshakeError:
+    async def _start_session(
+        self, request: web.Request, upgrade: bool
+    ) -> web.StreamResponse | HandshakeError:
         """A handshake."""
         address = self._client_of(request)
-        refusal = self._admit(address)
-        if refusal is not None:
-            return refusal
+        rejection = self._check_admission(address)
+        if rejection is not None:
+            return rejection
         if upgrade:
-            return self._websocket.serve(request, partial(self._open_on_wire, request, address))
+            return self._websocket.serve(request, partial(self._open_on_websocket, request, address))
         session = self._open(request, address, None)
         return web.Response(
             body=self._open_packet(session, "polling").record,
@@ -211,7 +217,7 @@ class EngineServer:
             headers=_NO_STORE,
         )
 
-    async def _continue(
+    async def _continue_session(
         self, request: web.Request, sid: str, upgrade: bool
     ) -> web.StreamResponse | HandshakeError:
         """A request of a session that exists."""
@@ -222,13 +228,15 @@ class EngineServer:
             return await self._polling.post(request, session)
         return await self._polling.poll(request, session)
 
-    def _open_on_wire(self, request: web.Request, address: str, wire: Wire, head: bytes) -> Session:
-        session = self._open(request, address, wire)
+    def _open_on_websocket(
+        self, request: web.Request, address: str, writer: FrameWriter, head: bytes
+    ) -> EngineSession:
+        session = self._open(request, address, writer)
         # In one write with the answer to the request: each wakes the client's side.
-        wire.write(head + self._open_packet(session, "websocket").frame)
+        writer.write(head + self._open_packet(session, "websocket").frame)
         return session
 
-    def _open(self, request: web.Request, address: str, wire: Wire | None) -> Session:
+    def _open(self, request: web.Request, address: str, writer: FrameWriter | None) -> EngineSession:
         handshake = Handshake(
             authorization=request.headers.get(hdrs.AUTHORIZATION),
             query_token=request.query.get("token"),
@@ -237,16 +245,20 @@ class EngineServer:
         )
         # At least 120 random bits behind the name of the replica, which lets a proxy or a person find it.
         sid = f"{self._options.replica}.{secrets.token_urlsafe(16)}"
-        session = Session(
-            sid, handshake=handshake, above=self, outbox_bytes=self._options.outbox_bytes, wire=wire
+        session = EngineSession(
+            sid,
+            handshake=handshake,
+            observer=self,
+            send_buffer_bytes=self._options.send_buffer_bytes,
+            writer=writer,
         )
         self.sessions[sid] = session
         self.empty.clear()
         self._heartbeat.watch(session)
-        self._above.session_opened(session)
+        self._observer.session_opened(session)
         return session
 
-    def _open_packet(self, session: Session, transport: str) -> Frames:
+    def _open_packet(self, session: EngineSession, transport: str) -> Frames:
         may_upgrade = transport == "polling" and "websocket" in self._options.transports
         return open_packet(
             session.sid,
@@ -256,12 +268,12 @@ class EngineServer:
             max_payload_bytes=self._options.max_payload_bytes,
         )
 
-    def _refuse(self, request: web.Request, error: HandshakeError, cors: dict[str, str]) -> web.Response:
-        self._meter.request_refused(error.reason)
-        self._tell_refused(request, error)
-        return _refusal(error, cors)
+    def _reject(self, request: web.Request, error: HandshakeError, cors: dict[str, str]) -> web.Response:
+        self._meter.request_rejected(error.reason)
+        self._log_rejected(request, error)
+        return _rejection(error, cors)
 
-    def _tell_refused(self, request: web.Request, error: HandshakeError) -> None:
+    def _log_rejected(self, request: web.Request, error: HandshakeError) -> None:
         facts: dict[str, object] = {
             "reason": error.reason,
             "status": error.status,
@@ -271,15 +283,15 @@ class EngineServer:
             # Nearly always a page of the operator's own that CORS_ORIGINS does not name.
             facts["origin"] = request.headers.get(hdrs.ORIGIN, "")[:MAX_ORIGIN_CHARACTERS]
         if request.query.get("sid"):
-            log.debug("request.refused", **facts)
+            log.debug("request.rejected", **facts)
         else:
-            log.info("handshake.refused", **facts)
+            log.info("handshake.rejected", **facts)
 
     def _client_of(self, request: web.Request) -> str:
         return self._proxies.client_of(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
 
-def _refusal(error: HandshakeError, cors: dict[str, str]) -> web.Response:
+def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:
     headers = _NO_STORE | cors
     body = json.dumps({"code": error.code, "message": error.message}, separators=(",", ":"))
     answer = web.Response(status=error.status, text=body, content_type="application/json", headers=headers)

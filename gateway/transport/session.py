@@ -7,7 +7,7 @@ write frames to, a ``Poll`` that waits for an answer. Everything is synchronous;
       └────────────────abort(), lost()───────────────▶ CLOSED
 
 On polling, what cannot be sent yet waits in the outbox; on a WebSocket it waits in the buffer of the wire. Both are
-bounded by ``outbox_bytes``: who does not read is let go (law 3).
+bounded by ``send_buffer_bytes``: who does not read is let go (law 3).
 
 How much one message of a client may be: a WebSocket frame or all its fragments, the body of a post.
 """
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
 
-from gateway.ports import Frames, Socket, Timer
+from gateway.interfaces import Frames, Socket, Timer
 from gateway.transport import packets
-from gateway.transport.carriers import Outbox, Poll, Wire
 from gateway.transport.handshake import Handshake
 from gateway.transport.packets import Packet
+from gateway.transport.transports import FrameWriter, ParkedPollProtocol, SendBuffer
 
 CLIENT_CLOSE: Final = "client_close"
 FRAME_BYTES: Final = 1024
@@ -34,39 +34,39 @@ class Phase(Enum):
     """How far along a session is."""
 
     OPEN = "open"
-    ENDING = "ending"
+    CLOSING = "ending"
     CLOSED = "closed"
 
 
-class Above(Protocol):
+class SessionObserver(Protocol):
     """Who uses the session."""
 
-    def session_closed(self, session: Session, reason: str) -> None:
+    def session_closed(self, session: EngineSession, reason: str) -> None:
         """Called once, whichever way it ended."""
         ...
 
-    def session_upgraded(self, session: Session) -> None: ...
+    def session_upgraded(self, session: EngineSession) -> None: ...
 
     def volatile_skipped(self, reason: str) -> None: ...
 
 
-class Session:
+class EngineSession:
     """One client on one or, while it upgrades, two carriers."""
 
     __slots__ = (
         "__weakref__",
-        "_above",
+        "_observer",
         "_candidate",
         "_close_code",
         "_frames_waiting",
-        "_outbox",
-        "_outbox_bytes",
+        "_send_buffer",
+        "_send_buffer_bytes",
         "_poll",
         "_when_drained",
-        "_wire",
+        "_writer",
         "_woken",
         "awaits_pong",
-        "beat",
+        "heartbeat_timer",
         "end_reason",
         "handshake",
         "joined",
@@ -76,7 +76,13 @@ class Session:
     )
 
     def __init__(
-        self, sid: str, *, handshake: Handshake, above: Above, outbox_bytes: int, wire: Wire | None = None
+        self,
+        sid: str,
+        *,
+        handshake: Handshake,
+        observer: SessionObserver,
+        send_buffer_bytes: int,
+        writer: FrameWriter | None = None,
     ) -> None:
         self.sid = sid
         self.handshake = handshake
@@ -86,14 +92,14 @@ class Session:
         self.joined = False
         """Set by the layer above once a namespace was joined; only small messages are taken until then."""
         self.awaits_pong = False
-        self.beat: Timer | None = None
+        self.heartbeat_timer: Timer | None = None
         """The next thing that the heartbeat does with it."""
-        self._above = above
-        self._outbox_bytes = outbox_bytes
-        self._outbox = Outbox(outbox_bytes)
-        self._wire = wire
-        self._candidate: Wire | None = None
-        self._poll: Poll | None = None
+        self._observer = observer
+        self._send_buffer_bytes = send_buffer_bytes
+        self._send_buffer = SendBuffer(send_buffer_bytes)
+        self._writer = writer
+        self._candidate: FrameWriter | None = None
+        self._poll: ParkedPollProtocol | None = None
         self._woken = False
         self._frames_waiting = 0
         """At most so many frames wait on the wire."""
@@ -103,22 +109,22 @@ class Session:
     @property
     def transport(self) -> str:
         """The carrier in use, as Engine.IO calls it."""
-        return "polling" if self._wire is None else "websocket"
+        return "polling" if self._writer is None else "websocket"
 
     @property
     def closed(self) -> bool:
         return self.phase is Phase.CLOSED
 
     @property
-    def direct(self) -> Socket | None:
+    def socket(self) -> Socket | None:
         """Where frames go out as they are, if there is such a place: an open WebSocket without compression.
 
         It stays so until the layer above is told of the end of this session.
         """
-        wire = self._wire
-        if wire is None or self.phase is not Phase.OPEN or wire.deflates_from_bytes is not None:
+        writer = self._writer
+        if writer is None or self.phase is not Phase.OPEN or writer.deflates_from_bytes is not None:
             return None
-        return wire.socket
+        return writer.socket
 
     # sending
 
@@ -126,13 +132,13 @@ class Session:
         """Send one packet, now or as soon as the client reads; a volatile one now or never. Whether it was taken."""
         if self.phase is not Phase.OPEN:
             return False
-        if self._wire is not None:
-            return self._write(self._wire, frames, volatile)
+        if self._writer is not None:
+            return self._write(self._writer, frames, volatile)
         return self._queue(frames, volatile)
 
-    def send_together(self, *packets: Frames) -> None:
+    def batch(self, *packets: Frames) -> None:
         """Send packets in one write where nothing stands against it: each write wakes the client's side."""
-        direct = self.direct
+        direct = self.socket
         if direct is not None and not direct.get_write_buffer_size():
             direct.write(b"".join([frames.frame for frames in packets]))
             return
@@ -142,9 +148,9 @@ class Session:
     def when_drained(self, action: Callable[[], None]) -> None:
         """Call it once little waits to be sent, or once the session has ended; at once if that is so."""
         self._when_drained.append(action)
-        self.look_whether_drained()
+        self.notify_if_drained()
 
-    def look_whether_drained(self) -> None:
+    def notify_if_drained(self) -> None:
         """Something was sent that had waited."""
         if self._when_drained and (self.closed or self.is_drained):
             actions, self._when_drained = self._when_drained, []
@@ -154,33 +160,33 @@ class Session:
     @property
     def bytes_waiting(self) -> int:
         """What is in this process and was not sent yet."""
-        return self._outbox.bytes if self._wire is None else self._wire.bytes_waiting()
+        return self._send_buffer.bytes if self._writer is None else self._writer.bytes_waiting()
 
     @property
     def is_drained(self) -> bool:
         """Whether little waits to be sent."""
-        return not self._outbox if self._wire is None else not self._wire.is_congested
+        return not self._send_buffer if self._writer is None else not self._writer.is_congested
 
-    def _write(self, wire: Wire, frames: Frames, volatile: bool) -> bool:
+    def _write(self, writer: FrameWriter, frames: Frames, volatile: bool) -> bool:
         frame = frames.frame
-        if wire.deflates_from_bytes is not None:
-            frame = _deflated(frames, wire.deflates_from_bytes)
-        waiting = wire.bytes_waiting()
+        if writer.deflates_from_bytes is not None:
+            frame = _deflated(frames, writer.deflates_from_bytes)
+        waiting = writer.bytes_waiting()
         if waiting and volatile:
-            self._above.volatile_skipped("bytes_waiting")
+            self._observer.volatile_skipped("bytes_waiting")
             return False
         self._frames_waiting = self._frames_waiting + 1 if waiting else 0
-        if waiting and waiting + len(frame) + self._frames_waiting * FRAME_BYTES > self._outbox_bytes:
+        if waiting and waiting + len(frame) + self._frames_waiting * FRAME_BYTES > self._send_buffer_bytes:
             self.abort("slow_consumer")
             return False
-        wire.write(frame)
+        writer.write(frame)
         return True
 
     def _queue(self, frames: Frames, volatile: bool) -> bool:
         if volatile and (self._candidate is not None or self._poll is None):
-            self._above.volatile_skipped("no_poll" if self._candidate is None else "upgrading")
+            self._observer.volatile_skipped("no_poll" if self._candidate is None else "upgrading")
             return False
-        if not self._outbox.put(frames):
+        if not self._send_buffer.put(frames):
             self.abort("slow_consumer")
             return False
         self._wake()
@@ -212,18 +218,18 @@ class Session:
     def _client_closed(self) -> None:
         self._close(CLIENT_CLOSE)
         self._wake()
-        if self._wire is not None:
-            self._wire.close(1000)
+        if self._writer is not None:
+            self._writer.close(1000)
 
     # polling
 
-    def park(self, poll: Poll) -> bool:
+    def park(self, poll: ParkedPollProtocol) -> bool:
         """A GET arrived. False: another one is here already, which ends the session (§HTTP long-polling)."""
         if self._poll is not None:
             self.fail("overlapping_polls")
             return False
         self._poll, self._woken = poll, False
-        if self._outbox or self.phase is not Phase.OPEN:
+        if self._send_buffer or self.phase is not Phase.OPEN:
             self._wake()
         return True
 
@@ -234,11 +240,11 @@ class Session:
         them twice after a resume.
         """
         self._poll = None
-        if self._outbox:
-            payload = packets.encode_payload(self._outbox.take())
-            self.look_whether_drained()
+        if self._send_buffer:
+            payload = packets.encode_payload(self._send_buffer.take())
+            self.notify_if_drained()
             return payload
-        if self.phase is Phase.ENDING:
+        if self.phase is Phase.CLOSING:
             self._close(self.end_reason)
             return packets.CLOSE_PACKET.record
         if self.phase is Phase.OPEN or self.end_reason == CLIENT_CLOSE:
@@ -251,7 +257,7 @@ class Session:
         On a WebSocket already, it may drop what is left of polling as it likes.
         """
         self._poll = None
-        if self._wire is None:
+        if self._writer is None:
             self.lost("transport_error")
 
     def release_poll(self) -> None:
@@ -265,43 +271,43 @@ class Session:
 
     # upgrade
 
-    def start_upgrade(self, wire: Wire) -> bool:
+    def start_upgrade(self, writer: FrameWriter) -> bool:
         """A WebSocket wants to take over. False: it may not; one at a time, once, and only from polling."""
-        if self.phase is not Phase.OPEN or self._wire is not None or self._candidate is not None:
+        if self.phase is not Phase.OPEN or self._writer is not None or self._candidate is not None:
             return False
-        self._candidate = wire
+        self._candidate = writer
         return True
 
-    def probe(self, wire: Wire) -> None:
+    def probe(self, writer: FrameWriter) -> None:
         """The client tries the WebSocket (§Upgrade): answer there, and let the waiting poll go."""
-        if self._candidate is wire:
-            wire.write(packets.PROBE_ANSWER.frame)
+        if self._candidate is writer:
+            writer.write(packets.PROBE_ANSWER.frame)
             self._wake()
 
-    def upgrade(self, wire: Wire) -> bool:
+    def upgrade(self, writer: FrameWriter) -> bool:
         """The client switched: all that waits goes out here, in order, and from now on everything.
 
         False: the session closed meanwhile. One that was ending says so here, since nobody polls any more.
         """
-        if self._candidate is not wire:
+        if self._candidate is not writer:
             return False
-        self._candidate, self._wire = None, wire
-        for frames in self._outbox.take():
-            wire.write(frames.frame)
+        self._candidate, self._writer = None, writer
+        for frames in self._send_buffer.take():
+            writer.write(frames.frame)
         self._wake()
-        if self.phase is Phase.ENDING:
-            wire.close(self._close_code)
+        if self.phase is Phase.CLOSING:
+            writer.close(self._close_code)
             self._close(self.end_reason)
         else:
-            self._above.session_upgraded(self)
-            self.look_whether_drained()
+            self._observer.session_upgraded(self)
+            self.notify_if_drained()
         return True
 
-    def wire_lost(self, wire: Wire) -> None:
+    def writer_closed(self, writer: FrameWriter) -> None:
         """The connection of a WebSocket is gone: an upgrade that fails leaves the session on polling."""
-        if self._wire is wire:
+        if self._writer is writer:
             self.lost("transport_close")
-        elif self._candidate is wire:
+        elif self._candidate is writer:
             self._candidate = None
 
     # ending
@@ -310,30 +316,30 @@ class Session:
         """Let the client have what waits, then close: a close frame with ``code``, or a close packet alone."""
         if self.phase is not Phase.OPEN:
             return
-        self.phase, self.end_reason, self._close_code = Phase.ENDING, reason, code
-        if self._wire is not None:
-            self._wire.close(code)
+        self.phase, self.end_reason, self._close_code = Phase.CLOSING, reason, code
+        if self._writer is not None:
+            self._writer.close(code)
             self._close(reason)
         else:
             self._wake()
 
     def fail(self, reason: str) -> None:
         """The client broke the protocol: close, and wait for nobody who does not listen right now."""
-        if self._wire is None and self._poll is None:
+        if self._writer is None and self._poll is None:
             self.lost(reason)
         else:
             self.end(1002, reason)
 
     def abort(self, reason: str) -> None:
         """Drop the client without a word; on polling its sid is forgotten."""
-        if self._wire is not None:
-            self._wire.abort()
+        if self._writer is not None:
+            self._writer.abort()
         self.lost(reason)
 
     def lost(self, reason: str) -> None:
         """The carrier is gone."""
         self._close(reason)
-        self._outbox.take()
+        self._send_buffer.take()
         self._wake()
 
     def _close(self, reason: str) -> None:
@@ -344,15 +350,15 @@ class Session:
         if self._candidate is not None:
             self._candidate.close(1000)
             self._candidate = None
-        self._above.session_closed(self, reason)
-        self.look_whether_drained()
+        self._observer.session_closed(self, reason)
+        self.notify_if_drained()
 
 
 def _deflated(frames: Frames, from_bytes: int) -> bytes:
     return frames.frame if len(frames.frame) < from_bytes else frames.compressed
 
 
-Deliver = Callable[[Session, str | bytes], Awaitable[None]]
+Deliver = Callable[[EngineSession, str | bytes], Awaitable[None]]
 """Hands one message of a client to the layer above."""
 
 
@@ -365,8 +371,8 @@ class MessageLimits:
     """Bytes of one message, once a namespace was joined and before."""
 
     joined_bytes: int
-    newcomer_bytes: int
+    unauthenticated_bytes: int
 
-    def of(self, session: Session) -> int:
+    def of(self, session: EngineSession) -> int:
         """What that client may send now."""
-        return self.joined_bytes if session.joined else self.newcomer_bytes
+        return self.joined_bytes if session.joined else self.unauthenticated_bytes

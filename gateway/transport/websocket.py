@@ -9,18 +9,18 @@ from typing import cast
 
 from aiohttp import web
 
-from gateway.ports import Schedule
+from gateway.interfaces import Schedule
 from gateway.transport import errors
 from gateway.transport.connection import WebSocketConnection
 from gateway.transport.errors import HandshakeError
-from gateway.transport.http import HANDED_OVER, GatewayRequestHandler, encode_switch
-from gateway.transport.opening import answer_opening
-from gateway.transport.session import Deliver, MessageLimits, Session
-from gateway.transport.trial import Trial
-from gateway.transport.wire import SocketWire
+from gateway.transport.http import DETACHED, GatewayRequestHandler, encode_switch
+from gateway.transport.session import Deliver, EngineSession, MessageLimits
+from gateway.transport.upgrade import UpgradeProbe
+from gateway.transport.websocket_handshake import accept_handshake
+from gateway.transport.websocket_writer import WebSocketWriter
 
 
-class WebSocketCarrier:
+class WebSocketTransport:
     """Opens WebSockets: new sessions, and those that take over from polling."""
 
     def __init__(
@@ -44,29 +44,29 @@ class WebSocketCarrier:
         self._deflates_from_bytes = deflates_from_bytes
 
     def serve(
-        self, request: web.Request, open_session: Callable[[SocketWire, bytes], Session]
+        self, request: web.Request, open_session: Callable[[WebSocketWriter, bytes], EngineSession]
     ) -> web.StreamResponse | HandshakeError:
         """A new session on a WebSocket; ``open_session`` writes the answer to the request that it is handed."""
-        return self._take_over(
-            request, lambda connection, head: connection.talk(open_session(connection.wire, head))
+        return self._accept(
+            request, lambda connection, head: connection.attach(open_session(connection.writer, head))
         )
 
-    def upgrade(self, request: web.Request, session: Session) -> web.StreamResponse | HandshakeError:
+    def upgrade(self, request: web.Request, session: EngineSession) -> web.StreamResponse | HandshakeError:
         """A WebSocket that wants to take over from polling (§Upgrade)."""
 
         def begin(connection: WebSocketConnection, head: bytes) -> None:
-            connection.wire.write(head)
-            trial = Trial(self._schedule, session, self._upgrade_timeout_seconds, connection.wire)
-            connection.try_out(session, trial)
+            connection.writer.write(head)
+            probe = UpgradeProbe(self._schedule, session, self._upgrade_timeout_seconds, connection.writer)
+            connection.start_upgrade(session, probe)
 
-        return self._take_over(request, begin)
+        return self._accept(request, begin)
 
-    async def stop(self, patience_seconds: float) -> None:
+    async def stop(self, timeout_seconds: float) -> None:
         """Let those finish that are closing, for so long; cut what is left then, and end what is under way there."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience_seconds):
+            async with asyncio.timeout(timeout_seconds):
                 await self.all_gone.wait()
-        tasks = [task for connection in list(self._open) if (task := connection.cut()) is not None]
+        tasks = [task for connection in list(self._open) if (task := connection.abort()) is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def opened(self, connection: WebSocketConnection) -> None:
@@ -80,28 +80,28 @@ class WebSocketCarrier:
         if not self._open:
             self.all_gone.set()
 
-    def _take_over(
+    def _accept(
         self, request: web.Request, begin: Callable[[WebSocketConnection, bytes], None]
     ) -> web.StreamResponse | HandshakeError:
         """``begin`` writes the answer and says whose connection it is; one that it fails for is cut."""
-        answer = answer_opening(request.headers, offers_deflate=self._deflates_from_bytes is not None)
+        answer = accept_handshake(request.headers, offers_deflate=self._deflates_from_bytes is not None)
         if answer is None:
             return errors.BAD_REQUEST
         handler = cast(GatewayRequestHandler, request.protocol)
         if handler.transport is None:
-            return HANDED_OVER  # The client was gone before it was answered.
+            return DETACHED  # The client was gone before it was answered.
         head = encode_switch(answer)
         deflated = "Sec-WebSocket-Extensions" in answer
-        wire = SocketWire(
+        writer = WebSocketWriter(
             handler.transport,
             self._schedule,
             deflates_from_bytes=self._deflates_from_bytes if deflated else None,
         )
-        connection = WebSocketConnection(self, wire, deflated=deflated)
-        handler.hand_over(connection)
+        connection = WebSocketConnection(self, writer, deflated=deflated)
+        handler.detach(connection)
         try:
             begin(connection, head)
         except BaseException:
-            connection.cut()
+            connection.abort()
             raise
-        return HANDED_OVER
+        return DETACHED

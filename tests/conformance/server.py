@@ -17,19 +17,19 @@ import uvloop
 from aiohttp import web
 from socketio import packet
 
-from gateway.domain.endings import NOTHING_JOINED, PROTOCOL_ERROR, Ending
-from gateway.listening import Listener
+from gateway.domain.disconnects import NO_NAMESPACE, PROTOCOL_ERROR, DisconnectReason
+from gateway.http_server import HttpServer
+from gateway.interfaces import Schedule, Timer
 from gateway.metrics import Metrics
-from gateway.ports import Schedule, Timer
-from gateway.schedule import HeapSchedule, SystemClock
-from gateway.socketio_door import door, encoding
-from gateway.socketio_door.overrides import Acknowledge, PacketServer
+from gateway.socketio_server import packets, server
+from gateway.socketio_server.python_socketio import Acknowledge, PacketServer
+from gateway.timers import SystemClock, TimerHeap
 from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.packets import Frames, message
 from gateway.transport.server import Application, EngineOptions, EngineServer
-from gateway.transport.session import Session
-from ingest_api.reporting import Refusing
+from gateway.transport.session import EngineSession
+from ingest_api.access_log import RejectedRequestLog
 
 PING_INTERVAL_SECONDS = 0.3
 PING_TIMEOUT_SECONDS = 0.2
@@ -42,24 +42,24 @@ PATHS = {"engine.io": "/engine.io/", "socket.io": "/socket.io/"}
 class EchoingEngine:
     """Answers each Engine.IO message with itself; satisfies ``transport.server.Application``."""
 
-    def session_opened(self, session: Session) -> None: ...
+    def session_opened(self, session: EngineSession) -> None: ...
 
-    def session_closed(self, session: Session, reason: str) -> None: ...
+    def session_closed(self, session: EngineSession, reason: str) -> None: ...
 
-    def session_upgraded(self, session: Session) -> None: ...
+    def session_upgraded(self, session: EngineSession) -> None: ...
 
     def volatile_skipped(self, reason: str) -> None: ...
 
-    async def message_received(self, session: Session, data: str | bytes) -> None:
+    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
         session.send(message(data) if isinstance(data, str) else Frames(data))
 
 
-class EchoingDoor:
+class EchoingServer:
     """Lets everybody in and answers events; satisfies ``transport.server.Application`` and ``overrides.Events``."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, EngineSession] = {}
         self._first_joins: dict[str, Timer] = {}
         self._joined: dict[tuple[str, str], str] = {}
         self._packets = PacketServer(
@@ -68,24 +68,24 @@ class EchoingDoor:
 
     # from the transport
 
-    def session_opened(self, session: Session) -> None:
+    def session_opened(self, session: EngineSession) -> None:
         self._sessions[session.sid] = session
         self._first_joins[session.sid] = self._schedule.after(
-            CONNECT_TIMEOUT_SECONDS, lambda: _close(session, NOTHING_JOINED)
+            CONNECT_TIMEOUT_SECONDS, lambda: _close(session, NO_NAMESPACE)
         )
 
-    def session_closed(self, session: Session, reason: str) -> None:
+    def session_closed(self, session: EngineSession, reason: str) -> None:
         self._packets.forget(session.sid)
         del self._sessions[session.sid]
         self._first_joins.pop(session.sid).cancel()
         for namespace in NAMESPACES:
             self._joined.pop((session.sid, namespace), None)
 
-    def session_upgraded(self, session: Session) -> None: ...
+    def session_upgraded(self, session: EngineSession) -> None: ...
 
     def volatile_skipped(self, reason: str) -> None: ...
 
-    async def message_received(self, session: Session, data: str | bytes) -> None:
+    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
         try:
             await self._packets.message_received(session.sid, data)
         except Exception:  # noqa: BLE001  # the decoder raises whatever its input provokes
@@ -93,19 +93,19 @@ class EchoingDoor:
 
     # from python-socketio
 
-    async def connect_asked(self, engine_sid: str, namespace: str, auth: object) -> None:
+    async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None:
         if namespace not in NAMESPACES:
-            self.send(engine_sid, encoding.connect_error(namespace, door.INVALID_NAMESPACE))
+            self.send(engine_sid, packets.connect_error(namespace, server.INVALID_NAMESPACE))
             return
         self._first_joins[engine_sid].cancel()
         sid = self._joined[engine_sid, namespace] = secrets.token_urlsafe(15)
-        self.send(engine_sid, encoding.connect(namespace, sid, None))
-        self.send(engine_sid, encoding.event(namespace, "auth", auth if isinstance(auth, Mapping) else {}))
+        self.send(engine_sid, packets.connect(namespace, sid, None))
+        self.send(engine_sid, packets.event(namespace, "auth", auth if isinstance(auth, Mapping) else {}))
 
-    def client_disconnects(self, engine_sid: str, namespace: str) -> None:
+    def on_disconnect(self, engine_sid: str, namespace: str) -> None:
         self._joined.pop((engine_sid, namespace), None)
 
-    async def event_received(
+    async def on_event(
         self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
     ) -> None:
         name, *arguments = data
@@ -133,7 +133,7 @@ class EchoingDoor:
 class NoMeter:
     """Counts nothing; satisfies ``transport.server.Meter``."""
 
-    def request_refused(self, reason: str) -> None: ...
+    def request_rejected(self, reason: str) -> None: ...
 
     def session_closed(self, reason: str) -> None: ...
 
@@ -142,14 +142,14 @@ class ConformanceServer:
     """One port with one suite's path."""
 
     def __init__(self, suite: str) -> None:
-        self.schedule = HeapSchedule(asyncio.get_running_loop())
+        self.schedule = TimerHeap(asyncio.get_running_loop())
         self.path = PATHS[suite]
-        above: Application = EchoingEngine() if suite == "engine.io" else EchoingDoor(self.schedule)
+        above: Application = EchoingEngine() if suite == "engine.io" else EchoingServer(self.schedule)
         self.admission = Admission(
             SystemClock(),
             AdmissionLimits(),
             open_now=lambda: len(self.engine.sessions),
-            newcomers_now=lambda: 0,
+            unauthenticated_now=lambda: 0,
         )
         self.engine = EngineServer(
             EngineOptions(
@@ -159,19 +159,19 @@ class ConformanceServer:
                 ping_timeout_seconds=PING_TIMEOUT_SECONDS,
                 max_payload_bytes=MAX_PAYLOAD_BYTES,
                 body_timeout_seconds=5.0,
-                outbox_bytes=2 * MAX_PAYLOAD_BYTES,
+                send_buffer_bytes=2 * MAX_PAYLOAD_BYTES,
             ),
-            above=above,
+            observer=above,
             schedule=self.schedule,
             origins=Origins(["*"]),
             proxies=TrustedProxies(()),
-            admit=self.admission.decide,
+            check_admission=self.admission.decide,
             meter=NoMeter(),
         )
-        self._listener = Listener(
+        self._listener = HttpServer(
             web.Application(),
             direct={self.path: self.engine.handle},
-            refuse=Refusing(Metrics().requests),
+            reject=RejectedRequestLog(Metrics().requests),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )
@@ -186,7 +186,7 @@ class ConformanceServer:
         await self._listener.stop()
 
 
-def _close(session: Session, ending: Ending) -> None:
+def _close(session: EngineSession, ending: DisconnectReason) -> None:
     session.end(ending.close_code or 1000, ending.reason)
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.domain.errors import NotRecovered
-from gateway.domain.sessions import Adopted
-from gateway.ports import Sessions
+from gateway.domain.errors import RecoveryFailed
+from gateway.domain.sessions import ResumedSession
+from gateway.interfaces import Sessions
 
 
 async def adopt(
     sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "next"
-) -> Adopted:
-    return await sessions.adopt(pid, user=user, namespace=namespace, owner=owner)
+) -> ResumedSession:
+    return await sessions.resume(pid, user=user, namespace=namespace, owner=owner)
 
 
 async def refusal(
     sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "refused"
 ) -> str:
     """The code with which a session is not adopted."""
-    with pytest.raises(NotRecovered) as refused:
-        await sessions.adopt(pid, user=user, namespace=namespace, owner=owner)
+    with pytest.raises(RecoveryFailed) as refused:
+        await sessions.resume(pid, user=user, namespace=namespace, owner=owner)
     return refused.value.code

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.domain.messages import Address, Entry, Message, new_id
+from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
-from gateway.ports import Broker
+from gateway.interfaces import Broker
 
 PATIENCE_SECONDS = 10.0
 LAST_ROOM = "the room of last words"
@@ -19,26 +19,26 @@ class Ear:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._heard: list[tuple[Position, Entry]] = []
+        self._heard: list[tuple[Position, LogEntry]] = []
         self._more = asyncio.Condition()
 
     @property
-    def heard(self) -> list[tuple[Position, Entry]]:
+    def heard(self) -> list[tuple[Position, LogEntry]]:
         """What was handed over so far."""
         return list(self._heard)
 
-    async def deliver(self, entry: Entry, position: Position) -> None:
+    async def deliver(self, entry: LogEntry, position: Position) -> None:
         self._heard.append((position, entry))
         async with self._more:
             self._more.notify_all()
 
-    async def hear(self, number: int) -> list[tuple[Position, Entry]]:
+    async def hear(self, number: int) -> list[tuple[Position, LogEntry]]:
         """The first so many entries, as soon as they are here."""
         async with asyncio.timeout(PATIENCE_SECONDS), self._more:
             await self._more.wait_for(lambda: len(self._heard) >= number)
         return self._heard[:number]
 
-    async def everything(self) -> list[tuple[Position, Entry]]:
+    async def everything(self) -> list[tuple[Position, LogEntry]]:
         """All that was accepted before this call: a last word is appended, and heard after everything else."""
         word = Message(new_id(), "/", (LAST_ROOM,), "last", ())
         await self._broker.subscribe([Address("/", LAST_ROOM)])
@@ -47,7 +47,7 @@ class Ear:
             await self._more.wait_for(lambda: any(entry == word for _, entry in self._heard))
         return [(position, entry) for position, entry in self._heard if LAST_ROOM not in _rooms(entry)]
 
-    async def entries(self) -> list[Entry]:
+    async def entries(self) -> list[LogEntry]:
         """The entries of ``everything``."""
         return [entry for _, entry in await self.everything()]
 
@@ -60,7 +60,7 @@ class ClosedEar(Ear):
         self.entered = asyncio.Event()
         self.opened = asyncio.Event()
 
-    async def deliver(self, entry: Entry, position: Position) -> None:
+    async def deliver(self, entry: LogEntry, position: Position) -> None:
         self.entered.set()
         await self.opened.wait()
         await super().deliver(entry, position)
@@ -79,5 +79,5 @@ async def listening(broker: Broker, ear: Ear | None = None) -> AsyncIterator[Ear
     assert task.cancelled(), "the listener ended before the test did"
 
 
-def _rooms(entry: Entry) -> tuple[str, ...]:
+def _rooms(entry: LogEntry) -> tuple[str, ...]:
     return entry.rooms if isinstance(entry, Message) else ()

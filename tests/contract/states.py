@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, Protocol
 
-from gateway.ports import Broker, Claims, Presence, Rates, Revocations, Sessions
+from gateway.interfaces import Broker, DedupStore, Presence, RateLimits, Revocations, Sessions
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
-from gateway.state.redis.leases import KEEP_SECONDS
+from gateway.state.redis.membership import KEEP_SECONDS
 from tests.support.redis_server import RedisServer, shared_server
 
 REPLICA = "replica-1"
@@ -26,8 +26,8 @@ class StateUnderTest(Protocol):
     broker: Broker
     presence: Presence
     sessions: Sessions
-    claims: Claims
-    rates: Rates
+    dedup: DedupStore
+    rates: RateLimits
     revocations: Revocations
 
     def now(self) -> float:
@@ -93,8 +93,8 @@ class MemoryUnderTest:
         self.broker: Broker = state.broker
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
-        self.claims: Claims = state.claims
-        self.rates: Rates = state.rates
+        self.dedup: DedupStore = state.dedup
+        self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
 
     def now(self) -> float:
@@ -143,8 +143,8 @@ class RedisUnderTest:
         self.broker: Broker = state.broker
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
-        self.claims: Claims = state.claims
-        self.rates: Rates = state.rates
+        self.dedup: DedupStore = state.dedup
+        self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
 
     def now(self) -> float:
@@ -160,8 +160,8 @@ class RedisUnderTest:
             # A replica that lives keeps its lease, and alive what lives by it.
             ends = int(self.now() * 1000) + 60_000
             self._server.ask("ZADD", f"{self._prefix}:leases", "XX", ends, REPLICA)
-            await self._state.leases.beat()
-            await self._state.presence.touch(0)
+            await self._state.membership.heartbeat()
+            await self._state.presence.refresh_ttl(0)
 
     async def set_clock_back(self, seconds: float) -> None:
         self._offset -= seconds

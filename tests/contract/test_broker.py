@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain import positions
-from gateway.domain.messages import Entry, Move
+from gateway.domain.messages import LogEntry, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from tests.contract.listening import PATIENCE_SECONDS, ClosedEar, listening
@@ -23,23 +23,23 @@ EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
 async def test_before_the_first_entry_the_newest_position_is_where_this_stream_begins(
     state: StateUnderTest,
 ) -> None:
-    begins = await state.broker.newest()
+    begins = await state.broker.newest_position()
 
     assert positions.is_after(begins, positions.START)
     assert await state.broker.subscribe([at("org:7")]) == begins
-    receipt = await state.broker.append(message("org:7"))
-    assert positions.is_after(receipt.position, begins)
+    result = await state.broker.append(message("org:7"))
+    assert positions.is_after(result.position, begins)
 
 
 async def test_a_receipt_names_the_entry_and_the_newest_position(state: StateUnderTest) -> None:
     news = message("org:7")
 
-    receipt = await state.broker.append(news)
+    result = await state.broker.append(news)
 
-    assert receipt.id == news.id
-    assert not receipt.replayed
-    assert receipt.position == await state.broker.newest()
-    assert positions.parse(receipt.position) == receipt.position
+    assert result.id == news.id
+    assert not result.replayed
+    assert result.position == await state.broker.newest_position()
+    assert positions.parse(result.position) == result.position
 
 
 async def test_positions_rise_strictly(state: StateUnderTest) -> None:
@@ -62,7 +62,7 @@ async def test_a_volatile_message_repeats_the_newest_position(state: StateUnderT
 
     volatile = await state.broker.append(message("org:7", volatile=True))
 
-    assert volatile.position == before.position == await state.broker.newest()
+    assert volatile.position == before.position == await state.broker.newest_position()
 
 
 # --- counts ---
@@ -73,25 +73,25 @@ async def test_the_count_of_one_room_is_exact(state: StateUnderTest) -> None:
     await state.presence.register(connection("s2", "bob"), ["org:7"])
     await state.presence.register(connection("s3", "bob", namespace="/chat"), ["org:7"])
 
-    receipt = await state.broker.append(message("org:7"))
+    result = await state.broker.append(message("org:7"))
 
-    assert (receipt.connections, receipt.exact) == (2, True)
+    assert (result.connections, result.exact) == (2, True)
 
 
 async def test_the_count_of_several_rooms_is_an_upper_bound(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["org:7", "org:8"])
 
-    receipt = await state.broker.append(message("org:7", "org:8"))
+    result = await state.broker.append(message("org:7", "org:8"))
 
-    assert (receipt.connections, receipt.exact) == (2, False)
+    assert (result.connections, result.exact) == (2, False)
 
 
 async def test_the_count_with_exceptions_is_an_upper_bound(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["org:7"])
 
-    receipt = await state.broker.append(message("org:7", exclude=frozenset({"s1"})))
+    result = await state.broker.append(message("org:7", exclude=frozenset({"s1"})))
 
-    assert (receipt.connections, receipt.exact) == (1, False)
+    assert (result.connections, result.exact) == (1, False)
 
 
 async def test_a_message_to_everyone_counts_its_namespace(state: StateUnderTest) -> None:
@@ -99,9 +99,9 @@ async def test_a_message_to_everyone_counts_its_namespace(state: StateUnderTest)
     await state.presence.register(connection("s2", "bob"), [])
     await state.presence.register(connection("s3", "cid", namespace="/chat"), [])
 
-    receipt = await state.broker.append(message())
+    result = await state.broker.append(message())
 
-    assert (receipt.connections, receipt.exact) == (2, True)
+    assert (result.connections, result.exact) == (2, True)
 
 
 async def test_a_kick_counts_the_user_in_all_its_namespaces_exactly(state: StateUnderTest) -> None:
@@ -109,25 +109,25 @@ async def test_a_kick_counts_the_user_in_all_its_namespaces_exactly(state: State
     await state.presence.register(connection("s2", "ann", namespace="/chat"), ["user:ann"])
     await state.presence.register(connection("s3", "bob"), ["user:bob"])
 
-    receipt = await state.broker.append(kick("ann", at=state.now(), namespaces=("/", "/chat")))
+    result = await state.broker.append(kick("ann", at=state.now(), namespaces=("/", "/chat")))
 
-    assert (receipt.connections, receipt.exact) == (2, True)
+    assert (result.connections, result.exact) == (2, True)
 
 
 async def test_a_move_counts_who_has_its_sid_exactly(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a"])
     await state.presence.register(connection("s2", "ann"), ["a"])
 
-    receipt = await state.broker.append(move("s1"))
+    result = await state.broker.append(move("s1"))
 
-    assert (receipt.connections, receipt.exact) == (1, True)
+    assert (result.connections, result.exact) == (1, True)
     assert (await state.broker.append(move("s1", namespace="/chat"))).connections == 0
 
 
 async def test_nobody_there_counts_nobody(state: StateUnderTest) -> None:
-    receipt = await state.broker.append(message("org:7"))
+    result = await state.broker.append(message("org:7"))
 
-    assert (receipt.connections, receipt.exact) == (0, True)
+    assert (result.connections, result.exact) == (0, True)
 
 
 # --- appending an id again ---
@@ -146,7 +146,7 @@ async def test_appending_an_id_again_changes_nothing_and_answers_the_first_recei
     again = await state.broker.append(news)
 
     assert again == first
-    assert await state.broker.newest() == newest
+    assert await state.broker.newest_position() == newest
     async with listening(state.broker) as ear:
         assert await ear.entries() == [news]
 
@@ -155,9 +155,9 @@ async def test_an_id_appended_by_many_at_once_is_accepted_once(state: StateUnder
     news = message("org:7")
     await state.broker.subscribe([at("org:7")])
 
-    receipts = await asyncio.gather(*(state.broker.append(news) for _ in range(20)))
+    results = await asyncio.gather(*(state.broker.append(news) for _ in range(20)))
 
-    assert set(receipts) == {receipts[0]}
+    assert set(results) == {results[0]}
     async with listening(state.broker) as ear:
         assert await ear.entries() == [news]
 
@@ -175,9 +175,9 @@ async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged
     await state.broker.subscribe([at("org:7"), at("user:ann", "/chat")])
 
     async with listening(state.broker) as ear:
-        receipts = [await state.broker.append(news), await state.broker.append(order)]
+        results = [await state.broker.append(news), await state.broker.append(order)]
 
-        assert await ear.hear(2) == [(receipts[0].position, news), (receipts[1].position, order)]
+        assert await ear.hear(2) == [(results[0].position, news), (results[1].position, order)]
 
 
 @pytest.mark.parametrize("volatile", [False, True])
@@ -195,7 +195,7 @@ async def test_a_trace_goes_with_its_message_also_where_it_is_too_large_for_a_ch
 
 
 async def test_a_trace_is_in_the_history(state: StateUnderTest) -> None:
-    before = await state.broker.newest()
+    before = await state.broker.newest_position()
     news = message("org:7", trace=TRACE)
     await state.broker.append(news)
 
@@ -209,26 +209,26 @@ async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: 
     await state.broker.subscribe([at("s1"), at("käse", "/chät"), at(None)])
 
     async with listening(state.broker) as ear:
-        receipts = [await state.broker.append(each) for each in moves]
+        results = [await state.broker.append(each) for each in moves]
         for other in (move("s2"), move("s1", namespace="/chat"), move("käse")):
             await state.broker.append(other)
 
         heard = await ear.everything()
-        assert heard == [(receipt.position, each) for receipt, each in zip(receipts, moves, strict=True)]
-        assert [type(entry) for _, entry in heard] == [Move, Move]
+        assert heard == [(result.position, each) for result, each in zip(results, moves, strict=True)]
+        assert [type(entry) for _, entry in heard] == [SessionTakeover, SessionTakeover]
 
 
 async def test_a_move_stands_in_the_stream_where_it_was_appended(state: StateUnderTest) -> None:
-    entries: list[Entry] = [message("s1"), move("s1"), kick("ann", at=1.5), move("s1"), message("s1")]
+    entries: list[LogEntry] = [message("s1"), move("s1"), kick("ann", at=1.5), move("s1"), message("s1")]
     await state.broker.subscribe([at("s1"), at("user:ann")])
 
     async with listening(state.broker) as ear:
-        receipts = [await state.broker.append(entry) for entry in entries]
+        results = [await state.broker.append(entry) for entry in entries]
 
         assert await ear.everything() == [
-            (receipt.position, entry) for receipt, entry in zip(receipts, entries, strict=True)
+            (result.position, entry) for result, entry in zip(results, entries, strict=True)
         ]
-    handed_out = [receipt.position for receipt in receipts]
+    handed_out = [result.position for result in results]
     assert handed_out == sorted(set(handed_out), key=positions.order)
 
 
@@ -275,7 +275,7 @@ async def test_a_volatile_message_is_handed_over_in_its_turn(state: StateUnderTe
 
 async def test_subscribing_answers_the_position_after_which_everything_arrives(state: StateUnderTest) -> None:
     await state.broker.append(message("org:7"))
-    appended: list[tuple[Position, Entry]] = []
+    appended: list[tuple[Position, LogEntry]] = []
 
     async def append_many() -> None:
         for _ in range(50):
@@ -319,10 +319,10 @@ async def test_after_unsubscribing_nothing_new_is_handed_over(state: StateUnderT
 async def test_entries_are_handed_over_one_at_a_time(state: StateUnderTest) -> None:
     inside = 0
     most_inside = 0
-    delivered: list[Entry] = []
+    delivered: list[LogEntry] = []
     all_delivered = asyncio.Event()
 
-    async def deliver(entry: Entry, position: Position) -> None:
+    async def deliver(entry: LogEntry, position: Position) -> None:
         nonlocal inside, most_inside
         inside += 1
         most_inside = max(most_inside, inside)
@@ -355,7 +355,7 @@ async def test_appending_does_not_wait_for_a_listener_that_is_stuck(state: State
 
 
 async def test_an_exception_of_the_callback_ends_listening_and_is_raised(state: StateUnderTest) -> None:
-    async def deliver(entry: Entry, position: Position) -> None:
+    async def deliver(entry: LogEntry, position: Position) -> None:
         raise LookupError("of the hub")
 
     await state.broker.subscribe([at("org:7")])
@@ -377,14 +377,14 @@ async def test_whoever_appends_what_is_heard_is_what_was_accepted_in_the_order_o
 ) -> None:
     state = await make_state()
     await state.broker.subscribe([at("a"), at("b"), at(None)])
-    accepted: list[tuple[Position, Entry]] = []
+    accepted: list[tuple[Position, LogEntry]] = []
 
     async def append(rooms: list[tuple[str, ...]]) -> None:
         for names in rooms:
             news = message(*names)
-            receipt = await state.broker.append(news)
+            result = await state.broker.append(news)
             if names != ("unheard",):
-                accepted.append((receipt.position, news))
+                accepted.append((result.position, news))
 
     async with listening(state.broker) as ear:
         await asyncio.gather(*(append(rooms) for rooms in rooms_of_appenders))

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition
-from gateway.domain.messages import Address, Entry, json_bytes
+from gateway.domain.messages import Address, LogEntry, json_bytes
 from gateway.domain.positions import START, Position
-from gateway.ports import Broker, Page
+from gateway.interfaces import Broker, Page
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, kick, message, move
 
-Item = tuple[Position, Entry]
+Item = tuple[Position, LogEntry]
 
 
-async def append(state: StateUnderTest, *entries: Entry) -> list[Item]:
+async def append(state: StateUnderTest, *entries: LogEntry) -> list[Item]:
     return [((await state.broker.append(entry)).position, entry) for entry in entries]
 
 
@@ -39,7 +39,7 @@ async def test_history_answers_what_came_after_a_position_for_the_addresses(stat
 
     page = await read(state.broker, items[0][0], at("a"), at("b"), at(None), at("user:ann"))
 
-    assert page == Page((items[1], items[3], items[5]), upto=items[5][0], more=False, gap=None)
+    assert page == Page((items[1], items[3], items[5]), last_position=items[5][0], has_more=False, gap=None)
 
 
 async def test_an_entry_for_several_of_the_addresses_is_answered_once(state: StateUnderTest) -> None:
@@ -55,31 +55,33 @@ async def test_a_page_without_entries_leads_up_to_the_newest_position(state: Sta
 
     page = await read(state.broker, items[0][0], at("a"))
 
-    assert page == Page((), upto=items[1][0], more=False, gap=None)
+    assert page == Page((), last_position=items[1][0], has_more=False, gap=None)
 
 
 async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
-    begins = await state.broker.newest()
+    begins = await state.broker.newest_position()
 
     for after in (START, begins):
-        assert await read(state.broker, after, at("a")) == Page((), upto=begins, more=False, gap=None)
+        assert await read(state.broker, after, at("a")) == Page(
+            (), last_position=begins, has_more=False, gap=None
+        )
 
 
 async def test_who_was_there_before_the_first_entry_missed_what_came_since(make_state: MakeState) -> None:
     state = await make_state(history_length=10)
-    begins = await state.broker.newest()
+    begins = await state.broker.newest_position()
     items = await append(state, message("a"), message("b"), message("a"))
 
     page = await read(state.broker, begins, at("a"))
 
-    assert page == Page((items[0], items[2]), upto=items[2][0], more=False, gap=None)
+    assert page == Page((items[0], items[2]), last_position=items[2][0], has_more=False, gap=None)
     await append(state, *(message("a") for _ in range(100)))
     assert (await read(state.broker, begins, at("a"))).gap == "history_trimmed"
 
 
 async def test_where_one_stream_begins_is_no_position_of_the_next(make_state: MakeState) -> None:
     former, state = await make_state(), await make_state()
-    begins = await former.broker.newest()
+    begins = await former.broker.newest_position()
 
     for _ in range(2):
         assert (await read(state.broker, begins, at("a"))).gap == "data_lost"
@@ -91,7 +93,7 @@ async def test_a_move_is_answered_to_who_asks_for_its_sid_in_its_namespace(state
 
     page = await read(state.broker, START, at("s1"), at(None))
 
-    assert page == Page((items[0], items[3]), upto=items[3][0], more=False, gap=None)
+    assert page == Page((items[0], items[3]), last_position=items[3][0], has_more=False, gap=None)
     assert list((await read(state.broker, START, at("s1", "/chat"))).entries) == [items[2]]
 
 
@@ -100,7 +102,7 @@ async def test_a_move_takes_nothing_of_the_bytes_of_a_page(state: StateUnderTest
 
     page = await state.broker.history(START, [at("s1")], max_entries=2, max_bytes=1)
 
-    assert page == Page(tuple(items[:2]), upto=items[1][0], more=True, gap=None)
+    assert page == Page(tuple(items[:2]), last_position=items[1][0], has_more=True, gap=None)
 
 
 async def test_volatile_messages_are_not_kept(state: StateUnderTest) -> None:
@@ -124,10 +126,10 @@ async def test_a_page_ends_where_the_next_begins(state: StateUnderTest) -> None:
     items = await append(state, *(message("a") for _ in range(5)))
 
     first = await state.broker.history(START, [at("a")], max_entries=3, max_bytes=1_000)
-    second = await state.broker.history(first.upto, [at("a")], max_entries=3, max_bytes=1_000)
+    second = await state.broker.history(first.last_position, [at("a")], max_entries=3, max_bytes=1_000)
 
-    assert first == Page(tuple(items[:3]), upto=items[2][0], more=True, gap=None)
-    assert second == Page(tuple(items[3:]), upto=items[4][0], more=False, gap=None)
+    assert first == Page(tuple(items[:3]), last_position=items[2][0], has_more=True, gap=None)
+    assert second == Page(tuple(items[3:]), last_position=items[4][0], has_more=False, gap=None)
 
 
 async def test_a_page_that_is_just_full_says_that_nothing_is_left(state: StateUnderTest) -> None:
@@ -135,7 +137,7 @@ async def test_a_page_that_is_just_full_says_that_nothing_is_left(state: StateUn
 
     page = await state.broker.history(START, [at("a")], max_entries=2, max_bytes=1_000)
 
-    assert page == Page(tuple(items[:2]), upto=items[2][0], more=False, gap=None)
+    assert page == Page(tuple(items[:2]), last_position=items[2][0], has_more=False, gap=None)
 
 
 async def test_max_bytes_counts_the_json_of_the_arguments_in_utf_8(state: StateUnderTest) -> None:
@@ -144,7 +146,7 @@ async def test_max_bytes_counts_the_json_of_the_arguments_in_utf_8(state: StateU
     page = await state.broker.history(START, [at("a")], max_entries=10, max_bytes=20)
 
     assert list(page.entries) == items[:2]
-    assert page.more
+    assert page.has_more
     page = await state.broker.history(START, [at("a")], max_entries=10, max_bytes=19)
     assert list(page.entries) == items[:1]
 
@@ -155,7 +157,7 @@ async def test_a_page_has_an_entry_even_when_that_is_larger_than_the_page(state:
     page = await state.broker.history(START, [at("a")], max_entries=10, max_bytes=100)
 
     assert list(page.entries) == items[:1]
-    assert page.more
+    assert page.has_more
 
 
 # --- bounds ---
@@ -215,7 +217,7 @@ async def test_what_went_because_of_its_age_is_no_gap(make_state: MakeState) -> 
 
     page = await read(state.broker, START, at("a"))
 
-    assert (page.gap, page.upto) == (None, newest[-1][0])
+    assert (page.gap, page.last_position) == (None, newest[-1][0])
 
 
 async def test_a_gap_closes_when_what_it_stands_for_would_have_gone_anyway(make_state: MakeState) -> None:
@@ -245,7 +247,7 @@ async def test_without_a_window_nothing_is_kept_and_nothing_is_missing(make_stat
 
     page = await read(state.broker, START, at("a"))
 
-    assert page == Page((), upto=items[-1][0], more=False, gap=None)
+    assert page == Page((), last_position=items[-1][0], has_more=False, gap=None)
 
 
 # --- positions that the stream does not know ---
@@ -274,7 +276,10 @@ async def test_what_came_after_a_position_from_before_the_stream_began_is_lost(
             assert (await read(state.broker, asked, at(room))).gap == "data_lost"
 
     assert await read(state.broker, START, at("a")) == Page(
-        tuple(items), upto=items[-1][0] if items else await state.broker.newest(), more=False, gap=None
+        tuple(items),
+        last_position=items[-1][0] if items else await state.broker.newest_position(),
+        has_more=False,
+        gap=None,
     )
 
 
@@ -283,13 +288,13 @@ async def test_what_came_after_a_position_in_the_future_of_the_stream_is_lost(
     state: StateUnderTest, appended: int
 ) -> None:
     await append(state, *(message("a") for _ in range(appended)))
-    now, newest = await of_now(state), await state.broker.newest()
+    now, newest = await of_now(state), await state.broker.newest_position()
     future = [moved(now, milliseconds=3_600_000), moved(newest, sequence=1), Position(f"{9**16}-{9**16}")]
 
     for asked in future:
         for room in ("a", "never used"):
             page = await read(state.broker, asked, at(room))
-            assert page == Page((), upto=newest, more=False, gap="data_lost")
+            assert page == Page((), last_position=newest, has_more=False, gap="data_lost")
 
     assert (await read(state.broker, START, at("a"))).gap is None
 
@@ -312,7 +317,7 @@ async def test_positions_are_known_that_were_handed_out_after_the_clock_went_bac
 
     page = await read(state.broker, items[0][0], at("a"))
 
-    assert page == Page((items[1],), upto=items[1][0], more=False, gap=None)
+    assert page == Page((items[1],), last_position=items[1][0], has_more=False, gap=None)
 
 
 async def test_the_start_is_before_what_was_trimmed_and_never_lost(make_state: MakeState) -> None:
@@ -376,10 +381,10 @@ async def read_pages(
         page = await broker.history(after, addresses, max_entries=max_entries, max_bytes=max_bytes)
         assert len(page.entries) <= max_entries
         assert len(page.entries) <= 1 or sum(json_bytes(entry) for _, entry in page.entries) <= max_bytes
-        assert page.entries or not page.more
+        assert page.entries or not page.has_more
         found += page.entries
         if page.gap is not None:
             gaps.add(page.gap)
-        after, more = page.upto, page.more
-    assert after == await broker.newest()
+        after, more = page.last_position, page.has_more
+    assert after == await broker.newest_position()
     return found, gaps

@@ -10,39 +10,40 @@ import pytest
 
 from gateway.domain.errors import NonceReplayed
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import claim, message
+from tests.contract.values import dedup_key, message
 
 
 async def test_a_nonce_is_spent_once(state: StateUnderTest) -> None:
-    await state.claims.spend(claim(state, nonce="once"))
+    await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
     with pytest.raises(NonceReplayed):
-        await state.claims.spend(claim(state, nonce="once"))
+        await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
 
 async def test_a_nonce_is_spent_whatever_the_time_stamp_beside_it(state: StateUnderTest) -> None:
-    await state.claims.spend(claim(state, nonce="once", lives_seconds=10))
+    await state.dedup.consume_nonce(dedup_key(state, nonce="once", lives_seconds=10))
 
     for lives_seconds in (5, 10, 600):
         with pytest.raises(NonceReplayed):
-            await state.claims.spend(claim(state, nonce="once", lives_seconds=lives_seconds))
+            await state.dedup.consume_nonce(dedup_key(state, nonce="once", lives_seconds=lives_seconds))
 
 
 async def test_two_keys_may_use_the_same_nonce(state: StateUnderTest) -> None:
-    await state.claims.spend(claim(state, key_id="shop", nonce="once"))
+    await state.dedup.consume_nonce(dedup_key(state, key_id="shop", nonce="once"))
 
-    await state.claims.spend(claim(state, key_id="mail", nonce="once"))
+    await state.dedup.consume_nonce(dedup_key(state, key_id="mail", nonce="once"))
 
 
 async def test_where_the_key_ends_and_the_nonce_begins_is_told_apart(state: StateUnderTest) -> None:
-    await state.claims.spend(claim(state, key_id="shop", nonce="1once"))
+    await state.dedup.consume_nonce(dedup_key(state, key_id="shop", nonce="1once"))
 
-    await state.claims.spend(claim(state, key_id="shop1", nonce="once"))
+    await state.dedup.consume_nonce(dedup_key(state, key_id="shop1", nonce="once"))
 
 
 async def test_of_many_at_once_one_spends_the_nonce(state: StateUnderTest) -> None:
     answers = await asyncio.gather(
-        *(state.claims.spend(claim(state, nonce="once")) for _ in range(20)), return_exceptions=True
+        *(state.dedup.consume_nonce(dedup_key(state, nonce="once")) for _ in range(20)),
+        return_exceptions=True,
     )
 
     assert sum(answer is None for answer in answers) == 1
@@ -50,35 +51,35 @@ async def test_of_many_at_once_one_spends_the_nonce(state: StateUnderTest) -> No
 
 
 async def test_a_nonce_is_remembered_until_its_end(state: StateUnderTest) -> None:
-    spent = claim(state, nonce="once", lives_seconds=300)
-    await state.claims.spend(spent)
+    spent = dedup_key(state, nonce="once", lives_seconds=300)
+    await state.dedup.consume_nonce(spent)
     await state.advance(280)
 
     with pytest.raises(NonceReplayed):
-        await state.claims.spend(spent)
+        await state.dedup.consume_nonce(spent)
 
 
 async def test_after_its_end_a_nonce_counts_as_spent_whether_it_was_or_not(state: StateUnderTest) -> None:
-    spent = claim(state, nonce="spent", lives_seconds=300)
-    unused = claim(state, nonce="unused", lives_seconds=300)
-    await state.claims.spend(spent)
+    spent = dedup_key(state, nonce="spent", lives_seconds=300)
+    unused = dedup_key(state, nonce="unused", lives_seconds=300)
+    await state.dedup.consume_nonce(spent)
     await state.advance(1000)
 
     for late in (spent, unused):
         with pytest.raises(NonceReplayed):
-            await state.claims.spend(late)
+            await state.dedup.consume_nonce(late)
 
 
 async def test_the_idempotency_key_is_not_looked_at(state: StateUnderTest) -> None:
-    await state.broker.append(message("a"), claim(state, idempotency_key="key", fingerprint="one"))
+    await state.broker.append(message("a"), dedup_key(state, idempotency_key="key", fingerprint="one"))
 
-    await state.claims.spend(claim(state, idempotency_key="key", fingerprint="two"))
-    await state.claims.spend(claim(state, idempotency_key="other", fingerprint="two"))
+    await state.dedup.consume_nonce(dedup_key(state, idempotency_key="key", fingerprint="two"))
+    await state.dedup.consume_nonce(dedup_key(state, idempotency_key="other", fingerprint="two"))
 
-    receipt = await state.broker.append(
-        message("a"), claim(state, idempotency_key="other", fingerprint="three")
+    result = await state.broker.append(
+        message("a"), dedup_key(state, idempotency_key="other", fingerprint="three")
     )
-    assert not receipt.replayed
+    assert not result.replayed
 
 
 async def test_no_request_signed_before_the_store_began_passes_its_beginning(make_state: MakeState) -> None:
@@ -86,12 +87,12 @@ async def test_no_request_signed_before_the_store_began_passes_its_beginning(mak
     state = await make_state()
 
     # A request carries the second in which it was signed, cut off; earlier in this very second is before, too.
-    assert state.claims.began_at == int(state.claims.began_at)
-    assert math.ceil(before) <= state.claims.began_at <= math.ceil(state.now())
+    assert state.dedup.began_at == int(state.dedup.began_at)
+    assert math.ceil(before) <= state.dedup.began_at <= math.ceil(state.now())
 
 
 async def test_the_beginning_stays_where_it_is(state: StateUnderTest) -> None:
-    began_at = state.claims.began_at
+    began_at = state.dedup.began_at
     await state.advance(1000)
 
-    assert state.claims.began_at == began_at
+    assert state.dedup.began_at == began_at

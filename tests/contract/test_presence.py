@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.ports import Presence
+from gateway.interfaces import Presence
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, connection
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.domain.claims import Allowance, Rate
+from gateway.domain.dedup import Rate, RateLimitResult
 from tests.contract.states import StateUnderTest
 
 ONE_IN_1000_SECONDS = 0.001
@@ -16,8 +16,8 @@ TEST_TAKES_AT_MOST_SECONDS = 30.0
 
 async def take(
     state: StateUnderTest, number: int, *, bucket: str = "shop", rate: Rate = SLOW
-) -> list[Allowance]:
-    return [await state.rates.take(bucket, rate) for _ in range(number)]
+) -> list[RateLimitResult]:
+    return [await state.rates.consume(bucket, rate) for _ in range(number)]
 
 
 async def test_a_burst_is_allowed_and_then_nothing(state: StateUnderTest) -> None:
@@ -79,7 +79,7 @@ async def test_buckets_are_apart(state: StateUnderTest) -> None:
 
 
 async def test_many_at_once_get_a_burst_together(state: StateUnderTest) -> None:
-    allowances = await asyncio.gather(*(state.rates.take("shop", SLOW) for _ in range(20)))
+    allowances = await asyncio.gather(*(state.rates.consume("shop", SLOW) for _ in range(20)))
 
     assert sum(allowance.allowed for allowance in allowances) == 3
 

@@ -6,7 +6,7 @@ import asyncio
 
 from redis.asyncio import Connection
 
-from gateway.state.redis.server import pack, stream_of
+from gateway.state.redis.connection import pack, stream_of
 from tests.support.redis_server import RedisServer
 
 

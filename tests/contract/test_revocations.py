@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.errors import IdempotencyConflict
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import claim, kick
+from tests.contract.values import dedup_key, kick
 
 
 async def test_nobody_is_revoked_at_first(state: StateUnderTest) -> None:
@@ -55,11 +55,11 @@ async def test_appending_the_kick_again_revokes_nothing_again(make_state: MakeSt
 
 
 async def test_a_refused_kick_revokes_nothing(state: StateUnderTest) -> None:
-    await state.broker.append(kick("bob", at=1.0), claim(state, idempotency_key="key", fingerprint="bob"))
+    await state.broker.append(kick("bob", at=1.0), dedup_key(state, idempotency_key="key", fingerprint="bob"))
 
     with pytest.raises(IdempotencyConflict):
         await state.broker.append(
-            kick("ann", at=1.0, revoke=True), claim(state, idempotency_key="key", fingerprint="ann")
+            kick("ann", at=1.0, revoke=True), dedup_key(state, idempotency_key="key", fingerprint="ann")
         )
 
     assert await state.revocations.revoked_at("ann") is None

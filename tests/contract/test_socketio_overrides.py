@@ -1,4 +1,4 @@
-"""What ``gateway/socketio_door/overrides.py`` relies upon in python-socketio.
+"""What ``gateway/socketio_server/python_socketio.py`` relies upon in python-socketio.
 
 A failure here after an upgrade means: read what changed there, mend the overrides, then write the new facts down here.
 """
@@ -16,13 +16,13 @@ import pytest
 import socketio
 from socketio import base_server, packet
 
-from gateway.socketio_door.overrides import (
+from gateway.socketio_server.python_socketio import (
     MAX_ATTACHMENTS,
     Acknowledge,
     AttachmentsTooLarge,
+    ClientManager,
     EngineAdapter,
     PacketServer,
-    Registry,
 )
 from gateway.transport.packets import Frames
 
@@ -51,13 +51,13 @@ class RecordingEvents:
         self.asked: list[tuple[object, ...]] = []
         self.sent: list[bytes] = []
 
-    async def connect_asked(self, engine_sid: str, namespace: str, auth: object) -> None:
+    async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None:
         self.asked.append(("connect", engine_sid, namespace, auth))
 
-    def client_disconnects(self, engine_sid: str, namespace: str) -> None:
+    def on_disconnect(self, engine_sid: str, namespace: str) -> None:
         self.asked.append(("disconnect", engine_sid, namespace))
 
-    async def event_received(
+    async def on_event(
         self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
     ) -> None:
         self.asked.append(("event", engine_sid, namespace, data))
@@ -140,7 +140,7 @@ def test_the_registry_has_the_methods_that_are_called_and_no_others() -> None:
     }
     called |= attributes_of("manager", base_server.BaseServer.__init__)
 
-    assert called == own_methods(Registry)
+    assert called == own_methods(ClientManager)
 
 
 def test_the_engine_is_asked_only_to_register_handlers_and_for_its_mode() -> None:
@@ -153,7 +153,7 @@ def test_the_engine_is_asked_only_to_register_handlers_and_for_its_mode() -> Non
 
 def test_the_adapter_stands_where_the_engine_would(server: PacketServer) -> None:
     assert isinstance(server.eio, EngineAdapter)
-    assert isinstance(server.manager, Registry)
+    assert isinstance(server.manager, ClientManager)
     assert server.async_handlers is False
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Protocol
 
-from gateway.domain.claims import Claim
-from gateway.domain.messages import Address, Kick, Message, Move, new_id
+from gateway.domain.dedup import DedupKey
+from gateway.domain.messages import Address, DisconnectCommand, Message, SessionTakeover, new_id
 from gateway.domain.presence import PresentConnection
 from gateway.domain.traces import Trace
 from tests.contract.states import REPLICA
@@ -32,12 +32,14 @@ def message(
     return Message(new_id(), namespace, rooms, "news", arguments, exclude, volatile, trace)
 
 
-def kick(user: str, *, at: float, revoke: bool = False, namespaces: tuple[str, ...] = ("/",)) -> Kick:
-    return Kick(new_id(), user, namespaces, at, revoke=revoke)
+def disconnect_user(
+    user: str, *, at: float, revoke: bool = False, namespaces: tuple[str, ...] = ("/",)
+) -> DisconnectCommand:
+    return DisconnectCommand(new_id(), user, namespaces, at, revoke=revoke)
 
 
-def move(sid: str, *, namespace: str = "/", owner: str = "replica-2/t1") -> Move:
-    return Move(new_id(), namespace, sid, owner)
+def move(sid: str, *, namespace: str = "/", owner: str = "replica-2/t1") -> SessionTakeover:
+    return SessionTakeover(new_id(), namespace, sid, owner)
 
 
 def at(room: str | None, namespace: str = "/") -> Address:
@@ -50,7 +52,7 @@ def connection(
     return PresentConnection(sid, user, namespace, REPLICA, "websocket", connected_at)
 
 
-def claim(
+def dedup_key(
     state: TellsTime,
     *,
     key_id: str = "backend",
@@ -59,9 +61,9 @@ def claim(
     idempotency_key: str | None = None,
     scope: str = "backend POST /broadcast",
     fingerprint: str = "body",
-) -> Claim:
+) -> DedupKey:
     """A claim of a request made now, with a nonce of its own unless one is given."""
-    return Claim(
+    return DedupKey(
         key_id=key_id,
         nonce=f"nonce-{next(_numbers)}" if nonce is None else nonce,
         nonce_expires_at=state.now() + lives_seconds,

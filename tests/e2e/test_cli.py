@@ -21,7 +21,7 @@ from tests.unit.cli.command_line import environment, run
 
 
 class Listen:
-    """``push-gateway listen`` under way."""
+    """``sio-gateway listen`` under way."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self._process = subprocess.Popen(

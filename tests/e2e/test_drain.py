@@ -26,7 +26,7 @@ HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 DELAY_SECONDS = 2.0
 MORTAL = """
 import asyncio, signal, sys
-from gateway.application.coping import Coping
+from gateway.services.degraded_mode import Coping
 from gateway.cli import main
 
 async def run(self):
@@ -36,7 +36,7 @@ async def run(self):
     raise RuntimeError("a task died")
 
 Coping.run = run
-sys.argv = ["push-gateway", *sys.argv[4:]]
+sys.argv = ["sio-gateway", *sys.argv[4:]]
 main()
 """
 """A gateway of which a background task dies when it is sent SIGUSR1."""
@@ -71,7 +71,7 @@ async def joined(
 async def test_while_load_balancers_learn_of_it_the_process_goes_on_as_before(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, node: NodeClients, user: str
 ) -> None:
-    gateway = start(shutdown_delay=DELAY_SECONDS)
+    gateway = start(shutdown_delay_seconds=DELAY_SECONDS)
     assert verdict(gateway) == (200, "ready")
 
     told_at = time.monotonic()
@@ -82,7 +82,7 @@ async def test_while_load_balancers_learn_of_it_the_process_goes_on_as_before(
     pushed = gateway.push_user(user, "meanwhile", 1)
 
     assert (status, body["status"], body["part"]) == (503, "draining", "process")
-    assert body["parts"]["state"]["status"] == "hearing"
+    assert body["parts"]["state"]["status"] == "healthy"
     assert liveness(gateway) == (200, {"status": "live"})
     assert pushed["connections"] == 1
     assert newcomer.event("meanwhile")[0] == 1
@@ -183,7 +183,7 @@ async def test_who_does_not_leave_is_cut_off_in_the_end_and_redis_is_left_after_
 
     assert await asyncio.to_thread(gateway.wait) == 0
     assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
-    assert said_last(gateway, 3) == ["gateway.clients_cut_off", "lease.given_up", "gateway.stopped"]
+    assert said_last(gateway, 3) == ["gateway.drain_timeout", "lease.released", "gateway.stopped"]
 
 
 async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
@@ -213,7 +213,7 @@ async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
     assert answer.startswith("HTTP/1.1 200 OK\r\n")
     assert "\r\nConnection: close\r\n" in answer
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert said_last(gateway, 3) == ["request.answered", "lease.given_up", "gateway.stopped"]
+    assert said_last(gateway, 3) == ["request.answered", "lease.released", "gateway.stopped"]
     writer.close()
 
 
@@ -226,7 +226,10 @@ async def test_a_background_task_that_dies_drains_and_ends_the_process(
     when: str,
 ) -> None:
     gateway = start(
-        redis_url=redis_server.url, drain_seconds=3, shutdown_delay=0, under=[sys.executable, "-c", MORTAL]
+        redis_url=redis_server.url,
+        drain_seconds=3,
+        shutdown_delay_seconds=0,
+        under=[sys.executable, "-c", MORTAL],
     )
     async with joined(http, gateway, user, 60) as sockets:
         if when == "draining":
@@ -242,7 +245,7 @@ async def test_a_background_task_that_dies_drains_and_ends_the_process(
 
         assert time.monotonic() - begun > 3 * 0.75
         assert await asyncio.to_thread(gateway.wait) == 1
-    assert said_last(gateway, 3) == ["lease.given_up", "gateway.stopped", "gateway.failed"]
+    assert said_last(gateway, 3) == ["lease.released", "gateway.stopped", "gateway.failed"]
     assert gateway.log.entries[-1]["reason"] == "a task died"
 
 
@@ -250,7 +253,7 @@ def said_last(gateway: GatewayProcess, count: int) -> list[str]:
     return [line["event"] for line in gateway.log.entries][-count:]
 
 
-@pytest.mark.parametrize("settings", [{"shutdown_delay": 60}, {"drain_seconds": 60}])
+@pytest.mark.parametrize("settings", [{"shutdown_delay_seconds": 60}, {"drain_seconds": 60}])
 async def test_a_second_signal_ends_the_process_at_once(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str, settings: dict[str, int]
 ) -> None:
@@ -262,7 +265,7 @@ async def test_a_second_signal_ends_the_process_at_once(
         gateway.signal(signal.SIGTERM)
 
         assert await asyncio.to_thread(gateway.wait, 5) == 1
-    assert gateway.log.entries[-1]["event"] == "gateway.ended_at_once"
+    assert gateway.log.entries[-1]["event"] == "gateway.forced_exit"
 
 
 def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_everybody(
@@ -273,7 +276,7 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
     try:
         status, body = readiness(gateway)
         assert (status, body["status"], body["part"]) == (503, "starting", "process")
-        assert body["parts"]["state"]["status"] == "away"
+        assert body["parts"]["state"]["status"] == "unavailable"
         assert liveness(gateway) == (200, {"status": "live"})
         refused = gateway.backend.push_user(user, "too early")
         assert (refused.status, refused.body["code"]) == (503, "broker_unavailable")
@@ -293,7 +296,9 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
 
 
 def test_a_replica_that_waits_for_redis_stops_when_it_is_told_to() -> None:
-    gateway = GatewayProcess(redis_url=f"redis://127.0.0.1:{free_port()}/0", shutdown_delay=60, serves=False)
+    gateway = GatewayProcess(
+        redis_url=f"redis://127.0.0.1:{free_port()}/0", shutdown_delay_seconds=60, serves=False
+    )
 
     assert gateway.stop() == 0
 

@@ -24,7 +24,7 @@ CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 @pytest.fixture(scope="module")
 def quick() -> Iterator[GatewayProcess]:
     """A gateway with little patience."""
-    process = GatewayProcess(namespaces="/,/events", connect_timeout=1, message_rate=10)
+    process = GatewayProcess(namespaces="/,/events", connect_timeout_seconds=1, message_rate=10)
     yield process
     assert process.stop() == 0
     assert process.failures() == []
@@ -33,7 +33,7 @@ def quick() -> Iterator[GatewayProcess]:
 @pytest.fixture(scope="module")
 def pinging() -> Iterator[GatewayProcess]:
     """A gateway that often asks for a sign of life."""
-    process = GatewayProcess(ping_interval=0.4, ping_timeout=0.4)
+    process = GatewayProcess(ping_interval_seconds=0.4, ping_timeout_seconds=0.4)
     yield process
     assert process.stop() == 0
     assert process.failures() == []
@@ -60,7 +60,7 @@ def test_a_kicked_client_is_told_why_and_stays_away(
     assert client.event("error") == [{"code": "kicked", "message": "a backend ended this connection"}]
     gone = client.wait("disconnect")
     assert (gone["reason"], gone.get("active", False)) == ("io server disconnect", False)
-    assert offline(quick, user, "kicked")
+    assert offline(quick, user, "disconnected_by_backend")
 
 
 @CARRIERS
@@ -79,7 +79,7 @@ def test_a_client_whose_tokens_were_revoked_is_told_why_and_stays_away(
 
 @CARRIERS
 def test_a_stock_client_that_stands_still_is_cut_off_and_comes_back(carrier: str, user: str) -> None:
-    gateway = GatewayProcess(max_body_bytes=200_000, outbox_bytes=400_000)
+    gateway = GatewayProcess(max_body_bytes=200_000, send_buffer_bytes=400_000)
     standing = NodeClients()
     try:
         client = standing.open(gateway.url, token=gateway.token(user), transports=[carrier]).connected()
@@ -220,7 +220,7 @@ def test_a_client_that_floods_is_told_and_stays_away(
     assert client.wait("disconnect")["reason"] == "io server disconnect"
     errors = [arguments[0]["code"] for arguments in client.events("error")]
     assert errors == ["unknown_event", "rate_limited"]
-    assert offline(quick, user, "flooding")
+    assert offline(quick, user, "rate_limited")
 
 
 async def test_who_joins_nothing_is_closed_after_the_connect_timeout(
@@ -247,8 +247,8 @@ async def test_who_does_not_answer_pings_is_dropped(
     assert await polling.poll() == (200, "2")
     assert await silent.closed() == (1006, ["2"])
     assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
-    assert await asyncio.to_thread(offline, pinging, f"{user}-silent", "ping_timeout")
-    assert await asyncio.to_thread(offline, pinging, f"{user}-polls", "ping_timeout")
+    assert await asyncio.to_thread(offline, pinging, f"{user}-silent", "ping_timeout_seconds")
+    assert await asyncio.to_thread(offline, pinging, f"{user}-polls", "ping_timeout_seconds")
 
 
 def test_who_answers_pings_stays(

@@ -31,7 +31,7 @@ def node() -> Iterator[NodeClients]:
 
 def cleaned_up(replicas: Sequence[GatewayProcess]) -> float:
     """How often one of these took a dead replica out of presence."""
-    return sum(metric(replica, "push_gateway_replicas_cleaned_up_total") for replica in replicas)
+    return sum(metric(replica, "sio_gateway_replicas_reaped_total") for replica in replicas)
 
 
 def test_redis_is_killed_and_comes_back_empty(own_redis: RedisServer, node: NodeClients) -> None:
@@ -125,7 +125,7 @@ def test_everybody_who_listens_is_cut_off_again_and_again(own_redis: RedisServer
         all_.settle()
         assert set(all_.traffic.first_answers) == {"accepted"}
         for replica in all_.replicas:
-            caught_up = [line for line in replica.log.entries if line["event"] == "redis.caught_up"]
+            caught_up = [line for line in replica.log.entries if line["event"] == "redis.resynced"]
             assert len(caught_up) >= 6
             assert sum(line["entries"] for line in caught_up) > 0
         all_.end()

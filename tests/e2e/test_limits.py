@@ -104,7 +104,7 @@ def test_clients_that_come_too_fast_are_turned_away_and_all_get_in(
 @pytest.fixture(scope="module")
 def small() -> Iterator[GatewayProcess]:
     """A gateway that keeps little for clients that do not read."""
-    with running(max_body_bytes=200_000, outbox_bytes=400_000, log_level="info") as process:
+    with running(max_body_bytes=200_000, send_buffer_bytes=400_000, log_level="info") as process:
         yield process
 
 

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(120)
 # Pushes to this user meet a bug, which is the only way to an answer of 500.
 WITH_A_BUG = """
 import sys
-from gateway.application.publishing import Publishing
+from gateway.services.publish import Publishing
 publish = Publishing.publish
 
 async def fail(self, message, claim=None):
@@ -46,7 +46,7 @@ async def fail(self, message, claim=None):
 
 Publishing.publish = fail
 from gateway.cli import main
-sys.argv = ["push-gateway", *sys.argv[4:]]
+sys.argv = ["sio-gateway", *sys.argv[4:]]
 main()
 """
 SHORTEST = 6
@@ -124,9 +124,9 @@ class Everything:
             cors_origins="https://app.example",
             max_connections_per_user=2,
             message_rate=5,
-            request_timeout=1,
+            request_timeout_seconds=1,
             lease_seconds=5,
-            deaf_seconds=2,
+            subscription_timeout_seconds=2,
         )
         stack.callback(self.gateway.kill)
         self.gateway.jwt_secret = self.jwt_secret
@@ -197,15 +197,15 @@ async def test_every_line_is_one_json_object_and_nothing_that_was_trusted_to_it_
     assert all_.trusted.found_in(text) == {}
     assert {entry["event"] for entry in entries} >= {
         "connection.closed",
-        "connection.refused",
-        "handshake.refused",
+        "connection.rejected",
+        "handshake.rejected",
         "message.delivered",
         "packet.malformed",
         "redis.connection_lost",
         "request.answered",
         "request.failed",
         "settings.reloaded",
-        "token.refused",
+        "token.rejected",
         "gateway.stopped",
     }
     bugs = [entry for entry in entries if "exception" in entry]
@@ -369,7 +369,7 @@ async def malformed(all_: Everything, http: aiohttp.ClientSession) -> None:
         writer.write(sent.encode())
         assert await asyncio.wait_for(reader.read(), 20) != b""
         writer.close()
-    assert all_.event("handshake.refused", reason="forbidden_origin")["origin"] == "https://evil.example"
+    assert all_.event("handshake.rejected", reason="forbidden_origin")["origin"] == "https://evil.example"
 
 
 def redis_away(all_: Everything) -> None:

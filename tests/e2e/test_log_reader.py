@@ -103,9 +103,9 @@ def test_once_it_is_read_again_the_log_tells_how_many_lines_are_missing_and_is_i
     asked = (PIPE_BYTES + QUEUE_BYTES) // LINE_BYTES + 1000
     unread.ask(range(asked))
     unread.read_on()
-    told = unread.log.wait(lambda entry: entry.get("event") == "log.lines_lost")
+    told = unread.log.wait(lambda entry: entry.get("event") == "log.lines_dropped")
     unread.ask(range(asked, asked + 10))
-    assert f"push_gateway_log_lines_lost_total {told['lines']}.0" in unread.metrics()
+    assert f"sio_gateway_log_lines_dropped_total {told['lines']}.0" in unread.metrics()
     unread.process.send_signal(signal.SIGTERM)
     assert unread.process.wait(END_SECONDS) == 0
     unread.reader.join(END_SECONDS)

@@ -35,7 +35,7 @@ UPGRADE = {
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
-    process = GatewayProcess(max_frame_bytes=MAX_FRAME_BYTES, request_timeout=0.5)
+    process = GatewayProcess(max_frame_bytes=MAX_FRAME_BYTES, request_timeout_seconds=0.5)
     yield process
     assert process.stop() == 0
     assert process.failures() == []

@@ -21,7 +21,7 @@ from tests.support.raw import RawPolling, RawSocket, connect_packet
 from tests.support.redis_server import RedisServer
 from tests.unit.metrics.scraping import Scrape, scrape_until
 
-OUTBOX_BYTES = 400_000
+SEND_BUFFER_BYTES = 400_000
 KEYS = f"{KEY_ID}:{KEY_SECRET},idle:the secret of a key that nobody ever uses here"
 
 
@@ -34,7 +34,7 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
     process = GatewayProcess(
         namespaces="/,/events",
         max_body_bytes=200_000,
-        outbox_bytes=OUTBOX_BYTES,
+        send_buffer_bytes=SEND_BUFFER_BYTES,
         max_connections=500,
         ingest_keys=KEYS,
         **settings,
@@ -46,7 +46,7 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
 
 def of_state(counted: str) -> bool:
     """Whether it counts the way to Redis, which is used all the time."""
-    return counted.startswith(("redis_", "catch_ups", "caught_up"))
+    return counted.startswith(("redis_", "resyncs", "caught_up"))
 
 
 class Counted:
@@ -88,7 +88,7 @@ def opened(transport: str, nsp: str = "/") -> dict[str, float]:
 def closed(reason: str, nsp: str = "/") -> dict[str, float]:
     return {
         f'connections_closed_total{{nsp="{nsp}",reason="{reason}"}}': 1,
-        f'transport_sessions_closed_total{{reason="{reason}"}}': 1,
+        f'engineio_sessions_closed_total{{reason="{reason}"}}': 1,
     }
 
 
@@ -108,13 +108,13 @@ def test_a_client_comes_gets_a_push_and_goes(gateway: GatewayProcess, node: Node
     during = counted.is_exactly(
         opened("websocket")
         | request("/emit/user/{id}")
-        | {'entries_accepted_total{kind="message"}': 1, 'deliveries_total{kind="message"}': 1}
+        | {'messages_published_total{kind="message"}': 1, 'deliveries_total{kind="message"}': 1}
     )
-    assert during.value("open_connections", nsp="/") == 1
-    assert during.value("open_connections", nsp="/events") == 0
-    assert (during.value("connected_users"), during.value("occupied_rooms")) == (1, 1)
-    assert during.value("transport_sessions", transport="websocket") == 1
-    assert during.value("transport_sessions", transport="polling") == 0
+    assert during.value("connections", nsp="/") == 1
+    assert during.value("connections", nsp="/events") == 0
+    assert (during.value("users"), during.value("rooms")) == (1, 1)
+    assert during.value("engineio_sessions", transport="websocket") == 1
+    assert during.value("engineio_sessions", transport="polling") == 0
     for histogram, labels in (
         ("delivery_duration_seconds", {}),
         ("request_duration_seconds", {"route": "/emit/user/{id}"}),
@@ -131,12 +131,12 @@ def test_a_client_comes_gets_a_push_and_goes(gateway: GatewayProcess, node: Node
         {
             'client_messages_total{kind="disconnect"}': 1,
             'connections_closed_total{nsp="/",reason="client_disconnect"}': 1,
-            'transport_sessions_closed_total{reason="transport_close"}': 1,
+            'engineio_sessions_closed_total{reason="transport_close"}': 1,
         }
     )
-    assert after.value("open_connections", nsp="/") == 0
-    assert (after.value("connected_users"), after.value("occupied_rooms")) == (0, 0)
-    assert after.value("transport_sessions", transport="websocket") == 0
+    assert after.value("connections", nsp="/") == 0
+    assert (after.value("users"), after.value("rooms")) == (0, 0)
+    assert after.value("engineio_sessions", transport="websocket") == 0
 
 
 def test_a_room_counts_each_connection_once_and_nobody_who_is_excepted(
@@ -156,12 +156,12 @@ def test_a_room_counts_each_connection_once_and_nobody_who_is_excepted(
             'requests_total{code="ok",route="/emit/room",status="200"}': 1,
             'requests_total{code="ok",route="/broadcast",status="200"}': 1,
             'ingest_key_requests_total{code="ok",key="tests"}': 2,
-            'entries_accepted_total{kind="message"}': 2,
+            'messages_published_total{kind="message"}': 2,
             'deliveries_total{kind="message"}': 2 + 3,
         }
     )
     # Two rooms of theirs, and one of each user.
-    assert (now.value("connected_users"), now.value("occupied_rooms")) == (3, 2 + 3)
+    assert (now.value("users"), now.value("rooms")) == (3, 2 + 3)
     leave(gateway, *both)
 
 
@@ -169,16 +169,16 @@ def test_who_polls_and_upgrades_is_counted_where_it_is(
     gateway: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     poller = node.open(gateway.url, token=gateway.token(user), transports=["polling"]).connected()
-    assert Scrape(gateway).value("transport_sessions", transport="polling") == 1
+    assert Scrape(gateway).value("engineio_sessions", transport="polling") == 1
     counted = Counted(gateway)
 
     upgrades = node.open(gateway.url, token=gateway.token(user)).connected()
     upgrades.wait("upgrade")
 
     now = counted.is_exactly(opened("polling"))
-    assert now.value("transport_sessions", transport="websocket") == 1
-    assert now.value("transport_sessions", transport="polling") == 1
-    assert (now.value("open_connections", nsp="/"), now.value("connected_users")) == (2, 1)
+    assert now.value("engineio_sessions", transport="websocket") == 1
+    assert now.value("engineio_sessions", transport="polling") == 1
+    assert (now.value("connections", nsp="/"), now.value("users")) == (2, 1)
     leave(gateway, poller, upgrades)
 
 
@@ -203,9 +203,9 @@ def test_a_token_that_is_refused_is_counted_by_its_code(
 
     counted.is_exactly(
         {
-            f'connections_refused_total{{code="{code}"}}': 1,
+            f'connections_rejected_total{{code="{code}"}}': 1,
             'client_messages_total{kind="connect"}': 1,
-            'transport_sessions_closed_total{reason="transport_close"}': 1,
+            'engineio_sessions_closed_total{reason="transport_close"}': 1,
         }
     )
 
@@ -219,9 +219,9 @@ def test_an_unknown_namespace_is_counted(gateway: GatewayProcess, node: NodeClie
 
     counted.is_exactly(
         {
-            'connections_refused_total{code="invalid_namespace"}': 1,
+            'connections_rejected_total{code="invalid_namespace"}': 1,
             'client_messages_total{kind="connect"}': 1,
-            'transport_sessions_closed_total{reason="transport_close"}': 1,
+            'engineio_sessions_closed_total{reason="transport_close"}': 1,
         }
     )
 
@@ -274,14 +274,14 @@ async def test_who_is_kicked_is_counted(
         counted.is_exactly,
         request("/disconnect/user/{id}")
         | {
-            'entries_accepted_total{kind="kick"}': 1,
-            'connections_closed_total{nsp="/",reason="kicked"}': 1,
+            'messages_published_total{kind="disconnect"}': 1,
+            'connections_closed_total{nsp="/",reason="disconnected_by_backend"}': 1,
         },
     )
     counted = Counted(gateway)
     raw.cut()
     await asyncio.to_thread(
-        counted.is_exactly, {'transport_sessions_closed_total{reason="transport_close"}': 1}
+        counted.is_exactly, {'engineio_sessions_closed_total{reason="transport_close"}': 1}
     )
 
 
@@ -301,7 +301,7 @@ async def test_volatile_messages_are_counted_as_delivered_or_as_skipped(
         counted.is_exactly,
         request("/emit/user/{id}")
         | {
-            'entries_accepted_total{kind="volatile"}': 1,
+            'messages_published_total{kind="volatile"}': 1,
             'deliveries_total{kind="volatile"}': 1,
             'volatile_skipped_total{reason="no_poll"}': 1,
         },
@@ -324,20 +324,20 @@ async def test_a_slow_consumer_is_seen_in_its_outbox_before_it_is_cut_off_and_co
 
     await asyncio.to_thread(gateway.push_user, user, "much", "x" * 150_000)
     now = await asyncio.to_thread(
-        scrape_until, gateway, lambda now: now.value("outbox_waiting_sessions") == 1, "something waits"
+        scrape_until, gateway, lambda now: now.value("send_buffer_waiting_sessions") == 1, "something waits"
     )
-    assert 150_000 < now.value("outbox_bytes") == now.value("outbox_largest_bytes") < 151_000
-    assert now.value("outbox_limit_bytes") == OUTBOX_BYTES
+    assert 150_000 < now.value("send_buffer_bytes") == now.value("send_buffer_largest_bytes") < 151_000
+    assert now.value("send_buffer_limit_bytes") == SEND_BUFFER_BYTES
     for _ in range(2):
         await asyncio.to_thread(gateway.push_user, user, "much", "x" * 150_000)
 
     now = await asyncio.to_thread(
         counted.is_exactly,
         request("/emit/user/{id}", times=3)
-        | {'entries_accepted_total{kind="message"}': 3, 'deliveries_total{kind="message"}': 2}
+        | {'messages_published_total{kind="message"}': 3, 'deliveries_total{kind="message"}': 2}
         | closed("slow_consumer"),
     )
-    assert (now.value("outbox_waiting_sessions"), now.value("outbox_bytes")) == (0, 0)
+    assert (now.value("send_buffer_waiting_sessions"), now.value("send_buffer_bytes")) == (0, 0)
 
 
 async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with_the_reason(
@@ -349,7 +349,7 @@ async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with
     await first.frame()
     first.cut()
     await asyncio.to_thread(
-        scrape_until, gateway, lambda now: now.value("open_connections", nsp="/") == 0, "it is gone"
+        scrape_until, gateway, lambda now: now.value("connections", nsp="/") == 0, "it is gone"
     )
     for number in range(3):
         await asyncio.to_thread(gateway.push_user, user, "missed", number)
@@ -410,7 +410,7 @@ def test_requests_are_counted_by_their_code_and_by_the_key_that_they_name(
         | request("/emit/user/{id}", 400, "invalid_json")
         | sent("unknown_key", 401)
         | sent("not_found", 404, "unmatched")
-        | {'entries_accepted_total{kind="message"}': 1}
+        | {'messages_published_total{kind="message"}': 1}
     )
     used = now.value("ingest_key_last_used_timestamp_seconds", key="tests")
     assert used > used_before
@@ -428,7 +428,7 @@ def test_a_repetition_is_counted_as_one(gateway: GatewayProcess, user: str) -> N
 
     counted.is_exactly(
         request("/emit/user/{id}", times=2)
-        | {'entries_accepted_total{kind="message"}': 1, "idempotent_replays_total": 1}
+        | {'messages_published_total{kind="message"}': 1, "idempotent_replays_total": 1}
     )
 
 
@@ -447,7 +447,7 @@ async def test_requests_that_the_transport_refuses_are_counted_by_reason(
     await asyncio.to_thread(
         counted.is_exactly,
         {
-            f'transport_requests_refused_total{{reason="{reason}"}}': 1
+            f'engineio_requests_rejected_total{{reason="{reason}"}}': 1
             for reason in ("unknown_sid", "unknown_transport", "unsupported_protocol")
         },
     )
@@ -456,10 +456,10 @@ async def test_requests_that_the_transport_refuses_are_counted_by_reason(
 def test_limits_and_readiness_are_there_to_see(gateway: GatewayProcess) -> None:
     now = Scrape(gateway)
 
-    assert now.value("transport_sessions_limit") == 500
-    assert now.value("transport_sessions_unauthenticated_limit") == 5_000
+    assert now.value("engineio_sessions_limit") == 500
+    assert now.value("engineio_sessions_unauthenticated_limit") == 5_000
     assert (now.value("replica_ready"), now.value("replica_draining")) == (1, 0)
-    assert now.value("replica_condition", condition="hearing") == 1
+    assert now.value("replica_status", status="healthy") == 1
     assert now.value("event_loop_lag_seconds_count") > 0
 
 
@@ -512,7 +512,7 @@ def test_keys_come_and_go_with_a_reload(tmp_path: Path, user: str) -> None:
 
 
 async def test_a_drain_is_seen_while_it_lasts(http: aiohttp.ClientSession, user: str) -> None:
-    gateway = await asyncio.to_thread(GatewayProcess, shutdown_delay=60, drain_seconds=1)
+    gateway = await asyncio.to_thread(GatewayProcess, shutdown_delay_seconds=60, drain_seconds=1)
     raw = await RawSocket.open(http, gateway.url)
     await raw.join(gateway.token(user))
 
@@ -522,7 +522,7 @@ async def test_a_drain_is_seen_while_it_lasts(http: aiohttp.ClientSession, user:
         scrape_until, gateway, lambda now: now.value("replica_draining") == 1, "it drains"
     )
     assert now.value("replica_ready") == 0
-    assert now.value("open_connections", nsp="/") == 1
+    assert now.value("connections", nsp="/") == 1
     gateway.signal(signal.SIGTERM)  # the second one ends it at once
     assert await asyncio.to_thread(gateway.wait) != 0
 
@@ -534,9 +534,9 @@ def leave(gateway: GatewayProcess, *clients: StockClient) -> None:
     scrape_until(
         gateway,
         lambda now: (
-            now.value("open_connections", nsp="/") == 0
-            and now.value("transport_sessions", transport="websocket") == 0
-            and now.value("transport_sessions", transport="polling") == 0
+            now.value("connections", nsp="/") == 0
+            and now.value("engineio_sessions", transport="websocket") == 0
+            and now.value("engineio_sessions", transport="polling") == 0
         ),
         "everybody has left",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.state.redis.keys import Keys
+from gateway.state.redis.redis_keys import RedisKeys
 from tests.support.clients import NodeClients
 from tests.support.link import Link
 from tests.support.process import GatewayProcess
@@ -15,13 +15,17 @@ from tests.support.raw import RawSocket
 from tests.support.redis_server import RedisServer
 from tests.unit.metrics.scraping import Scrape, scrape_until
 
-DEAF_SECONDS = 2
+SUBSCRIPTION_TIMEOUT_SECONDS = 2
 LEASE_SECONDS = 5
 
 
 def condition(now: Scrape) -> str:
     """The one condition that a replica shows."""
-    shown = [each for each in ("hearing", "deaf", "away") if now.value("replica_condition", condition=each)]
+    shown = [
+        each
+        for each in ("healthy", "subscription_stalled", "unavailable")
+        if now.value("replica_status", status=each)
+    ]
     (only,) = shown
     return only
 
@@ -38,7 +42,7 @@ def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
         assert before.value("redis_connected", connection="channels") == 1
 
         link.cut()
-        away = scrape_until(cut_off, lambda now: condition(now) == "away", "Redis is away")
+        away = scrape_until(cut_off, lambda now: condition(now) == "unavailable", "Redis is away")
         for connection in ("commands", "channels"):
             assert away.value("redis_connected", connection=connection) == 0
         assert away.value("replica_ready") == 1, "callers had better get our own 503"
@@ -49,16 +53,16 @@ def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
         cut_off.push_user(user, "after", 1)
         client.event("after")
 
-        after = scrape_until(cut_off, lambda now: condition(now) == "hearing", "it hears again")
+        after = scrape_until(cut_off, lambda now: condition(now) == "healthy", "it hears again")
         grown = after.grown(before)
         assert grown['redis_reconnects_total{connection="commands"}'] == 1
         assert grown['redis_reconnects_total{connection="channels"}'] == 1
         assert grown['redis_connect_failures_total{connection="channels"}'] >= 1
-        assert grown["catch_ups_total"] == 1
-        assert grown["caught_up_entries_total"] == 3
+        assert grown["resyncs_total"] == 1
+        assert grown["resynced_entries_total"] == 3
         assert grown['deliveries_total{kind="message"}'] == 4
-        assert grown['replica_condition_changes_total{condition="away"}'] == 1
-        assert grown['replica_condition_changes_total{condition="hearing"}'] == 1
+        assert grown['replica_status_changes_total{status="unavailable"}'] == 1
+        assert grown['replica_status_changes_total{status="healthy"}'] == 1
         assert "history_gaps_total" not in " ".join(grown)
         assert after.value("redis_connected", connection="channels") == 1
         for gateway in (cut_off, other):
@@ -80,15 +84,15 @@ def test_while_redis_stands_still_requests_fail_by_name_and_commands_with_them(
     after = scrape_until(
         gateway,
         lambda now: (
-            now.value("redis_reconnects_total", connection="commands") > 0 and condition(now) == "hearing"
+            now.value("redis_reconnects_total", connection="commands") > 0 and condition(now) == "healthy"
         ),
         "Redis is back",
     )
     grown = after.grown(before)
-    assert grown['redis_command_failures_total{command="append",outcome="unanswered"}'] == 1
+    assert grown['redis_command_failures_total{command="append",outcome="unknown"}'] == 1
     assert grown['requests_total{code="broker_timeout",route="/emit/user/{id}",status="503"}'] == 1
     assert grown['ingest_key_requests_total{code="broker_timeout",key="tests"}'] == 1
-    assert "entries_accepted_total" not in " ".join(grown)
+    assert "messages_published_total" not in " ".join(grown)
     assert gateway.stop() == 0
 
 
@@ -113,30 +117,34 @@ def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_be
     own_redis: RedisServer,
 ) -> None:
     with Link(own_redis.port) as link:
-        gateway = GatewayProcess(redis_url=link.url, deaf_seconds=DEAF_SECONDS)
+        gateway = GatewayProcess(
+            redis_url=link.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+        )
         healthy = scrape_until(
-            gateway, lambda now: now.value("canary_round_trip_seconds_count") > 0, "it hears itself"
+            gateway, lambda now: now.value("pubsub_probe_round_trip_seconds_count") > 0, "it hears itself"
         )
         assert healthy.value("broker_lag_seconds") < 1
-        assert healthy.value("canary_age_seconds") < 1.5
+        assert healthy.value("pubsub_probe_age_seconds") < 1.5
 
         link.deafen()
-        deaf = scrape_until(gateway, lambda now: condition(now) == "deaf", "it is deaf")
-        assert deaf.value("canary_age_seconds") >= DEAF_SECONDS
+        deaf = scrape_until(gateway, lambda now: condition(now) == "subscription_stalled", "it is deaf")
+        assert deaf.value("pubsub_probe_age_seconds") >= SUBSCRIPTION_TIMEOUT_SECONDS
         assert deaf.value("broker_lag_seconds") > 1
         assert deaf.value("replica_ready") == 0
 
         link.let_hear()
         scrape_until(
             gateway,
-            lambda now: condition(now) == "hearing" and now.value("broker_lag_seconds") < 1,
+            lambda now: condition(now) == "healthy" and now.value("broker_lag_seconds") < 1,
             "it hears again",
         )
         assert gateway.stop() == 0
 
 
 def test_while_redis_takes_nothing_the_lag_grows(own_redis: RedisServer) -> None:
-    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    gateway = GatewayProcess(
+        redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+    )
     own_redis.ask("REPLICAOF", "127.0.0.1", "1")
 
     scrape_until(gateway, lambda now: now.value("broker_lag_seconds") > 4, "nothing comes that it could hear")
@@ -180,18 +188,18 @@ def test_a_replica_that_died_is_counted_by_the_one_that_cleans_up_and_one_that_l
     dies.kill()
 
     now = scrape_until(stays, lambda now: now.value("state_items", part="replicas") == 1, "both are gone")
-    scrape_until(stays, lambda now: now.value("replicas_cleaned_up_total") > 0, "it cleaned up")
+    scrape_until(stays, lambda now: now.value("replicas_reaped_total") > 0, "it cleaned up")
     assert now.value("leases_lost_total") == 0
-    assert Scrape(stays).value("replicas_cleaned_up_total") == 1
+    assert Scrape(stays).value("replicas_reaped_total") == 1
     assert stays.stop() == 0
 
 
 def test_rubbish_on_a_channel_is_counted(own_redis: RedisServer) -> None:
     gateway = GatewayProcess(redis_url=own_redis.url, redis_prefix="rubbish", replica_id="r0")
 
-    own_redis.ask("PUBLISH", Keys("rubbish").canary("r0"), b"rubbish")
+    own_redis.ask("PUBLISH", RedisKeys("rubbish").probe("r0"), b"rubbish")
 
-    scrape_until(gateway, lambda now: now.value("frames_unreadable_total") == 1, "it is counted")
+    scrape_until(gateway, lambda now: now.value("decode_errors_total") == 1, "it is counted")
     assert gateway.stop() == 0
 
 
@@ -213,7 +221,7 @@ async def test_own_pushes_are_timed_and_those_of_another_replica_are_not(
     assert now.value("delivery_duration_seconds_count") == 1
     assert 0 < now.value("delivery_duration_seconds_sum") < 5
     assert now.value("deliveries_total", kind="message") == 2
-    assert now.value("redis_frames_heard_total") == 2
+    assert now.value("redis_messages_received_total") == 2
     assert (await asyncio.to_thread(Scrape, there)).value("delivery_duration_seconds_count") == 0
     raw.cut()
     for gateway in (here, there):

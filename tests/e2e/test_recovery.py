@@ -15,7 +15,7 @@ from tests.support.process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
-OUTBOX_BYTES = 1024 * 1024
+SEND_BUFFER_BYTES = 1024 * 1024
 HISTORY_LENGTH = 200
 CARRIERS = pytest.mark.parametrize("carrier", ["websocket", "polling"])
 
@@ -34,10 +34,10 @@ def replicas(redis_server: RedisServer) -> Iterator[list[GatewayProcess]]:
             redis_url=redis_server.url,
             replica_id=name,
             lease_seconds=5,
-            ping_interval=1,
-            ping_timeout=1,
-            max_body_bytes=OUTBOX_BYTES // 2,
-            outbox_bytes=OUTBOX_BYTES,
+            ping_interval_seconds=1,
+            ping_timeout_seconds=1,
+            max_body_bytes=SEND_BUFFER_BYTES // 2,
+            send_buffer_bytes=SEND_BUFFER_BYTES,
             history_length=HISTORY_LENGTH,
         )
         for name in ("one", "two")

@@ -16,7 +16,7 @@ from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiting import wait_until
 from tests.unit.metrics.scraping import Scrape
 
-DEAF_SECONDS = 2
+SUBSCRIPTION_TIMEOUT_SECONDS = 2
 
 
 def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClient:
@@ -31,7 +31,9 @@ def said(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
 def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_comes_in(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    gateway = GatewayProcess(
+        redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+    )
     client = connect(node, gateway, user)
     own_redis.freeze()
 
@@ -55,8 +57,11 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
     assert [arguments[0] for arguments in client.events("frozen")] == [1]
     assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
     assert gateway.stop() == 0
-    told = [line for line in gateway.log.entries if line.get("event") == "redis.condition"]
-    assert [(line["condition"], line["level"]) for line in told] == [("away", "warning"), ("hearing", "info")]
+    told = [line for line in gateway.log.entries if line.get("event") == "redis.status"]
+    assert [(line["status"], line["level"]) for line in told] == [
+        ("unavailable", "warning"),
+        ("healthy", "info"),
+    ]
     assert gateway.failures() == []
 
 
@@ -64,11 +69,13 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
     with Link(own_redis.port) as link:
-        gateway = GatewayProcess(redis_url=link.url, deaf_seconds=DEAF_SECONDS)
+        gateway = GatewayProcess(
+            redis_url=link.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+        )
         client = connect(node, gateway, user)
         link.deafen()
 
-        wait_until(lambda: verdict(gateway) == (503, "deaf"), "it is known to be deaf")
+        wait_until(lambda: verdict(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
         assert gateway.backend.presence(user)["online"] is True
         client.wait("disconnect", reason="transport close", timeout=15)
         client.wait("connect_error", timeout=15)
@@ -80,13 +87,15 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
         gateway.push_user(user, "after", 1)
         assert client.event("after")[0] == 1
         assert gateway.stop() == 0
-        assert [line["event"] for line in gateway.failures()] == ["gateway.deaf"]
+        assert [line["event"] for line in gateway.failures()] == ["gateway.subscription_stalled"]
 
 
 def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    gateway = GatewayProcess(
+        redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+    )
     client = connect(node, gateway, user)
     own_redis.ask("CONFIG", "SET", "maxmemory", "1kb")
 
@@ -94,38 +103,40 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     report = readiness(gateway)[1]
     assert report["degraded"].endswith(": Redis is at its memory limit (OOM)")
     assert report["parts"]["state"]["reason"] == "Redis is at its memory limit (OOM)"
-    assert Scrape(gateway).value("redis_refusing", connection="commands", reason="OOM") == 1
-    assert Scrape(gateway).value("replica_condition", condition="away") == 1
+    assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="OOM") == 1
+    assert Scrape(gateway).value("replica_status", status="unavailable") == 1
     refused = gateway.backend.push_user(user, "full", 1)
     assert (refused.status, refused.body["code"]) == (503, "broker_unavailable")
     newcomer = node.open(gateway.url, token=gateway.token("newcomer"), transports=["websocket"])
     newcomer.wait("connect_error")
-    assert Scrape(gateway).value("transport_requests_refused_total", reason="state_away") > 0
+    assert Scrape(gateway).value("engineio_requests_rejected_total", reason="state_unavailable") > 0
 
     own_redis.ask("CONFIG", "SET", "maxmemory", "0")
     wait_until(lambda: verdict(gateway) == (200, "ready"), "it takes what is written again")
-    assert Scrape(gateway).value("redis_refusing", connection="commands", reason="OOM") == 0
+    assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="OOM") == 0
     newcomer.connected()
     gateway.push_user(user, "after", 1)
     assert client.event("after")[0] == 1
     assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
-    assert [line["code"] for line in said(gateway, "redis.refuses")] == ["OOM"]
-    assert [line["code"] for line in said(gateway, "redis.takes_again")] == ["OOM"]
+    assert [line["code"] for line in said(gateway, "redis.rejecting")] == ["OOM"]
+    assert [line["code"] for line in said(gateway, "redis.accepting")] == ["OOM"]
     assert gateway.stop() == 0
     assert gateway.failures() == []
 
 
 def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(own_redis: RedisServer) -> None:
-    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    gateway = GatewayProcess(
+        redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+    )
     own_redis.ask("REPLICAOF", "127.0.0.1", "1")
 
     wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
     assert readiness(gateway)[1]["degraded"].endswith("(READONLY)")
-    assert Scrape(gateway).value("redis_refusing", connection="commands", reason="READONLY") == 1
+    assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="READONLY") == 1
 
     own_redis.ask("REPLICAOF", "NO", "ONE")
     wait_until(lambda: verdict(gateway) == (200, "ready"), "it is a primary again")
-    for event in ("redis.refuses", "redis.takes_again"):
+    for event in ("redis.rejecting", "redis.accepting"):
         # The connection for channels may have been made anew in the meantime, and says it too.
         of_commands = [line for line in said(gateway, event) if line["connection"] == "commands"]
         assert [line["code"] for line in of_commands] == ["READONLY"]
@@ -135,30 +146,34 @@ def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(own_red
 def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pushes(
     own_redis: RedisServer, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS)
+    gateway = GatewayProcess(
+        redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+    )
     own_redis.ask("ACL", "SETUSER", "default", "resetchannels")
     own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
-    wait_until(lambda: verdict(gateway) == (503, "deaf"), "it is known to be deaf")
+    wait_until(lambda: verdict(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
     assert "(NOPERM)" in readiness(gateway)[1]["reason"]
-    assert Scrape(gateway).value("redis_refusing", connection="channels", reason="NOPERM") == 1
-    gateway.log.wait(lambda line: line["event"] == "gateway.deaf")
+    assert Scrape(gateway).value("redis_rejecting", connection="channels", reason="NOPERM") == 1
+    gateway.log.wait(lambda line: line["event"] == "gateway.subscription_stalled")
     assert gateway.push_user(user, "meanwhile", 1)["connections"] == 0
     assert [line["reason"] for line in said(gateway, "redis.channels_lost")][1:] == [
         "the Redis user lacks rights"
     ]
-    assert [line["condition"] for line in said(gateway, "redis.condition")] == ["deaf"]
+    assert [line["status"] for line in said(gateway, "redis.status")] == ["subscription_stalled"]
 
     own_redis.ask("ACL", "SETUSER", "default", "allchannels")
     wait_until(lambda: verdict(gateway) == (200, "ready"), "it hears again")
     assert gateway.stop() == 0
-    assert [line["event"] for line in gateway.failures()] == ["gateway.deaf"]
+    assert [line["event"] for line in gateway.failures()] == ["gateway.subscription_stalled"]
 
 
 def test_clients_are_told_when_redis_lost_what_they_may_have_missed(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    gateway = GatewayProcess(redis_url=own_redis.url, deaf_seconds=DEAF_SECONDS, lease_seconds=5)
+    gateway = GatewayProcess(
+        redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS, lease_seconds=5
+    )
     client = connect(node, gateway, user)
     gateway.push_user(user, "before", 1)
     client.event("before")

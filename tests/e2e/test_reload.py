@@ -161,9 +161,9 @@ def test_at_a_level_that_is_above_it_the_reload_is_confirmed_all_the_same(operat
     operator.keys([("shop", [FIRST])], "log_level: error\nrecovery_seconds: 60")
 
     assert operator.hang_up()["changed"] == ["log_level"]
-    assert operator.gateway.log.wait(lambda line: line.get("event") == "settings.need_restart")["names"] == [
-        "recovery_seconds"
-    ]
+    assert operator.gateway.log.wait(lambda line: line.get("event") == "settings.restart_required")[
+        "names"
+    ] == ["recovery_seconds"]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_settings_that_cannot_be_used_change_nothing_and_say_why(
 ) -> None:
     spoil(operator)
 
-    told = operator.hang_up("settings.not_reloaded")
+    told = operator.hang_up("settings.reload_failed")
 
     (said,) = told["problems"]
     assert said.startswith(problem)

@@ -144,7 +144,11 @@ def pair(redis_server: RedisServer, prefix: str) -> Iterator[list[GatewayProcess
     """Two replicas of their own, on keys of their own: one stays, one is to fail."""
     processes = [
         GatewayProcess(
-            redis_url=redis_server.url, redis_prefix=prefix, replica_id=name, lease_seconds=5, deaf_seconds=3
+            redis_url=redis_server.url,
+            redis_prefix=prefix,
+            replica_id=name,
+            lease_seconds=5,
+            subscription_timeout_seconds=3,
         )
         for name in ("stays", "fails")
     ]
@@ -193,13 +197,13 @@ def test_a_replica_that_stops_is_out_of_presence_at_once_and_is_not_cleaned_up_a
     # Its lease began after the last of the one that stopped, so that would have run out earlier.
     stays.log.wait(lambda line: cleaned_up(line) == "dies")
     assert [cleaned_up(line) for line in stays.log.entries if cleaned_up(line)] == ["dies"]
-    assert "lease.given_up" in [line.get("event") for line in stops.log.entries]
+    assert "lease.released" in [line.get("event") for line in stops.log.entries]
     assert stays.failures() + stops.failures() == []
 
 
 def cleaned_up(line: dict[str, Any]) -> str | None:
     """After which replica, if that is what a line of the log tells."""
-    return line["replica"] if line.get("event") == "lease.cleaned_up" else None
+    return line["replica"] if line.get("event") == "lease.reaped" else None
 
 
 def test_a_replica_that_stood_still_past_its_lease_comes_back_with_all_that_was_missed(
@@ -228,7 +232,10 @@ def test_a_replica_that_stood_still_past_its_lease_comes_back_with_all_that_was_
 
 def test_clients_stay_and_all_goes_on_when_redis_comes_back_empty(node: NodeClients, user: str) -> None:
     server = RedisServer()
-    processes = [GatewayProcess(redis_url=server.url, lease_seconds=5, deaf_seconds=3) for _ in range(2)]
+    processes = [
+        GatewayProcess(redis_url=server.url, lease_seconds=5, subscription_timeout_seconds=3)
+        for _ in range(2)
+    ]
     one, two = processes
     client = connect(node, one, user)
     two.push_user(user, "tick", 0)

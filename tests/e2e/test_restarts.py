@@ -115,7 +115,7 @@ async def test_a_drain_closes_websockets_with_1012_and_answers_polls_with_a_clos
     assert await behind.poll() == (200, '42["last",1]')
     assert await behind.poll() == (200, "1")
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert not [line for line in gateway.log.entries if line.get("event") == "gateway.clients_cut_off"]
+    assert not [line for line in gateway.log.entries if line.get("event") == "gateway.drain_timeout"]
 
 
 async def test_a_client_that_never_polls_again_does_not_hold_up_the_end_for_long(
@@ -128,7 +128,7 @@ async def test_a_client_that_never_polls_again_does_not_hold_up_the_end_for_long
 
     assert await asyncio.to_thread(gateway.wait, 8) == 0
     assert [
-        line["sessions"] for line in gateway.log.entries if line.get("event") == "gateway.clients_cut_off"
+        line["sessions"] for line in gateway.log.entries if line.get("event") == "gateway.drain_timeout"
     ] == [1]
 
 
@@ -144,4 +144,4 @@ async def test_a_client_that_leaves_during_a_drain_does_not_hold_it_up(
     await polling.leave()
 
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert not [line for line in gateway.log.entries if line.get("event") == "gateway.clients_cut_off"]
+    assert not [line for line in gateway.log.entries if line.get("event") == "gateway.drain_timeout"]

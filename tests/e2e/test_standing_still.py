@@ -19,7 +19,7 @@ from tests.support.raw import RawSocket
 
 CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 
-OUTBOX_BYTES = 8 * 1024 * 1024
+SEND_BUFFER_BYTES = 8 * 1024 * 1024
 SLACK_BYTES = 16 * 1024 * 1024
 """What a process holds beside its outboxes: requests and frames in the making, and what malloc keeps."""
 MESSAGE_BYTES, MESSAGES = 256 * 1024, 200
@@ -59,7 +59,7 @@ async def receive(socket: RawSocket, count: int) -> list[int]:
 async def test_memory_stays_bounded_and_the_others_get_everything(
     standing: NodeClients, http: aiohttp.ClientSession, others: list[RawSocket], carrier: str, user: str
 ) -> None:
-    gateway = GatewayProcess(outbox_bytes=OUTBOX_BYTES, history_length=1, ping_timeout=60)
+    gateway = GatewayProcess(send_buffer_bytes=SEND_BUFFER_BYTES, history_length=1, ping_timeout_seconds=60)
     try:
         stopped = standing.open(gateway.url, token=gateway.token(user), transports=[carrier])
         await asyncio.to_thread(stopped.connected)
@@ -77,7 +77,7 @@ async def test_memory_stays_bounded_and_the_others_get_everything(
             most = max(most, memory(gateway))
 
         assert await asyncio.gather(*receiving) == [list(range(MESSAGES))] * len(others)
-        assert most - before < OUTBOX_BYTES + SLACK_BYTES
+        assert most - before < SEND_BUFFER_BYTES + SLACK_BYTES
         assert gateway.backend.presence(user)["online"] is False
     finally:
         assert gateway.stop() == 0
@@ -88,7 +88,7 @@ async def test_memory_stays_bounded_and_the_others_get_everything(
 def test_who_stands_still_is_gone_within_the_heartbeat(
     standing: NodeClients, carrier: str, user: str
 ) -> None:
-    gateway = GatewayProcess(ping_interval=PING_SECONDS, ping_timeout=PING_SECONDS)
+    gateway = GatewayProcess(ping_interval_seconds=PING_SECONDS, ping_timeout_seconds=PING_SECONDS)
     try:
         standing.open(gateway.url, token=gateway.token(user), transports=[carrier]).connected()
         standing.pause()

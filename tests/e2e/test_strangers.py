@@ -54,7 +54,7 @@ async def counted(http: aiohttp.ClientSession, gateway: GatewayProcess, metric: 
     """What a line of the metrics says; 0 if it is not there yet."""
     async with http.get(f"{gateway.ingest_url}/metrics") as answer:
         lines = (await answer.text()).splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"push_gateway_{metric} "))
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"sio_gateway_{metric} "))
 
 
 async def refused(gateway: GatewayProcess, http: aiohttp.ClientSession, **headers: str) -> list[Any]:
@@ -75,14 +75,17 @@ async def test_when_there_are_too_many_strangers_others_are_told_to_come_back(
     suspicious: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     stranger = await RawPolling(http, suspicious.url).open()
-    assert await counted(http, suspicious, "transport_sessions_unauthenticated") == 1
+    assert await counted(http, suspicious, "engineio_sessions_unauthenticated") == 1
 
     message = "too many clients have not shown a token yet"
     assert await refused(suspicious, http) == [(503, message, "5")] * 2
-    assert await counted(http, suspicious, 'transport_requests_refused_total{reason="newcomers"}') == 2
+    assert (
+        await counted(http, suspicious, 'engineio_requests_rejected_total{reason="unauthenticated_limit"}')
+        == 2
+    )
 
     await stranger.join(suspicious.token(user))
-    assert await counted(http, suspicious, "transport_sessions_unauthenticated") == 0
+    assert await counted(http, suspicious, "engineio_sessions_unauthenticated") == 0
     other = await RawSocket.open(http, suspicious.url)
     await other.join(suspicious.token(user))
     await stranger.leave()
@@ -112,14 +115,14 @@ async def test_a_stranger_sends_tokens_and_nothing_larger(
 ) -> None:
     socket, polling = await RawSocket.open(http, plain.url), await RawPolling(http, plain.url).open()
     too_large = connect_packet("x" * LARGEST)
-    before = await counted(http, plain, 'transport_sessions_closed_total{reason="message_too_large"}')
+    before = await counted(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
 
     await socket.send(too_large)
     assert await socket.closed() == (1009, [])
     assert await polling.post(too_large) == (413, '{"code":3,"message":"Payload too large"}')
     assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
 
-    after = await counted(http, plain, 'transport_sessions_closed_total{reason="message_too_large"}')
+    after = await counted(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
     assert after - before == 2
 
 
@@ -153,7 +156,7 @@ async def test_each_address_behind_the_proxy_has_its_own_rate(
 
     neighbour = {"X-Forwarded-For": "2001:db8::2"}
     assert await refused(behind_a_proxy, http, **neighbour) == [(503, message, "2000")] * 2
-    reason = 'transport_requests_refused_total{reason="address_rate"}'
+    reason = 'engineio_requests_rejected_total{reason="address_rate"}'
     assert await counted(http, behind_a_proxy, reason) == 6
     await first.leave()
     await other.socket.close()
@@ -195,7 +198,7 @@ def test_a_curl_that_waits_to_be_asked_for_its_body_is_asked(plain: GatewayProce
 def test_browsers_and_others_hear_compressed_pushes_where_the_operator_wants_it(
     node: NodeClients, python_clients: Clients, user: str
 ) -> None:
-    with running(ws_compression="true", ws_compression_threshold=100) as gateway:
+    with running(ws_compression="true", ws_compression_threshold_bytes=100) as gateway:
         everybody = [
             clients.open(gateway.url, token=gateway.token(user), transports=transports).connected()
             for clients in (node, python_clients)

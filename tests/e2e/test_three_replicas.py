@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.domain.messages import Address
-from gateway.state.redis.keys import Keys
+from gateway.state.redis.redis_keys import RedisKeys
 from tests.support.clients import NodeClients
 from tests.support.link import Link
 from tests.support.process import GatewayProcess
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(90)
 
 MARK = "for-one-user-alone"
 PUSHES = 20
-DELIVERIES = 'push_gateway_deliveries_total{kind="message"}'
+DELIVERIES = 'sio_gateway_deliveries_total{kind="message"}'
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(
             for replica, user in zip(replicas, ("ann", "bob", "cid"), strict=True)
         ]
 
-        assert redis_server.numsub(Keys("interest").channel(Address("/", "user:ann"))) == 1
+        assert redis_server.numsub(RedisKeys("interest").channel(Address("/", "user:ann"))) == 1
         for number in range(PUSHES):
             replicas[number % 3].push_user("ann", MARK, number)
         assert replicas[0].backend.broadcast("last").body["connections"] == 3
@@ -71,7 +71,7 @@ def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(
 
         assert len(ann.events(MARK)) == PUSHES
         assert [link.seen for link in links] == [PUSHES, 0, 0]
-        delivered = [metric(replica, 'push_gateway_deliveries_total{kind="message"}') for replica in replicas]
+        delivered = [metric(replica, 'sio_gateway_deliveries_total{kind="message"}') for replica in replicas]
         assert delivered == [PUSHES + 1, 1, 1]
         for replica in replicas:
             assert replica.stop() == 0

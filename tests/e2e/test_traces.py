@@ -136,7 +136,7 @@ def test_what_a_client_missed_is_told_of_when_it_comes_back(
     message_id = push(pair[1], user, "missed")
 
     client.event("missed")
-    line = pair[0].log.wait(lambda line: line.get("event") == "message.caught_up")
+    line = pair[0].log.wait(lambda line: line.get("event") == "message.replayed")
     assert (line["message_id"], line["trace_id"], line["sid"]) == (message_id, TRACE_ID, client.sid)
     client.disconnect()
     closed = pair[0].log.wait(
@@ -187,15 +187,15 @@ def test_a_push_is_one_trace_over_two_replicas(
         "http.request.method": "POST",
         "http.route": "/emit/user/{id}",
         "http.response.status_code": 200,
-        "push_gateway.code": "ok",
+        "sio_gateway.code": "ok",
     }
     assert consumers[1]["attributes"] == {
-        "messaging.system": "push_gateway",
+        "messaging.system": "sio_gateway",
         "messaging.operation.name": "deliver",
         "messaging.operation.type": "process",
         "messaging.destination.name": "/",
         "messaging.message.id": message_id,
-        "push_gateway.connections": 1,
+        "sio_gateway.connections": 1,
     }
     # Neither who it was for nor what it was is anybody's business there.
     for secret in (user, "news", replicas[0].secret):
@@ -230,7 +230,7 @@ def test_what_is_refused_and_what_fails_are_spans_too(exporter: GatewayProcess, 
     assert exporter.backend.send("POST", "/broadcast", b"{").status == 400
 
     refused = spans.span("SERVER", http__response__status_code=400)
-    assert (refused["attributes"]["push_gateway.code"], refused["failed"]) == ("invalid_json", False)
+    assert (refused["attributes"]["sio_gateway.code"], refused["failed"]) == ("invalid_json", False)
 
 
 def test_who_asked_for_no_sampling_is_not_exported(
@@ -298,16 +298,16 @@ WITHOUT_PACKAGES = """
 import sys
 sys.modules["opentelemetry"] = None  # as if it were not installed
 from gateway.cli import main
-sys.argv = ["push-gateway", *sys.argv[4:]]
+sys.argv = ["sio-gateway", *sys.argv[4:]]
 main()
 """
 # redis-py imports the API and the metrics of the SDK by itself where they are installed.
 IMPORTED = """
 import atexit, sys
-OURS = ("gateway.tracing.exporting", "opentelemetry.exporter", "opentelemetry.sdk.trace", "google.protobuf")
+OURS = ("gateway.tracing.export", "opentelemetry.exporter", "opentelemetry.sdk.trace", "google.protobuf")
 atexit.register(lambda: print("imported:", sorted(name for name in sys.modules if name.startswith(OURS))))
 from gateway.cli import main
-sys.argv = ["push-gateway", *sys.argv[4:]]
+sys.argv = ["sio-gateway", *sys.argv[4:]]
 main()
 """
 
@@ -325,7 +325,7 @@ def test_without_the_packages_one_line_says_so_and_the_process_serves(user: str)
 
     [line] = [line for line in gateway.log.entries if line["event"].startswith("tracing.")]
     assert (line["event"], line["level"]) == ("tracing.packages_missing", "warning")
-    assert "push-gateway[otel]" in line["advice"]
+    assert "sio-gateway[otel]" in line["advice"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.support.raw import RawPolling, RawSocket
 
 APP, ADMIN, STRANGER = "https://app.example", "https://admin.example:8443", "https://stranger.example"
 PATH = "/live/events/"
-BUNDLES = ROOT / "gateway" / "socketio_door" / "client_bundle"
+BUNDLES = ROOT / "gateway" / "socketio_server" / "static"
 
 
 @pytest.fixture(scope="module")

@@ -19,18 +19,18 @@ ROWS = [
     for line in PAGE.splitlines()
     if line.startswith("| ") and not line.startswith(("| limit", "|---"))
 ]
-NO_LIMITS = {"jwt_leeway", "recovery_seconds", "ws_compression_threshold"}
+NO_LIMITS = {"jwt_leeway_seconds", "recovery_seconds", "ws_compression_threshold_bytes"}
 """They have a unit, but bound nothing that grows."""
 
 ENFORCED = {
-    "ping_interval": "e2e/test_endings.py::test_who_does_not_answer_pings_is_dropped",
-    "ping_timeout": "e2e/test_endings.py::test_who_does_not_answer_pings_is_dropped",
-    "connect_timeout": "e2e/test_endings.py::test_who_joins_nothing_is_closed_after_the_connect_timeout",
-    "request_timeout": "unit/transport/test_races.py::test_a_body_that_does_not_arrive_in_time_is_refused_and_ends_the_session",
+    "ping_interval_seconds": "e2e/test_endings.py::test_who_does_not_answer_pings_is_dropped",
+    "ping_timeout_seconds": "e2e/test_endings.py::test_who_does_not_answer_pings_is_dropped",
+    "connect_timeout_seconds": "e2e/test_endings.py::test_who_joins_nothing_is_closed_after_the_connect_timeout",
+    "request_timeout_seconds": "unit/transport/test_races.py::test_a_body_that_does_not_arrive_in_time_is_refused_and_ends_the_session",
     "max_body_bytes": "unit/ingest_api/test_reading.py::test_a_chunked_body_is_counted_while_it_comes",
     "max_frame_bytes": "conformance/test_engine_messages.py::test_a_frame_over_the_limit_closes_the_websocket",
     "max_unauthenticated_frame_bytes": "e2e/test_strangers.py::test_a_stranger_sends_tokens_and_nothing_larger",
-    "outbox_bytes": "e2e/test_limits.py::test_who_does_not_read_is_cut_off_and_the_others_go_on",
+    "send_buffer_bytes": "e2e/test_limits.py::test_who_does_not_read_is_cut_off_and_the_others_go_on",
     "max_connections": "e2e/test_limits.py::test_a_full_replica_says_503_when_to_come_back_and_lets_the_page_read_it",
     "max_unauthenticated": "e2e/test_strangers.py::test_when_there_are_too_many_strangers_others_are_told_to_come_back",
     "max_connections_per_user": "e2e/test_refusals.py::test_a_user_may_have_so_many_connections_and_no_more",
@@ -38,11 +38,11 @@ ENFORCED = {
     "connect_rate": "e2e/test_limits.py::test_clients_that_come_too_fast_are_turned_away_and_all_get_in",
     "connect_rate_per_address": "e2e/test_strangers.py::test_each_address_behind_the_proxy_has_its_own_rate",
     "lease_seconds": "integration/redis_state/test_leases.py::test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and_cleaned_up_once",
-    "deaf_seconds": "integration/redis_state/test_hearing.py::test_who_hears_nothing_while_redis_answers_is_deaf_in_time",
+    "subscription_timeout_seconds": "integration/redis_state/test_hearing.py::test_who_hears_nothing_while_redis_answers_is_deaf_in_time",
     "message_rate": "e2e/test_endings.py::test_a_client_that_floods_is_told_and_stays_away",
     "history_length": "unit/memory_state/test_history.py::test_it_holds_exactly_its_length",
     "history_bytes": "unit/memory_state/test_history.py::test_it_holds_no_more_than_its_bytes_names_included",
-    "shutdown_delay": "e2e/test_drain.py::test_while_load_balancers_learn_of_it_the_process_goes_on_as_before",
+    "shutdown_delay_seconds": "e2e/test_drain.py::test_while_load_balancers_learn_of_it_the_process_goes_on_as_before",
     "drain_seconds": "e2e/test_drain.py::test_clients_are_asked_one_after_the_other_at_an_even_pace",
     "revocation_seconds": "contract/test_revocations.py::test_a_revocation_is_kept_for_its_time_and_no_longer",
 }

@@ -72,7 +72,7 @@ class GatewayProcess:
         ]
         for reader in self._readers:
             reader.start()
-        is_open = {"gateway.waiting", "gateway.listening"}
+        is_open = {"gateway.waiting_for_state", "gateway.listening"}
         opened = self.log.wait(lambda line: line.get("event") in is_open, timeout=START_SECONDS)
         self.ports: list[int] = opened["ports"]
         self._port = self.ports[0]

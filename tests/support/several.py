@@ -18,7 +18,7 @@ from tests.support.process import GatewayProcess
 from tests.support.traffic import Traffic
 
 LEASE_SECONDS = 5.0
-DEAF_SECONDS = 3.0
+SUBSCRIPTION_TIMEOUT_SECONDS = 3.0
 LOOK_SECONDS = 0.1
 GROWTH_BYTES = 16 * 1024 * 1024
 """How much larger than before the fault a process may be after it; 2 MB were measured."""
@@ -37,7 +37,10 @@ class Several:
         transports: Sequence[str] = SPREAD,
         **settings: Any,
     ) -> None:
-        common = {"lease_seconds": LEASE_SECONDS, "deaf_seconds": DEAF_SECONDS} | settings
+        common = {
+            "lease_seconds": LEASE_SECONDS,
+            "subscription_timeout_seconds": SUBSCRIPTION_TIMEOUT_SECONDS,
+        } | settings
 
         def start(number: int) -> GatewayProcess:
             return GatewayProcess(redis_url=urls[number], replica_id=f"r{number}", **common)

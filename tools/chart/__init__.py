@@ -1,4 +1,4 @@
-"""The Helm chart in ``helm/push-gateway``: rendered, judged, and its values described.
+"""The Helm chart in ``helm/sio-gateway``: rendered, judged, and its values described.
 
 rendering     a value set becomes the objects that Helm would install
 schemas       each object against Kubernetes' own schemas and those of the operators

@@ -10,7 +10,7 @@ import yaml
 from helm_python import Chart, HelmError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-CHART: Final = ROOT / "helm" / "push-gateway"
+CHART: Final = ROOT / "helm" / "sio-gateway"
 VALUE_SETS: Final = ROOT / "tests" / "chart" / "values"
 NAMESPACE: Final = "push"
 

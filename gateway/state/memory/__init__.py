@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from gateway.domain.messages import Receipt
-from gateway.ports import Clock
-from gateway.state.memory.broker import MIN_RECEIPT_SECONDS, MIN_RECEIPTS, Backlog, MemoryBroker
-from gateway.state.memory.claims import MemoryClaims, MemoryRates, MemoryRevocations
-from gateway.state.memory.expiring import Expiring
+from gateway.domain.messages import PublishResult
+from gateway.interfaces import Clock
+from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
+from gateway.state.memory.guards import MemoryDedupStore, MemoryRateLimits, MemoryRevocations
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.sessions import MemorySessions
+from gateway.state.memory.ttl_map import TtlMap
 
 __all__ = ["MemoryState"]
 
@@ -29,7 +29,7 @@ DAY = 86_400.0
 
 @dataclass(kw_only=True, eq=False, repr=False, slots=True)
 class MemoryState:
-    """The six ports of ``gateway.ports``, wired to each other.
+    """The six ports of ``gateway.interfaces``, wired to each other.
 
     When a limit is reached: the oldest goes first from the history (whoever misses it is told), from the sessions left
     behind, the times of last seen and the buckets of rates; a claim or revocation is never forgotten early, the
@@ -47,9 +47,9 @@ class MemoryState:
     recovery_seconds: float
     history_slack_seconds: float = 60.0
     history_gaps: int = 100_000
-    backlog_length: int = 1_000
-    backlog_bytes: int = 16 * 1024 * 1024
-    backlog_wait_seconds: float = 2.0
+    delivery_queue_length: int = 1_000
+    delivery_queue_bytes: int = 16 * 1024 * 1024
+    delivery_queue_wait_seconds: float = 2.0
     nonces: int = 5_000_000
     idempotency_seconds: float = 3600.0
     idempotency_keys: int = 1_000_000
@@ -57,18 +57,18 @@ class MemoryState:
     revoked_users: int = 1_000_000
     last_seen_seconds: float = 30 * DAY
     last_seen_users: int = 100_000
-    sessions_left: int = 100_000
+    max_parked_sessions: int = 100_000
     rate_buckets: int = 100_000
 
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
     sessions: MemorySessions = field(init=False)
-    claims: MemoryClaims = field(init=False)
-    rates: MemoryRates = field(init=False)
+    dedup: MemoryDedupStore = field(init=False)
+    rates: MemoryRateLimits = field(init=False)
     revocations: MemoryRevocations = field(init=False)
     _history: History = field(init=False)
-    _backlog: Backlog = field(init=False)
-    _receipts: Expiring[str, Receipt] = field(init=False)
+    _delivery_queue: DeliveryQueue = field(init=False)
+    _results: TtlMap[str, PublishResult] = field(init=False)
 
     def __post_init__(self) -> None:
         clock = self.clock
@@ -79,15 +79,15 @@ class MemoryState:
             max_last_seen=self.last_seen_users,
         )
         self.sessions = MemorySessions(
-            clock=clock, recovery_seconds=self.recovery_seconds, max_left=self.sessions_left
+            clock=clock, recovery_seconds=self.recovery_seconds, max_parked=self.max_parked_sessions
         )
-        self.claims = MemoryClaims(
+        self.dedup = MemoryDedupStore(
             clock=clock,
             max_nonces=self.nonces,
             idempotency_seconds=self.idempotency_seconds,
             max_idempotency_keys=self.idempotency_keys,
         )
-        self.rates = MemoryRates(clock=clock, max_buckets=self.rate_buckets)
+        self.rates = MemoryRateLimits(clock=clock, max_buckets=self.rate_buckets)
         self.revocations = MemoryRevocations(
             clock=clock, seconds=self.revocation_seconds, max_users=self.revoked_users
         )
@@ -102,24 +102,24 @@ class MemoryState:
             age_seconds=age_seconds,
             max_gaps=self.history_gaps,
         )
-        self._backlog = Backlog(
-            max_entries=self.backlog_length,
-            max_bytes=self.backlog_bytes,
-            wait_seconds=self.backlog_wait_seconds,
+        self._delivery_queue = DeliveryQueue(
+            max_entries=self.delivery_queue_length,
+            max_bytes=self.delivery_queue_bytes,
+            wait_seconds=self.delivery_queue_wait_seconds,
         )
-        self._receipts = Expiring(
+        self._results = TtlMap(
             clock=self.clock,
-            seconds=max(age_seconds, MIN_RECEIPT_SECONDS),
-            max_items=max(self.history_length, MIN_RECEIPTS),
+            seconds=max(age_seconds, MIN_RESULT_SECONDS),
+            max_items=max(self.history_length, MIN_RESULTS),
         )
         self.broker = MemoryBroker(
             clock=self.clock,
             history=self._history,
-            backlog=self._backlog,
+            delivery_queue=self._delivery_queue,
             presence=self.presence,
-            claims=self.claims,
+            dedup=self.dedup,
             revocations=self.revocations,
-            receipts=self._receipts,
+            results=self._results,
         )
 
     async def run(self, started: asyncio.Event) -> None:
@@ -127,11 +127,11 @@ class MemoryState:
         started.set()
         await asyncio.Event().wait()
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         """Nobody else has to know."""
 
     @property
-    def refusal(self) -> str:
+    def rejection(self) -> str:
         """A state that is shared may refuse what is written; this one does not."""
         return ""
 
@@ -141,12 +141,12 @@ class MemoryState:
             "history_entries": len(self._history),
             "history_bytes": self._history.bytes,
             "history_age_seconds": self._history.oldest_age_seconds,
-            "history_addresses": self._history.lanes,
-            "history_gaps": len(self._history.gaps),
-            "receipts": len(self._receipts),
-            "backlog_entries": len(self._backlog),
-            "nonces": len(self.claims.nonces),
-            "idempotency_keys": len(self.claims.answers),
+            "history_addresses": self._history.room_indexes,
+            "trim_markers": len(self._history.gaps),
+            "publish_results": len(self._results),
+            "delivery_queue_entries": len(self._delivery_queue),
+            "nonces": len(self.dedup.nonces),
+            "idempotency_keys": len(self.dedup.answers),
             "revoked_users": len(self.revocations),
             "connections": len(self.presence),
             "present_addresses": self.presence.addresses,

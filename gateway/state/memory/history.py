@@ -15,9 +15,9 @@ from heapq import merge
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from gateway.domain.messages import Address, Entry, Message, Move
+from gateway.domain.messages import Address, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import Position, order
-from gateway.ports import Clock
+from gateway.interfaces import Clock
 
 Order = tuple[int, int]
 """What ``positions.order`` answers: it sorts positions from old to new."""
@@ -32,17 +32,17 @@ class Record:
 
     order: Order
     position: Position
-    entry: Entry
+    entry: LogEntry
     addresses: tuple[Address, ...]
     size: int
-    weight: int
+    stored_bytes: int
     accepted_at: float
 
 
 ORDER: Final = attrgetter("order")
 
 
-class Lane:
+class RoomIndex:
     """Records, oldest first. Adding and dropping the oldest is O(1) amortised, finding a position O(log n)."""
 
     __slots__ = ("_head", "_records")
@@ -73,14 +73,14 @@ class Lane:
             yield self._records[index]
 
 
-class Gap(NamedTuple):
+class TrimMarker(NamedTuple):
     """The newest entry that was trimmed; the gap closes when that would have been let go anyway."""
 
     order: Order
-    closes_at: float
+    expires_at: float
 
 
-class Gaps:
+class TrimMarkers:
     """A marker for each address from which something was trimmed, at most ``max_gaps`` of them.
 
     What has no marker of its own because there were too many counts as trimmed for every address: a client is told
@@ -90,16 +90,16 @@ class Gaps:
     def __init__(self, *, age_seconds: float, max_gaps: int) -> None:
         self._age_seconds = age_seconds
         self._max_gaps = max_gaps
-        self._by_address: OrderedDict[Address, Gap] = OrderedDict()
-        self._everywhere: Gap | None = None
+        self._by_address: OrderedDict[Address, TrimMarker] = OrderedDict()
+        self._everywhere: TrimMarker | None = None
 
     def __len__(self) -> int:
         return len(self._by_address)
 
     def mark(self, record: Record, now: float) -> None:
         """A record was trimmed; records come in their order."""
-        gap = Gap(record.order, record.accepted_at + self._age_seconds)
-        if gap.closes_at <= now:
+        gap = TrimMarker(record.order, record.accepted_at + self._age_seconds)
+        if gap.expires_at <= now:
             return
         for address in record.addresses:
             self._by_address[address] = gap
@@ -109,18 +109,18 @@ class Gaps:
     def after(self, order: Order, addresses: Collection[Address], now: float) -> bool:
         """Whether something newer than a position was trimmed for any of the addresses."""
         gaps = [self._everywhere, *(self._by_address.get(address) for address in addresses)]
-        return any(gap is not None and gap.order > order and gap.closes_at > now for gap in gaps)
+        return any(gap is not None and gap.order > order and gap.expires_at > now for gap in gaps)
 
-    def close(self, now: float, *, at_most: int) -> None:
+    def expire(self, now: float, *, at_most: int) -> None:
         """Forget gaps that are closed."""
-        while at_most > 0 and self._by_address and next(iter(self._by_address.values())).closes_at <= now:
+        while at_most > 0 and self._by_address and next(iter(self._by_address.values())).expires_at <= now:
             self._by_address.popitem(last=False)
             at_most -= 1
 
     def _shrink(self, now: float) -> None:
         while len(self._by_address) > self._max_gaps:
             _, gap = self._by_address.popitem(last=False)
-            if gap.closes_at > now:
+            if gap.expires_at > now:
                 self._everywhere = gap
 
 
@@ -143,9 +143,9 @@ class History:
         self._max_bytes = max_bytes
         self._age_seconds = age_seconds
         self._log: deque[Record] = deque()
-        self._lanes: dict[Address, Lane] = {}
+        self._room_indexes: dict[Address, RoomIndex] = {}
         self._bytes = 0
-        self.gaps = Gaps(age_seconds=age_seconds, max_gaps=max_gaps)
+        self.gaps = TrimMarkers(age_seconds=age_seconds, max_gaps=max_gaps)
 
     def __len__(self) -> int:
         return len(self._log)
@@ -161,12 +161,12 @@ class History:
         return self._clock.monotonic() - self._log[0].accepted_at if self._log else 0.0
 
     @property
-    def lanes(self) -> int:
+    def room_indexes(self) -> int:
         """The number of addresses that something held went to."""
-        return len(self._lanes)
+        return len(self._room_indexes)
 
     def add(
-        self, entry: Entry, position: Position, order: Order, addresses: tuple[Address, ...], size: int
+        self, entry: LogEntry, position: Position, order: Order, addresses: tuple[Address, ...], size: int
     ) -> None:
         """Hold an entry newer than all others, whose position sorts at ``order`` and whose arguments are ``size`` bytes
         long.
@@ -174,15 +174,15 @@ class History:
         if self._age_seconds <= 0:
             return
         now = self._clock.monotonic()
-        weight = size + _name_bytes(entry)
-        record = Record(order, position, entry, addresses, size, weight, now)
+        stored_bytes = size + _name_bytes(entry)
+        record = Record(order, position, entry, addresses, size, stored_bytes, now)
         self._log.append(record)
-        self._bytes += weight
+        self._bytes += stored_bytes
         for address in addresses:
-            lane = self._lanes.get(address)
-            if lane is None:
-                lane = self._lanes[address] = Lane()
-            lane.add(record)
+            index = self._room_indexes.get(address)
+            if index is None:
+                index = self._room_indexes[address] = RoomIndex()
+            index.add(record)
         self._trim(now)
 
     def read(
@@ -203,9 +203,9 @@ class History:
         return self.gaps.after(order(after), addresses, self._clock.monotonic())
 
     def _merged(self, after: Order, addresses: Collection[Address]) -> Iterator[Record]:
-        lanes = [self._lanes[address] for address in addresses if address in self._lanes]
+        indexes = [self._room_indexes[address] for address in addresses if address in self._room_indexes]
         last: Record | None = None
-        for record in merge(*(lane.newer_than(after) for lane in lanes), key=ORDER):
+        for record in merge(*(index.newer_than(after) for index in indexes), key=ORDER):
             if record is not last:
                 yield record
             last = record
@@ -219,22 +219,22 @@ class History:
             if not log or log[0].accepted_at > oldest_allowed:
                 break
             self._drop_oldest(now)
-        self.gaps.close(now, at_most=_SWEEP)
+        self.gaps.expire(now, at_most=_SWEEP)
 
     def _drop_oldest(self, now: float) -> None:
         record = self._log.popleft()
-        self._bytes -= record.weight
+        self._bytes -= record.stored_bytes
         for address in record.addresses:
-            lane = self._lanes[address]
-            lane.drop_oldest()
-            if not lane:
-                del self._lanes[address]
+            index = self._room_indexes[address]
+            index.drop_oldest()
+            if not index:
+                del self._room_indexes[address]
         self.gaps.mark(record, now)
 
 
-def _name_bytes(entry: Entry) -> int:
+def _name_bytes(entry: LogEntry) -> int:
     if isinstance(entry, Message):
         return len(entry.event) + len("".join(entry.rooms)) + sum(map(len, entry.exclude))
-    if isinstance(entry, Move):
+    if isinstance(entry, SessionTakeover):
         return len(entry.sid) + len(entry.owner)
     return len(entry.user) + sum(map(len, entry.namespaces)) + sum(map(len, entry.exclude))

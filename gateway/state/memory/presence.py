@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.ports import Clock
-from gateway.state.memory.expiring import Expiring
+from gateway.interfaces import Clock
+from gateway.state.memory.ttl_map import TtlMap
 
 
 class MemoryPresence:
-    """``gateway.ports.Presence`` of one replica. Costs depend on the rooms of the connection alone.
+    """``gateway.interfaces.Presence`` of one replica. Costs depend on the rooms of the connection alone.
 
     ``last_seen`` is kept for ``last_seen_seconds`` and for the ``max_last_seen`` users who left last.
     """
@@ -24,7 +24,7 @@ class MemoryPresence:
         self._rooms: dict[str, frozenset[str]] = {}
         self._of_user: dict[str, dict[str, None]] = {}
         self._counts: dict[Address, int] = {}
-        self.last_seen: Expiring[str, float] = Expiring(
+        self.last_seen: TtlMap[str, float] = TtlMap(
             clock=clock, seconds=last_seen_seconds, max_items=max_last_seen
         )
 

@@ -6,62 +6,72 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from gateway.domain import positions
-from gateway.domain.claims import Claim
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import DATA_LOST
-from gateway.domain.messages import Address, Entry, Kick, Receipt, count_is_exact, is_volatile, json_bytes
+from gateway.domain.messages import (
+    Address,
+    DisconnectCommand,
+    LogEntry,
+    PublishResult,
+    count_is_exact,
+    is_volatile,
+    json_bytes,
+)
 from gateway.domain.positions import Position
-from gateway.ports import Deliver, Page
-from gateway.state.redis.channels import Channels
-from gateway.state.redis.claims import RedisClaims, arguments_of
+from gateway.interfaces import Deliver, Page
+from gateway.state.redis.codec import INLINE_BYTES, Codec, DecodeError, decode_publish_result
 from gateway.state.redis.commands import Argument, Commands
-from gateway.state.redis.errors import Unanswered
-from gateway.state.redis.keys import Keys, address_name
-from gateway.state.redis.listening import Listening
-from gateway.state.redis.records import INLINE_BYTES, Codec, Unreadable, decode_receipt
+from gateway.state.redis.errors import OutcomeUnknown
+from gateway.state.redis.guards import RedisDedupStore, arguments_of
+from gateway.state.redis.log_reader import LogReader
+from gateway.state.redis.redis_keys import RedisKeys, address_name
+from gateway.state.redis.subscriber import Subscriber
 
 _YES_NO: Final = ("0", "1")
 
 
 class RedisBroker:
-    """``gateway.ports.Broker``. Accepting an entry is one script: that is what makes it atomic."""
+    """``gateway.interfaces.Broker``. Accepting an entry is one script: that is what makes it atomic."""
 
     def __init__(
         self,
         *,
         commands: Commands,
-        channels: Channels,
-        listening: Listening,
-        claims: RedisClaims,
-        keys: Keys,
+        subscriber: Subscriber,
+        log_reader: LogReader,
+        dedup: RedisDedupStore,
+        keys: RedisKeys,
         codec: Codec,
     ) -> None:
         self._commands = commands
-        self._channels = channels
-        self._listening = listening
-        self._claims = claims
+        self._subscriber = subscriber
+        self._log_reader = log_reader
+        self._dedup = dedup
         self._keys = keys
         self._codec = codec
         self._head = keys.named("head")
 
-    async def append(self, entry: Entry, claim: Claim | None = None) -> Receipt:
+    async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
         exact = count_is_exact(entry)
-        arguments = self._arguments(entry, exact, claim)
-        status, *details = await self._commands.call("append", *arguments, refuse=self._claims.refuse)
+        arguments = self._arguments(entry, exact, dedup_key)
+        status, *details = await self._commands.call(
+            "append", *arguments, raise_rejection=self._dedup.raise_rejection
+        )
         if status == b"OK":
             position, connections = details
-            return Receipt(entry.id, Position(position.decode()), connections, exact)
+            return PublishResult(entry.id, Position(position.decode()), connections, exact)
         try:
-            return decode_receipt(details[0])
-        except Unreadable as error:
-            raise Unanswered("Redis holds a receipt that this release cannot read") from error
+            return decode_publish_result(details[0])
+        except DecodeError as error:
+            raise OutcomeUnknown("Redis holds a receipt that this release cannot read") from error
 
-    def _arguments(self, entry: Entry, exact: bool, claim: Claim | None) -> list[Argument]:
+    def _arguments(self, entry: LogEntry, exact: bool, dedup_key: DedupKey | None) -> list[Argument]:
         record = self._codec.encode(entry)
         addresses = entry.addresses
         # A replica that subscribed all of them gets a copy from each channel.
-        notice = b"" if len(record) * len(addresses) <= INLINE_BYTES else self._codec.notice(entry)
+        pointer = b"" if len(record) * len(addresses) <= INLINE_BYTES else self._codec.pointer(entry)
         revoked, revoked_at = "", ""
-        if isinstance(entry, Kick) and entry.revoke:
+        if isinstance(entry, DisconnectCommand) and entry.revoke:
             revoked, revoked_at = entry.user, repr(entry.at)
         return [
             entry.id,
@@ -69,31 +79,31 @@ class RedisBroker:
             _YES_NO[is_volatile(entry)],
             json_bytes(entry),
             len(record),
-            notice,
+            pointer,
             _YES_NO[exact],
             revoked,
             revoked_at,
-            *arguments_of(claim),
+            *arguments_of(dedup_key),
             *map(address_name, addresses),
         ]
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         channels = [self._keys.channel(address) for address in addresses]
         # They stay wanted if this fails: others may be waiting for the same. Who does not need them says so.
-        self._listening.want(channels)
-        await self._channels.subscribe(channels)
+        self._log_reader.watch(channels)
+        await self._subscriber.subscribe(channels)
         # Read after the confirmation: whatever comes after this position comes on the channels.
-        generation, newest = await self._where_log_ends()
-        self._listening.wanted_since(channels, generation, newest)
+        generation, newest = await self._log_end()
+        self._log_reader.set_start(channels, generation, newest)
         return newest
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
         channels = [self._keys.channel(address) for address in addresses]
-        self._listening.forget(channels)
-        self._channels.unsubscribe(channels)
+        self._log_reader.unwatch(channels)
+        self._subscriber.unsubscribe(channels)
 
     async def listen(self, deliver: Deliver) -> None:
-        await self._listening.run(deliver)
+        await self._log_reader.run(deliver)
 
     async def history(
         self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int
@@ -106,20 +116,20 @@ class RedisBroker:
             gap = DATA_LOST.encode()
         return Page(entries, Position(upto.decode()), bool(more), gap.decode() if gap else None)
 
-    def _read_entries(self, found: list[bytes]) -> tuple[tuple[tuple[Position, Entry], ...], bool]:
-        entries: list[tuple[Position, Entry]] = []
+    def _read_entries(self, found: list[bytes]) -> tuple[tuple[tuple[Position, LogEntry], ...], bool]:
+        entries: list[tuple[Position, LogEntry]] = []
         unreadable = False
         for position, record in zip(found[::2], found[1::2], strict=True):
             try:
                 entries.append((Position(position.decode()), self._codec.decode_entry(record)))
-            except Unreadable:
+            except DecodeError:
                 unreadable = True
         return tuple(entries), unreadable
 
-    async def newest(self) -> Position:
-        return (await self._where_log_ends())[1]
+    async def newest_position(self) -> Position:
+        return (await self._log_end())[1]
 
-    async def _where_log_ends(self) -> tuple[str, Position]:
+    async def _log_end(self) -> tuple[str, Position]:
         """The generation of the log, and the newest position there."""
         head: Any = await self._commands.read("GET", self._head)
         if head is None:

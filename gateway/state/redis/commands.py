@@ -22,26 +22,26 @@ import structlog
 from redis import exceptions
 from redis.asyncio import Connection
 
-from gateway.domain.errors import BrokerUnavailable, GatewayError, StateUnusable
-from gateway.state.redis.errors import REPLIES, Late, Unanswered, Unsent
-from gateway.state.redis.meter import Meter
-from gateway.state.redis.questions import Questions
-from gateway.state.redis.scripting import Script
-from gateway.state.redis.server import (
-    AGAIN_SECONDS,
-    Attempts,
-    Identity,
-    Server,
-    ask,
+from gateway.domain.errors import BrokerUnavailable, GatewayError, StateMisconfigured
+from gateway.state.redis.connection import (
+    FIRST_BACKOFF_SECONDS,
+    Backoff,
+    ConnectionFactory,
+    ServerId,
+    execute,
     pack,
+    run_until_first_exit,
     stream_of,
-    until_one_ends,
 )
+from gateway.state.redis.errors import REPLIES, DeadlineExceeded, NotExecuted, OutcomeUnknown
+from gateway.state.redis.meter import Meter
+from gateway.state.redis.pending import PendingCommands
+from gateway.state.redis.scripts import Script
 
 log = structlog.get_logger(__name__)
 
 Argument = str | bytes | int
-Refuse = Callable[[Any], None]
+RaiseRejection = Callable[[Any], None]
 """Looks at an answer and raises what it refuses."""
 _Pack = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
 """What to send, made anew for each attempt, and what makes it whole where Redis does not know the script."""
@@ -51,7 +51,7 @@ CLOCK_SECONDS: Final = 0.25
 FAILURE_SECONDS: Final = 60.0
 """For so long nothing more is said of scripts that fail in the same way: what is asked again fails again."""
 _MOST_FAILURES: Final = 100
-QUESTIONS_A_WRITE: Final = 8
+COMMANDS_PER_WRITE: Final = 8
 """With fewer the writes cost more than Redis's head start brings; with more one side waits for the other."""
 
 
@@ -60,68 +60,72 @@ class Commands:
 
     def __init__(
         self,
-        server: Server,
+        factory: ConnectionFactory,
         scripts: Mapping[str, Script],
         *,
-        patience_seconds: float,
-        connected: Callable[[Identity], None],
+        timeout_seconds: float,
+        connected: Callable[[ServerId], None],
         meter: Meter,
     ) -> None:
         """``connected`` is told whom each new connection reached."""
         self.scripts = scripts
-        self.patience_seconds = patience_seconds
-        self._server = server
+        self.timeout_seconds = timeout_seconds
+        self._factory = factory
         self._connected = connected
         self._meter = meter
-        self._questions = Questions()
-        self._attempts = Attempts()
+        self._pending = PendingCommands()
+        self._backoff = Backoff()
         self._failures: dict[str, float] = {}
         """How scripts failed, and when each may be said again."""
-        self._stuck = asyncio.Event()
+        self._timed_out = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._ahead_ms = 0.0
+        self._clock_offset_ms = 0.0
         self._flowing: asyncio.StreamWriter | None = None
         """The connection, while everything written goes straight to its socket."""
-        self.trouble: GatewayError | None = None
+        self.last_error: GatewayError | None = None
         """Why there is no connection, where Redis or we said so."""
-        self._up = False
+        self._is_connected = False
         self._down_since = self._loop.time()
-        self.reached = asyncio.Event()
+        self.connected_once = asyncio.Event()
         """Set once there was a connection, and so the clock of Redis is known."""
 
     @property
     def waiting(self) -> int:
         """How many questions have no answer yet."""
-        return len(self._questions)
+        return len(self._pending)
 
     @property
-    def up(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether there is a connection."""
-        return self._up
+        return self._is_connected
 
     def redis_ms(self, seconds_from_now: float = 0.0) -> int:
         """The clock of Redis, as far as known: milliseconds since 1970."""
-        return int((self._loop.time() + seconds_from_now) * 1000 + self._ahead_ms)
+        return int((self._loop.time() + seconds_from_now) * 1000 + self._clock_offset_ms)
 
-    def set_clock(self, redis_ms: float, asked_at: float) -> None:
+    def set_clock(self, redis_ms: float, sent_at: float) -> None:
         """What the clock of Redis showed between a moment (of the loop's clock) and now.
 
         An answer that was long on its way says too little: whoever stood still meanwhile would be late ever after.
         """
-        if self._loop.time() - asked_at <= CLOCK_SECONDS:
-            self._take_clock(redis_ms, asked_at)
+        if self._loop.time() - sent_at <= CLOCK_SECONDS:
+            self._update_clock(redis_ms, sent_at)
 
-    def _take_clock(self, redis_ms: float, asked_at: float) -> None:
-        self._ahead_ms = redis_ms - (asked_at + self._loop.time()) / 2 * 1000
+    def _update_clock(self, redis_ms: float, sent_at: float) -> None:
+        self._clock_offset_ms = redis_ms - (sent_at + self._loop.time()) / 2 * 1000
 
     def shift_clock(self, seconds: float) -> None:
         """The scripts read another clock from now on. For tests."""
-        self._ahead_ms += seconds * 1000
+        self._clock_offset_ms += seconds * 1000
 
     # asking
 
     def call(
-        self, name: str, *arguments: Argument, repeat: bool = True, refuse: Refuse = lambda _: None
+        self,
+        name: str,
+        *arguments: Argument,
+        retry: bool = True,
+        raise_rejection: RaiseRejection = lambda _: None,
     ) -> Coroutine[Any, Any, Any]:
         """What a script answers; it does not begin later than ``patience_seconds`` from now.
 
@@ -129,7 +133,7 @@ class Commands:
         and what ``refuse`` raises of the answer, unless an earlier attempt may have done what this one refused.
         """
         script = self.scripts[name]
-        give_up_at = self._loop.time() + self.patience_seconds
+        give_up_at = self._loop.time() + self.timeout_seconds
 
         def packed() -> tuple[bytes, Callable[[], bytes]]:
             deadline = b"%d" % self.redis_ms(give_up_at - self._loop.time())
@@ -138,82 +142,86 @@ class Commands:
                 lambda: pack(b"EVAL", script.text, b"0", deadline, *arguments),
             )
 
-        return self._ask(name, packed, give_up_at, repeat=repeat, refuse=refuse)
+        return self._execute(name, packed, give_up_at, retry=retry, raise_rejection=raise_rejection)
 
     def read(self, *command: Argument) -> Coroutine[Any, Any, Any]:
         """What a command answers that changes nothing. Raises Unsent, Unanswered."""
-        give_up_at = self._loop.time() + self.patience_seconds
-        return self._ask(READ, lambda: (pack(*command), None), give_up_at, repeat=True, refuse=lambda _: None)
+        give_up_at = self._loop.time() + self.timeout_seconds
+        return self._execute(
+            READ, lambda: (pack(*command), None), give_up_at, retry=True, raise_rejection=lambda _: None
+        )
 
-    async def _ask(self, name: str, packed: _Pack, give_up_at: float, *, repeat: bool, refuse: Refuse) -> Any:
+    async def _execute(
+        self, name: str, packed: _Pack, deadline: float, *, retry: bool, raise_rejection: RaiseRejection
+    ) -> Any:
         began = time.monotonic()  # the loop's own clock stands still within a turn
-        uncertain: Unanswered | None = None
+        uncertain: OutcomeUnknown | None = None
         attempt: Callable[..., Awaitable[Any]] = self._enqueue
         while True:
             try:
                 answer = await attempt(*packed())
-                refuse(answer)
-            except Unanswered as error:
+                raise_rejection(answer)
+            except OutcomeUnknown as error:
                 problem: GatewayError = error
                 uncertain = error
-                if not repeat:
+                if not retry:
                     break
-            except Late as error:
+            except DeadlineExceeded as error:
                 problem = error
-                self._take_clock(error.redis_ms, self._loop.time())
+                self._update_clock(error.redis_ms, self._loop.time())
             except GatewayError as error:
                 problem = error
-                if not isinstance(error, Unsent) or not error.passing:
+                if not isinstance(error, NotExecuted) or not error.retryable:
                     break
             else:
-                self._meter.command_answered(name, time.monotonic() - began)
+                self._meter.command_finished(name, time.monotonic() - began)
                 return answer
-            if self._loop.time() + AGAIN_SECONDS >= give_up_at:
+            if self._loop.time() + FIRST_BACKOFF_SECONDS >= deadline:
                 break
-            await asyncio.sleep(AGAIN_SECONDS)
-            self._meter.command_repeated(name)
-            attempt = partial(self._enqueue_again, give_up_at)
+            await asyncio.sleep(FIRST_BACKOFF_SECONDS)
+            self._meter.command_retried(name)
+            attempt = partial(self._enqueue_again, deadline)
         # What was not answered before may have happened, whatever was said later.
         problem = uncertain or problem
         self._count_failure(name, problem, began)
         raise problem
 
     def _count_failure(self, name: str, problem: GatewayError, began: float) -> None:
-        if isinstance(problem, Unanswered):
-            self._meter.command_failed(name, "unanswered")
-        elif isinstance(problem, Unsent):
-            self._meter.command_failed(name, "unsent")
+        if isinstance(problem, OutcomeUnknown):
+            self._meter.command_failed(name, "unknown")
+        elif isinstance(problem, NotExecuted):
+            self._meter.command_failed(name, "not_executed")
         else:  # an answer like any other, which the caller refuses
-            self._meter.command_answered(name, time.monotonic() - began)
+            self._meter.command_finished(name, time.monotonic() - began)
 
-    def _enqueue(self, packed: bytes, repack: Callable[[], bytes] | None) -> asyncio.Future[Any]:
+    def _enqueue(self, packed: bytes, reencode: Callable[[], bytes] | None) -> asyncio.Future[Any]:
         now = self._loop.time()
         answer: asyncio.Future[Any] = self._loop.create_future()
-        if not self._up and now - self._down_since > self.patience_seconds:
-            answer.set_exception(Unsent("Redis is away", passing=False))
+        if not self._is_connected and now - self._down_since > self.timeout_seconds:
+            answer.set_exception(NotExecuted("Redis is away", retryable=False))
         else:
-            self._questions.add(packed, repack, answer, now)
+            self._pending.add(packed, reencode, answer, now)
             self._send_many()
         return answer
 
     async def _enqueue_again(
-        self, give_up_at: float, packed: bytes, repack: Callable[[], bytes] | None
+        self, deadline: float, packed: bytes, reencode: Callable[[], bytes] | None
     ) -> Any:
         """The same for a later attempt, which has only what is left of the time."""
-        answer = self._enqueue(packed, repack)
+        answer = self._enqueue(packed, reencode)
         try:
-            async with asyncio.timeout_at(give_up_at):
+            async with asyncio.timeout_at(deadline):
                 return await answer
         except TimeoutError:
-            if self._questions.withdraw(answer):
-                raise Unsent("Redis could not be asked in time", passing=False) from None
-            raise Unanswered(f"Redis did not answer within {self.patience_seconds} s") from None
+            if self._pending.cancel(answer):
+                raise NotExecuted("Redis could not be asked in time", retryable=False) from None
+            raise OutcomeUnknown(f"Redis did not answer within {self.timeout_seconds} s") from None
 
     def _send_many(self) -> None:
         """Send what was asked in this turn so far, if that is enough to keep Redis busy meanwhile."""
         stream = self._flowing
-        if self._questions.unsent >= QUESTIONS_A_WRITE and stream is not None and not stream.is_closing():
-            stream.write(self._questions.take())
+        if self._pending.unsent >= COMMANDS_PER_WRITE and stream is not None and not stream.is_closing():
+            stream.write(self._pending.take())
 
     # life
 
@@ -222,78 +230,78 @@ class Commands:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_connected(), name="redis connection")
-                tasks.create_task(self._keep_time(), name="redis patience")
+                tasks.create_task(self._sync_clock(), name="redis patience")
         finally:
-            self._questions.end()
+            self._pending.end()
 
     async def _keep_connected(self) -> None:
         while True:
             try:
-                connection, identity = await self._server.open()
+                connection, identity = await self._factory.connect()
             except GatewayError as error:
                 self._meter.connection_failed("commands")
-                if isinstance(error, StateUnusable) and not self.reached.is_set():
+                if isinstance(error, StateMisconfigured) and not self.connected_once.is_set():
                     raise
-                self.trouble = error
-                if self._attempts.failed(error.message):
+                self.last_error = error
+                if self._backoff.record_failure(error.message):
                     log.warning("redis.unavailable", reason=error.message)
             else:
                 await self._use(connection, identity)
-            await self._attempts.pause()
+            await self._backoff.pause()
 
-    async def _use(self, connection: Connection, identity: Identity) -> None:
+    async def _use(self, connection: Connection, identity: ServerId) -> None:
         """Work with a connection until it is lost."""
-        self._stuck.clear()
+        self._timed_out.clear()
         try:
-            async with asyncio.timeout(self.patience_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 await self._read_clock(connection)
-                await self._meet(connection, identity)
-            self._up = True
-            self._attempts.worked()
-            self.trouble = None
-            self.reached.set()
+                await self._register_server(connection, identity)
+            self._is_connected = True
+            self._backoff.reset()
+            self.last_error = None
+            self.connected_once.set()
             log.info("redis.connected", run_id=identity.run_id)
             self._meter.connection_made("commands")
             self._connected(identity)
-            await until_one_ends(
+            await run_until_first_exit(
                 writer=self._write(connection),
                 reader=self._read(connection),
-                watch=self._give_up_when_stuck(),
+                watch=self._watch_timeouts(),
             )
         except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
-            self.trouble = lost if isinstance(lost, BrokerUnavailable) else None
-            if self._attempts.failed(str(lost)):
+            self.last_error = lost if isinstance(lost, BrokerUnavailable) else None
+            if self._backoff.record_failure(str(lost)):
                 log.warning("redis.connection_lost", reason=str(lost))
         finally:
-            if self._up:
-                self._up, self._down_since = False, self._loop.time()
-            self._questions.connection_ended()
+            if self._is_connected:
+                self._is_connected, self._down_since = False, self._loop.time()
+            self._pending.connection_ended()
             await connection.disconnect(nowait=True)
 
-    async def _give_up_when_stuck(self) -> None:
+    async def _watch_timeouts(self) -> None:
         # Closing the connection from outside would wait for what could not be written.
-        await self._stuck.wait()
-        raise Unsent("no answer")
+        await self._timed_out.wait()
+        raise NotExecuted("no answer")
 
     async def _read_clock(self, connection: Connection) -> None:
-        asked_at = self._loop.time()
-        seconds, microseconds = await ask(connection, "TIME")
+        sent_at = self._loop.time()
+        seconds, microseconds = await execute(connection, "TIME")
         # However long it took: what an earlier connection knew may be that of another server.
-        self._take_clock(int(seconds) * 1000 + int(microseconds) / 1000, asked_at)
+        self._update_clock(int(seconds) * 1000 + int(microseconds) / 1000, sent_at)
 
-    async def _meet(self, connection: Connection, identity: Identity) -> None:
+    async def _register_server(self, connection: Connection, identity: ServerId) -> None:
         """Before anything else is asked of it: a server that lost nonces must not take a request again."""
         whom = f"{identity.run_id} {identity.replication_id}"
-        await ask(connection, "EVAL", self.scripts["meet"].text.decode(), "0", whom)
+        await execute(connection, "EVAL", self.scripts["meet"].text.decode(), "0", whom)
 
     async def _write(self, connection: Connection) -> None:
-        asked = self._questions.asked
+        asked = self._pending.sent_count
         try:
             while True:
                 self._flowing = stream_of(connection)
                 await asked.wait()
                 asked.clear()
-                packed = self._questions.take()
+                packed = self._pending.take()
                 if packed:
                     self._flowing = None
                     await connection.send_packed_command(packed, check_health=False)
@@ -307,18 +315,18 @@ class Commands:
                     disable_decoding=True, timeout=math.inf, disconnect_on_error=False
                 )
             except REPLIES as error:
-                self._refused(error)
+                self._fail_oldest(error)
             else:
-                self._questions.answered(answer)
+                self._pending.complete_oldest(answer)
 
-    def _refused(self, error: Exception) -> None:
-        problem = self._questions.refused(error)
-        if isinstance(problem, Unanswered):
-            self._say_failed(str(error))
-        if isinstance(problem, Unsent) and problem.moved:
+    def _fail_oldest(self, error: Exception) -> None:
+        problem = self._pending.fail_oldest(error)
+        if isinstance(problem, OutcomeUnknown):
+            self._log_failure(str(error))
+        if isinstance(problem, NotExecuted) and problem.not_primary:
             raise problem
 
-    def _say_failed(self, reason: str) -> None:
+    def _log_failure(self, reason: str) -> None:
         now = self._loop.time()
         if now < self._failures.get(reason, now):
             return
@@ -327,12 +335,12 @@ class Commands:
         self._failures[reason] = now + FAILURE_SECONDS
         log.error("redis.script_failed", reason=reason)
 
-    async def _keep_time(self) -> None:
+    async def _sync_clock(self) -> None:
         """Let nobody wait for too long, neither for a connection nor for an answer."""
         while True:
-            await asyncio.sleep(self.patience_seconds / 20)
-            too_old = self._loop.time() - self.patience_seconds
-            unanswered = self._questions.give_up(too_old, self.patience_seconds)
-            if unanswered and not self._stuck.is_set():
-                log.warning("redis.no_answer", questions=unanswered)
-                self._stuck.set()
+            await asyncio.sleep(self.timeout_seconds / 20)
+            too_old = self._loop.time() - self.timeout_seconds
+            unanswered = self._pending.expire(too_old, self.timeout_seconds)
+            if unanswered and not self._timed_out.is_set():
+                log.warning("redis.timeout", pending=unanswered)
+                self._timed_out.set()

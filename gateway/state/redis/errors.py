@@ -16,10 +16,10 @@ from typing import Final
 import structlog
 from redis import exceptions
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateUnusable
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateMisconfigured
 
 
-class Unsent(BrokerUnavailable):
+class NotExecuted(BrokerUnavailable):
     """Redis did nothing. ``passing``: it will do it soon, so asking again within the deadline is worth while.
     ``moved``: this server is no primary any more, so the connection is given up and the primary looked for.
     ``refusal`` is one of REFUSALS, or nothing where Redis did not refuse it."""
@@ -28,18 +28,18 @@ class Unsent(BrokerUnavailable):
         self,
         message: str,
         *,
-        passing: bool = True,
-        moved: bool = False,
+        retryable: bool = True,
+        not_primary: bool = False,
         retry_after_seconds: int = 1,
-        refusal: str = "",
+        rejection: str = "",
     ) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)
-        self.passing = passing
-        self.moved = moved
-        self.refusal = refusal
+        self.retryable = retryable
+        self.not_primary = not_primary
+        self.rejection = rejection
 
 
-class Late(Unsent):
+class DeadlineExceeded(NotExecuted):
     """Redis came to it after the deadline, when its clock showed ``redis_ms``. Whoever still waits for it has another
     idea of that clock."""
 
@@ -48,18 +48,18 @@ class Late(Unsent):
         self.redis_ms = redis_ms
 
 
-class Unanswered(BrokerTimeout):
+class OutcomeUnknown(BrokerTimeout):
     """The connection was lost, or too slow, between the question and the answer; or Redis stopped halfway, and said
     why in a ``refusal``."""
 
-    def __init__(self, message: str, *, refusal: str = "") -> None:
+    def __init__(self, message: str, *, rejection: str = "") -> None:
         super().__init__(message)
-        self.refusal = refusal
+        self.rejection = rejection
 
 
-_MOVED: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
-_PASSING: Final = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
-_REFUSED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS")
+_NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
+_RETRYABLE: Final = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
+_REJECTED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS")
 _WORDS: Final = {
     "READONLY": "this Redis is a replica now",
     "MASTERDOWN": "this Redis has lost its primary",
@@ -74,7 +74,7 @@ _WORDS: Final = {
 }
 EVICTS: Final = "EVICTS"
 """Our own word: what this Redis takes it may forget."""
-REFUSALS: Final = (*(code for code in _WORDS if code != "WRONGPASS"), EVICTS)
+REJECTIONS: Final = (*(code for code in _WORDS if code != "WRONGPASS"), EVICTS)
 """Why Redis refuses, in its own words; a wrong password is a NOAUTH too, since redis-py makes one error of them."""
 _DENIED: Final = ("ACL failure in script", "The user executing the script can't")
 """How Valkey and Redis begin when a script does what its user may not."""
@@ -106,46 +106,46 @@ def code_of(error: Exception) -> str:
     return str(error).partition(" ")[0]
 
 
-def of_reply(error: Exception) -> GatewayError:
+def error_from_reply(error: Exception) -> GatewayError:
     """What an error reply to one of our scripts means. An error that no list names may have come halfway through."""
     code = code_of(error)
     if code == "LATE":
-        return Late(int(str(error).split(" ")[1]))
-    message, refusal = _WORDS.get(code, code), refusal_in(error)
-    if code in _MOVED:
-        return Unsent(message, moved=True, refusal=refusal)
-    if code in _PASSING:
-        return Unsent(message, refusal=refusal)
-    if code in _REFUSED:
-        return Unsent(message, passing=False, retry_after_seconds=5, refusal=refusal)
-    if refusal:
-        return Unanswered("the Redis user lacks rights that scripts need", refusal=refusal)
-    return Unanswered(f"Redis failed while it worked on it ({code})")
+        return DeadlineExceeded(int(str(error).split(" ")[1]))
+    message, rejection = _WORDS.get(code, code), rejection_in(error)
+    if code in _NOT_PRIMARY:
+        return NotExecuted(message, not_primary=True, rejection=rejection)
+    if code in _RETRYABLE:
+        return NotExecuted(message, rejection=rejection)
+    if code in _REJECTED:
+        return NotExecuted(message, retryable=False, retry_after_seconds=5, rejection=rejection)
+    if rejection:
+        return OutcomeUnknown("the Redis user lacks rights that scripts need", rejection=rejection)
+    return OutcomeUnknown(f"Redis failed while it worked on it ({code})")
 
 
-def refusal_in(error: BaseException | None) -> str:
+def rejection_in(error: BaseException | None) -> str:
     """One of REFUSALS, if an error of redis-py is a reply that says so."""
     if not isinstance(error, REPLIES):
         return ""
     if str(error).startswith(_DENIED):
         return "NOPERM"
     code = code_of(error)
-    return code if code in REFUSALS else ""
+    return code if code in REJECTIONS else ""
 
 
-def refusal_of(problem: GatewayError) -> str:
+def rejection_of(problem: GatewayError) -> str:
     """The same of a problem in our words."""
-    if isinstance(problem, Unsent | Unanswered):
-        return problem.refusal
-    if isinstance(problem, StateUnusable):
-        return refusal_in(problem.__cause__) or EVICTS
+    if isinstance(problem, NotExecuted | OutcomeUnknown):
+        return problem.rejection
+    if isinstance(problem, StateMisconfigured):
+        return rejection_in(problem.__cause__) or EVICTS
     return ""
 
 
 log = structlog.get_logger(__name__)
 
 
-class Refusals:
+class Rejections:
     """Of each connection the refusal that lasts, if one does."""
 
     def __init__(self) -> None:
@@ -161,13 +161,13 @@ class Refusals:
             dict.fromkeys(f"{self._reasons[connection]} ({word})" for connection, word in self._now.items())
         )
 
-    def judge(self, connection: str, problem: GatewayError | None) -> None:
+    def record(self, connection: str, problem: GatewayError | None) -> None:
         """What became of the last attempt. A problem that is no refusal ends one too, but Redis takes nothing again."""
         before = self._now.pop(connection, "")
-        word = "" if problem is None else refusal_of(problem)
+        word = "" if problem is None else rejection_of(problem)
         if problem is not None and word:
             self._now[connection], self._reasons[connection] = word, problem.message
             if word != before:
-                log.warning("redis.refuses", connection=connection, code=word, reason=problem.message)
+                log.warning("redis.rejecting", connection=connection, code=word, reason=problem.message)
         elif before and problem is None:
-            log.info("redis.takes_again", connection=connection, code=before)
+            log.info("redis.accepting", connection=connection, code=before)

@@ -19,14 +19,14 @@ from typing import Final
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.state.redis.commands import Argument, Commands
-from gateway.state.redis.keys import Keys, address_name
+from gateway.state.redis.redis_keys import RedisKeys, address_name
 
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Registered:
+class Registration:
     """A connection of this replica and its rooms, to be registered anew whenever Redis has lost them. Another one each
     time that something of it changes."""
 
@@ -36,16 +36,16 @@ class Registered:
     def arguments(self, pid: str) -> tuple[str, str, str, str, str]:
         """What ``register.lua`` needs of it: sid, user, what others see, where it counts, the pid of its session."""
         connection = self.connection
-        return (connection.sid, connection.user, self.seen(), self.counted(), pid)
+        return (connection.sid, connection.user, self.encode_seen(), self.encode_addresses(), pid)
 
-    def counted(self) -> str:
+    def encode_addresses(self) -> str:
         """Everywhere that it counts: everyone in its namespace, the room of its sid, its rooms."""
         connection = self.connection
         rooms = {None, connection.sid, *self.rooms}
         names = [address_name(Address(connection.namespace, room)) for room in rooms]
         return _ENCODE({"user": connection.user, "at": names})
 
-    def seen(self) -> str:
+    def encode_seen(self) -> str:
         """What others see of it."""
         connection = self.connection
         fields = {
@@ -79,22 +79,22 @@ _AT_ONCE: Final = 50
 
 
 class RedisPresence:
-    """``gateway.ports.Presence``. What this replica registered is kept here too, so that it can be told again.
+    """``gateway.interfaces.Presence``. What this replica registered is kept here too, so that it can be told again.
 
     ``owed`` are sids of which Redis may know something else than what is true here, because telling it failed, was
     overtaken by something newer, or found them at another replica; the next sign of life settles them.
     """
 
     def __init__(
-        self, commands: Commands, keys: Keys, *, replica: str, pid_of: Callable[[str], str | None]
+        self, commands: Commands, keys: RedisKeys, *, replica: str, pid_of: Callable[[str], str | None]
     ) -> None:
         """``pid_of`` knows the session in use here that a sid belongs to."""
         self._commands = commands
         self._pid_of = pid_of
         self._registered = keys.named("conns", replica)
         self._replica = replica
-        self._here: dict[str, Registered] = {}
-        self.owed: set[str] = set()
+        self._here: dict[str, Registration] = {}
+        self.dirty: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._here)
@@ -102,25 +102,25 @@ class RedisPresence:
     async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
-        registered = self._here[connection.sid] = Registered(connection, frozenset(rooms))
-        self.owed.update(await self._tell(connection.sid, "register", *self._arguments(registered)))
+        registered = self._here[connection.sid] = Registration(connection, frozenset(rooms))
+        self.dirty.update(await self._write(connection.sid, "register", *self._arguments(registered)))
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
         known = self._here.get(sid)
         if known is not None:
             now = self._here[sid] = replace(known, rooms=frozenset(rooms))
-            await self._tell(sid, "change_rooms", sid, now.counted())
+            await self._write(sid, "change_rooms", sid, now.encode_addresses())
 
     async def change_transport(self, sid: str, transport: str) -> None:
         known = self._here.get(sid)
         if known is not None:
             connection = replace(known.connection, transport=transport)
             now = self._here[sid] = replace(known, connection=connection)
-            await self._tell(sid, "change_seen", sid, connection.user, now.seen())
+            await self._write(sid, "change_seen", sid, connection.user, now.encode_seen())
 
     async def unregister(self, sid: str) -> None:
         if self._here.pop(sid, None) is not None:
-            await self._tell(sid, "unregister", sid)
+            await self._write(sid, "unregister", sid)
 
     async def of_user(self, user: str) -> UserPresence:
         return (await self.of_users([user]))[user]
@@ -134,61 +134,61 @@ class RedisPresence:
         connections: int = await self._commands.call("count", *map(address_name, addresses))
         return connections
 
-    def _arguments(self, registered: Registered) -> tuple[str, ...]:
+    def _arguments(self, registered: Registration) -> tuple[str, ...]:
         return registered.arguments(self._pid_of(registered.connection.sid) or "")
 
-    async def _tell(self, sid: str, script: str, *arguments: Argument) -> list[str]:
-        return await self._tell_of([sid], script, *arguments)
+    async def _write(self, sid: str, script: str, *arguments: Argument) -> list[str]:
+        return await self._write_many([sid], script, *arguments)
 
-    async def _tell_of(self, sids: Collection[str], script: str, *arguments: Argument) -> list[str]:
+    async def _write_many(self, sids: Collection[str], script: str, *arguments: Argument) -> list[str]:
         """Answers who counts elsewhere, where the script says so."""
         told = [(sid, self._here.get(sid)) for sid in sids]
         try:
             answer = await self._commands.call(script, self._replica, *arguments)
         except BaseException:
-            self.owed.update(sids)
+            self.dirty.update(sids)
             raise
         # What was told meanwhile may have come to Redis first, if this had to be told twice.
-        self.owed.update(sid for sid, registered in told if self._here.get(sid) is not registered)
+        self.dirty.update(sid for sid, registered in told if self._here.get(sid) is not registered)
         return [sid.decode() for sid in answer] if isinstance(answer, list) else []
 
     # what leases do
 
-    def owe_all(self) -> None:
+    def mark_all_dirty(self) -> None:
         """Redis has lost what it knew of the connections here."""
-        self.owed.update(self._here)
+        self.dirty.update(self._here)
 
-    async def compare(self) -> None:
+    async def reconcile(self) -> None:
         """Redis may know connections here that left, too. Raises BrokerUnavailable, BrokerTimeout."""
         known: list[bytes] = await self._commands.read("HKEYS", self._registered)
-        self.owed.update(sid.decode() for sid in known)
-        self.owe_all()
+        self.dirty.update(sid.decode() for sid in known)
+        self.mark_all_dirty()
 
-    async def take_out(self) -> None:
+    async def remove_departed(self) -> None:
         """Tell Redis again of those who left. It takes this at its memory limit, too."""
-        for batch in _batches(sid for sid in tuple(self.owed) if sid not in self._here):
-            self.owed.difference_update(batch)
-            await self._tell_of(batch, "unregister", *batch)
+        for batch in _batches(sid for sid in tuple(self.dirty) if sid not in self._here):
+            self.dirty.difference_update(batch)
+            await self._write_many(batch, "unregister", *batch)
 
-    async def settle(self, within_seconds: float) -> None:
+    async def flush(self, within_seconds: float) -> None:
         """Tell Redis again of those who are here, spread over that time."""
-        batches = list(_batches(sid for sid in tuple(self.owed) if sid in self._here))
+        batches = list(_batches(sid for sid in tuple(self.dirty) if sid in self._here))
         for batch in batches:
-            await self._settle(batch)
+            await self._flush(batch)
             await asyncio.sleep(within_seconds / len(batches))
 
-    async def touch(self, within_seconds: float) -> None:
+    async def refresh_ttl(self, within_seconds: float) -> None:
         """Keep the keys that connections stand in from ending by their age."""
         batches = list(_batches(tuple(self._here)))
         for batch in batches:
             await self._commands.call("touch", self._replica, *batch)
             await asyncio.sleep(within_seconds / len(batches))
 
-    async def _settle(self, sids: Collection[str]) -> None:
+    async def _flush(self, sids: Collection[str]) -> None:
         here = {sid: self._here[sid] for sid in sids if sid in self._here}  # others have left since
-        self.owed.difference_update(here)
+        self.dirty.difference_update(here)
         arguments = [argument for each in here.values() for argument in self._arguments(each)]
-        self.owed.update(await self._tell_of(here, "register", *arguments))
+        self.dirty.update(await self._write_many(here, "register", *arguments))
 
 
 def _decode(user: str, seen: list[bytes], last_seen: bytes) -> UserPresence:

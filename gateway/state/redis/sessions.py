@@ -16,34 +16,34 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from gateway.domain import positions
-from gateway.domain.errors import MalformedPosition, NotRecovered
-from gateway.domain.sessions import Adopted, Session
+from gateway.domain.errors import MalformedPosition, RecoveryFailed
+from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.state.redis.commands import Commands
 
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def encode_session(session: Session) -> str:
+def encode_session(session: RecoverySession) -> str:
     """A session as it is kept."""
     rest = {
         "v": _FORMAT,
         "s": session.sid,
         "p": session.first_position,
         "r": sorted(session.rooms),
-        "e": dict(session.entered),
+        "e": dict(session.joined_at),
     }
     return f"{session.owner}\n{session.user}\n{session.namespace}\n{_ENCODE(rest)}"
 
 
-def decode_session(pid: str, value: bytes) -> Session | None:
+def decode_session(pid: str, value: bytes) -> RecoverySession | None:
     """A session that was kept; None for what no release of ours wrote."""
     try:
         owner, user, namespace, text = value.decode().split("\n", 3)
         rest: Any = json.loads(text)
         if rest["v"] != _FORMAT:
             return None
-        return Session(
+        return RecoverySession(
             pid=pid,
             sid=_text(rest["s"]),
             user=user,
@@ -51,7 +51,7 @@ def decode_session(pid: str, value: bytes) -> Session | None:
             owner=owner,
             rooms=frozenset(map(_text, _list(rest["r"]))),
             first_position=positions.parse(rest["p"]),
-            entered={room: positions.parse(position) for room, position in rest["e"].items()},
+            joined_at={room: positions.parse(position) for room, position in rest["e"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
         return None
@@ -80,7 +80,7 @@ class _End(NamedTuple):
 
 
 class RedisSessions:
-    """``gateway.ports.Sessions``. A session in use stands in the hash of its replica, which that keeps alive as a
+    """``gateway.interfaces.Sessions``. A session in use stands in the hash of its replica, which that keeps alive as a
     whole; one that was left has a key of its own, which ends by its age.
 
     What is in use here is kept here too, so that it can be saved again when Redis has lost it. ``_unsaved`` are pids
@@ -90,21 +90,21 @@ class RedisSessions:
     notice. After that, for as long as a connection may look alive, ``_doubted`` are those that may be gone since then.
     """
 
-    def __init__(self, commands: Commands, *, replica: str, doubt_seconds: float) -> None:
+    def __init__(self, commands: Commands, *, replica: str, suspect_seconds: float) -> None:
         """``doubt_seconds`` is how long a connection may look alive after its network has gone."""
         self._commands = commands
         self._replica = replica
-        self._in_use: dict[str, Session] = {}
+        self._in_use: dict[str, RecoverySession] = {}
         self._pids: dict[str, str] = {}
         self._unsaved: set[str] = set()
         self._ended: dict[str, _End] = {}
         self._being_saved: Counter[str] = Counter()
-        self._doubt_ms = int(doubt_seconds * 1000)
+        self._suspect_ms = int(suspect_seconds * 1000)
         self._lease_ends_ms: int | None = None
-        self._doubted: set[str] = set()
+        self._suspected: set[str] = set()
         self._gone_ms = 0
         """When those doubted may have gone, at the latest."""
-        self._doubted_until_ms = 0
+        self._suspected_until_ms = 0
 
     def __len__(self) -> int:
         return len(self._in_use)
@@ -113,18 +113,20 @@ class RedisSessions:
         """The session in use here that a sid belongs to."""
         return self._pids.get(sid)
 
-    async def save(self, session: Session) -> None:
+    async def save(self, session: RecoverySession) -> None:
         if session.pid not in self._in_use:
             self._keep(session)
         await self._save([session])
 
-    async def change(self, session: Session) -> None:
+    async def change(self, session: RecoverySession) -> None:
         known = self._in_use.get(session.pid)
         if known is not None and known.owner == session.owner:
             self._keep(session)
-            await self._tell([session], "change_session", session.pid, session.owner, encode_session(session))
+            await self._write(
+                [session], "change_session", session.pid, session.owner, encode_session(session)
+            )
 
-    async def adopt(self, pid: str, *, user: str, namespace: str, owner: str) -> Adopted:
+    async def resume(self, pid: str, *, user: str, namespace: str, owner: str) -> ResumedSession:
         try:
             status, *found = await self._commands.call(
                 "adopt_session", self._replica, pid, user, namespace, owner
@@ -134,17 +136,17 @@ class RedisSessions:
             self._ended[pid] = self._leaving(pid, owner)
             raise
         if not found:
-            raise NotRecovered(status.decode())
+            raise RecoveryFailed(status.decode())
         session = decode_session(pid, found[0])
         if session is None:
             self._ended[pid] = self._leaving(pid, owner)
-            raise NotRecovered("unknown_session")
+            raise RecoveryFailed("unknown_session")
         self._ended.pop(pid, None)
-        self._doubted.discard(pid)
+        self._suspected.discard(pid)
         self._keep(replace(session, owner=owner))
-        return Adopted(session, in_use=status == b"in_use")
+        return ResumedSession(session, in_use=status == b"in_use")
 
-    async def leave(self, pid: str, *, owner: str) -> None:
+    async def park(self, pid: str, *, owner: str) -> None:
         await self._end(pid, owner, self._leaving(pid, owner))
 
     async def delete(self, pid: str, *, owner: str) -> None:
@@ -155,11 +157,11 @@ class RedisSessions:
 
     def _gone_at(self, pid: str) -> int:
         now = self._commands.redis_ms()
-        if pid in self._doubted and now < self._doubted_until_ms:
+        if pid in self._suspected and now < self._suspected_until_ms:
             return self._gone_ms
         return now if self._lease_ends_ms is None else min(now, self._lease_ends_ms)
 
-    def _keep(self, session: Session) -> None:
+    def _keep(self, session: RecoverySession) -> None:
         self._in_use[session.pid] = session
         self._pids[session.sid] = session.pid
 
@@ -174,19 +176,19 @@ class RedisSessions:
         if self._ended.get(pid) is end and not self._being_saved[pid] and pid not in self._unsaved:
             del self._ended[pid]
 
-    async def _save(self, sessions: Sequence[Session]) -> None:
+    async def _save(self, sessions: Sequence[RecoverySession]) -> None:
         pids = [session.pid for session in sessions]
         self._being_saved.update(pids)
         try:
             arguments = [text for each in sessions for text in (each.pid, encode_session(each))]
-            await self._tell(sessions, "save_session", *arguments)
+            await self._write(sessions, "save_session", *arguments)
         finally:
             for pid in pids:
                 self._being_saved[pid] -= 1
                 if not self._being_saved[pid]:
                     del self._being_saved[pid]
 
-    async def _tell(self, sessions: Sequence[Session], script: str, *arguments: str) -> None:
+    async def _write(self, sessions: Sequence[RecoverySession], script: str, *arguments: str) -> None:
         try:
             await self._commands.call(script, self._replica, *arguments)
         except BaseException:
@@ -200,10 +202,10 @@ class RedisSessions:
     def lease_renewed(self, now_ms: int, ends_ms: int) -> None:
         """There was a sign of life, and it is good until then, by the clock of Redis."""
         if self._lease_ends_ms is not None and now_ms >= self._lease_ends_ms:
-            self._doubted = set(self._in_use)
-            self._gone_ms, self._doubted_until_ms = self._lease_ends_ms, now_ms + self._doubt_ms
-        elif now_ms >= self._doubted_until_ms:
-            self._doubted.clear()
+            self._suspected = set(self._in_use)
+            self._gone_ms, self._suspected_until_ms = self._lease_ends_ms, now_ms + self._suspect_ms
+        elif now_ms >= self._suspected_until_ms:
+            self._suspected.clear()
         self._lease_ends_ms = ends_ms
 
     def in_use(self) -> list[str]:
@@ -218,11 +220,11 @@ class RedisSessions:
                 self._pids.pop(session.sid, None)
         self._unsaved.difference_update(pids)
 
-    def owe_all(self) -> None:
+    def mark_all_dirty(self) -> None:
         """Redis has lost the sessions in use here. What another replica has taken over will stay as it is."""
         self._unsaved.update(self._in_use)
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Save again what is owed."""
         while unsaved := list(islice(self._unsaved, _AT_ONCE)):
             self._unsaved.difference_update(unsaved)

@@ -8,37 +8,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.domain.condition import Condition
-from gateway.domain.errors import StateUnusable
+from gateway.domain.errors import StateMisconfigured
+from gateway.domain.status import StateStatus
 from gateway.state.redis.broker import RedisBroker
-from gateway.state.redis.channels import Channels, Inbox
-from gateway.state.redis.claims import RedisClaims, RedisRates, RedisRevocations
+from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import READ, Commands
-from gateway.state.redis.errors import REFUSALS
-from gateway.state.redis.keys import Keys
-from gateway.state.redis.leases import KEEP_SECONDS, Leases
-from gateway.state.redis.listening import Listening
-from gateway.state.redis.meter import Meter, Silent
+from gateway.state.redis.connection import ConnectionFactory, ServerId
+from gateway.state.redis.errors import REJECTIONS
+from gateway.state.redis.guards import RedisDedupStore, RedisRateLimits, RedisRevocations
+from gateway.state.redis.liveness import CHANNELS, COMMANDS, SubscriptionMonitor
+from gateway.state.redis.log_reader import LogReader
+from gateway.state.redis.membership import KEEP_SECONDS, Membership
+from gateway.state.redis.meter import Meter, NullMetrics
 from gateway.state.redis.presence import RedisPresence
-from gateway.state.redis.records import Codec
-from gateway.state.redis.scripting import load_scripts
-from gateway.state.redis.server import Identity, Server
+from gateway.state.redis.redis_keys import RedisKeys
+from gateway.state.redis.scripts import load_scripts
 from gateway.state.redis.sessions import RedisSessions
-from gateway.state.redis.singing import CHANNELS, COMMANDS, Singing
+from gateway.state.redis.subscriber import ReceiveBuffer, Subscriber
 
 DAY: Final = 86_400.0
 _SEGMENTS: Final = 8
 """The log is cut in pieces of an eighth of each bound, so it holds at most an eighth more than it must."""
 _LONGEST_SEGMENT: Final = 1_000
-_MIN_RECEIPT_SECONDS: Final = 60.0
-_MIN_RECEIPTS: Final = 1_000
+_MIN_RESULT_SECONDS: Final = 60.0
+_MIN_RESULTS: Final = 1_000
 _VOLATILE_SECONDS: Final = 10.0
 """A volatile message too large for a channel is kept for twice as long."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RedisState:
-    """The six ports of ``gateway.ports`` over one Redis. Made on the running loop; works while ``run`` does.
+    """The six ports of ``gateway.interfaces`` over one Redis. Made on the running loop; works while ``run`` does.
 
     ``patience_seconds`` bounds every operation. ``gap`` is told the code of a gap that could not be filled
     (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died,
@@ -54,105 +54,109 @@ class RedisState:
     recovery_seconds: float
     history_slack_seconds: float = 60.0
     lease_seconds: float = 15.0
-    deaf_seconds: float = 10.0
-    patience_seconds: float = 2.0
+    subscription_timeout_seconds: float = 10.0
+    timeout_seconds: float = 2.0
     nonces: int = 15_000_000
     nonce_seconds: float = 720.0
     idempotency_seconds: float = 3600.0
     idempotency_keys: int = 5_000_000
     revocation_seconds: float = 30 * DAY
     last_seen_seconds: float = 30 * DAY
-    inbox_entries: int = 20_000
-    inbox_bytes: int = 32 * 1024 * 1024
-    gap: Callable[[str], None] = lambda _: None
-    condition_changed: Callable[[Condition], None] = lambda _: None
-    cleaned: Callable[[str], None] = lambda _: None
-    unreadable: Callable[[], None] = lambda: None
-    meter: Meter = field(default_factory=Silent)
+    receive_buffer_entries: int = 20_000
+    receive_buffer_bytes: int = 32 * 1024 * 1024
+    on_gap: Callable[[str], None] = lambda _: None
+    on_status_changed: Callable[[StateStatus], None] = lambda _: None
+    on_replica_reaped: Callable[[str], None] = lambda _: None
+    on_decode_error: Callable[[], None] = lambda: None
+    meter: Meter = field(default_factory=NullMetrics)
     codec: Codec = field(default_factory=Codec)
     clock_shift_seconds: float = 0.0
 
     broker: RedisBroker = field(init=False)
     presence: RedisPresence = field(init=False)
     sessions: RedisSessions = field(init=False)
-    claims: RedisClaims = field(init=False)
-    rates: RedisRates = field(init=False)
+    dedup: RedisDedupStore = field(init=False)
+    rates: RedisRateLimits = field(init=False)
     revocations: RedisRevocations = field(init=False)
-    leases: Leases = field(init=False)
+    membership: Membership = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keys = Keys(self.prefix)
+        self._keys = RedisKeys(self.prefix)
         self._token = secrets.token_urlsafe(12)
-        self._reached: set[Identity] = set()
-        server = Server(self.url, name=f"push-gateway:{self.replica}", timeout_seconds=self.patience_seconds)
+        self._known_servers: set[ServerId] = set()
+        server = ConnectionFactory(
+            self.url, name=f"sio-gateway:{self.replica}", timeout_seconds=self.timeout_seconds
+        )
         self.commands = Commands(
             server,
             load_scripts(self._keys, self._limits()),
-            patience_seconds=self.patience_seconds,
+            timeout_seconds=self.timeout_seconds,
             connected=self._commands_connected,
             meter=self.meter,
         )
-        self._singing = Singing(
+        self._monitor = SubscriptionMonitor(
             commands=self.commands,
             keys=self._keys,
             codec=self.codec,
             replica=self.replica,
             token=self._token,
-            deaf_seconds=self.deaf_seconds,
-            patience_seconds=self.patience_seconds,
-            condition_changed=self.condition_changed,
+            stall_seconds=self.subscription_timeout_seconds,
+            timeout_seconds=self.timeout_seconds,
+            status_changed=self.on_status_changed,
             meter=self.meter,
         )
-        self._inbox = Inbox(max_entries=self.inbox_entries, max_bytes=self.inbox_bytes)
-        self.channels = Channels(
+        self._receive_buffer = ReceiveBuffer(
+            max_entries=self.receive_buffer_entries, max_bytes=self.receive_buffer_bytes
+        )
+        self.subscriber = Subscriber(
             server,
-            self._inbox,
-            patience_seconds=self.patience_seconds,
-            always=[self._keys.canary(self.replica)],
-            judge=self._singing.judge_channels,
+            self._receive_buffer,
+            timeout_seconds=self.timeout_seconds,
+            permanent=[self._keys.probe(self.replica)],
+            record=self._monitor.record_subscriber,
             meter=self.meter,
         )
-        self._wire_ports()
-        self._singing.listen_to(channels=self.channels, listening=self.listening, claims=self.claims)
+        self._build_stores()
+        self._monitor.bind(subscriber=self.subscriber, log_reader=self.log_reader, dedup=self.dedup)
 
-    def _wire_ports(self) -> None:
+    def _build_stores(self) -> None:
         commands = self.commands
-        self.listening = Listening(
+        self.log_reader = LogReader(
             commands=commands,
-            inbox=self._inbox,
+            receive_buffer=self._receive_buffer,
             keys=self._keys,
             codec=self.codec,
             token=self._token,
-            gap=self.gap,
-            heard=self._singing.heard,
-            unreadable=self.unreadable,
+            gap=self.on_gap,
+            probe_received=self._monitor.probe_received,
+            decode_failed=self.on_decode_error,
             meter=self.meter,
         )
         self.sessions = RedisSessions(
-            commands, replica=self.replica, doubt_seconds=self.history_slack_seconds
+            commands, replica=self.replica, suspect_seconds=self.history_slack_seconds
         )
         self.presence = RedisPresence(commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of)
-        self.claims = RedisClaims(commands)
-        self.rates = RedisRates(commands)
+        self.dedup = RedisDedupStore(commands)
+        self.rates = RedisRateLimits(commands)
         self.revocations = RedisRevocations(commands, self._keys)
         self.broker = RedisBroker(
             commands=commands,
-            channels=self.channels,
-            listening=self.listening,
-            claims=self.claims,
+            subscriber=self.subscriber,
+            log_reader=self.log_reader,
+            dedup=self.dedup,
             keys=self._keys,
             codec=self.codec,
         )
-        self.leases = Leases(
+        self.membership = Membership(
             commands=commands,
             presence=self.presence,
             sessions=self.sessions,
-            claims=self.claims,
+            dedup=self.dedup,
             codec=self.codec,
             replica=self.replica,
             process=self._token,
             lease_seconds=self.lease_seconds,
-            cleaned=self.cleaned,
+            on_reaped=self.on_replica_reaped,
             meter=self.meter,
         )
 
@@ -171,8 +175,8 @@ class RedisState:
             "segment_length": max(1, min(_LONGEST_SEGMENT, self.history_length // _SEGMENTS)),
             "segment_bytes": max(1, self.history_bytes // _SEGMENTS),
             "segment_age": _ms(age / _SEGMENTS),
-            "ids": max(self.history_length, _MIN_RECEIPTS),
-            "ids_age": _ms(max(age, _MIN_RECEIPT_SECONDS)),
+            "ids": max(self.history_length, _MIN_RESULTS),
+            "ids_age": _ms(max(age, _MIN_RESULT_SECONDS)),
             "nonce_window": _ms(self.nonce_seconds / 2),
             "nonces": max(1, self.nonces // 3),
             "answer_window": _ms(self.idempotency_seconds / 4),
@@ -190,36 +194,36 @@ class RedisState:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.commands.run(), name="redis commands")
-                await self.commands.reached.wait()
-                await self._singing.begin(self.leases.begin)
-                tasks.create_task(self.channels.run(), name="redis channels")
-                await self.channels.heard_first.wait()
-                tasks.create_task(self.leases.run(), name="redis leases")
-                tasks.create_task(self._singing.run(), name="redis canary")
-                await self.leases.be_noticed()
+                await self.commands.connected_once.wait()
+                await self._monitor.start(self.membership.acquire)
+                tasks.create_task(self.subscriber.run(), name="redis channels")
+                await self.subscriber.subscribed.wait()
+                tasks.create_task(self.membership.run(), name="redis leases")
+                tasks.create_task(self._monitor.run(), name="redis canary")
+                await self.membership.wait_for_peers()
                 started.set()
         except ExceptionGroup as failures:
-            unusable, _ = failures.split(StateUnusable)
+            unusable, _ = failures.split(StateMisconfigured)
             if unusable is not None:
                 raise _first(unusable) from None
             raise
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         """Be no replica any more, once nobody is connected and nobody can come, and while ``run`` still works.
 
         Takes LEAVE_SECONDS at most, raises nothing, and does nothing where ``run`` has ended: who fails is found dead.
         """
-        await self.leases.leave()
+        await self.membership.release()
 
     @property
-    def condition(self) -> Condition:
+    def status(self) -> StateStatus:
         """What this replica can do at the moment."""
-        return self._singing.condition
+        return self._monitor.status
 
     @property
-    def refusal(self) -> str:
+    def rejection(self) -> str:
         """What Redis refuses although it answers, as a sentence; nothing where it refuses nothing."""
-        return self._singing.refusal
+        return self._monitor.rejection
 
     def shift_clock(self, seconds: float) -> None:
         """Let the scripts read a clock that is so much later. For tests."""
@@ -229,7 +233,7 @@ class RedisState:
 
     def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
-        held = self.leases.held
+        held = self.membership.sizes
         oldest_ms = held.history_oldest_ms
         return {
             "history_entries": held.history_entries,
@@ -239,11 +243,11 @@ class RedisState:
             else 0.0,
             "nonces": held.nonces,
             "replicas": held.replicas,
-            "channels": len(self.channels),
-            "inbox_entries": len(self._inbox),
-            "redis_questions": self.commands.waiting,
+            "channels": len(self.subscriber),
+            "receive_buffer_entries": len(self._receive_buffer),
+            "redis_pending_commands": self.commands.waiting,
             "connections": len(self.presence),
-            "connections_owed": len(self.presence.owed),
+            "connections_dirty": len(self.presence.dirty),
             "sessions": len(self.sessions),
         }
 
@@ -252,17 +256,17 @@ class RedisState:
     @property
     def connected(self) -> dict[str, bool]:
         """The connections to Redis, and which of them there are now."""
-        return {COMMANDS: self.commands.up, CHANNELS: self.channels.up}
+        return {COMMANDS: self.commands.is_connected, CHANNELS: self.subscriber.is_connected}
 
     @property
-    def refusals(self) -> Mapping[str, str]:
+    def rejections(self) -> Mapping[str, str]:
         """The connections on which Redis refuses something now, and its word for that."""
-        return self._singing.refusals
+        return self._monitor.rejections
 
     @property
-    def refusal_words(self) -> Sequence[str]:
+    def rejection_codes(self) -> Sequence[str]:
         """All words that there are for that."""
-        return REFUSALS
+        return REJECTIONS
 
     @property
     def command_names(self) -> list[str]:
@@ -271,32 +275,32 @@ class RedisState:
         return [*(name for name in self.commands.scripts if name != "meet"), READ]
 
     @property
-    def canary_age_seconds(self) -> float:
+    def probe_age_seconds(self) -> float:
         """Since this replica last heard itself."""
-        return self._singing.age_seconds
+        return self._monitor.age_seconds
 
     @property
     def lag_seconds(self) -> float:
         """How far behind this replica hears what is published."""
-        return self._singing.lag_seconds
+        return self._monitor.lag_seconds
 
     @property
-    def frames_heard(self) -> int:
+    def messages_received(self) -> int:
         """Entries that came on channels, for whomever."""
-        return self.listening.frames
+        return self.log_reader.messages_received
 
     @property
-    def inbox_overflows(self) -> int:
+    def receive_buffer_overflows(self) -> int:
         """How often too much had come on channels and was dropped, to be read from the log."""
-        return self._inbox.overflows
+        return self._receive_buffer.overflows
 
-    def _commands_connected(self, identity: Identity) -> None:
+    def _commands_connected(self, identity: ServerId) -> None:
         """Another primary, or the same one started anew, publishes to others than whom the channels are with."""
-        if self._reached and identity not in self._reached:
-            self.channels.reconnect()
-            self.leases.doubt()
-        self._reached = {identity}
-        self.leases.wake()
+        if self._known_servers and identity not in self._known_servers:
+            self.subscriber.reconnect()
+            self.membership.mark_stale()
+        self._known_servers = {identity}
+        self.membership.wake()
 
 
 def _ms(seconds: float) -> int:

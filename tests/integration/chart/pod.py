@@ -9,7 +9,7 @@ from typing import Any
 from tests.integration.chart.sets import gateway
 from tools.chart.rendering import Document, Rendered
 
-MOUNTS = "/etc/push-gateway"
+MOUNTS = "/etc/sio-gateway"
 # What somebody else would have put into a Secret of the cluster; its names are those of existing-secret.yaml.
 FOREIGN = {
     "issuer.pem": "",  # set by the test: a real key

@@ -56,7 +56,7 @@ def test_a_rollout_counts_its_own_pods_when_it_spreads_them(rendered: Rendered) 
 
 def test_the_bundled_redis_is_the_image_and_the_size_that_was_said(minimal: Values) -> None:
     bundled = {"enabled": True, "image": "registry.example.com/redis:7", "maxMemoryMiB": 100}
-    redis = render(with_(minimal, redis__bundled=bundled)).one("Deployment", "live-push-gateway-redis")
+    redis = render(with_(minimal, redis__bundled=bundled)).one("Deployment", "live-sio-gateway-redis")
     (container,) = redis["spec"]["template"]["spec"]["containers"]
 
     assert container["image"] == "registry.example.com/redis:7"

@@ -12,7 +12,7 @@ from tests.support.redis_server import RedisServer
 
 
 def test_the_doctor_finds_nothing_that_keeps_a_gateway_from_working() -> None:
-    redis = rendered_set("trying-out").one("Deployment", "live-push-gateway-redis")
+    redis = rendered_set("trying-out").one("Deployment", "live-sio-gateway-redis")
     arguments = redis["spec"]["template"]["spec"]["containers"][0]["args"]
     names, values = arguments[::2], arguments[1::2]
     options = {

@@ -83,4 +83,4 @@ def test_a_foreign_secret_is_looked_at() -> None:
 def test_the_page_runs_this_script() -> None:
     page = (CHART.parents[1] / "docs/how-to/deploy-with-helm.md").read_text(encoding="utf-8")
 
-    assert '-c "$(cat helm/push-gateway/files/check.py)"' in page
+    assert '-c "$(cat helm/sio-gateway/files/check.py)"' in page

@@ -28,8 +28,8 @@ def test_everything_about_going_follows_from_two_values(shared: Values) -> None:
     rendered = render(shared)
     deployment = gateway(rendered)["spec"]
 
-    assert {name: settings_of(rendered)[name] for name in ("shutdown_delay", "drain_seconds")} == {
-        "shutdown_delay": 7,
+    assert {name: settings_of(rendered)[name] for name in ("shutdown_delay_seconds", "drain_seconds")} == {
+        "shutdown_delay_seconds": 7,
         "drain_seconds": 90,
     }
     assert deployment["template"]["spec"]["terminationGracePeriodSeconds"] == 7 + 90 + 20
@@ -66,7 +66,7 @@ def test_the_autoscaler_alone_decides_how_many_there_are(shared: Values) -> None
         {
             "type": "Pods",
             "pods": {
-                "metric": {"name": "push_gateway_open_connections"},
+                "metric": {"name": "sio_gateway_connections"},
                 "target": {"type": "AverageValue", "averageValue": "1500000"},
             },
         },
@@ -136,7 +136,7 @@ def test_ingress_nginx_keeps_a_client_on_one_replica_by_a_cookie() -> None:
     assert rendered_set("split-ports").one("Ingress")["metadata"]["annotations"] == {
         NGINX + "affinity": "cookie",
         NGINX + "affinity-mode": "persistent",
-        NGINX + "session-cookie-name": "push_gateway_replica",
+        NGINX + "session-cookie-name": "sio_gateway_replica",
         NGINX + "session-cookie-path": "/socket.io/",
         NGINX + "session-cookie-samesite": "Lax",
         NGINX + "session-cookie-secure": "true",
@@ -153,7 +153,7 @@ def test_traefik_keeps_a_client_on_one_replica_by_the_same_cookie() -> None:
 
     assert service["metadata"]["annotations"] == {
         TRAEFIK: "true",
-        TRAEFIK + ".name": "push_gateway_replica",
+        TRAEFIK + ".name": "sio_gateway_replica",
         TRAEFIK + ".httponly": "true",
         TRAEFIK + ".samesite": "lax",
         TRAEFIK + ".secure": "true",
@@ -178,7 +178,7 @@ def test_proxies_wait_longer_than_a_healthy_client_is_silent(
     minimal: Values, interval: float, timeout: float, seconds: str
 ) -> None:
     change = {
-        "config": {"ping_interval": interval, "ping_timeout": timeout},
+        "config": {"ping_interval_seconds": interval, "ping_timeout_seconds": timeout},
         "ingress": {"enabled": True, "hosts": ["a.example"]},
     }
     told = render(with_(minimal, **change)).one("Ingress")["metadata"]["annotations"]
@@ -216,7 +216,7 @@ def test_an_httproute_routes_the_path_of_socketio_and_nothing_else() -> None:
                 "matches": [{"path": {"type": "PathPrefix", "value": "/realtime/socket.io/"}}],
                 "timeouts": {"request": "0s"},
                 "sessionPersistence": {"type": "Cookie", "sessionName": "shop_replica"},
-                "backendRefs": [{"name": "push-gateway-of-the-shop", "port": 8443}],
+                "backendRefs": [{"name": "sio-gateway-of-the-shop", "port": 8443}],
             }
         ],
     }
@@ -300,7 +300,7 @@ def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
         if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
     ]
 
-    assert [each["metadata"]["name"] for each in services] == ["push-gateway-of-the-shop-metrics"]
+    assert [each["metadata"]["name"] for each in services] == ["sio-gateway-of-the-shop-metrics"]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     # The schema of the operator lets a misspelled field pass, so each is looked at.
     assert monitor["spec"] == {
@@ -340,14 +340,14 @@ def test_prometheus_sees_each_replica_also_while_it_starts_is_deaf_or_drains(ren
 # what operators change
 
 
-@pytest.mark.parametrize("release", ["live", "x" * 53, "push-gateway", "shop.push.v2"])
+@pytest.mark.parametrize("release", ["live", "x" * 53, "sio-gateway", "shop.push.v2"])
 def test_every_name_is_one_that_kubernetes_takes(shared: Values, release: str) -> None:
     everything = with_(shared, dashboard__enabled=True, secrets__redisUrl="", redis__bundled__enabled=True)
     rendered = render(everything, release=release)
 
     names = [each["metadata"]["name"] for each in rendered.documents]
     assert [name for name in names if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", name)] == []
-    assert render(everything, release="push-gateway").one("Service", "push-gateway-ingest")
+    assert render(everything, release="sio-gateway").one("Service", "sio-gateway-ingest")
 
 
 @pytest.mark.parametrize("name", ["on", "null", "no"])
@@ -421,8 +421,8 @@ def test_a_digest_wins_over_a_tag_and_the_version_of_the_gateway_is_the_default(
 
 def test_the_bundled_redis_evicts_nothing_keeps_nothing_and_lets_in_the_gateway_alone() -> None:
     rendered = rendered_set("trying-out")
-    redis = rendered.one("Deployment", "live-push-gateway-redis")["spec"]["template"]
-    policy = rendered.one("NetworkPolicy", "live-push-gateway-redis")["spec"]
+    redis = rendered.one("Deployment", "live-sio-gateway-redis")["spec"]["template"]
+    policy = rendered.one("NetworkPolicy", "live-sio-gateway-redis")["spec"]
 
     arguments = " ".join(redis["spec"]["containers"][0]["args"])
     assert "--maxmemory-policy noeviction" in arguments

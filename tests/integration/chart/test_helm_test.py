@@ -42,7 +42,7 @@ class Installed:
             for name, value in self._files.environment(main).items()
         }
         # What differs from a pod: any free port, no time to wait for load balancers. The keys are those of the files.
-        told |= {"jwt_secret": "", "ingest_keys": "", "shutdown_delay": 0, "drain_seconds": 0}
+        told |= {"jwt_secret": "", "ingest_keys": "", "shutdown_delay_seconds": 0, "drain_seconds": 0}
         if values.get("ports", {}).get("split", True):
             told["ingest_port"] = 0
         self.process = GatewayProcess(**told)
@@ -69,7 +69,7 @@ class Installed:
         return next(each for each in found if each["name"] == name)
 
     def push(self) -> subprocess.CompletedProcess[str]:
-        """Run the container that pushes, as the image would: its entry point is push-gateway."""
+        """Run the container that pushes, as the image would: its entry point is sio-gateway."""
         container = self.container("push")
         environment = self._files.environment(container)
         port = "GATEWAY_INGEST_PORT" if "GATEWAY_INGEST_PORT" in environment else "GATEWAY_PORT"

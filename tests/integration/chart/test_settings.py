@@ -9,18 +9,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.domain.claims import Rate
-from gateway.domain.keys import ALL_SCOPES, IngestKey, Scope
+from gateway.domain.dedup import Rate
+from gateway.domain.ingest_keys import ALL_SCOPES, IngestKey, Scope
 from gateway.settings import Settings, load_settings
 from gateway.settings.model import KNOWN
-from gateway.state.redis.location import parse_location
+from gateway.state.redis.redis_url import parse_redis_url
 from tests.integration.chart.pod import MOUNTS, PodFiles
 from tests.integration.chart.sets import SETS, gateway, rendered_set
 from tools.chart.rendering import CHART, Rendered
 
 # What the chart says itself, or what each replica has to decide for itself.
 OF_THE_CHART = {
-    "port", "ingest_port", "shutdown_delay", "drain_seconds", "ingest_keys", "jwt_secret", "jwt_public_key",
+    "port", "ingest_port", "shutdown_delay_seconds", "drain_seconds", "ingest_keys", "jwt_secret", "jwt_public_key",
     "redis_url", "replica_id",
 }  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_every_value_set_is_accepted_and_says_what_the_pod_says(
         each["name"]: each["containerPort"] for each in ports
     }
     if settings.redis_url is not None:
-        parse_location(settings.redis_url)
+        parse_redis_url(settings.redis_url)
 
 
 def test_whatever_stands_in_config_arrives(name: str, tmp_path: Path, issuer: dict[str, str]) -> None:
@@ -110,7 +110,7 @@ def test_an_existing_secret_gives_what_it_is_asked_for_and_nothing_else(
 def test_the_certificates_of_redis_are_where_its_address_says(tmp_path: Path, issuer: dict[str, str]) -> None:
     settings = settings_in_pod(rendered_set("redis-tls"), tmp_path, issuer)
 
-    location = parse_location(settings.redis_url or "")
+    location = parse_redis_url(settings.redis_url or "")
     assert location.tls
     assert Path(location.options["ssl_ca_certs"]).is_file()
 
@@ -118,7 +118,7 @@ def test_the_certificates_of_redis_are_where_its_address_says(tmp_path: Path, is
 def test_sentinel_is_reached_with_its_own_password(tmp_path: Path, issuer: dict[str, str]) -> None:
     settings = settings_in_pod(rendered_set("sentinel"), tmp_path, issuer)
 
-    location = parse_location(settings.redis_url or "")
+    location = parse_redis_url(settings.redis_url or "")
     assert location.service == "mymaster"
     assert [host for host, _ in location.hosts] == [f"sentinel-{n}.data.svc" for n in range(3)]
     assert location.sentinel_options == {"password": "another-password-of-this-test"}
@@ -128,6 +128,6 @@ def test_the_bundled_redis_is_the_one_that_the_gateway_asks(tmp_path: Path, issu
     rendered = rendered_set("trying-out")
     settings = settings_in_pod(rendered, tmp_path, issuer)
 
-    host, port = parse_location(settings.redis_url or "").hosts[0]
+    host, port = parse_redis_url(settings.redis_url or "").hosts[0]
     assert rendered.one("Service", host)["spec"]["ports"][0]["port"] == port
     assert MOUNTS not in (settings.redis_url or "")

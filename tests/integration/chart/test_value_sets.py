@@ -144,7 +144,7 @@ def test_an_ingress_routes_the_path_of_socketio_to_the_clients_service_and_nothi
 def test_the_grace_period_is_longer_than_delay_drain_and_the_end(rendered: Rendered) -> None:
     settings = settings_of(rendered)
     pod = gateway(rendered)["spec"]["template"]["spec"]
-    leaving = settings["shutdown_delay"] + settings["drain_seconds"]
+    leaving = settings["shutdown_delay_seconds"] + settings["drain_seconds"]
 
     # 15 s is what the gateway may take after its drain (docs/reference/configuration.md, DRAIN_SECONDS).
     assert pod["terminationGracePeriodSeconds"] >= leaving + 15
@@ -212,12 +212,12 @@ def test_what_is_mounted_exists_and_changes_in_place(rendered: Rendered) -> None
 def test_the_dashboard_and_the_alerts_are_the_files_of_the_chart_for_this_release_alone() -> None:
     rendered = rendered_set("all-on")
     files = CHART / "files"
-    dashboard = rendered.one("ConfigMap", "push-gateway-of-the-shop-dashboard")
+    dashboard = rendered.one("ConfigMap", "sio-gateway-of-the-shop-dashboard")
 
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert json.loads(dashboard["data"]["push-gateway-of-the-shop.json"]) == json.loads(
+    assert json.loads(dashboard["data"]["sio-gateway-of-the-shop.json"]) == json.loads(
         (files / "dashboard.json").read_text(encoding="utf-8")
     )
     alerts = (files / "alerts.yaml").read_text(encoding="utf-8")
-    own = f'job="push-gateway-of-the-shop-metrics",namespace="{NAMESPACE}"'
-    assert rendered.one("PrometheusRule")["spec"] == yaml.safe_load(alerts.replace('job="push-gateway"', own))
+    own = f'job="sio-gateway-of-the-shop-metrics",namespace="{NAMESPACE}"'
+    assert rendered.one("PrometheusRule")["spec"] == yaml.safe_load(alerts.replace('job="sio-gateway"', own))

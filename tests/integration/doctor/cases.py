@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from gateway.doctor.facts import Demands, Kept, RedisFacts
+from gateway.doctor.facts import DataFacts, RedisFacts, Requirements
 
 MIB: Final = 1024 * 1024
-DEMANDS: Final = Demands(
+DEMANDS: Final = Requirements(
     max_connections=20_000,
     polling=False,
     history_bytes=64 * MIB,
     history_length=100_000,
-    patience_seconds=2.0,
+    timeout_seconds=2.0,
 )
 INFO: Final = {
     "redis_version": "7.0.15",
@@ -45,9 +45,9 @@ WELL: Final = RedisFacts(
     config=CONFIG,
     denied=(),
     round_trips=tuple(0.0002 for _ in range(100)),
-    ahead_seconds=0.0001,
-    unsure_seconds=0.0001,
-    kept=Kept(),
+    skew_seconds=0.0001,
+    skew_error=0.0001,
+    data=DataFacts(),
 )
 BLIND: Final = RedisFacts()
 """Everything was forbidden."""

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from gateway.doctor import host, room, safety, server
-from gateway.doctor.examination import check_host, check_redis, in_memory
-from gateway.doctor.facts import HostFacts, Kept, RedisFacts, SentinelFacts, Unreached
+from gateway.doctor import capacity, durability, host, server
+from gateway.doctor.facts import DataFacts, HostFacts, RedisFacts, SentinelFacts, Unreached
 from gateway.doctor.findings import Finding, Level, ok, problem, size, unknown, warning, worst
-from gateway.state.redis.records import INLINE_BYTES
+from gateway.doctor.runner import check_host, check_redis, without_redis
+from gateway.state.redis.codec import INLINE_BYTES
 from tests.integration.doctor.cases import BLIND, CONFIG, DEMANDS, MIB, WELL, having, set_to, told
 from tests.support.paths import ROOT
 
@@ -18,7 +18,7 @@ OK, WARNING, PROBLEM, UNKNOWN = Level.OK, Level.WARNING, Level.PROBLEM, Level.UN
 
 
 def all_of(redis: RedisFacts) -> list[Finding]:
-    return check_redis(redis, None, "redis:6379", "push-gateway", DEMANDS)
+    return check_redis(redis, None, "redis:6379", "sio-gateway", DEMANDS)
 
 
 def test_with_a_good_redis_all_is_well_and_nothing_is_to_be_done() -> None:
@@ -59,13 +59,13 @@ def test_every_finding_is_explained_in_the_documentation() -> None:
     explained = re.findall(r"^\| `((?:state|redis|host)\.[a-z_]+)` \|", page, re.MULTILINE)
     watched = SentinelFacts({"a": "r:1", "b": "r:1", "c": "r:1"})
     found = check_redis(WELL, watched, "redis:6379", "p", DEMANDS)
-    found += [in_memory(), *check_host(HostFacts(2**20, 4096), DEMANDS)]
+    found += [without_redis(), *check_host(HostFacts(2**20, 4096), DEMANDS)]
 
     assert sorted(explained) == sorted(finding.name for finding in found)
 
 
 def test_without_redis_one_replica_is_what_it_is() -> None:
-    finding = in_memory()
+    finding = without_redis()
 
     assert (finding.name, finding.level) == ("state.memory", OK)
     assert "one replica keeps everything" in finding.what
@@ -135,15 +135,15 @@ def test_a_redis_that_evicts_is_a_problem(policy: str) -> None:
 @pytest.mark.parametrize(
     ("kept", "level"),
     [
-        (Kept(), OK),
-        (Kept(head=True, newest=True, formats={"a": 1, "b": 1}), OK),
-        (Kept(head=False), PROBLEM),
-        (Kept(head=True, newest=False), PROBLEM),
-        (Kept(head=True, newest=True, formats={"a": 1, "b": 2}), WARNING),
+        (DataFacts(), OK),
+        (DataFacts(head=True, newest=True, formats={"a": 1, "b": 1}), OK),
+        (DataFacts(head=False), PROBLEM),
+        (DataFacts(head=True, newest=False), PROBLEM),
+        (DataFacts(head=True, newest=True, formats={"a": 1, "b": 2}), WARNING),
     ],
 )
-def test_what_is_kept_can_be_read(kept: Kept, level: Level) -> None:
-    assert server.records(having(kept=kept), "p", 1).level == level
+def test_what_is_kept_can_be_read(kept: DataFacts, level: Level) -> None:
+    assert server.records(having(data=kept), "p", 1).level == level
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,16 @@ def test_what_is_kept_can_be_read(kept: Kept, level: Level) -> None:
     ],
 )
 def test_memory_has_a_limit_and_room_below_it(used: int, limit: int, level: Level) -> None:
-    assert room.memory(told(used_memory=str(used * MIB), maxmemory=str(limit * MIB)), DEMANDS).level == level
+    assert (
+        capacity.memory(told(used_memory=str(used * MIB), maxmemory=str(limit * MIB)), DEMANDS).level == level
+    )
 
 
 @pytest.mark.parametrize(
     ("now", "limit", "level"), [(12, 10_000, OK), (7600, 10_000, WARNING), (9998, 10_000, PROBLEM)]
 )
 def test_another_replica_finds_a_place(now: int, limit: int, level: Level) -> None:
-    assert room.clients(told(connected_clients=str(now), maxclients=str(limit))).level == level
+    assert capacity.clients(told(connected_clients=str(now), maxclients=str(limit))).level == level
 
 
 @pytest.mark.parametrize(
@@ -185,31 +187,31 @@ def test_another_replica_finds_a_place(now: int, limit: int, level: Level) -> No
 def test_a_subscriber_may_be_many_of_our_largest_pushes_behind(limit: str, level: Level) -> None:
     redis = set_to(client_output_buffer_limit=f"normal 0 0 0 slave 268435456 67108864 60 pubsub {limit}")
 
-    assert room.output_buffer(redis).level == level
+    assert capacity.output_buffer(redis).level == level
 
 
 @pytest.mark.parametrize("setting", ["", "normal 0 0 0", "pubsub 32mb 8mb 60"])
 def test_a_limit_that_is_not_understood_is_unknown(setting: str) -> None:
-    assert room.output_buffer(set_to(client_output_buffer_limit=setting)).level == UNKNOWN
+    assert capacity.output_buffer(set_to(client_output_buffer_limit=setting)).level == UNKNOWN
 
 
 def test_what_a_crash_loses_is_said() -> None:
     rdb = told(aof_enabled="0")
 
-    assert "about a second" in safety.persistence(WELL).what
-    assert "loses nothing" in safety.persistence(set_to(appendfsync="always")).what
-    assert "save 3600 1" in safety.persistence(rdb).what
-    assert safety.persistence(rdb).level == WARNING
-    assert "saves nothing" in safety.persistence(set_to(rdb, save="")).what
-    assert safety.persistence(set_to(rdb, save="")).level == WARNING
+    assert "about a second" in durability.persistence(WELL).what
+    assert "loses nothing" in durability.persistence(set_to(appendfsync="always")).what
+    assert "save 3600 1" in durability.persistence(rdb).what
+    assert durability.persistence(rdb).level == WARNING
+    assert "saves nothing" in durability.persistence(set_to(rdb, save="")).what
+    assert durability.persistence(set_to(rdb, save="")).level == WARNING
 
 
 def test_a_redis_that_cannot_save_takes_no_writes() -> None:
     failing = told(rdb_last_bgsave_status="err")
 
-    assert safety.persistence(failing).level == PROBLEM
-    assert safety.persistence(set_to(failing, stop_writes_on_bgsave_error="no")).level == OK
-    assert safety.persistence(told(aof_last_write_status="err")).level == PROBLEM
+    assert durability.persistence(failing).level == PROBLEM
+    assert durability.persistence(set_to(failing, stop_writes_on_bgsave_error="no")).level == OK
+    assert durability.persistence(told(aof_last_write_status="err")).level == PROBLEM
 
 
 @pytest.mark.parametrize(
@@ -229,13 +231,13 @@ def test_replication_loses_nothing_in_a_failover(
         told(connected_slaves=str(replicas), min_slaves_good_slaves=good), min_replicas_to_write=wanted
     )
 
-    assert safety.replication(redis).level == level
+    assert durability.replication(redis).level == level
 
 
 def test_where_config_is_forbidden_replicas_are_counted_and_the_rest_is_unknown() -> None:
-    assert safety.replication(having(config={})).level == UNKNOWN
-    assert room.output_buffer(having(config={})).level == UNKNOWN
-    assert safety.persistence(having(config={})).level == OK
+    assert durability.replication(having(config={})).level == UNKNOWN
+    assert capacity.output_buffer(having(config={})).level == UNKNOWN
+    assert durability.persistence(having(config={})).level == OK
     assert CONFIG != {}
 
 
@@ -250,7 +252,7 @@ def test_where_config_is_forbidden_replicas_are_counted_and_the_rest_is_unknown(
     ],
 )
 def test_sentinels_answer_with_one_voice(primaries: dict[str, str | None], level: Level) -> None:
-    assert safety.sentinels(SentinelFacts(primaries)).level == level
+    assert durability.sentinels(SentinelFacts(primaries)).level == level
 
 
 @pytest.mark.parametrize(
@@ -258,7 +260,7 @@ def test_sentinels_answer_with_one_voice(primaries: dict[str, str | None], level
     [(0.0, OK), (-0.5, OK), (2.5, WARNING), (-30.0, WARNING), (61.0, PROBLEM), (-90.0, PROBLEM)],
 )
 def test_the_clocks_agree(ahead: float, level: Level) -> None:
-    finding = server.clock(having(ahead_seconds=ahead))
+    finding = server.clock(having(skew_seconds=ahead))
 
     assert finding.level == level
     if abs(ahead) > 0.1:
@@ -266,7 +268,7 @@ def test_the_clocks_agree(ahead: float, level: Level) -> None:
 
 
 def test_a_slow_answer_excuses_a_difference_of_clocks() -> None:
-    assert "agree within 5" in server.clock(having(ahead_seconds=3.0, unsure_seconds=5.0)).what
+    assert "agree within 5" in server.clock(having(skew_seconds=3.0, skew_error=5.0)).what
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``push-gateway doctor`` against real servers, each wrong in one way."""
+"""``sio-gateway doctor`` against real servers, each wrong in one way."""
 
 from __future__ import annotations
 
@@ -147,10 +147,10 @@ def test_one_of_a_cluster_is_found() -> None:
 def let_in(server: RedisServer, *rights: str) -> str:
     """The address for a user with the rights of the example and these; the default user is locked out."""
     acl = (ROOT / "examples/redis/users.acl").read_text(encoding="utf-8")
-    (line,) = [line for line in acl.splitlines() if line.startswith("user push-gateway ")]
+    (line,) = [line for line in acl.splitlines() if line.startswith("user sio-gateway ")]
     words = [word for word in line.split()[2:] if not word.startswith(">")]
-    server.ask("ACL", "SETUSER", "push-gateway", "reset", f">{PASSWORD}", *words, *rights)
-    return f"redis://push-gateway:{PASSWORD}@127.0.0.1:{server.port}"
+    server.ask("ACL", "SETUSER", "sio-gateway", "reset", f">{PASSWORD}", *words, *rights)
+    return f"redis://sio-gateway:{PASSWORD}@127.0.0.1:{server.port}"
 
 
 def test_with_the_least_rights_it_says_what_it_could_not_look_at(server: RedisServer) -> None:
@@ -174,7 +174,7 @@ def test_a_right_that_is_missing_is_named(server: RedisServer) -> None:
 def test_keys_that_are_not_granted_are_named(server: RedisServer) -> None:
     report = Report(let_in(server, "resetkeys", "~another:*"))
 
-    assert report.only_problem("redis.rights") == "The user lacks rights: keys ~push-gateway:*."
+    assert report.only_problem("redis.rights") == "The user lacks rights: keys ~sio-gateway:*."
 
 
 def test_one_who_may_nothing_gets_a_report_all_the_same(server: RedisServer) -> None:
@@ -184,7 +184,7 @@ def test_one_who_may_nothing_gets_a_report_all_the_same(server: RedisServer) -> 
     assert "redis.version" in report.levels("unknown")
 
 
-@pytest.mark.parametrize("credentials", [f"push-gateway:{PASSWORD}-wrong@", f"nobody:{PASSWORD}@", ""])
+@pytest.mark.parametrize("credentials", [f"sio-gateway:{PASSWORD}-wrong@", f"nobody:{PASSWORD}@", ""])
 def test_a_wrong_password_is_told_and_not_printed(server: RedisServer, credentials: str) -> None:
     let_in(server)
     server.ask("ACL", "SETUSER", "default", "off")
@@ -246,13 +246,13 @@ def test_a_database_that_is_not_there_is_told(server: RedisServer) -> None:
 
 
 def test_records_of_another_format_are_found(server: RedisServer) -> None:
-    server.ask("SET", "push-gateway:head", "2 of another release")
+    server.ask("SET", "sio-gateway:head", "2 of another release")
 
     assert "format" in Report(server.url).only_problem("redis.records")
 
 
 def test_keys_that_are_somebody_elses_are_found(server: RedisServer) -> None:
-    server.ask("LPUSH", "push-gateway:head", "mine")
+    server.ask("LPUSH", "sio-gateway:head", "mine")
 
     assert Report(server.url).only_problem("redis.records")
 

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.doctor import rights
 from gateway.doctor.findings import Level
-from gateway.state.redis.keys import Keys
-from gateway.state.redis.scripting import load_scripts
+from gateway.state.redis.redis_keys import RedisKeys
+from gateway.state.redis.scripts import load_scripts
 from tests.integration.doctor.cases import having
 from tests.support.paths import ROOT
 
@@ -26,7 +26,7 @@ def test_it_looks_for_what_the_scripts_use() -> None:
         for name in re.findall(r"\bcall\('(\w+)'", script.read_text("utf-8"))
     }
 
-    assert load_scripts(Keys("p"), dict.fromkeys(_limits(folder), 1))
+    assert load_scripts(RedisKeys("p"), dict.fromkeys(_limits(folder), 1))
     assert used - set(rights.NEEDED) == set()
 
 

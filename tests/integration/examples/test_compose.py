@@ -16,7 +16,7 @@ import pytest
 import redis
 import yaml
 
-from gateway.app.life import STOP_SECONDS
+from gateway.runtime.lifecycle import STOP_SECONDS
 from gateway.settings import load_settings
 from tests.support.nginx import Upstream, replicas_conf
 from tests.support.paths import ROOT
@@ -95,7 +95,7 @@ def test_only_the_door_of_clients_is_published(compose: Any) -> None:
 def test_a_replica_has_the_time_that_its_drain_may_take(compose: Any, secrets: Path) -> None:
     for service in gateways(compose).values():
         settings = settings_of(service, secrets)
-        ends_within = settings.shutdown_delay + settings.drain_seconds + STOP_SECONDS + 1
+        ends_within = settings.shutdown_delay_seconds + settings.drain_seconds + STOP_SECONDS + 1
 
         assert int(service["stop_grace_period"].removesuffix("s")) >= ends_within
 

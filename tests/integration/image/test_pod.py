@@ -69,7 +69,7 @@ def test_the_deployment_of_the_chart_serves_without_rights_and_drains(pod: Pod, 
     assert pod.inspect(".EffectiveCaps") in (None, [])
     assert "NoNewPrivs:\t1" in pod.execute("cat", "/proc/1/status").stdout
     refused = pod.execute(
-        "sh", "-c", "touch /written || touch /tmp/written || touch /opt/push-gateway/written"
+        "sh", "-c", "touch /written || touch /tmp/written || touch /opt/sio-gateway/written"
     )
     assert refused.returncode != 0
     assert refused.stderr.count("Read-only file system") == 3

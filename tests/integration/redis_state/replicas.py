@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from gateway.domain.claims import Claim
-from gateway.domain.condition import Condition
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
-from gateway.domain.messages import Entry, Message, Receipt, new_id
+from gateway.domain.messages import LogEntry, Message, PublishResult, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
+from gateway.domain.status import StateStatus
 from gateway.domain.traces import Trace
 from gateway.state.redis import RedisState
-from gateway.state.redis.records import FORMS, WRITERS, Codec
+from gateway.state.redis.codec import FORMS, WRITERS, Codec
 from tests.contract.listening import Ear
 from tests.contract.values import at
 from tests.support.redis_server import RedisServer
@@ -34,21 +34,21 @@ class Replica:
             "history_length": 10_000,
             "history_bytes": 50_000_000,
             "recovery_seconds": 60.0,
-            "patience_seconds": 1.0,
+            "timeout_seconds": 1.0,
             "lease_seconds": 2.0,
-            "deaf_seconds": 2.0,
+            "subscription_timeout_seconds": 2.0,
         }
         self.name = name
         self.gaps: list[str] = []
         self.cleaned: list[str] = []
-        self.conditions: list[Condition] = []
+        self.conditions: list[StateStatus] = []
         self.unreadable = 0
         self.state = RedisState(
             replica=name,
-            gap=self.gaps.append,
-            cleaned=self.cleaned.append,
-            condition_changed=self.conditions.append,
-            unreadable=self._count_unreadable,
+            on_gap=self.gaps.append,
+            on_replica_reaped=self.cleaned.append,
+            on_status_changed=self.conditions.append,
+            on_decode_error=self._count_unreadable,
             **{**defaults, **options},
         )
         self.ear = Ear(self.state.broker)
@@ -77,7 +77,7 @@ class Replica:
 
     async def leave(self) -> None:
         """As SIGTERM would."""
-        await self.state.leave()
+        await self.state.close()
         await self.stop()
 
     async def subscribe(self, *rooms: str | None) -> None:
@@ -94,11 +94,11 @@ class Replica:
         return news
 
     @property
-    def heard(self) -> list[Entry]:
+    def heard(self) -> list[LogEntry]:
         """What was handed over so far."""
         return [entry for _, entry in self.ear.heard]
 
-    async def hears(self, *entries: Entry) -> list[tuple[Position, Entry]]:
+    async def hears(self, *entries: LogEntry) -> list[tuple[Position, LogEntry]]:
         """Wait until all of these were handed over; answers everything that was."""
         await until(lambda: set(ids(entries)) <= set(ids(self.heard)), f"{self.name} hears")
         return self.ear.heard
@@ -159,14 +159,14 @@ async def until_redis_says(
 
 async def append(
     replica: Replica,
-    entry: Entry,
-    claim: Claim | None = None,
+    entry: LogEntry,
+    dedup_key: DedupKey | None = None,
     *,
-    patience_seconds: float = PATIENCE_SECONDS,
-) -> Receipt:
+    timeout_seconds: float = PATIENCE_SECONDS,
+) -> PublishResult:
     """Repeat until Redis takes it, as a backend does that gets 503."""
-    async with asyncio.timeout(patience_seconds):
+    async with asyncio.timeout(timeout_seconds):
         while True:
             with suppress(BrokerTimeout, BrokerUnavailable):
-                return await replica.state.broker.append(entry, claim)
+                return await replica.state.broker.append(entry, dedup_key)
             await asyncio.sleep(0.05)

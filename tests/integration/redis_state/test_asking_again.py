@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gateway.domain.claims import Claim
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout
 from tests.integration.redis_state.replicas import make, replicas, until, until_redis_says
 from tests.support.cutting import Cuttable
@@ -37,36 +37,36 @@ class Mutable(Cuttable):
         await self._pass(source, target, look)
 
 
-def signed(nonce: str) -> Claim:
+def signed(nonce: str) -> DedupKey:
     signed_at = float(int(time.time()))
-    return Claim("shop", nonce, signed_at + 360, signed_at=signed_at)
+    return DedupKey("shop", nonce, signed_at + 360, signed_at=signed_at)
 
 
 async def test_a_clock_that_was_set_ahead_further_than_patience_is_believed_at_once(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, "a", patience_seconds=1.0) as [a]:
+    async with replicas(server, "a", timeout_seconds=1.0) as [a]:
         await a.subscribe("room")
         a.state.commands.shift_clock(-10)  # what it took for the clock of Redis is ten seconds behind it
 
         await a.hears(await a.push("room"))
         a.state.commands.shift_clock(-10)
-        await a.state.leases.beat()
+        await a.state.membership.heartbeat()
         a.state.commands.shift_clock(-10)
-        await a.state.claims.spend(signed("once")._replace(signed_at=None))
+        await a.state.dedup.consume_nonce(signed("once")._replace(signed_at=None))
 
         assert a.conditions == []
 
 
 async def test_a_new_connection_brings_the_clock_however_slow_its_answer_is(server: RedisServer) -> None:
-    async with Mutable(server.port) as link, replicas(server, "a", url=link.url, patience_seconds=2.0) as [a]:
+    async with Mutable(server.port) as link, replicas(server, "a", url=link.url, timeout_seconds=2.0) as [a]:
         a.state.commands.shift_clock(3600)  # that of the server before
         ahead = a.state.commands.redis_ms()
         link.cut()
-        await until(lambda: not a.state.commands.up, "the cut is noticed")
+        await until(lambda: not a.state.commands.is_connected, "the cut is noticed")
         link.delay_seconds = 0.4
         link.heal()
-        await until(lambda: a.state.commands.up, "it is connected again")
+        await until(lambda: a.state.commands.is_connected, "it is connected again")
 
         assert a.state.commands.redis_ms() < ahead - 3_500_000
 
@@ -75,7 +75,7 @@ async def test_a_refusal_after_an_attempt_without_an_answer_is_not_certain(serve
     async with (
         Mutable(server.port) as link,
         replicas(server, "b") as [b],
-        replicas(server, "a", url=link.url, patience_seconds=5.0) as [a],
+        replicas(server, "a", url=link.url, timeout_seconds=5.0) as [a],
     ):
         await b.subscribe("room")
         await asyncio.sleep(1.1)  # requests carry whole seconds: this one was signed after the memory began
@@ -97,7 +97,7 @@ async def test_a_nonce_that_an_attempt_without_an_answer_spent_is_no_replay(serv
     async with (
         Mutable(server.port) as link,
         replicas(server, "b") as [b],
-        replicas(server, "a", url=link.url, patience_seconds=5.0) as [a],
+        replicas(server, "a", url=link.url, timeout_seconds=5.0) as [a],
     ):
         await b.subscribe("room")
         await asyncio.sleep(1.1)
@@ -116,7 +116,7 @@ async def test_a_nonce_that_an_attempt_without_an_answer_spent_is_no_replay(serv
 
 
 async def test_a_second_attempt_has_what_the_first_one_left_of_the_patience(server: RedisServer) -> None:
-    async with Mutable(server.port) as link, replicas(server, "a", url=link.url, patience_seconds=2.0) as [a]:
+    async with Mutable(server.port) as link, replicas(server, "a", url=link.url, timeout_seconds=2.0) as [a]:
         await a.push("known now")
         link.answering.clear()
         began = time.monotonic()

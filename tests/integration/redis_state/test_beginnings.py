@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain.positions import START, Position
-from gateway.ports import Page
+from gateway.interfaces import Page
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import Replica, ids, make, replicas
 from tests.support.redis_server import RedisServer
 
-QUIET = {"lease_seconds": 60.0, "deaf_seconds": 300.0}
+QUIET = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """With these nothing is said but by the test."""
 
 
@@ -37,7 +37,7 @@ async def test_a_position_that_is_asked_for_where_there_is_no_log_belongs_to_the
 ) -> None:
     async with replicas(server, "a", **QUIET) as [a]:
         server.ask("FLUSHALL")
-        before = await a.state.broker.newest()
+        before = await a.state.broker.newest_position()
         pushed = await a.push("room")
 
         page = await read(a, before)
@@ -47,16 +47,16 @@ async def test_a_position_that_is_asked_for_where_there_is_no_log_belongs_to_the
 
 async def test_a_page_where_there_is_no_log_leads_no_further(server: RedisServer) -> None:
     async with replicas(server, "a", **QUIET) as [a]:
-        before = await a.state.broker.newest()
+        before = await a.state.broker.newest_position()
         server.ask("FLUSHALL")
 
-        assert await read(a, before) == Page((), upto=before, more=False, gap="data_lost")
+        assert await read(a, before) == Page((), last_position=before, has_more=False, gap="data_lost")
 
 
 async def test_a_replica_that_saw_a_log_begin_catches_up_without_a_gap(server: RedisServer) -> None:
     async with replicas(server, "a", "b", **QUIET) as [a, b]:
         await a.subscribe("room")
-        a.state.channels.reconnect()
+        a.state.subscriber.reconnect()
         pushed = [await b.push("room") for _ in range(3)]
 
         await a.hears(*pushed)
@@ -66,7 +66,7 @@ async def test_a_replica_that_saw_a_log_begin_catches_up_without_a_gap(server: R
 
 async def test_no_volatile_message_brings_the_position_before_everything(server: RedisServer) -> None:
     async with replicas(server, "a", **QUIET) as [a]:
-        receipt = await a.state.broker.append(make("room", volatile=True))
+        result = await a.state.broker.append(make("room", volatile=True))
 
-        assert receipt.position != START
-        assert receipt.position == await a.state.broker.newest()
+        assert result.position != START
+        assert result.position == await a.state.broker.newest_position()

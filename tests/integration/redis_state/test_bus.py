@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain import positions
-from gateway.domain.messages import Entry, Kick, Message, Move
+from gateway.domain.messages import DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import START, Position
 from gateway.domain.traces import Trace
-from gateway.state.redis.keys import Keys
-from gateway.state.redis.records import (
+from gateway.state.redis.codec import (
     Codec,
-    Unreadable,
-    decode_receipt,
+    DecodeError,
+    decode_publish_result,
 )
+from gateway.state.redis.redis_keys import RedisKeys
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import (
     PREFIX,
@@ -51,7 +51,7 @@ MESSAGES = st.builds(
     trace=st.none() | TRACES,
 )
 KICKS = st.builds(
-    Kick,
+    DisconnectCommand,
     id=st.text("abc-_", min_size=1, max_size=22),
     user=NAMES,
     namespaces=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
@@ -60,7 +60,7 @@ KICKS = st.builds(
     revoke=st.booleans(),
 )
 MOVES = st.builds(
-    Move,
+    SessionTakeover,
     id=st.text("abc-_", min_size=1, max_size=22),
     namespace=NAMES.map(lambda name: "/" + name),
     sid=NAMES,
@@ -69,7 +69,7 @@ MOVES = st.builds(
 
 
 @given(entry=st.one_of(MESSAGES, KICKS, MOVES))
-def test_an_entry_is_read_as_it_was_written(entry: Entry) -> None:
+def test_an_entry_is_read_as_it_was_written(entry: LogEntry) -> None:
     codec = Codec()
 
     assert codec.decode_entry(codec.encode(entry)) == entry
@@ -78,9 +78,9 @@ def test_an_entry_is_read_as_it_was_written(entry: Entry) -> None:
 
 
 @given(entry=st.one_of(MESSAGES, KICKS, MOVES))
-def test_what_is_written_for_the_release_before_is_read_there_without_its_trace(entry: Entry) -> None:
+def test_what_is_written_for_the_release_before_is_read_there_without_its_trace(entry: LogEntry) -> None:
     ours, theirs = Codec(), previous_release()
-    ours.agree(theirs.newest)
+    ours.negotiate(theirs.newest)
 
     read = theirs.decode_entry(ours.encode(entry))
 
@@ -97,14 +97,14 @@ def test_what_is_written_for_the_release_before_is_read_there_without_its_trace(
     ],
 )
 def test_a_record_with_a_malformed_trace_is_unreadable(trace: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(DecodeError):
         Codec().decode_entry(b"2M\x1eid\x1e/\x1e\x1e\x1e\x1enews\x1e" + trace)
 
 
 @given(data=st.binary(max_size=200))
 def test_bytes_of_anybody_are_read_or_unreadable_and_nothing_else(data: bytes) -> None:
-    for read in (Codec().decode_frame, Codec().decode_entry, decode_receipt):
-        with suppress(Unreadable):
+    for read in (Codec().decode_frame, Codec().decode_entry, decode_publish_result):
+        with suppress(DecodeError):
             read(data)
 
 
@@ -118,12 +118,15 @@ def test_records_of_anybody_are_read_or_unreadable_and_nothing_else(
     tag: str, fields: list[str], position: bytes
 ) -> None:
     text = "\x1e".join([tag, *fields]).encode("utf-8", "surrogatepass")
-    with suppress(Unreadable):
+    with suppress(DecodeError):
         Codec().decode_frame(position + b"\n" + text)
 
 
 def test_a_move_is_written_as_four_fields() -> None:
-    assert Codec().encode(Move("id", "/chät", "s1", "b/1")) == "2T\x1eid\x1e/chät\x1es1\x1eb/1".encode()
+    assert (
+        Codec().encode(SessionTakeover("id", "/chät", "s1", "b/1"))
+        == "2T\x1eid\x1e/chät\x1es1\x1eb/1".encode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,16 +148,16 @@ def test_a_move_is_written_as_four_fields() -> None:
     ],
 )
 def test_a_malformed_move_is_unreadable(record: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(DecodeError):
         Codec().decode_entry(record)
-    with pytest.raises(Unreadable):
+    with pytest.raises(DecodeError):
         Codec().decode_frame(b"1-1\n" + record)
 
 
 @pytest.mark.parametrize("field", ["id", "namespace", "sid", "owner"])
 @pytest.mark.parametrize("separator", ["\x1e", "\x1f"])
 def test_a_move_that_would_be_read_as_another_is_not_written(field: str, separator: str) -> None:
-    move = Move("id", "/", "s1", "b/1")._replace(**{field: f"/x{separator}y"})
+    move = SessionTakeover("id", "/", "s1", "b/1")._replace(**{field: f"/x{separator}y"})
 
     with pytest.raises(ValueError, match="control character"):
         Codec().encode(move)
@@ -169,7 +172,7 @@ def test_what_no_door_lets_in_is_not_written(argument: str) -> None:
 async def test_garbage_on_the_channels_is_counted_and_all_goes_on(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
-        channel, canary = Keys(PREFIX).channel(at("room")), Keys(PREFIX).canary("a")
+        channel, canary = RedisKeys(PREFIX).channel(at("room")), RedisKeys(PREFIX).probe("a")
         rubbish = [
             b"",
             b"\n",
@@ -200,13 +203,13 @@ async def test_garbage_in_the_log_is_passed_over_and_told_as_a_gap(server: Redis
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         await a.push("room")
-        newest, sequence = positions.order(await a.state.broker.newest())
+        newest, sequence = positions.order(await a.state.broker.newest_position())
         await until(lambda: milliseconds(server) > newest, "the next position has another time")
         server.ask("XADD", f"{PREFIX}:log", f"{newest}-{sequence + 77}", "r", "rubbish", "s", 1)
         server.ask("RPUSH", f"{PREFIX}:index:/,room", f"{newest}-{sequence + 77}")
 
         page = await a.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)
-        a.state.channels.reconnect()
+        a.state.subscriber.reconnect()
 
         assert (len(page.entries), page.gap) == (1, "data_lost")
         await until(lambda: a.unreadable == 1, "it was passed over")
@@ -236,7 +239,7 @@ async def test_the_newer_format_is_written_once_nobody_needs_the_older_one(serve
     async with replicas(server, "new", lease_seconds=1.0) as [new]:
         async with replicas(server, "old", codec=previous_release(), lease_seconds=1.0) as [old]:
             await old.push("room")
-            await until(lambda: new.state.leases.held.replicas == 2, "both live")
+            await until(lambda: new.state.membership.sizes.replicas == 2, "both live")
             assert new.state.codec.encode(make("room")).startswith(b"1M")
             await old.leave()
         await new.subscribe("room")

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.domain import positions
 from gateway.domain.messages import Message
-from gateway.state.redis.keys import Keys
+from gateway.state.redis.redis_keys import RedisKeys
 from tests.contract.listening import ClosedEar
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import (
@@ -67,7 +67,7 @@ async def test_a_replica_whose_link_was_cut_misses_nothing(server: RedisServer) 
         before = await push_steadily(a, "room", number=20)
         link.cut()
         missed = await push_steadily(a, "room", number=100)
-        await until(lambda: not b.state.commands.up, "the cut is noticed")
+        await until(lambda: not b.state.commands.is_connected, "the cut is noticed")
         link.heal()
         after = await push_steadily(a, "room", number=20)
 
@@ -87,7 +87,7 @@ async def test_a_replica_whose_link_went_silent_misses_nothing(server: RedisServ
         before = await push_steadily(a, "room", number=20)
         link.hold()
         missed = await push_steadily(a, "room", number=300)
-        await until(lambda: not b.state.commands.up, "the silence is noticed")
+        await until(lambda: not b.state.commands.is_connected, "the silence is noticed")
         link.let_go()
         link.cut()
         link.heal()
@@ -130,17 +130,17 @@ async def test_a_redis_that_comes_back_empty_is_told_as_lost_data_and_all_goes_o
 
 
 async def test_a_log_that_begins_after_the_loss_was_told_is_no_second_loss(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", deaf_seconds=30.0, lease_seconds=30.0) as [a, b]:
+    async with replicas(server, "a", "b", subscription_timeout_seconds=30.0, lease_seconds=30.0) as [a, b]:
         await b.subscribe("room")
         await b.hears(await a.push("room"))
         server.ask("FLUSHALL")
-        b.state.channels.reconnect()
+        b.state.subscriber.reconnect()
         await until(lambda: b.gaps == ["data_lost"], "it is told")
 
         anew = await a.push("room")
-        b.state.channels.reconnect()
+        b.state.subscriber.reconnect()
         await b.hears(anew, await a.push("room"))
-        b.state.channels.reconnect()
+        b.state.subscriber.reconnect()
         last = await a.push("room")
         await b.hears(last)
 
@@ -161,7 +161,7 @@ async def test_an_emptied_redis_that_stayed_connected_loses_nothing_for_who_is_c
         await b.hears(*after)
 
         assert ids(b.heard) == ids([*before, *after])
-        await until(lambda: b.state.leases.held.replicas == 2, "both registered anew")
+        await until(lambda: b.state.membership.sizes.replicas == 2, "both registered anew")
         await until_redis_says(lambda: a.state.presence.count([at("room")]), 1, seconds=b.state.lease_seconds)
 
 
@@ -209,7 +209,7 @@ async def test_catching_up_hands_over_nothing_from_before_the_subscription(serve
         await push_steadily(a, "room", number=10)
         await b.subscribe("room")
         after = await push_steadily(a, "room", number=5)
-        b.state.channels.reconnect()
+        b.state.subscriber.reconnect()
         later = await push_steadily(a, "room", number=5)
 
         await b.hears(*later)
@@ -219,7 +219,7 @@ async def test_catching_up_hands_over_nothing_from_before_the_subscription(serve
 
 async def test_a_listener_that_falls_behind_reads_the_rest_from_the_log(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
-        slow = Replica(server, "slow", inbox_entries=50)
+        slow = Replica(server, "slow", receive_buffer_entries=50)
         slow.ear = closed = ClosedEar(slow.state.broker)
         await slow.start()
         await slow.subscribe("room")
@@ -255,7 +255,7 @@ async def test_what_is_too_large_for_a_channel_arrives_all_the_same(
 async def test_no_message_brings_more_than_its_bound_to_a_subscriber(server: RedisServer) -> None:
     rooms = [f"room{number}" for number in range(100)]
     async with replicas(server, "a") as [a]:
-        channels = [Keys(PREFIX).channel(at(room)) for room in rooms]
+        channels = [RedisKeys(PREFIX).channel(at(room)) for room in rooms]
         with server.client() as client, client.pubsub() as listener:
             listener.subscribe(*channels)
             for size in (10, 600, 5_000, 1_000_000):
@@ -276,7 +276,7 @@ async def test_a_frame_that_lies_about_its_position_silences_nobody_for_long(ser
         before = await a.push("room")
         await a.hears(before)
         forged = a.state.codec.encode(make("room"))
-        server.ask("PUBLISH", Keys(PREFIX).channel(at("room")), b"9999999999999-0\n" + forged)
+        server.ask("PUBLISH", RedisKeys(PREFIX).channel(at("room")), b"9999999999999-0\n" + forged)
         after = [await a.push("room") for _ in range(3)]
 
         await a.hears(*after)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.domain.errors import BrokerUnavailable
-from gateway.state.redis.server import Server
+from gateway.state.redis.connection import ConnectionFactory
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import append, ids, make, replicas, until, until_redis_says
 from tests.support.paths import ROOT
@@ -27,12 +27,12 @@ from tests.unit.cli.command_line import run
 
 async def test_a_user_with_the_least_rights_is_enough(server: RedisServer) -> None:
     rights = (ROOT / "examples/redis/users.acl").read_text(encoding="utf-8")
-    (line,) = [line for line in rights.splitlines() if line.startswith("user push-gateway ")]
-    words = [word.replace("push-gateway:", "t:") for word in line.split()[2:] if not word.startswith(">")]
-    server.ask("ACL", "SETUSER", "push-gateway", "reset", ">s3cr:t/", *words)
+    (line,) = [line for line in rights.splitlines() if line.startswith("user sio-gateway ")]
+    words = [word.replace("sio-gateway:", "t:") for word in line.split()[2:] if not word.startswith(">")]
+    server.ask("ACL", "SETUSER", "sio-gateway", "reset", ">s3cr:t/", *words)
     server.ask("ACL", "SETUSER", "default", "off")
 
-    url = f"redis://push-gateway:s3cr%3At%2F@127.0.0.1:{server.port}"
+    url = f"redis://sio-gateway:s3cr%3At%2F@127.0.0.1:{server.port}"
     async with replicas(server, "a", "b", url=url, lease_seconds=1.0) as [a, b]:
         await a.subscribe("room")
         await b.register("s1", "ann", "room")
@@ -42,7 +42,7 @@ async def test_a_user_with_the_least_rights_is_enough(server: RedisServer) -> No
         )
         await asyncio.sleep(1.0)
 
-        assert a.state.leases.held.replicas == 2
+        assert a.state.membership.sizes.replicas == 2
         assert a.conditions == []
 
 
@@ -60,7 +60,7 @@ async def test_sentinel_is_asked_for_the_primary_and_a_failover_is_survived() ->
             after = []
             for _ in range(20):
                 after.append(make("room"))
-                await append(a, after[-1], patience_seconds=40)
+                await append(a, after[-1], timeout_seconds=40)
 
             await b.hears(*after)
             assert ids(b.heard) == ids([*before, *after])
@@ -81,7 +81,7 @@ async def test_a_primary_that_was_replaced_while_it_lived_is_left() -> None:
             after = []
             for _ in range(20):
                 after.append(make("room"))
-                await append(a, after[-1], patience_seconds=40)
+                await append(a, after[-1], timeout_seconds=40)
 
             await b.hears(*after)
             assert ids(b.heard) == ids([*before, *after])
@@ -189,9 +189,9 @@ async def test_tls_is_spoken_and_the_certificate_checked(server: RedisServer, ce
             await a.subscribe("room")
             await a.hears(await a.push("room"))
 
-        stranger = Server(f"rediss://127.0.0.1:{port}", name="a", timeout_seconds=2.0)
+        stranger = ConnectionFactory(f"rediss://127.0.0.1:{port}", name="a", timeout_seconds=2.0)
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
-            await stranger.open()
+            await stranger.connect()
 
 
 async def test_the_doctor_gets_in_with_the_certificate_and_says_when_it_does_not(

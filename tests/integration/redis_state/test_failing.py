@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateUnusable
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateMisconfigured
 from gateway.domain.messages import Message
 from gateway.domain.positions import START
-from tests.contract.values import at, claim
+from tests.contract.values import at, dedup_key
 from tests.integration.redis_state.replicas import (
     Replica,
     append,
@@ -32,7 +32,7 @@ async def test_what_a_killed_redis_was_not_asked_in_time_is_never_delivered(serv
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         server.kill()
-        await until(lambda: not a.state.commands.up, "the loss is noticed")
+        await until(lambda: not a.state.commands.is_connected, "the loss is noticed")
         refused = make("room")
 
         with pytest.raises(BrokerUnavailable):
@@ -48,7 +48,7 @@ async def test_what_a_killed_redis_was_not_asked_in_time_is_never_delivered(serv
 async def test_once_redis_is_away_for_a_while_nobody_waits_for_it(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         server.kill()
-        await until(lambda: not a.state.commands.up, "the loss is noticed")
+        await until(lambda: not a.state.commands.is_connected, "the loss is noticed")
         with pytest.raises(BrokerUnavailable):
             await a.state.broker.append(make("room"))
 
@@ -81,17 +81,17 @@ async def test_what_a_frozen_redis_was_asked_is_unknown_and_not_delivered_after_
 async def test_an_unknown_message_is_delivered_once_when_it_is_repeated(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
-        news, its_claim = make("room"), claim(WallClock(), idempotency_key="key")
+        news, its_claim = make("room"), dedup_key(WallClock(), idempotency_key="key")
         server.freeze()
         with pytest.raises(BrokerTimeout):
             await a.state.broker.append(news, its_claim)
         server.thaw()
 
         repeat = make("room")
-        receipt = await append(a, repeat, claim(WallClock(), idempotency_key="key"))
+        result = await append(a, repeat, dedup_key(WallClock(), idempotency_key="key"))
 
         await a.hears(await a.push("room"))
-        assert [id_ for id_ in ids(a.heard) if id_ in {news.id, repeat.id}] == [receipt.id]
+        assert [id_ for id_ in ids(a.heard) if id_ in {news.id, repeat.id}] == [result.id]
 
 
 async def test_a_short_pause_of_redis_is_waited_for(server: RedisServer) -> None:
@@ -161,7 +161,7 @@ async def test_a_redis_that_loads_its_data_takes_nothing_and_then_has_it(server:
             client.save()
         server.options["key-load-delay"] = "1000"
         server.restart()
-        await until(lambda: not a.state.commands.up, "the loss is noticed")
+        await until(lambda: not a.state.commands.is_connected, "the loss is noticed")
 
         with pytest.raises(BrokerUnavailable):
             await a.state.broker.append(make("room"))
@@ -194,16 +194,16 @@ async def test_a_user_without_rights_is_told_and_nothing_happens(server: RedisSe
 
 
 async def test_whatever_answers_are_lost_each_message_is_taken_and_heard_once(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", patience_seconds=3.0) as [a, b]:
+    async with replicas(server, "a", "b", timeout_seconds=3.0) as [a, b]:
         await b.subscribe("room")
         news = [make("room") for _ in range(400)]
         killer = asyncio.create_task(kill_again_and_again(server, "normal"))
 
-        receipts = [await a.state.broker.append(each) for each in news]
+        results = [await a.state.broker.append(each) for each in news]
 
         killer.cancel()
         await b.hears(*news)
-        assert [receipt.id for receipt in receipts] == ids(news)
+        assert [result.id for result in results] == ids(news)
         assert ids(b.heard) == ids(news)
 
 
@@ -216,7 +216,7 @@ async def kill_again_and_again(server: RedisServer, kind: str) -> None:
 async def test_a_bad_password_is_refused_at_start(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "requirepass", "right")
 
-    with pytest.raises(StateUnusable, match="password"):
+    with pytest.raises(StateMisconfigured, match="password"):
         await Replica(server, "a", url=f"redis://:wrong@127.0.0.1:{server.port}").start()
 
 
@@ -224,7 +224,7 @@ async def test_a_bad_password_is_refused_at_start(server: RedisServer) -> None:
 async def test_a_redis_that_evicts_is_refused_at_start(server: RedisServer, policy: str) -> None:
     server.ask("CONFIG", "SET", "maxmemory-policy", policy)
 
-    with pytest.raises(StateUnusable, match="set maxmemory-policy to noeviction"):
+    with pytest.raises(StateMisconfigured, match="set maxmemory-policy to noeviction"):
         await Replica(server, "a").start()
 
 
@@ -267,12 +267,12 @@ async def test_what_could_not_be_told_of_a_connection_is_told_later(server: Redi
         server.thaw()
 
         await until_redis_says(lambda: b.state.presence.count([at("room")]), 0)
-        assert not a.state.presence.owed
-        await until(lambda: a.state.leases.held.replicas == 2, "both live")
+        assert not a.state.presence.dirty
+        await until(lambda: a.state.membership.sizes.replicas == 2, "both live")
 
 
 async def test_who_left_before_redis_was_told_that_they_came_is_not_there(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", lease_seconds=1.0, patience_seconds=2.0) as [a, b]:
+    async with replicas(server, "a", "b", lease_seconds=1.0, timeout_seconds=2.0) as [a, b]:
         server.freeze()
         coming = asyncio.create_task(a.register("s1", "ann", "room"))
         await asyncio.sleep(0.1)
@@ -282,7 +282,7 @@ async def test_who_left_before_redis_was_told_that_they_came_is_not_there(server
         await asyncio.wait([coming, leaving])
 
         await until_redis_says(lambda: b.state.presence.count([at("room")]), 0)
-        await until(lambda: not a.state.presence.owed, "nothing is owed")
+        await until(lambda: not a.state.presence.dirty, "nothing is owed")
         assert await b.state.presence.count([at("room")]) == 0
 
 

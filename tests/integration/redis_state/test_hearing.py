@@ -8,31 +8,31 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.domain.condition import Condition
 from gateway.domain.errors import BrokerTimeout
-from gateway.state.redis.meter import Silent
-from gateway.state.redis.singing import Hearing
+from gateway.domain.status import StateStatus
+from gateway.state.redis.liveness import StatusTracker
+from gateway.state.redis.meter import NullMetrics
 from tests.integration.redis_state.replicas import append, make, replicas, until
 from tests.support.redis_server import RedisServer
 
 
 class Watched:
-    """A Hearing with DEAF_SECONDS of 10, from second 0."""
+    """A Hearing with SUBSCRIPTION_TIMEOUT_SECONDS of 10, from second 0."""
 
     def __init__(self) -> None:
-        self.changes: list[Condition] = []
-        self.hearing = Hearing(deaf_seconds=10, now=0, changed=self.changes.append)
+        self.changes: list[StateStatus] = []
+        self.hearing = StatusTracker(stall_seconds=10, now=0, changed=self.changes.append)
 
     def asks(self, *seconds: float, answered: bool = True) -> None:
         for now in seconds:
-            self.hearing.asked(now, answered=answered)
+            self.hearing.command_finished(now, answered=answered)
 
 
 def test_who_hears_itself_is_neither_deaf_nor_away() -> None:
     watched = Watched()
     for now in range(0, 100, 2):
         watched.asks(now)
-        watched.hearing.heard(now)
+        watched.hearing.probe_received(now)
 
     assert watched.changes == []
 
@@ -43,20 +43,20 @@ def test_who_hears_nothing_while_redis_answers_is_deaf_in_time() -> None:
     watched.asks(2, 4, 6, 8)
     assert watched.changes == []
     watched.asks(10)
-    assert watched.changes == [Condition.DEAF]
-    watched.hearing.heard(11)
-    assert watched.changes == [Condition.DEAF, Condition.HEARING]
+    assert watched.changes == [StateStatus.SUBSCRIPTION_STALLED]
+    watched.hearing.probe_received(11)
+    assert watched.changes == [StateStatus.SUBSCRIPTION_STALLED, StateStatus.HEALTHY]
 
 
 def test_while_redis_is_away_nobody_is_deaf() -> None:
     watched = Watched()
 
     watched.asks(2, 20, 40, answered=False)
-    assert watched.changes == [Condition.AWAY]
+    assert watched.changes == [StateStatus.UNAVAILABLE]
     watched.asks(41, 45, 50)
-    assert watched.changes == [Condition.AWAY, Condition.HEARING]
+    assert watched.changes == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
     watched.asks(51)
-    assert watched.changes == [Condition.AWAY, Condition.HEARING, Condition.DEAF]
+    assert watched.changes == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY, StateStatus.SUBSCRIPTION_STALLED]
 
 
 def test_who_hears_nothing_is_deaf_although_every_second_question_is_not_answered() -> None:
@@ -69,21 +69,21 @@ def test_who_hears_nothing_is_deaf_although_every_second_question_is_not_answere
             reconnects.append(now)
 
     assert reconnects == [16, 28, 40, 52]
-    assert watched.changes[-1] is Condition.DEAF
-    assert watched.changes.index(Condition.DEAF) == len(watched.changes) - 1
+    assert watched.changes[-1] is StateStatus.SUBSCRIPTION_STALLED
+    assert watched.changes.index(StateStatus.SUBSCRIPTION_STALLED) == len(watched.changes) - 1
 
 
 def test_time_during_which_redis_was_away_makes_nobody_deaf() -> None:
     watched = Watched()
     watched.asks(2, 4)
-    watched.hearing.heard(4.1)
+    watched.hearing.probe_received(4.1)
     watched.asks(6, 30, 60, answered=False)
 
     watched.asks(62)
     assert watched.hearing.should_reconnect(62) is False
-    watched.hearing.heard(62.1)
+    watched.hearing.probe_received(62.1)
 
-    assert watched.changes == [Condition.AWAY, Condition.HEARING]
+    assert watched.changes == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
 
 
 def test_who_is_deaf_and_then_away_for_longer_than_a_question_is_away() -> None:
@@ -91,35 +91,35 @@ def test_who_is_deaf_and_then_away_for_longer_than_a_question_is_away() -> None:
     watched.asks(10)
 
     watched.asks(12, answered=False)
-    assert watched.changes == [Condition.DEAF]
+    assert watched.changes == [StateStatus.SUBSCRIPTION_STALLED]
     watched.asks(14, answered=False)
 
-    assert watched.changes == [Condition.DEAF, Condition.AWAY]
+    assert watched.changes == [StateStatus.SUBSCRIPTION_STALLED, StateStatus.UNAVAILABLE]
 
 
 def test_who_was_deaf_and_heard_itself_while_a_question_was_not_answered_hears() -> None:
     watched = Watched()
     watched.asks(10)
     watched.asks(12, answered=False)
-    watched.hearing.heard(13)
+    watched.hearing.probe_received(13)
 
     watched.asks(14)
 
-    assert watched.changes == [Condition.DEAF, Condition.HEARING]
+    assert watched.changes == [StateStatus.SUBSCRIPTION_STALLED, StateStatus.HEALTHY]
 
 
 def test_who_hears_itself_and_can_write_nothing_else_is_away_until_it_can() -> None:
     watched = Watched()
     watched.asks(2)
-    watched.hearing.wrote(2, taken=False)
-    watched.hearing.heard(2.1)
-    assert watched.changes == [Condition.AWAY]
+    watched.hearing.write_finished(2, taken=False)
+    watched.hearing.probe_received(2.1)
+    assert watched.changes == [StateStatus.UNAVAILABLE]
 
     watched.asks(4)
-    assert watched.changes == [Condition.AWAY]
-    watched.hearing.wrote(4, taken=True)
+    assert watched.changes == [StateStatus.UNAVAILABLE]
+    watched.hearing.write_finished(4, taken=True)
 
-    assert watched.changes == [Condition.AWAY, Condition.HEARING]
+    assert watched.changes == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
 
 
 def test_who_hears_nothing_and_can_write_nothing_is_away_and_tries_another_connection() -> None:
@@ -127,9 +127,9 @@ def test_who_hears_nothing_and_can_write_nothing_is_away_and_tries_another_conne
 
     for now in range(2, 30, 2):
         watched.asks(now)
-        watched.hearing.wrote(now, taken=False)
+        watched.hearing.write_finished(now, taken=False)
 
-    assert watched.changes == [Condition.AWAY]
+    assert watched.changes == [StateStatus.UNAVAILABLE]
     assert watched.hearing.should_reconnect(30)
 
 
@@ -139,7 +139,7 @@ def test_another_connection_is_tried_halfway_to_being_deaf_and_again() -> None:
     assert [now for now in range(1, 30) if hearing.should_reconnect(now)] == [5, 10, 15, 20, 25]
 
 
-class Attempts(Silent):
+class Attempts(NullMetrics):
     """Counts connections that were made and times that the log was read."""
 
     def __init__(self) -> None:
@@ -162,12 +162,12 @@ async def test_a_replica_that_may_no_longer_listen_is_deaf_and_not_away_until_it
         server.ask("ACL", "SETUSER", "default", forbidden)
         server.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
-        await until(lambda: a.conditions == [Condition.DEAF], "it notices")
+        await until(lambda: a.conditions == [StateStatus.SUBSCRIPTION_STALLED], "it notices")
         taken = await a.push("room")
 
         server.ask("ACL", "SETUSER", "default", "allchannels", "+@all")
-        await until(lambda: a.state.condition is Condition.HEARING, "it hears again")
-        assert a.conditions == [Condition.DEAF, Condition.HEARING]
+        await until(lambda: a.state.status is StateStatus.HEALTHY, "it hears again")
+        assert a.conditions == [StateStatus.SUBSCRIPTION_STALLED, StateStatus.HEALTHY]
         await a.hears(taken, await a.push("room"))
 
 
@@ -175,7 +175,7 @@ async def test_channels_that_are_forbidden_are_tried_ever_more_slowly_and_said_o
     server: RedisServer,
 ) -> None:
     attempts = Attempts()
-    async with replicas(server, "a", deaf_seconds=60.0, meter=attempts) as [a]:
+    async with replicas(server, "a", subscription_timeout_seconds=60.0, meter=attempts) as [a]:
         await a.subscribe("room")
         attempts.made.clear()
         with capture_logs() as lines:
@@ -190,8 +190,10 @@ async def test_channels_that_are_forbidden_are_tried_ever_more_slowly_and_said_o
             "Connection closed by server.",
             "the Redis user lacks rights",
         ]
-        assert [line["event"] for line in lines].count("redis.caught_up") <= 1  # for the push
-        assert [(line["connection"], line["code"]) for line in lines if line["event"] == "redis.refuses"] in (
+        assert [line["event"] for line in lines].count("redis.resynced") <= 1  # for the push
+        assert [
+            (line["connection"], line["code"]) for line in lines if line["event"] == "redis.rejecting"
+        ] in (
             [("channels", "NOPERM"), ("commands", "NOPERM")],
             [("commands", "NOPERM"), ("channels", "NOPERM")],
         )
@@ -201,7 +203,7 @@ async def test_channels_that_are_forbidden_are_tried_ever_more_slowly_and_said_o
 async def test_commands_that_are_forbidden_are_tried_ever_more_slowly_and_said_once(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, "a", deaf_seconds=60.0) as [a]:
+    async with replicas(server, "a", subscription_timeout_seconds=60.0) as [a]:
         with capture_logs() as lines:
             server.ask("ACL", "SETUSER", "default", "-eval")
             server.ask("CLIENT", "KILL", "TYPE", "normal")
@@ -214,7 +216,7 @@ async def test_commands_that_are_forbidden_are_tried_ever_more_slowly_and_said_o
 
 
 async def test_scripts_that_fail_in_one_way_are_said_once_in_a_while(server: RedisServer) -> None:
-    async with replicas(server, "a", deaf_seconds=60.0) as [a]:
+    async with replicas(server, "a", subscription_timeout_seconds=60.0) as [a]:
         with capture_logs() as lines:
             server.ask("ACL", "SETUSER", "default", "resetkeys")
             with pytest.raises(BrokerTimeout):
@@ -228,8 +230,8 @@ async def test_scripts_that_fail_in_one_way_are_said_once_in_a_while(server: Red
 async def test_a_replica_whose_redis_is_gone_is_away_and_comes_back(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         server.kill()
-        await until(lambda: a.state.condition is Condition.AWAY, "it notices")
+        await until(lambda: a.state.status is StateStatus.UNAVAILABLE, "it notices")
         server.start()
 
-        await until(lambda: a.state.condition is Condition.HEARING, "it hears again")
-        assert Condition.DEAF not in a.conditions
+        await until(lambda: a.state.status is StateStatus.HEALTHY, "it hears again")
+        assert StateStatus.SUBSCRIPTION_STALLED not in a.conditions

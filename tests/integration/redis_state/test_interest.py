@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
-from gateway.state.redis.keys import Keys
+from gateway.state.redis.redis_keys import RedisKeys
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import PREFIX, ids, replicas, until
 from tests.support.redis_server import RedisServer
 
-CHANNEL = Keys(PREFIX).channel(at("user:ann"))
+CHANNEL = RedisKeys(PREFIX).channel(at("user:ann"))
 
 
 async def test_only_the_replica_that_holds_a_user_hears_of_it(server: RedisServer) -> None:
@@ -22,7 +22,7 @@ async def test_only_the_replica_that_holds_a_user_hears_of_it(server: RedisServe
         await b.hears(*news)
 
         assert (ids(a.heard), ids(c.heard)) == ([], [])
-        deliveries = [replica.state.listening.frames for replica in (a, c)]
+        deliveries = [replica.state.log_reader.messages_received for replica in (a, c)]
         assert deliveries == [0, 0]
 
 
@@ -41,7 +41,9 @@ async def test_who_comes_back_at_once_finds_the_channel_still_there(server: Redi
         await a.state.broker.unsubscribe([at("user:ann"), at("user:bob")])
         await a.subscribe("user:ann")
 
-        await until(lambda: server.numsub(Keys(PREFIX).channel(at("user:bob"))) == 0, "the other is left")
+        await until(
+            lambda: server.numsub(RedisKeys(PREFIX).channel(at("user:bob"))) == 0, "the other is left"
+        )
 
         assert server.numsub(CHANNEL) == 1
         await a.hears(await a.push("user:ann"))
@@ -52,8 +54,8 @@ async def test_many_subscriptions_at_once_are_all_confirmed(server: RedisServer)
         rooms = [f"room{number}" for number in range(3_000)]
         await a.subscribe(*rooms)
 
-        assert server.numsub(Keys(PREFIX).channel(at("room2999"))) == 1
-        a.state.channels.reconnect()
+        assert server.numsub(RedisKeys(PREFIX).channel(at("room2999"))) == 1
+        a.state.subscriber.reconnect()
         await a.hears(await a.push("room0"), await a.push("room2999"))
 
 
@@ -67,7 +69,7 @@ async def test_a_new_connection_is_heard_although_clients_keep_coming(server: Re
 
         coming = [asyncio.create_task(keep_coming()) for _ in range(5)]
         for _ in range(5):
-            b.state.channels.reconnect()
+            b.state.subscriber.reconnect()
             await b.hears(await a.push("room"))
 
         for task in coming:

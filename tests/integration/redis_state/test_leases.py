@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from gateway.domain.positions import START, Position
-from gateway.domain.sessions import Adopted, Session
-from gateway.state.redis.leases import LEAVE_SECONDS
+from gateway.domain.sessions import RecoverySession, ResumedSession
+from gateway.state.redis.membership import RELEASE_SECONDS
 from tests.contract.adopting import adopt, refusal
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
@@ -21,8 +21,8 @@ from tests.support.redis_server import RedisServer
 LEASE_SECONDS = 1.5
 
 
-def session(pid: str, owner: str) -> Session:
-    return Session(pid, f"sid of {pid}", "ann", "/", owner, frozenset({"own"}), START)
+def session(pid: str, owner: str) -> RecoverySession:
+    return RecoverySession(pid, f"sid of {pid}", "ann", "/", owner, frozenset({"own"}), START)
 
 
 async def count(replica: Replica, room: str | None) -> int:
@@ -43,7 +43,7 @@ async def test_presence_is_one_over_replicas(server: RedisServer) -> None:
 
 
 async def test_the_presence_of_many_users_is_one_read_over_replicas(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", lease_seconds=60.0, deaf_seconds=300.0) as [a, b]:
+    async with replicas(server, "a", "b", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a, b]:
         for number in range(50):
             for replica in (a, b):
                 await replica.register(f"{replica.name}{number}", f"user{number}")
@@ -91,8 +91,8 @@ async def test_a_replica_that_stood_still_past_its_lease_registers_anew(server: 
         await sleeper.register("s2", "ann", "room")
         # What SIGSTOP does to the others' view of it: its lease ends, and they clean up.
         server.ask("ZADD", "t:leases", 1, "sleeper")
-        await a.state.leases.beat()
-        await a.state.leases.work(0)
+        await a.state.membership.heartbeat()
+        await a.state.membership.maintain(0)
         assert a.cleaned == ["sleeper"]
         assert await count(a, "room") == 0
 
@@ -107,27 +107,27 @@ async def test_late_clean_up_by_a_former_owner_does_nothing(server: RedisServer)
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
         adopted = await adopt(b.state.sessions, "p", owner="b/1")
-        assert adopted == Adopted(session("p", "a/1"), in_use=True)
+        assert adopted == ResumedSession(session("p", "a/1"), in_use=True)
 
-        await a.state.sessions.leave("p", owner="a/1")
+        await a.state.sessions.park("p", owner="a/1")
         await a.state.sessions.delete("p", owner="a/1")
-        await a.state.sessions.change(session("p", "a/1").in_rooms(["late"], START))
+        await a.state.sessions.change(session("p", "a/1").with_rooms(["late"], START))
 
         again = await adopt(a.state.sessions, "p", owner="a/2")
-        assert again == Adopted(session("p", "b/1"), in_use=True)
+        assert again == ResumedSession(session("p", "b/1"), in_use=True)
 
 
 async def test_a_change_that_a_former_owner_tells_late_is_ignored_by_redis(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
         await adopt(b.state.sessions, "p", owner="b/1")
-        changed = session("p", "b/1").in_rooms(["own", "new"], Position("1700000000500-0"))
+        changed = session("p", "b/1").with_rooms(["own", "new"], Position("1700000000500-0"))
         await b.state.sessions.change(changed)
 
         # A does not know yet that it has lost it, so that this goes to Redis.
-        await a.state.sessions.change(session("p", "a/1").in_rooms(["late"], START))
+        await a.state.sessions.change(session("p", "a/1").with_rooms(["late"], START))
 
-        assert await adopt(a.state.sessions, "p", owner="a/2") == Adopted(changed, in_use=True)
+        assert await adopt(a.state.sessions, "p", owner="a/2") == ResumedSession(changed, in_use=True)
 
 
 async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_over(
@@ -137,14 +137,14 @@ async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_
         await a.state.sessions.save(session("p", "a/1"))
         await adopt(b.state.sessions, "p", owner="b/1")
 
-        a.state.sessions.owe_all()
-        await a.state.sessions.settle()
+        a.state.sessions.mark_all_dirty()
+        await a.state.sessions.flush()
 
         assert server.ask("EXISTS", "t:sessions:a") == 0
-        await b.state.sessions.leave("p", owner="b/1")
-        a.state.sessions.owe_all()
-        await a.state.sessions.settle()
-        assert await adopt(b.state.sessions, "p") == Adopted(session("p", "b/1"), in_use=False)
+        await b.state.sessions.park("p", owner="b/1")
+        a.state.sessions.mark_all_dirty()
+        await a.state.sessions.flush()
+        assert await adopt(b.state.sessions, "p") == ResumedSession(session("p", "b/1"), in_use=False)
 
 
 async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_lease(
@@ -160,7 +160,7 @@ async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_le
 
         # It was in use, but nobody is left to believe that it is.
         adopted = await adopt(a.state.sessions, "soon", owner="a/1")
-        assert adopted == Adopted(session("soon", "dead/1"), in_use=False)
+        assert adopted == ResumedSession(session("soon", "dead/1"), in_use=False)
         assert (await adopt(a.state.sessions, "soon", owner="a/2")).in_use
         died_at = float(server.ask("HGET", "t:dead", "dead")) / 1000
         await until(lambda: time.time() > died_at + 2.1, "the window is over")
@@ -184,7 +184,7 @@ async def test_after_an_emptied_redis_sessions_are_saved_anew_unless_taken_over(
 
         for pid, owner in (("moves", "b/1"), ("stays", "a/1")):
             adopted = await adopt(b.state.sessions, pid, owner="b/2")
-            assert adopted == Adopted(session(pid, owner), in_use=True)
+            assert adopted == ResumedSession(session(pid, owner), in_use=True)
 
 
 async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: RedisServer) -> None:
@@ -198,7 +198,7 @@ async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: 
         assert await count(a, "room") == 0
         assert not (await a.state.presence.of_user("ann")).online
         adopted = await adopt(a.state.sessions, "p", owner="a/2")
-        assert adopted == Adopted(session("p", "a/1"), in_use=False)
+        assert adopted == ResumedSession(session("p", "a/1"), in_use=False)
 
 
 # --- replicas that leave ---
@@ -241,7 +241,7 @@ async def test_what_a_replica_cannot_take_out_in_time_others_take_out_without_fi
         leaves = await leavers(server)
         await leaves.stop()
         # Only the first step of leaving came through; it does not matter who says it.
-        await a.state.commands.call("leave", "leaves", leaves.state.leases.process)
+        await a.state.commands.call("leave", "leaves", leaves.state.membership.process)
         assert await count(a, "room") == 0
 
         await until(lambda: server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0, "it is taken out")
@@ -256,7 +256,7 @@ async def test_sessions_of_a_replica_that_left_are_kept_for_the_window(server: R
         await leaves.leave()
 
         adopted = await adopt(a.state.sessions, "soon", owner="a/1")
-        assert adopted == Adopted(session("soon", "leaves/1"), in_use=False)
+        assert adopted == ResumedSession(session("soon", "leaves/1"), in_use=False)
         left_at = float(server.ask("HGET", "t:dead", "leaves")) / 1000
         await until(lambda: time.time() > left_at + 2.1, "the window is over")
         assert await refusal(a.state.sessions, "late") == "session_expired"
@@ -274,7 +274,7 @@ async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left
     async with replicas(server, "a") as [a]:
         adopted = await adopt(a.state.sessions, "late", owner="a/2")
 
-    assert adopted == Adopted(session("late", "a/1"), in_use=False)
+    assert adopted == ResumedSession(session("late", "a/1"), in_use=False)
 
 
 async def test_the_window_ends_although_a_process_took_the_name_of_one_that_left(server: RedisServer) -> None:
@@ -316,10 +316,10 @@ async def test_leaving_a_redis_that_does_not_answer_takes_a_second_and_is_told(
     began = asyncio.get_running_loop().time()
 
     with structlog.testing.capture_logs() as logs:
-        await leaves.state.leave()
+        await leaves.state.close()
 
-    assert asyncio.get_running_loop().time() - began < LEAVE_SECONDS + 0.5
-    assert "lease.leaving_cut_short" in [line["event"] for line in logs]
+    assert asyncio.get_running_loop().time() - began < RELEASE_SECONDS + 0.5
+    assert "lease.release_timeout" in [line["event"] for line in logs]
     await leaves.stop()
 
 
@@ -339,7 +339,7 @@ async def test_a_heartbeat_costs_the_same_with_many_connections(server: RedisSer
         await asyncio.gather(*(a.register(f"s{number}", f"user{number}") for number in range(1_000)))
         server.ask("CONFIG", "RESETSTAT")
 
-        await a.state.leases.beat()
+        await a.state.membership.heartbeat()
 
         calls = sum(each["calls"] for each in server.ask("INFO", "commandstats").values())
         assert calls < 40
@@ -353,7 +353,7 @@ async def test_every_key_ends_and_begins_with_the_prefix(server: RedisServer) ->
         await b.state.presence.unregister("s2")
         await a.state.sessions.save(session("p", "a/1"))
         await a.state.sessions.save(session("q", "a/1"))
-        await a.state.sessions.leave("q", owner="a/1")
+        await a.state.sessions.park("q", owner="a/1")
         for volatile in (False, True):
             await asyncio.gather(
                 *(a.push("room", "other", size=1_000, volatile=volatile) for _ in range(200))

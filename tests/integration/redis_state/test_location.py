@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.state.redis.location import Location, parse_location
+from gateway.state.redis.redis_url import RedisUrl, parse_redis_url
 
 
 @pytest.mark.parametrize(
     ("url", "location"),
     [
-        ("redis://r", Location((("r", 6379),), options={"db": 0})),
-        ("redis://u:p%40ss@r:1/2", Location((("r", 1),), options={"username": "u", "password": "p@ss", "db": 2})),
-        ("redis://:p@[::1]:1", Location((("::1", 1),), options={"password": "p", "db": 0})),
-        ("rediss://r?ssl_ca_certs=/ca.pem", Location((("r", 6379),), tls=True,
+        ("redis://r", RedisUrl((("r", 6379),), options={"db": 0})),
+        ("redis://u:p%40ss@r:1/2", RedisUrl((("r", 1),), options={"username": "u", "password": "p@ss", "db": 2})),
+        ("redis://:p@[::1]:1", RedisUrl((("::1", 1),), options={"password": "p", "db": 0})),
+        ("rediss://r?ssl_ca_certs=/ca.pem", RedisUrl((("r", 6379),), tls=True,
             options={"db": 0, "ssl_ca_certs": "/ca.pem"}, sentinel_options={"ssl_ca_certs": "/ca.pem"})),
-        ("redis+sentinel://u:p@a,b:1/main/3?sentinel_password=s", Location((("a", 26379), ("b", 1)), "main",
+        ("redis+sentinel://u:p@a,b:1/main/3?sentinel_password=s", RedisUrl((("a", 26379), ("b", 1)), "main",
             options={"username": "u", "password": "p", "db": 3}, sentinel_options={"password": "s"})),
     ],
 )  # fmt: skip
-def test_an_address_is_taken_apart(url: str, location: Location) -> None:
-    assert parse_location(url) == location
+def test_an_address_is_taken_apart(url: str, location: RedisUrl) -> None:
+    assert parse_redis_url(url) == location
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,6 @@ def test_an_address_is_taken_apart(url: str, location: Location) -> None:
 )  # fmt: skip
 def test_what_is_none_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w+ \w+") as refused:
-        parse_location(url.replace("//r", "//:hunter2@r"))
+        parse_redis_url(url.replace("//r", "//:hunter2@r"))
 
     assert "hunter2" not in str(refused.value)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from gateway.domain.messages import Message
-from gateway.state.redis.keys import Keys
+from gateway.state.redis.redis_keys import RedisKeys
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import PREFIX, Replica, append, ids, make, replicas, until
 from tests.support.cutting import Cuttable
 from tests.support.redis_server import RedisServer
 
-ROOM = Keys(PREFIX).channel(at("room"))
+ROOM = RedisKeys(PREFIX).channel(at("room"))
 MANY = 4_500
 """More than the ids that a replica remembers."""
 
@@ -88,19 +88,19 @@ async def test_a_new_log_begins_beyond_what_the_former_one_handed_out(server: Re
 
 async def test_who_came_first_to_a_room_is_served_from_there_whoever_comes_later(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
-        listening, generation = a.state.listening, a.state.listening.seen.generation
-        listening.want([ROOM])  # for two, of which the first knows where it begins
-        listening.wanted_since([ROOM], generation, await a.state.broker.newest())
+        listening, generation = a.state.log_reader, a.state.log_reader.cursor.generation
+        listening.watch([ROOM])  # for two, of which the first knows where it begins
+        listening.set_start([ROOM], generation, await a.state.broker.newest_position())
         news = await a.push("room")
-        listening.wanted_since([ROOM], generation, await a.state.broker.newest())
+        listening.set_start([ROOM], generation, await a.state.broker.newest_position())
 
-        a.state.channels.reconnect()
+        a.state.subscriber.reconnect()
 
         await a.hears(news)
 
 
 async def test_large_messages_that_went_before_they_could_be_fetched_are_one_gap(server: RedisServer) -> None:
-    bounds = {"history_bytes": 1_000_000, "deaf_seconds": 30.0}
+    bounds = {"history_bytes": 1_000_000, "subscription_timeout_seconds": 30.0}
     async with (
         Cuttable(server.port) as link,
         replicas(server, "a", url=link.url, **bounds) as [a],

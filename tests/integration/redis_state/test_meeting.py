@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from gateway.domain.claims import Claim
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, NonceReplayed
 from tests.integration.redis_state.replicas import append, make, replicas, until
 from tests.support.redis_server import RedisServer
 
 
-def signed(nonce: str, *, seconds_ahead: float = 0.0) -> Claim:
+def signed(nonce: str, *, seconds_ahead: float = 0.0) -> DedupKey:
     signed_at = float(int(time.time() + seconds_ahead))
-    return Claim("shop", nonce, signed_at + 300, signed_at=signed_at)
+    return DedupKey("shop", nonce, signed_at + 300, signed_at=signed_at)
 
 
 async def test_a_request_is_not_taken_again_by_a_redis_that_came_back_with_older_data(
@@ -43,15 +43,15 @@ async def test_a_request_is_not_taken_again_by_a_redis_that_came_back_with_older
 
 async def test_a_new_connection_to_the_same_server_leaves_the_memory_as_it_is(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
-        began_at = a.state.claims.began_at
+        began_at = a.state.dedup.began_at
         used = signed("used", seconds_ahead=2)
-        await a.state.claims.spend(used)
+        await a.state.dedup.consume_nonce(used)
         await asyncio.sleep(1.1)
         server.ask("CLIENT", "KILL", "TYPE", "normal")
-        await until(lambda: not a.state.commands.up, "the loss is noticed")
-        await until(lambda: a.state.commands.up, "it is connected again")
-        await a.state.leases.beat()
+        await until(lambda: not a.state.commands.is_connected, "the loss is noticed")
+        await until(lambda: a.state.commands.is_connected, "it is connected again")
+        await a.state.membership.heartbeat()
 
-        assert a.state.claims.began_at == began_at
+        assert a.state.dedup.began_at == began_at
         with pytest.raises(NonceReplayed):
-            await a.state.claims.spend(used)
+            await a.state.dedup.consume_nonce(used)

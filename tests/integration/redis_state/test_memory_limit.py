@@ -8,7 +8,7 @@ import pytest
 
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.positions import START
-from gateway.domain.sessions import Session
+from gateway.domain.sessions import RecoverySession
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
@@ -23,17 +23,17 @@ async def test_a_registration_that_is_owed_holds_up_neither_who_leaves_nor_the_d
         await dies.register("s3", "cleo", "room")
         for sid, user in (("s1", "ann"), ("s2", "bob")):
             await a.register(sid, user, "room")
-        await a.state.sessions.save(Session("p", "s1", "ann", "/", "a/1", frozenset(), START))
+        await a.state.sessions.save(RecoverySession("p", "s1", "ann", "/", "a/1", frozenset(), START))
         server.ask("CONFIG", "SET", "maxmemory", "1mb")
         with pytest.raises(BrokerUnavailable, match="memory limit"):
             await a.state.presence.change_rooms("s1", {"other"})
         await a.state.presence.unregister("s2")
-        a.state.presence.owed.add("s2")  # as if the answer had been lost
-        a.state.sessions.owe_all()
+        a.state.presence.dirty.add("s2")  # as if the answer had been lost
+        a.state.sessions.mark_all_dirty()
         await dies.stop()
 
         await until(lambda: a.cleaned == ["z"], "who died is cleaned up")
-        await until(lambda: a.state.presence.owed == {"s1"}, "who left is taken out")
+        await until(lambda: a.state.presence.dirty == {"s1"}, "who left is taken out")
         assert await a.state.presence.count([at("room")]) == 1
 
         server.ask("CONFIG", "SET", "maxmemory", "0")

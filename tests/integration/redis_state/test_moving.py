@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from gateway.domain.errors import NotRecovered
+from gateway.domain.errors import RecoveryFailed
 from gateway.domain.positions import START
-from gateway.domain.sessions import Session
+from gateway.domain.sessions import RecoverySession
 from tests.contract.adopting import adopt
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import PREFIX, Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
 
 LEASE_SECONDS = 1.5
-CALM = {"lease_seconds": 60.0, "deaf_seconds": 300.0}
+CALM = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """No sign of life but those that a test asks for."""
 
 
@@ -26,8 +26,8 @@ async def come(replica: Replica, sid: str, user: str, *rooms: str, connected_at:
     owner = f"{replica.name}.{connected_at}"
     try:
         await adopt(replica.state.sessions, f"pid of {sid}", user=user, owner=owner)
-    except NotRecovered:
-        session = Session(f"pid of {sid}", sid, user, "/", owner, frozenset(rooms), START)
+    except RecoveryFailed:
+        session = RecoverySession(f"pid of {sid}", sid, user, "/", owner, frozenset(rooms), START)
         await replica.state.sessions.save(session)
     await replica.register(sid, user, *rooms, connected_at=connected_at)
 
@@ -98,11 +98,11 @@ async def test_what_the_former_replica_tells_again_leaves_it_alone(server: Redis
         await move(a, b)
 
         for _ in range(2):
-            a.state.presence.owe_all()
-            await a.state.presence.settle(0)
+            a.state.presence.mark_all_dirty()
+            await a.state.presence.flush(0)
             await assert_only_at_b(a, b)
-        await a.state.presence.compare()
-        await a.state.presence.settle(0)
+        await a.state.presence.reconcile()
+        await a.state.presence.flush(0)
         await a.state.presence.unregister("s1")
 
         await assert_only_at_b(a, b)
@@ -113,8 +113,8 @@ async def test_telling_again_where_it_is_changes_nothing(server: RedisServer) ->
     async with replicas(server, "a", "b", **CALM) as [a, b]:
         await move(a, b)
 
-        b.state.presence.owe_all()
-        await b.state.presence.settle(0)
+        b.state.presence.mark_all_dirty()
+        await b.state.presence.flush(0)
 
         await assert_only_at_b(a, b)
 
@@ -124,10 +124,10 @@ async def test_after_an_emptied_redis_it_is_where_it_moved_to(server: RedisServe
         await move(a, b)
         server.ask("FLUSHALL")
         for each in (a, b):
-            await each.state.leases.beat()
+            await each.state.membership.heartbeat()
 
         for each in (b, a):
-            await each.state.leases.work(0)
+            await each.state.membership.maintain(0)
 
         await assert_only_at_b(a, b)
 
@@ -136,8 +136,8 @@ async def test_of_one_that_left_after_it_moved_nothing_is_left(server: RedisServ
     async with replicas(server, "a", "b", **CALM) as [a, b]:
         before = keys(server)
         await move(a, b)
-        a.state.presence.owe_all()
-        await a.state.presence.settle(0)
+        a.state.presence.mark_all_dirty()
+        await a.state.presence.flush(0)
 
         await b.state.presence.unregister("s1")
         await a.state.presence.unregister("s1")
@@ -157,8 +157,8 @@ async def test_of_one_that_its_former_replica_still_believes_in_nothing_is_left_
         before = keys(server)
         await move(a, b)
         await b.state.presence.unregister("s1")
-        a.state.presence.owe_all()
-        await a.state.presence.settle(0)
+        a.state.presence.mark_all_dirty()
+        await a.state.presence.flush(0)
 
         await a.state.presence.unregister("s1")
 
@@ -171,8 +171,8 @@ async def test_one_that_moves_back_is_where_it_was_last(server: RedisServer) -> 
         await move(a, b)
         await come(a, "s1", "ann", "both", connected_at=1002.0)
 
-        b.state.presence.owe_all()
-        await b.state.presence.settle(0)
+        b.state.presence.mark_all_dirty()
+        await b.state.presence.flush(0)
         await b.state.presence.unregister("s1")
 
         assert await shown(b) == [("s1", "a", 1002.0)]
@@ -209,8 +209,8 @@ async def test_one_that_moves_away_from_a_dead_replica_before_that_is_cleaned_up
         await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
         await assert_only_at_b(b)
 
-        await b.state.leases.beat()
-        await b.state.leases.work(0)
+        await b.state.membership.heartbeat()
+        await b.state.membership.maintain(0)
 
         assert b.cleaned == ["a"]
         await assert_only_at_b(b)
@@ -226,8 +226,8 @@ async def test_a_replica_that_was_held_dead_and_lives_leaves_alone_what_moved_me
         await come(sleeper, "s1", "ann", "both", "of a", connected_at=1000.0)
         await sleeper.register("s2", "bob", "both", connected_at=1000.0)
         server.ask("ZADD", "t:leases", 1, "a")  # as after a SIGSTOP
-        await b.state.leases.beat()
-        await b.state.leases.work(0)
+        await b.state.membership.heartbeat()
+        await b.state.membership.maintain(0)
         await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
 
         await until_redis_says(lambda: counts(b, "both"), [2])
@@ -244,8 +244,8 @@ async def test_one_counts_where_it_moved_to_even_if_the_clock_there_is_behind(se
         await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
         await assert_only_at_b(a, b)
 
-        a.state.presence.owe_all()
-        await a.state.presence.settle(0)
+        a.state.presence.mark_all_dirty()
+        await a.state.presence.flush(0)
         await a.state.presence.unregister("s1")
 
         await assert_only_at_b(a, b)

@@ -7,13 +7,13 @@ import asyncio
 import pytest
 import structlog
 
-from gateway.domain.errors import BrokerUnavailable, StateUnusable
+from gateway.domain.errors import BrokerUnavailable, StateMisconfigured
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.cutting import Cuttable
 from tests.support.redis_server import RedisServer
 
-NO_BEATS = {"lease_seconds": 60.0, "deaf_seconds": 300.0}
+NO_BEATS = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """With these nothing is said but by the test."""
 
 
@@ -21,15 +21,15 @@ async def test_who_was_taken_out_learns_it_though_an_answer_was_lost(server: Red
     async with replicas(server, "a", "b", **NO_BEATS) as [a, b]:
         await b.register("s1", "ann", "room")
         server.ask("ZADD", "t:leases", 1, "b")  # it stood still past its lease, and then
-        await a.state.leases.beat()
-        await a.state.leases.work(0)
+        await a.state.membership.heartbeat()
+        await a.state.membership.maintain(0)
         assert await a.state.presence.count([at("room")]) == 0
         # gave a sign of life that Redis heard; its answer did not arrive
-        leases = b.state.leases
+        leases = b.state.membership
         await a.state.commands.call("beat", "b", leases.codec.newest, leases.process, 0)
 
-        await leases.beat()
-        await leases.work(0)
+        await leases.heartbeat()
+        await leases.maintain(0)
 
         assert await a.state.presence.count([at("room")]) == 1
         assert (await a.state.presence.of_user("ann")).online
@@ -40,20 +40,20 @@ async def test_who_gives_signs_of_life_in_time_owes_nothing(server: RedisServer)
         await a.register("s1", "ann", "room")
 
         for _ in range(3):
-            await a.state.leases.beat()
+            await a.state.membership.heartbeat()
 
-        assert a.state.presence.owed == set()
+        assert a.state.presence.dirty == set()
 
 
 async def test_a_second_process_of_a_name_does_not_start_and_the_first_goes_on(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.register("s1", "ann", "room")
 
-        with pytest.raises(StateUnusable, match="another process that lives is named 'a'"):
+        with pytest.raises(StateMisconfigured, match="another process that lives is named 'a'"):
             await Replica(server, "a").start()
 
         assert await b.state.presence.count([at("room")]) == 1
-        assert a.state.presence.owed == set()
+        assert a.state.presence.dirty == set()
         assert (b.cleaned, a.gaps) == ([], [])
 
 
@@ -83,7 +83,7 @@ async def test_a_process_of_the_name_of_one_that_stands_still_waits_for_the_end_
                 await a.register("s1", "ann", "room")
                 assert await a.state.presence.count([at("room")]) == 1
 
-        assert "lease.held_by_another" in [line["event"] for line in logs]
+        assert "lease.conflict" in [line["event"] for line in logs]
         await former.stop()
 
 
@@ -101,7 +101,7 @@ async def test_a_process_whose_name_was_taken_while_it_was_away_ends_and_disturb
 
             link.heal()
             run, _ = former._tasks
-            with pytest.raises(StateUnusable, match="another process that lives"):
+            with pytest.raises(StateMisconfigured, match="another process that lives"):
                 await asyncio.wait_for(run, 15)
 
             assert await b.state.presence.count([at("room")]) == 1
@@ -113,9 +113,9 @@ async def test_who_lost_its_name_cannot_give_up_the_lease_of_the_other(server: R
     async with replicas(server, "a", **NO_BEATS) as [a]:
         server.ask("HSET", "t:holders", "a", "another 1.5")
         with pytest.raises(BrokerUnavailable):
-            await a.state.leases.beat()
+            await a.state.membership.heartbeat()
 
-        await a.state.leave()
+        await a.state.close()
 
         assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a"]
 
@@ -131,4 +131,4 @@ async def test_what_an_earlier_process_held_is_taken_over_once_it_has_ended(serv
         )
 
         await until_redis_says(lambda: b.state.presence.count([at("room")]), 1)
-        await until(lambda: a.state.leases.held.replicas == 2, "both live")
+        await until(lambda: a.state.membership.sizes.replicas == 2, "both live")

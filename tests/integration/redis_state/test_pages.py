@@ -29,7 +29,7 @@ def calls_made(server: RedisServer) -> int:
 
 
 async def test_a_page_of_neighbours_in_the_log_is_read_in_few_ranges(server: RedisServer) -> None:
-    async with replicas(server, "a", lease_seconds=60.0, deaf_seconds=300.0) as [a]:
+    async with replicas(server, "a", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a]:
         pushed = await push_many(a, *(["room"] for _ in range(600)))
         server.ask("CONFIG", "RESETSTAT")
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gateway.domain.claims import Claim
+from gateway.domain.dedup import DedupKey
 from gateway.domain.positions import START
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import PREFIX, Replica, ids, make, replicas
@@ -20,7 +20,7 @@ async def pass_time(a: Replica, server: RedisServer, *, hours: int) -> None:
     for _ in range(hours):
         a.state.shift_clock(HOUR)
         server.age(PREFIX, HOUR)
-        await a.state.leases.beat()
+        await a.state.membership.heartbeat()
 
 
 async def test_after_days_without_a_push_pushes_are_taken_and_heard_once(server: RedisServer) -> None:
@@ -32,7 +32,7 @@ async def test_after_days_without_a_push_pushes_are_taken_and_heard_once(server:
         await pass_time(a, server, hours=51)
 
         later = [await a.push("room") for _ in range(3)]
-        signed = Claim("shop", "once", time.time() + 51 * HOUR + 300)
+        signed = DedupKey("shop", "once", time.time() + 51 * HOUR + 300)
         later.append(make("room"))
         await a.state.broker.append(later[-1], signed)
         await a.hears(*later)
@@ -62,7 +62,7 @@ async def test_every_key_has_an_end_also_one_that_was_lost_and_made_anew(server:
         for lost in ("ids:new", "log", "segments"):
             server.ask("DEL", f"{PREFIX}:{lost}")
         await a.push("room")
-        await a.state.leases.beat()
+        await a.state.membership.heartbeat()
 
         with server.client() as client:
             endless = [key for key in client.scan_iter(match=f"{PREFIX}:*") if client.pttl(key) == -1]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.domain.condition import Condition
 from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.status import StateStatus
 from tests.integration.redis_state.replicas import append, make, replicas, until
 from tests.support.redis_server import RedisServer
 
@@ -70,23 +70,23 @@ async def test_a_redis_that_refuses_is_away_for_a_reason_that_is_said_once(
         await a.subscribe("room")
         with capture_logs() as lines:
             begin(server)
-            await until(lambda: a.conditions == [Condition.AWAY], "it notices, though nobody pushes")
-            assert a.state.refusals["commands"] == word
-            assert a.state.refusal.startswith(reason)
-            assert a.state.refusal.endswith(f"({word})")
+            await until(lambda: a.conditions == [StateStatus.UNAVAILABLE], "it notices, though nobody pushes")
+            assert a.state.rejections["commands"] == word
+            assert a.state.rejection.startswith(reason)
+            assert a.state.rejection.endswith(f"({word})")
             await asyncio.sleep(3)  # nobody announces that nothing more is said
 
             end(server)
-            await until(lambda: a.state.condition is Condition.HEARING, "it takes what is written again")
+            await until(lambda: a.state.status is StateStatus.HEALTHY, "it takes what is written again")
 
-        assert a.conditions == [Condition.AWAY, Condition.HEARING]
+        assert a.conditions == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
         said = [
             (line["event"], line["connection"], line["code"])
             for line in lines
-            if line["event"] in {"redis.refuses", "redis.takes_again"}
+            if line["event"] in {"redis.rejecting", "redis.accepting"}
         ]
-        assert said == [("redis.refuses", "commands", word), ("redis.takes_again", "commands", word)]
-        assert (dict(a.state.refusals), a.state.refusal) == ({}, "")
+        assert said == [("redis.rejecting", "commands", word), ("redis.accepting", "commands", word)]
+        assert (dict(a.state.rejections), a.state.rejection) == ({}, "")
         news = make("room")
         await append(a, news)
         await a.hears(news)
@@ -95,22 +95,22 @@ async def test_a_redis_that_refuses_is_away_for_a_reason_that_is_said_once(
 async def test_a_redis_that_dies_while_it_refuses_does_not_take_anything_again(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         fill(server)
-        await until(lambda: a.state.refusals != {}, "it refuses")
+        await until(lambda: a.state.rejections != {}, "it refuses")
         with capture_logs() as lines:
             server.kill()
-            await until(lambda: a.state.refusals == {}, "it does not even refuse")
+            await until(lambda: a.state.rejections == {}, "it does not even refuse")
 
-        assert a.state.condition is Condition.AWAY
-        assert "redis.takes_again" not in {line["event"] for line in lines}
+        assert a.state.status is StateStatus.UNAVAILABLE
+        assert "redis.accepting" not in {line["event"] for line in lines}
 
 
 async def test_who_may_not_publish_is_told_so(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         server.ask("ACL", "SETUSER", "default", "-publish")
 
-        await until(lambda: a.state.condition is Condition.DEAF, "it hears nothing")
+        await until(lambda: a.state.status is StateStatus.SUBSCRIPTION_STALLED, "it hears nothing")
 
-        assert a.state.refusal == "the Redis user may not publish (NOPERM)"
+        assert a.state.rejection == "the Redis user may not publish (NOPERM)"
 
 
 async def test_at_its_memory_limit_a_push_is_refused_and_the_replica_goes_on_hearing(
@@ -118,11 +118,11 @@ async def test_at_its_memory_limit_a_push_is_refused_and_the_replica_goes_on_hea
 ) -> None:
     async with replicas(server, "a") as [a]:
         fill(server)
-        await until(lambda: a.state.condition is Condition.AWAY, "it notices")
+        await until(lambda: a.state.status is StateStatus.UNAVAILABLE, "it notices")
         with pytest.raises(BrokerUnavailable, match="memory limit"):
             await a.state.broker.append(make("room"))
 
-        await asyncio.sleep(a.state.deaf_seconds + 1)
+        await asyncio.sleep(a.state.subscription_timeout_seconds + 1)
 
-        assert a.conditions == [Condition.AWAY]
-        assert a.state.canary_age_seconds < a.state.deaf_seconds
+        assert a.conditions == [StateStatus.UNAVAILABLE]
+        assert a.state.probe_age_seconds < a.state.subscription_timeout_seconds

@@ -12,7 +12,7 @@ from tests.integration.redis_state.replicas import Replica, ids, make, previous_
 from tests.support.cutting import Cuttable
 from tests.support.redis_server import RedisServer
 
-CALM = {"lease_seconds": 60.0, "deaf_seconds": 300.0}
+CALM = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """No sign of life but those that a test asks for."""
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
 
@@ -37,7 +37,7 @@ async def test_who_was_cut_off_past_its_lease_reads_what_newer_releases_wrote_me
         link.cut()
         await until(lambda: n.cleaned == ["o"], "it is taken for dead")
         await until(lambda: server.ask("EXISTS", "t:sessions:o") == 0, "what it left is cleaned up")
-        await n.state.leases.beat()
+        await n.state.membership.heartbeat()
         news = [await n.push("room") for _ in range(10)]
 
         link.heal()
@@ -75,7 +75,7 @@ async def test_an_older_replica_that_left_is_waited_for_by_nobody(
             server.ask("HSET", "t:sessions:o", "p", "left behind")
 
         await older.leave()
-        await n.state.leases.beat()
+        await n.state.membership.heartbeat()
 
         assert writes(n) == b"2"
 
@@ -107,7 +107,9 @@ async def test_what_was_accepted_in_a_format_that_nobody_here_reads_is_told_as_a
     server: RedisServer,
 ) -> None:
     async with replicas(server, "n", **CALM) as [n]:
-        older = Replica(server, "o", codec=previous_release(), lease_seconds=0.1, deaf_seconds=300.0)
+        older = Replica(
+            server, "o", codec=previous_release(), lease_seconds=0.1, subscription_timeout_seconds=300.0
+        )
         await older.start()
         await older.subscribe("room")
         assert writes(n) == b"2"  # it has not noticed
@@ -116,7 +118,7 @@ async def test_what_was_accepted_in_a_format_that_nobody_here_reads_is_told_as_a
         await n.push("room")
 
         await until(lambda: older.gaps == ["data_lost"], "it is told")
-        await n.state.leases.beat()
+        await n.state.membership.heartbeat()
         await older.hears(await n.push("room"))
         assert older.gaps == ["data_lost"]
         await older.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.domain.positions import START
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.domain.sessions import Session
+from gateway.domain.sessions import RecoverySession
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import Replica, replicas, until_redis_says
 from tests.support.redis_server import RedisServer
@@ -13,13 +13,13 @@ LATER, EARLIER = 2_000_000_000.0, 1_000_000_000.0
 
 
 async def connect(replica: Replica, connected_at: float) -> None:
-    session = Session("p", "s1", "ann", "/", f"{replica.name}/1", frozenset({"room"}), START)
+    session = RecoverySession("p", "s1", "ann", "/", f"{replica.name}/1", frozenset({"room"}), START)
     await replica.state.sessions.save(session)
     await register(replica, connected_at)
 
 
 async def resume(replica: Replica, connected_at: float) -> None:
-    await replica.state.sessions.adopt("p", user="ann", namespace="/", owner=f"{replica.name}/1")
+    await replica.state.sessions.resume("p", user="ann", namespace="/", owner=f"{replica.name}/1")
     await register(replica, connected_at)
 
 
@@ -47,8 +47,8 @@ async def test_a_former_replica_that_registers_anew_takes_nobody_back(server: Re
         await connect(a, LATER)
         await resume(b, EARLIER)
 
-        a.state.presence.owe_all()
-        await a.state.presence.settle(0)
+        a.state.presence.mark_all_dirty()
+        await a.state.presence.flush(0)
         assert await where(a) == (["b"], 1)
 
         await a.state.presence.unregister("s1")
@@ -78,8 +78,8 @@ async def test_whom_redis_forgot_is_counted_once_the_former_replica_lets_go(serv
         await resume(b, LATER)
         # Another primary has not heard of the resumption: there it is as if the client had been resumed at a again.
         await resume(a, EARLIER)
-        b.state.presence.owe_all()
-        await b.state.presence.settle(0)
+        b.state.presence.mark_all_dirty()
+        await b.state.presence.flush(0)
         assert await where(b) == (["a"], 1)
 
         await a.state.presence.unregister("s1")
@@ -88,7 +88,7 @@ async def test_whom_redis_forgot_is_counted_once_the_former_replica_lets_go(serv
 
 
 async def test_whom_a_dead_replica_had_counts_where_it_was_resumed(server: RedisServer) -> None:
-    async with replicas(server, "b", lease_seconds=60.0, deaf_seconds=300.0) as [b]:
+    async with replicas(server, "b", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [b]:
         dead = Replica(server, "a", lease_seconds=60.0)
         await dead.start()
         await connect(dead, LATER)
@@ -98,6 +98,6 @@ async def test_whom_a_dead_replica_had_counts_where_it_was_resumed(server: Redis
         await resume(b, EARLIER)
 
         assert await where(b) == (["b"], 1)
-        await b.state.leases.beat()
-        await b.state.leases.work(0)
+        await b.state.membership.heartbeat()
+        await b.state.membership.maintain(0)
         assert (b.cleaned, await where(b)) == (["a"], (["b"], 1))

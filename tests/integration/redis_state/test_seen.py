@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.domain.positions import Position
-from gateway.state.redis.seen import Seen
+from gateway.state.redis.cursor import Cursor
 
 
 def at(number: int) -> Position:
@@ -11,31 +11,31 @@ def at(number: int) -> Position:
 
 
 def test_frames_move_it_forward_and_never_back() -> None:
-    seen = Seen()
+    seen = Cursor()
 
     assert [seen.advance(at(number)) for number in (1, 2, 2, 1, 9)] == [True, True, False, False, True]
     assert seen.newest == at(9)
 
 
 def test_an_id_is_new_once() -> None:
-    seen = Seen()
+    seen = Cursor()
 
-    assert [seen.take(each) for each in ("a", "b", "a")] == [True, True, False]
+    assert [seen.first_seen(each) for each in ("a", "b", "a")] == [True, True, False]
 
 
 def test_where_to_look_begins_with_the_newest_and_is_bounded() -> None:
-    seen = Seen()
+    seen = Cursor()
     for number in range(1000):
         seen.advance(at(number))
 
-    places = seen.places()
+    places = seen.checkpoints()
 
     assert places[:3] == [at(999), at(998), at(997)]
     assert len(places) < 100
 
 
 def test_a_canary_sent_before_the_log_was_read_contradicts_nothing() -> None:
-    seen = Seen()
+    seen = Cursor()
     seen.advance(at(3))
     seen.move_to(at(9))
 
@@ -43,7 +43,7 @@ def test_a_canary_sent_before_the_log_was_read_contradicts_nothing() -> None:
 
 
 def test_a_frame_beyond_what_the_log_holds_is_contradicted() -> None:
-    seen = Seen()
+    seen = Cursor()
     seen.advance(at(999))
 
     assert seen.contradicts(at(3))
@@ -51,9 +51,9 @@ def test_a_frame_beyond_what_the_log_holds_is_contradicted() -> None:
 
 
 def test_nothing_of_an_earlier_log_is_looked_for_in_another() -> None:
-    seen = Seen()
+    seen = Cursor()
     seen.advance(at(5))
     seen.begin("another", at(1))
 
     assert (seen.generation, seen.newest) == ("another", at(1))
-    assert seen.places() == [at(1)]
+    assert seen.checkpoints() == [at(1)]

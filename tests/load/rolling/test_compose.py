@@ -52,7 +52,7 @@ class Example:
         return subprocess.run(asked, check=False, capture_output=True).returncode == 0
 
     def run(self, service: str, *command: str) -> str:
-        """What `docker compose exec SERVICE push-gateway …` prints."""
+        """What `docker compose exec SERVICE sio-gateway …` prints."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         done = subprocess.run(
             [sys.executable, "-m", "gateway", *command],

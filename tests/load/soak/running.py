@@ -29,8 +29,8 @@ RECOVERY_SECONDS = 120.0
 SETTLE_SECONDS = 2 * PING_SECONDS + LEASE_SECONDS + 5.0
 SETTINGS: dict[str, Any] = {
     "lease_seconds": LEASE_SECONDS,
-    "ping_interval": PING_SECONDS,
-    "ping_timeout": PING_SECONDS,
+    "ping_interval_seconds": PING_SECONDS,
+    "ping_timeout_seconds": PING_SECONDS,
     "recovery_seconds": RECOVERY_SECONDS,
 }
 FIXED_PORTS = range(20_000, 32_000)

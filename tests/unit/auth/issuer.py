@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import get_default_algorithms
 
-from gateway.identity import JwtVerifier
+from gateway.auth import JwtVerifier
 
 NOW: Final = 1_800_000_000.0
 SECRET: Final = "a secret of the issuer, 32 bytes or longer"

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.errors import TokenRefused
+from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from tests.unit.auth.issuer import NOW, claims, raw_token, token, verifier
 
 HEADER = b'{"alg":"HS256","typ":"JWT"}'
 
 
-async def refusal(content: dict[str, object], **options: object) -> TokenRefused:
-    with pytest.raises(TokenRefused) as refused:
+async def refusal(content: dict[str, object], **options: object) -> TokenRejected:
+    with pytest.raises(TokenRejected) as refused:
         await verifier(**options).verify(token(content))
     return refused.value
 
@@ -59,7 +59,7 @@ async def test_the_subject_is_a_string_or_an_integer(sub: object, user: str):
     "sub", ["", True, False, 4.2, [], {}, ["alice"], "x" * 129, ".", "..", "a\nb", "\ud800", 10**130]
 )
 async def test_any_other_subject_is_refused(sub: object):
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await verifier().verify(raw_token(HEADER, json.dumps(claims(sub=sub)).encode()))
 
     assert refused.value.code == "token_invalid"
@@ -115,7 +115,7 @@ async def test_a_token_from_the_future_is_not_active(name: str):
 async def test_a_date_that_is_no_date_is_refused(name: str, value: str):
     content = json.dumps(claims(**{name: "here"})).replace('"here"', value)
 
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await verifier().verify(raw_token(HEADER, content.encode()))
 
     assert refused.value.code == "token_invalid"
@@ -126,7 +126,7 @@ async def test_a_date_that_is_no_date_is_refused(name: str, value: str):
 async def test_a_number_that_json_does_not_have_is_malformed(value: str):
     content = json.dumps(claims(exp="here")).replace('"here"', value)
 
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await verifier().verify(raw_token(HEADER, content.encode()))
 
     assert refused.value.code == "token_malformed"
@@ -136,7 +136,7 @@ async def test_a_number_that_json_does_not_have_is_malformed(value: str):
     "payload", [b"", b"[]", b"null", b'"x"', b"{", b"\xff", b"[" * 5000, b'{"a":' * 1000]
 )
 async def test_a_payload_that_is_no_object_is_malformed(payload: bytes):
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await verifier().verify(raw_token(HEADER, payload))
 
     assert refused.value.code == "token_malformed"
@@ -167,7 +167,7 @@ async def test_the_issuer_is_checked_when_set(issuer: object):
 
 
 async def test_an_issuer_that_is_no_string_is_not_ours():
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await verifier(issuer=("x",)).verify(raw_token(HEADER, json.dumps(claims(iss=["x"])).encode()))
 
     assert refused.value.code == "token_issuer_invalid"
@@ -236,5 +236,5 @@ def test_a_signed_token_is_accepted_or_refused_but_never_breaks_anything(changes
     text = raw_token(HEADER, json.dumps({**claims(), **changes}).encode())
     gate = verifier(audience=("app",), issuer=("us",), max_lifetime_seconds=1e9)
 
-    with contextlib.suppress(TokenRefused):
+    with contextlib.suppress(TokenRejected):
         asyncio.run(gate.verify(text))

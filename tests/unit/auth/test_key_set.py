@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import get_default_algorithms
 
-from gateway.domain.errors import KeysUnavailable, TokenRefused
-from gateway.identity import JwtVerifier
-from gateway.identity.keys import matching, read_key_set
+from gateway.auth import JwtVerifier
+from gateway.auth.jwk import find_matching, read_key_set
+from gateway.domain.errors import KeysUnavailable, TokenRejected
 from tests.unit.auth.issuer import (
     NOW,
     SECRET,
@@ -91,7 +91,7 @@ def signed(name: str, kid: str | None = "same", **changes: object) -> str:
 
 
 async def refusal(gate: JwtVerifier, text: str) -> str:
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await gate.verify(text)
     return refused.value.code
 
@@ -119,11 +119,11 @@ async def test_a_door_that_turns_clients_away_has_the_keys_fetched_meanwhile(
 ):
     issuer.answers.clear()
     for _ in range(10):
-        gate.begin_preparing()
+        gate.prefetch()
     await issuer.asked.wait()
     issuer.answers.set()
     await gate.prepare()
-    gate.begin_preparing()
+    gate.prefetch()
 
     assert gate.ready
     assert issuer.fetches == 1
@@ -276,9 +276,9 @@ def test_a_key_serves_the_algorithm_that_it_declares():
 
     keys = read_key_set(text, ("RS256", "PS256"))
 
-    assert [key.kid for key in matching(keys, "PS256", None)] == ["p", "any"]
-    assert [key.kid for key in matching(keys, "RS256", None)] == ["any"]
-    assert matching(keys, "RS256", "p") == ()
+    assert [key.kid for key in find_matching(keys, "PS256", None)] == ["p", "any"]
+    assert [key.kid for key in find_matching(keys, "RS256", None)] == ["any"]
+    assert find_matching(keys, "RS256", "p") == ()
 
 
 @pytest.mark.parametrize(

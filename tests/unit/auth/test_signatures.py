@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import get_default_algorithms
 
-from gateway.domain.errors import TokenRefused
-from gateway.identity import issue_token
+from gateway.auth import issue_token
+from gateway.domain.errors import TokenRejected
 from tests.unit.auth.issuer import (
     NOW,
     SECRET,
@@ -43,7 +43,7 @@ async def accepted(text: str, **options: Any) -> str:
 
 
 async def code_of(text: str, **options: Any) -> str:
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await verifier(**options).verify(text)
     assert len(text) < 20 or text not in refused.value.message
     return refused.value.code
@@ -184,7 +184,7 @@ async def test_a_token_of_more_than_8_kib_is_not_looked_at():
 
 
 async def test_the_cause_is_kept_for_whoever_reads_the_log():
-    with pytest.raises(TokenRefused) as refused:
+    with pytest.raises(TokenRejected) as refused:
         await verifier().verify(token(key="x" * 40))
 
     assert isinstance(refused.value.__cause__, jwt.InvalidSignatureError)

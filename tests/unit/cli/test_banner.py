@@ -22,11 +22,11 @@ URL = "http://127.0.0.1:8080"
 def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     """Started as ``make run`` does."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", [".venv/bin/push-gateway", "serve", "--dev"])
+    monkeypatch.setattr(sys, "argv", [".venv/bin/sio-gateway", "serve", "--dev"])
 
 
 def commands(banner: str) -> list[str]:
-    return [line.strip() for line in banner.splitlines() if "push-gateway " in line and line.startswith("  ")]
+    return [line.strip() for line in banner.splitlines() if "sio-gateway " in line and line.startswith("  ")]
 
 
 def test_each_command_stands_on_its_own_with_the_secrets_of_the_run() -> None:
@@ -35,9 +35,9 @@ def test_each_command_stands_on_its_own_with_the_secrets_of_the_run() -> None:
 
     listen, token, user, room, broadcast, presence = commands(dev_banner(settings, URL))
 
-    with_key = f"GATEWAY_KEY=dev GATEWAY_SECRET={key.secrets[0]} .venv/bin/push-gateway"
-    assert listen.startswith(".venv/bin/push-gateway listen --token ey")
-    assert token == f"GATEWAY_JWT_SECRET={settings.jwt_secret} .venv/bin/push-gateway token --sub bob"
+    with_key = f"GATEWAY_KEY=dev GATEWAY_SECRET={key.secrets[0]} .venv/bin/sio-gateway"
+    assert listen.startswith(".venv/bin/sio-gateway listen --token ey")
+    assert token == f"GATEWAY_JWT_SECRET={settings.jwt_secret} .venv/bin/sio-gateway token --sub bob"
     assert user == f"""{with_key} emit user alice notification:new '{{"title":"hi"}}'"""
     assert room == f"""{with_key} emit room org:7 notification:new '{{"title":"hi"}}'"""
     assert broadcast == f"""{with_key} emit broadcast notification:new '{{"title":"hi"}}'"""
@@ -99,11 +99,11 @@ def test_with_public_keys_alone_there_is_no_token() -> None:
 
 
 def test_a_command_is_called_as_this_program_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert own_command() == ".venv/bin/push-gateway"
+    assert own_command() == ".venv/bin/sio-gateway"
 
     monkeypatch.setattr(sys, "argv", [str(ROOT / "gateway/__main__.py")])
     monkeypatch.setattr(sys, "executable", str(ROOT / ".venv/bin/python"))
     assert own_command() == ".venv/bin/python -m gateway"
 
-    monkeypatch.setattr(sys, "argv", ["/opt/push gateway/bin/push-gateway"])
-    assert own_command() == "'/opt/push gateway/bin/push-gateway'"
+    monkeypatch.setattr(sys, "argv", ["/opt/push gateway/bin/sio-gateway"])
+    assert own_command() == "'/opt/push gateway/bin/sio-gateway'"

@@ -30,10 +30,10 @@ def test_development_needs_no_settings() -> None:
     assert run("check-config", "--dev").returncode == 0
 
 
-WRONG = {"JWT_SECRET": "short", "PRT": "1", "PING_INTERVAL": "5s"}
+WRONG = {"JWT_SECRET": "short", "PRT": "1", "PING_INTERVAL_SECONDS": "5s"}
 PROBLEMS = [
     "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?",
-    "GATEWAY_PING_INTERVAL: '5s' is not a number: give seconds, such as 25 or 0.5",
+    "GATEWAY_PING_INTERVAL_SECONDS: '5s' is not a number: give seconds, such as 25 or 0.5",
     "GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret",
     "GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one",
 ]
@@ -98,7 +98,7 @@ def test_a_start_without_settings_names_both_keys_that_are_missing() -> None:
 
 def test_settings_are_printed_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
     config, secret = tmp_path / "gateway.yaml", tmp_path / "jwt"
-    config.write_text("ping_interval: 12.5\ncors_origins: [https://a.example]\n", encoding="utf-8")
+    config.write_text("ping_interval_seconds: 12.5\ncors_origins: [https://a.example]\n", encoding="utf-8")
     secret.write_text(JWT_SECRET, encoding="utf-8")
 
     answer = run(
@@ -113,7 +113,7 @@ def test_settings_are_printed_with_their_origin_and_without_secrets(tmp_path: Pa
     assert [line.partition("=")[0] for line in lines] == [f"GATEWAY_{name.upper()}" for name in KNOWN]
     assert "GATEWAY_PORT=9000  # environment" in lines
     assert "GATEWAY_INGEST_PORT=  # default" in lines
-    assert f"GATEWAY_PING_INTERVAL=12.5  # yaml {config}" in lines
+    assert f"GATEWAY_PING_INTERVAL_SECONDS=12.5  # yaml {config}" in lines
     assert f"GATEWAY_JWT_SECRET=********  # file {secret}" in lines
     assert "GATEWAY_INGEST_KEYS=billing:********  # environment" in lines
     assert JWT_SECRET not in answer.stdout

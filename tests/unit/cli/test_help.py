@@ -48,7 +48,7 @@ def test_every_command_explains_itself_with_an_example(path: tuple[str, ...]) ->
 
     assert result.exit_code == 0
     assert "Example" in result.output
-    assert f"push-gateway {path[0]}" in result.output
+    assert f"sio-gateway {path[0]}" in result.output
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path[0] in {"emit", "presence"}], ids=" ".join)
@@ -71,7 +71,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     answer = run("version")
 
     assert answer.returncode == 0
-    assert answer.stdout.startswith("push-gateway ")
+    assert answer.stdout.startswith("sio-gateway ")
     assert f"(Python {sys.version.split()[0]})" in answer.stdout
 
 

@@ -1,4 +1,4 @@
-"""``push-gateway token``."""
+"""``sio-gateway token``."""
 
 from __future__ import annotations
 

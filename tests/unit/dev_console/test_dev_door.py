@@ -12,10 +12,10 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.dev_door import create_app
-from gateway.dev_door.guard import Forbidden, Guard
+from gateway.dev_console import create_app
+from gateway.dev_console.guard import Forbidden, Guard
 from gateway.domain.errors import BrokerUnavailable
-from gateway.domain.messages import Message, Receipt
+from gateway.domain.messages import Message, PublishResult
 from gateway.domain.positions import Position
 
 OTHERS = {"Origin": "http://evil.example"}
@@ -28,11 +28,11 @@ class Recorder:
         self.messages: list[Message] = []
         self.away = False
 
-    async def publish(self, message: Message, claim: None = None) -> Receipt:
+    async def publish(self, message: Message, dedup_key: None = None) -> PublishResult:
         if self.away:
             raise BrokerUnavailable("the broker is away")
         self.messages.append(message)
-        return Receipt(message.id, Position("1-0"), connections=1, exact=True)
+        return PublishResult(message.id, Position("1-0"), connections=1, exact=True)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def page(recorder: Recorder) -> Any:
         publisher=recorder,
         issue_token=lambda user: f"token of {user}",
         hosts=("gateway.test:8080",),
-        commands=lambda: {"Push <one>": 'push-gateway emit user alice hi \'{"a": "<b>"}\''},
+        commands=lambda: {"Push <one>": 'sio-gateway emit user alice hi \'{"a": "<b>"}\''},
     )
     app = web.Application()
     app.add_subapp("/dev", door)
@@ -117,7 +117,7 @@ async def test_the_page_shows_the_commands_as_text(page: Page):
     text = await (await page.open()).text()
 
     assert "Push &lt;one&gt;" in text
-    assert "push-gateway emit user alice hi &#x27;{&quot;a&quot;: &quot;&lt;b&gt;&quot;}&#x27;" in text
+    assert "sio-gateway emit user alice hi &#x27;{&quot;a&quot;: &quot;&lt;b&gt;&quot;}&#x27;" in text
 
 
 async def test_a_user_is_never_taken_for_markup(page: Page):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from gateway.domain.messages import Address, Kick, Message, count_is_exact, json_bytes, new_id
+from gateway.domain.messages import Address, DisconnectCommand, Message, count_is_exact, json_bytes, new_id
 
 
 def message(*rooms: str, exclude: frozenset[str] = frozenset(), arguments: tuple[str, ...] = ()) -> Message:
     return Message("id", "/chat", rooms, "news", arguments, exclude)
 
 
-def kick(*namespaces: str, exclude: frozenset[str] = frozenset()) -> Kick:
-    return Kick("id", "42", namespaces, at=1.0, exclude=exclude)
+def disconnect_user(*namespaces: str, exclude: frozenset[str] = frozenset()) -> DisconnectCommand:
+    return DisconnectCommand("id", "42", namespaces, at=1.0, exclude=exclude)
 
 
 def test_a_message_without_rooms_is_for_everyone_in_its_namespace() -> None:

@@ -59,19 +59,19 @@ def test_a_position_tells_its_time() -> None:
 
 
 def test_the_next_position_is_now() -> None:
-    assert positions.following(positions.order(START), 1700000000000) == (1700000000000, 0)
+    assert positions.next_position(positions.order(START), 1700000000000) == (1700000000000, 0)
 
 
 @pytest.mark.parametrize("now", [1699999999999, 1700000000000])
 def test_where_the_clock_stands_still_or_went_back_the_next_position_is_just_after_the_last(now: int) -> None:
-    assert positions.following((1700000000000, 7), now) == (1700000000000, 8)
+    assert positions.next_position((1700000000000, 7), now) == (1700000000000, 8)
 
 
 @given(clock=st.lists(MILLISECONDS, min_size=1, max_size=50))
 def test_whatever_the_clock_does_positions_rise_and_can_be_parsed(clock: list[int]) -> None:
     last = positions.order(START)
     for now in clock:
-        following = positions.following(last, now)
+        following = positions.next_position(last, now)
         position = positions.position_at(following)
         assert following > last
         assert positions.parse(position) == position

@@ -13,24 +13,24 @@ KEYS = [f"{number:032x}" for number in range(10_000)]
 def test_about_the_part_is_kept_that_was_asked_for(rate: float) -> None:
     sampling = Sampling(rate)
 
-    kept = sum(sampling.keeps(key) for key in KEYS)
+    kept = sum(sampling.should_log(key) for key in KEYS)
 
     assert kept == pytest.approx(rate * len(KEYS), rel=0.25)
-    assert sampling.facts == {"sample_rate": rate}
+    assert sampling.fields == {"sample_rate": rate}
 
 
 def test_everything_and_nothing_are_exact() -> None:
-    assert all(map(Sampling(1.0).keeps, KEYS))
-    assert not any(map(Sampling(0.0).keeps, KEYS))
-    assert Sampling(1.0).facts == {}
+    assert all(map(Sampling(1.0).should_log, KEYS))
+    assert not any(map(Sampling(0.0).should_log, KEYS))
+    assert Sampling(1.0).fields == {}
 
 
 def test_a_key_is_judged_alike_by_everybody_and_a_higher_rate_keeps_what_a_lower_one_does() -> None:
     low, high = Sampling(0.1), Sampling(0.3)
 
-    assert [low.keeps(key) for key in KEYS] == [Sampling(0.1).keeps(key) for key in KEYS]
-    assert {key for key in KEYS if low.keeps(key)} < {key for key in KEYS if high.keeps(key)}
+    assert [low.should_log(key) for key in KEYS] == [Sampling(0.1).should_log(key) for key in KEYS]
+    assert {key for key in KEYS if low.should_log(key)} < {key for key in KEYS if high.should_log(key)}
 
 
 def test_any_text_is_a_key() -> None:
-    assert isinstance(Sampling(0.5).keeps("ü\udc80"), bool)
+    assert isinstance(Sampling(0.5).should_log("ü\udc80"), bool)

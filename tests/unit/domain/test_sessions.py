@@ -9,69 +9,69 @@ from hypothesis import strategies as st
 
 from gateway.domain import positions
 from gateway.domain.positions import START, Position
-from gateway.domain.sessions import Session
+from gateway.domain.sessions import RecoverySession
 
 FIRST = Position("1000-5")
 LATER = Position("1000-10")
 LATEST = Position("2000-0")
-SESSION = Session("pid", "s1", "ann", "/", "a/1", frozenset({"a", "b"}), FIRST)
+SESSION = RecoverySession("pid", "s1", "ann", "/", "a/1", frozenset({"a", "b"}), FIRST)
 ROOMS = st.frozensets(st.sampled_from("abcde"))
 
 
 def test_a_new_session_gets_everything_since_its_beginning() -> None:
-    assert [SESSION.since(room) for room in ("a", "b", None)] == [FIRST, FIRST, FIRST]
-    assert SESSION.entered == {}
+    assert [SESSION.visible_from(room) for room in ("a", "b", None)] == [FIRST, FIRST, FIRST]
+    assert SESSION.joined_at == {}
 
 
 def test_a_room_that_was_entered_later_counts_from_there() -> None:
-    session = SESSION.in_rooms({"a", "b", "c"}, LATER)
+    session = SESSION.with_rooms({"a", "b", "c"}, LATER)
 
-    assert [session.since(room) for room in ("a", "b", "c", None)] == [FIRST, FIRST, LATER, FIRST]
-    assert (session.rooms, session.entered) == (frozenset({"a", "b", "c"}), {"c": LATER})
+    assert [session.visible_from(room) for room in ("a", "b", "c", None)] == [FIRST, FIRST, LATER, FIRST]
+    assert (session.rooms, session.joined_at) == (frozenset({"a", "b", "c"}), {"c": LATER})
 
 
 def test_everything_else_of_a_session_in_other_rooms_is_the_same_and_the_former_one_is_left_alone() -> None:
-    session = SESSION.in_rooms({"c"}, LATER)
+    session = SESSION.with_rooms({"c"}, LATER)
 
-    assert replace(session, rooms=SESSION.rooms, entered=SESSION.entered) == SESSION
-    assert (SESSION.rooms, SESSION.entered) == (frozenset({"a", "b"}), {})
+    assert replace(session, rooms=SESSION.rooms, joined_at=SESSION.joined_at) == SESSION
+    assert (SESSION.rooms, SESSION.joined_at) == (frozenset({"a", "b"}), {})
 
 
 def test_the_same_rooms_are_no_change() -> None:
-    entered = SESSION.in_rooms({"a", "c"}, LATER)
+    entered = SESSION.with_rooms({"a", "c"}, LATER)
 
-    assert SESSION.in_rooms({"b", "a"}, LATEST) == SESSION
-    assert entered.in_rooms({"a", "c"}, LATEST) == entered
+    assert SESSION.with_rooms({"b", "a"}, LATEST) == SESSION
+    assert entered.with_rooms({"a", "c"}, LATEST) == entered
 
 
 def test_a_room_that_was_entered_later_stays_so_while_others_come_and_go() -> None:
-    session = SESSION.in_rooms({"a", "b", "c"}, LATER).in_rooms({"b", "c", "d"}, LATEST)
+    session = SESSION.with_rooms({"a", "b", "c"}, LATER).with_rooms({"b", "c", "d"}, LATEST)
 
-    assert [session.since(room) for room in ("b", "c", "d")] == [FIRST, LATER, LATEST]
+    assert [session.visible_from(room) for room in ("b", "c", "d")] == [FIRST, LATER, LATEST]
 
 
 def test_a_room_that_was_left_is_forgotten_and_counts_anew_when_it_is_entered_again() -> None:
-    without = SESSION.in_rooms({"a", "b", "c"}, LATER).in_rooms({"b"}, LATER)
-    assert (without.rooms, without.entered) == (frozenset({"b"}), {})
+    without = SESSION.with_rooms({"a", "b", "c"}, LATER).with_rooms({"b"}, LATER)
+    assert (without.rooms, without.joined_at) == (frozenset({"b"}), {})
 
-    again = without.in_rooms({"a", "b", "c"}, LATEST)
+    again = without.with_rooms({"a", "b", "c"}, LATEST)
 
-    assert [again.since(room) for room in ("a", "b", "c")] == [LATEST, FIRST, LATEST]
+    assert [again.visible_from(room) for room in ("a", "b", "c")] == [LATEST, FIRST, LATEST]
 
 
 def test_a_client_goes_on_where_it_says_but_never_before_the_beginning() -> None:
-    assert SESSION.start(LATER) == LATER
-    assert SESSION.start(FIRST) == FIRST
-    assert SESSION.start(None) == FIRST
+    assert SESSION.replay_start(LATER) == LATER
+    assert SESSION.replay_start(FIRST) == FIRST
+    assert SESSION.replay_start(None) == FIRST
     for before in (START, Position("999-99"), Position("1000-4")):
-        assert SESSION.start(before) == FIRST
+        assert SESSION.replay_start(before) == FIRST
 
 
 def test_positions_are_compared_as_numbers() -> None:
     session = replace(SESSION, first_position=Position("9-9"))
 
-    assert session.start(Position("9-10")) == "9-10"
-    assert session.start(Position("10-0")) == "10-0"
+    assert session.replay_start(Position("9-10")) == "9-10"
+    assert session.replay_start(Position("10-0")) == "10-0"
 
 
 @given(
@@ -87,9 +87,9 @@ def test_each_room_counts_from_when_it_was_last_entered(
     for rooms, passed in changes:
         then = (then[0] + passed, then[1])
         now = positions.position_at(then)
-        session = session.in_rooms(rooms, now)
+        session = session.with_rooms(rooms, now)
         model = {room: model.get(room, now) for room in rooms}
 
-    assert {room: session.since(room) for room in session.rooms} == model
-    assert session.entered.keys() <= session.rooms
-    assert session.since(None) == FIRST
+    assert {room: session.visible_from(room) for room in session.rooms} == model
+    assert session.joined_at.keys() <= session.rooms
+    assert session.visible_from(None) == FIRST

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.domain.traces import Trace, parse_traceparent, trace_among, traceparent
+from gateway.domain.traces import Trace, find_trace, format_traceparent, parse_traceparent
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -60,15 +60,15 @@ def test_anything_else_names_no_trace(text: str) -> None:
 def test_whatever_is_sent_is_read_or_ignored(text: str) -> None:
     trace = parse_traceparent(text)
 
-    assert trace is None or parse_traceparent(traceparent(trace)) == trace
+    assert trace is None or parse_traceparent(format_traceparent(trace)) == trace
 
 
 def test_a_request_names_its_trace_once_or_not_at_all() -> None:
-    assert trace_among([]) is None
-    assert trace_among([SENT]) == Trace(TRACE_ID, SPAN_ID, 1)
-    assert trace_among([SENT, SENT]) is None
-    assert trace_among(["rubbish"]) is None
+    assert find_trace([]) is None
+    assert find_trace([SENT]) == Trace(TRACE_ID, SPAN_ID, 1)
+    assert find_trace([SENT, SENT]) is None
+    assert find_trace(["rubbish"]) is None
 
 
 def test_a_trace_is_written_as_version_00() -> None:
-    assert traceparent(Trace(TRACE_ID, SPAN_ID, 1)) == SENT
+    assert format_traceparent(Trace(TRACE_ID, SPAN_ID, 1)) == SENT

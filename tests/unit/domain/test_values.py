@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.domain import endings, errors
-from gateway.domain.claims import Allowance, Claim, Rate
-from gateway.domain.errors import GatewayError, TokenRefused
+from gateway.domain import disconnects, errors
+from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.errors import GatewayError, TokenRejected
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Kick, Message, Receipt
+from gateway.domain.messages import DisconnectCommand, Message, PublishResult
 from gateway.domain.positions import START
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.domain.sessions import Session
+from gateway.domain.sessions import RecoverySession
 
 CONNECTION = PresentConnection("s1", "42", "/", "replica-1", "polling", 1.0)
 VALUES = [
-    Allowance(True, 1, 0, 1.0, 0.0),
+    RateLimitResult(True, 1, 0, 1.0, 0.0),
     CONNECTION,
-    Claim("shop", "nonce", 1.0),
+    DedupKey("shop", "nonce", 1.0),
     Identity("42", frozenset()),
-    Kick("id", "42", ("/",), 1.0),
+    DisconnectCommand("id", "42", ("/",), 1.0),
     Message("id", "/", (), "news", ()),
     Rate(1.0, 1),
-    Receipt("id", START, 0, True),
-    Session("pid", "s1", "42", "/", "owner", frozenset(), START),
+    PublishResult("id", START, 0, True),
+    RecoverySession("pid", "s1", "42", "/", "owner", frozenset(), START),
     UserPresence("42"),
 ]
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)]
@@ -40,13 +40,13 @@ def test_a_value_does_not_change_and_holds_nothing_else(value) -> None:
 
 
 def test_a_claim_need_not_have_an_idempotency_key() -> None:
-    claim = Claim("shop", "nonce", 1.0)
+    claim = DedupKey("shop", "nonce", 1.0)
 
     assert (claim.idempotency_key, claim.scope, claim.fingerprint) == (None, "", "")
 
 
 def test_two_claims_of_the_same_request_are_equal() -> None:
-    assert Claim("shop", "nonce", 1.0, "key", "scope", "body") == Claim(
+    assert DedupKey("shop", "nonce", 1.0, "key", "scope", "body") == DedupKey(
         "shop", "nonce", 1.0, "key", "scope", "body"
     )
 
@@ -76,22 +76,24 @@ def test_what_the_broker_could_not_do_may_be_tried_again_soon() -> None:
     assert not errors.NonceReplayed.temporary
 
 
-@pytest.mark.parametrize("code", sorted(TokenRefused.CODES))
+@pytest.mark.parametrize("code", sorted(TokenRejected.CODES))
 def test_a_refused_token_has_one_of_the_codes_of_the_contract(code: str) -> None:
-    assert TokenRefused(code, "a sentence").code == code
+    assert TokenRejected(code, "a sentence").code == code
 
 
 def test_a_refused_token_has_no_other_code() -> None:
     with pytest.raises(ValueError, match="not a code"):
-        TokenRefused("token_strange", "a sentence")
+        TokenRejected("token_strange", "a sentence")
 
 
 def test_only_endings_that_say_goodbye_delete_the_session() -> None:
-    all_endings = [ending for ending in vars(endings).values() if isinstance(ending, endings.Ending)]
+    all_endings = [
+        ending for ending in vars(disconnects).values() if isinstance(ending, disconnects.DisconnectReason)
+    ]
 
     assert len(all_endings) >= 8
-    assert all(ending.keeps_session != ending.goodbye for ending in all_endings)
+    assert all(ending.keeps_session != ending.sends_packet for ending in all_endings)
     assert all((ending.code is None) == (ending.message is None) for ending in all_endings)
-    assert endings.DRAINING.close_code == 1012
-    assert endings.TOKEN_EXPIRED.close_code == 4401
-    assert endings.SLOW_CONSUMER.close_code is None
+    assert disconnects.DRAINING.close_code == 1012
+    assert disconnects.TOKEN_EXPIRED.close_code == 4401
+    assert disconnects.SLOW_CONSUMER.close_code is None

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.domain.endings import Ending
+from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Message
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.hub import Connection, State
-from gateway.ports import Frames, Socket
+from gateway.interfaces import Frames, Socket
 from gateway.transport import packets
 
 
-class RecordingLink:
+class RecordingTransport:
     """Satisfies ``hub.Link`` and, where it has a socket, is that too; ``when_sent`` is called before each message."""
 
     def __init__(self, *, has_socket: bool = False) -> None:
-        self.transport = "websocket"
+        self.name = "websocket"
         self.has_socket = has_socket
         self.bytes_waiting = 0
         self.takes = True
@@ -28,14 +28,14 @@ class RecordingLink:
         self.frames: list[bytes] = []
         self.volatile: list[bool] = []
         self.told: list[tuple[str, dict[str, object]]] = []
-        self.ended: list[Ending] = []
+        self.ended: list[DisconnectReason] = []
         self.when_sent: Callable[[], None] = lambda: None
-        self.lane = asyncio.Lock()
+        self.replay_lock = asyncio.Lock()
         self.reads = asyncio.Event()
         self.reads.set()
 
     @property
-    def direct(self) -> Socket | None:
+    def socket(self) -> Socket | None:
         return self if self.has_socket else None
 
     def write(self, frame: bytes, /) -> None:
@@ -52,7 +52,7 @@ class RecordingLink:
         self.volatile.append(volatile)
         return self.takes
 
-    def send_together(self, *frames: Frames) -> None:
+    def batch(self, *frames: Frames) -> None:
         for each in frames:
             self.send(each, volatile=False)
 
@@ -60,13 +60,13 @@ class RecordingLink:
     def is_drained(self) -> bool:
         return self.reads.is_set()
 
-    async def drained(self) -> None:
+    async def wait_drained(self) -> None:
         await self.reads.wait()
 
-    def tell(self, event: str, payload: dict[str, object]) -> None:
+    def emit(self, event: str, payload: dict[str, object]) -> None:
         self.told.append((event, payload))
 
-    def end(self, ending: Ending) -> None:
+    def disconnect(self, ending: DisconnectReason) -> None:
         self.ended.append(ending)
 
     @property
@@ -85,7 +85,7 @@ class RecordingMeter:
         self.accepted_kinds: list[str] = []
         self.replays: list[str] = []
 
-    def publishing(self, message: Message) -> None: ...
+    def publish_started(self, message: Message) -> None: ...
 
     def accepted(self, kind: str) -> None:
         self.accepted_kinds.append(kind)
@@ -111,9 +111,9 @@ def connection(
     namespace: str = "/",
     state: State = State.LIVE,
     has_socket: bool = False,
-) -> tuple[Connection, RecordingLink]:
+) -> tuple[Connection, RecordingTransport]:
     """A connection that is in no room yet."""
-    link = RecordingLink(has_socket=has_socket)
+    link = RecordingTransport(has_socket=has_socket)
     made = Connection(sid, namespace, identity(user), link, 0.0)
     if state is State.LIVE:
         made.go_live()

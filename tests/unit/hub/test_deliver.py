@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.endings import KICKED, REVOKED
-from gateway.domain.messages import Address, Kick, Message, new_id
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, REVOKED
+from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.hub import Connection, Hub, State
-from gateway.hub.registry import BY_LINK_SECONDS, LARGE_BYTES, STEP, TURN_SECONDS
-from gateway.ports import Frames
+from gateway.hub.registry import LARGE_BYTES, MAX_SLICE_SECONDS, SLOW_SEND_SECONDS, STEP
+from gateway.interfaces import Frames
 from tests.support.turns import with_turns
-from tests.unit.hub.links import RecordingLink, RecordingMeter, connection, encode
+from tests.unit.hub.links import RecordingMeter, RecordingTransport, connection, encode
 
 POSITION = Position("1-0")
 
@@ -41,7 +41,7 @@ class World:
 
     def join(
         self, sid: str, *rooms: str, user: str = "alice", namespace: str = "/", state: State = State.LIVE
-    ) -> tuple[Connection, RecordingLink]:
+    ) -> tuple[Connection, RecordingTransport]:
         made, link = connection(sid, user, namespace=namespace, state=state, has_socket=self.has_sockets)
         self.hub.add(made, {user_room(user), sid, *rooms})
         return made, link
@@ -50,8 +50,10 @@ class World:
         excluded = frozenset(exclude.split())
         await self.hub.deliver(Message(new_id(), namespace, rooms, event, (), exclude=excluded), POSITION)
 
-    async def kick(self, user: str, *namespaces: str, revoke: bool = False, exclude: str = "") -> None:
-        kick = Kick(new_id(), user, namespaces or ("/",), 0.0, frozenset(exclude.split()), revoke)
+    async def disconnect_user(self, user: str, *namespaces: str, revoke: bool = False, exclude: str = "") -> None:
+        kick = DisconnectCommand(
+            new_id(), user, namespaces or ("/",), 0.0, frozenset(exclude.split()), revoke
+        )
         await self.hub.deliver(kick, POSITION)
 
 
@@ -118,7 +120,7 @@ async def test_a_connection_is_alone_in_the_room_of_its_sid(world: World) -> Non
     assert (first.events, second.events) == ([], ["news"])
 
 
-@pytest.mark.parametrize("state", [State.ARRIVING, State.BEHIND, State.GONE])
+@pytest.mark.parametrize("state", [State.CONNECTING, State.REPLAYING, State.CLOSED])
 async def test_only_a_live_connection_is_sent_to(world: World, state: State) -> None:
     _, link = world.join("a", "x", state=state)
 
@@ -149,7 +151,7 @@ async def test_volatile_is_passed_on(world: World) -> None:
 # kicks
 
 
-@pytest.mark.parametrize(("revoke", "ending"), [(False, KICKED), (True, REVOKED)])
+@pytest.mark.parametrize(("revoke", "ending"), [(False, DISCONNECTED_BY_BACKEND), (True, REVOKED)])
 async def test_a_kick_ends_the_live_connections_of_its_user(
     world: World, revoke: bool, ending: object
 ) -> None:
@@ -157,7 +159,7 @@ async def test_a_kick_ends_the_live_connections_of_its_user(
     _, elsewhere = world.join("b", namespace="/events")
     _, bob = world.join("c", user="bob")
 
-    await world.kick("alice", revoke=revoke)
+    await world.disconnect_user("alice", revoke=revoke)
 
     assert (alice.ended, elsewhere.ended, bob.ended) == ([ending], [], [])
 
@@ -167,25 +169,29 @@ async def test_a_kick_of_several_namespaces_reaches_each_and_spares_who_is_exclu
     _, main = world.join("b")
     _, events = world.join("c", namespace="/events")
 
-    await world.kick("alice", "/", "/events", exclude="a")
+    await world.disconnect_user("alice", "/", "/events", exclude="a")
 
-    assert (spared.ended, main.ended, events.ended) == ([], [KICKED], [KICKED])
+    assert (spared.ended, main.ended, events.ended) == (
+        [],
+        [DISCONNECTED_BY_BACKEND],
+        [DISCONNECTED_BY_BACKEND],
+    )
 
 
 async def test_a_kick_marks_a_connection_that_is_arriving(world: World) -> None:
-    arriving, link = world.join("a", state=State.ARRIVING)
+    arriving, link = world.join("a", state=State.CONNECTING)
 
-    await world.kick("alice")
+    await world.disconnect_user("alice")
 
-    assert (arriving.was_kicked, link.ended) == (True, [])
+    assert (arriving.was_disconnected, link.ended) == (True, [])
 
 
 async def test_a_kick_leaves_alone_who_is_gone(world: World) -> None:
-    gone, link = world.join("a", state=State.GONE)
+    gone, link = world.join("a", state=State.CLOSED)
 
-    await world.kick("alice")
+    await world.disconnect_user("alice")
 
-    assert (gone.state, link.ended) == (State.GONE, [])
+    assert (gone.state, link.ended) == (State.CLOSED, [])
 
 
 # membership
@@ -267,14 +273,14 @@ async def test_members_may_join_and_leave_during_a_long_delivery_and_order_is_ke
     world: World, slow: None
 ) -> None:
     links = [world.join(str(number), "x") for number in range(500)]
-    late: list[RecordingLink] = []
+    late: list[RecordingTransport] = []
 
     async def come_and_go() -> None:
         for number in range(500):
             made = links[499 - number][0]
             if number % 2:
                 world.hub.remove(made)
-                made.go()
+                made.close()
             late.append(world.join(f"late{number}", "x")[1])
             await asyncio.sleep(0)
 
@@ -297,7 +303,7 @@ async def test_a_client_that_is_dropped_by_its_own_message_harms_no_other(world:
     others = [world.join(str(number), "x")[1] for number in range(200)]
 
     def drop() -> None:
-        made.go()
+        made.close()
         world.hub.remove(made)
 
     link.when_sent = drop
@@ -360,13 +366,13 @@ async def test_what_waits_in_a_socket_is_the_business_of_the_link() -> None:
     assert (link.events, len(link.sent), world.delivered) == (["behind", "direct"], 1, [1, 1])
 
 
-@pytest.mark.parametrize("state", [State.ARRIVING, State.BEHIND])
+@pytest.mark.parametrize("state", [State.CONNECTING, State.REPLAYING])
 async def test_a_socket_is_not_written_to_before_its_connection_is_live(state: State) -> None:
     world = World(has_sockets=True)
     made, link = world.join("a", "x", state=state)
 
     await world.push("x", event="early")
-    made.changed_carrier()
+    made.on_transport_changed()
     await world.push("x", event="still early")
 
     assert (link.events, world.delivered) == ([], [0, 0])
@@ -378,7 +384,7 @@ async def test_a_connection_that_changed_its_carrier_is_written_to_there() -> No
 
     await world.push("x", event="by the link")
     link.has_socket = True
-    made.changed_carrier()
+    made.on_transport_changed()
     await world.push("x", event="by the socket")
 
     assert (link.events, len(link.sent)) == (["by the link", "by the socket"], 1)
@@ -388,8 +394,8 @@ async def test_nothing_is_written_to_the_socket_of_who_has_gone() -> None:
     world = World(has_sockets=True)
     made, link = world.join("a", "x")
 
-    made.go()
-    made.changed_carrier()
+    made.close()
+    made.on_transport_changed()
     await world.push("x")
 
     assert (link.events, world.delivered) == ([], [0])
@@ -402,7 +408,7 @@ async def test_work_that_links_leave_for_later_is_counted_to_the_turn() -> None:
 
     _, turns = await with_turns(world.push("x"))
 
-    assert turns >= 0.7 * 1000 * BY_LINK_SECONDS / TURN_SECONDS
+    assert turns >= 0.7 * 1000 * SLOW_SEND_SECONDS / MAX_SLICE_SECONDS
 
 
 async def test_looking_for_recipients_lets_others_through_as_well(slow: None) -> None:
@@ -426,7 +432,7 @@ async def test_who_takes_positions_gets_them_and_nobody_else_and_each_variant_is
     positioned = []
     for number in range(3):
         made, link = world.join(f"w{number}", "x")
-        made.takes_positions = True
+        made.wants_offsets = True
         positioned.append(link)
 
     await world.push("x")
@@ -439,7 +445,7 @@ async def test_who_takes_positions_gets_them_and_nobody_else_and_each_variant_is
 
 async def test_a_variant_that_nobody_takes_is_not_encoded(world: World) -> None:
     made, _ = world.join("a", "x")
-    made.takes_positions = True
+    made.wants_offsets = True
 
     await world.push("x")
 
@@ -460,7 +466,7 @@ async def test_who_was_not_sent_it_is_not_counted() -> None:
     assert (takes.events, world.delivered) == (["news"], [1])
 
 
-@pytest.mark.parametrize(("state", "skipped"), [(State.BEHIND, ["behind"]), (State.ARRIVING, [])])
+@pytest.mark.parametrize(("state", "skipped"), [(State.REPLAYING, ["replaying"]), (State.CONNECTING, [])])
 async def test_a_volatile_message_that_one_who_is_behind_does_not_get_is_counted(
     world: World, state: State, skipped: list[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.domain.messages import Kick, Message, new_id
+from gateway.domain.messages import DisconnectCommand, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.hub import Hub, State
@@ -12,7 +12,7 @@ TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
 POSITION = Position("1-0")
 
 
-class Deliveries:
+class RecordingObserver:
     """A fake: keeps what it is told."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Deliveries:
         assert seconds >= 0
         self.told.append((message.id, connections))
 
-    def caught_up(self, message: Message, sid: str) -> None:
+    def replayed(self, message: Message, sid: str) -> None:
         raise AssertionError("the hub hands over nothing from the history")
 
 
@@ -31,14 +31,14 @@ def news(*, trace: Trace | None, exclude: frozenset[str] = frozenset()) -> Messa
 
 
 async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
-    deliveries, meter = Deliveries(), RecordingMeter()
+    deliveries, meter = RecordingObserver(), RecordingMeter()
     hub = Hub(encode, meter, deliveries)
     for sid in ("s1", "s2"):
         hub.add(connection(sid)[0], {"room"})
     declining, _ = connection("s3")
-    declining.takes_positions = False
+    declining.wants_offsets = False
     hub.add(declining, {"room"})
-    behind, _ = connection("s4", state=State.BEHIND)
+    behind, _ = connection("s4", state=State.REPLAYING)
     hub.add(behind, {"room"})
     traced, plain = news(trace=TRACE), news(trace=None)
 
@@ -50,7 +50,7 @@ async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
 
 
 async def test_one_that_is_left_for_nobody_here_is_told_of_too() -> None:
-    deliveries, meter = Deliveries(), RecordingMeter()
+    deliveries, meter = RecordingObserver(), RecordingMeter()
     hub = Hub(encode, meter, deliveries)
     hub.add(connection("s1")[0], {"room"})
     excluded = news(trace=TRACE, exclude=frozenset({"room"}))
@@ -67,6 +67,6 @@ async def test_nobody_needs_to_listen() -> None:
     hub.add(made, {"room"})
 
     await hub.deliver(news(trace=TRACE), POSITION)
-    await hub.deliver(Kick(new_id(), "alice", ("/",), 0.0), POSITION)
+    await hub.deliver(DisconnectCommand(new_id(), "alice", ("/",), 0.0), POSITION)
 
     assert link.events == ["news"]

@@ -13,17 +13,17 @@ from typing import Any, cast
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from gateway.application.publishing import Publishing
-from gateway.domain.keys import IngestKey
-from gateway.domain.messages import Entry
+from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.messages import LogEntry
 from gateway.domain.presence import PresentConnection
-from gateway.listening import Listener
+from gateway.http_server import HttpServer
+from gateway.interfaces import Broker, Clock
 from gateway.metrics.messages import MessageMetrics
-from gateway.ports import Broker, Clock
+from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
 from ingest_api import signing
-from ingest_api.app import create_app, create_door
-from ingest_api.reporting import Refusing
+from ingest_api.access_log import RejectedRequestLog
+from ingest_api.app import create_app, create_rest_api
 
 NOW = 1_795_262_400.0
 SECRET = "a secret of the tests, thirty-two bytes and more"
@@ -52,14 +52,14 @@ class SettableClock:
 
 
 @dataclass
-class Tally:
+class RecordingMeter:
     """A fake meter: keeps what it is told."""
 
     answered: list[tuple[str, int, str]] = field(default_factory=list)
     keys: list[tuple[str | None, bool]] = field(default_factory=list)
     """The key that each of these named, and whether it was signed with it."""
 
-    def request_answered(
+    def request_finished(
         self,
         *,
         route: str,
@@ -136,8 +136,8 @@ class Door:
     port: int
     state: MemoryState
     clock: SettableClock
-    tally: Tally
-    taken: list[Entry]
+    tally: RecordingMeter
+    taken: list[LogEntry]
 
     def sign(
         self,
@@ -233,12 +233,12 @@ async def running(
     state = MemoryState(
         clock=clock, replica="replica-1", history_length=1000, history_bytes=10_000_000, recovery_seconds=120
     )
-    door = Door(0, state, clock, Tally(), [])
+    door = Door(0, state, clock, RecordingMeter(), [])
     publisher = _Keeping(door, clock)
     options: dict[str, Any] = {
         "publisher": wrap(publisher) if wrap else publisher,
         "presence": state.presence,
-        "claims": state.claims,
+        "dedup": state.dedup,
         "rates": state.rates,
         "keys": lookup or {key.id: key for key in keys}.get,
         "clock": clock,
@@ -247,14 +247,14 @@ async def running(
         "max_body_bytes": 100_000,
         "body_timeout_seconds": 5.0,
     }
-    rest = create_door(**options | overrides)
+    rest = create_rest_api(**options | overrides)
     app = mount(rest) if mount else create_app(rest)
     if way == SHORT and server is None:
-        listener = Listener(
+        listener = HttpServer(
             app,
             direct={},
-            short_way=rest,
-            refuse=Refusing(door.tally),
+            fast_path=rest,
+            reject=RejectedRequestLog(door.tally),
             head_timeout_seconds=PATIENCE,
             finish_seconds=PATIENCE,
         )
@@ -281,17 +281,17 @@ class _Keeping:
         broker = door.state.broker
         self._taken = door.taken
         self._append = broker.append
-        self._publishing = Publishing(
+        self._publishing = MessagePublisher(
             broker=cast(Broker, self),
             clock=clock,
             namespaces=("/", "/events"),
             meter=MessageMetrics(CollectorRegistry()),
         )
         self.publish = self._publishing.publish
-        self.kick = self._publishing.kick
+        self.disconnect_user = self._publishing.disconnect_user
 
-    async def append(self, entry: Entry, claim: Any = None) -> Any:
-        receipt = await self._append(entry, claim)
-        if not receipt.replayed:
+    async def append(self, entry: LogEntry, dedup_key: Any = None) -> Any:
+        result = await self._append(entry, dedup_key)
+        if not result.replayed:
             self._taken.append(entry)
-        return receipt
+        return result

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.domain.messages import Kick, Message
+from gateway.domain.messages import DisconnectCommand, Message
 from tests.unit.ingest_api.door import Door, running
 
 EVENT = {"event": "notification:new", "data": {"title": "hi"}}
@@ -180,7 +180,7 @@ async def test_a_disconnect_without_limits_is_for_all_namespaces(door: Door, bod
 
     assert (reply.status, reply.json) == (200, {"disconnected": 2})
     [kick] = door.taken
-    assert isinstance(kick, Kick)
+    assert isinstance(kick, DisconnectCommand)
     assert (kick.user, kick.namespaces, kick.revoke) == ("42", ("/", "/events"), False)
 
 
@@ -191,7 +191,7 @@ async def test_a_disconnect_may_be_limited_and_may_revoke(door: Door) -> None:
 
     assert reply.json == {"disconnected": 0, "exact": False}
     [kick] = door.taken
-    assert isinstance(kick, Kick)
+    assert isinstance(kick, DisconnectCommand)
     assert (kick.namespaces, kick.exclude, kick.revoke) == (("/events",), frozenset({"a"}), True)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest_api import envelope
-from ingest_api.envelope import InvalidJson, NoEnvelope
+from ingest_api import json_body
+from ingest_api.json_body import InvalidJson, NotAnObject
 
 NUMBERS = st.one_of(
     st.integers().map(str),
@@ -66,7 +66,7 @@ def meaning(text: str) -> Any:
 def test_what_is_accepted_is_kept_byte_for_byte_and_means_the_same(given: tuple[str, dict[str, str]]) -> None:
     text, raw = given
 
-    parsed = envelope.parse(text.encode())
+    parsed = json_body.parse(text.encode())
 
     assert parsed.raw == raw
     assert {name: meaning(value) for name, value in parsed.raw.items()} == meaning(text)
@@ -78,7 +78,7 @@ def test_decoded_members_are_what_json_says_but_for_the_values_of_numbers(
 ) -> None:
     text, _ = given
 
-    parsed = envelope.parse(text.encode())
+    parsed = json_body.parse(text.encode())
 
     assert parsed.values == json.loads(text, parse_int=len, parse_float=len)
 
@@ -89,14 +89,14 @@ def test_elements_of_an_array_are_cut_out_as_they_were_written(
 ) -> None:
     text = "[" + (",".join("".join(item) for item in items) or space) + "]"
 
-    assert envelope.elements(text) == tuple(value for _, value, _ in items)
+    assert json_body.elements(text) == tuple(value for _, value, _ in items)
 
 
 @given(_between(_members(VALUES), "{}"))
 def test_a_timestamp_replaces_every_other_and_leaves_the_rest(data: str) -> None:
     before = json.loads(data, parse_int=str, parse_float=str)
 
-    after = envelope.with_timestamp(data, before, "now")
+    after = json_body.with_timestamp(data, before, "now")
 
     pairs = json.loads(after, object_pairs_hook=list, parse_int=str, parse_float=str)
     assert [value for name, value in pairs if name == "timestamp"] == ["now"]
@@ -106,8 +106,8 @@ def test_a_timestamp_replaces_every_other_and_leaves_the_rest(data: str) -> None
 @given(st.binary(max_size=40) | TEXTS.map(str.encode))
 def test_anything_else_is_refused_and_never_fails_otherwise(body: bytes) -> None:
     try:
-        parsed = envelope.parse(body)
-    except (InvalidJson, NoEnvelope):
+        parsed = json_body.parse(body)
+    except (InvalidJson, NotAnObject):
         return
     assert json.loads(body, parse_int=len, parse_float=len) == parsed.values
 
@@ -118,7 +118,7 @@ def test_a_truncated_object_is_never_accepted(given: tuple[str, dict[str, str]],
     length = data.draw(st.integers(0, len(text) - 1))
 
     with pytest.raises(InvalidJson):
-        envelope.parse(text[:length].encode())
+        json_body.parse(text[:length].encode())
 
 
 @pytest.mark.parametrize("depth", [64, 65])
@@ -126,16 +126,16 @@ def test_sixty_four_levels_are_enough(depth: int) -> None:
     body = b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
     if depth == 64:
-        assert envelope.parse(body).raw["a"] == "[" * 63 + "]" * 63
+        assert json_body.parse(body).raw["a"] == "[" * 63 + "]" * 63
     else:
         with pytest.raises(InvalidJson, match="more than 64 deep"):
-            envelope.parse(body)
+            json_body.parse(body)
 
 
 def test_brackets_in_strings_are_no_depth() -> None:
     text = json.dumps({"a": '[{"\\' * 100, "b": "]" * 100})
 
-    assert envelope.parse(text.encode()).values == json.loads(text)
+    assert json_body.parse(text.encode()).values == json.loads(text)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_hostile_body_of_a_megabyte_is_refused_without_delay(body: bytes) -> N
     started = time.process_time()
 
     with pytest.raises(InvalidJson):
-        envelope.parse(body)
+        json_body.parse(body)
 
     # Linear work takes a twentieth of this on a slow machine; quadratic work takes hours.
     assert time.process_time() - started < 2.0

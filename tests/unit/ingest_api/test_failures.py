@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
-from gateway.domain.keys import IngestKey
+from gateway.domain.ingest_keys import IngestKey
 from tests.unit.ingest_api.door import SECRET, SHOP, Door, running
 
 EVENT = {"event": "private-event", "data": {"text": "private-payload"}}
@@ -22,7 +22,7 @@ class Failing:
     async def publish(self, *_: Any, **__: Any) -> Any:
         raise self._error
 
-    kick = spend = of_user = publish
+    disconnect_user = consume_nonce = of_user = publish
 
 
 @pytest.mark.parametrize(

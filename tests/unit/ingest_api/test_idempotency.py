@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gateway.domain.keys import IngestKey
+from gateway.domain.ingest_keys import IngestKey
 from tests.unit.ingest_api.door import PATIENCE, SHOP, Door, running
 
 EVENT = {"event": "e", "data": 1}

@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from ingest_api.app import create_app, create_empty_door, mount
+from ingest_api.app import create_app, create_not_found_api, mount
 from ingest_api.errors import problem_body
-from ingest_api.middlewares import Answering
-from tests.unit.ingest_api.door import Door, SettableClock, Tally, running
+from ingest_api.pipeline import RestApi
+from tests.unit.ingest_api.door import Door, RecordingMeter, SettableClock, running
 
 
 async def health(_: web.Request) -> web.Response:
     return web.Response(text="healthy")
 
 
-def in_a_house(door: Answering) -> web.Application:
+def in_a_house(door: RestApi) -> web.Application:
     house = web.Application()
     house.router.add_get("/health", health)
     mount(door, house)
@@ -46,9 +46,9 @@ async def test_everything_else_is_answered_by_the_door(house: Door) -> None:
 
 
 async def test_a_port_without_the_door_knows_no_path() -> None:
-    def instead(_: Answering) -> web.Application:
+    def instead(_: RestApi) -> web.Application:
         house = web.Application()
-        mount(create_empty_door(clock=SettableClock(), meter=Tally()), house)
+        mount(create_not_found_api(clock=SettableClock(), meter=RecordingMeter()), house)
         return house
 
     async with running(mount=instead, server={}) as door:
@@ -59,7 +59,7 @@ async def test_a_port_without_the_door_knows_no_path() -> None:
 def test_the_door_stands_nowhere_but_at_the_root() -> None:
     with pytest.raises(ValueError, match="at the root"):
         web.Application().add_subapp(
-            "/api", create_app(create_empty_door(clock=SettableClock(), meter=Tally()))
+            "/api", create_app(create_not_found_api(clock=SettableClock(), meter=RecordingMeter()))
         )
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from ingest_api import openapi
-from ingest_api.descriptions import REMEDIES
 from ingest_api.errors import STATUSES
+from ingest_api.openapi_text import REMEDIES
 from tests.support.paths import ROOT
 from tests.unit.ingest_api.door import Door
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest_api.calls import Answer, Call, Route
+from ingest_api.request import Request, Response, Route
 from ingest_api.routing import Routes
 from tests.unit.ingest_api.door import Door
 
@@ -121,5 +121,5 @@ def test_only_paths_of_calls_may_come_the_short_way(target: str, known: bool) ->
     assert routes.knows(target) is known
 
 
-async def unused(_: Call) -> Answer:
+async def unused(_: Request) -> Response:
     raise AssertionError("nobody is called here")

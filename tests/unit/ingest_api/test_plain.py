@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.names import RESERVED_EVENTS
 from ingest_api.errors import Problem
-from ingest_api.pushes import read_plain, read_push, read_push_closely
+from ingest_api.push import fast_parse, parse_push, read_push
 from ingest_api.schemas import EmitSchema, EmitToRoomSchema
 
 NAMESPACES = ("/", "/events")
@@ -65,19 +65,19 @@ def bodies(draw: st.DrawFn) -> bytes:
 @example(body=b'\xef\xbb\xbf{"event":"e","data":1}')
 @example(body=b'{"event":"e","data":' + b"[" * 65 + b"]" * 65 + b"}")
 def test_what_takes_the_short_way_is_what_the_long_way_reads(schema: EmitSchema, body: bytes) -> None:
-    if read_plain(body, with_room=schema.to_room) is None:
+    if fast_parse(body, with_room=schema.to_room) is None:
         return
 
-    assert read_push(schema, body, now=0.0) == read_push_closely(schema, body, now=0.0)
+    assert read_push(schema, body, now=0.0) == parse_push(schema, body, now=0.0)
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["user", "room"])
 @given(body=bodies())
 def test_what_the_long_way_refuses_never_takes_the_short_way(schema: EmitSchema, body: bytes) -> None:
     try:
-        read_push_closely(schema, body, now=0.0)
+        parse_push(schema, body, now=0.0)
     except Problem:
-        assert read_plain(body, with_room=schema.to_room) is None
+        assert fast_parse(body, with_room=schema.to_room) is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_the_long_way_refuses_never_takes_the_short_way(schema: EmitSchema,
     ],
 )
 def test_the_usual_bodies_take_the_short_way(body: bytes, with_room: bool) -> None:
-    assert read_plain(body, with_room=with_room) is not None
+    assert fast_parse(body, with_room=with_room) is not None
 
 
 def test_a_gateway_that_does_not_serve_the_main_namespace_asks_the_schema() -> None:
@@ -102,4 +102,4 @@ def test_a_gateway_that_does_not_serve_the_main_namespace_asks_the_schema() -> N
 def test_white_space_without_end_is_read_once() -> None:
     body = b'{"event":"e",' + b" " * 1_000_000 + b'"date":1}'
 
-    assert read_plain(body, with_room=True) is None
+    assert fast_parse(body, with_room=True) is None

@@ -94,7 +94,7 @@ async def test_of_what_went_well_a_part_is_logged_and_says_which_part(lines: lis
         for each in ids:
             await door.ask("GET", "/openapi.yaml", headers=[("X-Request-Id", each)])
 
-    assert [line["request_id"] for line in lines] == [each for each in ids if sampling.keeps(each)]
+    assert [line["request_id"] for line in lines] == [each for each in ids if sampling.should_log(each)]
     assert 0 < len(lines) < len(ids)
     assert {line["sample_rate"] for line in lines} == {0.5}
 
@@ -119,7 +119,7 @@ async def test_a_trace_is_kept_or_left_out_whole(lines: list[dict[str, Any]]) ->
                 more = [("traceparent", f"00-{trace_id}-{SPAN_ID}-01")]
                 await door.post("/emit/user/42", EVENT, more=more)
 
-    kept = [each for each in traces if sampling.keeps(each)]
+    kept = [each for each in traces if sampling.should_log(each)]
     assert [line["trace_id"] for line in lines] == [each for each in kept for _ in range(2)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.keys import IngestKey, Scope
+from gateway.domain.ingest_keys import IngestKey, Scope
 from tests.unit.ingest_api.door import SECRET, running
 
 EVENT = {"event": "e"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.keys import IngestKey
+from gateway.domain.ingest_keys import IngestKey
 from tests.support.paths import ROOT
 from tests.unit.ingest_api.door import NOW, SECRET, SHOP, Door, Headers, running
 

@@ -207,7 +207,7 @@ def test_a_stream_that_is_gone_disturbs_nobody_and_the_next_one_tells_what_was_l
 
     told, entry = map(json.loads, lines(code, level="error"))
 
-    assert (told["level"], told["event"], told["lines"]) == ("error", "log.lines_lost", 1)
+    assert (told["level"], told["event"], told["lines"]) == ("error", "log.lines_dropped", 1)
     assert entry["event"] == "b"
 
 

@@ -24,7 +24,7 @@ def test_each_failure_has_a_symptom_a_line_a_metric_and_a_remedy(failure: str) -
     rows = re.findall(r"^\| (\w+) \| (.+) \|$", SECTIONS[failure], re.MULTILINE)
 
     assert [name for name, _ in rows] == ["symptom", "log", "metric", "remedy"]
-    assert re.search(r"`(push_gateway_|process_|up\b)", dict(rows)["metric"])
+    assert re.search(r"`(sio_gateway_|process_|up\b)", dict(rows)["metric"])
 
 
 @pytest.mark.parametrize("failure", SECTIONS)

@@ -69,7 +69,7 @@ def test_what_did_not_find_room_comes_later_and_in_order(pipe: Pipe) -> None:
         pipe.output.write(f"{number}\n")
 
     assert pipe.read_until(f"{count + 999}") == [str(number) for number in range(count + 1000)]
-    assert pipe.output.lost == 0
+    assert pipe.output.dropped == 0
 
 
 def test_a_line_that_is_longer_than_a_pipe_promises_room_for_comes_whole_and_in_order(pipe: Pipe) -> None:
@@ -85,7 +85,7 @@ def test_what_waits_has_a_limit_and_what_is_lost_is_told_in_its_place(pipe: Pipe
     long = "x" * 9_999
     for _ in range(WAITING_BYTES // 10_000 + 100):
         pipe.output.write(long + "\n")
-    lost = pipe.output.lost
+    lost = pipe.output.dropped
     assert 100 <= lost <= 110
     assert pipe.output._waiting_bytes <= WAITING_BYTES
     pipe.output.write("short, and there would be room for it\n")

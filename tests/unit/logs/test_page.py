@@ -19,7 +19,7 @@ ROWS = {
     )
 }
 LINES = lines_in_sources()
-SAMPLED = set(Sampling(0.5).facts)
+SAMPLED = set(Sampling(0.5).fields)
 
 
 def test_the_page_lists_every_line_that_can_be_written_and_no_other() -> None:

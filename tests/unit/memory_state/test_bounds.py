@@ -6,13 +6,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.claims import Claim, Rate
+from gateway.domain.dedup import DedupKey, Rate
 from gateway.domain.errors import BrokerUnavailable, NonceReplayed
 from gateway.domain.positions import START
-from gateway.domain.sessions import Session
-from gateway.state.memory.expiring import Expiring
+from gateway.domain.sessions import RecoverySession
+from gateway.state.memory.ttl_map import TtlMap
 from tests.contract.adopting import adopt, refusal
-from tests.contract.values import claim, connection, kick, message
+from tests.contract.values import connection, dedup_key, kick, message
 
 ONE_A_SECOND = Rate(per_second=1.0, burst=2)
 
@@ -22,20 +22,20 @@ ONE_A_SECOND = Rate(per_second=1.0, burst=2)
 
 async def test_began_at_is_the_first_whole_second_after_the_store_was_made(make_memory, clock) -> None:
     clock.wall = 1_700_000_000.25
-    assert make_memory().claims.began_at == 1_700_000_001
+    assert make_memory().dedup.began_at == 1_700_000_001
     clock.wall = 1_700_000_002.0
-    assert make_memory().claims.began_at == 1_700_000_002
+    assert make_memory().dedup.began_at == 1_700_000_002
 
 
 async def test_nonces_are_forgotten_after_their_end(make_memory, clock) -> None:
     state = make_memory()
     for second in range(60):
-        await state.claims.spend(claim(clock, lives_seconds=second + 1))
+        await state.dedup.consume_nonce(dedup_key(clock, lives_seconds=second + 1))
     assert state.sizes()["nonces"] == 60
     clock.advance(62)
 
     for _ in range(30):
-        await state.claims.spend(claim(clock))
+        await state.dedup.consume_nonce(dedup_key(clock))
 
     assert state.sizes()["nonces"] == 30
 
@@ -43,58 +43,58 @@ async def test_nonces_are_forgotten_after_their_end(make_memory, clock) -> None:
 async def test_a_nonce_is_remembered_to_its_very_end(make_memory, clock) -> None:
     state = make_memory()
     ends_at = clock.now() + 10.9
-    await state.claims.spend(Claim("shop", "once", ends_at))
+    await state.dedup.consume_nonce(DedupKey("shop", "once", ends_at))
     clock.advance(10.8)
 
     with pytest.raises(NonceReplayed):
-        await state.claims.spend(Claim("shop", "once", clock.now() + 300))
+        await state.dedup.consume_nonce(DedupKey("shop", "once", clock.now() + 300))
 
 
 async def test_a_clock_set_back_lets_no_forgotten_nonce_pass(make_memory, clock) -> None:
     state = make_memory()
-    spent = claim(clock, nonce="once", lives_seconds=10)
-    await state.claims.spend(spent)
+    spent = dedup_key(clock, nonce="once", lives_seconds=10)
+    await state.dedup.consume_nonce(spent)
     clock.advance(20)
-    await state.claims.spend(claim(clock))
+    await state.dedup.consume_nonce(dedup_key(clock))
 
     clock.wall -= 20
 
     with pytest.raises(NonceReplayed):
-        await state.claims.spend(spent)
+        await state.dedup.consume_nonce(spent)
 
 
 async def test_with_too_many_nonces_requests_are_refused_and_none_is_forgotten(make_memory, clock) -> None:
     state = make_memory(nonces=3)
-    before = await state.broker.newest()
-    spent = [claim(clock) for _ in range(3)]
+    before = await state.broker.newest_position()
+    spent = [dedup_key(clock) for _ in range(3)]
     for each in spent:
-        await state.claims.spend(each)
+        await state.dedup.consume_nonce(each)
 
     with pytest.raises(BrokerUnavailable):
-        await state.claims.spend(claim(clock))
+        await state.dedup.consume_nonce(dedup_key(clock))
     with pytest.raises(BrokerUnavailable):
-        await state.broker.append(message("a"), claim(clock))
+        await state.broker.append(message("a"), dedup_key(clock))
 
-    assert await state.broker.newest() == before
+    assert await state.broker.newest_position() == before
     for each in spent:
         with pytest.raises(NonceReplayed):
-            await state.claims.spend(each)
+            await state.dedup.consume_nonce(each)
     clock.advance(302)
-    await state.claims.spend(claim(clock))
+    await state.dedup.consume_nonce(dedup_key(clock))
 
 
 async def test_with_too_many_idempotency_keys_new_ones_are_refused(make_memory, clock) -> None:
     state = make_memory(idempotency_keys=2, idempotency_seconds=100)
     for key in ("one", "two"):
-        await state.broker.append(message("a"), claim(clock, idempotency_key=key))
+        await state.broker.append(message("a"), dedup_key(clock, idempotency_key=key))
 
     with pytest.raises(BrokerUnavailable):
-        await state.broker.append(message("a"), claim(clock, idempotency_key="three", nonce="unspent"))
+        await state.broker.append(message("a"), dedup_key(clock, idempotency_key="three", nonce="unspent"))
 
-    assert (await state.broker.append(message("a"), claim(clock, idempotency_key="one"))).replayed
-    await state.claims.spend(claim(clock, nonce="unspent"))
+    assert (await state.broker.append(message("a"), dedup_key(clock, idempotency_key="one"))).replayed
+    await state.dedup.consume_nonce(dedup_key(clock, nonce="unspent"))
     clock.advance(101)
-    assert not (await state.broker.append(message("a"), claim(clock, idempotency_key="three"))).replayed
+    assert not (await state.broker.append(message("a"), dedup_key(clock, idempotency_key="three"))).replayed
     assert state.sizes()["idempotency_keys"] == 1
 
 
@@ -107,12 +107,12 @@ async def test_with_too_many_revoked_users_a_kick_is_refused_and_none_is_forgott
     state = make_memory(revoked_users=2, revocation_seconds=100)
     for user in ("ann", "bob", "ann"):
         await state.broker.append(kick(user, at=1000.0, revoke=True))
-    newest = await state.broker.newest()
+    newest = await state.broker.newest_position()
 
     with pytest.raises(BrokerUnavailable):
-        await state.broker.append(kick("cid", at=1000.0, revoke=True), claim(clock))
+        await state.broker.append(kick("cid", at=1000.0, revoke=True), dedup_key(clock))
 
-    assert (await state.broker.newest(), state.sizes()["nonces"]) == (newest, 0)
+    assert (await state.broker.newest_position(), state.sizes()["nonces"]) == (newest, 0)
     assert await state.revocations.revoked_at("ann") == 1000.0
     clock.advance(101)
     await state.broker.append(kick("cid", at=1000.0, revoke=True))
@@ -145,7 +145,7 @@ async def test_presence_keeps_nothing_of_who_left_but_the_time(make_memory, cloc
 
 
 async def test_of_too_many_sessions_left_behind_the_oldest_is_forgotten(make_memory) -> None:
-    state = make_memory(sessions_left=2)
+    state = make_memory(max_parked_sessions=2)
     for pid in ("one", "two", "three"):
         await leave_a_session(state, pid)
 
@@ -195,8 +195,8 @@ async def test_sessions_that_were_left_are_forgotten_as_others_are_left(make_mem
 
 
 async def leave_a_session(state, pid: str) -> None:
-    await state.sessions.save(Session(pid, f"sid {pid}", "ann", "/", "owner", frozenset(), START))
-    await state.sessions.leave(pid, owner="owner")
+    await state.sessions.save(RecoverySession(pid, f"sid {pid}", "ann", "/", "owner", frozenset(), START))
+    await state.sessions.park(pid, owner="owner")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -211,21 +211,21 @@ async def test_exactly_when_a_refusal_said_a_request_passes(
     state, rate = make_memory(), Rate(per_second, burst)
     for wait in [*waits, 0.0]:
         clock.advance(wait)
-        while (allowance := await state.rates.take("shop", rate)).allowed:
+        while (allowance := await state.rates.consume("shop", rate)).allowed:
             assert allowance.remaining < burst
         clock.advance(allowance.retry_after_seconds)
-        assert (await state.rates.take("shop", rate)).allowed
+        assert (await state.rates.consume("shop", rate)).allowed
 
 
 async def test_full_buckets_are_forgotten(make_memory, clock) -> None:
     state = make_memory()
     for number in range(50):
-        await state.rates.take(f"bucket {number}", ONE_A_SECOND)
+        await state.rates.consume(f"bucket {number}", ONE_A_SECOND)
     assert state.sizes()["rate_buckets"] == 50
     clock.advance(1.5)
 
     for _ in range(30):
-        await state.rates.take("busy", ONE_A_SECOND)
+        await state.rates.consume("busy", ONE_A_SECOND)
 
     assert state.sizes()["rate_buckets"] == 1
 
@@ -233,18 +233,18 @@ async def test_full_buckets_are_forgotten(make_memory, clock) -> None:
 async def test_of_too_many_buckets_the_one_not_asked_for_the_longest_is_forgotten(make_memory) -> None:
     state = make_memory(rate_buckets=2)
     for bucket in ("a", "a", "b", "b", "c"):
-        await state.rates.take(bucket, ONE_A_SECOND)
+        await state.rates.consume(bucket, ONE_A_SECOND)
 
     assert state.sizes()["rate_buckets"] == 2
-    assert (await state.rates.take("b", ONE_A_SECOND)).allowed is False
-    assert (await state.rates.take("a", ONE_A_SECOND)).remaining == 1
+    assert (await state.rates.consume("b", ONE_A_SECOND)).allowed is False
+    assert (await state.rates.consume("a", ONE_A_SECOND)).remaining == 1
 
 
 # --- the mapping behind most of them ---
 
 
 def test_an_item_ends_at_its_time_and_is_removed_by_later_puts(clock) -> None:
-    items: Expiring[str, int] = Expiring(clock=clock, seconds=10, max_items=100)
+    items: TtlMap[str, int] = TtlMap(clock=clock, seconds=10, max_items=100)
     items.put("a", 1)
     clock.advance(9.9)
     assert items.get("a") == 1
@@ -258,7 +258,7 @@ def test_an_item_ends_at_its_time_and_is_removed_by_later_puts(clock) -> None:
 
 
 def test_putting_again_starts_the_time_anew(clock) -> None:
-    items: Expiring[str, int] = Expiring(clock=clock, seconds=10, max_items=100)
+    items: TtlMap[str, int] = TtlMap(clock=clock, seconds=10, max_items=100)
     items.put("a", 1)
     clock.advance(6)
     items.put("a", 2)
@@ -268,7 +268,7 @@ def test_putting_again_starts_the_time_anew(clock) -> None:
 
 
 def test_one_too_many_pushes_out_the_oldest(clock) -> None:
-    items: Expiring[str, int] = Expiring(clock=clock, seconds=10, max_items=2)
+    items: TtlMap[str, int] = TtlMap(clock=clock, seconds=10, max_items=2)
     for number, key in enumerate(("a", "b", "a", "c")):
         items.put(key, number)
 
@@ -276,7 +276,7 @@ def test_one_too_many_pushes_out_the_oldest(clock) -> None:
 
 
 def test_many_that_end_together_are_removed_little_by_little(clock) -> None:
-    items: Expiring[int, int] = Expiring(clock=clock, seconds=10, max_items=10_000)
+    items: TtlMap[int, int] = TtlMap(clock=clock, seconds=10, max_items=10_000)
     for number in range(1_000):
         items.put(number, number)
     clock.advance(10)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.positions import START, Position, order
-from gateway.state.memory.history import Lane, Record
+from gateway.state.memory.history import Record, RoomIndex
 from tests.contract.values import at, kick, message, move
 
 
@@ -78,7 +78,7 @@ async def test_what_is_too_old_goes_as_others_come_and_leaves_nothing_behind(mak
         await state.broker.append(message("a"))
 
     sizes = state.sizes()
-    assert (sizes["history_entries"], sizes["history_addresses"], sizes["history_gaps"]) == (10, 1, 0)
+    assert (sizes["history_entries"], sizes["history_addresses"], sizes["trim_markers"]) == (10, 1, 0)
 
 
 async def test_what_is_too_old_leaves_no_gap_whatever_the_number_of_its_rooms(make_memory, clock) -> None:
@@ -88,26 +88,26 @@ async def test_what_is_too_old_leaves_no_gap_whatever_the_number_of_its_rooms(ma
 
     await state.broker.append(message("a"))
 
-    assert state.sizes()["history_gaps"] == 0
+    assert state.sizes()["trim_markers"] == 0
 
 
 async def test_gaps_are_forgotten_as_others_come(make_memory, clock) -> None:
     state = make_memory(history_length=1, recovery_seconds=100, history_slack_seconds=50)
     for number in range(20):
         await state.broker.append(message(f"room {number}"))
-    assert state.sizes()["history_gaps"] == 19
+    assert state.sizes()["trim_markers"] == 19
     clock.advance(151)
 
     await state.broker.append(message("a"))
 
-    assert state.sizes()["history_gaps"] == 0
+    assert state.sizes()["trim_markers"] == 0
 
 
 async def test_too_many_gaps_become_one_for_everybody_that_closes_too(make_memory, clock) -> None:
     state = make_memory(history_length=1, history_gaps=3, recovery_seconds=100, history_slack_seconds=50)
     positions = [(await state.broker.append(message(f"room {number}"))).position for number in range(10)]
 
-    assert state.sizes()["history_gaps"] == 3
+    assert state.sizes()["trim_markers"] == 3
     # Rooms 0 to 8 were trimmed; 6, 7 and 8 have gaps of their own, and nobody knows about those before.
     assert (await read(state, at("untouched"), after=positions[4])).gap == "history_trimmed"
     assert (await read(state, at("untouched"), after=positions[5])).gap is None
@@ -121,13 +121,13 @@ async def test_receipts_are_bounded_in_number_and_time(make_memory, clock) -> No
     state = make_memory(history_length=0, recovery_seconds=0)
     for _ in range(1_500):
         await state.broker.append(message("a"))
-    assert state.sizes()["receipts"] == 1_000
+    assert state.sizes()["publish_results"] == 1_000
     clock.advance(61)
 
     for _ in range(100):
         await state.broker.append(message("a"))
 
-    assert state.sizes()["receipts"] == 100
+    assert state.sizes()["publish_results"] == 100
 
 
 async def test_reading_costs_what_is_read_and_not_what_is_kept(make_memory, monkeypatch) -> None:
@@ -135,14 +135,14 @@ async def test_reading_costs_what_is_read_and_not_what_is_kept(make_memory, monk
     for number in range(5_000):
         await state.broker.append(message("loud" if number % 1_000 else "quiet"))
     touched: Counter[str] = Counter()
-    read_all = Lane.newer_than
+    read_all = RoomIndex.newer_than
 
-    def counted(self: Lane, order):
+    def counted(self: RoomIndex, order):
         for record in read_all(self, order):
             touched["records"] += 1
             yield record
 
-    monkeypatch.setattr(Lane, "newer_than", counted)
+    monkeypatch.setattr(RoomIndex, "newer_than", counted)
     await read(state, at("quiet"), at(None))
     assert touched["records"] == 5
 
@@ -152,7 +152,7 @@ async def test_reading_costs_what_is_read_and_not_what_is_kept(make_memory, monk
 
 @given(st.lists(st.sampled_from(["add", "drop", "seek"]), max_size=300))
 def test_a_lane_is_a_list_whose_front_is_dropped(steps: list[str]) -> None:
-    lane = Lane()
+    lane = RoomIndex()
     model: list[Record] = []
     for number, step in enumerate(steps):
         if step == "drop" and model:

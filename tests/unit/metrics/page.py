@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 from tests.unit.metrics.promql import Query
 
 PAGE = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
-FILES = ROOT / "helm/push-gateway/files"
+FILES = ROOT / "helm/sio-gateway/files"
 TARGET = {"namespace", "job", "instance", "pod", "container", "service", "endpoint"}
 """Labels that Prometheus gives to what it scrapes."""
 OF_PROMETHEUS = {"up": frozenset[str]()}
@@ -34,7 +34,7 @@ def described() -> dict[str, Described]:
     rows = [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         for line in PAGE.splitlines()
-        if re.match(r"\| `(push_gateway|process|python)_", line)
+        if re.match(r"\| `(sio_gateway|process|python)_", line)
     ]
     found = [
         Described(name.strip("`"), kind, frozenset(re.findall(r"`(\w+)`", labels)), text)

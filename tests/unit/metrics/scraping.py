@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.process import GatewayProcess
 from tests.support.waiting import wait_until
 
-PREFIX = "push_gateway_"
+PREFIX = "sio_gateway_"
 
 
 def families(gateway: GatewayProcess) -> dict[str, Metric]:

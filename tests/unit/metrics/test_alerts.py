@@ -33,7 +33,7 @@ def test_an_alert_has_what_prometheus_knows_and_nothing_else(alert: dict[str, An
         <= set(alert)
         <= {"alert", "expr", "for", "labels", "annotations"}
     )
-    assert re.fullmatch(r"PushGateway[A-Za-z0-9]+", alert["alert"])
+    assert re.fullmatch(r"SioGateway[A-Za-z0-9]+", alert["alert"])
     assert re.fullmatch(r"\d+[smh]", alert.get("for", "1m"))
 
 
@@ -50,14 +50,14 @@ def test_an_alert_asks_for_one_job_alone(alert: dict[str, Any]) -> None:
     """Beside another release that is well, one that is gone would not be missed otherwise."""
     jobs = {matchers.get("job") for _, matchers in read(alert["expr"]).selected}
 
-    assert jobs == {"push-gateway"}
+    assert jobs == {"sio-gateway"}
 
 
 def test_a_release_that_is_gone_and_a_replica_that_does_not_answer_are_told() -> None:
     asked = {alert["alert"]: alert["expr"] for alert in ALERTS}
 
-    assert asked["PushGatewayAbsent"] == 'absent(push_gateway_build_info{job="push-gateway"})'
-    assert asked["PushGatewayReplicaUnreachable"] == 'up{job="push-gateway"} == 0'
+    assert asked["SioGatewayAbsent"] == 'absent(sio_gateway_build_info{job="sio-gateway"})'
+    assert asked["SioGatewayReplicaUnreachable"] == 'up{job="sio-gateway"} == 0'
 
 
 @EACH
@@ -100,7 +100,7 @@ def test_the_page_of_operations_has_the_section_and_names_the_alert_there(alert:
 
 
 def test_every_metric_on_the_page_of_operations_is_there() -> None:
-    named = set(re.findall(r"`((?:push_gateway|process)_[a-z_]+)", OPERATIONS))
+    named = set(re.findall(r"`((?:sio_gateway|process)_[a-z_]+)", OPERATIONS))
     known = set(described()) | set(series())
 
     assert named

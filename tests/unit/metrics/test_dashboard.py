@@ -16,11 +16,11 @@ from tests.unit.metrics.promql import read
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 SHOWN_ELSEWHERE = {
-    "push_gateway_transport_sessions_unauthenticated_limit",
-    "push_gateway_replica_condition_changes_total",
-    "push_gateway_log_lines_lost_total",
-    "push_gateway_redis_connected",
-    "push_gateway_redis_frames_heard_total",
+    "sio_gateway_engineio_sessions_unauthenticated_limit",
+    "sio_gateway_replica_status_changes_total",
+    "sio_gateway_log_lines_dropped_total",
+    "sio_gateway_redis_connected",
+    "sio_gateway_redis_messages_received_total",
     "process_virtual_memory_bytes",
     "python_gc_objects_collected_total",
     "python_gc_objects_uncollectable_total",
@@ -54,7 +54,7 @@ def test_a_query_asks_for_the_chosen_replicas_alone(where: str, text: str) -> No
     chosen = {"namespace": "$namespace", "job": "$job", "instance": "$instance"}
 
     asked = [
-        matchers for name, matchers in read(text).selected if name != "push_gateway_build_info" or matchers
+        matchers for name, matchers in read(text).selected if name != "sio_gateway_build_info" or matchers
     ]
 
     assert [matchers for matchers in asked if not chosen.items() <= matchers.items()] == []
@@ -107,7 +107,7 @@ def test_it_can_be_chosen_what_is_shown() -> None:
     assert list(variables) == ["datasource", "namespace", "job", "instance"]
     assert variables["datasource"]["query"] == "prometheus"
     for name in ("namespace", "job", "instance"):
-        assert variables[name]["definition"].startswith("label_values(push_gateway_build_info")
+        assert variables[name]["definition"].startswith("label_values(sio_gateway_build_info")
         # Outside of Kubernetes there is no namespace, which `.*` matches and a list of what was found does not.
         assert variables[name]["allValue"] == ".*"
     assert "__inputs" not in DASHBOARD, "a sidecar cannot answer questions"

@@ -6,7 +6,7 @@ import re
 
 from prometheus_client import Metric
 
-from gateway.domain import endings
+from gateway.domain import disconnects
 from gateway.transport import errors
 from tests.unit.metrics.page import PAGE, described
 
@@ -42,7 +42,7 @@ def test_nothing_was_counted_before_anything_has_happened(first_scrape: dict[str
     counted = {
         (sample.name, *sample.labels.values())
         for name, family in first_scrape.items()
-        if name.startswith("push_gateway_") and family.type == "counter"
+        if name.startswith("sio_gateway_") and family.type == "counter"
         for sample in family.samples
         if sample.value
     }
@@ -58,19 +58,19 @@ def test_every_reason_is_explained() -> None:
     section = PAGE.partition("## Reasons")[2].partition("\n## ")[0]
     explained = set(re.findall(r"`([a-z_]+)`", section)) - {"client_disconnect"}
 
-    assert {*errors.ENDINGS, *(ending.reason for ending in endings.ALL)} <= explained
+    assert {*errors.CLOSE_REASONS, *(ending.reason for ending in disconnects.ALL)} <= explained
 
 
 def test_every_word_of_a_refusal_is_on_the_page() -> None:
     words = set(re.findall(r"`([a-z_]+)`", PAGE))
 
-    assert set(errors.REFUSALS) - words == set()
+    assert set(errors.REJECTIONS) - words == set()
 
 
 def test_no_label_holds_what_others_can_make_up() -> None:
     allowed = {
         "nsp", "transport", "reason", "code", "outcome", "kind", "route", "status", "key", "part", "connection",
-        "command", "condition", "version", "python", "generation",
+        "command", "version", "python", "generation",
     }  # fmt: skip
 
     assert {label for each in described().values() for label in each.labels} == allowed

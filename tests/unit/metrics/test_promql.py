@@ -37,14 +37,14 @@ def test_what_is_no_query_is_said_to_be_none(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("push_gateway_open_conections", ["no metric push_gateway_open_conections"]),
+        ("sio_gateway_open_conections", ["no metric sio_gateway_open_conections"]),
         (
-            "push_gateway_open_connections{room='x'}".replace("'", '"'),
-            ["no label room of push_gateway_open_connections"],
+            "sio_gateway_connections{room='x'}".replace("'", '"'),
+            ["no label room of sio_gateway_connections"],
         ),
-        ("sum by (usr) (push_gateway_open_connections)", ["no label usr to group by"]),
-        ("push_gateway_request_duration_seconds", ["no metric push_gateway_request_duration_seconds"]),
-        ("sum by (le, route) (push_gateway_request_duration_seconds_bucket)", []),
+        ("sum by (usr) (sio_gateway_connections)", ["no label usr to group by"]),
+        ("sio_gateway_request_duration_seconds", ["no metric sio_gateway_request_duration_seconds"]),
+        ("sum by (le, route) (sio_gateway_request_duration_seconds_bucket)", []),
     ],
 )
 def test_what_is_misspelled_is_found(text: str, wrong: list[str]) -> None:

@@ -8,11 +8,11 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain.condition import Condition
+from gateway.domain.status import StateStatus
 from gateway.metrics.replica import LOOK_SECONDS, ReplicaMetrics
 
 PATIENCE_SECONDS = 10.0
-LAG = "push_gateway_event_loop_lag_seconds"
+LAG = "sio_gateway_event_loop_lag_seconds"
 
 
 @pytest.fixture
@@ -58,29 +58,29 @@ def test_the_state_is_asked_how_much_it_holds_at_every_look(
     held["nonces"] = 7
 
     read = registry.get_sample_value
-    assert read("push_gateway_state_items", {"part": "nonces"}) == 7
-    assert read("push_gateway_state_items", {"part": "history_bytes"}) is None
-    assert read("push_gateway_history_entries") == 2
-    assert read("push_gateway_history_bytes") == 30
-    assert read("push_gateway_history_oldest_age_seconds") == 4.5
-    assert read("push_gateway_history_limit_entries") == 100
-    assert read("push_gateway_history_limit_bytes") == 1000
+    assert read("sio_gateway_state_items", {"part": "nonces"}) == 7
+    assert read("sio_gateway_state_items", {"part": "history_bytes"}) is None
+    assert read("sio_gateway_history_entries") == 2
+    assert read("sio_gateway_history_bytes") == 30
+    assert read("sio_gateway_history_oldest_age_seconds") == 4.5
+    assert read("sio_gateway_history_limit_entries") == 100
+    assert read("sio_gateway_history_limit_bytes") == 1000
 
 
 def test_the_condition_is_one_of_three_and_changes_are_counted(
     registry: CollectorRegistry, replica: ReplicaMetrics
 ) -> None:
-    now = Condition.HEARING
-    replica.watch_condition(lambda: now)
+    now = StateStatus.HEALTHY
+    replica.watch_status(lambda: now)
 
-    now = Condition.AWAY
-    replica.condition_changed(now)
+    now = StateStatus.UNAVAILABLE
+    replica.status_changed(now)
 
     read = registry.get_sample_value
-    shown = {each: read("push_gateway_replica_condition", {"condition": each}) for each in Condition}
-    assert shown == {Condition.HEARING: 0, Condition.AWAY: 1, Condition.DEAF: 0}
-    assert read("push_gateway_replica_condition_changes_total", {"condition": "away"}) == 1
-    assert read("push_gateway_replica_condition_changes_total", {"condition": "deaf"}) == 0
+    shown = {each: read("sio_gateway_replica_status", {"status": each}) for each in StateStatus}
+    assert shown == {StateStatus.HEALTHY: 0, StateStatus.UNAVAILABLE: 1, StateStatus.SUBSCRIPTION_STALLED: 0}
+    assert read("sio_gateway_replica_status_changes_total", {"status": "unavailable"}) == 1
+    assert read("sio_gateway_replica_status_changes_total", {"status": "subscription_stalled"}) == 0
 
 
 def test_probes_and_metrics_say_the_same(registry: CollectorRegistry, replica: ReplicaMetrics) -> None:
@@ -89,5 +89,5 @@ def test_probes_and_metrics_say_the_same(registry: CollectorRegistry, replica: R
 
     ready, draining = False, True
 
-    assert registry.get_sample_value("push_gateway_replica_ready") == 0
-    assert registry.get_sample_value("push_gateway_replica_draining") == 1
+    assert registry.get_sample_value("sio_gateway_replica_ready") == 0
+    assert registry.get_sample_value("sio_gateway_replica_draining") == 1

@@ -19,22 +19,22 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def requests(registry: CollectorRegistry) -> RequestMetrics:
     metrics = RequestMetrics(registry, now=lambda: NOW)
-    metrics.expect([ROUTE], {"ok": 200, "bad_signature": 401})
-    metrics.expect_keys(["shop"], ["ok", "bad_signature"])
+    metrics.init_labels([ROUTE], {"ok": 200, "bad_signature": 401})
+    metrics.init_key_labels(["shop"], ["ok", "bad_signature"])
     return metrics
 
 
 def last_used(registry: CollectorRegistry, key: str = "shop") -> float | None:
-    return registry.get_sample_value("push_gateway_ingest_key_last_used_timestamp_seconds", {"key": key})
+    return registry.get_sample_value("sio_gateway_ingest_key_last_used_timestamp_seconds", {"key": key})
 
 
 def by_key(registry: CollectorRegistry, code: str, key: str = "shop") -> float | None:
-    return registry.get_sample_value("push_gateway_ingest_key_requests_total", {"key": key, "code": code})
+    return registry.get_sample_value("sio_gateway_ingest_key_requests_total", {"key": key, "code": code})
 
 
 def answered(registry: CollectorRegistry, code: str, status: str) -> float | None:
     labels = {"route": ROUTE, "status": status, "code": code}
-    return registry.get_sample_value("push_gateway_requests_total", labels)
+    return registry.get_sample_value("sio_gateway_requests_total", labels)
 
 
 def test_everything_is_zero_before_the_first_request(
@@ -48,13 +48,13 @@ def test_a_request_is_counted_by_its_answer_and_by_its_key(
     registry: CollectorRegistry, requests: RequestMetrics
 ) -> None:
     for key in ("shop", "shop", None):
-        requests.request_answered(
+        requests.request_finished(
             route=ROUTE, status=200, code="ok", seconds=0.002, key=key, signed=key is not None
         )
 
     assert answered(registry, "ok", "200") == 3
     assert by_key(registry, "ok") == 2
-    count = registry.get_sample_value("push_gateway_request_duration_seconds_count", {"route": ROUTE})
+    count = registry.get_sample_value("sio_gateway_request_duration_seconds_count", {"route": ROUTE})
     assert count == 3
     assert last_used(registry) == NOW
 
@@ -66,7 +66,7 @@ def test_a_request_is_counted_by_its_answer_and_by_its_key(
 def test_a_key_was_used_by_whoever_signs_with_it_and_not_by_whoever_names_or_repeats_it(
     registry: CollectorRegistry, requests: RequestMetrics, status: int, signed: bool, used: bool
 ) -> None:
-    requests.request_answered(route=ROUTE, status=status, code="c", seconds=0.1, key="shop", signed=signed)
+    requests.request_finished(route=ROUTE, status=status, code="c", seconds=0.1, key="shop", signed=signed)
 
     assert last_used(registry) == (NOW if used else 0)
 
@@ -74,12 +74,12 @@ def test_a_key_was_used_by_whoever_signs_with_it_and_not_by_whoever_names_or_rep
 def test_a_request_whose_beginning_nobody_knows_took_no_time(
     registry: CollectorRegistry, requests: RequestMetrics
 ) -> None:
-    requests.request_answered(route="unmatched", status=400, code="bad_request")
+    requests.request_finished(route="unmatched", status=400, code="bad_request")
 
     counted = {"route": "unmatched", "status": "400", "code": "bad_request"}
-    assert registry.get_sample_value("push_gateway_requests_total", counted) == 1
+    assert registry.get_sample_value("sio_gateway_requests_total", counted) == 1
     assert (
-        registry.get_sample_value("push_gateway_request_duration_seconds_count", {"route": "unmatched"})
+        registry.get_sample_value("sio_gateway_request_duration_seconds_count", {"route": "unmatched"})
         is None
     )
 
@@ -87,10 +87,10 @@ def test_a_request_whose_beginning_nobody_knows_took_no_time(
 def test_a_key_that_was_taken_out_is_shown_no_more_and_one_that_was_put_in_is(
     registry: CollectorRegistry, requests: RequestMetrics
 ) -> None:
-    requests.request_answered(route=ROUTE, status=200, code="ok", seconds=0.1, key="shop", signed=True)
+    requests.request_finished(route=ROUTE, status=200, code="ok", seconds=0.1, key="shop", signed=True)
 
-    requests.expect_keys(["warehouse"], ["ok"])
-    requests.request_answered(route=ROUTE, status=200, code="ok", seconds=0.1, key="shop", signed=True)
+    requests.init_key_labels(["warehouse"], ["ok"])
+    requests.request_finished(route=ROUTE, status=200, code="ok", seconds=0.1, key="shop", signed=True)
 
     assert (by_key(registry, "ok"), last_used(registry)) == (None, None)
     assert (by_key(registry, "ok", "warehouse"), last_used(registry, "warehouse")) == (0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from gateway.domain.messages import Address, Message, new_id
-from gateway.metrics.messages import APART_SECONDS, ONE_IN, MessageMetrics, Stopwatch
+from gateway.metrics.messages import MIN_INTERVAL_SECONDS, SAMPLE_EVERY, DeliveryTimer, MessageMetrics
 
 HERE = Address("/", "here")
 
@@ -15,7 +15,9 @@ class World:
 
     def __init__(self, *, most: int = 10) -> None:
         self.seconds = 100.0
-        self.watch = Stopwatch(HERE.__eq__, now=lambda: self.seconds, most=most, patience_seconds=60.0)
+        self.watch = DeliveryTimer(
+            HERE.__eq__, now=lambda: self.seconds, max_pending=most, timeout_seconds=60.0
+        )
 
     def push(self, room: str = "here", *, later: float = 1.0) -> str:
         """One push, so many seconds after the last."""
@@ -57,16 +59,16 @@ def test_nobody_waits_for_a_push_that_is_for_nobody_here() -> None:
 def test_of_pushes_that_come_fast_one_in_eight_is_timed() -> None:
     world = World(most=1_000)
 
-    pushed = [world.push(later=APART_SECONDS / 100) for _ in range(10 * ONE_IN)]
+    pushed = [world.push(later=MIN_INTERVAL_SECONDS / 100) for _ in range(10 * SAMPLE_EVERY)]
 
     timed = [number for number, each in enumerate(pushed) if world.watch.stop(each) is not None]
-    assert timed == list(range(0, 10 * ONE_IN, ONE_IN))
+    assert timed == list(range(0, 10 * SAMPLE_EVERY, SAMPLE_EVERY))
 
 
 def test_pushes_that_come_one_by_one_are_all_timed() -> None:
     world = World(most=1_000)
 
-    pushed = [world.push(later=APART_SECONDS) for _ in range(20)]
+    pushed = [world.push(later=MIN_INTERVAL_SECONDS) for _ in range(20)]
 
     assert None not in [world.watch.stop(each) for each in pushed]
 
@@ -96,11 +98,11 @@ def test_a_push_that_reached_nobody_and_one_that_was_a_repetition_say_nothing_ab
     metrics.watch(lambda _: True)
     unheard, repeated = (Message(new_id(), "/", ("here",), "news", ()) for _ in range(2))
 
-    metrics.publishing(unheard)
+    metrics.publish_started(unheard)
     metrics.delivered(unheard, 0)
-    metrics.publishing(repeated)
+    metrics.publish_started(repeated)
     metrics.replayed(repeated.id)
     metrics.delivered(repeated, 1)
 
-    assert registry.get_sample_value("push_gateway_delivery_duration_seconds_count") == 0
-    assert registry.get_sample_value("push_gateway_idempotent_replays_total") == 1
+    assert registry.get_sample_value("sio_gateway_delivery_duration_seconds_count") == 0
+    assert registry.get_sample_value("sio_gateway_idempotent_replays_total") == 1

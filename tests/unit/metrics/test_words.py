@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.instruments import _KEY_CODES as KEY_CODES
-from gateway.domain import endings
-from gateway.domain.endings import Ending
-from gateway.domain.errors import GatewayError, NotRecovered, Refused, TokenRefused
-from gateway.metrics.connections import RECOVERIES, REFRESHES, REFUSALS
+from gateway.domain import disconnects
+from gateway.domain.disconnects import DisconnectReason
+from gateway.domain.errors import ConnectionRejected, GatewayError, RecoveryFailed, TokenRejected
+from gateway.metrics.connections import RECOVERIES, REFRESHES, REJECTIONS
 from gateway.metrics.messages import SKIPPED
 from gateway.metrics.redis import CONNECTIONS
+from gateway.runtime.metrics_setup import _KEY_CODES as KEY_CODES
 from gateway.transport import errors
 from ingest_api.errors import STATUSES
 from tests.support.paths import ROOT
@@ -50,17 +50,17 @@ def test_the_transport_ends_sessions_with_words_from_the_list(way: str) -> None:
     said = words_of(way, TRANSPORT)
 
     assert said
-    assert said - set(errors.ENDINGS) == set()
+    assert said - set(errors.CLOSE_REASONS) == set()
 
 
 def test_a_handshake_is_turned_away_with_words_from_the_list() -> None:
     said = {
         call.args[0].value
-        for call in calls(TRANSPORT, ROOT / "gateway/app")
+        for call in calls(TRANSPORT, ROOT / "gateway/runtime")
         if getattr(call.func, "id", "") == "unavailable" and isinstance(call.args[0], ast.Constant)
     }
 
-    assert {f"state_{condition}" for condition in ("deaf", "away")} | said == set(errors.HANDSHAKES)
+    assert said == set(errors.HANDSHAKES)
 
 
 def test_every_refusal_of_the_transport_is_on_the_list() -> None:
@@ -68,11 +68,13 @@ def test_every_refusal_of_the_transport_is_on_the_list() -> None:
 
     refusals = {each.reason for each in vars(errors).values() if isinstance(each, errors.HandshakeError)}
 
-    assert refusals | set(errors.HANDSHAKES) == set(errors.REFUSALS)
+    assert refusals | set(errors.HANDSHAKES) == set(errors.REJECTIONS)
 
 
 def test_every_ending_is_on_the_list() -> None:
-    assert {each for each in vars(endings).values() if isinstance(each, Ending)} == set(endings.ALL)
+    assert {each for each in vars(disconnects).values() if isinstance(each, DisconnectReason)} == set(
+        disconnects.ALL
+    )
 
 
 def test_a_volatile_message_is_skipped_with_a_word_from_the_list() -> None:
@@ -88,11 +90,11 @@ def test_the_connections_to_redis_are_those_on_the_list() -> None:
 
 
 def test_every_code_that_a_client_can_be_refused_with_is_on_the_list() -> None:
-    codes = {each.code for each in Refused.__subclasses__() if each is not TokenRefused}
+    codes = {each.code for each in ConnectionRejected.__subclasses__() if each is not TokenRejected}
 
-    assert codes | TokenRefused.CODES <= set(REFUSALS)
-    assert TokenRefused.CODES | {GatewayError.code} <= set(REFRESHES)
-    assert set(RECOVERIES) == NotRecovered.CODES | {"recovered"}
+    assert codes | TokenRejected.CODES <= set(REJECTIONS)
+    assert TokenRejected.CODES | {GatewayError.code} <= set(REFRESHES)
+    assert set(RECOVERIES) == RecoveryFailed.CODES | {"recovered"}
 
 
 def test_the_codes_of_keys_are_those_of_the_door() -> None:

@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from gateway.application.arriving import Arriving
-from gateway.application.expiring import Expiring
-from gateway.application.publishing import Publishing
-from gateway.application.recovering import Arrival, CatchingUp, Recovering
-from gateway.application.reporting import Reporting
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, Entry, Message, new_id
+from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.domain.sessions import Wish
+from gateway.domain.sessions import RecoveryRequest
 from gateway.hub import Connection, Hub, State
-from gateway.ports import Broker, Presence
+from gateway.interfaces import Broker, Presence
+from gateway.services.connect import Connector
+from gateway.services.disconnect import Disconnector
+from gateway.services.publish import MessagePublisher
+from gateway.services.recovery import ConnectResult, Recovery, Replayer
+from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
-from tests.unit.hub.links import RecordingLink, RecordingMeter, connection, encode, identity
+from tests.unit.hub.links import RecordingMeter, RecordingTransport, connection, encode, identity
 from tests.unit.transport.recording import ManualSchedule
 
 REPLICA = "replica-1"
 RECOVERY_SECONDS = 100.0
-OUTBOX_BYTES = 40_960
+SEND_BUFFER_BYTES = 40_960
 PATIENCE_SECONDS = 5.0
 
 
@@ -107,7 +107,7 @@ class GatedBroker:
         self.append = inner.append
         self.listen = inner.listen
         self.history = inner.history
-        self.newest = inner.newest
+        self.newest_position = inner.newest_position
         self.subscribed: set[Address] = set()
         self.fails: Exception | None = None
         self.asked: Callable[[Collection[Address]], None] = lambda _: None
@@ -133,12 +133,12 @@ class GatedBroker:
 class Visitor:
     """Somebody who was welcomed, and all that was sent."""
 
-    arrival: Arrival
-    link: RecordingLink
+    result: ConnectResult
+    link: RecordingTransport
 
     @property
     def connection(self) -> Connection:
-        return self.arrival.connection
+        return self.result.connection
 
     @property
     def pid(self) -> str:
@@ -185,31 +185,29 @@ class House:
         self.recovered: list[int] = []
         self.meter = RecordingMeter()
         self.hub = Hub(encode, self.meter)
-        self.reporting = Reporting(
+        self.reporting = Disconnector(
             hub=self.hub, broker=self.broker, presence=self.presence, sessions=self.state.sessions
         )
-        self.recovering = Recovering(
+        self.recovering = Recovery(
             broker=self.broker,
             sessions=self.state.sessions,
             clock=self.clock,
             recovery_seconds=RECOVERY_SECONDS,
-            outbox_bytes=OUTBOX_BYTES,
+            send_buffer_bytes=SEND_BUFFER_BYTES,
         )
-        self.catching_up = CatchingUp(
-            recovering=self.recovering, encode=encode, recovered=self.recovered.append
-        )
-        self.publishing = Publishing(
+        self.catching_up = Replayer(recovery=self.recovering, encode=encode, recovered=self.recovered.append)
+        self.publishing = MessagePublisher(
             broker=self.broker, clock=self.clock, namespaces=("/", "/events"), meter=self.meter
         )
-        self.expiring = Expiring(schedule=self.schedule, clock=self.clock, leeway_seconds=5)
-        self.arriving = Arriving(
+        self.expiring = TokenExpiry(schedule=self.schedule, clock=self.clock, leeway_seconds=5)
+        self.arriving = Connector(
             hub=self.hub,
             broker=self.broker,
             presence=self.presence,
             sessions=self.state.sessions,
             revocations=self.revocations,
-            recovering=self.recovering,
-            reporting=self.reporting,
+            recovery=self.recovering,
+            disconnector=self.reporting,
             clock=self.clock,
             replica=REPLICA,
             max_connections_per_user=max_connections,
@@ -221,7 +219,7 @@ class House:
             asyncio.create_task(self.catching_up.run()),
         ]
 
-    async def _deliver(self, entry: Entry, position: Position) -> None:
+    async def _deliver(self, entry: LogEntry, position: Position) -> None:
         await self.hears.wait()
         await self.hub.deliver(entry, position)
 
@@ -244,33 +242,35 @@ class House:
             issued_at=None if issued is None else 1_700_000_000.0 + issued,
         )
 
-    async def arrive(self, who: Identity, namespace: str = "/", **wish: Any) -> tuple[Arrival, RecordingLink]:
+    async def arrive(
+        self, who: Identity, namespace: str = "/", **recovery_request: Any
+    ) -> tuple[ConnectResult, RecordingTransport]:
         """Somebody comes in who wishes that; ``owner`` is a new transport unless it is named."""
-        link = RecordingLink()
-        wish = {"owner": f"{REPLICA}.{next(self._transports)}"} | wish
-        return await self.arriving.admit(who, namespace, link, Wish(**wish)), link
+        link = RecordingTransport()
+        recovery_request = {"owner": f"{REPLICA}.{next(self._transports)}"} | recovery_request
+        return await self.arriving.connect(who, namespace, link, RecoveryRequest(**recovery_request)), link
 
-    async def admit(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingLink]:
+    async def admit(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingTransport]:
         """Somebody comes in who cannot be resumed."""
-        arrival, link = await self.arrive(who, namespace, declined=True)
-        return arrival.connection, link
+        result, link = await self.arrive(who, namespace, is_declined=True)
+        return result.connection, link
 
-    async def welcome(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingLink]:
+    async def welcome(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingTransport]:
         """Admit and make live, as the door does."""
         arrived, link = await self.admit(who, namespace)
         arrived.go_live()
         return arrived, link
 
-    async def come(self, who: Identity, **wish: Any) -> Visitor:
+    async def come(self, who: Identity, **recovery_request: Any) -> Visitor:
         """Arrive and be welcomed as the door does it."""
-        arrival, link = await self.arrive(who, **wish)
+        result, link = await self.arrive(who, **recovery_request)
         first = [packets.message("connect")]
-        self.catching_up.begin(
-            arrival,
+        self.catching_up.start(
+            result,
             first,
-            None if arrival.missed is None else lambda at, _: packets.message(f"greeting@{at}"),
+            None if result.first_page is None else lambda at, _: packets.message(f"greeting@{at}"),
         )
-        return Visitor(arrival, link)
+        return Visitor(result, link)
 
     async def push(
         self, room: str, event: str, *, volatile: bool = False, exclude: str = "", size_bytes: int = 0
@@ -279,8 +279,8 @@ class House:
         excluded = frozenset(exclude.split())
         arguments = (f'"{"x" * size_bytes}"',) if size_bytes else ()
         message = Message(new_id(), "/", (room,), event, arguments, exclude=excluded, volatile=volatile)
-        receipt = await self.broker.append(message)
-        return receipt.position
+        result = await self.broker.append(message)
+        return result.position
 
     async def heard(self) -> None:
         """Wait until the listener has handed over everything so far: a last word reaches a witness."""
@@ -299,5 +299,5 @@ class House:
 
     async def is_empty(self) -> bool:
         """Nothing of anybody is left here, and nobody else's world knows of anybody."""
-        await asyncio.wait_for(self.reporting.settled(), PATIENCE_SECONDS)
+        await asyncio.wait_for(self.reporting.flush(), PATIENCE_SECONDS)
         return not self.hub.connections and not self.broker.subscribed and not len(self.state.presence)

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from gateway.domain.endings import KICKED
-from gateway.domain.errors import BrokerUnavailable, GatewayError, TokenRefused, TooManyConnections
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
+from gateway.domain.errors import BrokerUnavailable, GatewayError, TokenRejected, TooManyConnections
 from gateway.domain.identity import Identity
-from gateway.domain.messages import Address, Kick, Message, new_id
+from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
 from tests.unit.services.house import PATIENCE_SECONDS, House
 
 
@@ -79,9 +79,9 @@ async def test_one_connection_too_many_is_refused_and_leaves_nothing() -> None:
     with pytest.raises(TooManyConnections):
         await house.admit(house.who("alice"))
     await house.admit(house.who("bob"))
-    house.reporting.depart(connection)
+    house.reporting.disconnect(connection)
     await house.admit(house.who("alice"))
-    await asyncio.wait_for(house.reporting.settled(), PATIENCE_SECONDS)
+    await asyncio.wait_for(house.reporting.flush(), PATIENCE_SECONDS)
 
     assert len(await house.online("alice")) == 2
     await house.close()
@@ -113,7 +113,7 @@ async def test_a_token_from_before_the_revocation_is_refused(
     house: House, issued: float | None, is_refused: bool
 ) -> None:
     house.schedule.advance(10)
-    await house.publishing.kick("alice", namespace=None, exclude=frozenset(), revoke=True)
+    await house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=True)
     house.schedule.advance(10)
 
     if is_refused:
@@ -133,14 +133,14 @@ async def test_a_kick_during_the_arrival_is_seen_however_far_it_was(
     arriving = asyncio.create_task(house.admit(house.who("alice", issued=-1.0)))
     await asyncio.wait_for(gated.entered.wait(), PATIENCE_SECONDS)
 
-    await house.publishing.kick("alice", namespace="/", exclude=frozenset(), revoke=revoke)
+    await house.publishing.disconnect_user("alice", namespace="/", exclude=frozenset(), revoke=revoke)
     await house.heard()
     gated.gate.set()
 
     if gate == "broker" and not revoke:
         await arriving
         return
-    with pytest.raises(TokenRefused, match=r"revoked|ended") as refusal:
+    with pytest.raises(TokenRejected, match=r"revoked|ended") as refusal:
         await arriving
     assert refusal.value.code == "token_revoked"
     assert await house.is_empty()
@@ -193,7 +193,7 @@ async def test_another_users_token_and_a_revoked_one_change_nothing(house: House
     before = (connection.identity, connection.rooms)
     for newer in (house.who("bob", "new"), house.who("alice", "new", issued=-5.0)):
         house.state.revocations.revoke("alice", house.clock.now() - 1)
-        with pytest.raises(TokenRefused):
+        with pytest.raises(TokenRejected):
             await house.arriving.refresh(connection, newer)
 
     assert (connection.identity, connection.rooms) == before
@@ -204,7 +204,7 @@ async def test_a_newer_token_with_too_many_rooms_changes_nothing() -> None:
     house = House(max_rooms=2)
     connection, _ = await house.welcome(house.who("alice", "old"))
 
-    with pytest.raises(TokenRefused):
+    with pytest.raises(TokenRejected):
         await house.arriving.refresh(connection, house.who("alice", "one", "two"))
 
     assert "old" in connection.rooms
@@ -218,7 +218,7 @@ async def test_who_leaves_while_its_newer_token_is_looked_at_gets_into_no_room_a
     refreshing = asyncio.create_task(house.arriving.refresh(connection, house.who("alice", "new")))
     await asyncio.wait_for(house.revocations.entered.wait(), PATIENCE_SECONDS)
 
-    house.reporting.depart(connection)
+    house.reporting.disconnect(connection)
     house.revocations.gate.set()
     await refreshing
 
@@ -232,7 +232,7 @@ async def test_who_leaves_while_its_new_rooms_are_subscribed_leaves_nothing_behi
     refreshing = asyncio.create_task(house.arriving.refresh(connection, house.who("alice", "new")))
     await asyncio.wait_for(house.broker.entered.wait(), PATIENCE_SECONDS)
 
-    house.reporting.depart(connection)
+    house.reporting.disconnect(connection)
     house.broker.gate.set()
     await refreshing
 
@@ -270,8 +270,8 @@ async def test_a_refresh_that_cannot_be_told_changes_nothing_here_and_its_repeat
     assert before.connection.session.rooms == before.connection.rooms
 
     await house.arriving.refresh(before.connection, newer)
-    house.reporting.depart(before.connection)
-    await house.reporting.settled()
+    house.reporting.disconnect(before.connection)
+    await house.reporting.flush()
     await push(house, "new", "missed")
     after = await house.come(newer, pid=before.pid)
 
@@ -281,12 +281,12 @@ async def test_a_refresh_that_cannot_be_told_changes_nothing_here_and_its_repeat
 async def test_a_kick_from_before_it_came_does_not_end_a_connection(house: House) -> None:
     _, old = await house.welcome(house.who("alice"))
     house.hears.clear()
-    await house.broker.append(Kick(new_id(), "alice", ("/",), house.clock.now()))
+    await house.broker.append(DisconnectCommand(new_id(), "alice", ("/",), house.clock.now()))
     arriving, link = await house.admit(house.who("alice"))
     house.hears.set()
     await house.heard()
 
-    assert (old.ended, link.ended, arriving.was_kicked) == ([KICKED], [], False)
+    assert (old.ended, link.ended, arriving.was_disconnected) == ([DISCONNECTED_BY_BACKEND], [], False)
 
 
 async def test_a_room_that_somebody_else_enters_meanwhile_stays_subscribed(house: House) -> None:

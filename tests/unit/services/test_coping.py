@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from gateway.application.coping import GAP_EVENT, Coping
-from gateway.domain.condition import Condition
-from gateway.domain.endings import DEAF, Ending
+from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
+from gateway.domain.status import StateStatus
+from gateway.services.degraded_mode import GAP_EVENT, DegradedMode
 from tests.unit.services.house import PATIENCE_SECONDS, House
 
 PATIENCE = 20.0
@@ -21,13 +21,13 @@ class World:
 
     def __init__(self, house: House) -> None:
         self.house = house
-        self.sent_away: list[Ending] = []
-        self.coping = Coping(
+        self.sent_away: list[DisconnectReason] = []
+        self.coping = DegradedMode(
             hub=house.hub,
             schedule=house.schedule,
             clock=house.clock,
-            send_away=self.sent_away.append,
-            deaf_patience_seconds=PATIENCE,
+            disconnect_all=self.sent_away.append,
+            stalled_limit_seconds=PATIENCE,
         )
 
 
@@ -40,53 +40,57 @@ async def world(house: House) -> AsyncIterator[World]:
 
 
 def test_a_replica_hears_until_it_is_told_otherwise(world: World) -> None:
-    assert world.coping.condition is Condition.HEARING
+    assert world.coping.status is StateStatus.HEALTHY
 
 
 async def test_a_deaf_replica_keeps_its_clients_for_a_while_then_sends_them_elsewhere(world: World) -> None:
-    world.coping.became(Condition.DEAF)
+    world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
     world.house.schedule.advance(PATIENCE - 0.1)
     before = list(world.sent_away)
     world.house.schedule.advance(0.1)
 
-    assert (before, world.sent_away) == ([], [DEAF])
-    assert DEAF.close_code == 1013
-    assert DEAF.keeps_session
+    assert (before, world.sent_away) == ([], [SUBSCRIPTION_STALLED])
+    assert SUBSCRIPTION_STALLED.close_code == 1013
+    assert SUBSCRIPTION_STALLED.keeps_session
 
 
-@pytest.mark.parametrize("condition", [Condition.HEARING, Condition.AWAY])
-async def test_clients_stay_when_it_is_not_deaf_any_more(world: World, condition: Condition) -> None:
-    world.coping.became(Condition.DEAF)
+@pytest.mark.parametrize("condition", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
+async def test_clients_stay_when_it_is_not_deaf_any_more(world: World, condition: StateStatus) -> None:
+    world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
     world.house.schedule.advance(PATIENCE / 2)
 
-    world.coping.became(condition)
+    world.coping.set_status(condition)
     world.house.schedule.advance(2 * PATIENCE)
 
     assert world.sent_away == []
-    assert world.coping.condition is condition
+    assert world.coping.status is condition
 
 
 async def test_clients_stay_however_long_the_state_is_away(world: World) -> None:
-    world.coping.became(Condition.AWAY)
+    world.coping.set_status(StateStatus.UNAVAILABLE)
     world.house.schedule.advance(3600)
 
     assert world.sent_away == []
 
 
 async def test_patience_starts_anew_with_each_time_that_it_is_deaf(world: World) -> None:
-    for condition in (Condition.DEAF, Condition.AWAY, Condition.DEAF):
-        world.coping.became(condition)
+    for condition in (
+        StateStatus.SUBSCRIPTION_STALLED,
+        StateStatus.UNAVAILABLE,
+        StateStatus.SUBSCRIPTION_STALLED,
+    ):
+        world.coping.set_status(condition)
         world.house.schedule.advance(PATIENCE - 1)
 
     assert world.sent_away == []
     world.house.schedule.advance(1)
-    assert world.sent_away == [DEAF]
+    assert world.sent_away == [SUBSCRIPTION_STALLED]
 
 
 async def test_since_when_is_known(world: World) -> None:
     world.house.schedule.advance(5)
 
-    world.coping.became(Condition.AWAY)
+    world.coping.set_status(StateStatus.UNAVAILABLE)
 
     assert world.coping.since == world.house.clock.now()
 
@@ -95,9 +99,9 @@ async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World
     _, alice = await world.house.welcome(world.house.who("alice"))
     _, bob = await world.house.welcome(world.house.who("bob"))
 
-    world.coping.gap_found("data_lost")
-    world.coping.gap_found("history_trimmed")
-    await asyncio.wait_for(world.coping.settled(), PATIENCE_SECONDS)
+    world.coping.on_history_gap("data_lost")
+    world.coping.on_history_gap("history_trimmed")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
 
     expected = [(GAP_EVENT, {"code": "data_lost"}), (GAP_EVENT, {"code": "history_trimmed"})]
     assert (alice.told, bob.told) == (expected, expected)
@@ -107,10 +111,10 @@ async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(w
     _, alice = await world.house.welcome(world.house.who("alice"))
 
     for _ in range(500):
-        world.coping.gap_found("history_trimmed")
-    await asyncio.wait_for(world.coping.settled(), PATIENCE_SECONDS)
-    world.coping.gap_found("history_trimmed")
-    await asyncio.wait_for(world.coping.settled(), PATIENCE_SECONDS)
+        world.coping.on_history_gap("history_trimmed")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+    world.coping.on_history_gap("history_trimmed")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
 
     assert alice.told == [(GAP_EVENT, {"code": "history_trimmed"})] * 2
 
@@ -118,9 +122,9 @@ async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(w
 async def test_who_has_gone_is_told_nothing(world: World) -> None:
     connection, link = await world.house.welcome(world.house.who("alice"))
     _, other = await world.house.welcome(world.house.who("bob"))
-    world.house.reporting.depart(connection)
+    world.house.reporting.disconnect(connection)
 
-    world.coping.gap_found("data_lost")
-    await asyncio.wait_for(world.coping.settled(), PATIENCE_SECONDS)
+    world.coping.on_history_gap("data_lost")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
 
     assert (link.told, len(other.told)) == ([], 1)

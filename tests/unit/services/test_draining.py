@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.application.draining import FASTEST, LATE_SECONDS, SLOWEST_PACE, Pace, ask_one_by_one
+from gateway.services.drain import FASTEST, LATE_SECONDS, MIN_RATE, DrainPacer, drain
 
 Jitter = Callable[[], float]
 
@@ -21,9 +21,9 @@ def moments(
     late: Callable[[int], float] = lambda _: 0,
 ) -> list[float]:
     """When each is asked; ``late`` says by how much the event loop comes too late when so many have been asked."""
-    pace, now, asked = Pace(count, seconds, jitter=jitter), 0.0, list[float]()
+    pace, now, asked = DrainPacer(count, seconds, jitter=jitter), 0.0, list[float]()
     while pace.left:
-        now += pace.pause(now) + late(len(asked))
+        now += pace.next_delay(now) + late(len(asked))
         asked += [now] * pace.take_due(now)
     return asked
 
@@ -78,7 +78,7 @@ def test_an_event_loop_that_is_always_late_does_not_slow_the_pace_down(seconds: 
 
 
 def test_a_few_do_not_take_the_whole_time() -> None:
-    assert moments(5, 60.0)[-1] <= 5 / SLOWEST_PACE
+    assert moments(5, 60.0)[-1] <= 5 / MIN_RATE
     assert moments(0, 60.0) == []
 
 
@@ -90,6 +90,6 @@ async def test_everybody_is_asked_once_and_in_order() -> None:
     asked: list[int] = []
 
     async with asyncio.timeout(10):
-        await ask_one_by_one(range(100), asked.append, seconds=0.2)
+        await drain(range(100), asked.append, seconds=0.2)
 
     assert asked == list(range(100))

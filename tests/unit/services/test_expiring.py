@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.domain.endings import TOKEN_EXPIRED
-from gateway.domain.times import instant
+from gateway.domain.disconnects import TOKEN_EXPIRED
+from gateway.domain.times import iso_timestamp
 from gateway.hub import State
 from tests.unit.services.house import House
 
 
 async def test_a_client_is_warned_a_minute_ahead_and_let_go_when_the_leeway_is_over(house: House) -> None:
     connection, link = await house.welcome(house.who("alice", expires_in=200))
-    ends = instant(house.clock.now() + 200)
+    ends = iso_timestamp(house.clock.now() + 200)
     house.expiring.watch(connection)
 
     house.schedule.advance(139.9)
@@ -70,12 +70,12 @@ async def test_a_token_without_an_end_is_not_watched(house: House) -> None:
     house.schedule.advance(10_000)
 
     assert (link.told, link.ended, len(house.schedule)) == ([], [], 0)
-    assert house.expiring.describe_end(connection) is None
+    assert house.expiring.expires_at_text(connection) is None
 
 
 async def test_who_has_left_is_not_watched(house: House) -> None:
     connection, _ = await house.welcome(house.who("alice", expires_in=100))
-    connection.state = State.GONE
+    connection.state = State.CLOSED
 
     house.expiring.watch(connection)
 
@@ -83,5 +83,5 @@ async def test_who_has_left_is_not_watched(house: House) -> None:
 
 
 def test_times_are_written_as_clients_read_them() -> None:
-    assert instant(1_700_000_000.0) == "2023-11-14T22:13:20.000Z"
-    assert instant(1_700_000_000.1239) == "2023-11-14T22:13:20.123Z"
+    assert iso_timestamp(1_700_000_000.0) == "2023-11-14T22:13:20.000Z"
+    assert iso_timestamp(1_700_000_000.1239) == "2023-11-14T22:13:20.123Z"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.app.rooms import history_slack_seconds
+from gateway.runtime.components import history_slack_seconds
 from gateway.settings import load_settings
 
 
@@ -15,8 +15,8 @@ def test_the_history_outlasts_a_heartbeat_that_fails_and_a_lease_that_runs_out_a
     settings = load_settings(
         {
             "GATEWAY_LEASE_SECONDS": str(lease),
-            "GATEWAY_PING_INTERVAL": str(interval),
-            "GATEWAY_PING_TIMEOUT": str(timeout),
+            "GATEWAY_PING_INTERVAL_SECONDS": str(interval),
+            "GATEWAY_PING_TIMEOUT_SECONDS": str(timeout),
         },
         require_keys=False,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.domain.claims import Claim
-from gateway.domain.endings import KICKED
+from gateway.domain.dedup import DedupKey
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import NonceReplayed
 from gateway.domain.messages import Message, new_id
 from tests.unit.services.house import House
@@ -19,10 +19,10 @@ async def test_the_answer_is_the_brokers_and_a_replica_hears_its_own_message_thr
     _, link = await house.welcome(house.who("alice", "org:7"))
     pushed = message("org:7")
 
-    receipt = await house.publishing.publish(pushed)
+    result = await house.publishing.publish(pushed)
     await house.heard()
 
-    assert (receipt.id, receipt.connections, receipt.exact) == (pushed.id, 1, True)
+    assert (result.id, result.connections, result.exact) == (pushed.id, 1, True)
     assert (link.events, house.meter.accepted_kinds) == (["news"], ["message"])
 
 
@@ -37,11 +37,11 @@ async def test_messages_arrive_in_the_order_in_which_they_were_accepted(house: H
 
 
 async def test_what_the_broker_refuses_is_not_accepted(house: House) -> None:
-    claim = Claim("key", "nonce", house.clock.now() + 300, None, "", "")
-    await house.publishing.publish(message("org:7"), claim)
+    dedup_key = DedupKey("key", "nonce", house.clock.now() + 300, None, "", "")
+    await house.publishing.publish(message("org:7"), dedup_key)
 
     with pytest.raises(NonceReplayed):
-        await house.publishing.publish(message("org:7"), claim)
+        await house.publishing.publish(message("org:7"), dedup_key)
 
     assert house.meter.accepted_kinds == ["message"]
 
@@ -53,26 +53,28 @@ async def test_a_kick_ends_a_user_in_one_namespace_or_in_all(
     _, main = await house.welcome(house.who("alice"))
     _, events = await house.welcome(house.who("alice"), "/events")
 
-    receipt = await house.publishing.kick("alice", namespace=namespace, exclude=frozenset(), revoke=False)
+    result = await house.publishing.disconnect_user(
+        "alice", namespace=namespace, exclude=frozenset(), revoke=False
+    )
     await house.heard()
 
-    assert (receipt.connections, house.meter.accepted_kinds) == (ended, ["kick"])
-    assert [*main.ended, *events.ended] == [KICKED] * ended
+    assert (result.connections, house.meter.accepted_kinds) == (ended, ["disconnect"])
+    assert [*main.ended, *events.ended] == [DISCONNECTED_BY_BACKEND] * ended
 
 
 async def test_a_repetition_under_an_idempotency_key_is_no_second_message(house: House) -> None:
-    def claim(nonce: str) -> Claim:
-        return Claim("key", nonce, house.clock.now() + 300, "once", "scope", "digest")
+    def dedup_key(nonce: str) -> DedupKey:
+        return DedupKey("key", nonce, house.clock.now() + 300, "once", "scope", "digest")
 
-    await house.publishing.publish(message("org:7"), claim("first"))
+    await house.publishing.publish(message("org:7"), dedup_key("first"))
     repeated = message("org:7")
-    await house.publishing.publish(repeated, claim("second"))
+    await house.publishing.publish(repeated, dedup_key("second"))
 
     assert (house.meter.accepted_kinds, house.meter.replays) == (["message"], [repeated.id])
 
 
 async def test_what_is_accepted_is_counted_by_its_kind(house: House) -> None:
     await house.publishing.publish(message("org:7")._replace(volatile=True))
-    await house.publishing.kick("alice", namespace=None, exclude=frozenset(), revoke=False)
+    await house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
 
-    assert house.meter.accepted_kinds == ["volatile", "kick"]
+    assert house.meter.accepted_kinds == ["volatile", "disconnect"]

@@ -6,19 +6,19 @@ import asyncio
 
 import pytest
 
-from gateway.application.recovering import Arrival
-from gateway.domain.endings import KICKED, RESUMED_ELSEWHERE
-from gateway.domain.errors import BrokerUnavailable, TokenRefused, TooManyConnections
-from gateway.domain.messages import Kick, Message, Move, new_id
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHERE
+from gateway.domain.errors import BrokerUnavailable, TokenRejected, TooManyConnections
+from gateway.domain.messages import DisconnectCommand, Message, SessionTakeover, new_id
 from gateway.domain.positions import Position
 from gateway.hub import State
-from tests.unit.hub.links import RecordingLink
-from tests.unit.services.house import OUTBOX_BYTES, PATIENCE_SECONDS, RECOVERY_SECONDS, House, Visitor
+from gateway.services.recovery import ConnectResult
+from tests.unit.hub.links import RecordingTransport
+from tests.unit.services.house import PATIENCE_SECONDS, RECOVERY_SECONDS, SEND_BUFFER_BYTES, House, Visitor
 
 
 async def drop(house: House, visitor: Visitor) -> None:
-    house.reporting.depart(visitor.connection)
-    await house.reporting.settled()
+    house.reporting.disconnect(visitor.connection)
+    await house.reporting.flush()
 
 
 async def test_a_client_that_was_away_gets_what_it_missed_once_in_order_and_then_what_comes(
@@ -133,10 +133,10 @@ async def test_a_room_that_was_left_meanwhile_and_entered_again_counts_from_then
 # --- why not ---
 
 
-async def failed(house: House, **wish: object) -> str | None:
-    visitor = await house.come(house.who("alice"), **wish)
-    assert visitor.arrival.missed is None
-    return visitor.arrival.failed
+async def failed(house: House, **recovery_request: object) -> str | None:
+    visitor = await house.come(house.who("alice"), **recovery_request)
+    assert visitor.result.first_page is None
+    return visitor.result.failure
 
 
 @pytest.mark.parametrize("pid", ["unknown", "", "\ud800", "a b", "a\n", 7, ["x"], {}, "x" * 1000])
@@ -151,7 +151,7 @@ async def test_the_pid_of_another_user_yields_nothing_and_stays_good_for_its_own
 
     thief = await house.come(house.who("thief"), pid=victim.pid)
 
-    assert (thief.arrival.failed, thief.news) == ("other_user", ["connect"])
+    assert (thief.result.failure, thief.news) == ("other_user", ["connect"])
     assert thief.connection.sid != victim.connection.sid
     assert (await house.come(house.who("victim"), pid=victim.pid)).news == ["connect", "secret", "greeting"]
 
@@ -175,7 +175,7 @@ async def test_an_offset_that_is_none_is_told_and_leaves_the_session_alone(
     await drop(house, before)
 
     assert await failed(house, pid=before.pid, offset=offset) == "malformed_position"
-    assert (await house.come(house.who("alice"), pid=before.pid)).arrival.missed is not None
+    assert (await house.come(house.who("alice"), pid=before.pid)).result.first_page is not None
 
 
 async def test_who_missed_more_than_is_held_is_told_and_the_session_is_gone(house: House) -> None:
@@ -185,7 +185,7 @@ async def test_who_missed_more_than_is_held_is_told_and_the_session_is_gone(hous
         await house.push("user:alice", str(number))
 
     assert await failed(house, pid=before.pid) == "history_trimmed"
-    await house.reporting.settled()
+    await house.reporting.flush()
     assert await failed(house, pid=before.pid) == "unknown_session"
 
 
@@ -200,22 +200,22 @@ async def test_another_namespace_does_not_know_the_session(house: House) -> None
     before = await house.come(house.who("alice"))
     await drop(house, before)
 
-    arrival, _ = await house.arrive(house.who("alice"), "/events", pid=before.pid)
+    result, _ = await house.arrive(house.who("alice"), "/events", pid=before.pid)
 
-    assert arrival.failed == "unknown_session"
+    assert result.failure == "unknown_session"
 
 
 async def test_who_left_for_good_is_not_resumed(house: House) -> None:
     before = await house.come(house.who("alice"))
-    house.reporting.depart(before.connection, keeps_session=False)
-    await house.reporting.settled()
+    house.reporting.disconnect(before.connection, keeps_session=False)
+    await house.reporting.flush()
 
     assert await failed(house, pid=before.pid) == "unknown_session"
 
 
 async def test_who_left_for_good_is_not_resumed_before_the_shared_state_knows(house: House) -> None:
     before = await house.come(house.who("alice"))
-    house.reporting.depart(before.connection, keeps_session=False)
+    house.reporting.disconnect(before.connection, keeps_session=False)
 
     assert await failed(house, pid=before.pid) == "unknown_session"
 
@@ -226,29 +226,29 @@ async def test_what_is_told_late_of_a_former_connection_is_nothing_to_its_succes
     alice = house.who("alice")
     old = await house.come(alice)
     new = await house.come(alice, pid=old.pid)
-    house.reporting.depart(old.connection, keeps_session=False)
-    await house.reporting.settled()
+    house.reporting.disconnect(old.connection, keeps_session=False)
+    await house.reporting.flush()
     house.hub.change_rooms(old.connection, {"org:7"})
     assert old.connection.rooms != {"org:7"}
 
     await drop(house, new)
-    assert (await house.come(alice, pid=new.pid)).arrival.missed is not None
+    assert (await house.come(alice, pid=new.pid)).result.first_page is not None
 
 
 async def test_who_was_kicked_while_away_is_refused_and_the_session_is_gone(house: House) -> None:
     before = await house.come(house.who("alice"))
     await drop(house, before)
-    await house.broker.append(Kick(new_id(), "alice", ("/",), house.clock.now()))
+    await house.broker.append(DisconnectCommand(new_id(), "alice", ("/",), house.clock.now()))
 
-    with pytest.raises(TokenRefused):
+    with pytest.raises(TokenRejected):
         await house.come(house.who("alice"), pid=before.pid)
-    await house.reporting.settled()
+    await house.reporting.flush()
 
     assert await failed(house, pid=before.pid) == "unknown_session"
 
 
 async def test_who_declines_gets_no_positions_and_cannot_come_back(house: House) -> None:
-    visitor = await house.come(house.who("alice"), declined=True)
+    visitor = await house.come(house.who("alice"), is_declined=True)
     await house.push("user:alice", "plain")
     await house.heard()
 
@@ -264,8 +264,8 @@ async def test_a_broker_that_is_away_lets_nobody_in_and_keeps_the_session(house:
         await house.come(house.who("alice"), pid=before.pid)
 
     house.broker.fails = None
-    await house.reporting.settled()
-    assert (await house.come(house.who("alice"), pid=before.pid)).arrival.missed is not None
+    await house.reporting.flush()
+    assert (await house.come(house.who("alice"), pid=before.pid)).result.first_page is not None
 
 
 # --- a position that the application kept ---
@@ -275,7 +275,7 @@ async def test_a_kept_position_brings_what_came_after_it_to_a_new_connection(hou
     before = await house.come(house.who("alice"))
     seen = await house.push("user:alice", "seen")
     await house.push("user:alice", "missed")
-    house.reporting.depart(before.connection, keeps_session=False)
+    house.reporting.disconnect(before.connection, keeps_session=False)
 
     after = await house.come(house.who("alice"), resume=seen)
 
@@ -297,7 +297,7 @@ async def test_who_drops_while_it_reads_on_from_a_kept_position_goes_on_from_the
 async def test_an_older_kick_does_not_end_who_goes_on_from_a_kept_position(house: House) -> None:
     seen = await house.push("user:alice", "seen")
     await miss(house, 10)
-    await house.broker.append(Kick(new_id(), "alice", ("/",), house.clock.now()))
+    await house.broker.append(DisconnectCommand(new_id(), "alice", ("/",), house.clock.now()))
     await miss(house, 10)
 
     after = await house.come(house.who("alice"), resume=seen)
@@ -323,7 +323,7 @@ async def test_a_kept_position_that_is_still_the_newest_has_no_age(house: House)
 
     after = await house.come(house.who("alice"), resume=seen)
 
-    assert (after.news, after.arrival.failed) == (["connect", "greeting"], None)
+    assert (after.news, after.result.failure) == (["connect", "greeting"], None)
 
 
 @pytest.mark.parametrize(
@@ -348,12 +348,12 @@ async def test_a_kept_position_that_is_older_than_the_window_is_told(house: Hous
 
 
 async def miss(house: House, count: int) -> None:
-    argument = '"' + "x" * (OUTBOX_BYTES // 10) + '"'
+    argument = '"' + "x" * (SEND_BUFFER_BYTES // 10) + '"'
     for number in range(count):
         await house.broker.append(Message(new_id(), "/", ("user:alice",), str(number), (argument,)))
 
 
-async def arrive_after(house: House, *, missed: int) -> tuple[Arrival, RecordingLink]:
+async def arrive_after(house: House, *, missed: int) -> tuple[ConnectResult, RecordingTransport]:
     """Alice comes back, who missed so many large messages; she is not welcomed yet."""
     before = await house.come(house.who("alice"))
     await drop(house, before)
@@ -368,7 +368,7 @@ async def test_the_next_page_is_read_once_the_one_before_was_taken(house: House)
 
     link_reads = await house.come(house.who("alice"), pid=before.pid)
     assert link_reads.news == ["connect", *map(str, range(4))]
-    assert link_reads.connection.state is State.BEHIND
+    assert link_reads.connection.state is State.REPLAYING
 
     await house.push("user:alice", "live")
     await link_reads.is_live()
@@ -379,9 +379,9 @@ async def test_the_next_page_is_read_once_the_one_before_was_taken(house: House)
 
 
 async def test_who_does_not_read_is_sent_no_further_page(house: House) -> None:
-    arrival, link = await arrive_after(house, missed=20)
+    result, link = await arrive_after(house, missed=20)
 
-    house.catching_up.begin(arrival, [], None)
+    house.catching_up.start(result, [], None)
     link.reads.clear()
     await house.push("user:alice", "live")
     await house.heard()
@@ -390,14 +390,14 @@ async def test_who_does_not_read_is_sent_no_further_page(house: House) -> None:
 
 
 async def test_who_has_much_to_read_already_is_sent_not_even_the_first_page(house: House) -> None:
-    arrival, link = await arrive_after(house, missed=10)
+    result, link = await arrive_after(house, missed=10)
     link.reads.clear()
 
-    house.catching_up.begin(arrival, [], None)
+    house.catching_up.start(result, [], None)
     await house.heard()
     assert link.events == []
     link.reads.set()
-    visitor = Visitor(arrival, link)
+    visitor = Visitor(result, link)
     await visitor.is_live()
 
     assert visitor.news == [str(number) for number in range(10)]
@@ -410,11 +410,11 @@ async def test_two_on_one_transport_read_in_turn_and_both_go_live(house: House) 
     await miss(house, 20)
     arrivals = [await house.arrive(house.who("alice"), pid=before.pid) for before in befores]
     (_, one), (_, two) = arrivals
-    two.lane = one.lane
+    two.replay_lock = one.replay_lock
 
-    for arrival, _ in arrivals:
-        house.catching_up.begin(arrival, [], None)
-    visitors = [Visitor(arrival, link) for arrival, link in arrivals]
+    for result, _ in arrivals:
+        house.catching_up.start(result, [], None)
+    visitors = [Visitor(result, link) for result, link in arrivals]
     for visitor in visitors:
         await visitor.is_live()
 
@@ -424,10 +424,10 @@ async def test_two_on_one_transport_read_in_turn_and_both_go_live(house: House) 
 async def test_what_the_listener_brought_and_the_history_lost_is_told_and_not_waited_for(
     house: House,
 ) -> None:
-    arrival, link = await arrive_after(house, missed=10)
-    house.catching_up.begin(arrival, [], None)
-    arrival.connection.skipped = Position("9999999999999-0")
-    visitor = Visitor(arrival, link)
+    result, link = await arrive_after(house, missed=10)
+    house.catching_up.start(result, [], None)
+    result.connection.last_skipped = Position("9999999999999-0")
+    visitor = Visitor(result, link)
 
     await visitor.is_live()
 
@@ -453,14 +453,14 @@ async def test_twenty_drops_in_the_middle_lose_and_double_nothing(house: House) 
 
 
 async def test_a_gap_in_the_middle_is_told_and_the_rest_follows(house: House) -> None:
-    arrival, link = await arrive_after(house, missed=10)
+    result, link = await arrive_after(house, missed=10)
     link.reads.clear()
-    house.catching_up.begin(arrival, [], None)
+    house.catching_up.start(result, [], None)
     for number in range(200):
         await house.push("user:alice", f"more {number}")
 
     link.reads.set()
-    visitor = Visitor(arrival, link)
+    visitor = Visitor(result, link)
     await visitor.is_live()
 
     assert link.told == [("recovery:failed", {"code": "history_trimmed"})]
@@ -468,14 +468,14 @@ async def test_a_gap_in_the_middle_is_told_and_the_rest_follows(house: House) ->
 
 
 async def test_a_kick_in_the_middle_ends_it(house: House) -> None:
-    arrival, link = await arrive_after(house, missed=10)
+    result, link = await arrive_after(house, missed=10)
     link.reads.clear()
-    house.catching_up.begin(arrival, [], None)
+    house.catching_up.start(result, [], None)
 
-    await house.broker.append(Kick(new_id(), "alice", ("/",), house.clock.now()))
+    await house.broker.append(DisconnectCommand(new_id(), "alice", ("/",), house.clock.now()))
     await house.heard()
 
-    assert link.ended == [KICKED]
+    assert link.ended == [DISCONNECTED_BY_BACKEND]
 
 
 # --- live again ---
@@ -525,12 +525,12 @@ async def test_positions_never_go_back_on_a_connection_not_even_with_volatile_me
 
 
 async def test_what_is_pushed_between_subscription_and_welcome_is_not_lost(house: House) -> None:
-    arrival, link = await house.arrive(house.who("alice"))
+    result, link = await house.arrive(house.who("alice"))
     await house.push("user:alice", "in between")
     await house.heard()
 
-    house.catching_up.begin(arrival, [], None)
-    visitor = Visitor(arrival, link)
+    house.catching_up.start(result, [], None)
+    visitor = Visitor(result, link)
     await visitor.is_live()
     await house.push("user:alice", "live")
     await house.heard()
@@ -550,8 +550,8 @@ async def test_one_that_is_still_here_is_dropped_without_a_word_and_takes_nothin
     await house.heard()
 
     new = await house.come(alice, pid=old.pid)
-    house.reporting.depart(old.connection)
-    await house.reporting.settled()
+    house.reporting.disconnect(old.connection)
+    await house.reporting.flush()
     await house.push("org:7", "live")
     await house.heard()
 
@@ -559,7 +559,7 @@ async def test_one_that_is_still_here_is_dropped_without_a_word_and_takes_nothin
     assert new.news == ["connect", "lost on its way", "greeting", "live"]
     assert [each.sid for each in await house.online("alice")] == [new.connection.sid]
     await drop(house, new)
-    assert (await house.come(alice, pid=new.pid)).arrival.missed is not None
+    assert (await house.come(alice, pid=new.pid)).result.first_page is not None
 
 
 async def test_word_of_a_move_ends_the_one_that_lost_its_session_and_no_other(house: House) -> None:
@@ -567,9 +567,11 @@ async def test_word_of_a_move_ends_the_one_that_lost_its_session_and_no_other(ho
     sid, owner = stays.connection.sid, "replica-2.x"
 
     assert stays.connection.session is not None
-    await house.hub.deliver(Move(new_id(), "/", sid, owner), Position("9999999999999-0"))
+    await house.hub.deliver(SessionTakeover(new_id(), "/", sid, owner), Position("9999999999999-0"))
     assert stays.link.ended == []
-    await house.hub.deliver(Move(new_id(), "/", sid, stays.connection.session.owner), Position("1-0"))
+    await house.hub.deliver(
+        SessionTakeover(new_id(), "/", sid, stays.connection.session.owner), Position("1-0")
+    )
     assert stays.link.ended == [RESUMED_ELSEWHERE]
 
 
@@ -582,8 +584,10 @@ async def test_word_of_a_move_refuses_nobody_for_good_who_is_just_coming_in(hous
     await asyncio.wait_for(house.presence.entered.wait(), PATIENCE_SECONDS)
 
     sid = before.connection.sid
-    await house.hub.deliver(Move(new_id(), "/", sid, "replica-1.somebody else"), Position("9999999999999-0"))
-    await house.hub.deliver(Move(new_id(), "/", sid, "replica-1.me"), Position("9999999999999-1"))
+    await house.hub.deliver(
+        SessionTakeover(new_id(), "/", sid, "replica-1.somebody else"), Position("9999999999999-0")
+    )
+    await house.hub.deliver(SessionTakeover(new_id(), "/", sid, "replica-1.me"), Position("9999999999999-1"))
     house.presence.gate.set()
 
     with pytest.raises(BrokerUnavailable):
@@ -621,5 +625,5 @@ async def test_an_attempt_that_is_still_arriving_makes_room_for_the_next() -> No
     house.presence.gate.set()
     await asyncio.gather(cut, return_exceptions=True)
 
-    assert (await next_one).arrival.missed is not None
+    assert (await next_one).result.first_page is not None
     await house.close()

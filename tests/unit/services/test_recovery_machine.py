@@ -54,8 +54,8 @@ class Client:
 
     async def drop(self, read: int, missed: int, keeps_room: bool) -> None:
         self.read(read)
-        self.house.reporting.depart(self.visitor.connection)
-        await self.house.reporting.settled()
+        self.house.reporting.disconnect(self.visitor.connection)
+        await self.house.reporting.flush()
         for _ in range(missed):
             for room in ROOMS:
                 await self.push(room, False, SMALL)
@@ -66,7 +66,7 @@ class Client:
         self.visitor = await self.house.come(
             self.house.who("alice", *self.rooms), pid=self.visitor.pid, offset=self.offset
         )
-        assert self.visitor.arrival.failed is None
+        assert self.visitor.result.failure is None
 
     async def stall(self, stalled: bool) -> None:
         (self.house.hears.clear if stalled else self.house.hears.set)()

@@ -31,7 +31,7 @@ def yaml(folder: Path, text: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("PING_INTERVALL", "unknown setting; did you mean GATEWAY_PING_INTERVAL?"),
+        ("PING_INTERVALL", "unknown setting; did you mean GATEWAY_PING_INTERVAL_SECONDS?"),
         ("JWT_SECRETS", "unknown setting; did you mean GATEWAY_JWT_SECRET?"),
         ("QQQQ", "unknown setting"),
     ],
@@ -88,12 +88,14 @@ def test_the_address_of_a_service_alone_is_no_port_and_says_whose_it_may_be(name
 
 def test_all_problems_are_told_at_once_in_one_message() -> None:
     with pytest.raises(SettingsError) as raised:
-        load_settings({"GATEWAY_PING_INTERVAL": "x", "GATEWAY_PRT": "1", "GATEWAY_JWT_SECRET": "short"})
+        load_settings(
+            {"GATEWAY_PING_INTERVAL_SECONDS": "x", "GATEWAY_PRT": "1", "GATEWAY_JWT_SECRET": "short"}
+        )
 
     assert str(raised.value) == (
         "4 problems with the settings (docs/reference/configuration.md lists them all):\n"
         "  GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?\n"
-        "  GATEWAY_PING_INTERVAL: 'x' is not a number: give seconds, such as 25 or 0.5\n"
+        "  GATEWAY_PING_INTERVAL_SECONDS: 'x' is not a number: give seconds, such as 25 or 0.5\n"
         "  GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret\n"
         "  GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one"
     )
@@ -149,7 +151,7 @@ def test_yaml_gives_the_same_settings_under_small_names(tmp_path: Path) -> None:
         tmp_path,
         """
         port: 9000
-        ping_interval: 12.5
+        ping_interval_seconds: 12.5
         jwt_require_exp: false
         jwt_audience: [web, mobile]
         cors_origins: https://a.example,https://b.example
@@ -160,7 +162,7 @@ def test_yaml_gives_the_same_settings_under_small_names(tmp_path: Path) -> None:
 
     settings = load_settings(COMPLETE | environ)
 
-    assert (settings.port, settings.ping_interval, settings.jwt_require_exp) == (9000, 12.5, False)
+    assert (settings.port, settings.ping_interval_seconds, settings.jwt_require_exp) == (9000, 12.5, False)
     assert settings.jwt_audience == ("web", "mobile")
     assert settings.cors_origins == ("https://a.example", "https://b.example")
     assert settings.room_claims == {"team": "team:"}
@@ -195,8 +197,16 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
         ),
         ("port: true", "PORT", "True is not a plain whole number such as 1"),
         ("port: 1.5", "PORT", "1.5 is not a plain whole number such as 1"),
-        ("ping_interval: .inf", "PING_INTERVAL", "inf is not a number: give seconds, such as 25 or 0.5"),
-        ("ping_interval: true", "PING_INTERVAL", "True is not a number: give seconds, such as 25 or 0.5"),
+        (
+            "ping_interval_seconds: .inf",
+            "PING_INTERVAL_SECONDS",
+            "inf is not a number: give seconds, such as 25 or 0.5",
+        ),
+        (
+            "ping_interval_seconds: true",
+            "PING_INTERVAL_SECONDS",
+            "True is not a number: give seconds, such as 25 or 0.5",
+        ),
         ("jwt_audience: [1]", "JWT_AUDIENCE", "is not a text; in YAML, put it in quotes"),
         ("namespaces: []", "NAMESPACES", "is empty"),
         ("room_claims: [a]", "ROOM_CLAIMS", "is not a mapping of claims to prefixes of rooms"),
@@ -242,7 +252,7 @@ def test_a_yaml_file_that_is_not_there_is_refused() -> None:
             "GATEWAY_PORT: unknown setting; in YAML names are lower case and without prefix: did you mean port?",
         ),
         ("gateway_port: 80", "did you mean port?"),
-        ("GATEWAY_PING_INTERVAL: 9", "did you mean ping_interval?"),
+        ("GATEWAY_PING_INTERVAL_SECONDS: 9", "did you mean ping_interval_seconds?"),
         ("config: x", "GATEWAY_CONFIG: unknown setting; in YAML names are lower case and without prefix"),
     ],
 )

@@ -34,8 +34,8 @@ def problems(**given: str) -> list[str]:
         ("INGEST_PATH_PREFIX", "/push/v1/", "/push/v1"),
         ("JWT_AUDIENCE", "web, mobile", ("web", "mobile")),
         ("JWT_ISSUER", "https://id.example.com", ("https://id.example.com",)),
-        ("JWT_LEEWAY", "0", 0.0),
-        ("JWT_LEEWAY", "2.5", 2.5),
+        ("JWT_LEEWAY_SECONDS", "0", 0.0),
+        ("JWT_LEEWAY_SECONDS", "2.5", 2.5),
         ("JWT_REQUIRE_EXP", "off", False),
         ("JWT_ALGORITHMS", "hs512,HS256", ("HS512", "HS256")),
         ("ROOM_CLAIMS", "team=team:,role=role:", {"team": "team:", "role": "role:"}),
@@ -47,7 +47,7 @@ def problems(**given: str) -> list[str]:
         ("SERVE_CLIENT", "No", False),
         ("NAMESPACES", "/,/events", ("/", "/events")),
         ("TRANSPORTS", "WebSocket", ("websocket",)),
-        ("PING_INTERVAL", "0.25", 0.25),
+        ("PING_INTERVAL_SECONDS", "0.25", 0.25),
         ("RECOVERY_SECONDS", "0", 0.0),
         ("MAX_BODY_BYTES", "2048", 2048),
         ("CONNECT_RATE", "0.5", 0.5),
@@ -77,7 +77,7 @@ def test_a_good_value_is_taken(name: str, text: str, value: Any) -> None:
         ("JWT_JWKS_URL", "https://me:pass@x/", "holds a user name or password, which would end up in logs"),
         ("JWT_AUDIENCE", "web,,mobile", "holds an empty item: look for a comma too many"),
         ("JWT_AUDIENCE", "web,web", "'web' is given twice"),
-        ("JWT_LEEWAY", "-1", "'-1' is not a number: give seconds, such as 120 or 0"),
+        ("JWT_LEEWAY_SECONDS", "-1", "'-1' is not a number: give seconds, such as 120 or 0"),
         ("JWT_REQUIRE_EXP", "maybe", "'maybe' is neither true nor false"),
         ("ROOM_CLAIMS", "team", "'team' is not of the form claim=prefix,claim=prefix"),
         ("ROOM_CLAIMS", "a=b:,a=c:", "'a=b:,a=c:' names a claim twice"),
@@ -92,11 +92,11 @@ def test_a_good_value_is_taken(name: str, text: str, value: Any) -> None:
         ("SOCKETIO_PATH", "/emit/x", "/emit is taken by another part of the gateway"),
         ("NAMESPACES", "events", "'events': a namespace starts with a slash"),
         ("TRANSPORTS", "polling,sse", "'sse' is none of polling, websocket"),
-        ("PING_INTERVAL", "0", "'0' is out of range: it must be more than 0 seconds"),
-        ("PING_INTERVAL", "25s", "'25s' is not a number: give seconds, such as 25 or 0.5"),
-        ("PING_INTERVAL", "inf", "'inf' is not a number: give seconds, such as 25 or 0.5"),
-        ("PING_INTERVAL", "nan", "'nan' is not a number: give seconds, such as 25 or 0.5"),
-        ("PING_INTERVAL", "1" * 16, f"{1111111111111111.0!r} is too large: it must be at most 1000000000"),
+        ("PING_INTERVAL_SECONDS", "0", "'0' is out of range: it must be more than 0 seconds"),
+        ("PING_INTERVAL_SECONDS", "25s", "'25s' is not a number: give seconds, such as 25 or 0.5"),
+        ("PING_INTERVAL_SECONDS", "inf", "'inf' is not a number: give seconds, such as 25 or 0.5"),
+        ("PING_INTERVAL_SECONDS", "nan", "'nan' is not a number: give seconds, such as 25 or 0.5"),
+        ("PING_INTERVAL_SECONDS", "1" * 16, f"{1111111111111111.0!r} is too large: it must be at most 1000000000"),
         ("MAX_BODY_BYTES", "1MiB", "'1MiB' is not a plain whole number such as 1024"),
         ("MAX_BODY_BYTES", "1e6", "'1e6' is not a plain whole number such as 1024"),
         ("MAX_BODY_BYTES", "1" * 5000, f"'{'1' * 5000}' is not a plain whole number such as 1024"),
@@ -140,11 +140,11 @@ def test_every_wrong_item_of_a_list_is_named() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"OUTBOX_BYTES": "2097151"}, "GATEWAY_OUTBOX_BYTES: must be at least twice GATEWAY_MAX_BODY_BYTES, which is 1048576"),
+        ({"SEND_BUFFER_BYTES": "2097151"}, "GATEWAY_SEND_BUFFER_BYTES: must be at least twice GATEWAY_MAX_BODY_BYTES, which is 1048576"),
         ({"HISTORY_BYTES": "1048575"}, "GATEWAY_HISTORY_BYTES: must be at least GATEWAY_MAX_BODY_BYTES, which is 1048576"),
         ({"REDIS_URL": "redis://x", "LEASE_SECONDS": "4"}, "GATEWAY_LEASE_SECONDS: must be at least 5: a shorter pause of Redis would make every replica count as dead"),
-        ({"REDIS_URL": "redis://x", "DEAF_SECONDS": "1"}, "GATEWAY_DEAF_SECONDS: must be at least 2"),
-        ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "OUTBOX_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis takes each push in one piece, and everybody else waits"),
+        ({"REDIS_URL": "redis://x", "SUBSCRIPTION_TIMEOUT_SECONDS": "1"}, "GATEWAY_SUBSCRIPTION_TIMEOUT_SECONDS: must be at least 2"),
+        ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "SEND_BUFFER_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis takes each push in one piece, and everybody else waits"),
         ({"INGEST_PORT": "8080"}, "GATEWAY_INGEST_PORT: is the same as GATEWAY_PORT; leave it out to serve everything on one port"),
     ],
 )  # fmt: skip
@@ -153,7 +153,7 @@ def test_settings_that_contradict_each_other_are_refused(given: dict[str, str], 
 
 
 def test_a_wrong_setting_is_not_compared_with_others() -> None:
-    assert problems(MAX_BODY_BYTES="many", OUTBOX_BYTES="4096") == [
+    assert problems(MAX_BODY_BYTES="many", SEND_BUFFER_BYTES="4096") == [
         "GATEWAY_MAX_BODY_BYTES: 'many' is not a plain whole number such as 1024"
     ]
 

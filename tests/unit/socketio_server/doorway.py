@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 
-from gateway.domain.errors import TokenRefused
+from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.hub import Connection
-from gateway.socketio_door.door import Door, DoorOptions
-from gateway.socketio_door.refresh import Refreshing
-from gateway.socketio_door.welcome import Welcome
+from gateway.socketio_server.connect_handshake import ConnectHandshake
+from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
+from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.handshake import Handshake
 from gateway.transport.packets import message
-from gateway.transport.session import Session
+from gateway.transport.session import EngineSession
 from tests.unit.services.house import House
 from tests.unit.transport.recording import RecordingWire
 
 CONNECT_TIMEOUT_SECONDS = 45.0
-OUTBOX_BYTES = 10_000
+SEND_BUFFER_BYTES = 10_000
 MAX_ATTACHMENTS_BYTES = 1_000
 
 
@@ -38,7 +38,7 @@ class Verifier:
         if self.fails is not None:
             raise self.fails
         if token not in self.known:
-            raise TokenRefused("token_signature_invalid", "nobody signed this")
+            raise TokenRejected("token_signature_invalid", "nobody signed this")
         return self.known[token]
 
 
@@ -55,7 +55,7 @@ class Meter:
     def connection_closed(self, namespace: str, reason: str) -> None:
         self.counted.append(("closed", namespace, reason))
 
-    def connection_refused(self, code: str) -> None:
+    def connection_rejected(self, code: str) -> None:
         self.counted.append(("refused", code))
 
     def volatile_skipped(self, reason: str) -> None:
@@ -68,10 +68,10 @@ class Meter:
 class Visitor:
     """One client on a WebSocket."""
 
-    def __init__(self, door: Door, session: Session, wire: RecordingWire) -> None:
+    def __init__(self, door: SocketIOServer, session: EngineSession, writer: RecordingWire) -> None:
         self._door = door
         self.session = session
-        self.wire = wire
+        self.writer = writer
 
     async def say(self, *packets: str | bytes) -> None:
         """Send Socket.IO packets."""
@@ -81,7 +81,7 @@ class Visitor:
     @property
     def heard(self) -> list[str]:
         """The Socket.IO packets that were sent to it."""
-        return [text(frame)[1:] for frame in self.wire.frames]
+        return [text(frame)[1:] for frame in self.writer.frames]
 
     def events(self) -> list[list[object]]:
         """The events of the main namespace that were sent to it."""
@@ -99,50 +99,56 @@ class Doorway:
         self.recoveries: list[str] = []
         self.refreshes: list[str] = []
         house = self.house
-        self.door = Door(
-            DoorOptions(
+        self.door = SocketIOServer(
+            SocketIOOptions(
                 namespaces=("/", "/events"),
                 connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
                 messages_per_second=messages_per_second,
                 max_attachments_bytes=MAX_ATTACHMENTS_BYTES,
             ),
-            welcome=lambda put_out: Welcome(
+            handshake=lambda put_out: ConnectHandshake(
                 verifier=self.verifier,
-                arriving=house.arriving,
-                catching_up=house.catching_up,
-                expiring=house.expiring,
-                depart=house.reporting.depart,
-                recovery_told=self.recoveries.append,
-                put_out=put_out,
+                connector=house.arriving,
+                replayer=house.catching_up,
+                token_expiry=house.expiring,
+                disconnect=house.reporting.disconnect,
+                recovery_finished=self.recoveries.append,
+                on_closed=put_out,
             ),
-            refreshing=Refreshing(
+            token_refresh=TokenRefresh(
                 verifier=self.verifier,
-                arriving=house.arriving,
-                expiring=house.expiring,
+                connector=house.arriving,
+                token_expiry=house.expiring,
                 refreshed=self.refreshes.append,
             ),
-            depart=house.reporting.depart,
-            upgraded=self.upgraded.append,
+            disconnect=house.reporting.disconnect,
+            on_upgraded=self.upgraded.append,
             schedule=house.schedule,
             clock=house.clock,
             meter=self.meter,
         )
         self.verifier.known["alice"] = house.who("alice", "org:7")
 
-    def open(self, *, query_token: str | None = None, wire: RecordingWire | None = None) -> Visitor:
+    def open(self, *, query_token: str | None = None, writer: RecordingWire | None = None) -> Visitor:
         """A transport that was just opened."""
-        wire = wire or RecordingWire()
+        writer = writer or RecordingWire()
         handshake = Handshake(authorization=None, query_token=query_token, address="192.0.2.1")
-        session = Session(
-            f"engine-{id(wire)}", handshake=handshake, above=self.door, outbox_bytes=OUTBOX_BYTES, wire=wire
+        session = EngineSession(
+            f"engine-{id(writer)}",
+            handshake=handshake,
+            observer=self.door,
+            send_buffer_bytes=SEND_BUFFER_BYTES,
+            writer=writer,
         )
         self.door.session_opened(session)
-        return Visitor(self.door, session, wire)
+        return Visitor(self.door, session, writer)
 
-    async def polling(self, *namespaces: str) -> Session:
+    async def polling(self, *namespaces: str) -> EngineSession:
         """A client on polling that joined these namespaces, has collected what it was told and polls no more."""
         handshake = Handshake(authorization=None, query_token=None, address="192.0.2.1")
-        session = Session("engine-polling", handshake=handshake, above=self.door, outbox_bytes=OUTBOX_BYTES)
+        session = EngineSession(
+            "engine-polling", handshake=handshake, observer=self.door, send_buffer_bytes=SEND_BUFFER_BYTES
+        )
         self.door.session_opened(session)
         for namespace in namespaces:
             prefix = "" if namespace == "/" else namespace + ","
@@ -155,7 +161,7 @@ class Doorway:
         visitor = self.open()
         await visitor.say(connect(token))
         assert visitor.heard[0].startswith("0{")
-        visitor.wire.frames.clear()
+        visitor.writer.frames.clear()
         return visitor
 
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.domain.endings import DRAINING, KICKED, SLOW_CONSUMER, TOKEN_EXPIRED
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, DRAINING, SLOW_CONSUMER, TOKEN_EXPIRED
 from gateway.domain.identity import Identity
 from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
-from gateway.socketio_door.access_log import AccessLog
-from gateway.socketio_door.clients import Client
+from gateway.socketio_server.access_log import AccessLog
+from gateway.socketio_server.client import Client
 from gateway.transport.handshake import Handshake
-from gateway.transport.session import Session
-from tests.unit.hub.links import RecordingLink
+from gateway.transport.session import EngineSession
+from tests.unit.hub.links import RecordingTransport
 from tests.unit.socketio_server.doorway import Doorway, connect
 
 ADDRESS = "192.0.2.1"
@@ -42,10 +42,11 @@ def closed(*sids: str, reason: str, sampling: Sampling) -> list[dict[str, Any]]:
     with structlog.testing.capture_logs() as lines:
         log = AccessLog(clock=Clock(), sampling=sampling)
         handshake = Handshake(authorization=None, query_token=None, address=ADDRESS)
-        client = Client(Session("engine", handshake=handshake, above=None, outbox_bytes=1), Timer())  # type: ignore[arg-type]
+        session = EngineSession("engine", handshake=handshake, observer=None, send_buffer_bytes=1)  # type: ignore[arg-type]
+        client = Client(session, Timer())
         for sid in sids:
             identity = Identity("ann", frozenset())
-            log.closed(client, Connection(sid, "/", identity, RecordingLink(), 998.5), reason)
+            log.closed(client, Connection(sid, "/", identity, RecordingTransport(), 998.5), reason)
     return [dict(line) for line in lines]
 
 
@@ -75,13 +76,20 @@ def test_of_those_that_ended_well_a_part_is_written_and_says_which_part(reason: 
 
     lines = closed(*sids, reason=reason, sampling=sampling)
 
-    assert [line["sid"] for line in lines] == [sid for sid in sids if sampling.keeps(sid)]
+    assert [line["sid"] for line in lines] == [sid for sid in sids if sampling.should_log(sid)]
     assert 0 < len(lines) < len(sids)
     assert {line["sample_rate"] for line in lines} == {0.5}
 
 
 @pytest.mark.parametrize(
-    "reason", [SLOW_CONSUMER.reason, KICKED.reason, "ping_timeout", "protocol_error", "of a later release"]
+    "reason",
+    [
+        SLOW_CONSUMER.reason,
+        DISCONNECTED_BY_BACKEND.reason,
+        "ping_timeout_seconds",
+        "protocol_error",
+        "of a later release",
+    ],
 )
 def test_whatever_else_ended_a_connection_is_written(reason: str) -> None:
     [line] = closed("s1", reason=reason, sampling=Sampling(0.0))
@@ -118,7 +126,7 @@ async def test_one_that_is_not_let_in_has_one_line_with_the_code_and_nothing_tha
         await doorway.open().say(packet)
 
     [line] = lines
-    assert (line["event"], line["log_level"], line["address"]) == ("connection.refused", "info", ADDRESS)
+    assert (line["event"], line["log_level"], line["address"]) == ("connection.rejected", "info", ADDRESS)
     assert line["code"] == code
     assert "private" not in str(line)
     assert "of-nobody" not in str(line)

@@ -8,7 +8,15 @@ import json
 import pytest
 import structlog
 
-from gateway.domain.endings import DRAINING, FLOODING, KICKED, REVOKED, SLOW_CONSUMER, TOKEN_EXPIRED, Ending
+from gateway.domain.disconnects import (
+    DISCONNECTED_BY_BACKEND,
+    DRAINING,
+    RATE_LIMITED,
+    REVOKED,
+    SLOW_CONSUMER,
+    TOKEN_EXPIRED,
+    DisconnectReason,
+)
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable
 from gateway.domain.messages import Message, new_id
 from gateway.hub import State
@@ -85,11 +93,11 @@ async def test_who_proves_nothing_is_refused_and_let_go_five_seconds_later(doorw
 
     await visitor.say(connect("forged"))
     doorway.house.schedule.advance(4.9)
-    before = list(visitor.wire.closed)
+    before = list(visitor.writer.closed)
     doorway.house.schedule.advance(0.1)
 
     assert visitor.heard == [REFUSED % "token_signature_invalid"]
-    assert (before, visitor.wire.closed) == ([], [1000])
+    assert (before, visitor.writer.closed) == ([], [1000])
     assert doorway.meter.counted == [("refused", "token_signature_invalid")]
     assert await doorway.house.is_empty()
 
@@ -101,7 +109,7 @@ async def test_being_refused_again_and_again_wins_no_time(doorway: Doorway) -> N
         await visitor.say("0/nowhere,")
         doorway.house.schedule.advance(1.5)
 
-    assert visitor.wire.closed == [1000]
+    assert visitor.writer.closed == [1000]
 
 
 async def test_an_unknown_namespace_is_refused_in_the_words_of_the_reference_server(doorway: Doorway) -> None:
@@ -118,7 +126,7 @@ async def test_who_is_refused_may_try_again_and_stays(doorway: Doorway) -> None:
     await visitor.say(connect("forged"), connect("alice"))
     doorway.house.schedule.advance(1000)
 
-    assert visitor.wire.closed == []
+    assert visitor.writer.closed == []
 
 
 async def test_a_token_of_the_handshake_is_taken_when_connect_brings_none(doorway: Doorway) -> None:
@@ -133,10 +141,10 @@ async def test_who_joins_nothing_is_let_go_after_the_connect_timeout(doorway: Do
     visitor = doorway.open()
 
     doorway.house.schedule.advance(CONNECT_TIMEOUT_SECONDS - 1)
-    before = list(visitor.wire.closed)
+    before = list(visitor.writer.closed)
     doorway.house.schedule.advance(1)
 
-    assert (before, visitor.wire.closed, len(doorway.house.schedule)) == ([], [1000], 0)
+    assert (before, visitor.writer.closed, len(doorway.house.schedule)) == ([], [1000], 0)
 
 
 async def test_a_second_connect_to_a_namespace_closes_the_transport(doorway: Doorway) -> None:
@@ -144,7 +152,7 @@ async def test_a_second_connect_to_a_namespace_closes_the_transport(doorway: Doo
 
     await visitor.say(connect("alice"))
 
-    assert visitor.wire.closed == [1002]
+    assert visitor.writer.closed == [1002]
     assert await doorway.house.is_empty()
 
 
@@ -158,7 +166,7 @@ async def test_a_second_connect_while_the_first_is_looked_at_closes_the_transpor
     doorway.verifier.gate.set()
     await first
 
-    assert (visitor.wire.closed, visitor.heard) == ([1002], [])
+    assert (visitor.writer.closed, visitor.heard) == ([1002], [])
     assert await doorway.house.is_empty()
     assert len(doorway.house.schedule) == 0
 
@@ -181,15 +189,15 @@ async def test_who_leaves_while_its_token_is_looked_at_leaves_nothing_behind(
 
 
 async def test_who_cannot_even_be_greeted_is_gone(doorway: Doorway) -> None:
-    wire = RecordingWire()
-    visitor = doorway.open(wire=wire)
-    wire.waiting = 10_000
+    writer = RecordingWire()
+    visitor = doorway.open(writer=writer)
+    writer.waiting = 10_000
 
     with structlog.testing.capture_logs() as logs:
         await visitor.say(connect("alice"))
 
-    assert (visitor.heard, wire.aborted, doorway.meter.counted) == ([], True, [])
-    assert [entry["event"] for entry in logs] == ["transport.never_joined"]
+    assert (visitor.heard, writer.aborted, doorway.meter.counted) == ([], True, [])
+    assert [entry["event"] for entry in logs] == ["transport.unused"]
     assert await doorway.house.is_empty()
     assert len(doorway.house.schedule) == 0
 
@@ -205,7 +213,7 @@ async def test_when_something_is_away_the_transport_closes_so_that_the_client_co
 
     await visitor.say(connect("alice"))
 
-    assert (visitor.heard, visitor.wire.closed) == ([], [1012])
+    assert (visitor.heard, visitor.writer.closed) == ([], [1012])
 
 
 async def test_a_bug_on_the_way_in_is_logged_and_the_client_comes_back(doorway: Doorway) -> None:
@@ -215,7 +223,7 @@ async def test_a_bug_on_the_way_in_is_logged_and_the_client_comes_back(doorway: 
     with structlog.testing.capture_logs() as logs:
         await visitor.say(connect("alice"))
 
-    assert visitor.wire.closed == [1012]
+    assert visitor.writer.closed == [1012]
     assert ("connection.failed", "error") in [(entry["event"], entry["log_level"]) for entry in logs]
     assert doorway.meter.counted == [("refused", "internal_error")]
 
@@ -224,21 +232,21 @@ async def test_a_bug_on_the_way_in_is_logged_and_the_client_comes_back(doorway: 
 
 
 async def test_strangers_are_counted_until_they_join_or_go(doorway: Doorway) -> None:
-    counts = [doorway.door.newcomers]
+    counts = [doorway.door.unauthenticated]
     joins, goes = doorway.open(), doorway.open()
-    counts.append(doorway.door.newcomers)
+    counts.append(doorway.door.unauthenticated)
 
     await joins.say(connect("forged"))
-    counts.append(doorway.door.newcomers)
+    counts.append(doorway.door.unauthenticated)
     await joins.say(connect("alice"), connect("alice", "/events,"))
-    counts.append(doorway.door.newcomers)
+    counts.append(doorway.door.unauthenticated)
     assert (joins.session.joined, goes.session.joined) == (True, False)
     goes.session.lost("transport_close")
-    counts.append(doorway.door.newcomers)
+    counts.append(doorway.door.unauthenticated)
     await joins.say("1", "1/events,")
-    counts.append(doorway.door.newcomers)
+    counts.append(doorway.door.unauthenticated)
     joins.session.lost("transport_close")
-    counts.append(doorway.door.newcomers)
+    counts.append(doorway.door.unauthenticated)
 
     assert counts == [0, 2, 2, 1, 0, 0, 0]
 
@@ -253,19 +261,19 @@ async def test_who_leaves_while_it_is_let_in_is_no_stranger_any_more(doorway: Do
     doorway.verifier.gate.set()
     await connecting
 
-    assert (doorway.door.newcomers, visitor.session.joined) == (0, False)
+    assert (doorway.door.unauthenticated, visitor.session.joined) == (0, False)
 
 
 async def test_attachments_that_are_too_large_together_close_the_transport(doorway: Doorway) -> None:
     visitor = await doorway.welcomed()
 
     await visitor.say('53-["message"]', bytes(MAX_ATTACHMENTS_BYTES - 1), b"1")
-    before = list(visitor.wire.closed)
+    before = list(visitor.writer.closed)
     await visitor.say(b"2")
 
-    assert (before, visitor.wire.closed) == ([], [1009])
+    assert (before, visitor.writer.closed) == ([], [1009])
     assert ("closed", "/", "message_too_large") in doorway.meter.counted
-    assert doorway.door.newcomers == 0
+    assert doorway.door.unauthenticated == 0
 
 
 async def test_an_event_that_nobody_knows_is_answered_where_an_answer_is_wanted(doorway: Doorway) -> None:
@@ -300,19 +308,19 @@ async def test_an_event_before_anything_was_joined_closes_the_transport(doorway:
 
     await visitor.say('2["auth:refresh","alice"]')
 
-    assert visitor.wire.closed == [1002]
+    assert visitor.writer.closed == [1002]
 
 
 async def test_an_event_that_crosses_a_kick_breaks_nothing_and_another_namespace_can_be_joined(
     doorway: Doorway,
 ) -> None:
     visitor = await doorway.welcomed()
-    await doorway.house.publishing.kick("alice", namespace="/", exclude=frozenset(), revoke=False)
+    await doorway.house.publishing.disconnect_user("alice", namespace="/", exclude=frozenset(), revoke=False)
     await doorway.house.heard()
 
     await visitor.say('2["late"]', connect("alice", "/events,"))
 
-    assert visitor.wire.closed == []
+    assert visitor.writer.closed == []
     assert [connection.namespace for connection in doorway.house.hub.connections.values()] == ["/events"]
 
 
@@ -322,7 +330,7 @@ async def test_an_event_to_a_namespace_that_was_just_left_is_ignored_while_anoth
     visitor = await doorway.welcomed()
     await visitor.say(connect("alice", "/events,"), "1/events,", '2/events,["late"]')
 
-    assert visitor.wire.closed == []
+    assert visitor.writer.closed == []
 
 
 @pytest.mark.parametrize("packet", ["x", "2{}", b"\x01", "2" + "[" * 100_000, '511-["m"]'])
@@ -333,7 +341,7 @@ async def test_a_malformed_packet_closes_the_transport_and_leaves_nothing(
 
     await visitor.say(packet)
 
-    assert visitor.wire.closed == [1002]
+    assert visitor.writer.closed == [1002]
     assert await doorway.house.is_empty()
 
 
@@ -388,7 +396,7 @@ async def test_a_bug_while_a_token_is_looked_at_is_logged_and_answered(doorway: 
         await visitor.say('21["auth:refresh","alice"]')
 
     assert '"code":"internal_error"' in visitor.heard[0]
-    assert visitor.wire.closed == []
+    assert visitor.writer.closed == []
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["refresh.failed"]
     assert doorway.refreshes == ["internal_error"]
 
@@ -404,7 +412,7 @@ async def test_leaving_a_namespace_leaves_the_others(doorway: Doorway) -> None:
     doorway.house.schedule.advance(100)
 
     assert [made.namespace for made in doorway.house.hub.connections.values()] == ["/"]
-    assert visitor.wire.closed == []
+    assert visitor.writer.closed == []
 
 
 async def test_who_leaves_the_last_namespace_is_let_go_five_seconds_later(doorway: Doorway) -> None:
@@ -413,7 +421,7 @@ async def test_who_leaves_the_last_namespace_is_let_go_five_seconds_later(doorwa
     await visitor.say("1")
     doorway.house.schedule.advance(5)
 
-    assert visitor.wire.closed == [1000]
+    assert visitor.writer.closed == [1000]
     assert doorway.meter.counted[-1] == ("closed", "/", "client_disconnect")
     assert await doorway.house.is_empty()
 
@@ -433,25 +441,25 @@ async def test_a_transport_that_goes_takes_all_its_connections_with_it(doorway: 
 @pytest.mark.parametrize(
     ("ending", "said", "closed", "aborted"),
     [
-        (KICKED, ["error", "goodbye"], [], False),
+        (DISCONNECTED_BY_BACKEND, ["error", "goodbye"], [], False),
         (REVOKED, ["error", "goodbye"], [], False),
-        (FLOODING, ["error", "goodbye"], [], False),
+        (RATE_LIMITED, ["error", "goodbye"], [], False),
         (TOKEN_EXPIRED, [], [4401], False),
         (DRAINING, [], [1012], False),
         (SLOW_CONSUMER, [], [], True),
     ],
-    ids=lambda value: value.reason if isinstance(value, Ending) else "",
+    ids=lambda value: value.reason if isinstance(value, DisconnectReason) else "",
 )
 async def test_a_connection_ends_as_the_table_of_endings_has_it(
-    doorway: Doorway, ending: Ending, said: list[str], closed: list[int], aborted: bool
+    doorway: Doorway, ending: DisconnectReason, said: list[str], closed: list[int], aborted: bool
 ) -> None:
     visitor = await doorway.welcomed()
     (connection,) = doorway.house.hub.connections.values()
 
-    connection.link.end(ending)
+    connection.transport.disconnect(ending)
 
     heard = ["goodbye" if packet == "1" else json.loads(packet[1:])[0] for packet in visitor.heard]
-    assert (heard, visitor.wire.closed, visitor.wire.aborted) == (said, closed, aborted)
+    assert (heard, visitor.writer.closed, visitor.writer.aborted) == (said, closed, aborted)
     assert doorway.meter.counted[-1] == ("closed", "/", ending.reason)
     assert await doorway.house.is_empty()
 
@@ -462,7 +470,7 @@ async def test_what_ends_a_transport_takes_all_its_connections_out_at_once_thoug
     await doorway.polling("/", "/events")
     first = next(iter(doorway.house.hub.connections.values()))
 
-    first.link.end(TOKEN_EXPIRED)
+    first.transport.disconnect(TOKEN_EXPIRED)
 
     assert doorway.house.hub.connections == {}
     assert await doorway.house.is_empty()
@@ -471,13 +479,13 @@ async def test_what_ends_a_transport_takes_all_its_connections_out_at_once_thoug
 async def test_a_kick_reaches_the_client_and_its_transport_closes_later(doorway: Doorway) -> None:
     visitor = await doorway.welcomed()
 
-    await doorway.house.publishing.kick("alice", namespace=None, exclude=frozenset(), revoke=False)
+    await doorway.house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
     await doorway.house.heard()
     doorway.house.schedule.advance(5)
 
-    assert visitor.events() == [["error", {"code": "kicked", "message": KICKED.message}]]
+    assert visitor.events() == [["error", {"code": "kicked", "message": DISCONNECTED_BY_BACKEND.message}]]
     assert visitor.heard[-1] == "1"
-    assert visitor.wire.closed == [1000]
+    assert visitor.writer.closed == [1000]
 
 
 async def test_an_upgrade_is_told_for_every_connection(doorway: Doorway) -> None:
@@ -501,7 +509,7 @@ async def test_who_floods_is_told_and_put_out() -> None:
 
     assert visitor.events()[-1][0] == "error"
     assert '"rate_limited"' in visitor.heard[-2]
-    assert (visitor.heard[-1], visitor.wire.closed) == ("1", [1000])
+    assert (visitor.heard[-1], visitor.writer.closed) == ("1", [1000])
     assert await doorway.house.is_empty()
     await doorway.house.close()
 
@@ -514,7 +522,7 @@ async def test_who_keeps_to_the_rate_stays() -> None:
         doorway.house.schedule.advance(0.1)
         await visitor.say('2["chat:message"]')
 
-    assert visitor.wire.closed == []
+    assert visitor.writer.closed == []
     await doorway.house.close()
 
 
@@ -525,7 +533,7 @@ async def test_who_floods_before_it_is_in_is_closed() -> None:
     for _ in range(50):
         await visitor.say(connect("forged"))
 
-    assert visitor.wire.closed == [1000]
+    assert visitor.writer.closed == [1000]
     assert await doorway.house.is_empty()
     await doorway.house.close()
 

@@ -12,8 +12,8 @@ from socketio import packet
 
 from gateway.domain.messages import Message
 from gateway.domain.positions import START
-from gateway.ports import Frames
-from gateway.socketio_door import encoding
+from gateway.interfaces import Frames
+from gateway.socketio_server import packets
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -34,7 +34,7 @@ def test_a_pushed_message_is_read_as_it_was_pushed(
 ) -> None:
     texts = tuple(json.dumps(argument) for argument in arguments)
 
-    read = decoded(encoding.encode_message(Message("id", namespace, (), event, texts), None))
+    read = decoded(packets.encode_message(Message("id", namespace, (), event, texts), None))
 
     assert (read.packet_type, read.namespace or "/", read.id) == (packet.EVENT, namespace, None)
     assert read.data == [event, *arguments]
@@ -43,30 +43,30 @@ def test_a_pushed_message_is_read_as_it_was_pushed(
 def test_arguments_go_out_byte_for_byte_as_they_came_in() -> None:
     message = Message("id", "/", (), "news", ('{"b" : 1,\t"a":1.0}', "1e400", '"\\u00e9"'))
 
-    assert encoding.encode_message(message, None).record == b'42["news",{"b" : 1,\t"a":1.0},1e400,"\\u00e9"]'
+    assert packets.encode_message(message, None).record == b'42["news",{"b" : 1,\t"a":1.0},1e400,"\\u00e9"]'
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 @pytest.mark.parametrize(
     ("encode", "kind", "data"),
     [
-        (lambda namespace: encoding.connect(namespace, "sid", None), packet.CONNECT, {"sid": "sid"}),
+        (lambda namespace: packets.connect(namespace, "sid", None), packet.CONNECT, {"sid": "sid"}),
         (
-            lambda namespace: encoding.connect(namespace, "sid", "pid"),
+            lambda namespace: packets.connect(namespace, "sid", "pid"),
             packet.CONNECT,
             {"sid": "sid", "pid": "pid"},
         ),
         (
-            lambda namespace: encoding.connect_error(namespace, {"message": "é"}),
+            lambda namespace: packets.connect_error(namespace, {"message": "é"}),
             packet.CONNECT_ERROR,
             {"message": "é"},
         ),
         (
-            lambda namespace: encoding.event(namespace, "error", {"a": [1]}),
+            lambda namespace: packets.event(namespace, "error", {"a": [1]}),
             packet.EVENT,
             ["error", {"a": [1]}],
         ),
-        (encoding.disconnect, packet.DISCONNECT, None),
+        (packets.disconnect, packet.DISCONNECT, None),
     ],
     ids=["connect", "connect with pid", "connect_error", "event", "disconnect"],
 )
@@ -79,13 +79,13 @@ def test_the_gateways_own_packets_are_read_as_they_are_meant(
 
 
 def test_the_main_namespace_is_not_named() -> None:
-    assert encoding.disconnect("/").record == b"41"
-    assert encoding.disconnect("/events").record == b"41/events,"
+    assert packets.disconnect("/").record == b"41"
+    assert packets.disconnect("/events").record == b"41/events,"
 
 
 def test_a_position_is_the_last_argument_whatever_came_before() -> None:
     for arguments in ((), ("1",), ('"text"', "{}")):
-        with_position = encoding.encode_message(Message("id", "/", (), "news", arguments), START)
+        with_position = packets.encode_message(Message("id", "/", (), "news", arguments), START)
 
         assert json.loads(with_position.record[2:]) == ["news", *map(json.loads, arguments), "0-0"]
 
@@ -107,5 +107,5 @@ def test_a_position_is_the_last_argument_whatever_came_before() -> None:
     ],
 )
 def test_what_a_client_sends_is_told_by_its_first_character(data: str | bytes, kind: str) -> None:
-    assert encoding.kind_of(data) == kind
-    assert kind in encoding.KINDS
+    assert packets.kind_of(data) == kind
+    assert kind in packets.KINDS

@@ -9,9 +9,9 @@ import pytest
 
 from gateway.domain.messages import Message, new_id
 from gateway.transport.handshake import Handshake
-from gateway.transport.session import Session
+from gateway.transport.session import EngineSession
 from tests.unit.socketio_server.doorway import Doorway, Visitor
-from tests.unit.transport.recording import OUTBOX_BYTES, RecordingWire
+from tests.unit.transport.recording import SEND_BUFFER_BYTES, RecordingWire
 
 
 def asks(**auth: Any) -> str:
@@ -32,14 +32,14 @@ async def greeted(doorway: Doorway, **auth: Any) -> tuple[Visitor, dict[str, Any
 
 async def left(doorway: Doorway, visitor: Visitor) -> None:
     visitor.session.lost("transport_close")
-    await doorway.house.reporting.settled()
+    await doorway.house.reporting.flush()
 
 
 async def test_a_fresh_connection_gets_a_pid_and_its_first_position_and_then_a_position_with_each_event(
     doorway: Doorway,
 ) -> None:
     await push(doorway, "before")
-    newest = await doorway.house.broker.newest()
+    newest = await doorway.house.broker.newest_position()
 
     visitor, accepted = await greeted(doorway)
     position = await push(doorway, "news")
@@ -56,7 +56,7 @@ async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greetin
     seen = await push(doorway, "seen")
     await left(doorway, before)
     missed = await push(doorway, "missed")
-    newest = await doorway.house.broker.newest()
+    newest = await doorway.house.broker.newest_position()
 
     after, again = await greeted(doorway, pid=accepted["pid"], offset=seen)
     live = await push(doorway, "live")
@@ -112,10 +112,16 @@ async def test_who_declines_by_auth_gets_neither_pid_nor_positions(doorway: Door
 
 async def test_who_declines_by_the_query_gets_neither(doorway: Doorway) -> None:
     handshake = Handshake(authorization=None, query_token=None, address="192.0.2.1", declines_recovery=True)
-    wire = RecordingWire()
-    session = Session("engine", handshake=handshake, above=doorway.door, outbox_bytes=OUTBOX_BYTES, wire=wire)
+    writer = RecordingWire()
+    session = EngineSession(
+        "engine",
+        handshake=handshake,
+        observer=doorway.door,
+        send_buffer_bytes=SEND_BUFFER_BYTES,
+        writer=writer,
+    )
     doorway.door.session_opened(session)
-    visitor = Visitor(doorway.door, session, wire)
+    visitor = Visitor(doorway.door, session, writer)
 
     await visitor.say(asks())
 
@@ -143,9 +149,9 @@ async def test_who_says_goodbye_cannot_come_back_and_who_is_only_gone_can(doorwa
 
 async def test_an_ending_that_is_final_takes_the_session_with_it(doorway: Doorway) -> None:
     visitor, accepted = await greeted(doorway)
-    await doorway.house.publishing.kick("alice", namespace=None, exclude=frozenset(), revoke=False)
+    await doorway.house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
     await doorway.house.heard()
-    await doorway.house.reporting.settled()
+    await doorway.house.reporting.flush()
     assert visitor.heard[-1] == "1"
 
     await greeted(doorway, pid=accepted["pid"])

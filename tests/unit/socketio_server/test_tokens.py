@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.domain.errors import TokenRefused
-from gateway.socketio_door.welcome import find_token
+from gateway.domain.errors import TokenRejected
+from gateway.socketio_server.connect_handshake import find_token
 from gateway.transport.handshake import Handshake
 
 
@@ -49,6 +49,6 @@ def test_the_first_place_that_has_one_decides(
 def test_a_place_that_holds_no_token_is_refused_and_no_other_is_looked_at(
     auth: object, authorization: str | None, query: str | None, code: str
 ) -> None:
-    with pytest.raises(TokenRefused) as refusal:
+    with pytest.raises(TokenRejected) as refusal:
         find_token(auth, handshake(authorization=authorization, query=query))
     assert refusal.value.code == code

@@ -21,7 +21,7 @@ def lines_of(*traces: Trace | None, sampling: Sampling) -> list[dict[str, Any]]:
         for trace in traces:
             message = Message("m1", "/", ("user:42",), "private", ('"private"',), trace=trace)
             log.delivered(message, 3, 0.25)
-            log.caught_up(message, "s1")
+            log.replayed(message, "s1")
     return [dict(line) for line in lines]
 
 
@@ -36,7 +36,7 @@ def test_a_delivery_names_message_trace_and_how_many_it_reached() -> None:
         "span_id": SPAN_ID,
     }
     assert delivered == common | {"event": "message.delivered", "connections": 3, "seconds": 0.25}
-    assert caught_up == common | {"event": "message.caught_up", "sid": "s1"}
+    assert caught_up == common | {"event": "message.replayed", "sid": "s1"}
 
 
 @pytest.mark.parametrize(("flags", "level"), [(0, "debug"), (2, "debug"), (1, "info"), (3, "info")])
@@ -57,7 +57,7 @@ def test_the_same_traces_are_kept_everywhere() -> None:
     lines = lines_of(*traces, sampling=sampling)
 
     assert {line["trace_id"] for line in lines} == {
-        each.trace_id for each in traces if sampling.keeps(each.trace_id)
+        each.trace_id for each in traces if sampling.should_log(each.trace_id)
     }
     assert {line["sample_rate"] for line in lines} == {0.5}
     assert 0 < len(lines) < 2 * len(traces)

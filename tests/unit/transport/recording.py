@@ -7,10 +7,10 @@ from collections.abc import Callable
 from itertools import count
 
 from gateway.transport.handshake import Handshake
-from gateway.transport.session import Session
+from gateway.transport.session import EngineSession
 
 HANDSHAKE = Handshake(authorization=None, query_token=None, address="192.0.2.1")
-OUTBOX_BYTES = 100
+SEND_BUFFER_BYTES = 100
 
 
 class RecordingWire:
@@ -74,10 +74,10 @@ class RecordingAbove:
         self.upgraded = 0
         self.skipped: list[str] = []
 
-    def session_closed(self, session: Session, reason: str) -> None:
+    def session_closed(self, session: EngineSession, reason: str) -> None:
         self.closed.append(reason)
 
-    def session_upgraded(self, session: Session) -> None:
+    def session_upgraded(self, session: EngineSession) -> None:
         self.upgraded += 1
 
     def volatile_skipped(self, reason: str) -> None:
@@ -121,11 +121,15 @@ class ManualSchedule:
         self.now = until
 
 
-def polling(above: RecordingAbove, *, outbox_bytes: int = OUTBOX_BYTES) -> Session:
+def polling(above: RecordingAbove, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) -> EngineSession:
     """A session on polling, without a poll."""
-    return Session("sid", handshake=HANDSHAKE, above=above, outbox_bytes=outbox_bytes)
+    return EngineSession("sid", handshake=HANDSHAKE, observer=above, send_buffer_bytes=send_buffer_bytes)
 
 
-def on_wire(above: RecordingAbove, wire: RecordingWire, *, outbox_bytes: int = OUTBOX_BYTES) -> Session:
+def on_wire(
+    above: RecordingAbove, writer: RecordingWire, *, send_buffer_bytes: int = SEND_BUFFER_BYTES
+) -> EngineSession:
     """A session on a WebSocket."""
-    return Session("sid", handshake=HANDSHAKE, above=above, outbox_bytes=outbox_bytes, wire=wire)
+    return EngineSession(
+        "sid", handshake=HANDSHAKE, observer=above, send_buffer_bytes=send_buffer_bytes, writer=writer
+    )

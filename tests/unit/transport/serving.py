@@ -9,25 +9,25 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from gateway.listening import Listener
+from gateway.http_server import HttpServer
 from gateway.metrics import Metrics
-from gateway.schedule import HeapSchedule
+from gateway.timers import TimerHeap
 from gateway.transport.admission import TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.server import EngineOptions, EngineServer
-from gateway.transport.session import Session
-from ingest_api.reporting import Refusing
+from gateway.transport.session import EngineSession
+from ingest_api.access_log import RejectedRequestLog
 from tests.conformance.client import PATIENCE_SECONDS, Client
 
 PATH = "/engine.io/"
 MAX_PAYLOAD_BYTES = 1_000_000
 
 
-class Above:
+class Observer:
     """Keeps what it is told; satisfies ``transport.server.Application``."""
 
     def __init__(self) -> None:
-        self.opened: list[Session] = []
+        self.opened: list[EngineSession] = []
         self.closed: list[str] = []
         self.received: list[str | bytes] = []
         self.skipped: list[str] = []
@@ -37,19 +37,19 @@ class Above:
         self.may_receive = asyncio.Event()
         self.may_receive.set()
 
-    def session_opened(self, session: Session) -> None:
+    def session_opened(self, session: EngineSession) -> None:
         self.opened.append(session)
 
-    def session_closed(self, session: Session, reason: str) -> None:
+    def session_closed(self, session: EngineSession, reason: str) -> None:
         self.closed.append(reason)
 
-    def session_upgraded(self, session: Session) -> None:
+    def session_upgraded(self, session: EngineSession) -> None:
         self.upgraded.set()
 
     def volatile_skipped(self, reason: str) -> None:
         self.skipped.append(reason)
 
-    async def message_received(self, session: Session, data: str | bytes) -> None:
+    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
         if self.fails:
             raise RuntimeError("a bug")
         self.got.set()
@@ -64,7 +64,7 @@ class Meter:
         self.refused: list[str] = []
         self.closed: list[str] = []
 
-    def request_refused(self, reason: str) -> None:
+    def request_rejected(self, reason: str) -> None:
         self.refused.append(reason)
 
     def session_closed(self, reason: str) -> None:
@@ -77,16 +77,16 @@ class Serving:
     def __init__(
         self,
         *,
-        outbox_bytes: int,
+        send_buffer_bytes: int,
         upgrade_timeout_seconds: float,
         newcomer_payload_bytes: int | None,
         deflates_from_bytes: int | None,
         trusted_proxies: Sequence[str],
     ) -> None:
-        self.above = Above()
+        self.above = Observer()
         self.meter = Meter()
         self.came_from: list[str] = []
-        self.schedule = HeapSchedule(asyncio.get_running_loop())
+        self.schedule = TimerHeap(asyncio.get_running_loop())
         self.engine = EngineServer(
             EngineOptions(
                 replica="replica",
@@ -95,22 +95,22 @@ class Serving:
                 ping_timeout_seconds=20,
                 upgrade_timeout_seconds=upgrade_timeout_seconds,
                 max_payload_bytes=MAX_PAYLOAD_BYTES,
-                newcomer_payload_bytes=newcomer_payload_bytes,
+                unauthenticated_payload_bytes=newcomer_payload_bytes,
                 deflates_from_bytes=deflates_from_bytes,
                 body_timeout_seconds=0.2,
-                outbox_bytes=outbox_bytes,
+                send_buffer_bytes=send_buffer_bytes,
             ),
-            above=self.above,
+            observer=self.above,
             schedule=self.schedule,
             origins=Origins(["https://app.example"]),
             proxies=TrustedProxies(trusted_proxies),
-            admit=self.came_from.append,
+            check_admission=self.came_from.append,
             meter=self.meter,
         )
-        self.listener = Listener(
+        self.listener = HttpServer(
             web.Application(),
             direct={PATH: self.engine.handle},
-            refuse=Refusing(Metrics().requests),
+            reject=RejectedRequestLog(Metrics().requests),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )
@@ -124,7 +124,7 @@ class Serving:
 @asynccontextmanager
 async def serving(
     *,
-    outbox_bytes: int = 4 * MAX_PAYLOAD_BYTES,
+    send_buffer_bytes: int = 4 * MAX_PAYLOAD_BYTES,
     upgrade_timeout_seconds: float = 10.0,
     newcomer_payload_bytes: int | None = None,
     deflates_from_bytes: int | None = None,
@@ -132,7 +132,7 @@ async def serving(
 ) -> AsyncIterator[tuple[Serving, Client]]:
     """Nothing may be left of any session, and nothing in the schedule, once all have gone."""
     server = Serving(
-        outbox_bytes=outbox_bytes,
+        send_buffer_bytes=send_buffer_bytes,
         upgrade_timeout_seconds=upgrade_timeout_seconds,
         newcomer_payload_bytes=newcomer_payload_bytes,
         deflates_from_bytes=deflates_from_bytes,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.admission import TrustedProxies, counted_as
+from gateway.transport.admission import TrustedProxies, rate_limit_key
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "192.168.1.4", "2001:db8:ffff::/48"])
 
@@ -78,9 +78,9 @@ def test_who_trusts_nobody_sees_the_peer() -> None:
 def test_nothing_that_stands_in_the_header_does_harm(lines: list[str], peer: str) -> None:
     client = PROXIES.client_of(peer, lines)
 
-    assert counted_as(client)
+    assert rate_limit_key(client)
     if PROXIES.client_of(peer, ["198.51.100.1"]) != "198.51.100.1":
-        assert counted_as(client) == counted_as(peer)
+        assert rate_limit_key(client) == rate_limit_key(peer)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_nothing_that_stands_in_the_header_does_harm(lines: list[str], peer: str
     ],
 )
 def test_clients_are_counted_by_what_one_of_them_can_have(address: str, name: str) -> None:
-    assert counted_as(address) == name
+    assert rate_limit_key(address) == name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.transport.admission import KEPT_ADDRESSES, AddressRates, Admission, AdmissionLimits
+from gateway.transport.admission import MAX_ADDRESSES, AddressRates, Admission, AdmissionLimits
 from gateway.transport.errors import HandshakeError
 
 HERE = "192.0.2.1"
@@ -34,11 +34,11 @@ def make(
 ) -> Admission:
     limits = AdmissionLimits(
         max_connections=maximum,
-        max_newcomers=newcomers,
+        max_unauthenticated=newcomers,
         connects_per_second=rate,
         connects_per_second_and_address=address_rate,
     )
-    return Admission(clock, limits, open_now=lambda: there, newcomers_now=lambda: there)
+    return Admission(clock, limits, open_now=lambda: there, unauthenticated_now=lambda: there)
 
 
 def let_in(admission: Admission, attempts: int, address: str = HERE) -> int:
@@ -59,14 +59,14 @@ def test_without_limits_everybody_comes_in() -> None:
 def test_a_replica_that_is_full_says_so_and_when_to_try_again() -> None:
     refusal = refused(make(ManualClock(), maximum=2, there=2))
 
-    assert (refusal.reason, refusal.retry_after_seconds) == ("full", 5)
+    assert (refusal.reason, refusal.retry_after_seconds) == ("connection_limit", 5)
     assert let_in(make(ManualClock(), maximum=2, there=1), 1) == 1
 
 
 def test_a_replica_with_too_many_strangers_says_so_and_when_to_try_again() -> None:
     refusal = refused(make(ManualClock(), newcomers=2, there=2))
 
-    assert (refusal.reason, refusal.retry_after_seconds) == ("newcomers", 5)
+    assert (refusal.reason, refusal.retry_after_seconds) == ("unauthenticated_limit", 5)
     assert let_in(make(ManualClock(), newcomers=2, there=1), 1) == 1
 
 
@@ -168,24 +168,24 @@ def test_addresses_of_one_ipv6_network_count_as_one() -> None:
 def test_addresses_are_forgotten_once_their_buckets_are_full(rate: float) -> None:
     clock = ManualClock()
     rates = AddressRates(clock, rate)
-    rates.take("192.0.2.1")
+    rates.consume("192.0.2.1")
 
     for _ in range(2):
         clock.seconds += max(1.0, 1 / rate)
-        rates.take("192.0.2.2")
+        rates.consume("192.0.2.2")
 
     assert len(rates) == 2
     assert rates.allow("192.0.2.1")
     clock.seconds += 1_000
-    rates.take("192.0.2.3")
+    rates.consume("192.0.2.3")
     assert len(rates) == 1
 
 
 def test_the_number_of_addresses_is_bounded_and_the_last_ones_are_remembered() -> None:
     rates = AddressRates(ManualClock(), 1.0)
 
-    for number in range(2 * KEPT_ADDRESSES):
-        rates.take(f"address {number}")
+    for number in range(2 * MAX_ADDRESSES):
+        rates.consume(f"address {number}")
 
-    assert len(rates) <= KEPT_ADDRESSES
-    assert not rates.allow(f"address {2 * KEPT_ADDRESSES - KEPT_ADDRESSES // 2}")
+    assert len(rates) <= MAX_ADDRESSES
+    assert not rates.allow(f"address {2 * MAX_ADDRESSES - MAX_ADDRESSES // 2}")

@@ -15,7 +15,7 @@ from aiohttp import WSMsgType
 
 from gateway.transport.deflate import deflate
 from gateway.transport.packets import Frames, frame_header, message
-from gateway.transport.session import Session
+from gateway.transport.session import EngineSession
 from tests.conformance.client import PATIENCE_SECONDS, Client
 from tests.unit.transport.raw import RawConnection, connect
 from tests.unit.transport.serving import MAX_PAYLOAD_BYTES, PATH, Serving, serving
@@ -61,7 +61,7 @@ def masked(first: int, payload: bytes) -> bytes:
     return bytes(head) + bytes(4) + payload
 
 
-def only(server: Serving) -> Session:
+def only(server: Serving) -> EngineSession:
     (session,) = server.engine.sessions.values()
     return session
 

@@ -19,9 +19,9 @@ from gateway.transport.frames import (
     FRAGMENT,
     PING,
     TEXT,
-    BrokenFrame,
+    FrameError,
     FrameReader,
-    Received,
+    ReceivedFrame,
 )
 
 MAX_BYTES = 5_000
@@ -55,7 +55,7 @@ def frames_of(opcode: int, data: bytes, *, compressed: bool, pieces: int) -> byt
 
 def read(
     reader: FrameReader, data: bytes, cuts: Sequence[int] = (), *, max_bytes: int = MAX_BYTES
-) -> list[Received]:
+) -> list[ReceivedFrame]:
     """All that is found in bytes that come in pieces, which end at the cuts."""
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     found = []
@@ -85,14 +85,14 @@ def test_messages_come_out_as_they_went_in(
 
     found = read(FrameReader(deflated=True), data, cuts)
 
-    expected = [Received(opcode, payload, compressed) for opcode, payload, compressed, _ in messages]
+    expected = [ReceivedFrame(opcode, payload, compressed) for opcode, payload, compressed, _ in messages]
     assert [received for received in found if received.opcode != PING] == expected
     assert {received.data for received in found if received.opcode == PING} <= {b"between"}
 
 
 @given(st.binary(max_size=200), CUTS, st.booleans())
 def test_no_bytes_do_harm(data: bytes, cuts: list[int], deflated: bool) -> None:
-    with suppress(BrokenFrame):
+    with suppress(FrameError):
         read(FrameReader(deflated=deflated), data, cuts, max_bytes=50)
 
 
@@ -114,7 +114,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
 def test_what_rfc_6455_forbids_is_refused_at_its_head(data: bytes) -> None:
-    with pytest.raises(BrokenFrame) as refused:
+    with pytest.raises(FrameError) as refused:
         read(FrameReader(deflated=False), data)
 
     assert refused.value.close_code == 1002
@@ -124,7 +124,7 @@ def test_what_rfc_6455_forbids_is_refused_at_its_head(data: bytes) -> None:
 def test_a_mark_of_compression_belongs_on_the_first_frame_of_a_message_alone(first: int) -> None:
     reader = FrameReader(deflated=True)
 
-    with pytest.raises(BrokenFrame):
+    with pytest.raises(FrameError):
         read(reader, frame(RSV1 | TEXT, deflate(b"x")) + frame(first, b""))
 
 
@@ -143,7 +143,7 @@ def test_a_message_over_the_limit_is_refused_when_its_size_is_known(data: bytes)
     small = frame(FIN | TEXT, b"x" * 1000)
 
     assert len(read(reader, small, max_bytes=1000)) == 1
-    with pytest.raises(BrokenFrame) as refused:
+    with pytest.raises(FrameError) as refused:
         read(reader, data[:-300] if len(data) > 400 else data, max_bytes=1000)
 
     assert refused.value.close_code == 1009
@@ -153,7 +153,7 @@ def test_the_limit_may_change_between_messages() -> None:
     reader, large = FrameReader(deflated=False), frame(FIN | TEXT, b"x" * 1001)
 
     assert read(reader, large, max_bytes=2000)
-    with pytest.raises(BrokenFrame):
+    with pytest.raises(FrameError):
         read(reader, large, max_bytes=1000)
 
 
@@ -177,7 +177,7 @@ def test_each_fragment_is_told_so_that_nobody_takes_a_turn_without_an_end() -> N
 
     found = [reader.next(MAX_BYTES) for _ in range(6)]
 
-    assert found == [FRAGMENT] * 4 + [Received(TEXT, b"x", compressed=False), None]
+    assert found == [FRAGMENT] * 4 + [ReceivedFrame(TEXT, b"x", compressed=False), None]
 
 
 def test_a_large_message_may_come_in_small_pieces() -> None:
@@ -187,7 +187,7 @@ def test_a_large_message_may_come_in_small_pieces() -> None:
         assert reader.next(2**20) is None
         reader.feed(message[at : at + 100])
 
-    assert reader.next(2**20) == Received(BINARY, bytes(range(256)) * 4096, compressed=False)
+    assert reader.next(2**20) == ReceivedFrame(BINARY, bytes(range(256)) * 4096, compressed=False)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_close_frame_says_why(payload: bytes, code: int | None) -> None:
     ],
 )
 def test_a_close_frame_that_says_nonsense_is_refused(payload: bytes, refused_with: int) -> None:
-    with pytest.raises(BrokenFrame) as refused:
+    with pytest.raises(FrameError) as refused:
         frames.close_code_of(payload)
 
     assert refused.value.close_code == refused_with

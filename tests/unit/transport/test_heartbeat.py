@@ -6,7 +6,7 @@ import pytest
 
 from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.packets import Packet, message
-from gateway.transport.session import Session
+from gateway.transport.session import EngineSession
 from tests.unit.transport.recording import (
     ManualSchedule,
     RecordingAbove,
@@ -19,7 +19,7 @@ from tests.unit.transport.recording import (
 PING = b"\x81\x012"
 
 
-def pong(session: Session) -> None:
+def pong(session: EngineSession) -> None:
     session.receive(Packet("3", ""))
 
 
@@ -31,33 +31,33 @@ def heartbeat(schedule: ManualSchedule) -> Heartbeat:
 def test_a_session_is_pinged_once_every_interval(
     above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
 ) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
     heartbeat.watch(session)
 
     pings = []
     for _ in range(3):
         schedule.advance(24.9)
-        pings.append(len(wire.frames))
+        pings.append(len(writer.frames))
         schedule.advance(0.1)
-        pings.append(len(wire.frames))
+        pings.append(len(writer.frames))
         pong(session)
 
     assert pings == [0, 1, 1, 2, 2, 3]
-    assert wire.frames == [PING] * 3
+    assert writer.frames == [PING] * 3
 
 
 def test_who_does_not_pong_in_time_is_dropped(
     above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
 ) -> None:
-    wire = RecordingWire()
-    heartbeat.watch(on_wire(above, wire))
+    writer = RecordingWire()
+    heartbeat.watch(on_wire(above, writer))
 
     schedule.advance(44.9)
     before = list(above.closed)
     schedule.advance(0.1)
 
-    assert (before, above.closed, wire.aborted, len(schedule)) == ([], ["ping_timeout"], True, 0)
+    assert (before, above.closed, writer.aborted, len(schedule)) == ([], ["ping_timeout_seconds"], True, 0)
 
 
 def test_who_does_not_poll_at_all_is_dropped_too(
@@ -67,39 +67,39 @@ def test_who_does_not_poll_at_all_is_dropped_too(
 
     schedule.advance(45)
 
-    assert above.closed == ["ping_timeout"]
+    assert above.closed == ["ping_timeout_seconds"]
 
 
 def test_a_short_interval_is_kept_under_a_long_timeout(
     above: RecordingAbove, schedule: ManualSchedule
 ) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
     Heartbeat(schedule, interval_seconds=5, timeout_seconds=20).watch(session)
 
     for _ in range(10):
         schedule.advance(5)
         pong(session)
 
-    assert len(wire.frames) == 10
+    assert len(writer.frames) == 10
 
 
 def test_under_a_long_timeout_a_late_pong_is_waited_for_and_a_missing_one_is_not(
     above: RecordingAbove, schedule: ManualSchedule
 ) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
     Heartbeat(schedule, interval_seconds=5, timeout_seconds=20).watch(session)
 
     schedule.advance(24)
     pong(session)
     schedule.advance(1)
-    after_a_late_pong = (len(wire.frames), list(above.closed))
+    after_a_late_pong = (len(writer.frames), list(above.closed))
     schedule.advance(19.9)
     before = list(above.closed)
     schedule.advance(0.1)
 
-    assert (after_a_late_pong, before, above.closed) == ((2, []), [], ["ping_timeout"])
+    assert (after_a_late_pong, before, above.closed) == ((2, []), [], ["ping_timeout_seconds"])
 
 
 def test_a_session_that_was_told_to_go_and_does_not_read_is_dropped_at_the_next_beat(
@@ -121,10 +121,10 @@ def test_nothing_is_kept_of_a_session_that_was_forgotten(
     session = polling(above)
     heartbeat.watch(session)
 
-    heartbeat.forget(session)
-    heartbeat.forget(session)
+    heartbeat.unwatch(session)
+    heartbeat.unwatch(session)
 
-    assert (len(schedule), session.beat) == (0, None)
+    assert (len(schedule), session.heartbeat_timer) == (0, None)
 
 
 def test_a_slow_client_is_not_kept_alive_by_an_old_pong(
@@ -139,4 +139,4 @@ def test_a_slow_client_is_not_kept_alive_by_an_old_pong(
 
     schedule.advance(25 + 20)
 
-    assert above.closed == ["ping_timeout"]
+    assert above.closed == ["ping_timeout_seconds"]

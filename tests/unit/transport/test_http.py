@@ -13,11 +13,11 @@ import pytest_asyncio
 import structlog
 from aiohttp import web
 
-from gateway.listening import Listener, printable_host
+from gateway.http_server import HttpServer, printable_host
 from gateway.metrics import Metrics
 from gateway.transport.http import GatewayRequestHandler
+from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import PROBLEM_TYPE
-from ingest_api.reporting import Refusing
 from tests.unit.transport.raw import PATIENCE_SECONDS, Answer, connect
 
 HEAD_TIMEOUT_SECONDS = 0.2
@@ -34,7 +34,7 @@ class Server:
         app = web.Application()
         app.router.add_route("*", "/", self._echo)
         app.router.add_get("/only-get", self._echo)
-        self.listener = Listener(
+        self.listener = HttpServer(
             app,
             direct={
                 "/wait": self._wait,
@@ -43,7 +43,7 @@ class Server:
                 "/half": self._half,
                 "/read": self._read,
             },
-            refuse=Refusing(Metrics().requests),
+            reject=RejectedRequestLog(Metrics().requests),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=2.0,
         )
@@ -53,7 +53,7 @@ class Server:
         return web.Response(body=request.query_string.encode() + await request.read())
 
     async def _wait(self, request: web.Request) -> web.Response:
-        cast(GatewayRequestHandler, request.protocol).when_lost = self.lost.set
+        cast(GatewayRequestHandler, request.protocol).on_close = self.lost.set
         self.entered.set()
         await self.release.wait()
         return web.Response(text="done")

@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from gateway.transport.packets import message
-from gateway.transport.session import Session
+from gateway.transport.session import EngineSession
 from tests.conformance.client import PATIENCE_SECONDS, Client
 from tests.unit.transport.raw import RawConnection, connect
 from tests.unit.transport.serving import PATH, Serving, serving
@@ -49,7 +49,7 @@ async def turns_until(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def only(server: Serving) -> Session:
+def only(server: Serving) -> EngineSession:
     (session,) = server.engine.sessions.values()
     return session
 
@@ -152,7 +152,7 @@ async def test_what_a_client_says_after_the_end_is_not_heard() -> None:
 async def test_a_client_that_never_answers_the_close_frame_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.transport.wire.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.transport.websocket_writer.CLOSE_SECONDS", 0.1)
     async with serving() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
@@ -220,7 +220,7 @@ async def test_a_polling_client_that_leaves_in_the_middle_of_a_post_is_gone() ->
             await turns_until(lambda: server.engine.sessions[sid].posting)
         await server.emptied()
 
-        assert server.above.closed == ["payload_refused"]
+        assert server.above.closed == ["payload_rejected"]
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_refused_and_ends_the_session() -> None:
@@ -230,7 +230,7 @@ async def test_a_body_that_does_not_arrive_in_time_is_refused_and_ends_the_sessi
         answer = await connection.answer()
 
         assert (answer.status, json.loads(answer.body)["code"]) == (408, 3)
-        assert server.above.closed == ["payload_refused"]
+        assert server.above.closed == ["payload_rejected"]
 
 
 # polling
@@ -396,7 +396,7 @@ async def test_pushes_reach_a_client_that_upgrades_once_and_in_order() -> None:
 
 
 async def test_a_websocket_that_does_not_read_is_aborted_once_its_outbox_is_full() -> None:
-    async with serving(outbox_bytes=1_000_000) as (server, _), connect(server.port) as connection:
+    async with serving(send_buffer_bytes=1_000_000) as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         session = only(server)
         text = message("x" * 100_000)
@@ -450,7 +450,7 @@ async def test_stopping_waits_for_close_frames_to_be_answered() -> None:
 
 async def test_stopping_lets_what_waits_be_read_first() -> None:
     messages = [str(number) + "x" * 500_000 for number in range(6)]
-    async with serving(outbox_bytes=10_000_000) as (server, _), connect(server.port) as connection:
+    async with serving(send_buffer_bytes=10_000_000) as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         await turns_until(lambda: bool(server.engine.sessions))
         for text in messages:
@@ -502,7 +502,7 @@ async def test_a_connection_that_could_not_be_given_to_anybody_is_cut(
         raise RuntimeError("a bug")
 
     async with serving() as (server, _), connect(server.port) as connection:
-        monkeypatch.setattr(server.engine, "_open_on_wire", fail)
+        monkeypatch.setattr(server.engine, "_open_on_websocket", fail)
         with structlog.testing.capture_logs() as lines:
             with pytest.raises(asyncio.IncompleteReadError):
                 await raw_websocket(connection)

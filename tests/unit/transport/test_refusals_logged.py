@@ -27,7 +27,7 @@ async def test_a_handshake_that_is_not_let_in_has_one_line_without_its_query() -
         [line] = await asked(server, "EIO=3&transport=polling&token=private", **forwarded)
 
     assert line == {
-        "event": "handshake.refused",
+        "event": "handshake.rejected",
         "log_level": "info",
         "reason": "unsupported_protocol",
         "status": 400,
@@ -37,10 +37,10 @@ async def test_a_handshake_that_is_not_let_in_has_one_line_without_its_query() -
 
 async def test_one_that_finds_no_place_says_why() -> None:
     async with serving() as (server, _):
-        server.engine._admit = lambda _: unavailable("full", "there is no place", 5)
+        server.engine._check_admission = lambda _: unavailable("full", "there is no place", 5)
         [line] = await asked(server, "EIO=4&transport=polling")
 
-    assert (line["event"], line["reason"], line["status"]) == ("handshake.refused", "full", 503)
+    assert (line["event"], line["reason"], line["status"]) == ("handshake.rejected", "full", 503)
 
 
 async def test_an_origin_that_may_not_connect_is_named_as_far_as_it_is_short() -> None:
@@ -55,5 +55,5 @@ async def test_a_poll_of_a_session_that_is_gone_is_for_those_who_debug() -> None
     async with serving() as (server, _):
         [line] = await asked(server, "EIO=4&transport=polling&sid=private")
 
-    assert (line["event"], line["log_level"], line["reason"]) == ("request.refused", "debug", "unknown_sid")
+    assert (line["event"], line["log_level"], line["reason"]) == ("request.rejected", "debug", "unknown_sid")
     assert "private" not in str(line)

@@ -12,7 +12,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.schedule import Entry, HeapSchedule
+from gateway.timers import TimerEntry, TimerHeap
 
 
 class FakeHandle:
@@ -61,10 +61,10 @@ class World:
 
     def __init__(self) -> None:
         self.loop = FakeLoop()
-        self.schedule = HeapSchedule(cast(asyncio.AbstractEventLoop, self.loop))
+        self.schedule = TimerHeap(cast(asyncio.AbstractEventLoop, self.loop))
         self.done: list[str] = []
 
-    def after(self, seconds: float, name: str) -> Entry:
+    def after(self, seconds: float, name: str) -> TimerEntry:
         return self.schedule.after(seconds, lambda: self.done.append(name))
 
 
@@ -144,7 +144,7 @@ def test_an_action_that_fails_is_logged_and_harms_no_other(world: World) -> None
         world.loop.advance(1)
 
     assert world.done == ["unharmed"]
-    assert [entry["event"] for entry in logs] == ["schedule.action_failed"]
+    assert [entry["event"] for entry in logs] == ["timer.action_failed"]
 
 
 def test_ten_thousand_heartbeats_take_one_timer_of_the_loop(world: World) -> None:
@@ -190,8 +190,8 @@ def test_after_closing_nothing_is_done_and_cancelling_is_harmless(world: World) 
 )
 def test_everything_is_done_once_at_its_time_unless_it_was_cancelled(steps: list[tuple[str, float]]) -> None:
     loop = FakeLoop()
-    schedule = HeapSchedule(cast(asyncio.AbstractEventLoop, loop))
-    pending: list[tuple[float, Entry]] = []
+    schedule = TimerHeap(cast(asyncio.AbstractEventLoop, loop))
+    pending: list[tuple[float, TimerEntry]] = []
     done: list[tuple[float, float]] = []
 
     def note(due: float) -> None:
@@ -215,7 +215,7 @@ def test_everything_is_done_once_at_its_time_unless_it_was_cancelled(steps: list
 
 async def test_on_a_real_loop_things_are_done_when_their_time_has_come() -> None:
     loop = asyncio.get_running_loop()
-    schedule = HeapSchedule(loop)
+    schedule = TimerHeap(loop)
     done = asyncio.Event()
     began = loop.time()
 

@@ -8,7 +8,7 @@ from gateway.transport import packets
 from gateway.transport.packets import Frames, Packet, message
 from gateway.transport.session import FRAME_BYTES, Phase
 from tests.unit.transport.recording import (
-    OUTBOX_BYTES,
+    SEND_BUFFER_BYTES,
     RecordingAbove,
     RecordingPoll,
     RecordingWire,
@@ -23,69 +23,69 @@ CLOSE, NOOP = b"1", b"6"
 
 
 def test_on_a_websocket_a_packet_goes_out_at_once(above: RecordingAbove) -> None:
-    wire = RecordingWire()
+    writer = RecordingWire()
     hello = message("hello")
 
-    on_wire(above, wire).send(hello)
+    on_wire(above, writer).send(hello)
 
-    assert wire.frames == [hello.frame]
+    assert writer.frames == [hello.frame]
 
 
 def test_a_websocket_that_would_hold_more_than_the_outbox_is_cut_off(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
-    wire.waiting = OUTBOX_BYTES - len(message("12345").frame) + 1
+    writer = RecordingWire()
+    session = on_wire(above, writer)
+    writer.waiting = SEND_BUFFER_BYTES - len(message("12345").frame) + 1
 
     session.send(message("12345"))
 
-    assert wire.frames == []
-    assert (wire.aborted, wire.closed, above.closed) == (True, [], ["slow_consumer"])
+    assert writer.frames == []
+    assert (writer.aborted, writer.closed, above.closed) == (True, [], ["slow_consumer"])
 
 
 def test_a_websocket_may_hold_exactly_the_outbox(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    wire.waiting = 3 * FRAME_BYTES - len(message("12345").frame)
-    session = on_wire(above, wire, outbox_bytes=4 * FRAME_BYTES)
+    writer = RecordingWire()
+    writer.waiting = 3 * FRAME_BYTES - len(message("12345").frame)
+    session = on_wire(above, writer, send_buffer_bytes=4 * FRAME_BYTES)
 
     session.send(message("12345"))
 
-    assert (len(wire.frames), above.closed) == (1, [])
+    assert (len(writer.frames), above.closed) == (1, [])
 
 
 def test_small_messages_count_with_what_the_loop_keeps_for_each(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire, outbox_bytes=10 * FRAME_BYTES)
-    wire.waiting = 1
+    writer = RecordingWire()
+    session = on_wire(above, writer, send_buffer_bytes=10 * FRAME_BYTES)
+    writer.waiting = 1
 
     for _ in range(9):
         session.send(message("x"))
     still_open = list(above.closed)
     session.send(message("x"))
 
-    assert (still_open, above.closed, wire.aborted) == ([], ["slow_consumer"], True)
+    assert (still_open, above.closed, writer.aborted) == ([], ["slow_consumer"], True)
 
 
 def test_what_waited_counts_no_longer_once_it_is_sent(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire, outbox_bytes=10 * FRAME_BYTES)
+    writer = RecordingWire()
+    session = on_wire(above, writer, send_buffer_bytes=10 * FRAME_BYTES)
 
     for _ in range(5):
-        wire.waiting = 1
+        writer.waiting = 1
         for _ in range(8):
             session.send(message("x"))
-        wire.waiting = 0
+        writer.waiting = 0
         session.send(message("x"))
 
     assert above.closed == []
 
 
 def test_a_message_larger_than_the_outbox_passes_when_nothing_waits(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
 
-    session.send(message("x" * 2 * OUTBOX_BYTES))
+    session.send(message("x" * 2 * SEND_BUFFER_BYTES))
 
-    assert (len(wire.frames), above.closed) == (1, [])
+    assert (len(writer.frames), above.closed) == (1, [])
 
 
 def test_who_negotiated_compression_gets_large_messages_compressed_and_others_get_them_plain(
@@ -95,8 +95,8 @@ def test_who_negotiated_compression_gets_large_messages_compressed_and_others_ge
     deflating.deflates_from_bytes = 50
     small, large = message("small"), message("large" * 20)
 
-    for wire in (plain, deflating):
-        session = on_wire(above, wire)
+    for writer in (plain, deflating):
+        session = on_wire(above, writer)
         session.send(small)
         session.send(large)
 
@@ -106,14 +106,14 @@ def test_who_negotiated_compression_gets_large_messages_compressed_and_others_ge
 
 
 def test_a_volatile_message_is_skipped_while_bytes_wait(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
     session.send(message("now"), volatile=True)
-    wire.waiting = 1
+    writer.waiting = 1
 
     session.send(message("never"), volatile=True)
 
-    assert (wire.frames, above.skipped) == ([message("now").frame], ["bytes_waiting"])
+    assert (writer.frames, above.skipped) == ([message("now").frame], ["bytes_waiting"])
 
 
 # sending on polling
@@ -154,7 +154,7 @@ def test_a_collected_message_is_not_sent_again(above: RecordingAbove) -> None:
 
 def test_who_does_not_poll_is_forgotten_once_the_outbox_is_full(above: RecordingAbove) -> None:
     session = polling(above)
-    for _ in range(OUTBOX_BYTES // 10):
+    for _ in range(SEND_BUFFER_BYTES // 10):
         session.send(message("123456789"))
     assert above.closed == []
 
@@ -166,7 +166,7 @@ def test_who_does_not_poll_is_forgotten_once_the_outbox_is_full(above: Recording
 def test_a_message_larger_than_the_outbox_waits_alone(above: RecordingAbove) -> None:
     session = polling(above)
 
-    session.send(message("x" * 2 * OUTBOX_BYTES))
+    session.send(message("x" * 2 * SEND_BUFFER_BYTES))
     assert above.closed == []
     session.send(message("y"))
 
@@ -176,7 +176,7 @@ def test_a_message_larger_than_the_outbox_waits_alone(above: RecordingAbove) -> 
 def test_collecting_makes_room_again(above: RecordingAbove) -> None:
     session = polling(above)
     for _ in range(5):
-        session.send(message("x" * (OUTBOX_BYTES - 1)))
+        session.send(message("x" * (SEND_BUFFER_BYTES - 1)))
         session.park(RecordingPoll())
         session.collect()
 
@@ -212,24 +212,24 @@ def test_a_message_is_handed_to_the_layer_above(above: RecordingAbove, data: str
 
 
 def test_a_pong_answers_the_ping(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
 
     session.ping()
     asked = session.awaits_pong
     session.receive(Packet("3", ""))
 
-    assert (wire.frames, asked, session.awaits_pong) == ([b"\x81\x012"], True, False)
+    assert (writer.frames, asked, session.awaits_pong) == ([b"\x81\x012"], True, False)
 
 
 @pytest.mark.parametrize("kind", ["0", "2", "5", "6"])
 def test_a_packet_that_only_servers_send_ends_the_session(above: RecordingAbove, kind: str) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
 
     assert session.receive(Packet(kind, "")) is None
 
-    assert (wire.closed, above.closed) == ([1002], ["protocol_error"])
+    assert (writer.closed, above.closed) == ([1002], ["protocol_error"])
 
 
 def test_a_protocol_error_on_polling_is_told_to_the_parked_poll(above: RecordingAbove) -> None:
@@ -268,11 +268,11 @@ def test_a_client_that_closes_on_polling_gets_its_poll_back_with_a_noop(above: R
 
 
 def test_a_client_that_closes_on_a_websocket_has_it_closed(above: RecordingAbove) -> None:
-    wire = RecordingWire()
+    writer = RecordingWire()
 
-    on_wire(above, wire).receive(Packet("1", ""))
+    on_wire(above, writer).receive(Packet("1", ""))
 
-    assert (wire.closed, above.closed) == ([1000], ["client_close"])
+    assert (writer.closed, above.closed) == ([1000], ["client_close"])
 
 
 # polls
@@ -298,11 +298,11 @@ def test_a_poll_that_the_client_took_back_loses_the_session(above: RecordingAbov
 
 
 def test_after_the_upgrade_a_poll_may_be_taken_back(above: RecordingAbove) -> None:
-    session, wire = polling(above), RecordingWire()
+    session, writer = polling(above), RecordingWire()
     session.park(RecordingPoll())
-    session.start_upgrade(wire)
-    session.probe(wire)
-    session.upgrade(wire)
+    session.start_upgrade(writer)
+    session.probe(writer)
+    session.upgrade(writer)
 
     session.poll_lost()
 
@@ -313,16 +313,16 @@ def test_after_the_upgrade_a_poll_may_be_taken_back(above: RecordingAbove) -> No
 
 
 def test_an_upgrade_moves_what_waits_to_the_websocket_in_order(above: RecordingAbove) -> None:
-    session, wire = polling(above), RecordingWire()
-    assert session.start_upgrade(wire)
-    session.probe(wire)
+    session, writer = polling(above), RecordingWire()
+    assert session.start_upgrade(writer)
+    session.probe(writer)
     session.send(message("one"))
     session.send(message("two"))
 
-    assert session.upgrade(wire)
+    assert session.upgrade(writer)
     session.send(message("three"))
 
-    assert wire.frames == [
+    assert writer.frames == [
         packets.PROBE_ANSWER.frame,
         *[message(text).frame for text in ("one", "two", "three")],
     ]
@@ -330,19 +330,19 @@ def test_an_upgrade_moves_what_waits_to_the_websocket_in_order(above: RecordingA
 
 
 def test_a_parked_poll_is_let_go_with_a_noop_when_the_client_probes(above: RecordingAbove) -> None:
-    session, wire, poll = polling(above), RecordingWire(), RecordingPoll()
+    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
     session.park(poll)
-    session.start_upgrade(wire)
+    session.start_upgrade(writer)
 
-    session.probe(wire)
+    session.probe(writer)
 
     assert (poll.woken, session.collect()) == (1, NOOP)
 
 
 def test_a_poll_that_arrives_after_the_probe_waits_until_it_is_released(above: RecordingAbove) -> None:
-    session, wire, poll = polling(above), RecordingWire(), RecordingPoll()
-    session.start_upgrade(wire)
-    session.probe(wire)
+    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+    session.start_upgrade(writer)
+    session.probe(writer)
 
     session.park(poll)
     before = poll.woken
@@ -355,26 +355,26 @@ def test_a_poll_that_arrives_after_the_probe_waits_until_it_is_released(above: R
 def test_a_poll_that_was_woken_but_not_answered_leaves_its_messages_to_the_websocket(
     above: RecordingAbove,
 ) -> None:
-    session, wire, poll = polling(above), RecordingWire(), RecordingPoll()
+    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
     session.park(poll)
-    session.start_upgrade(wire)
-    session.probe(wire)
+    session.start_upgrade(writer)
+    session.probe(writer)
     session.send(message("one"))
 
-    session.upgrade(wire)
+    session.upgrade(writer)
 
-    assert (session.collect(), wire.frames[1:]) == (NOOP, [message("one").frame])
+    assert (session.collect(), writer.frames[1:]) == (NOOP, [message("one").frame])
 
 
 def test_messages_go_on_over_polling_until_the_client_switches(above: RecordingAbove) -> None:
-    session, wire, poll = polling(above), RecordingWire(), RecordingPoll()
-    session.start_upgrade(wire)
-    session.probe(wire)
+    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+    session.start_upgrade(writer)
+    session.probe(writer)
     session.park(poll)
 
     session.send(message("one"))
 
-    assert (poll.woken, session.collect(), wire.frames) == (1, b"4one", [packets.PROBE_ANSWER.frame])
+    assert (poll.woken, session.collect(), writer.frames) == (1, b"4one", [packets.PROBE_ANSWER.frame])
 
 
 def test_one_websocket_at_a_time_may_try_and_only_from_polling(above: RecordingAbove) -> None:
@@ -390,12 +390,12 @@ def test_one_websocket_at_a_time_may_try_and_only_from_polling(above: RecordingA
 
 
 def test_an_upgrade_that_fails_leaves_the_session_on_polling_free_to_try_again(above: RecordingAbove) -> None:
-    session, wire, poll = polling(above), RecordingWire(), RecordingPoll()
-    session.start_upgrade(wire)
-    session.probe(wire)
+    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+    session.start_upgrade(writer)
+    session.probe(writer)
     session.send(message("one"))
 
-    session.wire_lost(wire)
+    session.writer_closed(writer)
     session.park(poll)
 
     assert (session.collect(), above.closed) == (b"4one", [])
@@ -403,51 +403,51 @@ def test_an_upgrade_that_fails_leaves_the_session_on_polling_free_to_try_again(a
 
 
 def test_a_websocket_that_was_refused_harms_nobody_when_it_goes(above: RecordingAbove) -> None:
-    session, wire, stranger = polling(above), RecordingWire(), RecordingWire()
-    session.start_upgrade(wire)
-    session.wire_lost(stranger)
+    session, writer, stranger = polling(above), RecordingWire(), RecordingWire()
+    session.start_upgrade(writer)
+    session.writer_closed(stranger)
 
-    session.upgrade(wire)
-    session.wire_lost(stranger)
+    session.upgrade(writer)
+    session.writer_closed(stranger)
 
     assert above.closed == []
 
 
 def test_a_session_that_closes_while_it_upgrades_closes_the_websocket_too(above: RecordingAbove) -> None:
-    session, wire = polling(above), RecordingWire()
-    session.start_upgrade(wire)
-    session.probe(wire)
+    session, writer = polling(above), RecordingWire()
+    session.start_upgrade(writer)
+    session.probe(writer)
 
-    session.lost("ping_timeout")
+    session.lost("ping_timeout_seconds")
 
-    assert wire.closed == [1000]
-    assert not session.upgrade(wire)
-    assert (above.closed, above.upgraded) == (["ping_timeout"], 0)
+    assert writer.closed == [1000]
+    assert not session.upgrade(writer)
+    assert (above.closed, above.upgraded) == (["ping_timeout_seconds"], 0)
 
 
 def test_a_session_that_ends_while_it_upgrades_says_so_on_the_websocket(above: RecordingAbove) -> None:
-    session, wire = polling(above), RecordingWire()
-    session.start_upgrade(wire)
-    session.probe(wire)
+    session, writer = polling(above), RecordingWire()
+    session.start_upgrade(writer)
+    session.probe(writer)
     session.send(message("last"))
     session.end(1012, "draining")
 
-    session.upgrade(wire)
+    session.upgrade(writer)
 
-    assert wire.frames[1:] == [message("last").frame]
-    assert (wire.closed, above.closed, above.upgraded) == ([1012], ["draining"], 0)
+    assert writer.frames[1:] == [message("last").frame]
+    assert (writer.closed, above.closed, above.upgraded) == ([1012], ["draining"], 0)
 
 
 # ending
 
 
 def test_ending_a_websocket_sends_a_close_frame_and_is_over(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
 
     session.end(4401, "token_expired")
 
-    assert (wire.closed, above.closed, session.closed) == ([4401], ["token_expired"], True)
+    assert (writer.closed, above.closed, session.closed) == ([4401], ["token_expired"], True)
 
 
 def test_ending_on_polling_lets_the_client_have_what_waits_and_then_a_close_packet_alone(
@@ -476,14 +476,14 @@ def test_a_parked_poll_is_told_of_the_end_at_once(above: RecordingAbove) -> None
 
 
 def test_only_the_first_end_counts(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
 
     session.end(1012, "draining")
     session.end(4401, "token_expired")
     session.lost("transport_close")
 
-    assert (wire.closed, above.closed) == ([1012], ["draining"])
+    assert (writer.closed, above.closed) == ([1012], ["draining"])
 
 
 def test_aborting_sends_nothing_and_forgets_what_waits(above: RecordingAbove) -> None:
@@ -530,15 +530,15 @@ def test_where_nothing_waits_it_is_drained_at_once(above: RecordingAbove) -> Non
 
 
 def test_a_websocket_is_drained_once_the_loop_says_so(above: RecordingAbove) -> None:
-    wire, told = RecordingWire(), Told()
-    session = on_wire(above, wire)
-    wire.is_congested = True
+    writer, told = RecordingWire(), Told()
+    session = on_wire(above, writer)
+    writer.is_congested = True
 
     session.when_drained(told)
     assert told.times == 0
-    wire.is_congested = False
-    session.look_whether_drained()
-    session.look_whether_drained()
+    writer.is_congested = False
+    session.notify_if_drained()
+    session.notify_if_drained()
 
     assert told.times == 1
 
@@ -555,14 +555,14 @@ def test_polling_is_drained_once_all_was_collected(above: RecordingAbove) -> Non
 
 
 def test_an_upgrade_drains_into_the_websocket(above: RecordingAbove) -> None:
-    session, wire, told = polling(above), RecordingWire(), Told()
+    session, writer, told = polling(above), RecordingWire(), Told()
     session.send(message("waits"))
     session.when_drained(told)
 
-    assert session.start_upgrade(wire)
-    session.probe(wire)
+    assert session.start_upgrade(writer)
+    session.probe(writer)
     assert told.times == 0
-    session.upgrade(wire)
+    session.upgrade(writer)
 
     assert told.times == 1
 
@@ -582,12 +582,12 @@ def test_whoever_waits_for_a_session_that_ends_waits_no_longer(above: RecordingA
 
 
 def test_who_sends_hears_whether_it_was_taken(above: RecordingAbove) -> None:
-    wire = RecordingWire()
-    session = on_wire(above, wire)
+    writer = RecordingWire()
+    session = on_wire(above, writer)
 
     assert session.send(message("x"))
     assert session.send(message("x"), volatile=True)
-    wire.waiting = OUTBOX_BYTES
+    writer.waiting = SEND_BUFFER_BYTES
     assert not session.send(message("x"), volatile=True)
     assert not session.send(message("x"))
     assert not session.send(message("x")), "it is closed"
@@ -599,5 +599,5 @@ def test_who_sends_to_a_poller_hears_whether_it_was_taken(above: RecordingAbove)
     assert not session.send(message("x"), volatile=True)
     assert session.send(message("x"))
     assert session.bytes_waiting == message("x").record_bytes
-    assert not session.send(message("x" * OUTBOX_BYTES))
+    assert not session.send(message("x" * SEND_BUFFER_BYTES))
     assert above.closed == ["slow_consumer"]

@@ -30,8 +30,8 @@ class SessionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.above = RecordingAbove()
-        self.session = polling(self.above, outbox_bytes=LIMIT)
-        self.wire: ReadingWire | None = None
+        self.session = polling(self.above, send_buffer_bytes=LIMIT)
+        self.writer: ReadingWire | None = None
         self.candidate: ReadingWire | None = None
         self.probed = False
         self.poll: RecordingPoll | None = None
@@ -43,8 +43,8 @@ class SessionMachine(RuleBasedStateMachine):
     @initialize(websocket=st.booleans())
     def open(self, websocket: bool) -> None:
         if websocket:
-            self.wire = ReadingWire()
-            self.session = on_wire(self.above, self.wire)
+            self.writer = ReadingWire()
+            self.session = on_wire(self.above, self.writer)
 
     # what the model knows
 
@@ -52,7 +52,7 @@ class SessionMachine(RuleBasedStateMachine):
     def received(self) -> list[str]:
         """What the client got, or will get from a buffer of the kernel's: over polls, then over the WebSocket."""
         texts = []
-        for frame in self.wire.frames if self.wire is not None else []:
+        for frame in self.writer.frames if self.writer is not None else []:
             body = frame[2:] if frame[1] < 126 else frame[4:]
             if body.startswith(MESSAGE_HEAD):
                 texts.append(body[1:].decode())
@@ -78,7 +78,7 @@ class SessionMachine(RuleBasedStateMachine):
     def ping(self) -> None:
         self.session.ping()
 
-    @precondition(lambda self: self.wire is None and not self.session.closed)
+    @precondition(lambda self: self.writer is None and not self.session.closed)
     @rule()
     def park(self) -> None:
         poll = RecordingPoll()
@@ -110,12 +110,12 @@ class SessionMachine(RuleBasedStateMachine):
         self.poll = None
         self.session.poll_lost()
 
-    @precondition(lambda self: self.wire is None and self.candidate is None)
+    @precondition(lambda self: self.writer is None and self.candidate is None)
     @rule()
     def try_a_websocket(self) -> None:
-        wire = ReadingWire()
-        if self.session.start_upgrade(wire):
-            self.candidate, self.probed = wire, False
+        writer = ReadingWire()
+        if self.session.start_upgrade(writer):
+            self.candidate, self.probed = writer, False
 
     @precondition(lambda self: self.candidate is not None and not self.probed)
     @rule()
@@ -128,36 +128,36 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def switch(self) -> None:
         assert self.candidate is not None
-        wire, self.candidate = self.candidate, None
+        writer, self.candidate = self.candidate, None
         if not self.session.closed:
-            wire.frames.clear()
-            self.wire = wire
-            assert self.session.upgrade(wire)
+            writer.frames.clear()
+            self.writer = writer
+            assert self.session.upgrade(writer)
         else:
-            assert not self.session.upgrade(wire)
+            assert not self.session.upgrade(writer)
 
     @precondition(lambda self: self.candidate is not None)
     @rule()
     def fail_to_upgrade(self) -> None:
         assert self.candidate is not None
-        wire, self.candidate = self.candidate, None
-        self.session.wire_lost(wire)
+        writer, self.candidate = self.candidate, None
+        self.session.writer_closed(writer)
 
     @rule()
     def release_the_poll(self) -> None:
         self.session.release_poll()
 
-    @precondition(lambda self: self.wire is not None)
+    @precondition(lambda self: self.writer is not None)
     @rule()
     def read_the_websocket(self) -> None:
-        assert self.wire is not None
-        self.wire.waiting = 0
+        assert self.writer is not None
+        self.writer.waiting = 0
 
-    @precondition(lambda self: self.wire is not None)
+    @precondition(lambda self: self.writer is not None)
     @rule()
     def lose_the_websocket(self) -> None:
-        assert self.wire is not None
-        self.session.wire_lost(self.wire)
+        assert self.writer is not None
+        self.session.writer_closed(self.writer)
 
     @rule(kind=st.sampled_from("33333344441256"))
     def receive(self, kind: str) -> None:
@@ -181,7 +181,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def on_a_websocket_nothing_is_held_back(self) -> None:
-        if self.wire is not None and not self.session.closed:
+        if self.writer is not None and not self.session.closed:
             assert self.waiting == []
 
     @invariant()
@@ -194,9 +194,9 @@ class SessionMachine(RuleBasedStateMachine):
         if not self.session.closed:
             sizes = [len(text) + 1 for text in self.waiting]
             assert sum(sizes) <= LIMIT or len(sizes) == 1
-        if self.wire is not None:
+        if self.writer is not None:
             # The outbox once, at the switch, or one packet that is larger; then the bound again.
-            assert self.wire.waiting <= LIMIT + LONGEST
+            assert self.writer.waiting <= LIMIT + LONGEST
 
     @invariant()
     def the_layer_above_hears_of_the_end_once(self) -> None:
@@ -206,14 +206,14 @@ class SessionMachine(RuleBasedStateMachine):
     def after_the_end_nothing_is_written(self) -> None:
         if not self.session.closed:
             return
-        written = len(self.wire.frames) if self.wire is not None else 0
+        written = len(self.writer.frames) if self.writer is not None else 0
         if self.written_when_closed is None:
             self.written_when_closed = written
         assert written == self.written_when_closed
 
     def teardown(self) -> None:
         """A client that goes on reading gets all there is, and then the end if there is one."""
-        if self.wire is not None or self.session.closed:
+        if self.writer is not None or self.session.closed:
             return
         for _ in range(3):
             if self.poll is None:
@@ -222,7 +222,7 @@ class SessionMachine(RuleBasedStateMachine):
                 break
             self.collect()
         assert self.received == self.accepted
-        assert self.session.phase is not Phase.ENDING
+        assert self.session.phase is not Phase.CLOSING
 
 
 TestSessionMachine = SessionMachine.TestCase

@@ -12,10 +12,10 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from gateway import listening
-from gateway.listening import Listener
+from gateway import http_server
+from gateway.http_server import HttpServer
 from gateway.metrics import Metrics
-from ingest_api.reporting import Refusing
+from ingest_api.access_log import RejectedRequestLog
 from tests.unit.transport.raw import PATIENCE_SECONDS, connect
 
 HEAD_TIMEOUT_SECONDS = 0.2
@@ -33,20 +33,20 @@ class Server:
         app = web.Application()
         app.router.add_post("/unread", self._unread)
         app.router.add_route("*", "/{any:.*}", self._long)
-        self.listener = Listener(
+        self.listener = HttpServer(
             app,
             direct={},
-            short_way=self,
-            refuse=Refusing(Metrics().requests),
+            fast_path=self,
+            reject=RejectedRequestLog(Metrics().requests),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=1.0,
         )
         self.port = 0
 
-    def takes(self, method: str, target: str) -> bool:
+    def matches(self, method: str, target: str) -> bool:
         return method == "POST" and target.startswith("/push")
 
-    async def answer_whole(
+    async def handle(
         self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
         self.pushes.append(body)
@@ -258,7 +258,7 @@ async def test_a_server_that_stops_waits_for_a_limited_time(server: Server) -> N
 async def test_a_connection_is_closed_when_nothing_is_asked_for_a_while_but_not_before_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listening, "KEEPALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(http_server, "KEEPALIVE_SECONDS", 0.2)
     server = Server()
     server.port = await server.listener.start("127.0.0.1", 0)
     async with connect(server.port) as connection:

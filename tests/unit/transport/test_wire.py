@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from gateway.transport.packets import close_frame
-from gateway.transport.wire import CLOSE_SECONDS, SocketWire
+from gateway.transport.websocket_writer import CLOSE_SECONDS, WebSocketWriter
 from tests.unit.transport.recording import ManualSchedule
 
 
@@ -41,10 +41,10 @@ class World:
     def __init__(self, schedule: ManualSchedule) -> None:
         self.under = RecordingTransport()
         self.losses = 0
-        self.wire = SocketWire(cast(asyncio.Transport, self.under), schedule)
-        self.wire.owner = self
+        self.writer = WebSocketWriter(cast(asyncio.Transport, self.under), schedule)
+        self.writer.owner = self
 
-    def wire_lost(self, _: SocketWire) -> None:
+    def writer_closed(self, _: WebSocketWriter) -> None:
         self.losses += 1
 
 
@@ -54,14 +54,14 @@ def world(schedule: ManualSchedule) -> World:
 
 
 def test_a_frame_goes_straight_to_the_transport(world: World) -> None:
-    world.wire.write(b"frame")
+    world.writer.write(b"frame")
 
-    assert (world.under.written, world.wire.bytes_waiting()) == ([b"frame"], 5)
+    assert (world.under.written, world.writer.bytes_waiting()) == ([b"frame"], 5)
 
 
 def test_one_close_frame_is_sent_and_its_answer_waited_for(world: World, schedule: ManualSchedule) -> None:
-    world.wire.close(1012)
-    world.wire.close(1000)
+    world.writer.close(1012)
+    world.writer.close(1000)
     schedule.advance(CLOSE_SECONDS - 0.1)
     before = list(world.under.acts)
     schedule.advance(0.1)
@@ -72,7 +72,7 @@ def test_one_close_frame_is_sent_and_its_answer_waited_for(world: World, schedul
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
 def test_a_code_that_is_never_sent_becomes_one_that_is(world: World, code: int) -> None:
-    world.wire.close(code)
+    world.writer.close(code)
 
     assert world.under.written == [close_frame(1011)]
 
@@ -80,24 +80,24 @@ def test_a_code_that_is_never_sent_becomes_one_that_is(world: World, code: int) 
 def test_once_the_connection_is_gone_everything_is_taken_and_nothing_done(
     world: World, schedule: ManualSchedule
 ) -> None:
-    world.wire.write(b"frame")
+    world.writer.write(b"frame")
     world.under.gone = True
-    world.wire.lost()
+    world.writer.connection_lost()
 
-    world.wire.write(b"late")
-    world.wire.close(1000)
-    world.wire.finish()
-    world.wire.lost()
+    world.writer.write(b"late")
+    world.writer.close(1000)
+    world.writer.finish()
+    world.writer.connection_lost()
 
     assert (world.under.written, world.under.acts, world.losses) == ([b"frame"], [], 1)
-    assert (world.wire.bytes_waiting(), len(schedule)) == (0, 0)
+    assert (world.writer.bytes_waiting(), len(schedule)) == (0, 0)
 
 
 def test_a_connection_that_goes_after_the_close_frame_leaves_no_timer(
     world: World, schedule: ManualSchedule
 ) -> None:
-    world.wire.close(1000)
-    world.wire.lost()
+    world.writer.close(1000)
+    world.writer.connection_lost()
 
     assert len(schedule) == 0
 
@@ -105,16 +105,16 @@ def test_a_connection_that_goes_after_the_close_frame_leaves_no_timer(
 def test_finishing_says_goodbye_and_closes_and_is_told_at_once(
     world: World, schedule: ManualSchedule
 ) -> None:
-    world.wire.finish()
-    world.wire.write(b"late")
+    world.writer.finish()
+    world.writer.write(b"late")
 
     assert (world.under.written, world.under.acts, world.losses) == ([close_frame(1000)], ["close"], 1)
-    world.wire.lost()
+    world.writer.connection_lost()
     assert (len(schedule), world.losses) == (0, 1)
 
 
 def test_a_client_that_does_not_take_the_goodbye_is_cut_off(world: World, schedule: ManualSchedule) -> None:
-    world.wire.finish()
+    world.writer.finish()
 
     schedule.advance(CLOSE_SECONDS)
 

@@ -1,0 +1,183 @@
+"""What a token's claims say (RFC 7519 §4.1), and what is refused about them. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from gateway.domain.errors import InvalidName, TokenRejected
+from gateway.domain.identity import Identity
+from gateway.domain.names import check_room, check_user, user_room
+
+Claims = Mapping[str, object]
+
+ROOMS_CLAIM: Final = "rooms"
+_LAST_SECOND: Final = 253_402_300_799
+"""9999-12-31T23:59:59Z. A later date is a mistake, most often milliseconds where seconds belong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRules:
+    """What must hold of the claims. ``audience`` and ``issuer`` empty, ``max_lifetime_seconds`` None: not checked.
+
+    ``room_claims`` maps a claim to the prefix of the rooms it grants; ``rooms`` grants rooms verbatim in any case.
+    """
+
+    audience: frozenset[str]
+    issuer: frozenset[str]
+    leeway_seconds: float
+    require_exp: bool
+    max_lifetime_seconds: float | None
+    room_claims: Mapping[str, str]
+
+
+def read_claims(payload: bytes) -> Claims:
+    """The claims in the payload of a token whose signature holds; raises TokenRefused (token_malformed)."""
+    try:
+        # ValueError: not UTF-8, too, and a number of thousands of digits.
+        claims = json.loads(payload, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise TokenRejected("token_malformed", "the payload of the token is not JSON") from error
+    if not isinstance(claims, dict):
+        raise TokenRejected("token_malformed", "the payload of the token is not a JSON object")
+    return claims
+
+
+def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
+    """Who the claims speak of; raises TokenRefused with the first rule that is broken."""
+    issued_at = _date(claims, "iat")
+    expires_at = _expiry(claims, rules, now)
+    _check_not_before(claims, issued_at, rules, now)
+    _check_lifetime(issued_at, expires_at, rules.max_lifetime_seconds, now)
+    _check_issuer(claims, rules.issuer)
+    _check_audience(claims, rules.audience)
+    user = _user(claims)
+    email = claims.get("email")
+    return Identity(
+        user=user,
+        rooms=frozenset(_rooms(claims, user, rules.room_claims)),
+        expires_at=expires_at,
+        issued_at=issued_at,
+        email=email if isinstance(email, str) else None,
+    )
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    # Python reads NaN and Infinity; JSON (RFC 8259 §6) has neither.
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _date(claims: Claims, name: str) -> float | None:
+    """A NumericDate (RFC 7519 §2): seconds since 1970, with or without a fraction; None where there is none."""
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TokenRejected("token_invalid", f"the claim {name} is not a number of seconds since 1970")
+    if not 0 <= value <= _LAST_SECOND:  # which NaN is not, either
+        raise TokenRejected(
+            "token_invalid", f"the claim {name} is no date in seconds since 1970 (are these milliseconds?)"
+        )
+    return float(value)
+
+
+def _expiry(claims: Claims, rules: ClaimRules, now: float) -> float | None:
+    """``exp`` as it is written; whoever ends connections by it adds the leeway as well."""
+    expires_at = _date(claims, "exp")
+    if expires_at is None:
+        if rules.require_exp:
+            raise TokenRejected("token_claim_missing", "the token has no claim exp")
+    elif now >= expires_at + rules.leeway_seconds:
+        raise TokenRejected("token_expired", "the token has expired")
+    return expires_at
+
+
+def _check_not_before(claims: Claims, issued_at: float | None, rules: ClaimRules, now: float) -> None:
+    latest = now + rules.leeway_seconds
+    not_before = _date(claims, "nbf")
+    if not_before is not None and not_before > latest:
+        raise TokenRejected("token_not_active", "the token is not valid yet (nbf)")
+    if issued_at is not None and issued_at > latest:
+        raise TokenRejected("token_not_active", "the token was issued in the future (iat)")
+
+
+def _check_lifetime(
+    issued_at: float | None, expires_at: float | None, max_lifetime_seconds: float | None, now: float
+) -> None:
+    """A revocation is kept for so long only; a token that outlived it would be good again."""
+    if max_lifetime_seconds is None or expires_at is None:
+        return
+    born_at = now if issued_at is None else issued_at
+    if expires_at - born_at > max_lifetime_seconds:
+        raise TokenRejected(
+            "token_invalid",
+            f"the token lives longer than the {max_lifetime_seconds:.0f} seconds for which revocations are kept",
+        )
+
+
+def _check_issuer(claims: Claims, issuer: frozenset[str]) -> None:
+    if not issuer:
+        return
+    value = claims.get("iss")
+    if value is None:
+        raise TokenRejected("token_claim_missing", "the token has no claim iss")
+    if not isinstance(value, str) or value not in issuer:
+        raise TokenRejected(
+            "token_issuer_invalid", "the token is from an issuer (iss) that is not accepted here"
+        )
+
+
+def _check_audience(claims: Claims, audience: frozenset[str]) -> None:
+    """One of the token's audiences must be one of ours (RFC 7519 §4.1.3: a string or a list of strings)."""
+    if not audience:
+        return
+    value = claims.get("aud")
+    if value is None:
+        raise TokenRejected("token_claim_missing", "the token has no claim aud")
+    values = value if isinstance(value, list) else [value]
+    if not any(isinstance(each, str) and each in audience for each in values):
+        raise TokenRejected("token_audience_invalid", "the token is meant for another audience (aud)")
+
+
+def _user(claims: Claims) -> str:
+    value = claims.get("sub")
+    if value is None:
+        raise TokenRejected("token_claim_missing", "the token has no claim sub")
+    try:
+        return check_user(_text(value, "sub"))
+    except InvalidName as error:
+        raise TokenRejected("token_invalid", f"the claim sub is no user id: {error.message}") from error
+
+
+def _rooms(claims: Claims, user: str, room_claims: Mapping[str, str]) -> Iterator[str]:
+    yield user_room(user)
+    if ROOMS_CLAIM not in room_claims:
+        yield from _granted(claims, ROOMS_CLAIM, "")
+    for name, prefix in room_claims.items():
+        yield from _granted(claims, name, prefix)
+
+
+def _granted(claims: Claims, name: str, prefix: str) -> Iterator[str]:
+    """The rooms of one claim: none where it is absent or null, one for a value, one for each value of a list."""
+    value = claims.get(name)
+    if value is None:
+        return
+    for each in value if isinstance(value, list) else (value,):
+        text = _text(each, name)
+        if not text:
+            # Behind a prefix it would pass as a name: the room "org:" of all who belong to no organisation.
+            raise TokenRejected("token_invalid", f"the claim {name} is empty; leave it out or make it null")
+        try:
+            yield check_room(prefix + text)
+        except InvalidName as error:
+            raise TokenRejected("token_invalid", f"the claim {name} is no room: {error.message}") from error
+
+
+def _text(value: object, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise TokenRejected("token_invalid", f"the claim {name} is neither a string nor an integer")

@@ -1,0 +1,276 @@
+"""Turns a token into an identity, with PyJWT for the signature (RFC 7515) and ``claims`` for what it says.
+
+Signs tokens for people at a terminal and for the development page; real ones come from the users' own backends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import jwt
+from jwt import PyJWS
+from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidSignatureError, PyJWTError
+from jwt.utils import base64url_decode
+
+from gateway.auth.claims import ClaimRules, identity_of, read_claims
+from gateway.auth.jwk import (
+    HMAC_DIGESTS,
+    PUBLIC_KEY_ALGORITHMS,
+    Key,
+    PreparedHmac,
+    find_matching,
+    public_key,
+    secret_key,
+)
+from gateway.auth.jwks import Fetch, JwksCache
+from gateway.domain.errors import TokenRejected
+from gateway.domain.identity import Identity
+from gateway.interfaces import Clock
+
+
+def issue_token(
+    *,
+    secret: str,
+    user: str,
+    now: float,
+    ttl_seconds: float,
+    algorithm: str = "HS256",
+    claims: Mapping[str, object] | None = None,
+) -> str:
+    """A token for ``user`` that ends ``ttl_seconds`` from ``now``; ``claims`` are added and win over the usual ones."""
+    issued_at = int(now)
+    payload = {"sub": user, "iat": issued_at, "exp": issued_at + int(ttl_seconds), **(claims or {})}
+    return jwt.encode(payload, secret, algorithm=algorithm)
+
+
+MAX_TOKEN_CHARACTERS: Final = 8 * 1024
+
+_REJECTIONS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
+    (InvalidSignatureError, "token_signature_invalid", "the signature of the token does not match"),
+    (InvalidAlgorithmError, "token_algorithm_refused", "the token's algorithm is not accepted here"),
+    (DecodeError, "token_malformed", "this is not a signed JSON Web Token"),
+    (PyJWTError, "token_invalid", "the token has a header that is not accepted here"),
+)
+"""PyJWT's exceptions, the narrower ones first. Its own words may quote the token; ours never do."""
+
+
+class JwtVerifier:
+    """Checks, in this order: form, header, algorithm, key, signature, claims. Keeps the law of ports.TokenVerifier.
+
+    ``secret`` serves HS* alone; ``public_key`` (PEM) or ``jwks_url``, of which ``fetch`` answers the text, the others.
+    ``algorithms`` is the list of those accepted, each of which needs its key. One of ``audience`` and one of ``issuer``
+    must be the token's; empty: not checked. ``max_lifetime_seconds`` is how long revocations are kept.
+
+    Raises ValueError with a sentence for a combination that can never accept a token.
+    """
+
+    def __init__(
+        self,
+        *,
+        algorithms: Collection[str],
+        clock: Clock,
+        room_claims: Mapping[str, str],
+        secret: str | None = None,
+        public_key: str | None = None,
+        jwks_url: str | None = None,
+        fetch: Fetch | None = None,
+        audience: Collection[str] = (),
+        issuer: Collection[str] = (),
+        leeway_seconds: float = 0.0,
+        require_exp: bool = True,
+        max_lifetime_seconds: float | None = None,
+    ) -> None:
+        self._clock = clock
+        self._fetch = fetch
+        self._rules = ClaimRules(
+            audience=frozenset(audience),
+            issuer=frozenset(issuer),
+            leeway_seconds=leeway_seconds,
+            require_exp=require_exp,
+            max_lifetime_seconds=max_lifetime_seconds,
+            room_claims=room_claims,
+        )
+        self._ring = self._key_ring(algorithms, secret, public_key, jwks_url)
+
+    def change_keys(
+        self,
+        *,
+        algorithms: Collection[str],
+        secret: str | None = None,
+        public_key: str | None = None,
+        jwks_url: str | None = None,
+    ) -> None:
+        """Check with these from now on; a key set that is the same stays as it was fetched.
+
+        Raises ValueError as when the verifier was made, and nothing has changed then.
+        """
+        former, ring = self._ring, self._key_ring(algorithms, secret, public_key, jwks_url)
+        if ring.has_same_source(former):
+            ring = replace(ring, remote=former.remote)
+        elif former.remote is not None:
+            former.remote.cancel()
+        self._ring = ring
+        self.prefetch()
+
+    @property
+    def ready(self) -> bool:
+        """Whether tokens can be checked now; false only while there is nothing but a key set not yet fetched."""
+        return bool(self._ring.local) or self._ring.remote is None or self._ring.remote.ready
+
+    async def prepare(self) -> None:
+        """Fetch the key set if that is still to be done; raises KeysUnavailable. Cheap once it is."""
+        if self._ring.remote is not None:
+            await self._ring.remote.load()
+
+    def prefetch(self) -> None:
+        """The same without waiting: for a door that turns clients away while this is not ``ready``."""
+        if self._ring.remote is not None:
+            self._ring.remote.prefetch()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._ring.remote is not None:
+            await self._ring.remote.close()
+
+    async def verify(self, token: str) -> Identity:
+        """Who the token speaks of; raises TokenRefused or KeysUnavailable."""
+        if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+            raise TokenRejected(
+                "token_malformed", f"a token has at most {MAX_TOKEN_CHARACTERS} characters, all of them ASCII"
+            )
+        ring = self._ring
+        algorithm, kid = _read_header(token.partition(".")[0])
+        if algorithm not in ring.algorithms:
+            raise _rejection(InvalidAlgorithmError())
+        # A local key has no name: ``kid`` is for key sets.
+        keys = find_matching(ring.local, algorithm, None)
+        if not keys and ring.remote is not None:
+            keys = await ring.remote.find(algorithm, kid)
+        payload = _signed_payload(ring.jws, token, algorithm, keys)
+        return identity_of(read_claims(payload), self._rules, self._clock.now())
+
+    def _key_ring(
+        self, allowed: Collection[str], secret: str | None, public_key: str | None, jwks_url: str | None
+    ) -> _KeyRing:
+        if public_key is not None and jwks_url is not None:
+            raise ValueError("there is a JWT public key and a JWKS address; the gateway takes one of the two")
+        algorithms = _check_algorithms(allowed)
+        local = _local_keys(secret, public_key, algorithms)
+        remote = _remote_keys(jwks_url, self._fetch, algorithms, self._clock)
+        _check_every_algorithm_has_a_key(algorithms, local, remote)
+        return _KeyRing(algorithms, local, remote, jwks_url, _prepared_jws(algorithms))
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyRing:
+    """What tokens are checked with at one time."""
+
+    algorithms: frozenset[str]
+    local: tuple[Key, ...]
+    remote: JwksCache | None
+    jwks_url: str | None
+    jws: PyJWS
+
+    def has_same_source(self, other: _KeyRing) -> bool:
+        """Whether the key sets of both are the same."""
+        return (self.jwks_url, self.algorithms) == (other.jwks_url, other.algorithms)
+
+
+def _signed_payload(jws: PyJWS, token: str, algorithm: str, keys: Sequence[Key]) -> bytes:
+    failure: PyJWTError = InvalidSignatureError("no key of the issuer has this id")
+    for key in keys:
+        try:
+            decoded = jws.decode_complete(token, key.material, algorithms=[algorithm])
+        except InvalidSignatureError as error:
+            failure = error
+        except PyJWTError as error:
+            raise _rejection(error) from error
+        else:
+            payload: bytes = decoded["payload"]
+            return payload
+    raise _rejection(failure) from failure
+
+
+class _Header(NamedTuple):
+    algorithm: str
+    kid: str | None
+
+
+@lru_cache(maxsize=64)
+def _read_header(segment: str) -> _Header:
+    """What chooses the key; the header is the same text for all tokens of an issuer. PyJWT checks it once more.
+
+    ``jku``, ``jwk``, ``x5u`` and ``x5c`` are not looked at: a token does not bring its own key. ``crit`` names what
+    must be understood (RFC 7515 §4.1.11), and we understand nothing beyond the standard.
+    """
+    try:
+        header = json.loads(base64url_decode(segment))
+    except (ValueError, RecursionError) as error:
+        raise _rejection(DecodeError()) from error
+    if not isinstance(header, dict):
+        raise _rejection(DecodeError())
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str):
+        raise _rejection(InvalidAlgorithmError())
+    if "crit" in header:
+        raise TokenRejected(
+            "token_invalid", "the token wants extensions (crit) that the gateway does not know"
+        )
+    if kid is not None and not isinstance(kid, str):
+        raise TokenRejected("token_invalid", "the token's key id (kid) is not a string")
+    return _Header(algorithm, kid)
+
+
+def _rejection(error: PyJWTError) -> TokenRejected:
+    code, sentence = next((code, sentence) for kind, code, sentence in _REJECTIONS if isinstance(error, kind))
+    return TokenRejected(code, sentence)
+
+
+def _check_algorithms(algorithms: Collection[str]) -> frozenset[str]:
+    unknown = sorted(set(algorithms).difference(HMAC_DIGESTS, PUBLIC_KEY_ALGORITHMS))
+    if unknown or not algorithms:
+        known = ", ".join((*HMAC_DIGESTS, *PUBLIC_KEY_ALGORITHMS))
+        raise ValueError(f"the JWT algorithms {', '.join(unknown)} are not known; there are {known}")
+    return frozenset(algorithms)
+
+
+def _local_keys(secret: str | None, pem: str | None, algorithms: Collection[str]) -> tuple[Key, ...]:
+    keys = []
+    if secret is not None:
+        keys.append(secret_key(secret, algorithms))
+    if pem is not None:
+        keys.append(public_key(pem, algorithms))
+    return tuple(key for key in keys if key.algorithms)
+
+
+def _remote_keys(
+    url: str | None, fetch: Fetch | None, algorithms: Collection[str], clock: Clock
+) -> JwksCache | None:
+    if url is None:
+        return None
+    if fetch is None:
+        raise ValueError("a JWKS address needs something that fetches it")
+    return JwksCache(url=url, fetch=fetch, algorithms=algorithms, clock=clock)
+
+
+def _check_every_algorithm_has_a_key(
+    algorithms: Collection[str], local: Sequence[Key], remote: JwksCache | None
+) -> None:
+    served = {name for key in local for name in key.algorithms}
+    if remote is not None:
+        served.update(PUBLIC_KEY_ALGORITHMS)
+    missing = sorted(set(algorithms).difference(served))
+    if missing:
+        raise ValueError(f"there is no key for the JWT algorithms {', '.join(missing)}")
+
+
+def _prepared_jws(algorithms: frozenset[str]) -> PyJWS:
+    jws = PyJWS(algorithms=sorted(algorithms))
+    for name in algorithms.intersection(HMAC_DIGESTS):
+        jws.unregister_algorithm(name)
+        jws.register_algorithm(name, PreparedHmac(HMAC_DIGESTS[name]))
+    return jws

@@ -1,0 +1,158 @@
+"""Signed calls of the REST door, and what their answers mean for the exit status."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import click
+
+from gateway.cli.errors import Rejected, Unreachable, UsageError
+from gateway.domain.ingest_keys import KEY_ID
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+_TIMEOUT_SECONDS: Final = 30
+# A wildcard is an address to listen on, not one to call.
+_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104
+
+url_option = click.option(
+    "--url",
+    metavar="URL",
+    help="Where the gateway is. Default: GATEWAY_URL, else this machine at the configured port.",
+)
+EXIT_STATUSES: Final = (
+    "Ends with status 0 when the gateway did it, 1 when it refused, 2 when the command or a setting is wrong, 3 when "
+    "no gateway answers."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A REST door and the key to it. ``hidden_prefix`` is signed but not sent: a proxy would have stripped it."""
+
+    base: SplitResult
+    key_id: str
+    secret: str
+    hidden_prefix: str = ""
+
+
+def find_endpoint(url: str | None) -> Endpoint:
+    """The door that the options and the environment name; raises Failure where something is missing."""
+    from gateway.settings import load_settings
+
+    settings = load_settings(os.environ, require_keys=False)
+    key_id, secret = _key(settings)
+    given = url or os.environ.get("GATEWAY_URL")
+    if given:
+        return Endpoint(base_of(given), key_id, secret)
+    base = urlsplit(local_url(settings, settings.ingest_port or settings.port))
+    return Endpoint(base, key_id, secret, hidden_prefix=settings.ingest_path_prefix)
+
+
+def local_url(settings: Settings, port: int) -> str:
+    """Where a gateway with these settings is reached from its own machine."""
+    host = "127.0.0.1" if settings.host in _WILDCARDS else settings.host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def base_of(url: str) -> SplitResult:
+    """The parts of the URL of a gateway; raises Failure for anything else."""
+    from gateway.settings.values import web_address
+
+    try:
+        if not url.isascii():
+            raise ValueError("holds characters that have to be percent-encoded")
+        return urlsplit(web_address(url))
+    except ValueError as error:
+        raise UsageError(f"the URL {url!r} {error}") from None
+
+
+def _key(settings: Settings) -> tuple[str, str]:
+    key_id, secret = os.environ.get("GATEWAY_KEY"), os.environ.get("GATEWAY_SECRET")
+    if key_id and secret:
+        if not (KEY_ID.fullmatch(key_id) and secret.isprintable()):
+            raise UsageError("GATEWAY_KEY or GATEWAY_SECRET holds characters that no key has")
+        return key_id, secret
+    if key_id or secret:
+        raise UsageError("GATEWAY_KEY and GATEWAY_SECRET belong together: set both, or none")
+    if not settings.ingest_keys:
+        raise UsageError(
+            "no key to sign with: set GATEWAY_KEY and GATEWAY_SECRET to the id and the secret of one of the gateway's "
+            "ingest keys, or GATEWAY_INGEST_KEYS as the gateway has it (`sio-gateway serve --dev` prints this command "
+            "with the key of its run)"
+        )
+    return settings.ingest_keys[0].id, settings.ingest_keys[0].secrets[0]
+
+
+def send_request(
+    endpoint: Endpoint, method: str, path: str, body: bytes = b"", idempotency_key: str | None = None
+) -> None:
+    """Call, print the JSON of the answer on stdout, and raise Failure unless the gateway did what was asked.
+
+    ``path`` goes onto the wire as it is, percent-encoded by the caller: it is what was signed.
+    """
+    target = endpoint.base.path.rstrip("/") + path
+    headers = _headers(endpoint, method, target, body, idempotency_key)
+    try:
+        status, content = _exchange(endpoint.base, method, target, body, headers)
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(_unreachable(endpoint.base, error)) from None
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        raise Rejected(f"the answer was {status} and not JSON: is that a gateway?") from None
+    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+    if not 200 <= status < 300:
+        raise Rejected(_rejection(status, answer))
+
+
+def _headers(
+    endpoint: Endpoint, method: str, target: str, body: bytes, idempotency_key: str | None
+) -> dict[str, str]:
+    from ingest_api.signing import sign
+
+    headers = {"Content-Type": "application/json"} if body else {}
+    return headers | sign(
+        endpoint.secret,
+        key_id=endpoint.key_id,
+        method=method,
+        target=endpoint.hidden_prefix + target,
+        timestamp=int(time.time()),
+        nonce=secrets.token_urlsafe(16),
+        idempotency_key=idempotency_key,
+        body=body,
+    )
+
+
+def _exchange(
+    base: SplitResult, method: str, target: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, bytes]:
+    connect = http.client.HTTPSConnection if base.scheme == "https" else http.client.HTTPConnection
+    connection = connect(base.netloc, timeout=_TIMEOUT_SECONDS)
+    try:
+        connection.request(method, target, body or None, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def _unreachable(base: SplitResult, error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"no gateway answers at {base.scheme}://{base.netloc}: {reason}"
+
+
+def _rejection(status: int, answer: Any) -> str:
+    problem = answer if isinstance(answer, dict) else {}
+    reason = problem.get("detail") or problem.get("title") or "no reason given"
+    return f"the gateway refused: {status} {problem.get('code', '')}: {reason}"

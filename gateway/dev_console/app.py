@@ -1,0 +1,219 @@
+"""The routes of the development page: the page, a token for its user, a push to its user."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol
+
+from aiohttp import web
+
+from gateway.dev_console.guard import Forbidden, Guard
+from gateway.dev_console.page import SECURITY_HEADERS, content_security_policy, render
+from gateway.domain.errors import GatewayError, InvalidName
+from gateway.domain.messages import Message, PublishResult, new_id
+from gateway.domain.names import check_event, check_user, user_room
+
+MAX_BODY_BYTES: Final = 64 * 1024
+BODY_TIMEOUT_SECONDS: Final = 10.0
+PAGE_HEADER: Final = "X-Dev-Page"
+
+
+class Publisher(Protocol):
+    """Accepts what is pushed; raises the errors of ``gateway.interfaces.Broker.append``."""
+
+    async def publish(self, message: Message, dedup_key: None = None) -> PublishResult:
+        """Answers when the broker has the message."""
+        ...
+
+
+TokenIssuer = Callable[[str], str]
+"""Answers a token for a user id; raises ValueError if it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Development:
+    """What development mode has that a gateway in earnest has not: the means to make tokens, and commands to paste.
+
+    ``commands`` answers titles and texts for a gateway at that address.
+    """
+
+    issue_token: TokenIssuer
+    commands: Callable[[str], Mapping[str, str]]
+
+
+def create_app(
+    *,
+    publisher: Publisher,
+    issue_token: TokenIssuer,
+    hosts: Collection[str] = (),
+    default_user: str = "alice",
+    namespace: str = "/",
+    socketio_path: str = "/socket.io/",
+    commands: Callable[[], Mapping[str, str]] = dict,
+) -> web.Application:
+    """To be mounted under ``/dev``, in development mode only.
+
+    ``hosts`` are names beside the loopback ones under which the page may be opened, ``commands`` answers what it
+    shows to be pasted: titles and texts.
+    """
+    door = _Console(
+        guard=Guard(hosts=hosts),
+        publisher=publisher,
+        issue_token=issue_token,
+        default_user=default_user,
+        namespace=namespace,
+        socketio_path=socketio_path,
+        commands=commands,
+    )
+    app = web.Application(middlewares=[_answer_problems])
+    app.router.add_get("", door.show_page)
+    app.router.add_get("/", door.show_page)
+    app.router.add_post("/token", door.answer_token)
+    app.router.add_post("/push", door.push)
+    return app
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Console:
+    guard: Guard
+    publisher: Publisher
+    issue_token: TokenIssuer
+    default_user: str
+    namespace: str
+    socketio_path: str
+    commands: Callable[[], Mapping[str, str]]
+
+    async def show_page(self, request: web.Request) -> web.Response:
+        """The page of the user in ``?user=``."""
+        host = _host_of(request)
+        self.guard.check_peer(request.remote)
+        self.guard.check_host(host)
+        user = check_user(request.query.get("user") or self.default_user)
+        text = render(
+            user=user,
+            secret=self.guard.secret_of(user),
+            namespace=self.namespace,
+            socketio_path=self.socketio_path,
+            commands=self.commands(),
+        )
+        headers = {"Content-Security-Policy": content_security_policy(host)}
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
+    async def answer_token(self, request: web.Request) -> web.Response:
+        """``{"user"}`` → ``{"token"}``."""
+        user, _ = await self._read_own(request)
+        try:
+            token = self.issue_token(user)
+        except ValueError as error:
+            raise _Problem(409, "cannot_sign", str(error)) from error
+        return web.json_response({"token": token})
+
+    async def push(self, request: web.Request) -> web.Response:
+        """``{"user","event","data"?}`` → ``{"id","room","online","connections"}``, as the signed door answers."""
+        user, body = await self._read_own(request)
+        event = body.get("event")
+        if not isinstance(event, str):
+            raise InvalidName("an event name is a string")
+        message = Message(
+            id=new_id(),
+            namespace=self.namespace,
+            rooms=(user_room(user),),
+            event=check_event(event),
+            arguments=(json.dumps(body["data"], ensure_ascii=False),) if "data" in body else (),
+        )
+        result = await self.publisher.publish(message)
+        return web.json_response(
+            {
+                "id": result.id,
+                "room": user_room(user),
+                "online": result.connections > 0,
+                "connections": result.connections,
+            }
+        )
+
+    async def _read_own(self, request: web.Request) -> tuple[str, dict[str, Any]]:
+        """The user of the page that asks, and what it says; raises what ``_answer_problems`` answers."""
+        host = _host_of(request)
+        self.guard.check_peer(request.remote)
+        self.guard.check_host(host)
+        self.guard.check_origin(_single(request, "Origin"), host)
+        body = await _read_object(request)
+        user = body.get("user")
+        if not isinstance(user, str):
+            raise InvalidName("a user id is a string")
+        self.guard.check_secret(_single(request, PAGE_HEADER), check_user(user))
+        return user, body
+
+
+class _Problem(Exception):
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+@web.middleware
+async def _answer_problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        response = await handler(request)
+    except Forbidden as error:
+        response = _problem(403, error.code, error.message)
+    except InvalidName as error:
+        response = _problem(422, error.code, error.message)
+    except _Problem as error:
+        response = _problem(error.status, error.code, error.message)
+    except GatewayError as error:
+        response = _problem(503 if error.temporary else 500, error.code, error.message)
+    response.headers.update(SECURITY_HEADERS)
+    return response
+
+
+def _problem(status: int, code: str, message: str) -> web.Response:
+    return web.json_response({"code": code, "message": message}, status=status)
+
+
+def _host_of(request: web.Request) -> str:
+    return _single(request, "Host") or ""
+
+
+def _single(request: web.Request, name: str) -> str | None:
+    """The header, if it is there exactly once."""
+    values = request.headers.getall(name, [])
+    return values[0] if len(values) == 1 else None
+
+
+async def _read_object(request: web.Request) -> dict[str, Any]:
+    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+        raise _Problem(415, "unsupported_media_type", "the body is application/json, not compressed")
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+            text = await _read_bounded(request)
+    except TimeoutError as error:
+        raise _Problem(408, "body_timeout", "the body did not arrive in time") from error
+    try:
+        body = json.loads(text, parse_constant=_refuse_constant)
+        # What clients could not read, they do not get: lone surrogates, and nesting beyond what Python writes.
+        json.dumps(body, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise _Problem(400, "invalid_json", "the body is not JSON") from error
+    if not isinstance(body, dict):
+        raise _Problem(422, "invalid_body", "the body is not a JSON object")
+    return body
+
+
+async def _read_bounded(request: web.Request) -> bytes:
+    # Not request.read(): its limit is the one of the application that this one is mounted in.
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _Problem(413, "body_too_large", f"a body has at most {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,98 @@
+"""Ingest keys: the credential of one backend, and what it may do with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.domain.dedup import Rate
+from gateway.domain.names import USER_PREFIX
+
+MIN_SECRET_BYTES: Final = 32
+KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+EMIT_USER: Final = "emit:user"
+EMIT_ROOM: Final = "emit:room"
+BROADCAST: Final = "broadcast"
+PRESENCE: Final = "presence"
+ADMIN: Final = "admin"
+ACTIONS: Final = (EMIT_USER, EMIT_ROOM, BROADCAST, PRESENCE, ADMIN)
+_ANY: Final = "*"
+_NARROWED: Final = (EMIT_USER, EMIT_ROOM)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One permission: an action, for the two emits on names that match ``pattern`` (``*`` matches anything)."""
+
+    action: str
+    pattern: str = _ANY
+
+    @classmethod
+    def parse(cls, text: str) -> Scope:
+        """``action`` or ``action:<glob>``; raises ValueError with a sentence for anything else."""
+        if text in ACTIONS:
+            return cls(text)
+        for action in _NARROWED:
+            if text.startswith(action + ":") and len(text) > len(action) + 1:
+                return cls(action, text[len(action) + 1 :])
+        raise ValueError(
+            f"{text!r} is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin"
+        )
+
+    def matches(self, name: str) -> bool:
+        """Whether the pattern matches the whole of ``name``."""
+        first, *others = self.pattern.split("*")
+        if not others:
+            return name == first
+        *middle, last = others
+        if not name.startswith(first) or not name.endswith(last):
+            return False
+        # Each literal at the first place that is left for it. A regular expression may try all places of all of them.
+        place, end = len(first), len(name) - len(last)
+        for literal in middle:
+            place = name.find(literal, place, end)
+            if place < 0:
+                return False
+            place += len(literal)
+        return place <= end
+
+
+ALL_SCOPES: Final = tuple(Scope(action) for action in ACTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestKey:
+    """An id, one or more secrets (each may sign: so they are rotated), scopes and a rate shared by the replicas."""
+
+    id: str
+    secrets: tuple[str, ...]
+    scopes: tuple[Scope, ...] = ALL_SCOPES
+    rate: Rate | None = None
+    _actions: frozenset[str] = field(init=False, compare=False)
+    _unlimited: frozenset[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Asked for every push.
+        object.__setattr__(self, "_actions", frozenset(scope.action for scope in self.scopes))
+        unlimited = frozenset(scope.action for scope in self.scopes if scope.pattern == _ANY)
+        object.__setattr__(self, "_unlimited", unlimited)
+
+    def __repr__(self) -> str:
+        return f"IngestKey(id={self.id!r})"
+
+    def has_scope(self, *actions: str) -> bool:
+        """Whether any scope allows one of the actions on something."""
+        return not self._actions.isdisjoint(actions)
+
+    def can_emit_to(self, room: str) -> bool:
+        """Rooms of users need ``emit:user`` for that user; ``emit:room`` never reaches them."""
+        if room.startswith(USER_PREFIX):
+            return self._has_scope_for(EMIT_USER, room[len(USER_PREFIX) :])
+        return self._has_scope_for(EMIT_ROOM, room)
+
+    def _has_scope_for(self, action: str, name: str) -> bool:
+        if action in self._unlimited:
+            return True
+        return any(scope.matches(name) for scope in self.scopes if scope.action == action)

@@ -1,0 +1,166 @@
+"""Opens a port and closes it again: an aiohttp application behind our own connection handler."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final, cast
+
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+
+from gateway.transport.fast_path import FastPath, FastPathHandler
+from gateway.transport.http import GatewayRequestHandler, HandlerOptions, Reject
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+BACKLOG: Final = 4096
+_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+ANSWER_SECONDS: Final = 2.0
+"""How long requests that came whole may take to be answered at the end; nothing that they wait for takes longer."""
+KEEPALIVE_SECONDS: Final = 75.0
+"""Longer than the 60 s for which the usual proxies keep an idle connection, so that they are the ones to close it."""
+
+
+class ListenFailed(Exception):
+    """A port is taken, or not for us; the message says which."""
+
+
+class HttpServer:
+    """One port that serves one application, and some paths without the application's routing and middlewares."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        direct: Mapping[str, Handler],
+        reject: Reject,
+        head_timeout_seconds: float,
+        finish_seconds: float,
+        fast_path: FastPath | None = None,
+    ) -> None:
+        """``direct``: handlers of exact paths. ``short_way``: who answers whole requests, to none of these paths.
+
+        ``finish_seconds``: how long running requests may take at the end.
+        """
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, shutdown_timeout=ANSWER_SECONDS
+        )
+        self._finish_seconds = finish_seconds
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._direct = direct
+        self._fast_path = fast_path
+        self._reject = reject
+        self._head_timeout_seconds = head_timeout_seconds
+        self._sockets: asyncio.Server | None = None
+        self._draining = False
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; answers the port, which the system chose if it was 0. Raises CannotListen."""
+        await self._runner.setup()
+        server = cast(web.Server, self._runner.server)  # None only before setup
+        server.request_handler = partial(self._dispatch, server.request_handler)
+        loop = asyncio.get_running_loop()
+        try:
+            self._sockets = await loop.create_server(
+                lambda: self._new_connection(server), host, port, backlog=BACKLOG
+            )
+        except OSError as error:
+            raise ListenFailed(
+                f"port {port} of {host} cannot be opened: {error.strerror or error}"
+            ) from error
+        bound: int = self._sockets.sockets[0].getsockname()[1]
+        return bound
+
+    def start_draining(self) -> None:
+        """Answer on, and let each connection end with its next answer, so that its owner opens another elsewhere.
+
+        Not those of ``direct``: who needs this very process for its next request may keep its way to it.
+        """
+        self._draining = True
+
+    def close(self) -> None:
+        """Take no more connections; those there are go on."""
+        if self._sockets is not None:
+            self._sockets.close()
+
+    async def stop(self) -> None:
+        """Let running requests finish, then close every connection."""
+        self.close()
+        # aiohttp takes no more bytes once it shuts down, so a body that still comes would never be whole.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._finish_seconds):
+                await self._idle.wait()
+        await self._runner.cleanup()
+
+    async def _dispatch(self, application: Handler, request: web.Request) -> web.StreamResponse:
+        if request.version < HttpVersion10:
+            return self._answer(
+                request, 400, "bad_request", "a request names its version, HTTP/1.0 or HTTP/1.1"
+            )
+        if request.version > HttpVersion11:
+            return self._answer(request, 505, "unsupported_version", "this is for HTTP/1.0 and HTTP/1.1")
+        if request.version == HttpVersion11 and hdrs.HOST not in request.headers:
+            # RFC 9112 §3.2 asks for this answer; and without a host no application could be chosen.
+            return self._answer(request, 400, "bad_request", "an HTTP/1.1 request names its Host")
+        direct = self._direct.get(request.path)
+        self._running += 1
+        self._idle.clear()
+        try:
+            response = await (direct or application)(request)
+        except web.HTTPException as rejection:
+            response = self._translate(request, rejection)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+        if self._draining and direct is None:
+            response.force_close()
+        return response
+
+    def _translate(self, request: web.Request, rejection: web.HTTPException) -> web.StreamResponse:
+        """aiohttp's own 404 and 405, for what no application was chosen for (an absolute form without a path, say)."""
+        code = _CODES.get(rejection.status)
+        if code is None:
+            return rejection
+        response = self._answer(
+            request, rejection.status, code, "there is nothing here that answers this request"
+        )
+        if hdrs.ALLOW in rejection.headers:
+            response.headers[hdrs.ALLOW] = rejection.headers[hdrs.ALLOW]
+        return response
+
+    def _answer(self, request: web.Request, status: int, code: str, detail: str) -> web.Response:
+        headers, body = self._reject(status, code, detail, request.headers.getall("X-Request-Id", ()))
+        response = web.Response(status=status, body=body, headers=headers)
+        if code not in _CODES.values():
+            response.force_close()
+        return response
+
+    def _new_connection(self, server: web.Server) -> GatewayRequestHandler:
+        options: HandlerOptions = {
+            "loop": asyncio.get_running_loop(),
+            "reject": self._reject,
+            "head_timeout_seconds": self._head_timeout_seconds,
+            "keepalive_timeout": KEEPALIVE_SECONDS,
+        }
+        if self._fast_path is None:
+            return GatewayRequestHandler(server, **options)
+        return FastPathHandler(
+            server, fast_path=self._fast_path, is_draining=lambda: self._draining, **options
+        )
+
+
+def printable_host(host: str) -> str:
+    """A host as a person on this machine would type it."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104  # compared, not bound
+        return "127.0.0.1"
+    try:
+        socket.inet_pton(socket.AF_INET6, host)
+    except OSError:
+        return host
+    return f"[{host}]"

@@ -1,0 +1,380 @@
+"""Builds every room of the house and joins them: the one module that knows each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+
+from gateway import __version__, dev_console, health
+from gateway.auth import JwtVerifier, fetch_text
+from gateway.dev_console import Development
+from gateway.domain.disconnects import DisconnectReason
+from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.sampling import Sampling
+from gateway.domain.status import StateStatus
+from gateway.health import Phase
+from gateway.http_server import Handler, HttpServer
+from gateway.hub import Hub
+from gateway.metrics import CONTENT_TYPE, Metrics
+from gateway.runtime import metrics_setup
+from gateway.services.connect import Connector
+from gateway.services.degraded_mode import DegradedMode
+from gateway.services.disconnect import Disconnector
+from gateway.services.publish import MessagePublisher
+from gateway.services.recovery import Recovery, Replayer
+from gateway.services.token_expiry import TokenExpiry
+from gateway.settings import Settings
+from gateway.socketio_server import client_bundle, packets
+from gateway.socketio_server.client import Client
+from gateway.socketio_server.connect_handshake import ConnectHandshake
+from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
+from gateway.socketio_server.token_refresh import TokenRefresh
+from gateway.state.memory import MemoryState
+from gateway.state.redis import RedisState
+from gateway.timers import SystemClock, TimerHeap
+from gateway.tracing import open_telemetry
+from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
+from gateway.transport.cors import Origins
+from gateway.transport.errors import HandshakeError, unavailable
+from gateway.transport.fast_path import FastPath
+from gateway.transport.server import EngineOptions, EngineServer
+from gateway.transport.stats import collect_stats
+from ingest_api import app as rest
+from ingest_api.access_log import RejectedRequestLog
+from ingest_api.pipeline import RestApi
+
+FINISH_SECONDS: Final = 5.0
+"""How long running requests may take to finish when the process stops."""
+HISTORY_SLACK_SECONDS: Final = 15.0
+"""Beyond what is reckoned with: for answers that are long on their way, and whatever stands still for a moment."""
+
+
+class Components:
+    """One replica, built and at rest; ``life.Gateway`` brings it up and takes it down."""
+
+    def __init__(
+        self, settings: Settings, *, development: Development | None, url: Callable[[], str]
+    ) -> None:
+        """Must be made on the running event loop. ``url``: where this replica is reached, once it is. Raises
+        ``bundle.BundleMissing``.
+        """
+        self.settings = settings
+        self._development = development
+        self._url = url
+        self.clock = SystemClock()
+        self._sampling = Sampling(settings.log_sample_rate)
+        self.schedule = TimerHeap(asyncio.get_running_loop())
+        self.health = health.Health(
+            now=self.clock.now,
+            status=lambda: (self.degraded_mode.status, self.degraded_mode.since),
+            rejection=lambda: self.state.rejection,
+        )
+        self.metrics = Metrics()
+        self._rejected_requests = RejectedRequestLog(self.metrics.requests)
+        self._ingest_keys = {key.id: key for key in settings.ingest_keys}
+        self.state = self._build_state()
+        self.verifier = _verifier(settings, self.clock)
+        self.telemetry = open_telemetry(
+            os.environ,
+            replica=settings.replica_id,
+            version=__version__,
+            sampling=self._sampling,
+        )
+        self._build_services()
+        self.admission = Admission(
+            self.clock,
+            AdmissionLimits(
+                max_connections=settings.max_connections,
+                max_unauthenticated=settings.max_unauthenticated,
+                connects_per_second=settings.connect_rate,
+                connects_per_second_and_address=settings.connect_rate_per_address,
+            ),
+            open_now=lambda: len(self.engine.sessions),
+            unauthenticated_now=lambda: self.socketio_server.unauthenticated,
+        )
+        self.socketio_server = self._build_socketio_server()
+        self.engine = self._build_engine_server(self.socketio_server)
+        self.degraded_mode = DegradedMode(
+            hub=self.hub,
+            schedule=self.schedule,
+            clock=self.clock,
+            disconnect_all=self.socketio_server.disconnect_all,
+            stalled_limit_seconds=2 * settings.subscription_timeout_seconds,
+            # Until it was reached (``state_reached``).
+            status=StateStatus.HEALTHY if settings.redis_url is None else StateStatus.UNAVAILABLE,
+        )
+        metrics_setup.register_metrics(
+            self.metrics, settings, hub=self.hub, state=self.state, health=self.health
+        )
+        self.metrics.transport.watch(
+            lambda: collect_stats(self.engine.sessions.values()), lambda: self.socketio_server.unauthenticated
+        )
+        self.metrics.replica.watch_status(lambda: self.degraded_mode.status)
+        self.http_servers = self._build_http_servers()
+
+    def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
+        """Backends come in with these from now on."""
+        self._ingest_keys.clear()
+        self._ingest_keys.update({key.id: key for key in keys})
+        metrics_setup.init_key_labels(self.metrics, self._ingest_keys)
+
+    def _build_services(self) -> None:
+        settings = self.settings
+        self.hub = Hub(packets.encode_message, self.metrics.messages, self.telemetry.deliveries)
+        self.disconnector = Disconnector(
+            hub=self.hub,
+            broker=self.state.broker,
+            presence=self.state.presence,
+            sessions=self.state.sessions,
+        )
+        self.recovery = Recovery(
+            broker=self.state.broker,
+            sessions=self.state.sessions,
+            clock=self.clock,
+            recovery_seconds=settings.recovery_seconds,
+            send_buffer_bytes=settings.send_buffer_bytes,
+        )
+        self.replayer = Replayer(
+            recovery=self.recovery,
+            encode=packets.encode_message,
+            recovered=self.metrics.messages.messages_replayed,
+            deliveries=self.telemetry.deliveries,
+        )
+        self.publisher = self.telemetry.wrap(
+            MessagePublisher(
+                broker=self.state.broker,
+                clock=self.clock,
+                namespaces=settings.namespaces,
+                meter=self.metrics.messages,
+            )
+        )
+
+    def _build_state(self) -> MemoryState | RedisState:
+        settings = self.settings
+        if settings.redis_url is None:
+            return _memory_state(settings, self.clock)
+        return RedisState(
+            url=settings.redis_url,
+            prefix=settings.redis_prefix,
+            replica=settings.replica_id,
+            history_length=settings.history_length,
+            history_bytes=settings.history_bytes,
+            recovery_seconds=settings.recovery_seconds,
+            history_slack_seconds=history_slack_seconds(settings),
+            lease_seconds=settings.lease_seconds,
+            subscription_timeout_seconds=settings.subscription_timeout_seconds,
+            revocation_seconds=settings.revocation_seconds,
+            on_gap=self._on_history_gap,
+            on_status_changed=self._on_status_changed,
+            on_replica_reaped=self.metrics.redis.replica_reaped,
+            on_decode_error=self.metrics.redis.decode_failed,
+            meter=self.metrics.redis,
+        )
+
+    def on_state_ready(self) -> None:
+        """The shared state can be asked for everything now."""
+        if isinstance(self.state, RedisState):
+            self.degraded_mode.set_status(self.state.status)
+
+    def _on_status_changed(self, status: StateStatus) -> None:
+        self.metrics.replica.status_changed(status)
+        self.degraded_mode.set_status(status)
+
+    def _on_history_gap(self, code: str) -> None:
+        self.metrics.messages.history_gap(code)
+        self.degraded_mode.on_history_gap(code)
+
+    def _build_socketio_server(self) -> SocketIOServer:
+        settings = self.settings
+        connector = Connector(
+            hub=self.hub,
+            broker=self.state.broker,
+            presence=self.state.presence,
+            sessions=self.state.sessions,
+            revocations=self.state.revocations,
+            recovery=self.recovery,
+            disconnector=self.disconnector,
+            clock=self.clock,
+            replica=settings.replica_id,
+            max_connections_per_user=settings.max_connections_per_user,
+            max_rooms_per_connection=settings.max_rooms_per_connection,
+        )
+        token_expiry = TokenExpiry(
+            schedule=self.schedule, clock=self.clock, leeway_seconds=settings.jwt_leeway_seconds
+        )
+
+        def handshake(put_out: Callable[[Client, str, DisconnectReason], None]) -> ConnectHandshake:
+            return ConnectHandshake(
+                verifier=self.verifier,
+                connector=connector,
+                replayer=self.replayer,
+                token_expiry=token_expiry,
+                disconnect=self.disconnector.disconnect,
+                recovery_finished=self.metrics.connections.recovery_finished,
+                on_closed=put_out,
+            )
+
+        return SocketIOServer(
+            SocketIOOptions(
+                namespaces=settings.namespaces,
+                connect_timeout_seconds=settings.connect_timeout_seconds,
+                messages_per_second=settings.message_rate,
+                max_attachments_bytes=settings.max_frame_bytes,
+            ),
+            handshake=handshake,
+            token_refresh=TokenRefresh(
+                verifier=self.verifier,
+                connector=connector,
+                token_expiry=token_expiry,
+                refreshed=self.metrics.connections.token_refreshed,
+            ),
+            disconnect=self.disconnector.disconnect,
+            on_upgraded=self.disconnector.on_transport_upgraded,
+            schedule=self.schedule,
+            clock=self.clock,
+            meter=self.metrics.connections,
+            sampling=self._sampling,
+        )
+
+    def _build_engine_server(self, socketio_server: SocketIOServer) -> EngineServer:
+        settings = self.settings
+        return EngineServer(
+            EngineOptions(
+                replica=settings.replica_id,
+                transports=settings.transports,
+                ping_interval_seconds=settings.ping_interval_seconds,
+                ping_timeout_seconds=settings.ping_timeout_seconds,
+                max_payload_bytes=settings.max_frame_bytes,
+                unauthenticated_payload_bytes=settings.max_unauthenticated_frame_bytes,
+                deflates_from_bytes=settings.ws_compression_threshold_bytes
+                if settings.ws_compression
+                else None,
+                body_timeout_seconds=settings.request_timeout_seconds,
+                send_buffer_bytes=settings.send_buffer_bytes,
+            ),
+            observer=socketio_server,
+            schedule=self.schedule,
+            origins=Origins(settings.cors_origins),
+            proxies=TrustedProxies(settings.trusted_proxies),
+            check_admission=self._check_admission,
+            meter=self.metrics.transport,
+        )
+
+    def _check_admission(self, address: str) -> HandshakeError | None:
+        if self.health.phase is Phase.STARTING:
+            return unavailable("starting", "this replica is starting", 1)
+        if not self.verifier.ready:
+            self.verifier.prefetch()
+            return unavailable("jwks_unavailable", "the keys to check tokens with are not there yet", 5)
+        if self.degraded_mode.status is StateStatus.UNAVAILABLE:
+            return unavailable("state_unavailable", "the shared state is not at hand", 5)
+        if self.degraded_mode.status is StateStatus.SUBSCRIPTION_STALLED:
+            return unavailable("state_stalled", "the shared state is not at hand", 5)
+        return self.admission.decide(address)
+
+    # ports
+
+    def _build_http_servers(self) -> list[HttpServer]:
+        public, backends = web.Application(), web.Application()
+        if self.settings.ingest_port is None:
+            backends = public
+        if self.settings.serve_client:
+            client_bundle.add_routes(public, self.settings.socketio_path)
+        health.add_routes(backends, self.health, self.metrics.exposition, CONTENT_TYPE)
+        if self._development is not None:
+            public.add_subapp("/dev", self._build_dev_console(self._development))
+        # Whatever no route takes is the REST door's, which has its own middlewares and its own words for 404 and 405.
+        rest_api = self._build_rest_api()
+        metrics_setup.init_route_labels(self.metrics, rest_api.templates)
+        rest.mount(rest_api, backends)
+        direct: dict[str, Handler] = {self.settings.socketio_path: self.engine.handle}
+        if backends is public:
+            return [self._build_http_server(public, direct, rest_api)]
+        rest.mount(rest.create_not_found_api(clock=self.clock, meter=self.metrics.requests), public)
+        return [
+            self._build_http_server(public, direct, None),
+            self._build_http_server(backends, {}, rest_api),
+        ]
+
+    def _build_http_server(
+        self, app: web.Application, direct: dict[str, Handler], fast_path: FastPath | None
+    ) -> HttpServer:
+        return HttpServer(
+            app,
+            direct=direct,
+            fast_path=fast_path,
+            reject=self._rejected_requests,
+            head_timeout_seconds=self.settings.request_timeout_seconds,
+            finish_seconds=FINISH_SECONDS,
+        )
+
+    def _build_rest_api(self) -> RestApi:
+        settings = self.settings
+        return rest.create_rest_api(
+            publisher=self.publisher,
+            presence=self.state.presence,
+            dedup=self.state.dedup,
+            rates=self.state.rates,
+            keys=self._ingest_keys.get,
+            clock=self.clock,
+            meter=self.metrics.requests,
+            namespaces=frozenset(settings.namespaces),
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_seconds=settings.request_timeout_seconds,
+            path_prefix=settings.ingest_path_prefix,
+            sampling=self._sampling,
+            tracer=self.telemetry.tracer,
+            is_serving=lambda: self.health.phase is not Phase.STARTING,
+        )
+
+    def _build_dev_console(self, development: Development) -> web.Application:
+        return dev_console.create_app(
+            publisher=self.publisher,
+            issue_token=development.issue_token,
+            namespace=self.settings.namespaces[0],
+            socketio_path=self.settings.socketio_path,
+            commands=lambda: development.commands(self._url()),
+        )
+
+
+def history_slack_seconds(settings: Settings) -> float:
+    """How much longer than the window of a session the history is kept.
+
+    A connection may look alive for a heartbeat after its network has gone, and come back later still; where its replica
+    died meanwhile, the window begins when the lease ends.
+    """
+    heartbeat_seconds = settings.ping_interval_seconds + settings.ping_timeout_seconds
+    return heartbeat_seconds + settings.lease_seconds + HISTORY_SLACK_SECONDS
+
+
+def _memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
+    return MemoryState(
+        clock=clock,
+        replica=settings.replica_id,
+        history_length=settings.history_length,
+        history_bytes=settings.history_bytes,
+        recovery_seconds=settings.recovery_seconds,
+        history_slack_seconds=history_slack_seconds(settings),
+        revocation_seconds=settings.revocation_seconds,
+    )
+
+
+def _verifier(settings: Settings, clock: SystemClock) -> JwtVerifier:
+    return JwtVerifier(
+        algorithms=settings.jwt_algorithms,
+        clock=clock,
+        room_claims=settings.room_claims,
+        secret=settings.jwt_secret,
+        public_key=settings.jwt_public_key,
+        jwks_url=settings.jwt_jwks_url,
+        fetch=fetch_text,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway_seconds=settings.jwt_leeway_seconds,
+        require_exp=settings.jwt_require_exp,
+        max_lifetime_seconds=settings.revocation_seconds,
+    )

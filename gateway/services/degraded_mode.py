@@ -1,0 +1,87 @@
+"""What this replica does while the shared state fails it, and what clients are told of what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
+from gateway.domain.errors import DATA_LOST
+from gateway.domain.status import StateStatus
+from gateway.hub import Hub
+from gateway.interfaces import Clock, Schedule, Timer
+
+log = structlog.get_logger(__name__)
+
+GAP_EVENT: Final = "recovery:failed"
+
+
+class DegradedMode:
+    """Follows the condition of this replica."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        schedule: Schedule,
+        clock: Clock,
+        disconnect_all: Callable[[DisconnectReason], None],
+        stalled_limit_seconds: float,
+        status: StateStatus = StateStatus.HEALTHY,
+    ) -> None:
+        """``send_away`` closes every client in the way of an ending; they come back to another replica. A deaf replica
+        keeps them for ``deaf_patience_seconds``, since it may hear again. ``condition`` is how it begins.
+        """
+        self._hub = hub
+        self._schedule = schedule
+        self._clock = clock
+        self._disconnect_clients = disconnect_all
+        self._stalled_limit_seconds = stalled_limit_seconds
+        self._stalled_timer: Timer | None = None
+        self._gaps: asyncio.Queue[str] = asyncio.Queue()
+        self._unreported: set[str] = set()
+        """What is in the queue: as many as there are codes."""
+        self.status = status
+        self.since = clock.now()
+
+    def set_status(self, status: StateStatus) -> None:
+        """The condition is another one from now on."""
+        self.status, self.since = status, self._clock.now()
+        if self._stalled_timer is not None:
+            self._stalled_timer.cancel()
+            self._stalled_timer = None
+        if status is StateStatus.SUBSCRIPTION_STALLED:
+            self._stalled_timer = self._schedule.after(self._stalled_limit_seconds, self._disconnect_all)
+
+    def on_history_gap(self, code: str) -> None:
+        """Messages to somebody here are missing for good, and ``code`` says why. Of gaps that are found before anybody
+        could be told, clients are told once."""
+        if code == DATA_LOST:
+            self._hub.reset_positions()
+        if code not in self._unreported:
+            self._unreported.add(code)
+            self._gaps.put_nowait(code)
+
+    async def run(self) -> None:
+        """Tell clients of gaps, until cancelled."""
+        while True:
+            code = await self._gaps.get()
+            # One that is found from here on is told again: some have been told already.
+            self._unreported.discard(code)
+            await self._hub.emit_all(GAP_EVENT, {"code": code})
+            self._gaps.task_done()
+
+    async def flush(self) -> None:
+        """Wait until everybody was told of every gap so far."""
+        await self._gaps.join()
+
+    def _disconnect_all(self) -> None:
+        self._stalled_timer = None
+        log.error(
+            "gateway.subscription_stalled",
+            reason="nothing that is published arrives here; clients are sent elsewhere",
+        )
+        self._disconnect_clients(SUBSCRIPTION_STALLED)

@@ -1,0 +1,308 @@
+"""A client wants to go on where it was: whether it can, and what it missed.
+
+Those who came back get what they missed, and then what comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import structlog
+
+from gateway.domain import positions
+from gateway.domain.disconnects import DRAINING
+from gateway.domain.errors import (
+    DATA_LOST,
+    HISTORY_TRIMMED,
+    BrokerTimeout,
+    BrokerUnavailable,
+    MalformedPosition,
+    RecoveryFailed,
+    TokenRejected,
+)
+from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
+from gateway.domain.positions import Position
+from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
+from gateway.hub import Connection, Encode, State, reason_of
+from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Sessions
+from gateway.services.degraded_mode import GAP_EVENT
+
+_PID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_MAX_CONCURRENT_PAGES: Final = 4
+"""Pages that one replica reads at a time: pushes and signs of life go between those of a herd that comes back."""
+_ENTRY_BYTES: Final = 2048
+"""What an entry may take of an outbox beside its arguments: its name, its frame, and what the loop keeps for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectResult:
+    """Who came in, still ARRIVING, and from where on it gets what is sent.
+
+    ``missed`` is the first page of what it missed after ``start``, if it goes on where it was; ``failed`` says why it
+    does not, if it wanted to.
+    """
+
+    connection: Connection
+    replay_start: Position
+    position: Position
+    first_page: Page | None = None
+    failure: str | None = None
+
+
+class Recovery:
+    """Reads sessions and the history. ``recovery_seconds`` 0 turns it off."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        sessions: Sessions,
+        clock: Clock,
+        recovery_seconds: float,
+        send_buffer_bytes: int,
+    ) -> None:
+        """A page fills at most half of ``send_buffer_bytes``, unless one entry is larger."""
+        self._broker = broker
+        self._sessions = sessions
+        self._clock = clock
+        self._recovery_seconds = recovery_seconds
+        self._page_bytes = send_buffer_bytes // 2
+        self._reading = asyncio.Semaphore(_MAX_CONCURRENT_PAGES)
+        self._page_entries = max(1, send_buffer_bytes // 2 // _ENTRY_BYTES)
+
+    def is_enabled(self, recovery_request: RecoveryRequest) -> bool:
+        """Whether the connection of who wishes that can be resumed."""
+        return self._recovery_seconds > 0 and not recovery_request.is_declined
+
+    async def resume_session(
+        self, recovery_request: RecoveryRequest, user: str, namespace: str
+    ) -> ResumedSession | None:
+        """The session that it asks for, its own from now on; None if it asks for none. Raises NotRecovered."""
+        if recovery_request.pid is None or not self.is_enabled(recovery_request):
+            return None
+        if not isinstance(recovery_request.pid, str) or not _PID_FORM.fullmatch(recovery_request.pid):
+            raise RecoveryFailed("unknown_session")
+        _parse(recovery_request.offset)
+        return await self._sessions.resume(
+            recovery_request.pid, user=user, namespace=namespace, owner=recovery_request.owner
+        )
+
+    async def first_page(
+        self, connection: Connection, session: RecoverySession, recovery_request: RecoveryRequest
+    ) -> Page:
+        """The first page of what a resumed connection missed. Raises NotRecovered, and TokenRefused for one that was
+        let go meanwhile."""
+        start = connection.first_position = session.replay_start(_parse(recovery_request.offset))
+        page = await self._read_without_gap(connection, start)
+        command = find_disconnect(connection, page)
+        if command is not None:
+            connection.disconnected_at = page.last_position
+            raise TokenRejected("token_revoked", "a backend ended this connection")
+        return page
+
+    async def from_position(
+        self, connection: Connection, session: RecoverySession, resume: object
+    ) -> tuple[Page | None, str | None]:
+        """The first page of what came after a position that an application kept, or why there is none.
+
+        Its new session begins there. Which rooms it was in then nobody knows: those of the token count.
+        """
+        try:
+            after = _parse(resume)
+            if after is None or (after != connection.first_position and self._is_too_old(after)):
+                raise RecoveryFailed(HISTORY_TRIMMED)
+            page = await self._read_without_gap(connection, after)
+        except RecoveryFailed as reason:
+            return None, reason.code
+        connection.attach_session(replace(session, first_position=after))
+        return page, None
+
+    async def _read_without_gap(self, connection: Connection, after: Position) -> Page:
+        """A page without a gap. Raises NotRecovered."""
+        page = await self.read_page(connection, after)
+        if page.gap is not None:
+            raise RecoveryFailed(page.gap)
+        return page
+
+    async def read_page(self, connection: Connection, after: Position) -> Page:
+        """A page of what went to the rooms that a connection is in, for it or not."""
+        rooms = (None, *connection.rooms)
+        async with self._reading:
+            return await self._broker.history(
+                after,
+                [Address(connection.namespace, room) for room in rooms],
+                max_entries=self._page_entries,
+                max_bytes=self._page_bytes,
+            )
+
+    def _is_too_old(self, position: Position) -> bool:
+        """Whether something after it may be gone although nothing tells of it: nobody held it for a connection."""
+        return positions.milliseconds(position) < (self._clock.now() - self._recovery_seconds) * 1000
+
+
+def messages_in(connection: Connection, page: Page) -> list[tuple[Position, Message]]:
+    """What of a page is for a connection."""
+    return [
+        (position, entry)
+        for position, entry in page.entries
+        if isinstance(entry, Message) and _is_for(connection, entry, position)
+    ]
+
+
+def find_disconnect(connection: Connection, page: Page) -> DisconnectCommand | None:
+    """The order to let it go, if there is one; with a newer token than it revokes it may stay."""
+    issued_at = connection.identity.issued_at
+    for position, entry in page.entries:
+        if (
+            isinstance(entry, DisconnectCommand)
+            and connection.is_newer(position)
+            and _is_for(connection, entry, position)
+        ):
+            if entry.revoke and issued_at is not None and issued_at >= entry.at:
+                continue
+            return entry
+    return None
+
+
+def _is_for(connection: Connection, entry: LogEntry, position: Position) -> bool:
+    session = connection.session
+    if (
+        session is None
+        or isinstance(entry, SessionTakeover)
+        or not connection.rooms.isdisjoint(entry.exclude)
+    ):
+        return False
+    return any(
+        address.namespace == connection.namespace
+        and (address.room is None or address.room in session.rooms)
+        and positions.is_after(position, session.visible_from(address.room))
+        for address in entry.addresses
+    )
+
+
+def _parse(text: object) -> Position | None:
+    """Raises NotRecovered."""
+    if text is None:
+        return None
+    try:
+        return positions.parse(text)
+    except MalformedPosition as error:
+        raise RecoveryFailed(error.code) from error
+
+
+log = structlog.get_logger(__name__)
+
+Finish = Callable[[Position, bool], Frames]
+"""Makes what a client is told at last: up to which position it has what there was, and whether that was everything."""
+
+
+class _Replay(NamedTuple):
+    connection: Connection
+    position: Position
+    finish: Finish | None
+    is_complete: bool = True
+
+
+class Replayer:
+    """Sends pages of the history, each once the one before is on its way to the client.
+
+    A connection that is behind gets nothing live. It goes live in the step in which nothing is left: the listener
+    brought nothing for it that is newer than the last page, and will bring nothing older (``Connection.floor``).
+    """
+
+    def __init__(
+        self,
+        *,
+        recovery: Recovery,
+        encode: Encode,
+        recovered: Callable[[int], None],
+        deliveries: DeliveryObserver | None = None,
+    ) -> None:
+        """``recovered`` is told how many messages each page brought to a client, ``deliveries`` of those that belong to
+        a trace."""
+        self._recovery = recovery
+        self._recovered = recovered
+        self._encode = encode
+        self._deliveries = deliveries
+        self._replays: asyncio.Queue[_Replay] = asyncio.Queue()
+
+    def start(self, result: ConnectResult, first: Sequence[Frames], last: Finish | None) -> None:
+        """Welcome who arrived with ``first``, what was missed and ``last``; it is LIVE, or BEHIND and followed."""
+        connection, page = result.connection, result.first_page
+        if page is not None and not connection.transport.is_drained:
+            # Others on the same transport fill its outbox: the page is read again when there is room for it.
+            page = Page((), result.replay_start, has_more=True)
+        page = page or Page((), result.position, has_more=False)
+        behind = _Replay(connection, page.last_position, last)
+        self._send(behind, page, first)
+        if behind.connection.state is not State.LIVE:
+            behind.connection.state = State.REPLAYING
+            self._replays.put_nowait(behind)
+
+    async def run(self) -> None:
+        """Follow those who are behind, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                behind = await self._replays.get()
+                tasks.create_task(self._replay(behind), name="catching up")
+
+    async def _replay(self, replay: _Replay) -> None:
+        connection = replay.connection
+        try:
+            while connection.state is State.REPLAYING:
+                async with connection.transport.replay_lock:
+                    await connection.transport.wait_drained()
+                    replay = await self._replay_pages(replay)
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            log.info("recovery.interrupted", sid=connection.sid, code=error.code)
+            connection.transport.disconnect(DRAINING)
+        except Exception:
+            log.exception("recovery.failed", sid=connection.sid)
+            connection.transport.disconnect(DRAINING)
+
+    async def _replay_pages(self, replay: _Replay) -> _Replay:
+        """Read the next page and send it."""
+        connection, skipped = replay.connection, replay.connection.last_skipped
+        page = await self._recovery.read_page(connection, replay.position)
+        if not page.has_more and skipped is not None and positions.is_after(skipped, page.last_position):
+            # The listener brought what the history does not know any more.
+            connection.last_skipped = None
+            page = replace(page, gap=page.gap or DATA_LOST)
+        replay = replay._replace(position=page.last_position)
+        if connection.state is not State.REPLAYING:
+            return replay
+        command = find_disconnect(connection, page)
+        if command is not None:
+            connection.transport.disconnect(reason_of(command))
+            return replay
+        if page.gap is not None:
+            replay = replay._replace(is_complete=False)
+            connection.transport.emit(GAP_EVENT, {"code": page.gap})
+        self._send(replay, page, ())
+        return replay
+
+    def _send(self, replay: _Replay, page: Page, first: Sequence[Frames]) -> None:
+        connection = replay.connection
+        messages = messages_in(connection, page)
+        missed = [self._encode(message, position) for position, message in messages]
+        is_all = not page.has_more and connection.has_received(page.last_position)
+        if connection.session is None:
+            # It cannot be told where it is; what came while it arrived came before its welcome.
+            is_all = True
+        last = (
+            [replay.finish(page.last_position, replay.is_complete)]
+            if is_all and replay.finish is not None
+            else []
+        )
+        connection.transport.batch(*first, *missed, *last)
+        if missed and connection.state is not State.CLOSED:
+            self._recovered(len(missed))
+        if self._deliveries is not None:
+            for message in [message for _, message in messages if message.trace is not None]:
+                self._deliveries.replayed(message, connection.sid)
+        if is_all and connection.state is not State.CLOSED:
+            connection.go_live(None if connection.session is None else page.last_position)

@@ -1,0 +1,116 @@
+"""One client: its transport session, its connections in the namespaces, and the link to each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.domain.disconnects import DisconnectReason
+from gateway.hub import Connection
+from gateway.interfaces import Clock, Frames, Socket, Timer
+from gateway.socketio_server import packets
+from gateway.transport.session import EngineSession
+
+
+class Client:
+    """Everything that came through one transport session."""
+
+    __slots__ = (
+        "connecting",
+        "connections",
+        "last_error_event_at",
+        "join_deadline",
+        "replay_lock",
+        "idle_closing",
+        "received",
+        "received_at",
+        "session",
+    )
+
+    def __init__(self, session: EngineSession, join_deadline: Timer) -> None:
+        """``first_join`` closes the transport when no namespace was joined by then."""
+        self.session = session
+        self.connections: dict[str, Connection] = {}
+        self.connecting: frozenset[str] = frozenset()
+        self.join_deadline = join_deadline
+        self.replay_lock: asyncio.Lock | None = None
+        """Of those who read the history, on whichever of its connections."""
+        self.idle_closing = False
+        """Nothing is joined, after a refusal or an end, and ``first_join`` was set to a few seconds."""
+        self.last_error_event_at = float("-inf")
+        self.received = 0.0
+        self.received_at = 0.0
+
+    def exceeds(self, messages_per_second: float, clock: Clock) -> bool:
+        """Count one received message; True when they come faster than that, beyond a burst of two seconds' worth."""
+        now = clock.monotonic()
+        drained = (now - self.received_at) * messages_per_second
+        self.received = max(0.0, self.received - drained) + 1
+        self.received_at = now
+        return self.received > max(1.0, 2 * messages_per_second)
+
+
+class SocketIOTransport:
+    """Sends to one connection; satisfies ``hub.Link``."""
+
+    __slots__ = ("_client", "_namespace", "_on_closed")
+
+    def __init__(
+        self, client: Client, namespace: str, on_closed: Callable[[Client, str, DisconnectReason], None]
+    ) -> None:
+        """``put_out`` takes the connection out of the house once its client was told."""
+        self._client = client
+        self._namespace = namespace
+        self._on_closed = on_closed
+
+    @property
+    def name(self) -> str:
+        return self._client.session.transport
+
+    @property
+    def socket(self) -> Socket | None:
+        """Where frames for this client go out as they are."""
+        return self._client.session.socket
+
+    def send(self, frames: Frames, *, volatile: bool) -> bool:
+        """Send a pushed message; whether it was taken."""
+        return self._client.session.send(frames, volatile=volatile)
+
+    def batch(self, *frames: Frames) -> None:
+        """Send packets in one write where that is possible."""
+        self._client.session.batch(*frames)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether little of what was sent waits to be read."""
+        return self._client.session.is_drained
+
+    @property
+    def replay_lock(self) -> asyncio.Lock:
+        """Held by the one who reads the history for a connection on this transport: they share an outbox."""
+        if self._client.replay_lock is None:
+            self._client.replay_lock = asyncio.Lock()
+        return self._client.replay_lock
+
+    async def wait_drained(self) -> None:
+        """Wait until little of what was sent waits to be read, or the client is gone."""
+        done = asyncio.Event()
+        self._client.session.when_drained(done.set)
+        await done.wait()
+
+    def emit(self, event: str, payload: dict[str, object]) -> None:
+        """Send one of the gateway's own events."""
+        self._client.session.send(packets.event(self._namespace, event, payload))
+
+    def disconnect(self, reason: DisconnectReason) -> None:
+        """End this connection the way the table of endings has it."""
+        session = self._client.session
+        if reason.code is not None:
+            self.emit("error", {"code": reason.code, "message": reason.message})
+        if reason.sends_packet:
+            session.send(packets.disconnect(self._namespace))
+        elif reason.close_code is not None:
+            session.end(reason.close_code, reason.reason)
+        else:
+            session.abort(reason.reason)
+        self._on_closed(self._client, self._namespace, reason)

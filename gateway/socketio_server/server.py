@@ -1,0 +1,324 @@
+"""The way in: sessions, packets and events of clients.
+
+Every refusal as the CONNECT_ERROR that the client's ``connect_error`` handler gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+from gateway.domain.disconnects import (
+    DRAINING,
+    MESSAGE_TOO_LARGE,
+    NO_NAMESPACE,
+    PROTOCOL_ERROR,
+    RATE_LIMITED,
+    DisconnectReason,
+)
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ConnectionRejected, KeysUnavailable
+from gateway.domain.sampling import Sampling
+from gateway.hub import Connection
+from gateway.interfaces import Clock, Schedule
+from gateway.socketio_server import packets
+from gateway.socketio_server.access_log import AccessLog
+from gateway.socketio_server.client import Client
+from gateway.socketio_server.connect_handshake import ConnectHandshake
+from gateway.socketio_server.python_socketio import Acknowledge, AttachmentsTooLarge, PacketServer
+from gateway.socketio_server.token_refresh import EVENT as REFRESH
+from gateway.socketio_server.token_refresh import TokenRefresh
+from gateway.transport.packets import Frames
+from gateway.transport.session import EngineSession
+
+INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"}
+"""Exactly as Node's server says it."""
+
+
+def authentication_error(error: ConnectionRejected) -> dict[str, object]:
+    """What a client is told that may not be here."""
+    return {"message": "Authentication error", "data": {"code": error.code}}
+
+
+REJECTED_CLOSE_SECONDS: Final = 5.0
+"""How long a transport stays open after a refusal without having joined anything."""
+_ERROR_EVENT_SECONDS: Final = 1.0
+
+
+class Meter(Protocol):
+    """Counts what happens at this door."""
+
+    def connection_opened(self, namespace: str, transport: str) -> None: ...
+
+    def connection_closed(self, namespace: str, reason: str) -> None: ...
+
+    def connection_rejected(self, code: str) -> None: ...
+
+    def volatile_skipped(self, reason: str) -> None: ...
+
+    def message_received(self, kind: str) -> None: ...
+
+
+class OnDisconnect(Protocol):
+    """Takes a connection out of the house; see ``gateway.services.disconnect``."""
+
+    def __call__(self, connection: Connection, *, keeps_session: bool = True) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SocketIOOptions:
+    """What an operator can say of this door; ``messages_per_second`` None means off."""
+
+    namespaces: tuple[str, ...]
+    connect_timeout_seconds: float
+    messages_per_second: float | None
+    max_attachments_bytes: int
+
+
+class SocketIOServer:
+    """Stands between the transport and python-socketio: satisfies ``transport.server.Application`` and
+    ``overrides.Events``.
+    """
+
+    def __init__(
+        self,
+        options: SocketIOOptions,
+        *,
+        handshake: Callable[[Callable[[Client, str, DisconnectReason], None]], ConnectHandshake],
+        token_refresh: TokenRefresh,
+        disconnect: OnDisconnect,
+        on_upgraded: Callable[[Connection], None],
+        schedule: Schedule,
+        clock: Clock,
+        meter: Meter,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """``depart`` takes a connection out of the house; ``welcome`` is made for this door. Of connections that end
+        well ``sampling`` says which are logged; None: all are."""
+        self._options = options
+        self._handshake = handshake(self._on_closed)
+        self._token_refresh = token_refresh
+        self._disconnect = disconnect
+        self._on_upgraded = on_upgraded
+        self._schedule = schedule
+        self._clock = clock
+        self._meter = meter
+        self._log = AccessLog(clock=clock, sampling=sampling or Sampling())
+        self._clients: dict[str, Client] = {}
+        self.unauthenticated = 0
+        """How many sessions have joined no namespace yet."""
+        self._packets = PacketServer(
+            self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
+        )
+
+    # from the transport
+
+    def session_opened(self, session: EngineSession) -> None:
+        """A transport is open; it has some time to join a namespace."""
+        deadline = self._schedule.after(
+            self._options.connect_timeout_seconds, partial(_close, session, NO_NAMESPACE)
+        )
+        self._clients[session.sid] = Client(session, deadline)
+        self.unauthenticated += 1
+
+    def session_closed(self, session: EngineSession, reason: str) -> None:
+        """The transport is gone, and with it every connection on it."""
+        self._packets.forget(session.sid)
+        client = self._clients.pop(session.sid, None)
+        if client is None:
+            return
+        client.join_deadline.cancel()
+        if not session.joined:
+            self.unauthenticated -= 1
+            self._log.unused(client, reason)
+        for connection in client.connections.values():
+            self._remove(client, connection, reason)
+        client.connections.clear()
+
+    def session_upgraded(self, session: EngineSession) -> None:
+        """Its connections are on a WebSocket from now on."""
+        client = self._clients.get(session.sid)
+        for connection in client.connections.values() if client is not None else ():
+            self._on_upgraded(connection)
+
+    def volatile_skipped(self, reason: str) -> None:
+        self._meter.volatile_skipped(reason)
+
+    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
+        """Act on one message of a client; a malformed one closes its transport, as on the reference server."""
+        client = self._clients.get(session.sid)
+        if client is None:
+            return
+        self._meter.message_received(packets.kind_of(data))
+        rate = self._options.messages_per_second
+        if rate is not None and client.exceeds(rate, self._clock):
+            self._disconnect_rate_limited(client)
+            return
+        try:
+            await self._packets.message_received(session.sid, data)
+        except AttachmentsTooLarge:
+            _close(session, MESSAGE_TOO_LARGE)
+        except Exception as error:  # noqa: BLE001  # the decoder raises whatever its input provokes
+            self._log.malformed(client, error)
+            _close(session, PROTOCOL_ERROR)
+
+    # from the composition root
+
+    @property
+    def clients(self) -> list[Client]:
+        """Everybody who is here now, whoever came first at the head."""
+        return list(self._clients.values())
+
+    def disconnect_client(self, client: Client, reason: DisconnectReason) -> None:
+        """End the transport of one client with all on it; who never joined a namespace is not waited for."""
+        if client.session.closed:
+            return
+        if client.connections and reason.close_code is not None:
+            client.session.end(reason.close_code, reason.reason)
+        else:
+            client.session.abort(reason.reason)
+
+    def disconnect_all(self, reason: DisconnectReason) -> None:
+        """Ask everybody to leave at once."""
+        for client in self.clients:
+            self.disconnect_client(client, reason)
+
+    # from python-socketio
+
+    async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None:
+        """A CONNECT packet."""
+        client = self._clients[engine_sid]
+        if namespace in client.connections or namespace in client.connecting:
+            # Without this check a second CONNECT would silently make a second sid.
+            _close(client.session, PROTOCOL_ERROR)
+        elif namespace not in self._options.namespaces:
+            self._log.rejected(client, "invalid_namespace", "there is no such namespace")
+            self._reject(client, namespace, "invalid_namespace", INVALID_NAMESPACE)
+        else:
+            await self._connect(client, namespace, auth)
+
+    def on_disconnect(self, engine_sid: str, namespace: str) -> None:
+        """A DISCONNECT packet: it leaves this namespace for good."""
+        client = self._clients[engine_sid]
+        connection = client.connections.pop(namespace, None)
+        if connection is not None:
+            self._remove(client, connection, "client_disconnect", keeps_session=False)
+            self._start_join_deadline(client)
+
+    async def on_event(
+        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
+    ) -> None:
+        """An EVENT packet: ``data`` is its name and its arguments."""
+        client = self._clients[engine_sid]
+        connection = client.connections.get(namespace)
+        if connection is None:
+            # Before anything was joined this is no Socket.IO client; later it may have crossed with our DISCONNECT.
+            if not client.session.joined:
+                _close(client.session, PROTOCOL_ERROR)
+            return
+        if data[0] != REFRESH:
+            await self._reject_unknown_event(client, connection, acknowledge)
+            return
+        answer = await self._token_refresh.refresh(connection, tuple(data[1:]))
+        self._log.refreshed(connection, None if answer["ok"] else str(answer["code"]))
+        if acknowledge is not None:
+            await acknowledge(answer)
+
+    def connection_of(self, engine_sid: str, namespace: str) -> str | None:
+        """The sid in that namespace, if it was joined."""
+        client = self._clients.get(engine_sid)
+        connection = client.connections.get(namespace) if client is not None else None
+        return connection.sid if connection is not None else None
+
+    def send(self, engine_sid: str, frames: Frames) -> None:
+        """Send a packet that python-socketio made."""
+        client = self._clients.get(engine_sid)
+        if client is not None:
+            client.session.send(frames)
+
+    # steps
+
+    async def _connect(self, client: Client, namespace: str, auth: object) -> None:
+        client.connecting |= {namespace}
+        try:
+            connection = await self._handshake.connect(client, namespace, auth)
+        except ConnectionRejected as rejection:
+            self._log.rejected(client, rejection.code, rejection.message)
+            self._reject(client, namespace, rejection.code, authentication_error(rejection))
+        except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
+            # The stock client comes back after a closed transport, but never after a CONNECT_ERROR.
+            self._meter.connection_rejected(error.code)
+            self._log.rejected(client, error.code, error.message, is_server_side=True)
+            _close(client.session, DRAINING)
+        except Exception:  # noqa: BLE001  # the door: AccessLog.failed logs it with its traceback
+            self._log.failed(client, namespace)
+            self._meter.connection_rejected("internal_error")
+            _close(client.session, DRAINING)
+        else:
+            if connection is not None:
+                self._joined(client, connection)
+        finally:
+            client.connecting -= {namespace}
+
+    def _joined(self, client: Client, connection: Connection) -> None:
+        if not client.session.joined:
+            client.session.joined = True
+            self.unauthenticated -= 1
+        self._meter.connection_opened(connection.namespace, connection.transport.name)
+        self._log.accepted(client, connection)
+
+    def _reject(self, client: Client, namespace: str, code: str, payload: Mapping[str, object]) -> None:
+        self._meter.connection_rejected(code)
+        client.session.send(packets.connect_error(namespace, payload))
+        self._start_join_deadline(client)
+
+    def _start_join_deadline(self, client: Client) -> None:
+        """A transport without a namespace is closed soon, unless it joins one; being refused again wins no time."""
+        if client.connections or client.session.closed or client.idle_closing:
+            return
+        client.idle_closing = True
+        client.join_deadline.cancel()
+        client.join_deadline = self._schedule.after(
+            REJECTED_CLOSE_SECONDS, partial(_close, client.session, NO_NAMESPACE)
+        )
+
+    async def _reject_unknown_event(
+        self, client: Client, connection: Connection, acknowledge: Acknowledge | None
+    ) -> None:
+        message = "the gateway does not know this event; backends push over REST"
+        if acknowledge is not None:
+            await acknowledge({"error": {"code": "unknown_event", "message": message}})
+            return
+        now = self._clock.monotonic()
+        if now - client.last_error_event_at >= _ERROR_EVENT_SECONDS:
+            client.last_error_event_at = now
+            connection.transport.emit(
+                "error", {"status": "error", "code": "unknown_event", "message": message}
+            )
+
+    def _disconnect_rate_limited(self, client: Client) -> None:
+        for connection in list(client.connections.values()):
+            connection.transport.disconnect(RATE_LIMITED)
+        if not client.connections:
+            _close(client.session, NO_NAMESPACE)
+
+    def _on_closed(self, client: Client, namespace: str, reason: DisconnectReason) -> None:
+        """A link ended its connection; the client was told. But for a goodbye, its transport ends with all on it."""
+        for ended in [namespace] if reason.sends_packet else list(client.connections):
+            connection = client.connections.pop(ended, None)
+            if connection is not None:
+                self._remove(client, connection, reason.reason, keeps_session=reason.keeps_session)
+        self._start_join_deadline(client)
+
+    def _remove(
+        self, client: Client, connection: Connection, reason: str, *, keeps_session: bool = True
+    ) -> None:
+        self._disconnect(connection, keeps_session=keeps_session)
+        self._meter.connection_closed(connection.namespace, reason)
+        self._log.closed(client, connection, reason)
+
+
+def _close(session: EngineSession, ending: DisconnectReason) -> None:
+    if ending.close_code is not None:
+        session.end(ending.close_code, ending.reason)

@@ -1,0 +1,268 @@
+"""The bytes of everything that is written to Redis or sent over its channels.
+
+A record is one entry as text: a format number, a letter, and fields parted by U+001E; lists inside a field are parted
+by U+001F. Neither can stand in a JSON text (RFC 8259 §7) nor in a name (``domain.names``); an event's name may be
+anything and is the one field that is escaped if it must be. A frame is what travels on a channel: a position, a line
+feed, a record.
+
+    2M  message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
+    2K  kick: id, user, namespaces, at, flags, exclude                             flags: r revoke
+    2T  taken over: id, namespace, sid, owner                                      a ``Move``
+    2N  notice of a record that is too large for a channel: id, flags              flags: v volatile
+    2C  canary: generation of the log, what makes it this process's own
+
+The number is that of the format. A release reads its own and the previous, and writes what all living replicas read.
+Format 1 has no trace (a ``traceparent`` of W3C, or nothing); what is written in it loses its own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from gateway.domain import positions
+from gateway.domain.errors import MalformedPosition
+from gateway.domain.messages import (
+    DisconnectCommand,
+    LogEntry,
+    Message,
+    PublishResult,
+    SessionTakeover,
+    is_volatile,
+)
+from gateway.domain.positions import Position
+from gateway.domain.traces import Trace, format_traceparent, parse_traceparent
+
+FIELD: Final = "\x1e"
+ITEM: Final = "\x1f"
+INLINE_BYTES: Final = 64 * 1024
+"""What one entry may put on all its channels together; above that they carry a notice, and who needs it fetches it.
+
+Redis gives up a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so one that stands still can
+miss at least 500 entries, whatever their size, before that happens.
+"""
+_TRACE: Final = 7
+"""Which field of a message its trace is."""
+
+
+class DecodeError(Exception):
+    """No record of ours, or of a format that this release does not know; ``position`` if it stands in a frame."""
+
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """An entry is in the log at this position; a volatile one is kept by its id for a minute."""
+
+    id: str
+    volatile: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a replica sends to itself: the newest position and the generation of the log, in the stream of channels."""
+
+    generation: str
+    token: str
+
+
+Sent = LogEntry | Pointer | Probe
+Decode = Callable[[list[str]], Sent]
+Encode = Callable[[LogEntry], bytes]
+
+
+class Frame(NamedTuple):
+    """What was published on a channel."""
+
+    position: Position
+    sent: Sent
+
+
+def _encode(number: str, entry: LogEntry) -> bytes:
+    """The record of an entry in format ``number``. Raises ValueError for one that no door lets in."""
+    if isinstance(entry, Message):
+        fields = _message_fields(number, entry)
+    elif isinstance(entry, DisconnectCommand):
+        namespaces, exclude = ITEM.join(entry.namespaces), ITEM.join(entry.exclude)
+        flags = "r" if entry.revoke else ""
+        fields = [f"{number}K", entry.id, entry.user, namespaces, repr(entry.at), flags, exclude]
+    else:
+        fields = [f"{number}T", entry.id, entry.namespace, entry.sid, entry.owner]
+    text = FIELD.join(fields)
+    if text.count(FIELD) != len(fields) - 1 or text.count(ITEM) != _items(entry):
+        raise ValueError("a name or an argument holds a control character")
+    return text.encode()
+
+
+def _message_fields(number: str, message: Message) -> list[str]:
+    flags, event = ("v" if message.volatile else ""), message.event
+    if not event.isprintable():
+        flags, event = flags + "j", json.dumps(event)
+    rooms, exclude = ITEM.join(message.rooms), ITEM.join(message.exclude)
+    if number == "1":
+        return ["1M", message.id, message.namespace, flags, rooms, exclude, event, *message.arguments]
+    trace = "" if message.trace is None else format_traceparent(message.trace)
+    return ["2M", message.id, message.namespace, flags, rooms, exclude, event, trace, *message.arguments]
+
+
+def _items(entry: LogEntry) -> int:
+    """How many separators of items its record holds."""
+    if isinstance(entry, SessionTakeover):
+        return 0
+    first = entry.namespaces if isinstance(entry, DisconnectCommand) else entry.rooms
+    return max(0, len(first) - 1) + max(0, len(entry.exclude) - 1)
+
+
+def _decode_message(fields: list[str]) -> Message:
+    _, id_, namespace, flags, rooms, exclude, event, trace, *arguments = fields
+    if flags not in {"", "v", "j", "vj"}:
+        raise ValueError("unknown flags")
+    if flags.endswith("j"):
+        event = json.loads(event)
+        if not isinstance(event, str):
+            raise ValueError("an event is a text")
+        event.encode()  # raises for lone surrogates, which JSON lets pass
+    if not id_ or not namespace.startswith("/") or not event:
+        raise ValueError("an empty field")
+    return Message(
+        id_,
+        namespace,
+        _list(rooms),
+        event,
+        tuple(arguments),
+        frozenset(_list(exclude)),
+        flags.startswith("v"),
+        _trace(trace) if trace else None,
+    )
+
+
+def _decode_message_1(fields: list[str]) -> Message:
+    return _decode_message([*fields[:_TRACE], "", *fields[_TRACE:]])
+
+
+def _trace(text: str) -> Trace:
+    trace = parse_traceparent(text)
+    if trace is None:
+        raise ValueError("a malformed trace")
+    return trace
+
+
+def _decode_disconnect(fields: list[str]) -> DisconnectCommand:
+    _, id_, user, namespaces, at, flags, exclude = fields
+    moment = float(at)
+    if not id_ or not user or not namespaces or not math.isfinite(moment) or flags not in {"", "r"}:
+        raise ValueError("an empty or malformed field")
+    return DisconnectCommand(
+        id_, user, _list(namespaces), moment, frozenset(_list(exclude)), revoke=flags == "r"
+    )
+
+
+def _decode_takeover(fields: list[str]) -> SessionTakeover:
+    _, id_, namespace, sid, owner = fields
+    if not id_ or not namespace.startswith("/") or not sid or not owner:
+        raise ValueError("an empty or malformed field")
+    return SessionTakeover(id_, namespace, sid, owner)
+
+
+def _decode_pointer(fields: list[str]) -> Pointer:
+    _, id_, flags = fields
+    if not id_ or flags not in {"", "v"}:
+        raise ValueError("an empty or malformed field")
+    return Pointer(id_, volatile=flags == "v")
+
+
+def _decode_probe(fields: list[str]) -> Probe:
+    _, token, generation = fields
+    return Probe(generation, token)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(text.split(ITEM)) if text else ()
+
+
+_SAME_IN_BOTH: Final[Mapping[str, Decode]] = MappingProxyType(
+    {"K": _decode_disconnect, "T": _decode_takeover, "N": _decode_pointer, "C": _decode_probe}
+)
+FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
+    {
+        "1M": _decode_message_1,
+        "2M": _decode_message,
+        **{number + letter: decode for number in "12" for letter, decode in _SAME_IN_BOTH.items()},
+    }
+)
+"""What this release reads: its own format, and beside it the one before."""
+WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: partial(_encode, "1"), 2: partial(_encode, "2")})
+"""What it writes: the newest, and the one before as long as a living replica reads nothing newer."""
+
+
+class Codec:
+    """Records and frames as one release reads and writes them. The one here is ``Codec()``; a test makes others."""
+
+    def __init__(
+        self, *, forms: Mapping[str, Decode] = FORMS, writers: Mapping[int, Encode] = WRITERS
+    ) -> None:
+        self._forms = forms
+        self._writers = writers
+        self.newest = max(writers)
+        self._writes = self.newest
+
+    def negotiate(self, newest_of_all: int) -> None:
+        """Write from now on what everybody reads, if this release still can: ``newest_of_all`` is the oldest of what
+        replicas that live, or may come back, call their newest format."""
+        self._writes = max(min(newest_of_all, self.newest), min(self._writers))
+
+    def encode(self, entry: LogEntry) -> bytes:
+        """The record of an entry. Raises ValueError for one that no door lets in."""
+        return self._writers[self._writes](entry)
+
+    def pointer(self, entry: LogEntry) -> bytes:
+        """The record that stands for a large one."""
+        return FIELD.join((f"{self._writes}N", entry.id, "v" if is_volatile(entry) else "")).encode()
+
+    def probe(self, token: str) -> bytes:
+        """The record of a canary up to its generation, which the script adds."""
+        return FIELD.join((f"{self._writes}C", token, "")).encode()
+
+    def decode_frame(self, data: bytes) -> Frame:
+        """What stands in a frame. Raises Unreadable for anything that is not exactly one."""
+        place, _, record = data.partition(b"\n")
+        try:
+            position = positions.parse(place.decode("ascii"))
+        except (UnicodeDecodeError, MalformedPosition) as error:
+            raise DecodeError("no position") from error
+        try:
+            return Frame(position, self._decode(record))
+        except DecodeError as error:
+            error.position = position
+            raise
+
+    def decode_entry(self, record: bytes) -> LogEntry:
+        """The entry of a record of the log. Raises Unreadable."""
+        sent = self._decode(record)
+        if isinstance(sent, Pointer | Probe):
+            raise DecodeError("no entry")
+        return sent
+
+    def _decode(self, record: bytes) -> Sent:
+        try:
+            fields = record.decode().split(FIELD)
+            return self._forms[fields[0]](fields)
+        except KeyError:
+            raise DecodeError("an unknown format") from None
+        except (ValueError, RecursionError) as error:
+            raise DecodeError("malformed") from error
+
+
+def decode_publish_result(value: bytes) -> PublishResult:
+    """What the scripts keep of an accepted entry: id, position, connections, exact, replayed. Raises Unreadable."""
+    try:
+        id_, position, connections, exact, replayed = value.decode().split(" ")
+        return PublishResult(id_, positions.parse(position), int(connections), exact == "1", replayed == "1")
+    except (ValueError, MalformedPosition) as error:
+        raise DecodeError("no receipt") from error

@@ -1,0 +1,113 @@
+"""One-time uses of requests: what a script needs to know of a claim, and what its refusal means.
+
+Token buckets.
+
+Users whose older tokens are refused.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Final
+
+from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
+from gateway.state.redis.commands import Argument, Commands
+from gateway.state.redis.errors import DeadlineExceeded
+from gateway.state.redis.redis_keys import RedisKeys
+
+_NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "")
+
+
+class RedisDedupStore:
+    """``gateway.interfaces.Claims``, shared by all replicas.
+
+    Nonces are kept as digests of 64 bits in windows of time: whoever wants to block a request by a nonce of the same
+    digest would have to know it before, and by chance two of five million meet once in a million runs.
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self._began_at = 0.0
+
+    @property
+    def began_at(self) -> float:
+        return self._began_at
+
+    def begin(self, began_at: float) -> None:
+        """The memory of nonces in Redis began then; it begins anew when Redis has lost its data."""
+        self._began_at = began_at
+
+    async def consume_nonce(self, dedup_key: DedupKey) -> None:
+        await self._commands.call(
+            "spend", *arguments_of(dedup_key)[:3], retry=False, raise_rejection=self.raise_rejection
+        )
+
+    def raise_rejection(self, answer: list[Any]) -> None:
+        """Raise what a script meant if it refused a claim, or what came with it."""
+        status, *details = answer
+        match status:
+            case b"OK" | b"KNOWN":
+                return
+            case b"LATE":
+                raise DeadlineExceeded(details[0])
+            case b"REPLAYED":
+                raise NonceReplayed("this nonce was used before, or is too old to tell")
+            case b"CONFLICT":
+                raise IdempotencyConflict("this idempotency key was used with another body")
+            case b"BEGAN":
+                self.begin(float(details[0]))
+                raise BrokerUnavailable("the memory of nonces began after this was signed; sign it anew")
+            case b"AHEAD":
+                raise BrokerUnavailable("the clock of this replica is far ahead of that of Redis")
+            case b"FULL":
+                raise BrokerUnavailable(
+                    "more requests came lately than can be remembered", retry_after_seconds=5
+                )
+            case b"LARGE_FULL":
+                raise BrokerUnavailable(
+                    "more large volatile messages came lately than are kept", retry_after_seconds=10
+                )
+            case b"ANSWERS_FULL":
+                raise BrokerUnavailable(
+                    "more idempotency keys are in use than can be remembered", retry_after_seconds=60
+                )
+        raise AssertionError(f"a script answered {status!r}")
+
+
+def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
+    """Digest of the nonce, its end in milliseconds, when it was signed, digest of the idempotency key, fingerprint."""
+    if dedup_key is None:
+        return _NO_DEDUP_KEY
+    digest = blake2b(f"{dedup_key.key_id}\n{dedup_key.nonce}".encode(), digest_size=8).digest()
+    ends = int(dedup_key.nonce_expires_at * 1000)
+    signed_at = "" if dedup_key.signed_at is None else int(dedup_key.signed_at)
+    if dedup_key.idempotency_key is None:
+        return (digest, ends, signed_at, "", "")
+    key = blake2b(f"{dedup_key.scope}\n{dedup_key.idempotency_key}".encode(), digest_size=16).digest()
+    return (digest, ends, signed_at, key, dedup_key.fingerprint)
+
+
+class RedisRateLimits:
+    """``gateway.interfaces.Rates``, in the time of Redis. A bucket that is full is no key."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    async def consume(self, bucket: str, rate: Rate) -> RateLimitResult:
+        allowed, remaining, reset, retry = await self._commands.call(
+            "take", bucket, repr(rate.per_second), rate.burst, retry=False
+        )
+        return RateLimitResult(bool(allowed), rate.burst, remaining, float(reset), float(retry))
+
+
+class RedisRevocations:
+    """``gateway.interfaces.Revocations``: one key for each user, which ends by its age."""
+
+    def __init__(self, commands: Commands, keys: RedisKeys) -> None:
+        self._commands = commands
+        self._keys = keys
+
+    async def revoked_at(self, user: str) -> float | None:
+        at = await self._commands.read("GET", self._keys.named("revoked", user))
+        return None if at is None else float(at)

@@ -1,0 +1,96 @@
+"""Every name in Redis: keys and channels, all under one prefix. No other module makes one.
+
+    head         string    the log's generation, newest position, sums; when the memory of nonces began
+    server       string    which server with which data the memory of nonces is known to be whole on
+    log          stream    recent entries by position: r the record, s the bytes of its arguments
+    segments     list      where the log may be cut: position, entries, bytes and time up to there
+    index:<a>    list      positions of the log that went to one address
+    ids:new/old  hash      receipts by message id, in two generations
+    large:<id>   string    a volatile message too large for a channel, for twenty seconds
+    volatile:<w> hash      how many bytes of such messages were kept in one window of time
+    nonces:<w>   set       digests of the nonces spent in one window of time
+    answers:<w>  hash      receipts by idempotency key, in windows of time
+    revoked:<u>  string    since when a user's tokens are good again
+    rate:<b>     string    when a token bucket will be full
+    leases       zset      replicas by the end of their lease
+    holders      hash      which process holds a replica's lease, a blank, when it took it
+    formats      hash      newest record format that each replica reads; 0 for what only left sessions
+    dead         hash      replicas that are being cleaned up, and when their lease ended
+    conns:<r>    hash      connections of one replica, with everywhere they count
+    room:<a>     hash      connections at one address, by replica
+    user:<u>     hash      connections of one user by sid; under the empty name when the last one left
+    sessions:<r> hash      sessions in use at one replica, by pid
+    left:<pid>   string    a session that was left behind
+
+Channels: ``to:<a>`` for each address, ``replica:<r>`` for a replica's own canary.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.domain.messages import Address
+
+PREFIX_FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+
+_FIXED: Final = {
+    "head": "head",
+    "server": "server",
+    "log": "log",
+    "segments": "segments",
+    "ids_new": "ids:new",
+    "ids_old": "ids:old",
+    "leases": "leases",
+    "holders": "holders",
+    "formats": "formats",
+    "dead": "dead",
+}
+_FAMILIES: Final = {
+    "index": "index:",
+    "large": "large:",
+    "volatile": "volatile:",
+    "nonces": "nonces:",
+    "answers": "answers:",
+    "revoked": "revoked:",
+    "rate": "rate:",
+    "conns": "conns:",
+    "room": "room:",
+    "user": "user:",
+    "sessions": "sessions:",
+    "left": "left:",
+    "channel": "to:",
+    "canary": "replica:",
+}
+"""Beginnings, each completed by what its members are told apart by."""
+
+
+class RedisKeys:
+    """The names under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        if not PREFIX_FORM.fullmatch(prefix):
+            raise ValueError(f"{prefix!r} cannot begin the names of keys: use 1 to 64 of A-Z a-z 0-9 _ . : -")
+        self._prefix = prefix + ":"
+
+    def all(self) -> dict[str, str]:
+        """Every key and every beginning of a family, for the scripts. None holds what would end a string in Lua."""
+        return {name: self._prefix + rest for name, rest in {**_FIXED, **_FAMILIES}.items()}
+
+    def named(self, name: str, member: str = "") -> str:
+        """One key: a fixed one, or a member of a family."""
+        return self._prefix + (_FIXED[name] if name in _FIXED else _FAMILIES[name] + member)
+
+    def channel(self, address: Address) -> bytes:
+        """Where entries for an address are published."""
+        return f"{self._prefix}to:{address_name(address)}".encode()
+
+    def probe(self, replica: str) -> bytes:
+        """The channel on which a replica hears itself."""
+        return f"{self._prefix}replica:{replica}".encode()
+
+
+def address_name(address: Address) -> str:
+    """An address as one text. A namespace holds no comma, so nothing else is written like it."""
+    namespace, room = address
+    return namespace if room is None else f"{namespace},{room}"

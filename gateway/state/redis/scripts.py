@@ -1,0 +1,80 @@
+"""The Lua scripts: read once, completed with names and limits (``K.log``, ``L.age``), called by their digest.
+
+Every change of the state is one script, and so happens whole or not at all. Scripts make the names of keys themselves:
+this layout is for one Redis (with or without replicas and Sentinel), not for Cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha1
+from importlib import resources
+from typing import Final, NamedTuple
+
+from gateway.state.redis.redis_keys import RedisKeys
+
+_READS: Final = "#!lua flags=no-writes"
+_WRITES: Final = "#!lua"
+_FREES: Final = "#!lua flags=allow-oom"
+"""The first line decides what Redis checks before it runs a script, and so that a refusal is always a whole one. What
+takes no more memory, or gives some back, also runs when Redis is at its limit (Redis, "Eval scripts", Script flags)."""
+
+_DEADLINE: Final = "deadline"
+_PARTS: Final = {
+    "append": (_WRITES, "common", "claims"),
+    "spend": (_WRITES, "common", "claims", _DEADLINE),
+    "take": (_WRITES, "common", _DEADLINE),
+    "history": (_READS, "common"),
+    "catch_up": (_READS, "common"),
+    "meet": (_FREES, "common"),
+    "where": (_FREES, "common", _DEADLINE),
+    "canary": (_FREES, "common", _DEADLINE),
+    "try_write": (_WRITES,),
+    "beat": (_FREES, "common", "moving", _DEADLINE),
+    "register": (_WRITES, "common", "registry", _DEADLINE),
+    "change_rooms": (_WRITES, "common", "registry", _DEADLINE),
+    "change_seen": (_WRITES, "common", _DEADLINE),
+    "unregister": (_FREES, "common", "registry", _DEADLINE),
+    "touch": (_FREES, "common", _DEADLINE),
+    "begin": (_WRITES, "common", "moving", _DEADLINE),
+    "clean_up": (_FREES, "common", "registry", _DEADLINE),
+    "leave": (_FREES, "common", _DEADLINE),
+    "presence": (_READS, "common"),
+    "count": (_READS, "common"),
+    "save_session": (_WRITES, "common", "sessions", _DEADLINE),
+    "change_session": (_WRITES, "common", "sessions", _DEADLINE),
+    "adopt_session": (_WRITES, "common", "sessions", _DEADLINE),
+    "leave_session": (_FREES, "common", "sessions", _DEADLINE),
+    "delete_session": (_FREES, "common", "sessions", _DEADLINE),
+}
+"""Each script, its first line, and what stands before it."""
+
+
+_CONSTANT: Final = re.compile(r"\b[KL]\.[a-z_]+")
+
+
+class Script(NamedTuple):
+    """A script and what Redis calls it."""
+
+    name: str
+    text: bytes
+    digest: bytes
+
+
+def load_scripts(keys: RedisKeys, limits: Mapping[str, int | bool]) -> dict[str, Script]:
+    """Every script by its name, for the keys under one prefix. ``limits`` are the members of ``L``."""
+    values = {f"L.{name}": str(value).lower() for name, value in limits.items()}
+    values |= {f"K.{name}": f'"{key}"' for name, key in keys.all().items()}
+    scripts = {}
+    for name, (flags, *parts) in _PARTS.items():
+        body = "\n".join(_read(part) for part in (*parts, name))
+        # Written in as constants: tables of them would be built anew by every call.
+        text = f"{flags}\n{_CONSTANT.sub(lambda found: values[found[0]], body)}".encode()
+        digest = sha1(text, usedforsecurity=False).hexdigest().encode()
+        scripts[name] = Script(name, text, digest)
+    return scripts
+
+
+def _read(name: str) -> str:
+    return resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,303 @@
+"""The connection on which channels are heard.
+
+redis-py would subscribe again by itself after a lost connection, and say nothing of what was published in between. So
+it is used for single connections only: here every one but the first begins with an Interruption in the inbox, in front
+of everything that it brings.
+
+What came on channels and was not handed over yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
+from typing import Final
+
+import structlog
+from redis import exceptions
+from redis.asyncio import Connection
+
+from gateway.domain.errors import BrokerUnavailable, GatewayError
+from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run_until_first_exit
+from gateway.state.redis.errors import REPLIES, NotExecuted, error_from_reply, rejection_of
+from gateway.state.redis.meter import Meter
+
+
+class ResyncMarker:
+    """Something was missed here: what follows is handed over after the log was read up to it.
+
+    ``over`` is set once reading may begin: everything is ``heard`` again, or will not be on this connection.
+    """
+
+    __slots__ = ("is_subscribed", "ready")
+
+    def __init__(self) -> None:
+        self.ready = asyncio.Event()
+        self.is_subscribed = False
+
+
+Item = tuple[bytes, bytes] | ResyncMarker
+"""A channel and what was published on it, or a gap in between."""
+
+
+class ReceiveBuffer:
+    """A bounded queue, first in, first out.
+
+    Where it would grow too long it is emptied, and everything in it is read from the log later: that is as good, and
+    Redis keeps what this process need not.
+    """
+
+    def __init__(self, *, max_entries: int, max_bytes: int) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self.overflows = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, channel: bytes, data: bytes) -> None:
+        """Something was published."""
+        if len(self._items) >= self._max_entries or self._bytes + len(data) > self._max_bytes:
+            self._empty()
+        self._items.append((channel, data))
+        self._bytes += len(data)
+        self._arrived.set()
+
+    def mark_resync(self, marker: ResyncMarker) -> None:
+        """From here on something may be missing in front of what comes."""
+        self._items.append(marker)
+        self._arrived.set()
+
+    async def take(self) -> Item:
+        """The oldest, once there is one."""
+        items = self._items
+        while not items:
+            self._arrived.clear()
+            await self._arrived.wait()
+        item = items.popleft()
+        if not isinstance(item, ResyncMarker):
+            self._bytes -= len(item[1])
+        return item
+
+    def _empty(self) -> None:
+        """Drop everything behind an interruption: the last one that there is, since it may not be over yet."""
+        last = next((item for item in reversed(self._items) if isinstance(item, ResyncMarker)), None)
+        if last is None:
+            last = ResyncMarker()
+            last.ready.set()
+        self._items.clear()
+        self._items.append(last)
+        self._bytes = 0
+        self.overflows += 1
+
+
+log = structlog.get_logger(__name__)
+
+UNSUBSCRIBE_DELAY_SECONDS: Final = 2.0
+"""How long a channel stays subscribed after the last one here left: whoever reloads a page is back sooner."""
+_AT_ONCE: Final = 500
+"""Channels in one command."""
+
+
+class _Waiter:
+    """A caller of ``subscribe``, until the last of its channels is confirmed."""
+
+    __slots__ = ("done", "missing")
+
+    def __init__(self, missing: set[bytes], done: asyncio.Future[None]) -> None:
+        self.missing = missing
+        self.done = done
+
+    def confirm(self, channel: bytes) -> None:
+        self.missing.discard(channel)
+        if not self.missing and not self.done.done():
+            self.done.set_result(None)
+
+
+class Subscriber:
+    """Hears channels, from ``run`` being started until it ends; what comes goes into the inbox."""
+
+    def __init__(
+        self,
+        factory: ConnectionFactory,
+        receive_buffer: ReceiveBuffer,
+        *,
+        timeout_seconds: float,
+        permanent: Collection[bytes],
+        record: Callable[[GatewayError | None], None],
+        meter: Meter,
+    ) -> None:
+        """``always`` are channels that are never left. ``judge`` is told what becomes of each attempt to hear."""
+        self._factory = factory
+        self._receive_buffer = receive_buffer
+        self._timeout_seconds = timeout_seconds
+        self._record = record
+        self._meter = meter
+        self._wanted: set[bytes] = set(permanent)
+        self._confirmed: set[bytes] = set()
+        self._unsubscribe_at: dict[bytes, float] = {}
+        self._waiters: dict[bytes, list[_Waiter]] = {}
+        self._outgoing: list[bytes] = []
+        self._changed = asyncio.Event()
+        self._reconnect_requested = asyncio.Event()
+        self._unconfirmed: set[bytes] = set()
+        self._marker = ResyncMarker()
+        self._backoff = Backoff()
+        self._loop = asyncio.get_running_loop()
+        self.subscribed = asyncio.Event()
+        """Set once the first connection has confirmed every channel."""
+        self.is_connected = False
+        """Whether there is a connection."""
+
+    def __len__(self) -> int:
+        """Channels that Redis confirmed."""
+        return len(self._confirmed)
+
+    async def subscribe(self, channels: Iterable[bytes]) -> None:
+        """Return when Redis has confirmed them all. Raises Unsent; then they may be subscribed or not."""
+        missing: set[bytes] = set()
+        for channel in channels:
+            self._unsubscribe_at.pop(channel, None)
+            if channel not in self._wanted:
+                self._wanted.add(channel)
+                self._send("SUBSCRIBE", channel)
+            if channel not in self._confirmed:
+                missing.add(channel)
+        if not missing:
+            return
+        waiting = _Waiter(missing, self._loop.create_future())
+        for channel in missing:
+            self._waiters.setdefault(channel, []).append(waiting)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await waiting.done
+        except TimeoutError as late:
+            raise NotExecuted("Redis did not confirm a subscription in time", retryable=False) from late
+
+    def unsubscribe(self, channels: Iterable[bytes]) -> None:
+        """They are not needed any more; they are left a little later."""
+        due = self._loop.time() + UNSUBSCRIBE_DELAY_SECONDS
+        for channel in channels:
+            if channel in self._wanted:
+                self._unsubscribe_at[channel] = due
+
+    def reconnect(self) -> None:
+        """Give up the connection that there is, and begin anew."""
+        self._reconnect_requested.set()
+
+    def _send(self, command: str, *channels: bytes) -> None:
+        self._outgoing.append(pack(command, *channels))
+        self._changed.set()
+
+    # life
+
+    async def run(self) -> None:
+        """Keep a connection until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_connected(), name="redis channels")
+            tasks.create_task(self._unsubscribe_idle(), name="redis channels left")
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                connection, _ = await self._factory.connect()
+            except GatewayError as error:
+                self._meter.connection_failed("channels")
+                self._record(error)
+                if self._backoff.record_failure(error.message):
+                    log.warning("redis.channels_unavailable", reason=error.message)
+            else:
+                await self._use(connection)
+            await self._backoff.pause()
+
+    async def _use(self, connection: Connection) -> None:
+        self.is_connected = True
+        self._meter.connection_made("channels")
+        self._reconnect_requested.clear()
+        self._confirmed.clear()
+        self._outgoing.clear()  # the new connection begins with everything that is wanted now
+        self._unconfirmed = set(self._wanted)
+        self._marker = ResyncMarker()
+        if self.subscribed.is_set():
+            self._receive_buffer.mark_resync(self._marker)
+        wanted = iter(tuple(self._wanted))
+        while some := tuple(islice(wanted, _AT_ONCE)):
+            self._send("SUBSCRIBE", *some)
+        try:
+            await run_until_first_exit(
+                channels_writer=self._write(connection),
+                channels_reader=self._read(connection),
+                channels_watch=self._watch(),
+            )
+        except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
+            self._record(lost if isinstance(lost, GatewayError) else NotExecuted(str(lost)))
+            # Whoever gave it up said why.
+            if not self._reconnect_requested.is_set() and self._backoff.record_failure(str(lost)):
+                log.warning("redis.channels_lost", reason=str(lost))
+        finally:
+            self.is_connected = False
+            # Whoever waits for it goes on: another interruption is about to follow.
+            self._marker.ready.set()
+            await connection.disconnect(nowait=True)
+
+    async def _write(self, connection: Connection) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            pieces, self._outgoing = self._outgoing, []
+            if pieces:
+                await connection.send_packed_command(b"".join(pieces), check_health=False)
+
+    async def _read(self, connection: Connection) -> None:
+        receive_buffer = self._receive_buffer
+        while True:
+            try:
+                kind, channel, content = await connection.read_response(
+                    disable_decoding=True, timeout=math.inf, disconnect_on_error=False
+                )
+            except REPLIES as error:
+                problem = error_from_reply(error)
+                raise NotExecuted(problem.message, rejection=rejection_of(problem)) from error
+            except (ValueError, TypeError) as error:
+                raise NotExecuted("something that is no message of a channel") from error
+            if kind == b"message":
+                receive_buffer.put(channel, content)
+            elif kind == b"subscribe":
+                self._confirm(channel)
+
+    async def _watch(self) -> None:
+        await self._reconnect_requested.wait()
+        raise NotExecuted("given up")
+
+    def _confirm(self, channel: bytes) -> None:
+        if channel in self._wanted:  # else it was left in the meantime
+            self._confirmed.add(channel)
+        for waiting in self._waiters.pop(channel, ()):
+            waiting.confirm(channel)
+        self._unconfirmed.discard(channel)
+        if not self._unconfirmed:
+            # Those wanted since the connection began bring their own position (Broker.subscribe).
+            self._marker.is_subscribed = True
+            self._marker.ready.set()
+            self._backoff.reset()
+            self._record(None)
+            self.subscribed.set()
+
+    async def _unsubscribe_idle(self) -> None:
+        while True:
+            await asyncio.sleep(UNSUBSCRIBE_DELAY_SECONDS / 4)
+            now = self._loop.time()
+            # One that is not confirmed yet waits: its confirmation must not be taken for that of a later subscription.
+            due = [c for c, at in self._unsubscribe_at.items() if at <= now and c in self._confirmed]
+            for channel in due:
+                del self._unsubscribe_at[channel]
+                self._wanted.discard(channel)
+                self._confirmed.discard(channel)
+            for start in range(0, len(due), _AT_ONCE):
+                self._send("UNSUBSCRIBE", *due[start : start + _AT_ONCE])

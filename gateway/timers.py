@@ -1,0 +1,114 @@
+"""Things to do later: one heap and one timer of the event loop for the whole process.
+
+Ten thousand heartbeats as ten thousand timers of the loop would be ten thousand handles to create and cancel; here
+an entry is a small list, and cancelling one only empties it.
+
+What time it is; satisfies ``ports.Clock``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+import structlog
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+log = structlog.get_logger(__name__)
+
+_COMPACT_FROM: Final = 1024
+
+
+class TimerEntry:
+    """One thing to do; satisfies ``ports.Timer``."""
+
+    __slots__ = ("_schedule", "action")
+
+    def __init__(self, schedule: TimerHeap, action: Callable[[], None]) -> None:
+        self._schedule = schedule
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """It will not happen."""
+        if self.action is not None:
+            self.action = None
+            self._schedule.entry_cancelled()
+
+
+class TimerHeap:
+    """Satisfies ``ports.Schedule`` on the running loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._heap: list[tuple[float, int, TimerEntry]] = []
+        self._tiebreak = count()
+        self._cancelled = 0
+        self._handle: asyncio.TimerHandle | None = None
+        self._wakes_at = float("inf")
+
+    def __len__(self) -> int:
+        """Entries still to come."""
+        return len(self._heap) - self._cancelled
+
+    def after(self, delay_seconds: float, action: Callable[[], None]) -> TimerEntry:
+        """Call ``action`` in that many seconds; an exception in it is logged and harms no other entry."""
+        entry = TimerEntry(self, action)
+        due = self._loop.time() + delay_seconds
+        heapq.heappush(self._heap, (due, next(self._tiebreak), entry))
+        if due < self._wakes_at:
+            self._wake_at(due)
+        return entry
+
+    def entry_cancelled(self) -> None:
+        """Drop the empty entries once they are most of the heap, so that they never hold memory for long."""
+        self._cancelled += 1
+        if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(self._heap):
+            self._heap = [item for item in self._heap if item[2].action is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def close(self) -> None:
+        """Nothing more happens."""
+        for _, _, entry in self._heap:
+            entry.action = None
+        self._heap.clear()
+        self._cancelled = 0
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle, self._wakes_at = None, float("inf")
+
+    def _wake_at(self, due: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._wakes_at = due
+        self._handle = self._loop.call_at(due, self._run_due)
+
+    def _run_due(self) -> None:
+        self._handle, self._wakes_at = None, float("inf")
+        now = self._loop.time()
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)[2]
+            action, entry.action = entry.action, None
+            if action is None:
+                self._cancelled -= 1
+                continue
+            try:
+                action()
+            except Exception:
+                log.exception("timer.action_failed")
+        if self._heap and self._heap[0][0] < self._wakes_at:
+            self._wake_at(self._heap[0][0])

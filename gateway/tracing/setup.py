@@ -1,0 +1,78 @@
+"""Whether spans are exported: the standard variables of OpenTelemetry decide, and nothing of it is imported unless they
+say so.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+
+from gateway.domain.sampling import Sampling
+from gateway.tracing.telemetry import DeliveryLog, Telemetry
+
+log = structlog.get_logger(__name__)
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+_SPOKEN: Final = "http/protobuf"
+_HEADERS: Final = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=")
+"""A name as HTTP has it (RFC 9110 §5.6.2), and what parts it from its value."""
+_QUOTES: Final = "opentelemetry.util.re"
+
+
+def open_telemetry(
+    environ: Mapping[str, str], *, replica: str, version: str, sampling: Sampling
+) -> Telemetry:
+    """What the environment asks for. Says in one line of log why nothing is exported although something is asked for;
+    never a reason not to start."""
+    deliveries = DeliveryLog(sampling)
+    if not is_asked_for(environ):
+        return Telemetry(deliveries)
+    protocol = _first(environ, _PROTOCOLS, default=_SPOKEN)
+    if protocol != _SPOKEN:
+        advice = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_SPOKEN}, and the endpoint to that port of the collector (4318)"
+        log.warning("tracing.protocol_unsupported", protocol=protocol, advice=advice)
+        return Telemetry(deliveries)
+    _check_headers(environ)
+    try:
+        # Some of the variables are read by importing.
+        from gateway.tracing.export import ExportingTelemetry
+
+        return ExportingTelemetry(deliveries, replica=replica, version=version)
+    except ImportError as error:
+        advice = "install sio-gateway[otel], or unset OTEL_EXPORTER_OTLP_ENDPOINT"
+        log.warning("tracing.packages_missing", missing=error.name, advice=advice)
+    except ValueError as error:
+        log.warning("tracing.misconfigured", reason=str(error), advice="look at the OTEL_ variables")
+    return Telemetry(deliveries)
+
+
+def _check_headers(environ: Mapping[str, str]) -> None:
+    """OpenTelemetry quotes a header that it cannot read, and that is where the secret of a collector stands."""
+    logging.getLogger(_QUOTES).disabled = True
+    for name in _HEADERS:
+        parts = [part for part in environ.get(name, "").split(",") if part.strip()]
+        if not all(_HEADER.match(part.strip()) for part in parts):
+            reason = f"{name} is not of the form name=value,name=value"
+            log.warning("tracing.misconfigured", reason=reason, advice="what is not of that form is not sent")
+
+
+def is_asked_for(environ: Mapping[str, str]) -> bool:
+    """Whether an endpoint is named and nothing switches the export off."""
+    return (
+        bool(_first(environ, _ENDPOINTS))
+        and environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
+        and environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() != "none"
+    )
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, ...], *, default: str = "") -> str:
+    """The value of the first variable that is set; an empty one counts as not set."""
+    return next((value for name in names if (value := environ.get(name, "").strip())), default)

@@ -1,0 +1,82 @@
+{{/* What the gateway would refuse when it starts, where it takes two values to see it (gateway/settings/checks.py). */}}
+
+{{- define "sio-gateway.configChecks" -}}
+{{- include "sio-gateway.sizeChecks" . -}}
+{{- include "sio-gateway.algorithmChecks" . -}}
+{{- $config := .Values.config -}}
+{{- $first := include "sio-gateway.socketioPath" . | trimPrefix "/" | splitList "/" | first -}}
+{{- if has $first (list "emit" "broadcast" "presence" "disconnect" "health" "metrics" "openapi.yaml" "dev") -}}
+{{- fail (printf "config.socketio_path: /%s is taken by another part of the gateway." $first) -}}
+{{- end -}}
+{{- if and (has "*" $config.cors_origins) (gt (len $config.cors_origins) 1) -}}
+{{- fail "config.cors_origins: * allows every origin already: give it alone or leave it out." -}}
+{{- end -}}
+{{- range .Values.extraEnv -}}
+{{- if has .name (list "GATEWAY_CONFIG" "GATEWAY_PORT" "GATEWAY_INGEST_PORT" "GATEWAY_SHUTDOWN_DELAY_SECONDS" "GATEWAY_DRAIN_SECONDS") -}}
+{{- fail (printf "extraEnv: %s is said by the chart, and more than the gateway follows from it: set ports or drain." .name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sio-gateway.sizeChecks" -}}
+{{- $config := .Values.config -}}
+{{- $body := int64 (default 1048576 $config.max_body_bytes) -}}
+{{- if lt (int64 (default 4194304 $config.send_buffer_bytes)) (mul 2 $body) -}}
+{{- fail (printf "config.send_buffer_bytes must be at least twice config.max_body_bytes, which is %d." $body) -}}
+{{- end -}}
+{{- if lt (int64 (default 67108864 $config.history_bytes)) $body -}}
+{{- fail (printf "config.history_bytes must be at least config.max_body_bytes, which is %d." $body) -}}
+{{- end -}}
+{{- if and (include "sio-gateway.redis" .) (gt $body 16777216) -}}
+{{- fail "config.max_body_bytes must be at most 16777216 with a Redis, which takes each push in one piece." -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sio-gateway.algorithmChecks" -}}
+{{- $files := include "sio-gateway.secretFiles" . | fromYaml -}}
+{{- $published := or (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url -}}
+{{- range .Values.config.jwt_algorithms -}}
+{{- if and (hasPrefix "HS" .) (not (hasKey $files "jwt-secret")) -}}
+{{- fail (printf "config.jwt_algorithms: %s needs secrets.jwtSecret." .) -}}
+{{- end -}}
+{{- if not (or (hasPrefix "HS" .) $published) -}}
+{{- fail (printf "config.jwt_algorithms: %s needs secrets.jwtPublicKey or config.jwt_jwks_url." .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A policy that shuts out what the settings name would leave every replica waiting. No sentence quotes an address: it may hold a password. */}}
+{{- define "sio-gateway.policyChecks" -}}
+{{- $policy := .Values.networkPolicy -}}
+{{- $url := .Values.secrets.redisUrl -}}
+{{- if $url -}}
+{{- $otherwise := ternary "26379" "6379" (contains "+sentinel://" $url) -}}
+{{- $hosts := regexReplaceAll "^[^:]+://" $url "" | regexFind "^[^/?#]*" | splitList "@" | last -}}
+{{- range splitList "," $hosts -}}
+{{- $port := default $otherwise (regexFind ":[0-9]+$" . | trimPrefix ":") | atoi -}}
+{{- if or (lt $port 1) (gt $port 65535) -}}
+{{- fail "secrets.redisUrl names a port that is none." -}}
+{{- end -}}
+{{- include "sio-gateway.portIsLetOut" (dict "policy" $policy "port" $port) -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.config.jwt_jwks_url -}}
+{{- $otherwise := ternary "443" "80" (hasPrefix "https:" .) -}}
+{{- $host := regexReplaceAll "^[^:]+://" . "" | regexFind "^[^/?#]*" -}}
+{{- $port := default $otherwise (regexFind ":[0-9]+$" $host | trimPrefix ":") | atoi -}}
+{{- if and $policy.enabled (ne $port (int $policy.jwksPort)) -}}
+{{- fail (printf "networkPolicy.jwksPort is %d, and config.jwt_jwks_url is at port %d." (int $policy.jwksPort) $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Takes {policy, port}. */}}
+{{- define "sio-gateway.portIsLetOut" -}}
+{{- $let := dict -}}
+{{- range .policy.redisPorts -}}
+{{- $_ := set $let (toString (int .)) true -}}
+{{- end -}}
+{{- if and .policy.enabled (not (hasKey $let (toString .port))) -}}
+{{- fail (printf "networkPolicy.redisPorts lacks %d, where secrets.redisUrl says that Redis is." .port) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,75 @@
+{{/* Names and labels. */}}
+
+{{- define "sio-gateway.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* At most 52 characters, so that the longest suffix still gives a DNS label (RFC 1035: 63), in which there are no dots. */}}
+{{- define "sio-gateway.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "sio-gateway.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | replace "." "-" | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sio-gateway.ingestName" -}}
+{{- include "sio-gateway.fullname" . }}-ingest
+{{- end -}}
+
+{{- define "sio-gateway.metricsName" -}}
+{{- include "sio-gateway.fullname" . }}-metrics
+{{- end -}}
+
+{{- define "sio-gateway.redisName" -}}
+{{- include "sio-gateway.fullname" . }}-redis
+{{- end -}}
+
+{{/* With a checksum of the content: what runs keeps its own settings when an upgrade brings others that it cannot use. */}}
+{{- define "sio-gateway.configName" -}}
+{{- include "sio-gateway.fullname" . }}-{{ include "sio-gateway.settings" . | sha256sum | trunc 8 }}
+{{- end -}}
+
+{{- define "sio-gateway.secretName" -}}
+{{- if .Values.existingSecret.name -}}
+{{- .Values.existingSecret.name -}}
+{{- else -}}
+{{- include "sio-gateway.fullname" . }}-{{ include "sio-gateway.secretData" . | sha256sum | trunc 8 }}
+{{- end -}}
+{{- end -}}
+
+{{- define "sio-gateway.serviceAccountName" -}}
+{{- $otherwise := ternary (include "sio-gateway.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- default $otherwise .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "sio-gateway.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What Deployment and Services select by; never changes in the life of a release. Takes {root, component}. */}}
+{{- define "sio-gateway.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "sio-gateway.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* Takes {root, component}. */}}
+{{- define "sio-gateway.labels" -}}
+{{ include "sio-gateway.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

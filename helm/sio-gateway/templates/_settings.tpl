@@ -1,0 +1,95 @@
+{{/* What the gateway is told: its YAML file, the files of secrets, the times that follow from `drain`. */}}
+
+{{/* Where the state is: `bundled`, `secret` (an address in the Secret), or nothing for memory. */}}
+{{- define "sio-gateway.redis" -}}
+{{- if .Values.redis.bundled.enabled -}}
+bundled
+{{- else if ternary .Values.existingSecret.keys.redisUrl .Values.secrets.redisUrl (not (empty .Values.existingSecret.name)) -}}
+secret
+{{- end -}}
+{{- end -}}
+
+{{/* YAML of {file in the mount: key in the Secret}. */}}
+{{- define "sio-gateway.secretFiles" -}}
+{{- $files := dict -}}
+{{- $keys := .Values.existingSecret.keys -}}
+{{- $existing := .Values.existingSecret.name -}}
+{{- if ternary $keys.jwtSecret .Values.secrets.jwtSecret (not (empty $existing)) -}}
+{{- $_ := set $files "jwt-secret" (ternary $keys.jwtSecret "jwt-secret" (not (empty $existing))) -}}
+{{- end -}}
+{{- if ternary $keys.jwtPublicKey .Values.secrets.jwtPublicKey (not (empty $existing)) -}}
+{{- $_ := set $files "jwt-public-key" (ternary $keys.jwtPublicKey "jwt-public-key" (not (empty $existing))) -}}
+{{- end -}}
+{{- if eq (include "sio-gateway.redis" .) "secret" -}}
+{{- $_ := set $files "redis-url" (ternary $keys.redisUrl "redis-url" (not (empty $existing))) -}}
+{{- end -}}
+{{- range .Values.ingestKeys -}}
+{{- $_ := set $files (printf "ingest-%s" .id) (printf "ingest-%s" .id) -}}
+{{- end -}}
+{{- toYaml $files -}}
+{{- end -}}
+
+{{/* YAML of the chart's own Secret. Two secrets of a key stand on two lines. */}}
+{{- define "sio-gateway.secretData" -}}
+{{- $data := dict -}}
+{{- with .Values.secrets.jwtSecret }}{{ $_ := set $data "jwt-secret" (b64enc .) }}{{ end -}}
+{{- with .Values.secrets.jwtPublicKey }}{{ $_ := set $data "jwt-public-key" (b64enc .) }}{{ end -}}
+{{- with .Values.secrets.redisUrl }}{{ $_ := set $data "redis-url" (b64enc .) }}{{ end -}}
+{{- range .Values.ingestKeys -}}
+{{- $_ := set $data (printf "ingest-%s" .id) (join "\n" .secrets | b64enc) -}}
+{{- end -}}
+{{- toYaml $data -}}
+{{- end -}}
+
+{{/* The YAML file that GATEWAY_CONFIG names. */}}
+{{- define "sio-gateway.settings" -}}
+{{- $files := include "sio-gateway.secretFiles" . | fromYaml -}}
+{{- $mount := "/etc/sio-gateway/secrets/" -}}
+{{- $settings := deepCopy .Values.config -}}
+{{- $_ := set $settings "port" .Values.ports.client -}}
+{{- if .Values.ports.split -}}
+{{- $_ := set $settings "ingest_port" .Values.ports.ingest -}}
+{{- end -}}
+{{- $_ := set $settings "shutdown_delay_seconds" .Values.drain.shutdownDelaySeconds -}}
+{{- $_ := set $settings "drain_seconds" .Values.drain.seconds -}}
+{{- range list "jwt-secret" "jwt-public-key" "redis-url" -}}
+{{- if hasKey $files . -}}
+{{- $_ := set $settings (printf "%s_file" (replace "-" "_" .)) (print $mount .) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (include "sio-gateway.redis" .) "bundled" -}}
+{{- $_ := set $settings "redis_url" (printf "redis://%s:6379/0" (include "sio-gateway.redisName" .)) -}}
+{{- end -}}
+{{- $ingestKeys := list -}}
+{{- range .Values.ingestKeys -}}
+{{- $ingestKeys = append $ingestKeys (merge (dict "secret_file" (printf "%singest-%s" $mount .id)) (omit . "secrets")) -}}
+{{- end -}}
+{{- $_ := set $settings "ingest_keys" $ingestKeys -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{/* SHUTDOWN_DELAY_SECONDS and DRAIN_SECONDS together: how long a pod that goes still has clients. */}}
+{{- define "sio-gateway.leavingSeconds" -}}
+{{- add .Values.drain.shutdownDelaySeconds .Values.drain.seconds -}}
+{{- end -}}
+
+{{/* The gateway needs 15 s after that at most; 5 s more are for the kubelet. */}}
+{{- define "sio-gateway.gracePeriodSeconds" -}}
+{{- add (include "sio-gateway.leavingSeconds" .) 20 -}}
+{{- end -}}
+
+{{- define "sio-gateway.socketioPath" -}}
+{{- printf "%s/" (trimSuffix "/" (default "/socket.io/" .Values.config.socketio_path)) -}}
+{{- end -}}
+
+{{/* The port of the container that REST, health and metrics are on. */}}
+{{- define "sio-gateway.ingestPortName" -}}
+{{- ternary "ingest" "client" .Values.ports.split -}}
+{{- end -}}
+
+{{/* Whether polling is offered, so that a client has to be kept on one replica. */}}
+{{- define "sio-gateway.keepsClients" -}}
+{{- if and .Values.cookieAffinity.enabled (has "polling" (default (list "polling") .Values.config.transports)) -}}
+true
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,145 @@
+"""Who may come in: everything that is checked before a body is understood, in the order of the contract."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from gateway.domain.dedup import DedupKey, Rate
+from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.ingest_keys import IngestKey
+from ingest_api import signing
+from ingest_api.body import check_head, read_body
+from ingest_api.errors import Problem
+from ingest_api.interfaces import Clock, DedupStore, RateLimits
+from ingest_api.request import AuthenticatedRequest, Handler, Request, Response
+from ingest_api.routing import origin_form
+from ingest_api.signing import Credentials, UnknownKey
+
+NONCE_MARGIN_SECONDS: Final = 60
+"""Nonces are kept so much longer than their request is good for: the clocks of replicas differ a little."""
+
+SignedHandler = Callable[[AuthenticatedRequest], Awaitable[Response]]
+
+
+class Authenticator:
+    """Admits signed requests."""
+
+    def __init__(
+        self,
+        *,
+        keys: Callable[[str], IngestKey | None],
+        dedup: DedupStore,
+        rates: RateLimits,
+        clock: Clock,
+        max_body_bytes: int,
+        body_timeout_seconds: float,
+        path_prefix: str,
+        is_serving: Callable[[], bool],
+    ) -> None:
+        """``is_serving``: whether the state is at hand by which requests are judged."""
+        self._keys = keys
+        self._is_serving = is_serving
+        self._dedup = dedup
+        self._rates = rates
+        self._clock = clock
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_seconds = body_timeout_seconds
+        self._path_prefix = path_prefix
+
+    def require(self, actions: tuple[str, ...], handle: SignedHandler) -> Handler:
+        """A handler behind the door: only for signed requests of keys with a scope for one of the actions."""
+
+        async def handle_admitted(call: Request) -> Response:
+            return await handle(await self.authenticate(call, actions))
+
+        return handle_admitted
+
+    async def authenticate(self, request: Request, actions: tuple[str, ...]) -> AuthenticatedRequest:
+        """Raises Problem, SignatureRefused, and the errors of ``Rates.take``; the first check that fails answers."""
+        if not self._is_serving():
+            raise BrokerUnavailable("this replica is starting")
+        check_head(request, max_body_bytes=self._max_body_bytes)
+        credentials = signing.read_credentials(request.headers.getall)
+        idempotency_key = _idempotency_key(request)
+        key = self._keys(credentials.key_id)
+        if key is None:
+            raise UnknownKey("no ingest key has this id")
+        # Only now: what stands where the id should be may be the secret, and is not for the log.
+        request.key_id = key.id
+        signing.check_timestamp(
+            credentials.timestamp, now=self._clock.now(), nonces_since=self._dedup.began_at
+        )
+        body = await read_body(
+            request, max_body_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout_seconds
+        )
+        request.body_bytes = len(body)
+        digest = signing.body_digest(body)
+        self._check_signature(request, credentials, key, idempotency_key, digest)
+        request.is_signed = True
+        if not key.has_scope(*actions):
+            raise Problem("missing_scope", f"this needs a key with the scope {' or '.join(actions)}")
+        if key.rate is not None:
+            await self._check_rate(request, key, key.rate)
+        dedup_key = _dedup_key(request, credentials, idempotency_key, digest)
+        return AuthenticatedRequest(request=request, key=key, dedup_key=dedup_key, body=body)
+
+    def _check_signature(
+        self,
+        request: Request,
+        credentials: Credentials,
+        key: IngestKey,
+        idempotency_key: str | None,
+        digest: str,
+    ) -> None:
+        target = self._path_prefix + origin_form(request.target)
+        text = signing.string_to_sign(
+            key_id=credentials.key_id,
+            method=request.method,
+            target=target.encode("utf-8", "surrogateescape"),
+            timestamp=credentials.timestamp,
+            nonce=credentials.nonce,
+            idempotency_key=idempotency_key,
+            digest=digest,
+        )
+        signing.check_signature(credentials.signature, key.secrets, text)
+
+    async def _check_rate(self, request: Request, key: IngestKey, rate: Rate) -> None:
+        allowance = await self._rates.consume(key.id, rate)
+        # draft-ietf-httpapi-ratelimit-headers-06, the last one with a field for each of the three.
+        request.response_headers = {
+            "RateLimit-Limit": str(allowance.limit),
+            "RateLimit-Remaining": str(allowance.remaining),
+            "RateLimit-Reset": str(math.ceil(allowance.reset_seconds)),
+        }
+        if not allowance.allowed:
+            retry_after = {"Retry-After": str(max(1, math.ceil(allowance.retry_after_seconds)))}
+            raise Problem("rate_limited", "this key has used up its rate", headers=retry_after)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    values = request.headers.getall(signing.IDEMPOTENCY_HEADER, ())
+    if not values:
+        return None
+    if len(values) > 1 or not signing.IDEMPOTENCY_KEY.fullmatch(values[0]):
+        raise Problem(
+            "invalid_idempotency_key", "an Idempotency-Key is there once and 1 to 255 printable ASCII"
+        )
+    return values[0]
+
+
+def _dedup_key(
+    request: Request, credentials: Credentials, idempotency_key: str | None, digest: str
+) -> DedupKey:
+    signed_at = float(credentials.timestamp)
+    # By position: names cost as much again as the tuple, for every push.
+    return DedupKey(
+        credentials.key_id,
+        credentials.nonce,
+        signed_at + signing.WINDOW_SECONDS + NONCE_MARGIN_SECONDS,
+        idempotency_key,
+        f"{credentials.key_id} {request.method} {request.path}" if idempotency_key else "",
+        digest,
+        signed_at,
+    )

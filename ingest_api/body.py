@@ -1,0 +1,97 @@
+"""Reading a body: what may come at all, how much of it, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.web_protocol import RequestPayloadError
+
+from ingest_api.errors import Problem
+from ingest_api.request import JSON, Request
+
+_CONTINUE: Final = "100-continue"
+_JSON: Final = re.compile(
+    r"application/json[ \t]*(?:;[ \t]*charset=\"?utf-8\"?[ \t]*)?", re.ASCII | re.IGNORECASE
+)
+
+
+class StreamedBody:
+    """The body of a request that aiohttp reads; satisfies ``calls.Incoming``."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    async def read(self, *, max_bytes: int, timeout_seconds: float) -> bytes:
+        """The whole body as it was sent. Raises Problem when it is too large, too slow or cut short."""
+        request = self._request
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                if (
+                    hdrs.EXPECT in request.headers
+                    and request.version >= HttpVersion11
+                    and not request.content.is_eof()
+                ):
+                    await _tell_to_continue(request)
+                return await _read(request, max_bytes)
+        except TimeoutError:
+            raise Problem(
+                "body_timeout", f"the body did not arrive within {timeout_seconds:g} seconds"
+            ) from None
+        except (ConnectionError, RequestPayloadError):
+            raise Problem("bad_request", "the body ended before it was complete") from None
+
+
+def check_head(request: Request, *, max_body_bytes: int) -> None:
+    """Refuse what the head of a request announces before any of its body is read. Raises Problem."""
+    headers = request.headers
+    if hdrs.CONTENT_ENCODING in headers:
+        # The signature covers the bytes on the wire; whoever inflates them checks other bytes.
+        raise Problem("unsupported_encoding", "a body is sent as it is, without Content-Encoding")
+    if headers.get(hdrs.EXPECT, _CONTINUE).lower() != _CONTINUE:
+        raise Problem("unsupported_expectation", f"the only expectation that is met is {_CONTINUE}")
+    if int(headers.get(hdrs.CONTENT_LENGTH, "0")) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+
+
+async def read_body(request: Request, *, max_body_bytes: int, timeout_seconds: float) -> bytes:
+    """The whole body as it was sent. Raises Problem when it is too large, too slow or cut short."""
+    if not isinstance(request.body, bytes):
+        return await request.body.read(max_bytes=max_body_bytes, timeout_seconds=timeout_seconds)
+    if len(request.body) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    return request.body
+
+
+def check_media_type(request: Request, body: bytes) -> None:
+    """Raises Problem unless the body says that it is JSON; one that is empty need not say anything."""
+    values: Sequence[str] = request.headers.getall(hdrs.CONTENT_TYPE, ())
+    if len(values) == 1 and (values[0] == JSON or _JSON.fullmatch(values[0])):
+        return
+    if body or values:
+        raise Problem("unsupported_media_type", f"the body is JSON in UTF-8: send Content-Type: {JSON}")
+
+
+async def _read(request: web.Request, max_body_bytes: int) -> bytes:
+    parts = []
+    size = 0
+    while part := await request.content.readany():
+        size += len(part)
+        if size > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _tell_to_continue(request: web.Request) -> None:
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # aiohttp's own handler does the same: nothing of the answer itself has been sent yet.
+    request.writer.output_size = 0
+    await request.writer.drain()
+
+
+def _too_large(max_body_bytes: int) -> Problem:
+    return Problem("body_too_large", f"a body has at most {max_body_bytes} bytes")

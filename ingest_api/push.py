@@ -1,0 +1,168 @@
+"""From a body to what the backend wants done.
+
+The body that nearly every push has, read in one step.
+
+A push of an event with ``data``, perhaps to a room, and nothing else is told apart by its text; every other body, good
+or bad, is for the envelope and the schema to judge. A property test holds that they say the same of what passes here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from marshmallow import ValidationError
+
+from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_CHARACTERS, RESERVED_EVENTS
+from gateway.domain.times import iso_timestamp
+from ingest_api import json_body
+from ingest_api.errors import Problem
+from ingest_api.json_body import Envelope, InvalidJson, NotAnObject, is_plain_json, scan
+from ingest_api.schemas import DisconnectSchema, EmitSchema
+
+
+class FastPush(NamedTuple):
+    """What such a body says; ``data`` is JSON text as it was written."""
+
+    event: str
+    room: str | None
+    data: str
+
+
+_SPACE: Final = r"[ \t\n\r]*+"
+
+
+def _member(name: str, max_characters: int) -> str:
+    """A member whose value is a short text of printable ASCII without escapes, and the white space around it."""
+    return rf'{_SPACE}"{name}"{_SPACE}:{_SPACE}"([ !#-\[\]-~]{{1,{max_characters}}})"{_SPACE}'
+
+
+_EVENT: Final = _member("event", MAX_EVENT_CHARACTERS)
+_ROOM: Final = _member("room", MAX_ROOM_CHARACTERS)
+_HEAD: Final = re.compile(rf'{_SPACE}\{{(?:{_ROOM},)?{_EVENT},(?:{_ROOM},)?{_SPACE}"data"{_SPACE}:{_SPACE}')
+_TAIL: Final = re.compile(rf"{_SPACE}(?:,{_ROOM})?\}}{_SPACE}")
+_NO_ROOMS: Final = (["."], [".."])
+
+
+def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
+    """The push in a body; None: read it the long way."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    head = _HEAD.match(text)
+    if head is None or not is_plain_json(text):
+        return None
+    start = head.end()
+    try:
+        _, end = scan(text, start)
+    except InvalidJson:
+        return None
+    tail = _TAIL.fullmatch(text, end)
+    if tail is None:
+        return None
+    first_room, event, second_room = head.groups()
+    rooms = [room for room in (first_room, second_room, tail[1]) if room is not None]
+    if len(rooms) != with_room or event in RESERVED_EVENTS or rooms in _NO_ROOMS:
+        return None
+    return FastPush(event, rooms[0] if rooms else None, text[start:end])
+
+
+MAX_FIELD_ERRORS: Final = 20
+_MAX_FIELD_NAME: Final = 64
+_NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
+
+
+class Push(NamedTuple):
+    """An event to push. ``arguments`` are JSON texts; ``room`` and ``rooms`` as in the body, which has one or none."""
+
+    event: str
+    namespace: str
+    arguments: tuple[str, ...]
+    exclude: frozenset[str]
+    volatile: bool
+    room: str | None
+    rooms: tuple[str, ...]
+
+
+class Disconnect(NamedTuple):
+    """Connections to end; ``namespace`` None means in all."""
+
+    namespace: str | None
+    exclude: frozenset[str]
+    revoke: bool
+
+
+def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
+    """The event in a body. Raises Problem."""
+    plain = fast_parse(body, with_room=schema.to_room) if MAIN_NAMESPACE in schema.namespaces else None
+    if plain is not None:
+        return Push(plain.event, MAIN_NAMESPACE, (plain.data,), _NO_EXCLUSIONS, False, plain.room, ())
+    return parse_push(schema, body, now=now)
+
+
+def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
+    """The event in any body, by way of the schema. Raises Problem."""
+    parsed = _parse(body)
+    loaded = _load(schema, parsed)
+    return Push(
+        event=loaded["event"],
+        namespace=loaded["namespace"],
+        arguments=_arguments(parsed, loaded, now),
+        exclude=frozenset(loaded["except_"]),
+        volatile=loaded["volatile"],
+        room=loaded.get("room"),
+        rooms=tuple(loaded.get("rooms", ())),
+    )
+
+
+def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:
+    """The order in a body; an empty body says what ``{}`` says. Raises Problem."""
+    loaded = _load(schema, _parse(body or b"{}"))
+    return Disconnect(
+        namespace=loaded.get("namespace"), exclude=frozenset(loaded["except_"]), revoke=loaded["revoke"]
+    )
+
+
+def _parse(body: bytes) -> Envelope:
+    try:
+        return json_body.parse(body)
+    except InvalidJson as error:
+        raise Problem("invalid_json", str(error)) from None
+    except NotAnObject as error:
+        raise Problem("invalid_body", str(error), errors={}) from None
+
+
+def _load(schema: EmitSchema | DisconnectSchema, parsed: Envelope) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = schema.load(parsed.values)
+    except ValidationError as error:
+        errors = dict(islice(_flat(error.messages_dict, ""), MAX_FIELD_ERRORS))
+        raise Problem(
+            "invalid_body", f"the body breaks the rules: {', '.join(errors)}", errors=errors
+        ) from None
+    return loaded
+
+
+def _arguments(parsed: Envelope, loaded: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    data = parsed.raw.get("data")
+    if data is not None:
+        return (
+            json_body.with_timestamp(data, loaded["data"], iso_timestamp(now))
+            if loaded["timestamp"]
+            else data,
+        )
+    args = parsed.raw.get("args")
+    return () if args is None else json_body.elements(args)
+
+
+def _flat(messages: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, list[str]]]:
+    """marshmallow's nested messages by the path of the field, such as ``rooms.3``."""
+    for name, value in messages.items():
+        path = f"{prefix}{str(name)[:_MAX_FIELD_NAME]}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, path + ".")
+        else:
+            yield path, [str(sentence) for sentence in value]
