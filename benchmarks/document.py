@@ -123,7 +123,7 @@ Every browser does. The gateway does not accept it by default. The table compare
 ```sh
 make bench                                # everything; Linux, with Python and make; writes this page
 make bench ARGS="--rounds 1 --only scale" # a part, on the terminal only
-python -m tests.support.upgrading --clients 200 --seconds 20   # 200 stock clients upgrade during pushes
+python -m tests.support.upgrade_load --clients 200 --seconds 20   # 200 stock clients upgrade during pushes
 ```
 """
 

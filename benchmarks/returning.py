@@ -17,7 +17,7 @@ from benchmarks.comparing import Figures
 from benchmarks.machine import cores, on_cores
 from benchmarks.servers import JWT_SECRET, Server
 from tests.support.backend import Backend
-from tests.support.raw import RawSocket, connect_packet, http_session
+from tests.support.raw_clients import RawSocket, connect_packet, http_session
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import token
 

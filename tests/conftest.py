@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import NodeClients, StockClient
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 
 @pytest.fixture(scope="session")

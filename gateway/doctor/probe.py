@@ -25,7 +25,7 @@ from gateway.state.redis.redis_keys import RedisKeys
 
 Execute = Callable[..., Awaitable[Any]]
 HEAD_WORDS: Final = 14
-"""scripts/common.lua"""
+"""lua/common.lua"""
 _NEWEST: Final = 3
 
 

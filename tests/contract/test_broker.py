@@ -12,9 +12,9 @@ from gateway.domain import positions
 from gateway.domain.messages import LogEntry, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
-from tests.contract.listening import PATIENCE_SECONDS, ClosedEar, listening
+from tests.contract.recording_listener import PATIENCE_SECONDS, ClosedEar, listening
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, connection, kick, message, move
+from tests.contract.values import at, connection, disconnect_command, message, session_takeover
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 3)
 EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
@@ -109,7 +109,7 @@ async def test_a_kick_counts_the_user_in_all_its_namespaces_exactly(state: State
     await state.presence.register(connection("s2", "ann", namespace="/chat"), ["user:ann"])
     await state.presence.register(connection("s3", "bob"), ["user:bob"])
 
-    result = await state.broker.append(kick("ann", at=state.now(), namespaces=("/", "/chat")))
+    result = await state.broker.append(disconnect_command("ann", at=state.now(), namespaces=("/", "/chat")))
 
     assert (result.connections, result.exact) == (2, True)
 
@@ -118,10 +118,10 @@ async def test_a_move_counts_who_has_its_sid_exactly(state: StateUnderTest) -> N
     await state.presence.register(connection("s1", "ann"), ["a"])
     await state.presence.register(connection("s2", "ann"), ["a"])
 
-    result = await state.broker.append(move("s1"))
+    result = await state.broker.append(session_takeover("s1"))
 
     assert (result.connections, result.exact) == (1, True)
-    assert (await state.broker.append(move("s1", namespace="/chat"))).connections == 0
+    assert (await state.broker.append(session_takeover("s1", namespace="/chat"))).connections == 0
 
 
 async def test_nobody_there_counts_nobody(state: StateUnderTest) -> None:
@@ -171,7 +171,7 @@ async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged
     news = message(
         "org:7", arguments=('{"text":"grüß dich 👋"}', "null", "1e400"), exclude=frozenset({"s1", "org:8"})
     )
-    order = kick("ann", at=1234.125, revoke=True, namespaces=("/", "/chat"))
+    order = disconnect_command("ann", at=1234.125, revoke=True, namespaces=("/", "/chat"))
     await state.broker.subscribe([at("org:7"), at("user:ann", "/chat")])
 
     async with listening(state.broker) as ear:
@@ -205,12 +205,16 @@ async def test_a_trace_is_in_the_history(state: StateUnderTest) -> None:
 
 
 async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: StateUnderTest) -> None:
-    moves = [move("s1"), move("käse", namespace="/chät", owner="replica-2/~ü,1")]
+    moves = [session_takeover("s1"), session_takeover("käse", namespace="/chät", owner="replica-2/~ü,1")]
     await state.broker.subscribe([at("s1"), at("käse", "/chät"), at(None)])
 
     async with listening(state.broker) as ear:
         results = [await state.broker.append(each) for each in moves]
-        for other in (move("s2"), move("s1", namespace="/chat"), move("käse")):
+        for other in (
+            session_takeover("s2"),
+            session_takeover("s1", namespace="/chat"),
+            session_takeover("käse"),
+        ):
             await state.broker.append(other)
 
         heard = await ear.everything()
@@ -219,7 +223,13 @@ async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: 
 
 
 async def test_a_move_stands_in_the_stream_where_it_was_appended(state: StateUnderTest) -> None:
-    entries: list[LogEntry] = [message("s1"), move("s1"), kick("ann", at=1.5), move("s1"), message("s1")]
+    entries: list[LogEntry] = [
+        message("s1"),
+        session_takeover("s1"),
+        disconnect_command("ann", at=1.5),
+        session_takeover("s1"),
+        message("s1"),
+    ]
     await state.broker.subscribe([at("s1"), at("user:ann")])
 
     async with listening(state.broker) as ear:

@@ -12,7 +12,7 @@ from gateway.domain.messages import Address, LogEntry, json_bytes
 from gateway.domain.positions import START, Position
 from gateway.interfaces import Broker, Page
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, kick, message, move
+from tests.contract.values import at, disconnect_command, message, session_takeover
 
 Item = tuple[Position, LogEntry]
 
@@ -34,7 +34,7 @@ async def test_history_answers_what_came_after_a_position_for_the_addresses(stat
         message("c"),
         message(),
         message("a", namespace="/chat"),
-        kick("ann", at=1.5),
+        disconnect_command("ann", at=1.5),
     )
 
     page = await read(state.broker, items[0][0], at("a"), at("b"), at(None), at("user:ann"))
@@ -89,7 +89,13 @@ async def test_where_one_stream_begins_is_no_position_of_the_next(make_state: Ma
 
 
 async def test_a_move_is_answered_to_who_asks_for_its_sid_in_its_namespace(state: StateUnderTest) -> None:
-    items = await append(state, move("s1"), move("s2"), move("s1", namespace="/chat"), message("s1"))
+    items = await append(
+        state,
+        session_takeover("s1"),
+        session_takeover("s2"),
+        session_takeover("s1", namespace="/chat"),
+        message("s1"),
+    )
 
     page = await read(state.broker, START, at("s1"), at(None))
 
@@ -98,7 +104,9 @@ async def test_a_move_is_answered_to_who_asks_for_its_sid_in_its_namespace(state
 
 
 async def test_a_move_takes_nothing_of_the_bytes_of_a_page(state: StateUnderTest) -> None:
-    items = await append(state, move("s1"), move("s1", owner="x" * 100), move("s1"))
+    items = await append(
+        state, session_takeover("s1"), session_takeover("s1", owner="x" * 100), session_takeover("s1")
+    )
 
     page = await state.broker.history(START, [at("s1")], max_entries=2, max_bytes=1)
 
@@ -300,7 +308,9 @@ async def test_what_came_after_a_position_in_the_future_of_the_stream_is_lost(
 
 
 async def test_every_position_that_was_handed_out_is_known_and_so_is_the_start(state: StateUnderTest) -> None:
-    items = await append(state, message("a"), message("b"), message("a", volatile=True), move("s1"))
+    items = await append(
+        state, message("a"), message("b"), message("a", volatile=True), session_takeover("s1")
+    )
 
     gaps = {(await read(state.broker, position, at("a"))).gap for position in (START, *(p for p, _ in items))}
 

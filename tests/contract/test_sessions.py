@@ -8,7 +8,7 @@ import pytest
 
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoverySession, ResumedSession
-from tests.contract.adopting import adopt, refusal
+from tests.contract.session_resume import adopt, refusal
 from tests.contract.states import MakeState, StateUnderTest
 
 SESSION = RecoverySession(

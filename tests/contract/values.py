@@ -32,13 +32,13 @@ def message(
     return Message(new_id(), namespace, rooms, "news", arguments, exclude, volatile, trace)
 
 
-def disconnect_user(
+def disconnect_command(
     user: str, *, at: float, revoke: bool = False, namespaces: tuple[str, ...] = ("/",)
 ) -> DisconnectCommand:
     return DisconnectCommand(new_id(), user, namespaces, at, revoke=revoke)
 
 
-def move(sid: str, *, namespace: str = "/", owner: str = "replica-2/t1") -> SessionTakeover:
+def session_takeover(sid: str, *, namespace: str = "/", owner: str = "replica-2/t1") -> SessionTakeover:
     return SessionTakeover(new_id(), namespace, sid, owner)
 
 

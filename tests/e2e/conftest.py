@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.clients import Clients, NodeClients
 from tests.support.python_clients import PythonClients
-from tests.support.raw import http_session
+from tests.support.raw_clients import http_session
 from tests.support.redis_server import RedisServer
 
 NAMES = itertools.count(1)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Journal
 from tests.support.paths import ROOT
-from tests.support.process import GatewayProcess
 from tests.unit.cli.command_line import environment, run
 
 

@@ -6,8 +6,8 @@ import json
 
 import aiohttp
 
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawSocket
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawSocket
 
 
 async def test_compression_is_not_negotiated_and_large_messages_arrive_as_they_are(

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from tests.support.clients import Clients, NodeClients, StockClient
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawPolling, RawSocket
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawPolling, RawSocket
 
 Transports = list[str] | None
 Value = Any

@@ -15,12 +15,12 @@ import pytest
 
 from tests.support.backend import Answer
 from tests.support.clients import NodeClients
+from tests.support.gateway_process import GatewayProcess
 from tests.support.health import liveness, readiness, verdict
-from tests.support.link import Link
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawPolling, RawSocket
+from tests.support.raw_clients import RawPolling, RawSocket
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.waiting import wait_until
+from tests.support.tcp_proxy import Link
+from tests.support.waiter import wait_until
 
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 DELAY_SECONDS = 2.0

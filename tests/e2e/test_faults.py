@@ -1,7 +1,7 @@
 """Whatever breaks during steady traffic over three replicas, no answer turns out to have been a lie.
 
 Each test breaks one thing, lets it heal, and then holds what every client heard against what every backend was
-answered (tests/support/judging.py), presence against who is connected, and memory against what it was.
+answered (tests/support/assertions.py), presence against who is connected, and memory against what it was.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.support.clients import NodeClients
-from tests.support.link import Link
-from tests.support.process import GatewayProcess
+from tests.support.cluster import LEASE_SECONDS, Several, metric, until
+from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer, Sentinels
-from tests.support.several import LEASE_SECONDS, Several, metric, until
+from tests.support.tcp_proxy import Link
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -24,11 +24,11 @@ import pytest
 
 from tests.support.backend import Backend
 from tests.support.clients import NodeClients, StockClient
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawPolling, RawSocket
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawPolling, RawSocket
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import sign, token
-from tests.support.waiting import wait_until
+from tests.support.waiter import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

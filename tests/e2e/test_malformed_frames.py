@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawPolling, RawSocket, connect_packet
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawPolling, RawSocket, connect_packet
 
 UNKNOWN_SID = (400, '{"code":1,"message":"Session ID unknown"}')
 BAD_REQUEST = (400, '{"code":3,"message":"Bad request"}')

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawPolling, RawSocket
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawPolling, RawSocket
 
 UNKNOWN_TRANSPORT = (400, {"code": 0, "message": "Transport unknown"})
 UNKNOWN_SID = (400, {"code": 1, "message": "Session ID unknown"})

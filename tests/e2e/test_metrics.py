@@ -16,8 +16,8 @@ import pytest
 
 from tests.support.backend import Backend
 from tests.support.clients import NodeClients, StockClient
-from tests.support.process import KEY_ID, KEY_SECRET, GatewayProcess
-from tests.support.raw import RawPolling, RawSocket, connect_packet
+from tests.support.gateway_process import KEY_ID, KEY_SECRET, GatewayProcess
+from tests.support.raw_clients import RawPolling, RawSocket, connect_packet
 from tests.support.redis_server import RedisServer
 from tests.unit.metrics.scraping import Scrape, scrape_until
 

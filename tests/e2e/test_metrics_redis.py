@@ -9,10 +9,10 @@ import aiohttp
 
 from gateway.state.redis.redis_keys import RedisKeys
 from tests.support.clients import NodeClients
-from tests.support.link import Link
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawSocket
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawSocket
 from tests.support.redis_server import RedisServer
+from tests.support.tcp_proxy import Link
 from tests.unit.metrics.scraping import Scrape, scrape_until
 
 SUBSCRIPTION_TIMEOUT_SECONDS = 2

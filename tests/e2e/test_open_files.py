@@ -6,7 +6,7 @@ import socket
 from contextlib import ExitStack
 from urllib.request import urlopen
 
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 RAISED = "gateway.open_files_raised"
 

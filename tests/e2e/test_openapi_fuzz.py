@@ -18,8 +18,8 @@ from requests.auth import AuthBase
 from schemathesis.config import GenerationConfig, ProjectConfig, ProjectsConfig, SchemathesisConfig
 
 from ingest_api import signing
+from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.process import GatewayProcess
 
 EXAMPLES = 100
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.backend import Backend
 from tests.support.clients import Clients
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 BACKENDS_ONLY = ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"]
 BROWSERS_ONLY = [

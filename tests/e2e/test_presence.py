@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from tests.support.clients import Clients, NodeClients
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawPolling, RawSocket
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawPolling, RawSocket
 
 
 def closed(gateway: GatewayProcess, sid: str) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.support.clients import NodeClients, StockClient
-from tests.support.link import Link
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.tcp_proxy import Link
+from tests.support.waiter import wait_until
 
 SEND_BUFFER_BYTES = 1024 * 1024
 HISTORY_LENGTH = 200

@@ -9,11 +9,11 @@ import sys
 from typing import Any
 
 from tests.support.clients import NodeClients, StockClient
+from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.health import readiness, verdict
-from tests.support.link import Link
-from tests.support.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.waiting import wait_until
+from tests.support.tcp_proxy import Link
+from tests.support.waiter import wait_until
 from tests.unit.metrics.scraping import Scrape
 
 SUBSCRIPTION_TIMEOUT_SECONDS = 2

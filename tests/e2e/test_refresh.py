@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from tests.support.clients import Clients, NodeClients
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawSocket
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawSocket
 
 CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.backend import Backend
 from tests.support.clients import NodeClients
+from tests.support.gateway_process import JWT_SECRET, GatewayProcess
 from tests.support.issuer import Issuer
 from tests.support.journal import Entry
-from tests.support.process import JWT_SECRET, GatewayProcess
 from tests.support.tokens import token
 from tests.unit.auth.issuer import ec_key, jwk, key_set, public_pem
 from tests.unit.auth.issuer import token as issued

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.support.clients import NodeClients, StockClient
-from tests.support.process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
+from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiter import wait_until
 
 
 @pytest.fixture(scope="module")

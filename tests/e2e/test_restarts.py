@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from tests.support.clients import Clients, NodeClients
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tests.support.python_clients import PythonClients
-from tests.support.raw import RawPolling, RawSocket
+from tests.support.raw_clients import RawPolling, RawSocket
 
 CARRIERS: tuple[list[str] | None, ...] = (["polling"], ["websocket"], None)
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 LINKS = {
     "GATEWAY_SERVICE_HOST": "10.96.0.11",

@@ -10,10 +10,10 @@ import pytest
 from gateway.domain.messages import Address
 from gateway.state.redis.redis_keys import RedisKeys
 from tests.support.clients import NodeClients
-from tests.support.link import Link
-from tests.support.process import GatewayProcess
+from tests.support.cluster import Several, metric
+from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.several import Several, metric
+from tests.support.tcp_proxy import Link
 
 pytestmark = pytest.mark.timeout(90)
 

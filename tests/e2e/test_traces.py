@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.clients import NodeClients
 from tests.support.collector import Collector, collector
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -1,12 +1,12 @@
 """Clients upgrade while messages come and go: nothing is lost, doubled or out of order, either way.
 
-``python -m tests.support.upgrading --clients 200 --seconds 20`` is the same at full size.
+``python -m tests.support.upgrade_load --clients 200 --seconds 20`` is the same at full size.
 """
 
 from __future__ import annotations
 
-from tests.support.process import GatewayProcess
-from tests.support.upgrading import Upgrading
+from tests.support.gateway_process import GatewayProcess
+from tests.support.upgrade_load import Upgrading
 
 
 def test_40_clients_upgrade_under_50_messages_a_second_each_way() -> None:

@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 
 from tests.support.clients import Clients, NodeClients
+from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.process import GatewayProcess
-from tests.support.raw import RawPolling, RawSocket
+from tests.support.raw_clients import RawPolling, RawSocket
 
 APP, ADMIN, STRANGER = "https://app.example", "https://admin.example:8443", "https://stranger.example"
 PATH = "/live/events/"

@@ -5,7 +5,7 @@ backend   a backend: signs and sends requests, written from the contract and not
 tokens    JSON Web Tokens, likewise
 journal   things that happened, to be waited for with a time limit
 clients   stock socket.io-clients under Node (clients.mjs), one Node process for many clients
-upgrading stock clients that upgrade while messages come and go (upgrading.mjs)
+upgrading stock clients that upgrade while messages come and go (upgrade_load.mjs)
 redis_server, cutting, link              a Redis, and links to it, that a test breaks
 waiting   until what nothing tells of is so
 audience, traffic, judging, several      clients and backends over several replicas, and whether anybody was lied to

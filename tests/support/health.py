@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 
 
 def readiness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.backend import Backend
+from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.process import GatewayProcess
 from tests.support.redis_server import free_port
 
 CONFIGURATION = ROOT / "examples" / "compose" / "nginx"

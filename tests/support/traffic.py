@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from tests.support.audience import NEWS, Audience
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
+from tests.support.listeners import NEWS, Audience
 
 BACKENDS = 6
 ANSWER_SECONDS = 4.0

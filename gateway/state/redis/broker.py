@@ -134,7 +134,7 @@ class RedisBroker:
         head: Any = await self._commands.read("GET", self._head)
         if head is None:
             # Whoever is told a position before there is a log could not be told from who has seen another one.
-            begun = await self._commands.call("where")
+            begun = await self._commands.call("head")
             return begun[0].decode(), Position(begun[1].decode())
-        generation, _, _, newest, _ = head.decode().split(" ", 4)  # scripts/common.lua
+        generation, _, _, newest, _ = head.decode().split(" ", 4)  # lua/common.lua
         return generation, Position(newest)

@@ -292,7 +292,7 @@ class Commands:
     async def _register_server(self, connection: Connection, identity: ServerId) -> None:
         """Before anything else is asked of it: a server that lost nonces must not take a request again."""
         whom = f"{identity.run_id} {identity.replication_id}"
-        await execute(connection, "EVAL", self.scripts["meet"].text.decode(), "0", whom)
+        await execute(connection, "EVAL", self.scripts["register_server"].text.decode(), "0", whom)
 
     async def _write(self, connection: Connection) -> None:
         asked = self._pending.sent_count
@@ -342,5 +342,5 @@ class Commands:
             too_old = self._loop.time() - self.timeout_seconds
             unanswered = self._pending.expire(too_old, self.timeout_seconds)
             if unanswered and not self._timed_out.is_set():
-                log.warning("redis.timeout", pending=unanswered)
+                log.warning("redis.timeout", commands=unanswered)
                 self._timed_out.set()

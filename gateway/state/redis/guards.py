@@ -40,7 +40,7 @@ class RedisDedupStore:
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         await self._commands.call(
-            "spend", *arguments_of(dedup_key)[:3], retry=False, raise_rejection=self.raise_rejection
+            "consume_nonce", *arguments_of(dedup_key)[:3], retry=False, raise_rejection=self.raise_rejection
         )
 
     def raise_rejection(self, answer: list[Any]) -> None:
@@ -96,7 +96,7 @@ class RedisRateLimits:
 
     async def consume(self, bucket: str, rate: Rate) -> RateLimitResult:
         allowed, remaining, reset, retry = await self._commands.call(
-            "take", bucket, repr(rate.per_second), rate.burst, retry=False
+            "rate_limit", bucket, repr(rate.per_second), rate.burst, retry=False
         )
         return RateLimitResult(bool(allowed), rate.burst, remaining, float(reset), float(retry))
 

@@ -257,7 +257,9 @@ class SubscriptionMonitor:
 
     async def _send_probe(self, number: int = 0) -> tuple[bytes, int, bytes, int, int]:
         record = self._codec.probe(f"{self._token}{PROBE_NUMBER}{number}")
-        generation, began, newest, now, mute = await self._commands.call("canary", self._channel, record)
+        generation, began, newest, now, mute = await self._commands.call(
+            "publish_probe", self._channel, record
+        )
         return generation, began, newest, now, mute
 
     async def _probe(self) -> None:
@@ -277,7 +279,7 @@ class SubscriptionMonitor:
     async def _probe_write(self, *, mute: bool) -> None:
         """A canary goes through at the memory limit; what is pushed does not."""
         try:
-            await self._commands.call("try_write")
+            await self._commands.call("write_probe")
         except (BrokerUnavailable, BrokerTimeout) as error:
             self._record(error)
             self._status.write_finished(self._loop.time(), taken=False)

@@ -219,11 +219,11 @@ class LogReader:
     def _page(self, checkpoints: list[Position]) -> Any:
         seen = self.cursor
         return self._commands.call(
-            "catch_up", seen.generation, PAGE_BYTES, seen.confirmed, seen.contiguous, *checkpoints
+            "resync", seen.generation, PAGE_BYTES, seen.confirmed, seen.contiguous, *checkpoints
         )
 
     def _classify_gap(self, lost: int, generation: str) -> None:
-        """What it means that so many of the places are lost (``scripts/catch_up.lua``)."""
+        """What it means that so many of the places are lost (``lua/resync.lua``)."""
         if lost == _CUT_OFF:
             self._report(HISTORY_TRIMMED)
         elif lost:

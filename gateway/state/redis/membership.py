@@ -84,7 +84,7 @@ class Membership:
         Raises BrokerUnavailable, BrokerTimeout: then it may be tried again. Raises StateUnusable.
         """
         probe = self.codec.probe(self.process)
-        status, *ends = await self.commands.call("begin", self.replica, self.process, probe)
+        status, *ends = await self.commands.call("acquire_lease", self.replica, self.process, probe)
         if status != b"OK":
             self._fail_on_conflict(ends[0])
         await self._reap(self.replica)
@@ -130,7 +130,7 @@ class Membership:
                 for task in keeping:
                     task.cancel()
                 await asyncio.wait(keeping)  # a sign of life that comes later would be another lease
-                await self.commands.call("leave", self.replica, self.process)
+                await self.commands.call("release_lease", self.replica, self.process)
                 log.info("lease.released", replica=self.replica)
                 await self._reap(self.replica)
         except (BrokerUnavailable, BrokerTimeout) as error:
@@ -143,7 +143,7 @@ class Membership:
         sent_at = asyncio.get_running_loop().time()
         in_use = self.sessions.in_use()  # those saved from now on are saved after it
         status, *answer = await self.commands.call(
-            "beat", self.replica, self.codec.newest, self.process, self._renewed_ms
+            "heartbeat", self.replica, self.codec.newest, self.process, self._renewed_ms
         )
         if status != b"OK":
             self._fail_on_conflict(answer[0])
@@ -220,7 +220,7 @@ class Membership:
         dead."""
         left, first = 1, 0
         while left > 0:
-            left, found_dead = await self.commands.call("clean_up", replica)
+            left, found_dead = await self.commands.call("reap_replica", replica)
             first += found_dead
         return first > 0
 

@@ -116,7 +116,7 @@ class RedisPresence:
         if known is not None:
             connection = replace(known.connection, transport=transport)
             now = self._here[sid] = replace(known, connection=connection)
-            await self._write(sid, "change_seen", sid, connection.user, now.encode_seen())
+            await self._write(sid, "update_transport", sid, connection.user, now.encode_seen())
 
     async def unregister(self, sid: str) -> None:
         if self._here.pop(sid, None) is not None:
@@ -181,7 +181,7 @@ class RedisPresence:
         """Keep the keys that connections stand in from ending by their age."""
         batches = list(_batches(tuple(self._here)))
         for batch in batches:
-            await self._commands.call("touch", self._replica, *batch)
+            await self._commands.call("refresh_ttl", self._replica, *batch)
             await asyncio.sleep(within_seconds / len(batches))
 
     async def _flush(self, sids: Collection[str]) -> None:

@@ -60,7 +60,7 @@ _FAMILIES: Final = {
     "sessions": "sessions:",
     "left": "left:",
     "channel": "to:",
-    "canary": "replica:",
+    "probe": "replica:",
 }
 """Beginnings, each completed by what its members are told apart by."""
 

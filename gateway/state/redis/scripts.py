@@ -22,30 +22,30 @@ takes no more memory, or gives some back, also runs when Redis is at its limit (
 
 _DEADLINE: Final = "deadline"
 _PARTS: Final = {
-    "append": (_WRITES, "common", "claims"),
-    "spend": (_WRITES, "common", "claims", _DEADLINE),
-    "take": (_WRITES, "common", _DEADLINE),
+    "append": (_WRITES, "common", "dedup"),
+    "consume_nonce": (_WRITES, "common", "dedup", _DEADLINE),
+    "rate_limit": (_WRITES, "common", _DEADLINE),
     "history": (_READS, "common"),
-    "catch_up": (_READS, "common"),
-    "meet": (_FREES, "common"),
-    "where": (_FREES, "common", _DEADLINE),
-    "canary": (_FREES, "common", _DEADLINE),
-    "try_write": (_WRITES,),
-    "beat": (_FREES, "common", "moving", _DEADLINE),
+    "resync": (_READS, "common"),
+    "register_server": (_FREES, "common"),
+    "head": (_FREES, "common", _DEADLINE),
+    "publish_probe": (_FREES, "common", _DEADLINE),
+    "write_probe": (_WRITES,),
+    "heartbeat": (_FREES, "common", "move_sessions", _DEADLINE),
     "register": (_WRITES, "common", "registry", _DEADLINE),
     "change_rooms": (_WRITES, "common", "registry", _DEADLINE),
-    "change_seen": (_WRITES, "common", _DEADLINE),
+    "update_transport": (_WRITES, "common", _DEADLINE),
     "unregister": (_FREES, "common", "registry", _DEADLINE),
-    "touch": (_FREES, "common", _DEADLINE),
-    "begin": (_WRITES, "common", "moving", _DEADLINE),
-    "clean_up": (_FREES, "common", "registry", _DEADLINE),
-    "leave": (_FREES, "common", _DEADLINE),
+    "refresh_ttl": (_FREES, "common", _DEADLINE),
+    "acquire_lease": (_WRITES, "common", "move_sessions", _DEADLINE),
+    "reap_replica": (_FREES, "common", "registry", _DEADLINE),
+    "release_lease": (_FREES, "common", _DEADLINE),
     "presence": (_READS, "common"),
     "count": (_READS, "common"),
     "save_session": (_WRITES, "common", "sessions", _DEADLINE),
     "change_session": (_WRITES, "common", "sessions", _DEADLINE),
-    "adopt_session": (_WRITES, "common", "sessions", _DEADLINE),
-    "leave_session": (_FREES, "common", "sessions", _DEADLINE),
+    "resume_session": (_WRITES, "common", "sessions", _DEADLINE),
+    "park_session": (_FREES, "common", "sessions", _DEADLINE),
     "delete_session": (_FREES, "common", "sessions", _DEADLINE),
 }
 """Each script, its first line, and what stands before it."""
@@ -77,4 +77,4 @@ def load_scripts(keys: RedisKeys, limits: Mapping[str, int | bool]) -> dict[str,
 
 
 def _read(name: str) -> str:
-    return resources.files(__package__).joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -129,7 +129,7 @@ class RedisSessions:
     async def resume(self, pid: str, *, user: str, namespace: str, owner: str) -> ResumedSession:
         try:
             status, *found = await self._commands.call(
-                "adopt_session", self._replica, pid, user, namespace, owner
+                "resume_session", self._replica, pid, user, namespace, owner
             )
         except BaseException:
             # It may be this owner's, who is about to go away.
@@ -153,7 +153,7 @@ class RedisSessions:
         await self._end(pid, owner, _End("delete_session", (pid, owner)))
 
     def _leaving(self, pid: str, owner: str) -> _End:
-        return _End("leave_session", (pid, owner, self._gone_at(pid)))
+        return _End("park_session", (pid, owner, self._gone_at(pid)))
 
     def _gone_at(self, pid: str) -> int:
         now = self._commands.redis_ms()

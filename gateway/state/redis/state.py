@@ -272,7 +272,7 @@ class RedisState:
     def command_names(self) -> list[str]:
         """What can be asked of Redis, as it is counted."""
         # Whom a connection meets is asked before anything else can be.
-        return [*(name for name in self.commands.scripts if name != "meet"), READ]
+        return [*(name for name in self.commands.scripts if name != "register_server"), READ]
 
     @property
     def probe_age_seconds(self) -> float:

@@ -18,7 +18,7 @@ from tests.integration.chart.pod import MOUNTS, PodFiles
 from tests.integration.chart.sets import gateway, with_
 from tests.support.backend import Backend
 from tests.support.clients import NodeClients
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tests.support.tokens import token
 from tools.chart.rendering import Document, Rendered, Values, render
 

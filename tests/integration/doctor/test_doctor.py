@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.process import GatewayProcess
 from tests.support.redis_server import RedisServer, Sentinels, free_port
 from tests.unit.cli.command_line import JWT_SECRET, environment, run
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Entry, Journal
 from tests.support.paths import ROOT
-from tests.support.process import GatewayProcess
 
 HERE = Path(__file__).parent
 EXAMPLES = ROOT / "examples" / "frontend"

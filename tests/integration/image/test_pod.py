@@ -17,7 +17,7 @@ from tests.support.backend import Backend
 from tests.support.clients import NodeClients
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import token
-from tests.support.waiting import wait_until
+from tests.support.waiter import wait_until
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(240)]
 

@@ -16,7 +16,7 @@ from gateway.domain.status import StateStatus
 from gateway.domain.traces import Trace
 from gateway.state.redis import RedisState
 from gateway.state.redis.codec import FORMS, WRITERS, Codec
-from tests.contract.listening import Ear
+from tests.contract.recording_listener import Ear
 from tests.contract.values import at
 from tests.support.redis_server import RedisServer
 

@@ -10,8 +10,8 @@ from gateway.domain import positions
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Message
 from tests.integration.redis_state.replicas import Replica, append, make, replicas
-from tests.support.cutting import Cuttable
 from tests.support.redis_server import RedisServer
+from tests.support.tcp_cut import Cuttable
 
 ROOMS = [f"room{number}" for number in range(12)]
 SECONDS = 8.0

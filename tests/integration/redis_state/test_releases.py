@@ -9,8 +9,8 @@ import pytest
 from gateway.domain.messages import Message
 from gateway.domain.traces import Trace
 from tests.integration.redis_state.replicas import Replica, ids, make, previous_release, replicas, until
-from tests.support.cutting import Cuttable
 from tests.support.redis_server import RedisServer
+from tests.support.tcp_cut import Cuttable
 
 CALM = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """No sign of life but those that a test asks for."""

@@ -22,11 +22,11 @@ import pytest
 import yaml
 
 from tests.support.clients import NodeClients
+from tests.support.gateway_process import GatewayProcess
 from tests.support.nginx import find_binary, started
 from tests.support.paths import ROOT
-from tests.support.process import GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiter import wait_until
 
 pytestmark = [pytest.mark.proxies, pytest.mark.timeout(90)]
 

@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 
-from tests.load.rolling.rolling import ORIGIN, behind_nginx, roll
-from tests.load.soak.crowd import Crowd, Manner, Told
-from tests.load.soak.pushing import Pushing
+from tests.load.rolling.restart import ORIGIN, behind_nginx, roll
+from tests.load.soak.backends import Pushing
+from tests.load.soak.clients import Crowd, Manner, Told
 from tests.load.soak.verdict import judge
+from tests.support.gateway_process import GatewayProcess
 from tests.support.nginx import Nginx
-from tests.support.process import GatewayProcess
-from tests.support.raw import http_session
-from tests.support.waiting import wait_until
+from tests.support.raw_clients import http_session
+from tests.support.waiter import wait_until
 
 pytestmark = [pytest.mark.proxies, pytest.mark.timeout(150)]
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from tests.load.rolling.pace import pace
-from tests.load.rolling.rolling import LIMIT_SECONDS, Roll, behind_nginx, came_back, roll
-from tests.load.rolling.standstills import Standstills
-from tests.load.soak.crowd import Crowd, Manner, Told
-from tests.load.soak.pushing import Pushing
+from tests.load.rolling.reconnect_rate import pace
+from tests.load.rolling.restart import LIMIT_SECONDS, Roll, behind_nginx, came_back, roll
+from tests.load.rolling.stalls import Standstills
+from tests.load.soak.backends import Pushing
+from tests.load.soak.clients import Crowd, Manner, Told
 from tests.load.soak.verdict import judge
 from tests.support.traffic import ACCEPTED
-from tests.support.waiting import wait_until
+from tests.support.waiter import wait_until
 
 pytestmark = [pytest.mark.proxies, pytest.mark.timeout(300)]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks import machine
 from tests.load.soak import report
-from tests.load.soak.breaking import KILL, KILL_FOR_LONG, ROLL
-from tests.load.soak.crowd import Manner
-from tests.load.soak.running import Plan, Run, run
+from tests.load.soak.chaos import KILL, KILL_FOR_LONG, ROLL
+from tests.load.soak.clients import Manner
+from tests.load.soak.runner import Plan, Run, run
 
 CLIENTS, PER_SECOND, SECONDS = 200, 200.0, 120.0
 BLOWS = (KILL, ROLL, KILL_FOR_LONG, ROLL)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from benchmarks.machine import cpu_model
-from tests.load.soak import running
-from tests.load.soak.breaking import Blow
-from tests.load.soak.running import Run
+from tests.load.soak import runner
+from tests.load.soak.chaos import Blow
+from tests.load.soak.runner import Run
 from tests.load.soak.verdict import Verdict, per_second
 from tests.support.paths import ROOT
 
@@ -64,7 +64,7 @@ Other programs used {found.other_cores:.2f} of its cores on average during the r
 
 ## Dropped, killed and rolled
 
-- {len(running.NAMES)} replicas on one Redis, and {broken.plan.clients} stock clients: two for each user, one on \
+- {len(runner.NAMES)} replicas on one Redis, and {broken.plan.clients} stock clients: two for each user, one on \
 polling and one on WebSocket.
 - {broken.plan.per_second:.0f} signed pushes a second for {broken.seconds:.0f} s through any replica: to users, to a \
 room, to several
@@ -76,7 +76,7 @@ client closes its engine.
   packets, so that neither notices until a ping fails (silent). The client reconnects 2 s later, to any replica: median
   {broken.verdict.median_away:.1f} s, longest {away[-1] if away else 0.0:.1f} s.
 - Every 10 s a replica is killed (`kill -9`) and started again, at once or after its lease of \
-{running.LEASE_SECONDS:.0f} s has ended, or rolled
+{runner.LEASE_SECONDS:.0f} s has ended, or rolled
   (`SIGTERM`, then started again). Clients and backends continue to choose it until it has ended.
 
 **{_sum(broken.verdict)}**

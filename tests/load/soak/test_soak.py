@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.soak.breaking import KILL, ROLL, Breaking
-from tests.load.soak.crowd import Manner
-from tests.load.soak.running import Plan, run
+from tests.load.soak.chaos import KILL, ROLL, Breaking
+from tests.load.soak.clients import Manner
+from tests.load.soak.runner import Plan, run
 
 pytestmark = pytest.mark.timeout(150)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.load.soak.crowd import Told
+from tests.load.soak.clients import Told
 from tests.load.soak.verdict import Verdict, judge, per_second
 from tests.support.traffic import ACCEPTED, NO_ANSWER, Push
 

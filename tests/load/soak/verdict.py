@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.load.soak.crowd import Told
+from tests.load.soak.clients import Told
 from tests.support.traffic import Push
 
 GREETING = -1

@@ -11,7 +11,7 @@ def message(*rooms: str, exclude: frozenset[str] = frozenset(), arguments: tuple
     return Message("id", "/chat", rooms, "news", arguments, exclude)
 
 
-def disconnect_user(*namespaces: str, exclude: frozenset[str] = frozenset()) -> DisconnectCommand:
+def disconnect_command(*namespaces: str, exclude: frozenset[str] = frozenset()) -> DisconnectCommand:
     return DisconnectCommand("id", "42", namespaces, at=1.0, exclude=exclude)
 
 
@@ -24,7 +24,10 @@ def test_a_message_is_for_each_of_its_rooms() -> None:
 
 
 def test_a_kick_is_for_the_room_of_the_user_in_each_namespace() -> None:
-    assert kick("/", "/chat").addresses == (Address("/", "user:42"), Address("/chat", "user:42"))
+    assert disconnect_command("/", "/chat").addresses == (
+        Address("/", "user:42"),
+        Address("/chat", "user:42"),
+    )
 
 
 def test_the_count_of_one_address_is_exact() -> None:
@@ -34,8 +37,8 @@ def test_the_count_of_one_address_is_exact() -> None:
 
 def test_a_connection_may_be_in_several_rooms_but_not_in_several_namespaces() -> None:
     assert not count_is_exact(message("a", "b"))
-    assert count_is_exact(kick("/", "/chat"))
-    assert not count_is_exact(kick("/", "/"))
+    assert count_is_exact(disconnect_command("/", "/chat"))
+    assert not count_is_exact(disconnect_command("/", "/"))
 
 
 def test_with_exceptions_no_count_is_exact() -> None:
@@ -43,14 +46,14 @@ def test_with_exceptions_no_count_is_exact() -> None:
 
     assert not count_is_exact(message(exclude=except_one))
     assert not count_is_exact(message("a", exclude=except_one))
-    assert not count_is_exact(kick("/", exclude=except_one))
+    assert not count_is_exact(disconnect_command("/", exclude=except_one))
 
 
 def test_json_is_counted_in_bytes_of_utf_8() -> None:
     assert json_bytes(message()) == 0
     assert json_bytes(message(arguments=('{"a":1}', "null"))) == 11
     assert json_bytes(message(arguments=('"ä€👋"',))) == 2 + 2 + 3 + 4
-    assert json_bytes(kick("/")) == 0
+    assert json_bytes(disconnect_command("/")) == 0
 
 
 def test_ids_are_url_safe_and_no_two_are_the_same() -> None:

@@ -15,8 +15,8 @@ from gateway.domain.positions import Position
 from gateway.hub import Connection, Hub, State
 from gateway.hub.registry import LARGE_BYTES, MAX_SLICE_SECONDS, SLOW_SEND_SECONDS, STEP
 from gateway.interfaces import Frames
-from tests.support.turns import with_turns
-from tests.unit.hub.links import RecordingMeter, RecordingTransport, connection, encode
+from tests.support.loop_turns import with_turns
+from tests.unit.hub.transports import RecordingMeter, RecordingTransport, connection, encode
 
 POSITION = Position("1-0")
 
@@ -50,7 +50,9 @@ class World:
         excluded = frozenset(exclude.split())
         await self.hub.deliver(Message(new_id(), namespace, rooms, event, (), exclude=excluded), POSITION)
 
-    async def disconnect_user(self, user: str, *namespaces: str, revoke: bool = False, exclude: str = "") -> None:
+    async def disconnect_user(
+        self, user: str, *namespaces: str, revoke: bool = False, exclude: str = ""
+    ) -> None:
         kick = DisconnectCommand(
             new_id(), user, namespaces or ("/",), 0.0, frozenset(exclude.split()), revoke
         )

@@ -6,7 +6,7 @@ from gateway.domain.messages import DisconnectCommand, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.hub import Hub, State
-from tests.unit.hub.links import RecordingMeter, connection, encode
+from tests.unit.hub.transports import RecordingMeter, connection, encode
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
 POSITION = Position("1-0")

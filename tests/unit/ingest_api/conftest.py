@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import structlog
 
-from tests.unit.ingest_api import door as doors
-from tests.unit.ingest_api.door import LONG, SHORT, Door, running
+from tests.unit.ingest_api import harness
+from tests.unit.ingest_api.harness import LONG, SHORT, Door, running
 
 
 @pytest.fixture(autouse=True, params=[LONG, SHORT])
 def way(request: pytest.FixtureRequest) -> None:
     """Everything holds for both ways that requests take."""
-    doors.way = request.param
+    harness.way = request.param
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.ingest_api.door import Door
+from tests.unit.ingest_api.harness import Door
 
 GOOD = {"event": "e", "data": {}}
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.ingest_keys import IngestKey
-from tests.unit.ingest_api.door import SECRET, SHOP, Door, running
+from tests.unit.ingest_api.harness import SECRET, SHOP, Door, running
 
 EVENT = {"event": "private-event", "data": {"text": "private-payload"}}
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from gateway.domain.ingest_keys import IngestKey
-from tests.unit.ingest_api.door import PATIENCE, SHOP, Door, running
+from tests.unit.ingest_api.harness import PATIENCE, SHOP, Door, running
 
 EVENT = {"event": "e", "data": 1}
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from ingest_api.app import create_app, create_not_found_api, mount
 from ingest_api.errors import problem_body
 from ingest_api.pipeline import RestApi
-from tests.unit.ingest_api.door import Door, RecordingMeter, SettableClock, running
+from tests.unit.ingest_api.harness import Door, RecordingMeter, SettableClock, running
 
 
 async def health(_: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from ingest_api import openapi
 from ingest_api.errors import STATUSES
 from ingest_api.openapi_text import REMEDIES
 from tests.support.paths import ROOT
-from tests.unit.ingest_api.door import Door
+from tests.unit.ingest_api.harness import Door
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(openapi.text())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.domain.dedup import Rate
 from gateway.domain.ingest_keys import IngestKey
-from tests.unit.ingest_api.door import SECRET, Door, Reply, running
+from tests.unit.ingest_api.harness import SECRET, Door, Reply, running
 
 SLOW = IngestKey("slow", (SECRET,), rate=Rate(per_second=0.5, burst=2))
 EVENT = {"event": "e"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.ingest_keys import IngestKey, Scope
-from tests.unit.ingest_api.door import SECRET, running
+from tests.unit.ingest_api.harness import SECRET, running
 
 EVENT = {"event": "e"}
 CALLS: list[tuple[str, str, Any]] = [

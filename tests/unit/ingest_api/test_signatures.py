@@ -9,7 +9,7 @@ import pytest
 
 from gateway.domain.ingest_keys import IngestKey
 from tests.support.paths import ROOT
-from tests.unit.ingest_api.door import NOW, SECRET, SHOP, Door, Headers, running
+from tests.unit.ingest_api.harness import NOW, SECRET, SHOP, Door, Headers, running
 
 VECTORS = json.loads((ROOT / "tests/support/vectors" / "signing.json").read_text(encoding="utf-8"))
 BODY = b'{"event":"e"}'

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.support.paths import ROOT
-from tests.unit.logs.lines_in_sources import lines_in_sources
+from tests.unit.logs.source_events import lines_in_sources
 
 LINES = lines_in_sources()
 PAGE = (ROOT / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.domain.sampling import Sampling
 from tests.support.paths import ROOT
-from tests.unit.logs.lines_in_sources import LEVELS, lines_in_sources
+from tests.unit.logs.source_events import LEVELS, lines_in_sources
 
 PAGE = (ROOT / "docs/reference/logs.md").read_text(encoding="utf-8")
 TABLE = PAGE.partition("## Every line")[2]

@@ -11,8 +11,8 @@ from gateway.domain.errors import BrokerUnavailable, NonceReplayed
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
 from gateway.state.memory.ttl_map import TtlMap
-from tests.contract.adopting import adopt, refusal
-from tests.contract.values import connection, dedup_key, kick, message
+from tests.contract.session_resume import adopt, refusal
+from tests.contract.values import connection, dedup_key, disconnect_command, message
 
 ONE_A_SECOND = Rate(per_second=1.0, burst=2)
 
@@ -106,16 +106,16 @@ async def test_with_too_many_revoked_users_a_kick_is_refused_and_none_is_forgott
 ) -> None:
     state = make_memory(revoked_users=2, revocation_seconds=100)
     for user in ("ann", "bob", "ann"):
-        await state.broker.append(kick(user, at=1000.0, revoke=True))
+        await state.broker.append(disconnect_command(user, at=1000.0, revoke=True))
     newest = await state.broker.newest_position()
 
     with pytest.raises(BrokerUnavailable):
-        await state.broker.append(kick("cid", at=1000.0, revoke=True), dedup_key(clock))
+        await state.broker.append(disconnect_command("cid", at=1000.0, revoke=True), dedup_key(clock))
 
     assert (await state.broker.newest_position(), state.sizes()["nonces"]) == (newest, 0)
     assert await state.revocations.revoked_at("ann") == 1000.0
     clock.advance(101)
-    await state.broker.append(kick("cid", at=1000.0, revoke=True))
+    await state.broker.append(disconnect_command("cid", at=1000.0, revoke=True))
     assert state.sizes()["revoked_users"] == 1
 
 

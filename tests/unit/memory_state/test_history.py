@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.positions import START, Position, order
 from gateway.state.memory.history import Record, RoomIndex
-from tests.contract.values import at, kick, message, move
+from tests.contract.values import at, disconnect_command, message, session_takeover
 
 
 async def read(state, *addresses, after=START):
@@ -40,7 +40,7 @@ async def test_it_holds_no_more_than_its_bytes_names_included(make_memory) -> No
 async def test_of_a_move_its_sid_and_its_owner_count(make_memory) -> None:
     state = make_memory(history_bytes=1_000)
     for _ in range(30):
-        await state.broker.append(move("s" * 150, owner="o" * 150))
+        await state.broker.append(session_takeover("s" * 150, owner="o" * 150))
 
     assert (state.sizes()["history_bytes"], state.sizes()["history_entries"]) == (900, 3)
     assert len((await read(state, at("s" * 150))).entries) == 3
@@ -72,7 +72,7 @@ async def test_what_is_too_old_goes_as_others_come_and_leaves_nothing_behind(mak
     state = make_memory(recovery_seconds=100, history_slack_seconds=50)
     for number in range(100):
         await state.broker.append(message(f"room {number}"))
-    await state.broker.append(kick("ann", at=1.0))
+    await state.broker.append(disconnect_command("ann", at=1.0))
     clock.advance(151)
     for _ in range(10):
         await state.broker.append(message("a"))

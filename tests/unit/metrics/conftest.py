@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import Metric
 
-from tests.support.process import GatewayProcess
+from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.unit.metrics.scraping import families
 

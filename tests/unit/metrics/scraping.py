@@ -8,8 +8,8 @@ from collections.abc import Callable
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.process import GatewayProcess
-from tests.support.waiting import wait_until
+from tests.support.gateway_process import GatewayProcess
+from tests.support.waiter import wait_until
 
 PREFIX = "sio_gateway_"
 

@@ -7,7 +7,7 @@ import re
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import PREFIX, Metrics
-from tests.support.turns import with_turns
+from tests.support.loop_turns import with_turns
 
 NAME = re.compile(r"(sio_gateway|process|python_gc)(_[a-z0-9]+)+")
 UNITS = ("seconds", "bytes", "info")

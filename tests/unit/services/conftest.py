@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.unit.services.house import House
+from tests.unit.services.harness import House
 
 
 @pytest_asyncio.fixture

@@ -12,8 +12,8 @@ from gateway.domain.messages import DisconnectCommand, Message, SessionTakeover,
 from gateway.domain.positions import Position
 from gateway.hub import State
 from gateway.services.recovery import ConnectResult
-from tests.unit.hub.links import RecordingTransport
-from tests.unit.services.house import PATIENCE_SECONDS, RECOVERY_SECONDS, SEND_BUFFER_BYTES, House, Visitor
+from tests.unit.hub.transports import RecordingTransport
+from tests.unit.services.harness import PATIENCE_SECONDS, RECOVERY_SECONDS, SEND_BUFFER_BYTES, House, Visitor
 
 
 async def drop(house: House, visitor: Visitor) -> None:

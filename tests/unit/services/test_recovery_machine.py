@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.positions import Position, is_after
-from tests.unit.services.house import House, Visitor
+from tests.unit.services.harness import House, Visitor
 
 ROOMS = USER, ORG = "user:alice", "org:7"
 SMALL, LARGE = 0, 6_000

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.unit.socketio_server.doorway import Doorway
+from tests.unit.socketio_server.harness import Doorway
 
 
 @pytest_asyncio.fixture

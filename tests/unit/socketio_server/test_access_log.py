@@ -15,8 +15,8 @@ from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client
 from gateway.transport.handshake import Handshake
 from gateway.transport.session import EngineSession
-from tests.unit.hub.links import RecordingTransport
-from tests.unit.socketio_server.doorway import Doorway, connect
+from tests.unit.hub.transports import RecordingTransport
+from tests.unit.socketio_server.harness import Doorway, connect
 
 ADDRESS = "192.0.2.1"
 

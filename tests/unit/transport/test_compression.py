@@ -17,8 +17,8 @@ from gateway.transport.deflate import deflate
 from gateway.transport.packets import Frames, frame_header, message
 from gateway.transport.session import EngineSession
 from tests.conformance.client import PATIENCE_SECONDS, Client
+from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, Serving, serving
 from tests.unit.transport.raw import RawConnection, connect
-from tests.unit.transport.serving import MAX_PAYLOAD_BYTES, PATH, Serving, serving
 
 FROM_BYTES = 100
 BROWSER = "permessage-deflate; client_max_window_bits"

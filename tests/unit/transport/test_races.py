@@ -17,8 +17,8 @@ import structlog
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession
 from tests.conformance.client import PATIENCE_SECONDS, Client
+from tests.unit.transport.harness import PATH, Serving, serving
 from tests.unit.transport.raw import RawConnection, connect
-from tests.unit.transport.serving import PATH, Serving, serving
 
 ON_CLOSE = b"\x88"
 

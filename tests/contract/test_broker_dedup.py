@@ -1,0 +1,203 @@
+"""Accepting an entry under a claim: both or neither."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.domain.errors import IdempotencyConflict, NonceReplayed
+from gateway.domain.messages import PublishResult
+from gateway.domain.positions import START
+from gateway.domain.traces import Trace
+from tests.contract.recording_listener import listening
+from tests.contract.states import MakeState, StateUnderTest
+from tests.contract.values import at, connection, dedup_key, disconnect_command, message
+
+
+async def test_a_nonce_is_spent_by_one_entry(state: StateUnderTest) -> None:
+    await state.broker.append(message("a"), dedup_key(state, nonce="once"))
+
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(message("a"), dedup_key(state, nonce="once"))
+
+
+async def test_a_nonce_belongs_to_its_key(state: StateUnderTest) -> None:
+    await state.broker.append(message("a"), dedup_key(state, key_id="shop", nonce="once"))
+
+    await state.broker.append(message("a"), dedup_key(state, key_id="mail", nonce="once"))
+
+
+async def test_a_nonce_spent_without_an_entry_is_spent_for_entries_too(state: StateUnderTest) -> None:
+    await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
+
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(message("a"), dedup_key(state, nonce="once"))
+
+
+async def test_a_nonce_spent_by_an_entry_is_spent_for_everything(state: StateUnderTest) -> None:
+    await state.broker.append(message("a"), dedup_key(state, nonce="once"))
+
+    with pytest.raises(NonceReplayed):
+        await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
+
+
+async def test_of_many_requests_with_one_nonce_one_is_accepted(state: StateUnderTest) -> None:
+    await state.broker.subscribe([at("a")])
+    answers = await asyncio.gather(
+        *(state.broker.append(message("a"), dedup_key(state, nonce="once")) for _ in range(20)),
+        return_exceptions=True,
+    )
+
+    assert sum(isinstance(answer, PublishResult) for answer in answers) == 1
+    assert sum(isinstance(answer, NonceReplayed) for answer in answers) == 19
+    async with listening(state.broker) as ear:
+        assert len(await ear.entries()) == 1
+
+
+async def test_a_refused_entry_leaves_no_trace(state: StateUnderTest) -> None:
+    await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
+    before = await state.broker.subscribe([at("user:ann")])
+
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(message("user:ann"), dedup_key(state, nonce="once"))
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(
+            disconnect_command("ann", at=state.now(), revoke=True), dedup_key(state, nonce="once")
+        )
+
+    assert await state.broker.newest_position() == before
+    assert await state.revocations.revoked_at("ann") is None
+    page = await state.broker.history(START, [at("user:ann")], max_entries=10, max_bytes=1000)
+    assert page.entries == ()
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == []
+
+
+async def test_an_id_that_was_refused_may_be_appended_later(state: StateUnderTest) -> None:
+    news = message("a")
+    await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(news, dedup_key(state, nonce="once"))
+
+    result = await state.broker.append(news, dedup_key(state))
+
+    assert await state.broker.newest_position() == result.position
+
+
+async def test_an_id_appended_again_under_its_own_claim_is_answered_and_not_refused(
+    state: StateUnderTest,
+) -> None:
+    news, its_claim = message("a"), dedup_key(state, idempotency_key="key")
+    first = await state.broker.append(news, its_claim)
+
+    assert await state.broker.append(news, its_claim) == first
+
+
+# --- idempotency keys ---
+
+
+async def test_a_repeated_idempotency_key_answers_the_first_receipt(state: StateUnderTest) -> None:
+    await state.broker.subscribe([at("a")])
+    first_news = message("a")
+    first = await state.broker.append(first_news, dedup_key(state, idempotency_key="key"))
+    await state.presence.register(connection("s1", "ann"), ["a"])
+
+    again = await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
+
+    assert not first.replayed
+    assert again == first._replace(replayed=True)
+    assert await state.broker.newest_position() == first.position
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == [first_news]
+
+
+async def test_what_a_repeated_idempotency_key_published_keeps_the_trace_of_the_first(
+    state: StateUnderTest,
+) -> None:
+    await state.broker.subscribe([at("a")])
+    first, second = (message("a", trace=Trace("a" * 32, number * 16, 1)) for number in "12")
+    await state.broker.append(first, dedup_key(state, idempotency_key="key"))
+    await state.broker.append(second, dedup_key(state, idempotency_key="key"))
+
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == [first]
+
+
+async def test_a_repeat_spends_its_nonce(state: StateUnderTest) -> None:
+    await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
+    await state.broker.append(message("a"), dedup_key(state, idempotency_key="key", nonce="once"))
+
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(message("a"), dedup_key(state, idempotency_key="key", nonce="once"))
+
+
+async def test_a_repeat_whose_answer_was_lost_is_answered_again(state: StateUnderTest) -> None:
+    await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
+    repeat, its_claim = message("a"), dedup_key(state, idempotency_key="key")
+    answer = await state.broker.append(repeat, its_claim)
+
+    assert await state.broker.append(repeat, its_claim) == answer
+
+
+async def test_another_body_under_the_same_key_is_refused_and_spends_nothing(state: StateUnderTest) -> None:
+    first = await state.broker.append(
+        message("a"), dedup_key(state, idempotency_key="key", fingerprint="one")
+    )
+
+    with pytest.raises(IdempotencyConflict):
+        await state.broker.append(
+            message("a"), dedup_key(state, idempotency_key="key", fingerprint="two", nonce="once")
+        )
+
+    assert await state.broker.newest_position() == first.position
+    await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
+
+
+async def test_an_idempotency_key_belongs_to_its_scope(state: StateUnderTest) -> None:
+    scopes = ("shop POST /emit/room", "mail POST /emit/room")
+
+    results = [
+        await state.broker.append(message("a"), dedup_key(state, idempotency_key="key", scope=scope))
+        for scope in scopes
+    ]
+
+    assert [result.replayed for result in results] == [False, False]
+
+
+async def test_of_many_requests_under_one_key_one_does_the_work(state: StateUnderTest) -> None:
+    await state.broker.subscribe([at("a")])
+    results = await asyncio.gather(
+        *(state.broker.append(message("a"), dedup_key(state, idempotency_key="key")) for _ in range(20))
+    )
+
+    assert sum(not result.replayed for result in results) == 1
+    assert len({(result.id, result.position) for result in results}) == 1
+    async with listening(state.broker) as ear:
+        assert len(await ear.entries()) == 1
+
+
+async def test_a_refused_request_does_not_take_its_idempotency_key(state: StateUnderTest) -> None:
+    await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(
+            message("a"), dedup_key(state, nonce="once", idempotency_key="key", fingerprint="one")
+        )
+
+    result = await state.broker.append(
+        message("a"), dedup_key(state, idempotency_key="key", fingerprint="two")
+    )
+
+    assert not result.replayed
+
+
+async def test_an_idempotency_key_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
+    state = await make_state(idempotency_seconds=3600)
+    first = await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
+    await state.advance(3000)
+    within = await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
+    await state.advance(700)
+    after = await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
+
+    assert (within.id, within.replayed) == (first.id, True)
+    assert not after.replayed

@@ -1,0 +1,104 @@
+"""A client that stops reading costs the gateway its bound and nothing else, and does not outlive the heartbeat."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import resource
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.support.clients import NodeClients
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import RawSocket
+
+CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
+
+SEND_BUFFER_BYTES = 8 * 1024 * 1024
+SLACK_BYTES = 16 * 1024 * 1024
+"""What a process holds beside its outboxes: requests and frames in the making, and what malloc keeps."""
+MESSAGE_BYTES, MESSAGES = 256 * 1024, 200
+PING_SECONDS = 0.5
+
+
+@pytest.fixture
+def standing() -> Iterator[NodeClients]:
+    """Stock clients in a process that can be stopped."""
+    clients = NodeClients()
+    yield clients
+    clients.resume()
+    clients.stop()
+
+
+@pytest.fixture
+async def others(http: aiohttp.ClientSession) -> AsyncIterator[list[RawSocket]]:
+    """Sockets that are closed at the end."""
+    sockets: list[RawSocket] = []
+    yield sockets
+    for socket in sockets:
+        await socket.socket.close()
+
+
+def memory(gateway: GatewayProcess) -> int:
+    """Bytes that the process occupies."""
+    pages = Path(f"/proc/{gateway.pid}/statm").read_text("ascii").split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+async def receive(socket: RawSocket, count: int) -> list[int]:
+    """The numbers of so many messages."""
+    return [json.loads((await socket.frame())[2:])[1]["number"] for _ in range(count)]
+
+
+@CARRIERS
+async def test_memory_stays_bounded_and_the_others_get_everything(
+    standing: NodeClients, http: aiohttp.ClientSession, others: list[RawSocket], carrier: str, user: str
+) -> None:
+    gateway = GatewayProcess(send_buffer_bytes=SEND_BUFFER_BYTES, history_length=1, ping_timeout_seconds=60)
+    try:
+        stopped = standing.open(gateway.url, token=gateway.token(user), transports=[carrier])
+        await asyncio.to_thread(stopped.connected)
+        for number in range(2):
+            others.append(await RawSocket.open(http, gateway.url))
+            await others[-1].join(gateway.token(f"{user}-{number}"))
+        before = most = memory(gateway)
+        standing.pause()
+        receiving = [asyncio.create_task(receive(socket, MESSAGES)) for socket in others]
+
+        for number in range(MESSAGES):
+            data = {"number": number, "pad": "x" * MESSAGE_BYTES}
+            answer = await asyncio.to_thread(gateway.backend.broadcast, "heavy", data)
+            assert answer.status == 200, answer
+            most = max(most, memory(gateway))
+
+        assert await asyncio.gather(*receiving) == [list(range(MESSAGES))] * len(others)
+        assert most - before < SEND_BUFFER_BYTES + SLACK_BYTES
+        assert gateway.backend.presence(user)["online"] is False
+    finally:
+        assert gateway.stop() == 0
+    assert gateway.failures() == []
+
+
+@CARRIERS
+def test_who_stands_still_is_gone_within_the_heartbeat(
+    standing: NodeClients, carrier: str, user: str
+) -> None:
+    gateway = GatewayProcess(ping_interval_seconds=PING_SECONDS, ping_timeout_seconds=PING_SECONDS)
+    try:
+        standing.open(gateway.url, token=gateway.token(user), transports=[carrier]).connected()
+        standing.pause()
+        stopped_at = time.monotonic()
+
+        for number in itertools.count():
+            if not gateway.push_user(user, "note", number)["online"]:
+                break
+            assert time.monotonic() < stopped_at + 2 * PING_SECONDS + 2
+            time.sleep(0.05)
+    finally:
+        assert gateway.stop() == 0
+    assert gateway.failures() == []

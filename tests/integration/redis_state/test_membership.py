@@ -1,0 +1,367 @@
+"""Who lives, and what becomes of what the dead left."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.domain.positions import START, Position
+from gateway.domain.sessions import RecoverySession, ResumedSession
+from gateway.state.redis.membership import RELEASE_SECONDS
+from tests.contract.session_resume import adopt, refusal
+from tests.contract.values import at
+from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
+from tests.support.redis_server import RedisServer
+
+LEASE_SECONDS = 1.5
+
+
+def session(pid: str, owner: str) -> RecoverySession:
+    return RecoverySession(pid, f"sid of {pid}", "ann", "/", owner, frozenset({"own"}), START)
+
+
+async def count(replica: Replica, room: str | None) -> int:
+    return await replica.state.presence.count([at(room)])
+
+
+async def test_presence_is_one_over_replicas(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.register("s1", "ann", "room")
+        await b.register("s2", "ann", "room")
+        await b.register("s3", "bob", "room")
+
+        for each in (a, b):
+            assert await count(each, "room") == 3
+            assert await count(each, None) == 3
+            found = await each.state.presence.of_user("ann")
+            assert [(c.replica, c.sid) for c in found.connections] == [("a", "s1"), ("b", "s2")]
+
+
+async def test_the_presence_of_many_users_is_one_read_over_replicas(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a, b]:
+        for number in range(50):
+            for replica in (a, b):
+                await replica.register(f"{replica.name}{number}", f"user{number}")
+        users = [f"user{number}" for number in range(100)]
+        await a.state.presence.of_users(users)
+        server.ask("CONFIG", "RESETSTAT")
+
+        found = await a.state.presence.of_users(users)
+
+        stats = server.ask("INFO", "commandstats")
+        # A run of the script asks once who lives; nothing else here does for 20 s.
+        assert [stats[f"cmdstat_{name}"]["calls"] for name in ("zrangebyscore", "hgetall")] == [1, 100]
+        assert list(found) == users
+        assert [each.online for each in found.values()] == [True] * 50 + [False] * 50
+        assert [c.replica for c in found["user7"].connections] == ["a", "b"]
+
+
+async def test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and_cleaned_up_once(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b", "c", lease_seconds=LEASE_SECONDS) as [a, b, c]:
+        dead = Replica(server, "dead", lease_seconds=LEASE_SECONDS)
+        await dead.start()
+        for number in range(250):
+            await dead.register(f"d{number}", "ann", "room")
+        await b.register("s1", "bob", "room")
+        assert await count(a, "room") == 251
+        await dead.stop()
+
+        await until_redis_says(lambda: count(b, "room"), 1, seconds=LEASE_SECONDS + 0.5)
+
+        await until(lambda: server.ask("HLEN", "t:conns:dead") == 0, "it is cleaned up")
+        await until(lambda: a.cleaned + b.cleaned + c.cleaned == ["dead"], "once")
+        ann = await a.state.presence.of_user("ann")
+        assert (ann.online, ann.last_seen is not None) == (False, True)
+        assert server.ask("HGETALL", "t:room:/,room") == {b"b": b"1"}
+        assert server.ask("EXISTS", "t:room:/,d1") == 0
+
+
+async def test_a_replica_that_stood_still_past_its_lease_registers_anew(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        sleeper = Replica(server, "sleeper", lease_seconds=LEASE_SECONDS)
+        await sleeper.start()
+        await sleeper.register("s1", "ann", "room")
+        await sleeper.register("s2", "ann", "room")
+        # What SIGSTOP does to the others' view of it: its lease ends, and they clean up.
+        server.ask("ZADD", "t:leases", 1, "sleeper")
+        await a.state.membership.heartbeat()
+        await a.state.membership.maintain(0)
+        assert a.cleaned == ["sleeper"]
+        assert await count(a, "room") == 0
+
+        await sleeper.state.presence.unregister("s2")
+
+        await until_redis_says(lambda: count(a, "room"), 1, seconds=LEASE_SECONDS)
+        assert [c.sid for c in (await a.state.presence.of_user("ann")).connections] == ["s1"]
+        await sleeper.stop()
+
+
+async def test_late_clean_up_by_a_former_owner_does_nothing(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.state.sessions.save(session("p", "a/1"))
+        adopted = await adopt(b.state.sessions, "p", owner="b/1")
+        assert adopted == ResumedSession(session("p", "a/1"), in_use=True)
+
+        await a.state.sessions.park("p", owner="a/1")
+        await a.state.sessions.delete("p", owner="a/1")
+        await a.state.sessions.change(session("p", "a/1").with_rooms(["late"], START))
+
+        again = await adopt(a.state.sessions, "p", owner="a/2")
+        assert again == ResumedSession(session("p", "b/1"), in_use=True)
+
+
+async def test_a_change_that_a_former_owner_tells_late_is_ignored_by_redis(server: RedisServer) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.state.sessions.save(session("p", "a/1"))
+        await adopt(b.state.sessions, "p", owner="b/1")
+        changed = session("p", "b/1").with_rooms(["own", "new"], Position("1700000000500-0"))
+        await b.state.sessions.change(changed)
+
+        # A does not know yet that it has lost it, so that this goes to Redis.
+        await a.state.sessions.change(session("p", "a/1").with_rooms(["late"], START))
+
+        assert await adopt(a.state.sessions, "p", owner="a/2") == ResumedSession(changed, in_use=True)
+
+
+async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_over(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await a.state.sessions.save(session("p", "a/1"))
+        await adopt(b.state.sessions, "p", owner="b/1")
+
+        a.state.sessions.mark_all_dirty()
+        await a.state.sessions.flush()
+
+        assert server.ask("EXISTS", "t:sessions:a") == 0
+        await b.state.sessions.park("p", owner="b/1")
+        a.state.sessions.mark_all_dirty()
+        await a.state.sessions.flush()
+        assert await adopt(b.state.sessions, "p") == ResumedSession(session("p", "b/1"), in_use=False)
+
+
+async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_lease(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0) as [a]:
+        dead = Replica(server, "dead", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0)
+        await dead.start()
+        for pid in ("soon", "late"):
+            await dead.state.sessions.save(session(pid, "dead/1"))
+        await dead.stop()
+        await until(lambda: a.cleaned == ["dead"], "it is dead")
+
+        # It was in use, but nobody is left to believe that it is.
+        adopted = await adopt(a.state.sessions, "soon", owner="a/1")
+        assert adopted == ResumedSession(session("soon", "dead/1"), in_use=False)
+        assert (await adopt(a.state.sessions, "soon", owner="a/2")).in_use
+        died_at = float(server.ask("HGET", "t:dead", "dead")) / 1000
+        await until(lambda: time.time() > died_at + 2.1, "the window is over")
+        assert await refusal(a.state.sessions, "late") == "session_expired"
+        await until(lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "and that is told no longer")
+        assert time.time() > died_at + 4.0
+        assert await refusal(a.state.sessions, "late") == "unknown_session"
+        await until(lambda: server.ask("EXISTS", "t:dead") == 0, "nothing is left of it")
+
+
+async def test_after_an_emptied_redis_sessions_are_saved_anew_unless_taken_over(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", lease_seconds=LEASE_SECONDS) as [a, b]:
+        await a.state.sessions.save(session("stays", "a/1"))
+        await a.state.sessions.save(session("moves", "a/1"))
+        server.ask("FLUSHALL")
+        await b.state.sessions.save(session("moves", "b/1"))
+
+        await until_redis_says(
+            lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"stays"], seconds=LEASE_SECONDS
+        )
+
+        for pid, owner in (("moves", "b/1"), ("stays", "a/1")):
+            adopted = await adopt(b.state.sessions, pid, owner="b/2")
+            assert adopted == ResumedSession(session(pid, owner), in_use=True)
+
+
+async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: RedisServer) -> None:
+    former = Replica(server, "a")
+    await former.start()
+    await former.register("s1", "ann", "room")
+    await former.state.sessions.save(session("p", "a/1"))
+    await former.stop()
+
+    async with replicas(server, "a") as [a]:
+        assert await count(a, "room") == 0
+        assert not (await a.state.presence.of_user("ann")).online
+        adopted = await adopt(a.state.sessions, "p", owner="a/2")
+        assert adopted == ResumedSession(session("p", "a/1"), in_use=False)
+
+
+# --- replicas that leave ---
+
+
+async def leavers(server: RedisServer, name: str = "leaves", **options: Any) -> Replica:
+    """A replica with a connection of ann and two sessions, as clients leave behind who were cut off at a stop."""
+    replica = Replica(server, name, lease_seconds=LEASE_SECONDS, **options)
+    await replica.start()
+    await replica.register("s1", "ann", "room")
+    for pid in ("soon", "late"):
+        await replica.state.sessions.save(session(pid, f"{name}/1"))
+    return replica
+
+
+async def test_a_replica_that_leaves_is_out_of_presence_at_once_and_nobody_finds_it_dead(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        leaves = await leavers(server)
+        assert await count(a, "room") == 1
+
+        await leaves.leave()
+
+        ann = await a.state.presence.of_user("ann")
+        assert (ann.online, ann.last_seen is not None, await count(a, "room")) == (False, True, 0)
+        assert server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0
+        assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a"]
+        later = Replica(server, "later", lease_seconds=LEASE_SECONDS)
+        await later.start()
+        await later.stop()
+        await until(lambda: "later" in a.cleaned, "the lease of one that came after it has run out")
+        assert a.cleaned == ["later"]
+
+
+async def test_what_a_replica_cannot_take_out_in_time_others_take_out_without_finding_it_dead(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        leaves = await leavers(server)
+        await leaves.stop()
+        # Only the first step of leaving came through; it does not matter who says it.
+        await a.state.commands.call("release_lease", "leaves", leaves.state.membership.process)
+        assert await count(a, "room") == 0
+
+        await until(lambda: server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0, "it is taken out")
+
+        assert a.cleaned == []
+
+
+async def test_sessions_of_a_replica_that_left_are_kept_for_the_window(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0) as [a]:
+        leaves = await leavers(server, recovery_seconds=2.0)
+
+        await leaves.leave()
+
+        adopted = await adopt(a.state.sessions, "soon", owner="a/1")
+        assert adopted == ResumedSession(session("soon", "leaves/1"), in_use=False)
+        left_at = float(server.ask("HGET", "t:dead", "leaves")) / 1000
+        await until(lambda: time.time() > left_at + 2.1, "the window is over")
+        assert await refusal(a.state.sessions, "late") == "session_expired"
+        await until(lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "nothing is left of it")
+        assert time.time() > left_at + 4.0
+        assert await refusal(a.state.sessions, "late") == "unknown_session"
+        assert server.ask("HKEYS", "t:formats") == [b"a"]
+
+
+async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left(server: RedisServer) -> None:
+    leaves = await leavers(server, "a")
+    leaves.state.shift_clock(-30.0)  # it left so long ago
+    await leaves.leave()
+
+    async with replicas(server, "a") as [a]:
+        adopted = await adopt(a.state.sessions, "late", owner="a/2")
+
+    assert adopted == ResumedSession(session("late", "a/1"), in_use=False)
+
+
+async def test_the_window_ends_although_a_process_took_the_name_of_one_that_left(server: RedisServer) -> None:
+    leaves = await leavers(server, "a")
+    leaves.state.shift_clock(-90.0)
+    await leaves.leave()
+
+    async with replicas(server, "a") as [a]:
+        assert await refusal(a.state.sessions, "late", owner="a/2") == "session_expired"
+        a.state.shift_clock(40.0)
+
+        async def late() -> str:
+            return await refusal(a.state.sessions, "late", owner="a/2")
+
+        await until_redis_says(late, "unknown_session")
+        with server.client() as client:
+            assert {*client.scan_iter(match="t:sessions:*")} == set()
+        assert server.ask("HKEYS", "t:formats") == [b"a"]
+
+
+async def test_a_replica_that_had_nothing_leaves_nothing(server: RedisServer) -> None:
+    async with replicas(server, "a") as [_]:
+        leaves = Replica(server, "leaves")
+        await leaves.start()
+
+        await leaves.leave()
+
+        with server.client() as client:
+            names = {*client.scan_iter(match="*leaves*")}
+        assert (names, server.ask("HKEYS", "t:formats"), server.ask("EXISTS", "t:dead")) == (set(), [b"a"], 0)
+
+
+@pytest.mark.parametrize("breaks", [RedisServer.freeze, RedisServer.kill])
+async def test_leaving_a_redis_that_does_not_answer_takes_a_second_and_is_told(
+    server: RedisServer, breaks: Callable[[RedisServer], None]
+) -> None:
+    leaves = await leavers(server)
+    breaks(server)
+    began = asyncio.get_running_loop().time()
+
+    with structlog.testing.capture_logs() as logs:
+        await leaves.state.close()
+
+    assert asyncio.get_running_loop().time() - began < RELEASE_SECONDS + 0.5
+    assert "lease.release_timeout" in [line["event"] for line in logs]
+    await leaves.stop()
+
+
+async def test_a_state_that_has_ended_already_is_not_left(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
+        fails = await leavers(server, "fails")
+        await fails.stop()
+
+        await fails.leave()
+
+        assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a", b"fails"]
+        await until(lambda: a.cleaned == ["fails"], "it is found dead")
+
+
+async def test_a_heartbeat_costs_the_same_with_many_connections(server: RedisServer) -> None:
+    async with replicas(server, "a", lease_seconds=60.0) as [a]:
+        await asyncio.gather(*(a.register(f"s{number}", f"user{number}") for number in range(1_000)))
+        server.ask("CONFIG", "RESETSTAT")
+
+        await a.state.membership.heartbeat()
+
+        calls = sum(each["calls"] for each in server.ask("INFO", "commandstats").values())
+        assert calls < 40
+
+
+async def test_every_key_ends_and_begins_with_the_prefix(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", history_length=50) as [a, b]:
+        await a.subscribe("room")
+        await a.register("s1", "ann", "room")
+        await b.register("s2", "ann", "room")
+        await b.state.presence.unregister("s2")
+        await a.state.sessions.save(session("p", "a/1"))
+        await a.state.sessions.save(session("q", "a/1"))
+        await a.state.sessions.park("q", owner="a/1")
+        for volatile in (False, True):
+            await asyncio.gather(
+                *(a.push("room", "other", size=1_000, volatile=volatile) for _ in range(200))
+            )
+        await a.push("room", size=100_000, volatile=True)
+
+        with server.client() as client:
+            ttls = {key: client.pttl(key) for key in client.scan_iter()}
+
+    assert len(ttls) > 15
+    assert {key: ttl for key, ttl in ttls.items() if ttl < 0 or not key.startswith(b"t:")} == {}

@@ -1,0 +1,166 @@
+"""Three replicas under traffic, and everything that must be true of them once a fault is over."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import urllib.request
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from tests.support.assertions import judge
+from tests.support.clients import NodeClients
+from tests.support.gateway_process import GatewayProcess
+from tests.support.health import verdict
+from tests.support.listeners import SPREAD, Audience
+from tests.support.traffic import Traffic
+
+LEASE_SECONDS = 5.0
+SUBSCRIPTION_TIMEOUT_SECONDS = 3.0
+LOOK_SECONDS = 0.1
+GROWTH_BYTES = 16 * 1024 * 1024
+"""How much larger than before the fault a process may be after it; 2 MB were measured."""
+
+
+class Several:
+    """Replicas r0, r1, … each on its own address of one Redis, with clients on all of them; used as a context."""
+
+    def __init__(
+        self,
+        node: NodeClients,
+        urls: Sequence[str],
+        *,
+        clients: int = 18,
+        per_second: float = 60,
+        transports: Sequence[str] = SPREAD,
+        **settings: Any,
+    ) -> None:
+        common = {
+            "lease_seconds": LEASE_SECONDS,
+            "subscription_timeout_seconds": SUBSCRIPTION_TIMEOUT_SECONDS,
+        } | settings
+
+        def start(number: int) -> GatewayProcess:
+            return GatewayProcess(redis_url=urls[number], replica_id=f"r{number}", **common)
+
+        with ThreadPoolExecutor() as together:
+            starting = [together.submit(start, number) for number in range(len(urls))]
+        self.replicas = [each.result() for each in starting if each.exception() is None]
+        if failed := [error for each in starting if (error := each.exception()) is not None]:
+            self._kill()
+            raise failed[0]
+        self.living = list(self.replicas)
+        self.audience = Audience(node, transports)
+        self._clients = clients
+        self._per_second = per_second
+
+    def __enter__(self) -> Several:
+        try:
+            self.audience.fill(self.replicas, self._clients)
+            run = secrets.token_hex(4)
+            self.traffic = Traffic(self.replicas, self.audience, per_second=self._per_second, run=run)
+            self.traffic.__enter__()
+            self.traffic.flows(120)
+            self._before = [resident_bytes(replica) for replica in self.replicas]
+        except BaseException:
+            self._kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.traffic.stop()
+        self._kill()
+
+    def bury(self, replica: GatewayProcess) -> None:
+        """It is dead: nobody expects anything of it."""
+        self.living.remove(replica)
+        self.traffic.without(replica)
+
+    def is_whole(self, *, since: float, seconds: float = LEASE_SECONDS, reached_in: float = 2.0) -> None:
+        """Wait until each living replica is ready and hears, and presence is true ``seconds`` after ``since`` at most.
+
+        ``reached_in`` is what the replicas may need to find Redis again, on top of that.
+        """
+        deadline = since + seconds + reached_in
+        until(self._all_are_ready, "every replica is ready", deadline)
+        until(self._presence_is_true, "presence is true", deadline)
+
+    def settle(self, *, lost: tuple[float, float] | None = None) -> None:
+        """End the traffic, repeat what nobody is certain of, wait for the last and judge."""
+        self.traffic.flows(120)
+        self.traffic.stop()
+        self.traffic.repeat()
+        mark = f"last:{secrets.token_hex(4)}"
+        members = self.audience.at(self.living)
+        assert self.living[0].backend.broadcast(mark).status == 200
+        self.audience.hears(mark, members, seconds=20)
+        heard = self.audience.heard()
+        wrong = judge(self.traffic.pushes, heard, members, lost=lost)
+        wrong += [
+            f"{m.client.id} was disconnected: {heard[m.client.id].left}"
+            for m in members
+            if heard[m.client.id].left
+        ]
+        assert wrong[:12] == [], (
+            f"{len(wrong)} things; {self.traffic.first_answers}; seed {self.traffic.seed}"
+        )
+
+    def end(self) -> None:
+        """Everything that lives is as small as before, stops when it is asked to, and found nothing to complain of."""
+        for replica, before in zip(self.replicas, self._before, strict=True):
+            if replica in self.living:
+                assert resident_bytes(replica) - before < GROWTH_BYTES
+        self.audience.leave()
+        with ThreadPoolExecutor() as together:
+            statuses = list(together.map(GatewayProcess.stop, self.living))
+        assert statuses == [0] * len(self.living)
+        assert [line for replica in self.living for line in replica.failures()] == []
+
+    def presence_of(self, user: str, replica: GatewayProcess) -> set[tuple[str, str]]:
+        """Replica and sid of each connection, as one replica tells it."""
+        answer = replica.backend.send("GET", f"/presence/{user}")
+        return (
+            {(c["replica"], c["sid"]) for c in answer.body["connections"]} if answer.status == 200 else set()
+        )
+
+    def _all_are_ready(self) -> bool:
+        return all(verdict(replica) == (200, "ready") for replica in self.living)
+
+    def _presence_is_true(self) -> bool:
+        true: dict[str, set[tuple[str, str]]] = {member.user: set() for member in self.audience.members}
+        for member in self.audience.at(self.living):
+            true[member.user].add((member.replica.replica_id, member.sid))
+        return all(
+            self.presence_of(user, replica) == where
+            for replica in self.living
+            for user, where in true.items()
+        )
+
+    def _kill(self) -> None:
+        for replica in self.replicas:
+            replica.kill()
+
+
+def until(holds: Callable[[], bool], what: str, deadline: float) -> None:
+    """Wait for something that can only be looked at; ``deadline`` is a moment of the monotonic clock."""
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {deadline - begun:.1f} s: {what}"
+        time.sleep(LOOK_SECONDS)
+
+
+def metric(replica: GatewayProcess, name: str) -> float:
+    """The value of a metric that has no labels, or of one series with its labels as they are written."""
+    with urllib.request.urlopen(f"{replica.url}/metrics", timeout=5) as answer:
+        lines: Collection[str] = answer.read().decode().splitlines()
+    (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
+    return float(value)
+
+
+def resident_bytes(replica: GatewayProcess) -> float:
+    """How much memory the process holds."""
+    return metric(replica, "process_resident_memory_bytes")

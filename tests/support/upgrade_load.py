@@ -1,0 +1,124 @@
+"""Upgrades under fire: stock clients start on polling and upgrade while messages come and go at a pace.
+
+    python -m tests.support.upgrade_load --clients 200 --seconds 20
+
+pushes 50 messages a second to each and has each send as many, and says what was lost, doubled or out of order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.gateway_process import GatewayProcess
+from tests.support.journal import Entry, Journal
+from tests.support.node_script import NodeScript
+
+SCRIPT = Path(__file__).with_name("upgrade_load.mjs")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``problems``: in words, none if all is well. The counts are of messages to clients and of answers to theirs."""
+
+    problems: list[str]
+    on_polling: int
+    on_websocket: int
+    answered: int
+
+
+class Upgrading:
+    """Clients in one Node process."""
+
+    def __init__(self, gateway: GatewayProcess, *, clients: int, seconds: float, per_second: int) -> None:
+        self._gateway = gateway
+        self._clients = clients
+        self._seconds = seconds
+        self._per_second = per_second
+        self._pushed = 0
+        self._connected: dict[int, int] = {}
+        """How many pushes had begun when a client was known to be connected: it gets every later one."""
+        self._journal = Journal("clients that upgrade")
+
+    def run(self) -> Outcome:
+        """Clients come during the first half of the time."""
+        script = NodeScript(SCRIPT, self._journal, on_entry=self._note)
+        try:
+            plan = {
+                "url": self._gateway.url,
+                "tokens": [self._gateway.token(f"upgrading-{number}") for number in range(self._clients)],
+                "perSecond": self._per_second,
+                "openingSeconds": self._seconds / 2,
+            }
+            script.tell(plan)
+            self._push_at_pace()
+            script.tell(self._pushed)
+            script.wait(30)
+        finally:
+            script.stop()
+        return self._judge([entry for entry in self._journal.entries if entry["type"] == "result"])
+
+    def _push_at_pace(self) -> None:
+        backend = self._gateway.backend
+        began_at = time.monotonic()
+        while (now := time.monotonic()) < began_at + self._seconds or len(self._connected) < self._clients:
+            time.sleep(max(0.0, began_at + self._pushed / self._per_second - now))
+            self._pushed += 1
+            answer = backend.broadcast("tick", self._pushed)
+            assert answer.status == 200, answer
+            assert now < began_at + self._seconds + 15, f"only {len(self._connected)} clients came"
+
+    def _judge(self, results: list[dict[str, Any]]) -> Outcome:
+        problems = [] if len(results) == self._clients else [f"{len(results)} clients told of themselves"]
+        for result in results:
+            who = f"client {result['id']}"
+            problems += [f"{who}: {problem}" for problem in result["problems"][:5]]
+            if result["first"] is None or result["first"] > self._connected[result["id"]] + 1:
+                problems.append(f"{who}: first got message {result['first']}, not the first it should")
+            if result["last"] != self._pushed:
+                problems.append(f"{who}: last got message {result['last']} of {self._pushed}")
+            if result["answered"] != result["asked"]:
+                problems.append(f"{who}: {result['answered']} answers to {result['asked']} messages")
+            if result["transport"] != "websocket":
+                problems.append(f"{who}: stayed on {result['transport']}")
+        return Outcome(
+            problems,
+            on_polling=sum(result["carriers"].get("polling", 0) for result in results),
+            on_websocket=sum(result["carriers"].get("websocket", 0) for result in results),
+            answered=sum(result["answered"] for result in results),
+        )
+
+    def _note(self, entry: Entry) -> None:
+        if entry["type"] == "connect":
+            self._connected[entry["id"]] = self._pushed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Has stock clients upgrade while messages come and go.")
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--per-second", type=int, default=50)
+    given = parser.parse_args()
+    gateway = GatewayProcess(message_rate=100_000, log_level="info")
+    try:
+        upgrading = Upgrading(
+            gateway, clients=given.clients, seconds=given.seconds, per_second=given.per_second
+        )
+        outcome = upgrading.run()
+    finally:
+        gateway.stop()
+    print(
+        f"to clients: {outcome.on_polling} messages on polling, {outcome.on_websocket} on WebSocket; "
+        f"from clients: {outcome.answered} answered; problems: {len(outcome.problems)}"
+    )
+    failures = [str(failure) for failure in gateway.failures()]
+    print("\n".join(outcome.problems + failures))
+    sys.exit(1 if outcome.problems or failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The first check that fails answers: each request here passes all before one, and fails that and all after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.dedup import Rate
+from gateway.domain.ingest_keys import IngestKey, Scope
+from tests.unit.ingest_api.harness import NOW, SECRET, Door, Headers, Reply, running
+
+NARROW = IngestKey("narrow", (SECRET,), (Scope.parse("emit:room:org:*"),), Rate(per_second=1.0, burst=1))
+GOOD = b'{"event":"e","room":"org:7"}'
+
+
+@dataclass
+class Request:
+    """Everything is wrong with it at first; a test puts right one thing after the other."""
+
+    method: str = "PUT"
+    target: str = "/emit/rooms"
+    encoding: str = "gzip"
+    expect: str = "miracles"
+    length: int = 100_001
+    nonce: str = "short"
+    idempotency_key: str = ""
+    key_id: str = "stranger"
+    timestamp: int = 0
+    secret: str = "another secret, long enough as well, but another"
+    media_type: str = "text/plain"
+    body: bytes = b"{"
+
+    async def send(self, door: Door) -> Reply:
+        signed = dict(
+            door.sign(
+                self.method,
+                self.target,
+                self.body,
+                key=IngestKey(self.key_id, (self.secret,)),
+                timestamp=self.timestamp,
+                nonce=self.nonce,
+                idempotency_key=self.idempotency_key,
+            )
+        )
+        headers: Headers = [
+            *signed.items(),
+            ("Content-Type", self.media_type),
+            *([("Content-Encoding", self.encoding)] if self.encoding else []),
+        ]
+        headers += [("Expect", self.expect), ("Content-Length", str(self.length))]
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers if name != "Expect" or value)
+        async with door.wire() as wire:
+            head = f"{self.method} {self.target} HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n"
+            await wire.send(head.encode() + self.body)
+            return await wire.reply()
+
+
+PUT_RIGHT: list[tuple[dict[str, Any], tuple[int, str]]] = [
+    ({}, (404, "not_found")),
+    ({"target": "/emit/room"}, (405, "method_not_allowed")),
+    ({"method": "POST"}, (415, "unsupported_encoding")),
+    ({"encoding": ""}, (417, "unsupported_expectation")),
+    ({"expect": ""}, (413, "body_too_large")),
+    ({"length": 1}, (401, "missing_signature")),
+    ({"nonce": "long-enough"}, (400, "invalid_idempotency_key")),
+    ({"idempotency_key": "one"}, (401, "unknown_key")),
+    ({"key_id": "idle"}, (401, "timestamp_out_of_range")),
+    # The body is one byte short of what the head says.
+    ({"timestamp": int(NOW), "length": 2}, (408, "body_timeout")),
+    ({"length": 1}, (401, "bad_signature")),
+    ({"secret": SECRET}, (403, "missing_scope")),
+    ({"key_id": "narrow"}, (415, "unsupported_media_type")),
+    ({}, (429, "rate_limited")),
+]
+
+LATER: list[tuple[dict[str, Any], tuple[int, str]]] = [
+    ({"media_type": "application/json"}, (400, "invalid_json")),
+    ({"body": b'{"room":"org:7","x":1}'}, (422, "invalid_body")),
+    ({"body": b'{"event":"e","room":"user:7"}'}, (403, "missing_scope")),
+    ({"body": GOOD}, (200, "ok")),
+    ({}, (401, "replayed_request")),
+]
+
+
+async def test_checks_come_in_the_order_of_the_contract() -> None:
+    idle = IngestKey("idle", (SECRET,), (Scope.parse("presence"),))
+    async with running(keys=(idle, NARROW), body_timeout_seconds=0.2) as door:
+        request = Request()
+        for change, expected in PUT_RIGHT:
+            vars(request).update(change)
+            assert (await request.send(door)).refusal == expected, change
+
+        for change, expected in LATER:
+            vars(request).update(change, length=len(change.get("body", request.body)))
+            door.clock.seconds += 1  # the rate is good for one more
+            reply = await request.send(door)
+            assert (reply.status, reply.code if reply.status != 200 else "ok") == expected, change

@@ -1,0 +1,129 @@
+"""What is accepted faster than it is handed over."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.messages import LogEntry
+from gateway.domain.positions import Position
+from tests.contract.recording_listener import ClosedEar, Ear, listening
+from tests.contract.values import at, dedup_key, message
+
+
+async def test_without_room_an_append_gives_up_and_nothing_happened(make_memory, clock) -> None:
+    state = make_memory(delivery_queue_length=2, delivery_queue_wait_seconds=0.02)
+    await state.broker.subscribe([at("a")])
+    accepted = [message("a"), message("a")]
+    for entry in accepted:
+        await state.broker.append(entry)
+    before = (await state.broker.newest_position(), state.sizes())
+    refused, its_claim = message("a"), dedup_key(clock, idempotency_key="key")
+
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append(refused, its_claim)
+
+    assert (await state.broker.newest_position(), state.sizes()) == before
+    async with listening(state.broker) as ear:
+        assert await ear.entries() == accepted
+        assert not (await state.broker.append(refused, its_claim)).replayed
+
+
+async def test_room_is_counted_in_bytes_too_and_one_entry_of_any_size_fits(make_memory) -> None:
+    state = make_memory(delivery_queue_bytes=1_000, delivery_queue_wait_seconds=0.02)
+    await state.broker.subscribe([at("a")])
+    await state.broker.append(message("a", arguments=(f'"{"x" * 500}"',)))
+    await state.broker.append(message("a", arguments=(f'"{"x" * 5000}"',)))
+
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append(message("a"))
+
+
+async def test_what_nobody_here_listens_for_takes_no_room(make_memory) -> None:
+    state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=0.02)
+
+    for _ in range(10):
+        await state.broker.append(message("a"))
+
+    assert state.sizes()["delivery_queue_entries"] == 0
+
+
+async def test_who_waits_is_accepted_in_turn_and_handed_over_in_the_order_of_positions(make_memory) -> None:
+    state = make_memory(delivery_queue_length=3, delivery_queue_wait_seconds=10)
+    await state.broker.subscribe([at("a")])
+    entries = [message("a") for _ in range(100)]
+    closed = ClosedEar(state.broker)
+
+    async with listening(state.broker, closed):
+        appends = [asyncio.create_task(state.broker.append(entry)) for entry in entries]
+        await closed.entered.wait()
+        assert not all(append.done() for append in appends)
+        closed.opened.set()
+        results = await asyncio.gather(*appends)
+
+        positions = [result.position for result in results]
+        assert await closed.hear(100) == list(zip(positions, entries, strict=True))
+
+
+async def test_who_comes_when_there_is_room_again_does_not_overtake_who_waited(make_memory) -> None:
+    state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
+    await state.broker.subscribe([at("a")])
+    handed_over, queued, waiting, newcomer = (message("a") for _ in range(4))
+    closed = ClosedEar(state.broker)
+
+    async with listening(state.broker, closed):
+        await state.broker.append(handed_over)
+        await closed.entered.wait()
+        await state.broker.append(queued)
+        early = asyncio.create_task(state.broker.append(waiting))
+        await asyncio.wait([early], timeout=0.01)
+        closed.opened.set()
+        late = asyncio.create_task(state.broker.append(newcomer))
+        await asyncio.gather(early, late)
+
+        heard = [entry for _, entry in await closed.hear(4)]
+        assert heard == [handed_over, queued, waiting, newcomer]
+
+
+async def test_the_backlog_never_holds_more_than_its_bound(make_memory) -> None:
+    state = make_memory(delivery_queue_length=5, delivery_queue_wait_seconds=10)
+    lengths: list[int] = []
+
+    class Measure(Ear):
+        async def deliver(self, entry: LogEntry, position: Position) -> None:
+            lengths.append(state.sizes()["delivery_queue_entries"])
+            await super().deliver(entry, position)
+
+    await state.broker.subscribe([at("a")])
+    async with listening(state.broker, Measure(state.broker)) as ear:
+        await asyncio.gather(*(state.broker.append(message("a")) for _ in range(60)))
+        await ear.hear(60)
+
+    # The one that is being handed over has left the backlog.
+    assert max(lengths) == 4
+
+
+async def test_one_who_gives_up_leaves_the_turn_to_the_next(make_memory) -> None:
+    state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
+    await state.broker.subscribe([at("a")])
+    first, impatient, patient = message("a"), message("a"), message("a")
+    await state.broker.append(first)
+    appends = [asyncio.create_task(state.broker.append(entry)) for entry in (impatient, patient)]
+    await asyncio.wait(appends, timeout=0.01)  # both are waiting for room now
+
+    appends[0].cancel()
+
+    async with listening(state.broker) as ear:
+        assert [entry for _, entry in await ear.hear(2)] == [first, patient]
+    assert appends[0].cancelled()
+
+
+async def test_there_is_one_listener_and_once(make_memory) -> None:
+    state = make_memory()
+    async with listening(state.broker) as ear:
+        await ear.everything()
+
+        with pytest.raises(RuntimeError, match="one listener"):
+            await state.broker.listen(ear.deliver)

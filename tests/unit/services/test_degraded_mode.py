@@ -1,0 +1,130 @@
+"""The shared state fails this replica, or lost what somebody here missed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
+from gateway.domain.status import StateStatus
+from gateway.services.degraded_mode import GAP_EVENT, DegradedMode
+from tests.unit.services.harness import PATIENCE_SECONDS, House
+
+PATIENCE = 20.0
+
+
+class World:
+    """A house that copes, and the endings that everybody was sent away with."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.sent_away: list[DisconnectReason] = []
+        self.coping = DegradedMode(
+            hub=house.hub,
+            schedule=house.schedule,
+            clock=house.clock,
+            disconnect_all=self.sent_away.append,
+            stalled_limit_seconds=PATIENCE,
+        )
+
+
+@pytest_asyncio.fixture
+async def world(house: House) -> AsyncIterator[World]:
+    world = World(house)
+    telling = asyncio.create_task(world.coping.run())
+    yield world
+    telling.cancel()
+
+
+def test_a_replica_hears_until_it_is_told_otherwise(world: World) -> None:
+    assert world.coping.status is StateStatus.HEALTHY
+
+
+async def test_a_deaf_replica_keeps_its_clients_for_a_while_then_sends_them_elsewhere(world: World) -> None:
+    world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
+    world.house.schedule.advance(PATIENCE - 0.1)
+    before = list(world.sent_away)
+    world.house.schedule.advance(0.1)
+
+    assert (before, world.sent_away) == ([], [SUBSCRIPTION_STALLED])
+    assert SUBSCRIPTION_STALLED.close_code == 1013
+    assert SUBSCRIPTION_STALLED.keeps_session
+
+
+@pytest.mark.parametrize("condition", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
+async def test_clients_stay_when_it_is_not_deaf_any_more(world: World, condition: StateStatus) -> None:
+    world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
+    world.house.schedule.advance(PATIENCE / 2)
+
+    world.coping.set_status(condition)
+    world.house.schedule.advance(2 * PATIENCE)
+
+    assert world.sent_away == []
+    assert world.coping.status is condition
+
+
+async def test_clients_stay_however_long_the_state_is_away(world: World) -> None:
+    world.coping.set_status(StateStatus.UNAVAILABLE)
+    world.house.schedule.advance(3600)
+
+    assert world.sent_away == []
+
+
+async def test_patience_starts_anew_with_each_time_that_it_is_deaf(world: World) -> None:
+    for condition in (
+        StateStatus.SUBSCRIPTION_STALLED,
+        StateStatus.UNAVAILABLE,
+        StateStatus.SUBSCRIPTION_STALLED,
+    ):
+        world.coping.set_status(condition)
+        world.house.schedule.advance(PATIENCE - 1)
+
+    assert world.sent_away == []
+    world.house.schedule.advance(1)
+    assert world.sent_away == [SUBSCRIPTION_STALLED]
+
+
+async def test_since_when_is_known(world: World) -> None:
+    world.house.schedule.advance(5)
+
+    world.coping.set_status(StateStatus.UNAVAILABLE)
+
+    assert world.coping.since == world.house.clock.now()
+
+
+async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World) -> None:
+    _, alice = await world.house.welcome(world.house.who("alice"))
+    _, bob = await world.house.welcome(world.house.who("bob"))
+
+    world.coping.on_history_gap("data_lost")
+    world.coping.on_history_gap("history_trimmed")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+
+    expected = [(GAP_EVENT, {"code": "data_lost"}), (GAP_EVENT, {"code": "history_trimmed"})]
+    assert (alice.told, bob.told) == (expected, expected)
+
+
+async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(world: World) -> None:
+    _, alice = await world.house.welcome(world.house.who("alice"))
+
+    for _ in range(500):
+        world.coping.on_history_gap("history_trimmed")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+    world.coping.on_history_gap("history_trimmed")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+
+    assert alice.told == [(GAP_EVENT, {"code": "history_trimmed"})] * 2
+
+
+async def test_who_has_gone_is_told_nothing(world: World) -> None:
+    connection, link = await world.house.welcome(world.house.who("alice"))
+    _, other = await world.house.welcome(world.house.who("bob"))
+    world.house.reporting.disconnect(connection)
+
+    world.coping.on_history_gap("data_lost")
+    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+
+    assert (link.told, len(other.told)) == ([], 1)

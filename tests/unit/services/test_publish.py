@@ -1,0 +1,80 @@
+"""A backend pushes a message, or has a user let go."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.domain.dedup import DedupKey
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
+from gateway.domain.errors import NonceReplayed
+from gateway.domain.messages import Message, new_id
+from tests.unit.services.harness import House
+
+
+def message(*rooms: str) -> Message:
+    return Message(new_id(), "/", rooms, "news", ())
+
+
+async def test_the_answer_is_the_brokers_and_a_replica_hears_its_own_message_through_it(house: House) -> None:
+    _, link = await house.welcome(house.who("alice", "org:7"))
+    pushed = message("org:7")
+
+    result = await house.publishing.publish(pushed)
+    await house.heard()
+
+    assert (result.id, result.connections, result.exact) == (pushed.id, 1, True)
+    assert (link.events, house.meter.accepted_kinds) == (["news"], ["message"])
+
+
+async def test_messages_arrive_in_the_order_in_which_they_were_accepted(house: House) -> None:
+    _, link = await house.welcome(house.who("alice", "org:7"))
+
+    for number in range(50):
+        await house.publishing.publish(Message(new_id(), "/", ("org:7",), str(number), ()))
+    await house.heard()
+
+    assert link.events == [str(number) for number in range(50)]
+
+
+async def test_what_the_broker_refuses_is_not_accepted(house: House) -> None:
+    dedup_key = DedupKey("key", "nonce", house.clock.now() + 300, None, "", "")
+    await house.publishing.publish(message("org:7"), dedup_key)
+
+    with pytest.raises(NonceReplayed):
+        await house.publishing.publish(message("org:7"), dedup_key)
+
+    assert house.meter.accepted_kinds == ["message"]
+
+
+@pytest.mark.parametrize(("namespace", "ended"), [(None, 2), ("/", 1)])
+async def test_a_kick_ends_a_user_in_one_namespace_or_in_all(
+    house: House, namespace: str | None, ended: int
+) -> None:
+    _, main = await house.welcome(house.who("alice"))
+    _, events = await house.welcome(house.who("alice"), "/events")
+
+    result = await house.publishing.disconnect_user(
+        "alice", namespace=namespace, exclude=frozenset(), revoke=False
+    )
+    await house.heard()
+
+    assert (result.connections, house.meter.accepted_kinds) == (ended, ["disconnect"])
+    assert [*main.ended, *events.ended] == [DISCONNECTED_BY_BACKEND] * ended
+
+
+async def test_a_repetition_under_an_idempotency_key_is_no_second_message(house: House) -> None:
+    def dedup_key(nonce: str) -> DedupKey:
+        return DedupKey("key", nonce, house.clock.now() + 300, "once", "scope", "digest")
+
+    await house.publishing.publish(message("org:7"), dedup_key("first"))
+    repeated = message("org:7")
+    await house.publishing.publish(repeated, dedup_key("second"))
+
+    assert (house.meter.accepted_kinds, house.meter.replays) == (["message"], [repeated.id])
+
+
+async def test_what_is_accepted_is_counted_by_its_kind(house: House) -> None:
+    await house.publishing.publish(message("org:7")._replace(volatile=True))
+    await house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
+
+    assert house.meter.accepted_kinds == ["volatile", "disconnect"]
