@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from gateway.domain.messages import LogEntry
 from gateway.domain.positions import Position
+from gateway.domain.redis_url import parse_redis_url
 from gateway.state.redis import RedisState
 from tests.support.redis_server import RedisServer
 
@@ -20,7 +21,7 @@ class Replica:
 
     def __init__(self, server: RedisServer, name: str) -> None:
         self.state = RedisState(
-            url=server.url,
+            url=parse_redis_url(server.url),
             prefix="sio-gateway",
             replica=name,
             history_length=1_000_000,

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gateway.cli.errors import UsageError
-
 if TYPE_CHECKING:
     from gateway.doctor import Finding
     from gateway.settings import Settings
@@ -68,12 +66,7 @@ def _examine(settings: Settings) -> list[Finding]:
         history_length=settings.history_length,
         timeout_seconds=RedisState.timeout_seconds,
     )
-    try:
-        return asyncio.run(
-            run_checks(url=settings.redis_url, prefix=settings.redis_prefix, requirements=demands)
-        )
-    except ValueError as error:
-        raise UsageError(f"GATEWAY_REDIS_URL: {error}") from None
+    return asyncio.run(run_checks(url=settings.redis_url, prefix=settings.redis_prefix, requirements=demands))
 
 
 def _as_json(finding: Finding) -> dict[str, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from gateway.doctor import capacity, durability, host, probe, rights, server
 from gateway.doctor.facts import HostFacts, RedisFacts, Requirements, SentinelFacts, Unreached
 from gateway.doctor.findings import Finding, ok
+from gateway.domain.redis_url import RedisUrl
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.connection import ConnectionFactory
 
 
-async def run_checks(*, url: str | None, prefix: str, requirements: Requirements) -> list[Finding]:
-    """Everything that there is to say. Raises ValueError for an address that says too much or too little."""
+async def run_checks(*, url: RedisUrl | None, prefix: str, requirements: Requirements) -> list[Finding]:
+    """Run every check and return the findings in the order of the report. Without a URL only the host is checked."""
     if url is None:
         return [without_redis(), *check_host(host.read_host_facts(), requirements)]
     redis = ConnectionFactory(url, name="", timeout_seconds=requirements.timeout_seconds)

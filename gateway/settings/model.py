@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.names import check_namespace
+from gateway.domain.redis_url import RedisUrl
 from gateway.settings import jwt, values
 from gateway.settings.ingest_keys import ingest_keys
 
@@ -103,7 +104,7 @@ class Settings:
 
     ingest_keys: tuple[IngestKey, ...] = _setting(ingest_keys, (), secret=True)
 
-    redis_url: str | None = _setting(values.redis_url, None, secret=True)
+    redis_url: RedisUrl | None = _setting(values.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
     redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "sio-gateway")
     lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
     subscription_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from gateway.domain.errors import InvalidName
 from gateway.domain.names import check_room
+from gateway.domain.redis_url import RedisUrl, parse_redis_url
 
 
 def read_secret(path: Path) -> str:
@@ -222,7 +223,6 @@ def room_claims(raw: object) -> Mapping[str, str]:
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*,]+", re.ASCII)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
-_REDIS_SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 _DEFAULT_PORTS: Final = (("http://", ":80"), ("https://", ":443"))
 
 
@@ -287,28 +287,9 @@ def web_address(raw: object) -> str:
     return value
 
 
-def redis_url(raw: object) -> str:
-    """Where Redis is, or what Sentinels know it. No sentence quotes it: it may hold a password."""
-    value = text(raw)
-    try:
-        parts = urlsplit(value)
-        hosts = parts.netloc.rpartition("@")[2].split(",")
-        usable = value.isprintable() and all(urlsplit(f"//{host}").hostname for host in hosts)
-        ports = [urlsplit(f"//{host}").port for host in hosts]  # raises for what is no number
-    except ValueError:
-        raise ValueError("names a host or a port that is none") from None
-    if parts.scheme not in _REDIS_SCHEMES or not usable or 0 in ports:
-        raise ValueError(
-            "is no address of Redis: write it as redis://host:6379, rediss:// or redis+sentinel://"
-        )
-    sentinel = parts.scheme.endswith("+sentinel")
-    if sentinel and not parts.path.strip("/"):
-        raise ValueError(
-            "lacks the name of the primary that Sentinel watches: redis+sentinel://host,host/name"
-        )
-    if len(hosts) > 1 and not sentinel:
-        raise ValueError("names several hosts, which only redis+sentinel:// can do")
-    return value
+def redis_url(raw: object) -> RedisUrl:
+    """Where Redis is, or the Sentinels that know it. No message quotes the value: it may hold a password."""
+    return parse_redis_url(text(raw))
 
 
 def path_prefix(raw: object) -> str:

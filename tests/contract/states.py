@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any, Protocol
 
+from gateway.domain.redis_url import parse_redis_url
 from gateway.interfaces import Broker, DedupStore, Presence, RateLimits, Revocations, Sessions
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
@@ -185,7 +186,7 @@ async def make_redis(
     server = shared_server()
     prefix = f"contract{next(_prefixes)}"
     state = RedisState(
-        url=server.url,
+        url=parse_redis_url(server.url),
         prefix=prefix,
         replica=REPLICA,
         history_length=history_length,

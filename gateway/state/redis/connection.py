@@ -19,8 +19,8 @@ from redis import exceptions
 from redis.asyncio import Connection, SSLConnection
 
 from gateway.domain.errors import StateMisconfigured
+from gateway.domain.redis_url import RedisUrl
 from gateway.state.redis.errors import NotExecuted, code_of, error_from_reply, rejection_in
-from gateway.state.redis.redis_url import parse_redis_url
 
 FIRST_BACKOFF_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 1.0
@@ -81,8 +81,8 @@ class ConnectionFactory:
     """Opens connections to the primary. ``timeout_seconds`` bounds each from the look-up of its name to its first
     answer; reads later wait without a limit, whoever waits for an answer brings one."""
 
-    def __init__(self, url: str, *, name: str, timeout_seconds: float) -> None:
-        self.url = parse_redis_url(url)
+    def __init__(self, url: RedisUrl, *, name: str, timeout_seconds: float) -> None:
+        self.url = url
         self._name = name
         self._timeout_seconds = timeout_seconds
 

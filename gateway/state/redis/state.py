@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.domain.errors import StateMisconfigured
+from gateway.domain.redis_url import RedisUrl
 from gateway.domain.status import StateStatus
 from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.codec import Codec
@@ -46,7 +47,7 @@ class RedisState:
     read: production leaves it at 0, tests have no other way to make what a real server keeps older.
     """
 
-    url: str
+    url: RedisUrl
     prefix: str
     replica: str
     history_length: int

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.domain.dedup import Rate
 from gateway.domain.ingest_keys import ALL_SCOPES, IngestKey, Scope
+from gateway.domain.redis_url import parse_redis_url
 from gateway.settings import Settings, load_settings
 from gateway.settings.model import KNOWN
-from gateway.state.redis.redis_url import parse_redis_url
 from tests.integration.chart.pod import MOUNTS, PodFiles
 from tests.integration.chart.sets import SETS, gateway, rendered_set
 from tools.chart.rendering import CHART, Rendered
@@ -48,8 +48,6 @@ def test_every_value_set_is_accepted_and_says_what_the_pod_says(
     assert {name: port for name, port in told.items() if port} == {
         each["name"]: each["containerPort"] for each in ports
     }
-    if settings.redis_url is not None:
-        parse_redis_url(settings.redis_url)
 
 
 def test_whatever_stands_in_config_arrives(name: str, tmp_path: Path, issuer: dict[str, str]) -> None:
@@ -94,7 +92,7 @@ def test_an_existing_secret_gives_what_it_is_asked_for_and_nothing_else(
 
     assert settings.jwt_secret is None
     assert settings.jwt_public_key == issuer["issuer.pem"].removesuffix("\n")
-    assert settings.redis_url == "redis://redis.data.svc:6379/0"
+    assert settings.redis_url == parse_redis_url("redis://redis.data.svc:6379/0")
     assert [(key.id, len(key.secrets)) for key in settings.ingest_keys] == [("shop", 2), ("reports.v2", 1)]
     mounted = [path.name for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(mounted) == [
@@ -110,24 +108,27 @@ def test_an_existing_secret_gives_what_it_is_asked_for_and_nothing_else(
 def test_the_certificates_of_redis_are_where_its_address_says(tmp_path: Path, issuer: dict[str, str]) -> None:
     settings = settings_in_pod(rendered_set("redis-tls"), tmp_path, issuer)
 
-    location = parse_redis_url(settings.redis_url or "")
-    assert location.tls
-    assert Path(location.options["ssl_ca_certs"]).is_file()
+    url = settings.redis_url
+    assert url is not None
+    assert url.tls
+    assert Path(url.options["ssl_ca_certs"]).is_file()
 
 
 def test_sentinel_is_reached_with_its_own_password(tmp_path: Path, issuer: dict[str, str]) -> None:
     settings = settings_in_pod(rendered_set("sentinel"), tmp_path, issuer)
 
-    location = parse_redis_url(settings.redis_url or "")
-    assert location.service == "mymaster"
-    assert [host for host, _ in location.hosts] == [f"sentinel-{n}.data.svc" for n in range(3)]
-    assert location.sentinel_options == {"password": "another-password-of-this-test"}
+    url = settings.redis_url
+    assert url is not None
+    assert url.service == "mymaster"
+    assert [host for host, _ in url.hosts] == [f"sentinel-{n}.data.svc" for n in range(3)]
+    assert url.sentinel_options == {"password": "another-password-of-this-test"}
 
 
 def test_the_bundled_redis_is_the_one_that_the_gateway_asks(tmp_path: Path, issuer: dict[str, str]) -> None:
     rendered = rendered_set("trying-out")
     settings = settings_in_pod(rendered, tmp_path, issuer)
 
-    host, port = parse_redis_url(settings.redis_url or "").hosts[0]
+    assert settings.redis_url is not None
+    host, port = settings.redis_url.hosts[0]
     assert rendered.one("Service", host)["spec"]["ports"][0]["port"] == port
-    assert MOUNTS not in (settings.redis_url or "")
+    assert MOUNTS not in str(settings.redis_url.options)

@@ -19,7 +19,7 @@ NOT_ASKED = {"select"}
 
 
 def test_it_looks_for_what_the_scripts_use() -> None:
-    folder = ROOT / "gateway/state/redis/scripts"
+    folder = ROOT / "gateway/state/redis/lua"
     used = {
         name.lower()
         for script in folder.glob("*.lua")

@@ -12,6 +12,7 @@ from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import LogEntry, Message, PublishResult, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
+from gateway.domain.redis_url import parse_redis_url
 from gateway.domain.status import StateStatus
 from gateway.domain.traces import Trace
 from gateway.state.redis import RedisState
@@ -27,9 +28,8 @@ PREFIX = "t"
 class Replica:
     """One state with a listener, and everything that it says."""
 
-    def __init__(self, server: RedisServer, name: str, **options: Any) -> None:
+    def __init__(self, server: RedisServer, name: str, *, url: str | None = None, **options: Any) -> None:
         defaults: dict[str, Any] = {
-            "url": server.url,
             "prefix": PREFIX,
             "history_length": 10_000,
             "history_bytes": 50_000_000,
@@ -44,6 +44,7 @@ class Replica:
         self.conditions: list[StateStatus] = []
         self.unreadable = 0
         self.state = RedisState(
+            url=parse_redis_url(url or server.url),
             replica=name,
             on_gap=self.gaps.append,
             on_replica_reaped=self.cleaned.append,

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.domain.errors import BrokerUnavailable
+from gateway.domain.redis_url import parse_redis_url
 from gateway.state.redis.connection import ConnectionFactory
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import append, ids, make, replicas, until, until_redis_says
@@ -189,7 +190,9 @@ async def test_tls_is_spoken_and_the_certificate_checked(server: RedisServer, ce
             await a.subscribe("room")
             await a.hears(await a.push("room"))
 
-        stranger = ConnectionFactory(f"rediss://127.0.0.1:{port}", name="a", timeout_seconds=2.0)
+        stranger = ConnectionFactory(
+            parse_redis_url(f"rediss://127.0.0.1:{port}"), name="a", timeout_seconds=2.0
+        )
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
             await stranger.connect()
 

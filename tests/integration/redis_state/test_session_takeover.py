@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.domain.errors import RecoveryFailed
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
@@ -11,7 +13,7 @@ from tests.integration.redis_state.replicas import PREFIX, Replica, replicas, un
 from tests.support.redis_server import RedisServer
 
 LEASE_SECONDS = 1.5
-CALM = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
+CALM: dict[str, Any] = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """No sign of life but those that a test asks for."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.redis_url import parse_redis_url
 from gateway.settings import Settings, SettingsError, load_settings
 
 COMPLETE = {"GATEWAY_JWT_SECRET": "j" * 32, "GATEWAY_INGEST_KEYS": "billing:" + "b" * 32}
@@ -178,10 +179,10 @@ def test_replicas_have_different_ids_of_the_allowed_form() -> None:
         "redis+sentinel://:p@a,b:26380/main",
     ],
 )
-def test_an_address_of_redis_is_taken_as_it_is_and_kept_out_of_logs(url: str) -> None:
+def test_redis_url_is_parsed_and_kept_out_of_logs(url: str) -> None:
     settings = load(REDIS_URL=url)
 
-    assert settings.redis_url == url
+    assert settings.redis_url == parse_redis_url(url)
     assert url not in repr(settings)
 
 

@@ -1,14 +1,14 @@
-"""Addresses of Redis."""
+"""The parser of the Redis URL."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.state.redis.redis_url import RedisUrl, parse_redis_url
+from gateway.domain.redis_url import RedisUrl, parse_redis_url
 
 
 @pytest.mark.parametrize(
-    ("url", "location"),
+    ("url", "expected"),
     [
         ("redis://r", RedisUrl((("r", 6379),), options={"db": 0})),
         ("redis://u:p%40ss@r:1/2", RedisUrl((("r", 1),), options={"username": "u", "password": "p@ss", "db": 2})),
@@ -19,8 +19,8 @@ from gateway.state.redis.redis_url import RedisUrl, parse_redis_url
             options={"username": "u", "password": "p", "db": 3}, sentinel_options={"password": "s"})),
     ],
 )  # fmt: skip
-def test_an_address_is_taken_apart(url: str, location: RedisUrl) -> None:
-    assert parse_redis_url(url) == location
+def test_url_is_parsed_into_hosts_and_options(url: str, expected: RedisUrl) -> None:
+    assert parse_redis_url(url) == expected
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_an_address_is_taken_apart(url: str, location: RedisUrl) -> None:
     ["http://r", "redis://", "redis://r:x", "redis://r/x", "redis://r/1/2", "redis://a,b", "redis+sentinel://a",
      "redis://r?socket_timeout=1", "redis://r?ssl_ca_certs=/x", "rediss://r?ssl_cert_reqs=never"],
 )  # fmt: skip
-def test_what_is_none_is_refused_without_quoting_it(url: str) -> None:
+def test_malformed_url_is_refused_without_quoting_the_password(url: str) -> None:
     with pytest.raises(ValueError, match=r"\w+ \w+") as refused:
         parse_redis_url(url.replace("//r", "//:hunter2@r"))
 
