@@ -11,7 +11,7 @@ from helm_python import Chart, HelmError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "helm" / "sio-gateway"
-VALUE_SETS: Final = ROOT / "tests" / "chart" / "values"
+VALUE_SETS: Final = ROOT / "tests" / "integration" / "chart" / "values"
 NAMESPACE: Final = "push"
 
 Values = dict[str, Any]
