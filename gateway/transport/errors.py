@@ -75,7 +75,7 @@ CLOSE_REASONS: Final = (
     "overlapping_polls",
     "overlapping_posts",
     "payload_rejected",
-    "ping_timeout_seconds",
+    "ping_timeout",
     "protocol_error",
     "slow_consumer",
     "transport_close",

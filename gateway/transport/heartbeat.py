@@ -43,13 +43,13 @@ class Heartbeat:
         if not session.awaits_pong:
             self._later(session, max(0.0, self.interval_seconds - self.timeout_seconds), self._ping)
         elif self.timeout_seconds <= self.interval_seconds:
-            session.abort("ping_timeout_seconds")
+            session.abort("ping_timeout")
         else:
             self._later(session, self.timeout_seconds - self.interval_seconds, self._expect_pong)
 
     def _expect_pong(self, session: EngineSession) -> None:
         if session.awaits_pong:
-            session.abort("ping_timeout_seconds")
+            session.abort("ping_timeout")
         else:
             self._ping(session)
 

@@ -247,8 +247,8 @@ async def test_who_does_not_answer_pings_is_dropped(
     assert await polling.poll() == (200, "2")
     assert await silent.closed() == (1006, ["2"])
     assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
-    assert await asyncio.to_thread(offline, pinging, f"{user}-silent", "ping_timeout_seconds")
-    assert await asyncio.to_thread(offline, pinging, f"{user}-polls", "ping_timeout_seconds")
+    assert await asyncio.to_thread(offline, pinging, f"{user}-silent", "ping_timeout")
+    assert await asyncio.to_thread(offline, pinging, f"{user}-polls", "ping_timeout")
 
 
 def test_who_answers_pings_stays(

@@ -86,7 +86,7 @@ def test_of_those_that_ended_well_a_part_is_written_and_says_which_part(reason: 
     [
         SLOW_CONSUMER.reason,
         DISCONNECTED_BY_BACKEND.reason,
-        "ping_timeout_seconds",
+        "ping_timeout",
         "protocol_error",
         "of a later release",
     ],

@@ -57,7 +57,7 @@ def test_who_does_not_pong_in_time_is_dropped(
     before = list(above.closed)
     schedule.advance(0.1)
 
-    assert (before, above.closed, writer.aborted, len(schedule)) == ([], ["ping_timeout_seconds"], True, 0)
+    assert (before, above.closed, writer.aborted, len(schedule)) == ([], ["ping_timeout"], True, 0)
 
 
 def test_who_does_not_poll_at_all_is_dropped_too(
@@ -67,7 +67,7 @@ def test_who_does_not_poll_at_all_is_dropped_too(
 
     schedule.advance(45)
 
-    assert above.closed == ["ping_timeout_seconds"]
+    assert above.closed == ["ping_timeout"]
 
 
 def test_a_short_interval_is_kept_under_a_long_timeout(
@@ -99,7 +99,7 @@ def test_under_a_long_timeout_a_late_pong_is_waited_for_and_a_missing_one_is_not
     before = list(above.closed)
     schedule.advance(0.1)
 
-    assert (after_a_late_pong, before, above.closed) == ((2, []), [], ["ping_timeout_seconds"])
+    assert (after_a_late_pong, before, above.closed) == ((2, []), [], ["ping_timeout"])
 
 
 def test_a_session_that_was_told_to_go_and_does_not_read_is_dropped_at_the_next_beat(
@@ -139,4 +139,4 @@ def test_a_slow_client_is_not_kept_alive_by_an_old_pong(
 
     schedule.advance(25 + 20)
 
-    assert above.closed == ["ping_timeout_seconds"]
+    assert above.closed == ["ping_timeout"]

@@ -418,11 +418,11 @@ def test_a_session_that_closes_while_it_upgrades_closes_the_websocket_too(above:
     session.start_upgrade(writer)
     session.probe(writer)
 
-    session.lost("ping_timeout_seconds")
+    session.lost("ping_timeout")
 
     assert writer.closed == [1000]
     assert not session.upgrade(writer)
-    assert (above.closed, above.upgraded) == (["ping_timeout_seconds"], 0)
+    assert (above.closed, above.upgraded) == (["ping_timeout"], 0)
 
 
 def test_a_session_that_ends_while_it_upgrades_says_so_on_the_websocket(above: RecordingAbove) -> None:
