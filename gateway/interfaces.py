@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.dedup import DedupKey
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, PublishResult
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession
 
 Deliver = Callable[[LogEntry, Position], Awaitable[None]]

@@ -6,9 +6,10 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway.domain.dedup import DedupKey, Rate
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.rate_limit import Rate
 from ingest_api import signing
 from ingest_api.body import check_head, read_body
 from ingest_api.errors import Problem

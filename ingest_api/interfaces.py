@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import Message, PublishResult
 from gateway.domain.presence import UserPresence
+from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.traces import Trace
 
 

@@ -1,8 +1,7 @@
-"""The one-time use of a signed request, and how often a key may ask."""
+"""The one-time use of a signed request."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -21,22 +20,3 @@ class DedupKey(NamedTuple):
     scope: str = ""
     fingerprint: str = ""
     signed_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """At most ``burst`` requests at once, refilled at ``per_second``."""
-
-    per_second: float
-    burst: int
-
-
-@dataclass(frozen=True, slots=True)
-class RateLimitResult:
-    """What is left of a rate. ``retry_after_seconds`` is 0 when the request was allowed."""
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_seconds: float
-    retry_after_seconds: float

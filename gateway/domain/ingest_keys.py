@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.domain.dedup import Rate
 from gateway.domain.names import USER_PREFIX
+from gateway.domain.rate_limit import Rate
 
 MIN_SECRET_BYTES: Final = 32
 KEY_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

@@ -15,8 +15,6 @@ MAIN_NAMESPACE: Final = "/"
 """Where a push goes that names no namespace; what Socket.IO joins first."""
 
 USER_PREFIX: Final = "user:"
-PROTECTED_PREFIXES: Final = ("user:", "org:", "tenant:", "role:")
-"""Rooms that come from a verified token alone; nobody joins them by asking."""
 
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gateway.domain.dedup import Rate
 from gateway.domain.ingest_keys import ALL_SCOPES, KEY_ID, MIN_SECRET_BYTES, IngestKey, Scope
+from gateway.domain.rate_limit import Rate
 from gateway.settings.values import integer, per_second, read_secret, text
 
 X = TypeVar("X")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.domain.disconnects import DisconnectReason
+from gateway.domain.rate_limit import FULL, take_token, wait_seconds
 from gateway.hub import Connection
 from gateway.interfaces import Clock, Frames, Socket, Timer
 from gateway.socketio_server import packets
@@ -18,12 +19,11 @@ class Client:
     __slots__ = (
         "connecting",
         "connections",
+        "message_tat",
         "last_error_event_at",
         "join_deadline",
         "replay_lock",
         "idle_closing",
-        "received",
-        "received_at",
         "session",
     )
 
@@ -38,16 +38,15 @@ class Client:
         self.idle_closing = False
         """Nothing is joined, after a refusal or an end, and ``first_join`` was set to a few seconds."""
         self.last_error_event_at = float("-inf")
-        self.received = 0.0
-        self.received_at = 0.0
+        self.message_tat = FULL
+        """The bucket of received messages (``gateway.domain.rate_limit``)."""
 
     def exceeds(self, messages_per_second: float, clock: Clock) -> bool:
         """Count one received message; True when they come faster than that, beyond a burst of two seconds' worth."""
-        now = clock.monotonic()
-        drained = (now - self.received_at) * messages_per_second
-        self.received = max(0.0, self.received - drained) + 1
-        self.received_at = now
-        return self.received > max(1.0, 2 * messages_per_second)
+        now, tat = clock.monotonic(), self.message_tat
+        # A message that came too fast counts too: a client that keeps flooding gets no message through.
+        self.message_tat = take_token(tat, now, messages_per_second)
+        return wait_seconds(tat, now, messages_per_second, max(1.0, 2 * messages_per_second)) > 0
 
 
 class SocketIOTransport:

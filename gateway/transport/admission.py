@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
+from gateway.domain.rate_limit import FULL, take_token, wait_seconds
 from gateway.interfaces import Clock
 from gateway.transport.errors import HandshakeError, unavailable
 
@@ -85,46 +86,47 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 
 MAX_ADDRESSES: Final = 65_536
 """About 8 MB. With more of them at once those not seen for the longest may come anew; CONNECT_RATE holds for all."""
-_ROUNDING_SECONDS: Final = 1e-6
 
 
 class AddressRates:
-    """A bucket for each address, holding one second's worth; kept as the time at which it is full again."""
+    """A bucket for each address, holding one second's worth (``gateway.domain.rate_limit``)."""
 
     def __init__(self, clock: Clock, connects_per_second: float) -> None:
         self._clock = clock
+        self._per_second = connects_per_second
+        self._burst = max(1.0, connects_per_second)
         self.seconds_each = 1 / connects_per_second
         self._window_seconds = max(1.0, self.seconds_each)
-        # Two generations: nobody need look for what has ended, since a bucket is full again after one window.
-        self._full_at: dict[str, float] = {}
-        self._full_at_before: dict[str, float] = {}
+        # Two generations instead of a search for full buckets: an empty bucket is full again after one window.
+        self._tats: dict[str, float] = {}
+        self._older_tats: dict[str, float] = {}
         self._began_at = clock.monotonic()
 
     def __len__(self) -> int:
-        return len(self._full_at) + len(self._full_at_before)
+        return len(self._tats) + len(self._older_tats)
 
     def allow(self, address: str) -> bool:
         """Whether there is room in the bucket; takes nothing."""
-        full_in = self._full_at_of(rate_limit_key(address)) - self._clock.monotonic()
-        return full_in <= self._window_seconds - self.seconds_each + _ROUNDING_SECONDS
+        tat = self._tat_of(rate_limit_key(address))
+        return wait_seconds(tat, self._clock.monotonic(), self._per_second, self._burst) == 0
 
     def consume(self, address: str) -> None:
         """Count one."""
         now = self._clock.monotonic()
         self._forget(now)
         name = rate_limit_key(address)
-        self._full_at[name] = max(now, self._full_at_of(name)) + self.seconds_each
+        self._tats[name] = take_token(self._tat_of(name), now, self._per_second)
 
-    def _full_at_of(self, name: str) -> float:
-        before = self._full_at_before.get(name, 0.0)
-        return self._full_at.get(name, before)
+    def _tat_of(self, name: str) -> float:
+        older = self._older_tats.get(name, FULL)
+        return self._tats.get(name, older)
 
     def _forget(self, now: float) -> None:
         age = now - self._began_at
-        if age < self._window_seconds and len(self._full_at) < MAX_ADDRESSES // 2:
+        if age < self._window_seconds and len(self._tats) < MAX_ADDRESSES // 2:
             return
-        self._full_at_before = self._full_at if age < 2 * self._window_seconds else {}
-        self._full_at = {}
+        self._older_tats = self._tats if age < 2 * self._window_seconds else {}
+        self._tats = {}
         self._began_at = now
 
 
@@ -153,8 +155,7 @@ class Admission:
         self._limits = limits
         self._open_now = open_now
         self._unauthenticated_now = unauthenticated_now
-        self._tokens = max(1.0, limits.connects_per_second or 0.0)
-        self._refilled_at = clock.monotonic()
+        self._tat = FULL
         by_address = limits.connects_per_second_and_address
         self._addresses = None if by_address is None else AddressRates(clock, by_address)
         self.draining = False
@@ -163,7 +164,9 @@ class Admission:
         """The refusal, or None: come in. Who is refused takes nothing from any rate."""
         rejection = self._check_capacity() or self._check_rates(address)
         if rejection is None:
-            self._tokens -= 1
+            rate = self._limits.connects_per_second
+            if rate is not None:
+                self._tat = take_token(self._tat, self._clock.monotonic(), rate)
             if self._addresses is not None:
                 self._addresses.consume(address)
         return rejection
@@ -189,12 +192,6 @@ class Admission:
                 "too many clients connect from this address",
                 math.ceil(addresses.seconds_each),
             )
-        if rate is not None and not self._has_token(rate):
+        if rate is not None and wait_seconds(self._tat, self._clock.monotonic(), rate, max(1.0, rate)):
             return unavailable("rate", "too many clients connect at once", math.ceil(1 / rate))
         return None
-
-    def _has_token(self, rate: float) -> bool:
-        now = self._clock.monotonic()
-        self._tokens = min(max(1.0, rate), self._tokens + (now - self._refilled_at) * rate)
-        self._refilled_at = now
-        return self._tokens >= 1

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.domain.dedup import Rate, RateLimitResult
+from gateway.domain.rate_limit import Rate, RateLimitResult
 from tests.contract.states import StateUnderTest
 
 ONE_IN_1000_SECONDS = 0.001

@@ -17,9 +17,10 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final
 
-from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
 from gateway.domain.messages import PublishResult
+from gateway.domain.rate_limit import FULL, Rate, RateLimitResult, consume
 from gateway.interfaces import Clock
 from gateway.state.memory.ttl_map import TtlMap
 
@@ -143,50 +144,37 @@ def _idempotency_digest(dedup_key: DedupKey) -> bytes:
     return blake2b(f"{dedup_key.scope}\n{dedup_key.idempotency_key}".encode(), digest_size=16).digest()
 
 
-_TOLERANCE: Final = 1e-6
-"""Of a token: what floating point may take away from one that is exactly due."""
-
-
 class MemoryRateLimits:
-    """``gateway.interfaces.Rates``. Of each bucket only the moment is kept at which it will be full; then it is forgotten.
+    """``gateway.interfaces.RateLimits``: GCRA (``gateway.domain.rate_limit``). A bucket that is full again is removed.
 
-    With more than ``max_buckets`` the one not asked for the longest is forgotten early, and starts full again.
+    With more than ``max_buckets`` the one not used for the longest is removed early, and starts full again.
     """
 
     def __init__(self, *, clock: Clock, max_buckets: int) -> None:
         self._clock = clock
         self._max_buckets = max_buckets
-        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._tats: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._full_at)
+        return len(self._tats)
 
     async def consume(self, bucket: str, rate: Rate) -> RateLimitResult:
         now = self._clock.monotonic()
         self._sweep(now)
-        missing = max(0.0, self._full_at.get(bucket, now) - now) * rate.per_second
-        left = rate.burst - missing
-        if left < 1 - _TOLERANCE:
-            return RateLimitResult(
-                allowed=False,
-                limit=rate.burst,
-                remaining=0,
-                reset_seconds=missing / rate.per_second,
-                retry_after_seconds=(1 - left) / rate.per_second,
-            )
-        reset_seconds = (missing + 1) / rate.per_second
-        self._full_at[bucket] = now + reset_seconds
-        self._full_at.move_to_end(bucket)
-        if len(self._full_at) > self._max_buckets:
-            self._full_at.popitem(last=False)
-        return RateLimitResult(True, rate.burst, max(0, int(left - 1 + _TOLERANCE)), reset_seconds, 0.0)
+        tat, result = consume(self._tats.get(bucket, FULL), now, rate)
+        if result.allowed:
+            self._tats[bucket] = tat
+            self._tats.move_to_end(bucket)
+            if len(self._tats) > self._max_buckets:
+                self._tats.popitem(last=False)
+        return result
 
     def _sweep(self, now: float) -> None:
-        # Looks at two in turn, while one take adds at most one bucket: whatever is full is found.
-        for _ in range(min(_SWEEP, len(self._full_at))):
-            bucket, full_at = self._full_at.popitem(last=False)
-            if full_at > now:
-                self._full_at[bucket] = full_at
+        # Looks at two in turn, while one request adds at most one bucket: every full bucket is found.
+        for _ in range(min(_SWEEP, len(self._tats))):
+            bucket, tat = self._tats.popitem(last=False)
+            if tat > now:
+                self._tats[bucket] = tat
 
 
 class MemoryRevocations:

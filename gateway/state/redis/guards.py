@@ -10,8 +10,9 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any, Final
 
-from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
+from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import DeadlineExceeded
 from gateway.state.redis.redis_keys import RedisKeys

@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway.domain.dedup import Rate
 from gateway.domain.ingest_keys import ALL_SCOPES, IngestKey, Scope
+from gateway.domain.rate_limit import Rate
 from gateway.domain.redis_url import parse_redis_url
 from gateway.settings import Settings, load_settings
 from gateway.settings.model import KNOWN

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from gateway.domain.dedup import DedupKey, Rate
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerUnavailable, NonceReplayed
+from gateway.domain.rate_limit import Rate
 from tests.integration.redis_state.replicas import ids, make, replicas, until
 from tests.support.redis_server import RedisServer
 

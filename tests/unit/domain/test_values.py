@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain import disconnects, errors
-from gateway.domain.dedup import DedupKey, Rate, RateLimitResult
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import GatewayError, TokenRejected
 from gateway.domain.identity import Identity
 from gateway.domain.messages import DisconnectCommand, Message, PublishResult
 from gateway.domain.positions import START
 from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession
 
 CONNECTION = PresentConnection("s1", "42", "/", "replica-1", "polling", 1.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.domain.dedup import Rate
 from gateway.domain.ingest_keys import IngestKey, Scope
+from gateway.domain.rate_limit import Rate
 from tests.unit.ingest_api.harness import NOW, SECRET, Door, Headers, Reply, running
 
 NARROW = IngestKey("narrow", (SECRET,), (Scope.parse("emit:room:org:*"),), Rate(per_second=1.0, burst=1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.domain.dedup import Rate
 from gateway.domain.ingest_keys import IngestKey
+from gateway.domain.rate_limit import Rate
 from tests.unit.ingest_api.harness import SECRET, Door, Reply, running
 
 SLOW = IngestKey("slow", (SECRET,), rate=Rate(per_second=0.5, burst=2))

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.dedup import DedupKey, Rate
+from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerUnavailable, NonceReplayed
 from gateway.domain.positions import START
+from gateway.domain.rate_limit import Rate
 from gateway.domain.sessions import RecoverySession
 from gateway.state.memory.ttl_map import TtlMap
 from tests.contract.session_resume import adopt, refusal

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from gateway.domain.dedup import Rate
 from gateway.domain.ingest_keys import ALL_SCOPES, IngestKey, Scope
+from gateway.domain.rate_limit import Rate
 from gateway.settings import Settings, SettingsError, load_settings
 
 JWT = {"GATEWAY_JWT_SECRET": "j" * 32}
