@@ -6,7 +6,8 @@ docstring says otherwise. Times are seconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession
+from gateway.domain.status import StateStatus
 
 Deliver = Callable[[LogEntry, Position], Awaitable[None]]
 
@@ -187,6 +189,109 @@ class Revocations(Protocol):
 
     async def revoked_at(self, user: str) -> float | None:
         """Tokens of this user issued before that time are refused; None: none are."""
+        ...
+
+
+class RedisStats(Protocol):
+    """What the metrics read of a Redis state."""
+
+    @property
+    def connected(self) -> Mapping[str, bool]:
+        """Each connection to Redis by its name, and whether it is established."""
+        ...
+
+    @property
+    def rejections(self) -> Mapping[str, str]:
+        """The connections on which Redis rejects something now, each with the code of the rejection."""
+        ...
+
+    @property
+    def rejection_codes(self) -> Collection[str]:
+        """Every code that ``rejections`` may hold."""
+        ...
+
+    @property
+    def command_names(self) -> Collection[str]:
+        """The names by which commands are counted."""
+        ...
+
+    @property
+    def probe_age_seconds(self) -> float:
+        """Time since this replica last received its own pub/sub probe."""
+        ...
+
+    @property
+    def lag_seconds(self) -> float:
+        """How late this replica receives what is published."""
+        ...
+
+    @property
+    def messages_received(self) -> int:
+        """Entries received on channels, whether a connection here wants them or not."""
+        ...
+
+    @property
+    def receive_buffer_overflows(self) -> int:
+        """How often the receive buffer was full and its entries were read from the log instead."""
+        ...
+
+
+class State(Protocol):
+    """The state of one replica: the stores of this module, wired to each other, and their life.
+
+    Contract:
+
+    - ``run`` is called once. The stores work from the moment at which it sets its event until it ends.
+    - ``close`` is called while ``run`` still works, once no client is connected and none can connect.
+    - The properties and ``sizes`` never wait and never raise; they may be read before ``run`` and after ``close``.
+    """
+
+    @property
+    def broker(self) -> Broker: ...
+
+    @property
+    def presence(self) -> Presence: ...
+
+    @property
+    def sessions(self) -> Sessions: ...
+
+    @property
+    def dedup(self) -> DedupStore: ...
+
+    @property
+    def rates(self) -> RateLimits: ...
+
+    @property
+    def revocations(self) -> Revocations: ...
+
+    @property
+    def status(self) -> StateStatus:
+        """What this replica can do now, as far as the state goes."""
+        ...
+
+    @property
+    def rejection(self) -> str:
+        """What the state rejects although it answers, as a sentence; empty when it rejects nothing."""
+        ...
+
+    @property
+    def redis_stats(self) -> RedisStats | None:
+        """What the metrics read of Redis; None for a state without Redis."""
+        ...
+
+    async def run(self, started: asyncio.Event) -> None:
+        """Work until cancelled; set ``started`` once the stores can be used.
+
+        Raises: StateMisconfigured, when the state cannot be used as it is configured.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Leave the other replicas. Takes a bounded time and raises nothing."""
+        ...
+
+    def sizes(self) -> Mapping[str, float]:
+        """How much of everything that has a limit is held now, under stable names, for the metrics."""
         ...
 
 

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from itertools import product
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from gateway.interfaces import RedisStats
 from gateway.metrics.primitives import MetricFactory, singles
 
 _COMMAND_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
 _PROBE_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONNECTIONS: Final = ("commands", "channels")
 FAILURES: Final = ("not_executed", "unknown")
-
-
-class RedisStats(Protocol):
-    """What is looked at when somebody asks; see ``state.redis.RedisState``."""
-
-    @property
-    def connected(self) -> dict[str, bool]:
-        """Each connection by its name, and whether it is there."""
-        ...
-
-    @property
-    def rejections(self) -> Mapping[str, str]:
-        """Of these, those on which Redis refuses something now, and its word for that."""
-        ...
-
-    @property
-    def rejection_codes(self) -> Iterable[str]: ...
-
-    @property
-    def command_names(self) -> Iterable[str]: ...
-
-    @property
-    def probe_age_seconds(self) -> float: ...
-
-    @property
-    def lag_seconds(self) -> float: ...
-
-    @property
-    def messages_received(self) -> int: ...
-
-    @property
-    def receive_buffer_overflows(self) -> int: ...
 
 
 class RedisMetrics:

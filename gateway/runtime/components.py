@@ -19,6 +19,7 @@ from gateway.domain.status import StateStatus
 from gateway.health import Phase
 from gateway.http_server import Handler, HttpServer
 from gateway.hub import Hub
+from gateway.interfaces import State
 from gateway.metrics import CONTENT_TYPE, Metrics
 from gateway.runtime import metrics_setup
 from gateway.services.connect import Connector
@@ -76,7 +77,7 @@ class Components:
         self.metrics = Metrics()
         self._rejected_requests = RejectedRequestLog(self.metrics.requests)
         self._ingest_keys = {key.id: key for key in settings.ingest_keys}
-        self.state = self._build_state()
+        self.state: State = self._build_state()
         self.verifier = _verifier(settings, self.clock)
         self.telemetry = open_telemetry(
             os.environ,
@@ -153,7 +154,7 @@ class Components:
             )
         )
 
-    def _build_state(self) -> MemoryState | RedisState:
+    def _build_state(self) -> State:
         settings = self.settings
         if settings.redis_url is None:
             return _memory_state(settings, self.clock)
@@ -177,7 +178,7 @@ class Components:
 
     def on_state_ready(self) -> None:
         """The shared state can be asked for everything now."""
-        if isinstance(self.state, RedisState):
+        if self.state.status is not self.degraded_mode.status:
             self.degraded_mode.set_status(self.state.status)
 
     def _on_status_changed(self, status: StateStatus) -> None:

@@ -10,12 +10,11 @@ from typing import Final
 from gateway.domain import disconnects
 from gateway.health import Health, Phase
 from gateway.hub import Hub
+from gateway.interfaces import State
 from gateway.logs import lines_dropped
 from gateway.metrics import Metrics
 from gateway.settings import Settings
 from gateway.socketio_server.packets import KINDS
-from gateway.state.memory import MemoryState
-from gateway.state.redis import RedisState
 from gateway.transport import errors
 from ingest_api.errors import STATUSES
 
@@ -36,9 +35,7 @@ _KEY_CODES: Final = (
 """Of each ingest key these are shown from the start, the other codes once they happen: there may be many keys."""
 
 
-def register_metrics(
-    metrics: Metrics, settings: Settings, *, hub: Hub, state: MemoryState | RedisState, health: Health
-) -> None:
+def register_metrics(metrics: Metrics, settings: Settings, *, hub: Hub, state: State, health: Health) -> None:
     """What is known before anything has happened, and what is looked up in the rooms."""
     metrics.connections.init_labels(
         namespaces=settings.namespaces,
@@ -62,8 +59,8 @@ def register_metrics(
         is_ready=lambda: health.ready, is_draining=lambda: health.phase is Phase.DRAINING
     )
     metrics.replica.watch_log(lines_dropped)
-    if isinstance(state, RedisState):
-        metrics.redis.watch(state)
+    if state.redis_stats is not None:
+        metrics.redis.watch(state.redis_stats)
     init_key_labels(metrics, [key.id for key in settings.ingest_keys])
 
 

@@ -14,6 +14,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from gateway.domain.messages import PublishResult
+from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
 from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
 from gateway.state.memory.guards import MemoryDedupStore, MemoryRateLimits, MemoryRevocations
@@ -131,9 +132,19 @@ class MemoryState:
         """Nobody else has to know."""
 
     @property
+    def status(self) -> StateStatus:
+        """Always healthy: memory is never away."""
+        return StateStatus.HEALTHY
+
+    @property
     def rejection(self) -> str:
-        """A state that is shared may refuse what is written; this one does not."""
+        """Always empty: memory rejects nothing."""
         return ""
+
+    @property
+    def redis_stats(self) -> None:
+        """Always None."""
+        return None
 
     def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""

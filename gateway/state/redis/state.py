@@ -11,6 +11,7 @@ from typing import Final
 from gateway.domain.errors import StateMisconfigured
 from gateway.domain.redis_url import RedisUrl
 from gateway.domain.status import StateStatus
+from gateway.interfaces import RedisStats
 from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import READ, Commands
@@ -253,6 +254,11 @@ class RedisState:
         }
 
     # for the metrics
+
+    @property
+    def redis_stats(self) -> RedisStats:
+        """This object: its properties below are what the metrics read."""
+        return self
 
     @property
     def connected(self) -> dict[str, bool]:
