@@ -12,7 +12,6 @@ from aiohttp import web
 from gateway import __version__, dev_console, health
 from gateway.auth import JwtVerifier, fetch_text
 from gateway.dev_console import Development
-from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
@@ -30,7 +29,6 @@ from gateway.services.recovery import Recovery, Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
-from gateway.socketio_server.client import Client
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
@@ -208,17 +206,6 @@ class Components:
             schedule=self.schedule, clock=self.clock, leeway_seconds=settings.jwt_leeway_seconds
         )
 
-        def handshake(put_out: Callable[[Client, str, DisconnectReason], None]) -> ConnectHandshake:
-            return ConnectHandshake(
-                verifier=self.verifier,
-                connector=connector,
-                replayer=self.replayer,
-                token_expiry=token_expiry,
-                disconnect=self.disconnector.disconnect,
-                recovery_finished=self.metrics.connections.recovery_finished,
-                on_closed=put_out,
-            )
-
         return SocketIOServer(
             SocketIOOptions(
                 namespaces=settings.namespaces,
@@ -226,7 +213,14 @@ class Components:
                 messages_per_second=settings.message_rate,
                 max_attachments_bytes=settings.max_frame_bytes,
             ),
-            handshake=handshake,
+            handshake=ConnectHandshake(
+                verifier=self.verifier,
+                connector=connector,
+                replayer=self.replayer,
+                token_expiry=token_expiry,
+                disconnect=self.disconnector.disconnect,
+                recovery_finished=self.metrics.connections.recovery_finished,
+            ),
             token_refresh=TokenRefresh(
                 verifier=self.verifier,
                 connector=connector,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.rate_limit import FULL, take_token, wait_seconds
@@ -13,12 +13,21 @@ from gateway.socketio_server import packets
 from gateway.transport.session import EngineSession
 
 
+class ConnectionEvents(Protocol):
+    """What happens to the connections of a client; the server implements it and gives it to each client."""
+
+    def connection_closed(self, client: Client, namespace: str, reason: DisconnectReason, /) -> None:
+        """The gateway has ended a connection and has sent its client the packets that belong to the reason."""
+        ...
+
+
 class Client:
     """Everything that came through one transport session."""
 
     __slots__ = (
         "connecting",
         "connections",
+        "events",
         "message_tat",
         "last_error_event_at",
         "join_deadline",
@@ -27,9 +36,10 @@ class Client:
         "session",
     )
 
-    def __init__(self, session: EngineSession, join_deadline: Timer) -> None:
-        """``first_join`` closes the transport when no namespace was joined by then."""
+    def __init__(self, session: EngineSession, join_deadline: Timer, events: ConnectionEvents) -> None:
+        """``join_deadline`` closes the transport when no namespace was joined by then."""
         self.session = session
+        self.events = events
         self.connections: dict[str, Connection] = {}
         self.connecting: frozenset[str] = frozenset()
         self.join_deadline = join_deadline
@@ -52,15 +62,11 @@ class Client:
 class SocketIOTransport:
     """Sends to one connection; satisfies ``hub.Link``."""
 
-    __slots__ = ("_client", "_namespace", "_on_closed")
+    __slots__ = ("_client", "_namespace")
 
-    def __init__(
-        self, client: Client, namespace: str, on_closed: Callable[[Client, str, DisconnectReason], None]
-    ) -> None:
-        """``put_out`` takes the connection out of the house once its client was told."""
+    def __init__(self, client: Client, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
-        self._on_closed = on_closed
 
     @property
     def name(self) -> str:
@@ -112,4 +118,4 @@ class SocketIOTransport:
             session.end(reason.close_code, reason.reason)
         else:
             session.abort(reason.reason)
-        self._on_closed(self._client, self._namespace, reason)
+        self._client.events.connection_closed(self._client, self._namespace, reason)

@@ -12,7 +12,6 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.errors import TokenRejected
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoveryRequest
@@ -88,7 +87,6 @@ class ConnectHandshake:
         token_expiry: TokenExpiry,
         disconnect: Callable[[Connection], None],
         recovery_finished: Callable[[str], None],
-        on_closed: Callable[[Client, str, DisconnectReason], None],
     ) -> None:
         """``recovery_told`` is told ``recovered``, or why somebody who wanted to be was not."""
         self._verifier = verifier
@@ -97,13 +95,12 @@ class ConnectHandshake:
         self._token_expiry = token_expiry
         self._disconnect = disconnect
         self._recovery_finished = recovery_finished
-        self._on_closed = on_closed
 
     async def connect(self, client: Client, namespace: str, auth: object) -> Connection | None:
         """Verify, register, welcome; None when the client left meanwhile. Raises Refused, BrokerUnavailable."""
         session = client.session
         identity = await self._verifier.verify(find_token(auth, session.handshake))
-        transport = SocketIOTransport(client, namespace, self._on_closed)
+        transport = SocketIOTransport(client, namespace)
         result = await self._connector.connect(
             identity, namespace, transport, read_recovery_request(auth, session)
         )

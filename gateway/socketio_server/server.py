@@ -85,7 +85,7 @@ class SocketIOServer:
         self,
         options: SocketIOOptions,
         *,
-        handshake: Callable[[Callable[[Client, str, DisconnectReason], None]], ConnectHandshake],
+        handshake: ConnectHandshake,
         token_refresh: TokenRefresh,
         disconnect: OnDisconnect,
         on_upgraded: Callable[[Connection], None],
@@ -94,10 +94,10 @@ class SocketIOServer:
         meter: Meter,
         sampling: Sampling | None = None,
     ) -> None:
-        """``depart`` takes a connection out of the house; ``welcome`` is made for this door. Of connections that end
-        well ``sampling`` says which are logged; None: all are."""
+        """``disconnect`` removes a connection from hub and shared state; ``on_upgraded`` is called for each connection
+        that moved to a WebSocket. ``sampling`` selects which orderly disconnects are logged; None: all of them."""
         self._options = options
-        self._handshake = handshake(self._on_closed)
+        self._handshake = handshake
         self._token_refresh = token_refresh
         self._disconnect = disconnect
         self._on_upgraded = on_upgraded
@@ -119,7 +119,7 @@ class SocketIOServer:
         deadline = self._schedule.after(
             self._options.connect_timeout_seconds, partial(_close, session, NO_NAMESPACE)
         )
-        self._clients[session.sid] = Client(session, deadline)
+        self._clients[session.sid] = Client(session, deadline, self)
         self.unauthenticated += 1
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
@@ -183,6 +183,17 @@ class SocketIOServer:
         """Ask everybody to leave at once."""
         for client in self.clients:
             self.disconnect_client(client, reason)
+
+    # from the connections
+
+    def connection_closed(self, client: Client, namespace: str, reason: DisconnectReason, /) -> None:
+        """Remove the connection that the gateway has ended. Unless the reason sends a DISCONNECT packet, its transport
+        has ended too: then every connection on it is removed."""
+        for ended in [namespace] if reason.sends_packet else list(client.connections):
+            connection = client.connections.pop(ended, None)
+            if connection is not None:
+                self._remove(client, connection, reason.reason, keeps_session=reason.keeps_session)
+        self._start_join_deadline(client)
 
     # from python-socketio
 
@@ -302,14 +313,6 @@ class SocketIOServer:
             connection.transport.disconnect(RATE_LIMITED)
         if not client.connections:
             _close(client.session, NO_NAMESPACE)
-
-    def _on_closed(self, client: Client, namespace: str, reason: DisconnectReason) -> None:
-        """A link ended its connection; the client was told. But for a goodbye, its transport ends with all on it."""
-        for ended in [namespace] if reason.sends_packet else list(client.connections):
-            connection = client.connections.pop(ended, None)
-            if connection is not None:
-                self._remove(client, connection, reason.reason, keeps_session=reason.keeps_session)
-        self._start_join_deadline(client)
 
     def _remove(
         self, client: Client, connection: Connection, reason: str, *, keeps_session: bool = True

@@ -106,14 +106,13 @@ class Doorway:
                 messages_per_second=messages_per_second,
                 max_attachments_bytes=MAX_ATTACHMENTS_BYTES,
             ),
-            handshake=lambda put_out: ConnectHandshake(
+            handshake=ConnectHandshake(
                 verifier=self.verifier,
                 connector=house.arriving,
                 replayer=house.catching_up,
                 token_expiry=house.expiring,
                 disconnect=house.reporting.disconnect,
                 recovery_finished=self.recoveries.append,
-                on_closed=put_out,
             ),
             token_refresh=TokenRefresh(
                 verifier=self.verifier,

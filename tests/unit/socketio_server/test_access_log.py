@@ -43,7 +43,7 @@ def closed(*sids: str, reason: str, sampling: Sampling) -> list[dict[str, Any]]:
         log = AccessLog(clock=Clock(), sampling=sampling)
         handshake = Handshake(authorization=None, query_token=None, address=ADDRESS)
         session = EngineSession("engine", handshake=handshake, observer=None, send_buffer_bytes=1)  # type: ignore[arg-type]
-        client = Client(session, Timer())
+        client = Client(session, Timer(), events=None)  # type: ignore[arg-type]
         for sid in sids:
             identity = Identity("ann", frozenset())
             log.closed(client, Connection(sid, "/", identity, RecordingTransport(), 998.5), reason)
