@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
+from gateway.domain.bounded_body import BodyTooLarge, read_bounded
 from ingest_api.errors import Problem
 from ingest_api.request import JSON, Request
 
@@ -36,7 +37,9 @@ class StreamedBody:
                     and not request.content.is_eof()
                 ):
                     await _tell_to_continue(request)
-                return await _read(request, max_bytes)
+                return await read_bounded(request.content.iter_any(), max_bytes)
+        except BodyTooLarge:
+            raise _too_large(max_bytes) from None
         except TimeoutError:
             raise Problem(
                 "body_timeout", f"the body did not arrive within {timeout_seconds:g} seconds"
@@ -73,17 +76,6 @@ def check_media_type(request: Request, body: bytes) -> None:
         return
     if body or values:
         raise Problem("unsupported_media_type", f"the body is JSON in UTF-8: send Content-Type: {JSON}")
-
-
-async def _read(request: web.Request, max_body_bytes: int) -> bytes:
-    parts = []
-    size = 0
-    while part := await request.content.readany():
-        size += len(part)
-        if size > max_body_bytes:
-            raise _too_large(max_body_bytes)
-        parts.append(part)
-    return b"".join(parts)
 
 
 async def _tell_to_continue(request: web.Request) -> None:

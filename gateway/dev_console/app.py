@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.dev_console.guard import Forbidden, Guard
 from gateway.dev_console.page import SECURITY_HEADERS, content_security_policy, render
+from gateway.domain.bounded_body import BodyTooLarge, read_bounded
 from gateway.domain.errors import GatewayError, InvalidName
 from gateway.domain.messages import Message, PublishResult, new_id
 from gateway.domain.names import check_event, check_user, user_room
@@ -191,7 +192,10 @@ async def _read_object(request: web.Request) -> dict[str, Any]:
         raise _Problem(415, "unsupported_media_type", "the body is application/json, not compressed")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            text = await _read_bounded(request)
+            # Not request.read(): its limit is the one of the application that this one is mounted in.
+            text = await read_bounded(request.content.iter_any(), MAX_BODY_BYTES)
+    except BodyTooLarge as error:
+        raise _Problem(413, "body_too_large", f"a body has at most {MAX_BODY_BYTES} bytes") from error
     except TimeoutError as error:
         raise _Problem(408, "body_timeout", "the body did not arrive in time") from error
     try:
@@ -203,16 +207,6 @@ async def _read_object(request: web.Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise _Problem(422, "invalid_body", "the body is not a JSON object")
     return body
-
-
-async def _read_bounded(request: web.Request) -> bytes:
-    # Not request.read(): its limit is the one of the application that this one is mounted in.
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _Problem(413, "body_too_large", f"a body has at most {MAX_BODY_BYTES} bytes")
-    return bytes(body)
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from gateway.domain.bounded_body import BodyTooLarge, read_bounded
 from gateway.transport import errors, packets
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
@@ -101,19 +102,16 @@ class PollingTransport:
         """The whole body, in time and within the limit."""
         if (request.content_length or 0) > limit_bytes:
             return errors.PAYLOAD_TOO_LARGE
-        body = bytearray()
         try:
             async with asyncio.timeout(self._body_timeout_seconds):
                 await _say_continue(request)
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > limit_bytes:
-                        return errors.PAYLOAD_TOO_LARGE
+                return await read_bounded(request.content.iter_any(), limit_bytes)
+        except BodyTooLarge:
+            return errors.PAYLOAD_TOO_LARGE
         except TimeoutError:
             return errors.BODY_TIMEOUT
         except (web.RequestPayloadError, ConnectionError):
             return errors.BAD_REQUEST
-        return bytes(body)
 
 
 async def _say_continue(request: web.Request) -> None:

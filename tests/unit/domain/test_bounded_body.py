@@ -1,0 +1,36 @@
+"""Bodies are collected up to their limit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.domain.bounded_body import BodyTooLarge, read_bounded
+
+
+class Chunks:
+    """An iterator over chunks that counts those that were read."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = chunks
+        self.read = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            self.read += 1
+            yield chunk
+
+
+@pytest.mark.parametrize("chunks", [(), (b"hello",), (b"he", b"", b"llo!")])
+async def test_chunks_are_joined_up_to_the_limit(chunks: tuple[bytes, ...]) -> None:
+    assert await read_bounded(Chunks(*chunks), 6) == b"".join(chunks)
+
+
+async def test_reading_stops_at_the_chunk_that_exceeds_the_limit() -> None:
+    chunks = Chunks(b"123", b"4567", b"8")
+
+    with pytest.raises(BodyTooLarge):
+        await read_bounded(chunks, 6)
+
+    assert chunks.read == 2
