@@ -13,7 +13,7 @@ from gateway.metrics.primitives import PREFIX, MetricFactory, singles
 
 
 class SessionStats(Protocol):
-    """All transport sessions at one moment; see ``gateway.transport.stats``."""
+    """All transport sessions at one moment; see ``gateway.transport.server``."""
 
     @property
     def by_transport(self) -> dict[str, int]: ...

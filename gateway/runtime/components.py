@@ -40,8 +40,7 @@ from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxi
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.fast_path import FastPath
-from gateway.transport.server import EngineOptions, EngineServer
-from gateway.transport.stats import collect_stats
+from gateway.transport.server import EngineOptions, EngineServer, collect_stats
 from ingest_api import app as rest
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.pipeline import RestApi

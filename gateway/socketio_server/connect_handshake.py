@@ -23,9 +23,8 @@ from gateway.services.recovery import ConnectResult, Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.socketio_server import packets
 from gateway.socketio_server.client import Client, SocketIOTransport
-from gateway.transport.handshake import Handshake
 from gateway.transport.packets import Frames
-from gateway.transport.session import EngineSession
+from gateway.transport.session import EngineSession, Handshake
 
 
 def find_token(auth: object, handshake: Handshake) -> str:

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+from gateway.interfaces import Schedule, Timer
 from gateway.transport import deflate, frames, packets
 from gateway.transport.eager_task import start_eager_task
 from gateway.transport.frames import FrameError, FrameReader, ReceivedFrame
 from gateway.transport.packets import MalformedPacket, Packet
 from gateway.transport.session import TOO_LARGE, Deliver, EngineSession, MessageLimits
-from gateway.transport.upgrade import UpgradeProbe
 from gateway.transport.websocket_writer import WebSocketWriter
 
 FRAMES_PER_READ: Final = 64
 """Frames that one connection handles before others have their turn."""
 PONG_BYTES: Final = 16 * 1024
 """A client that pings and does not read is not answered beyond that (RFC 6455 §5.5.3 lets pongs be left out)."""
+_RELEASE_SECONDS: Final = 0.1
+"""How often a poll is let go while a client tries the WebSocket, as the reference server does it."""
 
 
 class ConnectionOwner(Protocol):
@@ -32,6 +34,40 @@ class ConnectionOwner(Protocol):
     def opened(self, connection: WebSocketConnection, /) -> None: ...
 
     def gone(self, connection: WebSocketConnection, /) -> None: ...
+
+
+class UpgradeProbe:
+    """A WebSocket on trial: it has some time, and meanwhile polls of its client are let go (one may have been on its
+    way when the probe was answered)."""
+
+    __slots__ = ("_deadline", "_release_timer", "_schedule", "_session", "probed")
+
+    def __init__(
+        self, schedule: Schedule, session: EngineSession, timeout_seconds: float, writer: WebSocketWriter
+    ) -> None:
+        self.probed = False
+        self._schedule = schedule
+        self._session = session
+        self._deadline = schedule.after(timeout_seconds, writer.abort)
+        self._release_timer: Timer | None = None
+
+    def answer(self) -> None:
+        """The probe is answered."""
+        self.probed = True
+        self._later()
+
+    def end(self) -> None:
+        """It is decided."""
+        self._deadline.cancel()
+        if self._release_timer is not None:
+            self._release_timer.cancel()
+
+    def _later(self) -> None:
+        self._release_timer = self._schedule.after(_RELEASE_SECONDS, self._release)
+
+    def _release(self) -> None:
+        self._session.release_poll()
+        self._later()
 
 
 class WebSocketConnection(asyncio.Protocol):

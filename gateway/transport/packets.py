@@ -12,6 +12,8 @@ import binascii
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+import orjson
+
 from gateway import interfaces
 from gateway.transport.deflate import deflate
 
@@ -100,6 +102,25 @@ class Frames:
         if len(payload) >= size:
             return self.frame
         return frame_header(self._opcode | _COMPRESSED_FLAG, len(payload)) + payload
+
+
+def open_packet(
+    sid: str,
+    *,
+    upgrades: list[str],
+    ping_interval_seconds: float,
+    ping_timeout_seconds: float,
+    max_payload_bytes: int,
+) -> Frames:
+    """§Handshake: the sid, what the session may upgrade to, and the limits; times go out in milliseconds."""
+    body = {
+        "sid": sid,
+        "upgrades": upgrades,
+        "pingInterval": round(ping_interval_seconds * 1000),
+        "pingTimeout": round(ping_timeout_seconds * 1000),
+        "maxPayload": max_payload_bytes,
+    }
+    return Frames(OPEN + orjson.dumps(body).decode())
 
 
 def message(text: str) -> Frames:

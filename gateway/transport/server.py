@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Protocol
 
@@ -18,12 +18,11 @@ from gateway.transport import errors
 from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
-from gateway.transport.handshake import Handshake, open_packet
 from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.http import DETACHED
-from gateway.transport.packets import Frames
+from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
-from gateway.transport.session import EngineSession, MessageLimits
+from gateway.transport.session import EngineSession, Handshake, MessageLimits
 from gateway.transport.transports import FrameWriter
 from gateway.transport.websocket import WebSocketTransport
 
@@ -32,6 +31,8 @@ log = structlog.get_logger(__name__)
 PROTOCOL_VERSION: Final = "4"
 MAX_ORIGIN_CHARACTERS: Final = 200
 """Of an origin in the log: it is any text that a client sends."""
+_STEP: Final = 512
+"""Sessions between two turns of the event loop: a walk over 20 000 would hold everybody up for some milliseconds."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -300,3 +301,34 @@ def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:
         # Another replica may take it, and over a connection that the client keeps it would ask this one again.
         answer.force_close()
     return answer
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """``by_transport`` counts sessions; bytes wait in this process, beside what the kernel has taken over."""
+
+    by_transport: dict[str, int] = field(default_factory=lambda: {"polling": 0, "websocket": 0})
+    waiting_bytes: int = 0
+    largest_bytes: int = 0
+    waiting_sessions: int = 0
+
+
+async def collect_stats(sessions: Collection[EngineSession]) -> SessionStats:
+    """Look at each of them once; who comes or goes meanwhile may be in it or not."""
+    found, everybody = SessionStats(), list(sessions)
+    for start in range(0, len(everybody), _STEP):
+        for session in everybody[start : start + _STEP]:
+            _add(session, found)
+        await asyncio.sleep(0)
+    return found
+
+
+def _add(session: EngineSession, found: SessionStats) -> None:
+    if session.closed:
+        return
+    found.by_transport[session.transport] += 1
+    waiting = session.bytes_waiting
+    if waiting:
+        found.waiting_bytes += waiting
+        found.waiting_sessions += 1
+        found.largest_bytes = max(found.largest_bytes, waiting)

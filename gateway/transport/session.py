@@ -21,7 +21,6 @@ from typing import Final, Protocol
 
 from gateway.interfaces import Frames, Socket, Timer
 from gateway.transport import packets
-from gateway.transport.handshake import Handshake
 from gateway.transport.packets import Packet
 from gateway.transport.transports import FrameWriter, ParkedPollProtocol, SendBuffer
 
@@ -48,6 +47,18 @@ class SessionObserver(Protocol):
     def session_upgraded(self, session: EngineSession) -> None: ...
 
     def volatile_skipped(self, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What is kept of the request that opened a session."""
+
+    authorization: str | None
+    query_token: str | None
+    address: str
+    """Address of the client, as far as it is known."""
+    declines_recovery: bool = False
+    """The query asks not to be given positions."""
 
 
 class EngineSession:

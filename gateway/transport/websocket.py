@@ -11,11 +11,10 @@ from aiohttp import web
 
 from gateway.interfaces import Schedule
 from gateway.transport import errors
-from gateway.transport.connection import WebSocketConnection
+from gateway.transport.connection import UpgradeProbe, WebSocketConnection
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import DETACHED, GatewayRequestHandler, encode_switch
 from gateway.transport.session import Deliver, EngineSession, MessageLimits
-from gateway.transport.upgrade import UpgradeProbe
 from gateway.transport.websocket_handshake import accept_handshake
 from gateway.transport.websocket_writer import WebSocketWriter
 

@@ -11,9 +11,8 @@ from gateway.hub import Connection
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
-from gateway.transport.handshake import Handshake
 from gateway.transport.packets import message
-from gateway.transport.session import EngineSession
+from gateway.transport.session import EngineSession, Handshake
 from tests.unit.services.harness import House
 from tests.unit.transport.recording import RecordingWire
 

@@ -13,8 +13,7 @@ from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
 from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client
-from gateway.transport.handshake import Handshake
-from gateway.transport.session import EngineSession
+from gateway.transport.session import EngineSession, Handshake
 from tests.unit.hub.transports import RecordingTransport
 from tests.unit.socketio_server.harness import Doorway, connect
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.messages import Message, new_id
-from gateway.transport.handshake import Handshake
-from gateway.transport.session import EngineSession
+from gateway.transport.session import EngineSession, Handshake
 from tests.unit.socketio_server.harness import Doorway, Visitor
 from tests.unit.transport.recording import SEND_BUFFER_BYTES, RecordingWire
 

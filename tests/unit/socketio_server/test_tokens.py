@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.errors import TokenRejected
 from gateway.socketio_server.connect_handshake import find_token
-from gateway.transport.handshake import Handshake
+from gateway.transport.session import Handshake
 
 
 def handshake(*, authorization: str | None = None, query: str | None = None) -> Handshake:

@@ -6,8 +6,7 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 
-from gateway.transport.handshake import Handshake
-from gateway.transport.session import EngineSession
+from gateway.transport.session import EngineSession, Handshake
 
 HANDSHAKE = Handshake(authorization=None, query_token=None, address="192.0.2.1")
 SEND_BUFFER_BYTES = 100
