@@ -54,8 +54,7 @@ def print_env(dev: bool) -> None:
 
 
 def _lines(settings: Settings) -> Iterator[str]:
-    from gateway.settings.model import KNOWN, as_text
-    from gateway.settings.problems import PREFIX
+    from gateway.settings.model import KNOWN, PREFIX, as_text
 
     for name, what in KNOWN.items():
         value = getattr(settings, name)

@@ -1,4 +1,4 @@
-"""All of it together: read, parse, fill in what development needs, compare, freeze."""
+"""Read, parse, check and freeze the settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, Final
 
 from gateway.domain.ingest_keys import IngestKey
 from gateway.settings.checks import check, default_algorithms
-from gateway.settings.model import KNOWN, Settings
-from gateway.settings.problems import Problems
+from gateway.settings.model import KNOWN, Problems, Settings
 from gateway.settings.sources import RawValue, read_sources
 
 DEVELOPMENT: Final = "default of --dev"
@@ -19,21 +18,22 @@ DEV_KEY_ID: Final = "dev"
 
 
 def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys: bool = True) -> Settings:
-    """The settings in an environment and in the files it names.
+    """Return the settings of an environment and of the files that it names.
 
-    ``dev`` listens on this machine only, allows every origin and makes random secrets where none are given.
-    ``require_keys=False`` is for commands that are no gateway and may lack its keys. Raises SettingsError with every
-    problem there is.
+    ``dev`` listens on the loopback address, allows every origin and generates the secrets that are not set.
+    ``require_keys=False`` is for commands that call a gateway and may lack its keys.
+
+    Raises: SettingsError with every problem.
     """
     problems = Problems()
-    given = read_sources(environ, problems)
-    chosen = _parse(given, problems)
-    origins = {name: given[name].source for name in chosen}
+    raw_values = read_sources(environ, problems)
+    parsed = _parse(raw_values, problems)
+    origins = {name: raw_values[name].source for name in parsed}
     if dev:
-        made = _for_development(given, problems)
-        chosen |= made
-        origins |= {name: GENERATED if KNOWN[name].secret else DEVELOPMENT for name in made}
-    settings = Settings(**chosen, origins=origins)
+        defaults = _dev_defaults(raw_values, problems)
+        parsed |= defaults
+        origins |= {name: GENERATED if KNOWN[name].secret else DEVELOPMENT for name in defaults}
+    settings = Settings(**parsed, origins=origins)
     check(settings, problems, require_keys=require_keys)
     problems.raise_any(log_format=settings.log_format)
     if not settings.jwt_algorithms:
@@ -41,22 +41,27 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
     return settings
 
 
-def _parse(given: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:
-    chosen: dict[str, Any] = {}
-    for name, what in KNOWN.items():
-        if name not in given:
+def _parse(raw_values: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:
+    parsed: dict[str, Any] = {}
+    for name, spec in KNOWN.items():
+        if name not in raw_values:
             continue
         try:
-            chosen[name] = what.parse(given[name].value)
+            parsed[name] = spec.parse(raw_values[name].value)
         except ValueError as error:
             for sentence in error.args:
-                problems.add(name, str(sentence), where=given[name].where)
-    return chosen
+                problems.add(name, str(sentence), where=raw_values[name].where)
+    return parsed
 
 
-def _for_development(given: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:
-    made: dict[str, Any] = {"host": "127.0.0.1", "cors_origins": ("*",)}
-    if not {"jwt_secret", "jwt_public_key", "jwt_jwks_url"} & given.keys():
-        made["jwt_secret"] = secrets.token_urlsafe(32)
-    made["ingest_keys"] = (IngestKey(DEV_KEY_ID, (secrets.token_urlsafe(32),)),)
-    return {name: value for name, value in made.items() if name not in given and not problems.has_error(name)}
+def _dev_defaults(raw_values: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:
+    """Return the values of development mode for settings that are not set."""
+    defaults: dict[str, Any] = {"host": "127.0.0.1", "cors_origins": ("*",)}
+    if not {"jwt_secret", "jwt_public_key", "jwt_jwks_url"} & raw_values.keys():
+        defaults["jwt_secret"] = secrets.token_urlsafe(32)
+    defaults["ingest_keys"] = (IngestKey(DEV_KEY_ID, (secrets.token_urlsafe(32),)),)
+    return {
+        name: value
+        for name, value in defaults.items()
+        if name not in raw_values and not problems.has_error(name)
+    }

@@ -1,6 +1,6 @@
-"""The settings: one typed line each, with its parser, its default and its unit.
+"""The settings: a line for each, with its type, parser, default and unit; and the error that lists every problem.
 
-``docs/reference/configuration.md`` says what each means and why the default is what it is; a test compares the two.
+``docs/reference/configuration.md`` explains each setting and its default; a test compares the page with this module.
 """
 
 from __future__ import annotations
@@ -17,16 +17,59 @@ from typing import Any, Final, TypeVar
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.names import check_namespace
 from gateway.domain.redis_url import RedisUrl
-from gateway.settings import jwt, values
-from gateway.settings.ingest_keys import ingest_keys
+from gateway.settings import credentials, values
 
 T = TypeVar("T")
-_SPEC: Final = "setting"
+PREFIX: Final = "GATEWAY_"
+_SPEC: Final = "spec"
+
+
+class SettingsError(Exception):
+    """The settings cannot be used.
+
+    ``problems`` holds a sentence for each reason, with the full name of its setting in front. ``log_format`` is the
+    setting of that name, for the caller that logs the problems.
+    """
+
+    def __init__(self, problems: list[str], *, log_format: str = "auto") -> None:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        self.summary = f"{count} with the settings"
+        super().__init__(f"{self.summary} (docs/reference/configuration.md lists them all):{lines}")
+        self.problems = problems
+        self.log_format = log_format
+
+
+class Problems:
+    """The problems found so far: sentences, and the names of the settings that have one."""
+
+    def __init__(self) -> None:
+        self.sentences: list[str] = []
+        self._names: set[str] = set()
+
+    def add(self, name: str, sentence: str, *, where: str | None = None) -> None:
+        """Add a sentence about ``name``, in lower case without prefix. ``where`` is the file that it was read from."""
+        self._names.add(name)
+        source = f" (in {where})" if where else ""
+        self.sentences.append(f"{PREFIX}{name.upper()}: {sentence}{source}")
+
+    def mark(self, name: str) -> None:
+        """Record that a setting is wrong although its sentence names another setting."""
+        self._names.add(name)
+
+    def has_error(self, *names: str) -> bool:
+        """Return whether one of the settings has a problem, so that a comparison with it would mislead."""
+        return not self._names.isdisjoint(names)
+
+    def raise_any(self, *, log_format: str) -> None:
+        """Raise SettingsError if there is a problem."""
+        if self.sentences:
+            raise SettingsError(self.sentences, log_format=log_format)
 
 
 @dataclass(frozen=True, slots=True)
 class SettingSpec:
-    """What is known of a setting besides its type. ``default`` is how documentation shows it."""
+    """The properties of a setting besides its type. ``default`` is the text that the documentation shows."""
 
     parse: Callable[[object], object]
     default: str
@@ -42,14 +85,14 @@ def _setting(
     unit: str = "",
     secret: bool = False,
 ) -> T:
-    """A setting whose default is a value; mypy takes it for that value, as with ``dataclasses.field``."""
-    what = SettingSpec(parse, shown or as_text(default), unit, secret)
-    # Through a factory, because dataclasses refuse a default without a hash, such as a read-only mapping.
-    return field(default_factory=lambda: default, repr=not secret, metadata={_SPEC: what})
+    """Return the field of a setting. Its type for mypy is that of the default, as with ``dataclasses.field``."""
+    spec = SettingSpec(parse, shown or as_text(default), unit, secret)
+    # A factory, because dataclasses reject a default without a hash, such as a read-only mapping.
+    return field(default_factory=lambda: default, repr=not secret, metadata={_SPEC: spec})
 
 
 def as_text(value: object) -> str:
-    """A value as it would be written in the environment; empty where nothing is set."""
+    """Return a value as the environment has it; empty for None."""
     match value:
         case None:
             return ""
@@ -68,7 +111,7 @@ def as_text(value: object) -> str:
 
 
 def new_replica_id() -> str:
-    """The host name and a random suffix: two replicas on one machine, or one started again, are told apart."""
+    """Return the host name with a random suffix, which differs between replicas of one machine and between restarts."""
     host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:55] or "replica"
     return f"{host}-{secrets.token_hex(4)}"
 
@@ -76,16 +119,16 @@ def new_replica_id() -> str:
 _ROOM_CLAIMS: Final[Mapping[str, str]] = MappingProxyType(
     {"orgId": "org:", "org_id": "org:", "tenantId": "tenant:", "tenant_id": "tenant:", "role": "role:"}
 )
-_words: Final = values.list_of(values.token)
+_tokens: Final = values.list_of(values.token)
 _namespaces: Final = values.at_least_one(values.list_of(lambda raw: check_namespace(values.text(raw))))
 _transports: Final = values.at_least_one(values.list_of(values.one_of("polling", "websocket")))
-_algorithms: Final = values.list_of(jwt.algorithm)
+_algorithms: Final = values.list_of(credentials.algorithm)
 _MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything the operator may say. Durations are in seconds, sizes in bytes, rates in events per second."""
+    """Every setting of the operator. Durations are in seconds, sizes in bytes, rates in events per second."""
 
     host: str = _setting(values.token, "0.0.0.0")  # noqa: S104  # a container is reached from outside
     port: int = _setting(values.integer(0, 65535), 8080)
@@ -93,16 +136,16 @@ class Settings:
     ingest_path_prefix: str = _setting(values.path_prefix, "")
 
     jwt_secret: str | None = _setting(values.text, None, secret=True)
-    jwt_public_key: str | None = _setting(jwt.public_key, None, secret=True)
+    jwt_public_key: str | None = _setting(credentials.public_key, None, secret=True)
     jwt_jwks_url: str | None = _setting(values.web_address, None)
     jwt_algorithms: tuple[str, ...] = _setting(_algorithms, (), shown="follows the key")
-    jwt_audience: tuple[str, ...] = _setting(_words, ())
-    jwt_issuer: tuple[str, ...] = _setting(_words, ())
+    jwt_audience: tuple[str, ...] = _setting(_tokens, ())
+    jwt_issuer: tuple[str, ...] = _setting(_tokens, ())
     jwt_leeway_seconds: float = _setting(values.seconds_or_zero, 0.0, unit="seconds")
     jwt_require_exp: bool = _setting(values.boolean, True)
     room_claims: Mapping[str, str] = _setting(values.room_claims, _ROOM_CLAIMS)
 
-    ingest_keys: tuple[IngestKey, ...] = _setting(ingest_keys, (), secret=True)
+    ingest_keys: tuple[IngestKey, ...] = _setting(credentials.ingest_keys, (), secret=True)
 
     redis_url: RedisUrl | None = _setting(values.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
     redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "sio-gateway")
@@ -152,21 +195,23 @@ class Settings:
     log_format: str = _setting(values.one_of("auto", "json", "console"), "auto")
 
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Where each setting that is not at its default came from; for ``print-env`` and the hints of ``serve --dev``."""
+    """The source of each setting that is not at its default; for ``print-env`` and the banner of ``serve --dev``."""
 
 
-def _known() -> dict[str, SettingSpec]:
+def _specs() -> dict[str, SettingSpec]:
     fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(Settings)
     return {each.name: each.metadata[_SPEC] for each in fields if _SPEC in each.metadata}
 
 
-KNOWN: Final[Mapping[str, SettingSpec]] = MappingProxyType(_known())
-"""Every setting by its name, lower case without prefix, in the order of the documentation."""
-FROM_FILES: Final = tuple(name for name, what in KNOWN.items() if what.secret)
-"""Those that may also be given as ``…_FILE``."""
+KNOWN: Final[Mapping[str, SettingSpec]] = MappingProxyType(_specs())
+"""Every setting by its name, in lower case without prefix, in the order of the documentation."""
+FROM_FILES: Final = tuple(name for name, spec in KNOWN.items() if spec.secret)
+"""The settings that may also be given as ``…_FILE``."""
 
 
 def changed_settings(before: Settings, after: Settings) -> frozenset[str]:
-    """The names of the settings that are not the same; a name that a replica makes for itself is no setting."""
-    made = set() if "replica_id" in after.origins else {"replica_id"}
-    return frozenset(name for name in KNOWN.keys() - made if getattr(before, name) != getattr(after, name))
+    """Return the names of the settings that differ. A generated ``replica_id`` does not count."""
+    generated = set() if "replica_id" in after.origins else {"replica_id"}
+    return frozenset(
+        name for name in KNOWN.keys() - generated if getattr(before, name) != getattr(after, name)
+    )

@@ -1,11 +1,7 @@
-"""How a text (environment) or a YAML value becomes a number, a word, a list …
+"""Parsers from a text (environment) or a YAML value to a number, a token, a list, an origin, a URL, a path …
 
-A parser takes either and raises ValueError with one sentence for each thing that is wrong with it; the sentence may
-quote the value, since none of these are secrets.
-
-Secrets that stand in files, as Docker and Kubernetes mount them.
-
-Origins, URLs and paths.
+A parser accepts both and raises ValueError with one sentence for each problem. A sentence may quote the value where
+it is not a secret.
 """
 
 from __future__ import annotations
@@ -23,9 +19,21 @@ from gateway.domain.errors import InvalidName
 from gateway.domain.names import check_room
 from gateway.domain.redis_url import RedisUrl, parse_redis_url
 
+T = TypeVar("T")
+Parser = Callable[[object], T]
+
+# Larger values would be rejected where they are stored or waited for.
+_MAX_SECONDS: Final = 1e9
+_MAX_INTEGER: Final = 10**15
+_INTEGER: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
+_DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
+
 
 def read_secret(path: Path) -> str:
-    """The text of a file without one newline at its end; raises ValueError if it cannot be read."""
+    """Return the text of a secret file, as Docker and Kubernetes mount them, without one newline at its end.
+
+    Raises: ValueError if the file cannot be read.
+    """
     try:
         content = path.read_bytes().decode()
     except OSError as error:
@@ -37,20 +45,10 @@ def read_secret(path: Path) -> str:
     return content.removesuffix("\n")
 
 
-T = TypeVar("T")
-Parser = Callable[[object], T]
-
-# Longer ones would be refused by whatever has to keep or to wait for them.
-_MAX_SECONDS: Final = 1e9
-_MAX_WHOLE: Final = 10**15
-_WHOLE: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
-_DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
-
-
 def text(raw: object) -> str:
-    """Any text; YAML numbers and booleans are not taken for one, because ``1.10`` would come out as ``1.1``."""
+    """Parse a text. YAML numbers and booleans are rejected, because ``1.10`` would become ``1.1``."""
     if not isinstance(raw, str):
-        raise ValueError("is not a text; in YAML, put it in quotes")
+        raise ValueError("is not text; in YAML, put it in quotes")
     try:
         raw.encode()
     except UnicodeEncodeError:
@@ -59,15 +57,15 @@ def text(raw: object) -> str:
 
 
 def token(raw: object) -> str:
-    """A text without blanks or control characters."""
+    """Parse a text without spaces and control characters."""
     value = text(raw)
     if not value.isprintable() or " " in value:
-        raise ValueError(f"{value!r} holds blanks or control characters")
+        raise ValueError(f"{value!r} contains spaces or control characters")
     return value
 
 
 def matching(pattern: str) -> Parser[str]:
-    """A text that is ``pattern`` from end to end."""
+    """Return a parser of texts that match ``pattern`` as a whole."""
     expression = re.compile(pattern, re.ASCII)
 
     def parse(raw: object) -> str:
@@ -79,16 +77,16 @@ def matching(pattern: str) -> Parser[str]:
     return parse
 
 
-def integer(minimum: int, maximum: int = _MAX_WHOLE) -> Parser[int]:
-    """A plain integer: no units, no signs, no separators."""
+def integer(minimum: int, maximum: int = _MAX_INTEGER) -> Parser[int]:
+    """Return a parser of plain integers: no units, no signs, no separators."""
 
     def parse(raw: object) -> int:
-        if isinstance(raw, str) and _WHOLE.fullmatch(raw.strip()):
+        if isinstance(raw, str) and _INTEGER.fullmatch(raw.strip()):
             raw = int(raw)
         if not isinstance(raw, int) or isinstance(raw, bool):
-            raise ValueError(f"{raw!r} is not a plain whole number such as {max(minimum, 1)}")
+            raise ValueError(f"{raw!r} is not a plain integer such as {max(minimum, 1)}")
         if not minimum <= raw <= maximum:
-            limits = f"from {minimum} to {maximum}" if maximum < _MAX_WHOLE else f"{minimum} or more"
+            limits = f"from {minimum} to {maximum}" if maximum < _MAX_INTEGER else f"{minimum} or more"
             raise ValueError(f"{raw} is out of range: it must be {limits}")
         return raw
 
@@ -106,7 +104,7 @@ def _decimal(raw: object, advice: str) -> float:
 
 
 def seconds(raw: object) -> float:
-    """A duration: decimals allowed, finite and positive."""
+    """Parse a duration in seconds: decimals allowed, finite and positive."""
     value = _decimal(raw, "give seconds, such as 25 or 0.5")
     if value <= 0:
         raise ValueError(f"{raw!r} is out of range: it must be more than 0 seconds")
@@ -114,7 +112,7 @@ def seconds(raw: object) -> float:
 
 
 def seconds_or_zero(raw: object) -> float:
-    """A duration of which 0 has a meaning of its own."""
+    """Parse a duration in seconds for which 0 has a meaning of its own."""
     value = _decimal(raw, "give seconds, such as 120 or 0")
     if value < 0:
         raise ValueError(f"{raw!r} is out of range: it must be 0 seconds or more")
@@ -122,23 +120,23 @@ def seconds_or_zero(raw: object) -> float:
 
 
 def per_second(raw: object) -> float:
-    """A rate: decimals allowed, finite and positive."""
-    value = _decimal(raw, "give how many each second, such as 50 or 0.5")
+    """Parse a rate each second: decimals allowed, finite and positive."""
+    value = _decimal(raw, "give a number each second, such as 50 or 0.5")
     if value <= 0:
         raise ValueError(f"{raw!r} is out of range: it must be more than 0 each second")
     return value
 
 
 def fraction(raw: object) -> float:
-    """A part of a whole: decimals allowed, from 0 to 1."""
-    value = _decimal(raw, "give a part from 0 to 1, such as 0.1")
+    """Parse a fraction: decimals allowed, from 0 to 1."""
+    value = _decimal(raw, "give a fraction from 0 to 1, such as 0.1")
     if not 0 <= value <= 1:
         raise ValueError(f"{raw!r} is out of range: it must be from 0 to 1")
     return value
 
 
 def boolean(raw: object) -> bool:
-    """true or false, also as yes/no, on/off, 1/0."""
+    """Parse true or false, also as yes/no, on/off, 1/0."""
     value = str(raw).strip().lower()
     if value in {"true", "yes", "on", "1"}:
         return True
@@ -148,50 +146,50 @@ def boolean(raw: object) -> bool:
 
 
 def one_of(*choices: str) -> Parser[str]:
-    """One of a few words, in any case."""
+    """Return a parser of a few words, in any case."""
 
     def parse(raw: object) -> str:
         value = str(raw).strip().lower()
         if value not in choices:
-            raise ValueError(f"{raw!r} is none of {', '.join(choices)}")
+            raise ValueError(f"{raw!r} is not one of {', '.join(choices)}")
         return value
 
     return parse
 
 
 def list_of(item: Parser[str]) -> Parser[tuple[str, ...]]:
-    """``a,b`` or a YAML list; each item parsed by ``item``, none twice, in the order given."""
+    """Return a parser of ``a,b`` or a YAML list. ``item`` parses each item. The order is kept; no item may repeat."""
 
     def parse(raw: object) -> tuple[str, ...]:
         parts = [part.strip() for part in raw.split(",")] if isinstance(raw, str) else raw
         if not isinstance(parts, list):
             raise ValueError(f"{raw!r} is not a list: separate its items with commas")
         if "" in parts:
-            raise ValueError("holds an empty item: look for a comma too many")
-        values, wrong = _each(parts, item)
-        wrong += [f"{value!r} is given twice" for value in dict.fromkeys(values) if values.count(value) > 1]
-        if wrong:
-            raise ValueError(*wrong)
+            raise ValueError("contains an empty item: remove the extra comma")
+        values, sentences = _parse_each(parts, item)
+        sentences += [f"{value!r} occurs twice" for value in dict.fromkeys(values) if values.count(value) > 1]
+        if sentences:
+            raise ValueError(*sentences)
         return tuple(values)
 
     return parse
 
 
-def _each(parts: list[object], item: Parser[str]) -> tuple[list[str], list[str]]:
+def _parse_each(parts: list[object], item: Parser[str]) -> tuple[list[str], list[str]]:
     values: list[str] = []
-    wrong: list[str] = []
+    sentences: list[str] = []
     for part in parts:
         try:
             values.append(item(part))
         except ValueError as error:
-            wrong.extend(str(sentence) for sentence in error.args)
+            sentences.extend(str(sentence) for sentence in error.args)
         except InvalidName as error:
-            wrong.append(f"{part!r}: {error.message}")
-    return values, wrong
+            sentences.append(f"{part!r}: {error.message}")
+    return values, sentences
 
 
 def at_least_one(parse_all: Parser[tuple[str, ...]]) -> Parser[tuple[str, ...]]:
-    """The same list, but not an empty one."""
+    """Return the same parser, which also rejects an empty list."""
 
     def parse(raw: object) -> tuple[str, ...]:
         values = parse_all(raw)
@@ -203,21 +201,23 @@ def at_least_one(parse_all: Parser[tuple[str, ...]]) -> Parser[tuple[str, ...]]:
 
 
 def room_claims(raw: object) -> Mapping[str, str]:
-    """``claim=prefix,claim=prefix`` or a YAML mapping: a token's claim, and what its rooms begin with."""
+    """Parse ``claim=prefix,claim=prefix`` or a YAML mapping from claims of a token to prefixes of rooms."""
     if isinstance(raw, str):
         pairs = [part.strip().partition("=") for part in raw.split(",")]
         if not all(claim and prefix for claim, _, prefix in pairs):
             raise ValueError(f"{raw!r} is not of the form claim=prefix,claim=prefix")
         if len({claim for claim, _, _ in pairs}) < len(pairs):
-            raise ValueError(f"{raw!r} names a claim twice")
+            raise ValueError(f"{raw!r} contains a claim twice")
         raw = {claim: prefix for claim, _, prefix in pairs}
     if not isinstance(raw, dict):
-        raise ValueError("is not a mapping of claims to prefixes of rooms")
+        raise ValueError("is not a mapping from claims to prefixes of rooms")
     for claim, prefix in raw.items():
         try:
             check_room(text(claim) and text(prefix))
         except InvalidName as error:
-            raise ValueError(f"claim {claim!r}: {prefix!r} begins no room: {error.message}") from None
+            raise ValueError(
+                f"claim {claim!r}: {prefix!r} is not the beginning of a room name: {error.message}"
+            ) from None
     return MappingProxyType(dict(raw))
 
 
@@ -227,7 +227,7 @@ _DEFAULT_PORTS: Final = (("http://", ":80"), ("https://", ":443"))
 
 
 def origin(raw: object) -> str:
-    """``*`` or what a browser sends as ``Origin`` (RFC 6454 §6.2): scheme, host, and a port that is not the default."""
+    """Parse ``*`` or an ``Origin`` of a browser (RFC 6454 §6.2): scheme, host, and a port unless it is the default."""
     value = text(raw).lower()
     if value in {"*", "null"}:
         return value
@@ -237,24 +237,24 @@ def origin(raw: object) -> str:
         )
     if not _ORIGIN.fullmatch(value):
         raise ValueError(
-            f"{raw!r} is no origin: write it as https://app.example.com, without a path or last slash"
+            f"{raw!r} is not an origin: write it as https://app.example.com, without a path or final slash"
         )
     for scheme, port in _DEFAULT_PORTS:
         if value.startswith(scheme) and value.endswith(port):
-            raise ValueError(f"{raw!r}: browsers leave out {port}, so write {value.removesuffix(port)}")
+            raise ValueError(f"{raw!r}: browsers omit {port}, so write {value.removesuffix(port)}")
     return value
 
 
 def origins(raw: object) -> tuple[str, ...]:
-    """A list of origins; ``*`` stands alone."""
+    """Parse a list of origins. ``*`` must be alone."""
     allowed = list_of(origin)(raw)
     if "*" in allowed and len(allowed) > 1:
-        raise ValueError("* allows every origin already: give it alone or leave it out")
+        raise ValueError("* already allows every origin: use it alone or remove it")
     return allowed
 
 
 def network(raw: object) -> str:
-    """An address or a network of addresses (RFC 4632 §3.1): ``10.0.0.7``, ``10.0.0.0/8``, ``2001:db8::/32``."""
+    """Parse an address or a network (RFC 4632 §3.1): ``10.0.0.7``, ``10.0.0.0/8``, ``2001:db8::/32``."""
     value = text(raw)
     try:
         parsed = ip_network(value, strict=False)
@@ -263,7 +263,7 @@ def network(raw: object) -> str:
             f"{raw!r} is neither an address nor a network: write it as 10.0.0.7 or 10.0.0.0/8"
         ) from None
     if not parsed.prefixlen:
-        raise ValueError(f"{raw!r} is every address there is, so anybody could claim any other")
+        raise ValueError(f"{raw!r} contains every address, so every client could claim any other address")
     if "/" in value and str(parsed.network_address) != str(ip_address(value.partition("/")[0])):
         raise ValueError(f"{raw!r} has bits beyond its prefix; did you mean {parsed}?")
     return str(parsed) if "/" in value else str(parsed.network_address)
@@ -273,36 +273,36 @@ networks: Final = list_of(network)
 
 
 def web_address(raw: object) -> str:
-    """An http or https URL without user name and password."""
+    """Parse an http or https URL without user name and password."""
     value = token(raw)
     try:
         parts = urlsplit(value)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
+    except ValueError:  # the port is not a number
         parts, usable = urlsplit(""), False
     if not usable:
-        raise ValueError("is no URL that begins with https:// or http://")
+        raise ValueError("is not a URL that begins with https:// or http://")
     if parts.username is not None or parts.password is not None:
-        raise ValueError("holds a user name or password, which would end up in logs")
+        raise ValueError("contains a user name or password, which would get into logs")
     return value
 
 
 def redis_url(raw: object) -> RedisUrl:
-    """Where Redis is, or the Sentinels that know it. No message quotes the value: it may hold a password."""
+    """Parse the URL of Redis or of its Sentinels. No sentence quotes the value, which may contain a password."""
     return parse_redis_url(text(raw))
 
 
 def path_prefix(raw: object) -> str:
-    """``/push``: begins with a slash, does not end with one."""
+    """Parse ``/push``: it begins with a slash and does not end with one."""
     value = text(raw).rstrip("/")
     if value and not _PATH.fullmatch(value):
-        raise ValueError(f"{raw!r} is no path prefix: write it as /push")
+        raise ValueError(f"{raw!r} is not a path prefix: write it as /push")
     return value
 
 
 def socketio_path(raw: object) -> str:
-    """``/socket.io/``: begins with a slash, and ends with one, which is added where it is missing."""
+    """Parse ``/socket.io/``: it begins with a slash. The slash at its end is added if missing."""
     value = text(raw).rstrip("/")
     if not _PATH.fullmatch(value):
-        raise ValueError(f"{raw!r} is no path of its own: write it as /socket.io/")
+        raise ValueError(f"{raw!r} is not a path below /: write it as /socket.io/")
     return value + "/"

@@ -34,7 +34,7 @@ WRONG = {"JWT_SECRET": "short", "PRT": "1", "PING_INTERVAL_SECONDS": "5s"}
 PROBLEMS = [
     "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?",
     "GATEWAY_PING_INTERVAL_SECONDS: '5s' is not a number: give seconds, such as 25 or 0.5",
-    "GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret",
+    "GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; set it to id:secret,id:secret",
     "GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one",
 ]
 FOR_PEOPLE = [

@@ -1,4 +1,4 @@
-"""Where settings come from: environment, files of secrets, YAML; and names that nobody knows."""
+"""Sources of settings: environment, files of secrets, YAML; and unknown and former names."""
 
 # ruff: noqa: E501  # a table of sentences is read line by line
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import SettingsError, load_settings
+from gateway.settings.model import KNOWN
+from gateway.settings.sources import FORMER_NAMES
 
 COMPLETE = {"GATEWAY_JWT_SECRET": "j" * 32, "GATEWAY_INGEST_KEYS": "billing:" + "b" * 32}
 
@@ -36,24 +38,64 @@ def yaml(folder: Path, text: str) -> dict[str, str]:
         ("QQQQ", "unknown setting"),
     ],
 )
-def test_an_unknown_name_is_refused_with_the_nearest_known_one(name: str, sentence: str) -> None:
+def test_unknown_name_is_rejected_with_the_nearest_known_name(name: str, sentence: str) -> None:
     assert problems({f"GATEWAY_{name}": "x"}) == [f"GATEWAY_{name}: {sentence}"]
 
 
-def test_a_name_in_small_letters_is_refused() -> None:
-    assert problems({"GATEWAY_Port": "1"}) == ["GATEWAY_Port: unknown setting; names are written in capitals"]
+@pytest.mark.parametrize(("former", "name"), FORMER_NAMES.items())
+def test_former_name_is_rejected_with_the_new_name(former: str, name: str, tmp_path: Path) -> None:
+    environ = yaml(tmp_path, f"{former}: 1")
+    upper, new = f"GATEWAY_{former.upper()}", f"GATEWAY_{name.upper()}"
+
+    assert problems({upper: "1"}) == [f"{upper}: is called {new} now"]
+    assert problems(environ) == [f"{upper}: is called {name} now (in {environ['GATEWAY_CONFIG']})"]
+    assert problems({f"{upper}_FILE": "/nowhere"}) == [
+        f"{upper}_FILE: {upper} is called {new} now, and only secrets are read from files"
+    ]
+    assert problems(yaml(tmp_path, f"{former}_file: /nowhere")) == [
+        (
+            f"{upper}_FILE: {former} is called {name} now, and only secrets are read from files"
+            f" (in {environ['GATEWAY_CONFIG']})"
+        )
+    ]
 
 
-def test_other_programs_variables_are_not_looked_at() -> None:
+def test_former_names_are_those_of_settings_that_exist() -> None:
+    assert set(FORMER_NAMES.values()) - set(KNOWN) == set()
+    assert FORMER_NAMES.keys() & KNOWN.keys() == set()
+
+
+def test_former_names_are_reported_together_with_other_problems() -> None:
+    assert problems(
+        {
+            "GATEWAY_OUTBOX_BYTES": "9000000",
+            "GATEWAY_PRT": "1",
+            "GATEWAY_MAX_BODY_BYTES": "4000000",
+            "GATEWAY_PING_INTERVAL": "25",
+            "GATEWAY_LOG_LEVEL": "trace",
+        }
+    ) == [
+        "GATEWAY_OUTBOX_BYTES: is called GATEWAY_SEND_BUFFER_BYTES now",
+        "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?",
+        "GATEWAY_PING_INTERVAL: is called GATEWAY_PING_INTERVAL_SECONDS now",
+        "GATEWAY_LOG_LEVEL: 'trace' is not one of debug, info, warning, error",
+    ]
+
+
+def test_name_in_lower_case_is_rejected_in_the_environment() -> None:
+    assert problems({"GATEWAY_Port": "1"}) == ["GATEWAY_Port: unknown setting; names are upper case"]
+
+
+def test_variables_of_other_programs_are_ignored() -> None:
     assert load_settings(COMPLETE | {"PORT": "1", "MY_GATEWAY_PRT": "1"}).port == 8080
 
 
 @pytest.mark.parametrize("name", ["URL", "KEY", "SECRET"])
-def test_what_clients_read_is_no_mistake_in_the_environment_of_a_gateway(name: str) -> None:
+def test_variables_of_callers_are_accepted_in_the_environment_of_a_gateway(name: str) -> None:
     assert load_settings(COMPLETE | {f"GATEWAY_{name}": "x"}).port == 8080
 
 
-def test_what_kubernetes_adds_for_services_is_no_mistake() -> None:
+def test_variables_that_kubernetes_sets_for_services_are_accepted() -> None:
     links = {
         "GATEWAY_PORT": "tcp://10.0.0.1:80",
         "GATEWAY_SERVICE_HOST": "10.0.0.1",
@@ -77,16 +119,18 @@ def test_what_kubernetes_adds_for_services_is_no_mistake() -> None:
 
 
 @pytest.mark.parametrize(("name", "service"), [("PORT", "gateway"), ("INGEST_PORT", "gateway-ingest")])
-def test_the_address_of_a_service_alone_is_no_port_and_says_whose_it_may_be(name: str, service: str) -> None:
+def test_address_of_a_service_without_its_other_variables_is_rejected_as_a_port(
+    name: str, service: str
+) -> None:
     (problem,) = problems({f"GATEWAY_{name}": "tcp://10.0.0.1:80"})
 
     assert problem == (
-        f"GATEWAY_{name}: is what Kubernetes sets for a Service named {service}, but nothing else of such a Service "
-        "is there: give a port number, or set enableServiceLinks: false in the pod"
+        f"GATEWAY_{name}: is what Kubernetes sets for a Service named {service}, but the other variables of such a "
+        "Service are missing: set a port number, or enableServiceLinks: false in the pod"
     )
 
 
-def test_all_problems_are_told_at_once_in_one_message() -> None:
+def test_all_problems_are_reported_in_one_message() -> None:
     with pytest.raises(SettingsError) as raised:
         load_settings(
             {"GATEWAY_PING_INTERVAL_SECONDS": "x", "GATEWAY_PRT": "1", "GATEWAY_JWT_SECRET": "short"}
@@ -96,7 +140,7 @@ def test_all_problems_are_told_at_once_in_one_message() -> None:
         "4 problems with the settings (docs/reference/configuration.md lists them all):\n"
         "  GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?\n"
         "  GATEWAY_PING_INTERVAL_SECONDS: 'x' is not a number: give seconds, such as 25 or 0.5\n"
-        "  GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; give id:secret,id:secret\n"
+        "  GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; set it to id:secret,id:secret\n"
         "  GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one"
     )
 
@@ -108,7 +152,7 @@ def test_all_problems_are_told_at_once_in_one_message() -> None:
     ("content", "secret"),
     [("s" * 32, "s" * 32), ("s" * 32 + "\n", "s" * 32), ("s" * 32 + "\r\n", "s" * 32), ("s" * 32 + "\n\n", "s" * 32 + "\n")],
 )  # fmt: skip
-def test_a_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: str) -> None:
+def test_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: str) -> None:
     file = tmp_path / "jwt"
     file.write_bytes(content.encode())
     environ = {"GATEWAY_JWT_SECRET_FILE": str(file), "GATEWAY_INGEST_KEYS": COMPLETE["GATEWAY_INGEST_KEYS"]}
@@ -119,13 +163,13 @@ def test_a_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: s
     assert settings.origins["jwt_secret"] == f"file {file}"
 
 
-def test_a_secret_given_twice_is_refused(tmp_path: Path) -> None:
+def test_secret_that_is_set_twice_is_rejected(tmp_path: Path) -> None:
     assert problems({"GATEWAY_JWT_SECRET_FILE": str(tmp_path / "x")}) == [
-        "GATEWAY_JWT_SECRET: is given itself and as GATEWAY_JWT_SECRET_FILE: leave one out"
+        "GATEWAY_JWT_SECRET: is set together with GATEWAY_JWT_SECRET_FILE: remove one of the two"
     ]
 
 
-def test_a_secret_file_that_cannot_be_read_is_the_only_problem_told(tmp_path: Path) -> None:
+def test_unreadable_secret_file_is_the_only_problem_of_its_setting(tmp_path: Path) -> None:
     binary = tmp_path / "binary"
     binary.write_bytes(b"\xff" * 32)
     with pytest.raises(SettingsError) as raised:
@@ -137,7 +181,7 @@ def test_a_secret_file_that_cannot_be_read_is_the_only_problem_told(tmp_path: Pa
     ]
 
 
-def test_only_secrets_have_files() -> None:
+def test_setting_that_is_not_secret_has_no_file() -> None:
     assert problems({"GATEWAY_HOST_FILE": "/etc/hostname"}) == [
         "GATEWAY_HOST_FILE: unknown setting; did you mean GATEWAY_HOST?"
     ]
@@ -146,7 +190,7 @@ def test_only_secrets_have_files() -> None:
 # YAML
 
 
-def test_yaml_gives_the_same_settings_under_small_names(tmp_path: Path) -> None:
+def test_yaml_has_the_same_settings_under_lower_case_names(tmp_path: Path) -> None:
     environ = yaml(
         tmp_path,
         """
@@ -170,7 +214,7 @@ def test_yaml_gives_the_same_settings_under_small_names(tmp_path: Path) -> None:
     assert settings.origins["port"] == f"yaml {environ['GATEWAY_CONFIG']}"
 
 
-def test_the_environment_wins_over_yaml(tmp_path: Path) -> None:
+def test_environment_has_priority_over_yaml(tmp_path: Path) -> None:
     environ = yaml(tmp_path, "port: 9000\njwt_secret_file: /nowhere\n")
 
     with pytest.raises(SettingsError) as raised:
@@ -183,7 +227,7 @@ def test_the_environment_wins_over_yaml(tmp_path: Path) -> None:
     assert (settings.port, settings.origins["port"]) == (9001, "environment")
 
 
-def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
+def test_empty_yaml_file_sets_nothing(tmp_path: Path) -> None:
     assert load_settings(COMPLETE | yaml(tmp_path, "# nothing yet\n")).port == 8080
 
 
@@ -195,8 +239,8 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
             "PROT",
             "unknown setting; in YAML names are lower case and without prefix: did you mean port?",
         ),
-        ("port: true", "PORT", "True is not a plain whole number such as 1"),
-        ("port: 1.5", "PORT", "1.5 is not a plain whole number such as 1"),
+        ("port: true", "PORT", "True is not a plain integer such as 1"),
+        ("port: 1.5", "PORT", "1.5 is not a plain integer such as 1"),
         (
             "ping_interval_seconds: .inf",
             "PING_INTERVAL_SECONDS",
@@ -207,12 +251,12 @@ def test_an_empty_yaml_file_says_nothing(tmp_path: Path) -> None:
             "PING_INTERVAL_SECONDS",
             "True is not a number: give seconds, such as 25 or 0.5",
         ),
-        ("jwt_audience: [1]", "JWT_AUDIENCE", "is not a text; in YAML, put it in quotes"),
+        ("jwt_audience: [1]", "JWT_AUDIENCE", "is not text; in YAML, put it in quotes"),
         ("namespaces: []", "NAMESPACES", "is empty"),
-        ("room_claims: [a]", "ROOM_CLAIMS", "is not a mapping of claims to prefixes of rooms"),
+        ("room_claims: [a]", "ROOM_CLAIMS", "is not a mapping from claims to prefixes of rooms"),
     ],
 )
-def test_a_problem_in_yaml_says_in_which_file(tmp_path: Path, text: str, name: str, sentence: str) -> None:
+def test_problem_in_yaml_names_the_file(tmp_path: Path, text: str, name: str, sentence: str) -> None:
     environ = yaml(tmp_path, text)
 
     assert problems(environ) == [f"GATEWAY_{name}: {sentence} (in {environ['GATEWAY_CONFIG']})"]
@@ -229,7 +273,7 @@ def test_a_problem_in_yaml_says_in_which_file(tmp_path: Path, text: str, name: s
         ("a: \x01topsecret", "{file} is not YAML"),
     ],
 )  # fmt: skip
-def test_what_is_not_yaml_is_refused_without_quoting_it(tmp_path: Path, text: str, sentence: str) -> None:
+def test_invalid_yaml_is_rejected_without_quoting_it(tmp_path: Path, text: str, sentence: str) -> None:
     environ = yaml(tmp_path, text)
 
     (problem,) = problems(environ)
@@ -238,7 +282,7 @@ def test_what_is_not_yaml_is_refused_without_quoting_it(tmp_path: Path, text: st
     assert "topsecret" not in problem
 
 
-def test_a_yaml_file_that_is_not_there_is_refused() -> None:
+def test_missing_yaml_file_is_rejected() -> None:
     assert problems({"GATEWAY_CONFIG": "/nowhere.yaml"}) == [
         "GATEWAY_CONFIG: cannot read /nowhere.yaml: No such file or directory"
     ]
@@ -256,7 +300,7 @@ def test_a_yaml_file_that_is_not_there_is_refused() -> None:
         ("config: x", "GATEWAY_CONFIG: unknown setting; in YAML names are lower case and without prefix"),
     ],
 )
-def test_a_wrong_name_in_yaml_is_refused_with_the_name_as_yaml_has_it(
+def test_name_in_environment_form_is_rejected_in_yaml_with_its_yaml_form(
     tmp_path: Path, line: str, sentence: str
 ) -> None:
     assert any(sentence in problem for problem in problems(yaml(tmp_path, line)))

@@ -1,4 +1,4 @@
-"""What each kind of setting accepts, and what it says about the rest, through ``load_settings``."""
+"""Parsers of settings, through ``load_settings``: accepted values, and a sentence for each rejected one."""
 
 # ruff: noqa: E501  # a table of sentences is read line by line
 
@@ -61,56 +61,56 @@ def problems(**given: str) -> list[str]:
         ("LOG_FORMAT", "json", "json"),
     ],
 )  # fmt: skip
-def test_a_good_value_is_taken(name: str, text: str, value: Any) -> None:
+def test_valid_value_is_parsed(name: str, text: str, value: Any) -> None:
     assert getattr(load(**{name: text}), name.lower()) == value
 
 
 @pytest.mark.parametrize(
     ("name", "text", "sentence"),
     [
-        ("HOST", "a b", "'a b' holds blanks or control characters"),
+        ("HOST", "a b", "'a b' contains spaces or control characters"),
         ("PORT", "65536", "65536 is out of range: it must be from 0 to 65535"),
-        ("PORT", "80a", "'80a' is not a plain whole number such as 1"),
-        ("PORT", "٨٠", "'٨٠' is not a plain whole number such as 1"),
-        ("INGEST_PATH_PREFIX", "push", "'push' is no path prefix: write it as /push"),
-        ("JWT_JWKS_URL", "ftp://x", "is no URL that begins with https:// or http://"),
-        ("JWT_JWKS_URL", "https://x:port/", "is no URL that begins with https:// or http://"),
-        ("JWT_JWKS_URL", "https://me:pass@x/", "holds a user name or password, which would end up in logs"),
-        ("JWT_AUDIENCE", "web,,mobile", "holds an empty item: look for a comma too many"),
-        ("JWT_AUDIENCE", "web,web", "'web' is given twice"),
+        ("PORT", "80a", "'80a' is not a plain integer such as 1"),
+        ("PORT", "٨٠", "'٨٠' is not a plain integer such as 1"),
+        ("INGEST_PATH_PREFIX", "push", "'push' is not a path prefix: write it as /push"),
+        ("JWT_JWKS_URL", "ftp://x", "is not a URL that begins with https:// or http://"),
+        ("JWT_JWKS_URL", "https://x:port/", "is not a URL that begins with https:// or http://"),
+        ("JWT_JWKS_URL", "https://me:pass@x/", "contains a user name or password, which would get into logs"),
+        ("JWT_AUDIENCE", "web,,mobile", "contains an empty item: remove the extra comma"),
+        ("JWT_AUDIENCE", "web,web", "'web' occurs twice"),
         ("JWT_LEEWAY_SECONDS", "-1", "'-1' is not a number: give seconds, such as 120 or 0"),
         ("JWT_REQUIRE_EXP", "maybe", "'maybe' is neither true nor false"),
         ("ROOM_CLAIMS", "team", "'team' is not of the form claim=prefix,claim=prefix"),
-        ("ROOM_CLAIMS", "a=b:,a=c:", "'a=b:,a=c:' names a claim twice"),
-        ("ROOM_CLAIMS", "a=b\tc", "claim 'a': 'b\\tc' begins no room: a room name holds no control characters"),
+        ("ROOM_CLAIMS", "a=b:,a=c:", "'a=b:,a=c:' contains a claim twice"),
+        ("ROOM_CLAIMS", "a=b\tc", "claim 'a': 'b\\tc' is not the beginning of a room name: a room name holds no control characters"),
         ("REPLICA_ID", "a.b", "'a.b' is not of the form [A-Za-z0-9_-]{1,64}"),
         ("REPLICA_ID", "a" * 65, f"'{'a' * 65}' is not of the form [A-Za-z0-9_-]{{1,64}}"),
-        ("CORS_ORIGINS", "*,https://a.example", "* allows every origin already: give it alone or leave it out"),
+        ("CORS_ORIGINS", "*,https://a.example", "* already allows every origin: use it alone or remove it"),
         ("CORS_ORIGINS", "https://*.example", "'https://*.example': a part of an origin cannot be a wildcard; list the origins, or use * alone"),
-        ("CORS_ORIGINS", "https://a.example/", "'https://a.example/' is no origin: write it as https://app.example.com, without a path or last slash"),
-        ("CORS_ORIGINS", "https://a.example:443", "'https://a.example:443': browsers leave out :443, so write https://a.example"),
-        ("SOCKETIO_PATH", "/", "'/' is no path of its own: write it as /socket.io/"),
-        ("SOCKETIO_PATH", "/emit/x", "/emit is taken by another part of the gateway"),
+        ("CORS_ORIGINS", "https://a.example/", "'https://a.example/' is not an origin: write it as https://app.example.com, without a path or final slash"),
+        ("CORS_ORIGINS", "https://a.example:443", "'https://a.example:443': browsers omit :443, so write https://a.example"),
+        ("SOCKETIO_PATH", "/", "'/' is not a path below /: write it as /socket.io/"),
+        ("SOCKETIO_PATH", "/emit/x", "/emit is reserved for another part of the gateway"),
         ("NAMESPACES", "events", "'events': a namespace starts with a slash"),
-        ("TRANSPORTS", "polling,sse", "'sse' is none of polling, websocket"),
+        ("TRANSPORTS", "polling,sse", "'sse' is not one of polling, websocket"),
         ("PING_INTERVAL_SECONDS", "0", "'0' is out of range: it must be more than 0 seconds"),
         ("PING_INTERVAL_SECONDS", "25s", "'25s' is not a number: give seconds, such as 25 or 0.5"),
         ("PING_INTERVAL_SECONDS", "inf", "'inf' is not a number: give seconds, such as 25 or 0.5"),
         ("PING_INTERVAL_SECONDS", "nan", "'nan' is not a number: give seconds, such as 25 or 0.5"),
         ("PING_INTERVAL_SECONDS", "1" * 16, f"{1111111111111111.0!r} is too large: it must be at most 1000000000"),
-        ("MAX_BODY_BYTES", "1MiB", "'1MiB' is not a plain whole number such as 1024"),
-        ("MAX_BODY_BYTES", "1e6", "'1e6' is not a plain whole number such as 1024"),
-        ("MAX_BODY_BYTES", "1" * 5000, f"'{'1' * 5000}' is not a plain whole number such as 1024"),
+        ("MAX_BODY_BYTES", "1MiB", "'1MiB' is not a plain integer such as 1024"),
+        ("MAX_BODY_BYTES", "1e6", "'1e6' is not a plain integer such as 1024"),
+        ("MAX_BODY_BYTES", "1" * 5000, f"'{'1' * 5000}' is not a plain integer such as 1024"),
         ("TRUSTED_PROXIES", "proxy.internal", "'proxy.internal' is neither an address nor a network: write it as 10.0.0.7 or 10.0.0.0/8"),
         ("TRUSTED_PROXIES", "10.0.0.7/8", "'10.0.0.7/8' has bits beyond its prefix; did you mean 10.0.0.0/8?"),
         ("TRUSTED_PROXIES", "10.0.0.0/33", "'10.0.0.0/33' is neither an address nor a network: write it as 10.0.0.7 or 10.0.0.0/8"),
-        ("TRUSTED_PROXIES", "0.0.0.0/0", "'0.0.0.0/0' is every address there is, so anybody could claim any other"),
-        ("TRUSTED_PROXIES", "::/0", "'::/0' is every address there is, so anybody could claim any other"),
+        ("TRUSTED_PROXIES", "0.0.0.0/0", "'0.0.0.0/0' contains every address, so every client could claim any other address"),
+        ("TRUSTED_PROXIES", "::/0", "'::/0' contains every address, so every client could claim any other address"),
         ("TRUSTED_PROXIES", "*", "'*' is neither an address nor a network: write it as 10.0.0.7 or 10.0.0.0/8"),
         ("MAX_CONNECTIONS", "0", "0 is out of range: it must be 1 or more"),
         ("LOG_SAMPLE_RATE", "1.1", "'1.1' is out of range: it must be from 0 to 1"),
-        ("LOG_SAMPLE_RATE", "-0.1", "'-0.1' is not a number: give a part from 0 to 1, such as 0.1"),
-        ("LOG_SAMPLE_RATE", "10%", "'10%' is not a number: give a part from 0 to 1, such as 0.1"),
+        ("LOG_SAMPLE_RATE", "-0.1", "'-0.1' is not a number: give a fraction from 0 to 1, such as 0.1"),
+        ("LOG_SAMPLE_RATE", "10%", "'10%' is not a number: give a fraction from 0 to 1, such as 0.1"),
         ("MESSAGE_RATE", "0", "'0' is out of range: it must be more than 0 each second"),
         ("REDIS_URL", "http://x", "is no address of Redis: write it as redis://host:6379, rediss:// or redis+sentinel://"),
         ("REDIS_URL", "redis://", "is no address of Redis: write it as redis://host:6379, rediss:// or redis+sentinel://"),
@@ -118,20 +118,20 @@ def test_a_good_value_is_taken(name: str, text: str, value: Any) -> None:
         ("REDIS_URL", "redis://:hunter2@a,b", "names several hosts, which only redis+sentinel:// can do"),
         ("REDIS_URL", "redis+sentinel://a,b", "lacks the name of the primary that Sentinel watches: redis+sentinel://host,host/name"),
         ("REDIS_PREFIX", 'a"b', "'a\"b' is not of the form [A-Za-z0-9_.:-]{1,64}"),
-        ("LOG_LEVEL", "trace", "'trace' is none of debug, info, warning, error"),
+        ("LOG_LEVEL", "trace", "'trace' is not one of debug, info, warning, error"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_named_with_its_reason(name: str, text: str, sentence: str) -> None:
+def test_invalid_value_is_reported_with_its_reason(name: str, text: str, sentence: str) -> None:
     assert problems(**{name: text}) == [f"GATEWAY_{name}: {sentence}"]
 
 
-def test_an_empty_variable_counts_as_not_set() -> None:
+def test_empty_variable_counts_as_not_set() -> None:
     settings = load(PORT="", INGEST_PORT="", REDIS_URL="")
 
     assert (settings.port, settings.ingest_port) == (8080, None)
 
 
-def test_every_wrong_item_of_a_list_is_named() -> None:
+def test_every_invalid_item_of_a_list_is_reported() -> None:
     assert problems(NAMESPACES="a,/b,c") == [
         "GATEWAY_NAMESPACES: 'a': a namespace starts with a slash",
         "GATEWAY_NAMESPACES: 'c': a namespace starts with a slash",
@@ -143,27 +143,27 @@ def test_every_wrong_item_of_a_list_is_named() -> None:
     [
         ({"SEND_BUFFER_BYTES": "2097151"}, "GATEWAY_SEND_BUFFER_BYTES: must be at least twice GATEWAY_MAX_BODY_BYTES, which is 1048576"),
         ({"HISTORY_BYTES": "1048575"}, "GATEWAY_HISTORY_BYTES: must be at least GATEWAY_MAX_BODY_BYTES, which is 1048576"),
-        ({"REDIS_URL": "redis://x", "LEASE_SECONDS": "4"}, "GATEWAY_LEASE_SECONDS: must be at least 5: a shorter pause of Redis would make every replica count as dead"),
+        ({"REDIS_URL": "redis://x", "LEASE_SECONDS": "4"}, "GATEWAY_LEASE_SECONDS: must be at least 5: with less, a short pause of Redis would make every replica count as dead"),
         ({"REDIS_URL": "redis://x", "SUBSCRIPTION_TIMEOUT_SECONDS": "1"}, "GATEWAY_SUBSCRIPTION_TIMEOUT_SECONDS: must be at least 2"),
-        ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "SEND_BUFFER_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis takes each push in one piece, and everybody else waits"),
-        ({"INGEST_PORT": "8080"}, "GATEWAY_INGEST_PORT: is the same as GATEWAY_PORT; leave it out to serve everything on one port"),
+        ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "SEND_BUFFER_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis executes each push as one command, and every other command waits meanwhile"),
+        ({"INGEST_PORT": "8080"}, "GATEWAY_INGEST_PORT: equals GATEWAY_PORT; remove it to serve everything on one port"),
     ],
 )  # fmt: skip
-def test_settings_that_contradict_each_other_are_refused(given: dict[str, str], sentence: str) -> None:
+def test_settings_that_contradict_each_other_are_rejected(given: dict[str, str], sentence: str) -> None:
     assert problems(**given) == [sentence]
 
 
-def test_a_wrong_setting_is_not_compared_with_others() -> None:
+def test_invalid_setting_is_not_compared_with_others() -> None:
     assert problems(MAX_BODY_BYTES="many", SEND_BUFFER_BYTES="4096") == [
-        "GATEWAY_MAX_BODY_BYTES: 'many' is not a plain whole number such as 1024"
+        "GATEWAY_MAX_BODY_BYTES: 'many' is not a plain integer such as 1024"
     ]
 
 
-def test_two_ports_that_the_system_chooses_are_not_the_same() -> None:
+def test_two_ports_chosen_by_the_system_may_both_be_zero() -> None:
     assert load(PORT="0", INGEST_PORT="0").ingest_port == 0
 
 
-def test_replicas_have_different_ids_of_the_allowed_form() -> None:
+def test_default_replica_ids_are_unique_and_valid() -> None:
     first, second = load().replica_id, load().replica_id
 
     assert first != second
@@ -179,14 +179,14 @@ def test_replicas_have_different_ids_of_the_allowed_form() -> None:
         "redis+sentinel://:p@a,b:26380/main",
     ],
 )
-def test_redis_url_is_parsed_and_kept_out_of_logs(url: str) -> None:
+def test_redis_url_is_parsed_and_kept_out_of_the_repr(url: str) -> None:
     settings = load(REDIS_URL=url)
 
     assert settings.redis_url == parse_redis_url(url)
     assert url not in repr(settings)
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_immutable() -> None:
     settings = load()
 
     with pytest.raises(AttributeError):
@@ -195,7 +195,7 @@ def test_settings_cannot_be_changed() -> None:
         settings.room_claims["a"] = "b:"  # type: ignore[index]
 
 
-def test_what_settings_look_like_in_a_log_holds_no_secret() -> None:
+def test_repr_of_settings_contains_no_secret() -> None:
     shown = repr(load())
 
     assert "j" * 32 not in shown

@@ -1,4 +1,4 @@
-"""Keys: those that tokens are checked with, and those of the backends."""
+"""Keys that verify tokens, and ingest keys of the backends."""
 
 # ruff: noqa: E501  # a table of sentences is read line by line
 
@@ -52,33 +52,33 @@ PUBLIC_KEYS = {
 # keys of tokens
 
 
-def test_without_any_keys_the_start_is_refused_with_every_reason() -> None:
+def test_settings_without_keys_are_rejected_with_every_missing_key() -> None:
     assert [problem.partition(":")[0] for problem in problems({})] == [
         "GATEWAY_JWT_SECRET",
         "GATEWAY_INGEST_KEYS",
     ]
 
 
-def test_commands_that_are_no_gateway_need_no_keys() -> None:
+def test_commands_that_call_a_gateway_need_no_keys() -> None:
     settings = load_settings({}, require_keys=False)
 
     assert (settings.jwt_secret, settings.ingest_keys, settings.jwt_algorithms) == (None, (), ())
 
 
 @pytest.mark.parametrize("algorithm", PUBLIC_KEYS)
-def test_the_algorithm_follows_from_the_public_key(algorithm: str) -> None:
+def test_default_algorithm_follows_from_the_public_key(algorithm: str) -> None:
     settings = load_settings(INGEST | {"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEYS[algorithm]})
 
     assert settings.jwt_algorithms == (algorithm,)
 
 
-def test_the_algorithms_follow_from_every_key_that_is_given() -> None:
+def test_default_algorithms_follow_from_every_key() -> None:
     assert load_settings(INGEST | JWT).jwt_algorithms == ("HS256",)
     assert load_settings(INGEST | {"GATEWAY_JWT_JWKS_URL": "https://id.example/jwks"}).jwt_algorithms == ("RS256", "ES256", "EdDSA")  # fmt: skip
     assert load_settings(INGEST | JWT | {"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEYS["ES256"]}).jwt_algorithms == ("HS256", "ES256")  # fmt: skip
 
 
-def test_a_public_key_in_one_line_is_understood() -> None:
+def test_public_key_in_a_single_line_is_accepted() -> None:
     settings = load_settings(INGEST | {"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEYS["ES256"].replace("\n", "\\n")})
 
     assert settings.jwt_public_key == PUBLIC_KEYS["ES256"]
@@ -88,31 +88,33 @@ def test_a_public_key_in_one_line_is_understood() -> None:
     ("given", "sentences"),
     [
         ({"JWT_SECRET": "short"}, ["GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one"]),
-        ({"JWT_SECRET": PUBLIC_KEYS["ES256"]}, ["GATEWAY_JWT_SECRET: is a public key, a certificate or a JSON Web Key, so it is no secret"]),
-        ({"JWT_SECRET": "j" * 32, "JWT_ALGORITHMS": "none"}, ["GATEWAY_JWT_ALGORITHMS: 'none' is no algorithm that can be allowed; those are HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, ES256K, EdDSA"]),
+        ({"JWT_SECRET": PUBLIC_KEYS["ES256"]}, ["GATEWAY_JWT_SECRET: is a public key, a certificate or a JSON Web Key, and so not a secret"]),
+        ({"JWT_SECRET": "j" * 32, "JWT_ALGORITHMS": "none"}, ["GATEWAY_JWT_ALGORITHMS: 'none' is not an algorithm that can be allowed; those are HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, ES256K, EdDSA"]),
         ({"JWT_SECRET": "j" * 32, "JWT_ALGORITHMS": "HS256,RS256,EdDSA"}, ["GATEWAY_JWT_ALGORITHMS: RS256 needs GATEWAY_JWT_PUBLIC_KEY or GATEWAY_JWT_JWKS_URL; none is set", "GATEWAY_JWT_ALGORITHMS: EdDSA needs GATEWAY_JWT_PUBLIC_KEY or GATEWAY_JWT_JWKS_URL; none is set"]),
         ({"JWT_PUBLIC_KEY": PUBLIC_KEYS["RS256"], "JWT_ALGORITHMS": "HS256"}, ["GATEWAY_JWT_ALGORITHMS: HS256 needs GATEWAY_JWT_SECRET, which is not set"]),
-        ({"JWT_PUBLIC_KEY": PUBLIC_KEYS["ES256"], "JWT_ALGORITHMS": "ES256,RS256"}, ["GATEWAY_JWT_ALGORITHMS: RS256 cannot be checked with the kind of key in GATEWAY_JWT_PUBLIC_KEY"]),
-        ({"JWT_PUBLIC_KEY": PUBLIC_KEYS["RS256"], "JWT_JWKS_URL": "https://id.example/jwks"}, ["GATEWAY_JWT_JWKS_URL: is given beside GATEWAY_JWT_PUBLIC_KEY: leave one of the two out"]),
-        ({"JWT_PUBLIC_KEY": "nonsense"}, ["GATEWAY_JWT_PUBLIC_KEY: is no public key in PEM (-----BEGIN PUBLIC KEY-----) of RSA, ES256/384/512/256K or EdDSA"]),
+        ({"JWT_PUBLIC_KEY": PUBLIC_KEYS["ES256"], "JWT_ALGORITHMS": "ES256,RS256"}, ["GATEWAY_JWT_ALGORITHMS: RS256 cannot be verified with the type of key in GATEWAY_JWT_PUBLIC_KEY"]),
+        ({"JWT_PUBLIC_KEY": PUBLIC_KEYS["RS256"], "JWT_JWKS_URL": "https://id.example/jwks"}, ["GATEWAY_JWT_JWKS_URL: is set together with GATEWAY_JWT_PUBLIC_KEY: remove one of the two"]),
+        ({"JWT_PUBLIC_KEY": "nonsense"}, ["GATEWAY_JWT_PUBLIC_KEY: is not a public key in PEM (-----BEGIN PUBLIC KEY-----) for RSA, ES256/384/512/256K or EdDSA"]),
         ({"JWT_PUBLIC_KEY": SHORT_RSA}, ["GATEWAY_JWT_PUBLIC_KEY: is an RSA key of fewer than 2048 bits"]),
-        ({"JWT_PUBLIC_KEY": EC256.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()}, ["GATEWAY_JWT_PUBLIC_KEY: is a private key, which stays with whoever issues the tokens: give its public half"]),
+        ({"JWT_PUBLIC_KEY": EC256.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()}, ["GATEWAY_JWT_PUBLIC_KEY: is a private key, which only the issuer of the tokens may have: use its public key"]),
     ],
 )  # fmt: skip
-def test_keys_and_algorithms_that_do_not_fit_are_refused(given: dict[str, str], sentences: list[str]) -> None:
+def test_keys_that_do_not_fit_the_algorithms_are_rejected(
+    given: dict[str, str], sentences: list[str]
+) -> None:
     assert problems(INGEST | {f"GATEWAY_{name}": value for name, value in given.items()}) == sentences
 
 
 # keys of backends
 
 
-def test_an_ingest_key_is_split_at_its_first_colon() -> None:
+def test_ingest_key_is_split_at_its_first_colon() -> None:
     settings = load_settings(JWT | {"GATEWAY_INGEST_KEYS": f"a:{SECRET}:x, b.2:{OTHER}"})
 
     assert settings.ingest_keys == (IngestKey("a", (SECRET + ":x",)), IngestKey("b.2", (OTHER,)))
 
 
-def test_a_secret_counts_in_bytes() -> None:
+def test_length_of_a_secret_is_counted_in_bytes() -> None:
     assert load_settings(JWT | {"GATEWAY_INGEST_KEYS": "a:" + "é" * 16}).ingest_keys[0].secrets == ("é" * 16,)
 
 
@@ -120,20 +122,20 @@ def test_a_secret_counts_in_bytes() -> None:
     ("text", "sentences"),
     [
         ("a:short", ["key 1: its secret has fewer than 32 bytes"]),
-        (SECRET, ["key 1: has no colon between its id and its secret (a secret holds no comma)"]),
-        (f"a b:{SECRET}", ["key 1: its id is not 1 to 64 of A-Z a-z 0-9 . _ -"]),
-        (f"a:{SECRET},", ["key 2: has no colon between its id and its secret (a secret holds no comma)"]),
-        (f"a:{SECRET}\nb:{OTHER}", ["key 1: its secret begins or ends with white space, or holds a line break"]),
+        (SECRET, ["key 1: has no colon between its id and its secret (a secret contains no comma)"]),
+        (f"a b:{SECRET}", ["key 1: its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -"]),
+        (f"a:{SECRET},", ["key 2: has no colon between its id and its secret (a secret contains no comma)"]),
+        (f"a:{SECRET}\nb:{OTHER}", ["key 1: its secret begins or ends with white space, or contains a line break"]),
         (f"a:{SECRET},a:{OTHER}", ["two keys have the id 'a'"]),
         (f"a:{SECRET},b:{SECRET}", ["the keys 'a' and 'b' have the same secret"]),
         (f"a:x,b,c:{SECRET},d:{SECRET}", [
             "key 1: its secret has fewer than 32 bytes",
-            "key 2: has no colon between its id and its secret (a secret holds no comma)",
+            "key 2: has no colon between its id and its secret (a secret contains no comma)",
             "the keys 'c' and 'd' have the same secret",
         ]),
     ],
 )  # fmt: skip
-def test_wrong_ingest_keys_are_all_named_without_their_secrets(text: str, sentences: list[str]) -> None:
+def test_every_invalid_ingest_key_is_reported_without_its_secret(text: str, sentences: list[str]) -> None:
     found = problems(JWT | {"GATEWAY_INGEST_KEYS": text})
 
     assert found == [f"GATEWAY_INGEST_KEYS: {sentence}" for sentence in sentences]
@@ -146,7 +148,7 @@ def from_yaml(folder: Path, text: str) -> dict[str, str]:
     return JWT | {"GATEWAY_CONFIG": str(file)}
 
 
-def test_yaml_gives_keys_their_scopes_rates_and_second_secrets(tmp_path: Path) -> None:
+def test_ingest_keys_in_yaml_have_scopes_rates_and_second_secrets(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("f" * 32 + "\n", encoding="utf-8")
     settings: Settings = load_settings(
         from_yaml(
@@ -183,25 +185,27 @@ def test_yaml_gives_keys_their_scopes_rates_and_second_secrets(tmp_path: Path) -
         (f"{{id: a, secret: {SECRET}, scope: x}}", "key 1: unknown field 'scope'; known are id, secret, secrets, secret_file, scopes, rate"),
         ("{id: a}", "key 1: it needs exactly one of secret, secrets and secret_file"),
         (f"{{id: a, secret: {SECRET}, secrets: [x]}}", "key 1: it needs exactly one of secret, secrets and secret_file"),
-        (f"{{secret: {SECRET}}}", "key 1: its id is not 1 to 64 of A-Z a-z 0-9 . _ -"),
+        (f"{{secret: {SECRET}}}", "key 1: its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -"),
         (f"{{id: a, secrets: [{SECRET}, {SECRET}]}}", "key 1: it has the same secret twice"),
-        ("{id: a, secrets: []}", "key 1: its secrets are no list of texts"),
-        ("{id: a, secret: 12345678901234567890123456789012}", "key 1: is not a text; in YAML, put it in quotes"),
+        ("{id: a, secrets: []}", "key 1: its secrets are not a list of strings"),
+        ("{id: a, secret: 12345678901234567890123456789012}", "key 1: is not text; in YAML, put it in quotes"),
         ("{id: a, secret_file: /nowhere}", "key 1: cannot read /nowhere: No such file or directory"),
         (f"{{id: a, secret: {SECRET}, scopes: [emit]}}", "key 1: 'emit' is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin"),
-        (f"{{id: a, secret: {SECRET}, scopes: []}}", "key 1: its scopes are no list of texts; leave them out to allow everything"),
+        (f"{{id: a, secret: {SECRET}, scopes: []}}", "key 1: its scopes are not a list of strings; omit them to allow everything"),
         (f"{{id: a, secret: {SECRET}, rate: 0}}", "key 1: 0 is out of range: it must be more than 0 each second"),
         (f"{{id: a, secret: {SECRET}, rate: {{burst: 1}}}}", "key 1: its rate is neither a number nor a mapping of per_second and burst"),
-        ("7", "key 1: is no mapping with an id and a secret"),
+        ("7", "key 1: is not a mapping with an id and a secret"),
     ],
 )  # fmt: skip
-def test_a_wrong_key_in_yaml_is_named_with_its_reason(tmp_path: Path, item: str, sentence: str) -> None:
+def test_invalid_ingest_key_in_yaml_is_reported_with_its_reason(
+    tmp_path: Path, item: str, sentence: str
+) -> None:
     environ = from_yaml(tmp_path, f"ingest_keys:\n  - {item}\n")
 
     assert problems(environ) == [f"GATEWAY_INGEST_KEYS: {sentence} (in {environ['GATEWAY_CONFIG']})"]
 
 
-def test_a_file_holds_one_secret_on_each_line_so_that_a_key_can_be_rotated(tmp_path: Path) -> None:
+def test_each_line_of_a_secret_file_is_a_secret_of_the_ingest_key(tmp_path: Path) -> None:
     (tmp_path / "shop").write_text(f"{SECRET}\n{OTHER}\n")
     environ = from_yaml(tmp_path, f"ingest_keys: [{{id: shop, secret_file: {tmp_path / 'shop'}}}]")
 
@@ -213,11 +217,11 @@ def test_a_file_holds_one_secret_on_each_line_so_that_a_key_can_be_rotated(tmp_p
     [
         ("", "its secret has fewer than 32 bytes"),
         (f"{SECRET}\n\n{OTHER}\n", "its secret has fewer than 32 bytes"),
-        (f"{SECRET}\r\n{OTHER}\r\n", "its secret begins or ends with white space, or holds a line break"),
+        (f"{SECRET}\r\n{OTHER}\r\n", "its secret begins or ends with white space, or contains a line break"),
         (f"{SECRET}\n{SECRET}\n", "it has the same secret twice"),
     ],
 )
-def test_a_file_with_a_wrong_line_is_refused_without_a_word_of_it(
+def test_secret_file_with_an_invalid_line_is_rejected_without_quoting_it(
     tmp_path: Path, content: str, reason: str
 ) -> None:
     (tmp_path / "shop").write_text(content, newline="")
@@ -229,7 +233,7 @@ def test_a_file_with_a_wrong_line_is_refused_without_a_word_of_it(
 # development
 
 
-def test_development_makes_what_is_missing_for_the_run() -> None:
+def test_development_mode_generates_missing_secrets_for_each_run() -> None:
     first, second = load_settings({}, dev=True), load_settings({}, dev=True)
 
     assert first.host == "127.0.0.1"
@@ -241,7 +245,7 @@ def test_development_makes_what_is_missing_for_the_run() -> None:
     assert first.origins["jwt_secret"] == first.origins["ingest_keys"] == "made for this run"
 
 
-def test_development_keeps_what_is_given() -> None:
+def test_development_mode_keeps_settings_that_are_set() -> None:
     settings = load_settings(
         JWT | INGEST | {"GATEWAY_HOST": "0.0.0.0", "GATEWAY_CORS_ORIGINS": "https://a.example"}, dev=True
     )
@@ -252,14 +256,14 @@ def test_development_keeps_what_is_given() -> None:
     assert [key.id for key in settings.ingest_keys] == ["billing"]
 
 
-def test_development_makes_no_secret_beside_a_public_key() -> None:
+def test_development_mode_generates_no_secret_beside_a_public_key() -> None:
     settings = load_settings({"GATEWAY_JWT_PUBLIC_KEY": PUBLIC_KEYS["ES256"]}, dev=True)
 
     assert settings.jwt_secret is None
     assert settings.jwt_algorithms == ("ES256",)
 
 
-def test_development_forgives_nothing_that_is_given() -> None:
+def test_development_mode_rejects_invalid_settings() -> None:
     assert problems({"GATEWAY_JWT_SECRET": "short"}, dev=True) == [
         "GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one"
     ]

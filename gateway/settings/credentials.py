@@ -1,0 +1,223 @@
+"""Parsers of credentials: the keys that verify JSON Web Tokens, and ingest keys.
+
+Which algorithm belongs to which key of tokens: RFC 7518 §3.1, RFC 8037. No sentence about an ingest key quotes text
+that may be part of a secret.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from gateway.domain.ingest_keys import ALL_SCOPES, KEY_ID, MIN_SECRET_BYTES, IngestKey, Scope
+from gateway.domain.rate_limit import Rate
+from gateway.settings.values import integer, per_second, read_secret, text
+
+if TYPE_CHECKING:
+    from jwt.algorithms import Algorithm
+
+X = TypeVar("X")
+T = TypeVar("T")
+
+SYMMETRIC: Final = ("HS256", "HS384", "HS512")
+_RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
+ASYMMETRIC: Final = (*_RSA, *_CURVES.values(), "EdDSA")
+ALGORITHMS: Final = (*SYMMETRIC, *ASYMMETRIC)
+# What identity providers publish; a key set may contain keys of each type.
+JWKS_DEFAULT: Final = ("RS256", "ES256", "EdDSA")
+_MIN_RSA_BITS: Final = 2048
+
+
+def algorithm(raw: object) -> str:
+    """Parse the name of an algorithm, in any case. ``none`` is not one.
+
+    Raises: ValueError.
+    """
+    names = {name.lower(): name for name in ALGORITHMS}
+    if not isinstance(raw, str) or raw.lower() not in names:
+        raise ValueError(
+            f"{raw!r} is not an algorithm that can be allowed; those are {', '.join(ALGORITHMS)}"
+        )
+    return names[raw.lower()]
+
+
+def is_secret(text: str) -> bool:
+    """Return False for a public key, a certificate and a JSON Web Key, which others know."""
+    from jwt.algorithms import HMACAlgorithm
+    from jwt.exceptions import InvalidKeyError
+
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(text)
+    except InvalidKeyError:
+        return False
+    return True
+
+
+def public_key(raw: object) -> str:
+    """Parse a public key in PEM. In a single line ``\\n`` stands for a newline, as some shells and dashboards need it.
+
+    Raises: ValueError.
+    """
+    if not isinstance(raw, str):
+        raise ValueError("is not text")
+    pem = raw if "\n" in raw.strip() else raw.replace("\\n", "\n")
+    if "PRIVATE KEY" in pem:
+        raise ValueError("is a private key, which only the issuer of the tokens may have: use its public key")
+    algorithms_for(pem)
+    return pem
+
+
+def algorithms_for(pem: str) -> tuple[str, ...]:
+    """Return the algorithms that a public key can verify, the usual one first.
+
+    Raises: ValueError if there is none.
+    """
+    # Imported here, because importing cryptography takes longer than everything else in this package.
+    from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+    rsa = _load(RSAAlgorithm(RSAAlgorithm.SHA256), pem)
+    if rsa is not None:
+        if rsa.key_size < _MIN_RSA_BITS:  # type: ignore[attr-defined]  # of cryptography's RSAPublicKey
+            raise ValueError(f"is an RSA key of fewer than {_MIN_RSA_BITS} bits")
+        return _RSA
+    curve = _load(ECAlgorithm(ECAlgorithm.SHA256), pem)
+    if curve is not None and curve.curve.name in _CURVES:  # type: ignore[attr-defined]  # EllipticCurvePublicKey
+        return (_CURVES[curve.curve.name],)  # type: ignore[attr-defined]
+    if _load(OKPAlgorithm(), pem) is not None:
+        return ("EdDSA",)
+    raise ValueError(
+        "is not a public key in PEM (-----BEGIN PUBLIC KEY-----) for RSA, ES256/384/512/256K or EdDSA"
+    )
+
+
+def _load(kind: Algorithm, pem: str) -> object | None:
+    from jwt.exceptions import InvalidKeyError
+
+    try:
+        key: object = kind.prepare_key(pem)
+    except (InvalidKeyError, ValueError, TypeError):
+        return None
+    return key
+
+
+_FIELDS: Final = ("id", "secret", "secrets", "secret_file", "scopes", "rate")
+
+
+def ingest_keys(raw: object) -> tuple[IngestKey, ...]:
+    """Parse ``id:secret,id:secret``, each split at its first colon, or a YAML list of mappings.
+
+    Raises: ValueError with one sentence for each problem.
+    """
+    items: object = raw
+    if isinstance(raw, str):
+        items = [part.strip(" \t") for part in text(raw).split(",")]
+    if not isinstance(items, list) or not items:
+        raise ValueError("is neither id:secret,id:secret nor a list of mappings with an id and a secret")
+    keys: list[IngestKey] = []
+    sentences: list[str] = []
+    for number, item in enumerate(items, start=1):
+        try:
+            keys.append(_key(item))
+        except ValueError as error:
+            sentences.extend(f"key {number}: {sentence}" for sentence in error.args)
+    sentences += _clashes(keys)
+    if sentences:
+        raise ValueError(*sentences)
+    return tuple(keys)
+
+
+def _key(item: object) -> IngestKey:
+    if isinstance(item, str):
+        key_id, colon, secret = item.partition(":")
+        if not colon:
+            raise ValueError("has no colon between its id and its secret (a secret contains no comma)")
+        return IngestKey(_id(key_id), (_secret(secret),))
+    if not isinstance(item, dict):
+        raise ValueError("is not a mapping with an id and a secret")
+    return _key_of_mapping(item)
+
+
+def _key_of_mapping(item: dict[object, object]) -> IngestKey:
+    sentences = [
+        f"unknown field {str(name)!r}; known are {', '.join(_FIELDS)}" for name in item if name not in _FIELDS
+    ]
+    key = IngestKey(
+        _attempt(sentences, _id, item.get("id"), ""),
+        _attempt(sentences, _secrets, item, ()),
+        _attempt(sentences, _scopes, item["scopes"], ()) if "scopes" in item else ALL_SCOPES,
+        _attempt(sentences, _rate, item["rate"], None) if "rate" in item else None,
+    )
+    if sentences:
+        raise ValueError(*sentences)
+    return key
+
+
+def _attempt(sentences: list[str], parse: Callable[[X], T], raw: X, default: T) -> T:
+    try:
+        return parse(raw)
+    except ValueError as error:
+        sentences.extend(error.args)
+        return default
+
+
+def _id(raw: object) -> str:
+    if not isinstance(raw, str) or not KEY_ID.fullmatch(raw):
+        raise ValueError("its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return raw
+
+
+def _secrets(item: dict[object, object]) -> tuple[str, ...]:
+    present = [name for name in ("secret", "secrets", "secret_file") if name in item]
+    if len(present) != 1:
+        raise ValueError("it needs exactly one of secret, secrets and secret_file")
+    value = item[present[0]]
+    values = value if present[0] == "secrets" else [value]
+    if present[0] == "secret_file":
+        # One secret on each line, so that a mounted file can rotate a key without a change of the settings.
+        values = read_secret(Path(text(value))).split("\n")
+    if not isinstance(values, list) or not values:
+        raise ValueError("its secrets are not a list of strings")
+    secrets = tuple(_secret(each) for each in values)
+    if len(set(secrets)) < len(secrets):
+        raise ValueError("it has the same secret twice")
+    return secrets
+
+
+def _secret(raw: object) -> str:
+    secret = text(raw)
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"its secret has fewer than {MIN_SECRET_BYTES} bytes")
+    if secret != secret.strip() or any(character < " " for character in secret):
+        raise ValueError("its secret begins or ends with white space, or contains a line break")
+    return secret
+
+
+def _scopes(raw: object) -> tuple[Scope, ...]:
+    if not isinstance(raw, list) or not raw or not all(isinstance(each, str) for each in raw):
+        raise ValueError("its scopes are not a list of strings; omit them to allow everything")
+    return tuple(Scope.parse(each) for each in raw)
+
+
+def _rate(raw: object) -> Rate:
+    if not isinstance(raw, dict):
+        rate = per_second(raw)
+        return Rate(rate, max(1, math.ceil(rate)))
+    if set(raw) != {"per_second", "burst"}:
+        raise ValueError("its rate is neither a number nor a mapping of per_second and burst")
+    return Rate(per_second(raw["per_second"]), integer(1)(raw["burst"]))
+
+
+def _clashes(keys: list[IngestKey]) -> list[str]:
+    sentences: list[str] = []
+    ids = [key.id for key in keys]
+    sentences += [f"two keys have the id {each!r}" for each in dict.fromkeys(ids) if ids.count(each) > 1]
+    owners: dict[str, str] = {}
+    for key in keys:
+        for secret in key.secrets:
+            other = owners.setdefault(secret, key.id)
+            if other != key.id:
+                sentences.append(f"the keys {other!r} and {key.id!r} have the same secret")
+    return sentences
