@@ -23,7 +23,7 @@ export REDOCLY_SUPPRESS_UPDATE_NOTICE := true
 unexport PYTHONPATH PYTHONHOME PIP_USER PIP_TARGET PIP_PREFIX
 
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev run test test-examples test-proxies test-redis soak bench chart check format lock image clean
+.PHONY: help install install-dev run test test-all test-examples test-proxies test-redis soak bench chart check format lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -35,11 +35,18 @@ install-dev: install $(DEV) $(JS) $(FRONT) ## The same, and what tests and check
 run: install ## Start the gateway for development; it prints how to connect and push
 	@exec $(PY) -m gateway serve --dev $(ARGS)
 
-test: install-dev ## Run the tests
-	$(PY) -m pytest -m "not examples and not image and not proxies" $(ARGS)
+# Files are spread over two workers for each core; each worker starts gateways and Redis servers of its own.
+PARALLEL := -n auto --dist loadfile
+
+test: install-dev ## Run the tests that belong before every commit
+	$(PY) -m pytest $(PARALLEL) -m core $(ARGS)
+
+test-all: install-dev ## Run all other tests; needs the Debian packages that .ci/run installs
+	$(PY) -m pytest $(PARALLEL) -m "not core and not image and not proxies" $(ARGS)
+	$(MAKE) --no-print-directory test-redis test-proxies
 
 test-examples: install-dev ## Run the sender of every language in examples/backends
-	$(PY) -m pytest tests/integration/examples $(ARGS)
+	$(PY) -m pytest $(PARALLEL) tests/integration/examples $(ARGS)
 
 test-proxies: install-dev ## Put replicas behind Debian's nginx and roll them under 2 000 clients
 	$(PY) -m pytest tests/load/rolling $(ARGS)
@@ -49,7 +56,7 @@ ON_REDIS := tests/contract tests/integration/redis_state tests/integration/docto
             tests/e2e/test_replicas.py tests/e2e/test_three_replicas.py tests/e2e/test_redis_failing.py
 
 test-redis: install-dev ## Repeat the tests of the shared state on the redis-server of the system, or on REDIS_SERVER
-	REDIS_SERVER="$${REDIS_SERVER:-redis-server}" $(PY) -m pytest $(ON_REDIS) $(ARGS)
+	REDIS_SERVER="$${REDIS_SERVER:-redis-server}" $(PY) -m pytest $(PARALLEL) $(ON_REDIS) $(ARGS)
 
 soak: install-dev ## Break connections and replicas under load for some minutes; writes docs/explanation/soak.md
 	$(PY) -m tests.load.soak $(ARGS)

@@ -1,8 +1,10 @@
-"""Fixtures that more than one folder of tests uses."""
+"""Fixtures that more than one folder of tests uses, and the signals of the processes that tests start."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +13,36 @@ import pytest
 
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
+from tests.support.paths import ROOT
+
+CORE = ("unit", "contract", "conformance", "repo")
+"""The folders that `make test` runs whole; of the others it runs the files with the mark ``core``."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").parts[0] in CORE:
+            item.add_marker(pytest.mark.core)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers for each core: many tests wait for other processes most of the time."""
+    return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start have the default signal handlers.
+
+    A shell starts ``nohup make test &`` with SIGINT and SIGHUP ignored, and an ignored signal stays ignored across
+    exec. A handler does not: with one in this process, its children get the default.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _ignore)
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing, like the SIG_IGN that it replaces."""
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from tests.support.journal import Journal
 from tests.support.paths import ROOT
 from tests.unit.cli.command_line import environment, run
 
+pytestmark = pytest.mark.core
+
 
 class Listen:
     """``sio-gateway listen`` under way."""

@@ -22,11 +22,13 @@ from tests.support.redis_server import RedisServer, free_port
 from tests.support.tcp_proxy import Link
 from tests.support.waiter import wait_until
 
+pytestmark = pytest.mark.core
+
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 DELAY_SECONDS = 2.0
 MORTAL = """
 import asyncio, signal, sys
-from gateway.services.degraded_mode import Coping
+from gateway.services.degraded_mode import DegradedMode
 from gateway.cli import main
 
 async def run(self):
@@ -35,7 +37,7 @@ async def run(self):
     await told.wait()
     raise RuntimeError("a task died")
 
-Coping.run = run
+DegradedMode.run = run
 sys.argv = ["sio-gateway", *sys.argv[4:]]
 main()
 """

@@ -35,8 +35,8 @@ pytestmark = pytest.mark.timeout(120)
 # Pushes to this user meet a bug, which is the only way to an answer of 500.
 WITH_A_BUG = """
 import sys
-from gateway.services.publish import Publishing
-publish = Publishing.publish
+from gateway.services.publish import MessagePublisher
+publish = MessagePublisher.publish
 
 async def fail(self, message, claim=None):
     if "user:bug" in message.rooms:
@@ -44,7 +44,7 @@ async def fail(self, message, claim=None):
         raise RuntimeError("a bug")
     return await publish(self, message, claim)
 
-Publishing.publish = fail
+MessagePublisher.publish = fail
 from gateway.cli import main
 sys.argv = ["sio-gateway", *sys.argv[4:]]
 main()

@@ -15,6 +15,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import Link
 from tests.support.waiter import wait_until
 
+pytestmark = pytest.mark.core
+
 SEND_BUFFER_BYTES = 1024 * 1024
 HISTORY_LENGTH = 200
 CARRIERS = pytest.mark.parametrize("carrier", ["websocket", "polling"])

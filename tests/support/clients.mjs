@@ -2,7 +2,7 @@
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../js/", import.meta.url));
+const require = createRequire(new URL("./js/", import.meta.url));
 const { io } = require("socket.io-client");
 const sockets = new Map();
 const report = (id, type, more = {}) => process.stdout.write(JSON.stringify({ id, type, ...more }) + "\n");

@@ -3,7 +3,7 @@
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../js/", import.meta.url));
+const require = createRequire(new URL("./js/", import.meta.url));
 const { io } = require("socket.io-client");
 const { NodeXHR, NodeWebSocket } = require("engine.io-client");
 const report = (line) => process.stdout.write(JSON.stringify(line) + "\n");

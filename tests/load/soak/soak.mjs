@@ -4,7 +4,7 @@ import net from "node:net";
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
-const require = createRequire(new URL("../js/", import.meta.url));
+const require = createRequire(new URL("../../support/js/", import.meta.url));
 const { io } = require("socket.io-client");
 const report = (type, more = {}) => process.stdout.write(JSON.stringify({ type, ...more }) + "\n");
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
