@@ -64,7 +64,11 @@ class Broker(Protocol):
         ...
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
-        """From the position answered on, everything for these addresses reaches the listener. Idempotent."""
+        """Return the newest position: everything for these addresses after it reaches the listener. Idempotent.
+
+        Before the first entry it is the position at which this stream begins, which no other stream hands out. It is
+        never ``positions.START``, which is before all of them.
+        """
         ...
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
@@ -82,11 +86,6 @@ class Broker(Protocol):
 
         ``max_bytes`` counts the JSON of the arguments. Raises MalformedPosition.
         """
-        ...
-
-    async def newest_position(self) -> Position:
-        """The position of the entry accepted last; before the first the one at which this stream begins, which no other
-        stream hands out. Never ``positions.START``, which is before all of them."""
         ...
 
 
@@ -122,10 +121,6 @@ class Presence(Protocol):
         Costs what all their connections cost, during which a shared state does nothing else: whoever lets others ask
         bounds how many users they ask for.
         """
-        ...
-
-    async def count(self, addresses: Collection[Address]) -> int:
-        """Connections at each address, added up."""
         ...
 
 

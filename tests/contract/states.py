@@ -13,6 +13,7 @@ from gateway.interfaces import Broker, DedupStore, Presence, RateLimits, Revocat
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
 from gateway.state.redis.membership import KEEP_SECONDS
+from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer, shared_server
 
 REPLICA = "replica-1"
@@ -157,7 +158,7 @@ class RedisUnderTest:
             seconds -= stride
             self._offset += stride
             self._server.age(self._prefix, stride)
-            self._state.shift_clock(stride)
+            shift_clock(self._state, stride)
             # A replica that lives keeps its lease, and alive what lives by it.
             ends = int(self.now() * 1000) + 60_000
             self._server.ask("ZADD", f"{self._prefix}:leases", "XX", ends, REPLICA)
@@ -166,7 +167,7 @@ class RedisUnderTest:
 
     async def set_clock_back(self, seconds: float) -> None:
         self._offset -= seconds
-        self._state.shift_clock(-seconds)
+        shift_clock(self._state, -seconds)
 
     async def close(self) -> None:
         self._task.cancel()

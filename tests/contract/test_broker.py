@@ -14,7 +14,14 @@ from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from tests.contract.recording_listener import PATIENCE_SECONDS, ClosedEar, listening
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, connection, disconnect_command, message, session_takeover
+from tests.contract.values import (
+    at,
+    connection,
+    disconnect_command,
+    message,
+    newest_position,
+    session_takeover,
+)
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 3)
 EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
@@ -23,7 +30,7 @@ EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
 async def test_before_the_first_entry_the_newest_position_is_where_this_stream_begins(
     state: StateUnderTest,
 ) -> None:
-    begins = await state.broker.newest_position()
+    begins = await newest_position(state.broker)
 
     assert positions.is_after(begins, positions.START)
     assert await state.broker.subscribe([at("org:7")]) == begins
@@ -38,7 +45,7 @@ async def test_a_receipt_names_the_entry_and_the_newest_position(state: StateUnd
 
     assert result.id == news.id
     assert not result.replayed
-    assert result.position == await state.broker.newest_position()
+    assert result.position == await newest_position(state.broker)
     assert positions.parse(result.position) == result.position
 
 
@@ -62,7 +69,7 @@ async def test_a_volatile_message_repeats_the_newest_position(state: StateUnderT
 
     volatile = await state.broker.append(message("org:7", volatile=True))
 
-    assert volatile.position == before.position == await state.broker.newest_position()
+    assert volatile.position == before.position == await newest_position(state.broker)
 
 
 # --- counts ---
@@ -146,7 +153,7 @@ async def test_appending_an_id_again_changes_nothing_and_answers_the_first_recei
     again = await state.broker.append(news)
 
     assert again == first
-    assert await state.broker.newest_position() == newest
+    assert await newest_position(state.broker) == newest
     async with listening(state.broker) as ear:
         assert await ear.entries() == [news]
 
@@ -195,7 +202,7 @@ async def test_a_trace_goes_with_its_message_also_where_it_is_too_large_for_a_ch
 
 
 async def test_a_trace_is_in_the_history(state: StateUnderTest) -> None:
-    before = await state.broker.newest_position()
+    before = await newest_position(state.broker)
     news = message("org:7", trace=TRACE)
     await state.broker.append(news)
 

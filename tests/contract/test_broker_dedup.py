@@ -12,7 +12,7 @@ from gateway.domain.positions import START
 from gateway.domain.traces import Trace
 from tests.contract.recording_listener import listening
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, connection, dedup_key, disconnect_command, message
+from tests.contract.values import at, connection, dedup_key, disconnect_command, message, newest_position
 
 
 async def test_a_nonce_is_spent_by_one_entry(state: StateUnderTest) -> None:
@@ -66,7 +66,7 @@ async def test_a_refused_entry_leaves_no_trace(state: StateUnderTest) -> None:
             disconnect_command("ann", at=state.now(), revoke=True), dedup_key(state, nonce="once")
         )
 
-    assert await state.broker.newest_position() == before
+    assert await newest_position(state.broker) == before
     assert await state.revocations.revoked_at("ann") is None
     page = await state.broker.history(START, [at("user:ann")], max_entries=10, max_bytes=1000)
     assert page.entries == ()
@@ -82,7 +82,7 @@ async def test_an_id_that_was_refused_may_be_appended_later(state: StateUnderTes
 
     result = await state.broker.append(news, dedup_key(state))
 
-    assert await state.broker.newest_position() == result.position
+    assert await newest_position(state.broker) == result.position
 
 
 async def test_an_id_appended_again_under_its_own_claim_is_answered_and_not_refused(
@@ -107,7 +107,7 @@ async def test_a_repeated_idempotency_key_answers_the_first_receipt(state: State
 
     assert not first.replayed
     assert again == first._replace(replayed=True)
-    assert await state.broker.newest_position() == first.position
+    assert await newest_position(state.broker) == first.position
     async with listening(state.broker) as ear:
         assert await ear.entries() == [first_news]
 
@@ -150,7 +150,7 @@ async def test_another_body_under_the_same_key_is_refused_and_spends_nothing(sta
             message("a"), dedup_key(state, idempotency_key="key", fingerprint="two", nonce="once")
         )
 
-    assert await state.broker.newest_position() == first.position
+    assert await newest_position(state.broker) == first.position
     await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
 

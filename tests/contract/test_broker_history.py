@@ -12,7 +12,7 @@ from gateway.domain.messages import Address, LogEntry, json_bytes
 from gateway.domain.positions import START, Position
 from gateway.interfaces import Broker, Page
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, disconnect_command, message, session_takeover
+from tests.contract.values import at, disconnect_command, message, newest_position, session_takeover
 
 Item = tuple[Position, LogEntry]
 
@@ -59,7 +59,7 @@ async def test_a_page_without_entries_leads_up_to_the_newest_position(state: Sta
 
 
 async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
-    begins = await state.broker.newest_position()
+    begins = await newest_position(state.broker)
 
     for after in (START, begins):
         assert await read(state.broker, after, at("a")) == Page(
@@ -69,7 +69,7 @@ async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
 
 async def test_who_was_there_before_the_first_entry_missed_what_came_since(make_state: MakeState) -> None:
     state = await make_state(history_length=10)
-    begins = await state.broker.newest_position()
+    begins = await newest_position(state.broker)
     items = await append(state, message("a"), message("b"), message("a"))
 
     page = await read(state.broker, begins, at("a"))
@@ -81,7 +81,7 @@ async def test_who_was_there_before_the_first_entry_missed_what_came_since(make_
 
 async def test_where_one_stream_begins_is_no_position_of_the_next(make_state: MakeState) -> None:
     former, state = await make_state(), await make_state()
-    begins = await former.broker.newest_position()
+    begins = await newest_position(former.broker)
 
     for _ in range(2):
         assert (await read(state.broker, begins, at("a"))).gap == "data_lost"
@@ -285,7 +285,7 @@ async def test_what_came_after_a_position_from_before_the_stream_began_is_lost(
 
     assert await read(state.broker, START, at("a")) == Page(
         tuple(items),
-        last_position=items[-1][0] if items else await state.broker.newest_position(),
+        last_position=items[-1][0] if items else await newest_position(state.broker),
         has_more=False,
         gap=None,
     )
@@ -296,7 +296,7 @@ async def test_what_came_after_a_position_in_the_future_of_the_stream_is_lost(
     state: StateUnderTest, appended: int
 ) -> None:
     await append(state, *(message("a") for _ in range(appended)))
-    now, newest = await of_now(state), await state.broker.newest_position()
+    now, newest = await of_now(state), await newest_position(state.broker)
     future = [moved(now, milliseconds=3_600_000), moved(newest, sequence=1), Position(f"{9**16}-{9**16}")]
 
     for asked in future:
@@ -396,5 +396,5 @@ async def read_pages(
         if page.gap is not None:
             gaps.add(page.gap)
         after, more = page.last_position, page.has_more
-    assert after == await broker.newest_position()
+    assert after == await newest_position(broker)
     return found, gaps

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
-from gateway.interfaces import Presence
+from gateway.interfaces import Broker
 from tests.contract.states import MakeState, StateUnderTest
-from tests.contract.values import at, connection
+from tests.contract.values import at, connection, connections_at
 
 CLOCKS_AGREE_WITHIN_SECONDS = 5.0
 
@@ -68,8 +68,8 @@ async def test_registering_a_sid_again_replaces_what_was_known(state: StateUnder
 
     assert not (await state.presence.of_user("ann")).online
     assert (await state.presence.of_user("bob")).connections == (moved,)
-    assert await counts(state.presence, at(None), at("a"), at("b"), at("s1")) == [0, 0, 0, 0]
-    assert await counts(state.presence, at(None, "/chat"), at("b", "/chat"), at("s1", "/chat")) == [1, 1, 1]
+    assert await counts(state.broker, at(None), at("a"), at("b"), at("s1")) == [0, 0, 0, 0]
+    assert await counts(state.broker, at(None, "/chat"), at("b", "/chat"), at("s1", "/chat")) == [1, 1, 1]
 
 
 async def test_a_connection_of_another_replica_is_refused(state: StateUnderTest) -> None:
@@ -85,14 +85,14 @@ async def test_a_connection_counts_in_its_rooms_in_that_of_its_sid_and_for_every
 
     everywhere = [at(None), at("a"), at("b"), at("s1"), at("s2"), at("a", "/chat")]
 
-    assert await counts(state.presence, *everywhere) == [2, 2, 1, 1, 1, 0]
+    assert await counts(state.broker, *everywhere) == [2, 2, 1, 1, 1, 0]
 
 
 async def test_counts_of_several_addresses_are_added_up(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a", "b"])
     await state.presence.register(connection("s2", "bob", namespace="/chat"), ["a"])
 
-    assert await state.presence.count([at("a"), at("b"), at("a", "/chat"), at("c")]) == 3
+    assert await connections_at(state.broker, at("a"), at("b"), at("a", "/chat"), at("c")) == 3
 
 
 async def test_changed_rooms_replace_the_former_ones(state: StateUnderTest) -> None:
@@ -100,7 +100,7 @@ async def test_changed_rooms_replace_the_former_ones(state: StateUnderTest) -> N
 
     await state.presence.change_rooms("s1", ["b", "c"])
 
-    assert await counts(state.presence, at("a"), at("b"), at("c"), at("s1"), at(None)) == [0, 1, 1, 1, 1]
+    assert await counts(state.broker, at("a"), at("b"), at("c"), at("s1"), at(None)) == [0, 1, 1, 1, 1]
 
 
 async def test_an_upgrade_changes_the_transport_and_nothing_else(state: StateUnderTest) -> None:
@@ -110,7 +110,7 @@ async def test_an_upgrade_changes_the_transport_and_nothing_else(state: StateUnd
     await state.presence.change_transport("s1", "websocket")
 
     assert (await state.presence.of_user("ann")).connections == (replace(polling, transport="websocket"),)
-    assert await counts(state.presence, at("a"), at(None)) == [1, 1]
+    assert await counts(state.broker, at("a"), at(None)) == [1, 1]
 
 
 async def test_who_left_counts_nowhere(state: StateUnderTest) -> None:
@@ -119,7 +119,7 @@ async def test_who_left_counts_nowhere(state: StateUnderTest) -> None:
 
     await state.presence.unregister("s1")
 
-    assert await counts(state.presence, at("a"), at("s1"), at(None)) == [1, 0, 1]
+    assert await counts(state.broker, at("a"), at("s1"), at(None)) == [1, 0, 1]
     assert [device.sid for device in (await state.presence.of_user("ann")).connections] == ["s2"]
 
 
@@ -132,7 +132,7 @@ async def test_an_unknown_sid_changes_nothing(state: StateUnderTest) -> None:
     await state.presence.unregister("s1")
     await state.presence.unregister("s2")
 
-    assert await counts(state.presence, at("a"), at("s1"), at(None)) == [0, 0, 0]
+    assert await counts(state.broker, at("a"), at("s1"), at(None)) == [0, 0, 0]
     assert not (await state.presence.of_user("ann")).online
 
 
@@ -181,7 +181,7 @@ async def test_a_connection_is_present_for_as_long_as_it_lasts(make_state: MakeS
     await state.advance(100_000)
 
     assert (await state.presence.of_user("ann")).online
-    assert await state.presence.count([at("a")]) == 1
+    assert await connections_at(state.broker, at("a")) == 1
 
 
 # --- against a plain model ---
@@ -231,7 +231,7 @@ async def test_counts_and_connections_are_those_of_a_list_of_connections(
             await state.presence.unregister(sid)
             model.pop(sid, None)
 
-    assert await counts(state.presence, *EVERYWHERE) == [how_many(model, address) for address in EVERYWHERE]
+    assert await counts(state.broker, *EVERYWHERE) == [how_many(model, address) for address in EVERYWHERE]
     for user in USERS:
         devices = [device for device, _ in model.values() if device.user == user]
         expected = tuple(sorted(devices, key=lambda device: device.connected_at))
@@ -248,5 +248,5 @@ def how_many(model: Model, address: Address) -> int:
     )
 
 
-async def counts(presence: Presence, *addresses: Address) -> list[int]:
-    return [await presence.count([address]) for address in addresses]
+async def counts(broker: Broker, *addresses: Address) -> list[int]:
+    return [await connections_at(broker, address) for address in addresses]

@@ -7,8 +7,10 @@ from typing import Protocol
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import Address, DisconnectCommand, Message, SessionTakeover, new_id
+from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.traces import Trace
+from gateway.interfaces import Broker
 from tests.contract.states import REPLICA
 
 _numbers = count()
@@ -44,6 +46,23 @@ def session_takeover(sid: str, *, namespace: str = "/", owner: str = "replica-2/
 
 def at(room: str | None, namespace: str = "/") -> Address:
     return Address(namespace, room)
+
+
+async def connections_at(broker: Broker, *addresses: Address) -> int:
+    """Return how many connections count at the addresses: those that a push to them reports.
+
+    Each address gets a volatile message, which the history does not keep.
+    """
+    pushes = [
+        message(*([] if room is None else [room]), namespace=namespace, volatile=True)
+        for namespace, room in addresses
+    ]
+    return sum([(await broker.append(push)).connections for push in pushes])
+
+
+async def newest_position(broker: Broker) -> Position:
+    """Return the newest position of the stream: a subscription to nothing reads it and changes nothing."""
+    return await broker.subscribe(())
 
 
 def connection(

@@ -170,9 +170,6 @@ class MemoryBroker:
             gap=self._gap(after, addresses),
         )
 
-    async def newest_position(self) -> Position:
-        return self._newest
-
     def _gap(self, after: Position, addresses: Collection[Address]) -> str | None:
         if after != positions.START and not self._began <= positions.order(after) <= self._order:
             return DATA_LOST  # handed out by another process: what it held ended with it

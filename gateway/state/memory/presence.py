@@ -68,11 +68,8 @@ class MemoryPresence:
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         return {user: self._seen(user) for user in users}
 
-    async def count(self, addresses: Collection[Address]) -> int:
-        return self.connections_at(addresses)
-
     def connections_at(self, addresses: Collection[Address]) -> int:
-        """``count``, for the broker that publishes in the same step."""
+        """Return the connections at each address, added up."""
         return sum([self._counts.get(address, 0) for address in addresses])
 
     def _seen(self, user: str) -> UserPresence:

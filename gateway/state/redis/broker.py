@@ -126,9 +126,6 @@ class RedisBroker:
                 unreadable = True
         return tuple(entries), unreadable
 
-    async def newest_position(self) -> Position:
-        return (await self._log_end())[1]
-
     async def _log_end(self) -> tuple[str, Position]:
         """The generation of the log, and the newest position there."""
         head: Any = await self._commands.read("GET", self._head)

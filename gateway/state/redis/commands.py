@@ -64,14 +64,11 @@ class Commands:
         scripts: Mapping[str, Script],
         *,
         timeout_seconds: float,
-        connected: Callable[[ServerId], None],
         meter: Meter,
     ) -> None:
-        """``connected`` is told whom each new connection reached."""
         self.scripts = scripts
         self.timeout_seconds = timeout_seconds
         self._factory = factory
-        self._connected = connected
         self._meter = meter
         self._pending = PendingCommands()
         self._backoff = Backoff()
@@ -113,10 +110,6 @@ class Commands:
 
     def _update_clock(self, redis_ms: float, sent_at: float) -> None:
         self._clock_offset_ms = redis_ms - (sent_at + self._loop.time()) / 2 * 1000
-
-    def shift_clock(self, seconds: float) -> None:
-        """The scripts read another clock from now on. For tests."""
-        self._clock_offset_ms += seconds * 1000
 
     # asking
 
@@ -225,16 +218,20 @@ class Commands:
 
     # life
 
-    async def run(self) -> None:
-        """Keep a connection until cancelled. Raises StateUnusable if the first one cannot be used."""
+    async def run(self, on_connected: Callable[[ServerId], None]) -> None:
+        """Keep a connection until cancelled. ``on_connected`` receives the server that each new connection reached.
+
+        Raises:
+            StateMisconfigured: the first connection reached a Redis that cannot be used.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_connected(), name="redis connection")
+                tasks.create_task(self._keep_connected(on_connected), name="redis connection")
                 tasks.create_task(self._sync_clock(), name="redis patience")
         finally:
             self._pending.end()
 
-    async def _keep_connected(self) -> None:
+    async def _keep_connected(self, on_connected: Callable[[ServerId], None]) -> None:
         while True:
             try:
                 connection, identity = await self._factory.connect()
@@ -246,10 +243,12 @@ class Commands:
                 if self._backoff.record_failure(error.message):
                     log.warning("redis.unavailable", reason=error.message)
             else:
-                await self._use(connection, identity)
+                await self._use(connection, identity, on_connected)
             await self._backoff.pause()
 
-    async def _use(self, connection: Connection, identity: ServerId) -> None:
+    async def _use(
+        self, connection: Connection, identity: ServerId, on_connected: Callable[[ServerId], None]
+    ) -> None:
         """Work with a connection until it is lost."""
         self._timed_out.clear()
         try:
@@ -262,7 +261,7 @@ class Commands:
             self.connected_once.set()
             log.info("redis.connected", run_id=identity.run_id)
             self._meter.connection_made("commands")
-            self._connected(identity)
+            on_connected(identity)
             await run_until_first_exit(
                 writer=self._write(connection),
                 reader=self._read(connection),

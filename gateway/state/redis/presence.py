@@ -130,10 +130,6 @@ class RedisPresence:
         answers = await self._commands.call("presence", *each_once)
         return {user: _decode(user, *answer) for user, answer in zip(each_once, answers, strict=True)}
 
-    async def count(self, addresses: Collection[Address]) -> int:
-        connections: int = await self._commands.call("count", *map(address_name, addresses))
-        return connections
-
     def _arguments(self, registered: Registration) -> tuple[str, ...]:
         return registered.arguments(self._pid_of(registered.connection.sid) or "")
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from gateway.domain.errors import StateMisconfigured
@@ -16,9 +17,9 @@ from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import READ, Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
-from gateway.state.redis.errors import REJECTIONS
+from gateway.state.redis.errors import REJECTIONS, Rejections
 from gateway.state.redis.guards import RedisDedupStore, RedisRateLimits, RedisRevocations
-from gateway.state.redis.liveness import CHANNELS, COMMANDS, SubscriptionMonitor
+from gateway.state.redis.liveness import CHANNELS, COMMANDS, ProbePublisher, SubscriptionMonitor
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.membership import KEEP_SECONDS, Membership
 from gateway.state.redis.meter import Meter, NullMetrics
@@ -44,8 +45,7 @@ class RedisState:
 
     ``patience_seconds`` bounds every operation. ``gap`` is told the code of a gap that could not be filled
     (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died,
-    ``unreadable`` that something on a channel was not ours. ``clock_shift_seconds`` moves the clock that the scripts
-    read: production leaves it at 0, tests have no other way to make what a real server keeps older.
+    ``unreadable`` that something on a channel was not ours.
     """
 
     url: RedisUrl
@@ -72,7 +72,6 @@ class RedisState:
     on_decode_error: Callable[[], None] = lambda: None
     meter: Meter = field(default_factory=NullMetrics)
     codec: Codec = field(default_factory=Codec)
-    clock_shift_seconds: float = 0.0
 
     broker: RedisBroker = field(init=False)
     presence: RedisPresence = field(init=False)
@@ -93,18 +92,12 @@ class RedisState:
             server,
             load_scripts(self._keys, self._limits()),
             timeout_seconds=self.timeout_seconds,
-            connected=self._commands_connected,
             meter=self.meter,
         )
+        self._rejections = Rejections()
         self._monitor = SubscriptionMonitor(
-            commands=self.commands,
-            keys=self._keys,
-            codec=self.codec,
-            replica=self.replica,
-            token=self._token,
             stall_seconds=self.subscription_timeout_seconds,
-            timeout_seconds=self.timeout_seconds,
-            status_changed=self.on_status_changed,
+            on_status_changed=self.on_status_changed,
             meter=self.meter,
         )
         self._receive_buffer = ReceiveBuffer(
@@ -115,11 +108,22 @@ class RedisState:
             self._receive_buffer,
             timeout_seconds=self.timeout_seconds,
             permanent=[self._keys.probe(self.replica)],
-            record=self._monitor.record_subscriber,
+            record=partial(self._rejections.record, CHANNELS),
             meter=self.meter,
         )
         self._build_stores()
-        self._monitor.bind(subscriber=self.subscriber, log_reader=self.log_reader, dedup=self.dedup)
+        self._probe_publisher = ProbePublisher(
+            commands=self.commands,
+            subscriber=self.subscriber,
+            log_reader=self.log_reader,
+            dedup=self.dedup,
+            monitor=self._monitor,
+            rejections=self._rejections,
+            codec=self.codec,
+            channel=self._keys.probe(self.replica),
+            token=self._token,
+            stall_seconds=self.subscription_timeout_seconds,
+        )
 
     def _build_stores(self) -> None:
         commands = self.commands
@@ -165,7 +169,7 @@ class RedisState:
     def _limits(self) -> dict[str, int | bool]:
         age = self.recovery_seconds + self.history_slack_seconds
         return {
-            "shift": _ms(self.clock_shift_seconds),
+            "shift": 0,
             "keep": _ms(max(KEEP_SECONDS, 2 * age)),
             "lease": _ms(self.lease_seconds),
             "age": _ms(age),
@@ -195,13 +199,13 @@ class RedisState:
         """Work until cancelled; ``started`` is set once everything can be asked. Raises StateUnusable."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self.commands.run(), name="redis commands")
+                tasks.create_task(self.commands.run(self._server_connected), name="redis commands")
                 await self.commands.connected_once.wait()
-                await self._monitor.start(self.membership.acquire)
+                await self._probe_publisher.start(self.membership.acquire)
                 tasks.create_task(self.subscriber.run(), name="redis channels")
                 await self.subscriber.subscribed.wait()
                 tasks.create_task(self.membership.run(), name="redis leases")
-                tasks.create_task(self._monitor.run(), name="redis canary")
+                tasks.create_task(self._probe_publisher.run(), name="redis probes")
                 await self.membership.wait_for_peers()
                 started.set()
         except ExceptionGroup as failures:
@@ -225,13 +229,7 @@ class RedisState:
     @property
     def rejection(self) -> str:
         """What Redis refuses although it answers, as a sentence; nothing where it refuses nothing."""
-        return self._monitor.rejection
-
-    def shift_clock(self, seconds: float) -> None:
-        """Let the scripts read a clock that is so much later. For tests."""
-        self.clock_shift_seconds += seconds
-        self.commands.scripts = load_scripts(self._keys, self._limits())
-        self.commands.shift_clock(seconds)
+        return self._rejections.reason
 
     def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
@@ -268,7 +266,7 @@ class RedisState:
     @property
     def rejections(self) -> Mapping[str, str]:
         """The connections on which Redis refuses something now, and its word for that."""
-        return self._monitor.rejections
+        return self._rejections.now
 
     @property
     def rejection_codes(self) -> Sequence[str]:
@@ -301,7 +299,7 @@ class RedisState:
         """How often too much had come on channels and was dropped, to be read from the log."""
         return self._receive_buffer.overflows
 
-    def _commands_connected(self, identity: ServerId) -> None:
+    def _server_connected(self, identity: ServerId) -> None:
         """Another primary, or the same one started anew, publishes to others than whom the channels are with."""
         if self._known_servers and identity not in self._known_servers:
             self.subscriber.reconnect()

@@ -19,7 +19,7 @@ from gateway.state.redis.codec import (
     decode_publish_result,
 )
 from gateway.state.redis.redis_keys import RedisKeys
-from tests.contract.values import at
+from tests.contract.values import at, newest_position
 from tests.integration.redis_state.replicas import (
     PREFIX,
     ids,
@@ -203,7 +203,7 @@ async def test_garbage_in_the_log_is_passed_over_and_told_as_a_gap(server: Redis
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         await a.push("room")
-        newest, sequence = positions.order(await a.state.broker.newest_position())
+        newest, sequence = positions.order(await newest_position(a.state.broker))
         await until(lambda: milliseconds(server) > newest, "the next position has another time")
         server.ask("XADD", f"{PREFIX}:log", f"{newest}-{sequence + 77}", "r", "rubbish", "s", 1)
         server.ask("RPUSH", f"{PREFIX}:index:/,room", f"{newest}-{sequence + 77}")

@@ -10,6 +10,7 @@ import pytest
 from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout
 from tests.integration.redis_state.replicas import make, replicas, until, until_redis_says
+from tests.support.redis_clock import shift_clock_offset
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_cut import Cuttable
 
@@ -47,12 +48,12 @@ async def test_a_clock_that_was_set_ahead_further_than_patience_is_believed_at_o
 ) -> None:
     async with replicas(server, "a", timeout_seconds=1.0) as [a]:
         await a.subscribe("room")
-        a.state.commands.shift_clock(-10)  # what it took for the clock of Redis is ten seconds behind it
+        shift_clock_offset(a.state.commands, -10)  # what it took for the clock of Redis is ten seconds behind it
 
         await a.hears(await a.push("room"))
-        a.state.commands.shift_clock(-10)
+        shift_clock_offset(a.state.commands, -10)
         await a.state.membership.heartbeat()
-        a.state.commands.shift_clock(-10)
+        shift_clock_offset(a.state.commands, -10)
         await a.state.dedup.consume_nonce(signed("once")._replace(signed_at=None))
 
         assert a.conditions == []
@@ -60,7 +61,7 @@ async def test_a_clock_that_was_set_ahead_further_than_patience_is_believed_at_o
 
 async def test_a_new_connection_brings_the_clock_however_slow_its_answer_is(server: RedisServer) -> None:
     async with Mutable(server.port) as link, replicas(server, "a", url=link.url, timeout_seconds=2.0) as [a]:
-        a.state.commands.shift_clock(3600)  # that of the server before
+        shift_clock_offset(a.state.commands, 3600)  # that of the server before
         ahead = a.state.commands.redis_ms()
         link.cut()
         await until(lambda: not a.state.commands.is_connected, "the cut is noticed")

@@ -6,8 +6,9 @@ import asyncio
 
 from gateway.domain.messages import Message
 from gateway.state.redis.redis_keys import RedisKeys
-from tests.contract.values import at
+from tests.contract.values import at, newest_position
 from tests.integration.redis_state.replicas import PREFIX, Replica, append, ids, make, replicas, until
+from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_cut import Cuttable
 
@@ -67,7 +68,7 @@ async def test_what_an_emptied_redis_took_is_heard_though_its_clock_was_set_back
         before = await a.push("room")
         await a.hears(before)
         server.ask("FLUSHALL")
-        a.state.shift_clock(-3600)
+        shift_clock(a.state, -3600)
 
         after = [await a.push("room") for _ in range(3)]
 
@@ -90,9 +91,9 @@ async def test_who_came_first_to_a_room_is_served_from_there_whoever_comes_later
     async with replicas(server, "a") as [a]:
         listening, generation = a.state.log_reader, a.state.log_reader.cursor.generation
         listening.watch([ROOM])  # for two, of which the first knows where it begins
-        listening.set_start([ROOM], generation, await a.state.broker.newest_position())
+        listening.set_start([ROOM], generation, await newest_position(a.state.broker))
         news = await a.push("room")
-        listening.set_start([ROOM], generation, await a.state.broker.newest_position())
+        listening.set_start([ROOM], generation, await newest_position(a.state.broker))
 
         a.state.subscriber.reconnect()
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.redis_url import parse_redis_url
 from gateway.state.redis.connection import ConnectionFactory
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import append, ids, make, replicas, until, until_redis_says
 from tests.support.paths import ROOT
 from tests.support.redis_server import RedisServer, Sentinels, free_port
@@ -105,7 +105,7 @@ async def test_presence_is_true_on_a_new_primary_that_never_heard_who_came_and_w
                 return {each.sid for each in (await b.state.presence.of_user("ann")).connections}
 
             await until_redis_says(sids, {"comes", "stays"}, seconds=30)
-            assert await b.state.presence.count([at("room")]) == 2
+            assert await connections_at(b.state.broker, at("room")) == 2
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from gateway.domain.dedup import DedupKey
 from gateway.domain.positions import START
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import PREFIX, Replica, ids, make, replicas
+from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 
 HOUR = 3600.0
@@ -18,7 +19,7 @@ HOUR = 3600.0
 async def pass_time(a: Replica, server: RedisServer, *, hours: int) -> None:
     """Let hours pass in which the replica does nothing but give signs of life."""
     for _ in range(hours):
-        a.state.shift_clock(HOUR)
+        shift_clock(a.state, HOUR)
         server.age(PREFIX, HOUR)
         await a.state.membership.heartbeat()
 
@@ -46,7 +47,7 @@ async def test_pushes_are_taken_and_heard_once_when_one_key_is_lost(server: Redi
         await a.subscribe("room")
         news = [await a.push("room") for _ in range(5)]
         server.ask("DEL", f"{PREFIX}:{lost}")
-        a.state.shift_clock(600)  # so that the generations of ids change and a segment ends
+        shift_clock(a.state, 600)  # so that the generations of ids change and a segment ends
 
         news += [await a.push("room") for _ in range(5)]
 

@@ -9,6 +9,7 @@ from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from tests.contract.session_resume import adopt, refusal
 from tests.integration.redis_state.replicas import Replica, replicas, until_redis_says
+from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 
 LEASE_SECONDS = 20.0
@@ -20,7 +21,7 @@ def session(pid: str) -> RecoverySession:
 
 async def stand_still(replica: Replica, seconds: float) -> None:
     """The replica gives no sign of life for that long, and then one."""
-    replica.state.shift_clock(seconds)
+    shift_clock(replica.state, seconds)
     await replica.state.membership.heartbeat()
 
 
@@ -34,7 +35,7 @@ async def test_a_leaving_that_is_told_late_counts_from_when_the_connection_was_l
         with pytest.raises((BrokerTimeout, BrokerUnavailable)):
             await a.state.sessions.park("p", owner="a/1")
         server.thaw()
-        a.state.shift_clock(70.0)
+        shift_clock(a.state, 70.0)
 
         await until_redis_says(lambda: refusal_after_telling(a), "session_expired")
 
@@ -82,7 +83,7 @@ async def test_who_is_left_soon_after_its_replica_was_dead_may_have_gone_when_th
         for pid in ("old", "new"):
             await a.state.sessions.park(pid, owner="a/1")
 
-        a.state.shift_clock(30.0)
+        shift_clock(a.state, 30.0)
 
         assert await refusal(a.state.sessions, "old") == "session_expired"
         assert await adopt(a.state.sessions, "new") == ResumedSession(session("new"), in_use=False)
@@ -95,6 +96,6 @@ async def test_who_is_left_long_after_its_replica_was_dead_was_there_until_then(
         await stand_still(a, 11.0)
         await a.state.sessions.park("p", owner="a/1")
 
-        a.state.shift_clock(30.0)
+        shift_clock(a.state, 30.0)
 
         assert await adopt(a.state.sessions, "p") == ResumedSession(session("p"), in_use=False)

@@ -21,7 +21,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.changes: list[StateStatus] = []
-        self.hearing = StatusTracker(stall_seconds=10, now=0, changed=self.changes.append)
+        self.hearing = StatusTracker(stall_seconds=10, now=0, on_changed=self.changes.append)
 
     def asks(self, *seconds: float, answered: bool = True) -> None:
         for now in seconds:
@@ -111,13 +111,13 @@ def test_who_was_deaf_and_heard_itself_while_a_question_was_not_answered_hears()
 def test_who_hears_itself_and_can_write_nothing_else_is_away_until_it_can() -> None:
     watched = Watched()
     watched.asks(2)
-    watched.hearing.write_finished(2, taken=False)
+    watched.hearing.write_finished(2, accepted=False)
     watched.hearing.probe_received(2.1)
     assert watched.changes == [StateStatus.UNAVAILABLE]
 
     watched.asks(4)
     assert watched.changes == [StateStatus.UNAVAILABLE]
-    watched.hearing.write_finished(4, taken=True)
+    watched.hearing.write_finished(4, accepted=True)
 
     assert watched.changes == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
 
@@ -127,7 +127,7 @@ def test_who_hears_nothing_and_can_write_nothing_is_away_and_tries_another_conne
 
     for now in range(2, 30, 2):
         watched.asks(now)
-        watched.hearing.write_finished(now, taken=False)
+        watched.hearing.write_finished(now, accepted=False)
 
     assert watched.changes == [StateStatus.UNAVAILABLE]
     assert watched.hearing.should_reconnect(30)

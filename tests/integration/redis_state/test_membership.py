@@ -14,8 +14,9 @@ from gateway.domain.positions import START, Position
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.state.redis.membership import RELEASE_SECONDS
 from tests.contract.session_resume import adopt, refusal
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
+from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 
 LEASE_SECONDS = 1.5
@@ -26,7 +27,7 @@ def session(pid: str, owner: str) -> RecoverySession:
 
 
 async def count(replica: Replica, room: str | None) -> int:
-    return await replica.state.presence.count([at(room)])
+    return await connections_at(replica.state.broker, at(room))
 
 
 async def test_presence_is_one_over_replicas(server: RedisServer) -> None:
@@ -268,7 +269,7 @@ async def test_sessions_of_a_replica_that_left_are_kept_for_the_window(server: R
 
 async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left(server: RedisServer) -> None:
     leaves = await leavers(server, "a")
-    leaves.state.shift_clock(-30.0)  # it left so long ago
+    shift_clock(leaves.state, -30.0)  # it left so long ago
     await leaves.leave()
 
     async with replicas(server, "a") as [a]:
@@ -279,12 +280,12 @@ async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left
 
 async def test_the_window_ends_although_a_process_took_the_name_of_one_that_left(server: RedisServer) -> None:
     leaves = await leavers(server, "a")
-    leaves.state.shift_clock(-90.0)
+    shift_clock(leaves.state, -90.0)
     await leaves.leave()
 
     async with replicas(server, "a") as [a]:
         assert await refusal(a.state.sessions, "late", owner="a/2") == "session_expired"
-        a.state.shift_clock(40.0)
+        shift_clock(a.state, 40.0)
 
         async def late() -> str:
             return await refusal(a.state.sessions, "late", owner="a/2")

@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
 
@@ -34,8 +34,8 @@ async def test_a_registration_that_is_owed_holds_up_neither_who_leaves_nor_the_d
 
         await until(lambda: a.cleaned == ["z"], "who died is cleaned up")
         await until(lambda: a.state.presence.dirty == {"s1"}, "who left is taken out")
-        assert await a.state.presence.count([at("room")]) == 1
+        assert server.ask("HGETALL", "t:room:/,room") == {b"a": b"1"}
 
         server.ask("CONFIG", "SET", "maxmemory", "0")
-        await until_redis_says(lambda: a.state.presence.count([at("other")]), 1)
+        await until_redis_says(lambda: connections_at(a.state.broker, at("other")), 1)
         await until_redis_says(lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"p"])

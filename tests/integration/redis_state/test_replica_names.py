@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from gateway.domain.errors import BrokerUnavailable, StateMisconfigured
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_cut import Cuttable
@@ -23,7 +23,7 @@ async def test_who_was_taken_out_learns_it_though_an_answer_was_lost(server: Red
         server.ask("ZADD", "t:leases", 1, "b")  # it stood still past its lease, and then
         await a.state.membership.heartbeat()
         await a.state.membership.maintain(0)
-        assert await a.state.presence.count([at("room")]) == 0
+        assert await connections_at(a.state.broker, at("room")) == 0
         # gave a sign of life that Redis heard; its answer did not arrive
         leases = b.state.membership
         await a.state.commands.call("heartbeat", "b", leases.codec.newest, leases.process, 0)
@@ -31,7 +31,7 @@ async def test_who_was_taken_out_learns_it_though_an_answer_was_lost(server: Red
         await leases.heartbeat()
         await leases.maintain(0)
 
-        assert await a.state.presence.count([at("room")]) == 1
+        assert await connections_at(a.state.broker, at("room")) == 1
         assert (await a.state.presence.of_user("ann")).online
 
 
@@ -52,7 +52,7 @@ async def test_a_second_process_of_a_name_does_not_start_and_the_first_goes_on(s
         with pytest.raises(StateMisconfigured, match="another process that lives is named 'a'"):
             await Replica(server, "a").start()
 
-        assert await b.state.presence.count([at("room")]) == 1
+        assert await connections_at(b.state.broker, at("room")) == 1
         assert a.state.presence.dirty == set()
         assert (b.cleaned, a.gaps) == ([], [])
 
@@ -67,7 +67,7 @@ async def test_a_process_of_the_name_of_a_killed_one_starts_before_its_lease_end
     await until(lambda: server.numsub(b"t:replica:a") == 0, "its connections are closed")
 
     async with asyncio.timeout(5), replicas(server, "a", lease_seconds=60.0) as [a]:
-        assert await a.state.presence.count([at("room")]) == 0
+        assert await connections_at(a.state.broker, at("room")) == 0
 
 
 async def test_a_process_of_the_name_of_one_that_stands_still_waits_for_the_end_of_its_lease(
@@ -81,7 +81,7 @@ async def test_a_process_of_the_name_of_one_that_stands_still_waits_for_the_end_
         with structlog.testing.capture_logs() as logs:
             async with replicas(server, "a") as [a]:
                 await a.register("s1", "ann", "room")
-                assert await a.state.presence.count([at("room")]) == 1
+                assert await connections_at(a.state.broker, at("room")) == 1
 
         assert "lease.conflict" in [line["event"] for line in logs]
         await former.stop()
@@ -104,7 +104,7 @@ async def test_a_process_whose_name_was_taken_while_it_was_away_ends_and_disturb
             with pytest.raises(StateMisconfigured, match="another process that lives"):
                 await asyncio.wait_for(run, 15)
 
-            assert await b.state.presence.count([at("room")]) == 1
+            assert await connections_at(b.state.broker, at("room")) == 1
             assert (await b.state.presence.of_user("bob")).online
             await former.stop()
 
@@ -130,5 +130,5 @@ async def test_what_an_earlier_process_held_is_taken_over_once_it_has_ended(serv
             lambda: asyncio.to_thread(lambda: server.ask("HGET", "t:holders", "a") != b"former 1.5"), True
         )
 
-        await until_redis_says(lambda: b.state.presence.count([at("room")]), 1)
+        await until_redis_says(lambda: connections_at(b.state.broker, at("room")), 1)
         await until(lambda: a.state.membership.sizes.replicas == 2, "both live")

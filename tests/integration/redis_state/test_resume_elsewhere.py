@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.domain.positions import START
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until_redis_says
 from tests.support.redis_server import RedisServer
 
@@ -30,7 +30,7 @@ async def register(replica: Replica, connected_at: float) -> None:
 
 async def where(replica: Replica) -> tuple[list[str], int]:
     ann: UserPresence = await replica.state.presence.of_user("ann")
-    return [each.replica for each in ann.connections], await replica.state.presence.count([at("room")])
+    return [each.replica for each in ann.connections], await connections_at(replica.state.broker, at("room"))
 
 
 async def test_who_is_resumed_at_a_replica_whose_clock_is_behind_counts_there(server: RedisServer) -> None:

@@ -10,7 +10,7 @@ from gateway.domain import positions
 from gateway.domain.messages import Message
 from gateway.state.redis.redis_keys import RedisKeys
 from tests.contract.recording_listener import ClosedEar
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import (
     PREFIX,
     Replica,
@@ -162,7 +162,9 @@ async def test_an_emptied_redis_that_stayed_connected_loses_nothing_for_who_is_c
 
         assert ids(b.heard) == ids([*before, *after])
         await until(lambda: b.state.membership.sizes.replicas == 2, "both registered anew")
-        await until_redis_says(lambda: a.state.presence.count([at("room")]), 1, seconds=b.state.lease_seconds)
+        await until_redis_says(
+            lambda: connections_at(a.state.broker, at("room")), 1, seconds=b.state.lease_seconds
+        )
 
 
 async def test_what_was_trimmed_meanwhile_is_told_as_such(server: RedisServer) -> None:

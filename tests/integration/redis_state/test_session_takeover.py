@@ -8,7 +8,7 @@ from gateway.domain.errors import RecoveryFailed
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
 from tests.contract.session_resume import adopt
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import PREFIX, Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
 
@@ -35,7 +35,7 @@ async def come(replica: Replica, sid: str, user: str, *rooms: str, connected_at:
 
 
 async def counts(replica: Replica, *rooms: str | None) -> list[int]:
-    return [await replica.state.presence.count([at(room)]) for room in rooms]
+    return [await connections_at(replica.state.broker, at(room)) for room in rooms]
 
 
 async def shown(replica: Replica, user: str = "ann") -> list[tuple[str, str, float]]:

@@ -13,7 +13,7 @@ from gateway.domain.errors import BrokerTimeout, RecoveryFailed
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
 from gateway.state.redis.errors import OutcomeUnknown
-from tests.contract.values import at
+from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_cut import Cuttable
@@ -54,7 +54,7 @@ async def test_who_left_while_it_was_registered_anew_is_not_there(server: RedisS
 
         await overtaken(server, a, link, presence.flush(0), presence.unregister("s1"))
 
-        await until_redis_says(lambda: presence.count([at("room")]), 1)
+        await until_redis_says(lambda: connections_at(a.state.broker, at("room")), 1)
         assert not (await presence.of_user("ann")).online
 
 
@@ -68,8 +68,8 @@ async def test_the_rooms_of_a_connection_are_the_newest_though_it_was_registered
 
         await overtaken(server, a, link, presence.flush(0), presence.change_rooms("s1", {"new"}))
 
-        await until_redis_says(lambda: presence.count([at("new")]), 1)
-        assert await presence.count([at("old")]) == 0
+        await until_redis_says(lambda: connections_at(a.state.broker, at("new")), 1)
+        assert await connections_at(a.state.broker, at("old")) == 0
 
 
 async def test_of_two_changes_of_rooms_the_later_one_counts(server: RedisServer) -> None:
@@ -81,8 +81,8 @@ async def test_of_two_changes_of_rooms_the_later_one_counts(server: RedisServer)
             server, a, link, presence.change_rooms("s1", {"old"}), presence.change_rooms("s1", {"new"})
         )
 
-        await until_redis_says(lambda: presence.count([at("new")]), 1)
-        assert await presence.count([at("old")]) == 0
+        await until_redis_says(lambda: connections_at(a.state.broker, at("new")), 1)
+        assert await connections_at(a.state.broker, at("old")) == 0
 
 
 @pytest.mark.parametrize("anew", [False, True])

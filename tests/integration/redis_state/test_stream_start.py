@@ -6,7 +6,7 @@ import pytest
 
 from gateway.domain.positions import START, Position
 from gateway.interfaces import Page
-from tests.contract.values import at
+from tests.contract.values import at, newest_position
 from tests.integration.redis_state.replicas import Replica, ids, make, replicas
 from tests.support.redis_server import RedisServer
 
@@ -37,7 +37,7 @@ async def test_a_position_that_is_asked_for_where_there_is_no_log_belongs_to_the
 ) -> None:
     async with replicas(server, "a", **QUIET) as [a]:
         server.ask("FLUSHALL")
-        before = await a.state.broker.newest_position()
+        before = await newest_position(a.state.broker)
         pushed = await a.push("room")
 
         page = await read(a, before)
@@ -47,7 +47,7 @@ async def test_a_position_that_is_asked_for_where_there_is_no_log_belongs_to_the
 
 async def test_a_page_where_there_is_no_log_leads_no_further(server: RedisServer) -> None:
     async with replicas(server, "a", **QUIET) as [a]:
-        before = await a.state.broker.newest_position()
+        before = await newest_position(a.state.broker)
         server.ask("FLUSHALL")
 
         assert await read(a, before) == Page((), last_position=before, has_more=False, gap="data_lost")
@@ -69,4 +69,4 @@ async def test_no_volatile_message_brings_the_position_before_everything(server:
         result = await a.state.broker.append(make("room", volatile=True))
 
         assert result.position != START
-        assert result.position == await a.state.broker.newest_position()
+        assert result.position == await newest_position(a.state.broker)

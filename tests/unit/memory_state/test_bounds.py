@@ -13,7 +13,7 @@ from gateway.domain.rate_limit import Rate
 from gateway.domain.sessions import RecoverySession
 from gateway.state.memory.ttl_map import TtlMap
 from tests.contract.session_resume import adopt, refusal
-from tests.contract.values import connection, dedup_key, disconnect_command, message
+from tests.contract.values import connection, dedup_key, disconnect_command, message, newest_position
 
 ONE_A_SECOND = Rate(per_second=1.0, burst=2)
 
@@ -66,7 +66,7 @@ async def test_a_clock_set_back_lets_no_forgotten_nonce_pass(make_memory, clock)
 
 async def test_with_too_many_nonces_requests_are_refused_and_none_is_forgotten(make_memory, clock) -> None:
     state = make_memory(nonces=3)
-    before = await state.broker.newest_position()
+    before = await newest_position(state.broker)
     spent = [dedup_key(clock) for _ in range(3)]
     for each in spent:
         await state.dedup.consume_nonce(each)
@@ -76,7 +76,7 @@ async def test_with_too_many_nonces_requests_are_refused_and_none_is_forgotten(m
     with pytest.raises(BrokerUnavailable):
         await state.broker.append(message("a"), dedup_key(clock))
 
-    assert await state.broker.newest_position() == before
+    assert await newest_position(state.broker) == before
     for each in spent:
         with pytest.raises(NonceReplayed):
             await state.dedup.consume_nonce(each)
@@ -108,12 +108,12 @@ async def test_with_too_many_revoked_users_a_kick_is_refused_and_none_is_forgott
     state = make_memory(revoked_users=2, revocation_seconds=100)
     for user in ("ann", "bob", "ann"):
         await state.broker.append(disconnect_command(user, at=1000.0, revoke=True))
-    newest = await state.broker.newest_position()
+    newest = await newest_position(state.broker)
 
     with pytest.raises(BrokerUnavailable):
         await state.broker.append(disconnect_command("cid", at=1000.0, revoke=True), dedup_key(clock))
 
-    assert (await state.broker.newest_position(), state.sizes()["nonces"]) == (newest, 0)
+    assert (await newest_position(state.broker), state.sizes()["nonces"]) == (newest, 0)
     assert await state.revocations.revoked_at("ann") == 1000.0
     clock.advance(101)
     await state.broker.append(disconnect_command("cid", at=1000.0, revoke=True))

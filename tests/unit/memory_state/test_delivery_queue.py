@@ -10,7 +10,7 @@ from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.messages import LogEntry
 from gateway.domain.positions import Position
 from tests.contract.recording_listener import ClosedEar, Ear, listening
-from tests.contract.values import at, dedup_key, message
+from tests.contract.values import at, dedup_key, message, newest_position
 
 
 async def test_without_room_an_append_gives_up_and_nothing_happened(make_memory, clock) -> None:
@@ -19,13 +19,13 @@ async def test_without_room_an_append_gives_up_and_nothing_happened(make_memory,
     accepted = [message("a"), message("a")]
     for entry in accepted:
         await state.broker.append(entry)
-    before = (await state.broker.newest_position(), state.sizes())
+    before = (await newest_position(state.broker), state.sizes())
     refused, its_claim = message("a"), dedup_key(clock, idempotency_key="key")
 
     with pytest.raises(BrokerUnavailable):
         await state.broker.append(refused, its_claim)
 
-    assert (await state.broker.newest_position(), state.sizes()) == before
+    assert (await newest_position(state.broker), state.sizes()) == before
     async with listening(state.broker) as ear:
         assert await ear.entries() == accepted
         assert not (await state.broker.append(refused, its_claim)).replayed

@@ -80,9 +80,6 @@ class GatedPresence:
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         return await self._inner.of_users(users)
 
-    async def count(self, addresses: Collection[Address]) -> int:
-        return await self._inner.count(addresses)
-
 
 class GatedRevocations:
     """The memory revocations behind a gate."""
@@ -107,7 +104,6 @@ class GatedBroker:
         self.append = inner.append
         self.listen = inner.listen
         self.history = inner.history
-        self.newest_position = inner.newest_position
         self.subscribed: set[Address] = set()
         self.fails: Exception | None = None
         self.asked: Callable[[Collection[Address]], None] = lambda _: None

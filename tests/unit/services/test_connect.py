@@ -184,8 +184,8 @@ async def test_a_newer_token_changes_the_rooms_everywhere(house: House) -> None:
     assert link.events == ["new", "kept", connection.sid]
     assert connection.identity is newer
     assert Address("/", "old") not in house.broker.subscribed
-    assert await house.presence.count([Address("/", "old")]) == 0
-    assert await house.presence.count([Address("/", "new")]) == 1
+    assert house.state.presence.connections_at([Address("/", "old")]) == 0
+    assert house.state.presence.connections_at([Address("/", "new")]) == 1
 
 
 async def test_another_users_token_and_a_revoked_one_change_nothing(house: House) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.domain.messages import Message, new_id
 from gateway.transport.session import EngineSession, Handshake
+from tests.contract.values import newest_position
 from tests.unit.socketio_server.harness import Doorway, Visitor
 from tests.unit.transport.recording import SEND_BUFFER_BYTES, RecordingWire
 
@@ -38,7 +39,7 @@ async def test_a_fresh_connection_gets_a_pid_and_its_first_position_and_then_a_p
     doorway: Doorway,
 ) -> None:
     await push(doorway, "before")
-    newest = await doorway.house.broker.newest_position()
+    newest = await newest_position(doorway.house.state.broker)
 
     visitor, accepted = await greeted(doorway)
     position = await push(doorway, "news")
@@ -55,7 +56,7 @@ async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greetin
     seen = await push(doorway, "seen")
     await left(doorway, before)
     missed = await push(doorway, "missed")
-    newest = await doorway.house.broker.newest_position()
+    newest = await newest_position(doorway.house.state.broker)
 
     after, again = await greeted(doorway, pid=accepted["pid"], offset=seen)
     live = await push(doorway, "live")
