@@ -91,8 +91,6 @@ class Components:
                 connects_per_second=settings.connect_rate,
                 connects_per_second_and_address=settings.connect_rate_per_address,
             ),
-            open_now=lambda: len(self.engine.sessions),
-            unauthenticated_now=lambda: self.socketio_server.unauthenticated,
         )
         self.socketio_server = self._build_socketio_server()
         self.engine = self._build_engine_server(self.socketio_server)
@@ -268,7 +266,9 @@ class Components:
             return unavailable("state_unavailable", "the shared state is not at hand", 5)
         if self.degraded_mode.status is StateStatus.SUBSCRIPTION_STALLED:
             return unavailable("state_stalled", "the shared state is not at hand", 5)
-        return self.admission.decide(address)
+        return self.admission.decide(
+            address, sessions=len(self.engine.sessions), unauthenticated=self.socketio_server.unauthenticated
+        )
 
     # ports
 

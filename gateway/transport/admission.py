@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
@@ -143,26 +143,20 @@ class AdmissionLimits:
 class Admission:
     """Decides on each new session before anything is kept of it."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        limits: AdmissionLimits,
-        *,
-        open_now: Callable[[], int],
-        unauthenticated_now: Callable[[], int],
-    ) -> None:
+    def __init__(self, clock: Clock, limits: AdmissionLimits) -> None:
         self._clock = clock
         self._limits = limits
-        self._open_now = open_now
-        self._unauthenticated_now = unauthenticated_now
         self._tat = FULL
         by_address = limits.connects_per_second_and_address
         self._addresses = None if by_address is None else AddressRates(clock, by_address)
         self.draining = False
 
-    def decide(self, address: str) -> HandshakeError | None:
-        """The refusal, or None: come in. Who is refused takes nothing from any rate."""
-        rejection = self._check_capacity() or self._check_rates(address)
+    def decide(self, address: str, *, sessions: int, unauthenticated: int) -> HandshakeError | None:
+        """Return None to admit a client, else why it is rejected. A rejected handshake takes nothing from any rate.
+
+        ``sessions``: how many are open now; ``unauthenticated``: how many of them have joined no namespace yet.
+        """
+        rejection = self._check_capacity(sessions, unauthenticated) or self._check_rates(address)
         if rejection is None:
             rate = self._limits.connects_per_second
             if rate is not None:
@@ -171,16 +165,13 @@ class Admission:
                 self._addresses.consume(address)
         return rejection
 
-    def _check_capacity(self) -> HandshakeError | None:
+    def _check_capacity(self, sessions: int, unauthenticated: int) -> HandshakeError | None:
         limits = self._limits
         if self.draining:
             return unavailable("draining", "this replica is shutting down", 1)
-        if limits.max_connections is not None and self._open_now() >= limits.max_connections:
+        if limits.max_connections is not None and sessions >= limits.max_connections:
             return unavailable("connection_limit", "this replica is full", 5)
-        if (
-            limits.max_unauthenticated is not None
-            and self._unauthenticated_now() >= limits.max_unauthenticated
-        ):
+        if limits.max_unauthenticated is not None and unauthenticated >= limits.max_unauthenticated:
             return unavailable("unauthenticated_limit", "too many clients have not shown a token yet", 5)
         return None
 

@@ -26,6 +26,7 @@ from gateway.socketio_server.python_socketio import Acknowledge, PacketServer
 from gateway.timers import SystemClock, TimerHeap
 from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
 from gateway.transport.cors import Origins
+from gateway.transport.errors import HandshakeError
 from gateway.transport.packets import Frames, message
 from gateway.transport.server import Application, EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
@@ -145,12 +146,7 @@ class ConformanceServer:
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.path = PATHS[suite]
         above: Application = EchoingEngine() if suite == "engine.io" else EchoingServer(self.schedule)
-        self.admission = Admission(
-            SystemClock(),
-            AdmissionLimits(),
-            open_now=lambda: len(self.engine.sessions),
-            unauthenticated_now=lambda: 0,
-        )
+        self.admission = Admission(SystemClock(), AdmissionLimits())
         self.engine = EngineServer(
             EngineOptions(
                 replica="conformance",
@@ -165,7 +161,7 @@ class ConformanceServer:
             schedule=self.schedule,
             origins=Origins(["*"]),
             proxies=TrustedProxies(()),
-            check_admission=self.admission.decide,
+            check_admission=self._check_admission,
             meter=NoMeter(),
         )
         self._listener = HttpServer(
@@ -175,6 +171,9 @@ class ConformanceServer:
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )
+
+    def _check_admission(self, address: str) -> HandshakeError | None:
+        return self.admission.decide(address, sessions=len(self.engine.sessions), unauthenticated=0)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; answers the port."""

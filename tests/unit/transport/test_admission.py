@@ -1,4 +1,4 @@
-"""Which handshakes are let in."""
+"""Which handshakes are admitted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 from gateway.transport.admission import MAX_ADDRESSES, AddressRates, Admission, AdmissionLimits
 from gateway.transport.errors import HandshakeError
 
-HERE = "192.0.2.1"
+ADDRESS, OTHER_ADDRESS = "192.0.2.1", "192.0.2.2"
 
 
 class ManualClock:
-    """Stands still until a test moves it."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -24,90 +24,97 @@ class ManualClock:
 
 
 def make(
-    clock: ManualClock,
+    clock: ManualClock | None = None,
     *,
-    maximum: int | None = None,
-    newcomers: int | None = None,
+    connections: int | None = None,
+    unauthenticated: int | None = None,
     rate: float | None = None,
     address_rate: float | None = None,
-    there: int = 0,
 ) -> Admission:
     limits = AdmissionLimits(
-        max_connections=maximum,
-        max_unauthenticated=newcomers,
+        max_connections=connections,
+        max_unauthenticated=unauthenticated,
         connects_per_second=rate,
         connects_per_second_and_address=address_rate,
     )
-    return Admission(clock, limits, open_now=lambda: there, unauthenticated_now=lambda: there)
+    return Admission(clock or ManualClock(), limits)
 
 
-def let_in(admission: Admission, attempts: int, address: str = HERE) -> int:
-    return sum(admission.decide(address) is None for _ in range(attempts))
+def count_admitted(admission: Admission, attempts: int, address: str = ADDRESS, *, open_now: int = 0) -> int:
+    """How many of these attempts are admitted while so many sessions are open and unauthenticated."""
+    return sum(
+        admission.decide(address, sessions=open_now, unauthenticated=open_now) is None
+        for _ in range(attempts)
+    )
 
 
-def refused(admission: Admission, address: str = HERE) -> HandshakeError:
-    refusal = admission.decide(address)
-    assert refusal is not None
-    assert (refusal.status, refusal.code) == (503, 4)
-    return refusal
+def rejection_of(admission: Admission, address: str = ADDRESS, *, open_now: int = 0) -> HandshakeError:
+    rejection = admission.decide(address, sessions=open_now, unauthenticated=open_now)
+    assert rejection is not None
+    assert (rejection.status, rejection.code) == (503, 4)
+    return rejection
 
 
-def test_without_limits_everybody_comes_in() -> None:
-    assert let_in(make(ManualClock(), there=10_000), 100) == 100
+def test_admission_without_limits_admits_every_handshake() -> None:
+    assert count_admitted(make(), 100, open_now=10_000) == 100
 
 
-def test_a_replica_that_is_full_says_so_and_when_to_try_again() -> None:
-    refusal = refused(make(ManualClock(), maximum=2, there=2))
+def test_replica_at_its_connection_limit_rejects_with_a_retry_time() -> None:
+    admission = make(connections=2)
 
-    assert (refusal.reason, refusal.retry_after_seconds) == ("connection_limit", 5)
-    assert let_in(make(ManualClock(), maximum=2, there=1), 1) == 1
+    rejection = rejection_of(admission, open_now=2)
 
-
-def test_a_replica_with_too_many_strangers_says_so_and_when_to_try_again() -> None:
-    refusal = refused(make(ManualClock(), newcomers=2, there=2))
-
-    assert (refusal.reason, refusal.retry_after_seconds) == ("unauthenticated_limit", 5)
-    assert let_in(make(ManualClock(), newcomers=2, there=1), 1) == 1
+    assert (rejection.reason, rejection.retry_after_seconds) == ("connection_limit", 5)
+    assert count_admitted(admission, 1, open_now=1) == 1
 
 
-def test_a_replica_that_drains_takes_nobody() -> None:
-    admission = make(ManualClock())
+def test_replica_at_its_limit_of_unauthenticated_clients_rejects_with_a_retry_time() -> None:
+    admission = make(unauthenticated=2)
+
+    rejection = rejection_of(admission, open_now=2)
+
+    assert (rejection.reason, rejection.retry_after_seconds) == ("unauthenticated_limit", 5)
+    assert count_admitted(admission, 1, open_now=1) == 1
+
+
+def test_draining_replica_rejects_every_handshake() -> None:
+    admission = make()
     admission.draining = True
 
-    assert refused(admission).reason == "draining"
+    assert rejection_of(admission).reason == "draining"
 
 
-def test_a_burst_of_one_second_is_let_in_and_then_as_many_as_the_rate_says() -> None:
+def test_burst_of_one_second_is_admitted_and_then_as_many_as_the_rate_allows() -> None:
     clock = ManualClock()
     admission = make(clock, rate=10)
 
-    counts = [let_in(admission, 50)]
+    counts = [count_admitted(admission, 50)]
     for seconds in (0.5, 1.0, 100.0):
         clock.seconds += seconds
-        counts.append(let_in(admission, 50))
+        counts.append(count_admitted(admission, 50))
 
     assert counts == [10, 5, 10, 10]
 
 
-def test_a_rate_below_one_lets_one_in_and_says_how_long_to_wait() -> None:
+def test_rate_below_one_admits_one_and_tells_how_long_to_wait() -> None:
     clock = ManualClock()
     admission = make(clock, rate=0.2)
-    assert let_in(admission, 2) == 1
+    assert count_admitted(admission, 2) == 1
 
-    refusal = refused(admission)
+    rejection = rejection_of(admission)
     clock.seconds += 5
 
-    assert (refusal.reason, refusal.retry_after_seconds) == ("rate", 5)
-    assert let_in(admission, 2) == 1
+    assert (rejection.reason, rejection.retry_after_seconds) == ("rate", 5)
+    assert count_admitted(admission, 2) == 1
 
 
-def test_who_is_refused_for_another_reason_takes_nothing_from_the_rate() -> None:
-    admission = make(ManualClock(), rate=3)
+def test_handshake_that_is_rejected_for_another_reason_takes_nothing_from_the_rate() -> None:
+    admission = make(rate=3)
     admission.draining = True
-    let_in(admission, 100)
+    count_admitted(admission, 100)
     admission.draining = False
 
-    assert let_in(admission, 100) == 3
+    assert count_admitted(admission, 100) == 3
 
 
 # by address
@@ -119,69 +126,69 @@ def test_each_address_has_its_own_rate(started_at: float) -> None:
     clock.seconds = started_at
     admission = make(clock, address_rate=10)
 
-    counts = [let_in(admission, 50), let_in(admission, 50, "192.0.2.2")]
+    counts = [count_admitted(admission, 50), count_admitted(admission, 50, OTHER_ADDRESS)]
     for seconds in (0.5, 1.0, 100.0):
         clock.seconds += seconds
-        counts.append(let_in(admission, 50))
+        counts.append(count_admitted(admission, 50))
 
     assert counts == [10, 10, 5, 10, 10]
 
 
-def test_an_address_that_comes_too_fast_is_told_how_long_to_wait_and_is_let_in_then() -> None:
+def test_address_over_its_rate_is_told_how_long_to_wait_and_is_admitted_then() -> None:
     clock = ManualClock()
     admission = make(clock, address_rate=0.2)
-    assert let_in(admission, 2) == 1
+    assert count_admitted(admission, 2) == 1
 
-    refusal = refused(admission)
+    rejection = rejection_of(admission)
     clock.seconds += 5
 
-    assert (refusal.reason, refusal.retry_after_seconds) == ("address_rate", 5)
-    assert let_in(admission, 2) == 1
+    assert (rejection.reason, rejection.retry_after_seconds) == ("address_rate", 5)
+    assert count_admitted(admission, 2) == 1
 
 
-def test_one_address_takes_nothing_from_the_others_but_what_it_was_let_in_with() -> None:
-    admission = make(ManualClock(), rate=10, address_rate=3)
+def test_address_over_its_rate_takes_nothing_from_the_rate_of_the_replica() -> None:
+    admission = make(rate=10, address_rate=3)
 
-    assert [let_in(admission, 100, address) for address in ("192.0.2.1", "192.0.2.2")] == [3, 3]
+    assert [count_admitted(admission, 100, address) for address in (ADDRESS, OTHER_ADDRESS)] == [3, 3]
 
 
-def test_a_replica_that_is_busy_takes_nothing_from_the_rate_of_an_address() -> None:
+def test_replica_over_its_rate_takes_nothing_from_the_rate_of_an_address() -> None:
     clock = ManualClock()
     admission = make(clock, rate=1, address_rate=1)
-    assert let_in(admission, 1, "192.0.2.2") == 1
-    assert refused(admission).reason == "rate"
+    assert count_admitted(admission, 1, OTHER_ADDRESS) == 1
+    assert rejection_of(admission).reason == "rate"
 
     clock.seconds += 1
 
-    assert let_in(admission, 100) == 1
+    assert count_admitted(admission, 100) == 1
 
 
-def test_addresses_of_one_ipv6_network_count_as_one() -> None:
-    admission = make(ManualClock(), address_rate=1)
+def test_addresses_of_one_ipv6_network_share_a_rate() -> None:
+    admission = make(address_rate=1)
 
-    assert let_in(admission, 1, "2001:db8::1") == 1
-    assert let_in(admission, 1, "2001:db8::ffff:1") == 0
-    assert let_in(admission, 1, "2001:db8:0:1::1") == 1
+    assert count_admitted(admission, 1, "2001:db8::1") == 1
+    assert count_admitted(admission, 1, "2001:db8::ffff:1") == 0
+    assert count_admitted(admission, 1, "2001:db8:0:1::1") == 1
 
 
 @pytest.mark.parametrize("rate", [0.1, 1.0, 100.0])
 def test_addresses_are_forgotten_once_their_buckets_are_full(rate: float) -> None:
     clock = ManualClock()
     rates = AddressRates(clock, rate)
-    rates.consume("192.0.2.1")
+    rates.consume(ADDRESS)
 
     for _ in range(2):
         clock.seconds += max(1.0, 1 / rate)
-        rates.consume("192.0.2.2")
+        rates.consume(OTHER_ADDRESS)
 
     assert len(rates) == 2
-    assert rates.allow("192.0.2.1")
+    assert rates.allow(ADDRESS)
     clock.seconds += 1_000
     rates.consume("192.0.2.3")
     assert len(rates) == 1
 
 
-def test_the_number_of_addresses_is_bounded_and_the_last_ones_are_remembered() -> None:
+def test_number_of_addresses_is_bounded_and_the_latest_are_remembered() -> None:
     rates = AddressRates(ManualClock(), 1.0)
 
     for number in range(2 * MAX_ADDRESSES):
