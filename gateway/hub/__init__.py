@@ -5,6 +5,7 @@ registry     rooms to connections and back; delivers
 """
 
 from gateway.hub.connection import ClientTransport, Connection, State
-from gateway.hub.registry import Encode, Hub, Meter, reason_of
+from gateway.hub.delivery_timer import DeliveryTimer
+from gateway.hub.registry import Encode, Hub, reason_of
 
-__all__ = ["ClientTransport", "Connection", "Encode", "Hub", "Meter", "State", "reason_of"]
+__all__ = ["ClientTransport", "Connection", "DeliveryTimer", "Encode", "Hub", "State", "reason_of"]

@@ -6,14 +6,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.domain import positions
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHERE, REVOKED, DisconnectReason
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.hub.connection import Connection, State
+from gateway.hub.delivery_timer import DeliveryTimer
 from gateway.interfaces import DeliveryObserver, Frames
+from gateway.metrics import MetricFactory, one_label
 
 MAX_SLICE_SECONDS: Final = 0.005
 """How long deliveries hold the event loop before they let I/O and timers through."""
@@ -29,32 +31,60 @@ Encode = Callable[[Message, Position | None], Frames]
 
 Members = dict[Connection, None]
 
-
-class Meter(Protocol):
-    """Counts what is delivered here."""
-
-    def delivered(self, message: Message, connections: int) -> None:
-        """It was handed to so many connections, the last of those that it is for."""
-        ...
-
-    def volatile_skipped(self, reason: str) -> None: ...
+MESSAGE, VOLATILE, RECOVERED = "message", "volatile", "recovered"
+SKIPPED: Final = ("replaying", "bytes_waiting", "no_poll", "upgrading")
+"""Why a connection does not get a volatile message."""
 
 
 class Hub:
     """Rooms to connections and back. Costs depend on the connection's own rooms and recipients alone (law 7)."""
 
-    def __init__(self, encode: Encode, meter: Meter, deliveries: DeliveryObserver | None = None) -> None:
+    def __init__(
+        self, encode: Encode, *, metrics: MetricFactory, deliveries: DeliveryObserver | None = None
+    ) -> None:
         """``deliveries`` is told of messages that belong to a trace."""
         self.connections: dict[str, Connection] = {}
         """By sid; where one is resumed while its former one is still here, the new one."""
         self._encode = encode
-        self._meter = meter
         self._deliveries = deliveries
         self._members: dict[Address, Members] = {}
         self._namespace_members = 0
         """Addresses of everyone in a namespace."""
         self._by_user: Counter[str] = Counter()
         self._slice_ends: float | None = None
+        self._create_metrics(metrics)
+
+    def _create_metrics(self, metrics: MetricFactory) -> None:
+        metrics.callback_gauge(
+            "users", "Users with a connection to this replica now.", read=lambda: self.users
+        )
+        metrics.callback_gauge(
+            "rooms",
+            "Rooms with a connection to this replica now, those of single sids not counted.",
+            read=lambda: self.rooms,
+        )
+        self._delivered = dict.fromkeys((MESSAGE, VOLATILE, RECOVERED), 0)
+        metrics.callback_counter(
+            "deliveries",
+            "Messages handed to connections of this replica, by kind.",
+            ("kind",),
+            lambda: {(kind,): number for kind, number in self._delivered.items()},
+        )
+        self._skipped = metrics.counter(
+            "volatile_skipped",
+            "Volatile messages that were not sent to a connection, by reason.",
+            ("reason",),
+            one_label(SKIPPED),
+        )
+        self.delivery_timer = DeliveryTimer(self.has, metrics)
+
+    def count_replayed(self, messages: int) -> None:
+        """Count messages that a connection got from the history."""
+        self._delivered[RECOVERED] += messages
+
+    def count_volatile_skipped(self, reason: str) -> None:
+        """Count a volatile message that a connection did not get, for one of SKIPPED."""
+        self._skipped.count((reason,))
 
     @property
     def users(self) -> int:
@@ -136,7 +166,9 @@ class Hub:
         if len(positioned) < len(recipients):
             others = [connection for connection in recipients if not connection.wants_offsets]
             sent += await self._send(message, position, self._encode(message, None), others)
-        self._meter.delivered(message, sent)
+        self._delivered[VOLATILE if message.volatile else MESSAGE] += sent
+        if message.id in self.delivery_timer.started:
+            self.delivery_timer.stop(message.id, sent)
         return sent
 
     async def _send(
@@ -162,7 +194,7 @@ class Hub:
             if not message.volatile:
                 connection.last_skipped = position
             elif connection.state is State.REPLAYING:
-                self._meter.volatile_skipped("replaying")
+                self.count_volatile_skipped("replaying")
             return False
         watermark = connection.replay_watermark
         if watermark is not None:

@@ -7,7 +7,7 @@ registry    all of them together
 
 from __future__ import annotations
 
-from gateway.metrics.primitives import PREFIX
+from gateway.metrics.primitives import PREFIX, MetricFactory, one_label
 from gateway.metrics.registry import CONTENT_TYPE, Metrics
 
-__all__ = ["CONTENT_TYPE", "PREFIX", "Metrics"]
+__all__ = ["CONTENT_TYPE", "PREFIX", "MetricFactory", "Metrics", "one_label"]

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from itertools import product
 
-from prometheus_client import CollectorRegistry
-
 from gateway.domain.errors import (
     BrokerTimeout,
     BrokerUnavailable,
@@ -19,8 +17,7 @@ from gateway.domain.errors import (
     TokenRejected,
     TooManyConnections,
 )
-from gateway.hub import Hub
-from gateway.metrics.primitives import MetricFactory, singles
+from gateway.metrics.primitives import MetricFactory, one_label
 
 _FAILURES = (BrokerTimeout.code, BrokerUnavailable.code, KeysUnavailable.code, "internal_error")
 REJECTIONS = (*sorted(TokenRejected.CODES), TooManyConnections.code, "invalid_namespace", *_FAILURES)
@@ -32,15 +29,10 @@ RECOVERIES = ("recovered", *sorted(RecoveryFailed.CODES))
 class ConnectionMetrics:
     """Connections of clients: how many there are, how they came in, and how they ended."""
 
-    def __init__(self, registry: CollectorRegistry, volatile_skipped: Callable[[str], None]) -> None:
+    def __init__(self, factory: MetricFactory, volatile_skipped: Callable[[str], None]) -> None:
         """``volatile_skipped`` is told of each volatile message that a transport did not take."""
         self.volatile_skipped = volatile_skipped
-        factory = MetricFactory(registry)
         self._open = factory.gauge("connections", "Socket.IO connections open now.", ("nsp",))
-        self._users = factory.callback_gauge("users", "Users with a connection to this replica now.")
-        self._rooms = factory.callback_gauge(
-            "rooms", "Rooms with a connection to this replica now, those of single sids not counted."
-        )
         self._opened = factory.counter(
             "connections_opened",
             "Connections accepted, by the transport they began on.",
@@ -50,16 +42,16 @@ class ConnectionMetrics:
             "connections_closed", "Connections ended, by reason.", ("nsp", "reason")
         )
         self._rejected = factory.counter(
-            "connections_rejected", "Connections refused, by code.", ("code",), singles(REJECTIONS)
+            "connections_rejected", "Connections refused, by code.", ("code",), one_label(REJECTIONS)
         )
         self._refreshes = factory.counter(
-            "token_refreshes", "Newer tokens shown on open connections.", ("outcome",), singles(REFRESHES)
+            "token_refreshes", "Newer tokens shown on open connections.", ("outcome",), one_label(REFRESHES)
         )
         self._recoveries = factory.counter(
             "recoveries",
             "Clients that asked to go on where they were: recovered, or why not.",
             ("outcome",),
-            singles(RECOVERIES),
+            one_label(RECOVERIES),
         )
         self._received = factory.counter(
             "client_messages", "Messages received from clients, by the kind of their packet.", ("kind",)
@@ -74,15 +66,10 @@ class ConnectionMetrics:
         kinds: Iterable[str],
     ) -> None:
         """Show these from the start; ``reasons`` are those that connections end for, ``kinds`` those of messages."""
-        self._open.init_labels(singles(namespaces))
+        self._open.init_labels(one_label(namespaces))
         self._opened.init_labels(product(namespaces, transports))
         self._closed.init_labels(product(namespaces, reasons))
-        self._received.init_labels(singles(kinds))
-
-    def watch_hub(self, hub: Hub) -> None:
-        """Where to look when somebody asks."""
-        self._users.read = lambda: {(): hub.users}
-        self._rooms.read = lambda: {(): hub.rooms}
+        self._received.init_labels(one_label(kinds))
 
     def connection_opened(self, namespace: str, transport: str) -> None:
         self._opened.count((namespace, transport))

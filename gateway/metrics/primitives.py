@@ -1,19 +1,19 @@
-"""Numbers that are counted for every request or delivery: plain arithmetic, made into metrics when somebody looks.
+"""Counters, gauges and histograms, and the factory that creates and registers them.
 
-prometheus-client's own counters take a lock and several calls for each step, because threads may share them; here
-everything runs on one event loop.
+An observation is plain arithmetic on a dictionary. The families of prometheus-client are built at a scrape. Counters of
+prometheus-client take a lock and several calls for each step, because threads may share them; here everything runs on
+one event loop.
 
-Where metrics are made and registered: under one prefix, by one rule.
-
-Names: ``sio_gateway_<what>_<unit>``, the unit spelled out (``seconds``, ``bytes``), counters end in ``_total``
-(https://prometheus.io/docs/practices/naming/). A label takes values from a list that we know, never a user, room, sid,
-event or anything else that a client or backend can make up. ``docs/reference/metrics.md`` describes each, and a test compares.
+Names: ``sio_gateway_<what>_<unit>``, the unit spelled out (``seconds``, ``bytes``); counters end in ``_total``
+(https://prometheus.io/docs/practices/naming/). A label takes values from a list in the code, never a user, room, sid,
+event or another value that a client or a backend can choose. ``docs/reference/metrics.md`` describes each metric, and a
+test compares that page with a scrape.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -21,32 +21,39 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+PREFIX: Final = "sio_gateway_"
 Labels = tuple[str, ...]
-Read = Callable[[], Mapping[Labels, float]]
-"""Answers what there is now under each combination of the values of the labels."""
+"""The values of the labels of one series, in the order of the label names."""
+Read = Callable[[], Mapping[Labels, float] | float]
+"""Returns the current value of each series, or one value for a metric without labels."""
 
 
 class Counter(Collector):
-    """A counter. ``name`` without the suffix ``_total``; ``known`` values of its labels are there from the start."""
+    """A counter. ``name`` has no suffix ``_total``."""
 
     _family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily
 
-    def __init__(self, name: str, text: str, labels: Labels = (), known: Iterable[Labels] = ()) -> None:
-        self._describe = name, text, labels
+    def __init__(self, name: str, text: str, labels: Labels = (), initial: Iterable[Labels] = ()) -> None:
+        """``text`` is the help text, ``initial`` the series that exist from the start."""
+        self._description = name, text, labels
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
-        self.init_labels(known)
+        self.init_labels(initial)
 
-    def init_labels(self, known: Iterable[Labels]) -> None:
-        """Show these values of the labels as zero until something is counted: a rate begins with the first look."""
-        for labels in known:
+    def init_labels(self, initial: Iterable[Labels]) -> None:
+        """Show these series as zero until something is counted, so that a rate sees the first event."""
+        for labels in initial:
             self._values.setdefault(labels, 0.0)
 
     def count(self, labels: Labels = (), amount: float = 1.0) -> None:
-        """Add to the number under these values of the labels."""
+        """Add an amount to one series."""
         self._values[labels] = self._values.get(labels, 0.0) + amount
 
+    def describe(self) -> Iterable[Metric]:
+        name, text, labels = self._description
+        yield self._family(name, text, labels=labels)
+
     def collect(self) -> Iterable[Metric]:
-        name, text, labels = self._describe
+        name, text, labels = self._description
         family = self._family(name, text, labels=labels)
         for values, amount in self._values.items():
             family.add_metric(values, amount)
@@ -54,56 +61,60 @@ class Counter(Collector):
 
 
 class Gauge(Counter):
-    """A gauge: counted up and down."""
+    """A gauge that is counted up and down."""
 
     _family = GaugeMetricFamily
 
 
 class CallbackGauge(Collector):
-    """A gauge that is read where the number already is, whenever somebody looks; nothing is shown before there is a
-    place to look at."""
+    """A gauge whose values are read at each scrape. It has no series until ``read`` is set."""
 
     _family: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily
 
-    def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
-        self._describe = name, text, labels
-        self.read: Read = dict
+    def __init__(self, name: str, text: str, labels: Labels = (), read: Read = dict) -> None:
+        self._description = name, text, labels
+        self.read = read
+
+    def describe(self) -> Iterable[Metric]:
+        name, text, labels = self._description
+        yield self._family(name, text, labels=labels)
 
     def collect(self) -> Iterable[Metric]:
-        name, text, labels = self._describe
+        name, text, labels = self._description
         family = self._family(name, text, labels=labels)
-        for values, amount in self.read().items():
+        found = self.read()
+        for values, amount in found.items() if isinstance(found, Mapping) else [((), found)]:
             family.add_metric(values, amount)
         yield family
 
 
 class CallbackCounter(CallbackGauge):
-    """The same for a number that only grows. ``name`` without the suffix ``_total``."""
+    """A counter whose values are read at each scrape. ``name`` has no suffix ``_total``."""
 
     _family = CounterMetricFamily
 
 
 class _Series(NamedTuple):
-    """The observations under one combination of labels: how many in each bucket, and their sum in a list of one."""
+    """The observations of one series: the count of each bucket, and their sum in a list of one item."""
 
     counts: list[int]
     total: list[float]
 
 
 class Histogram(Collector):
-    """A histogram. ``bounds`` are the upper ends of its buckets; one without an end comes after."""
+    """A histogram. ``bounds`` are the upper ends of its buckets; a bucket without an end follows them."""
 
     def __init__(self, name: str, text: str, labels: Labels = (), *, bounds: Sequence[float]) -> None:
-        self._describe = name, text, labels
+        self._description = name, text, labels
         self._bounds = tuple(bounds)
         self._ends = [*map(str, self._bounds), "+Inf"]
         self._series: dict[Labels, _Series] = {}
         if not labels:
             self.init_labels([()])
 
-    def init_labels(self, known: Iterable[Labels]) -> None:
-        """Show these values of the labels as never observed until something is."""
-        for labels in known:
+    def init_labels(self, initial: Iterable[Labels]) -> None:
+        """Show these series as empty until something is observed."""
+        for labels in initial:
             if labels not in self._series:
                 self._series[labels] = _Series([0] * (len(self._bounds) + 1), [0.0])
 
@@ -116,8 +127,12 @@ class Histogram(Collector):
         series.counts[bisect_left(self._bounds, amount)] += 1
         series.total[0] += amount
 
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        name, text, labels = self._describe
+    def describe(self) -> Iterable[Metric]:
+        name, text, labels = self._description
+        yield HistogramMetricFamily(name, text, labels=labels)
+
+    def collect(self) -> Iterable[Metric]:
+        name, text, labels = self._description
         family = HistogramMetricFamily(name, text, labels=labels)
         for values, series in self._series.items():
             buckets = list(zip(self._ends, accumulate(series.counts), strict=True))
@@ -125,46 +140,52 @@ class Histogram(Collector):
         yield family
 
 
-PREFIX: Final = "sio_gateway_"
-
-
 class MetricFactory:
-    """Makes the metrics of one room of the house; names go without the prefix and without ``_total``."""
+    """Creates the metrics of one process, each under one prefix, and registers them.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    A component takes the factory, creates its metrics in its constructor and counts on them itself. Names are given
+    without the prefix and without ``_total``. Raises ValueError for a name that is already registered.
+    """
 
-    def counter(self, name: str, text: str, labels: Labels = (), known: Iterable[Labels] = ()) -> Counter:
-        """A counter."""
-        counter = Counter(PREFIX + name, text, labels, known)
-        self._registry.register(counter)
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """``registry``: None creates a new one."""
+        self.registry = CollectorRegistry() if registry is None else registry
+        self.before_scrape: list[Callable[[], Awaitable[None]]] = []
+        """Called before each scrape, for values that take more than one turn of the event loop to collect."""
+
+    def counter(self, name: str, text: str, labels: Labels = (), initial: Iterable[Labels] = ()) -> Counter:
+        """Create a counter."""
+        counter = Counter(PREFIX + name, text, labels, initial)
+        self.registry.register(counter)
         return counter
 
-    def gauge(self, name: str, text: str, labels: Labels = (), known: Iterable[Labels] = ()) -> Gauge:
-        """A gauge that is counted up and down."""
-        level = Gauge(PREFIX + name, text, labels, known)
-        self._registry.register(level)
-        return level
+    def gauge(self, name: str, text: str, labels: Labels = (), initial: Iterable[Labels] = ()) -> Gauge:
+        """Create a gauge that is counted up and down."""
+        gauge = Gauge(PREFIX + name, text, labels, initial)
+        self.registry.register(gauge)
+        return gauge
 
-    def callback_gauge(self, name: str, text: str, labels: Labels = ()) -> CallbackGauge:
-        """A gauge that is read elsewhere."""
-        callback_gauge = CallbackGauge(PREFIX + name, text, labels)
-        self._registry.register(callback_gauge)
-        return callback_gauge
+    def callback_gauge(self, name: str, text: str, labels: Labels = (), read: Read = dict) -> CallbackGauge:
+        """Create a gauge that is read at each scrape."""
+        gauge = CallbackGauge(PREFIX + name, text, labels, read)
+        self.registry.register(gauge)
+        return gauge
 
-    def callback_counter(self, name: str, text: str, labels: Labels = ()) -> CallbackCounter:
-        """A counter that is read elsewhere."""
-        callback_gauge = CallbackCounter(PREFIX + name, text, labels)
-        self._registry.register(callback_gauge)
-        return callback_gauge
+    def callback_counter(
+        self, name: str, text: str, labels: Labels = (), read: Read = dict
+    ) -> CallbackCounter:
+        """Create a counter that is read at each scrape."""
+        counter = CallbackCounter(PREFIX + name, text, labels, read)
+        self.registry.register(counter)
+        return counter
 
     def histogram(self, name: str, text: str, labels: Labels = (), *, bounds: Sequence[float]) -> Histogram:
-        """A histogram."""
+        """Create a histogram."""
         histogram = Histogram(PREFIX + name, text, labels, bounds=bounds)
-        self._registry.register(histogram)
+        self.registry.register(histogram)
         return histogram
 
 
-def singles(words: Iterable[str]) -> list[Labels]:
-    """The values of a single label."""
-    return [(word,) for word in words]
+def one_label(values: Iterable[str]) -> list[Labels]:
+    """Return the series of a metric with one label that has these values."""
+    return [(value,) for value in values]

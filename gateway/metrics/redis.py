@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from gateway.interfaces import RedisStats
-from gateway.metrics.primitives import MetricFactory, singles
+from gateway.metrics.primitives import MetricFactory, one_label
 
 _COMMAND_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
 _PROBE_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -23,7 +23,7 @@ class RedisMetrics:
         factory = MetricFactory(registry)
         self._factory = factory
         self._connected_before: set[str] = set()
-        each = singles(CONNECTIONS)
+        each = one_label(CONNECTIONS)
         self._connected = factory.callback_gauge(
             "redis_connected", "1 while there is this connection to Redis.", ("connection",)
         )
@@ -86,9 +86,9 @@ class RedisMetrics:
     def watch(self, shared: RedisStats) -> None:
         """Where to look when somebody asks."""
         names = tuple(shared.command_names)
-        self._seconds.init_labels(singles(names))
+        self._seconds.init_labels(one_label(names))
         self._failures.init_labels(product(names, FAILURES))
-        self._retries.init_labels(singles(names))
+        self._retries.init_labels(one_label(names))
         self._connected.read = lambda: {(name,): there for name, there in shared.connected.items()}
         words = tuple(shared.rejection_codes)
         self._rejecting.read = lambda: {

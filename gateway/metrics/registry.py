@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.metrics.connections import ConnectionMetrics
-from gateway.metrics.messages import MessageMetrics
+from gateway.metrics.primitives import MetricFactory
 from gateway.metrics.redis import RedisMetrics
 from gateway.metrics.replica import ReplicaMetrics
 from gateway.metrics.requests import RequestMetrics
@@ -24,10 +24,10 @@ class Metrics:
     """The meter of each room; a room is handed its own and knows no other."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.factory = MetricFactory()
+        self.registry = self.factory.registry
         self.replica = ReplicaMetrics(self.registry)
-        self.messages = MessageMetrics(self.registry)
-        self.connections = ConnectionMetrics(self.registry, self.messages.volatile_skipped)
+        self.connections = ConnectionMetrics(self.factory, lambda _: None)
         self.requests = RequestMetrics(self.registry)
         self.transport = TransportMetrics(self.registry)
         self.redis = RedisMetrics(self.registry)

@@ -11,8 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from gateway import __version__
-from gateway.domain.status import StateStatus
-from gateway.metrics.primitives import MetricFactory, singles
+from gateway.metrics.primitives import MetricFactory
 
 _LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LOOK_SECONDS: Final = 0.1
@@ -38,17 +37,6 @@ class ReplicaMetrics:
             "replica_ready", "1 while the readiness probe is answered with 200."
         )
         self._draining = factory.callback_gauge("replica_draining", "1 once the process was asked to stop.")
-        self._status = factory.callback_gauge(
-            "replica_status",
-            "1 for the current status: healthy, subscription_stalled or unavailable.",
-            ("status",),
-        )
-        self._changes = factory.counter(
-            "replica_status_changes",
-            "Times that the condition became this one.",
-            ("status",),
-            singles(StateStatus),
-        )
         self._lag = factory.histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what is due.", bounds=_LAG_BOUNDS
         )
@@ -92,13 +80,6 @@ class ReplicaMetrics:
     def watch_log(self, lines_dropped: Callable[[], int]) -> None:
         """Tell how many lines were lost, whenever somebody asks."""
         self._log_lines_dropped.read = lambda: {(): lines_dropped()}
-
-    def watch_status(self, status: Callable[[], StateStatus]) -> None:
-        """Tell the condition of this replica, whenever somebody asks."""
-        self._status.read = lambda: {(each,): each == status() for each in StateStatus}
-
-    def status_changed(self, status: StateStatus) -> None:
-        self._changes.count((status,))
 
     async def watch_loop(self) -> None:
         """Look how late the event loop is, until cancelled: a task that asks to be woken is woken that much later."""

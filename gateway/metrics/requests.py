@@ -10,7 +10,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from gateway.metrics.primitives import Labels, MetricFactory, singles
+from gateway.metrics.primitives import Labels, MetricFactory, one_label
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _UNAUTHORIZED: Final = 401
@@ -57,7 +57,7 @@ class RequestMetrics:
         self._initial_labels = tuple(
             (route, str(int(status)), code) for route, (code, status) in product(routes, statuses.items())
         )
-        self._seconds.init_labels(singles(routes))
+        self._seconds.init_labels(one_label(routes))
 
     def init_key_labels(self, keys: Iterable[str], codes: Iterable[str]) -> None:
         """These ingest keys there are, and no others; of each the codes are shown from the start."""

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.metrics.primitives import PREFIX, MetricFactory, singles
+from gateway.metrics.primitives import PREFIX, MetricFactory, one_label
 
 
 class SessionStats(Protocol):
@@ -65,8 +65,8 @@ class TransportMetrics:
         send_buffer_bytes: int,
     ) -> None:
         """Show these from the start: words that sessions are refused and ended with, and the limits that hold."""
-        self._requests_rejected.init_labels(singles(rejections))
-        self._closed.init_labels(singles(close_reasons))
+        self._requests_rejected.init_labels(one_label(rejections))
+        self._closed.init_labels(one_label(close_reasons))
         self._limit.read = lambda: {(): max_sessions}
         self._unauthenticated_limit.read = lambda: {(): max_unauthenticated}
         self._send_buffer_limit.read = lambda: {(): send_buffer_bytes}

@@ -100,16 +100,14 @@ class Components:
             clock=self.clock,
             disconnect_all=self.socketio_server.disconnect_all,
             stalled_limit_seconds=2 * settings.subscription_timeout_seconds,
+            metrics=self.metrics.factory,
             # Until it was reached (``state_reached``).
             status=StateStatus.HEALTHY if settings.redis_url is None else StateStatus.UNAVAILABLE,
         )
-        metrics_setup.register_metrics(
-            self.metrics, settings, hub=self.hub, state=self.state, health=self.health
-        )
+        metrics_setup.register_metrics(self.metrics, settings, state=self.state, health=self.health)
         self.metrics.transport.watch(
             lambda: collect_stats(self.engine.sessions.values()), lambda: self.socketio_server.unauthenticated
         )
-        self.metrics.replica.watch_status(lambda: self.degraded_mode.status)
         self.http_servers = self._build_http_servers()
 
     def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
@@ -120,7 +118,10 @@ class Components:
 
     def _build_services(self) -> None:
         settings = self.settings
-        self.hub = Hub(packets.encode_message, self.metrics.messages, self.telemetry.deliveries)
+        self.hub = Hub(
+            packets.encode_message, metrics=self.metrics.factory, deliveries=self.telemetry.deliveries
+        )
+        self.metrics.connections.volatile_skipped = self.hub.count_volatile_skipped
         self.disconnector = Disconnector(
             hub=self.hub,
             broker=self.state.broker,
@@ -137,7 +138,7 @@ class Components:
         self.replayer = Replayer(
             recovery=self.recovery,
             encode=packets.encode_message,
-            recovered=self.metrics.messages.messages_replayed,
+            recovered=self.hub.count_replayed,
             deliveries=self.telemetry.deliveries,
         )
         self.publisher = self.telemetry.wrap(
@@ -145,7 +146,8 @@ class Components:
                 broker=self.state.broker,
                 clock=self.clock,
                 namespaces=settings.namespaces,
-                meter=self.metrics.messages,
+                delivery_timer=self.hub.delivery_timer,
+                metrics=self.metrics.factory,
             )
         )
 
@@ -177,11 +179,9 @@ class Components:
             self.degraded_mode.set_status(self.state.status)
 
     def _on_status_changed(self, status: StateStatus) -> None:
-        self.metrics.replica.status_changed(status)
-        self.degraded_mode.set_status(status)
+        self.degraded_mode.on_status_changed(status)
 
     def _on_history_gap(self, code: str) -> None:
-        self.metrics.messages.history_gap(code)
         self.degraded_mode.on_history_gap(code)
 
     def _build_socketio_server(self) -> SocketIOServer:

@@ -9,7 +9,6 @@ from typing import Final
 
 from gateway.domain import disconnects
 from gateway.health import Health, Phase
-from gateway.hub import Hub
 from gateway.interfaces import State
 from gateway.logs import lines_dropped
 from gateway.metrics import Metrics
@@ -35,7 +34,7 @@ _KEY_CODES: Final = (
 """Of each ingest key these are shown from the start, the other codes once they happen: there may be many keys."""
 
 
-def register_metrics(metrics: Metrics, settings: Settings, *, hub: Hub, state: State, health: Health) -> None:
+def register_metrics(metrics: Metrics, settings: Settings, *, state: State, health: Health) -> None:
     """What is known before anything has happened, and what is looked up in the rooms."""
     metrics.connections.init_labels(
         namespaces=settings.namespaces,
@@ -43,8 +42,6 @@ def register_metrics(metrics: Metrics, settings: Settings, *, hub: Hub, state: S
         reasons=[*_CLOSE_REASONS, _TRANSPORT_REASONS],
         kinds=KINDS,
     )
-    metrics.connections.watch_hub(hub)
-    metrics.messages.watch(hub.has)
     metrics.transport.init_labels(
         rejections=errors.REJECTIONS,
         close_reasons=_CLOSE_REASONS,

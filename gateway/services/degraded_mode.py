@@ -9,10 +9,11 @@ from typing import Final
 import structlog
 
 from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
-from gateway.domain.errors import DATA_LOST
+from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED
 from gateway.domain.status import StateStatus
 from gateway.hub import Hub
 from gateway.interfaces import Clock, Schedule, Timer
+from gateway.metrics import MetricFactory, one_label
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ class DegradedMode:
         clock: Clock,
         disconnect_all: Callable[[DisconnectReason], None],
         stalled_limit_seconds: float,
+        metrics: MetricFactory,
         status: StateStatus = StateStatus.HEALTHY,
     ) -> None:
         """``send_away`` closes every client in the way of an ending; they come back to another replica. A deaf replica
@@ -46,6 +48,32 @@ class DegradedMode:
         """What is in the queue: as many as there are codes."""
         self.status = status
         self.since = clock.now()
+        self._create_metrics(metrics)
+
+    def _create_metrics(self, metrics: MetricFactory) -> None:
+        metrics.callback_gauge(
+            "replica_status",
+            "1 for the current status: healthy, subscription_stalled or unavailable.",
+            ("status",),
+            lambda: {(status,): status is self.status for status in StateStatus},
+        )
+        self._status_changes = metrics.counter(
+            "replica_status_changes",
+            "Times that the condition became this one.",
+            ("status",),
+            one_label(StateStatus),
+        )
+        self._gaps_counted = metrics.counter(
+            "history_gaps",
+            "Interruptions after which messages were missing for good, by code.",
+            ("code",),
+            one_label((HISTORY_TRIMMED, DATA_LOST)),
+        )
+
+    def on_status_changed(self, status: StateStatus) -> None:
+        """Count a change of the status and follow it."""
+        self._status_changes.count((status,))
+        self.set_status(status)
 
     def set_status(self, status: StateStatus) -> None:
         """The condition is another one from now on."""
@@ -59,6 +87,7 @@ class DegradedMode:
     def on_history_gap(self, code: str) -> None:
         """Messages to somebody here are missing for good, and ``code`` says why. Of gaps that are found before anybody
         could be told, clients are told once."""
+        self._gaps_counted.count((code,))
         if code == DATA_LOST:
             self._hub.reset_positions()
         if code not in self._unreported:

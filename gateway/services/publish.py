@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import DisconnectCommand, Message, PublishResult, new_id
+from gateway.hub import DeliveryTimer
 from gateway.interfaces import Broker, Clock
+from gateway.metrics import MetricFactory
 
-
-class Meter(Protocol):
-    """Counts what is published."""
-
-    def publish_started(self, message: Message) -> None:
-        """It is on its way to the broker."""
-        ...
-
-    def accepted(self, kind: str) -> None:
-        """The broker took a ``message``, a ``volatile`` one or a ``kick``."""
-        ...
-
-    def replayed(self, entry_id: str) -> None:
-        """It was not published: an earlier request under the same idempotency key had done the work."""
-        ...
+MESSAGE, VOLATILE, DISCONNECT = "message", "volatile", "disconnect"
 
 
 class MessagePublisher:
     """Hands entries to the broker; they come back to every replica, this one included, through its listener."""
 
-    def __init__(self, *, broker: Broker, clock: Clock, namespaces: Collection[str], meter: Meter) -> None:
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        clock: Clock,
+        namespaces: Collection[str],
+        delivery_timer: DeliveryTimer,
+        metrics: MetricFactory,
+    ) -> None:
         self._broker = broker
         self._clock = clock
         self._namespaces = tuple(namespaces)
-        self._meter = meter
+        self._delivery_timer = delivery_timer
+        self._published = dict.fromkeys((MESSAGE, VOLATILE, DISCONNECT), 0)
+        metrics.callback_counter(
+            "messages_published",
+            "What the broker took from backends of this replica, by kind.",
+            ("kind",),
+            lambda: {(kind,): number for kind, number in self._published.items()},
+        )
+        self._replays = metrics.counter(
+            "idempotent_replays", "Requests that were answered with what an earlier one had done."
+        )
 
     async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult:
         """Answers when the broker has the message; raises what ``Broker.append`` raises."""
-        self._meter.publish_started(message)
+        self._delivery_timer.start(message)
         result = await self._broker.append(message, dedup_key)
-        self._count_result(result, message.id, "volatile" if message.volatile else "message")
+        self._count_result(result, message.id, VOLATILE if message.volatile else MESSAGE)
         return result
 
     async def disconnect_user(
@@ -61,11 +66,13 @@ class MessagePublisher:
             revoke=revoke,
         )
         result = await self._broker.append(command, dedup_key)
-        self._count_result(result, command.id, "disconnect")
+        self._count_result(result, command.id, DISCONNECT)
         return result
 
     def _count_result(self, result: PublishResult, entry_id: str, kind: str) -> None:
         if result.replayed:
-            self._meter.replayed(entry_id)
+            # An earlier request did the work, and this entry is never delivered.
+            self._delivery_timer.cancel(entry_id)
+            self._replays.count()
         else:
-            self._meter.accepted(kind)
+            self._published[kind] += 1

@@ -15,25 +15,27 @@ from gateway.domain.positions import Position
 from gateway.hub import Connection, Hub, State
 from gateway.hub.registry import LARGE_BYTES, MAX_SLICE_SECONDS, SLOW_SEND_SECONDS, STEP
 from gateway.interfaces import Frames
+from gateway.metrics import MetricFactory
 from tests.support.loop_turns import with_turns
-from tests.unit.hub.transports import RecordingMeter, RecordingTransport, connection, encode
+from tests.support.metrics import counted
+from tests.unit.hub.transports import RecordingTransport, connection, encode
 
 POSITION = Position("1-0")
 
 
 class World:
-    """A hub, and what it tells its meter."""
+    """A hub, and what it counts."""
 
     def __init__(self, *, has_sockets: bool) -> None:
         self.has_sockets = has_sockets
         self.encoded = 0
-        self.meter = RecordingMeter()
-        self.hub = Hub(self._encode, self.meter)
+        self.metrics = MetricFactory()
+        self.hub = Hub(self._encode, metrics=self.metrics)
 
     @property
-    def delivered(self) -> list[int]:
-        """To how many each message went."""
-        return self.meter.numbers
+    def delivered(self) -> float:
+        """To how many connections messages went, added up."""
+        return sum(counted(self.metrics, "deliveries_total").values())
 
     def _encode(self, message: Message, position: Position | None) -> Frames:
         self.encoded += 1
@@ -73,7 +75,7 @@ async def test_a_message_goes_to_its_room_and_to_nobody_else(world: World) -> No
 
     await world.push("org:7")
 
-    assert (inside.events, outside.events, world.delivered) == (["news"], [], [1])
+    assert (inside.events, outside.events, world.delivered) == (["news"], [], 1)
 
 
 async def test_a_connection_in_several_of_the_rooms_gets_it_once(world: World) -> None:
@@ -82,7 +84,7 @@ async def test_a_connection_in_several_of_the_rooms_gets_it_once(world: World) -
 
     await world.push("x", "y", "nobody")
 
-    assert (both.events, one.events, world.delivered) == (["news"], ["news"], [2])
+    assert (both.events, one.events, world.delivered) == (["news"], ["news"], 2)
 
 
 async def test_without_rooms_it_goes_to_everyone_in_the_namespace(world: World) -> None:
@@ -110,7 +112,7 @@ async def test_who_is_excluded_by_room_or_sid_does_not_get_it(world: World, excl
 
     await world.push("org:7", exclude=excluded)
 
-    assert (alice.events, bob.events, world.delivered) == (["news"], [], [1])
+    assert (alice.events, bob.events, world.delivered) == (["news"], [], 1)
 
 
 async def test_a_connection_is_alone_in_the_room_of_its_sid(world: World) -> None:
@@ -128,7 +130,7 @@ async def test_only_a_live_connection_is_sent_to(world: World, state: State) -> 
 
     await world.push("x")
 
-    assert (link.events, world.delivered) == ([], [0])
+    assert (link.events, world.delivered) == ([], 0)
 
 
 async def test_a_message_is_encoded_once_and_not_at_all_for_nobody(world: World) -> None:
@@ -268,7 +270,7 @@ async def test_a_delivery_that_takes_long_lets_the_loop_turn(
     _, turns = await with_turns(world.push("x", event=event))
 
     assert turns == pytest.approx(1000 / recipients_a_turn, abs=2)
-    assert world.delivered == [1000]
+    assert world.delivered == 1000
 
 
 async def test_members_may_join_and_leave_during_a_long_delivery_and_order_is_kept(
@@ -365,7 +367,7 @@ async def test_what_waits_in_a_socket_is_the_business_of_the_link() -> None:
     link.bytes_waiting = 0
     await world.push("x", event="direct")
 
-    assert (link.events, len(link.sent), world.delivered) == (["behind", "direct"], 1, [1, 1])
+    assert (link.events, len(link.sent), world.delivered) == (["behind", "direct"], 1, 2)
 
 
 @pytest.mark.parametrize("state", [State.CONNECTING, State.REPLAYING])
@@ -377,7 +379,7 @@ async def test_a_socket_is_not_written_to_before_its_connection_is_live(state: S
     made.on_transport_changed()
     await world.push("x", event="still early")
 
-    assert (link.events, world.delivered) == ([], [0, 0])
+    assert (link.events, world.delivered) == ([], 0)
 
 
 async def test_a_connection_that_changed_its_carrier_is_written_to_there() -> None:
@@ -400,7 +402,7 @@ async def test_nothing_is_written_to_the_socket_of_who_has_gone() -> None:
     made.on_transport_changed()
     await world.push("x")
 
-    assert (link.events, world.delivered) == ([], [0])
+    assert (link.events, world.delivered) == ([], 0)
 
 
 async def test_work_that_links_leave_for_later_is_counted_to_the_turn() -> None:
@@ -421,7 +423,7 @@ async def test_looking_for_recipients_lets_others_through_as_well(slow: None) ->
     _, turns = await with_turns(world.push(*rooms, exclude="b c d"))
 
     assert turns >= 100
-    assert world.delivered == [1]
+    assert world.delivered == 1
 
 
 # variants
@@ -441,7 +443,7 @@ async def test_who_takes_positions_gets_them_and_nobody_else_and_each_variant_is
 
     assert [link.events for link in plain] == [["news"]] * 3
     assert [link.events for link in positioned] == [[f"news@{POSITION}"]] * 3
-    assert (world.encoded, world.delivered) == (2, [6])
+    assert (world.encoded, world.delivered) == (2, 6)
     assert len({id(link.frames[0]) for link in positioned}) == 1
 
 
@@ -465,18 +467,18 @@ async def test_who_was_not_sent_it_is_not_counted() -> None:
 
     await world.push("x")
 
-    assert (takes.events, world.delivered) == (["news"], [1])
+    assert (takes.events, world.delivered) == (["news"], 1)
 
 
-@pytest.mark.parametrize(("state", "skipped"), [(State.REPLAYING, ["replaying"]), (State.CONNECTING, [])])
+@pytest.mark.parametrize(("state", "skipped"), [(State.REPLAYING, {"replaying": 1}), (State.CONNECTING, {})])
 async def test_a_volatile_message_that_one_who_is_behind_does_not_get_is_counted(
-    world: World, state: State, skipped: list[str]
+    world: World, state: State, skipped: dict[str, float]
 ) -> None:
     world.join("a", "x", state=state)
 
     await world.hub.deliver(Message(new_id(), "/", ("x",), "now", (), volatile=True), POSITION)
 
-    assert (world.delivered, world.meter.skipped) == ([0], skipped)
+    assert (world.delivered, counted(world.metrics, "volatile_skipped_total")) == (0, skipped)
 
 
 def test_users_and_rooms_are_those_that_somebody_is_in(world: World) -> None:

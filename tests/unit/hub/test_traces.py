@@ -6,7 +6,9 @@ from gateway.domain.messages import DisconnectCommand, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.hub import Hub, State
-from tests.unit.hub.transports import RecordingMeter, connection, encode
+from gateway.metrics import MetricFactory
+from tests.support.metrics import counted
+from tests.unit.hub.transports import connection, encode
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
 POSITION = Position("1-0")
@@ -31,8 +33,8 @@ def news(*, trace: Trace | None, exclude: frozenset[str] = frozenset()) -> Messa
 
 
 async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
-    deliveries, meter = RecordingObserver(), RecordingMeter()
-    hub = Hub(encode, meter, deliveries)
+    deliveries, metrics = RecordingObserver(), MetricFactory()
+    hub = Hub(encode, metrics=metrics, deliveries=deliveries)
     for sid in ("s1", "s2"):
         hub.add(connection(sid)[0], {"room"})
     declining, _ = connection("s3")
@@ -42,27 +44,29 @@ async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
     hub.add(behind, {"room"})
     traced, plain = news(trace=TRACE), news(trace=None)
 
+    totals = []
     for each in (traced, plain):
         await hub.deliver(each, POSITION)
+        totals.append(counted(metrics, "deliveries_total"))
 
     assert deliveries.told == [(traced.id, 3)]
-    assert meter.numbers == [3, 3]
+    assert totals == [{"message": 3}, {"message": 6}]
 
 
 async def test_one_that_is_left_for_nobody_here_is_told_of_too() -> None:
-    deliveries, meter = RecordingObserver(), RecordingMeter()
-    hub = Hub(encode, meter, deliveries)
+    deliveries, metrics = RecordingObserver(), MetricFactory()
+    hub = Hub(encode, metrics=metrics, deliveries=deliveries)
     hub.add(connection("s1")[0], {"room"})
     excluded = news(trace=TRACE, exclude=frozenset({"room"}))
 
     await hub.deliver(excluded, POSITION)
 
     assert deliveries.told == [(excluded.id, 0)]
-    assert meter.numbers == []
+    assert counted(metrics, "deliveries_total") == {}
 
 
 async def test_nobody_needs_to_listen() -> None:
-    hub = Hub(encode, RecordingMeter())
+    hub = Hub(encode, metrics=MetricFactory())
     made, link = connection("s1")
     hub.add(made, {"room"})
 

@@ -75,31 +75,6 @@ class RecordingTransport:
         return [frame[3:].decode() for frame in self.frames]
 
 
-class RecordingMeter:
-    """Keeps what is counted; satisfies the meters of the hub and of publishing."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-        """To how many each message went."""
-        self.skipped: list[str] = []
-        self.accepted_kinds: list[str] = []
-        self.replays: list[str] = []
-
-    def publish_started(self, message: Message) -> None: ...
-
-    def accepted(self, kind: str) -> None:
-        self.accepted_kinds.append(kind)
-
-    def replayed(self, entry_id: str) -> None:
-        self.replays.append(entry_id)
-
-    def delivered(self, message: Message, connections: int) -> None:
-        self.numbers.append(connections)
-
-    def volatile_skipped(self, reason: str) -> None:
-        self.skipped.append(reason)
-
-
 def identity(user: str, *rooms: str) -> Identity:
     return Identity(user, frozenset({user_room(user), *rooms}))
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import LogEntry
 from gateway.domain.presence import PresentConnection
 from gateway.http_server import HttpServer
+from gateway.hub import DeliveryTimer
 from gateway.interfaces import Broker, Clock
-from gateway.metrics.messages import MessageMetrics
+from gateway.metrics import MetricFactory
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
 from ingest_api import signing
@@ -281,11 +281,13 @@ class _Keeping:
         broker = door.state.broker
         self._taken = door.taken
         self._append = broker.append
+        metrics = MetricFactory()
         self._publishing = MessagePublisher(
             broker=cast(Broker, self),
             clock=clock,
             namespaces=("/", "/events"),
-            meter=MessageMetrics(CollectorRegistry()),
+            delivery_timer=DeliveryTimer(lambda _: False, metrics),
+            metrics=metrics,
         )
         self.publish = self._publishing.publish
         self.disconnect_user = self._publishing.disconnect_user

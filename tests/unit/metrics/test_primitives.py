@@ -6,7 +6,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from gateway.metrics.primitives import CallbackCounter, CallbackGauge, Counter, Gauge, Histogram
+from gateway.metrics.primitives import (
+    CallbackCounter,
+    CallbackGauge,
+    Counter,
+    Gauge,
+    Histogram,
+    MetricFactory,
+)
 
 
 def read(collector: Collector, name: str, **labels: str) -> float | None:
@@ -30,6 +37,14 @@ def test_what_nobody_expected_is_counted_too() -> None:
     counter.count(("new",))
 
     assert read(counter, "refused_total", code="new") == 1
+
+
+def test_name_that_is_registered_cannot_be_used_again() -> None:
+    metrics = MetricFactory()
+    metrics.counter("refused", "Refused.")
+
+    with pytest.raises(ValueError, match="sio_gateway_refused"):
+        metrics.callback_counter("refused", "Refused.")
 
 
 def test_expecting_a_value_again_changes_nothing() -> None:

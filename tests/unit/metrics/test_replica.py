@@ -8,7 +8,6 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.domain.status import StateStatus
 from gateway.metrics.replica import LOOK_SECONDS, ReplicaMetrics
 
 PATIENCE_SECONDS = 10.0
@@ -65,22 +64,6 @@ def test_the_state_is_asked_how_much_it_holds_at_every_look(
     assert read("sio_gateway_history_oldest_age_seconds") == 4.5
     assert read("sio_gateway_history_limit_entries") == 100
     assert read("sio_gateway_history_limit_bytes") == 1000
-
-
-def test_the_condition_is_one_of_three_and_changes_are_counted(
-    registry: CollectorRegistry, replica: ReplicaMetrics
-) -> None:
-    now = StateStatus.HEALTHY
-    replica.watch_status(lambda: now)
-
-    now = StateStatus.UNAVAILABLE
-    replica.status_changed(now)
-
-    read = registry.get_sample_value
-    shown = {each: read("sio_gateway_replica_status", {"status": each}) for each in StateStatus}
-    assert shown == {StateStatus.HEALTHY: 0, StateStatus.UNAVAILABLE: 1, StateStatus.SUBSCRIPTION_STALLED: 0}
-    assert read("sio_gateway_replica_status_changes_total", {"status": "unavailable"}) == 1
-    assert read("sio_gateway_replica_status_changes_total", {"status": "subscription_stalled"}) == 0
 
 
 def test_probes_and_metrics_say_the_same(registry: CollectorRegistry, replica: ReplicaMetrics) -> None:

@@ -15,6 +15,7 @@ from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest
 from gateway.hub import Connection, Hub, State
 from gateway.interfaces import Broker, Presence
+from gateway.metrics import MetricFactory
 from gateway.services.connect import Connector
 from gateway.services.disconnect import Disconnector
 from gateway.services.publish import MessagePublisher
@@ -22,7 +23,7 @@ from gateway.services.recovery import ConnectResult, Recovery, Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
-from tests.unit.hub.transports import RecordingMeter, RecordingTransport, connection, encode, identity
+from tests.unit.hub.transports import RecordingTransport, connection, encode, identity
 from tests.unit.transport.recording import ManualSchedule
 
 REPLICA = "replica-1"
@@ -179,8 +180,8 @@ class House:
         """Cleared, the listener is behind."""
         self.hears.set()
         self.recovered: list[int] = []
-        self.meter = RecordingMeter()
-        self.hub = Hub(encode, self.meter)
+        self.metrics = MetricFactory()
+        self.hub = Hub(encode, metrics=self.metrics)
         self.reporting = Disconnector(
             hub=self.hub, broker=self.broker, presence=self.presence, sessions=self.state.sessions
         )
@@ -193,7 +194,11 @@ class House:
         )
         self.catching_up = Replayer(recovery=self.recovering, encode=encode, recovered=self.recovered.append)
         self.publishing = MessagePublisher(
-            broker=self.broker, clock=self.clock, namespaces=("/", "/events"), meter=self.meter
+            broker=self.broker,
+            clock=self.clock,
+            namespaces=("/", "/events"),
+            delivery_timer=self.hub.delivery_timer,
+            metrics=self.metrics,
         )
         self.expiring = TokenExpiry(schedule=self.schedule, clock=self.clock, leeway_seconds=5)
         self.arriving = Connector(

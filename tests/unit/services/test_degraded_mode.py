@@ -11,6 +11,7 @@ import pytest_asyncio
 from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
 from gateway.domain.status import StateStatus
 from gateway.services.degraded_mode import GAP_EVENT, DegradedMode
+from tests.support.metrics import counted
 from tests.unit.services.harness import PATIENCE_SECONDS, House
 
 PATIENCE = 20.0
@@ -28,6 +29,7 @@ class World:
             clock=house.clock,
             disconnect_all=self.sent_away.append,
             stalled_limit_seconds=PATIENCE,
+            metrics=house.metrics,
         )
 
 
@@ -95,6 +97,14 @@ async def test_since_when_is_known(world: World) -> None:
     assert world.coping.since == world.house.clock.now()
 
 
+async def test_status_is_one_of_three_and_changes_are_counted(world: World) -> None:
+    world.coping.set_status(StateStatus.HEALTHY)
+    world.coping.on_status_changed(StateStatus.UNAVAILABLE)
+
+    assert counted(world.house.metrics, "replica_status") == {"unavailable": 1}
+    assert counted(world.house.metrics, "replica_status_changes_total") == {"unavailable": 1}
+
+
 async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World) -> None:
     _, alice = await world.house.welcome(world.house.who("alice"))
     _, bob = await world.house.welcome(world.house.who("bob"))
@@ -105,6 +115,7 @@ async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World
 
     expected = [(GAP_EVENT, {"code": "data_lost"}), (GAP_EVENT, {"code": "history_trimmed"})]
     assert (alice.told, bob.told) == (expected, expected)
+    assert counted(world.house.metrics, "history_gaps_total") == {"data_lost": 1, "history_trimmed": 1}
 
 
 async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(world: World) -> None:
