@@ -1,23 +1,32 @@
-"""A standalone push gateway: backends push with one signed request, frontends listen with Socket.IO.
+"""A standalone push gateway: backends push with one signed request, clients of Socket.IO receive.
 
-The house, from the street to the cellar; imports go down only:
+The packages, from the top; imports go down only (docs/explanation/architecture.md):
 
-    __main__, cli/     the command line: serve, token, emit, presence, listen, check-config, print-env, doctor …
-    app/               composition root: builds and joins every room; owns the process and its tasks
-    doctor/            looks at the Redis and the host that a gateway is to run with, and changes nothing
-    settings           what the operator may say, read once and checked as a whole (read by app and cli alone)
-    socketio_door/     receives from clients: connect, authentication, client events, over python-socketio
-    transport/         sends to clients: Engine.IO 4 on aiohttp (polling, WebSocket, upgrade, heartbeat)
-    dev_door/          the page at /dev, only in development mode
-    identity           tokens to identities        health, metrics, logs, tracing     what operators see
-    state/memory/      broker, presence, sessions, claims, rates, revocations of one replica
-    state/redis/       the same for many replicas that share a Redis
-    application/       the verbs: connecting, publishing, presence, expiring
-    hub                which connection of this replica is in which room; delivers messages to them
-    ports              the interfaces of the state, each with its law
-    domain/            values and rules; standard library only
+__main__          ``python -m gateway``
+cli               the command line: serve, token, emit, presence, listen, check-config, print-env, doctor, version
+process           the event loop, the signals and the exit status of ``serve``
+rlimit            raises the soft limit of open files
+signals           keeps signals that arrive during the imports
+doctor            checks the Redis and the host of a deployment; changes nothing
+runtime           the composition root: builds the components, starts and stops them
+settings          the configuration, read once and checked as a whole
+logs              level and format of the log
+http_server       one port: an aiohttp application behind our own connection handler
+health            liveness and readiness
+socketio_server   receives from clients: connect handshake, events, token refresh, over python-socketio
+transport         sends to clients: Engine.IO 4 on aiohttp (polling, WebSocket, upgrade, heartbeat)
+dev_console       the page at /dev, only with ``serve --dev``
+auth              tokens to identities
+metrics           Prometheus metrics
+tracing           log lines and spans of traced messages
+timers            the clock, and one heap of timers for the whole process
+state             the state: in memory for one replica, or in Redis for many
+services          the use cases: connect, disconnect, recovery, publish, token expiry, degraded mode, drain
+hub               the connections and rooms of this replica; delivers messages to them
+interfaces        the interfaces of the state, each with its contract
+domain            values and rules; standard library only
 
-The signed REST door is a package of its own beside this one, ``ingest_api``; of this house it sees the domain only.
+The signed REST API is the package ``ingest_api`` beside this one; of this package it imports the domain only.
 """
 
 __version__ = "0.1.0"

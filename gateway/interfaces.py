@@ -1,7 +1,8 @@
-"""The state of the gateway as the rest of the house sees it; ``state.memory`` is the specification of each.
+"""The interfaces between the packages: the state with its stores, and what the hub and the services need.
 
-Every method may raise BrokerUnavailable (the state was not changed) or BrokerTimeout (nobody knows) unless its
-docstring says otherwise. Times are seconds since 1970.
+``state.memory`` is the specification of the state, and the suite in ``tests/contract`` runs against both states.
+Every ``async`` method of a store may raise BrokerUnavailable (the state was not changed) or BrokerTimeout (unknown
+whether it was), unless its docstring says otherwise. Times are seconds since 1970.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.domain.status import StateStatus
 
 Deliver = Callable[[LogEntry, Position], Awaitable[None]]
+"""Delivers one entry, with its position, to the connections of this replica."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of the history, oldest first.
+    """A part of the history, oldest entry first.
 
-    ``upto`` is where the next page starts from (the position of the last entry when there may be more, else the newest
-    position of the whole stream). ``more`` tells whether entries were left for the next page. ``gap`` tells that
-    something newer than the asked position and addressed to the asked rooms is no longer held, and why:
-    ``history_trimmed``, or ``data_lost`` where the stream does not know that position.
+    ``last_position`` is the position to read the next page after: that of the last entry while ``has_more``, else the
+    newest position of the whole stream. ``has_more``: entries were left for the next page. ``gap``: an entry that is
+    newer than the requested position and was sent to one of the requested addresses is no longer held. It says why:
+    ``history_trimmed``, or ``data_lost`` where the stream does not know the requested position.
     """
 
     entries: tuple[tuple[Position, LogEntry], ...]
@@ -42,148 +44,163 @@ class Page:
 class Broker(Protocol):
     """Carries entries between replicas and keeps their recent history.
 
-    Laws:
-    - ``append`` is atomic: claim, position, history, publication and count happen together or not at all.
-    - Positions rise strictly in the order of acceptance, also across a clock that goes back. A volatile message is
-      not kept in the history: it has no position of its own and repeats the newest one.
-    - Appending an id again, within the time that history is kept, changes nothing and answers the first receipt,
-      whatever the claim: that is how an append whose answer was lost is repeated.
-    - What is addressed to a subscribed address after ``subscribe`` returned is handed to ``listen``'s callback, in
-      the order of positions, one at a time, each once.
-    - A replica hears its own entries only that way.
+    Contract:
+
+    - ``append`` is atomic: dedup key, position, history, publication and count happen together or not at all.
+    - Positions rise strictly in the order of acceptance, also when the clock goes back. A volatile message is not kept
+      in the history: it has no position of its own and repeats the newest one.
+    - Appending an id again, while the history is kept, changes nothing and returns the first result, whatever the dedup
+      key: so an append whose answer was lost can be repeated.
+    - Every entry for a subscribed address that is accepted after ``subscribe`` returned is passed to the callback of
+      ``listen``, in the order of positions, one at a time, each once.
+    - A replica receives its own entries only in this way.
     """
 
     async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
-        """Accept an entry and answer when the broker has it; never waits for a client.
+        """Accept an entry and return when the broker has it; never wait for a client.
 
-        Where entries pile up in front of the listener it waits for room, for a limited time, before it does anything.
-        Raises NonceReplayed and IdempotencyConflict when the claim is refused (nothing happened then). An idempotency
-        key that was used before with the same fingerprint answers the first receipt with ``replayed`` true; it spends
-        the new nonce.
+        When too many entries wait for the listener, wait for space for a limited time before anything else is done. An
+        idempotency key that was used before with the same fingerprint returns the first result with ``replayed`` true;
+        it consumes the new nonce.
+
+        Raises: NonceReplayed or IdempotencyConflict when the dedup key is rejected; nothing happened then.
         """
         ...
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
-        """Return the newest position: everything for these addresses after it reaches the listener. Idempotent.
+        """Subscribe; return the newest position: the listener gets every later entry for the addresses. Idempotent.
 
-        Before the first entry it is the position at which this stream begins, which no other stream hands out. It is
+        Before the first entry it is the position at which this stream begins, which no other stream has. It is
         never ``positions.START``, which is before all of them.
         """
         ...
 
     async def unsubscribe(self, addresses: Collection[Address]) -> None:
-        """The listener need not hear these any more. Idempotent; entries already on their way may still arrive."""
+        """End the subscription to the addresses. Idempotent; entries that are under way may still be delivered."""
         ...
 
     async def listen(self, deliver: Deliver) -> None:
-        """Hand over entries until cancelled. Called once; an exception of ``deliver`` ends it and is raised here."""
+        """Pass entries to ``deliver`` until cancelled. Called once.
+
+        Raises: what ``deliver`` raises; that ends it.
+        """
         ...
 
     async def history(
         self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int
     ) -> Page:
-        """Entries after a position for any of the addresses, each once; at least one if there is one at all.
+        """Return the entries after a position for any of the addresses, each once; at least one if there is any.
 
-        ``max_bytes`` counts the JSON of the arguments. Raises MalformedPosition.
+        ``max_bytes`` limits the JSON of the arguments.
+
+        Raises: MalformedPosition.
         """
         ...
 
 
 class Presence(Protocol):
-    """Who is connected, over all replicas, as one of them sees it. One registration for each sid."""
+    """The connections of all replicas, as one replica reads and writes them.
+
+    Contract: each sid is registered at most once; a replica registers only its own connections.
+    """
 
     async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
-        """Count a connection in, in its namespace and rooms; the room of its sid counts without being named.
+        """Count a connection in its namespace, its rooms and the room of its sid, which ``rooms`` need not name.
 
-        Registering a sid again replaces what was known. Raises ValueError for a connection of another replica.
+        Registering a sid again replaces what was registered.
+
+        Raises: ValueError for a connection of another replica.
         """
         ...
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
-        """The rooms are now these. An unknown sid changes nothing."""
+        """Replace the rooms of a connection. An unknown sid changes nothing."""
         ...
 
     async def change_transport(self, sid: str, transport: str) -> None:
-        """The connection was upgraded. An unknown sid changes nothing."""
+        """Replace the transport of a connection, after an upgrade. An unknown sid changes nothing."""
         ...
 
     async def unregister(self, sid: str) -> None:
-        """Count a connection out; after a user's last one ``last_seen`` is now. An unknown sid changes nothing."""
+        """Remove a connection; after the user's last one ``last_seen`` is now. An unknown sid changes nothing."""
         ...
 
     async def of_user(self, user: str) -> UserPresence:
-        """One read: the user's connections in every namespace and on every replica."""
+        """Return the user's connections in every namespace and on every replica, in one read."""
         ...
 
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
-        """The same of each of these users, whoever they are, in one read: what was true of all at one moment.
+        """Return the same for each of the users, known or not, in one read: a consistent snapshot of all of them.
 
-        Costs what all their connections cost, during which a shared state does nothing else: whoever lets others ask
-        bounds how many users they ask for.
+        The cost grows with all their connections, and a shared state does nothing else meanwhile: an API that offers
+        this to backends limits the number of users.
         """
         ...
 
 
 class Sessions(Protocol):
-    """Connections that may come back. What a former owner says late is ignored."""
+    """Recovery sessions.
+
+    Contract: a session has one owner. Writes of a former owner change nothing, however late they arrive.
+    """
 
     async def save(self, session: RecoverySession) -> None:
-        """Write a new session. A known pid is left as it is."""
+        """Write a new session. A known pid stays as it is."""
         ...
 
     async def change(self, session: RecoverySession) -> None:
-        """It is now like this. Ignored once it was left or has another owner: a late write brings nothing back."""
+        """Replace a session, unless it was parked or deleted or has another owner: a late write revives nothing."""
         ...
 
     async def resume(self, pid: str, *, user: str, namespace: str, owner: str) -> ResumedSession:
-        """Make ``owner`` the owner and answer the session as it was.
+        """Make ``owner`` the owner and return the session as it was.
 
-        Raises NotRecovered: ``unknown_session`` (also for one of another namespace), ``other_user``, and for as long
-        again as it was kept ``session_expired``; nothing is changed then.
+        Raises: RecoveryFailed, and changes nothing: ``unknown_session`` (also for a session of another namespace),
+            ``other_user``, or ``session_expired``, which is known for as long again as the session was kept.
         """
         ...
 
     async def park(self, pid: str, *, owner: str) -> None:
-        """The connection is gone: the session expires RECOVERY_SECONDS from now unless it is adopted."""
+        """Keep the session of a lost connection: it expires RECOVERY_SECONDS from now unless it is resumed."""
         ...
 
     async def delete(self, pid: str, *, owner: str) -> None:
-        """The connection ended for good."""
+        """Delete the session of a connection that cannot be resumed."""
         ...
 
 
 class DedupStore(Protocol):
-    """One-time uses of requests that append nothing; ``Broker.append`` looks at the same store."""
+    """The one-time use of requests that append nothing; ``Broker.append`` uses the same store."""
 
     @property
     def began_at(self) -> float:
-        """Since when every nonce is remembered: an earlier request could be a replay of one that was forgotten.
+        """The time since which every nonce is kept: an earlier request could be a replay whose nonce is not known.
 
         A whole second, because requests carry no fractions.
         """
         ...
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
-        """Spend the nonce. The claim's idempotency key is not looked at.
+        """Use up the nonce of a dedup key; its idempotency key is ignored.
 
-        Raises NonceReplayed, also once ``nonce_expires_at`` has passed: nobody could tell any more.
+        Raises: NonceReplayed, also after ``nonce_expires_at``: a nonce that old is not kept.
         """
         ...
 
 
 class RateLimits(Protocol):
-    """Token buckets shared by the replicas."""
+    """Rate limits shared by the replicas (``gateway.domain.rate_limit``)."""
 
     async def consume(self, bucket: str, rate: Rate) -> RateLimitResult:
-        """Take one token from the bucket, if there is one."""
+        """Take one token from the bucket if there is one; a rejected request takes nothing."""
         ...
 
 
 class Revocations(Protocol):
-    """Users whose older tokens are refused; written by appending a Kick that revokes."""
+    """Users whose older tokens are rejected. Appending a DisconnectCommand with ``revoke`` writes them."""
 
     async def revoked_at(self, user: str) -> float | None:
-        """Tokens of this user issued before that time are refused; None: none are."""
+        """Return the time of a revocation: tokens of the user issued before it are rejected. None: none is."""
         ...
 
 
@@ -232,7 +249,7 @@ class RedisStats(Protocol):
 
 
 class State(Protocol):
-    """The state of one replica: the stores of this module, wired to each other, and their life.
+    """The state as one replica uses it: the stores above, built together, started and closed together.
 
     Contract:
 
@@ -291,82 +308,87 @@ class State(Protocol):
 
 
 class TokenVerifier(Protocol):
-    """Turns a token into an identity."""
+    """Verifies tokens."""
 
     async def verify(self, token: str) -> Identity:
-        """Raises TokenRefused, or KeysUnavailable while the keys to check it with cannot be had."""
+        """Return the identity that a token proves.
+
+        Raises: TokenRejected; KeysUnavailable while the keys to verify it with cannot be fetched.
+        """
         ...
 
 
 class Frames(Protocol):
-    """A message encoded once for every recipient (law 1)."""
+    """One message, encoded once for all recipients (invariant 1)."""
 
     @property
     def frame(self) -> bytes:
-        """A whole WebSocket frame."""
+        """The complete WebSocket frame."""
         ...
 
     @property
     def compressed(self) -> bytes:
-        """The same for those who negotiated compression."""
+        """The complete WebSocket frame for connections that negotiated compression."""
         ...
 
     @property
     def record(self) -> bytes:
-        """A packet of a polling payload."""
+        """The packet in a polling payload."""
         ...
 
     @property
     def record_bytes(self) -> int:
-        """The length of the record."""
+        """The length of ``record``."""
         ...
 
 
 class Socket(Protocol):
-    """What ready frames are written to; aiohttp's transport of a connection is one."""
+    """Takes encoded frames; the asyncio transport of a WebSocket is one."""
 
-    def write(self, frame: bytes, /) -> object: ...
+    def write(self, frame: bytes, /) -> object:
+        """Send a frame. It never waits."""
+        ...
 
     def get_write_buffer_size(self) -> int:
-        """The bytes that were written and are still in this process."""
+        """Return the bytes that were written and are still in this process."""
         ...
 
 
 class DeliveryObserver(Protocol):
-    """Told what became of messages that belong to a trace. Never waits, never raises."""
+    """Is notified of messages that belong to a trace. Never waits, never raises."""
 
     def delivered(self, message: Message, connections: int, seconds: float) -> None:
-        """This replica handed it to so many connections, which took it so long."""
+        """This replica sent the message to so many connections, in so many seconds."""
         ...
 
     def replayed(self, message: Message, sid: str) -> None:
-        """A connection that came back, or was behind, got it from the history."""
+        """A connection got the message from the history, because it was resumed or is replaying."""
         ...
 
 
 class Clock(Protocol):
-    """What time it is."""
+    """The clocks of the machine."""
 
     def now(self) -> float:
-        """Seconds since 1970; may be set back."""
+        """Return seconds since 1970; may be set back."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some start; never goes back."""
+        """Return seconds since an arbitrary start; never goes back."""
         ...
 
 
 class Timer(Protocol):
-    """Something that will happen."""
+    """One scheduled call."""
 
     def cancel(self) -> None:
-        """It will not. Idempotent."""
+        """Cancel the call. Idempotent."""
         ...
 
 
 class Schedule(Protocol):
-    """One heap of things to do later for the whole process."""
+    """The scheduled calls of the whole process."""
 
     def after(self, delay_seconds: float, action: Callable[[], None]) -> Timer:
-        """Call ``action`` once the delay has passed, on the event loop; it must not wait."""
+        """Call ``action`` on the event loop after the delay; it must not wait."""
         ...

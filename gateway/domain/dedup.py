@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 
 class DedupKey(NamedTuple):
-    """What a request may do once.
+    """The nonce and the idempotency key of one request.
 
-    The nonce, unique per ingest key, is kept until ``nonce_expires_at`` (seconds since 1970). The idempotency key, if
-    there is one, belongs to the key id, method and path in ``scope``; ``fingerprint`` tells one body from another.
-    ``signed_at`` is when the request says that it was signed: a memory of nonces that began later refuses it.
+    The nonce is unique for its ingest key ``key_id`` and is kept until ``nonce_expires_at`` (seconds since 1970). The
+    idempotency key, if there is one, belongs to the key id, method and path in ``scope``; ``fingerprint`` distinguishes
+    one body from another. ``signed_at`` is the time at which the request says that it was signed (seconds since 1970):
+    a store of nonces that began later rejects the request.
     """
 
     key_id: str

@@ -1,4 +1,7 @@
-"""How a connection may end, what its client is told, and whether its session is kept (DESIGN §8, Endings)."""
+"""How the gateway ends a connection: what the client receives, and whether its recovery session is kept.
+
+docs/explanation/architecture.md, "How connections end", has the reasons.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from typing import Final
 class DisconnectReason:
     """One way for the gateway to end a connection.
 
-    ``code`` and ``message`` go to the client in an ``error`` event, where the ending has one. ``goodbye`` sends a
-    Socket.IO DISCONNECT, after which the stock client stays away. ``close_code`` closes a WebSocket (RFC 6455 §7.4);
-    None aborts without a frame.
+    ``reason`` is its name in logs and metrics. ``code`` and ``message``, where there is a code, are sent to the client
+    in an ``error`` event. ``sends_packet``: send a Socket.IO DISCONNECT, after which the stock client does not
+    reconnect. Otherwise the transport is closed: a WebSocket with ``close_code`` (RFC 6455 §7.4), or without a frame
+    where that is None. ``keeps_session``: the connection can be resumed.
     """
 
     reason: str

@@ -1,20 +1,20 @@
-"""Everything that can be refused, as one tree. ``code`` is stable and part of the contract.
+"""The errors of the gateway, as one tree. ``code`` is stable and part of the contract.
 
     GatewayError
     ├── InvalidName             a user id, room, namespace or event name that the rules forbid
-    ├── MalformedPosition       a position that this gateway never handed out
-    ├── BrokerUnavailable       the message certainly was not accepted and will not be delivered
-    ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same claim delivers it once
-    ├── StateMisconfigured         the shared state is set up so that the gateway must not rely on it
-    ├── KeysUnavailable         the keys to check a token with cannot be had at the moment
-    ├── NonceReplayed           this nonce of this key was spent before
+    ├── MalformedPosition       text that is not a position of this gateway
+    ├── BrokerUnavailable       the entry certainly was not accepted and will not be delivered
+    ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same dedup key delivers it once
+    ├── StateMisconfigured      the shared state is configured so that the gateway must not rely on it
+    ├── KeysUnavailable         the keys that tokens are verified with cannot be fetched now
+    ├── NonceReplayed           this nonce of this ingest key was used before
     ├── IdempotencyConflict     this idempotency key was used with another body
-    ├── RecoveryFailed          a connection that cannot go on where it was; its client is told why
-    └── ConnectionRejected              a connection that may not be; says so to the client
-        ├── TokenRejected           the token does not prove who it is
-        └── TooManyConnections      the user has as many connections on this replica as allowed
+    ├── RecoveryFailed          a connection cannot be resumed; the client gets the code
+    └── ConnectionRejected      a connection is not accepted; the client gets the code
+        ├── TokenRejected       the token does not prove an identity
+        └── TooManyConnections  the user has as many connections on this replica as allowed
 
-The doors map them: ``ingest_api.errors`` to HTTP statuses, ``gateway.socketio_server.server`` to Socket.IO.
+``ingest_api.errors`` maps them to HTTP statuses, ``gateway.socketio_server.server`` to Socket.IO packets.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import ClassVar, Final
 
 HISTORY_TRIMMED: Final = "history_trimmed"
 DATA_LOST: Final = "data_lost"
-"""Why there is a gap in a stream: it was let go of to keep a bound, or whoever held it lost it."""
+"""The codes of a gap in the history: entries were trimmed to keep a bound, or the state lost them."""
 
 
 class GatewayError(Exception):
-    """Base of all; ``temporary`` tells whether the same request may succeed later."""
+    """Base of all errors. ``temporary``: the same request may succeed later."""
 
     code: str = "internal_error"
     temporary: ClassVar[bool] = False
@@ -50,7 +50,7 @@ class MalformedPosition(GatewayError):
 
 
 class BrokerUnavailable(GatewayError):
-    """The broker did not take the message; nobody gets it. Repeat after ``retry_after_seconds``."""
+    """The broker did not accept the entry and will not deliver it. Repeat after ``retry_after_seconds``."""
 
     code = "broker_unavailable"
     temporary = True
@@ -61,7 +61,7 @@ class BrokerUnavailable(GatewayError):
 
 
 class BrokerTimeout(GatewayError):
-    """No answer in time: accepted or not, nobody knows. Only a repeat under the same claim is safe."""
+    """The broker did not answer in time: unknown whether it accepted. Only a repeat with the same dedup key is safe."""
 
     code = "broker_timeout"
     temporary = True
@@ -72,13 +72,13 @@ class BrokerTimeout(GatewayError):
 
 
 class StateMisconfigured(GatewayError):
-    """Whoever operates the shared state has to change something; the message says what."""
+    """The operator of the shared state has to change something; the message says what."""
 
     code = "state_unusable"
 
 
 class KeysUnavailable(GatewayError):
-    """Nobody knows whether the token is good: its issuer's keys could not be fetched. Try again later."""
+    """A token can be neither accepted nor rejected: the keys of its issuer could not be fetched. Try again later."""
 
     code = "keys_unavailable"
     temporary = True
@@ -89,19 +89,19 @@ class KeysUnavailable(GatewayError):
 
 
 class NonceReplayed(GatewayError):
-    """The nonce was spent by an earlier request of the same ingest key."""
+    """The nonce was used by an earlier request of the same ingest key."""
 
     code = "replayed_request"
 
 
 class IdempotencyConflict(GatewayError):
-    """The idempotency key belongs to an earlier request with another body."""
+    """The idempotency key was used by an earlier request with another body."""
 
     code = "idempotency_conflict"
 
 
 class RecoveryFailed(GatewayError):
-    """A connection begins anew; ``code`` is why, and part of the Socket.IO contract (``recovery:failed``)."""
+    """A connection cannot be resumed, so a new one is made. ``code`` is sent to the client in ``recovery:failed``."""
 
     CODES = frozenset(
         {
@@ -122,11 +122,11 @@ class RecoveryFailed(GatewayError):
 
 
 class ConnectionRejected(GatewayError):
-    """A connection that is not let in. The code reaches the client as ``data.code`` of ``connect_error``."""
+    """A connection is not accepted. The client gets the code as ``data.code`` of ``connect_error``."""
 
 
 class TokenRejected(ConnectionRejected):
-    """A token that proves nothing; ``code`` is one of those listed in the Socket.IO contract."""
+    """The token does not prove an identity; docs/how-to/connect.md explains the codes."""
 
     CODES = frozenset(
         {
@@ -146,7 +146,7 @@ class TokenRejected(ConnectionRejected):
 
     def __init__(self, code: str, message: str) -> None:
         if code not in self.CODES:
-            raise ValueError(f"{code!r} is not a code of a refused token")
+            raise ValueError(f"{code!r} is not a code of a rejected token")
         super().__init__(message)
         self.code = code
 

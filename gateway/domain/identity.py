@@ -1,4 +1,4 @@
-"""Who a connection is, and until when."""
+"""The identity that a verified token proves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Identity:
     """What a verified token says.
 
-    ``rooms`` are the rooms that its claims grant, the user's own included. Times are seconds since 1970; ``expires_at``
-    None means never, ``issued_at`` None means that the token does not say (and counts as the oldest of all).
+    ``rooms`` are the rooms that its claims grant, the user's own included. Times are seconds since 1970. ``expires_at``
+    None: the token never expires. ``issued_at`` None: the token does not say; it counts as older than every other.
     """
 
     user: str

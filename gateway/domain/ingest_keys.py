@@ -1,4 +1,4 @@
-"""Ingest keys: the credential of one backend, and what it may do with it."""
+"""Ingest keys: the credential of one backend, and what the backend may do with it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ _NARROWED: Final = (EMIT_USER, EMIT_ROOM)
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One permission: an action, for the two emits on names that match ``pattern`` (``*`` matches anything)."""
+    """One permission: an action; for the two emit actions limited to names that match ``pattern`` (``*``: any text)."""
 
     action: str
     pattern: str = _ANY
 
     @classmethod
     def parse(cls, text: str) -> Scope:
-        """``action`` or ``action:<glob>``; raises ValueError with a sentence for anything else."""
+        """Parse ``action`` or ``action:<glob>``.
+
+        Raises: ValueError with one sentence for anything else.
+        """
         if text in ACTIONS:
             return cls(text)
         for action in _NARROWED:
@@ -49,7 +52,7 @@ class Scope:
         *middle, last = others
         if not name.startswith(first) or not name.endswith(last):
             return False
-        # Each literal at the first place that is left for it. A regular expression may try all places of all of them.
+        # Take each literal at its first place after the one before: linear. A regular expression may try all places.
         place, end = len(first), len(name) - len(last)
         for literal in middle:
             place = name.find(literal, place, end)
@@ -64,7 +67,7 @@ ALL_SCOPES: Final = tuple(Scope(action) for action in ACTIONS)
 
 @dataclass(frozen=True, slots=True)
 class IngestKey:
-    """An id, one or more secrets (each may sign: so they are rotated), scopes and a rate shared by the replicas."""
+    """An id, one or more secrets (each may sign, so that they can be rotated), scopes, and a rate for all replicas."""
 
     id: str
     secrets: tuple[str, ...]
@@ -74,7 +77,7 @@ class IngestKey:
     _unlimited: frozenset[str] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Asked for every push.
+        # Computed once, because every push looks at them.
         object.__setattr__(self, "_actions", frozenset(scope.action for scope in self.scopes))
         unlimited = frozenset(scope.action for scope in self.scopes if scope.pattern == _ANY)
         object.__setattr__(self, "_unlimited", unlimited)
@@ -83,11 +86,11 @@ class IngestKey:
         return f"IngestKey(id={self.id!r})"
 
     def has_scope(self, *actions: str) -> bool:
-        """Whether any scope allows one of the actions on something."""
+        """Whether any scope allows one of the actions on at least one name."""
         return not self._actions.isdisjoint(actions)
 
     def can_emit_to(self, room: str) -> bool:
-        """Rooms of users need ``emit:user`` for that user; ``emit:room`` never reaches them."""
+        """Whether a scope allows to emit to a room. The room of a user needs ``emit:user``, never ``emit:room``."""
         if room.startswith(USER_PREFIX):
             return self._has_scope_for(EMIT_USER, room[len(USER_PREFIX) :])
         return self._has_scope_for(EMIT_ROOM, room)

@@ -1,4 +1,4 @@
-"""What travels through the broker: messages to clients, orders to let users go, word of connections that moved."""
+"""The entries that the broker appends: messages, disconnect commands and session takeovers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Address(NamedTuple):
 class Message(NamedTuple):
     """One event on its way to clients.
 
-    ``arguments`` are JSON texts, one for each argument of the event, exactly as the backend wrote them: they were
-    checked at the door and are not decoded again. ``rooms`` empty means everyone in the namespace. ``exclude`` names
-    rooms or sids that do not get it. A ``volatile`` message is skipped where it cannot be sent at once. ``trace`` is
-    the one that its delivery is a part of, if the backend or the gateway began one.
+    ``arguments`` are JSON texts, one for each argument of the event, exactly as the backend wrote them: the REST API
+    checked them, and they are not decoded again. ``rooms`` empty: everyone in the namespace. ``exclude``: rooms or sids
+    whose connections do not get it. ``volatile``: skip a connection that it cannot be sent to at once. ``trace``: the
+    trace that its delivery belongs to, if the backend or the gateway began one.
     """
 
     id: str
@@ -38,16 +38,17 @@ class Message(NamedTuple):
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Where it goes; several rooms are one delivery, each connection gets it once."""
+        """Its rooms. Several rooms are one delivery: a connection in more than one gets it once."""
         if not self.rooms:
             return (Address(self.namespace, None),)
         return tuple([Address(self.namespace, room) for room in self.rooms])
 
 
 class DisconnectCommand(NamedTuple):
-    """An order to end the connections of a user in some namespaces; with ``revoke`` older tokens are refused too.
+    """End the connections of a user in some namespaces; with ``revoke`` also reject the user's older tokens.
 
-    ``at`` is the wall-clock time of the order, in seconds since 1970: tokens issued before it are the older ones.
+    ``at`` is the wall-clock time of the command, in seconds since 1970: tokens issued before it are the older ones.
+    ``exclude``: rooms or sids whose connections are not ended.
     """
 
     id: str
@@ -64,7 +65,7 @@ class DisconnectCommand(NamedTuple):
 
 
 class SessionTakeover(NamedTuple):
-    """A connection was resumed elsewhere; its former one, of ``owner`` (``domain.sessions``), is not used any more."""
+    """A connection was resumed on another replica; the former one, of ``owner`` (``domain.sessions``), is closed."""
 
     id: str
     namespace: str
@@ -73,33 +74,33 @@ class SessionTakeover(NamedTuple):
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Wherever that sid is."""
+        """The room of the sid."""
         return (Address(self.namespace, self.sid),)
 
     @property
     def exclude(self) -> frozenset[str]:
-        """Nobody."""
+        """Nothing: a takeover excludes no connection."""
         return frozenset()
 
 
 LogEntry = Message | DisconnectCommand | SessionTakeover
-"""What the broker appends."""
+"""An entry that the broker appends."""
 
 
 def is_volatile(entry: LogEntry) -> bool:
-    """Whether it is not kept, so that it has no position of its own."""
+    """Whether the entry is not kept in the history, so that it has no position of its own."""
     return isinstance(entry, Message) and entry.volatile
 
 
 def json_bytes(entry: LogEntry) -> int:
-    """The length of the JSON of its arguments in UTF-8, without what joins them; only a Message has any."""
+    """Return the bytes of the JSON of the arguments in UTF-8, without separators; 0 for all but a Message."""
     if not isinstance(entry, Message):
         return 0
     return sum([len(text) if text.isascii() else len(text.encode()) for text in entry.arguments])
 
 
 def count_is_exact(entry: LogEntry) -> bool:
-    """Whether adding up the connections of its addresses counts each recipient once and nobody else.
+    """Whether the connections at the addresses of an entry, added up, are exactly its recipients.
 
     A connection lives in one namespace, so addresses in different namespaces never share one.
     """
@@ -113,10 +114,10 @@ def count_is_exact(entry: LogEntry) -> bool:
 
 
 class PublishResult(NamedTuple):
-    """The broker's word that it has the entry.
+    """The answer of the broker: it has the entry.
 
-    ``connections`` were registered when it was accepted: exactly that many when ``exact``, else at most.
-    ``replayed``: an earlier request under the same idempotency key did the work, and this was its answer.
+    ``connections``: the recipients registered when the entry was accepted; exactly that many when ``exact``, else at
+    most. ``replayed``: an earlier request with the same idempotency key was accepted, and this was its answer.
     """
 
     id: str
@@ -127,7 +128,7 @@ class PublishResult(NamedTuple):
 
 
 def new_id() -> str:
-    """A message id, URL-safe: 96 random bits of this process and a count."""
+    """Return a new entry id, URL-safe: 96 random bits of this process, and a count."""
     return f"{_PROCESS}{next(_COUNT):x}"
 
 

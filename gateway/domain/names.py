@@ -1,4 +1,4 @@
-"""Which names are allowed, and how rooms are named after what they stand for."""
+"""The rules for user ids, room names, namespaces and event names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_ROOM_CHARACTERS: Final = 200
 MAX_EVENT_CHARACTERS: Final = 128
 
 MAIN_NAMESPACE: Final = "/"
-"""Where a push goes that names no namespace; what Socket.IO joins first."""
+"""The namespace of a push that names none; the one that Socket.IO clients join by default."""
 
 USER_PREFIX: Final = "user:"
 
@@ -27,17 +27,26 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 
 def check_user(user: str) -> str:
-    """The user id itself; raises InvalidName if it breaks a rule."""
+    """Return the user id.
+
+    Raises: InvalidName with the rule that it breaks.
+    """
     return _check(user, "user id", MAX_USER_CHARACTERS)
 
 
 def check_room(room: str) -> str:
-    """The room name itself; raises InvalidName if it breaks a rule."""
+    """Return the room name.
+
+    Raises: InvalidName with the rule that it breaks.
+    """
     return _check(room, "room name", MAX_ROOM_CHARACTERS)
 
 
 def check_namespace(namespace: str) -> str:
-    """The namespace itself: a slash, then no comma and no question mark (they end it on the wire)."""
+    """Return the namespace: a slash, then neither comma nor question mark, which end it on the wire.
+
+    Raises: InvalidName with the rule that it breaks.
+    """
     _check(namespace, "namespace", MAX_ROOM_CHARACTERS)
     if not namespace.startswith("/"):
         raise InvalidName("a namespace starts with a slash")
@@ -47,7 +56,10 @@ def check_namespace(namespace: str) -> str:
 
 
 def check_event(event: str) -> str:
-    """The event name itself; raises InvalidName if it is empty, too long or reserved by Socket.IO."""
+    """Return the event name.
+
+    Raises: InvalidName if it is empty, too long, reserved by Socket.IO, or holds a lone surrogate.
+    """
     if not event:
         raise InvalidName("an event name is not empty")
     if len(event) > MAX_EVENT_CHARACTERS:
@@ -60,7 +72,7 @@ def check_event(event: str) -> str:
 
 
 def user_room(user: str) -> str:
-    """The room that holds every connection of a user."""
+    """Return the room that holds every connection of a user."""
     return USER_PREFIX + user
 
 

@@ -1,4 +1,4 @@
-"""Who is connected, over all replicas."""
+"""Presence: the connections of a user on all replicas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class PresentConnection:
-    """One connection as others see it. ``connected_at`` in seconds since 1970; ``transport`` polling or websocket."""
+    """One connection in the shared state. ``connected_at``: seconds since 1970. ``transport``: polling or websocket."""
 
     sid: str
     user: str
@@ -19,7 +19,7 @@ class PresentConnection:
 
 @dataclass(frozen=True, slots=True)
 class UserPresence:
-    """All connections of a user, the oldest first; ``last_seen`` (seconds since 1970) once the last one has left."""
+    """The connections of a user, oldest first. ``last_seen``: when the last one ended (seconds since 1970), or None."""
 
     user: str
     connections: tuple[PresentConnection, ...] = field(default=())

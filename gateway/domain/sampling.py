@@ -1,4 +1,4 @@
-"""Which of many lines of log like one another are written."""
+"""Sampling of routine log lines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _ALL: Final = 2**32
 
 
 class Sampling:
-    """Keeps a part of what is routine; ``rate`` is that part, from 0 (nothing) to 1 (everything).
+    """Decides which routine log lines are written; ``rate`` is their share, from 0 (none) to 1 (all).
 
-    Who has the same rate decides alike of the same key, so that the lines of one trace are there on every replica or on
-    none.
+    Replicas with the same rate decide alike for the same key, so that every replica writes the lines of a trace, or
+    none does.
     """
 
     __slots__ = ("_below", "fields", "rate")
@@ -21,8 +21,8 @@ class Sampling:
         self.rate = rate
         self._below = rate * _ALL
         self.fields: dict[str, float] = {} if rate == 1.0 else {"sample_rate": rate}
-        """What a line says that was kept by chance: it stands for 1 / rate of its kind."""
+        """The fields of a sampled line: it stands for 1 / ``sample_rate`` lines of its kind."""
 
     def should_log(self, key: str) -> bool:
-        """Whether the lines of this request, trace or connection are written."""
+        """Whether to write the lines of the request, trace or connection with this key."""
         return self.rate == 1.0 or crc32(key.encode("utf-8", "surrogatepass")) < self._below

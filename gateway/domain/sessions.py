@@ -1,4 +1,4 @@
-"""What is needed to resume a connection elsewhere, and what a client asks for."""
+"""Recovery sessions: what is needed to resume a connection on any replica, and what a client asks for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from gateway.domain.positions import Position
 
 @dataclass(frozen=True, slots=True)
 class RecoverySession:
-    """A connection that may come back, to any replica.
+    """What is needed to resume a connection on any replica.
 
-    ``pid`` is the secret that the client resumes with. ``owner`` names the connection that has it now, and no
-    other ever; who is no longer the owner changes nothing. ``rooms`` are those it is in, and ``entered`` says of which
-    it entered after ``first_position``, and where: what went to a room before that is none of its business.
+    ``pid`` is the secret that the client resumes with. ``owner`` names the connection that the session belongs to now,
+    and never names another; a connection that is no longer the owner cannot change the session. ``rooms`` are the rooms
+    of the connection. ``joined_at`` has those that it joined after ``first_position``, each with the position at which
+    it joined: older messages of that room are not for it.
     """
 
     pid: str
@@ -28,20 +29,20 @@ class RecoverySession:
     joined_at: Mapping[str, Position] = field(default_factory=dict, hash=False)
 
     def visible_from(self, room: str | None) -> Position:
-        """From where on it gets what goes to a room that it is in; None is everyone."""
+        """Return the position after which messages to a room are for this connection; room None is everyone."""
         return self.first_position if room is None else self.joined_at.get(room, self.first_position)
 
     def with_rooms(self, rooms: Collection[str], at: Position) -> RecoverySession:
-        """The same in other rooms: those it was in before keep where they were entered, the others are entered now."""
-        entered = {
+        """Return the session with other rooms: those it had keep their position, new ones are joined ``at``."""
+        joined_at = {
             room: self.joined_at.get(room, at) if room in self.rooms else at
             for room in rooms
             if room not in self.rooms or room in self.joined_at
         }
-        return replace(self, rooms=frozenset(rooms), joined_at=entered)
+        return replace(self, rooms=frozenset(rooms), joined_at=joined_at)
 
     def replay_start(self, offset: Position | None) -> Position:
-        """Where a client goes on that says so: never before the beginning."""
+        """Return the position to replay from: the offset of the client, but never before ``first_position``."""
         if offset is None or not positions.is_after(offset, self.first_position):
             return self.first_position
         return offset
@@ -49,7 +50,7 @@ class RecoverySession:
 
 @dataclass(frozen=True, slots=True)
 class ResumedSession:
-    """A session as it was. ``in_use``: its former owner may not know yet that it has lost it."""
+    """A session as it was before it was resumed. ``in_use``: its former owner may not know yet that it lost it."""
 
     session: RecoverySession
     in_use: bool
@@ -57,9 +58,10 @@ class ResumedSession:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecoveryRequest:
-    """What a client asks for when it connects, as it wrote it; ``owner`` names this attempt (``Session.owner``).
+    """What a client asks for when it connects, unchecked; ``owner`` names this attempt (``RecoverySession.owner``).
 
-    ``pid`` and ``offset`` are what the stock client sends by itself. ``resume`` is a position that an application kept.
+    ``pid`` and ``offset`` are what the stock client sends by itself. ``resume`` is a position that the application
+    kept. ``is_declined``: the client does not want to be resumable.
     """
 
     owner: str

@@ -1,8 +1,4 @@
-"""What a replica can do, as far as the shared state goes.
-
-SUBSCRIPTION_STALLED: the state answers, and what is published does not arrive here. Clients miss messages and should go elsewhere.
-UNAVAILABLE: the state does not answer, or takes nothing. No other replica would be better off, so clients stay.
-"""
+"""The status of a replica, as far as the shared state goes."""
 
 from __future__ import annotations
 
@@ -10,7 +6,12 @@ from enum import StrEnum
 
 
 class StateStatus(StrEnum):
-    """What a replica can do at the moment."""
+    """What a replica can do now.
+
+    SUBSCRIPTION_STALLED: the state answers, but published messages do not arrive here. Clients miss messages and should
+    connect to another replica.
+    UNAVAILABLE: the state does not answer, or rejects every write. No other replica is better off, so clients stay.
+    """
 
     HEALTHY = "healthy"
     SUBSCRIPTION_STALLED = "subscription_stalled"

@@ -1,4 +1,4 @@
-"""How a moment is told to clients and backends."""
+"""The text form of a time for clients and backends."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def iso_timestamp(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC with whole milliseconds: ``2026-11-21T09:58:00.123Z``."""
+    """Format seconds since 1970 as ISO 8601 in UTC with whole milliseconds: ``2026-11-21T09:58:00.123Z``."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

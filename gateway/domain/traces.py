@@ -1,6 +1,6 @@
-"""Whose trace a message belongs to: W3C Trace Context, as far as the gateway keeps it.
+"""The trace that a message belongs to: W3C Trace Context, as far as the gateway keeps it.
 
-https://www.w3.org/TR/trace-context-2/: ``traceparent`` alone; ``tracestate`` is dropped, which §3.3 leaves to us.
+https://www.w3.org/TR/trace-context-2/: ``traceparent`` alone; ``tracestate`` is dropped, which §3.3 allows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FORM: Final = re.compile(
 
 
 class Trace(NamedTuple):
-    """A place in a trace: 32 hex digits of the trace, 16 of the span that what happens next is a child of, and flags.
+    """A place in a trace: 32 hex digits of the trace, 16 of the parent span of what happens next, and flags.
 
     Of the flags only those of level 2 are kept (sampled, random); the others must be 0 (§3.2.2.5).
     """
@@ -31,23 +31,23 @@ class Trace(NamedTuple):
 
     @property
     def sampled(self) -> bool:
-        """Whether who began it keeps what is told of it."""
+        """Whether the caller that began the trace records it."""
         return bool(self.flags & SAMPLED)
 
 
 def parse_traceparent(text: str) -> Trace | None:
-    """The trace that a ``traceparent`` names; None: malformed, and to be taken as not sent (§4.3)."""
+    """Return the trace of a ``traceparent``; None: it is malformed, and counts as not sent (§4.3)."""
     form = _FORM.fullmatch(text)
     if form is None or (form[1] == "00" and len(text) != _VERSION_CHARACTERS):
         return None
     return Trace(form[2], form[3], int(form[4], 16) & _KNOWN_FLAGS)
 
 
-def find_trace(given: Sequence[str]) -> Trace | None:
-    """The one that the ``traceparent`` headers of a request name; several are as good as none (§3.2.1)."""
-    return parse_traceparent(given[0]) if len(given) == 1 else None
+def find_trace(headers: Sequence[str]) -> Trace | None:
+    """Return the trace of the ``traceparent`` headers of a request; several count as none (§3.2.1)."""
+    return parse_traceparent(headers[0]) if len(headers) == 1 else None
 
 
 def format_traceparent(trace: Trace) -> str:
-    """The trace as version 00 writes it."""
+    """Format the trace as version 00 of ``traceparent``."""
     return f"00-{trace.trace_id}-{trace.span_id}-{trace.flags:02x}"
