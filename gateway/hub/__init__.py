@@ -4,8 +4,8 @@ connection   one connection: how far along it is, and what is for it
 registry     rooms to connections and back; delivers
 """
 
-from gateway.hub.connection import ClientTransport, Connection, State
+from gateway.hub.connection import ClientTransport, Connection, ConnectionState
 from gateway.hub.delivery_timer import DeliveryTimer
 from gateway.hub.registry import Encode, Hub, reason_of
 
-__all__ = ["ClientTransport", "Connection", "DeliveryTimer", "Encode", "Hub", "State", "reason_of"]
+__all__ = ["ClientTransport", "Connection", "ConnectionState", "DeliveryTimer", "Encode", "Hub", "reason_of"]

@@ -14,14 +14,14 @@ from gateway.domain.sessions import RecoverySession
 from gateway.interfaces import Frames, Socket, Timer
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """How far along a connection is. Only a LIVE one is sent to; one that is BEHIND was welcomed, and reads the history
     first."""
 
-    CONNECTING = "arriving"
+    CONNECTING = "connecting"
     REPLAYING = "replaying"
     LIVE = "live"
-    CLOSED = "gone"
+    CLOSED = "closed"
 
 
 class ClientTransport(Protocol):
@@ -67,21 +67,21 @@ class Connection:
 
     __slots__ = (
         "connected_at",
-        "socket",
-        "first_position",
-        "expiry",
-        "replay_watermark",
-        "taken_over",
-        "identity",
         "disconnected_at",
-        "transport",
+        "expiry",
+        "first_position",
+        "identity",
+        "last_skipped",
         "namespace",
         "recovery",
+        "replay_watermark",
         "rooms",
         "session",
         "sid",
-        "last_skipped",
+        "socket",
         "state",
+        "taken_over",
+        "transport",
         "wants_offsets",
     )
 
@@ -100,7 +100,7 @@ class Connection:
         self.identity = identity
         self.transport = transport
         self.connected_at = connected_at
-        self.state = State.CONNECTING
+        self.state = ConnectionState.CONNECTING
         self.rooms: frozenset[str] = frozenset()
         self.expiry: Timer | None = None
         self.session = session
@@ -146,13 +146,13 @@ class Connection:
 
     def go_live(self, replay_watermark: Position | None = None) -> None:
         """From now on it is sent to: what is newer than ``floor``, up to which it has everything."""
-        self.state = State.LIVE
+        self.state = ConnectionState.LIVE
         self.replay_watermark = replay_watermark
         self.on_transport_changed()
 
     def on_transport_changed(self) -> None:
         """Its link sends another way."""
-        if self.state is State.LIVE and self.replay_watermark is None:
+        if self.state is ConnectionState.LIVE and self.replay_watermark is None:
             self.socket = self.transport.socket
 
     def reset_positions(self) -> None:
@@ -167,5 +167,5 @@ class Connection:
 
     def close(self) -> None:
         """It is not sent to any more."""
-        self.state = State.CLOSED
+        self.state = ConnectionState.CLOSED
         self.socket = None

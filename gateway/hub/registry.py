@@ -12,7 +12,7 @@ from gateway.domain import positions
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHERE, REVOKED, DisconnectReason
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import Position
-from gateway.hub.connection import Connection, State
+from gateway.hub.connection import Connection, ConnectionState
 from gateway.hub.delivery_timer import DeliveryTimer
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import MetricFactory, one_label
@@ -190,10 +190,10 @@ class Hub:
         self, connection: Connection, message: Message, position: Position, frames: Frames
     ) -> bool:
         """Send to a connection that cannot be written to directly; whether it was for it and was taken."""
-        if connection.state is not State.LIVE:
+        if connection.state is not ConnectionState.LIVE:
             if not message.volatile:
                 connection.last_skipped = position
-            elif connection.state is State.REPLAYING:
+            elif connection.state is ConnectionState.REPLAYING:
                 self.count_volatile_skipped("replaying")
             return False
         watermark = connection.replay_watermark
@@ -215,7 +215,7 @@ class Hub:
     async def emit_all(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events to everybody who was welcomed."""
         for connection in list(self.connections.values()):
-            if connection.state in {State.LIVE, State.REPLAYING}:
+            if connection.state in {ConnectionState.LIVE, ConnectionState.REPLAYING}:
                 connection.transport.emit(event, payload)
             await self._yield()
 
@@ -304,13 +304,13 @@ def _close_taken_over(connections: Collection[Connection], owner: str) -> None:
     for connection in connections:
         if connection.session is not None and connection.session.owner == owner:
             connection.taken_over = True
-            if connection.state not in {State.CONNECTING, State.CLOSED}:
+            if connection.state not in {ConnectionState.CONNECTING, ConnectionState.CLOSED}:
                 connection.transport.disconnect(RESUMED_ELSEWHERE)
 
 
 def _disconnect(connections: Collection[Connection], reason: DisconnectReason, position: Position) -> None:
     for connection in connections:
-        if connection.state is State.CONNECTING:
+        if connection.state is ConnectionState.CONNECTING:
             connection.disconnected_at = position
-        elif connection.state is not State.CLOSED and connection.is_newer(position):
+        elif connection.state is not ConnectionState.CLOSED and connection.is_newer(position):
             connection.transport.disconnect(reason)

@@ -21,7 +21,7 @@ from gateway.domain.messages import Address, SessionTakeover, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
-from gateway.hub import ClientTransport, Connection, Hub, State
+from gateway.hub import ClientTransport, Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Clock, Presence, Revocations, Sessions
 from gateway.services.disconnect import Disconnector
 from gateway.services.recovery import ConnectResult, Recovery
@@ -95,7 +95,7 @@ class Connector:
             raise TokenRejected("token_invalid", "the token is another user's")
         rooms = self._rooms(connection.sid, identity)
         await self._reject_revoked(identity)
-        if connection.state is State.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             # It left while its token was looked at: who is not in the hub any more must not get into rooms again.
             return
         if rooms != connection.rooms:

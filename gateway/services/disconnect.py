@@ -10,7 +10,7 @@ import structlog
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address, SessionTakeover
-from gateway.hub import Connection, Hub, State
+from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Presence, Sessions
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ class Disconnector:
 
         Unless ``keeps_session`` it is gone for good, and cannot be resumed.
         """
-        if connection.state is State.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             return
         connection.close()
         if connection.expiry is not None:

@@ -27,7 +27,7 @@ from gateway.domain.errors import (
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
-from gateway.hub import Connection, Encode, State, reason_of
+from gateway.hub import Connection, ConnectionState, Encode, reason_of
 from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Sessions
 from gateway.services.degraded_mode import GAP_EVENT
 
@@ -239,8 +239,8 @@ class Replayer:
         page = page or Page((), result.position, has_more=False)
         behind = _Replay(connection, page.last_position, last)
         self._send(behind, page, first)
-        if behind.connection.state is not State.LIVE:
-            behind.connection.state = State.REPLAYING
+        if behind.connection.state is not ConnectionState.LIVE:
+            behind.connection.state = ConnectionState.REPLAYING
             self._replays.put_nowait(behind)
 
     async def run(self) -> None:
@@ -253,7 +253,7 @@ class Replayer:
     async def _replay(self, replay: _Replay) -> None:
         connection = replay.connection
         try:
-            while connection.state is State.REPLAYING:
+            while connection.state is ConnectionState.REPLAYING:
                 async with connection.transport.replay_lock:
                     await connection.transport.wait_drained()
                     replay = await self._replay_pages(replay)
@@ -273,7 +273,7 @@ class Replayer:
             connection.last_skipped = None
             page = replace(page, gap=page.gap or DATA_LOST)
         replay = replay._replace(position=page.last_position)
-        if connection.state is not State.REPLAYING:
+        if connection.state is not ConnectionState.REPLAYING:
             return replay
         command = find_disconnect(connection, page)
         if command is not None:
@@ -299,10 +299,10 @@ class Replayer:
             else []
         )
         connection.transport.batch(*first, *missed, *last)
-        if missed and connection.state is not State.CLOSED:
+        if missed and connection.state is not ConnectionState.CLOSED:
             self._recovered(len(missed))
         if self._deliveries is not None:
             for message in [message for _, message in messages if message.trace is not None]:
                 self._deliveries.replayed(message, connection.sid)
-        if is_all and connection.state is not State.CLOSED:
+        if is_all and connection.state is not ConnectionState.CLOSED:
             connection.go_live(None if connection.session is None else page.last_position)

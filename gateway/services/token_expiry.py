@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.domain.disconnects import TOKEN_EXPIRED
 from gateway.domain.times import iso_timestamp
-from gateway.hub import Connection, State
+from gateway.hub import Connection, ConnectionState
 from gateway.interfaces import Clock, Schedule
 
 WARNING_SECONDS: Final = 60
@@ -60,6 +60,6 @@ class TokenExpiry:
     def _later(
         self, connection: Connection, delay_seconds: float, step: Callable[[Connection], None]
     ) -> None:
-        if connection.state is State.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             return
         connection.expiry = self._schedule.after(delay_seconds, partial(step, connection))

@@ -12,7 +12,7 @@ from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, REVOKED
 from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
-from gateway.hub import Connection, Hub, State
+from gateway.hub import Connection, ConnectionState, Hub
 from gateway.hub.registry import LARGE_BYTES, MAX_SLICE_SECONDS, SLOW_SEND_SECONDS, STEP
 from gateway.interfaces import Frames
 from gateway.metrics import MetricFactory
@@ -42,7 +42,12 @@ class World:
         return encode(message, position)
 
     def join(
-        self, sid: str, *rooms: str, user: str = "alice", namespace: str = "/", state: State = State.LIVE
+        self,
+        sid: str,
+        *rooms: str,
+        user: str = "alice",
+        namespace: str = "/",
+        state: ConnectionState = ConnectionState.LIVE,
     ) -> tuple[Connection, RecordingTransport]:
         made, link = connection(sid, user, namespace=namespace, state=state, has_socket=self.has_sockets)
         self.hub.add(made, {user_room(user), sid, *rooms})
@@ -124,8 +129,10 @@ async def test_a_connection_is_alone_in_the_room_of_its_sid(world: World) -> Non
     assert (first.events, second.events) == ([], ["news"])
 
 
-@pytest.mark.parametrize("state", [State.CONNECTING, State.REPLAYING, State.CLOSED])
-async def test_only_a_live_connection_is_sent_to(world: World, state: State) -> None:
+@pytest.mark.parametrize(
+    "state", [ConnectionState.CONNECTING, ConnectionState.REPLAYING, ConnectionState.CLOSED]
+)
+async def test_only_a_live_connection_is_sent_to(world: World, state: ConnectionState) -> None:
     _, link = world.join("a", "x", state=state)
 
     await world.push("x")
@@ -183,7 +190,7 @@ async def test_a_kick_of_several_namespaces_reaches_each_and_spares_who_is_exclu
 
 
 async def test_a_kick_marks_a_connection_that_is_arriving(world: World) -> None:
-    arriving, link = world.join("a", state=State.CONNECTING)
+    arriving, link = world.join("a", state=ConnectionState.CONNECTING)
 
     await world.disconnect_user("alice")
 
@@ -191,11 +198,11 @@ async def test_a_kick_marks_a_connection_that_is_arriving(world: World) -> None:
 
 
 async def test_a_kick_leaves_alone_who_is_gone(world: World) -> None:
-    gone, link = world.join("a", state=State.CLOSED)
+    gone, link = world.join("a", state=ConnectionState.CLOSED)
 
     await world.disconnect_user("alice")
 
-    assert (gone.state, link.ended) == (State.CLOSED, [])
+    assert (gone.state, link.ended) == (ConnectionState.CLOSED, [])
 
 
 # membership
@@ -299,7 +306,7 @@ async def test_members_may_join_and_leave_during_a_long_delivery_and_order_is_ke
         assert link.events == everything[: len(link.events)]
     for link in late:
         assert link.events == everything[3 - len(link.events) :]
-    assert all(link.events == everything for made, link in links if made.state is State.LIVE)
+    assert all(link.events == everything for made, link in links if made.state is ConnectionState.LIVE)
 
 
 async def test_a_client_that_is_dropped_by_its_own_message_harms_no_other(world: World) -> None:
@@ -370,8 +377,8 @@ async def test_what_waits_in_a_socket_is_the_business_of_the_link() -> None:
     assert (link.events, len(link.sent), world.delivered) == (["behind", "direct"], 1, 2)
 
 
-@pytest.mark.parametrize("state", [State.CONNECTING, State.REPLAYING])
-async def test_a_socket_is_not_written_to_before_its_connection_is_live(state: State) -> None:
+@pytest.mark.parametrize("state", [ConnectionState.CONNECTING, ConnectionState.REPLAYING])
+async def test_a_socket_is_not_written_to_before_its_connection_is_live(state: ConnectionState) -> None:
     world = World(has_sockets=True)
     made, link = world.join("a", "x", state=state)
 
@@ -470,9 +477,11 @@ async def test_who_was_not_sent_it_is_not_counted() -> None:
     assert (takes.events, world.delivered) == (["news"], 1)
 
 
-@pytest.mark.parametrize(("state", "skipped"), [(State.REPLAYING, {"replaying": 1}), (State.CONNECTING, {})])
+@pytest.mark.parametrize(
+    ("state", "skipped"), [(ConnectionState.REPLAYING, {"replaying": 1}), (ConnectionState.CONNECTING, {})]
+)
 async def test_a_volatile_message_that_one_who_is_behind_does_not_get_is_counted(
-    world: World, state: State, skipped: dict[str, float]
+    world: World, state: ConnectionState, skipped: dict[str, float]
 ) -> None:
     world.join("a", "x", state=state)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.domain.messages import DisconnectCommand, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
-from gateway.hub import Hub, State
+from gateway.hub import ConnectionState, Hub
 from gateway.metrics import MetricFactory
 from tests.support.metrics import counted
 from tests.unit.hub.transports import connection, encode
@@ -40,7 +40,7 @@ async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
     declining, _ = connection("s3")
     declining.wants_offsets = False
     hub.add(declining, {"room"})
-    behind, _ = connection("s4", state=State.REPLAYING)
+    behind, _ = connection("s4", state=ConnectionState.REPLAYING)
     hub.add(behind, {"room"})
     traced, plain = news(trace=TRACE), news(trace=None)
 

@@ -10,7 +10,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.messages import Message
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
-from gateway.hub import Connection, State
+from gateway.hub import Connection, ConnectionState
 from gateway.interfaces import Frames, Socket
 from gateway.transport import packets
 
@@ -84,13 +84,13 @@ def connection(
     user: str = "alice",
     *,
     namespace: str = "/",
-    state: State = State.LIVE,
+    state: ConnectionState = ConnectionState.LIVE,
     has_socket: bool = False,
 ) -> tuple[Connection, RecordingTransport]:
     """A connection that is in no room yet."""
     link = RecordingTransport(has_socket=has_socket)
     made = Connection(sid, namespace, identity(user), link, 0.0)
-    if state is State.LIVE:
+    if state is ConnectionState.LIVE:
         made.go_live()
     else:
         made.state = state

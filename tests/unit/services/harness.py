@@ -13,7 +13,7 @@ from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest
-from gateway.hub import Connection, Hub, State
+from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Presence
 from gateway.metrics import MetricFactory
 from gateway.services.connect import Connector
@@ -155,7 +155,7 @@ class Visitor:
     async def is_live(self) -> None:
         """Wait until it has everything."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.connection.state is not State.LIVE:  # noqa: ASYNC110  # nothing tells of it
+            while self.connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(0)
 
 

@@ -9,7 +9,7 @@ import structlog
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address
-from gateway.hub import State
+from gateway.hub import ConnectionState
 from tests.unit.services.harness import PATIENCE_SECONDS, House
 
 
@@ -22,7 +22,7 @@ async def test_who_departs_is_gone_here_at_once_and_everywhere_soon(house: House
 
     house.reporting.disconnect(connection)
 
-    assert (connection.state, house.hub.connections) == (State.CLOSED, {})
+    assert (connection.state, house.hub.connections) == (ConnectionState.CLOSED, {})
     assert await house.is_empty()
     assert (await house.presence.of_user("alice")).last_seen == house.clock.now()
 

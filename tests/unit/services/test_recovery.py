@@ -10,7 +10,7 @@ from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHER
 from gateway.domain.errors import BrokerUnavailable, TokenRejected, TooManyConnections
 from gateway.domain.messages import DisconnectCommand, Message, SessionTakeover, new_id
 from gateway.domain.positions import Position
-from gateway.hub import State
+from gateway.hub import ConnectionState
 from gateway.services.recovery import ConnectResult
 from tests.unit.hub.transports import RecordingTransport
 from tests.unit.services.harness import PATIENCE_SECONDS, RECOVERY_SECONDS, SEND_BUFFER_BYTES, House, Visitor
@@ -368,7 +368,7 @@ async def test_the_next_page_is_read_once_the_one_before_was_taken(house: House)
 
     link_reads = await house.come(house.who("alice"), pid=before.pid)
     assert link_reads.news == ["connect", *map(str, range(4))]
-    assert link_reads.connection.state is State.REPLAYING
+    assert link_reads.connection.state is ConnectionState.REPLAYING
 
     await house.push("user:alice", "live")
     await link_reads.is_live()

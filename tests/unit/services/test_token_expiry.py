@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.domain.disconnects import TOKEN_EXPIRED
 from gateway.domain.times import iso_timestamp
-from gateway.hub import State
+from gateway.hub import ConnectionState
 from tests.unit.services.harness import House
 
 
@@ -75,7 +75,7 @@ async def test_a_token_without_an_end_is_not_watched(house: House) -> None:
 
 async def test_who_has_left_is_not_watched(house: House) -> None:
     connection, _ = await house.welcome(house.who("alice", expires_in=100))
-    connection.state = State.CLOSED
+    connection.state = ConnectionState.CLOSED
 
     house.expiring.watch(connection)
 

@@ -19,7 +19,7 @@ from gateway.domain.disconnects import (
 )
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable
 from gateway.domain.messages import Message, new_id
-from gateway.hub import State
+from gateway.hub import ConnectionState
 from tests.unit.services.harness import PATIENCE_SECONDS
 from tests.unit.socketio_server.harness import (
     CONNECT_TIMEOUT_SECONDS,
@@ -67,7 +67,7 @@ async def test_a_message_that_is_pushed_meanwhile_comes_after_the_greeting(
 
     (connection,) = doorway.house.hub.connections.values()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while connection.state is not State.LIVE:  # noqa: ASYNC110  # nothing tells of it
+        while connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0)
     await push(doorway, "late")
     await doorway.house.heard()
