@@ -1,6 +1,19 @@
 """The command line: ``sio-gateway``, or ``python -m gateway``. One module for each command.
 
-A command imports what it needs when it runs, so that ``--help`` and ``version`` answer at once.
+serve          run the gateway
+banner         the text that ``serve --dev`` prints once it listens
+token          print a token
+emit           push an event
+presence       print whether a user is connected
+listen         connect as a client and print every event
+listener       the client of ``listen``
+configuration  ``check-config`` and ``print-env``
+doctor         print the findings of ``gateway.doctor``
+version        print the versions
+http_client    signed requests to the REST API
+errors         errors of commands and their exit statuses
+
+A command imports what it needs when it runs, so that ``--help`` and ``version`` take little time.
 """
 
 from __future__ import annotations
@@ -27,8 +40,8 @@ def commands() -> None:
       sio-gateway serve --dev
       (then paste one of the commands that it prints)
 
-    Every setting is an environment variable GATEWAY_…; docs/reference/configuration.md lists them. Each command has its own
-    --help with an example.
+    Every setting is an environment variable GATEWAY_…; docs/reference/configuration.md lists them. Each command has
+    its own --help with an example.
     """
 
 
@@ -37,5 +50,5 @@ for _command in (serve, token, emit, presence, listen, check_config, print_env, 
 
 
 def main() -> None:
-    """What the console script and ``python -m gateway`` call; ends the process."""
+    """Run the command line and end the process: the entry point of the console script and of ``python -m gateway``."""
     commands(prog_name="sio-gateway")

@@ -1,4 +1,4 @@
-"""What ``serve --dev`` says once it listens: where it is, and commands to paste into another terminal."""
+"""The banner of ``serve --dev``: the addresses, a token, and commands to paste into another terminal."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ _SENDER: Final = Path("examples/backends/python/push.py")
 
 
 def dev_banner(settings: Settings, url: str) -> str:
-    """The text for a gateway that listens at ``url``, scheme and port included.
+    """Return the text for a gateway that listens at ``url``, scheme and port included.
 
-    Each command stands on its own: it carries the secrets that were made for this run. Secrets that the operator set
-    are not shown; those commands need the same settings in the other terminal.
+    Each command contains the secrets that were generated for this run. Secrets of the operator are not shown; their
+    commands need the same settings in the other terminal.
     """
     lines = [
-        f"sio-gateway {own_version()} in development mode; what it made up for this run ends with it.",
+        f"sio-gateway {own_version()} in development mode. Generated secrets are valid for this run only.",
         "",
         f"  {'Gateway':<8} {url}",
         f"  {'Try it':<8} {url}/dev",
         *_token_lines(settings),
         "",
-        "Paste into another terminal, in this folder:",
+        "Commands for another terminal, in this folder:",
     ]
     for title, command in dev_commands(settings, url).items():
         lines += ["", f"  # {title}", f"  {command}"]
-    if _needs_same_settings(settings):
-        lines += ["", f"  These need {_needs_same_settings(settings)} there as here."]
-    return "\n".join([*lines, "", "Ctrl-C ends it.", ""])
+    if _operator_secrets(settings):
+        lines += ["", f"  These commands need the same {_operator_secrets(settings)} in that terminal."]
+    return "\n".join([*lines, "", "Ctrl-C ends the gateway.", ""])
 
 
 def dev_commands(settings: Settings, url: str) -> dict[str, str]:
-    """What to paste, by title; each command stands on its own as far as ``dev_banner`` says."""
-    return dict((*_listening(settings, url), *_pushing(settings, url)))
+    """Return the commands of the banner by title; see ``dev_banner``."""
+    return dict((*_client_commands(settings, url), *_push_commands(settings, url)))
 
 
 def own_command() -> str:
-    """How this program is called from the current folder, whatever PATH the other terminal has."""
+    """Return the command of this program from the current folder, independent of the PATH of the other terminal."""
     script = Path(sys.argv[0]).absolute()
     if script.name == "sio-gateway":
-        return shlex.quote(_from_here(script))
-    return f"{shlex.quote(_from_here(Path(sys.executable).absolute()))} -m gateway"
+        return shlex.quote(_relative(script))
+    return f"{shlex.quote(_relative(Path(sys.executable).absolute()))} -m gateway"
 
 
-def _from_here(program: Path) -> str:
-    here = Path.cwd()
-    return str(program.relative_to(here)) if program.is_relative_to(here) else str(program)
+def _relative(program: Path) -> str:
+    folder = Path.cwd()
+    return str(program.relative_to(folder)) if program.is_relative_to(folder) else str(program)
 
 
 def _token(settings: Settings) -> str | None:
@@ -71,38 +71,38 @@ def _token(settings: Settings) -> str | None:
 def _token_lines(settings: Settings) -> Iterator[str]:
     token = _token(settings)
     if token is None:
-        yield "  Tokens   come from whoever issues them: only the public half of the keys is configured"
+        yield "  Tokens   come from their issuer: only public keys are configured"
     else:
-        yield f"  {'Token':<8} of user alice in room org:7, for a day:"
+        yield f"  {'Token':<8} of user alice in room org:7, valid for one day:"
         yield f"  {token}"
 
 
-def _listening(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
+def _client_commands(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
     token = _token(settings)
-    at = _url_option(url)
+    options = _url_option(url)
     if settings.socketio_path != "/socket.io/":
-        at += f" --path {shlex.quote(settings.socketio_path)}"
+        options += f" --path {shlex.quote(settings.socketio_path)}"
     if token is not None:
-        yield "listen as alice", f"{own_command()} listen{at} --token {token}"
+        yield "listen as alice", f"{own_command()} listen{options} --token {token}"
         secret = {"GATEWAY_JWT_SECRET": settings.jwt_secret} if _is_generated(settings, "jwt_secret") else {}
-        yield "a token for somebody else", f"{_with(secret)}{own_command()} token --sub bob"
+        yield "a token for another user", f"{_assignments(secret)}{own_command()} token --sub bob"
     else:
-        yield "listen", f"{own_command()} listen{at} --token YOUR_TOKEN"
+        yield "listen", f"{own_command()} listen{options} --token YOUR_TOKEN"
 
 
-def _pushing(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
+def _push_commands(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
     environment = _push_environment(settings, url)
-    at = _url_option(_ingest_url(settings, url)) if not settings.ingest_path_prefix else ""
-    push = f"{_with(environment)}{own_command()}"
-    yield "push to alice, on all her devices", f"{push} emit user alice {_EVENT}{at}"
-    yield "to everyone in a room", f"{push} emit room org:7 {_EVENT}{at}"
-    yield "to everyone", f"{push} emit broadcast {_EVENT}{at}"
-    yield "is alice there?", f"{push} presence alice{at}"
+    options = _url_option(_ingest_url(settings, url)) if not settings.ingest_path_prefix else ""
+    push = f"{_assignments(environment)}{own_command()}"
+    yield "push to alice, on all devices", f"{push} emit user alice {_EVENT}{options}"
+    yield "push to a room", f"{push} emit room org:7 {_EVENT}{options}"
+    yield "push to everyone", f"{push} emit broadcast {_EVENT}{options}"
+    yield "is alice online?", f"{push} presence alice{options}"
     if _SENDER.is_file() and not settings.ingest_path_prefix:
         environment = environment | {"GATEWAY_URL": _ingest_url(settings, url)}
         yield (
-            "from your own code, without a library: see examples/backends (also bash, Node, PHP, Ruby, Go, Java, C#)",
-            f"{_with(environment)}python3 {_SENDER} user alice {_EVENT}",
+            "push from your own code, without a library: examples/backends (also bash, Node, PHP, Ruby, Go, Java, C#)",
+            f"{_assignments(environment)}python3 {_SENDER} user alice {_EVENT}",
         )
 
 
@@ -112,7 +112,7 @@ def _push_environment(settings: Settings, url: str) -> dict[str, str | None]:
         key = settings.ingest_keys[0]
         environment |= {"GATEWAY_KEY": key.id, "GATEWAY_SECRET": key.secrets[0]}
     if settings.ingest_path_prefix:
-        # Called without the proxy that strips it: the command signs the prefix without sending it.
+        # The command bypasses the proxy that removes the prefix, so it signs the prefix and does not send it.
         port = urlsplit(_ingest_url(settings, url)).port
         environment |= {"GATEWAY_PORT": str(port), "GATEWAY_INGEST_PATH_PREFIX": settings.ingest_path_prefix}
     return environment
@@ -124,7 +124,7 @@ def _is_generated(settings: Settings, name: str) -> bool:
     return settings.origins.get(name) == GENERATED
 
 
-def _needs_same_settings(settings: Settings) -> str:
+def _operator_secrets(settings: Settings) -> str:
     names = [
         name
         for name in ("jwt_secret", "ingest_keys")
@@ -145,5 +145,5 @@ def _url_option(url: str) -> str:
     return "" if url == _DEFAULT_URL else f" --url {shlex.quote(url)}"
 
 
-def _with(environment: dict[str, str | None]) -> str:
+def _assignments(environment: dict[str, str | None]) -> str:
     return "".join(f"{name}={shlex.quote(value or '')} " for name, value in environment.items())

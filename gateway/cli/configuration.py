@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MASK: Final = "********"
 
-_dev = click.option("--dev", is_flag=True, help="Look at them as `serve --dev` would.")
+_dev = click.option("--dev", is_flag=True, help="Use the defaults of `serve --dev`.")
 
 
 @click.command("check-config")
@@ -22,8 +22,8 @@ _dev = click.option("--dev", is_flag=True, help="Look at them as `serve --dev` w
 def check_config(dev: bool) -> None:
     """Check every setting without starting anything.
 
-    Looks at the environment variables GATEWAY_… and the files that they name. Prints `ok` and ends with status 0, or
-    lists every problem at once and ends with status 2.
+    Reads the environment variables GATEWAY_… and the files that they name. Prints `ok` (exit status 0), or every
+    problem at once (exit status 2).
 
     \b
     Example:
@@ -38,10 +38,10 @@ def check_config(dev: bool) -> None:
 @click.command("print-env")
 @_dev
 def print_env(dev: bool) -> None:
-    """Print the settings in effect, secrets masked.
+    """Print the settings in effect, with masked secrets.
 
-    One line for each: the variable, its value, and where the value comes from (default, environment, a file, YAML).
-    An empty value means "not set". Ends with status 2 and the list of problems if the settings cannot be used.
+    Prints one line for each setting: the variable, its value and the source of the value (default, environment, a
+    file, YAML). An empty value means "not set". If the settings have problems, prints these (exit status 2).
 
     \b
     Example:
@@ -56,10 +56,10 @@ def print_env(dev: bool) -> None:
 def _lines(settings: Settings) -> Iterator[str]:
     from gateway.settings.model import KNOWN, PREFIX, as_text
 
-    for name, what in KNOWN.items():
+    for name, spec in KNOWN.items():
         value = getattr(settings, name)
         text = as_text(value)
-        if what.secret and text:
+        if spec.secret and text:
             text = _masked(name, value)
         elif text:
             text = shlex.quote(text)

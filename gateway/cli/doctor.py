@@ -25,16 +25,16 @@ _WIDTH: Final = 110
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-@click.option("--dev", is_flag=True, help="Look at the settings as `serve --dev` would.")
+@click.option("--dev", is_flag=True, help="Use the default settings of `serve --dev`.")
 def doctor(as_json: bool, dev: bool) -> None:
-    """Check the Redis and the host that a gateway is to run with.
+    """Check the Redis and the host that a gateway will use.
 
-    Reads the same settings as `serve` and changes nothing. Says for each of about fifteen points what is and what to
-    do about it: rights, version, role, eviction, memory, connections, output buffers, what a crash loses, clock and
-    round trip of Redis; open files of the host.
+    Reads the same settings as `serve` and changes nothing. Prints a finding, and a remedy if one is needed, for each
+    of about fifteen checks: rights, version, role, eviction, memory, connections, output buffers, data loss in a crash,
+    clock and round trip of Redis; open files of the host.
 
-    Ends with status 0 when nothing or only warnings were found, 1 when something keeps the gateway from working, 2
-    when the settings cannot be used.
+    Exit status: 0 without problems (warnings are allowed), 1 when a problem keeps the gateway from working, 2 when the
+    settings are wrong.
 
     \b
     Examples:
@@ -44,29 +44,31 @@ def doctor(as_json: bool, dev: bool) -> None:
     from gateway.doctor import Level, worst
     from gateway.settings import load_settings
 
-    found = _examine(load_settings(os.environ, dev=dev))
-    verdict = worst(found)
+    findings = _run(load_settings(os.environ, dev=dev))
+    level = worst(findings)
     if as_json:
-        click.echo(json.dumps({"level": verdict, "findings": [_as_json(each) for each in found]}, indent=2))
+        click.echo(json.dumps({"level": level, "findings": [_as_json(each) for each in findings]}, indent=2))
     else:
-        for line in _lines(found):
+        for line in _lines(findings):
             click.echo(line)
-    sys.exit(1 if verdict == Level.PROBLEM else 0)
+    sys.exit(1 if level == Level.PROBLEM else 0)
 
 
-def _examine(settings: Settings) -> list[Finding]:
+def _run(settings: Settings) -> list[Finding]:
     from gateway.doctor import run_checks
     from gateway.doctor.facts import Requirements
     from gateway.state.redis import RedisState
 
-    demands = Requirements(
+    requirements = Requirements(
         max_connections=settings.max_connections,
         polling="polling" in settings.transports,
         history_bytes=settings.history_bytes,
         history_length=settings.history_length,
         timeout_seconds=RedisState.timeout_seconds,
     )
-    return asyncio.run(run_checks(url=settings.redis_url, prefix=settings.redis_prefix, requirements=demands))
+    return asyncio.run(
+        run_checks(url=settings.redis_url, prefix=settings.redis_prefix, requirements=requirements)
+    )
 
 
 def _as_json(finding: Finding) -> dict[str, str]:
@@ -78,8 +80,8 @@ def _as_json(finding: Finding) -> dict[str, str]:
     }
 
 
-def _lines(found: Sequence[Finding]) -> Iterator[str]:
-    for finding in found:
+def _lines(findings: Sequence[Finding]) -> Iterator[str]:
+    for finding in findings:
         level = click.style(f"{finding.level:<{_INDENT}}", fg=_COLOURS[finding.level])
         first, *rest = _wrap(finding.what, _INDENT + _NAME_WIDTH)
         yield f"{level}{finding.name:<{_NAME_WIDTH}}{first}"
@@ -88,7 +90,7 @@ def _lines(found: Sequence[Finding]) -> Iterator[str]:
             first, *rest = _wrap(finding.remedy, _INDENT + _NAME_WIDTH + 2)
             yield " " * (_INDENT + _NAME_WIDTH) + f"→ {first}"
             yield from (" " * (_INDENT + _NAME_WIDTH + 2) + line for line in rest)
-    counts = Counter(finding.level for finding in found)
+    counts = Counter(finding.level for finding in findings)
     yield ""
     yield ", ".join(_counted(number, level) for level, number in counts.items())
 

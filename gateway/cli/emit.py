@@ -27,11 +27,15 @@ _OPTIONS: Final = (
         "excluded",
         multiple=True,
         metavar="ROOM",
-        help="A room or socket id that does not get it, as often as needed.",
+        help="A room or socket id that does not get the event. Repeatable.",
     ),
-    click.option("--volatile", is_flag=True, help="Skip clients that cannot take it at once."),
-    click.option("--timestamp", is_flag=True, help="Have the gateway put the time into DATA as `timestamp`."),
-    click.option("--idempotency-key", metavar="TEXT", help="Under the same text it is delivered once."),
+    click.option("--volatile", is_flag=True, help="Skip clients that are not ready to receive it."),
+    click.option("--timestamp", is_flag=True, help="Let the gateway add the time to DATA as `timestamp`."),
+    click.option(
+        "--idempotency-key",
+        metavar="TEXT",
+        help="Repeated requests with the same TEXT deliver the event once.",
+    ),
     url_option,
 )
 
@@ -46,9 +50,9 @@ def _with_options(command: F) -> F:
 def emit() -> None:
     """Push one event to connected clients.
 
-    DATA is JSON, so a text needs its own quotes ('"hello"'); - reads it from stdin; without it the event has no
-    argument. Signed with GATEWAY_KEY and GATEWAY_SECRET, else with the first of GATEWAY_INGEST_KEYS. Prints the JSON
-    answer of the gateway.
+    DATA is JSON, so a string needs its own quotes ('"hello"'). With - it is read from stdin; without DATA the event has
+    no argument. Signs with GATEWAY_KEY and GATEWAY_SECRET, else with the first of GATEWAY_INGEST_KEYS. Prints the JSON
+    response of the gateway.
 
     \b
     Examples:
@@ -61,7 +65,7 @@ def emit() -> None:
 @emit.command(epilog=EXIT_STATUSES)
 @click.argument("user")
 @_with_options
-def user(user: str, **given: Any) -> None:
+def user(user: str, **options: Any) -> None:
     """Push EVENT with DATA to every connection of USER.
 
     \b
@@ -75,15 +79,20 @@ def user(user: str, **given: Any) -> None:
     try:
         path = "/emit/user/" + quote(check_user(user), safe="")
     except InvalidName as error:
-        raise UsageError(f"the user {user!r} cannot be: {error.message}") from None
-    _emit(path, {}, **given)
+        raise UsageError(f"the user id {user!r} is invalid: {error.message}") from None
+    _emit(path, {}, **options)
 
 
 @emit.command(epilog=EXIT_STATUSES)
 @click.argument("room")
-@click.option("--also", multiple=True, metavar="ROOM", help="A further room; who is in several gets it once.")
+@click.option(
+    "--also",
+    multiple=True,
+    metavar="ROOM",
+    help="A further room. A connection in several rooms gets the event once. Repeatable.",
+)
 @_with_options
-def room(room: str, also: tuple[str, ...], **given: Any) -> None:
+def room(room: str, also: tuple[str, ...], **options: Any) -> None:
     """Push EVENT with DATA to every connection in ROOM.
 
     \b
@@ -91,19 +100,19 @@ def room(room: str, also: tuple[str, ...], **given: Any) -> None:
       sio-gateway emit room org:7 report:ready '{"id":12}'
       sio-gateway emit room org:7 --also role:admin report:ready '{"id":12}' --except user:alice
     """
-    _emit("/emit/room", {"rooms": [room, *also]} if also else {"room": room}, **given)
+    _emit("/emit/room", {"rooms": [room, *also]} if also else {"room": room}, **options)
 
 
 @emit.command(epilog=EXIT_STATUSES)
 @_with_options
-def broadcast(**given: Any) -> None:
+def broadcast(**options: Any) -> None:
     """Push EVENT with DATA to every connection in the namespace.
 
     \b
     Example:
       sio-gateway emit broadcast maintenance '{"minutes":5}'
     """
-    _emit("/broadcast", {}, **given)
+    _emit("/broadcast", {}, **options)
 
 
 def _emit(
@@ -132,21 +141,21 @@ def _emit(
 
 
 def _body(fields: dict[str, object], data: str | None) -> bytes:
-    """The envelope, with the data exactly as it was written."""
+    """Return the request body. The data is included exactly as it was written."""
     envelope = json.dumps(fields)
     if data is None:
         return envelope.encode()
     text = sys.stdin.read() if data == "-" else data
     try:
-        json.loads(text, parse_constant=_refuse)
+        json.loads(text, parse_constant=_reject_constant)
         return f'{envelope[:-1]}, "data": {text.strip()}}}'.encode()
     except UnicodeEncodeError:
         raise UsageError("the data is not UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"the data is not JSON ({error}); a text needs its own quotes: '\"hello\"'"
+            f"the data is not JSON ({error}); a string needs its own quotes: '\"hello\"'"
         ) from None
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")

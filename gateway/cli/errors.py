@@ -1,4 +1,4 @@
-"""How a command ends when it could not do its work: one sentence on stderr and an exit status, never a traceback."""
+"""Errors of commands: one sentence on stderr and an exit status, never a traceback."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import click
 
 
 class Rejected(click.ClickException):
-    """The gateway answered, and the answer was no."""
+    """The gateway rejected the request or the connection."""
 
     exit_code = 1
 
 
 class UsageError(click.ClickException):
-    """The command cannot work as it was given, or with these settings."""
+    """The arguments of the command or the settings are wrong."""
 
     exit_code = 2
 
 
 class Unreachable(click.ClickException):
-    """Nothing that is a gateway answers."""
+    """No gateway answers."""
 
     exit_code = 3
 
 
 class Commands(click.Group):
-    """The commands; settings that cannot be used end any of them with the list of problems and status 2."""
+    """The group of all commands. SettingsError ends each of them with the list of problems and status 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         from gateway.settings import SettingsError

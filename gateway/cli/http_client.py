@@ -1,4 +1,4 @@
-"""Signed calls of the REST door, and what their answers mean for the exit status."""
+"""Signed requests to the REST API, and the exit status for each response."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 30
-# A wildcard is an address to listen on, not one to call.
+# A wildcard address can be listened on, but not connected to.
 _WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104
 
 url_option = click.option(
     "--url",
     metavar="URL",
-    help="Where the gateway is. Default: GATEWAY_URL, else this machine at the configured port.",
+    help="URL of the gateway. Default: GATEWAY_URL, else this machine at the configured port.",
 )
 EXIT_STATUSES: Final = (
-    "Ends with status 0 when the gateway did it, 1 when it refused, 2 when the command or a setting is wrong, 3 when "
-    "no gateway answers."
+    "Exit status: 0 when the gateway accepted the request, 1 when it rejected it, 2 when the command or a setting is "
+    "wrong, 3 when no gateway answers."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A REST door and the key to it. ``hidden_prefix`` is signed but not sent: a proxy would have stripped it."""
+    """A REST API and the key to sign with. ``hidden_prefix`` is signed but not sent: a proxy would remove it."""
 
     base: SplitResult
     key_id: str
@@ -46,31 +46,37 @@ class Endpoint:
 
 
 def find_endpoint(url: str | None) -> Endpoint:
-    """The door that the options and the environment name; raises Failure where something is missing."""
+    """Return the REST API that the option or the environment names.
+
+    Raises: UsageError if there is no key or the URL is wrong. SettingsError.
+    """
     from gateway.settings import load_settings
 
     settings = load_settings(os.environ, require_keys=False)
     key_id, secret = _key(settings)
-    given = url or os.environ.get("GATEWAY_URL")
-    if given:
-        return Endpoint(base_of(given), key_id, secret)
+    gateway_url = url or os.environ.get("GATEWAY_URL")
+    if gateway_url:
+        return Endpoint(parse_gateway_url(gateway_url), key_id, secret)
     base = urlsplit(local_url(settings, settings.ingest_port or settings.port))
     return Endpoint(base, key_id, secret, hidden_prefix=settings.ingest_path_prefix)
 
 
 def local_url(settings: Settings, port: int) -> str:
-    """Where a gateway with these settings is reached from its own machine."""
+    """Return the URL at which a gateway with these settings is reached from its own machine."""
     host = "127.0.0.1" if settings.host in _WILDCARDS else settings.host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def base_of(url: str) -> SplitResult:
-    """The parts of the URL of a gateway; raises Failure for anything else."""
+def parse_gateway_url(url: str) -> SplitResult:
+    """Return the parts of the URL of a gateway.
+
+    Raises: UsageError.
+    """
     from gateway.settings.values import web_address
 
     try:
         if not url.isascii():
-            raise ValueError("holds characters that have to be percent-encoded")
+            raise ValueError("contains characters that must be percent-encoded")
         return urlsplit(web_address(url))
     except ValueError as error:
         raise UsageError(f"the URL {url!r} {error}") from None
@@ -80,15 +86,15 @@ def _key(settings: Settings) -> tuple[str, str]:
     key_id, secret = os.environ.get("GATEWAY_KEY"), os.environ.get("GATEWAY_SECRET")
     if key_id and secret:
         if not (KEY_ID.fullmatch(key_id) and secret.isprintable()):
-            raise UsageError("GATEWAY_KEY or GATEWAY_SECRET holds characters that no key has")
+            raise UsageError("GATEWAY_KEY or GATEWAY_SECRET contains characters that no key has")
         return key_id, secret
     if key_id or secret:
-        raise UsageError("GATEWAY_KEY and GATEWAY_SECRET belong together: set both, or none")
+        raise UsageError("GATEWAY_KEY and GATEWAY_SECRET belong together: set both or none")
     if not settings.ingest_keys:
         raise UsageError(
             "no key to sign with: set GATEWAY_KEY and GATEWAY_SECRET to the id and the secret of one of the gateway's "
-            "ingest keys, or GATEWAY_INGEST_KEYS as the gateway has it (`sio-gateway serve --dev` prints this command "
-            "with the key of its run)"
+            "ingest keys, or GATEWAY_INGEST_KEYS to the value that the gateway has (`sio-gateway serve --dev` prints "
+            "this command with the key of its run)"
         )
     return settings.ingest_keys[0].id, settings.ingest_keys[0].secrets[0]
 
@@ -96,9 +102,11 @@ def _key(settings: Settings) -> tuple[str, str]:
 def send_request(
     endpoint: Endpoint, method: str, path: str, body: bytes = b"", idempotency_key: str | None = None
 ) -> None:
-    """Call, print the JSON of the answer on stdout, and raise Failure unless the gateway did what was asked.
+    """Send a signed request and print the JSON of the response on stdout.
 
-    ``path`` goes onto the wire as it is, percent-encoded by the caller: it is what was signed.
+    ``path`` is percent-encoded by the caller and sent verbatim, because these bytes are signed.
+
+    Raises: Rejected for a status other than 2xx and for a response that is not JSON. Unreachable.
     """
     target = endpoint.base.path.rstrip("/") + path
     headers = _headers(endpoint, method, target, body, idempotency_key)
@@ -107,13 +115,13 @@ def send_request(
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(_unreachable(endpoint.base, error)) from None
     try:
-        answer = json.loads(content)
+        response = json.loads(content)
     except ValueError:
-        raise Rejected(f"the answer was {status} and not JSON: is that a gateway?") from None
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
+        raise Rejected(f"the response has status {status} and is not JSON: is this a gateway?") from None
+    sys.stdout.write(json.dumps(response, ensure_ascii=False) + "\n")
     sys.stdout.flush()
     if not 200 <= status < 300:
-        raise Rejected(_rejection(status, answer))
+        raise Rejected(_rejection(status, response))
 
 
 def _headers(
@@ -152,7 +160,7 @@ def _unreachable(base: SplitResult, error: Exception) -> str:
     return f"no gateway answers at {base.scheme}://{base.netloc}: {reason}"
 
 
-def _rejection(status: int, answer: Any) -> str:
-    problem = answer if isinstance(answer, dict) else {}
+def _rejection(status: int, response: Any) -> str:
+    problem = response if isinstance(response, dict) else {}
     reason = problem.get("detail") or problem.get("title") or "no reason given"
-    return f"the gateway refused: {status} {problem.get('code', '')}: {reason}"
+    return f"the gateway rejected the request: {status} {problem.get('code', '')}: {reason}"

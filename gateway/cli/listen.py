@@ -10,41 +10,48 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gateway.cli.errors import UsageError
-from gateway.cli.http_client import base_of, local_url
+from gateway.cli.http_client import local_url, parse_gateway_url
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
-# A new one is signed for every connection, and the gateway asks for the next connection when it runs out.
-_OWN_TOKEN_SECONDS: Final = 3600
+# A token is signed for every connection. When it expires the gateway disconnects; the next connection has a new one.
+_TOKEN_SECONDS: Final = 3600
 
 
 @click.command()
 @click.option("--token", metavar="TOKEN", help="The token to connect with.")
 @click.option(
-    "--sub", "user", metavar="USER", help="Instead: sign a token for this user with GATEWAY_JWT_SECRET."
+    "--sub",
+    "user",
+    metavar="USER",
+    help="Instead of --token: sign a token for this user with GATEWAY_JWT_SECRET.",
 )
 @click.option("--namespace", default="/", show_default=True, metavar="PATH", help="The Socket.IO namespace.")
-@click.option("--url", metavar="URL", help="Where the gateway is. Default: GATEWAY_URL, else this machine.")
-@click.option("--path", metavar="PATH", help="Of Socket.IO. Default: GATEWAY_SOCKETIO_PATH, else /socket.io/")
+@click.option("--url", metavar="URL", help="URL of the gateway. Default: GATEWAY_URL, else this machine.")
+@click.option(
+    "--path", metavar="PATH", help="Path of Socket.IO. Default: GATEWAY_SOCKETIO_PATH, else /socket.io/"
+)
 @click.option(
     "--transport",
     type=click.Choice(["polling", "websocket"]),
-    help="Use this one only. Default: as configured.",
+    help="Use this transport only. Default: as configured.",
 )
-def listen(**given: Any) -> None:
-    """Connect as a client and print every event as it comes.
+def listen(**options: Any) -> None:
+    """Connect as a client and print every event on arrival.
 
-    One JSON line on stdout for each: {"event":"notification:new","args":[{"title":"hi"}]}. What happens to the
-    connection is told on stderr. Comes back by itself when the connection or the gateway goes away; ends with status 0
-    on Ctrl-C, 1 when the gateway refuses the connection or ends it for good, 2 when the command or a setting is wrong.
+    Prints one JSON line on stdout for each event: {"event":"notification:new","args":[{"title":"hi"}]}. Prints changes
+    of the connection on stderr. Reconnects when the connection is lost or the gateway restarts.
+
+    Exit status: 0 on Ctrl-C, 1 when the gateway rejects the connection or disconnects the client for good, 2 when the
+    command or a setting is wrong.
 
     \b
     Examples:
       sio-gateway listen --token "$(sio-gateway token --sub alice)"
       sio-gateway listen --sub alice | jq .args
     """
-    _listen(**given)
+    _listen(**options)
 
 
 def _listen(
@@ -65,15 +72,14 @@ def _listen(
     try:
         check_namespace(namespace)
     except InvalidName as error:
-        raise UsageError(f"the namespace {namespace!r} cannot be: {error.message}") from None
+        raise UsageError(f"the namespace {namespace!r} is invalid: {error.message}") from None
     settings = load_settings(os.environ, require_keys=False)
-    given = url or os.environ.get("GATEWAY_URL") or local_url(settings, settings.port)
-    base = base_of(given)
+    base = parse_gateway_url(url or os.environ.get("GATEWAY_URL") or local_url(settings, settings.port))
 
     def current_token() -> str:
-        return token if token is not None else _own_token(settings, user or "")
+        return token if token is not None else _signed_token(settings, user or "")
 
-    current_token()  # before connecting: says at once what is missing
+    current_token()  # reports missing settings before connecting
 
     from gateway.cli.listener import Listener
 
@@ -88,7 +94,7 @@ def _listen(
         asyncio.run(listener.run())
 
 
-def _own_token(settings: Settings, user: str) -> str:
+def _signed_token(settings: Settings, user: str) -> str:
     from gateway.cli.token import signed_token
 
-    return signed_token(settings, user, ttl_seconds=_OWN_TOKEN_SECONDS)
+    return signed_token(settings, user, ttl_seconds=_TOKEN_SECONDS)

@@ -1,4 +1,4 @@
-"""A stock python-socketio client that prints what it hears and comes back."""
+"""A stock python-socketio client that prints every event and reconnects."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import socketio
 
 from gateway.cli.errors import Rejected
 
-_FIRST_DELAY_SECONDS: Final = 0.5
-_LONGEST_DELAY_SECONDS: Final = 5.0
-_ANSWER_SECONDS: Final = 20.0
+_MIN_DELAY_SECONDS: Final = 0.5
+_MAX_DELAY_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 20.0
 _CLOSE_SECONDS: Final = 0.5
 
 
 class Listener:
-    """Connects, prints one JSON line for each event, and connects again until it is refused.
+    """Connect, print one JSON line for each event, and reconnect until the gateway rejects the connection.
 
-    A new python-socketio client for each connection, and the waiting between them here: its own reconnection cannot
-    tell a client that was refused from one that was cut off, and tries for ever.
+    Each connection has a new python-socketio client, and the delay between connections is here: the library's own
+    reconnection does not distinguish a rejected client from a lost connection, and never stops trying.
     """
 
     def __init__(
@@ -38,14 +38,17 @@ class Listener:
         self._namespace = namespace
         self._transports = transports
         self._token = token
-        self._delay_seconds = _FIRST_DELAY_SECONDS
+        self._delay_seconds = _MIN_DELAY_SECONDS
 
     async def run(self) -> None:
-        """Until cancelled or until nobody reads stdout any more; raises Refused."""
+        """Run until cancelled or until stdout is closed.
+
+        Raises: Rejected.
+        """
         async with aiohttp.ClientSession() as http:
             while True:
                 connection = await self._connection(http)
-                if connection.unread:
+                if connection.stdout_closed:
                     return
                 if connection.rejection is not None:
                     raise Rejected(connection.rejection)
@@ -62,31 +65,34 @@ class Listener:
 
     async def _pause(self, connection: _Connection) -> None:
         if connection.connected:
-            self._delay_seconds = _FIRST_DELAY_SECONDS
-        delay = self._delay_seconds * random.uniform(0.75, 1.25)  # noqa: S311  # spreads clients, hides nothing
-        _print(f"{connection.failure or 'connection lost'}; trying again in {delay:.1f} s")
+            self._delay_seconds = _MIN_DELAY_SECONDS
+        delay = self._delay_seconds * random.uniform(0.75, 1.25)  # noqa: S311  # spreads clients, protects nothing
+        _print(f"{connection.failure or 'connection lost'}; reconnecting in {delay:.1f} s")
         await asyncio.sleep(delay)
-        self._delay_seconds = min(2 * self._delay_seconds, _LONGEST_DELAY_SECONDS)
+        self._delay_seconds = min(2 * self._delay_seconds, _MAX_DELAY_SECONDS)
 
 
 class _Connection:
-    """One connection, from the first request to the end, and what became of it."""
+    """One connection from the first request to its end, and how it ended.
+
+    ``rejection`` is the reason if the client must not reconnect, ``failure`` the error of a failed connect.
+    """
 
     def __init__(self, namespace: str, http: aiohttp.ClientSession) -> None:
         self.connected = False
-        self.unread = False
+        self.stdout_closed = False
         self.rejection: str | None = None
         self.failure: str | None = None
         self._namespace = namespace
         self._disconnect_reason = ""
-        self._over = asyncio.Event()
-        # Its own messages would not help anybody; what happened is said here.
+        self._ended = asyncio.Event()
+        # The library's own log messages are disabled; this module prints the events of the connection.
         self._client = socketio.AsyncClient(
             reconnection=False,
             handle_sigint=False,
             http_session=http,
-            logger=_SILENT,
-            engineio_logger=_SILENT,
+            logger=_DISABLED_LOG,
+            engineio_logger=_DISABLED_LOG,
         )
         for event, handler in (
             ("connect", self._on_connect),
@@ -97,9 +103,9 @@ class _Connection:
             self._client.on(event, handler, namespace=namespace)
 
     async def run(self, url: str, *, path: str, transports: list[str], auth: dict[str, object]) -> None:
-        """Connect and stay until either side ends it, or nobody reads stdout any more."""
-        over = asyncio.create_task(self._over.wait(), name="over")
-        # Beside the waiting: after a refusal the library waits for its last poll before it says so.
+        """Connect and wait until either side disconnects or stdout is closed."""
+        ended = asyncio.create_task(self._ended.wait(), name="ended")
+        # A task of its own: after a rejected connect the library waits for its last poll before it reports the error.
         connecting = asyncio.create_task(
             self._client.connect(
                 url,
@@ -107,27 +113,27 @@ class _Connection:
                 transports=transports,
                 namespaces=[self._namespace],
                 socketio_path=path,
-                wait_timeout=_ANSWER_SECONDS,
+                wait_timeout=_CONNECT_SECONDS,
             ),
             name="connecting",
         )
         connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.wait({connecting, over}, return_when=asyncio.FIRST_COMPLETED)
-        if over.done():
+        await asyncio.wait({connecting, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
             return
         try:
             await connecting
         except (socketio.exceptions.ConnectionError, aiohttp.ClientError, OSError, ValueError) as error:
             self.failure = str(error) or type(error).__name__
             return
-        await asyncio.wait({self._client.eio.read_loop_task, over}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({self._client.eio.read_loop_task, ended}, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self) -> None:
-        """Say goodbye, but do not wait long for an answer."""
+        """Disconnect, and wait for the answer for a short time only."""
         with suppress(TimeoutError, OSError, aiohttp.ClientError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._client.disconnect()
-        # Every task but this one is the library's. They may go on for half a minute, and send when all is closed.
+        # All other tasks belong to the library. They may run for half a minute and send after the connection is closed.
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -135,25 +141,25 @@ class _Connection:
             await asyncio.wait(others)
 
     def _on_connect(self) -> None:
-        # The library itself believes it a moment later, and would not hear a DISCONNECT that comes at once.
+        # The library sets this a moment later, and would ignore a DISCONNECT that arrives before.
         self.connected = self._client.connected = True
         _print(f"connected to {self._namespace}")
 
     def _on_connect_error(self, reason: object = None, *_: object) -> None:
-        # A refused handshake comes this way too, but before there is an Engine.IO connection: that one may pass.
+        # A rejected handshake also calls this, before the Engine.IO connection exists: that one is worth a retry.
         if self._client.eio.state != "connected":
             return
         details = reason if isinstance(reason, dict) else {"message": reason}
         data = details.get("data")
         code = f"{data['code']}: " if isinstance(data, dict) and "code" in data else ""
-        self.rejection = f"the gateway refused the connection: {code}{details.get('message')}"
-        self._over.set()
+        self.rejection = f"the gateway rejected the connection: {code}{details.get('message')}"
+        self._ended.set()
 
     def _on_disconnect(self, reason: str) -> None:
-        # The same word for a DISCONNECT packet, which is meant for good, and for a closed transport, which is not.
+        # The library has one reason for a DISCONNECT packet, which is final, and for a closed transport, which is not.
         if reason == self._client.reason.SERVER_DISCONNECT and self._client.eio.state == "connected":
-            self.rejection = f"the gateway ended the connection{self._disconnect_reason}"
-        self._over.set()
+            self.rejection = f"the gateway disconnected the client{self._disconnect_reason}"
+        self._ended.set()
 
     def _on_event(self, event: str, *args: Any) -> None:
         if event == "error" and args and isinstance(args[0], dict):
@@ -164,14 +170,14 @@ class _Connection:
             )
             sys.stdout.flush()
         except BrokenPipeError:  # as behind `| head -1`
-            # What is left in the buffer must go somewhere when Python ends (docs.python.org, "Note on SIGPIPE").
+            # Python flushes the rest of the buffer when it ends (docs.python.org, "Note on SIGPIPE").
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            self.unread = True
-            self._over.set()
+            self.stdout_closed = True
+            self._ended.set()
 
 
-_SILENT: Final = logging.getLogger("sio-gateway.silent")
-_SILENT.disabled = True
+_DISABLED_LOG: Final = logging.getLogger("sio-gateway.disabled")
+_DISABLED_LOG.disabled = True
 
 
 def _print(sentence: str) -> None:

@@ -14,10 +14,10 @@ from gateway.cli.http_client import EXIT_STATUSES, find_endpoint, send_request, 
 @click.argument("user")
 @url_option
 def presence(user: str, url: str | None) -> None:
-    """Ask whether USER is connected.
+    """Print whether USER is connected.
 
-    Prints the answer of the gateway as JSON: whether, with which connections, and when the last one left. Signed
-    with GATEWAY_KEY and GATEWAY_SECRET, else with the first of GATEWAY_INGEST_KEYS.
+    Prints the response of the gateway as JSON: whether USER is online, each connection, and when the last connection
+    ended. Signs with GATEWAY_KEY and GATEWAY_SECRET, else with the first of GATEWAY_INGEST_KEYS.
 
     \b
     Example:
@@ -29,5 +29,5 @@ def presence(user: str, url: str | None) -> None:
     try:
         path = "/presence/" + quote(check_user(user), safe="")
     except InvalidName as error:
-        raise UsageError(f"the user {user!r} cannot be: {error.message}") from None
+        raise UsageError(f"the user id {user!r} is invalid: {error.message}") from None
     send_request(find_endpoint(url), "GET", path)

@@ -21,17 +21,18 @@ DEV_TOKEN_SECONDS: Final = 12 * 3600
 @click.option(
     "--dev",
     is_flag=True,
-    help="For trying it out on this machine: needs no settings, makes random secrets for the run, allows every "
-    "origin, serves a page at /dev and prints commands to paste.",
+    help="Development mode: needs no settings, listens on this machine only, generates secrets for this run, allows "
+    "every origin, serves a page at /dev and prints commands to paste.",
 )
 def serve(dev: bool) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
-    Then clients are sent away over DRAIN_SECONDS and requests finish; a second signal ends it at once.
+    On the signal it disconnects clients over GATEWAY_DRAIN_SECONDS and finishes running requests. A second signal ends
+    it at once. SIGHUP reads the files of settings and secrets again and applies ingest keys, token keys and the log
+    level.
 
-    Without --dev it needs at least a key to check tokens with and a key for your backends. Ends with status 2 and
-    the list of every problem if the settings cannot be used. SIGHUP reads files of settings and secrets anew and takes
-    over ingest keys, keys of tokens and the log level.
+    Without --dev it needs at least a key that verifies tokens and an ingest key for your backends. If the settings
+    have problems it prints every problem (exit status 2).
 
     \b
     Examples:
@@ -44,7 +45,7 @@ def serve(dev: bool) -> None:
 
     from gateway.settings import SettingsError, load_settings
 
-    # Before anything heavy is imported: a wrong setting is answered at once.
+    # Before the large imports, so that a wrong setting is reported at once.
     try:
         settings = load_settings(os.environ, dev=dev)
     except SettingsError as error:
@@ -71,7 +72,7 @@ def serve(dev: bool) -> None:
 
 
 def _log_problems(error: SettingsError) -> None:
-    """Where the log is JSON every line is, this one too; people get a list."""
+    """Log the problems as one JSON line, because every line of a JSON log is JSON."""
     import structlog
 
     from gateway.logs import configure_logging
@@ -82,7 +83,7 @@ def _log_problems(error: SettingsError) -> None:
 
 
 def _development(settings: Settings) -> Development:
-    """What the page at /dev needs of the command line."""
+    """Return the parts of the command line that the page at /dev needs."""
     from gateway.cli.banner import dev_commands
     from gateway.cli.token import signed_token
     from gateway.dev_console import Development

@@ -1,4 +1,4 @@
-"""``sio-gateway token``: tokens for trying things out; real ones come from whoever logs your users in."""
+"""``sio-gateway token``: tokens for tests. In production the service that logs users in issues them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SPAN: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", re.ASCII)
 
 
-class Span(click.ParamType[float]):
-    """A time such as ``90s``, ``15m``, ``1h`` or ``7d``, in seconds."""
+class Duration(click.ParamType[float]):
+    """A duration such as ``90s``, ``15m``, ``1h`` or ``7d``, converted to seconds."""
 
-    name = "time"
+    name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = _SPAN.fullmatch(str(value))
-        seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+        match = _DURATION.fullmatch(str(value))
+        seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
         if seconds < 1:
-            self.fail(f"{value!r} is no time of at least a second; write 90s, 15m, 1h or 7d", param, ctx)
+            self.fail(
+                f"{value!r} is not a duration of at least one second; write 90s, 15m, 1h or 7d", param, ctx
+            )
         return seconds
 
 
@@ -40,20 +42,20 @@ class Span(click.ParamType[float]):
     "claims",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A further claim, as often as needed. The value is JSON where it is valid JSON, else a text.",
+    help="A further claim. VALUE is JSON if it is valid JSON, else a string. Repeatable.",
 )
 @click.option(
     "--ttl",
-    type=Span(),
+    type=Duration(),
     default="1h",
     show_default=True,
-    help="How long the token is good: 90s, 15m, 1h, 7d.",
+    help="How long the token is valid: 90s, 15m, 1h, 7d.",
 )
 def token(user: str, claims: tuple[str, ...], ttl: float) -> None:
     """Print a token that a client can connect with.
 
-    Signed with GATEWAY_JWT_SECRET, the secret of the gateway. Nothing but the token goes to stdout. Ends with status 2
-    if there is no such secret.
+    Signs with GATEWAY_JWT_SECRET, the secret of the gateway. Prints only the token on stdout. Exit status 2 without
+    this secret.
 
     \b
     Examples:
@@ -69,7 +71,10 @@ def token(user: str, claims: tuple[str, ...], ttl: float) -> None:
 def signed_token(
     settings: Settings, user: str, *, ttl_seconds: float, claims: Mapping[str, object] | None = None
 ) -> str:
-    """A token that a gateway with these settings accepts; audience and issuer are added where it asks for them."""
+    """Return a token that a gateway with these settings accepts, with the audience and issuer that it requires.
+
+    Raises: UsageError if the user id is invalid or no such token can be signed.
+    """
     from gateway.auth.verifier import issue_token
     from gateway.domain.errors import InvalidName
     from gateway.domain.names import check_user
@@ -77,36 +82,33 @@ def signed_token(
     try:
         check_user(user)
     except InvalidName as error:
-        raise UsageError(f"the user {user!r} cannot be: {error.message}") from None
+        raise UsageError(f"the user id {user!r} is invalid: {error.message}") from None
     allowed = [name for name in settings.jwt_algorithms if name.startswith("HS")]
     if settings.jwt_secret is None or not allowed:
-        raise UsageError(_advice(settings))
+        raise UsageError(_missing_secret(settings))
     if ttl_seconds > settings.revocation_seconds:
         raise UsageError(
-            f"the gateway refuses tokens that live longer than GATEWAY_REVOCATION_SECONDS "
+            f"the gateway rejects tokens that live longer than GATEWAY_REVOCATION_SECONDS "
             f"({settings.revocation_seconds:.0f} seconds)"
         )
-    usual: dict[str, object] = {}
+    required: dict[str, object] = {}
     if settings.jwt_audience:
-        usual["aud"] = settings.jwt_audience[0]
+        required["aud"] = settings.jwt_audience[0]
     if settings.jwt_issuer:
-        usual["iss"] = settings.jwt_issuer[0]
+        required["iss"] = settings.jwt_issuer[0]
     return issue_token(
         secret=settings.jwt_secret,
         user=user,
         now=time.time(),
         ttl_seconds=ttl_seconds,
         algorithm=allowed[0],
-        claims=usual | dict(claims or {}),
+        claims=required | dict(claims or {}),
     )
 
 
-def _advice(settings: Settings) -> str:
+def _missing_secret(settings: Settings) -> str:
     if settings.jwt_public_key or settings.jwt_jwks_url:
-        return (
-            "only the public half of the keys is configured here, so no token can be signed: "
-            "take one from whoever issues your users' tokens"
-        )
+        return "only public keys are configured, so no token can be signed: get one from the issuer of the tokens"
     return (
         "GATEWAY_JWT_SECRET is not set, so no token can be signed: set it to the secret of the gateway "
         "(`sio-gateway serve --dev` prints a token, and this command with the secret of its run)"
@@ -120,7 +122,7 @@ def _claims(pairs: tuple[str, ...]) -> dict[str, object]:
         if not name or not equals:
             raise UsageError(f"--claim {pair!r} is not of the form name=value")
         if name == "sub":
-            raise UsageError("the claim sub is given with --sub")
+            raise UsageError("set the claim sub with --sub")
         claims[name] = _value(text)
     return claims
 

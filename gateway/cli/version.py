@@ -10,7 +10,7 @@ import click
 
 
 def own_version() -> str:
-    """The version of the installed distribution."""
+    """Return the version of the installed distribution."""
     try:
         return version_of("sio-gateway")
     except PackageNotFoundError:

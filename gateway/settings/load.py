@@ -13,7 +13,7 @@ from gateway.settings.model import KNOWN, Problems, Settings
 from gateway.settings.sources import RawValue, read_sources
 
 DEVELOPMENT: Final = "default of --dev"
-GENERATED: Final = "made for this run"
+GENERATED: Final = "generated for this run"
 DEV_KEY_ID: Final = "dev"
 
 

@@ -206,13 +206,13 @@ def test_a_listener_whose_token_is_refused_ends_with_the_code(listen: Start, tra
     status, said = listener.end()
 
     assert status == 1
-    assert said.startswith("Error: the gateway refused the connection: token_signature_invalid: ")
+    assert said.startswith("Error: the gateway rejected the connection: token_signature_invalid: ")
 
 
 def test_a_listener_in_an_unknown_namespace_ends(listen: Start) -> None:
     assert listen("--sub", "alice", "--namespace", "/nowhere").end() == (
         1,
-        "Error: the gateway refused the connection: Invalid namespace",
+        "Error: the gateway rejected the connection: Invalid namespace",
     )
 
 
@@ -227,7 +227,7 @@ def test_a_listener_that_is_let_go_ends_with_the_reason(
 
     status, said = listener.end()
     assert status == 1
-    assert "Error: the gateway ended the connection: kicked: " in said
+    assert "Error: the gateway disconnected the client: kicked: " in said
     assert listener.wait_for("error")[0]["code"] == "kicked"
 
 
@@ -276,7 +276,7 @@ def test_a_listener_survives_a_restart_of_the_gateway(user: str, transport: str)
         status, said = listener.end(signal.SIGINT)
         gateway.stop()
     assert status == 0
-    assert "trying again in" in said
+    assert "reconnecting in" in said
 
 
 def test_the_commands_that_serve_dev_prints_work_as_pasted() -> None:
@@ -294,11 +294,11 @@ def test_the_commands_that_serve_dev_prints_work_as_pasted() -> None:
         listener.wait_for("authenticated")
 
         pushes = [title for title in printed if "listen" not in title and "token" not in title]
-        answers = {title: pasted(printed[title]) for title in (*pushes, "a token for somebody else")}
+        answers = {title: pasted(printed[title]) for title in (*pushes, "a token for another user")}
 
         for title in pushes:
             assert '"online":true' in answers[title].replace(" ", ""), title
-        assert re.fullmatch(r"ey[\w-]+\.[\w-]+\.[\w-]+\n", answers["a token for somebody else"])
+        assert re.fullmatch(r"ey[\w-]+\.[\w-]+\.[\w-]+\n", answers["a token for another user"])
         emitted = len(pushes) - 1  # without the question who is there
         listener.events.wait(bool, after=emitted)
         assert [entry["args"] for entry in listener.events.entries[1:]] == [[{"title": "hi"}]] * emitted

@@ -1,4 +1,4 @@
-"""The command line as a process of its own, in an environment of its own."""
+"""Run the command line as a process with its own environment."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ JWT_SECRET = "the secret that tokens are signed with"
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment with these GATEWAY_ variables and no others."""
+    """Return the environment of this process with these GATEWAY_ variables and no others."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     return inherited | {f"GATEWAY_{name}": value for name, value in settings.items()}
 
 
 def run(*arguments: str, stdin: str | bytes = "", **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run to the end; ``settings`` are GATEWAY_ variables without prefix."""
+    """Run a command until it ends. ``settings`` are GATEWAY_ variables without prefix."""
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
         cwd=ROOT,

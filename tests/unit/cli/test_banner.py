@@ -1,4 +1,4 @@
-"""What ``serve --dev`` prints: what it says, and that no secret of the operator is in it."""
+"""The banner of ``serve --dev``: its addresses and commands, and no secret of the operator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ URL = "http://127.0.0.1:8080"
 
 @pytest.fixture(autouse=True)
 def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Started as ``make run`` does."""
+    """The program is started as by ``make run``."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", [".venv/bin/sio-gateway", "serve", "--dev"])
 
@@ -29,7 +29,7 @@ def commands(banner: str) -> list[str]:
     return [line.strip() for line in banner.splitlines() if "sio-gateway " in line and line.startswith("  ")]
 
 
-def test_each_command_stands_on_its_own_with_the_secrets_of_the_run() -> None:
+def test_every_command_contains_the_secrets_of_the_run() -> None:
     settings = load_settings({}, dev=True)
     key = settings.ingest_keys[0]
 
@@ -44,7 +44,7 @@ def test_each_command_stands_on_its_own_with_the_secrets_of_the_run() -> None:
     assert presence == f"{with_key} presence alice"
 
 
-def test_the_token_is_good_for_the_room_that_is_pushed_to() -> None:
+def test_token_joins_the_room_of_the_room_command() -> None:
     settings = load_settings({"GATEWAY_JWT_AUDIENCE": "web"}, dev=True)
     text = shlex.split(commands(dev_banner(settings, URL))[0])[-1]
 
@@ -53,14 +53,14 @@ def test_the_token_is_good_for_the_room_that_is_pushed_to() -> None:
     assert (claims["sub"], claims["orgId"]) == ("alice", 7)
 
 
-def test_the_addresses_are_shown() -> None:
+def test_banner_shows_the_addresses() -> None:
     banner = dev_banner(load_settings({}, dev=True), URL)
 
     assert f"Gateway  {URL}\n" in banner
     assert f"Try it   {URL}/dev\n" in banner
 
 
-def test_commands_for_another_address_name_it() -> None:
+def test_commands_for_another_address_contain_it() -> None:
     settings = load_settings({"GATEWAY_INGEST_PORT": "9001", "GATEWAY_SOCKETIO_PATH": "/ws"}, dev=True)
 
     listen, token, *rest = commands(dev_banner(settings, "http://127.0.0.1:9000"))
@@ -70,7 +70,7 @@ def test_commands_for_another_address_name_it() -> None:
     assert [command.endswith(" --url http://127.0.0.1:9001") for command in rest] == [True] * 4
 
 
-def test_a_prefix_that_a_proxy_strips_is_signed_but_not_sent() -> None:
+def test_path_prefix_that_a_proxy_removes_is_signed_but_not_sent() -> None:
     settings = load_settings({"GATEWAY_INGEST_PATH_PREFIX": "/push"}, dev=True)
 
     user = commands(dev_banner(settings, URL))[2]
@@ -86,19 +86,21 @@ def test_secrets_of_the_operator_are_not_shown() -> None:
 
     assert JWT_SECRET not in banner
     assert INGEST_SECRET not in banner
-    assert "These need GATEWAY_JWT_SECRET and GATEWAY_INGEST_KEYS there as here." in banner
+    assert (
+        "These commands need the same GATEWAY_JWT_SECRET and GATEWAY_INGEST_KEYS in that terminal." in banner
+    )
 
 
-def test_with_public_keys_alone_there_is_no_token() -> None:
+def test_banner_has_no_token_if_only_public_keys_are_configured() -> None:
     settings = load_settings({"GATEWAY_JWT_JWKS_URL": "https://id.example/jwks"}, dev=True)
 
     banner = dev_banner(settings, URL)
 
-    assert "Tokens   come from whoever issues them" in banner
+    assert "Tokens   come from their issuer" in banner
     assert "listen --token YOUR_TOKEN" in banner
 
 
-def test_a_command_is_called_as_this_program_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commands_call_the_program_as_it_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert own_command() == ".venv/bin/sio-gateway"
 
     monkeypatch.setattr(sys, "argv", [str(ROOT / "gateway/__main__.py")])

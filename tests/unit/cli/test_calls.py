@@ -1,7 +1,7 @@
-"""``emit`` and ``presence`` on the wire: what they send, what they print, how they end.
+"""``emit`` and ``presence`` on the wire: requests, output and exit statuses.
 
-The other side is a server of the standard library that keeps the requests as they came; that a gateway accepts them
-is shown in ``tests/e2e/test_cli.py``.
+The server is one of the standard library that keeps the received requests. ``tests/e2e/test_cli.py`` shows that a
+gateway accepts them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ OTHER = "another secret that backends sign with"
 
 @dataclass
 class Recorder:
-    """Answers every request with ``status`` and ``answer``, and keeps it."""
+    """The received requests, and the response to each: ``status`` and ``body``."""
 
     url: str = ""
     status: int = 200
-    answer: bytes = b'{"id":"1","online":true}'
+    body: bytes = b'{"id":"1","online":true}'
     requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
 
 
@@ -43,9 +43,9 @@ def recorder() -> Iterator[Recorder]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             record.requests.append((self.command, self.path, dict(self.headers.items()), body))
             self.send_response(record.status)
-            self.send_header("Content-Length", str(len(record.answer)))
+            self.send_header("Content-Length", str(len(record.body)))
             self.end_headers()
-            self.wfile.write(record.answer)
+            self.wfile.write(record.body)
 
         do_POST = do_GET  # noqa: N815  # the name is that of the method
 
@@ -63,7 +63,7 @@ def recorder() -> Iterator[Recorder]:
 
 
 def signature(method: str, target: str, headers: dict[str, str], body: bytes, secret: str = SECRET) -> str:
-    """DESIGN §7, written again, so that the gateway's code is not checked against itself."""
+    """Sign as docs/reference/signing.md says. Written again here, so that the code is not tested with itself."""
     text = "\n".join(
         [
             *("v1", headers["X-Gateway-Key"], method, target),
@@ -114,7 +114,7 @@ KEYS = f"first:{SECRET},second:{OTHER}"
         ),
     ],
 )
-def test_a_push_is_signed_with_the_first_key_as_it_is_sent(
+def test_push_is_signed_with_the_first_key_as_it_is_sent(
     recorder: Recorder, arguments: tuple[str, ...], target: str, body: dict[str, Any]
 ) -> None:
     answer = run(*arguments, "--url", recorder.url, INGEST_KEYS=KEYS)
@@ -131,7 +131,7 @@ def test_a_push_is_signed_with_the_first_key_as_it_is_sent(
     )
 
 
-def test_presence_is_asked_with_a_signed_get(recorder: Recorder) -> None:
+def test_presence_sends_a_signed_get(recorder: Recorder) -> None:
     answer = run("presence", "a b", "--url", recorder.url + "/push/", INGEST_KEYS=KEYS)
 
     ((method, path, headers, sent),) = recorder.requests
@@ -139,7 +139,7 @@ def test_presence_is_asked_with_a_signed_get(recorder: Recorder) -> None:
     assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent)
 
 
-def test_data_goes_out_as_it_was_written(recorder: Recorder) -> None:
+def test_data_is_sent_verbatim(recorder: Recorder) -> None:
     data = '{"big": 12345678901234567890.10, "a":1, "a":2, "ü": "é"}'
 
     run("emit", "user", "alice", "e", "-", "--url", recorder.url, stdin=data + "\n", INGEST_KEYS=KEYS)
@@ -147,7 +147,7 @@ def test_data_goes_out_as_it_was_written(recorder: Recorder) -> None:
     assert data.encode() in recorder.requests[0][3]
 
 
-def test_an_idempotency_key_is_sent_and_signed(recorder: Recorder) -> None:
+def test_idempotency_key_is_sent_and_signed(recorder: Recorder) -> None:
     run("emit", "user", "alice", "e", "--idempotency-key", "order 7", "--url", recorder.url, INGEST_KEYS=KEYS)
 
     ((method, path, headers, sent),) = recorder.requests
@@ -155,7 +155,7 @@ def test_an_idempotency_key_is_sent_and_signed(recorder: Recorder) -> None:
     assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent)
 
 
-def test_the_pair_that_the_examples_use_comes_before_the_configured_keys(recorder: Recorder) -> None:
+def test_key_and_secret_of_the_caller_have_priority_over_ingest_keys(recorder: Recorder) -> None:
     run("emit", "user", "alice", "e", INGEST_KEYS=KEYS, KEY="mine", SECRET=OTHER, URL=recorder.url)
 
     ((method, path, headers, sent),) = recorder.requests
@@ -163,40 +163,43 @@ def test_the_pair_that_the_examples_use_comes_before_the_configured_keys(recorde
     assert headers["X-Gateway-Signature"] == signature(method, path, headers, sent, OTHER)
 
 
-def test_without_an_address_the_gateway_of_these_settings_is_called(recorder: Recorder) -> None:
+def test_default_url_is_that_of_the_settings(recorder: Recorder) -> None:
     port = recorder.url.rpartition(":")[2]
 
     answer = run("presence", "alice", INGEST_KEYS=KEYS, INGEST_PORT=port, INGEST_PATH_PREFIX="/push")
 
     ((method, path, headers, sent),) = recorder.requests
     assert (answer.returncode, path) == (0, "/presence/alice")
-    # No proxy stripped the prefix; the gateway puts it back before it checks.
+    # No proxy removed the prefix, and the gateway adds it before it verifies the signature.
     assert headers["X-Gateway-Signature"] == signature(method, "/push" + path, headers, sent)
 
 
-def test_a_refusal_is_printed_and_explained_with_status_1(recorder: Recorder) -> None:
+def test_rejection_is_printed_and_ends_with_status_1(recorder: Recorder) -> None:
     recorder.status = 403
-    recorder.answer = b'{"code":"missing_scope","detail":"the key may not broadcast"}'
+    recorder.body = b'{"code":"missing_scope","detail":"the key may not broadcast"}'
 
     answer = run("emit", "broadcast", "e", "--url", recorder.url, INGEST_KEYS=KEYS)
 
     assert answer.returncode == 1
     assert json.loads(answer.stdout)["code"] == "missing_scope"
-    assert answer.stderr == "Error: the gateway refused: 403 missing_scope: the key may not broadcast\n"
+    assert (
+        answer.stderr
+        == "Error: the gateway rejected the request: 403 missing_scope: the key may not broadcast\n"
+    )
 
 
-def test_something_that_is_no_gateway_is_told_with_status_1(recorder: Recorder) -> None:
-    recorder.status, recorder.answer = 502, b"<html>"
+def test_response_that_is_not_json_ends_with_status_1(recorder: Recorder) -> None:
+    recorder.status, recorder.body = 502, b"<html>"
 
     answer = run("presence", "alice", "--url", recorder.url, INGEST_KEYS=KEYS)
 
     assert (answer.returncode, answer.stdout) == (1, "")
-    assert answer.stderr == "Error: the answer was 502 and not JSON: is that a gateway?\n"
+    assert answer.stderr == "Error: the response has status 502 and is not JSON: is this a gateway?\n"
 
 
-def test_a_gateway_that_does_not_answer_is_told_with_status_3() -> None:
+def test_unreachable_gateway_ends_with_status_3() -> None:
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # bound and not listening: refuses
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: the connection is refused
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         answer = run("emit", "broadcast", "e", "--url", url, INGEST_KEYS=KEYS)
 
@@ -208,21 +211,21 @@ def test_a_gateway_that_does_not_answer_is_told_with_status_3() -> None:
     ("arguments", "settings", "sentence"),
     [
         (("emit", "user", "a", "e", "{"), {}, "the data is not JSON ("),
-        (("emit", "user", "a", "e", "hello"), {}, "a text needs its own quotes: '\"hello\"'"),
+        (("emit", "user", "a", "e", "hello"), {}, "a string needs its own quotes: '\"hello\"'"),
         (("emit", "user", "a", "e", "NaN"), {}, "NaN is not JSON"),
-        (("emit", "user", "", "e"), {}, "the user '' cannot be: a user id is not empty"),
-        (("presence", ".."), {}, "the user '..' cannot be: a user id is neither '.' nor '..'"),
+        (("emit", "user", "", "e"), {}, "the user id '' is invalid: a user id is not empty"),
+        (("presence", ".."), {}, "the user id '..' is invalid: a user id is neither '.' nor '..'"),
         (("emit", "user", "a", "e", "--idempotency-key", "ü"), {}, "an idempotency key is 1 to 255 printable ASCII"),
         (("emit", "user", "a"), {}, "Missing argument 'EVENT'"),
         (("presence", "a", "--url", "gateway:80"), {}, "the URL 'gateway:80' is not a URL that begins with"),
-        (("presence", "a", "--url", "http://x/ü"), {}, "holds characters that have to be percent-encoded"),
-        (("presence", "a"), {"KEY": "mine"}, "GATEWAY_KEY and GATEWAY_SECRET belong together: set both, or none"),
-        (("presence", "a"), {"KEY": "mi ne", "SECRET": SECRET}, "holds characters that no key has"),
+        (("presence", "a", "--url", "http://x/ü"), {}, "contains characters that must be percent-encoded"),
+        (("presence", "a"), {"KEY": "mine"}, "GATEWAY_KEY and GATEWAY_SECRET belong together: set both or none"),
+        (("presence", "a"), {"KEY": "mi ne", "SECRET": SECRET}, "contains characters that no key has"),
         (("presence", "a"), {"INGEST_KEYS": ""}, "no key to sign with: set GATEWAY_KEY and GATEWAY_SECRET"),
         (("presence", "a"), {"PRT": "1"}, "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?"),
     ],
 )  # fmt: skip
-def test_a_wrong_use_is_told_with_status_2(
+def test_wrong_usage_ends_with_status_2_and_a_sentence(
     arguments: tuple[str, ...], settings: dict[str, str], sentence: str
 ) -> None:
     answer = run(*arguments, **({"INGEST_KEYS": KEYS} | settings))

@@ -1,4 +1,4 @@
-"""``check-config``, ``print-env``, and what ``serve`` says about settings that cannot be used."""
+"""``check-config`` and ``print-env``, and the problems that ``serve`` reports about wrong settings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ INGEST_SECRET = "the secret that backends sign with"
 GOOD = {"JWT_SECRET": JWT_SECRET, "INGEST_KEYS": f"billing:{INGEST_SECRET}"}
 
 
-def test_good_settings_are_ok() -> None:
+def test_check_config_prints_ok_for_valid_settings() -> None:
     answer = run("check-config", **GOOD)
 
     assert (answer.returncode, answer.stdout, answer.stderr) == (0, "ok\n", "")
 
 
-def test_development_needs_no_settings() -> None:
+def test_development_mode_needs_no_settings() -> None:
     assert run("check-config", "--dev").returncode == 0
 
 
@@ -37,7 +37,7 @@ PROBLEMS = [
     "GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; set it to id:secret,id:secret",
     "GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one",
 ]
-FOR_PEOPLE = [
+AS_TEXT = [
     "Error: 4 problems with the settings (docs/reference/configuration.md lists them all):",
     *(f"  {problem}" for problem in PROBLEMS),
 ]
@@ -52,15 +52,15 @@ FOR_PEOPLE = [
         ("serve", {"LOG_FORMAT": "console"}),
     ],
 )
-def test_every_problem_is_told_at_once_with_status_2(command: str, more: dict[str, str]) -> None:
+def test_every_problem_is_printed_at_once_with_status_2(command: str, more: dict[str, str]) -> None:
     answer = run(command, **WRONG, **more)
 
     assert (answer.returncode, answer.stdout) == (2, "")
-    assert answer.stderr.splitlines() == FOR_PEOPLE
+    assert answer.stderr.splitlines() == AS_TEXT
 
 
 @pytest.mark.parametrize("more", [{}, {"LOG_FORMAT": "json"}])
-def test_a_gateway_that_cannot_start_tells_every_problem_in_a_line_of_its_log(more: dict[str, str]) -> None:
+def test_serve_logs_every_problem_in_one_line(more: dict[str, str]) -> None:
     answer = run("serve", **WRONG, **more)
 
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -70,25 +70,25 @@ def test_a_gateway_that_cannot_start_tells_every_problem_in_a_line_of_its_log(mo
 
 
 @pytest.mark.parametrize(("more", "is_text"), [({}, True), ({"LOG_FORMAT": "json"}, False)])
-def test_at_a_terminal_a_gateway_that_cannot_start_tells_people_unless_json_is_asked_for(
+def test_serve_prints_problems_as_text_at_a_terminal_unless_json_is_set(
     more: dict[str, str], is_text: bool
 ) -> None:
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "wb") as terminal:
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "wb") as terminal:
         command = [sys.executable, "-m", "gateway", "serve"]
         settings = environment(**WRONG, **more)
         status = subprocess.run(
             command, cwd=ROOT, env=settings, stderr=terminal, timeout=30, check=False
         ).returncode
-        said = os.read(ours, 65536).decode().splitlines()
-    os.close(ours)
+        lines = os.read(reader, 65536).decode().splitlines()
+    os.close(reader)
 
     assert status == 2
-    assert (said == FOR_PEOPLE) is is_text
-    assert said[0].startswith("{") is not is_text
+    assert (lines == AS_TEXT) is is_text
+    assert lines[0].startswith("{") is not is_text
 
 
-def test_a_start_without_settings_names_both_keys_that_are_missing() -> None:
+def test_serve_without_settings_names_both_missing_keys() -> None:
     answer = run("serve")
 
     assert answer.returncode == 2
@@ -96,7 +96,7 @@ def test_a_start_without_settings_names_both_keys_that_are_missing() -> None:
     assert "GATEWAY_INGEST_KEYS: is missing" in answer.stderr
 
 
-def test_settings_are_printed_with_their_origin_and_without_secrets(tmp_path: Path) -> None:
+def test_print_env_prints_settings_with_their_source_and_without_secrets(tmp_path: Path) -> None:
     config, secret = tmp_path / "gateway.yaml", tmp_path / "jwt"
     config.write_text("ping_interval_seconds: 12.5\ncors_origins: [https://a.example]\n", encoding="utf-8")
     secret.write_text(JWT_SECRET, encoding="utf-8")
@@ -120,7 +120,7 @@ def test_settings_are_printed_with_their_origin_and_without_secrets(tmp_path: Pa
     assert INGEST_SECRET not in answer.stdout
 
 
-def test_what_is_printed_can_be_given_again() -> None:
+def test_output_of_print_env_is_valid_input() -> None:
     printed = run("print-env", ROOM_CLAIMS="team=team:", NAMESPACES="/,/a b", **GOOD).stdout
     again = {}
     for line in printed.splitlines():

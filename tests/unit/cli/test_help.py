@@ -1,4 +1,4 @@
-"""What a newcomer reads: every command explains itself, with an example, and answers at once."""
+"""``--help`` of every command: complete, with an example, and without the imports of a server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def paths(group: click.Group, *before: str) -> list[tuple[str, ...]]:
 COMMANDS = paths(commands)
 
 
-def test_the_commands_are_those_that_are_promised() -> None:
+def test_commands_are_the_documented_ones() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "serve",
         "token",
@@ -43,7 +43,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_command_explains_itself_with_an_example(path: tuple[str, ...]) -> None:
+def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(commands, [*path, "--help"])
 
     assert result.exit_code == 0
@@ -52,14 +52,14 @@ def test_every_command_explains_itself_with_an_example(path: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path[0] in {"emit", "presence"}], ids=" ".join)
-def test_commands_that_call_a_gateway_tell_their_exit_statuses(path: tuple[str, ...]) -> None:
+def test_help_of_commands_that_call_a_gateway_lists_the_exit_statuses(path: tuple[str, ...]) -> None:
     words = " ".join(CliRunner().invoke(commands, [*path, "--help"]).output.split())
 
-    assert "status 0 when the gateway did it, 1 when it refused, 2 when" in words
+    assert "status: 0 when the gateway accepted the request, 1 when it rejected it, 2 when" in words
     assert "3 when no gateway answers" in words
 
 
-def test_the_overview_shows_every_command_with_a_whole_sentence() -> None:
+def test_overview_has_a_whole_sentence_for_every_command() -> None:
     result = CliRunner().invoke(commands, ["--help"])
     listed = result.output.partition("Commands:\n")[2].strip().splitlines()
 
@@ -67,7 +67,7 @@ def test_the_overview_shows_every_command_with_a_whole_sentence() -> None:
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 
-def test_the_version_is_that_of_the_distribution() -> None:
+def test_version_is_that_of_the_distribution() -> None:
     answer = run("version")
 
     assert answer.returncode == 0
@@ -84,7 +84,7 @@ def test_help_needs_no_settings_and_imports_no_server() -> None:
     assert answer.stdout == "set()\n"
 
 
-def test_an_unknown_command_is_a_wrong_use() -> None:
+def test_unknown_command_ends_with_status_2() -> None:
     answer = run("sreve")
 
     assert answer.returncode == 2

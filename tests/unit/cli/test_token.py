@@ -14,7 +14,7 @@ def claims(text: str, **options: Any) -> dict[str, Any]:
     return jwt.decode(text.strip(), JWT_SECRET, algorithms=["HS256"], **options)
 
 
-def test_a_token_and_nothing_else_is_printed() -> None:
+def test_output_is_the_token_and_nothing_else() -> None:
     answer = run("token", "--sub", "alice", JWT_SECRET=JWT_SECRET)
 
     found = claims(answer.stdout)
@@ -23,7 +23,7 @@ def test_a_token_and_nothing_else_is_printed() -> None:
     assert found["exp"] - found["iat"] == 3600
 
 
-def test_a_claim_is_json_where_it_can_be_and_text_where_not() -> None:
+def test_claim_is_json_if_it_is_valid_json_else_a_string() -> None:
     given = ("orgId=7", 'role=["admin"]', "name=Al=ice", "x=")
     options = [word for claim in given for word in ("--claim", claim)]
 
@@ -36,13 +36,13 @@ def test_a_claim_is_json_where_it_can_be_and_text_where_not() -> None:
 @pytest.mark.parametrize(
     ("ttl", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("1.5h", 5400), ("7d", 604800)]
 )
-def test_a_token_is_good_for_as_long_as_asked(ttl: str, seconds: int) -> None:
+def test_token_is_valid_for_its_ttl(ttl: str, seconds: int) -> None:
     found = claims(run("token", "--sub", "alice", "--ttl", ttl, JWT_SECRET=JWT_SECRET).stdout)
 
     assert found["exp"] - found["iat"] == seconds
 
 
-def test_audience_and_issuer_are_those_that_the_gateway_wants() -> None:
+def test_token_has_the_audience_and_issuer_of_the_settings() -> None:
     answer = run(
         "token", "--sub", "alice", JWT_SECRET=JWT_SECRET, JWT_AUDIENCE="web,app", JWT_ISSUER="https://id"
     )
@@ -54,15 +54,21 @@ def test_audience_and_issuer_are_those_that_the_gateway_wants() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("--sub", ""), "Error: the user '' cannot be: a user id is not empty"),
+        (("--sub", ""), "Error: the user id '' is invalid: a user id is not empty"),
         (("--sub", "a", "--claim", "x"), "Error: --claim 'x' is not of the form name=value"),
-        (("--sub", "a", "--claim", "sub=b"), "Error: the claim sub is given with --sub"),
-        (("--sub", "a", "--ttl", "soon"), "'soon' is no time of at least a second; write 90s, 15m, 1h or 7d"),
-        (("--sub", "a", "--ttl", "0"), "'0' is no time of at least a second; write 90s, 15m, 1h or 7d"),
+        (("--sub", "a", "--claim", "sub=b"), "Error: set the claim sub with --sub"),
+        (
+            ("--sub", "a", "--ttl", "soon"),
+            "'soon' is not a duration of at least one second; write 90s, 15m, 1h or 7d",
+        ),
+        (
+            ("--sub", "a", "--ttl", "0"),
+            "'0' is not a duration of at least one second; write 90s, 15m, 1h or 7d",
+        ),
         ((), "Missing option '--sub'"),
     ],
 )
-def test_a_wrong_use_is_told_in_a_sentence(arguments: tuple[str, ...], sentence: str) -> None:
+def test_wrong_usage_ends_with_status_2_and_a_sentence(arguments: tuple[str, ...], sentence: str) -> None:
     answer = run("token", *arguments, JWT_SECRET=JWT_SECRET)
 
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -70,7 +76,7 @@ def test_a_wrong_use_is_told_in_a_sentence(arguments: tuple[str, ...], sentence:
     assert "Traceback" not in answer.stderr
 
 
-def test_without_a_secret_it_says_where_to_get_one() -> None:
+def test_missing_secret_is_reported_with_a_remedy() -> None:
     answer = run("token", "--sub", "alice")
 
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -78,8 +84,8 @@ def test_without_a_secret_it_says_where_to_get_one() -> None:
     assert "serve --dev" in answer.stderr
 
 
-def test_with_a_public_key_alone_it_says_whom_to_ask() -> None:
+def test_public_key_without_a_secret_is_reported_with_a_remedy() -> None:
     answer = run("token", "--sub", "alice", JWT_JWKS_URL="https://id.example/jwks")
 
     assert (answer.returncode, answer.stdout) == (2, "")
-    assert "only the public half of the keys is configured here" in answer.stderr
+    assert "only public keys are configured" in answer.stderr
