@@ -155,3 +155,12 @@ class TooManyConnections(ConnectionRejected):
     """The user has ``MAX_CONNECTIONS_PER_USER`` connections on this replica already."""
 
     code = "too_many_connections"
+
+
+SERVER_FAILURES: Final = (
+    BrokerTimeout.code,
+    BrokerUnavailable.code,
+    KeysUnavailable.code,
+    GatewayError.code,
+)
+"""Codes of failures for which the client is not to blame."""

@@ -10,12 +10,10 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.metrics.connections import ConnectionMetrics
 from gateway.metrics.primitives import MetricFactory
 from gateway.metrics.redis import RedisMetrics
 from gateway.metrics.replica import ReplicaMetrics
 from gateway.metrics.requests import RequestMetrics
-from gateway.metrics.transport import TransportMetrics
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,14 +25,13 @@ class Metrics:
         self.factory = MetricFactory()
         self.registry = self.factory.registry
         self.replica = ReplicaMetrics(self.registry)
-        self.connections = ConnectionMetrics(self.factory, lambda _: None)
         self.requests = RequestMetrics(self.registry)
-        self.transport = TransportMetrics(self.registry)
         self.redis = RedisMetrics(self.registry)
 
     async def exposition(self) -> bytes:
         """All of it in the text format of Prometheus, with turns for others in between."""
-        await self.transport.update()
+        for update in self.factory.before_scrape:
+            await update()
         pieces = []
         for metric in self.registry.collect():
             pieces.append(generate_latest(_One(metric)))

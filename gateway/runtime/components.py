@@ -40,7 +40,7 @@ from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxi
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.fast_path import FastPath
-from gateway.transport.server import EngineOptions, EngineServer, collect_stats
+from gateway.transport.server import EngineOptions, EngineServer
 from ingest_api import app as rest
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.pipeline import RestApi
@@ -91,6 +91,7 @@ class Components:
                 connects_per_second=settings.connect_rate,
                 connects_per_second_and_address=settings.connect_rate_per_address,
             ),
+            metrics=self.metrics.factory,
         )
         self.socketio_server = self._build_socketio_server()
         self.engine = self._build_engine_server(self.socketio_server)
@@ -105,9 +106,6 @@ class Components:
             status=StateStatus.HEALTHY if settings.redis_url is None else StateStatus.UNAVAILABLE,
         )
         metrics_setup.register_metrics(self.metrics, settings, state=self.state, health=self.health)
-        self.metrics.transport.watch(
-            lambda: collect_stats(self.engine.sessions.values()), lambda: self.socketio_server.unauthenticated
-        )
         self.http_servers = self._build_http_servers()
 
     def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
@@ -121,7 +119,6 @@ class Components:
         self.hub = Hub(
             packets.encode_message, metrics=self.metrics.factory, deliveries=self.telemetry.deliveries
         )
-        self.metrics.connections.volatile_skipped = self.hub.count_volatile_skipped
         self.disconnector = Disconnector(
             hub=self.hub,
             broker=self.state.broker,
@@ -206,6 +203,7 @@ class Components:
         return SocketIOServer(
             SocketIOOptions(
                 namespaces=settings.namespaces,
+                transports=settings.transports,
                 connect_timeout_seconds=settings.connect_timeout_seconds,
                 messages_per_second=settings.message_rate,
                 max_attachments_bytes=settings.max_frame_bytes,
@@ -216,19 +214,20 @@ class Components:
                 replayer=self.replayer,
                 token_expiry=token_expiry,
                 disconnect=self.disconnector.disconnect,
-                recovery_finished=self.metrics.connections.recovery_finished,
+                metrics=self.metrics.factory,
             ),
             token_refresh=TokenRefresh(
                 verifier=self.verifier,
                 connector=connector,
                 token_expiry=token_expiry,
-                refreshed=self.metrics.connections.token_refreshed,
+                metrics=self.metrics.factory,
             ),
             disconnect=self.disconnector.disconnect,
             on_upgraded=self.disconnector.on_transport_upgraded,
             schedule=self.schedule,
             clock=self.clock,
-            meter=self.metrics.connections,
+            volatile_skipped=self.hub.count_volatile_skipped,
+            metrics=self.metrics.factory,
             sampling=self._sampling,
         )
 
@@ -253,7 +252,7 @@ class Components:
             origins=Origins(settings.cors_origins),
             proxies=TrustedProxies(settings.trusted_proxies),
             check_admission=self._check_admission,
-            meter=self.metrics.transport,
+            metrics=self.metrics.factory,
         )
 
     def _check_admission(self, address: str) -> HandshakeError | None:

@@ -7,19 +7,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from gateway.domain import disconnects
 from gateway.health import Health, Phase
 from gateway.interfaces import State
 from gateway.logs import lines_dropped
 from gateway.metrics import Metrics
 from gateway.settings import Settings
-from gateway.socketio_server.packets import KINDS
-from gateway.transport import errors
 from ingest_api.errors import STATUSES
 
-_CLOSE_REASONS: Final = sorted({*errors.CLOSE_REASONS, *(reason.reason for reason in disconnects.ALL)})
-_TRANSPORT_REASONS: Final = "client_disconnect"
-"""A client left a namespace, and keeps its transport."""
 _CODES: Final = {"ok": 200, **STATUSES}
 _KEY_CODES: Final = (
     "ok",
@@ -36,19 +30,6 @@ _KEY_CODES: Final = (
 
 def register_metrics(metrics: Metrics, settings: Settings, *, state: State, health: Health) -> None:
     """What is known before anything has happened, and what is looked up in the rooms."""
-    metrics.connections.init_labels(
-        namespaces=settings.namespaces,
-        transports=settings.transports,
-        reasons=[*_CLOSE_REASONS, _TRANSPORT_REASONS],
-        kinds=KINDS,
-    )
-    metrics.transport.init_labels(
-        rejections=errors.REJECTIONS,
-        close_reasons=_CLOSE_REASONS,
-        max_sessions=settings.max_connections,
-        max_unauthenticated=settings.max_unauthenticated,
-        send_buffer_bytes=settings.send_buffer_bytes,
-    )
     metrics.replica.watch_state(
         state.sizes, history_length=settings.history_length, history_bytes=settings.history_bytes
     )

@@ -12,11 +12,12 @@ from functools import partial
 from itertools import count
 from typing import Final
 
-from gateway.domain.errors import TokenRejected
+from gateway.domain.errors import RecoveryFailed, TokenRejected
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoveryRequest
 from gateway.hub import Connection
 from gateway.interfaces import TokenVerifier
+from gateway.metrics import MetricFactory, one_label
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import GAP_EVENT
 from gateway.services.recovery import ConnectResult, Replayer
@@ -72,6 +73,8 @@ def read_recovery_request(auth: object, session: EngineSession) -> RecoveryReque
 
 
 AUTHENTICATED: Final = "authenticated"
+RECOVERIES: Final = ("recovered", *sorted(RecoveryFailed.CODES))
+"""How a recovery request ended."""
 
 
 class ConnectHandshake:
@@ -85,7 +88,7 @@ class ConnectHandshake:
         replayer: Replayer,
         token_expiry: TokenExpiry,
         disconnect: Callable[[Connection], None],
-        recovery_finished: Callable[[str], None],
+        metrics: MetricFactory,
     ) -> None:
         """``recovery_told`` is told ``recovered``, or why somebody who wanted to be was not."""
         self._verifier = verifier
@@ -93,7 +96,12 @@ class ConnectHandshake:
         self._replayer = replayer
         self._token_expiry = token_expiry
         self._disconnect = disconnect
-        self._recovery_finished = recovery_finished
+        self._recoveries = metrics.counter(
+            "recoveries",
+            "Clients that asked to go on where they were: recovered, or why not.",
+            ("outcome",),
+            one_label(RECOVERIES),
+        )
 
     async def connect(self, client: Client, namespace: str, auth: object) -> Connection | None:
         """Verify, register, welcome; None when the client left meanwhile. Raises Refused, BrokerUnavailable."""
@@ -124,13 +132,13 @@ class ConnectHandshake:
         first = [packets.connect(connection.namespace, connection.sid, pid)]
         if result.first_page is not None:
             connection.recovery = "recovered"
-            self._recovery_finished("recovered")
+            self._recoveries.count(("recovered",))
             self._replayer.start(result, first, partial(_authenticated_payload, connection))
             return
         first.append(_authenticated_payload(connection, result.position, False))
         if result.failure is not None:
             connection.recovery = result.failure
-            self._recovery_finished(result.failure)
+            self._recoveries.count((result.failure,))
             first.append(packets.event(connection.namespace, GAP_EVENT, {"code": result.failure}))
         self._replayer.start(result, first, None)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Final, Protocol
 
 from gateway.domain.disconnects import (
@@ -18,10 +19,19 @@ from gateway.domain.disconnects import (
     RATE_LIMITED,
     DisconnectReason,
 )
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ConnectionRejected, KeysUnavailable
+from gateway.domain.errors import (
+    SERVER_FAILURES,
+    BrokerTimeout,
+    BrokerUnavailable,
+    ConnectionRejected,
+    KeysUnavailable,
+    TokenRejected,
+    TooManyConnections,
+)
 from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
 from gateway.interfaces import Clock, Schedule
+from gateway.metrics import MetricFactory, one_label
 from gateway.socketio_server import packets
 from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client
@@ -29,6 +39,7 @@ from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.python_socketio import Acknowledge, AttachmentsTooLarge, PacketServer
 from gateway.socketio_server.token_refresh import EVENT as REFRESH
 from gateway.socketio_server.token_refresh import TokenRefresh
+from gateway.transport.errors import ALL_CLOSE_REASONS
 from gateway.transport.packets import Frames
 from gateway.transport.session import EngineSession
 
@@ -44,20 +55,15 @@ def authentication_error(error: ConnectionRejected) -> dict[str, object]:
 REJECTED_CLOSE_SECONDS: Final = 5.0
 """How long a transport stays open after a refusal without having joined anything."""
 _ERROR_EVENT_SECONDS: Final = 1.0
-
-
-class Meter(Protocol):
-    """Counts what happens at this door."""
-
-    def connection_opened(self, namespace: str, transport: str) -> None: ...
-
-    def connection_closed(self, namespace: str, reason: str) -> None: ...
-
-    def connection_rejected(self, code: str) -> None: ...
-
-    def volatile_skipped(self, reason: str) -> None: ...
-
-    def message_received(self, kind: str) -> None: ...
+CLIENT_DISCONNECT: Final = "client_disconnect"
+"""Why a connection ended whose client left the namespace and kept its transport."""
+REJECTIONS: Final = (
+    *sorted(TokenRejected.CODES),
+    TooManyConnections.code,
+    "invalid_namespace",
+    *SERVER_FAILURES,
+)
+"""Why a CONNECT packet was rejected. The client gets these codes, except SERVER_FAILURES."""
 
 
 class OnDisconnect(Protocol):
@@ -71,6 +77,7 @@ class SocketIOOptions:
     """What an operator can say of this door; ``messages_per_second`` None means off."""
 
     namespaces: tuple[str, ...]
+    transports: tuple[str, ...]
     connect_timeout_seconds: float
     messages_per_second: float | None
     max_attachments_bytes: int
@@ -91,7 +98,8 @@ class SocketIOServer:
         on_upgraded: Callable[[Connection], None],
         schedule: Schedule,
         clock: Clock,
-        meter: Meter,
+        volatile_skipped: Callable[[str], None],
+        metrics: MetricFactory,
         sampling: Sampling | None = None,
     ) -> None:
         """``disconnect`` removes a connection from hub and shared state; ``on_upgraded`` is called for each connection
@@ -103,13 +111,47 @@ class SocketIOServer:
         self._on_upgraded = on_upgraded
         self._schedule = schedule
         self._clock = clock
-        self._meter = meter
+        self._volatile_skipped = volatile_skipped
         self._log = AccessLog(clock=clock, sampling=sampling or Sampling())
         self._clients: dict[str, Client] = {}
         self.unauthenticated = 0
         """How many sessions have joined no namespace yet."""
         self._packets = PacketServer(
             self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
+        )
+
+        self._create_metrics(metrics)
+
+    def _create_metrics(self, metrics: MetricFactory) -> None:
+        options = self._options
+        self._open = metrics.gauge(
+            "connections", "Socket.IO connections open now.", ("nsp",), one_label(options.namespaces)
+        )
+        self._opened = metrics.counter(
+            "connections_opened",
+            "Connections accepted, by the transport they began on.",
+            ("nsp", "transport"),
+            product(options.namespaces, options.transports),
+        )
+        self._closed = metrics.counter(
+            "connections_closed",
+            "Connections ended, by reason.",
+            ("nsp", "reason"),
+            product(options.namespaces, [*ALL_CLOSE_REASONS, CLIENT_DISCONNECT]),
+        )
+        self._rejected = metrics.counter(
+            "connections_rejected", "Connections refused, by code.", ("code",), one_label(REJECTIONS)
+        )
+        self._received = metrics.counter(
+            "client_messages",
+            "Messages received from clients, by the kind of their packet.",
+            ("kind",),
+            one_label(packets.KINDS),
+        )
+        metrics.callback_gauge(
+            "engineio_sessions_unauthenticated",
+            "Transport sessions that joined no namespace yet.",
+            read=lambda: self.unauthenticated,
         )
 
     # from the transport
@@ -143,14 +185,14 @@ class SocketIOServer:
             self._on_upgraded(connection)
 
     def volatile_skipped(self, reason: str) -> None:
-        self._meter.volatile_skipped(reason)
+        self._volatile_skipped(reason)
 
     async def message_received(self, session: EngineSession, data: str | bytes) -> None:
         """Act on one message of a client; a malformed one closes its transport, as on the reference server."""
         client = self._clients.get(session.sid)
         if client is None:
             return
-        self._meter.message_received(packets.kind_of(data))
+        self._received.count((packets.kind_of(data),))
         rate = self._options.messages_per_second
         if rate is not None and client.exceeds(rate, self._clock):
             self._disconnect_rate_limited(client)
@@ -214,7 +256,7 @@ class SocketIOServer:
         client = self._clients[engine_sid]
         connection = client.connections.pop(namespace, None)
         if connection is not None:
-            self._remove(client, connection, "client_disconnect", keeps_session=False)
+            self._remove(client, connection, CLIENT_DISCONNECT, keeps_session=False)
             self._start_join_deadline(client)
 
     async def on_event(
@@ -259,12 +301,12 @@ class SocketIOServer:
             self._reject(client, namespace, rejection.code, authentication_error(rejection))
         except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
             # The stock client comes back after a closed transport, but never after a CONNECT_ERROR.
-            self._meter.connection_rejected(error.code)
+            self._rejected.count((error.code,))
             self._log.rejected(client, error.code, error.message, is_server_side=True)
             _close(client.session, DRAINING)
         except Exception:  # noqa: BLE001  # the door: AccessLog.failed logs it with its traceback
             self._log.failed(client, namespace)
-            self._meter.connection_rejected("internal_error")
+            self._rejected.count(("internal_error",))
             _close(client.session, DRAINING)
         else:
             if connection is not None:
@@ -276,11 +318,12 @@ class SocketIOServer:
         if not client.session.joined:
             client.session.joined = True
             self.unauthenticated -= 1
-        self._meter.connection_opened(connection.namespace, connection.transport.name)
+        self._opened.count((connection.namespace, connection.transport.name))
+        self._open.count((connection.namespace,))
         self._log.accepted(client, connection)
 
     def _reject(self, client: Client, namespace: str, code: str, payload: Mapping[str, object]) -> None:
-        self._meter.connection_rejected(code)
+        self._rejected.count((code,))
         client.session.send(packets.connect_error(namespace, payload))
         self._start_join_deadline(client)
 
@@ -318,7 +361,8 @@ class SocketIOServer:
         self, client: Client, connection: Connection, reason: str, *, keeps_session: bool = True
     ) -> None:
         self._disconnect(connection, keeps_session=keeps_session)
-        self._meter.connection_closed(connection.namespace, reason)
+        self._closed.count((connection.namespace, reason))
+        self._open.count((connection.namespace,), -1)
         self._log.closed(client, connection, reason)
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
-from gateway.domain.errors import GatewayError
+from gateway.domain.errors import SERVER_FAILURES, GatewayError, TokenRejected
 from gateway.domain.identity import Identity
 from gateway.hub import Connection
 from gateway.interfaces import TokenVerifier
+from gateway.metrics import MetricFactory, one_label
 
 log = structlog.get_logger(__name__)
 
 EVENT = "auth:refresh"
+REFRESHES: Final = ("refreshed", *sorted(TokenRejected.CODES), *SERVER_FAILURES)
+"""How a token refresh ended."""
 
 
 class Connector(Protocol):
@@ -40,13 +42,15 @@ class TokenRefresh:
         verifier: TokenVerifier,
         connector: Connector,
         token_expiry: TokenExpiry,
-        refreshed: Callable[[str], None],
+        metrics: MetricFactory,
     ) -> None:
         """``refreshed`` is told ``refreshed``, or the code of the refusal."""
         self._verifier = verifier
         self._connector = connector
         self._token_expiry = token_expiry
-        self._refreshed = refreshed
+        self._refreshes = metrics.counter(
+            "token_refreshes", "Newer tokens shown on open connections.", ("outcome",), one_label(REFRESHES)
+        )
 
     async def refresh(self, connection: Connection, arguments: tuple[object, ...]) -> dict[str, object]:
         """The acknowledgement: ``{ok:true, expiresAt}`` or ``{ok:false, code, message}``; a refusal changes nothing."""
@@ -61,9 +65,9 @@ class TokenRefresh:
             log.exception("refresh.failed")
             return self._rejection("internal_error", "the gateway failed; its log says why")
         self._token_expiry.watch(connection)
-        self._refreshed("refreshed")
+        self._refreshes.count(("refreshed",))
         return {"ok": True, "expiresAt": self._token_expiry.expires_at_text(connection)}
 
     def _rejection(self, code: str, message: str) -> dict[str, object]:
-        self._refreshed(code)
+        self._refreshes.count((code,))
         return {"ok": False, "code": code, "message": message}

@@ -20,6 +20,7 @@ from typing import Final
 
 from gateway.domain.rate_limit import FULL, take_token, wait_seconds
 from gateway.interfaces import Clock
+from gateway.metrics import MetricFactory
 from gateway.transport.errors import HandshakeError, unavailable
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
@@ -143,13 +144,23 @@ class AdmissionLimits:
 class Admission:
     """Decides on each new session before anything is kept of it."""
 
-    def __init__(self, clock: Clock, limits: AdmissionLimits) -> None:
+    def __init__(self, clock: Clock, limits: AdmissionLimits, *, metrics: MetricFactory) -> None:
         self._clock = clock
         self._limits = limits
         self._tat = FULL
         by_address = limits.connects_per_second_and_address
         self._addresses = None if by_address is None else AddressRates(clock, by_address)
         self.draining = False
+        metrics.callback_gauge(
+            "engineio_sessions_limit",
+            "MAX_CONNECTIONS.",
+            read=lambda: {} if limits.max_connections is None else limits.max_connections,
+        )
+        metrics.callback_gauge(
+            "engineio_sessions_unauthenticated_limit",
+            "MAX_UNAUTHENTICATED.",
+            read=lambda: {} if limits.max_unauthenticated is None else limits.max_unauthenticated,
+        )
 
     def decide(self, address: str, *, sessions: int, unauthenticated: int) -> HandshakeError | None:
         """Return None to admit a client, else why it is rejected. A rejected handshake takes nothing from any rate.

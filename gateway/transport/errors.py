@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.domain import disconnects
+
 
 @dataclass(frozen=True, slots=True)
 class HandshakeError:
@@ -82,3 +84,5 @@ CLOSE_REASONS: Final = (
     "transport_error",
 )
 """Why a session ends, where the layers above did not end it (``domain.endings``)."""
+ALL_CLOSE_REASONS: Final = tuple(sorted({*CLOSE_REASONS, *(each.reason for each in disconnects.ALL)}))
+"""Why a session is closed, by the transport or by the layers above."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
@@ -14,6 +14,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.interfaces import Schedule
+from gateway.metrics import MetricFactory, one_label
 from gateway.transport import errors
 from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
 from gateway.transport.cors import Origins
@@ -23,6 +24,7 @@ from gateway.transport.http import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
 from gateway.transport.session import EngineSession, Handshake, MessageLimits
+from gateway.transport.stats import create_stats_metrics
 from gateway.transport.transports import FrameWriter
 from gateway.transport.websocket import WebSocketTransport
 
@@ -31,8 +33,6 @@ log = structlog.get_logger(__name__)
 PROTOCOL_VERSION: Final = "4"
 MAX_ORIGIN_CHARACTERS: Final = 200
 """Of an origin in the log: it is any text that a client sends."""
-_STEP: Final = 512
-"""Sessions between two turns of the event loop: a walk over 20 000 would hold everybody up for some milliseconds."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -48,14 +48,6 @@ class Application(Protocol):
     def volatile_skipped(self, reason: str) -> None: ...
 
     async def message_received(self, session: EngineSession, data: str | bytes) -> None: ...
-
-
-class Meter(Protocol):
-    """Counts what the transport refuses and ends; reasons are words of our own."""
-
-    def request_rejected(self, reason: str) -> None: ...
-
-    def session_closed(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +82,7 @@ class EngineServer:
         origins: Origins,
         proxies: TrustedProxies,
         check_admission: Callable[[str], HandshakeError | None],
-        meter: Meter,
+        metrics: MetricFactory,
     ) -> None:
         """``admit`` is asked with the address of a client before its session is opened."""
         self.sessions: dict[str, EngineSession] = {}
@@ -103,7 +95,6 @@ class EngineServer:
         self._origins = origins
         self._proxies = proxies
         self._check_admission = check_admission
-        self._meter = meter
         unauthenticated_bytes = options.unauthenticated_payload_bytes or options.max_payload_bytes
         limits = MessageLimits(
             options.max_payload_bytes, min(unauthenticated_bytes, options.max_payload_bytes)
@@ -123,6 +114,28 @@ class EngineServer:
             upgrade_timeout_seconds=options.upgrade_timeout_seconds,
             deflates_from_bytes=options.deflates_from_bytes,
         )
+
+        self._create_metrics(metrics)
+
+    def _create_metrics(self, metrics: MetricFactory) -> None:
+        self._rejected = metrics.counter(
+            "engineio_requests_rejected",
+            "Requests to the Socket.IO path refused, by reason.",
+            ("reason",),
+            one_label(errors.REJECTIONS),
+        )
+        self._closed = metrics.counter(
+            "engineio_sessions_closed",
+            "Transport sessions ended, by reason, also of those who joined no namespace.",
+            ("reason",),
+            one_label(errors.ALL_CLOSE_REASONS),
+        )
+        metrics.callback_gauge(
+            "send_buffer_limit_bytes",
+            "SEND_BUFFER_BYTES, for each transport session.",
+            read=lambda: self._options.send_buffer_bytes,
+        )
+        create_stats_metrics(self.sessions, metrics)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request to the path."""
@@ -154,7 +167,7 @@ class EngineServer:
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
         """Forget all of it; tells the layer above."""
-        self._meter.session_closed(reason)
+        self._closed.count((reason,))
         self._heartbeat.unwatch(session)
         self.sessions.pop(session.sid, None)
         if not self.sessions:
@@ -270,7 +283,7 @@ class EngineServer:
         )
 
     def _reject(self, request: web.Request, error: HandshakeError, cors: dict[str, str]) -> web.Response:
-        self._meter.request_rejected(error.reason)
+        self._rejected.count((error.reason,))
         self._log_rejected(request, error)
         return _rejection(error, cors)
 
@@ -301,34 +314,3 @@ def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:
         # Another replica may take it, and over a connection that the client keeps it would ask this one again.
         answer.force_close()
     return answer
-
-
-@dataclass(slots=True)
-class SessionStats:
-    """``by_transport`` counts sessions; bytes wait in this process, beside what the kernel has taken over."""
-
-    by_transport: dict[str, int] = field(default_factory=lambda: {"polling": 0, "websocket": 0})
-    waiting_bytes: int = 0
-    largest_bytes: int = 0
-    waiting_sessions: int = 0
-
-
-async def collect_stats(sessions: Collection[EngineSession]) -> SessionStats:
-    """Look at each of them once; who comes or goes meanwhile may be in it or not."""
-    found, everybody = SessionStats(), list(sessions)
-    for start in range(0, len(everybody), _STEP):
-        for session in everybody[start : start + _STEP]:
-            _add(session, found)
-        await asyncio.sleep(0)
-    return found
-
-
-def _add(session: EngineSession, found: SessionStats) -> None:
-    if session.closed:
-        return
-    found.by_transport[session.transport] += 1
-    waiting = session.bytes_waiting
-    if waiting:
-        found.waiting_bytes += waiting
-        found.waiting_sessions += 1
-        found.largest_bytes = max(found.largest_bytes, waiting)

@@ -20,7 +20,7 @@ from socketio import packet
 from gateway.domain.disconnects import NO_NAMESPACE, PROTOCOL_ERROR, DisconnectReason
 from gateway.http_server import HttpServer
 from gateway.interfaces import Schedule, Timer
-from gateway.metrics import Metrics
+from gateway.metrics import MetricFactory, Metrics
 from gateway.socketio_server import packets, server
 from gateway.socketio_server.python_socketio import Acknowledge, PacketServer
 from gateway.timers import SystemClock, TimerHeap
@@ -131,22 +131,15 @@ class EchoingServer:
             self.send(engine_sid, Frames(part) if isinstance(part, bytes) else message(part))
 
 
-class NoMeter:
-    """Counts nothing; satisfies ``transport.server.Meter``."""
-
-    def request_rejected(self, reason: str) -> None: ...
-
-    def session_closed(self, reason: str) -> None: ...
-
-
 class ConformanceServer:
     """One port with one suite's path."""
 
     def __init__(self, suite: str) -> None:
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.path = PATHS[suite]
+        metrics = MetricFactory()
         above: Application = EchoingEngine() if suite == "engine.io" else EchoingServer(self.schedule)
-        self.admission = Admission(SystemClock(), AdmissionLimits())
+        self.admission = Admission(SystemClock(), AdmissionLimits(), metrics=metrics)
         self.engine = EngineServer(
             EngineOptions(
                 replica="conformance",
@@ -162,7 +155,7 @@ class ConformanceServer:
             origins=Origins(["*"]),
             proxies=TrustedProxies(()),
             check_admission=self._check_admission,
-            meter=NoMeter(),
+            metrics=metrics,
         )
         self._listener = HttpServer(
             web.Application(),

@@ -12,9 +12,11 @@ from gateway.domain import disconnects
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.errors import ConnectionRejected, GatewayError, RecoveryFailed, TokenRejected
 from gateway.hub.registry import SKIPPED
-from gateway.metrics.connections import RECOVERIES, REFRESHES, REJECTIONS
 from gateway.metrics.redis import CONNECTIONS
 from gateway.runtime.metrics_setup import _KEY_CODES as KEY_CODES
+from gateway.socketio_server.connect_handshake import RECOVERIES
+from gateway.socketio_server.server import REJECTIONS
+from gateway.socketio_server.token_refresh import REFRESHES
 from gateway.transport import errors
 from ingest_api.errors import STATUSES
 from tests.support.paths import ROOT

@@ -13,6 +13,7 @@ from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession, Handshake
+from tests.support.metrics import counted
 from tests.unit.services.harness import House
 from tests.unit.transport.recording import RecordingWire
 
@@ -39,29 +40,6 @@ class Verifier:
         if token not in self.known:
             raise TokenRejected("token_signature_invalid", "nobody signed this")
         return self.known[token]
-
-
-class Meter:
-    """Keeps what was counted."""
-
-    def __init__(self) -> None:
-        self.counted: list[tuple[str, ...]] = []
-        self.received: list[str] = []
-
-    def connection_opened(self, namespace: str, transport: str) -> None:
-        self.counted.append(("opened", namespace, transport))
-
-    def connection_closed(self, namespace: str, reason: str) -> None:
-        self.counted.append(("closed", namespace, reason))
-
-    def connection_rejected(self, code: str) -> None:
-        self.counted.append(("refused", code))
-
-    def volatile_skipped(self, reason: str) -> None:
-        self.counted.append(("skipped", reason))
-
-    def message_received(self, kind: str) -> None:
-        self.received.append(kind)
 
 
 class Visitor:
@@ -93,14 +71,12 @@ class Doorway:
     def __init__(self, *, messages_per_second: float | None = None) -> None:
         self.house = House()
         self.verifier = Verifier()
-        self.meter = Meter()
         self.upgraded: list[Connection] = []
-        self.recoveries: list[str] = []
-        self.refreshes: list[str] = []
         house = self.house
         self.door = SocketIOServer(
             SocketIOOptions(
                 namespaces=("/", "/events"),
+                transports=("polling", "websocket"),
                 connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
                 messages_per_second=messages_per_second,
                 max_attachments_bytes=MAX_ATTACHMENTS_BYTES,
@@ -111,21 +87,26 @@ class Doorway:
                 replayer=house.catching_up,
                 token_expiry=house.expiring,
                 disconnect=house.reporting.disconnect,
-                recovery_finished=self.recoveries.append,
+                metrics=house.metrics,
             ),
             token_refresh=TokenRefresh(
                 verifier=self.verifier,
                 connector=house.arriving,
                 token_expiry=house.expiring,
-                refreshed=self.refreshes.append,
+                metrics=house.metrics,
             ),
             disconnect=house.reporting.disconnect,
             on_upgraded=self.upgraded.append,
             schedule=house.schedule,
             clock=house.clock,
-            meter=self.meter,
+            volatile_skipped=house.hub.count_volatile_skipped,
+            metrics=house.metrics,
         )
         self.verifier.known["alice"] = house.who("alice", "org:7")
+
+    def counted(self, name: str) -> dict[str, float]:
+        """The samples of a metric that are not zero, by their label values."""
+        return counted(self.house.metrics, name)
 
     def open(self, *, query_token: str | None = None, writer: RecordingWire | None = None) -> Visitor:
         """A transport that was just opened."""

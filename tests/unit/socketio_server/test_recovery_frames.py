@@ -77,7 +77,7 @@ async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greetin
         ]
     ]
     assert after.heard[3:] == [f"live@{live}"]
-    assert doorway.recoveries == ["recovered"]
+    assert doorway.counted("recoveries_total") == {"recovered": 1}
 
 
 async def test_who_cannot_go_on_is_greeted_as_new_and_told_why(doorway: Doorway) -> None:
@@ -90,14 +90,14 @@ async def test_who_cannot_go_on_is_greeted_as_new_and_told_why(doorway: Doorway)
         {"success": True, "userId": "alice", "email": None, "socketId": accepted["sid"]},
     ]
     assert reason == ["recovery:failed", {"code": "unknown_session"}]
-    assert doorway.recoveries == ["unknown_session"]
+    assert doorway.counted("recoveries_total") == {"unknown_session": 1}
 
 
 async def test_nothing_is_said_of_recovery_to_who_did_not_ask(doorway: Doorway) -> None:
     visitor, _ = await greeted(doorway)
 
     assert [event[0] for event in visitor.events()] == ["authenticated"]
-    assert doorway.recoveries == []
+    assert doorway.counted("recoveries_total") == {}
 
 
 async def test_who_declines_by_auth_gets_neither_pid_nor_positions(doorway: Doorway) -> None:
@@ -144,7 +144,7 @@ async def test_who_says_goodbye_cannot_come_back_and_who_is_only_gone_can(doorwa
     await greeted(doorway, pid=first["pid"])
     await greeted(doorway, pid=second["pid"])
 
-    assert doorway.recoveries == ["unknown_session", "recovered"]
+    assert doorway.counted("recoveries_total") == {"unknown_session": 1, "recovered": 1}
 
 
 async def test_an_ending_that_is_final_takes_the_session_with_it(doorway: Doorway) -> None:
@@ -156,4 +156,4 @@ async def test_an_ending_that_is_final_takes_the_session_with_it(doorway: Doorwa
 
     await greeted(doorway, pid=accepted["pid"])
 
-    assert doorway.recoveries == ["unknown_session"]
+    assert doorway.counted("recoveries_total") == {"unknown_session": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.http_server import HttpServer
-from gateway.metrics import Metrics
+from gateway.metrics import MetricFactory, Metrics
 from gateway.timers import TimerHeap
 from gateway.transport.admission import TrustedProxies
 from gateway.transport.cors import Origins
@@ -18,6 +19,7 @@ from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
 from ingest_api.access_log import RejectedRequestLog
 from tests.conformance.client import PATIENCE_SECONDS, Client
+from tests.support.metrics import counted
 
 PATH = "/engine.io/"
 MAX_PAYLOAD_BYTES = 1_000_000
@@ -57,20 +59,6 @@ class Observer:
         self.received.append(data)
 
 
-class Meter:
-    """Keeps what was counted; satisfies ``transport.server.Meter``."""
-
-    def __init__(self) -> None:
-        self.refused: list[str] = []
-        self.closed: list[str] = []
-
-    def request_rejected(self, reason: str) -> None:
-        self.refused.append(reason)
-
-    def session_closed(self, reason: str) -> None:
-        self.closed.append(reason)
-
-
 class Serving:
     """A server, what stands above it, and a client."""
 
@@ -84,7 +72,7 @@ class Serving:
         trusted_proxies: Sequence[str],
     ) -> None:
         self.above = Observer()
-        self.meter = Meter()
+        self.metrics = MetricFactory()
         self.came_from: list[str] = []
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.engine = EngineServer(
@@ -105,7 +93,7 @@ class Serving:
             origins=Origins(["https://app.example"]),
             proxies=TrustedProxies(trusted_proxies),
             check_admission=self.came_from.append,
-            meter=self.meter,
+            metrics=self.metrics,
         )
         self.listener = HttpServer(
             web.Application(),
@@ -149,6 +137,6 @@ async def serving(
         await server.engine.stop(PATIENCE_SECONDS)
         await server.listener.stop()
     assert len(server.above.closed) == len(server.above.opened)
-    assert server.meter.closed == server.above.closed
+    assert counted(server.metrics, "engineio_sessions_closed_total") == Counter(server.above.closed)
     assert server.engine.sessions == {}
     assert len(server.schedule) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.metrics import MetricFactory
 from gateway.transport.admission import MAX_ADDRESSES, AddressRates, Admission, AdmissionLimits
 from gateway.transport.errors import HandshakeError
 
@@ -37,7 +38,7 @@ def make(
         connects_per_second=rate,
         connects_per_second_and_address=address_rate,
     )
-    return Admission(clock or ManualClock(), limits)
+    return Admission(clock or ManualClock(), limits, metrics=MetricFactory())
 
 
 def count_admitted(admission: Admission, attempts: int, address: str = ADDRESS, *, open_now: int = 0) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.transport.packets import message
-from gateway.transport.server import collect_stats
+from gateway.transport.stats import collect_stats
 from tests.support.loop_turns import with_turns
 from tests.unit.transport.recording import RecordingAbove, RecordingWire, on_wire, polling
 
