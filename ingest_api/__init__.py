@@ -1,17 +1,21 @@
-"""The signed REST door: backends push events and ask who is online.
+"""The REST API: backends push events, query presence and disconnect users with signed HTTP requests.
 
-    app                      the aiohttp application, and the table of its routes
-    middlewares              what every request passes: request id, answer, line of log, count
-    routing, paths           which call a path means, read from the raw request line
-    admission, bodies        what is checked before a body is understood, in the order of the contract
-    signing                  the text that is signed, signing it, checking it (pure)
-    handlers, in_flight      the calls; one request at a time for each idempotency key
-    pushes, schemas          from a body to what is wanted; what a body may hold (marshmallow)
-    envelope                 JSON, checked whole and kept as it was written (pure)
-    calls                    a request on its way through the door, and its answer
-    errors                   every refusal as application/problem+json, from one table of codes
-    openapi                  the description: descriptions are its words, answers what is answered
-    interfaces               what this door needs of the gateway
+    app           the table of routes; builds the REST API and mounts it in an aiohttp application
+    pipeline      RestApi: the steps around every request (id, trace, handler, log line, count)
+    routing       finds the route of a request target, and reads the user id from its path
+    request       Request, AuthenticatedRequest, Response and Route
+    auth          Authenticator: all checks before the body is parsed, in the order of docs/reference/rest.md
+    signing       the text to sign, its signature and the check of both (pure)
+    body          reads request bodies within their limits, and checks their media type
+    handlers      one method for each call; one request at a time for each idempotency key
+    push          turns a body into a Push or a Disconnect; has a fast path for common bodies
+    schemas       marshmallow schemas of request and response bodies
+    json_body     a strict JSON parser that keeps values as they were written (pure)
+    errors        the table of error codes, and problems as application/problem+json
+    access_log    log line, count and span of each finished request
+    openapi       generates the OpenAPI document from schemas and openapi_text
+    openapi_text  the descriptions, examples and remedies in the OpenAPI document
+    interfaces    protocols that the REST API needs from the rest of the process
 
-Of ``gateway`` it imports the domain alone.
+The package imports only ``gateway.domain`` from ``gateway``.
 """

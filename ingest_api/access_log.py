@@ -1,9 +1,8 @@
-"""What a request leaves behind when it is over: one line of log, one count, one span if anybody collects them.
+"""Record each finished request: one log line, one count, and one span if spans are collected.
 
-Requests that never reached the door: HTTP forbids them, or nothing is there to answer them.
-
-They get an answer, a line of log and a count like every other, so that a caller can ask about it and an operator sees
-it.
+``AccessLog`` records the requests that ``RestApi`` handled. ``RejectedRequestLog`` builds and records the responses to
+requests that never reach it: those that break HTTP, and those that arrive while no handler is available. Their log
+line and count have the same form, so that a caller's question about a request id can be answered from the log.
 """
 
 from __future__ import annotations
@@ -18,27 +17,30 @@ import structlog
 from gateway.domain.sampling import Sampling
 from ingest_api.errors import PROBLEM_TYPE, problem_body
 from ingest_api.interfaces import Meter, Span
-from ingest_api.request import REQUEST_ID_HEADER, Request, Response, find_request_id
+from ingest_api.request import REQUEST_ID_HEADER, UNMATCHED, Request, Response, find_request_id
 
-_REJECTED: Final = 400
-_FAILED: Final = 500
+_CLIENT_ERROR: Final = 400
+_SERVER_ERROR: Final = 500
 
 log = structlog.get_logger(__name__)
 
 
 class AccessLog:
-    """Tells of requests. Of those that went well ``sampling`` says which get a line; all others get one."""
+    """Logs, counts and traces finished requests.
+
+    ``sampling`` chooses which successful requests get a log line. All other requests get one.
+    """
 
     def __init__(self, *, meter: Meter, sampling: Sampling) -> None:
         self._meter = meter
         self._sampling = sampling
-        # Bound once: the logger of a module is looked up anew each time, also for a line that is not written.
+        # Bound once: a module's logger is looked up for each line, even for one that is not written.
         self._log = structlog.get_logger(__name__).bind()
 
     def request_finished(
         self, request: Request, response: Response, seconds: float, span: Span | None
     ) -> None:
-        """It was answered."""
+        """Record a request that got a response. ``seconds`` is its duration."""
         status, code = int(response.status), response.code
         self._write(request, status, code, seconds)
         self._meter.request_finished(
@@ -53,7 +55,7 @@ class AccessLog:
             span.end(route=request.template, status=status, code=code)
 
     def request_cancelled(self, request: Request, seconds: float, span: Span | None) -> None:
-        """Nobody waited for the answer any more: the process stops."""
+        """Record a request that was cancelled before its response, because the process stops."""
         self._log.warning("request.cancelled", **_log_fields(request, seconds))
         if span is not None:
             span.end(route=request.template, status=None, code="cancelled")
@@ -61,32 +63,32 @@ class AccessLog:
     def _write(self, request: Request, status: int, code: str, seconds: float) -> None:
         write = self._log.warning
         sampled: dict[str, float] = {}
-        if status < _FAILED:
+        if status < _SERVER_ERROR:
             if not self._log.is_enabled_for(logging.INFO):
                 return
             write = self._log.info
-        if status < _REJECTED:
+        if status < _CLIENT_ERROR:
             if not self._sampling.should_log(
                 request.request_id if request.trace is None else request.trace.trace_id
             ):
                 return
             sampled = self._sampling.fields
-        facts = _log_fields(request, seconds)
+        fields = _log_fields(request, seconds)
         write(
             "request.answered",
             status=status,
             code=code,
             outcome=_outcome(request, status),
-            **facts,
+            **fields,
             **sampled,
         )
 
 
 def outcome_of(status: int) -> str:
-    """One word for a status: ok, refused (the caller's to mend) or failed (ours)."""
-    if status < _REJECTED:
+    """The outcome of a status in one word: ok, rejected (4xx, the caller's error) or failed (5xx, the gateway's)."""
+    if status < _CLIENT_ERROR:
         return "ok"
-    return "refused" if status < _FAILED else "failed"
+    return "rejected" if status < _SERVER_ERROR else "failed"
 
 
 def _outcome(request: Request, status: int) -> str:
@@ -96,7 +98,7 @@ def _outcome(request: Request, status: int) -> str:
 
 
 def _log_fields(request: Request, seconds: float) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "request_id": request.request_id,
         "key_id": request.key_id,
         "route": request.template,
@@ -105,19 +107,19 @@ def _log_fields(request: Request, seconds: float) -> dict[str, Any]:
         "bytes": request.body_bytes,
     }
     if request.publish_result is not None:
-        facts["message_id"] = request.publish_result.id
-        facts["connections"] = request.publish_result.connections
+        fields["message_id"] = request.publish_result.id
+        fields["connections"] = request.publish_result.connections
     if request.trace is not None:
-        facts["trace_id"] = request.trace.trace_id
-        facts["span_id"] = request.trace.span_id
-    return facts
-
-
-ROUTE: Final = "unmatched"
+        fields["trace_id"] = request.trace.trace_id
+        fields["span_id"] = request.trace.span_id
+    return fields
 
 
 class RejectedRequestLog:
-    """Satisfies ``gateway.transport.http.Refuse``."""
+    """Builds the response to a request that never reaches ``RestApi``, logs it and counts it.
+
+    Satisfies ``gateway.transport.http.Reject``.
+    """
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -125,18 +127,18 @@ class RejectedRequestLog:
     def __call__(
         self, status: int, code: str, detail: str, request_ids: Sequence[str] = ()
     ) -> tuple[dict[str, str], bytes]:
-        """The headers and the body of the answer; ``request_ids`` are the X-Request-Id headers of the request."""
+        """Return headers and body of the response. ``request_ids`` are the X-Request-Id headers of the request."""
         request_id = find_request_id(request_ids)
         outcome = outcome_of(status)
         write = log.warning if outcome == "failed" else log.info
         write(
             "request.answered",
             request_id=request_id,
-            route=ROUTE,
+            route=UNMATCHED,
             status=int(status),
             code=code,
             outcome=outcome,
         )
-        self._meter.request_finished(route=ROUTE, status=int(status), code=code)
+        self._meter.request_finished(route=UNMATCHED, status=int(status), code=code)
         headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
         return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)

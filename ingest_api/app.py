@@ -1,4 +1,4 @@
-"""The REST door: made here, put in an aiohttp application here."""
+"""Build the REST API with its table of routes, and mount it in an aiohttp application."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ def create_rest_api(
     sampling: Sampling | None = None,
     tracer: Tracer | None = None,
 ) -> RestApi:
-    """The door with all its calls.
+    """Build the REST API with all its routes.
 
-    ``keys`` looks up an ingest key by its id, for every request anew. ``path_prefix`` is what a proxy strips from
-    the path that was signed. Until ``is_serving`` no request is judged, and each may be repeated. Of requests that
-    went well ``sampling`` says which are logged: None, all are. ``tracer`` None: nobody collects spans. Every path is
-    answered here, and nothing of it depends on aiohttp's middlewares.
+    ``keys`` looks up an ingest key by its id, once for each request. ``path_prefix`` is the part that a proxy strips
+    from the signed path. While ``is_serving`` returns false, every signed route responds 503 ``broker_unavailable``
+    without checking the request, which may be repeated. ``sampling`` chooses which successful requests are logged;
+    None logs all of them. ``tracer`` is None if no spans are collected. The REST API responds to every path, and does
+    not depend on aiohttp's middlewares.
     """
-    admission = Authenticator(
+    authenticator = Authenticator(
         keys=keys,
         dedup=dedup,
         rates=rates,
@@ -56,7 +57,7 @@ def create_rest_api(
         publisher=publisher, presence=presence, dedup=dedup, clock=clock, namespaces=namespaces
     )
     return RestApi(
-        routes=Routes(_routes(admission, handlers)),
+        routes=Routes(_routes(authenticator, handlers)),
         clock=clock,
         access_log=AccessLog(meter=meter, sampling=sampling or Sampling()),
         tracer=tracer,
@@ -64,40 +65,40 @@ def create_rest_api(
 
 
 def create_not_found_api(*, clock: Clock, meter: Meter) -> RestApi:
-    """A door that knows no path: for a port that backends have no business at."""
+    """Build a REST API without routes, for a port that is not for backends: every path is a 404."""
     return RestApi(routes=Routes(()), clock=clock, access_log=AccessLog(meter=meter, sampling=Sampling()))
 
 
 def create_app(rest_api: RestApi) -> web.Application:
-    """The door as an aiohttp application of its own."""
+    """Return an aiohttp application that serves only the REST API."""
     app = web.Application()
     mount(rest_api, app)
     return app
 
 
 def mount(rest_api: RestApi, app: web.Application) -> None:
-    """Let the door answer every path that no other resource of an application takes."""
+    """Let the REST API handle every path that matches no other resource of an application."""
     app.router.register_resource(CatchAll(rest_api.handle_aiohttp))
 
 
 def _routes(authenticator: Authenticator, handlers: Handlers) -> tuple[Route, ...]:
-    guard = authenticator.require
+    require = authenticator.require
     return (
-        Route("POST", "/emit/user/{id}", guard((EMIT_USER,), handlers.emit_to_user)),
-        # A key that may push to users only may still name their rooms here.
-        Route("POST", "/emit/room", guard((EMIT_ROOM, EMIT_USER), handlers.emit_to_room)),
-        Route("POST", "/broadcast", guard((BROADCAST,), handlers.broadcast)),
-        Route("GET", "/presence/{id}", guard((PRESENCE,), handlers.presence)),
-        Route("POST", "/disconnect/user/{id}", guard((ADMIN,), handlers.disconnect)),
-        Route("GET", openapi.PATH, _describe()),
+        Route("POST", "/emit/user/{id}", require((EMIT_USER,), handlers.emit_to_user)),
+        # A key with the scope emit:user alone may name rooms of users here.
+        Route("POST", "/emit/room", require((EMIT_ROOM, EMIT_USER), handlers.emit_to_room)),
+        Route("POST", "/broadcast", require((BROADCAST,), handlers.broadcast)),
+        Route("GET", "/presence/{id}", require((PRESENCE,), handlers.presence)),
+        Route("POST", "/disconnect/user/{id}", require((ADMIN,), handlers.disconnect)),
+        Route("GET", openapi.PATH, _describe_handler()),
     )
 
 
-def _describe() -> Handler:
+def _describe_handler() -> Handler:
     headers = {"Cache-Control": "public, max-age=3600"}
-    answer = Response(openapi.text().encode(), content_type=openapi.CONTENT_TYPE, headers=headers)
+    response = Response(openapi.text().encode(), content_type=openapi.CONTENT_TYPE, headers=headers)
 
     async def describe(_: Request) -> Response:
-        return answer
+        return response
 
     return describe

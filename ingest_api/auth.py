@@ -1,4 +1,4 @@
-"""Who may come in: everything that is checked before a body is understood, in the order of the contract."""
+"""Authenticate requests: all checks before the body is parsed, in the order of docs/reference/rest.md."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from ingest_api.routing import origin_form
 from ingest_api.signing import Credentials, UnknownKey
 
 NONCE_MARGIN_SECONDS: Final = 60
-"""Nonces are kept so much longer than their request is good for: the clocks of replicas differ a little."""
+"""How much longer a nonce is kept than its timestamp is valid: the clocks of replicas differ slightly."""
 
 SignedHandler = Callable[[AuthenticatedRequest], Awaitable[Response]]
 
 
 class Authenticator:
-    """Admits signed requests."""
+    """Checks the signature, scope and rate of requests.
+
+    ``is_serving`` is whether the state that the checks need is available. ``path_prefix`` is the part that a proxy
+    strips from the signed path.
+    """
 
     def __init__(
         self,
@@ -39,7 +43,6 @@ class Authenticator:
         path_prefix: str,
         is_serving: Callable[[], bool],
     ) -> None:
-        """``is_serving``: whether the state is at hand by which requests are judged."""
         self._keys = keys
         self._is_serving = is_serving
         self._dedup = dedup
@@ -50,15 +53,22 @@ class Authenticator:
         self._path_prefix = path_prefix
 
     def require(self, actions: tuple[str, ...], handle: SignedHandler) -> Handler:
-        """A handler behind the door: only for signed requests of keys with a scope for one of the actions."""
+        """Return a handler that authenticates a request before ``handle``. Its key needs a scope for an action."""
 
-        async def handle_admitted(call: Request) -> Response:
-            return await handle(await self.authenticate(call, actions))
+        async def handle_authenticated(request: Request) -> Response:
+            return await handle(await self.authenticate(request, actions))
 
-        return handle_admitted
+        return handle_authenticated
 
     async def authenticate(self, request: Request, actions: tuple[str, ...]) -> AuthenticatedRequest:
-        """Raises Problem, SignatureRefused, and the errors of ``Rates.take``; the first check that fails answers."""
+        """Check a request, and read its body. The first check that fails decides the response.
+
+        Raises:
+            BrokerUnavailable: This replica is not serving yet.
+            SignatureRejected: A signing header, the key, the timestamp or the signature is wrong.
+            Problem: Any other check failed, or the body is too large or too slow.
+            GatewayError: An error of ``RateLimits.consume``.
+        """
         if not self._is_serving():
             raise BrokerUnavailable("this replica is starting")
         check_head(request, max_body_bytes=self._max_body_bytes)
@@ -67,7 +77,7 @@ class Authenticator:
         key = self._keys(credentials.key_id)
         if key is None:
             raise UnknownKey("no ingest key has this id")
-        # Only now: what stands where the id should be may be the secret, and is not for the log.
+        # Not before the id is known: the header of an unknown key may hold a secret, which must not be logged.
         request.key_id = key.id
         signing.check_timestamp(
             credentials.timestamp, now=self._clock.now(), nonces_since=self._dedup.began_at
@@ -107,15 +117,15 @@ class Authenticator:
         signing.check_signature(credentials.signature, key.secrets, text)
 
     async def _check_rate(self, request: Request, key: IngestKey, rate: Rate) -> None:
-        allowance = await self._rates.consume(key.id, rate)
-        # draft-ietf-httpapi-ratelimit-headers-06, the last one with a field for each of the three.
+        limit = await self._rates.consume(key.id, rate)
+        # draft-ietf-httpapi-ratelimit-headers-06, the last version with one header for each of the three.
         request.response_headers = {
-            "RateLimit-Limit": str(allowance.limit),
-            "RateLimit-Remaining": str(allowance.remaining),
-            "RateLimit-Reset": str(math.ceil(allowance.reset_seconds)),
+            "RateLimit-Limit": str(limit.limit),
+            "RateLimit-Remaining": str(limit.remaining),
+            "RateLimit-Reset": str(math.ceil(limit.reset_seconds)),
         }
-        if not allowance.allowed:
-            retry_after = {"Retry-After": str(max(1, math.ceil(allowance.retry_after_seconds)))}
+        if not limit.allowed:
+            retry_after = {"Retry-After": str(max(1, math.ceil(limit.retry_after_seconds)))}
             raise Problem("rate_limited", "this key has used up its rate", headers=retry_after)
 
 
@@ -125,7 +135,8 @@ def _idempotency_key(request: Request) -> str | None:
         return None
     if len(values) > 1 or not signing.IDEMPOTENCY_KEY.fullmatch(values[0]):
         raise Problem(
-            "invalid_idempotency_key", "an Idempotency-Key is there once and 1 to 255 printable ASCII"
+            "invalid_idempotency_key",
+            "the header Idempotency-Key is sent once and has 1 to 255 printable ASCII characters",
         )
     return values[0]
 
@@ -134,7 +145,7 @@ def _dedup_key(
     request: Request, credentials: Credentials, idempotency_key: str | None, digest: str
 ) -> DedupKey:
     signed_at = float(credentials.timestamp)
-    # By position: names cost as much again as the tuple, for every push.
+    # Positional arguments: keywords cost as much again as the tuple itself, for every push.
     return DedupKey(
         credentials.key_id,
         credentials.nonce,

@@ -1,4 +1,4 @@
-"""Reading a body: what may come at all, how much of it, and for how long."""
+"""Read request bodies within their limits of size and time, and check their encoding and media type."""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ _JSON: Final = re.compile(
 
 
 class StreamedBody:
-    """The body of a request that aiohttp reads; satisfies ``calls.Incoming``."""
+    """The body of a request that aiohttp parses. Satisfies ``request.BodyStream``."""
 
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
+    def __init__(self, aiohttp_request: web.Request) -> None:
+        self._request = aiohttp_request
 
     async def read(self, *, max_bytes: int, timeout_seconds: float) -> bytes:
-        """The whole body as it was sent. Raises Problem when it is too large, too slow or cut short."""
-        request = self._request
+        """Return the whole body as it was sent.
+
+        Raises:
+            Problem: The body is too large, too slow or incomplete.
+        """
+        aiohttp_request = self._request
         try:
             async with asyncio.timeout(timeout_seconds):
                 if (
-                    hdrs.EXPECT in request.headers
-                    and request.version >= HttpVersion11
-                    and not request.content.is_eof()
+                    hdrs.EXPECT in aiohttp_request.headers
+                    and aiohttp_request.version >= HttpVersion11
+                    and not aiohttp_request.content.is_eof()
                 ):
-                    await _tell_to_continue(request)
-                return await read_bounded(request.content.iter_any(), max_bytes)
+                    await _send_continue(aiohttp_request)
+                return await read_bounded(aiohttp_request.content.iter_any(), max_bytes)
         except BodyTooLarge:
             raise _too_large(max_bytes) from None
         except TimeoutError:
@@ -49,10 +53,14 @@ class StreamedBody:
 
 
 def check_head(request: Request, *, max_body_bytes: int) -> None:
-    """Refuse what the head of a request announces before any of its body is read. Raises Problem."""
+    """Check the headers that announce the body, before any of it is read.
+
+    Raises:
+        Problem: Content-Encoding, Expect or Content-Length is not acceptable.
+    """
     headers = request.headers
     if hdrs.CONTENT_ENCODING in headers:
-        # The signature covers the bytes on the wire; whoever inflates them checks other bytes.
+        # The signature covers the bytes on the wire. A server that decompresses the body checks other bytes.
         raise Problem("unsupported_encoding", "a body is sent as it is, without Content-Encoding")
     if headers.get(hdrs.EXPECT, _CONTINUE).lower() != _CONTINUE:
         raise Problem("unsupported_expectation", f"the only expectation that is met is {_CONTINUE}")
@@ -61,7 +69,11 @@ def check_head(request: Request, *, max_body_bytes: int) -> None:
 
 
 async def read_body(request: Request, *, max_body_bytes: int, timeout_seconds: float) -> bytes:
-    """The whole body as it was sent. Raises Problem when it is too large, too slow or cut short."""
+    """Return the whole body as it was sent.
+
+    Raises:
+        Problem: The body is too large, too slow or incomplete.
+    """
     if not isinstance(request.body, bytes):
         return await request.body.read(max_bytes=max_body_bytes, timeout_seconds=timeout_seconds)
     if len(request.body) > max_body_bytes:
@@ -70,7 +82,11 @@ async def read_body(request: Request, *, max_body_bytes: int, timeout_seconds: f
 
 
 def check_media_type(request: Request, body: bytes) -> None:
-    """Raises Problem unless the body says that it is JSON; one that is empty need not say anything."""
+    """Check that Content-Type is JSON in UTF-8. An empty body needs no Content-Type.
+
+    Raises:
+        Problem: The media type is missing, repeated or another one.
+    """
     values: Sequence[str] = request.headers.getall(hdrs.CONTENT_TYPE, ())
     if len(values) == 1 and (values[0] == JSON or _JSON.fullmatch(values[0])):
         return
@@ -78,11 +94,11 @@ def check_media_type(request: Request, body: bytes) -> None:
         raise Problem("unsupported_media_type", f"the body is JSON in UTF-8: send Content-Type: {JSON}")
 
 
-async def _tell_to_continue(request: web.Request) -> None:
-    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    # aiohttp's own handler does the same: nothing of the answer itself has been sent yet.
-    request.writer.output_size = 0
-    await request.writer.drain()
+async def _send_continue(aiohttp_request: web.Request) -> None:
+    await aiohttp_request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # As in aiohttp's own handler: no byte of the response itself has been sent yet.
+    aiohttp_request.writer.output_size = 0
+    await aiohttp_request.writer.drain()
 
 
 def _too_large(max_body_bytes: int) -> Problem:

@@ -1,4 +1,4 @@
-"""Every refusal of this door as application/problem+json (RFC 9457), from one table of codes."""
+"""The error codes of the REST API with their statuses, and errors as application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -45,17 +45,18 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
     "unsupported_version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
 }
-"""Every code that a backend may be answered with, and its status. Codes are stable; sentences are not.
+"""Every error code in a response, and its status. Codes are stable, the sentences in ``detail`` are not.
 
-``request_timeout`` and most of ``bad_request`` come from the server, about requests that never reach this door.
+``request_timeout``, ``unsupported_version`` and most ``bad_request`` are responses of the HTTP server to requests that
+never reach the REST API.
 """
 
 FieldErrors = Mapping[str, Sequence[str]]
-"""Path of a field (``rooms.3``) to sentences that say what is wrong with it."""
+"""Path of a field (``rooms.3``) to sentences about its errors."""
 
 
 class Problem(Exception):
-    """A refusal on its way to the answer; ``code`` is one of ``STATUSES``, ``members`` extend the document."""
+    """An error response. ``code`` is one of ``STATUSES``; ``members`` are added to the problem document."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Problem(Exception):
         self.members = members or {}
 
     def response(self, request_id: str) -> Response:
-        """The problem as this door answers it."""
+        """Return the response with this problem as its body."""
         status = STATUSES[self.code]
         body = problem_body(
             status, self.code, self.detail, errors=self.errors, request_id=request_id, **self.members
@@ -85,9 +86,9 @@ class Problem(Exception):
 def problem_body(
     status: int, code: str, detail: str, *, errors: FieldErrors | None = None, **members: object
 ) -> bytes:
-    """A problem document. Of use wherever a request is refused, also before it reaches a handler."""
+    """Encode a problem document, also for requests that are rejected before they reach a handler."""
     document: dict[str, object] = {
-        # RFC 9457 §4.2.1: of the type about:blank the title is the phrase of the status; `code` tells more.
+        # RFC 9457 §4.2.1: with the type about:blank the title is the phrase of the status. `code` is more specific.
         "type": "about:blank",
         "title": _TITLES.get(status, HTTPStatus(status).phrase),
         "status": int(status),
@@ -101,7 +102,7 @@ def problem_body(
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """How an error is answered; None: nobody expected it here."""
+    """Return the problem that an error is reported as, or None for an unexpected error."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, SignatureRejected):
@@ -121,12 +122,12 @@ def _unauthorized(code: str, detail: str, members: Mapping[str, object] | None =
     return Problem(code, detail, headers={"WWW-Authenticate": SCHEME}, members=members)
 
 
-# The phrases of RFC 9110 §15.5; Python has them from 3.13 on.
+# The phrases of RFC 9110 §15.5, which Python has since 3.13.
 _TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
 
-# The errors' own messages may name hosts of the operator; a backend gets these.
+# The errors' own messages may name hosts of the operator, so a backend gets these instead.
 _BROKER_DETAILS: Final = {
     BrokerUnavailable.code: "the request was not accepted and has no effect; sign it anew and repeat it later",
-    BrokerTimeout.code: "nobody knows whether the request was accepted; only a repeat with the same"
+    BrokerTimeout.code: "it is unknown whether the request was accepted; only a repeat with the same"
     " Idempotency-Key is sure to take effect once",
 }

@@ -1,7 +1,4 @@
-"""The calls: what is done for a request that was admitted.
-
-Which idempotency keys are being worked on at this replica.
-"""
+"""Handle authenticated requests: one method for each call of the REST API."""
 
 from __future__ import annotations
 
@@ -25,34 +22,41 @@ from ingest_api.push import Push, read_disconnect, read_push
 from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
-_NOTHING: Final = nullcontext()
+_NO_LOCK: Final = nullcontext()
 
 
 class InFlight:
-    """One request at a time for each idempotency key. Over replicas the claim itself decides."""
+    """Allows one request at a time for each idempotency key on this replica.
+
+    Between replicas the dedup key in the broker decides.
+    """
 
     def __init__(self) -> None:
-        self._held: set[tuple[str, str]] = set()
+        self._locked: set[tuple[str, str]] = set()
 
-    def hold(self, dedup_key: DedupKey) -> AbstractContextManager[None]:
-        """Keep others of the same scope and idempotency key out meanwhile; raises Problem when one is in."""
+    def lock(self, dedup_key: DedupKey) -> AbstractContextManager[None]:
+        """Lock the scope and idempotency key of a request while it is handled.
+
+        Raises:
+            Problem: Another request holds the lock (``idempotency_conflict``).
+        """
         if dedup_key.idempotency_key is None:
-            return _NOTHING
-        return self._hold((dedup_key.scope, dedup_key.idempotency_key))
+            return _NO_LOCK
+        return self._lock((dedup_key.scope, dedup_key.idempotency_key))
 
     @contextmanager
-    def _hold(self, name: tuple[str, str]) -> Iterator[None]:
-        if name in self._held:
+    def _lock(self, name: tuple[str, str]) -> Iterator[None]:
+        if name in self._locked:
             raise Problem(
                 "idempotency_conflict",
                 "a request with this Idempotency-Key is being worked on right now",
                 headers={"Retry-After": "1"},
             )
-        self._held.add(name)
+        self._locked.add(name)
         try:
             yield
         finally:
-            self._held.discard(name)
+            self._locked.discard(name)
 
 
 REPLAYED_HEADER: Final = "Idempotency-Replayed"
@@ -60,7 +64,7 @@ _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Handlers:
-    """One method for each call of the API."""
+    """One method for each call of the REST API."""
 
     def __init__(
         self,
@@ -81,14 +85,14 @@ class Handlers:
         self._in_flight = InFlight()
 
     async def emit_to_user(self, authenticated: AuthenticatedRequest) -> Response:
-        """An event for every connection of one user."""
+        """Push an event to every connection of one user."""
         push = self._read_push(self._emit, authenticated)
         room = user_room(_user(authenticated))
         _check_target(authenticated.key, (room,))
         return await self._publish(authenticated, push, (room,), {"room": room})
 
     async def emit_to_room(self, authenticated: AuthenticatedRequest) -> Response:
-        """An event for everyone in one room, or in several."""
+        """Push an event to every connection in one room or in several."""
         push = self._read_push(self._emit_to_room, authenticated)
         rooms = push.rooms if push.room is None else (push.room,)
         _check_target(authenticated.key, rooms)
@@ -96,11 +100,11 @@ class Handlers:
         return await self._publish(authenticated, push, rooms, address)
 
     async def broadcast(self, authenticated: AuthenticatedRequest) -> Response:
-        """An event for everyone in a namespace."""
+        """Push an event to every connection in a namespace."""
         return await self._publish(authenticated, self._read_push(self._emit, authenticated), (), {})
 
     async def presence(self, authenticated: AuthenticatedRequest) -> Response:
-        """Where a user is connected."""
+        """Return the connections of a user."""
         await self._dedup.consume_nonce(authenticated.dedup_key)
         found = await self._presence.of_user(_user(authenticated))
         return _json(
@@ -113,15 +117,15 @@ class Handlers:
         )
 
     async def disconnect(self, authenticated: AuthenticatedRequest) -> Response:
-        """End connections of a user."""
+        """Disconnect connections of a user."""
         check_media_type(authenticated.request, authenticated.body)
-        order = read_disconnect(self._disconnect, authenticated.body)
-        with self._in_flight.hold(authenticated.dedup_key):
+        disconnect = read_disconnect(self._disconnect, authenticated.body)
+        with self._in_flight.lock(authenticated.dedup_key):
             result = await self._publisher.disconnect_user(
                 _user(authenticated),
-                namespace=order.namespace,
-                exclude=order.exclude,
-                revoke=order.revoke,
+                namespace=disconnect.namespace,
+                exclude=disconnect.exclude,
+                revoke=disconnect.revoke,
                 dedup_key=authenticated.dedup_key,
             )
         authenticated.request.publish_result = result
@@ -134,7 +138,7 @@ class Handlers:
     async def _publish(
         self, authenticated: AuthenticatedRequest, push: Push, rooms: tuple[str, ...], address: dict[str, Any]
     ) -> Response:
-        # By position: names cost as much again as the tuple, for every push.
+        # Positional arguments: keywords cost as much again as the tuple itself, for every push.
         message = Message(
             new_id(),
             push.namespace,
@@ -145,7 +149,7 @@ class Handlers:
             push.volatile,
             authenticated.request.trace,
         )
-        with self._in_flight.hold(authenticated.dedup_key):
+        with self._in_flight.lock(authenticated.dedup_key):
             result = await self._publisher.publish(message, authenticated.dedup_key)
         authenticated.request.publish_result = result
         online = result.connections > 0
@@ -156,7 +160,7 @@ class Handlers:
 def _user(authenticated: AuthenticatedRequest) -> str:
     user = authenticated.request.user
     if user is None:
-        raise AssertionError("this route has no id in its path")
+        raise AssertionError("the template of this route has no {id}")
     return user
 
 

@@ -1,4 +1,4 @@
-"""What this door needs; the composition root hands over objects that satisfy it."""
+"""Protocols that the REST API needs from the rest of the process. ``gateway.runtime`` passes the objects."""
 
 from __future__ import annotations
 
@@ -12,46 +12,66 @@ from gateway.domain.traces import Trace
 
 
 class Publisher(Protocol):
-    """Accepts what is pushed. Both methods raise the errors of ``gateway.interfaces.Broker.append``."""
+    """Accepts messages and disconnect commands.
+
+    Raises:
+        GatewayError: Both methods raise the errors of ``gateway.interfaces.Broker.append``.
+    """
 
     async def publish(self, message: Message, dedup_key: DedupKey) -> PublishResult:
-        """Answers when the broker has the message; never waits for a client."""
+        """Return when the broker has the message. Never wait for a client."""
         ...
 
     async def disconnect_user(
         self, user: str, *, namespace: str | None, exclude: frozenset[str], revoke: bool, dedup_key: DedupKey
     ) -> PublishResult:
-        """End the user's connections in one namespace, or in all; ``connections`` of the receipt counts them."""
+        """Disconnect the user in one namespace, or in all (None). ``connections`` of the result counts them."""
         ...
 
 
 class PresenceReader(Protocol):
-    """Knows who is connected."""
+    """Reads the presence of users."""
 
-    async def of_user(self, user: str) -> UserPresence: ...
+    async def of_user(self, user: str) -> UserPresence:
+        """Return the user's connections in all namespaces and on all replicas."""
+        ...
 
 
 class DedupStore(Protocol):
-    """Remembers nonces; see ``gateway.interfaces.Claims``."""
+    """Stores nonces. See ``gateway.interfaces.DedupStore``."""
 
     @property
-    def began_at(self) -> float: ...
+    def began_at(self) -> float:
+        """The time since which every nonce is stored, in seconds since 1970."""
+        ...
 
-    async def consume_nonce(self, dedup_key: DedupKey) -> None: ...
+    async def consume_nonce(self, dedup_key: DedupKey) -> None:
+        """Consume the nonce of a request.
+
+        Raises:
+            NonceReplayed: The nonce was consumed before, or its time is over.
+        """
+        ...
 
 
 class RateLimits(Protocol):
-    """Token buckets; see ``gateway.interfaces.Rates``."""
+    """Rate limits of ingest keys. See ``gateway.interfaces.RateLimits``."""
 
-    async def consume(self, bucket: str, rate: Rate) -> RateLimitResult: ...
+    async def consume(self, bucket: str, rate: Rate) -> RateLimitResult:
+        """Count one request against the rate of a bucket."""
+        ...
 
 
 class Clock(Protocol):
-    """Seconds since 1970, and seconds that never go back."""
+    """The time."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Return the wall-clock time, in seconds since 1970."""
+        ...
 
-    def monotonic(self) -> float: ...
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        ...
 
 
 class Meter(Protocol):
@@ -74,19 +94,21 @@ class Meter(Protocol):
 
 
 class Span(Protocol):
-    """A request that is being answered, as it is told to whoever collects traces."""
+    """The span of one request."""
 
     @property
     def trace(self) -> Trace:
-        """What happens for this request is a child of that."""
+        """The trace and span that are the parent of all further spans of this request."""
         ...
 
     def end(self, *, route: str, status: int | None, code: str) -> None:
-        """It is over; ``status`` None: without an answer."""
+        """End the span. ``status`` is None for a request without a response."""
         ...
 
 
 class Tracer(Protocol):
-    """Begins spans. Never waits, never raises."""
+    """Begins spans. Never waits and never raises."""
 
-    def begin(self, method: str, parent: Trace | None) -> Span: ...
+    def begin(self, method: str, parent: Trace | None) -> Span:
+        """Begin the span of a request. ``parent`` is the trace that the request names, if any."""
+        ...

@@ -1,8 +1,8 @@
-"""JSON bodies, checked whole and kept as they were written.
+"""Parse JSON bodies strictly, and keep their values as they were written.
 
-The members of a body are decoded for the schema; what a client will be sent is cut out of the text and stays as the
-backend wrote it. The scanner is that of ``json``; what it lets pass although RFC 8259 or I-JSON (RFC 7493) do not is
-refused here.
+The members of a body are decoded for the schema. The values that clients receive are slices of the text, byte for byte
+as the backend wrote them. The scanner is that of ``json``; this module rejects the inputs that ``json`` accepts and
+RFC 8259 or I-JSON (RFC 7493) forbid.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final, NamedTuple
 
 MAX_DEPTH: Final = 64
 MAX_MEMBERS: Final = 32
-"""No call knows as many; what has more is not read to its end."""
+"""More members than any call has fields. A body with more is not read to its end."""
 TIMESTAMP: Final = "timestamp"
 
 _OPENING: Final = b"[{"
 _CLOSING: Final = b"]}"
 _STEPS: Final = bytes.maketrans(_OPENING + _CLOSING, b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(_OPENING + _CLOSING))
-# A string, or as much of one as there is: this never fails, so that no quote is looked at twice.
+# A string, or the rest of the text after an opening quote: it always matches, so no quote is scanned twice.
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _STRINGS: Final = re.compile(_STRING, re.DOTALL)
 _CONSTANT: Final = re.compile(_STRING.decode() + "|(-?Infinity|NaN)", re.DOTALL)
@@ -35,37 +35,48 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
 class InvalidJson(ValueError):
-    """Not JSON as this door takes it; the text says what is wrong, and where."""
+    """The body is not JSON in the accepted form. The text states the error and its place."""
 
 
 class NotAnObject(ValueError):
-    """JSON, but nothing that any call could mean; the text says why."""
+    """The body is JSON, but no object that a call can have as its body. The text states why."""
 
 
 class Slice(NamedTuple):
-    """A value and where it stands in its text: the value from ``start`` to ``end``; its member, with key and white
-    space, from ``after`` the delimiter before it up to the delimiter ``before`` what follows."""
+    """A value of an object or array, and its place in the text.
+
+    The value is ``text[start:end]``. The whole member, with key and white space and without delimiters, is
+    ``text[member_start:member_end]``. ``key`` is empty for elements of an array.
+    """
 
     key: str
     value: object
     start: int
     end: int
-    after: int
-    before: int
+    member_start: int
+    member_end: int
 
 
-class Envelope(NamedTuple):
-    """A body: ``values`` are its members decoded (of numbers only that they are some), ``raw`` the same as text."""
+class ParsedBody(NamedTuple):
+    """The members of a body: ``values`` decoded, ``raw`` as their text.
+
+    A number is decoded to some integer, not to its value.
+    """
 
     values: dict[str, object]
     raw: dict[str, str]
 
 
-def parse(body: bytes) -> Envelope:
-    """The members of a body. Raises InvalidJson, and NoEnvelope."""
+def parse(body: bytes) -> ParsedBody:
+    """Return the members of a body.
+
+    Raises:
+        InvalidJson: The body is not JSON in the accepted form.
+        NotAnObject: The body is not a JSON object, or has more than ``MAX_MEMBERS`` members.
+    """
     text = _decode(body)
     _check_depth(body)
-    start = _skip(text, 0)
+    start = _skip_space(text, 0)
     if start == len(text):
         raise InvalidJson("the body is empty")
     is_object = text[start] == "{"
@@ -78,29 +89,29 @@ def parse(body: bytes) -> Envelope:
         raise NotAnObject("the body is JSON, but no object")
     values = {member.key: member.value for member in members}
     if len(values) < len(members):
-        raise _doubled(text, members)
-    return Envelope(values, {member.key: text[member.start : member.end] for member in members})
+        raise _duplicate_member(text, members)
+    return ParsedBody(values, {member.key: text[member.start : member.end] for member in members})
 
 
 def is_plain_json(text: str) -> bool:
-    """Whether depth and surrogates of a text need no closer look."""
+    """Whether a text certainly is within the limit of depth and has no escaped surrogates."""
     return text.count("[") + text.count("{") <= MAX_DEPTH and not _SURROGATE.search(text)
 
 
 def elements(array: str) -> tuple[str, ...]:
-    """The elements of a valid JSON array, each as it was written."""
+    """Return the elements of a valid JSON array, each as it was written."""
     return tuple(array[element.start : element.end] for element in _children(array, 0, "]")[0])
 
 
 def with_timestamp(data: str, decoded: Mapping[str, object], timestamp: str) -> str:
-    """A valid JSON object with its member ``timestamp`` replaced, or added; every other byte as it was.
+    """Return a valid JSON object with its member ``timestamp`` replaced or added. Other members keep their bytes.
 
-    ``decoded`` is what the object says.
+    ``data`` is the object as text, ``decoded`` the same decoded.
     """
     if TIMESTAMP not in decoded:
         return f'{data[:-1]}{"," if decoded else ""}"{TIMESTAMP}":"{timestamp}"}}'
     members, _ = _children(data, 0, "}")
-    kept = [data[member.after : member.before] for member in members if member.key != TIMESTAMP]
+    kept = [data[member.member_start : member.member_end] for member in members if member.key != TIMESTAMP]
     kept.append(f'"{TIMESTAMP}":"{timestamp}"')
     return "{" + ",".join(kept) + "}"
 
@@ -125,41 +136,46 @@ def _check_depth(body: bytes) -> None:
 def _children(
     text: str, start: int, closing: str, *, max_count: int | None = None
 ) -> tuple[list[Slice], int]:
-    """What is in the object or array that starts there, and where that ends."""
+    """Return the members or elements of the object or array at ``start``, and the position of its end."""
     children: list[Slice] = []
-    after = start + 1
-    position = _skip(text, after)
+    member_start = start + 1
+    position = _skip_space(text, member_start)
     if text[position : position + 1] == closing:
         return children, position + 1
     while len(children) != max_count:
         key = ""
         if closing == "}":
-            key, position = _key(text, position)
+            key, position = _read_key(text, position)
         value, end = scan(text, position)
-        before = _skip(text, end)
-        children.append(Slice(key, value, position, end, after, before))
-        delimiter = text[before : before + 1]
-        after = before + 1
+        member_end = _skip_space(text, end)
+        children.append(Slice(key, value, position, end, member_start, member_end))
+        delimiter = text[member_end : member_end + 1]
+        member_start = member_end + 1
         if delimiter == closing:
-            return children, after
+            return children, member_start
         if delimiter != ",":
-            raise InvalidJson(f"a comma or {closing} is missing{_at(text, before)}")
-        position = _skip(text, after)
+            raise InvalidJson(f"a comma or {closing} is missing{_at(text, member_end)}")
+        position = _skip_space(text, member_start)
     raise NotAnObject(f"the body has more than {max_count} members")
 
 
-def _key(text: str, position: int) -> tuple[str, int]:
+def _read_key(text: str, position: int) -> tuple[str, int]:
+    """Return the key of a member, and the position of its value."""
     if text[position : position + 1] != '"':
         raise InvalidJson(f"the name of a member is missing{_at(text, position)}")
     key, end = scan(text, position)
-    colon = _skip(text, end)
+    colon = _skip_space(text, end)
     if text[colon : colon + 1] != ":":
         raise InvalidJson(f"a colon is missing{_at(text, colon)}")
-    return str(key), _skip(text, colon + 1)
+    return str(key), _skip_space(text, colon + 1)
 
 
 def scan(text: str, start: int) -> tuple[object, int]:
-    """The value that starts there, and where it ends. Raises InvalidJson."""
+    """Return the value at ``start``, and the position of its end.
+
+    Raises:
+        InvalidJson: There is no valid JSON value at ``start``.
+    """
     try:
         return _DECODER.raw_decode(text, start)
     except JSONDecodeError as error:
@@ -169,17 +185,17 @@ def scan(text: str, start: int) -> tuple[object, int]:
         raise InvalidJson(f"{constant} is no JSON value{_at(text, found.start())}") from None
 
 
-def _doubled(text: str, members: list[Slice]) -> InvalidJson:
+def _duplicate_member(text: str, members: list[Slice]) -> InvalidJson:
     seen: set[str] = set()
     for member in members:
         if member.key in seen:
-            return InvalidJson(f"a member is there twice, again{_at(text, member.start)}")
+            return InvalidJson(f"a member is repeated{_at(text, member.start)}")
         seen.add(member.key)
-    raise AssertionError("asked without a doubled member")
+    raise AssertionError("no member is repeated")
 
 
 def _expect_end(text: str, position: int) -> None:
-    position = _skip(text, position)
+    position = _skip_space(text, position)
     if position != len(text):
         raise InvalidJson(f"something follows the value{_at(text, position)}")
 
@@ -192,7 +208,7 @@ def _check_surrogates(text: str) -> None:
             raise InvalidJson(f"\\{escape[1]} is half of a surrogate pair{_at(text, escape.start())}")
 
 
-def _skip(text: str, position: int) -> int:
+def _skip_space(text: str, position: int) -> int:
     space = _SPACE.match(text, position)
     return space.end() if space else position
 
@@ -204,13 +220,13 @@ def _at(text: str, position: int) -> str:
 
 
 class _Constant(Exception):
-    """NaN, Infinity or -Infinity, which Python takes for JSON."""
+    """NaN, Infinity or -Infinity, which Python's ``json`` accepts."""
 
 
 def _reject_constant(constant: str) -> object:
     raise _Constant(constant)
 
 
-# No member of a body is a number, and numbers in payloads stay text: `len` is the cheapest way not to convert them
-# (and int() refuses more than 4300 digits).
+# No field of a body is a number, and numbers in payloads stay text. `len` is the cheapest function that does not
+# convert them (and int() rejects more than 4300 digits).
 _DECODER: Final = JSONDecoder(parse_int=len, parse_float=len, parse_constant=_reject_constant)

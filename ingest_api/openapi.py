@@ -1,6 +1,6 @@
-"""The description of this door in OpenAPI 3.1, from the schemas. ``python -m ingest_api.openapi`` prints it.
+"""Generate the OpenAPI 3.1 document of the REST API from the schemas. ``python -m ingest_api.openapi`` prints it.
 
-The same text is committed as /openapi.yaml (a test compares them) and served at the path of that name.
+The same text is committed as ``openapi.yaml`` (a test compares them), and the gateway serves it at ``/openapi.yaml``.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _JSON: Final = "application/json"
 
 @cache
 def text() -> str:
-    """The description as YAML."""
+    """Return the OpenAPI document as YAML."""
     return yaml.dump(
         document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False
     )
 
 
 def document() -> dict[str, Any]:
-    """The description as the mapping that the YAML stands for."""
+    """Return the OpenAPI document as a mapping."""
     spec = APISpec(
-        title="Push gateway",
+        title="Socket.IO push gateway",
         version=API_VERSION,
         openapi_version="3.1.0",
         plugins=[MarshmallowPlugin()],
@@ -44,14 +44,14 @@ def document() -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         servers=[{"url": "http://localhost:8080", "description": "a gateway on this machine"}],
-        tags=[{"name": name, "description": about} for name, about in openapi_text.TAGS.items()],
+        tags=[{"name": name, "description": description} for name, description in openapi_text.TAGS.items()],
     )
     _add_components(spec)
     for operation in openapi_text.OPERATIONS:
         spec.path(path=operation.path, operations={operation.method: _operation(operation)})
-    spec.path(path=PATH, operations={"get": _self_description()})
-    described: dict[str, Any] = spec.to_dict()
-    return {"openapi": described.pop("openapi"), **described}
+    spec.path(path=PATH, operations={"get": _describe_operation()})
+    generated: dict[str, Any] = spec.to_dict()
+    return {"openapi": generated.pop("openapi"), **generated}
 
 
 def _add_components(spec: APISpec) -> None:
@@ -66,25 +66,25 @@ def _add_components(spec: APISpec) -> None:
     spec.components.schema("Connection", schema=schemas.ConnectionAnswer)
     spec.components.schema("Problem", schema=schemas.ProblemAnswer)
     for operation in openapi_text.OPERATIONS:
-        spec.components.schema(operation.answer.__name__, schema=operation.answer)
+        spec.components.schema(operation.response.__name__, schema=operation.response)
     for name, parameter in openapi_text.PARAMETERS.items():
         spec.components.parameter(name, parameter["in"], parameter)
     for name, header in openapi_text.HEADERS.items():
         spec.components.header(name, header)
-    for name, header_name, about in openapi_text.SIGNING_HEADERS:
-        scheme = {"type": "apiKey", "in": "header", "name": header_name, "description": about}
+    for name, header_name, description in openapi_text.SIGNING_HEADERS:
+        scheme = {"type": "apiKey", "in": "header", "name": header_name, "description": description}
         spec.components.security_scheme(name, scheme)
     for status in sorted(set(STATUSES.values())):
         spec.components.response(f"Problem{status.value}", _problem_response(status))
 
 
 def _required(*names: str) -> dict[str, Any]:
-    # Redocly wants to see what is required, also where the schema around names it.
+    # Redocly's rule: a required property is also defined in the same schema, even if the outer schema defines it.
     return {"properties": {name: {} for name in names}, "required": list(names)}
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    described: dict[str, Any] = {
+    generated: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
         "description": operation.description,
@@ -98,30 +98,30 @@ def _operation(operation: Operation) -> dict[str, Any]:
         ],
     }
     if operation.body is not None:
-        described["requestBody"] = {
+        generated["requestBody"] = {
             "required": operation.body_required,
             "content": {
                 _JSON: {"schema": operation.body, "examples": _examples(operation.body_examples)},
             },
         }
-    described["responses"] = {"200": _good_response(operation)} | _problems(operation.statuses)
-    return described
+    generated["responses"] = {"200": _ok_response(operation)} | _problems(operation.statuses)
+    return generated
 
 
-def _good_response(operation: Operation) -> dict[str, Any]:
-    content = {"schema": operation.answer, "examples": _examples(operation.answer_examples)}
+def _ok_response(operation: Operation) -> dict[str, Any]:
+    content = {"schema": operation.response, "examples": _examples(operation.response_examples)}
     names = ["X-Request-Id", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
     if operation.method == "post":
         names.append("Idempotency-Replayed")
     return {
-        "description": operation.answer_description,
+        "description": operation.response_description,
         "headers": {name: name for name in names},
         "content": {_JSON: content},
     }
 
 
 def _problem_response(status: int) -> dict[str, Any]:
-    codes = [code for code, its in STATUSES.items() if its == status]
+    codes = [code for code, code_status in STATUSES.items() if code_status == status]
     names = ["X-Request-Id", *openapi_text.PROBLEM_HEADERS.get(int(status), ())]
     examples = {code: {"value": openapi_text.problem_example(code)} for code in codes}
     return {
@@ -135,12 +135,12 @@ def _problems(statuses: tuple[int, ...]) -> dict[str, str]:
     return {str(status): f"Problem{status}" for status in statuses}
 
 
-def _self_description() -> dict[str, Any]:
+def _describe_operation() -> dict[str, Any]:
     content = {"schema": {"type": "object"}, "examples": {"start": {"value": {"openapi": "3.1.0"}}}}
     return {
         "operationId": "describe",
-        "summary": "This description",
-        "description": "The only call here that is not signed.",
+        "summary": "Get this document",
+        "description": "The only call in this document that is not signed.",
         "tags": ["description"],
         "security": [],
         "parameters": ["RequestId"],
@@ -166,7 +166,7 @@ _TIMESTAMP_NEEDS_AN_OBJECT: Final = {
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a value that is used twice twice, instead of pointing to it, and keeps the lines of a text."""
+    """Writes a value each time it is used, without YAML aliases, and keeps the line breaks of texts."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""What openapi says in words: calls, headers, codes and what to do about each."""
+"""The texts of the OpenAPI document: calls, headers, examples, and a remedy for each error code."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from ingest_api.schemas import NAME_PATTERN
 ABOUT: Final = """\
 Backends push events to Socket.IO clients with one signed HTTP request.
 
-Every call but this description is signed with four headers; docs/reference/signing.md has the recipe, with test vectors and
-senders in eight languages. Every refusal is `application/problem+json` with a stable `code`."""
+Every call except `GET /openapi.yaml` is signed with four headers. docs/reference/signing.md describes the
+signature, and has test vectors and senders in eight languages. Every error is `application/problem+json` with a
+stable `code`."""
 
 TAGS: Final = {
-    "push": "Events on their way to clients.",
-    "users": "Who is connected, and ending it.",
+    "push": "Push events to clients.",
+    "users": "Query the presence of users, and disconnect them.",
     "description": "This document.",
 }
 
@@ -32,27 +33,31 @@ SIGNING_HEADERS: Final = (
     (
         "nonce",
         signing.NONCE_HEADER,
-        "8 to 64 of `A-Z a-z 0-9 . _ ~ + / = -`, new for every request of a key.",
+        "8 to 64 of `A-Z a-z 0-9 . _ ~ + / = -`, different for every request of an ingest key.",
     ),
     ("signature", signing.SIGNATURE_HEADER, "`v1=` and the HMAC-SHA256 of the request in lower-case hex."),
 )
 
 
-def _header(about: str, kind: str, *examples: Any) -> dict[str, Any]:
-    return {"description": about, "schema": {"type": kind, "examples": list(examples)}}
+def _header(description: str, type_: str, *examples: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": type_, "examples": list(examples)}}
 
 
-_RATE: Final = "Only for keys that have a rate (draft-ietf-httpapi-ratelimit-headers-06)."
+_RATE: Final = "Only for ingest keys that have a rate (draft-ietf-httpapi-ratelimit-headers-06)."
 
 HEADERS: Final[Mapping[str, dict[str, Any]]] = {
-    "X-Request-Id": _header("The request's id, in the gateway's log too.", "string", "order-4711"),
-    "RateLimit-Limit": _header(f"Requests at once. {_RATE}", "integer", 100),
-    "RateLimit-Remaining": _header(f"How many of them are left. {_RATE}", "integer", 99),
-    "RateLimit-Reset": _header(f"Seconds until all of them are back. {_RATE}", "integer", 1),
+    "X-Request-Id": _header("The id of the request, also in the gateway's log.", "string", "order-4711"),
+    "RateLimit-Limit": _header(f"Requests that the key may send at once. {_RATE}", "integer", 100),
+    "RateLimit-Remaining": _header(f"How many of these requests are left. {_RATE}", "integer", 99),
+    "RateLimit-Reset": _header(
+        f"Seconds until all of these requests are available again. {_RATE}", "integer", 1
+    ),
     "Retry-After": _header("Seconds to wait before a repeat.", "integer", 1),
-    "Idempotency-Replayed": _header("`true`: this is the answer to an earlier request.", "string", "true"),
+    "Idempotency-Replayed": _header(
+        "`true`: this is the response to an earlier request with the same Idempotency-Key.", "string", "true"
+    ),
     "WWW-Authenticate": _header("Always `Gateway-HMAC`.", "string", "Gateway-HMAC"),
-    "Allow": _header("The method of this path.", "string", "POST"),
+    "Allow": _header("The method that this path accepts.", "string", "POST"),
 }
 
 PROBLEM_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
@@ -80,14 +85,14 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "An id of the caller's, kept if it is 1 to 64 of `A-Z a-z 0-9 . _ -`.",
+        "description": "An id chosen by the caller. The gateway uses it if it is 1 to 64 of `A-Z a-z 0-9 . _ -`.",
         "schema": {"type": "string", "examples": ["order-4711"]},
     },
     "Traceparent": {
         "name": "traceparent",
         "in": "header",
-        "description": "W3C Trace Context: the trace that the push belongs to. It goes with the message to every"
-        " replica and is in their logs. Not signed; a malformed one is ignored.",
+        "description": "W3C Trace Context: the trace that the push belongs to. It travels with the message to every"
+        " replica and appears in their logs. The header is not signed; a malformed value is ignored.",
         "schema": {
             "type": "string",
             "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
@@ -96,8 +101,9 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "IdempotencyKey": {
         "name": signing.IDEMPOTENCY_HEADER,
         "in": "header",
-        "description": "1 to 255 printable ASCII characters, remembered for an hour for the key, method and path:"
-        " a repeat takes effect once and gets the first answer. Signed; of no further effect on GET.",
+        "description": "1 to 255 printable ASCII characters, stored for an hour for the ingest key, method and path:"
+        " a repeat has no second effect and gets the first response. The header is part of the signed text, and"
+        " otherwise ignored on GET.",
         "schema": {
             "type": "string",
             "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
@@ -107,49 +113,52 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
 }
 
 REMEDIES: Final[Mapping[str, str]] = {
-    "bad_request": "The request is not HTTP, or its body ended early. Look at what is between you and the gateway.",
+    "bad_request": "The request is not valid HTTP, or its body ended early. Check the proxies in front of the gateway.",
     "invalid_path": "The id in the path is empty, too long, holds control characters or is not percent-encoded UTF-8.",
     "invalid_idempotency_key": "Send one Idempotency-Key of 1 to 255 printable ASCII characters, or none.",
-    "invalid_json": "The body is not JSON, or not unambiguous; `detail` says where.",
-    "missing_signature": "A signing header is missing, repeated or malformed; `detail` says which.",
+    "invalid_json": "The body is not JSON, or is ambiguous; `detail` names the place.",
+    "missing_signature": "A signing header is missing, repeated or malformed; `detail` names it.",
     "unknown_key": "Ask the operator for the id of your ingest key.",
-    "timestamp_out_of_range": "Set your clock; `server_time` is the gateway's. Just after its start: sign anew.",
-    "bad_signature": "Compare the text you sign, byte for byte, with docs/reference/signing.md; then the secret.",
-    "replayed_request": "The nonce was used before. Make a new one for every request, for repeats too.",
+    "timestamp_out_of_range": "Set your clock; `server_time` is the gateway's. If the gateway has just started, sign"
+    " anew.",
+    "bad_signature": "Compare the text that you sign, byte for byte, with docs/reference/signing.md; then the secret.",
+    "replayed_request": "The nonce was used before. Create a new one for every request, also for repeats.",
     "missing_scope": "Ask the operator for the scope that `detail` names.",
-    "not_found": "Look the path up here; a `/` in an id is `%2F`.",
+    "not_found": "Compare the path with openapi.yaml; a `/` in an id is `%2F`.",
     "method_not_allowed": "Use the method in `Allow`.",
     "request_timeout": "Send the whole head of the request at once.",
     "body_timeout": "Send the whole body at once.",
-    "idempotency_conflict": "With `Retry-After`: the first request is still being worked on, repeat then."
-    " Without: the Idempotency-Key was used with another body, take another key.",
-    "body_too_large": "Send less, or a link to it; the operator sets the limit.",
+    "idempotency_conflict": "With `Retry-After`: the first request is in progress, repeat after that many seconds."
+    " Without: the Idempotency-Key was used with another body, use another key.",
+    "body_too_large": "Send less data, or a link to the data; the operator sets the limit.",
     "unsupported_media_type": "Send `Content-Type: application/json`, in UTF-8.",
     "unsupported_encoding": "Send the body without `Content-Encoding`.",
     "unsupported_expectation": "Send no `Expect`, or `100-continue`.",
-    "invalid_body": "`errors` has sentences for each field that is wrong.",
+    "invalid_body": "`errors` has sentences about each invalid field.",
     "rate_limited": "Wait for `Retry-After` seconds, or ask the operator for a higher rate.",
-    "internal_error": "Not your fault: give the operator the `request_id`.",
-    "broker_unavailable": "It was not accepted and has no effect. Repeat it, signed anew, after `Retry-After` seconds.",
-    "broker_timeout": "Nobody knows whether it was accepted. Repeat it, signed anew, with the same Idempotency-Key;"
-    " without one it may take effect twice.",
-    "unsupported_version": "Speak HTTP/1.1 (or 1.0); a proxy in front may speak more.",
+    "internal_error": "An error of the gateway: give the operator the `request_id`.",
+    "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"
+    " seconds.",
+    "broker_timeout": "It is unknown whether the request was accepted. Repeat it, signed anew, with the same"
+    " Idempotency-Key; without one it may take effect twice.",
+    "unsupported_version": "Use HTTP/1.1 (or 1.0). A proxy in front of the gateway may accept other versions.",
 }
+"""What a caller should do about each error code."""
 
 
 def problem_example(code: str) -> Any:
-    """What a problem with this code may look like."""
-    more: dict[str, Any] = {"server_time": 1795255080} if code == "timestamp_out_of_range" else {}
+    """Return an example of a problem document with this code."""
+    members: dict[str, Any] = {"server_time": 1795255080} if code == "timestamp_out_of_range" else {}
     if code == "invalid_body":
-        more = {"errors": {"event": ["Missing data for required field."]}}
+        members = {"errors": {"event": ["Missing data for required field."]}}
     return json.loads(
-        problem_body(STATUSES[code], code, "What is wrong here.", request_id="order-4711", **more)
+        problem_body(STATUSES[code], code, "A sentence about the error.", request_id="order-4711", **members)
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One signed call."""
+    """One signed call, as described in the document."""
 
     id: str
     method: str
@@ -157,9 +166,9 @@ class Operation:
     tag: str
     summary: str
     description: str
-    answer: type[Schema]
-    answer_description: str = "The broker has it; no client was waited for."
-    answer_examples: dict[str, Any]
+    response: type[Schema]
+    response_description: str = "The broker has the message. The response does not wait for any client."
+    response_examples: dict[str, Any]
     body: str | None = None
     body_required: bool = True
     body_examples: dict[str, Any] = field(default_factory=dict)
@@ -176,12 +185,13 @@ OPERATIONS: Final = (
         path="/emit/user/{id}",
         tag="push",
         summary="Push an event to one user",
-        description="To every connection of the user in the namespace, on every device. Scope `emit:user`.\n\n"
-        "`online` tells whether to fall back to e-mail, without the race of asking first.",
-        answer=schemas.EmitToUserAnswer,
-        answer_examples={
+        description="Pushes an event to every connection of the user in the namespace, on every device. Scope"
+        " `emit:user`.\n\nCheck `online` to decide whether to fall back to e-mail. It is read in the same step as the"
+        " push, so there is no race, unlike with a query of the presence before the push.",
+        response=schemas.EmitToUserAnswer,
+        response_examples={
             "online": {"id": _ID, "room": "user:42", "online": True, "connections": 2},
-            "away": {"id": _ID, "room": "user:42", "online": False, "connections": 0},
+            "offline": {"id": _ID, "room": "user:42", "online": False, "connections": 0},
         },
         body="Emit",
         body_examples={"notification": _EVENT, "arguments": {"event": "moved", "args": [3, 4]}},
@@ -192,9 +202,10 @@ OPERATIONS: Final = (
         path="/emit/room",
         tag="push",
         summary="Push an event to rooms",
-        description="To everyone in one room or in several. Scope `emit:room`, for rooms `user:…` `emit:user`.",
-        answer=schemas.EmitToRoomAnswer,
-        answer_examples={
+        description="Pushes an event to every connection in one room or in several. Scope `emit:room`; for rooms"
+        " `user:…` scope `emit:user`.",
+        response=schemas.EmitToRoomAnswer,
+        response_examples={
             "room": {"id": _ID, "room": "org:7", "online": True, "connections": 12},
             "rooms": {
                 "id": _ID,
@@ -213,9 +224,9 @@ OPERATIONS: Final = (
         path="/broadcast",
         tag="push",
         summary="Push an event to everyone",
-        description="To every connection in the namespace. Scope `broadcast`.",
-        answer=schemas.BroadcastAnswer,
-        answer_examples={"everyone": {"id": _ID, "online": True, "connections": 5120}},
+        description="Pushes an event to every connection in the namespace. Scope `broadcast`.",
+        response=schemas.BroadcastAnswer,
+        response_examples={"everyone": {"id": _ID, "online": True, "connections": 5120}},
         body="Emit",
         body_examples={"notification": _EVENT},
     ),
@@ -224,12 +235,13 @@ OPERATIONS: Final = (
         method="get",
         path="/presence/{id}",
         tag="users",
-        summary="Where a user is connected",
-        description="Over all namespaces and replicas, in one read. Scope `presence`.",
-        answer=schemas.PresenceAnswer,
-        answer_description="The user's connections; a user that nobody has seen has none.",
-        answer_examples={
-            "away": {
+        summary="Get the connections of a user",
+        description="Returns the user's connections in all namespaces and on all replicas, in one read. Scope"
+        " `presence`.",
+        response=schemas.PresenceAnswer,
+        response_description="The user's connections. An unknown user has none.",
+        response_examples={
+            "offline": {
                 "user": "42",
                 "online": False,
                 "connections": [],
@@ -243,10 +255,12 @@ OPERATIONS: Final = (
         method="post",
         path="/disconnect/user/{id}",
         tag="users",
-        summary="End a user's connections",
-        description="In one namespace or in all; the stock client does not come back by itself. Scope `admin`.",
-        answer=schemas.DisconnectAnswer,
-        answer_examples={"two": {"disconnected": 2}},
+        summary="Disconnect a user",
+        description="Closes the user's connections in one namespace or in all. The stock client does not reconnect by"
+        " itself. Scope `admin`.",
+        response=schemas.DisconnectAnswer,
+        response_description="The broker has the disconnect command. The response does not wait for any client.",
+        response_examples={"two": {"disconnected": 2}},
         body="Disconnect",
         body_required=False,
         body_examples={"everything": {}, "logout": {"revoke": True}},

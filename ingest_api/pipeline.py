@@ -1,4 +1,4 @@
-"""What every request passes, whatever becomes of it: an id, its place in a trace, an answer, and word of it."""
+"""Handle every request to the REST API: request id, trace, route, handler, error response, log line and count."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ log = structlog.get_logger(__name__)
 
 
 _METHODS: Final = ("POST", "GET")
-Reply = tuple[int, Mapping[str, str], bytes]
+ResponseParts = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
 
 
 class RestApi:
-    """The outermost handler: it always answers, and says what it answered."""
+    """Handles all requests to the REST API. Every request gets a response, a log line and a count.
+
+    Requests arrive through aiohttp (``handle_aiohttp``) or through the transport's fast path (``matches``, ``handle``).
+    """
 
     def __init__(
         self, *, routes: Routes, clock: Clock, access_log: AccessLog, tracer: Tracer | None = None
     ) -> None:
-        """``tracer`` None: nobody collects traces, and requests keep the one that they name."""
+        """``tracer`` is None if no spans are collected. A request then keeps the trace that it names."""
         self._routes = routes
         self._clock = clock
         self._access_log = access_log
@@ -40,43 +43,55 @@ class RestApi:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The patterns of the paths that there are."""
+        """The templates of all routes."""
         return self._routes.templates
 
-    async def handle_aiohttp(self, request: web.Request) -> web.Response:
-        """The answer to a request that came through aiohttp. Never raises, except when it is cancelled."""
-        body = StreamedBody(request)
-        status, headers, content = await self.handle(request.method, request.raw_path, request.headers, body)
+    async def handle_aiohttp(self, aiohttp_request: web.Request) -> web.Response:
+        """Handle a request that aiohttp parsed.
+
+        Raises:
+            CancelledError: The request was cancelled. No other exception is raised.
+        """
+        status, headers, content = await self.handle(
+            aiohttp_request.method,
+            aiohttp_request.raw_path,
+            aiohttp_request.headers,
+            StreamedBody(aiohttp_request),
+        )
         response = web.Response(body=content, status=status, headers=headers)
-        if not request.content.is_eof():
-            # RFC 9110 §10.1.1: whoever is answered before the body was read must know what becomes of the connection.
+        if not aiohttp_request.content.is_eof():
+            # RFC 9110 §10.1.1: a response before the end of the body must state what happens to the connection.
             response.force_close()
         return response
 
     def matches(self, method: str, target: str) -> bool:
-        """Whether a whole request may come by the short way (``gateway.transport.fast_path.ShortWay``)."""
-        return method in _METHODS and self._routes.knows(target)
+        """Return whether the fast path may handle such a request (``gateway.transport.fast_path.FastPath``)."""
+        return method in _METHODS and self._routes.may_match(target)
 
     async def handle(
         self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes | BodyStream
-    ) -> Reply:
-        """The answer to a request, whole or not. Never raises, except when it is cancelled."""
+    ) -> ResponseParts:
+        """Handle a request. ``body`` is a stream if it may not have arrived completely.
+
+        Raises:
+            CancelledError: The request was cancelled. No other exception is raised.
+        """
         started = self._clock.monotonic()
         request_id = find_request_id(headers.getall(REQUEST_ID_HEADER, ()))
-        # As the standard says, one that is malformed is no reason to refuse anything: the request has none then.
+        # W3C Trace Context §3.2.2: a malformed traceparent is ignored and is no reason to reject the request.
         trace = find_trace(headers.getall(TRACE_HEADER, ()))
-        call = Request(method, target, headers, body, request_id, trace)
-        span = None if self._tracer is None else self._begin_span(self._tracer, call)
+        request = Request(method, target, headers, body, request_id, trace)
+        span = None if self._tracer is None else self._begin_span(self._tracer, request)
         try:
-            answer = await self._routes.find(call).handle(call)
+            response = await self._routes.find(request).handle(request)
         except asyncio.CancelledError:
-            self._access_log.request_cancelled(call, self._clock.monotonic() - started, span)
+            self._access_log.request_cancelled(request, self._clock.monotonic() - started, span)
             raise
-        except Exception as error:  # noqa: BLE001 - the door: what nobody expected is logged, and answered without a word of it
-            problem = problem_of(error) or _unexpected(call, error)
-            answer = problem.response(request_id)
-        self._access_log.request_finished(call, answer, self._clock.monotonic() - started, span)
-        return answer.status, _headers(call, answer), answer.body
+        except Exception as error:  # noqa: BLE001 - the outermost edge: an unexpected error is logged, its response has no details
+            problem = problem_of(error) or _internal_error(request, error)
+            response = problem.response(request_id)
+        self._access_log.request_finished(request, response, self._clock.monotonic() - started, span)
+        return response.status, _headers(request, response), response.body
 
     def _begin_span(self, tracer: Tracer, request: Request) -> Span:
         span = tracer.begin(request.method, request.trace)
@@ -84,7 +99,7 @@ class RestApi:
         return span
 
 
-def _unexpected(request: Request, error: Exception) -> Problem:
+def _internal_error(request: Request, error: Exception) -> Problem:
     log.error("request.failed", request_id=request.request_id, route=request.template, exc_info=error)
     return Problem("internal_error", "the gateway failed; its log has the request_id")
 

@@ -1,9 +1,8 @@
-"""From a body to what the backend wants done.
+"""Turn the body of a request into a Push or a Disconnect.
 
-The body that nearly every push has, read in one step.
-
-A push of an event with ``data``, perhaps to a room, and nothing else is told apart by its text; every other body, good
-or bad, is for the envelope and the schema to judge. A property test holds that they say the same of what passes here.
+Nearly every push has a body of only ``event`` and ``data``, and perhaps ``room``. ``fast_parse`` recognises these by
+their text and reads them in one step. All other bodies, valid or not, go through ``json_body`` and the schema. A
+property test holds that both paths return the same for every body that ``fast_parse`` accepts.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_
 from gateway.domain.times import iso_timestamp
 from ingest_api import json_body
 from ingest_api.errors import Problem
-from ingest_api.json_body import Envelope, InvalidJson, NotAnObject, is_plain_json, scan
+from ingest_api.json_body import InvalidJson, NotAnObject, ParsedBody, is_plain_json, scan
 from ingest_api.schemas import DisconnectSchema, EmitSchema
 
 
 class FastPush(NamedTuple):
-    """What such a body says; ``data`` is JSON text as it was written."""
+    """The fields of a body that ``fast_parse`` accepts. ``data`` is JSON text as it was written."""
 
     event: str
     room: str | None
@@ -35,7 +34,7 @@ _SPACE: Final = r"[ \t\n\r]*+"
 
 
 def _member(name: str, max_characters: int) -> str:
-    """A member whose value is a short text of printable ASCII without escapes, and the white space around it."""
+    """Return a pattern for a member with a short value of printable ASCII without escapes, and its white space."""
     return rf'{_SPACE}"{name}"{_SPACE}:{_SPACE}"([ !#-\[\]-~]{{1,{max_characters}}})"{_SPACE}'
 
 
@@ -43,11 +42,14 @@ _EVENT: Final = _member("event", MAX_EVENT_CHARACTERS)
 _ROOM: Final = _member("room", MAX_ROOM_CHARACTERS)
 _HEAD: Final = re.compile(rf'{_SPACE}\{{(?:{_ROOM},)?{_EVENT},(?:{_ROOM},)?{_SPACE}"data"{_SPACE}:{_SPACE}')
 _TAIL: Final = re.compile(rf"{_SPACE}(?:,{_ROOM})?\}}{_SPACE}")
-_NO_ROOMS: Final = (["."], [".."])
+_INVALID_ROOMS: Final = (["."], [".."])
 
 
 def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
-    """The push in a body; None: read it the long way."""
+    """Return the push in a body, or None for a body that ``parse_push`` must read.
+
+    ``with_room`` is whether the body, and not the path, names the room.
+    """
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -65,18 +67,18 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
         return None
     first_room, event, second_room = head.groups()
     rooms = [room for room in (first_room, second_room, tail[1]) if room is not None]
-    if len(rooms) != with_room or event in RESERVED_EVENTS or rooms in _NO_ROOMS:
+    if len(rooms) != with_room or event in RESERVED_EVENTS or rooms in _INVALID_ROOMS:
         return None
     return FastPush(event, rooms[0] if rooms else None, text[start:end])
 
 
 MAX_FIELD_ERRORS: Final = 20
-_MAX_FIELD_NAME: Final = 64
+_MAX_FIELD_NAME_CHARACTERS: Final = 64
 _NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
 
 
 class Push(NamedTuple):
-    """An event to push. ``arguments`` are JSON texts; ``room`` and ``rooms`` as in the body, which has one or none."""
+    """An event to push. ``arguments`` are JSON texts. ``room`` and ``rooms`` are as in the body: at most one."""
 
     event: str
     namespace: str
@@ -88,7 +90,7 @@ class Push(NamedTuple):
 
 
 class Disconnect(NamedTuple):
-    """Connections to end; ``namespace`` None means in all."""
+    """The connections to close. ``namespace`` None means in all namespaces."""
 
     namespace: str | None
     exclude: frozenset[str]
@@ -96,15 +98,23 @@ class Disconnect(NamedTuple):
 
 
 def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
-    """The event in a body. Raises Problem."""
-    plain = fast_parse(body, with_room=schema.to_room) if MAIN_NAMESPACE in schema.namespaces else None
-    if plain is not None:
-        return Push(plain.event, MAIN_NAMESPACE, (plain.data,), _NO_EXCLUSIONS, False, plain.room, ())
+    """Return the push in a body. ``now`` is the time for ``timestamp``, in seconds since 1970.
+
+    Raises:
+        Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
+    """
+    fast = fast_parse(body, with_room=schema.to_room) if MAIN_NAMESPACE in schema.namespaces else None
+    if fast is not None:
+        return Push(fast.event, MAIN_NAMESPACE, (fast.data,), _NO_EXCLUSIONS, False, fast.room, ())
     return parse_push(schema, body, now=now)
 
 
 def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
-    """The event in any body, by way of the schema. Raises Problem."""
+    """Return the push in any body, read with the schema.
+
+    Raises:
+        Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
+    """
     parsed = _parse(body)
     loaded = _load(schema, parsed)
     return Push(
@@ -119,14 +129,18 @@ def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
 
 
 def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:
-    """The order in a body; an empty body says what ``{}`` says. Raises Problem."""
+    """Return the disconnect in a body. An empty body means the same as ``{}``.
+
+    Raises:
+        Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
+    """
     loaded = _load(schema, _parse(body or b"{}"))
     return Disconnect(
         namespace=loaded.get("namespace"), exclude=frozenset(loaded["except_"]), revoke=loaded["revoke"]
     )
 
 
-def _parse(body: bytes) -> Envelope:
+def _parse(body: bytes) -> ParsedBody:
     try:
         return json_body.parse(body)
     except InvalidJson as error:
@@ -135,18 +149,18 @@ def _parse(body: bytes) -> Envelope:
         raise Problem("invalid_body", str(error), errors={}) from None
 
 
-def _load(schema: EmitSchema | DisconnectSchema, parsed: Envelope) -> dict[str, Any]:
+def _load(schema: EmitSchema | DisconnectSchema, parsed: ParsedBody) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = schema.load(parsed.values)
     except ValidationError as error:
-        errors = dict(islice(_flat(error.messages_dict, ""), MAX_FIELD_ERRORS))
+        errors = dict(islice(_flatten(error.messages_dict, ""), MAX_FIELD_ERRORS))
         raise Problem(
             "invalid_body", f"the body breaks the rules: {', '.join(errors)}", errors=errors
         ) from None
     return loaded
 
 
-def _arguments(parsed: Envelope, loaded: Mapping[str, Any], now: float) -> tuple[str, ...]:
+def _arguments(parsed: ParsedBody, loaded: Mapping[str, Any], now: float) -> tuple[str, ...]:
     data = parsed.raw.get("data")
     if data is not None:
         return (
@@ -158,11 +172,11 @@ def _arguments(parsed: Envelope, loaded: Mapping[str, Any], now: float) -> tuple
     return () if args is None else json_body.elements(args)
 
 
-def _flat(messages: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, list[str]]]:
-    """marshmallow's nested messages by the path of the field, such as ``rooms.3``."""
+def _flatten(messages: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield marshmallow's nested messages by the path of their field, such as ``rooms.3``."""
     for name, value in messages.items():
-        path = f"{prefix}{str(name)[:_MAX_FIELD_NAME]}"
+        path = f"{prefix}{str(name)[:_MAX_FIELD_NAME_CHARACTERS]}"
         if isinstance(value, Mapping):
-            yield from _flat(value, path + ".")
+            yield from _flatten(value, path + ".")
         else:
             yield path, [str(sentence) for sentence in value]

@@ -1,4 +1,4 @@
-"""One request on its way through the door, and what is answered to it."""
+"""The request, the response and the route of one call."""
 
 from __future__ import annotations
 
@@ -21,28 +21,37 @@ OK: Final = "ok"
 JSON: Final = "application/json"
 REQUEST_ID_HEADER: Final = istr("X-Request-Id")
 TRACE_HEADER: Final = istr("traceparent")
+UNMATCHED: Final = "unmatched"
+"""The template of a request that matches no route, in logs and metrics."""
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
-_random_bits: Final = random.Random().getrandbits  # noqa: S311  # told apart, not guarded: no request is let in by it
+_random_bits: Final = random.Random().getrandbits  # noqa: S311  # an id, not a secret
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 class BodyStream(Protocol):
-    """A body that may still be on its way."""
+    """A body that may not have arrived completely."""
 
     async def read(self, *, max_bytes: int, timeout_seconds: float) -> bytes:
-        """All of it, as it was sent. Raises Problem when it is too large, too slow or cut short."""
+        """Return the whole body as it was sent.
+
+        Raises:
+            Problem: The body is too large, too slow or incomplete.
+        """
         ...
 
 
 @dataclass(slots=True)
 class Request:
-    """A request and what is known of it so far; the line of log about it is written from this.
+    """A request, and what the steps of its handling have found out. The access log reads its fields from here.
 
-    ``target`` is as in the request line; ``path`` the path in it, still percent-encoded; ``user`` the decoded id in
-    that, if the route has one. ``key_id`` is that of a key that there is, ``is_signed`` tells whether that key signed
-    the request. ``answer_headers`` go out with whatever is answered. ``trace`` is the one that this is a part of,
-    ``receipt`` what the broker said of what was pushed.
+    - ``target``: as in the request line.
+    - ``trace``: the trace that the request belongs to, if any.
+    - ``template``: the template of its route. ``path``: the path in ``target``, still percent-encoded.
+    - ``user``: the decoded id in the path, if the route has one.
+    - ``key_id``: the id of its ingest key, if that key exists. ``is_signed``: whether that key signed the request.
+    - ``response_headers``: headers of the response, whatever it is.
+    - ``publish_result``: the result from the broker, if the request published something.
     """
 
     method: str
@@ -51,7 +60,7 @@ class Request:
     body: bytes | BodyStream
     request_id: str
     trace: Trace | None = None
-    template: str = "unmatched"
+    template: str = UNMATCHED
     path: str = ""
     user: str | None = None
     key_id: str | None = None
@@ -62,7 +71,7 @@ class Request:
 
 
 class AuthenticatedRequest(NamedTuple):
-    """A call whose signature is good: whose key it is, what it may do once, and the signed body."""
+    """A request with a valid signature: its ingest key, its dedup key and the signed body."""
 
     request: Request
     key: IngestKey
@@ -71,7 +80,7 @@ class AuthenticatedRequest(NamedTuple):
 
 
 class Response(NamedTuple):
-    """What is answered; ``code`` is that of the problem, or ok."""
+    """A response. ``code`` is that of the problem, or ``ok``."""
 
     body: bytes
     status: int = HTTPStatus.OK
@@ -85,7 +94,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One call of the API. ``{id}`` may end the template: one path segment, the id of a user."""
+    """One call of the REST API. A template may end in ``{id}``: one path segment, the id of a user."""
 
     method: str
     template: str
@@ -93,7 +102,7 @@ class Route:
 
 
 def find_request_id(given: Sequence[str]) -> str:
-    """The one of the caller if it is fit to be logged, else a new one."""
+    """Return the caller's request id if it is well-formed, else a new one. ``given`` are the X-Request-Id headers."""
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0]
     return f"{_random_bits(128):032x}"

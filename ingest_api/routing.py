@@ -1,9 +1,8 @@
-"""Which call a path means. aiohttp hands over every path; the table here decides.
+"""Find the route of a request target, and read the user id from its path.
 
-What the request line asks for, read from its own characters.
-
-aiohttp's view of the path has been decoded and requoted; the signature covers it as it was sent, and ``%2F`` is part
-of an id while ``/`` is not.
+The target is parsed from the request line as it was sent, because the signature covers these bytes, and because
+``%2F`` is part of an id while ``/`` is not. aiohttp's path is decoded and requoted, so aiohttp's router is not used:
+``CatchAll`` passes every path to the table of ``Routes``.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from gateway.domain.names import MAX_USER_CHARACTERS, check_user
 from ingest_api.errors import Problem
 from ingest_api.request import Request, Route
 
-# RFC 9112 §3.2.2: a proxy is sent the absolute form, and a server must accept it.
+# RFC 9112 §3.2.2: clients send the absolute form to a proxy, and a server must accept it.
 _AUTHORITY: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
-# RFC 3986 §3.3: pchar without percent-encodings, and these.
+# RFC 3986 §3.3: pchar, percent-encodings included.
 _SEGMENT: Final = re.compile(
     r"[A-Za-z0-9._~!$&'()*+,;=:@-]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9._~!$&'()*+,;=:@-]*)*"
 )
 
-# An id that stands for itself and breaks no rule.
-_PLAIN: Final = re.compile(rf"[A-Za-z0-9._~@:-]{{1,{MAX_USER_CHARACTERS}}}")
+# An id without percent-encoding that is within the rules, except for . and ..
+_PLAIN_ID: Final = re.compile(rf"[A-Za-z0-9._~@:-]{{1,{MAX_USER_CHARACTERS}}}")
 
 
 def origin_form(target: str) -> str:
-    """Path and query of a request target; scheme and authority of the absolute form are dropped."""
+    """Return path and query of a request target, without scheme and authority of the absolute form."""
     if target.startswith("/"):
         return target
     authority = _AUTHORITY.match(target)
@@ -41,7 +40,11 @@ def origin_form(target: str) -> str:
 
 
 def path_of(target: str) -> str:
-    """The path of an origin-form target, still percent-encoded. Raises Problem for what RFC 9112 forbids."""
+    """Return the path of an origin-form target, still percent-encoded.
+
+    Raises:
+        Problem: The target has characters that RFC 9112 forbids (``invalid_path``).
+    """
     if not target.isascii():
         raise Problem(
             "invalid_path", "a request target is ASCII; percent-encode the UTF-8 of everything else"
@@ -51,9 +54,13 @@ def path_of(target: str) -> str:
     return target.partition("?")[0]
 
 
-def user_in(segment: str) -> str:
-    """The user id that a path segment stands for. Raises Problem unless it is one, percent-encoded UTF-8."""
-    if _PLAIN.fullmatch(segment) and segment not in {".", ".."}:
+def decode_user(segment: str) -> str:
+    """Return the user id in a path segment, which is percent-encoded UTF-8.
+
+    Raises:
+        Problem: The segment is not correctly encoded, or is not a valid user id (``invalid_path``).
+    """
+    if _PLAIN_ID.fullmatch(segment) and segment not in {".", ".."}:
         return segment
     if not _SEGMENT.fullmatch(segment):
         raise Problem("invalid_path", "the id in the path is not percent-encoded as RFC 3986 has it")
@@ -69,29 +76,34 @@ _ID: Final = "{id}"
 
 
 class Routes:
-    """The calls of this door; each path has one method."""
+    """The routes of the REST API. Each path has one method."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         by_template = {route.template: route for route in routes}
         self.templates = tuple(by_template)
+        """The templates of all routes."""
         self._prefixes = tuple(path.removesuffix(_ID) for path in by_template if path.endswith(_ID))
         self._exact = {path: route for path, route in by_template.items() if not path.endswith(_ID)}
         self._with_id = {
             path.removesuffix(_ID): route for path, route in by_template.items() if path.endswith(_ID)
         }
 
-    def knows(self, target: str) -> bool:
-        """Whether a request target looks like one of these calls."""
+    def may_match(self, target: str) -> bool:
+        """Return whether a target in origin form may match a route. ``find`` also accepts the absolute form."""
         return target.startswith(self._prefixes) or target.partition("?")[0] in self._exact
 
     def find(self, request: Request) -> Route:
-        """The route of a call; notes its path and user there. Raises Problem when there is none."""
+        """Return the route of a request, and set ``path``, ``template`` and ``user`` of the request.
+
+        Raises:
+            Problem: No route has this path or method, or the id in the path is invalid.
+        """
         request.path = path_of(origin_form(request.target))
         route = self._exact.get(request.path)
         if route is None:
             route, segment = self._find_with_id(request.path)
             request.template = route.template
-            request.user = user_in(segment)
+            request.user = decode_user(segment)
         request.template = route.template
         if request.method != route.method:
             allow = {"Allow": route.method}
@@ -107,11 +119,11 @@ class Routes:
 
 
 class CatchAll(web.AbstractResource):
-    """An aiohttp resource that takes whatever no other resource of its application takes."""
+    """An aiohttp resource that matches every path which no other resource of its application matches."""
 
     def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
         super().__init__()
-        self._route = ResourceRoute("*", handler, self, expect_handler=_leave_expectation)
+        self._route = ResourceRoute("*", handler, self, expect_handler=_defer_continue)
 
     @property
     def canonical(self) -> str:
@@ -121,15 +133,21 @@ class CatchAll(web.AbstractResource):
         return UrlMappingMatchInfo({}, self._route), set()
 
     def add_prefix(self, prefix: str) -> None:
-        """Called when the application is mounted; signatures cover the whole path, so only the root will do."""
+        """Reject any prefix: aiohttp calls this for a subapplication, and signatures cover the whole path.
+
+        Raises:
+            ValueError: The prefix is not empty.
+        """
         if prefix:
-            raise ValueError("the REST door stands at the root; see path_prefix for what a proxy strips")
+            raise ValueError(
+                "the REST API is mounted at the root; path_prefix is the part that a proxy strips"
+            )
 
     def raw_match(self, path: str) -> bool:
         return path == "/"
 
     def url_for(self, **_: str) -> NoReturn:
-        raise NotImplementedError("a door has no address of its own")
+        raise NotImplementedError("a resource for every path has no URL of its own")
 
     def get_info(self) -> _InfoDict:
         return {"path": "/"}
@@ -141,5 +159,5 @@ class CatchAll(web.AbstractResource):
         return 1
 
 
-async def _leave_expectation(_: web.Request) -> None:
-    """``100 Continue`` is sent once the head of the request has passed its checks, not before."""
+async def _defer_continue(_: web.Request) -> None:
+    """Do nothing: ``StreamedBody`` sends ``100 Continue`` after the checks of the request's head have passed."""

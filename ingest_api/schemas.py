@@ -1,6 +1,7 @@
-"""What a body may hold. Nothing is coerced, and what is not named here is refused; openapi describes the same.
+"""marshmallow schemas of request and response bodies. ``openapi`` generates its schemas from them.
 
-What is answered, described with marshmallow for openapi. Answers themselves are put together by the handlers.
+Request schemas validate. They convert nothing, and reject unknown fields. Response schemas only describe; ``handlers``
+builds the responses.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ MAX_ARGUMENTS: Final = 16
 MAX_ROOMS: Final = 100
 MAX_EXCEPT: Final = 100
 
-# The rules of gateway.domain.names in the words of JSON Schema.
+# The rules of gateway.domain.names as JSON Schema.
 NAME_PATTERN: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
 _ROOM: Final = {"minLength": 1, "maxLength": MAX_ROOM_CHARACTERS, "pattern": NAME_PATTERN}
 
 
 class StrictBoolean(fields.Boolean):
-    """true or false; marshmallow would also take 1, "yes" and so on."""
+    """true or false. marshmallow's own Boolean also accepts 1, "yes" and others."""
 
     def _deserialize(self, value: Any, *_: Any, **__: Any) -> bool:
         if not isinstance(value, bool):
@@ -39,7 +40,7 @@ class StrictBoolean(fields.Boolean):
 
 
 class ShortList(fields.List[Any]):
-    """An array that is refused for its length before anybody looks at its elements."""
+    """An array whose length is checked before its elements."""
 
     def __init__(
         self, inner: fields.Field[Any], *, min_items: int = 0, max_items: int, **kwargs: Any
@@ -71,7 +72,7 @@ def _room(**metadata: Any) -> fields.String:
 
 
 class _Addressed(Schema):
-    """What has a namespace and exceptions."""
+    """The base of requests with the fields ``namespace`` and ``except``."""
 
     class Meta:
         unknown = RAISE
@@ -86,7 +87,7 @@ class _Addressed(Schema):
         max_items=MAX_EXCEPT,
         load_default=(),
         metadata={
-            "description": "Rooms or sids that are left out.",
+            "description": "Rooms or sids that are excluded.",
             "default": [],
             "examples": [["role:guest"]],
         },
@@ -95,20 +96,22 @@ class _Addressed(Schema):
     @validates("namespace")
     def _is_served(self, value: str, **_: Any) -> None:
         if value not in self.namespaces:
-            raise ValidationError(f"Not served here; served are {', '.join(sorted(self.namespaces))}.")
+            raise ValidationError(
+                f"Not a namespace of this gateway; use one of {', '.join(sorted(self.namespaces))}."
+            )
 
 
 class EmitSchema(_Addressed):
-    """One event for everyone that the path addresses."""
+    """One event for all connections that the path addresses."""
 
     to_room: ClassVar[bool] = False
-    """Whether the body, and not the path, says where it goes."""
+    """Whether the body, and not the path, names the rooms."""
 
     event = fields.String(
         required=True,
         validate=_rule(check_event),
         metadata={
-            "description": "The name that clients listen for. Socket.IO keeps some for itself.",
+            "description": "The name that clients listen for. Some names are reserved by Socket.IO.",
             "minLength": 1,
             "maxLength": MAX_EVENT_CHARACTERS,
             "not": {"enum": sorted(RESERVED_EVENTS)},
@@ -118,7 +121,7 @@ class EmitSchema(_Addressed):
     data = fields.Raw(
         allow_none=True,
         metadata={
-            "description": "The one argument of the event: any JSON, handed on as it was written."
+            "description": "The one argument of the event: any JSON, passed on as it was written."
             " Without `data` and `args` the event has no argument.",
             "examples": [{"title": "hi"}],
         },
@@ -139,34 +142,38 @@ class EmitSchema(_Addressed):
     volatile = StrictBoolean(
         load_default=False,
         metadata={
-            "description": "Skip connections that cannot take it at once, and do not keep it for others."
+            "description": "Skip connections that cannot take the event at once, and do not store it for clients"
+            " that reconnect."
         },
     )
     timestamp = StrictBoolean(
         load_default=False,
-        metadata={"description": "Set `timestamp` in `data`, an object, to the time of acceptance (UTC)."},
+        metadata={
+            "description": "Set `timestamp` in `data`, which must be an object, to the time of acceptance (UTC)."
+        },
     )
 
     @validates_schema
     def _has_one_payload(self, data: dict[str, Any], **_: Any) -> None:
         if "data" in data and "args" in data:
-            raise ValidationError("Say data or args, not both.", "args")
+            raise ValidationError("Send data or args, not both.", "args")
         if data["timestamp"] and not isinstance(data.get("data"), dict):
-            raise ValidationError("A timestamp is set in data, which must be an object then.", "timestamp")
+            raise ValidationError("The timestamp is set in data, so data must be an object.", "timestamp")
 
 
 class EmitToRoomSchema(EmitSchema):
-    """One event for everyone in one room, or in several."""
+    """One event for all connections in one room or in several."""
 
     to_room = True
 
-    room = _room(description="The room it goes to.", examples=["org:7"])
+    room = _room(description="The room that gets the event.", examples=["org:7"])
     rooms = ShortList(
         _room(),
         min_items=1,
         max_items=MAX_ROOMS,
         metadata={
-            "description": "The rooms it goes to, instead of `room`. A connection in several of them gets it once.",
+            "description": "The rooms that get the event, instead of `room`. A connection in several of them gets"
+            " it once.",
             "uniqueItems": True,
             "examples": [["org:7", "org:8"]],
         },
@@ -180,15 +187,15 @@ class EmitToRoomSchema(EmitSchema):
     @validates_schema
     def _has_one_address(self, data: dict[str, Any], **_: Any) -> None:
         if ("room" in data) == ("rooms" in data):
-            raise ValidationError("Say either room or rooms.", "room")
+            raise ValidationError("Send either room or rooms.", "room")
 
 
 class DisconnectSchema(_Addressed):
-    """Which connections of the user end."""
+    """Which connections of the user are closed."""
 
     namespace = fields.String(
         metadata={
-            "description": "Only connections in this namespace; absent: in all.",
+            "description": "Only connections in this namespace; in all namespaces if absent.",
             "pattern": "^/[^,?]*$",
             "examples": ["/"],
         },
@@ -196,13 +203,13 @@ class DisconnectSchema(_Addressed):
     revoke = StrictBoolean(
         load_default=False,
         metadata={
-            "description": "Also refuse, everywhere, every token of the user that was issued before now."
+            "description": "Also reject, on every replica, every token of the user that was issued before now."
         },
     )
 
 
 _EXACT: Final = {
-    "description": "Only there, and false, where the number of connections is an upper bound.",
+    "description": "Present, and false, only if `connections` or `disconnected` is an upper bound.",
     "const": False,
 }
 
@@ -218,7 +225,8 @@ class BroadcastAnswer(Schema):
 
     id = _text("The id of the message.", "kf3l2Yq0T8m3c9kQdR0uWA")
     online = fields.Boolean(
-        required=True, metadata={"description": "Whether anybody was connected.", "examples": [True]}
+        required=True,
+        metadata={"description": "Whether `connections` is greater than 0.", "examples": [True]},
     )
     connections = fields.Integer(
         required=True,
@@ -238,7 +246,7 @@ class EmitToUserAnswer(BroadcastAnswer):
 
 
 class EmitToRoomAnswer(BroadcastAnswer):
-    """The broker has the message. Of `room` and `rooms` the one that was in the body."""
+    """The broker has the message. `room` or `rooms` is present, as in the body of the request."""
 
     room = fields.String(metadata={"description": "The room.", "examples": ["org:7"]})
     rooms = fields.List(
@@ -249,58 +257,64 @@ class EmitToRoomAnswer(BroadcastAnswer):
 class ConnectionAnswer(Schema):
     """One connection of a user."""
 
-    sid = _text("Its Socket.IO session id, also the name of a room with it alone.", "Ni9nOpTmRZ8wVwLqAAAB")
-    namespace = _text("Its namespace.", "/")
-    replica = _text("The replica that serves it.", "gateway-0")
-    transport = _text("How it is connected.", "websocket", enum=["polling", "websocket"])
-    connected_at = _text("Since when, in UTC.", "2026-11-21T09:58:00.123Z", format="date-time")
+    sid = _text(
+        "The Socket.IO session id, also the name of a room with this connection alone.",
+        "Ni9nOpTmRZ8wVwLqAAAB",
+    )
+    namespace = _text("The namespace of the connection.", "/")
+    replica = _text("The replica that serves the connection.", "gateway-0")
+    transport = _text("The Engine.IO transport.", "websocket", enum=["polling", "websocket"])
+    connected_at = _text("The time of the connect, in UTC.", "2026-11-21T09:58:00.123Z", format="date-time")
 
 
 class PresenceAnswer(Schema):
-    """Where a user is connected, over all namespaces and replicas."""
+    """The connections of a user, in all namespaces and on all replicas."""
 
     user = _text("The id of the user.", "42")
-    online = fields.Boolean(required=True, metadata={"description": "Whether there is a connection."})
+    online = fields.Boolean(required=True, metadata={"description": "Whether the user has a connection."})
     connections = fields.List(
-        fields.Nested(ConnectionAnswer), required=True, metadata={"description": "The oldest first."}
+        fields.Nested(ConnectionAnswer),
+        required=True,
+        metadata={"description": "The user's connections, the oldest first."},
     )
     last_seen = fields.String(
         required=True,
         allow_none=True,
         metadata={
-            "description": "When the last connection left, in UTC; null while there is one, and if nobody knows.",
+            "description": "When the last connection was closed, in UTC; null while the user has a connection, and"
+            " if the time is not known.",
             "format": "date-time",
         },
     )
 
 
 class DisconnectAnswer(Schema):
-    """The broker has the order."""
+    """The broker has the disconnect command."""
 
     disconnected = fields.Integer(
         required=True,
-        metadata={"description": "Connections that are ended by it.", "minimum": 0, "examples": [2]},
+        metadata={"description": "Connections that the command closes.", "minimum": 0, "examples": [2]},
     )
     exact = fields.Boolean(metadata=_EXACT)
 
 
 class ProblemAnswer(Schema):
-    """Why a request was refused (RFC 9457)."""
+    """Why a request failed (RFC 9457)."""
 
-    type = _text("Always about:blank; `code` tells problems apart.", "about:blank")
-    title = _text("The phrase of the status.", "Unprocessable Content")
+    type = _text("Always about:blank; `code` distinguishes problems.", "about:blank")
+    title = _text("The phrase of the HTTP status.", "Unprocessable Content")
     status = fields.Integer(
         required=True,
-        metadata={"description": "The status.", "minimum": 400, "maximum": 599, "examples": [422]},
+        metadata={"description": "The HTTP status.", "minimum": 400, "maximum": 599, "examples": [422]},
     )
-    code = _text("Stable; what programs look at.", "invalid_body", enum=sorted(STATUSES))
-    detail = _text("What is wrong here, for people.", "the body breaks the rules: event")
+    code = _text("The error code, for programs. It is stable.", "invalid_body", enum=sorted(STATUSES))
+    detail = _text("A sentence about the error, for people.", "the body breaks the rules: event")
     request_id = _text("As in `X-Request-Id`, and in the gateway's log.", "5f0c1e9a7b3d4c2e8f6a1b0d9c8e7f6a")
     errors = fields.Dict(
         keys=fields.String(),
         values=fields.List(fields.String()),
         metadata={
-            "description": "Sentences for each field that is wrong, by its path (code invalid_body).",
+            "description": "Sentences about each invalid field, by its path (code invalid_body).",
             "examples": [{"event": ["Missing data for required field."]}],
         },
     )

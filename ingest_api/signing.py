@@ -1,9 +1,10 @@
-"""What is signed, how, and when a signature is refused. Pure: the command line signs with the same functions.
+"""Sign requests, and check signatures. Pure: the command line signs with the same functions.
 
     text = "v1" LF key LF METHOD LF target LF timestamp LF nonce LF idempotency-key LF hex(SHA-256(body))
     signature = HMAC-SHA256(UTF-8 bytes of the secret as written, text)
 
-docs/reference/signing.md says it to backend developers, tests/support/vectors/signing.json in examples.
+docs/reference/signing.md describes the signature for backend developers; tests/support/vectors/signing.json has test
+vectors.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _FORMS: Final = (
 
 
 class SignatureRejected(Exception):
-    """The request does not prove where it comes from; ``code`` is stable, ``detail`` a sentence for the caller."""
+    """The request is not authentic. ``code`` is stable, ``detail`` is a sentence for the caller."""
 
     code: ClassVar[str] = "bad_signature"
 
@@ -67,7 +68,10 @@ class UnknownKey(SignatureRejected):
 
 
 class TimestampOutOfRange(SignatureRejected):
-    """The request is too old, too new, or older than the memory of nonces. ``server_time`` in seconds since 1970."""
+    """The timestamp is too far from ``server_time``, or before the gateway began to store nonces.
+
+    ``server_time`` is in seconds since 1970.
+    """
 
     code = "timestamp_out_of_range"
 
@@ -77,19 +81,19 @@ class TimestampOutOfRange(SignatureRejected):
 
 
 class BadSignature(SignatureRejected):
-    """No secret of the key gives this signature for this request."""
+    """The signature does not match the request under any secret of the key."""
 
     code = "bad_signature"
 
 
-class ValuesOf(Protocol):
-    """Answers all values of a header."""
+class HeaderValues(Protocol):
+    """Returns all values of a header, or ``default`` if the request has none."""
 
     def __call__(self, name: str, default: tuple[str, ...], /) -> Sequence[str]: ...
 
 
 class Credentials(NamedTuple):
-    """The signing headers of a request, each exactly once and well formed. ``timestamp`` as it was written."""
+    """The values of the signing headers, all of them well-formed. ``timestamp`` is as it was written."""
 
     key_id: str
     timestamp: str
@@ -97,23 +101,33 @@ class Credentials(NamedTuple):
     signature: str
 
 
-def read_credentials(values_of: ValuesOf) -> Credentials:
-    """The credentials among the headers. Raises MissingSignature."""
-    found = [values_of(header, ()) for header in _HEADERS]
+def read_credentials(header_values: HeaderValues) -> Credentials:
+    """Return the credentials in the headers of a request.
+
+    Raises:
+        MissingSignature: A signing header is absent, repeated or malformed.
+    """
+    found = [header_values(header, ()) for header in _HEADERS]
     text = "\n".join([values[0] for values in found if len(values) == 1])
     if _CREDENTIALS.fullmatch(text):
         return Credentials._make(text.split("\n"))
-    # Something is wrong: look for what.
-    return Credentials._make([_only(values, *form) for values, form in zip(found, _FORMS, strict=True)])
+    # At least one header is wrong: find it, for the detail of the error.
+    return Credentials._make(
+        [_check_header(values, *form) for values, form in zip(found, _FORMS, strict=True)]
+    )
 
 
 def check_timestamp(timestamp: str, *, now: float, nonces_since: float) -> None:
-    """Raises TimestampOutOfRange unless a replay of a request of that time would be noticed."""
+    """Check that a replay of a request with this timestamp would be detected.
+
+    Raises:
+        TimestampOutOfRange: The timestamp is more than ``WINDOW_SECONDS`` from ``now``, or before ``nonces_since``.
+    """
     seconds = int(timestamp)
     if abs(now - seconds) > WINDOW_SECONDS:
-        early_or_late = "behind" if seconds < now else "ahead of"
+        direction = "behind" if seconds < now else "ahead of"
         raise TimestampOutOfRange(
-            f"the timestamp is more than {WINDOW_SECONDS} seconds {early_or_late} server_time",
+            f"the timestamp is more than {WINDOW_SECONDS} seconds {direction} server_time",
             server_time=int(now),
         )
     if seconds < nonces_since:
@@ -124,7 +138,7 @@ def check_timestamp(timestamp: str, *, now: float, nonces_since: float) -> None:
 
 
 def body_digest(body: bytes) -> str:
-    """How a body enters the text that is signed."""
+    """Return the SHA-256 of a body in lower-case hex, as in the signed text."""
     return hashlib.sha256(body).hexdigest()
 
 
@@ -138,25 +152,29 @@ def string_to_sign(
     idempotency_key: str | None,
     digest: str,
 ) -> bytes:
-    """The text that is signed. ``target``: path and query as in the request line; ``digest``: ``body_digest``."""
+    """Return the signed text. ``target`` is path and query as in the request line, ``digest`` is ``body_digest``."""
     before = f"{VERSION}\n{key_id}\n{method}\n".encode()
     after = f"\n{timestamp}\n{nonce}\n{idempotency_key or ''}\n{digest}".encode()
     return before + target + after
 
 
 def signature_of(secret: str, text: bytes) -> str:
-    """The value of X-Gateway-Signature for a text that is signed with a secret."""
+    """Return the value of X-Gateway-Signature for a text and a secret."""
     mac = _keyed(secret).copy()
     mac.update(text)
     return f"{VERSION}={mac.hexdigest()}"
 
 
 def check_signature(signature: str, secrets: Iterable[str], text: bytes) -> None:
-    """Raises BadSignature unless one of the secrets signs the text so. Takes as long whichever it is."""
-    good = False
+    """Check a signature against all secrets of a key, in constant time: the time does not depend on which matches.
+
+    Raises:
+        BadSignature: No secret gives this signature for the text.
+    """
+    is_valid = False
     for secret in secrets:
-        good |= hmac.compare_digest(signature, signature_of(secret, text))
-    if not good:
+        is_valid |= hmac.compare_digest(signature, signature_of(secret, text))
+    if not is_valid:
         raise BadSignature("the signature is not that of this request under any secret of the key")
 
 
@@ -171,7 +189,7 @@ def sign(
     body: bytes = b"",
     idempotency_key: str | None = None,
 ) -> dict[str, str]:
-    """The headers that make a request a signed one. ``target``: path and query, exactly as they will be sent."""
+    """Return the signing headers for a request. ``target`` is path and query, exactly as they will be sent."""
     text = string_to_sign(
         key_id=key_id,
         method=method,
@@ -194,14 +212,14 @@ def sign(
 
 @lru_cache(maxsize=1024)
 def _keyed(secret: str) -> hmac.HMAC:
-    """An HMAC that has seen its key and nothing else; taking the key in costs as much as a short text."""
+    """Return an HMAC with the key and no data. It is cached because the key costs as much as a short text."""
     return hmac.new(secret.encode(), digestmod="sha256")
 
 
-def _only(values: Sequence[str], header: str, form: re.Pattern[str], what: str) -> str:
+def _check_header(values: Sequence[str], header: str, form: re.Pattern[str], description: str) -> str:
     if len(values) != 1:
-        times = "missing" if not values else "there more than once"
-        raise MissingSignature(f"the header {header} is {times}; every request is signed")
+        error = "missing" if not values else "repeated"
+        raise MissingSignature(f"the header {header} is {error}; every request is signed")
     if not form.fullmatch(values[0]):
-        raise MissingSignature(f"the header {header} is malformed: it holds {what}")
+        raise MissingSignature(f"the header {header} is malformed: it holds {description}")
     return values[0]
