@@ -89,7 +89,7 @@ class _Addressed(Schema):
         metadata={
             "description": "Rooms or sids that are excluded.",
             "default": [],
-            "examples": [["role:guest"]],
+            "examples": [["role:viewer"]],
         },
     )
 

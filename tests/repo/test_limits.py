@@ -27,7 +27,7 @@ ENFORCED = {
     "ping_timeout_seconds": "e2e/test_disconnects.py::test_who_does_not_answer_pings_is_dropped",
     "connect_timeout_seconds": "e2e/test_disconnects.py::test_who_joins_nothing_is_closed_after_the_connect_timeout",
     "request_timeout_seconds": "unit/transport/test_races.py::test_a_body_that_does_not_arrive_in_time_is_refused_and_ends_the_session",
-    "max_body_bytes": "unit/ingest_api/test_body.py::test_a_chunked_body_is_counted_while_it_comes",
+    "max_body_bytes": "unit/ingest_api/test_body.py::test_chunked_body_is_counted_while_it_arrives",
     "max_frame_bytes": "conformance/test_engine_messages.py::test_a_frame_over_the_limit_closes_the_websocket",
     "max_unauthenticated_frame_bytes": "e2e/test_unauthenticated_clients.py::test_a_stranger_sends_tokens_and_nothing_larger",
     "send_buffer_bytes": "e2e/test_limits.py::test_who_does_not_read_is_cut_off_and_the_others_go_on",

@@ -7,24 +7,24 @@ import pytest
 import structlog
 
 from tests.unit.ingest_api import harness
-from tests.unit.ingest_api.harness import LONG, SHORT, Door, running
+from tests.unit.ingest_api.harness import AIOHTTP, FAST_PATH, RestApiServer, run_rest_api
 
 
-@pytest.fixture(autouse=True, params=[LONG, SHORT])
-def way(request: pytest.FixtureRequest) -> None:
-    """Everything holds for both ways that requests take."""
-    harness.way = request.param
-
-
-@pytest.fixture
-async def door() -> AsyncIterator[Door]:
-    """A door with one key that may do everything."""
-    async with running() as door:
-        yield door
+@pytest.fixture(autouse=True, params=[AIOHTTP, FAST_PATH])
+def code_path(request: pytest.FixtureRequest) -> None:
+    """Run each test with both code paths that a request can take to the REST API."""
+    harness.code_path = request.param
 
 
 @pytest.fixture
-def lines() -> Iterator[list[Any]]:
-    """What is logged meanwhile."""
+async def server() -> AsyncIterator[RestApiServer]:
+    """A server with one ingest key that has every scope."""
+    async with run_rest_api() as server:
+        yield server
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[Any]]:
+    """The log lines that are written during the test."""
     with structlog.testing.capture_logs() as captured:
         yield captured

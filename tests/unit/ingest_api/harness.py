@@ -1,4 +1,4 @@
-"""The REST door on a real port, and a backend that sends exactly the bytes it is told to."""
+"""The REST API on a real port, and a client that sends exactly the bytes of a test."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from ingest_api.app import create_app, create_rest_api
 NOW = 1_795_262_400.0
 SECRET = "a secret of the tests, thirty-two bytes and more"
 SHOP = IngestKey("shop", (SECRET,))
-PATIENCE = 10.0
+TIMEOUT_SECONDS = 10.0
 
-LONG = "aiohttp's way"
-SHORT = "the short way"
-way = LONG
-"""How requests come to the doors that run now."""
+AIOHTTP = "aiohttp"
+FAST_PATH = "fast path"
+code_path = AIOHTTP
+"""The code path that requests take to the REST API, in servers that start from now on."""
 
 Headers = list[tuple[str, str]]
 
 
 class SettableClock:
-    """A fake: time stands still until a test sets it."""
+    """A fake clock. The time stands still until a test sets it."""
 
     def __init__(self) -> None:
         self.seconds = NOW
@@ -53,11 +53,12 @@ class SettableClock:
 
 @dataclass
 class RecordingMeter:
-    """A fake meter: keeps what it is told."""
+    """A fake meter. It records the finished requests."""
 
-    answered: list[tuple[str, int, str]] = field(default_factory=list)
+    finished: list[tuple[str, int, str]] = field(default_factory=list)
+    """Route, status and code of each request."""
     keys: list[tuple[str | None, bool]] = field(default_factory=list)
-    """The key that each of these named, and whether it was signed with it."""
+    """The key id of each request, and whether the request was signed with that key."""
 
     def request_finished(
         self,
@@ -69,13 +70,13 @@ class RecordingMeter:
         key: str | None = None,
         signed: bool = False,
     ) -> None:
-        self.answered.append((route, status, code))
+        self.finished.append((route, status, code))
         self.keys.append((key, signed))
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer as it came over the wire; names of headers in lower case."""
+class HttpResponse:
+    """A response as it was received. The names of headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -94,12 +95,13 @@ class Reply:
         return str(problem["code"])
 
     @property
-    def refusal(self) -> tuple[int, str]:
+    def problem(self) -> tuple[int, str]:
+        """Status and code of an error response."""
         return self.status, self.code
 
 
-class Wire:
-    """One connection to the door."""
+class RawConnection:
+    """One TCP connection to the server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -109,20 +111,20 @@ class Wire:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def reply(self, *, has_body: bool = True) -> Reply:
-        """The next answer, whole."""
-        async with asyncio.timeout(PATIENCE):
+    async def read_response(self, *, has_body: bool = True) -> HttpResponse:
+        """Read the next response, with its body."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
             status, *lines = head.split("\r\n")
             headers = {
                 name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)
             }
             length = int(headers.get("content-length", "0")) if has_body else 0
-            return Reply(int(status.split()[1]), headers, await self._reader.readexactly(length))
+            return HttpResponse(int(status.split()[1]), headers, await self._reader.readexactly(length))
 
-    async def rest(self) -> bytes:
-        """What comes until the door closes the connection."""
-        async with asyncio.timeout(PATIENCE):
+    async def read_to_end(self) -> bytes:
+        """Read until the server closes the connection."""
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await self._reader.read()
 
     def close(self) -> None:
@@ -130,14 +132,15 @@ class Wire:
 
 
 @dataclass
-class Door:
-    """A running door, its state, and what a signed request to it looks like."""
+class RestApiServer:
+    """A running server, its state, and a client that signs requests."""
 
     port: int
     state: MemoryState
     clock: SettableClock
-    tally: RecordingMeter
-    taken: list[LogEntry]
+    meter: RecordingMeter
+    published: list[LogEntry]
+    """The entries that the broker accepted, without repeats."""
 
     def sign(
         self,
@@ -165,121 +168,124 @@ class Door:
         )
 
     @asynccontextmanager
-    async def wire(self) -> AsyncIterator[Wire]:
-        wire = Wire(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def open_connection(self) -> AsyncIterator[RawConnection]:
+        connection = RawConnection(*await asyncio.open_connection("127.0.0.1", self.port))
         try:
-            yield wire
+            yield connection
         finally:
-            wire.close()
+            connection.close()
 
-    async def ask(self, method: str, target: str, body: bytes = b"", headers: Headers | None = None) -> Reply:
-        """Send one request with these headers and no others but those that HTTP needs."""
-        async with self.wire() as wire:
-            await wire.send(
-                head(method, target, [*(headers or []), ("Content-Length", str(len(body)))]) + body
+    async def send_request(
+        self, method: str, target: str, body: bytes = b"", headers: Headers | None = None
+    ) -> HttpResponse:
+        """Send one request with only these headers, Host and Content-Length."""
+        async with self.open_connection() as connection:
+            await connection.send(
+                request_head(method, target, [*(headers or []), ("Content-Length", str(len(body)))]) + body
             )
-            return await wire.reply(has_body=method != "HEAD")
+            return await connection.read_response(has_body=method != "HEAD")
 
-    async def call(
+    async def send_signed(
         self,
         method: str,
         target: str,
         body: bytes | Mapping[str, Any] = b"",
         *,
-        more: Headers | None = None,
+        extra_headers: Headers | None = None,
         media_type: str | None = "application/json",
         **signing_options: Any,
-    ) -> Reply:
+    ) -> HttpResponse:
         """Send one signed request."""
         if not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        headers = self.sign(method, target, body, **signing_options) + (more or [])
+        headers = self.sign(method, target, body, **signing_options) + (extra_headers or [])
         if media_type is not None and method == "POST":
             headers.append(("Content-Type", media_type))
-        return await self.ask(method, target, body, headers)
+        return await self.send_request(method, target, body, headers)
 
-    async def post(self, target: str, body: bytes | Mapping[str, Any], **options: Any) -> Reply:
-        return await self.call("POST", target, body, **options)
+    async def post(self, target: str, body: bytes | Mapping[str, Any], **options: Any) -> HttpResponse:
+        return await self.send_signed("POST", target, body, **options)
 
-    async def connect(
+    async def register_connection(
         self, user: str, sid: str, *, namespace: str = "/", rooms: tuple[str, ...] = ()
     ) -> None:
-        """Somebody is connected: what the Socket.IO door would tell the presence."""
+        """Register a connection in the presence, as the Socket.IO server does."""
         connection = PresentConnection(sid, user, namespace, "replica-1", "websocket", self.clock.now())
         await self.state.presence.register(connection, {f"user:{user}", sid, *rooms})
 
 
-def head(method: str, target: str, headers: Headers) -> bytes:
-    """The head of a request, byte for byte."""
+def request_head(method: str, target: str, headers: Headers) -> bytes:
+    """Encode the head of a request."""
     lines = [f"{method} {target} HTTP/1.1", "Host: gateway", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 @asynccontextmanager
-async def running(
+async def run_rest_api(
     *,
     keys: tuple[IngestKey, ...] = (SHOP,),
     lookup: Callable[[str], IngestKey | None] | None = None,
     mount: Any = None,
-    server: Mapping[str, Any] | None = None,
-    wrap: Any = None,
+    aiohttp_options: Mapping[str, Any] | None = None,
+    wrap_publisher: Any = None,
     **overrides: Any,
-) -> AsyncIterator[Door]:
-    """A door over the memory state. ``wrap`` puts something around the publisher, ``mount`` around the door.
+) -> AsyncIterator[RestApiServer]:
+    """Run the REST API over the memory state.
 
-    Requests come to it by the way that ``way`` says, ``server`` options are those of aiohttp's own server.
+    ``wrap_publisher`` wraps the publisher. ``mount`` builds the aiohttp application around the REST API. Requests take
+    the code path of ``code_path``. ``aiohttp_options`` are options of aiohttp's own server, and imply its code path.
     """
     clock = SettableClock()
     state = MemoryState(
         clock=clock, replica="replica-1", history_length=1000, history_bytes=10_000_000, recovery_seconds=120
     )
-    door = Door(0, state, clock, RecordingMeter(), [])
-    publisher = _Keeping(door, clock)
+    server = RestApiServer(0, state, clock, RecordingMeter(), [])
+    publisher = _RecordingPublisher(server, clock)
     options: dict[str, Any] = {
-        "publisher": wrap(publisher) if wrap else publisher,
+        "publisher": wrap_publisher(publisher) if wrap_publisher else publisher,
         "presence": state.presence,
         "dedup": state.dedup,
         "rates": state.rates,
         "keys": lookup or {key.id: key for key in keys}.get,
         "clock": clock,
-        "meter": door.tally,
+        "meter": server.meter,
         "namespaces": frozenset({"/", "/events"}),
         "max_body_bytes": 100_000,
         "body_timeout_seconds": 5.0,
     }
-    rest = create_rest_api(**options | overrides)
-    app = mount(rest) if mount else create_app(rest)
-    if way == SHORT and server is None:
-        listener = HttpServer(
+    rest_api = create_rest_api(**options | overrides)
+    app = mount(rest_api) if mount else create_app(rest_api)
+    if code_path == FAST_PATH and aiohttp_options is None:
+        http_server = HttpServer(
             app,
             direct={},
-            fast_path=rest,
-            reject=RejectedRequestLog(door.tally),
-            head_timeout_seconds=PATIENCE,
-            finish_seconds=PATIENCE,
+            fast_path=rest_api,
+            reject=RejectedRequestLog(server.meter),
+            head_timeout_seconds=TIMEOUT_SECONDS,
+            finish_seconds=TIMEOUT_SECONDS,
         )
-        door.port = await listener.start("127.0.0.1", 0)
-        stop = listener.stop
+        server.port = await http_server.start("127.0.0.1", 0)
+        stop = http_server.stop
     else:
-        # How long a refused sender may go on sending is the server's to say; the tests need not wait for it.
-        served = {"access_log": None, "lingering_time": 1.0, "auto_decompress": False} | dict(server or {})
-        runner = web.AppRunner(app, **served)
+        # A short lingering time: the tests need not wait while the rest of a rejected body is read and dropped.
+        runner_options = {"access_log": None, "lingering_time": 1.0, "auto_decompress": False}
+        runner = web.AppRunner(app, **runner_options | dict(aiohttp_options or {}))
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        door.port = runner.addresses[0][1]
+        server.port = runner.addresses[0][1]
         stop = runner.cleanup
     try:
-        yield door
+        yield server
     finally:
         await stop()
 
 
-class _Keeping:
-    """The real way to the real broker; notes what it took."""
+class _RecordingPublisher:
+    """The real publisher and broker. It records the entries that the broker accepted."""
 
-    def __init__(self, door: Door, clock: Clock) -> None:
-        broker = door.state.broker
-        self._taken = door.taken
+    def __init__(self, server: RestApiServer, clock: Clock) -> None:
+        broker = server.state.broker
+        self._published = server.published
         self._append = broker.append
         metrics = MetricFactory()
         self._publishing = MessagePublisher(
@@ -295,5 +301,5 @@ class _Keeping:
     async def append(self, entry: LogEntry, dedup_key: Any = None) -> Any:
         result = await self._append(entry, dedup_key)
         if not result.replayed:
-            self._taken.append(entry)
+            self._published.append(entry)
         return result

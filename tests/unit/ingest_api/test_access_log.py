@@ -1,4 +1,4 @@
-"""What a request leaves in the log, and the trace that it is a part of."""
+"""The log line of a request, and the trace that the request belongs to."""
 
 from __future__ import annotations
 
@@ -10,117 +10,124 @@ import pytest
 from gateway.domain.messages import Message
 from gateway.domain.sampling import Sampling
 from gateway.domain.traces import Trace
-from tests.unit.ingest_api.harness import PATIENCE, Door, head, running
+from tests.unit.ingest_api.harness import TIMEOUT_SECONDS, RestApiServer, request_head, run_rest_api
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 EVENT = {"event": "news", "data": 1}
 
 
-async def test_the_line_of_a_push_names_the_message_and_how_many_it_was_for(
-    door: Door, lines: list[dict[str, Any]]
+async def test_log_line_of_a_push_has_message_id_and_connections(
+    server: RestApiServer, log_lines: list[dict[str, Any]]
 ) -> None:
-    await door.connect("42", "s1")
+    await server.register_connection("42", "s1")
 
-    reply = await door.post("/emit/user/42", EVENT)
+    response = await server.post("/emit/user/42", EVENT)
 
-    [line] = lines
+    [line] = log_lines
     assert (line["log_level"], line["outcome"]) == ("info", "ok")
-    assert (line["message_id"], line["connections"]) == (reply.json["id"], 1)
+    assert (line["message_id"], line["connections"]) == (response.json["id"], 1)
     assert "trace_id" not in line
     assert "sample_rate" not in line
 
 
-async def test_a_repeat_is_told_from_the_first(door: Door, lines: list[dict[str, Any]]) -> None:
+async def test_repeat_is_logged_as_replayed_with_the_first_message_id(
+    server: RestApiServer, log_lines: list[dict[str, Any]]
+) -> None:
     for _ in range(2):
-        await door.post("/emit/user/42", EVENT, idempotency_key="once")
+        await server.post("/emit/user/42", EVENT, idempotency_key="once")
 
-    assert [line["outcome"] for line in lines] == ["ok", "replayed"]
-    assert lines[0]["message_id"] == lines[1]["message_id"]
+    assert [line["outcome"] for line in log_lines] == ["ok", "replayed"]
+    assert log_lines[0]["message_id"] == log_lines[1]["message_id"]
 
 
-async def test_what_is_the_callers_to_mend_is_info_and_what_is_ours_a_warning(
-    lines: list[dict[str, Any]],
+async def test_rejection_is_logged_as_info_and_failure_as_warning(
+    log_lines: list[dict[str, Any]],
 ) -> None:
     async def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a bug")
 
-    def failing(publisher: Any) -> Any:
+    def fail_to_publish(publisher: Any) -> Any:
         publisher.publish = fail
         return publisher
 
-    async with running(wrap=failing) as door:
-        await door.post("/emit/user/42", EVENT)
-        await door.post("/nowhere", EVENT)
+    async with run_rest_api(wrap_publisher=fail_to_publish) as server:
+        await server.post("/emit/user/42", EVENT)
+        await server.post("/nowhere", EVENT)
 
-    answered = [line for line in lines if line["event"] == "request.answered"]
-    assert [(line["log_level"], line["outcome"]) for line in answered] == [
+    finished = [line for line in log_lines if line["event"] == "request.answered"]
+    assert [(line["log_level"], line["outcome"]) for line in finished] == [
         ("warning", "failed"),
-        ("info", "refused"),
+        ("info", "rejected"),
     ]
 
 
-async def test_a_request_that_is_given_up_has_its_line(lines: list[dict[str, Any]]) -> None:
-    working: asyncio.Future[asyncio.Task[Any] | None] = asyncio.get_running_loop().create_future()
+async def test_cancelled_request_is_logged(log_lines: list[dict[str, Any]]) -> None:
+    handling: asyncio.Future[asyncio.Task[Any] | None] = asyncio.get_running_loop().create_future()
 
     async def wait(*_: Any, **__: Any) -> Any:
-        working.set_result(asyncio.current_task())
+        handling.set_result(asyncio.current_task())
         await asyncio.Event().wait()
 
-    def waiting(publisher: Any) -> Any:
+    def wait_in_publish(publisher: Any) -> Any:
         publisher.publish = wait
         return publisher
 
-    async with running(wrap=waiting) as door, door.wire() as wire:
+    async with run_rest_api(wrap_publisher=wait_in_publish) as server, server.open_connection() as connection:
         body = b'{"event":"news"}'
-        more = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        await wire.send(head("POST", "/broadcast", [*door.sign("POST", "/broadcast", body), *more]) + body)
-        task = await asyncio.wait_for(working, PATIENCE)
+        extra_headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        await connection.send(
+            request_head("POST", "/broadcast", [*server.sign("POST", "/broadcast", body), *extra_headers])
+            + body
+        )
+        task = await asyncio.wait_for(handling, TIMEOUT_SECONDS)
         assert task is not None
         task.cancel()
-        await asyncio.wait([task], timeout=PATIENCE)
+        await asyncio.wait([task], timeout=TIMEOUT_SECONDS)
 
-    [line] = [line for line in lines if line["event"] == "request.cancelled"]
+    [line] = [line for line in log_lines if line["event"] == "request.cancelled"]
     assert (line["log_level"], line["route"], line["key_id"]) == ("warning", "/broadcast", "shop")
 
 
 # --- sampling ---
 
 
-async def test_of_what_went_well_a_part_is_logged_and_says_which_part(lines: list[dict[str, Any]]) -> None:
+async def test_sampled_successful_requests_are_logged_with_the_sample_rate(
+    log_lines: list[dict[str, Any]],
+) -> None:
     sampling = Sampling(0.5)
     ids = [f"order-{number}" for number in range(40)]
-    async with running(sampling=sampling) as door:
+    async with run_rest_api(sampling=sampling) as server:
         for each in ids:
-            await door.ask("GET", "/openapi.yaml", headers=[("X-Request-Id", each)])
+            await server.send_request("GET", "/openapi.yaml", headers=[("X-Request-Id", each)])
 
-    assert [line["request_id"] for line in lines] == [each for each in ids if sampling.should_log(each)]
-    assert 0 < len(lines) < len(ids)
-    assert {line["sample_rate"] for line in lines} == {0.5}
-
-
-async def test_what_did_not_go_well_is_logged_whatever_the_rate(lines: list[dict[str, Any]]) -> None:
-    async with running(sampling=Sampling(0.0)) as door:
-        await door.post("/emit/user/42", EVENT)
-        await door.post("/emit/user/42", b"{")
-        await door.post("/nowhere", EVENT)
-        await door.post("/emit/user/42", EVENT, secret="wrong" * 10)
-
-    assert [line["code"] for line in lines] == ["invalid_json", "not_found", "bad_signature"]
-    assert ["sample_rate" in line for line in lines] == [False] * 3
+    assert [line["request_id"] for line in log_lines] == [each for each in ids if sampling.should_log(each)]
+    assert 0 < len(log_lines) < len(ids)
+    assert {line["sample_rate"] for line in log_lines} == {0.5}
 
 
-async def test_a_trace_is_kept_or_left_out_whole(lines: list[dict[str, Any]]) -> None:
+async def test_rejected_requests_are_logged_at_any_sample_rate(log_lines: list[dict[str, Any]]) -> None:
+    async with run_rest_api(sampling=Sampling(0.0)) as server:
+        await server.post("/emit/user/42", EVENT)
+        await server.post("/emit/user/42", b"{")
+        await server.post("/nowhere", EVENT)
+        await server.post("/emit/user/42", EVENT, secret="wrong" * 10)
+
+    assert [line["code"] for line in log_lines] == ["invalid_json", "not_found", "bad_signature"]
+    assert ["sample_rate" in line for line in log_lines] == [False] * 3
+
+
+async def test_requests_of_one_trace_are_all_logged_or_none(log_lines: list[dict[str, Any]]) -> None:
     sampling = Sampling(0.5)
     traces = [f"{number:032x}" for number in range(1, 21)]
-    async with running(sampling=sampling) as door:
+    async with run_rest_api(sampling=sampling) as server:
         for trace_id in traces:
             for _ in range(2):
-                more = [("traceparent", f"00-{trace_id}-{SPAN_ID}-01")]
-                await door.post("/emit/user/42", EVENT, more=more)
+                extra_headers = [("traceparent", f"00-{trace_id}-{SPAN_ID}-01")]
+                await server.post("/emit/user/42", EVENT, extra_headers=extra_headers)
 
     kept = [each for each in traces if sampling.should_log(each)]
-    assert [line["trace_id"] for line in lines] == [each for each in kept for _ in range(2)]
+    assert [line["trace_id"] for line in log_lines] == [each for each in kept for _ in range(2)]
 
 
 # --- traces ---
@@ -134,16 +141,18 @@ async def test_a_trace_is_kept_or_left_out_whole(lines: list[dict[str, Any]]) ->
         ("/broadcast", EVENT | {"volatile": True}),
     ],
 )
-async def test_a_message_belongs_to_the_trace_of_its_push(
-    door: Door, lines: list[dict[str, Any]], target: str, body: dict[str, Any]
+async def test_message_belongs_to_the_trace_of_its_push(
+    server: RestApiServer, log_lines: list[dict[str, Any]], target: str, body: dict[str, Any]
 ) -> None:
-    reply = await door.post(target, body, more=[("TraceParent", TRACEPARENT), ("tracestate", "a=1")])
+    response = await server.post(
+        target, body, extra_headers=[("TraceParent", TRACEPARENT), ("tracestate", "a=1")]
+    )
 
-    [message] = door.taken
-    assert reply.status == 200
+    [message] = server.published
+    assert response.status == 200
     assert isinstance(message, Message)
     assert message.trace == Trace(TRACE_ID, SPAN_ID, 1)
-    assert (lines[0]["trace_id"], lines[0]["span_id"]) == (TRACE_ID, SPAN_ID)
+    assert (log_lines[0]["trace_id"], log_lines[0]["span_id"]) == (TRACE_ID, SPAN_ID)
 
 
 @pytest.mark.parametrize(
@@ -160,30 +169,36 @@ async def test_a_message_belongs_to_the_trace_of_its_push(
         ["é"],
     ],
 )
-async def test_a_malformed_one_is_ignored_and_never_a_reason_to_refuse(
-    door: Door, lines: list[dict[str, Any]], given: list[str]
+async def test_malformed_traceparent_is_ignored(
+    server: RestApiServer, log_lines: list[dict[str, Any]], given: list[str]
 ) -> None:
-    reply = await door.post("/emit/user/42", EVENT, more=[("traceparent", each) for each in given])
+    response = await server.post(
+        "/emit/user/42", EVENT, extra_headers=[("traceparent", each) for each in given]
+    )
 
-    [message] = door.taken
-    assert reply.status == 200
+    [message] = server.published
+    assert response.status == 200
     assert isinstance(message, Message)
     assert message.trace is None
-    assert "trace_id" not in lines[0]
+    assert "trace_id" not in log_lines[0]
 
 
-async def test_a_repeat_publishes_nothing_so_the_first_trace_is_what_was_published(door: Door) -> None:
+async def test_repeat_publishes_nothing_so_the_message_has_the_first_trace(
+    server: RestApiServer,
+) -> None:
     for digit in "12":
-        more = [("traceparent", f"00-{digit * 32}-{SPAN_ID}-01")]
-        await door.post("/emit/user/42", EVENT, idempotency_key="once", more=more)
+        extra_headers = [("traceparent", f"00-{digit * 32}-{SPAN_ID}-01")]
+        await server.post("/emit/user/42", EVENT, idempotency_key="once", extra_headers=extra_headers)
 
-    [message] = door.taken
+    [message] = server.published
     assert isinstance(message, Message)
     assert message.trace is not None
     assert message.trace.trace_id == "1" * 32
 
 
-async def test_a_refused_request_keeps_its_trace_in_the_log(door: Door, lines: list[dict[str, Any]]) -> None:
-    await door.post("/emit/user/42", b"{", more=[("traceparent", TRACEPARENT)])
+async def test_rejected_request_has_its_trace_in_the_log(
+    server: RestApiServer, log_lines: list[dict[str, Any]]
+) -> None:
+    await server.post("/emit/user/42", b"{", extra_headers=[("traceparent", TRACEPARENT)])
 
-    assert (lines[0]["code"], lines[0]["trace_id"]) == ("invalid_json", TRACE_ID)
+    assert (log_lines[0]["code"], log_lines[0]["trace_id"]) == ("invalid_json", TRACE_ID)

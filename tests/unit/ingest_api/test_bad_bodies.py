@@ -1,4 +1,4 @@
-"""Bodies that are refused, each with its status and code."""
+"""Bodies that are rejected, each with its status and code."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.ingest_api.harness import Door
+from tests.unit.ingest_api.harness import RestApiServer
 
-GOOD = {"event": "e", "data": {}}
+VALID = {"event": "e", "data": {}}
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ GOOD = {"event": "e", "data": {}}
         pytest.param(b'{"event":"e","data":+1}', id="plus sign"),
         pytest.param(b'{"event":"e","data":.5}', id="no digit before the point"),
         pytest.param(b'{"event":"e","data":"\\ud800"}', id="lone high surrogate"),
-        pytest.param(b'{"event":"e","data":"\\udc00\\ud800"}', id="surrogates the wrong way round"),
+        pytest.param(b'{"event":"e","data":"\\udc00\\ud800"}', id="surrogates in the wrong order"),
         pytest.param(b'{"event":"e","data":{"\\uD83D":1}}', id="lone surrogate in a key"),
-        pytest.param(b'{"event":"e","\\ud800":1}', id="lone surrogate in a name of the envelope"),
+        pytest.param(b'{"event":"e","\\ud800":1}', id="lone surrogate in the name of a member"),
         pytest.param(b'{"event":"e","data":"\xed\xa0\x80"}', id="surrogate in UTF-8"),
         pytest.param(b'\xef\xbb\xbf{"event":"e"}', id="byte order mark"),
         pytest.param('{"event":"e"}'.encode("utf-16"), id="UTF-16"),
@@ -57,11 +57,11 @@ GOOD = {"event": "e", "data": {}}
         pytest.param(b"nul", id="half a word"),
     ],
 )
-async def test_what_is_not_json_is_refused_with_a_place(door: Door, body: bytes) -> None:
-    reply = await door.post("/emit/user/42", body)
+async def test_body_that_is_not_json_is_rejected(server: RestApiServer, body: bytes) -> None:
+    response = await server.post("/emit/user/42", body)
 
-    assert reply.refusal == (400, "invalid_json")
-    assert door.taken == []
+    assert response.problem == (400, "invalid_json")
+    assert server.published == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ async def test_what_is_not_json_is_refused_with_a_place(door: Door, body: bytes)
         (b"", "the body is empty"),
         (b'{"event":"e",\n "data":NaN}', "NaN is no JSON value: line 2, column 9"),
         (b'{"event":"NaN","data":NaN}', "NaN is no JSON value: line 1, column 23"),
-        (b'{"a":1,\n\n"a":2}', "a member is there twice, again: line 3, column 5"),
+        (b'{"a":1,\n\n"a":2}', "a member is repeated: line 3, column 5"),
         (b'{"a":"\\ud800"}', "\\ud800 is half of a surrogate pair: line 1, column 7"),
         (b'{"a":"\xff"}', "the body is not UTF-8: byte 6"),
         (b'{"a":1', "a comma or } is missing: line 1, column 7"),
@@ -78,24 +78,24 @@ async def test_what_is_not_json_is_refused_with_a_place(door: Door, body: bytes)
         (b"[" * 65, "the body is nested more than 64 deep"),
     ],
 )
-async def test_the_detail_says_what_is_wrong_and_where(door: Door, body: bytes, detail: str) -> None:
-    assert (await door.post("/broadcast", body)).json["detail"] == detail
+async def test_detail_states_the_error_and_its_place(server: RestApiServer, body: bytes, detail: str) -> None:
+    assert (await server.post("/broadcast", body)).json["detail"] == detail
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b"1", b"null", b"true", b'[{"event":"e"}]'])
-async def test_json_that_is_no_object_is_an_invalid_body(door: Door, body: bytes) -> None:
-    reply = await door.post("/emit/user/42", body)
+async def test_json_that_is_not_an_object_is_an_invalid_body(server: RestApiServer, body: bytes) -> None:
+    response = await server.post("/emit/user/42", body)
 
-    assert reply.refusal == (422, "invalid_body")
+    assert response.problem == (422, "invalid_body")
 
 
-async def test_a_body_with_very_many_members_is_not_read_to_its_end(door: Door) -> None:
+async def test_body_with_too_many_members_is_not_read_to_its_end(server: RestApiServer) -> None:
     body = json.dumps({f"m{number}": number for number in range(5000)}).encode()
 
-    reply = await door.post("/emit/user/42", body)
+    response = await server.post("/emit/user/42", body)
 
-    assert reply.refusal == (422, "invalid_body")
-    assert reply.json["detail"] == "the body has more than 32 members"
+    assert response.problem == (422, "invalid_body")
+    assert response.json["detail"] == "the body has more than 32 members"
 
 
 @pytest.mark.parametrize(
@@ -135,15 +135,17 @@ async def test_a_body_with_very_many_members_is_not_read_to_its_end(door: Door) 
         ({"event": 1, "volatile": 0, "x": 1}, {"event", "volatile", "x"}),
     ],
 )
-async def test_a_field_that_breaks_a_rule_is_named(
-    door: Door, change: dict[str, Any], fields: set[str]
+async def test_invalid_field_is_named_in_errors(
+    server: RestApiServer, change: dict[str, Any], fields: set[str]
 ) -> None:
-    reply = await door.post("/emit/user/42", GOOD | change)
+    response = await server.post("/emit/user/42", VALID | change)
 
-    assert reply.refusal == (422, "invalid_body")
-    assert set(reply.json["errors"]) == fields
-    assert all(isinstance(sentence, str) for its in reply.json["errors"].values() for sentence in its)
-    assert door.taken == []
+    assert response.problem == (422, "invalid_body")
+    assert set(response.json["errors"]) == fields
+    assert all(
+        isinstance(sentence, str) for sentences in response.json["errors"].values() for sentence in sentences
+    )
+    assert server.published == []
 
 
 @pytest.mark.parametrize(
@@ -157,13 +159,13 @@ async def test_a_field_that_breaks_a_rule_is_named(
         ({"event": "e", "timestamp": True, "args": [{}]}, "timestamp"),
     ],
 )
-async def test_an_event_needs_a_name_and_at_most_one_payload(
-    door: Door, body: dict[str, Any], field: str
+async def test_event_needs_a_name_and_at_most_one_payload(
+    server: RestApiServer, body: dict[str, Any], field: str
 ) -> None:
-    reply = await door.post("/broadcast", body)
+    response = await server.post("/broadcast", body)
 
-    assert reply.refusal == (422, "invalid_body")
-    assert list(reply.json["errors"]) == [field]
+    assert response.problem == (422, "invalid_body")
+    assert list(response.json["errors"]) == [field]
 
 
 @pytest.mark.parametrize(
@@ -186,17 +188,19 @@ async def test_an_event_needs_a_name_and_at_most_one_payload(
         ({"rooms": ["a", None]}, "rooms.1"),
     ],
 )
-async def test_a_push_to_rooms_needs_one_address(door: Door, address: dict[str, Any], field: str) -> None:
-    reply = await door.post("/emit/room", GOOD | address)
+async def test_push_to_rooms_needs_exactly_one_of_room_and_rooms(
+    server: RestApiServer, address: dict[str, Any], field: str
+) -> None:
+    response = await server.post("/emit/room", VALID | address)
 
-    assert reply.refusal == (422, "invalid_body")
-    assert list(reply.json["errors"]) == [field]
+    assert response.problem == (422, "invalid_body")
+    assert list(response.json["errors"]) == [field]
 
 
-async def test_a_hundred_rooms_are_not_too_many(door: Door) -> None:
+async def test_hundred_rooms_are_accepted(server: RestApiServer) -> None:
     rooms = [str(number) for number in range(100)]
 
-    assert (await door.post("/emit/room", GOOD | {"rooms": rooms, "except": rooms})).status == 200
+    assert (await server.post("/emit/room", VALID | {"rooms": rooms, "except": rooms})).status == 200
 
 
 @pytest.mark.parametrize(
@@ -210,18 +214,18 @@ async def test_a_hundred_rooms_are_not_too_many(door: Door) -> None:
         {"user": "42"},
     ],
 )
-async def test_a_disconnect_is_checked_as_strictly(door: Door, change: dict[str, Any]) -> None:
-    reply = await door.post("/disconnect/user/42", change)
+async def test_disconnect_is_validated_strictly(server: RestApiServer, change: dict[str, Any]) -> None:
+    response = await server.post("/disconnect/user/42", change)
 
-    assert reply.refusal == (422, "invalid_body")
-    assert list(reply.json["errors"]) == list(change)
+    assert response.problem == (422, "invalid_body")
+    assert list(response.json["errors"]) == list(change)
 
 
-async def test_not_more_than_twenty_errors_are_listed_and_long_names_are_cut(door: Door) -> None:
-    reply = await door.post("/broadcast", GOOD | {"x" * 1000: 1} | {"except": [""] * 100})
+async def test_errors_list_at_most_twenty_fields_and_truncate_long_names(server: RestApiServer) -> None:
+    response = await server.post("/broadcast", VALID | {"x" * 1000: 1} | {"except": [""] * 100})
 
-    assert len(reply.json["errors"]) == 20
-    assert max(map(len, reply.json["errors"])) <= 64
+    assert len(response.json["errors"]) == 20
+    assert max(map(len, response.json["errors"])) <= 64
 
 
 @pytest.mark.parametrize(
@@ -236,16 +240,18 @@ async def test_not_more_than_twenty_errors_are_listed_and_long_names_are_cut(doo
         "",
     ],
 )
-async def test_a_body_that_does_not_say_it_is_json_is_refused(door: Door, media_type: str | None) -> None:
-    reply = await door.post("/emit/user/42", GOOD, media_type=media_type)
+async def test_body_with_another_media_type_than_json_is_rejected(
+    server: RestApiServer, media_type: str | None
+) -> None:
+    response = await server.post("/emit/user/42", VALID, media_type=media_type)
 
-    assert reply.refusal == (415, "unsupported_media_type")
+    assert response.problem == (415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
     "encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip", "x", "identity", ""]
 )
-async def test_an_encoded_body_is_refused(door: Door, encoding: str) -> None:
-    reply = await door.post("/emit/user/42", GOOD, more=[("Content-Encoding", encoding)])
+async def test_body_with_content_encoding_is_rejected(server: RestApiServer, encoding: str) -> None:
+    response = await server.post("/emit/user/42", VALID, extra_headers=[("Content-Encoding", encoding)])
 
-    assert reply.refusal == (415, "unsupported_encoding")
+    assert response.problem == (415, "unsupported_encoding")

@@ -1,4 +1,4 @@
-"""When something else is wrong: the broker away, a bug. And what is logged of it, and what never is."""
+"""Failures of the broker and unexpected errors: their responses, and what is logged and never logged."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.ingest_keys import IngestKey
-from tests.unit.ingest_api.harness import SECRET, SHOP, Door, running
+from tests.unit.ingest_api.harness import SECRET, SHOP, RestApiServer, run_rest_api
 
 EVENT = {"event": "private-event", "data": {"text": "private-payload"}}
 
 
-class Failing:
-    """A fake broker door: raises what it is given, where a real one would have lost its connection."""
+class FailingBackend:
+    """A fake publisher, presence and dedup store. Every method raises the given error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -37,56 +37,60 @@ class Failing:
         (BrokerTimeout("redis://10.0.0.1:6379 is silent", retry_after_seconds=2), "broker_timeout", "2"),
     ],
 )
-async def test_a_broker_that_is_away_is_said_to_be(error: Exception, code: str, retry_after: str) -> None:
-    async with running(wrap=lambda _: Failing(error), presence=Failing(error)) as door:
-        replies = [
-            await door.post("/emit/user/42", EVENT),
-            await door.post("/disconnect/user/42", {}),
-            await door.call("GET", "/presence/42"),
+async def test_unavailable_broker_is_a_503_with_its_code_and_retry_after(
+    error: Exception, code: str, retry_after: str
+) -> None:
+    async with run_rest_api(
+        wrap_publisher=lambda _: FailingBackend(error), presence=FailingBackend(error)
+    ) as server:
+        responses = [
+            await server.post("/emit/user/42", EVENT),
+            await server.post("/disconnect/user/42", {}),
+            await server.send_signed("GET", "/presence/42"),
         ]
 
-    for reply in replies:
-        assert reply.refusal == (503, code)
-        assert reply.headers["retry-after"] == retry_after
-        assert "10.0.0.1" not in reply.body.decode()
+    for response in responses:
+        assert response.problem == (503, code)
+        assert response.headers["retry-after"] == retry_after
+        assert "10.0.0.1" not in response.body.decode()
 
 
-async def test_an_idempotency_key_is_free_again_after_a_failure() -> None:
-    async with running(wrap=lambda _: Failing(BrokerTimeout("late"))) as door:
+async def test_idempotency_key_is_usable_again_after_a_failure() -> None:
+    async with run_rest_api(wrap_publisher=lambda _: FailingBackend(BrokerTimeout("late"))) as server:
         for _ in range(2):
-            reply = await door.post("/broadcast", EVENT, idempotency_key="one")
-            assert reply.refusal == (503, "broker_timeout")
+            response = await server.post("/broadcast", EVENT, idempotency_key="one")
+            assert response.problem == (503, "broker_timeout")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), TimeoutError(), AssertionError()])
-async def test_a_bug_is_answered_without_a_word_of_it_and_logged_once(
-    error: Exception, lines: list[dict[str, Any]]
+async def test_unexpected_error_is_a_500_without_details_and_logged_once(
+    error: Exception, log_lines: list[dict[str, Any]]
 ) -> None:
-    async with running(wrap=lambda _: Failing(error)) as door:
-        reply = await door.post("/broadcast?secret=query", EVENT)
-        # The connection and the door are none the worse for it.
-        assert (await door.call("GET", "/presence/42")).status == 200
+    async with run_rest_api(wrap_publisher=lambda _: FailingBackend(error)) as server:
+        response = await server.post("/broadcast?secret=query", EVENT)
+        # The server still handles requests.
+        assert (await server.send_signed("GET", "/presence/42")).status == 200
 
-    assert reply.refusal == (500, "internal_error")
-    assert "bug" not in reply.body.decode()
-    [failed] = [line for line in lines if line["event"] == "request.failed"]
+    assert response.problem == (500, "internal_error")
+    assert "bug" not in response.body.decode()
+    [failed] = [line for line in log_lines if line["event"] == "request.failed"]
     assert failed["exc_info"] is error
-    assert failed["request_id"] == reply.json["request_id"]
+    assert failed["request_id"] == response.json["request_id"]
 
 
-async def test_each_request_has_one_line_in_the_log_and_one_count(
-    door: Door, lines: list[dict[str, Any]]
+async def test_each_request_has_one_log_line_and_one_count(
+    server: RestApiServer, log_lines: list[dict[str, Any]]
 ) -> None:
-    await door.post("/emit/user/42", EVENT, more=[("X-Request-Id", "order-4711")])
-    await door.post("/emit/user/%FF", EVENT)
-    await door.post("/nowhere?q=private-query", EVENT)
-    await door.ask("GET", "/openapi.yaml")
+    await server.post("/emit/user/42", EVENT, extra_headers=[("X-Request-Id", "order-4711")])
+    await server.post("/emit/user/%FF", EVENT)
+    await server.post("/nowhere?q=private-query", EVENT)
+    await server.send_request("GET", "/openapi.yaml")
 
-    said = [
+    logged = [
         {name: line[name] for name in ("event", "route", "status", "code", "user", "key_id")}
-        for line in lines
+        for line in log_lines
     ]
-    assert said == [
+    assert logged == [
         {
             "event": "request.answered",
             "route": route,
@@ -102,61 +106,68 @@ async def test_each_request_has_one_line_in_the_log_and_one_count(
             ("/openapi.yaml", 200, "ok", None, None),
         )
     ]
-    assert lines[0]["request_id"] == "order-4711"
-    assert lines[0]["bytes"] == len(b'{"event": "private-event", "data": {"text": "private-payload"}}')
-    assert lines[0]["seconds"] >= 0
-    assert door.tally.answered == [(line["route"], line["status"], line["code"]) for line in lines]
+    assert log_lines[0]["request_id"] == "order-4711"
+    assert log_lines[0]["bytes"] == len(b'{"event": "private-event", "data": {"text": "private-payload"}}')
+    assert log_lines[0]["seconds"] >= 0
+    assert server.meter.finished == [(line["route"], line["status"], line["code"]) for line in log_lines]
 
 
-async def test_nothing_private_is_logged(lines: list[dict[str, Any]]) -> None:
-    async with running(wrap=lambda _: Failing(RuntimeError("a bug"))) as door:
-        headers = dict(door.sign("POST", "/broadcast?q=private-query", b"{}", nonce="private-nonce"))
+async def test_log_has_no_secret_signature_nonce_query_or_payload(log_lines: list[dict[str, Any]]) -> None:
+    async with run_rest_api(wrap_publisher=lambda _: FailingBackend(RuntimeError("a bug"))) as server:
+        headers = dict(server.sign("POST", "/broadcast?q=private-query", b"{}", nonce="private-nonce"))
         options: dict[str, Any] = {"nonce": "private-nonce", "idempotency_key": "private-idempotency"}
-        await door.post("/broadcast?q=private-query", EVENT, **options)
-        await door.post("/broadcast?q=private-query", b'{"private-payload', **options)
-        await door.post("/broadcast?q=private-query", EVENT, secret="private-secret" * 3, **options)
+        await server.post("/broadcast?q=private-query", EVENT, **options)
+        await server.post("/broadcast?q=private-query", b'{"private-payload', **options)
+        await server.post("/broadcast?q=private-query", EVENT, secret="private-secret" * 3, **options)
 
-    logged = repr([{**line, "exc_info": None} for line in lines])
+    logged = repr([{**line, "exc_info": None} for line in log_lines])
     assert "private" not in logged
     assert SECRET not in logged
     assert headers["X-Gateway-Signature"][3:] not in logged
 
 
 @pytest.mark.parametrize("given", ["a", "A-z_0.9", "x" * 64])
-async def test_a_request_id_of_the_caller_is_kept(door: Door, given: str) -> None:
+async def test_well_formed_request_id_of_the_caller_is_used(server: RestApiServer, given: str) -> None:
     for target in ("/openapi.yaml", "/nowhere", "/presence/42"):
-        reply = await door.ask("GET", target, headers=[("X-Request-Id", given)])
-        assert reply.headers["x-request-id"] == given
+        response = await server.send_request("GET", target, headers=[("X-Request-Id", given)])
+        assert response.headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", [[], [""], ["x" * 65], ["a b"], ["é"], ["a", "a"], ["<script>"]])
-async def test_another_request_id_is_replaced(door: Door, given: list[str]) -> None:
-    replies = [
-        await door.ask("GET", "/openapi.yaml", headers=[("X-Request-Id", value) for value in given])
+async def test_malformed_request_id_is_replaced(server: RestApiServer, given: list[str]) -> None:
+    responses = [
+        await server.send_request(
+            "GET", "/openapi.yaml", headers=[("X-Request-Id", value) for value in given]
+        )
         for _ in range(2)
     ]
 
-    ids = {reply.headers["x-request-id"] for reply in replies}
+    ids = {response.headers["x-request-id"] for response in responses}
     assert len(ids) == 2
     assert ids.isdisjoint(given)
 
 
-async def test_answers_are_not_to_be_stored(door: Door) -> None:
-    assert (await door.call("GET", "/presence/42", key=SHOP)).headers["cache-control"] == "no-store"
+async def test_responses_have_cache_control_no_store(server: RestApiServer) -> None:
+    assert (await server.send_signed("GET", "/presence/42", key=SHOP)).headers["cache-control"] == "no-store"
 
 
-async def test_the_title_of_a_problem_is_the_phrase_of_its_status(door: Door) -> None:
-    problem = (await door.ask("GET", "/nowhere")).json
+async def test_problem_title_is_the_phrase_of_its_status(server: RestApiServer) -> None:
+    problem = (await server.send_request("GET", "/nowhere")).json
 
     assert list(problem) == ["type", "title", "status", "code", "detail", "request_id"]
     assert (problem["type"], problem["title"]) == ("about:blank", "Not Found")
 
 
-async def test_the_meter_is_told_which_key_was_named_and_whether_it_signed(door: Door) -> None:
-    await door.post("/broadcast", {"event": "e"}, key=SHOP)
-    await door.post("/broadcast", {"event": "e"}, key=IngestKey(SHOP.id, ("another secret" * 4,)))
-    await door.post("/broadcast", {"event": "e"}, key=IngestKey("nobody", SHOP.secrets))
-    await door.ask("GET", "/nowhere")
+async def test_meter_gets_the_key_id_and_whether_it_signed(server: RestApiServer) -> None:
+    await server.post("/broadcast", {"event": "e"}, key=SHOP)
+    await server.post("/broadcast", {"event": "e"}, key=IngestKey(SHOP.id, ("another secret" * 4,)))
+    await server.post("/broadcast", {"event": "e"}, key=IngestKey("unknown", SHOP.secrets))
+    await server.send_request("GET", "/nowhere")
 
-    assert [code for _, _, code in door.tally.answered] == ["ok", "bad_signature", "unknown_key", "not_found"]
-    assert door.tally.keys == [(SHOP.id, True), (SHOP.id, False), (None, False), (None, False)]
+    assert [code for _, _, code in server.meter.finished] == [
+        "ok",
+        "bad_signature",
+        "unknown_key",
+        "not_found",
+    ]
+    assert server.meter.keys == [(SHOP.id, True), (SHOP.id, False), (None, False), (None, False)]

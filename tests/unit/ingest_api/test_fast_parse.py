@@ -1,4 +1,4 @@
-"""The short way past envelope and schema says the same as they do."""
+"""``fast_parse`` returns the same as JSON parser and schema."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LIKELY = st.permutations(["event", "room", "data"]).flatmap(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Objects written in many ways, doubled members and odd white space among them, some of them damaged."""
+    """JSON objects with repeated members and unusual white space, some of them with invalid bytes."""
     members = draw(st.one_of(st.lists(MEMBER, max_size=4), LIKELY, LIKELY.map(lambda all_: all_[:2])))
     written = [
         f"{draw(SPACE)}{json.dumps(name)}{draw(SPACE)}:{draw(SPACE)}"
@@ -64,7 +64,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 @example(body=b'{"event":"e","data":NaN}')
 @example(body=b'\xef\xbb\xbf{"event":"e","data":1}')
 @example(body=b'{"event":"e","data":' + b"[" * 65 + b"]" * 65 + b"}")
-def test_what_takes_the_short_way_is_what_the_long_way_reads(schema: EmitSchema, body: bytes) -> None:
+def test_fast_parse_returns_the_same_as_parse_push(schema: EmitSchema, body: bytes) -> None:
     if fast_parse(body, with_room=schema.to_room) is None:
         return
 
@@ -73,7 +73,7 @@ def test_what_takes_the_short_way_is_what_the_long_way_reads(schema: EmitSchema,
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["user", "room"])
 @given(body=bodies())
-def test_what_the_long_way_refuses_never_takes_the_short_way(schema: EmitSchema, body: bytes) -> None:
+def test_fast_parse_accepts_nothing_that_parse_push_rejects(schema: EmitSchema, body: bytes) -> None:
     try:
         parse_push(schema, body, now=0.0)
     except Problem:
@@ -90,16 +90,16 @@ def test_what_the_long_way_refuses_never_takes_the_short_way(schema: EmitSchema,
         (b'{\n  "event": "note",\n  "room": "org:7",\n  "data": [1, "\\u00e9"]\n}', True),
     ],
 )
-def test_the_usual_bodies_take_the_short_way(body: bytes, with_room: bool) -> None:
+def test_common_bodies_take_the_fast_path(body: bytes, with_room: bool) -> None:
     assert fast_parse(body, with_room=with_room) is not None
 
 
-def test_a_gateway_that_does_not_serve_the_main_namespace_asks_the_schema() -> None:
+def test_gateway_without_the_main_namespace_does_not_use_fast_parse() -> None:
     with pytest.raises(Problem):
         read_push(EmitSchema(namespaces=("/events",)), b'{"event":"note","data":1}', now=0.0)
 
 
-def test_white_space_without_end_is_read_once() -> None:
+def test_long_white_space_is_read_once() -> None:
     body = b'{"event":"e",' + b" " * 1_000_000 + b'"date":1}'
 
     assert fast_parse(body, with_room=True) is None

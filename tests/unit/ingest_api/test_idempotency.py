@@ -1,4 +1,4 @@
-"""One effect, however often it is asked for."""
+"""Idempotency keys: a repeated request has one effect."""
 
 from __future__ import annotations
 
@@ -6,108 +6,108 @@ import asyncio
 from typing import Any
 
 from gateway.domain.ingest_keys import IngestKey
-from tests.unit.ingest_api.harness import PATIENCE, SHOP, Door, running
+from tests.unit.ingest_api.harness import SHOP, TIMEOUT_SECONDS, RestApiServer, run_rest_api
 
 EVENT = {"event": "e", "data": 1}
 
 
-async def test_a_repeat_gets_the_first_answer_and_has_no_effect(door: Door) -> None:
-    await door.connect("42", "a")
-    first = await door.post("/emit/user/42", EVENT, idempotency_key="one")
-    await door.connect("42", "b")
+async def test_repeat_gets_the_first_response_and_has_no_effect(server: RestApiServer) -> None:
+    await server.register_connection("42", "a")
+    first = await server.post("/emit/user/42", EVENT, idempotency_key="one")
+    await server.register_connection("42", "b")
 
-    second = await door.post("/emit/user/42", EVENT, idempotency_key="one")
+    second = await server.post("/emit/user/42", EVENT, idempotency_key="one")
 
     assert (second.status, second.json) == (200, first.json)
     assert "idempotency-replayed" not in first.headers
     assert second.headers["idempotency-replayed"] == "true"
-    assert len(door.taken) == 1
+    assert len(server.published) == 1
 
 
-async def test_a_repeat_spends_its_own_nonce(door: Door) -> None:
-    await door.post("/emit/user/42", EVENT, idempotency_key="one")
-    again = {"idempotency_key": "one", "nonce": "the-second"}
+async def test_repeat_consumes_its_own_nonce(server: RestApiServer) -> None:
+    await server.post("/emit/user/42", EVENT, idempotency_key="one")
+    repeat = {"idempotency_key": "one", "nonce": "the-second"}
 
-    assert (await door.post("/emit/user/42", EVENT, **again)).status == 200
-    assert (await door.post("/emit/user/42", EVENT, **again)).refusal == (401, "replayed_request")
-
-
-async def test_another_body_under_the_same_key_is_a_conflict(door: Door) -> None:
-    await door.post("/emit/user/42", EVENT, idempotency_key="one")
-
-    reply = await door.post("/emit/user/42", EVENT | {"data": 2}, idempotency_key="one")
-
-    assert reply.refusal == (409, "idempotency_conflict")
-    assert "retry-after" not in reply.headers
-    assert len(door.taken) == 1
+    assert (await server.post("/emit/user/42", EVENT, **repeat)).status == 200
+    assert (await server.post("/emit/user/42", EVENT, **repeat)).problem == (401, "replayed_request")
 
 
-async def test_an_idempotency_key_belongs_to_key_and_path() -> None:
+async def test_other_body_with_the_same_idempotency_key_is_a_conflict(server: RestApiServer) -> None:
+    await server.post("/emit/user/42", EVENT, idempotency_key="one")
+
+    response = await server.post("/emit/user/42", EVENT | {"data": 2}, idempotency_key="one")
+
+    assert response.problem == (409, "idempotency_conflict")
+    assert "retry-after" not in response.headers
+    assert len(server.published) == 1
+
+
+async def test_idempotency_key_belongs_to_ingest_key_and_path() -> None:
     other = IngestKey("other", ("another secret, long enough as well, but another",))
-    async with running(keys=(SHOP, other)) as door:
+    async with run_rest_api(keys=(SHOP, other)) as server:
         for target in ("/emit/user/42", "/emit/user/43", "/broadcast"):
             for key in (SHOP, other):
-                reply = await door.post(target, EVENT, key=key, idempotency_key="one")
-                assert (reply.status, reply.headers.get("idempotency-replayed")) == (200, None)
+                response = await server.post(target, EVENT, key=key, idempotency_key="one")
+                assert (response.status, response.headers.get("idempotency-replayed")) == (200, None)
 
-        assert len(door.taken) == 6
+        assert len(server.published) == 6
 
 
-async def test_a_disconnect_may_be_repeated_too(door: Door) -> None:
-    await door.connect("42", "a")
+async def test_disconnect_may_be_repeated(server: RestApiServer) -> None:
+    await server.register_connection("42", "a")
     for replayed in (None, "true"):
-        reply = await door.post("/disconnect/user/42", b"", idempotency_key="one", media_type=None)
-        assert reply.json == {"disconnected": 1}
-        assert reply.headers.get("idempotency-replayed") == replayed
+        response = await server.post("/disconnect/user/42", b"", idempotency_key="one", media_type=None)
+        assert response.json == {"disconnected": 1}
+        assert response.headers.get("idempotency-replayed") == replayed
 
 
-async def test_an_idempotency_key_changes_nothing_about_presence(door: Door) -> None:
-    await door.call("GET", "/presence/42", idempotency_key="one")
-    await door.connect("42", "a")
+async def test_idempotency_key_is_ignored_for_presence(server: RestApiServer) -> None:
+    await server.send_signed("GET", "/presence/42", idempotency_key="one")
+    await server.register_connection("42", "a")
 
-    reply = await door.call("GET", "/presence/42", idempotency_key="one")
+    response = await server.send_signed("GET", "/presence/42", idempotency_key="one")
 
-    assert (reply.json["online"], reply.headers.get("idempotency-replayed")) == (True, None)
-
-
-async def test_a_failed_request_leaves_the_key_free(door: Door) -> None:
-    assert (await door.post("/broadcast", {"event": ""}, idempotency_key="one")).status == 422
-
-    assert (await door.post("/broadcast", EVENT, idempotency_key="one")).status == 200
+    assert (response.json["online"], response.headers.get("idempotency-replayed")) == (True, None)
 
 
-class Gate:
-    """Around a publisher: holds every request up until a test lets it go."""
+async def test_rejected_request_does_not_consume_the_idempotency_key(server: RestApiServer) -> None:
+    assert (await server.post("/broadcast", {"event": ""}, idempotency_key="one")).status == 422
+
+    assert (await server.post("/broadcast", EVENT, idempotency_key="one")).status == 200
+
+
+class BlockingPublisher:
+    """A wrapper of the publisher. It blocks every push until the test sets ``release``."""
 
     def __init__(self, publisher: Any) -> None:
         self._publisher = publisher
         self.entered = asyncio.Event()
-        self.open = asyncio.Event()
+        self.release = asyncio.Event()
 
     async def publish(self, *arguments: Any) -> Any:
         self.entered.set()
-        await self.open.wait()
+        await self.release.wait()
         return await self._publisher.publish(*arguments)
 
 
-async def test_a_concurrent_request_with_the_same_key_is_told_to_come_back() -> None:
-    gates: list[Gate] = []
+async def test_concurrent_request_with_the_same_idempotency_key_is_a_conflict_with_retry_after() -> None:
+    publishers: list[BlockingPublisher] = []
 
-    def wrap(publisher: Any) -> Gate:
-        gates.append(Gate(publisher))
-        return gates[0]
+    def wrap(publisher: Any) -> BlockingPublisher:
+        publishers.append(BlockingPublisher(publisher))
+        return publishers[0]
 
-    async with running(wrap=wrap) as door, asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(door.post("/broadcast", EVENT, idempotency_key="one"), name="first")
-        async with asyncio.timeout(PATIENCE):
-            await gates[0].entered.wait()
+    async with run_rest_api(wrap_publisher=wrap) as server, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(server.post("/broadcast", EVENT, idempotency_key="one"), name="first")
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await publishers[0].entered.wait()
 
-        meanwhile = await door.post("/broadcast", EVENT, idempotency_key="one", nonce="not-spent")
-        assert meanwhile.refusal == (409, "idempotency_conflict")
+        meanwhile = await server.post("/broadcast", EVENT, idempotency_key="one", nonce="not-consumed")
+        assert meanwhile.problem == (409, "idempotency_conflict")
         assert meanwhile.headers["retry-after"] == "1"
 
-        other = tasks.create_task(door.post("/broadcast", EVENT, idempotency_key="two"), name="other")
-        gates[0].open.set()
+        other = tasks.create_task(server.post("/broadcast", EVENT, idempotency_key="two"), name="other")
+        publishers[0].release.set()
         assert (await first).status == (await other).status == 200
-        after = await door.post("/broadcast", EVENT, idempotency_key="one", nonce="not-spent")
+        after = await server.post("/broadcast", EVENT, idempotency_key="one", nonce="not-consumed")
         assert (after.json, after.headers["idempotency-replayed"]) == ((await first).json, "true")

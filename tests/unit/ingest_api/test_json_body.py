@@ -1,4 +1,4 @@
-"""The scanner: what it lets pass it keeps byte for byte, and what json.loads would say is what it means."""
+"""The JSON parser: accepted values keep their bytes, and mean the same as in ``json.loads``."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ VALUES = st.recursive(
 
 
 @st.composite
-def envelopes(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
-    """A JSON object as somebody may write it, and the text of each of its values."""
+def objects(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
+    """A JSON object in any valid spelling, and the text of each of its values."""
     names = draw(st.lists(TEXTS, unique=True, max_size=5))
     raw = {name: draw(VALUES) for name in names}
     parts = [
@@ -62,8 +62,8 @@ def meaning(text: str) -> Any:
     return json.loads(text, parse_int=str, parse_float=str)
 
 
-@given(envelopes())
-def test_what_is_accepted_is_kept_byte_for_byte_and_means_the_same(given: tuple[str, dict[str, str]]) -> None:
+@given(objects())
+def test_parsed_members_keep_their_bytes_and_their_meaning(given: tuple[str, dict[str, str]]) -> None:
     text, raw = given
 
     parsed = json_body.parse(text.encode())
@@ -72,8 +72,8 @@ def test_what_is_accepted_is_kept_byte_for_byte_and_means_the_same(given: tuple[
     assert {name: meaning(value) for name, value in parsed.raw.items()} == meaning(text)
 
 
-@given(envelopes())
-def test_decoded_members_are_what_json_says_but_for_the_values_of_numbers(
+@given(objects())
+def test_decoded_members_equal_those_of_json_except_for_numbers(
     given: tuple[str, dict[str, str]],
 ) -> None:
     text, _ = given
@@ -84,7 +84,7 @@ def test_decoded_members_are_what_json_says_but_for_the_values_of_numbers(
 
 
 @given(st.lists(st.tuples(SPACES, VALUES, SPACES), max_size=5), SPACES)
-def test_elements_of_an_array_are_cut_out_as_they_were_written(
+def test_elements_of_an_array_are_returned_as_they_were_written(
     items: list[tuple[str, str, str]], space: str
 ) -> None:
     text = "[" + (",".join("".join(item) for item in items) or space) + "]"
@@ -93,7 +93,7 @@ def test_elements_of_an_array_are_cut_out_as_they_were_written(
 
 
 @given(_between(_members(VALUES), "{}"))
-def test_a_timestamp_replaces_every_other_and_leaves_the_rest(data: str) -> None:
+def test_timestamp_replaces_every_timestamp_and_keeps_other_members(data: str) -> None:
     before = json.loads(data, parse_int=str, parse_float=str)
 
     after = json_body.with_timestamp(data, before, "now")
@@ -104,7 +104,7 @@ def test_a_timestamp_replaces_every_other_and_leaves_the_rest(data: str) -> None
 
 
 @given(st.binary(max_size=40) | TEXTS.map(str.encode))
-def test_anything_else_is_refused_and_never_fails_otherwise(body: bytes) -> None:
+def test_any_other_body_is_rejected_without_another_exception(body: bytes) -> None:
     try:
         parsed = json_body.parse(body)
     except (InvalidJson, NotAnObject):
@@ -112,8 +112,8 @@ def test_anything_else_is_refused_and_never_fails_otherwise(body: bytes) -> None
     assert json.loads(body, parse_int=len, parse_float=len) == parsed.values
 
 
-@given(envelopes(), st.data())
-def test_a_truncated_object_is_never_accepted(given: tuple[str, dict[str, str]], data: st.DataObject) -> None:
+@given(objects(), st.data())
+def test_truncated_object_is_rejected(given: tuple[str, dict[str, str]], data: st.DataObject) -> None:
     text = given[0].rstrip(" \t\n\r")
     length = data.draw(st.integers(0, len(text) - 1))
 
@@ -122,7 +122,7 @@ def test_a_truncated_object_is_never_accepted(given: tuple[str, dict[str, str]],
 
 
 @pytest.mark.parametrize("depth", [64, 65])
-def test_sixty_four_levels_are_enough(depth: int) -> None:
+def test_depth_of_64_is_accepted_and_65_rejected(depth: int) -> None:
     body = b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
     if depth == 64:
@@ -132,7 +132,7 @@ def test_sixty_four_levels_are_enough(depth: int) -> None:
             json_body.parse(body)
 
 
-def test_brackets_in_strings_are_no_depth() -> None:
+def test_brackets_in_strings_do_not_count_as_depth() -> None:
     text = json.dumps({"a": '[{"\\' * 100, "b": "]" * 100})
 
     assert json_body.parse(text.encode()).values == json.loads(text)
@@ -145,7 +145,7 @@ def test_brackets_in_strings_are_no_depth() -> None:
         pytest.param(b'{"a":' * 200_000, id="objects 200 000 deep"),
         pytest.param(b"[" * 500_000 + b"]" * 500_000, id="depth 500 000, closed"),
         pytest.param(b'["' + b'\\"' * 500_000, id="a string of escaped quotes without an end"),
-        pytest.param(b"[" * 65 + b'"' + b'\\"' * 500_000, id="the same, deep"),
+        pytest.param(b"[" * 65 + b'"' + b'\\"' * 500_000, id="a string of escaped quotes, deep"),
         pytest.param(b'"' * 1_000_000, id="quotes"),
         pytest.param(b"\\" * 1_000_000, id="backslashes"),
         pytest.param(b'{"a":"' + b"\\ud800" * 150_000 + b'"}', id="lone surrogates"),
@@ -156,7 +156,7 @@ def test_brackets_in_strings_are_no_depth() -> None:
         pytest.param(b'{"a":["' + b'x","' * 200_000 + b'",NaN]}', id="NaN after many strings"),
     ],
 )
-def test_a_hostile_body_of_a_megabyte_is_refused_without_delay(body: bytes) -> None:
+def test_hostile_body_of_a_megabyte_is_rejected_in_linear_time(body: bytes) -> None:
     started = time.process_time()
 
     with pytest.raises(InvalidJson):

@@ -1,4 +1,4 @@
-"""The door in a house with other doors."""
+"""The REST API in an aiohttp application with other resources."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ from aiohttp import web
 from ingest_api.app import create_app, create_not_found_api, mount
 from ingest_api.errors import problem_body
 from ingest_api.pipeline import RestApi
-from tests.unit.ingest_api.harness import Door, RecordingMeter, SettableClock, running
+from tests.unit.ingest_api.harness import RecordingMeter, RestApiServer, SettableClock, run_rest_api
 
 
 async def health(_: web.Request) -> web.Response:
     return web.Response(text="healthy")
 
 
-def in_a_house(door: RestApi) -> web.Application:
-    house = web.Application()
-    house.router.add_get("/health", health)
-    mount(door, house)
-    return house
+def mount_beside_health(rest_api: RestApi) -> web.Application:
+    app = web.Application()
+    app.router.add_get("/health", health)
+    mount(rest_api, app)
+    return app
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[Door]:
-    async with running(mount=in_a_house) as door:
-        yield door
+async def server() -> AsyncIterator[RestApiServer]:
+    async with run_rest_api(mount=mount_beside_health) as server:
+        yield server
 
 
-async def test_what_others_answer_stays_theirs(house: Door) -> None:
-    assert (await house.ask("GET", "/health")).body == b"healthy"
+async def test_other_resources_keep_their_paths(server: RestApiServer) -> None:
+    assert (await server.send_request("GET", "/health")).body == b"healthy"
 
 
-async def test_everything_else_is_answered_by_the_door(house: Door) -> None:
-    assert (await house.post("/emit/user/a%2Fb", {"event": "e"})).status == 200
-    assert (await house.ask("GET", "/healthy")).refusal == (404, "not_found")
-    assert (await house.ask("GET", "/")).refusal == (404, "not_found")
-    assert (await house.ask("GET", "/emit/room")).refusal == (405, "method_not_allowed")
-    assert (await house.ask("GET", "/presence/%FF")).refusal == (400, "invalid_path")
-    assert (await house.ask("GET", "/presence/%zz")).refusal == (400, "invalid_path")
-    assert (await house.ask("POST", "/broadcast")).refusal == (401, "missing_signature")
+async def test_rest_api_handles_every_other_path(server: RestApiServer) -> None:
+    assert (await server.post("/emit/user/a%2Fb", {"event": "e"})).status == 200
+    assert (await server.send_request("GET", "/healthy")).problem == (404, "not_found")
+    assert (await server.send_request("GET", "/")).problem == (404, "not_found")
+    assert (await server.send_request("GET", "/emit/room")).problem == (405, "method_not_allowed")
+    assert (await server.send_request("GET", "/presence/%FF")).problem == (400, "invalid_path")
+    assert (await server.send_request("GET", "/presence/%zz")).problem == (400, "invalid_path")
+    assert (await server.send_request("POST", "/broadcast")).problem == (401, "missing_signature")
 
 
-async def test_a_port_without_the_door_knows_no_path() -> None:
-    def instead(_: RestApi) -> web.Application:
-        house = web.Application()
-        mount(create_not_found_api(clock=SettableClock(), meter=RecordingMeter()), house)
-        return house
+async def test_not_found_api_has_no_paths() -> None:
+    def mount_not_found_api(_: RestApi) -> web.Application:
+        app = web.Application()
+        mount(create_not_found_api(clock=SettableClock(), meter=RecordingMeter()), app)
+        return app
 
-    async with running(mount=instead, server={}) as door:
+    async with run_rest_api(mount=mount_not_found_api, aiohttp_options={}) as server:
         for target in ("/broadcast", "/openapi.yaml", "/presence/42"):
-            assert (await door.call("GET", target)).refusal == (404, "not_found")
+            assert (await server.send_signed("GET", target)).problem == (404, "not_found")
 
 
-def test_the_door_stands_nowhere_but_at_the_root() -> None:
+def test_rest_api_is_mounted_only_at_the_root() -> None:
     with pytest.raises(ValueError, match="at the root"):
         web.Application().add_subapp(
             "/api", create_app(create_not_found_api(clock=SettableClock(), meter=RecordingMeter()))
         )
 
 
-def test_a_problem_can_be_written_where_there_is_no_request() -> None:
+def test_problem_body_needs_no_request() -> None:
     assert json.loads(problem_body(400, "bad_request", "not HTTP")) == {
         "type": "about:blank",
         "title": "Bad Request",

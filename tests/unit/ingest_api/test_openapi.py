@@ -1,4 +1,4 @@
-"""The description says what the door does, and the committed file what the door says."""
+"""The OpenAPI document: generated, committed, served and complete."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ingest_api import openapi
 from ingest_api.errors import STATUSES
 from ingest_api.openapi_text import REMEDIES
 from tests.support.paths import ROOT
-from tests.unit.ingest_api.harness import Door
+from tests.unit.ingest_api.harness import RestApiServer
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(openapi.text())
 
 
-async def test_it_is_served_as_yaml_to_everybody(door: Door) -> None:
-    reply = await door.ask("GET", "/openapi.yaml")
+async def test_document_is_served_as_yaml_without_a_signature(server: RestApiServer) -> None:
+    response = await server.send_request("GET", "/openapi.yaml")
 
-    assert (reply.status, reply.headers["content-type"]) == (200, "application/yaml")
-    assert reply.body.decode() == openapi.text()
+    assert (response.status, response.headers["content-type"]) == (200, "application/yaml")
+    assert response.body.decode() == openapi.text()
 
 
-def test_the_committed_file_is_the_same() -> None:
+def test_committed_file_equals_the_generated_document() -> None:
     committed = (ROOT / "openapi.yaml").read_text(encoding="utf-8")
 
     assert committed == openapi.text(), "python -m ingest_api.openapi > openapi.yaml"
 
 
-def test_a_command_prints_it() -> None:
+def test_module_prints_the_document() -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "ingest_api.openapi"], check=True, capture_output=True, cwd=ROOT
     )
@@ -40,7 +40,7 @@ def test_a_command_prints_it() -> None:
     assert printed.stdout.decode() == openapi.text()
 
 
-def test_nothing_in_it_points_elsewhere_in_the_yaml() -> None:
+def test_yaml_has_no_anchors_and_aliases() -> None:
     assert re.search(r"^[^'\"#]*: [&*]\w", openapi.text(), re.MULTILINE) is None
 
 
@@ -54,10 +54,10 @@ def test_nothing_in_it_points_elsewhere_in_the_yaml() -> None:
         ("post", "/disconnect/user/{id}"),
     ],
 )
-def test_every_call_is_signed_with_all_four_headers(method: str, path: str) -> None:
-    [needed] = DOCUMENT["paths"][path][method]["security"]
+def test_every_call_requires_all_four_signing_headers(method: str, path: str) -> None:
+    [required] = DOCUMENT["paths"][path][method]["security"]
 
-    assert {DOCUMENT["components"]["securitySchemes"][name]["name"] for name in needed} == {
+    assert {DOCUMENT["components"]["securitySchemes"][name]["name"] for name in required} == {
         "X-Gateway-Key",
         "X-Gateway-Timestamp",
         "X-Gateway-Nonce",
@@ -65,7 +65,7 @@ def test_every_call_is_signed_with_all_four_headers(method: str, path: str) -> N
     }
 
 
-def test_every_code_is_described_with_its_status_a_remedy_and_an_example() -> None:
+def test_every_code_has_a_status_a_remedy_and_an_example() -> None:
     assert set(REMEDIES) == set(STATUSES)
     for code, status in STATUSES.items():
         response = DOCUMENT["components"]["responses"][f"Problem{status.value}"]
@@ -83,7 +83,7 @@ def test_every_response_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(STATUSES))
-def test_every_code_has_a_row_in_the_page_for_backend_developers(code: str) -> None:
+def test_every_code_has_a_row_in_the_rest_reference(code: str) -> None:
     page = (ROOT / "docs" / "reference" / "rest.md").read_text(encoding="utf-8")
 
     assert f"| {STATUSES[code].value} | `{code}` | {REMEDIES[code]} |" in page

@@ -1,4 +1,4 @@
-"""The five calls, done right."""
+"""Valid requests to the five calls."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ import json
 import pytest
 
 from gateway.domain.messages import DisconnectCommand, Message
-from tests.unit.ingest_api.harness import Door, running
+from tests.unit.ingest_api.harness import RestApiServer, run_rest_api
 
 EVENT = {"event": "notification:new", "data": {"title": "hi"}}
 
 
-async def test_a_push_to_a_user_says_how_many_connections_it_is_for(door: Door) -> None:
-    await door.connect("42", "a")
-    await door.connect("42", "b")
-    await door.connect("42", "c", namespace="/events")
+async def test_push_to_a_user_returns_the_number_of_its_connections(server: RestApiServer) -> None:
+    await server.register_connection("42", "a")
+    await server.register_connection("42", "b")
+    await server.register_connection("42", "c", namespace="/events")
 
-    reply = await door.post("/emit/user/42", EVENT)
+    response = await server.post("/emit/user/42", EVENT)
 
-    assert reply.status == 200
-    assert reply.headers["content-type"] == "application/json"
-    [message] = door.taken
-    assert reply.json == {"id": message.id, "room": "user:42", "online": True, "connections": 2}
-
-
-async def test_a_push_to_somebody_who_is_away_says_so(door: Door) -> None:
-    reply = await door.post("/emit/user/42", EVENT)
-
-    assert (reply.json["online"], reply.json["connections"]) == (False, 0)
+    assert response.status == 200
+    assert response.headers["content-type"] == "application/json"
+    [message] = server.published
+    assert response.json == {"id": message.id, "room": "user:42", "online": True, "connections": 2}
 
 
-async def test_the_answer_is_compact_json(door: Door) -> None:
-    reply = await door.post("/emit/user/%C3%BC", EVENT)
+async def test_push_to_an_offline_user_returns_online_false(server: RestApiServer) -> None:
+    response = await server.post("/emit/user/42", EVENT)
 
-    assert reply.body.decode() == json.dumps(reply.json, separators=(",", ":"), ensure_ascii=False)
-    assert reply.json["room"] == "user:ü"
+    assert (response.json["online"], response.json["connections"]) == (False, 0)
 
 
-async def test_a_message_is_what_the_body_says(door: Door) -> None:
+async def test_response_is_compact_json(server: RestApiServer) -> None:
+    response = await server.post("/emit/user/%C3%BC", EVENT)
+
+    assert response.body.decode() == json.dumps(response.json, separators=(",", ":"), ensure_ascii=False)
+    assert response.json["room"] == "user:ü"
+
+
+async def test_message_has_the_fields_of_the_body(server: RestApiServer) -> None:
     body = b'{"event":"e","data": {"b":1.50, "a":[ 1e400 ],"b":2} ,'
     body += b'"namespace":"/events","except":["x"],"volatile":true}'
 
-    assert (await door.post("/emit/user/42", body)).status == 200
+    assert (await server.post("/emit/user/42", body)).status == 200
 
-    [message] = door.taken
+    [message] = server.published
     assert isinstance(message, Message)
     assert message.arguments == ('{"b":1.50, "a":[ 1e400 ],"b":2}',)
     assert (message.namespace, message.rooms, message.event) == ("/events", ("user:42",), "e")
@@ -65,12 +65,12 @@ async def test_a_message_is_what_the_body_says(door: Door) -> None:
         (b'{"event":"e","data":' + b"[" * 63 + b"]" * 63 + b"}", ("[" * 63 + "]" * 63,)),
     ],
 )
-async def test_arguments_are_handed_on_as_they_were_written(
-    door: Door, body: bytes, arguments: tuple[str, ...]
+async def test_arguments_are_passed_on_as_they_were_written(
+    server: RestApiServer, body: bytes, arguments: tuple[str, ...]
 ) -> None:
-    assert (await door.post("/emit/user/42", body)).status == 200
+    assert (await server.post("/emit/user/42", body)).status == 200
 
-    [message] = door.taken
+    [message] = server.published
     assert isinstance(message, Message)
     assert message.arguments == arguments
 
@@ -85,33 +85,37 @@ async def test_arguments_are_handed_on_as_they_were_written(
         ('{"a":{"timestamp":1}}', '{"a":{"timestamp":1},"timestamp":"2026-11-21T12:00:00.125Z"}'),
     ],
 )
-async def test_a_timestamp_is_set_and_nothing_else_changes(door: Door, data: str, expected: str) -> None:
-    door.clock.seconds += 0.125
+async def test_timestamp_is_set_and_the_rest_of_data_unchanged(
+    server: RestApiServer, data: str, expected: str
+) -> None:
+    server.clock.seconds += 0.125
 
-    await door.post("/emit/user/42", f'{{"event":"e","data":{data},"timestamp":true}}'.encode())
+    await server.post("/emit/user/42", f'{{"event":"e","data":{data},"timestamp":true}}'.encode())
 
-    [message] = door.taken
+    [message] = server.published
     assert isinstance(message, Message)
     assert message.arguments == (expected,)
 
 
-async def test_a_push_to_one_room_is_answered_with_it(door: Door) -> None:
-    await door.connect("42", "a", rooms=("org:7",))
+async def test_push_to_one_room_returns_the_room(server: RestApiServer) -> None:
+    await server.register_connection("42", "a", rooms=("org:7",))
 
-    reply = await door.post("/emit/room", {"room": "org:7"} | EVENT)
+    response = await server.post("/emit/room", {"room": "org:7"} | EVENT)
 
-    assert reply.json == {"id": door.taken[0].id, "room": "org:7", "online": True, "connections": 1}
+    assert response.json == {"id": server.published[0].id, "room": "org:7", "online": True, "connections": 1}
 
 
-async def test_a_push_to_several_rooms_is_one_message_and_its_count_an_upper_bound(door: Door) -> None:
-    await door.connect("42", "a", rooms=("org:7", "org:8"))
+async def test_push_to_several_rooms_is_one_message_with_an_upper_bound_of_connections(
+    server: RestApiServer,
+) -> None:
+    await server.register_connection("42", "a", rooms=("org:7", "org:8"))
 
-    reply = await door.post("/emit/room", {"rooms": ["org:8", "org:7"]} | EVENT)
+    response = await server.post("/emit/room", {"rooms": ["org:8", "org:7"]} | EVENT)
 
-    [message] = door.taken
+    [message] = server.published
     assert isinstance(message, Message)
     assert message.rooms == ("org:8", "org:7")
-    assert reply.json == {
+    assert response.json == {
         "id": message.id,
         "rooms": ["org:8", "org:7"],
         "online": True,
@@ -120,33 +124,33 @@ async def test_a_push_to_several_rooms_is_one_message_and_its_count_an_upper_bou
     }
 
 
-async def test_a_count_with_exceptions_is_an_upper_bound(door: Door) -> None:
-    reply = await door.post("/emit/user/42", EVENT | {"except": ["a"]})
+async def test_connections_with_except_are_an_upper_bound(server: RestApiServer) -> None:
+    response = await server.post("/emit/user/42", EVENT | {"except": ["a"]})
 
-    assert reply.json["exact"] is False
+    assert response.json["exact"] is False
 
 
-async def test_a_broadcast_is_answered_without_a_room(door: Door) -> None:
-    await door.connect("42", "a")
-    await door.connect("43", "b")
+async def test_broadcast_response_has_no_room(server: RestApiServer) -> None:
+    await server.register_connection("42", "a")
+    await server.register_connection("43", "b")
 
-    reply = await door.post("/broadcast", EVENT)
+    response = await server.post("/broadcast", EVENT)
 
-    [message] = door.taken
+    [message] = server.published
     assert isinstance(message, Message)
     assert message.rooms == ()
-    assert reply.json == {"id": message.id, "online": True, "connections": 2}
+    assert response.json == {"id": message.id, "online": True, "connections": 2}
 
 
-async def test_presence_lists_connections_in_all_namespaces(door: Door) -> None:
-    await door.connect("a/b", "one")
-    door.clock.seconds += 1.5
-    await door.connect("a/b", "two", namespace="/events")
+async def test_presence_lists_connections_in_all_namespaces(server: RestApiServer) -> None:
+    await server.register_connection("a/b", "one")
+    server.clock.seconds += 1.5
+    await server.register_connection("a/b", "two", namespace="/events")
 
-    reply = await door.call("GET", "/presence/a%2Fb")
+    response = await server.send_signed("GET", "/presence/a%2Fb")
 
     common = {"replica": "replica-1", "transport": "websocket"}
-    assert reply.json == {
+    assert response.json == {
         "user": "a/b",
         "online": True,
         "connections": [
@@ -157,13 +161,13 @@ async def test_presence_lists_connections_in_all_namespaces(door: Door) -> None:
     }
 
 
-async def test_presence_remembers_when_somebody_left(door: Door) -> None:
-    await door.connect("42", "a")
-    await door.state.presence.unregister("a")
+async def test_presence_returns_last_seen_after_the_last_disconnect(server: RestApiServer) -> None:
+    await server.register_connection("42", "a")
+    await server.state.presence.unregister("a")
 
-    reply = await door.call("GET", "/presence/42")
+    response = await server.send_signed("GET", "/presence/42")
 
-    assert reply.json == {
+    assert response.json == {
         "user": "42",
         "online": False,
         "connections": [],
@@ -172,27 +176,29 @@ async def test_presence_remembers_when_somebody_left(door: Door) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b" { } "])
-async def test_a_disconnect_without_limits_is_for_all_namespaces(door: Door, body: bytes) -> None:
-    await door.connect("42", "a")
-    await door.connect("42", "b", namespace="/events")
+async def test_disconnect_without_a_namespace_is_for_all_namespaces(
+    server: RestApiServer, body: bytes
+) -> None:
+    await server.register_connection("42", "a")
+    await server.register_connection("42", "b", namespace="/events")
 
-    reply = await door.post("/disconnect/user/42", body, media_type="application/json" if body else None)
+    response = await server.post("/disconnect/user/42", body, media_type="application/json" if body else None)
 
-    assert (reply.status, reply.json) == (200, {"disconnected": 2})
-    [kick] = door.taken
-    assert isinstance(kick, DisconnectCommand)
-    assert (kick.user, kick.namespaces, kick.revoke) == ("42", ("/", "/events"), False)
+    assert (response.status, response.json) == (200, {"disconnected": 2})
+    [command] = server.published
+    assert isinstance(command, DisconnectCommand)
+    assert (command.user, command.namespaces, command.revoke) == ("42", ("/", "/events"), False)
 
 
-async def test_a_disconnect_may_be_limited_and_may_revoke(door: Door) -> None:
+async def test_disconnect_passes_on_namespace_except_and_revoke(server: RestApiServer) -> None:
     body = {"namespace": "/events", "except": ["a"], "revoke": True}
 
-    reply = await door.post("/disconnect/user/42", body)
+    response = await server.post("/disconnect/user/42", body)
 
-    assert reply.json == {"disconnected": 0, "exact": False}
-    [kick] = door.taken
-    assert isinstance(kick, DisconnectCommand)
-    assert (kick.namespaces, kick.exclude, kick.revoke) == (("/events",), frozenset({"a"}), True)
+    assert response.json == {"disconnected": 0, "exact": False}
+    [command] = server.published
+    assert isinstance(command, DisconnectCommand)
+    assert (command.namespaces, command.exclude, command.revoke) == (("/events",), frozenset({"a"}), True)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +210,8 @@ async def test_a_disconnect_may_be_limited_and_may_revoke(door: Door) -> None:
         'application/json;charset="UTF-8"',
     ],
 )
-async def test_json_may_say_that_it_is_utf_8(door: Door, media_type: str) -> None:
-    assert (await door.post("/broadcast", EVENT, media_type=media_type)).status == 200
+async def test_media_type_may_name_the_charset_utf_8(server: RestApiServer, media_type: str) -> None:
+    assert (await server.post("/broadcast", EVENT, media_type=media_type)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -225,36 +231,36 @@ async def test_json_may_say_that_it_is_utf_8(door: Door, media_type: str) -> Non
         ("x" * 128, "x" * 128),
     ],
 )
-async def test_an_id_in_the_path_may_be_any_text(door: Door, segment: str, user: str) -> None:
-    reply = await door.post(f"/emit/user/{segment}", EVENT)
+async def test_id_in_the_path_may_be_any_text(server: RestApiServer, segment: str, user: str) -> None:
+    response = await server.post(f"/emit/user/{segment}", EVENT)
 
-    assert (reply.status, reply.json["room"]) == (200, f"user:{user}")
+    assert (response.status, response.json["room"]) == (200, f"user:{user}")
 
 
-async def test_the_absolute_form_of_a_target_is_understood(door: Door) -> None:
+async def test_absolute_form_of_a_target_is_accepted(server: RestApiServer) -> None:
     body = json.dumps(EVENT).encode()
-    headers = [*door.sign("POST", "/emit/user/a%2Fb?x=1", body), ("Content-Type", "application/json")]
+    headers = [*server.sign("POST", "/emit/user/a%2Fb?x=1", body), ("Content-Type", "application/json")]
 
-    reply = await door.ask("POST", "http://elsewhere:80/emit/user/a%2Fb?x=1", body, headers)
+    response = await server.send_request("POST", "http://elsewhere:80/emit/user/a%2Fb?x=1", body, headers)
 
-    assert (reply.status, reply.json["room"]) == (200, "user:a/b")
+    assert (response.status, response.json["room"]) == (200, "user:a/b")
 
 
-async def test_a_stripped_prefix_is_part_of_what_is_signed() -> None:
-    async with running(path_prefix="/push") as door:
+async def test_stripped_path_prefix_is_part_of_the_signed_text() -> None:
+    async with run_rest_api(path_prefix="/push") as server:
         body = json.dumps(EVENT).encode()
-        headers = [*door.sign("POST", "/push/broadcast", body), ("Content-Type", "application/json")]
+        headers = [*server.sign("POST", "/push/broadcast", body), ("Content-Type", "application/json")]
 
-        assert (await door.ask("POST", "/broadcast", body, headers)).status == 200
-        assert (await door.post("/broadcast", EVENT)).refusal == (401, "bad_signature")
+        assert (await server.send_request("POST", "/broadcast", body, headers)).status == 200
+        assert (await server.post("/broadcast", EVENT)).problem == (401, "bad_signature")
 
 
-async def test_connections_are_kept_for_the_next_request(door: Door) -> None:
+async def test_connection_stays_open_for_the_next_request(server: RestApiServer) -> None:
     body = json.dumps(EVENT).encode()
-    async with door.wire() as wire:
+    async with server.open_connection() as connection:
         for _ in range(2):
-            headers = [*door.sign("POST", "/broadcast", body), ("Content-Type", "application/json")]
+            headers = [*server.sign("POST", "/broadcast", body), ("Content-Type", "application/json")]
             message = b"POST /broadcast HTTP/1.1\r\nHost: x\r\n"
             message += "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
-            await wire.send(message + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            assert (await wire.reply()).status == 200
+            await connection.send(message + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            assert (await connection.read_response()).status == 200

@@ -1,4 +1,4 @@
-"""Paths and methods that are refused."""
+"""Paths and methods that are rejected, and the paths of the fast path."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from ingest_api.request import Request, Response, Route
 from ingest_api.routing import Routes
-from tests.unit.ingest_api.harness import Door
+from tests.unit.ingest_api.harness import RestApiServer
 
-GOOD = {"event": "e"}
+VALID = {"event": "e"}
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ GOOD = {"event": "e"}
         "/%zz",
     ],
 )
-async def test_an_unknown_path_is_not_found(door: Door, target: str) -> None:
-    assert (await door.post(target, GOOD)).refusal == (404, "not_found")
+async def test_unknown_path_is_not_found(server: RestApiServer, target: str) -> None:
+    assert (await server.post(target, VALID)).problem == (404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -63,12 +63,12 @@ async def test_an_unknown_path_is_not_found(door: Door, target: str) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/emit/user/", "/disconnect/user/"])
-async def test_an_id_that_is_none_is_an_invalid_path(door: Door, path: str, segment: str) -> None:
-    assert (await door.post(path + segment, GOOD)).refusal == (400, "invalid_path")
+async def test_invalid_id_is_an_invalid_path(server: RestApiServer, path: str, segment: str) -> None:
+    assert (await server.post(path + segment, VALID)).problem == (400, "invalid_path")
 
 
-async def test_an_invalid_id_is_refused_for_presence_too(door: Door) -> None:
-    assert (await door.call("GET", "/presence/%FF")).refusal == (400, "invalid_path")
+async def test_invalid_id_is_an_invalid_path_for_presence(server: RestApiServer) -> None:
+    assert (await server.send_signed("GET", "/presence/%FF")).problem == (400, "invalid_path")
 
 
 @pytest.mark.parametrize(
@@ -86,21 +86,21 @@ async def test_an_invalid_id_is_refused_for_presence_too(door: Door) -> None:
         ("QUERY", "/broadcast", "POST"),
     ],
 )
-async def test_another_method_is_refused_with_the_one_that_is_allowed(
-    door: Door, method: str, target: str, allow: str
+async def test_other_method_is_rejected_with_the_allowed_one(
+    server: RestApiServer, method: str, target: str, allow: str
 ) -> None:
-    reply = await door.ask(method, target)
+    response = await server.send_request(method, target)
 
-    assert (reply.status, reply.headers["allow"]) == (405, allow)
-    assert method == "HEAD" or reply.code == "method_not_allowed"
+    assert (response.status, response.headers["allow"]) == (405, allow)
+    assert method == "HEAD" or response.code == "method_not_allowed"
 
 
-async def test_the_asterisk_form_is_answered_too(door: Door) -> None:
-    assert (await door.ask("OPTIONS", "*")).refusal == (404, "not_found")
+async def test_asterisk_form_is_not_found(server: RestApiServer) -> None:
+    assert (await server.send_request("OPTIONS", "*")).problem == (404, "not_found")
 
 
 @pytest.mark.parametrize(
-    ("target", "known"),
+    ("target", "expected"),
     [
         ("/broadcast", True),
         ("/broadcast?x=1", True),
@@ -113,13 +113,13 @@ async def test_the_asterisk_form_is_answered_too(door: Door) -> None:
         ("/", False),
     ],
 )
-def test_only_paths_of_calls_may_come_the_short_way(target: str, known: bool) -> None:
+def test_only_paths_of_calls_match_the_fast_path(target: str, expected: bool) -> None:
     routes = Routes(
         Route("POST", template, unused) for template in ("/broadcast", "/emit/room", "/emit/user/{id}")
     )
 
-    assert routes.knows(target) is known
+    assert routes.may_match(target) is expected
 
 
 async def unused(_: Request) -> Response:
-    raise AssertionError("nobody is called here")
+    raise AssertionError("no handler is called in this test")

@@ -1,4 +1,4 @@
-"""What a key may do."""
+"""The calls and names that the scopes of a key allow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.ingest_keys import IngestKey, Scope
-from tests.unit.ingest_api.harness import SECRET, running
+from tests.unit.ingest_api.harness import SECRET, run_rest_api
 
 EVENT = {"event": "e"}
 CALLS: list[tuple[str, str, Any]] = [
@@ -33,21 +33,24 @@ def key(*scopes: str) -> IngestKey:
         ("admin", "/disconnect/user/42"),
     ],
 )
-async def test_a_scope_opens_one_call(scope: str, allowed: str) -> None:
-    async with running(keys=(key(scope),)) as door:
+async def test_scope_allows_one_call(scope: str, allowed: str) -> None:
+    async with run_rest_api(keys=(key(scope),)) as server:
         for method, target, body in CALLS:
-            reply = await door.call(method, target, body, key=key(scope))
+            response = await server.send_signed(method, target, body, key=key(scope))
 
             if target == allowed:
-                assert reply.status == 200
+                assert response.status == 200
             else:
-                assert reply.refusal == (403, "missing_scope")
+                assert response.problem == (403, "missing_scope")
 
 
-async def test_a_key_without_scopes_may_do_nothing() -> None:
-    async with running(keys=(key(),)) as door:
+async def test_key_without_scopes_allows_no_call() -> None:
+    async with run_rest_api(keys=(key(),)) as server:
         for method, target, body in CALLS:
-            assert (await door.call(method, target, body, key=key())).refusal == (403, "missing_scope")
+            assert (await server.send_signed(method, target, body, key=key())).problem == (
+                403,
+                "missing_scope",
+            )
 
 
 @pytest.mark.parametrize(
@@ -72,12 +75,12 @@ async def test_a_key_without_scopes_may_do_nothing() -> None:
         (["emit:room:org:*"], "/emit/room", {"room": "org:7", "except": ["tenant:1", "user:2"]}, 200),
     ],
 )
-async def test_a_scope_may_be_narrowed_to_names(
+async def test_scope_may_be_narrowed_to_names(
     scopes: list[str], target: str, address: dict[str, object], status: int
 ) -> None:
-    async with running(keys=(key(*scopes),)) as door:
-        reply = await door.post(target, EVENT | address, key=key(*scopes))
+    async with run_rest_api(keys=(key(*scopes),)) as server:
+        response = await server.post(target, EVENT | address, key=key(*scopes))
 
-        assert reply.status == status
-        assert status == 200 or reply.code == "missing_scope"
-        assert len(door.taken) == (status == 200)
+        assert response.status == status
+        assert status == 200 or response.code == "missing_scope"
+        assert len(server.published) == (status == 200)

@@ -1,4 +1,4 @@
-"""The signature, computed: what docs/reference/signing.md promises, in pure functions."""
+"""The pure functions that compute and check signatures as docs/reference/signing.md describes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def body_of(vector: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: vector["name"])
-def test_a_vector_gives_its_text_and_signature(vector: dict[str, Any]) -> None:
+def test_vector_gives_its_text_and_signature(vector: dict[str, Any]) -> None:
     digest = signing.body_digest(body_of(vector))
     text = signing.string_to_sign(
         key_id=vector["key"],
@@ -39,7 +39,7 @@ def test_a_vector_gives_its_text_and_signature(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: vector["name"])
-def test_a_vector_gives_the_headers_of_a_request(vector: dict[str, Any]) -> None:
+def test_vector_gives_the_headers_of_a_request(vector: dict[str, Any]) -> None:
     headers = signing.sign(
         vector["secret"],
         key_id=vector["key"],
@@ -58,17 +58,17 @@ def test_a_vector_gives_the_headers_of_a_request(vector: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_each_secret_of_a_key_signs(secret: str) -> None:
+def test_signature_of_each_secret_of_a_key_is_valid(secret: str) -> None:
     signing.check_signature(signing.signature_of(secret, TEXT), SECRETS, TEXT)
 
 
 @pytest.mark.parametrize("secrets", [SECRETS, ()])
-def test_no_other_secret_does(secrets: tuple[str, ...]) -> None:
+def test_signature_of_another_secret_is_rejected(secrets: tuple[str, ...]) -> None:
     with pytest.raises(signing.BadSignature):
         signing.check_signature(signing.signature_of("a third secret", TEXT), secrets, TEXT)
 
 
-def test_every_secret_is_tried_also_after_one_was_right() -> None:
+def test_every_secret_is_tried_even_after_a_match() -> None:
     tried: list[str] = []
 
     def secrets() -> Any:
@@ -82,7 +82,7 @@ def test_every_secret_is_tried_also_after_one_was_right() -> None:
 
 
 @pytest.mark.parametrize(
-    ("timestamp", "now", "since", "good"),
+    ("timestamp", "now", "since", "is_valid"),
     [
         ("1000", 1000.0, 0.0, True),
         ("1000", 1300.0, 0.0, True),
@@ -95,21 +95,21 @@ def test_every_secret_is_tried_also_after_one_was_right() -> None:
         ("9" * 15, 1000.0, 0.0, False),
     ],
 )
-def test_a_timestamp_is_good_for_five_minutes_either_way(
-    timestamp: str, now: float, since: float, good: bool
+def test_timestamp_is_valid_for_five_minutes_in_either_direction(
+    timestamp: str, now: float, since: float, is_valid: bool
 ) -> None:
-    if good:
+    if is_valid:
         signing.check_timestamp(timestamp, now=now, nonces_since=since)
         return
-    with pytest.raises(signing.TimestampOutOfRange) as refused:
+    with pytest.raises(signing.TimestampOutOfRange) as error:
         signing.check_timestamp(timestamp, now=now, nonces_since=since)
-    assert refused.value.server_time == int(now)
+    assert error.value.server_time == int(now)
 
 
-def test_a_refusal_names_the_header_but_not_what_it_holds() -> None:
-    with pytest.raises(signing.MissingSignature) as refused:
+def test_error_names_the_header_but_not_its_value() -> None:
+    with pytest.raises(signing.MissingSignature) as error:
         signing.read_credentials(lambda _, __: ["not\nwell formed"])
 
-    assert "X-Gateway-Key" in refused.value.detail
-    assert "formed\n" not in refused.value.detail
-    assert "not\n" not in refused.value.detail
+    assert "X-Gateway-Key" in error.value.detail
+    assert "formed\n" not in error.value.detail
+    assert "not\n" not in error.value.detail
