@@ -10,6 +10,7 @@ from typing import Final, Self
 from gateway.domain.messages import LogEntry
 from gateway.domain.positions import Position
 from gateway.domain.redis_url import parse_redis_url
+from gateway.metrics import MetricFactory
 from gateway.state.redis import RedisState
 from tests.support.redis_server import RedisServer
 
@@ -27,6 +28,7 @@ class Replica:
             history_length=1_000_000,
             history_bytes=2**31,
             recovery_seconds=3600.0,
+            metrics=MetricFactory(),
             timeout_seconds=10.0,
             lease_seconds=30.0,
         )

@@ -204,50 +204,6 @@ class Revocations(Protocol):
         ...
 
 
-class RedisStats(Protocol):
-    """What the metrics read of a Redis state."""
-
-    @property
-    def connected(self) -> Mapping[str, bool]:
-        """Each connection to Redis by its name, and whether it is established."""
-        ...
-
-    @property
-    def rejections(self) -> Mapping[str, str]:
-        """The connections on which Redis rejects something now, each with the code of the rejection."""
-        ...
-
-    @property
-    def rejection_codes(self) -> Collection[str]:
-        """Every code that ``rejections`` may hold."""
-        ...
-
-    @property
-    def command_names(self) -> Collection[str]:
-        """The names by which commands are counted."""
-        ...
-
-    @property
-    def probe_age_seconds(self) -> float:
-        """Time since this replica last received its own pub/sub probe."""
-        ...
-
-    @property
-    def lag_seconds(self) -> float:
-        """How late this replica receives what is published."""
-        ...
-
-    @property
-    def messages_received(self) -> int:
-        """Entries received on channels, whether a connection here wants them or not."""
-        ...
-
-    @property
-    def receive_buffer_overflows(self) -> int:
-        """How often the receive buffer was full and its entries were read from the log instead."""
-        ...
-
-
 class State(Protocol):
     """The state as one replica uses it: the stores above, built together, started and closed together.
 
@@ -284,11 +240,6 @@ class State(Protocol):
     @property
     def rejection(self) -> str:
         """What the state rejects although it answers, as a sentence; empty when it rejects nothing."""
-        ...
-
-    @property
-    def redis_stats(self) -> RedisStats | None:
-        """What the metrics read of Redis; None for a state without Redis."""
         ...
 
     async def run(self, started: asyncio.Event) -> None:

@@ -11,7 +11,6 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.metrics.primitives import MetricFactory
-from gateway.metrics.redis import RedisMetrics
 from gateway.metrics.replica import ReplicaMetrics
 from gateway.metrics.requests import RequestMetrics
 
@@ -26,7 +25,6 @@ class Metrics:
         self.registry = self.factory.registry
         self.replica = ReplicaMetrics(self.registry)
         self.requests = RequestMetrics(self.registry)
-        self.redis = RedisMetrics(self.registry)
 
     async def exposition(self) -> bytes:
         """All of it in the text format of Prometheus, with turns for others in between."""

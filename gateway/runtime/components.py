@@ -33,7 +33,7 @@ from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.state.memory import MemoryState
-from gateway.state.redis import RedisState
+from gateway.state.redis import RedisMetrics, RedisState
 from gateway.timers import SystemClock, TimerHeap
 from gateway.tracing import open_telemetry
 from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
@@ -151,6 +151,7 @@ class Components:
     def _build_state(self) -> State:
         settings = self.settings
         if settings.redis_url is None:
+            RedisMetrics(self.metrics.factory)  # shown without Redis too (docs/reference/metrics.md)
             return _memory_state(settings, self.clock)
         return RedisState(
             url=settings.redis_url,
@@ -165,9 +166,7 @@ class Components:
             revocation_seconds=settings.revocation_seconds,
             on_gap=self._on_history_gap,
             on_status_changed=self._on_status_changed,
-            on_replica_reaped=self.metrics.redis.replica_reaped,
-            on_decode_error=self.metrics.redis.decode_failed,
-            meter=self.metrics.redis,
+            metrics=self.metrics.factory,
         )
 
     def on_state_ready(self) -> None:

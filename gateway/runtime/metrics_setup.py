@@ -37,8 +37,6 @@ def register_metrics(metrics: Metrics, settings: Settings, *, state: State, heal
         is_ready=lambda: health.ready, is_draining=lambda: health.phase is Phase.DRAINING
     )
     metrics.replica.watch_log(lines_dropped)
-    if state.redis_stats is not None:
-        metrics.redis.watch(state.redis_stats)
     init_key_labels(metrics, [key.id for key in settings.ingest_keys])
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from gateway.domain.redis_url import parse_redis_url
 from gateway.interfaces import Broker, DedupStore, Presence, RateLimits, Revocations, Sessions
+from gateway.metrics import MetricFactory
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
 from gateway.state.redis.membership import KEEP_SECONDS
@@ -193,6 +194,7 @@ async def make_redis(
         history_length=history_length,
         history_bytes=history_bytes,
         recovery_seconds=recovery_seconds,
+        metrics=MetricFactory(),
         **others,
     )
     started = asyncio.Event()

@@ -141,11 +141,6 @@ class MemoryState:
         """Always empty: memory rejects nothing."""
         return ""
 
-    @property
-    def redis_stats(self) -> None:
-        """Always None."""
-        return None
-
     def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
         return {

@@ -17,6 +17,7 @@
 docs/explanation/architecture.md tells the whole of it.
 """
 
+from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.state import RedisState
 
-__all__ = ["RedisState"]
+__all__ = ["RedisMetrics", "RedisState"]

@@ -34,7 +34,7 @@ from gateway.state.redis.connection import (
     stream_of,
 )
 from gateway.state.redis.errors import REPLIES, DeadlineExceeded, NotExecuted, OutcomeUnknown
-from gateway.state.redis.meter import Meter
+from gateway.state.redis.metrics import COMMANDS, NOT_EXECUTED, UNKNOWN, RedisMetrics
 from gateway.state.redis.pending import PendingCommands
 from gateway.state.redis.scripts import Script
 
@@ -64,12 +64,14 @@ class Commands:
         scripts: Mapping[str, Script],
         *,
         timeout_seconds: float,
-        meter: Meter,
+        metrics: RedisMetrics,
     ) -> None:
         self.scripts = scripts
         self.timeout_seconds = timeout_seconds
         self._factory = factory
-        self._meter = meter
+        self._metrics = metrics
+        # A new connection runs "register_server" before commands are counted.
+        metrics.init_command_labels([*(name for name in scripts if name != "register_server"), READ])
         self._pending = PendingCommands()
         self._backoff = Backoff()
         self._failures: dict[str, float] = {}
@@ -167,12 +169,12 @@ class Commands:
                 if not isinstance(error, NotExecuted) or not error.retryable:
                     break
             else:
-                self._meter.command_finished(name, time.monotonic() - began)
+                self._metrics.command_seconds.observe(time.monotonic() - began, (name,))
                 return answer
             if self._loop.time() + FIRST_BACKOFF_SECONDS >= deadline:
                 break
             await asyncio.sleep(FIRST_BACKOFF_SECONDS)
-            self._meter.command_retried(name)
+            self._metrics.command_retries.count((name,))
             attempt = partial(self._enqueue_again, deadline)
         # What was not answered before may have happened, whatever was said later.
         problem = uncertain or problem
@@ -181,11 +183,11 @@ class Commands:
 
     def _count_failure(self, name: str, problem: GatewayError, began: float) -> None:
         if isinstance(problem, OutcomeUnknown):
-            self._meter.command_failed(name, "unknown")
+            self._metrics.command_failures.count((name, UNKNOWN))
         elif isinstance(problem, NotExecuted):
-            self._meter.command_failed(name, "not_executed")
+            self._metrics.command_failures.count((name, NOT_EXECUTED))
         else:  # an answer like any other, which the caller refuses
-            self._meter.command_finished(name, time.monotonic() - began)
+            self._metrics.command_seconds.observe(time.monotonic() - began, (name,))
 
     def _enqueue(self, packed: bytes, reencode: Callable[[], bytes] | None) -> asyncio.Future[Any]:
         now = self._loop.time()
@@ -236,7 +238,7 @@ class Commands:
             try:
                 connection, identity = await self._factory.connect()
             except GatewayError as error:
-                self._meter.connection_failed("commands")
+                self._metrics.connection_failed(COMMANDS)
                 if isinstance(error, StateMisconfigured) and not self.connected_once.is_set():
                     raise
                 self.last_error = error
@@ -260,7 +262,7 @@ class Commands:
             self.last_error = None
             self.connected_once.set()
             log.info("redis.connected", run_id=identity.run_id)
-            self._meter.connection_made("commands")
+            self._metrics.connection_opened(COMMANDS)
             on_connected(identity)
             await run_until_first_exit(
                 writer=self._write(connection),

@@ -29,13 +29,11 @@ from gateway.state.redis.connection import Backoff
 from gateway.state.redis.errors import NotExecuted, Rejections, rejection_of
 from gateway.state.redis.guards import RedisDedupStore
 from gateway.state.redis.log_reader import PROBE_NUMBER, LogReader
-from gateway.state.redis.meter import Meter
+from gateway.state.redis.metrics import COMMANDS, RedisMetrics
 from gateway.state.redis.subscriber import Subscriber
 
 log = structlog.get_logger(__name__)
 
-COMMANDS: Final = "commands"
-CHANNELS: Final = "channels"
 """The names of the two connections to Redis."""
 _MAX_IN_FLIGHT: Final = 64
 _PROBE_SECONDS: Final = 2.0
@@ -161,10 +159,10 @@ class SubscriptionMonitor:
     """Record probes and answers as they happen; hold the status, the age and the lag that follow from them."""
 
     def __init__(
-        self, *, stall_seconds: float, on_status_changed: Callable[[StateStatus], None], meter: Meter
+        self, *, stall_seconds: float, on_status_changed: Callable[[StateStatus], None], metrics: RedisMetrics
     ) -> None:
         self._on_status_changed = on_status_changed
-        self._meter = meter
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._status = StatusTracker(
             stall_seconds=stall_seconds, now=self._loop.time(), on_changed=self._status_changed
@@ -198,7 +196,7 @@ class SubscriptionMonitor:
         # Any client of Redis that knows the token may have published it, so the number may be anything.
         seconds = self._probes.receive(int(number), time.monotonic()) if number.isdecimal() else None
         if seconds is not None:
-            self._meter.probe_received(seconds)
+            self._metrics.probe_seconds.observe(seconds)
 
     def command_finished(self, *, answered: bool) -> None:
         """Record whether Redis accepted a probe."""

@@ -22,7 +22,7 @@ from gateway.interfaces import Deliver
 from gateway.state.redis.codec import Codec, DecodeError, Pointer, Probe
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.cursor import Cursor
-from gateway.state.redis.meter import Meter
+from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.subscriber import ReceiveBuffer, ResyncMarker
 
@@ -49,8 +49,7 @@ class LogReader:
         token: str,
         gap: Callable[[str], None],
         probe_received: Callable[[str], None],
-        decode_failed: Callable[[], None],
-        meter: Meter,
+        metrics: RedisMetrics,
     ) -> None:
         """``token`` tells this process's canaries from others. ``gap`` is told the code of a gap that cannot be filled,
         ``heard`` the number of each canary that came, ``unreadable`` that something on a channel was no frame."""
@@ -61,8 +60,7 @@ class LogReader:
         self._token = token
         self._gap = gap
         self._probe_received = probe_received
-        self._decode_failed = decode_failed
-        self._meter = meter
+        self._metrics = metrics
         self._since: dict[bytes, tuple[str, Position]] = {}
         """Where each channel begins here: the generation of a log, and the last position there that nobody needs."""
         self._unsettled: set[bytes] = set()
@@ -118,7 +116,7 @@ class LogReader:
         try:
             position, sent = self._codec.decode_frame(data)
         except DecodeError as error:
-            self._decode_failed()
+            self._metrics.decode_errors.count()
             if (
                 channel in self._since
                 and error.position is not None
@@ -160,7 +158,7 @@ class LogReader:
         try:
             entry = self._codec.decode_entry(record)
         except DecodeError:
-            self._decode_failed()
+            self._metrics.decode_errors.count()
             return
         await self._deliver(entry, position, deliver)
 
@@ -205,7 +203,7 @@ class LogReader:
                     count += await self._deliver_from_log(Position(position.decode()), record, deliver)
                 except DecodeError:
                     all_read = False
-                    self._decode_failed()
+                    self._metrics.decode_errors.count()
             if not more:
                 break
             places = [Position(page[-2].decode())]
@@ -214,7 +212,8 @@ class LogReader:
             self._report(DATA_LOST)  # nobody knows for whom it was
         if heard or count:
             log.info("redis.resynced", entries=count, upto=self.cursor.newest)
-        self._meter.resynced(count)
+        self._metrics.resyncs.count()
+        self._metrics.resynced_entries.count((), count)
 
     def _page(self, checkpoints: list[Position]) -> Any:
         seen = self.cursor

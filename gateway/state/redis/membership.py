@@ -22,7 +22,7 @@ from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateMisconf
 from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.guards import RedisDedupStore
-from gateway.state.redis.meter import Meter
+from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.sessions import RedisSessions
 
@@ -61,7 +61,7 @@ class Membership:
     process: str
     lease_seconds: float
     on_reaped: Callable[[str], None]
-    meter: Meter
+    metrics: RedisMetrics
     sizes: StateSizes = field(init=False, default=StateSizes())
     _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
     """When it was taken, and the generation of the log at the last sign of life."""
@@ -152,7 +152,7 @@ class Membership:
         self.sessions.lease_renewed(now, now + int(self.lease_seconds * 1000))
         if self._lease not in {None, (taken, generation)}:
             log.warning("lease.lost", connections=len(self.presence))
-            self.meter.lease_lost()
+            self.metrics.leases_lost.count()
             self.presence.mark_all_dirty()
             if too_long:
                 self.sessions.forget(in_use)
@@ -213,6 +213,7 @@ class Membership:
         for replica in self._ended:
             if await self._reap(replica):
                 log.info("lease.reaped", replica=replica)
+                self.metrics.replicas_reaped.count()
                 self.on_reaped(replica)
 
     async def _reap(self, replica: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -12,17 +12,17 @@ from typing import Final
 from gateway.domain.errors import StateMisconfigured
 from gateway.domain.redis_url import RedisUrl
 from gateway.domain.status import StateStatus
-from gateway.interfaces import RedisStats
+from gateway.metrics import MetricFactory
 from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.codec import Codec
-from gateway.state.redis.commands import READ, Commands
+from gateway.state.redis.commands import Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
 from gateway.state.redis.errors import REJECTIONS, Rejections
 from gateway.state.redis.guards import RedisDedupStore, RedisRateLimits, RedisRevocations
-from gateway.state.redis.liveness import CHANNELS, COMMANDS, ProbePublisher, SubscriptionMonitor
+from gateway.state.redis.liveness import ProbePublisher, SubscriptionMonitor
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.membership import KEEP_SECONDS, Membership
-from gateway.state.redis.meter import Meter, NullMetrics
+from gateway.state.redis.metrics import CHANNELS, COMMANDS, CONNECTIONS, RedisMetrics
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.scripts import load_scripts
@@ -44,8 +44,7 @@ class RedisState:
     """The six ports of ``gateway.interfaces`` over one Redis. Made on the running loop; works while ``run`` does.
 
     ``patience_seconds`` bounds every operation. ``gap`` is told the code of a gap that could not be filled
-    (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died,
-    ``unreadable`` that something on a channel was not ours.
+    (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died.
     """
 
     url: RedisUrl
@@ -54,6 +53,7 @@ class RedisState:
     history_length: int
     history_bytes: int
     recovery_seconds: float
+    metrics: MetricFactory
     history_slack_seconds: float = 60.0
     lease_seconds: float = 15.0
     subscription_timeout_seconds: float = 10.0
@@ -69,8 +69,6 @@ class RedisState:
     on_gap: Callable[[str], None] = lambda _: None
     on_status_changed: Callable[[StateStatus], None] = lambda _: None
     on_replica_reaped: Callable[[str], None] = lambda _: None
-    on_decode_error: Callable[[], None] = lambda: None
-    meter: Meter = field(default_factory=NullMetrics)
     codec: Codec = field(default_factory=Codec)
 
     broker: RedisBroker = field(init=False)
@@ -85,6 +83,7 @@ class RedisState:
         self._keys = RedisKeys(self.prefix)
         self._token = secrets.token_urlsafe(12)
         self._known_servers: set[ServerId] = set()
+        self._metrics = RedisMetrics(self.metrics)
         server = ConnectionFactory(
             self.url, name=f"sio-gateway:{self.replica}", timeout_seconds=self.timeout_seconds
         )
@@ -92,13 +91,13 @@ class RedisState:
             server,
             load_scripts(self._keys, self._limits()),
             timeout_seconds=self.timeout_seconds,
-            meter=self.meter,
+            metrics=self._metrics,
         )
         self._rejections = Rejections()
         self._monitor = SubscriptionMonitor(
             stall_seconds=self.subscription_timeout_seconds,
             on_status_changed=self.on_status_changed,
-            meter=self.meter,
+            metrics=self._metrics,
         )
         self._receive_buffer = ReceiveBuffer(
             max_entries=self.receive_buffer_entries, max_bytes=self.receive_buffer_bytes
@@ -109,9 +108,10 @@ class RedisState:
             timeout_seconds=self.timeout_seconds,
             permanent=[self._keys.probe(self.replica)],
             record=partial(self._rejections.record, CHANNELS),
-            meter=self.meter,
+            metrics=self._metrics,
         )
         self._build_stores()
+        self._set_metric_reads()
         self._probe_publisher = ProbePublisher(
             commands=self.commands,
             subscriber=self.subscriber,
@@ -135,8 +135,7 @@ class RedisState:
             token=self._token,
             gap=self.on_gap,
             probe_received=self._monitor.probe_received,
-            decode_failed=self.on_decode_error,
-            meter=self.meter,
+            metrics=self._metrics,
         )
         self.sessions = RedisSessions(
             commands, replica=self.replica, suspect_seconds=self.history_slack_seconds
@@ -163,7 +162,7 @@ class RedisState:
             process=self._token,
             lease_seconds=self.lease_seconds,
             on_reaped=self.on_replica_reaped,
-            meter=self.meter,
+            metrics=self._metrics,
         )
 
     def _limits(self) -> dict[str, int | bool]:
@@ -251,53 +250,21 @@ class RedisState:
             "sessions": len(self.sessions),
         }
 
-    # for the metrics
-
-    @property
-    def redis_stats(self) -> RedisStats:
-        """This object: its properties below are what the metrics read."""
-        return self
-
-    @property
-    def connected(self) -> dict[str, bool]:
-        """The connections to Redis, and which of them there are now."""
-        return {COMMANDS: self.commands.is_connected, CHANNELS: self.subscriber.is_connected}
-
-    @property
-    def rejections(self) -> Mapping[str, str]:
-        """The connections on which Redis refuses something now, and its word for that."""
-        return self._rejections.now
-
-    @property
-    def rejection_codes(self) -> Sequence[str]:
-        """All words that there are for that."""
-        return REJECTIONS
-
-    @property
-    def command_names(self) -> list[str]:
-        """What can be asked of Redis, as it is counted."""
-        # Whom a connection meets is asked before anything else can be.
-        return [*(name for name in self.commands.scripts if name != "register_server"), READ]
-
-    @property
-    def probe_age_seconds(self) -> float:
-        """Since this replica last heard itself."""
-        return self._monitor.age_seconds
-
-    @property
-    def lag_seconds(self) -> float:
-        """How far behind this replica hears what is published."""
-        return self._monitor.lag_seconds
-
-    @property
-    def messages_received(self) -> int:
-        """Entries that came on channels, for whomever."""
-        return self.log_reader.messages_received
-
-    @property
-    def receive_buffer_overflows(self) -> int:
-        """How often too much had come on channels and was dropped, to be read from the log."""
-        return self._receive_buffer.overflows
+    def _set_metric_reads(self) -> None:
+        metrics = self._metrics
+        metrics.connected.read = lambda: {
+            (COMMANDS,): self.commands.is_connected,
+            (CHANNELS,): self.subscriber.is_connected,
+        }
+        metrics.rejecting.read = lambda: {
+            (connection, code): self._rejections.now.get(connection) == code
+            for connection in CONNECTIONS
+            for code in REJECTIONS
+        }
+        metrics.probe_age.read = lambda: self._monitor.age_seconds
+        metrics.lag.read = lambda: self._monitor.lag_seconds
+        metrics.messages_received.read = lambda: self.log_reader.messages_received
+        metrics.receive_buffer_overflows.read = lambda: self._receive_buffer.overflows
 
     def _server_connected(self, identity: ServerId) -> None:
         """Another primary, or the same one started anew, publishes to others than whom the channels are with."""

@@ -23,7 +23,7 @@ from redis.asyncio import Connection
 from gateway.domain.errors import BrokerUnavailable, GatewayError
 from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run_until_first_exit
 from gateway.state.redis.errors import REPLIES, NotExecuted, error_from_reply, rejection_of
-from gateway.state.redis.meter import Meter
+from gateway.state.redis.metrics import CHANNELS, RedisMetrics
 
 
 class ResyncMarker:
@@ -131,14 +131,14 @@ class Subscriber:
         timeout_seconds: float,
         permanent: Collection[bytes],
         record: Callable[[GatewayError | None], None],
-        meter: Meter,
+        metrics: RedisMetrics,
     ) -> None:
         """``always`` are channels that are never left. ``judge`` is told what becomes of each attempt to hear."""
         self._factory = factory
         self._receive_buffer = receive_buffer
         self._timeout_seconds = timeout_seconds
         self._record = record
-        self._meter = meter
+        self._metrics = metrics
         self._wanted: set[bytes] = set(permanent)
         self._confirmed: set[bytes] = set()
         self._unsubscribe_at: dict[bytes, float] = {}
@@ -208,7 +208,7 @@ class Subscriber:
             try:
                 connection, _ = await self._factory.connect()
             except GatewayError as error:
-                self._meter.connection_failed("channels")
+                self._metrics.connection_failed(CHANNELS)
                 self._record(error)
                 if self._backoff.record_failure(error.message):
                     log.warning("redis.channels_unavailable", reason=error.message)
@@ -218,7 +218,7 @@ class Subscriber:
 
     async def _use(self, connection: Connection) -> None:
         self.is_connected = True
-        self._meter.connection_made("channels")
+        self._metrics.connection_opened(CHANNELS)
         self._reconnect_requested.clear()
         self._confirmed.clear()
         self._outgoing.clear()  # the new connection begins with everything that is wanted now

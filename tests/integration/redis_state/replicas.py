@@ -15,10 +15,12 @@ from gateway.domain.presence import PresentConnection
 from gateway.domain.redis_url import parse_redis_url
 from gateway.domain.status import StateStatus
 from gateway.domain.traces import Trace
+from gateway.metrics import MetricFactory
 from gateway.state.redis import RedisState
 from gateway.state.redis.codec import FORMS, WRITERS, Codec
 from tests.contract.recording_listener import Ear
 from tests.contract.values import at
+from tests.support.metrics import counted
 from tests.support.redis_server import RedisServer
 
 PATIENCE_SECONDS = 15.0
@@ -42,21 +44,23 @@ class Replica:
         self.gaps: list[str] = []
         self.cleaned: list[str] = []
         self.conditions: list[StateStatus] = []
-        self.unreadable = 0
+        self.metrics = MetricFactory()
         self.state = RedisState(
             url=parse_redis_url(url or server.url),
             replica=name,
             on_gap=self.gaps.append,
             on_replica_reaped=self.cleaned.append,
             on_status_changed=self.conditions.append,
-            on_decode_error=self._count_unreadable,
+            metrics=self.metrics,
             **{**defaults, **options},
         )
         self.ear = Ear(self.state.broker)
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _count_unreadable(self) -> None:
-        self.unreadable += 1
+    @property
+    def unreadable(self) -> float:
+        """How many messages on the channels it could not decode."""
+        return counted(self.metrics, "decode_errors_total").get("", 0)
 
     async def start(self) -> None:
         started = asyncio.Event()

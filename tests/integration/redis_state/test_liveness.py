@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,8 +10,8 @@ from structlog.testing import capture_logs
 from gateway.domain.errors import BrokerTimeout
 from gateway.domain.status import StateStatus
 from gateway.state.redis.liveness import StatusTracker
-from gateway.state.redis.meter import NullMetrics
 from tests.integration.redis_state.replicas import append, make, replicas, until
+from tests.support.metrics import counted
 from tests.support.redis_server import RedisServer
 
 
@@ -139,20 +138,6 @@ def test_another_connection_is_tried_halfway_to_being_deaf_and_again() -> None:
     assert [now for now in range(1, 30) if hearing.should_reconnect(now)] == [5, 10, 15, 20, 25]
 
 
-class Attempts(NullMetrics):
-    """Counts connections that were made and times that the log was read."""
-
-    def __init__(self) -> None:
-        self.made: Counter[str] = Counter()
-        self.catch_ups = 0
-
-    def connection_made(self, connection: str) -> None:
-        self.made[connection] += 1
-
-    def caught_up(self, entries: int) -> None:
-        self.catch_ups += 1
-
-
 @pytest.mark.parametrize("forbidden", ["resetchannels", "-subscribe", "-publish"])
 async def test_a_replica_that_may_no_longer_listen_is_deaf_and_not_away_until_it_may(
     server: RedisServer, forbidden: str
@@ -174,18 +159,16 @@ async def test_a_replica_that_may_no_longer_listen_is_deaf_and_not_away_until_it
 async def test_channels_that_are_forbidden_are_tried_ever_more_slowly_and_said_once(
     server: RedisServer,
 ) -> None:
-    attempts = Attempts()
-    async with replicas(server, "a", subscription_timeout_seconds=60.0, meter=attempts) as [a]:
+    async with replicas(server, "a", subscription_timeout_seconds=60.0) as [a]:
         await a.subscribe("room")
-        attempts.made.clear()
         with capture_logs() as lines:
             server.ask("ACL", "SETUSER", "default", "resetchannels")
             server.ask("CLIENT", "KILL", "TYPE", "pubsub")
             await asyncio.sleep(5)  # nobody announces that something is not tried
             await a.push("room")
 
-        assert 4 <= attempts.made["channels"] <= 10
-        assert attempts.catch_ups <= 10
+        assert 4 <= counted(a.metrics, "redis_reconnects_total")["channels"] <= 10
+        assert counted(a.metrics, "resyncs_total").get("", 0) <= 10
         assert [line["reason"] for line in lines if line["event"] == "redis.channels_lost"] == [
             "Connection closed by server.",
             "the Redis user lacks rights",

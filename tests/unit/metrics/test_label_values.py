@@ -12,7 +12,6 @@ from gateway.domain import disconnects
 from gateway.domain.disconnects import DisconnectReason
 from gateway.domain.errors import ConnectionRejected, GatewayError, RecoveryFailed, TokenRejected
 from gateway.hub.registry import SKIPPED
-from gateway.metrics.redis import CONNECTIONS
 from gateway.runtime.metrics_setup import _KEY_CODES as KEY_CODES
 from gateway.socketio_server.connect_handshake import RECOVERIES
 from gateway.socketio_server.server import REJECTIONS
@@ -83,12 +82,6 @@ def test_a_volatile_message_is_skipped_with_a_word_from_the_list() -> None:
     said = words_of("volatile_skipped", TRANSPORT) | words_of("count_volatile_skipped", ROOT / "gateway/hub")
 
     assert said == set(SKIPPED)
-
-
-def test_the_connections_to_redis_are_those_on_the_list() -> None:
-    redis = ROOT / "gateway/state/redis"
-
-    assert words_of("connection_made", redis) == words_of("connection_failed", redis) == set(CONNECTIONS)
 
 
 def test_every_code_that_a_client_can_be_refused_with_is_on_the_list() -> None:

@@ -1,0 +1,118 @@
+"""The metrics of the Redis state. Its components count on them; ``RedisState`` sets what the callback gauges read.
+
+They are created for a replica without Redis too: all zero, or without a series.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Final, Literal
+
+from gateway.metrics import MetricFactory, one_label
+
+COMMANDS: Final = "commands"
+CHANNELS: Final = "channels"
+"""The connections to Redis: one for commands, one that subscribes to channels."""
+CONNECTIONS: Final = (COMMANDS, CHANNELS)
+ConnectionName = Literal["commands", "channels"]
+NOT_EXECUTED: Final = "not_executed"
+UNKNOWN: Final = "unknown"
+"""What is known of a command that failed: whether it was executed."""
+_COMMAND_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0)
+_PROBE_BOUNDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+
+
+class RedisMetrics:
+    """Connections, commands, the subscription and the lease of one replica."""
+
+    def __init__(self, metrics: MetricFactory) -> None:
+        self._connected_before: set[str] = set()
+        self._create_connection_metrics(metrics)
+        self._create_subscription_metrics(metrics)
+        self.leases_lost = metrics.counter(
+            "leases_lost", "Times that this replica had been taken for dead, or another log was found."
+        )
+        self.replicas_reaped = metrics.counter(
+            "replicas_reaped", "Dead replicas cleaned up after by this one."
+        )
+
+    def _create_connection_metrics(self, metrics: MetricFactory) -> None:
+        self.connected = metrics.callback_gauge(
+            "redis_connected", "1 while there is this connection to Redis.", ("connection",)
+        )
+        self.rejecting = metrics.callback_gauge(
+            "redis_rejecting",
+            "1 while Redis answers on this connection, and refuses.",
+            ("connection", "reason"),
+        )
+        self._reconnects = metrics.counter(
+            "redis_reconnects",
+            "Connections to Redis made after the first one.",
+            ("connection",),
+            one_label(CONNECTIONS),
+        )
+        self._connect_failures = metrics.counter(
+            "redis_connect_failures",
+            "Connections to Redis that could not be made.",
+            ("connection",),
+            one_label(CONNECTIONS),
+        )
+        self.command_seconds = metrics.histogram(
+            "redis_command_duration_seconds",
+            "From asking Redis to its answer, repetitions included.",
+            ("command",),
+            bounds=_COMMAND_BOUNDS,
+        )
+        self.command_failures = metrics.counter(
+            "redis_command_failures",
+            "Commands that certainly did nothing (unsent), or of which nobody knows (unanswered).",
+            ("command", "outcome"),
+        )
+        self.command_retries = metrics.counter(
+            "redis_command_retries", "Commands asked again within their time.", ("command",)
+        )
+
+    def _create_subscription_metrics(self, metrics: MetricFactory) -> None:
+        self.probe_age = metrics.callback_gauge(
+            "pubsub_probe_age_seconds", "Since this replica last heard on a channel what it said to itself."
+        )
+        self.probe_seconds = metrics.histogram(
+            "pubsub_probe_round_trip_seconds",
+            "From saying something to itself through Redis to its turn among what is delivered.",
+            bounds=_PROBE_BOUNDS,
+        )
+        self.lag = metrics.callback_gauge(
+            "broker_lag_seconds", "How far behind this replica hears what is published."
+        )
+        self.messages_received = metrics.callback_counter(
+            "redis_messages_received", "Entries that came on channels of Redis."
+        )
+        self.receive_buffer_overflows = metrics.callback_counter(
+            "receive_buffer_overflows",
+            "Times that too much had come on channels, and was read from the log instead.",
+        )
+        self.resyncs = metrics.counter("resyncs", "Times that the log was read after an interruption.")
+        self.resynced_entries = metrics.counter("resynced_entries", "Entries that came by reading the log.")
+        self.decode_errors = metrics.counter(
+            "decode_errors", "Things on the channels of Redis that this release cannot read."
+        )
+
+    def init_command_labels(self, commands: Iterable[str]) -> None:
+        """Show these commands from the start."""
+        commands = tuple(commands)
+        self.command_seconds.init_labels(one_label(commands))
+        self.command_failures.init_labels(product(commands, (NOT_EXECUTED, UNKNOWN)))
+        self.command_retries.init_labels(one_label(commands))
+
+    def connection_opened(self, connection: ConnectionName) -> None:
+        """Count a connection, unless it is the first of its kind."""
+        if connection in self._connected_before:
+            self._reconnects.count((connection,))
+        self._connected_before.add(connection)
+
+    def connection_failed(self, connection: ConnectionName) -> None:
+        """Count a failed attempt to connect."""
+        self._connect_failures.count((connection,))
