@@ -75,7 +75,7 @@ def _as_json(finding: Finding) -> dict[str, str]:
     return {
         "name": finding.name,
         "level": finding.level,
-        "what": finding.what,
+        "what": finding.description,
         "remedy": finding.remedy,
     }
 
@@ -83,7 +83,7 @@ def _as_json(finding: Finding) -> dict[str, str]:
 def _lines(findings: Sequence[Finding]) -> Iterator[str]:
     for finding in findings:
         level = click.style(f"{finding.level:<{_INDENT}}", fg=_COLOURS[finding.level])
-        first, *rest = _wrap(finding.what, _INDENT + _NAME_WIDTH)
+        first, *rest = _wrap(finding.description, _INDENT + _NAME_WIDTH)
         yield f"{level}{finding.name:<{_NAME_WIDTH}}{first}"
         yield from (" " * (_INDENT + _NAME_WIDTH) + line for line in rest)
         if finding.remedy:

@@ -1,18 +1,16 @@
-"""``sio-gateway doctor``: looks at the Redis and the host that a gateway is to work with, and changes nothing.
+"""``sio-gateway doctor``: check the Redis and the host that a gateway will use, and change nothing.
 
-    findings     what a check says: a stable name, a level, what is, what to do about it
-    facts        what is known before anybody judges it
-    gathering    asks Redis; the only part that waits for anything
-    records      what is kept under the prefix: can this release read it?
-    rights       what the user of Redis must be allowed to do
-    server       checks of what Redis is: version, mode, role, eviction, records
-    room         checks of how much it holds: memory, connections, output buffers
-    safety       checks of what a crash loses: persistence, replication, Sentinels
-    timing       checks of clock and round trip
-    host         checks of the machine that the gateway runs on
-    examination  all checks, in the order of the report
+findings    the result of a check: a stable name, a level, a description and a remedy
+facts       what is known about Redis and the host before the checks
+probe       queries to Redis; the only module that waits for I/O
+rights      the commands that the user of Redis must be allowed to execute
+server      checks of the server: version, mode, role, eviction, records, clock, round trip
+capacity    checks of memory, connections and output buffers
+durability  checks of data loss in a crash: persistence, replication, Sentinels
+host        checks of the machine that runs the gateway
+runner      all checks, in the order of the report
 
-Checks are functions from facts to findings and wait for nothing.
+A check is a function from facts to a finding, without I/O.
 """
 
 from gateway.doctor.findings import Finding, Level, worst

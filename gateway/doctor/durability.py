@@ -1,4 +1,4 @@
-"""Checks of what is lost when a Redis goes down."""
+"""Checks of the data loss when a Redis fails."""
 
 from __future__ import annotations
 
@@ -7,123 +7,123 @@ from typing import Final
 from gateway.doctor.facts import RedisFacts, SentinelFacts
 from gateway.doctor.findings import Finding, ok, problem, unknown, warning
 
-_ENOUGH: Final = 3
-_LOSS: Final = "history, sessions, presence and the memory of which requests were used"
+_MIN_SENTINELS: Final = 3
+_LOSS: Final = "history, sessions, presence and the record of used requests"
 _AOF: Final = "Turn on appendonly with appendfsync everysec."
 
 
 def persistence(redis: RedisFacts) -> Finding:
-    """What does a crash of Redis lose?"""
+    """Check what a crash of Redis loses."""
     name, aof = "redis.persistence", redis.text("aof_enabled")
-    if (failing := _cannot_save(redis)) is not None:
-        return problem(name, failing, "Look into the log of Redis; its disk may be full or not writable.")
+    if (failure := _save_failure(redis)) is not None:
+        return problem(name, failure, "Read the log of Redis; its disk may be full or not writable.")
     if aof == "1":
-        return ok(name, _written_down(redis.config.get("appendfsync")))
+        return ok(name, _describe_aof(redis.config.get("appendfsync")))
     if aof is None or "save" not in redis.config:
         return unknown(
             name,
-            "Whether Redis saves its data could not be found out.",
-            "Grant +config|get, or see in its console what a restart of it loses.",
+            "The persistence of Redis could not be read.",
+            "Grant +config|get, or check in the console of the provider what a restart loses.",
         )
     if not redis.config["save"]:
         return warning(
             name,
-            f"Redis saves nothing: a restart of it loses {_LOSS}; replicas register again by themselves, clients are "
-            "told that messages are missing.",
+            f"Redis saves nothing: a restart loses {_LOSS}. Replicas then register again, and clients learn that "
+            "messages are missing.",
             _AOF,
         )
     return warning(
         name,
-        f"Redis saves only now and then (save {redis.config['save']}): a crash loses {_LOSS} since the last time.",
+        f"Redis saves at intervals (save {redis.config['save']}): a crash loses {_LOSS} since the last save.",
         _AOF,
     )
 
 
-def _written_down(fsync: str | None) -> str:
+def _describe_aof(fsync: str | None) -> str:
     if fsync is None:
-        return "Redis writes down what it does (appendonly)."
-    loses = {"always": "nothing", "everysec": "about a second"}.get(
-        fsync, "what the system had not written yet"
+        return "Redis logs every write (appendonly)."
+    loss = {"always": "nothing", "everysec": "about a second"}.get(
+        fsync, "the writes that the system had not flushed"
     )
-    return f"Redis writes down what it does (appendonly, {fsync}): a crash loses {loses}."
+    return f"Redis logs every write (appendonly, {fsync}): a crash loses {loss}."
 
 
-def _cannot_save(redis: RedisFacts) -> str | None:
-    """Redis stops writes when it cannot save them (MISCONF)."""
+def _save_failure(redis: RedisFacts) -> str | None:
+    """Return the description if Redis rejects writes because it cannot save them (MISCONF)."""
     if redis.text("aof_enabled") == "1" and redis.text("aof_last_write_status") == "err":
-        return "Redis could not write down what it does, and takes no writes."
+        return "Redis could not write its append-only file, and rejects writes."
     stops = redis.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
     saves = redis.config.get("save", "?") != ""
     if redis.text("rdb_last_bgsave_status") == "err" and stops and saves:
-        return "Redis could not save its data the last time, and takes no writes."
+        return "Redis could not save its data the last time, and rejects writes."
     return None
 
 
 def replication(redis: RedisFacts) -> Finding:
-    """What does the loss of the primary lose?"""
+    """Check what the loss of the primary loses."""
     name, replicas = "redis.replication", redis.number("connected_slaves")
     if replicas is None:
-        return unknown(name, "Whether Redis has replicas could not be found out.", "Grant +info.")
-    wanted = redis.config.get("min-replicas-to-write")
+        return unknown(name, "The replicas of Redis could not be read.", "Grant +info.")
+    required = redis.config.get("min-replicas-to-write")
     good = redis.number("min_slaves_good_slaves")
-    if wanted and wanted.isdecimal() and good is not None and good < int(wanted):
+    if required and required.isdecimal() and good is not None and good < int(required):
         return problem(
             name,
-            f"Redis takes no writes: it wants {wanted} replicas (min-replicas-to-write) and has {good}.",
-            "Bring the replicas back, or lower min-replicas-to-write.",
+            f"Redis rejects writes: it requires {required} replicas (min-replicas-to-write) and has {good}.",
+            "Start the replicas again, or lower min-replicas-to-write.",
         )
     if replicas == 0:
         return warning(
             name,
-            "No replica of Redis stands by: while this one is away, pushes and new clients get 503.",
-            "Add a replica and three Sentinels (redis+sentinel://), or take a hosted Redis that fails over.",
+            "Redis has no replica: while this server is unavailable, pushes and new clients get 503.",
+            "Add a replica and three Sentinels (redis+sentinel://), or use a hosted Redis with failover.",
         )
-    return _with_replicas(name, replicas, wanted)
+    return _replica_writes(name, replicas, required)
 
 
-def _with_replicas(name: str, replicas: int, wanted: str | None) -> Finding:
-    count = "One replica of Redis follows" if replicas == 1 else f"{replicas} replicas of Redis follow"
-    if wanted is None:
+def _replica_writes(name: str, replicas: int, required: str | None) -> Finding:
+    count = "Redis has one replica" if replicas == 1 else f"Redis has {replicas} replicas"
+    if required is None:
         return unknown(
             name,
-            f"{count}; whether it takes writes without them could not be found out.",
-            "Grant +config|get, or see in its console that min-replicas-to-write is 1.",
+            f"{count}; whether it accepts writes without them could not be read.",
+            "Grant +config|get, or check in the console of the provider that min-replicas-to-write is 1.",
         )
-    if wanted == "0":
+    if required == "0":
         return warning(
             name,
-            f"{count}, but a primary that is cut off from them goes on taking pushes, which are lost when another one "
-            "takes its place.",
+            f"{count}, but a primary that is cut off from its replicas continues to accept pushes, which a failover to "
+            "another primary loses.",
             "Set min-replicas-to-write to 1 and min-replicas-max-lag to 10, with at least two replicas.",
         )
-    return ok(name, f"{count}, and it takes no writes without {wanted} of them.")
+    return ok(name, f"{count}, and rejects writes without {required} of them.")
 
 
-def sentinels(found: SentinelFacts) -> Finding:
-    """Do the Sentinels answer, with one voice?"""
-    name, answers = "redis.sentinels", found.primaries
-    silent = sorted(where for where, primary in answers.items() if primary is None)
-    named = sorted({primary for primary in answers.values() if primary is not None})
-    if not named:
+def sentinels(facts: SentinelFacts) -> Finding:
+    """Check that the Sentinels answer and agree on the primary."""
+    name, answers = "redis.sentinels", facts.primaries
+    silent = sorted(address for address, primary in answers.items() if primary is None)
+    primaries = sorted({primary for primary in answers.values() if primary is not None})
+    if not primaries:
         return problem(
             name,
             "No Sentinel answers and knows the primary by this name.",
-            "See that they run, and that the name in GATEWAY_REDIS_URL is the one of `sentinel monitor`.",
+            "Check that they run, and that the name in GATEWAY_REDIS_URL is the one of `sentinel monitor`.",
         )
-    if len(named) > 1:
+    if len(primaries) > 1:
         return warning(
             name,
-            f"The Sentinels do not agree on the primary: {', '.join(named)}.",
-            "Wait for a failover to end; if it stays, see that they reach each other.",
+            f"The Sentinels do not agree on the primary: {', '.join(primaries)}.",
+            "Wait for a failover to end; if this persists, check that they reach each other.",
         )
     if silent:
         return warning(
-            name, f"Not all Sentinels answer: {', '.join(silent)}.", "Bring them back; two must agree."
+            name, f"Not all Sentinels answer: {', '.join(silent)}.", "Start them again; two must agree."
         )
-    if len(answers) < _ENOUGH:
+    if len(answers) < _MIN_SENTINELS:
         return warning(
             name,
-            f"GATEWAY_REDIS_URL names {len(answers)} of the Sentinels.",
-            "Name three or more, so that one may be away.",
+            f"GATEWAY_REDIS_URL names only {len(answers)} of the Sentinels.",
+            "Name three or more, so that one may fail.",
         )
-    return ok(name, f"{len(answers)} Sentinels answer and agree on the primary, {named[0]}.")
+    return ok(name, f"{len(answers)} Sentinels answer and agree on the primary, {primaries[0]}.")

@@ -1,4 +1,4 @@
-"""What is known before anybody judges it."""
+"""The facts that checks turn into findings."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-CONFIGURED: Final = (
+CONFIG_NAMES: Final = (
     "client-output-buffer-limit",
     "min-replicas-to-write",
     "save",
     "appendfsync",
     "stop-writes-on-bgsave-error",
 )
-"""What only CONFIG tells."""
+"""The parameters that only ``CONFIG GET`` returns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What the settings ask of Redis and of the host."""
+    """The requirements of the settings for Redis and the host."""
 
     max_connections: int
     polling: bool
@@ -29,7 +29,7 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """Redis could not be asked. ``refused``: it answered, and lets nobody in with these credentials."""
+    """Redis could not be queried. ``rejection``: it answered and rejected the credentials."""
 
     reason: str
     rejection: bool = False
@@ -37,24 +37,24 @@ class Unreached:
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What is under the prefix, as far as a few questions tell.
+    """The records under the prefix, as far as four queries show them.
 
-    ``head`` and ``newest`` say whether the head of the log and its newest entry can be read; None where there is none.
-    ``formats`` are the newest record formats that living replicas read.
+    ``head_readable`` and ``newest_readable`` tell whether this release can read the head of the log and its newest
+    entry; None if it does not exist. ``formats`` are the newest record formats that live replicas read, by replica.
     """
 
-    head: bool | None = None
-    newest: bool | None = None
+    head_readable: bool | None = None
+    newest_readable: bool | None = None
     formats: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisFacts:
-    """What a Redis said of itself.
+    """The answers of a Redis.
 
-    ``info`` is None where INFO is forbidden; ``config`` lacks what CONFIG did not tell. ``denied`` are commands that
-    the user may not use, None where that could not be asked. ``round_trips`` are in seconds; ``ahead_seconds`` is how
-    far its clock is ahead of ours, ``unsure_seconds`` how far that may be wrong.
+    ``info`` is None if INFO is denied. ``config`` has no parameter that CONFIG did not return. ``denied`` are the
+    commands that the user may not execute, None if that could not be queried. ``round_trips`` are in seconds.
+    ``skew_seconds`` is positive if the clock of Redis is ahead of ours; its error is at most ``skew_error`` seconds.
     """
 
     info: Mapping[str, str] | None = None
@@ -66,26 +66,28 @@ class RedisFacts:
     data: DataFacts | None = None
 
     def text(self, name: str) -> str | None:
-        """A line of INFO; None where it is not there."""
+        """Return a line of INFO, or None if it does not exist."""
         return None if self.info is None else self.info.get(name)
 
     def number(self, name: str) -> int | None:
-        """A line of INFO that is a number."""
+        """Return a line of INFO as a number, or None if it is not one."""
         text = self.text(name)
         return int(text) if text is not None and text.isdecimal() else None
 
 
 @dataclass(frozen=True, slots=True)
 class SentinelFacts:
-    """What each Sentinel calls the primary, by where the Sentinel is; None for one that does not answer or know it."""
+    """The address of the primary by address of the Sentinel; None if that Sentinel does not answer or know it."""
 
     primaries: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What the system allows a gateway that is started as this process was. ``open_files`` is the limit once ``serve``
-    has raised it; ``backlog`` is None where it is not known."""
+    """The limits of the system for a gateway that is started like this process.
+
+    ``open_files`` is the limit after ``serve`` has raised it. ``backlog`` is None if it is unknown.
+    """
 
     open_files: int
     backlog: int | None

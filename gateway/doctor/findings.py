@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Findings: the results of checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is: a problem keeps the gateway from working, a warning will hurt one day."""
+    """The severity of a finding.
+
+    A problem keeps the gateway from working, a warning becomes one in a situation that will come. Unknown means that
+    the check could not read the facts.
+    """
 
     OK = "ok"
     WARNING = "warning"
@@ -18,45 +22,45 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One sentence of what is, and one of what to do about it, empty where there is nothing to do.
+    """One sentence about the state and one about the remedy, which is empty if none is needed.
 
-    ``name`` is stable: scripts may rely on it.
+    ``name`` is stable: scripts may depend on it.
     """
 
     name: str
     level: Level
-    what: str
+    description: str
     remedy: str = ""
 
 
-def ok(name: str, what: str, remedy: str = "") -> Finding:
-    """All is well."""
-    return Finding(name, Level.OK, what, remedy)
+def ok(name: str, description: str, remedy: str = "") -> Finding:
+    """Return a finding without a problem."""
+    return Finding(name, Level.OK, description, remedy)
 
 
-def warning(name: str, what: str, remedy: str) -> Finding:
-    """It works, and will not in a situation that comes sooner or later."""
-    return Finding(name, Level.WARNING, what, remedy)
+def warning(name: str, description: str, remedy: str) -> Finding:
+    """Return a finding about a state that works now, and fails in a situation that will come."""
+    return Finding(name, Level.WARNING, description, remedy)
 
 
-def problem(name: str, what: str, remedy: str) -> Finding:
-    """It does not work, or not as it must."""
-    return Finding(name, Level.PROBLEM, what, remedy)
+def problem(name: str, description: str, remedy: str) -> Finding:
+    """Return a finding about a state in which the gateway does not work correctly."""
+    return Finding(name, Level.PROBLEM, description, remedy)
 
 
-def unknown(name: str, what: str, remedy: str) -> Finding:
-    """It could not be looked at."""
-    return Finding(name, Level.UNKNOWN, what, remedy)
+def unknown(name: str, description: str, remedy: str) -> Finding:
+    """Return a finding of a check that could not read the facts."""
+    return Finding(name, Level.UNKNOWN, description, remedy)
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """The verdict: what could not be looked at weighs less than a warning."""
+    """Return the highest level of the findings. Unknown is lower than a warning."""
     order = [Level.OK, Level.UNKNOWN, Level.WARNING, Level.PROBLEM]
     return max((finding.level for finding in findings), key=order.index, default=Level.OK)
 
 
 def size(number_of_bytes: int) -> str:
-    """A number of bytes for people."""
+    """Return a number of bytes with a unit, such as ``1.1 MiB``."""
     for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if number_of_bytes >= factor:
             return f"{number_of_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"

@@ -1,6 +1,6 @@
-"""Asks Redis. Nothing is changed there, and nobody waits for longer than the gateway itself would.
+"""Queries to Redis. They change nothing, and each has the timeout of the gateway itself.
 
-What is kept under the prefix: four questions, whatever there is.
+The records under the prefix take four queries, whatever their number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.doctor import rights
-from gateway.doctor.facts import CONFIGURED, DataFacts, RedisFacts, SentinelFacts, Unreached
+from gateway.doctor.facts import CONFIG_NAMES, DataFacts, RedisFacts, SentinelFacts, Unreached
 from gateway.domain.errors import GatewayError, StateMisconfigured
 from gateway.state.redis.codec import Codec, DecodeError
 from gateway.state.redis.connection import ConnectionFactory, parse_info
@@ -25,28 +25,30 @@ from gateway.state.redis.redis_keys import RedisKeys
 
 Execute = Callable[..., Awaitable[Any]]
 HEAD_WORDS: Final = 14
-"""lua/common.lua"""
-_NEWEST: Final = 3
+"""The number of words in the head of the log (lua/common.lua)."""
+_NEWEST_WORD: Final = 3
 
 
 async def read_data_facts(execute: Execute, keys: RedisKeys) -> DataFacts | None:
-    """The head of the log, its newest entry, and what living replicas read; None where that is forbidden."""
+    """Read the head of the log, its newest entry and the formats of live replicas; None if that is denied."""
     head = await execute("GET", keys.named("head"))
     formats = await execute("HGETALL", keys.named("formats"))
     now = await execute("TIME")
     if not isinstance(formats, list) or not isinstance(now, list):
         return None
-    living = await execute("ZRANGEBYSCORE", keys.named("leases"), f"({int(now[0]) * 1000}", "+inf")
-    if not isinstance(living, list):
+    live = await execute("ZRANGEBYSCORE", keys.named("leases"), f"({int(now[0]) * 1000}", "+inf")
+    if not isinstance(live, list):
         return None
-    known = {
+    by_replica = {
         name.decode(errors="replace"): value for name, value in zip(formats[::2], formats[1::2], strict=True)
     }
-    names = [name.decode(errors="replace") for name in living]
+    names = [name.decode(errors="replace") for name in live]
     return DataFacts(
-        head=None if head is None else _is_head(head),
-        newest=await _newest(execute, keys, head),
-        formats={name: int(known.get(name, b"0")) for name in names if known.get(name, b"0").isdigit()},
+        head_readable=None if head is None else _is_head(head),
+        newest_readable=await _is_newest_readable(execute, keys, head),
+        formats={
+            name: int(by_replica.get(name, b"0")) for name in names if by_replica.get(name, b"0").isdigit()
+        },
     )
 
 
@@ -54,15 +56,15 @@ def _is_head(head: Any) -> bool:
     return isinstance(head, bytes) and len(head.split()) == HEAD_WORDS
 
 
-async def _newest(execute: Execute, keys: RedisKeys, head: Any) -> bool | None:
-    """Whether the newest entry can be read; None where there is none."""
+async def _is_newest_readable(execute: Execute, keys: RedisKeys, head: Any) -> bool | None:
+    """Return whether the newest entry can be decoded; None if there is none."""
     if not _is_head(head):
         return None
-    position = head.split()[_NEWEST]
-    found = await execute("XRANGE", keys.named("log"), position, position)
-    if not isinstance(found, list) or not found:
+    position = head.split()[_NEWEST_WORD]
+    entries = await execute("XRANGE", keys.named("log"), position, position)
+    if not isinstance(entries, list) or not entries:
         return None
-    fields = found[0][1]
+    fields = entries[0][1]
     try:
         Codec().decode_entry(dict(zip(fields[::2], fields[1::2], strict=True))[b"r"])
     except (DecodeError, KeyError):
@@ -71,29 +73,32 @@ async def _newest(execute: Execute, keys: RedisKeys, head: Any) -> bool | None:
 
 
 ROUND_TRIPS: Final = 100
-_LOCKED: Final = ("NOAUTH", "WRONGPASS")
+_AUTH_ERRORS: Final = ("NOAUTH", "WRONGPASS")
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Redis answered with an error; ``code`` is the word that it begins with."""
+    """An error reply of Redis. ``code`` is its first word."""
 
     code: str
 
 
 class ConnectionLost(Exception):
-    """No answer, or no connection any more."""
+    """Redis does not answer, or the connection is lost."""
 
 
 class RedisQuery:
-    """Asks one after the other. Raises Lost when there is nobody to answer."""
+    """Commands on one connection, one after the other."""
 
     def __init__(self, connection: Connection, *, timeout_seconds: float) -> None:
         self._connection = connection
         self._timeout_seconds = timeout_seconds
 
     async def execute(self, *command: str | bytes) -> Any:
-        """The answer to a command, or Refused."""
+        """Return the reply to a command, or Rejected.
+
+        Raises: ConnectionLost.
+        """
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._connection.send_command(*command, check_health=False)
@@ -102,12 +107,12 @@ class RedisQuery:
                 )
         except REPLIES as error:
             return Rejected(code_of(error))
-        except TimeoutError as late:
+        except TimeoutError as error:
             raise ConnectionLost(
                 f"it did not answer {command[0]!s} within {self._timeout_seconds:.0f} s"
-            ) from late
+            ) from error
         except exceptions.InvalidResponse as error:
-            raise ConnectionLost("what answers there does not speak the protocol of Redis") from error
+            raise ConnectionLost("the server does not speak the protocol of Redis") from error
         except (exceptions.RedisError, OSError) as error:
             raise ConnectionLost(
                 f"the connection was lost ({str(error).rstrip('.') or type(error).__name__})"
@@ -117,7 +122,7 @@ class RedisQuery:
 async def probe_redis(
     server: ConnectionFactory, *, prefix: str, timeout_seconds: float
 ) -> RedisFacts | Unreached:
-    """All that can be found out."""
+    """Connect and return every fact that the user may read."""
     try:
         connection = await server.connect_unchecked()
     except GatewayError as error:
@@ -125,30 +130,30 @@ async def probe_redis(
     query = RedisQuery(connection, timeout_seconds=timeout_seconds)
     try:
         info = await query.execute("INFO")
-        if isinstance(info, Rejected) and info.code in _LOCKED:
-            return Unreached("it asks for a password", rejection=True)
-        return await _gather(query, None if isinstance(info, Rejected) else parse_info(info), prefix)
-    except ConnectionLost as lost:
-        return Unreached(str(lost))
+        if isinstance(info, Rejected) and info.code in _AUTH_ERRORS:
+            return Unreached("it requires a password", rejection=True)
+        return await _query_facts(query, None if isinstance(info, Rejected) else parse_info(info), prefix)
+    except ConnectionLost as error:
+        return Unreached(str(error))
     finally:
         await connection.disconnect(nowait=True)
 
 
-async def _gather(query: RedisQuery, info: dict[str, str] | None, prefix: str) -> RedisFacts:
-    took, ahead, unsure = await _clock(query)
+async def _query_facts(query: RedisQuery, info: dict[str, str] | None, prefix: str) -> RedisFacts:
+    round_trips, skew, skew_error = await _measure_clock(query)
     return RedisFacts(
         info=info,
-        config=await _config(query),
-        denied=await _denied(query, prefix),
-        round_trips=took,
-        skew_seconds=ahead,
-        skew_error=unsure,
+        config=await _query_config(query),
+        denied=await _query_denied(query, prefix),
+        round_trips=round_trips,
+        skew_seconds=skew,
+        skew_error=skew_error,
         data=await read_data_facts(query.execute, RedisKeys(prefix)),
     )
 
 
 def _reason(error: GatewayError) -> str:
-    """What the system said, which tells more than that it did not work. Neither holds what is secret."""
+    """Return the text of the cause, which is more precise than that of the error. Neither contains a secret."""
     cause = error.__cause__
     if isinstance(cause, (exceptions.ConnectionError, OSError, *REPLIES)) and not isinstance(
         cause, TimeoutError
@@ -157,44 +162,44 @@ def _reason(error: GatewayError) -> str:
     return error.message.rstrip(".")
 
 
-async def _clock(query: RedisQuery) -> tuple[tuple[float, ...], float | None, float]:
-    """Seconds that each question took, how far Redis is ahead, and how far that may be wrong.
+async def _measure_clock(query: RedisQuery) -> tuple[tuple[float, ...], float | None, float]:
+    """Return the seconds of each round trip, the skew of the clock of Redis, and the error of the skew.
 
-    TIME is asked rather than PING: it costs the same, and every user of the gateway may do it.
+    The command is TIME rather than PING: it costs the same, and every user of the gateway may execute it.
     """
-    took: list[float] = []
-    ahead, unsure = None, math.inf
+    round_trips: list[float] = []
+    skew, skew_error = None, math.inf
     for _ in range(ROUND_TRIPS):
-        asked_at, began_at = time.time(), time.perf_counter()
-        answer = await query.execute("TIME")
-        seconds = time.perf_counter() - began_at
-        if isinstance(answer, Rejected):
+        sent_at, started_at = time.time(), time.perf_counter()
+        reply = await query.execute("TIME")
+        seconds = time.perf_counter() - started_at
+        if isinstance(reply, Rejected):
             return (), None, 0.0
-        took.append(seconds)
-        if seconds / 2 < unsure:  # the quickest answer tells the time best
-            unsure = seconds / 2
-            ahead = int(answer[0]) + int(answer[1]) / 1e6 - (asked_at + unsure)
-    return tuple(took), ahead, unsure
+        round_trips.append(seconds)
+        if seconds / 2 < skew_error:  # the fastest reply is the most exact
+            skew_error = seconds / 2
+            skew = int(reply[0]) + int(reply[1]) / 1e6 - (sent_at + skew_error)
+    return tuple(round_trips), skew, skew_error
 
 
-async def _config(query: RedisQuery) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in CONFIGURED:
-        answer = await query.execute("CONFIG", "GET", name)
-        if isinstance(answer, list) and len(answer) == 2:
-            found[name] = answer[1].decode(errors="replace")
-    return found
+async def _query_config(query: RedisQuery) -> dict[str, str]:
+    config: dict[str, str] = {}
+    for name in CONFIG_NAMES:
+        reply = await query.execute("CONFIG", "GET", name)
+        if isinstance(reply, list) and len(reply) == 2:
+            config[name] = reply[1].decode(errors="replace")
+    return config
 
 
-async def _denied(query: RedisQuery, prefix: str) -> tuple[str, ...] | None:
-    answer = await query.execute("EVAL", rights.SCRIPT, "0", rights.acl_query(prefix))
-    if isinstance(answer, Rejected):
-        return ("eval",) if answer.code == "NOPERM" else None
-    return tuple(name.decode() for name in answer)
+async def _query_denied(query: RedisQuery, prefix: str) -> tuple[str, ...] | None:
+    reply = await query.execute("EVAL", rights.SCRIPT, "0", rights.acl_query(prefix))
+    if isinstance(reply, Rejected):
+        return ("eval",) if reply.code == "NOPERM" else None
+    return tuple(name.decode() for name in reply)
 
 
 async def probe_sentinels(server: ConnectionFactory) -> SentinelFacts | None:
-    """What the Sentinels say; None where there are none."""
+    """Query every Sentinel; None if the URL names no Sentinels."""
     if server.url.service is None:
         return None
     answers = await server.query_sentinels()
@@ -212,7 +217,7 @@ def _address_text(address: tuple[str, int]) -> str:
 
 
 def target_address(server: ConnectionFactory) -> str:
-    """The address as people write it, without user and password."""
-    location = server.url
-    hosts = ",".join(map(_address_text, location.hosts))
-    return hosts if location.service is None else f"{location.service} of {hosts}"
+    """Return the address of the URL as text, without user and password."""
+    url = server.url
+    hosts = ",".join(map(_address_text, url.hosts))
+    return hosts if url.service is None else f"{url.service} of {hosts}"

@@ -1,6 +1,6 @@
-"""What the user of Redis must be allowed to do (examples/redis/users.acl): asked of Redis itself, nothing is tried out.
+"""The commands that the user of Redis must be allowed to execute (examples/redis/users.acl).
 
-Redis knows what a user may do inside a script (``redis.acl_check_cmd``, since 7.0), so one script tells it all.
+One script queries the rights of the user (``redis.acl_check_cmd``, since Redis 7.0). No command is tried out.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ def _name(words: str) -> str:
 ON_KEYS: Final = tuple(map(_name, _KEYS))
 ON_CHANNELS: Final = tuple(map(_name, _CHANNELS))
 NEEDED: Final = (*map(_name, _PLAIN), *ON_CHANNELS, *ON_KEYS)
-"""Every command that the gateway and its scripts use, as users.acl writes them."""
+"""Every command that the gateway and its scripts use, as in users.acl."""
 
 
 def acl_query(prefix: str) -> str:
-    """The argument of the script."""
-    named = {KEY: f"{prefix}:doctor", CHANNEL: f"{prefix}:to:doctor"}
+    """Return the argument of the script."""
+    names = {KEY: f"{prefix}:doctor", CHANNEL: f"{prefix}:to:doctor"}
     return json.dumps(
         [
-            {"name": _name(words), "words": [named.get(word, word) for word in words.split(" ")]}
+            {"name": _name(words), "words": [names.get(word, word) for word in words.split(" ")]}
             for words in (*_PLAIN, *_CHANNELS, *_KEYS)
         ]
     )
 
 
 def check(redis: RedisFacts, prefix: str) -> Finding:
-    """May the user do all that the gateway does?"""
+    """Check that the user may execute every command of the gateway."""
     if redis.denied is None:
         return unknown(
             NAME,
-            "Redis could not say what this user may do.",
+            "The rights of this user could not be queried.",
             "Compare its rights with examples/redis/users.acl.",
         )
     if not redis.denied:
@@ -70,16 +70,16 @@ def check(redis: RedisFacts, prefix: str) -> Finding:
     return problem(
         NAME,
         f"The user lacks rights: {', '.join(_summary(redis.denied, prefix))}.",
-        "Grant them with ACL SETUSER; examples/redis/users.acl is a user with just the rights that are needed.",
+        "Grant them with ACL SETUSER; examples/redis/users.acl has a user with exactly the necessary rights.",
     )
 
 
 def _summary(denied: tuple[str, ...], prefix: str) -> list[str]:
-    """What is missing; where no command reaches the keys or the channels at all, the pattern is what lacks."""
+    """Return the missing rights. If every command on keys or channels is denied, the pattern is missing."""
     missing = set(denied)
-    said = []
+    summary = []
     for commands, pattern in ((ON_KEYS, f"keys ~{prefix}:*"), (ON_CHANNELS, f"channels &{prefix}:*")):
         if missing.issuperset(commands):
-            said.append(pattern)
+            summary.append(pattern)
             missing.difference_update(commands)
-    return said + [f"+{name}" for name in denied if name in missing]
+    return summary + [f"+{name}" for name in denied if name in missing]

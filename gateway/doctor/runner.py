@@ -1,4 +1,4 @@
-"""All checks, in the order of the report: what must be right first comes first."""
+"""All checks, in the order of the report: a check comes before those that depend on it."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ async def run_checks(*, url: RedisUrl | None, prefix: str, requirements: Require
     if url is None:
         return [without_redis(), *check_host(host.read_host_facts(), requirements)]
     redis = ConnectionFactory(url, name="", timeout_seconds=requirements.timeout_seconds)
-    watched = await probe.probe_sentinels(redis)
-    found = await probe.probe_redis(redis, prefix=prefix, timeout_seconds=requirements.timeout_seconds)
+    sentinels = await probe.probe_sentinels(redis)
+    facts = await probe.probe_redis(redis, prefix=prefix, timeout_seconds=requirements.timeout_seconds)
     return [
-        *check_redis(found, watched, probe.target_address(redis), prefix, requirements),
+        *check_redis(facts, sentinels, probe.target_address(redis), prefix, requirements),
         *check_host(host.read_host_facts(), requirements),
     ]
 
 
 def without_redis() -> Finding:
-    """There is no Redis to be looked at."""
+    """Return the finding for a gateway without Redis."""
     return ok(
         "state.memory",
-        "There is no Redis: one replica keeps everything in its memory, forgets it when it ends, and knows nothing of "
-        "another one's clients.",
+        "No Redis is configured: one replica keeps everything in its memory, loses it when the process ends, and does "
+        "not know the clients of another replica.",
         "Set GATEWAY_REDIS_URL before you start a second replica, or if a restart must lose nothing.",
     )
 
 
 def check_redis(
-    found: RedisFacts | Unreached,
-    watched: SentinelFacts | None,
-    where: str,
+    facts: RedisFacts | Unreached,
+    sentinels: SentinelFacts | None,
+    address: str,
     prefix: str,
     requirements: Requirements,
 ) -> list[Finding]:
-    """All that there is to say of Redis."""
-    first = [] if watched is None else [durability.sentinels(watched)]
-    if isinstance(found, Unreached):
-        return [*first, server.not_reached(found, where)]
+    """Return the findings about Redis. ``address`` is the one that the descriptions name."""
+    first = [] if sentinels is None else [durability.sentinels(sentinels)]
+    if isinstance(facts, Unreached):
+        return [*first, server.not_reached(facts, address)]
     return [
         *first,
-        server.reached(where),
-        rights.check(found, prefix),
-        server.version(found),
-        server.mode(found),
-        server.role(found),
-        server.eviction(found),
-        server.records(found, prefix, Codec().newest),
-        capacity.memory(found, requirements),
-        capacity.clients(found),
-        capacity.output_buffer(found),
-        durability.persistence(found),
-        durability.replication(found),
-        server.clock(found),
-        server.round_trip(found, requirements),
+        server.reached(address),
+        rights.check(facts, prefix),
+        server.version(facts),
+        server.mode(facts),
+        server.role(facts),
+        server.eviction(facts),
+        server.records(facts, prefix, Codec().newest),
+        capacity.memory(facts, requirements),
+        capacity.clients(facts),
+        capacity.output_buffer(facts),
+        durability.persistence(facts),
+        durability.replication(facts),
+        server.clock(facts),
+        server.round_trip(facts, requirements),
     ]
 
 
-def check_host(found: HostFacts, requirements: Requirements) -> list[Finding]:
-    """All that there is to say of this machine."""
-    return [host.open_files(found, requirements), *filter(None, [host.backlog(found)])]
+def check_host(facts: HostFacts, requirements: Requirements) -> list[Finding]:
+    """Return the findings about this machine."""
+    return [host.open_files(facts, requirements), *filter(None, [host.backlog(facts)])]

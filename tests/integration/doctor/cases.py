@@ -1,4 +1,4 @@
-"""Facts to judge: those of a Redis with which all is well, to be changed in one place."""
+"""Facts of a Redis without problems, which a test changes in one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.doctor.facts import DataFacts, RedisFacts, Requirements
 
 MIB: Final = 1024 * 1024
-DEMANDS: Final = Requirements(
+REQUIREMENTS: Final = Requirements(
     max_connections=20_000,
     polling=False,
     history_bytes=64 * MIB,
@@ -40,7 +40,7 @@ CONFIG: Final = {
     "appendfsync": "everysec",
     "stop-writes-on-bgsave-error": "yes",
 }
-WELL: Final = RedisFacts(
+HEALTHY: Final = RedisFacts(
     info=INFO,
     config=CONFIG,
     denied=(),
@@ -49,21 +49,21 @@ WELL: Final = RedisFacts(
     skew_error=0.0001,
     data=DataFacts(),
 )
-BLIND: Final = RedisFacts()
-"""Everything was forbidden."""
+UNREADABLE: Final = RedisFacts()
+"""Every query was denied."""
 
 
-def told(**lines: str | None) -> RedisFacts:
-    """The same with other lines of INFO; None leaves one out."""
+def with_info(**lines: str | None) -> RedisFacts:
+    """Return healthy facts with other lines of INFO. None removes a line."""
     info = {name: value for name, value in (INFO | lines).items() if value is not None}
-    return replace(WELL, info=info)
+    return replace(HEALTHY, info=info)
 
 
-def set_to(redis: RedisFacts = WELL, **config: str) -> RedisFacts:
-    """The same with other settings, dashes written as underscores."""
+def with_config(redis: RedisFacts = HEALTHY, **config: str) -> RedisFacts:
+    """Return facts with other parameters of CONFIG, with underscores instead of dashes."""
     return replace(redis, config=CONFIG | {name.replace("_", "-"): value for name, value in config.items()})
 
 
-def having(**facts: Any) -> RedisFacts:
-    """The same with other facts."""
-    return replace(WELL, **facts)
+def with_facts(**facts: Any) -> RedisFacts:
+    """Return healthy facts with other values of the fields."""
+    return replace(HEALTHY, **facts)

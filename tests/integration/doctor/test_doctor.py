@@ -1,4 +1,4 @@
-"""``sio-gateway doctor`` against real servers, each wrong in one way."""
+"""``sio-gateway doctor`` against real servers, each misconfigured in one way."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ def server() -> Iterator[RedisServer]:
 
 
 class Report:
-    """What a run said."""
+    """The report of one run."""
 
     def __init__(self, url: str, *arguments: str, **settings: str) -> None:
         self.run = run("doctor", "--json", *arguments, REDIS_URL=url, **(GOOD | settings))
         assert self.run.stderr == ""
         assert PASSWORD not in self.run.stdout
-        said = json.loads(self.run.stdout)
-        self.status, self.level = self.run.returncode, said["level"]
-        self.findings: dict[str, dict[str, Any]] = {each["name"]: each for each in said["findings"]}
-        assert len(self.findings) == len(said["findings"])
+        report = json.loads(self.run.stdout)
+        self.status, self.level = self.run.returncode, report["level"]
+        self.findings: dict[str, dict[str, Any]] = {each["name"]: each for each in report["findings"]}
+        assert len(self.findings) == len(report["findings"])
 
     def levels(self, level: str) -> list[str]:
-        """Names of the findings of that level."""
+        """Return the names of the findings of that level."""
         return [name for name, each in self.findings.items() if each["level"] == level]
 
     def only_problem(self, name: str) -> str:
-        """What the problem is, if it is the only one."""
+        """Return the description of the problem, which must be the only one."""
         assert (self.levels("problem"), self.level, self.status) == ([name], "problem", 1)
         assert self.findings[name]["remedy"]
-        what: str = self.findings[name]["what"]
-        return what
+        description: str = self.findings[name]["what"]
+        return description
 
 
-def test_a_plain_redis_gets_warnings_and_no_problem(server: RedisServer) -> None:
+def test_default_redis_has_warnings_and_no_problem(server: RedisServer) -> None:
     report = Report(server.url)
 
     assert report.levels("warning") == ["redis.memory", "redis.persistence", "redis.replication"]
@@ -62,7 +62,7 @@ def test_a_plain_redis_gets_warnings_and_no_problem(server: RedisServer) -> None
     assert (report.status, report.level) == (0, "warning")
 
 
-def test_one_that_is_set_up_well_gets_none(server: RedisServer) -> None:
+def test_well_configured_redis_has_no_warning(server: RedisServer) -> None:
     replica = RedisServer(replicaof=f"127.0.0.1 {server.port}")
     try:
         for name, value in (("maxmemory", "500mb"), ("appendonly", "yes"), ("min-replicas-to-write", "1")):
@@ -77,34 +77,34 @@ def test_one_that_is_set_up_well_gets_none(server: RedisServer) -> None:
     assert "about a second" in report.findings["redis.persistence"]["what"]
 
 
-def test_what_it_says_is_also_said_to_people(server: RedisServer) -> None:
+def test_report_is_also_printed_as_text(server: RedisServer) -> None:
     answer = run("doctor", REDIS_URL=server.url, **GOOD)
 
     assert answer.returncode == 0
-    assert "ok       redis.role          It is a primary.\n" in answer.stdout
+    assert "ok       redis.role          The server is a primary.\n" in answer.stdout
     assert "→ Turn on appendonly" in answer.stdout
     assert answer.stdout.endswith(" ok, 3 warnings\n")
 
 
-def test_nothing_is_changed_in_redis(server: RedisServer) -> None:
+def test_doctor_writes_nothing_to_redis(server: RedisServer) -> None:
     Report(server.url)
 
     assert server.ask("DBSIZE") == 0
 
 
-def test_one_that_evicts_is_found(server: RedisServer) -> None:
+def test_eviction_is_found(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 
     assert "allkeys-lru" in Report(server.url).only_problem("redis.eviction")
 
 
-def test_a_small_output_buffer_is_found(server: RedisServer) -> None:
+def test_small_output_buffer_is_found(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 512kb 0 0")
 
     assert "512 KiB" in Report(server.url).only_problem("redis.output_buffer")
 
 
-def test_a_full_memory_is_found(server: RedisServer) -> None:
+def test_full_memory_is_found(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "maxmemory", "512kb")
 
     assert "of 512 KiB" in Report(server.url).only_problem("redis.memory")
@@ -116,25 +116,25 @@ def test_too_few_connections_are_found(server: RedisServer) -> None:
     assert "of 3 connections" in Report(server.url).only_problem("redis.clients")
 
 
-def test_a_primary_that_misses_its_replicas_is_found(server: RedisServer) -> None:
+def test_primary_without_its_replicas_is_found(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
 
-    assert "wants 1 replicas" in Report(server.url).only_problem("redis.replication")
+    assert "requires 1 replicas" in Report(server.url).only_problem("redis.replication")
 
 
-def test_a_replica_is_found(server: RedisServer) -> None:
+def test_replica_is_found(server: RedisServer) -> None:
     replica = RedisServer(replicaof=f"127.0.0.1 {server.port}")
     try:
         with server.client() as client:
             assert client.execute_command("WAIT", 1, 10_000) == 1
-        what = Report(replica.url).only_problem("redis.role")
+        description = Report(replica.url).only_problem("redis.role")
     finally:
         replica.stop()
 
-    assert f"replica of 127.0.0.1:{server.port}" in what
+    assert f"replica of 127.0.0.1:{server.port}" in description
 
 
-def test_one_of_a_cluster_is_found() -> None:
+def test_member_of_a_cluster_is_found() -> None:
     server = RedisServer(cluster_enabled="yes", cluster_port=free_port())
     try:
         report = Report(server.url)
@@ -144,8 +144,8 @@ def test_one_of_a_cluster_is_found() -> None:
     assert "Cluster" in report.only_problem("redis.mode")
 
 
-def let_in(server: RedisServer, *rights: str) -> str:
-    """The address for a user with the rights of the example and these; the default user is locked out."""
+def restrict_user(server: RedisServer, *rights: str) -> str:
+    """Create a user with the rights of the example and these, and return its URL."""
     acl = (ROOT / "examples/redis/users.acl").read_text(encoding="utf-8")
     (line,) = [line for line in acl.splitlines() if line.startswith("user sio-gateway ")]
     words = [word for word in line.split()[2:] if not word.startswith(">")]
@@ -153,68 +153,68 @@ def let_in(server: RedisServer, *rights: str) -> str:
     return f"redis://sio-gateway:{PASSWORD}@127.0.0.1:{server.port}"
 
 
-def test_with_the_least_rights_it_says_what_it_could_not_look_at(server: RedisServer) -> None:
-    report = Report(let_in(server))
+def test_user_of_the_example_gets_unknown_findings_without_config(server: RedisServer) -> None:
+    report = Report(restrict_user(server))
 
     assert report.levels("problem") == []
     assert report.levels("unknown") == ["redis.output_buffer", "redis.persistence"]
     assert (report.findings["redis.rights"]["level"], report.status) == ("ok", 0)
 
 
-def test_with_one_right_more_it_can_look_at_everything(server: RedisServer) -> None:
-    assert Report(let_in(server, "+config|get")).levels("unknown") == []
+def test_user_with_config_get_gets_no_unknown_finding(server: RedisServer) -> None:
+    assert Report(restrict_user(server, "+config|get")).levels("unknown") == []
 
 
-def test_a_right_that_is_missing_is_named(server: RedisServer) -> None:
-    report = Report(let_in(server, "-zadd", "-publish"))
+def test_missing_right_is_named(server: RedisServer) -> None:
+    report = Report(restrict_user(server, "-zadd", "-publish"))
 
     assert report.only_problem("redis.rights") == "The user lacks rights: +publish, +zadd."
 
 
-def test_keys_that_are_not_granted_are_named(server: RedisServer) -> None:
-    report = Report(let_in(server, "resetkeys", "~another:*"))
+def test_key_pattern_that_is_not_granted_is_named(server: RedisServer) -> None:
+    report = Report(restrict_user(server, "resetkeys", "~another:*"))
 
     assert report.only_problem("redis.rights") == "The user lacks rights: keys ~sio-gateway:*."
 
 
-def test_one_who_may_nothing_gets_a_report_all_the_same(server: RedisServer) -> None:
-    report = Report(let_in(server, "nocommands"))
+def test_user_without_any_right_gets_a_report(server: RedisServer) -> None:
+    report = Report(restrict_user(server, "nocommands"))
 
     assert "+eval" in report.only_problem("redis.rights")
     assert "redis.version" in report.levels("unknown")
 
 
 @pytest.mark.parametrize("credentials", [f"sio-gateway:{PASSWORD}-wrong@", f"nobody:{PASSWORD}@", ""])
-def test_a_wrong_password_is_told_and_not_printed(server: RedisServer, credentials: str) -> None:
-    let_in(server)
+def test_wrong_password_is_reported_and_not_printed(server: RedisServer, credentials: str) -> None:
+    restrict_user(server)
     server.ask("ACL", "SETUSER", "default", "off")
 
     report = Report(f"redis://{credentials}127.0.0.1:{server.port}")
 
-    assert "lets nobody in" in report.only_problem("redis.reachable")
+    assert "rejects the credentials" in report.only_problem("redis.reachable")
 
 
-def test_a_password_that_is_asked_for_is_told() -> None:
+def test_required_password_is_reported() -> None:
     server = RedisServer(requirepass=PASSWORD)
     try:
         missing, given = Report(server.url), Report(f"redis://:{PASSWORD}@127.0.0.1:{server.port}")
     finally:
         server.stop()
 
-    assert "asks for a password" in missing.only_problem("redis.reachable")
+    assert "requires a password" in missing.only_problem("redis.reachable")
     assert given.status == 0
 
 
-def test_nobody_listening_is_told_with_the_address() -> None:
+def test_closed_port_is_reported_with_the_address() -> None:
     port = free_port()
 
-    what = Report(f"redis://127.0.0.1:{port}").only_problem("redis.reachable")
+    description = Report(f"redis://127.0.0.1:{port}").only_problem("redis.reachable")
 
-    assert f"127.0.0.1:{port}" in what
-    assert "Connect call failed" in what or "refused" in what
+    assert f"127.0.0.1:{port}" in description
+    assert "Connect call failed" in description or "refused" in description
 
 
-def test_one_that_takes_nobody_any_more_says_so(server: RedisServer) -> None:
+def test_reached_maxclients_is_reported(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "maxclients", "1")
     with server.client() as client:
         assert client.ping()
@@ -222,7 +222,7 @@ def test_one_that_takes_nobody_any_more_says_so(server: RedisServer) -> None:
         assert "max number of clients" in Report(server.url).only_problem("redis.reachable")
 
 
-def test_what_is_no_redis_is_told() -> None:
+def test_server_that_is_not_redis_is_reported() -> None:
     gateway = GatewayProcess()
     try:
         report = Report(gateway.url.replace("http:", "redis:"))
@@ -233,15 +233,15 @@ def test_what_is_no_redis_is_told() -> None:
 
 
 @pytest.mark.parametrize("credentials", ["", f":{PASSWORD}@"])
-def test_one_that_is_frozen_is_told_in_time(server: RedisServer, credentials: str) -> None:
+def test_frozen_redis_is_reported_within_the_timeout(server: RedisServer, credentials: str) -> None:
     server.freeze()
 
-    what = Report(f"redis://{credentials}127.0.0.1:{server.port}").only_problem("redis.reachable")
+    description = Report(f"redis://{credentials}127.0.0.1:{server.port}").only_problem("redis.reachable")
 
-    assert "did not answer" in what
+    assert "did not answer" in description
 
 
-def test_a_database_that_is_not_there_is_told(server: RedisServer) -> None:
+def test_missing_database_is_reported(server: RedisServer) -> None:
     assert "index" in Report(f"{server.url}/99").only_problem("redis.reachable")
 
 
@@ -251,13 +251,13 @@ def test_records_of_another_format_are_found(server: RedisServer) -> None:
     assert "format" in Report(server.url).only_problem("redis.records")
 
 
-def test_keys_that_are_somebody_elses_are_found(server: RedisServer) -> None:
+def test_keys_of_another_application_are_found(server: RedisServer) -> None:
     server.ask("LPUSH", "sio-gateway:head", "mine")
 
     assert Report(server.url).only_problem("redis.records")
 
 
-def test_a_gateway_that_lives_there_is_counted(server: RedisServer) -> None:
+def test_live_replica_is_counted(server: RedisServer) -> None:
     gateway = GatewayProcess(redis_url=server.url)
     try:
         assert gateway.backend.push_user("ann", "hello").status == 200
@@ -266,24 +266,24 @@ def test_a_gateway_that_lives_there_is_counted(server: RedisServer) -> None:
         gateway.stop()
 
     assert report.findings["redis.records"]["level"] == "ok"
-    assert "one replica is living" in report.findings["redis.records"]["what"]
+    assert "one replica is live" in report.findings["redis.records"]["what"]
 
 
-def test_sentinels_are_asked_each(server: RedisServer) -> None:
-    with Sentinels() as watched:
-        whole = Report(f"redis+sentinel://{watched.sentinels}/main")
-        without_one = Report(f"redis+sentinel://{watched.sentinels},127.0.0.1:{free_port()}/main")
-        stranger = Report(f"redis+sentinel://{watched.sentinels}/other")
-        itself = Report(f"redis://{watched.sentinels.partition(',')[0]}")
+def test_every_sentinel_is_queried(server: RedisServer) -> None:
+    with Sentinels() as sentinels:
+        complete = Report(f"redis+sentinel://{sentinels.sentinels}/main")
+        without_one = Report(f"redis+sentinel://{sentinels.sentinels},127.0.0.1:{free_port()}/main")
+        other_name = Report(f"redis+sentinel://{sentinels.sentinels}/other")
+        sentinel = Report(f"redis://{sentinels.sentinels.partition(',')[0]}")
 
-    assert whole.findings["redis.sentinels"]["level"] == "ok"
-    assert "127.0.0.1" in whole.findings["redis.reachable"]["what"]
+    assert complete.findings["redis.sentinels"]["level"] == "ok"
+    assert "127.0.0.1" in complete.findings["redis.reachable"]["what"]
     assert without_one.levels("warning")[:1] == ["redis.sentinels"]
-    assert stranger.levels("problem") == ["redis.sentinels", "redis.reachable"]
-    assert "redis.mode" in itself.levels("problem")
+    assert other_name.levels("problem") == ["redis.sentinels", "redis.reachable"]
+    assert "redis.mode" in sentinel.levels("problem")
 
 
-def test_without_redis_the_host_is_looked_at() -> None:
+def test_host_is_checked_without_redis() -> None:
     report = Report("")
 
     assert list(report.findings) == ["state.memory", "host.open_files", "host.backlog"]
@@ -291,7 +291,7 @@ def test_without_redis_the_host_is_looked_at() -> None:
 
 
 def open_files_under(limits: str) -> tuple[int, dict[str, Any]]:
-    """Exit status of a doctor that is started after a line of shell, and what it finds about open files."""
+    """Run doctor after a line of shell; return the exit status and the finding about open files."""
     answer = subprocess.run(
         ["sh", "-c", f'{limits} && exec "$@"', "sh", sys.executable, "-m", "gateway", "doctor", "--json"],
         env=environment(**GOOD),
@@ -300,32 +300,32 @@ def open_files_under(limits: str) -> tuple[int, dict[str, Any]]:
         check=False,
         cwd=ROOT,
     )
-    found = {each["name"]: each for each in json.loads(answer.stdout)["findings"]}
-    return answer.returncode, found["host.open_files"]
+    findings = {each["name"]: each for each in json.loads(answer.stdout)["findings"]}
+    return answer.returncode, findings["host.open_files"]
 
 
-def test_a_low_file_limit_is_found() -> None:
+def test_low_limit_of_open_files_is_found() -> None:
     status, finding = open_files_under("ulimit -n 256")
 
     assert (status, finding["level"]) == (1, "problem")
     assert "256 files" in finding["what"]
 
 
-def test_a_low_soft_limit_is_none_since_the_gateway_raises_it() -> None:
+def test_low_soft_limit_is_no_problem_because_the_gateway_raises_it() -> None:
     status, finding = open_files_under("ulimit -Sn 256 && ulimit -Hn 1024")
 
     assert (status, finding["level"]) == (0, "ok")
     assert "1024 files" in finding["what"]
 
 
-def test_bad_settings_are_told_as_everywhere() -> None:
+def test_wrong_settings_end_with_status_2() -> None:
     answer = run("doctor", PRT="1", **GOOD)
 
     assert (answer.returncode, answer.stdout) == (2, "")
     assert "GATEWAY_PRT: unknown setting" in answer.stderr
 
 
-def test_an_address_that_says_too_much_is_a_bad_setting() -> None:
+def test_redis_url_with_unknown_options_is_a_wrong_setting() -> None:
     answer = run("doctor", REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1/0?retry=1", **GOOD)
 
     assert (answer.returncode, answer.stdout) == (2, "")

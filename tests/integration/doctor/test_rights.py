@@ -1,4 +1,4 @@
-"""What the doctor asks for is what the gateway uses and what the example grants."""
+"""The rights that the doctor checks are those that the gateway uses and that the example grants."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gateway.doctor import rights
 from gateway.doctor.findings import Level
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.scripts import load_scripts
-from tests.integration.doctor.cases import having
+from tests.integration.doctor.cases import with_facts
 from tests.support.paths import ROOT
 
-NOT_ASKED = {"select"}
-"""Needed for a database other than 0 only, and then nothing answers without it."""
+NOT_CHECKED = {"select"}
+"""Needed only for a database other than 0, where no query succeeds without it."""
 
 
-def test_it_looks_for_what_the_scripts_use() -> None:
+def test_checked_commands_include_those_of_the_scripts() -> None:
     folder = ROOT / "gateway/state/redis/lua"
     used = {
         name.lower()
@@ -26,6 +26,7 @@ def test_it_looks_for_what_the_scripts_use() -> None:
         for name in re.findall(r"\bcall\('(\w+)'", script.read_text("utf-8"))
     }
 
+    assert used
     assert load_scripts(RedisKeys("p"), dict.fromkeys(_limits(folder), 1))
     assert used - set(rights.NEEDED) == set()
 
@@ -38,7 +39,7 @@ def _limits(folder: Path) -> set[str]:
     }
 
 
-def test_it_looks_for_what_the_example_grants() -> None:
+def test_checked_commands_are_those_of_the_example() -> None:
     (line,) = [
         line
         for line in (ROOT / "examples/redis/users.acl").read_text("utf-8").splitlines()
@@ -46,11 +47,11 @@ def test_it_looks_for_what_the_example_grants() -> None:
     ]
     granted = {word.removeprefix("+") for word in line.split() if word.startswith("+")}
 
-    assert granted - NOT_ASKED == set(rights.NEEDED)
+    assert granted - NOT_CHECKED == set(rights.NEEDED)
 
 
 @pytest.mark.parametrize(
-    ("denied", "said"),
+    ("denied", "summary"),
     [
         (("hset",), "+hset."),
         (("client|setname", "subscribe"), "+client|setname, +subscribe."),
@@ -59,8 +60,8 @@ def test_it_looks_for_what_the_example_grants() -> None:
         ((*rights.ON_CHANNELS, *rights.ON_KEYS, "time"), "keys ~p:*, channels &p:*, +time."),
     ],
 )
-def test_what_is_missing_is_said_as_it_is_granted(denied: tuple[str, ...], said: str) -> None:
-    finding = rights.check(having(denied=denied), "p")
+def test_missing_rights_are_written_as_in_acl_setuser(denied: tuple[str, ...], summary: str) -> None:
+    finding = rights.check(with_facts(denied=denied), "p")
 
     assert finding.level == Level.PROBLEM
-    assert finding.what == f"The user lacks rights: {said}"
+    assert finding.description == f"The user lacks rights: {summary}"
