@@ -1,7 +1,8 @@
-"""Who is here, in which room, and the local fan-out.
+"""The connections and rooms of this replica, and the local fan-out.
 
-connection   one connection: how far along it is, and what is for it
-registry     rooms to connections and back; delivers
+connection       Connection: its state, rooms, recovery session and replay watermark
+delivery_timer   DeliveryTimer: times pushes from this replica until they are delivered here
+registry         Hub: rooms to connections and back; delivers entries
 """
 
 from gateway.hub.connection import ClientTransport, Connection, ConnectionState

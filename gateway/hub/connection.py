@@ -1,4 +1,4 @@
-"""One Socket.IO session of one user in one namespace, as the rest of the house sees it."""
+"""One Socket.IO connection: its state, and what decides which messages it gets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from gateway.interfaces import Frames, Socket, Timer
 
 
 class ConnectionState(Enum):
-    """How far along a connection is. Only a LIVE one is sent to; one that is BEHIND was welcomed, and reads the history
-    first."""
+    """The state of a connection.
+
+    CONNECTING: registered; its connect handshake has not finished. REPLAYING: accepted; it gets messages from the
+    history. LIVE: accepted; the hub sends to it. CLOSED: removed.
+    """
 
     CONNECTING = "connecting"
     REPLAYING = "replaying"
@@ -25,41 +28,48 @@ class ConnectionState(Enum):
 
 
 class ClientTransport(Protocol):
-    """The way to one client."""
+    """The transport of one connection."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def socket(self) -> Socket | None:
-        """Where frames may be written to past this link; None: nowhere now."""
+        """The socket to write frames to directly, past this transport; None while that is not possible."""
         ...
 
     def send(self, frames: Frames, *, volatile: bool) -> bool:
-        """Whether it was taken: a volatile message may be skipped, and one that is gone or too slow gets nothing."""
+        """Send a message; return whether it was taken.
+
+        A volatile message may be skipped. A transport that is closed or too slow takes nothing.
+        """
         ...
 
-    def batch(self, *frames: Frames) -> None: ...
+    def batch(self, *frames: Frames) -> None:
+        """Send packets, in one write where that is possible."""
+        ...
 
     @property
     def is_drained(self) -> bool:
-        """Whether little of what was sent waits to be read."""
+        """Whether most of what was sent has left the send buffer."""
         ...
 
     @property
     def replay_lock(self) -> Lock:
-        """Held by the one who reads the history for somebody on this way: one page at a time fits in there."""
+        """Held while a page of the history is read and sent: the send buffer has space for one page at a time."""
         ...
 
     async def wait_drained(self) -> None:
-        """Wait until little of what was sent waits to be read, or it is gone."""
+        """Wait until most of what was sent has left the send buffer, or the transport is closed."""
         ...
 
     def emit(self, event: str, payload: dict[str, object]) -> None:
         """Send one of the gateway's own events."""
         ...
 
-    def disconnect(self, reason: DisconnectReason) -> None: ...
+    def disconnect(self, reason: DisconnectReason) -> None:
+        """End the connection as the reason says, and have it removed from the hub."""
+        ...
 
 
 class Connection:
@@ -104,23 +114,23 @@ class Connection:
         self.rooms: frozenset[str] = frozenset()
         self.expiry: Timer | None = None
         self.session = session
-        """What it can be resumed with, unless that was declined."""
+        """The session that it can be resumed with; None if recovery is off or declined."""
         self.recovery = "none"
-        """What became of its wish to go on where it was: ``recovered``, or why not; ``none``: it had none."""
+        """The outcome of its recovery request: ``recovered``, the code of a failure, or ``none`` without a request."""
         self.wants_offsets = session is not None
-        """Whether its messages carry where they stand in the stream, so that it can come back to there."""
+        """Whether its messages carry their positions, from which it can be resumed."""
         self.first_position: Position | None = None
-        """Where it came in, or went on; nothing older is for it."""
+        """The position at which it connected or resumed; older entries are not for it."""
         self.disconnected_at: Position | None = None
-        """Where it was let go before it was welcomed."""
+        """The position of a disconnect command that came while it was CONNECTING."""
         self.taken_over = False
-        """It was resumed elsewhere before it was welcomed."""
+        """Whether its session was resumed elsewhere while it was CONNECTING."""
         self.replay_watermark: Position | None = None
-        """It has everything up to there, by another way than the listener's: what that brings again is not for it."""
+        """It got everything up to this position from the history; live delivery must not send that again."""
         self.last_skipped: Position | None = None
-        """The newest that was not sent to it, because it was not live."""
+        """The position of the newest message that was not sent to it because it was not LIVE."""
         self.socket: Socket | None = None
-        """Set only while it is LIVE: a fan-out looks here and at nothing else of a connection (see ``_write``)."""
+        """Set only while it is LIVE: a fan-out reads this attribute and no other (``hub.registry._write``)."""
 
     @property
     def user(self) -> str:
@@ -128,44 +138,44 @@ class Connection:
 
     @property
     def was_disconnected(self) -> bool:
-        """Whether it was let go after it had come in, before it was welcomed."""
+        """Whether a disconnect command newer than the connection came while it was CONNECTING."""
         return self.disconnected_at is not None and self.is_newer(self.disconnected_at)
 
     def is_newer(self, position: Position) -> bool:
-        """Whether that came after this connection."""
+        """Whether a position is newer than the connection."""
         return self.first_position is None or positions.is_after(position, self.first_position)
 
     def attach_session(self, session: RecoverySession) -> None:
-        """From now on it can be resumed with this."""
+        """Make the connection resumable with a session."""
         self.session = session
         self.wants_offsets = True
 
     def has_received(self, position: Position) -> bool:
-        """Whether it may go live there: nothing newer was skipped."""
+        """Whether it may go live at a position: no newer message was skipped."""
         return self.last_skipped is None or not positions.is_after(self.last_skipped, position)
 
     def go_live(self, replay_watermark: Position | None = None) -> None:
-        """From now on it is sent to: what is newer than ``floor``, up to which it has everything."""
+        """Let the hub send to it: messages newer than ``replay_watermark``, up to which it has everything."""
         self.state = ConnectionState.LIVE
         self.replay_watermark = replay_watermark
         self.on_transport_changed()
 
     def on_transport_changed(self) -> None:
-        """Its link sends another way."""
+        """Take over the socket of its transport, after that changed."""
         if self.state is ConnectionState.LIVE and self.replay_watermark is None:
             self.socket = self.transport.socket
 
     def reset_positions(self) -> None:
-        """Another stream counts anew: what came before says nothing of what comes."""
+        """Forget positions: the stream begins anew, and its positions cannot be compared with older ones."""
         self.last_skipped = None
         self.clear_replay_watermark()
 
     def clear_replay_watermark(self) -> None:
-        """The listener has come to what is new for it."""
+        """Remove the watermark: live delivery has reached a newer message."""
         self.replay_watermark = None
         self.on_transport_changed()
 
     def close(self) -> None:
-        """It is not sent to any more."""
+        """Let the hub send no more to it."""
         self.state = ConnectionState.CLOSED
         self.socket = None

@@ -1,4 +1,4 @@
-"""This replica's registry: which connection is in which room, and the local fan-out."""
+"""The hub: which connection of this replica is in which room, and the local fan-out."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import MetricFactory, one_label
 
 MAX_SLICE_SECONDS: Final = 0.005
-"""How long deliveries hold the event loop before they let I/O and timers through."""
+"""How long deliveries hold the event loop before they yield to I/O and timers."""
 STEP: Final = 16
-"""Recipients between two looks at the clock."""
+"""Recipients between two readings of the clock."""
 LARGE_BYTES: Final = 8 * 1024
+"""From this size on the clock is read after each recipient: one write takes a tenth of a millisecond."""
 SLOW_SEND_SECONDS: Final = 0.0001
-"""What a message that goes by a link costs the event loop later in this turn: a poll that is answered, for one."""
-
+"""What one send through a transport costs the event loop later in the same turn, such as answering a poll."""
 
 Encode = Callable[[Message, Position | None], Frames]
-"""Makes a message into what links send, with its position or without; called once for each of the two (law 1)."""
+"""Encodes a message with its position or without; called once for each of the two (invariant 1)."""
 
 Members = dict[Connection, None]
 
@@ -37,19 +37,19 @@ SKIPPED: Final = ("replaying", "bytes_waiting", "no_poll", "upgrading")
 
 
 class Hub:
-    """Rooms to connections and back. Costs depend on the connection's own rooms and recipients alone (law 7)."""
+    """Rooms to connections and back. Costs depend on the connection's own rooms and recipients only (invariant 7)."""
 
     def __init__(
         self, encode: Encode, *, metrics: MetricFactory, deliveries: DeliveryObserver | None = None
     ) -> None:
-        """``deliveries`` is told of messages that belong to a trace."""
+        """``deliveries`` is notified of messages that belong to a trace."""
         self.connections: dict[str, Connection] = {}
-        """By sid; where one is resumed while its former one is still here, the new one."""
+        """By sid. When a connection is resumed before its former one is removed, this is the resumed one."""
         self._encode = encode
         self._deliveries = deliveries
         self._members: dict[Address, Members] = {}
         self._namespace_members = 0
-        """Addresses of everyone in a namespace."""
+        """How many keys of ``_members`` have no room: everyone in a namespace."""
         self._by_user: Counter[str] = Counter()
         self._slice_ends: float | None = None
         self._create_metrics(metrics)
@@ -93,7 +93,7 @@ class Hub:
 
     @property
     def rooms(self) -> int:
-        """How many rooms somebody here is in; that of a single sid does not count."""
+        """How many rooms have a connection here; the rooms of sids do not count."""
         return len(self._members) - self._namespace_members - len(self.connections)
 
     def connections_of(self, user: str) -> int:
@@ -101,11 +101,11 @@ class Hub:
         return self._by_user[user]
 
     def has(self, address: Address) -> bool:
-        """Whether anybody here is at the address."""
+        """Whether a connection of this replica has the address."""
         return address in self._members
 
     def add(self, connection: Connection, rooms: Collection[str]) -> list[Address]:
-        """Put a connection into its rooms and its namespace; answers the addresses that nobody here had before."""
+        """Add a connection to its namespace and rooms; return the addresses that no connection here had before."""
         self.connections[connection.sid] = connection
         self._by_user[connection.user] += 1
         connection.rooms = frozenset(rooms)
@@ -113,8 +113,8 @@ class Hub:
         return [address for address in addresses if self._join(connection, address)]
 
     def remove(self, connection: Connection) -> list[Address]:
-        """Take a connection out of everything; answers the addresses that nobody here has any more."""
-        if not self._is_in(connection):
+        """Remove a connection; return the addresses that no connection here has any more."""
+        if not self._is_registered(connection):
             return []
         if self.connections.get(connection.sid) is connection:
             del self.connections[connection.sid]
@@ -127,11 +127,11 @@ class Hub:
     def change_rooms(
         self, connection: Connection, rooms: Collection[str]
     ) -> tuple[list[Address], list[Address]]:
-        """The rooms are now these; answers the addresses that are new here and those that are no longer needed.
+        """Replace the rooms of a connection; return the addresses that are new here, and those no longer needed here.
 
         Nothing changes for a connection that was removed.
         """
-        if not self._is_in(connection):
+        if not self._is_registered(connection):
             return [], []
         before, connection.rooms = connection.rooms, frozenset(rooms)
         joined = _addresses(connection, connection.rooms - before)
@@ -142,14 +142,14 @@ class Hub:
         )
 
     async def deliver(self, entry: LogEntry, position: Position) -> None:
-        """Hand an entry to everyone here that it is for; the broker's listener calls this, one entry at a time."""
+        """Deliver an entry to its recipients here. The broker calls this for one entry after the other."""
         recipients = await self._recipients(entry)
         if isinstance(entry, DisconnectCommand):
             _disconnect(recipients, reason_of(entry), position)
         elif isinstance(entry, SessionTakeover):
             _close_taken_over(recipients, entry.owner)
         elif entry.trace is not None and self._deliveries is not None:
-            # Also where nobody was left to send it to: that it came here is what its trace is looked at for.
+            # Also without a recipient: the trace shows that the message arrived at this replica.
             started = time.monotonic()
             sent = await self._send_variants(entry, position, recipients) if recipients else 0
             self._deliveries.delivered(entry, sent, time.monotonic() - started)
@@ -174,9 +174,8 @@ class Hub:
     async def _send(
         self, message: Message, position: Position, frames: Frames, recipients: Sequence[Connection]
     ) -> int:
-        """Send ready frames; answers to how many."""
+        """Send encoded frames; return the number of connections that took them."""
         sent = 0
-        # A look at the clock now and then, but for large frames each time: writing one takes a tenth of a millisecond.
         step = 1 if len(frames.frame) > LARGE_BYTES else STEP
         for start in range(0, len(recipients), step):
             batch = recipients[start : start + step]
@@ -189,7 +188,7 @@ class Hub:
     def _send_slow(
         self, connection: Connection, message: Message, position: Position, frames: Frames
     ) -> bool:
-        """Send to a connection that cannot be written to directly; whether it was for it and was taken."""
+        """Send through the transport of a connection that has no free socket; return whether it was taken."""
         if connection.state is not ConnectionState.LIVE:
             if not message.volatile:
                 connection.last_skipped = position
@@ -201,28 +200,28 @@ class Hub:
             if positions.is_after(position, watermark):
                 connection.clear_replay_watermark()
             elif not message.volatile:
-                return False  # It came by the way that set the floor.
+                return False  # The replay has sent it already.
             elif position != watermark:
-                # What has no position of its own repeats the newest, and on a connection positions never go back.
+                # A volatile message repeats the newest position; positions on a connection never go back (invariant 5).
                 frames = self._encode(message, watermark)
         return connection.transport.send(frames, volatile=message.volatile)
 
     def reset_positions(self) -> None:
-        """The stream lost data, and what comes now may count from an earlier time than what came before."""
+        """Forget positions: the stream lost data, and new positions may be lower than former ones."""
         for connection in self.connections.values():
             connection.reset_positions()
 
     async def emit_all(self, event: str, payload: dict[str, object]) -> None:
-        """Send one of the gateway's own events to everybody who was welcomed."""
+        """Send one of the gateway's own events to every accepted connection."""
         for connection in list(self.connections.values()):
             if connection.state in {ConnectionState.LIVE, ConnectionState.REPLAYING}:
                 connection.transport.emit(event, payload)
             await self._yield()
 
     async def _yield(self, *, spent_seconds: float = 0.0) -> None:
-        """Wait for the next turn of the event loop where deliveries have used up their part of this one.
+        """Wait for the next turn of the event loop once deliveries have used up MAX_SLICE_SECONDS of this one.
 
-        Many small ones in one turn share that part. ``spent_seconds`` of work were left to others in this turn.
+        All deliveries of one turn share the slice. ``spent_seconds``: work that this turn still has to do for them.
         """
         if self._slice_ends is None:
             self._slice_ends = time.monotonic() + MAX_SLICE_SECONDS
@@ -235,7 +234,7 @@ class Hub:
         self._slice_ends = None
 
     async def _recipients(self, entry: LogEntry) -> list[Connection]:
-        """Everyone at its addresses, each once, in a list of its own: members may change while it is sent."""
+        """Return the connections at the addresses, each once, as a copy: members may change while it is sent."""
         addresses = entry.addresses
         if len(addresses) == 1 and not entry.exclude:
             return list(self._members.get(addresses[0], ()))
@@ -250,11 +249,12 @@ class Hub:
             await self._yield()
         return list(recipients)
 
-    def _is_in(self, connection: Connection) -> bool:
-        """Not by its sid, which whoever resumed it here has too."""
+    def _is_registered(self, connection: Connection) -> bool:
+        """Whether a connection is registered. Its sid does not tell: a connection that resumed it here has the same."""
         return connection in self._members.get(Address(connection.namespace, None), ())
 
     def _join(self, connection: Connection, address: Address) -> bool:
+        """Return whether it is the first connection with the address."""
         members = self._members.get(address)
         if members is None:
             self._members[address] = {connection: None}
@@ -264,6 +264,7 @@ class Hub:
         return False
 
     def _leave(self, connection: Connection, address: Address) -> bool:
+        """Return whether it was the last connection with the address."""
         members = self._members[address]
         del members[connection]
         if members:
@@ -274,10 +275,10 @@ class Hub:
 
 
 def _write(frame: bytes, recipients: Iterable[Connection]) -> tuple[int, list[Connection]]:
-    """To how many it was written, and those that it cannot be written to just now.
+    """Write a frame to free sockets; return how many there were, and the connections without one.
 
-    Between two recipients the kernel throws everything else out of the processor's caches, so what counts is how many
-    objects are looked at for each: here its connection and its socket.
+    Between two writes the kernel evicts everything else from the caches of the processor, so the cost is the number of
+    objects read for each recipient: here its connection and its socket.
     """
     written = 0
     others = []
@@ -296,7 +297,7 @@ def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:
 
 
 def reason_of(command: DisconnectCommand) -> DisconnectReason:
-    """How a connection ends that was let go by a backend."""
+    """Return how a disconnect command ends connections."""
     return REVOKED if command.revoke else DISCONNECTED_BY_BACKEND
 
 

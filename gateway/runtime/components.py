@@ -135,7 +135,7 @@ class Components:
         self.replayer = Replayer(
             recovery=self.recovery,
             encode=packets.encode_message,
-            recovered=self.hub.count_replayed,
+            on_replayed=self.hub.count_replayed,
             deliveries=self.telemetry.deliveries,
         )
         self.publisher = self.telemetry.wrap(

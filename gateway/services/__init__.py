@@ -1,7 +1,10 @@
-"""The verbs of the gateway, each in a module of its own.
+"""The use cases of the gateway, one module each.
 
-arriving     a verified client comes in: hub, subscription, presence
-reporting    a client is gone, or changed its carrier: tell the same, backwards
-publishing   a backend pushes a message, or has a user let go
-expiring     a token runs out
+connect         Connector: registers and resumes connections, applies a refreshed token
+degraded_mode   DegradedMode: what this replica does while the shared state is stalled or unavailable
+disconnect      Disconnector: removes connections and updates the shared state
+drain           drain: disconnects all clients at an even pace
+publish         MessagePublisher: appends messages and disconnect commands of backends
+recovery        Recovery, Replayer: read sessions and the history, and replay missed messages
+token_expiry    TokenExpiry: warns clients of the end of their tokens, then disconnects them
 """

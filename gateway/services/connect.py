@@ -1,4 +1,4 @@
-"""A verified client comes in: anew, or back to where it was."""
+"""Connect a verified client: make a new connection, or resume a former one."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ _PID_BYTES: Final = 24
 
 
 class Connector:
-    """Registers connections: first here, then for everyone, so that nothing sent after the welcome is missed.
+    """Registers connections: first in the hub, then in the shared state.
 
-    The limits count connections and rooms; None means off.
+    Every message appended after a client was accepted reaches it. The limits count connections of a user on this
+    replica, and rooms of a token; None means off.
     """
 
     def __init__(
@@ -71,11 +72,11 @@ class Connector:
         transport: ClientTransport,
         recovery_request: RecoveryRequest,
     ) -> ConnectResult:
-        """The connection, registered everywhere and still ARRIVING: it is LIVE once its client was welcomed.
+        """Register a connection everywhere; it stays CONNECTING until ``Replayer.start`` accepts it.
 
-        Raises TooManyConnections, TokenRefused, BrokerUnavailable, BrokerTimeout; nobody is left behind then.
+        Raises: TooManyConnections, TokenRejected, BrokerUnavailable, BrokerTimeout; nothing stays registered then.
         """
-        failed = None
+        failure = None
         try:
             if isinstance(recovery_request.pid, str) and self._disconnector.is_ending(recovery_request.pid):
                 raise RecoveryFailed("unknown_session")
@@ -83,26 +84,26 @@ class Connector:
             if resumed is not None:
                 return await self._resume(resumed, identity, transport, recovery_request)
         except RecoveryFailed as reason:
-            failed = reason.code
-        return await self._begin(identity, namespace, transport, recovery_request, failed)
+            failure = reason.code
+        return await self._begin(identity, namespace, transport, recovery_request, failure)
 
     async def refresh(self, connection: Connection, identity: Identity) -> None:
-        """The client showed a newer token: its rooms are those of that token from now on.
+        """Apply a refreshed token: the connection gets the rooms of that token.
 
-        Raises TokenRefused, BrokerUnavailable, BrokerTimeout.
+        Raises: TokenRejected, BrokerUnavailable, BrokerTimeout; the connection keeps its former rooms then.
         """
         if identity.user != connection.user:
             raise TokenRejected("token_invalid", "the token is another user's")
         rooms = self._rooms(connection.sid, identity)
         await self._reject_revoked(identity)
         if connection.state is ConnectionState.CLOSED:
-            # It left while its token was looked at: who is not in the hub any more must not get into rooms again.
+            # It was closed meanwhile: a connection that left the hub must not join rooms again.
             return
         if rooms != connection.rooms:
             await self._change_rooms(connection, rooms)
         connection.identity = identity
 
-    # the two ways in
+    # new or resumed
 
     async def _resume(
         self,
@@ -111,28 +112,30 @@ class Connector:
         transport: ClientTransport,
         recovery_request: RecoveryRequest,
     ) -> ConnectResult:
-        """Raises NotRecovered where not everything that was missed is there."""
+        """Raises: RecoveryFailed when the history does not hold everything that was missed."""
         session = replace(resumed.session, owner=recovery_request.owner)
         former = self._hub.connections.get(session.sid)
         if former is not None:
             former.transport.disconnect(RESUMED_ELSEWHERE)
-            self._disconnector.disconnect(former)  # also where it was only arriving
+            self._disconnector.disconnect(former)  # also while it is CONNECTING
         connection = Connection(
             session.sid, session.namespace, identity, transport, self._clock.now(), session=session
         )
         async with self._rollback(connection):
             position = await self._subscribe(connection)
-            now = session.with_rooms(connection.rooms, position)
-            connection.attach_session(now)
-            missed = await self._recovery.first_page(connection, now, recovery_request)
-            if now != session:
-                await self._sessions.change(now)
+            changed = session.with_rooms(connection.rooms, position)
+            connection.attach_session(changed)
+            first_page = await self._recovery.first_page(connection, changed, recovery_request)
+            if changed != session:
+                await self._sessions.change(changed)
             await self._register(connection)
         if resumed.in_use and former is None:
             self._disconnector.queue_takeover(
                 SessionTakeover(new_id(), session.namespace, session.sid, resumed.session.owner)
             )
-        return ConnectResult(connection, connection.first_position or position, missed.last_position, missed)
+        return ConnectResult(
+            connection, connection.first_position or position, first_page.last_position, first_page
+        )
 
     async def _begin(
         self,
@@ -140,52 +143,57 @@ class Connector:
         namespace: str,
         transport: ClientTransport,
         recovery_request: RecoveryRequest,
-        failed: str | None,
+        failure: str | None,
     ) -> ConnectResult:
         self._check_user_limit(identity.user)
         sid = secrets.token_urlsafe(_SID_BYTES)
         connection = Connection(sid, namespace, identity, transport, self._clock.now())
-        missed = None
+        first_page = None
         async with self._rollback(connection):
             position = await self._subscribe(connection)
             if self._recovery.is_enabled(recovery_request):
                 session = _new_session(connection, recovery_request.owner, position)
                 connection.attach_session(session)
                 if recovery_request.resume is not None:
-                    missed, failed = await self._recovery.from_position(
+                    first_page, failure = await self._recovery.from_position(
                         connection, session, recovery_request.resume
                     )
             if connection.session is not None:
                 await self._sessions.save(connection.session)
             await self._register(connection)
-        if missed is None or connection.session is None:
-            return ConnectResult(connection, position, position, failure=failed)
-        return ConnectResult(connection, connection.session.first_position, missed.last_position, missed)
+        if first_page is None or connection.session is None:
+            return ConnectResult(connection, position, position, failure=failure)
+        return ConnectResult(
+            connection, connection.session.first_position, first_page.last_position, first_page
+        )
 
     @asynccontextmanager
     async def _rollback(self, connection: Connection) -> AsyncIterator[None]:
-        """Whoever is not let in leaves nothing behind, but the session of one who may come again."""
+        """Undo a failed connect. The recovery session is kept unless the client was disconnected for good."""
         try:
             yield
         except BaseException as reason:
-            gone_for_good = isinstance(reason, RecoveryFailed) or connection.was_disconnected
-            self._disconnector.disconnect(connection, keeps_session=not gone_for_good)
+            ended_for_good = isinstance(reason, RecoveryFailed) or connection.was_disconnected
+            self._disconnector.disconnect(connection, keeps_session=not ended_for_good)
             raise
 
     def _check_user_limit(self, user: str) -> None:
-        """Only for a connection that is new: one that goes on was counted where it began, and a refusal is for good.
+        """Reject a new connection over the limit. A resumed one is not checked.
 
-        When a replica goes, the others get its connections of a user who may have as many on each of them.
+        A resumed connection was counted when it began, and a rejection would be final. When a replica ends, the others
+        get its connections, of users who may already have the maximum on each of them.
+
+        Raises: TooManyConnections.
         """
         limit = self._max_connections_per_user
         if limit is not None and self._hub.connections_of(user) >= limit:
             raise TooManyConnections(f"this user has {limit} connections here already")
 
     async def _subscribe(self, connection: Connection) -> Position:
-        """Into its rooms here; from the position answered on, everything for them arrives."""
+        """Add a connection to the hub and subscribe its rooms; return the position after which everything arrives."""
         rooms = self._rooms(connection.sid, connection.identity)
         self._hub.add(connection, rooms)
-        # Also where others here are already: they may be waiting for the same subscription.
+        # Also for rooms with connections here: those may still wait for the same subscription.
         position = await self._broker.subscribe(
             [Address(connection.namespace, room) for room in (None, *rooms)]
         )
@@ -193,7 +201,7 @@ class Connector:
         return position
 
     async def _register(self, connection: Connection) -> None:
-        # After the subscription: a kick is either seen here or delivered to this connection, never missed by both.
+        # After the subscription: so a revocation is read here, or delivered to this connection, or both.
         await self._reject_revoked(connection.identity)
         present = PresentConnection(
             sid=connection.sid,
@@ -211,7 +219,7 @@ class Connector:
 
     async def _change_rooms(self, connection: Connection, rooms: frozenset[str]) -> None:
         before, session = connection.rooms, connection.session
-        # No page of the history is under way meanwhile: it was asked for with the rooms as they were.
+        # The lock keeps a page of the history, requested for the former rooms, from being sent meanwhile.
         async with connection.transport.replay_lock:
             position = await self._apply_rooms(connection, rooms)
             if session is not None:
@@ -221,7 +229,7 @@ class Connector:
         except BaseException:
             self._hub.change_rooms(connection, before)
             connection.session = session
-            # What cannot be told now is told later (``ports``): what counts is that they are the former ones again.
+            # A failed update is made up for later by the state; here the former rooms have to be restored.
             with suppress(BrokerUnavailable, BrokerTimeout):
                 await self._update_presence(connection)
             raise
@@ -234,28 +242,32 @@ class Connector:
                 await self._sessions.change(connection.session)
 
     async def _apply_rooms(self, connection: Connection, rooms: frozenset[str]) -> Position:
-        """Into these rooms here, or into none of them; where it entered those that are new."""
+        """Join and leave rooms on this replica, all or none; return the position at which the new ones are joined."""
         before = connection.rooms
-        touched = [Address(connection.namespace, room) for room in rooms ^ before]
-        # In the hub first: a room that nobody is in may be unsubscribed by whoever left it last.
+        changed = [Address(connection.namespace, room) for room in rooms ^ before]
+        # The hub first: a room without connections may be unsubscribed by the connection that left it last.
         self._hub.change_rooms(connection, rooms)
         try:
-            return await self._broker.subscribe([each for each in touched if each.room in rooms])
+            return await self._broker.subscribe([each for each in changed if each.room in rooms])
         except BaseException:
             self._hub.change_rooms(connection, before)
             raise
         finally:
-            # Somebody may have come in since, or this one gone: what counts is who is there now.
-            await self._broker.unsubscribe([each for each in touched if not self._hub.has(each)])
+            # Other connections may have joined meanwhile, or this one closed: the hub knows the rooms in use now.
+            await self._broker.unsubscribe([each for each in changed if not self._hub.has(each)])
 
     def _rooms(self, sid: str, identity: Identity) -> frozenset[str]:
-        """Those that the token grants, and the one of the sid, where every connection is alone."""
+        """Return the rooms that the token grants and the room of the sid.
+
+        Raises: TokenRejected when the token grants more rooms than the limit.
+        """
         limit = self._max_rooms_per_connection
         if limit is not None and len(identity.rooms) > limit:
             raise TokenRejected("token_invalid", f"the token grants more than {limit} rooms")
         return identity.rooms | {sid}
 
     async def _reject_revoked(self, identity: Identity) -> None:
+        """Raises: TokenRejected when the token was issued before a revocation of its user."""
         revoked_at = await self._revocations.revoked_at(identity.user)
         if revoked_at is not None and (identity.issued_at is None or identity.issued_at < revoked_at):
             raise TokenRejected("token_revoked", "the token was revoked")

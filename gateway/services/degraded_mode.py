@@ -1,4 +1,4 @@
-"""What this replica does while the shared state fails it, and what clients are told of what was lost."""
+"""Follow the status of the shared state: disconnect clients of a stalled replica, and report gaps in the history."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GAP_EVENT: Final = "recovery:failed"
 
 
 class DegradedMode:
-    """Follows the condition of this replica."""
+    """The status of this replica, and what it does about it."""
 
     def __init__(
         self,
@@ -34,8 +34,10 @@ class DegradedMode:
         metrics: MetricFactory,
         status: StateStatus = StateStatus.HEALTHY,
     ) -> None:
-        """``send_away`` closes every client in the way of an ending; they come back to another replica. A deaf replica
-        keeps them for ``deaf_patience_seconds``, since it may hear again. ``condition`` is how it begins.
+        """``disconnect_all`` closes every client for a reason; they reconnect to another replica.
+
+        While the subscription is stalled, clients are kept for ``stalled_limit_seconds``, since it may recover.
+        ``status`` is the status at the start.
         """
         self._hub = hub
         self._schedule = schedule
@@ -45,7 +47,7 @@ class DegradedMode:
         self._stalled_timer: Timer | None = None
         self._gaps: asyncio.Queue[str] = asyncio.Queue()
         self._unreported: set[str] = set()
-        """What is in the queue: as many as there are codes."""
+        """The codes in ``_gaps``, so that it holds each at most once."""
         self.status = status
         self.since = clock.now()
         self._create_metrics(metrics)
@@ -59,7 +61,7 @@ class DegradedMode:
         )
         self._status_changes = metrics.counter(
             "replica_status_changes",
-            "Times that the condition became this one.",
+            "Changes to this status.",
             ("status",),
             one_label(StateStatus),
         )
@@ -76,7 +78,7 @@ class DegradedMode:
         self.set_status(status)
 
     def set_status(self, status: StateStatus) -> None:
-        """The condition is another one from now on."""
+        """Set the status, and start or cancel the timer of a stalled subscription."""
         self.status, self.since = status, self._clock.now()
         if self._stalled_timer is not None:
             self._stalled_timer.cancel()
@@ -85,8 +87,10 @@ class DegradedMode:
             self._stalled_timer = self._schedule.after(self._stalled_limit_seconds, self._disconnect_all)
 
     def on_history_gap(self, code: str) -> None:
-        """Messages to somebody here are missing for good, and ``code`` says why. Of gaps that are found before anybody
-        could be told, clients are told once."""
+        """Report that messages to connections here are missing for good; ``code`` says why.
+
+        Gaps with one code that are found before the first was reported are reported to clients once.
+        """
         self._gaps_counted.count((code,))
         if code == DATA_LOST:
             self._hub.reset_positions()
@@ -95,22 +99,22 @@ class DegradedMode:
             self._gaps.put_nowait(code)
 
     async def run(self) -> None:
-        """Tell clients of gaps, until cancelled."""
+        """Report gaps to clients, until cancelled."""
         while True:
             code = await self._gaps.get()
-            # One that is found from here on is told again: some have been told already.
+            # From here on a gap is reported again: some clients have got this report already.
             self._unreported.discard(code)
             await self._hub.emit_all(GAP_EVENT, {"code": code})
             self._gaps.task_done()
 
     async def flush(self) -> None:
-        """Wait until everybody was told of every gap so far."""
+        """Wait until every gap so far was reported to all clients."""
         await self._gaps.join()
 
     def _disconnect_all(self) -> None:
         self._stalled_timer = None
         log.error(
             "gateway.subscription_stalled",
-            reason="nothing that is published arrives here; clients are sent elsewhere",
+            reason="no published message arrives here; clients have to use another replica",
         )
         self._disconnect_clients(SUBSCRIPTION_STALLED)

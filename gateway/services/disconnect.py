@@ -1,4 +1,4 @@
-"""What became of a connection: it left, or it changed its carrier."""
+"""Remove connections and keep the shared state up to date with closed and upgraded ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Update = Callable[[], Awaitable[object]]
 
 
 class Disconnector:
-    """Takes connections out of the hub at once, and tells the shared state by one task, in the order it happened."""
+    """Removes connections from the hub at once; one task then updates the shared state, in the same order."""
 
     def __init__(self, *, hub: Hub, broker: Broker, presence: Presence, sessions: Sessions) -> None:
         self._hub = hub
@@ -30,9 +30,9 @@ class Disconnector:
         self._ending: set[str] = set()
 
     def disconnect(self, connection: Connection, *, keeps_session: bool = True) -> None:
-        """It is gone: nothing more is delivered to it, the rest of the world hears soon. Idempotent.
+        """Remove a connection from the hub, and queue the update of the shared state. Idempotent.
 
-        Unless ``keeps_session`` it is gone for good, and cannot be resumed.
+        Unless ``keeps_session`` its session is deleted, so that it cannot be resumed.
         """
         if connection.state is ConnectionState.CLOSED:
             return
@@ -43,48 +43,48 @@ class Disconnector:
         if connection.session is not None and not keeps_session:
             self._ending.add(connection.session.pid)
         self._updates.put_nowait(
-            lambda: self._report_disconnect(connection, unneeded, keeps_session=keeps_session)
+            lambda: self._record_disconnect(connection, unneeded, keeps_session=keeps_session)
         )
 
     def is_ending(self, pid: str) -> bool:
-        """Whether that session ended for good, and the shared state does not know yet."""
+        """Whether a session is about to be deleted, and the shared state may still have it."""
         return pid in self._ending
 
     def queue_takeover(self, takeover: SessionTakeover) -> None:
-        """A connection of another replica was resumed here, and that may not know yet."""
+        """Queue the append of a takeover: the replica that had the connection may still have it."""
         self._updates.put_nowait(lambda: self._broker.append(takeover))
 
     def on_transport_upgraded(self, connection: Connection) -> None:
-        """It is on another carrier now."""
+        """Let the hub use the new transport of a connection, and queue the update of its presence."""
         connection.on_transport_changed()
         transport = connection.transport.name
         self._updates.put_nowait(lambda: self._presence.change_transport(connection.sid, transport))
 
     async def run(self) -> None:
-        """Tell the shared state, until cancelled."""
+        """Update the shared state, until cancelled."""
         while True:
-            report = await self._updates.get()
+            update = await self._updates.get()
             try:
-                await report()
+                await update()
             except (BrokerUnavailable, BrokerTimeout) as error:
                 log.warning("presence.update_failed", code=error.code)
             finally:
                 self._updates.task_done()
 
     async def flush(self) -> None:
-        """Wait until everything so far has been told."""
+        """Wait until every update queued so far was made or has failed."""
         await self._updates.join()
 
-    async def _report_disconnect(
+    async def _record_disconnect(
         self, connection: Connection, unneeded: list[Address], *, keeps_session: bool
     ) -> None:
-        # What fails, the state makes up for (``ports``); whatever fails, the other steps are taken.
+        # The state makes up for a failed step later; a failed step does not prevent the others.
         async with AsyncExitStack() as steps:
             steps.push_async_callback(self._end_session, connection, keeps_session=keeps_session)
-            # Where it was resumed meanwhile that one is registered by its name.
+            # If it was resumed here meanwhile, its sid is registered for the resumed connection.
             if connection.sid not in self._hub.connections:
                 steps.push_async_callback(self._presence.unregister, connection.sid)
-            # Somebody may have come in since: what is needed again stays subscribed.
+            # Rooms that other connections joined meanwhile stay subscribed.
             await self._broker.unsubscribe([address for address in unneeded if not self._hub.has(address)])
 
     async def _end_session(self, connection: Connection, *, keeps_session: bool) -> None:

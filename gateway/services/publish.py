@@ -1,4 +1,4 @@
-"""A backend pushes a message, or has a user let go."""
+"""Publish messages and disconnect commands of backends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MESSAGE, VOLATILE, DISCONNECT = "message", "volatile", "disconnect"
 
 
 class MessagePublisher:
-    """Hands entries to the broker; they come back to every replica, this one included, through its listener."""
+    """Appends entries to the broker, whose listener delivers them on every replica, this one included."""
 
     def __init__(
         self,
@@ -41,7 +41,10 @@ class MessagePublisher:
         )
 
     async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult:
-        """Answers when the broker has the message; raises what ``Broker.append`` raises."""
+        """Return once the broker has the message.
+
+        Raises: what ``Broker.append`` raises.
+        """
         self._delivery_timer.start(message)
         result = await self._broker.append(message, dedup_key)
         self._count_result(result, message.id, VOLATILE if message.volatile else MESSAGE)
@@ -56,7 +59,10 @@ class MessagePublisher:
         revoke: bool,
         dedup_key: DedupKey | None = None,
     ) -> PublishResult:
-        """End a user's connections in one namespace, or in all; with ``revoke`` older tokens are refused as well."""
+        """End a user's connections in one namespace, or in all for None; with ``revoke`` reject older tokens as well.
+
+        Raises: what ``Broker.append`` raises.
+        """
         command = DisconnectCommand(
             id=new_id(),
             user=user,

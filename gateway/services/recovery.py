@@ -1,6 +1,6 @@
-"""A client wants to go on where it was: whether it can, and what it missed.
+"""Recovery: decide whether a connection can be resumed, and replay the messages that it missed.
 
-Those who came back get what they missed, and then what comes.
+``Recovery`` reads sessions and pages of the history. ``Replayer`` sends the pages, and makes connections live.
 """
 
 from __future__ import annotations
@@ -31,19 +31,22 @@ from gateway.hub import Connection, ConnectionState, Encode, reason_of
 from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Sessions
 from gateway.services.degraded_mode import GAP_EVENT
 
+log = structlog.get_logger(__name__)
+
 _PID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MAX_CONCURRENT_PAGES: Final = 4
-"""Pages that one replica reads at a time: pushes and signs of life go between those of a herd that comes back."""
+"""Pages that one replica reads at a time, so that pushes and heartbeats get through while many clients reconnect."""
 _ENTRY_BYTES: Final = 2048
-"""What an entry may take of an outbox beside its arguments: its name, its frame, and what the loop keeps for it."""
+"""What an entry may take in a send buffer beside its arguments: its name, its frame and the overhead of the loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectResult:
-    """Who came in, still ARRIVING, and from where on it gets what is sent.
+    """A connection that is registered and still CONNECTING.
 
-    ``missed`` is the first page of what it missed after ``start``, if it goes on where it was; ``failed`` says why it
-    does not, if it wanted to.
+    ``replay_start``: it gets everything after this position. ``position``: the position up to which ``first_page`` has
+    everything; without a page, equal to ``replay_start``. ``first_page``: the first page of what it missed, if it was
+    resumed or began at a position that the application kept. ``failure``: the code of a failed recovery request.
     """
 
     connection: Connection
@@ -54,7 +57,7 @@ class ConnectResult:
 
 
 class Recovery:
-    """Reads sessions and the history. ``recovery_seconds`` 0 turns it off."""
+    """Resumes sessions and reads what they missed. ``recovery_seconds`` 0 turns recovery off."""
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class Recovery:
         recovery_seconds: float,
         send_buffer_bytes: int,
     ) -> None:
-        """A page fills at most half of ``send_buffer_bytes``, unless one entry is larger."""
+        """A page fills at most half of ``send_buffer_bytes``, unless a single entry is larger."""
         self._broker = broker
         self._sessions = sessions
         self._clock = clock
@@ -75,13 +78,16 @@ class Recovery:
         self._page_entries = max(1, send_buffer_bytes // 2 // _ENTRY_BYTES)
 
     def is_enabled(self, recovery_request: RecoveryRequest) -> bool:
-        """Whether the connection of who wishes that can be resumed."""
+        """Whether the connection of a client with this request gets a recovery session."""
         return self._recovery_seconds > 0 and not recovery_request.is_declined
 
     async def resume_session(
         self, recovery_request: RecoveryRequest, user: str, namespace: str
     ) -> ResumedSession | None:
-        """The session that it asks for, its own from now on; None if it asks for none. Raises NotRecovered."""
+        """Make the request's owner the owner of the session that it asks for; return None if it asks for none.
+
+        Raises: RecoveryFailed.
+        """
         if recovery_request.pid is None or not self.is_enabled(recovery_request):
             return None
         if not isinstance(recovery_request.pid, str) or not _PID_FORM.fullmatch(recovery_request.pid):
@@ -94,8 +100,10 @@ class Recovery:
     async def first_page(
         self, connection: Connection, session: RecoverySession, recovery_request: RecoveryRequest
     ) -> Page:
-        """The first page of what a resumed connection missed. Raises NotRecovered, and TokenRefused for one that was
-        let go meanwhile."""
+        """Read the first page of what a resumed connection missed.
+
+        Raises: RecoveryFailed when there is a gap; TokenRejected when a disconnect command was among what it missed.
+        """
         start = connection.first_position = session.replay_start(_parse(recovery_request.offset))
         page = await self._read_without_gap(connection, start)
         command = find_disconnect(connection, page)
@@ -107,9 +115,9 @@ class Recovery:
     async def from_position(
         self, connection: Connection, session: RecoverySession, resume: object
     ) -> tuple[Page | None, str | None]:
-        """The first page of what came after a position that an application kept, or why there is none.
+        """Read the first page after a position that the application kept; return it, or the code of the failure.
 
-        Its new session begins there. Which rooms it was in then nobody knows: those of the token count.
+        The session of the new connection begins there. Its rooms at that time are not known: those of the token count.
         """
         try:
             after = _parse(resume)
@@ -122,14 +130,17 @@ class Recovery:
         return page, None
 
     async def _read_without_gap(self, connection: Connection, after: Position) -> Page:
-        """A page without a gap. Raises NotRecovered."""
+        """Read a page.
+
+        Raises: RecoveryFailed when there is a gap.
+        """
         page = await self.read_page(connection, after)
         if page.gap is not None:
             raise RecoveryFailed(page.gap)
         return page
 
     async def read_page(self, connection: Connection, after: Position) -> Page:
-        """A page of what went to the rooms that a connection is in, for it or not."""
+        """Read a page of the entries for the rooms of a connection, including those that are not for it."""
         rooms = (None, *connection.rooms)
         async with self._reading:
             return await self._broker.history(
@@ -140,12 +151,12 @@ class Recovery:
             )
 
     def _is_too_old(self, position: Position) -> bool:
-        """Whether something after it may be gone although nothing tells of it: nobody held it for a connection."""
+        """Whether entries after a position may have been trimmed by age, which leaves no gap."""
         return positions.milliseconds(position) < (self._clock.now() - self._recovery_seconds) * 1000
 
 
 def messages_in(connection: Connection, page: Page) -> list[tuple[Position, Message]]:
-    """What of a page is for a connection."""
+    """Return the messages of a page that are for a connection."""
     return [
         (position, entry)
         for position, entry in page.entries
@@ -154,7 +165,7 @@ def messages_in(connection: Connection, page: Page) -> list[tuple[Position, Mess
 
 
 def find_disconnect(connection: Connection, page: Page) -> DisconnectCommand | None:
-    """The order to let it go, if there is one; with a newer token than it revokes it may stay."""
+    """Return the disconnect command of a page that applies to a connection: not one that revokes older tokens only."""
     issued_at = connection.identity.issued_at
     for position, entry in page.entries:
         if (
@@ -185,7 +196,7 @@ def _is_for(connection: Connection, entry: LogEntry, position: Position) -> bool
 
 
 def _parse(text: object) -> Position | None:
-    """Raises NotRecovered."""
+    """Raises: RecoveryFailed."""
     if text is None:
         return None
     try:
@@ -194,10 +205,9 @@ def _parse(text: object) -> Position | None:
         raise RecoveryFailed(error.code) from error
 
 
-log = structlog.get_logger(__name__)
-
 Finish = Callable[[Position, bool], Frames]
-"""Makes what a client is told at last: up to which position it has what there was, and whether that was everything."""
+"""Encodes the last packet of a connect handshake: the position up to which the client has all messages, and whether
+none was missing."""
 
 
 class _Replay(NamedTuple):
@@ -208,10 +218,11 @@ class _Replay(NamedTuple):
 
 
 class Replayer:
-    """Sends pages of the history, each once the one before is on its way to the client.
+    """Sends pages of the history to connections, each page once the one before has left the send buffer.
 
-    A connection that is behind gets nothing live. It goes live in the step in which nothing is left: the listener
-    brought nothing for it that is newer than the last page, and will bring nothing older (``Connection.floor``).
+    A connection that is REPLAYING gets nothing live. It goes LIVE in the step in which nothing is left: the broker's
+    listener has skipped nothing for it that is newer than the last page, and what it delivers from then on that is not
+    newer is dropped (``Connection.replay_watermark``).
     """
 
     def __init__(
@@ -219,36 +230,39 @@ class Replayer:
         *,
         recovery: Recovery,
         encode: Encode,
-        recovered: Callable[[int], None],
+        on_replayed: Callable[[int], None],
         deliveries: DeliveryObserver | None = None,
     ) -> None:
-        """``recovered`` is told how many messages each page brought to a client, ``deliveries`` of those that belong to
-        a trace."""
+        """``on_replayed`` gets the number of messages that were sent from a page; ``deliveries`` is notified of those
+        that belong to a trace."""
         self._recovery = recovery
-        self._recovered = recovered
+        self._on_replayed = on_replayed
         self._encode = encode
         self._deliveries = deliveries
         self._replays: asyncio.Queue[_Replay] = asyncio.Queue()
 
     def start(self, result: ConnectResult, first: Sequence[Frames], last: Finish | None) -> None:
-        """Welcome who arrived with ``first``, what was missed and ``last``; it is LIVE, or BEHIND and followed."""
+        """Accept a connection: send ``first``, the missed messages and ``last``.
+
+        It is LIVE afterwards, or REPLAYING and continued by ``run``.
+        """
         connection, page = result.connection, result.first_page
         if page is not None and not connection.transport.is_drained:
-            # Others on the same transport fill its outbox: the page is read again when there is room for it.
+            # Other connections on the transport fill its send buffer: the page is read again once there is space.
             page = Page((), result.replay_start, has_more=True)
         page = page or Page((), result.position, has_more=False)
-        behind = _Replay(connection, page.last_position, last)
-        self._send(behind, page, first)
-        if behind.connection.state is not ConnectionState.LIVE:
-            behind.connection.state = ConnectionState.REPLAYING
-            self._replays.put_nowait(behind)
+        replay = _Replay(connection, page.last_position, last)
+        self._send(replay, page, first)
+        if connection.state is not ConnectionState.LIVE:
+            connection.state = ConnectionState.REPLAYING
+            self._replays.put_nowait(replay)
 
     async def run(self) -> None:
-        """Follow those who are behind, until cancelled."""
+        """Continue the replays, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
-                behind = await self._replays.get()
-                tasks.create_task(self._replay(behind), name="catching up")
+                replay = await self._replays.get()
+                tasks.create_task(self._replay(replay), name="replay")
 
     async def _replay(self, replay: _Replay) -> None:
         connection = replay.connection
@@ -265,11 +279,11 @@ class Replayer:
             connection.transport.disconnect(DRAINING)
 
     async def _replay_pages(self, replay: _Replay) -> _Replay:
-        """Read the next page and send it."""
+        """Read the next page and send it; return the replay after it."""
         connection, skipped = replay.connection, replay.connection.last_skipped
         page = await self._recovery.read_page(connection, replay.position)
         if not page.has_more and skipped is not None and positions.is_after(skipped, page.last_position):
-            # The listener brought what the history does not know any more.
+            # The listener skipped a message that the history does not hold any more.
             connection.last_skipped = None
             page = replace(page, gap=page.gap or DATA_LOST)
         replay = replay._replace(position=page.last_position)
@@ -289,20 +303,20 @@ class Replayer:
         connection = replay.connection
         messages = messages_in(connection, page)
         missed = [self._encode(message, position) for position, message in messages]
-        is_all = not page.has_more and connection.has_received(page.last_position)
+        is_last = not page.has_more and connection.has_received(page.last_position)
         if connection.session is None:
-            # It cannot be told where it is; what came while it arrived came before its welcome.
-            is_all = True
+            # It gets no positions and no history: what was delivered while it was CONNECTING came before it.
+            is_last = True
         last = (
             [replay.finish(page.last_position, replay.is_complete)]
-            if is_all and replay.finish is not None
+            if is_last and replay.finish is not None
             else []
         )
         connection.transport.batch(*first, *missed, *last)
         if missed and connection.state is not ConnectionState.CLOSED:
-            self._recovered(len(missed))
+            self._on_replayed(len(missed))
         if self._deliveries is not None:
             for message in [message for _, message in messages if message.trace is not None]:
                 self._deliveries.replayed(message, connection.sid)
-        if is_all and connection.state is not ConnectionState.CLOSED:
+        if is_last and connection.state is not ConnectionState.CLOSED:
             connection.go_live(None if connection.session is None else page.last_position)

@@ -1,6 +1,6 @@
-"""A token runs out: its client is told a minute ahead, and let go if it brought no newer one.
+"""Warn clients before their token expires, and disconnect those that sent no newer one.
 
-A token that lives for less than two minutes is announced halfway.
+The warning comes WARNING_SECONDS before the end, or halfway for a token that lives for less than twice as long.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ WARNING_SECONDS: Final = 60
 
 
 class TokenExpiry:
-    """Watches the tokens of all connections in the one schedule of the process."""
+    """Schedules the warning and the end of each connection's token."""
 
     def __init__(self, *, schedule: Schedule, clock: Clock, leeway_seconds: float) -> None:
-        """``leeway_seconds``: how long after its end a token is still taken, at the door and here alike."""
+        """``leeway_seconds``: how long after its end a token is still accepted, as at the connect handshake."""
         self._schedule = schedule
         self._clock = clock
         self._leeway_seconds = leeway_seconds
 
     def watch(self, connection: Connection) -> None:
-        """Start, or start over with the connection's newer token; a token without an end is not watched."""
+        """Schedule the warning for the connection's current token; a token without an end has none."""
         if connection.expiry is not None:
             connection.expiry.cancel()
             connection.expiry = None
         if connection.identity.expires_at is None:
             return
         left = connection.identity.expires_at - self._clock.now()
-        # Never at once: a client that answers every warning with the same token would be warned without end.
+        # Never at once: a client that answers every warning with the same token would be warned in a loop.
         ahead = min(WARNING_SECONDS, left / 2)
-        self._later(connection, max(0.0, left - ahead), self._warn)
+        self._schedule_step(connection, max(0.0, left - ahead), self._warn)
 
     def expires_at_text(self, connection: Connection) -> str | None:
-        """When its token runs out, as clients get it; None for never."""
+        """Return when the token expires, in the form for clients; None for never."""
         expires_at = connection.identity.expires_at
         return None if expires_at is None else iso_timestamp(expires_at)
 
@@ -51,13 +51,13 @@ class TokenExpiry:
         connection.transport.emit(
             "auth:expiring", {"expiresAt": iso_timestamp(expires_at), "expiresIn": max(0, round(left))}
         )
-        self._later(connection, max(0.0, left + self._leeway_seconds), self._expire)
+        self._schedule_step(connection, max(0.0, left + self._leeway_seconds), self._expire)
 
     def _expire(self, connection: Connection) -> None:
         connection.transport.emit("auth:expired", {})
         connection.transport.disconnect(TOKEN_EXPIRED)
 
-    def _later(
+    def _schedule_step(
         self, connection: Connection, delay_seconds: float, step: Callable[[Connection], None]
     ) -> None:
         if connection.state is ConnectionState.CLOSED:

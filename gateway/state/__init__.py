@@ -1,1 +1,5 @@
-"""The shared state behind ``gateway.interfaces``, chosen whole: ``memory`` for one replica, Redis for many."""
+"""The two states that satisfy ``gateway.interfaces.State``; one of them is chosen whole.
+
+memory   for one replica; the specification
+redis    for replicas that share a Redis
+"""

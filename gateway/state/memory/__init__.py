@@ -1,11 +1,13 @@
-"""The state of a gateway with one replica: the default, and the specification of every other.
+"""The state of a gateway with one replica: the default, and the specification of the other.
 
-    broker       appends and hands over; history (lane, gaps) and backlog are its parts
-    presence     who is connected            sessions      who may come back
-    claims       one-time uses (nonces)      revocations   whose older tokens are refused
-    rates        token buckets               expiring      the mapping with an end behind most of them
+broker     MemoryBroker: appends entries, queues them for the listener (DeliveryQueue)
+guards     MemoryDedupStore, MemoryRateLimits, MemoryRevocations
+history    History: the recent entries, indexed by room; where it was trimmed
+presence   MemoryPresence: the connections of each user
+sessions   MemorySessions: recovery sessions, in use or parked
+ttl_map    TtlMap: a mapping whose items expire
 
-Nothing outlives the process, and nothing here grows without a bound or is kept without an end.
+Nothing outlives the process. Everything kept here has a bound and an end.
 """
 
 from __future__ import annotations
@@ -30,15 +32,16 @@ DAY = 86_400.0
 
 @dataclass(kw_only=True, eq=False, repr=False, slots=True)
 class MemoryState:
-    """The six ports of ``gateway.interfaces``, wired to each other.
+    """Satisfies ``gateway.interfaces.State``.
 
-    When a limit is reached: the oldest goes first from the history (whoever misses it is told), from the sessions left
-    behind, the times of last seen and the buckets of rates; a claim or revocation is never forgotten early, the
-    request is refused with BrokerUnavailable; so it is when the backlog has had no room for ``backlog_wait_seconds``.
+    When a limit is reached, the oldest item is removed first: from the history (a client that misses it gets
+    ``recovery:failed``), the parked sessions, the times of last seen and the rate buckets. Dedup keys and revocations
+    are never removed early: the request is rejected with BrokerUnavailable instead. So is an append that found no space
+    in the delivery queue for ``delivery_queue_wait_seconds``.
 
     ``history_slack_seconds`` is how much longer than ``recovery_seconds`` an entry is held: as long as a connection
-    may look alive after its network has gone. ``revocation_seconds`` is how long a token may live. A
-    ``recovery_seconds`` of 0 keeps neither history nor sessions.
+    may look alive after its network failed. ``revocation_seconds`` is how long a token may live. With a
+    ``recovery_seconds`` of 0 neither history nor sessions are kept.
     """
 
     clock: Clock
@@ -47,7 +50,7 @@ class MemoryState:
     history_bytes: int
     recovery_seconds: float
     history_slack_seconds: float = 60.0
-    history_gaps: int = 100_000
+    trim_markers: int = 100_000
     delivery_queue_length: int = 1_000
     delivery_queue_bytes: int = 16 * 1024 * 1024
     delivery_queue_wait_seconds: float = 2.0
@@ -101,7 +104,7 @@ class MemoryState:
             max_entries=self.history_length,
             max_bytes=self.history_bytes,
             age_seconds=age_seconds,
-            max_gaps=self.history_gaps,
+            max_markers=self.trim_markers,
         )
         self._delivery_queue = DeliveryQueue(
             max_entries=self.delivery_queue_length,
@@ -124,12 +127,12 @@ class MemoryState:
         )
 
     async def run(self, started: asyncio.Event) -> None:
-        """Nothing has to be done in the background; a state that is shared has more to do here."""
+        """Wait until cancelled: memory needs no work in the background."""
         started.set()
         await asyncio.Event().wait()
 
     async def close(self) -> None:
-        """Nobody else has to know."""
+        """Do nothing: there are no other replicas."""
 
     @property
     def status(self) -> StateStatus:
@@ -148,11 +151,11 @@ class MemoryState:
             "history_bytes": self._history.bytes,
             "history_age_seconds": self._history.oldest_age_seconds,
             "history_addresses": self._history.room_indexes,
-            "trim_markers": len(self._history.gaps),
+            "trim_markers": len(self._history.trim_markers),
             "publish_results": len(self._results),
             "delivery_queue_entries": len(self._delivery_queue),
             "nonces": len(self.dedup.nonces),
-            "idempotency_keys": len(self.dedup.answers),
+            "idempotency_keys": len(self.dedup.results),
             "revoked_users": len(self.revocations),
             "connections": len(self.presence),
             "present_addresses": self.presence.addresses,

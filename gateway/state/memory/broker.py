@@ -1,7 +1,4 @@
-"""The stream of messages of one process.
-
-What was accepted and not handed over yet.
-"""
+"""The broker of one process, and the queue of entries that were accepted and not delivered yet."""
 
 from __future__ import annotations
 
@@ -31,10 +28,10 @@ from gateway.state.memory.ttl_map import TtlMap
 
 
 class DeliveryQueue:
-    """A bounded queue from the one who accepts to the one who listens, first in, first out.
+    """A bounded queue from ``MemoryBroker.append`` to its listener, first in, first out.
 
-    There is room while it holds fewer than ``max_entries`` and less than ``max_bytes``, so that an entry of any size
-    fits in an empty one.
+    There is space while it holds fewer than ``max_entries`` and less than ``max_bytes``, so that an entry of any size
+    fits into an empty queue.
     """
 
     def __init__(self, *, max_entries: int, max_bytes: int, wait_seconds: float) -> None:
@@ -43,31 +40,31 @@ class DeliveryQueue:
         self._wait_seconds = wait_seconds
         self._queue: deque[tuple[LogEntry, Position, int]] = deque()
         self._bytes = 0
-        self._arrived = asyncio.Event()
+        self._not_empty = asyncio.Event()
         self._space = asyncio.Event()
         self._space.set()
-        self._turn = asyncio.Lock()
+        self._waiter_lock = asyncio.Lock()
         self._waiting = 0
 
     def __len__(self) -> int:
         return len(self._queue)
 
     async def wait_for_space(self) -> None:
-        """Return when there is room, which is the caller's until it waits for something else.
+        """Return when there is space; it is reserved for the caller until it awaits anything else.
 
-        Raises BrokerUnavailable when there was none for ``wait_seconds``.
+        Raises: BrokerUnavailable when there was none for ``wait_seconds``.
         """
         if self._space.is_set() and not self._waiting:
             return
         self._waiting += 1
         try:
-            # In turns: room for one must wake one, or all who wait would use the same room.
-            async with asyncio.timeout(self._wait_seconds), self._turn:
+            # The lock wakes one waiter for each space, or all of them would use the same one.
+            async with asyncio.timeout(self._wait_seconds), self._waiter_lock:
                 await self._space.wait()
-        except TimeoutError as late:
+        except TimeoutError as error:
             raise BrokerUnavailable(
                 f"this replica was too busy to take a message for {self._wait_seconds} s"
-            ) from late
+            ) from error
         finally:
             self._waiting -= 1
 
@@ -75,15 +72,15 @@ class DeliveryQueue:
         """Queue an entry whose arguments are ``size`` bytes long."""
         self._queue.append((entry, position, size))
         self._bytes += size
-        self._arrived.set()
+        self._not_empty.set()
         if not self._has_space():
             self._space.clear()
 
     async def take(self) -> tuple[LogEntry, Position]:
-        """The oldest entry, once there is one."""
+        """Remove and return the oldest entry, once there is one."""
         while not self._queue:
-            self._arrived.clear()
-            await self._arrived.wait()
+            self._not_empty.clear()
+            await self._not_empty.wait()
         entry, position, size = self._queue.popleft()
         self._bytes -= size
         if self._has_space():
@@ -96,11 +93,11 @@ class DeliveryQueue:
 
 MIN_RESULT_SECONDS: Final = 60.0
 MIN_RESULTS: Final = 1_000
-"""Receipts are remembered by id at least for so long and so many, where less history is kept or none."""
+"""Results are kept by id at least for this long, and this many, when less history is kept, or none."""
 
 
 class MemoryBroker:
-    """``gateway.interfaces.Broker``. Accepting an entry is one step of the event loop: that is what makes it atomic."""
+    """Satisfies ``gateway.interfaces.Broker``. An append is atomic because it is one step of the event loop."""
 
     def __init__(
         self,
@@ -121,7 +118,7 @@ class MemoryBroker:
         self._revocations = revocations
         self._results = results
         self._subscribed: set[Address] = set()
-        # A position too, and none of another process: who came before the first entry is known by it.
+        # The position before the first entry: with microseconds as its sequence no other process has the same.
         milliseconds, microseconds = divmod(int(clock.now() * 1_000_000), 1000)
         self._began = milliseconds, 1000 * microseconds
         self._order = self._began
@@ -130,7 +127,7 @@ class MemoryBroker:
 
     async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
         await self._delivery_queue.wait_for_space()
-        # From here on nothing waits.
+        # No await from here on.
         result = self._results.get(entry.id)
         if result is not None:
             return result
@@ -152,7 +149,7 @@ class MemoryBroker:
 
     async def listen(self, deliver: Deliver) -> None:
         if self._listening:
-            raise RuntimeError("a broker has one listener, once")
+            raise RuntimeError("a broker has one listener, and it listens once")
         self._listening = True
         while True:
             entry, position = await self._delivery_queue.take()
@@ -172,12 +169,12 @@ class MemoryBroker:
 
     def _gap(self, after: Position, addresses: Collection[Address]) -> str | None:
         if after != positions.START and not self._began <= positions.order(after) <= self._order:
-            return DATA_LOST  # handed out by another process: what it held ended with it
+            return DATA_LOST  # a position of another process, whose history ended with it
         return HISTORY_TRIMMED if self._history.trimmed(after, addresses) else None
 
     def _publish(self, entry: LogEntry) -> PublishResult:
         if isinstance(entry, DisconnectCommand) and entry.revoke:
-            self._revocations.revoke(entry.user, entry.at)  # first, because it may refuse
+            self._revocations.revoke(entry.user, entry.at)  # first, because it may reject the command
         addresses = entry.addresses
         size = json_bytes(entry)
         if not is_volatile(entry):

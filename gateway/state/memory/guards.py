@@ -1,11 +1,4 @@
-"""One-time uses of requests.
-
-Which nonces were spent.
-
-Token buckets.
-
-Users whose older tokens are refused.
-"""
+"""What guards requests and tokens: dedup keys, rate limits and revocations."""
 
 from __future__ import annotations
 
@@ -25,14 +18,14 @@ from gateway.interfaces import Clock
 from gateway.state.memory.ttl_map import TtlMap
 
 _SWEEP: Final = 2
-"""Buckets forgotten by one spending, at most. New buckets come slower, so the others catch up."""
+"""Buckets removed by one call, at most: two, because one call adds at most one."""
 
 
 class Nonces:
-    """Remembers each nonce until its end as a keyed digest of 64 bits, in buckets of one second.
+    """Keeps each nonce until its end as a keyed digest of 64 bits, in buckets of one second.
 
-    The key is drawn for each process, so nobody can look for nonces that collide; by chance two of five million do
-    once in a million runs.
+    The key is random for each process, so that a backend cannot search for nonces with equal digests; by chance two of
+    five million collide once in a million runs.
     """
 
     def __init__(self, *, clock: Clock, max_nonces: int) -> None:
@@ -48,24 +41,24 @@ class Nonces:
         return len(self._consumed)
 
     def check(self, dedup_key: DedupKey) -> int:
-        """The digest of a nonce that may be spent.
+        """Return the digest of a nonce that was not used.
 
-        Raises NonceReplayed, also for a nonce so old that it would be forgotten again, and BrokerUnavailable when no
-        more can be remembered.
+        Raises: NonceReplayed, also after the end of the nonce, when it is not kept; BrokerUnavailable when
+            ``max_nonces`` are kept.
         """
         now = self._clock.now()
         self._sweep(now)
-        # A clock that was set back must not let pass what was forgotten when it was ahead.
-        is_over = dedup_key.nonce_expires_at <= max(now, self._forgotten_before)
+        # After the clock was set back, nonces that were removed while it was ahead must not pass.
+        is_expired = dedup_key.nonce_expires_at <= max(now, self._forgotten_before)
         digest = self._digest(dedup_key)
-        if is_over or digest in self._consumed:
+        if is_expired or digest in self._consumed:
             raise NonceReplayed("this nonce was used before, or is too old to tell")
         if len(self._consumed) >= self._max_nonces:
             raise BrokerUnavailable("more requests came lately than can be remembered", retry_after_seconds=5)
         return digest
 
     def consume(self, dedup_key: DedupKey, digest: int) -> None:
-        """Remember a nonce that was checked."""
+        """Keep a nonce that was checked."""
         end = int(dedup_key.nonce_expires_at) + 1
         bucket = self._buckets.get(end)
         if bucket is None:
@@ -87,16 +80,18 @@ class Nonces:
 
 
 class MemoryDedupStore:
-    """``gateway.interfaces.Claims``, and the two halves of a claim for the broker: ``check`` and
-    ``first_receipt`` before it publishes, ``keep`` after, with no waiting in between."""
+    """Satisfies ``gateway.interfaces.DedupStore``.
+
+    The broker calls ``check`` and ``first_result`` before it publishes and ``keep`` after, without an await in between.
+    """
 
     def __init__(
         self, *, clock: Clock, max_nonces: int, idempotency_seconds: float, max_idempotency_keys: int
     ) -> None:
-        # Requests carry whole seconds: one signed earlier in this very second may have been spent before.
+        # Requests carry whole seconds: one that was signed earlier in this second may have been used before.
         self._began_at = float(math.ceil(clock.now()))
         self.nonces = Nonces(clock=clock, max_nonces=max_nonces)
-        self.answers: TtlMap[bytes, tuple[str, PublishResult]] = TtlMap(
+        self.results: TtlMap[bytes, tuple[str, PublishResult]] = TtlMap(
             clock=clock, seconds=idempotency_seconds, max_items=max_idempotency_keys
         )
 
@@ -108,36 +103,36 @@ class MemoryDedupStore:
         self.nonces.consume(dedup_key, self.nonces.check(dedup_key))
 
     def check(self, dedup_key: DedupKey) -> int:
-        """What ``keep`` needs of a claim whose nonce was not used before; changes nothing.
+        """Return what ``keep`` needs of a dedup key whose nonce was not used before. It changes nothing.
 
-        Raises NonceReplayed, and BrokerUnavailable when no more claims can be remembered.
+        Raises: NonceReplayed; BrokerUnavailable when no more nonces can be kept.
         """
         return self.nonces.check(dedup_key)
 
     def first_result(self, dedup_key: DedupKey) -> PublishResult | None:
-        """The first receipt of the claim's idempotency key, if it was used before; changes nothing.
+        """Return the first result of the idempotency key, if it was used before. It changes nothing.
 
-        Raises IdempotencyConflict, and BrokerUnavailable when no more claims can be remembered.
+        Raises: IdempotencyConflict; BrokerUnavailable when no more idempotency keys can be kept.
         """
         if dedup_key.idempotency_key is None:
             return None
-        answer = self.answers.get(_idempotency_digest(dedup_key))
-        if answer is None:
-            if self.answers.is_full():
+        first = self.results.get(_idempotency_digest(dedup_key))
+        if first is None:
+            if self.results.is_full():
                 raise BrokerUnavailable(
                     "more idempotency keys are in use than can be remembered", retry_after_seconds=60
                 )
             return None
-        fingerprint, result = answer
+        fingerprint, result = first
         if fingerprint != dedup_key.fingerprint:
             raise IdempotencyConflict("this idempotency key was used with another body")
         return result._replace(replayed=True)
 
     def keep(self, dedup_key: DedupKey, digest: int, result: PublishResult) -> None:
-        """The claim that was checked is used, and this was its answer."""
+        """Keep a dedup key that was checked, with the result of its request."""
         self.nonces.consume(dedup_key, digest)
         if dedup_key.idempotency_key is not None and not result.replayed:
-            self.answers.put(_idempotency_digest(dedup_key), (dedup_key.fingerprint, result))
+            self.results.put(_idempotency_digest(dedup_key), (dedup_key.fingerprint, result))
 
 
 def _idempotency_digest(dedup_key: DedupKey) -> bytes:
@@ -145,7 +140,7 @@ def _idempotency_digest(dedup_key: DedupKey) -> bytes:
 
 
 class MemoryRateLimits:
-    """``gateway.interfaces.RateLimits``: GCRA (``gateway.domain.rate_limit``). A bucket that is full again is removed.
+    """Satisfies ``gateway.interfaces.RateLimits`` by GCRA (``gateway.domain.rate_limit``). A full bucket is not kept.
 
     With more than ``max_buckets`` the one not used for the longest is removed early, and starts full again.
     """
@@ -178,7 +173,7 @@ class MemoryRateLimits:
 
 
 class MemoryRevocations:
-    """``gateway.interfaces.Revocations``. When too many are kept none is forgotten early: new ones are refused."""
+    """Satisfies ``gateway.interfaces.Revocations``. None is removed early: with ``max_users`` new ones are rejected."""
 
     def __init__(self, *, clock: Clock, seconds: float, max_users: int) -> None:
         self._revoked_at: TtlMap[str, float] = TtlMap(clock=clock, seconds=seconds, max_items=max_users)
@@ -190,9 +185,9 @@ class MemoryRevocations:
         return self._revoked_at.get(user)
 
     def revoke(self, user: str, at: float) -> None:
-        """Refuse the user's tokens issued before ``at``; an earlier time than the known one leaves that.
+        """Reject the user's tokens issued before ``at``; an earlier time than the kept one changes nothing.
 
-        Raises BrokerUnavailable when no more users can be remembered.
+        Raises: BrokerUnavailable when no more users can be kept.
         """
         known = self._revoked_at.get(user)
         if known is None and self._revoked_at.is_full():

@@ -1,9 +1,4 @@
-"""The recent past of the stream: one log, and a lane through it for each address.
-
-The part of the history that went to one address.
-
-Where the history had to let go of something before its time.
-"""
+"""The history: one log of recent entries, an index of it for each address, and markers of what was trimmed."""
 
 from __future__ import annotations
 
@@ -20,15 +15,18 @@ from gateway.domain.positions import Position, order
 from gateway.interfaces import Clock
 
 Order = tuple[int, int]
-"""What ``positions.order`` answers: it sorts positions from old to new."""
+"""The sort key of a position (``positions.order``)."""
 
 _COMPACT_FROM: Final = 32
 
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """An entry in the history. ``accepted_at`` is monotonic; ``size`` counts the JSON of the arguments, ``weight`` its
-    names too."""
+    """An entry in the history.
+
+    ``accepted_at`` is monotonic, in seconds. ``size``: the bytes of the JSON of the arguments; ``stored_bytes``: with
+    the names of the entry.
+    """
 
     order: Order
     position: Position
@@ -43,7 +41,10 @@ ORDER: Final = attrgetter("order")
 
 
 class RoomIndex:
-    """Records, oldest first. Adding and dropping the oldest is O(1) amortised, finding a position O(log n)."""
+    """The records of one address, oldest first.
+
+    Adding a record and dropping the oldest are O(1) amortised, finding a position is O(log n).
+    """
 
     __slots__ = ("_head", "_records")
 
@@ -59,37 +60,37 @@ class RoomIndex:
         self._records.append(record)
 
     def drop_oldest(self) -> None:
-        """Forget the oldest record."""
-        # The list keeps dropped records in front of the head until they are as many as the others.
+        """Drop the oldest record."""
+        # Dropped records stay in front of the head until there are as many of them as of the others.
         self._head += 1
         if self._head >= _COMPACT_FROM and self._head * 2 >= len(self._records):
             del self._records[: self._head]
             self._head = 0
 
     def newer_than(self, order: Order) -> Iterator[Record]:
-        """The records after a position, oldest first; to be used up before the lane changes."""
+        """Iterate over the records after a position, oldest first; the index must not change meanwhile."""
         first = bisect_right(self._records, order, lo=self._head, key=ORDER)
         for index in range(first, len(self._records)):
             yield self._records[index]
 
 
 class TrimMarker(NamedTuple):
-    """The newest entry that was trimmed; the gap closes when that would have been let go anyway."""
+    """The newest entry that was trimmed. The marker expires when the entry would have been dropped by age."""
 
     order: Order
     expires_at: float
 
 
 class TrimMarkers:
-    """A marker for each address from which something was trimmed, at most ``max_gaps`` of them.
+    """A marker for each address from which an entry was trimmed, at most ``max_markers``.
 
-    What has no marker of its own because there were too many counts as trimmed for every address: a client is told
-    of a gap that it may not have, never the other way round.
+    A marker beyond that number counts for every address: a client may get ``recovery:failed`` for a gap that it does
+    not have, but never misses a gap that it has.
     """
 
-    def __init__(self, *, age_seconds: float, max_gaps: int) -> None:
+    def __init__(self, *, age_seconds: float, max_markers: int) -> None:
         self._age_seconds = age_seconds
-        self._max_gaps = max_gaps
+        self._max_markers = max_markers
         self._by_address: OrderedDict[Address, TrimMarker] = OrderedDict()
         self._everywhere: TrimMarker | None = None
 
@@ -97,46 +98,48 @@ class TrimMarkers:
         return len(self._by_address)
 
     def mark(self, record: Record, now: float) -> None:
-        """A record was trimmed; records come in their order."""
-        gap = TrimMarker(record.order, record.accepted_at + self._age_seconds)
-        if gap.expires_at <= now:
+        """Mark a record that was trimmed. Records have to be marked in their order."""
+        marker = TrimMarker(record.order, record.accepted_at + self._age_seconds)
+        if marker.expires_at <= now:
             return
         for address in record.addresses:
-            self._by_address[address] = gap
+            self._by_address[address] = marker
             self._by_address.move_to_end(address)
         self._shrink(now)
 
     def after(self, order: Order, addresses: Collection[Address], now: float) -> bool:
-        """Whether something newer than a position was trimmed for any of the addresses."""
-        gaps = [self._everywhere, *(self._by_address.get(address) for address in addresses)]
-        return any(gap is not None and gap.order > order and gap.expires_at > now for gap in gaps)
+        """Whether an entry newer than a position was trimmed for any of the addresses."""
+        markers = [self._everywhere, *(self._by_address.get(address) for address in addresses)]
+        return any(
+            marker is not None and marker.order > order and marker.expires_at > now for marker in markers
+        )
 
     def expire(self, now: float, *, at_most: int) -> None:
-        """Forget gaps that are closed."""
+        """Remove expired markers."""
         while at_most > 0 and self._by_address and next(iter(self._by_address.values())).expires_at <= now:
             self._by_address.popitem(last=False)
             at_most -= 1
 
     def _shrink(self, now: float) -> None:
-        while len(self._by_address) > self._max_gaps:
-            _, gap = self._by_address.popitem(last=False)
-            if gap.expires_at > now:
-                self._everywhere = gap
+        while len(self._by_address) > self._max_markers:
+            _, marker = self._by_address.popitem(last=False)
+            if marker.expires_at > now:
+                self._everywhere = marker
 
 
 _SWEEP: Final = 32
-"""Entries let go because of their age by one step, at most: a full log that grew old must not stop the event loop."""
+"""Entries dropped by age in one step, at most: a full log that grew old must not block the event loop."""
 
 
 class History:
-    """Holds the newest entries, at most ``max_entries`` and ``max_bytes``; what is older than ``age_seconds`` goes as
-    others come. An age of 0 holds nothing.
+    """Holds the newest entries, at most ``max_entries`` and ``max_bytes``.
 
-    What goes because of its age leaves no gap: who was gone for that long is not resumed, and who was not has seen it.
+    Entries older than ``age_seconds`` are dropped as others are added. With an age of 0 nothing is held. An entry
+    dropped by age leaves no gap: a client that was away for that long is not resumed, and every other has received it.
     """
 
     def __init__(
-        self, *, clock: Clock, max_entries: int, max_bytes: int, age_seconds: float, max_gaps: int
+        self, *, clock: Clock, max_entries: int, max_bytes: int, age_seconds: float, max_markers: int
     ) -> None:
         self._clock = clock
         self._max_entries = max_entries
@@ -145,31 +148,32 @@ class History:
         self._log: deque[Record] = deque()
         self._room_indexes: dict[Address, RoomIndex] = {}
         self._bytes = 0
-        self.gaps = TrimMarkers(age_seconds=age_seconds, max_gaps=max_gaps)
+        self.trim_markers = TrimMarkers(age_seconds=age_seconds, max_markers=max_markers)
 
     def __len__(self) -> int:
         return len(self._log)
 
     @property
     def bytes(self) -> int:
-        """What ``max_bytes`` bounds: the JSON of the arguments and all names of what is held."""
+        """What ``max_bytes`` limits: the JSON of the arguments and the names of all entries held."""
         return self._bytes
 
     @property
     def oldest_age_seconds(self) -> float:
-        """How long ago the oldest was accepted that is held; 0 if nothing is."""
+        """The age of the oldest entry held; 0 if none is."""
         return self._clock.monotonic() - self._log[0].accepted_at if self._log else 0.0
 
     @property
     def room_indexes(self) -> int:
-        """The number of addresses that something held went to."""
+        """The number of addresses of the entries held."""
         return len(self._room_indexes)
 
     def add(
         self, entry: LogEntry, position: Position, order: Order, addresses: tuple[Address, ...], size: int
     ) -> None:
-        """Hold an entry newer than all others, whose position sorts at ``order`` and whose arguments are ``size`` bytes
-        long.
+        """Add an entry newer than all others.
+
+        ``order`` is the sort key of its position, ``size`` the bytes of its arguments.
         """
         if self._age_seconds <= 0:
             return
@@ -188,7 +192,10 @@ class History:
     def read(
         self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int
     ) -> tuple[list[Record], bool]:
-        """The next records after a position, each once, and whether more are left; at least one if there is one."""
+        """Return the next records after a position, each once, and whether more are left.
+
+        At least one record is returned if there is any.
+        """
         taken: list[Record] = []
         size = 0
         for record in self._merged(order(after), addresses):
@@ -199,8 +206,8 @@ class History:
         return taken, False
 
     def trimmed(self, after: Position, addresses: Collection[Address]) -> bool:
-        """Whether something after a position, for any of the addresses, went before its time."""
-        return self.gaps.after(order(after), addresses, self._clock.monotonic())
+        """Whether an entry after a position, for any of the addresses, was trimmed before its time."""
+        return self.trim_markers.after(order(after), addresses, self._clock.monotonic())
 
     def _merged(self, after: Order, addresses: Collection[Address]) -> Iterator[Record]:
         indexes = [self._room_indexes[address] for address in addresses if address in self._room_indexes]
@@ -219,7 +226,7 @@ class History:
             if not log or log[0].accepted_at > oldest_allowed:
                 break
             self._drop_oldest(now)
-        self.gaps.expire(now, at_most=_SWEEP)
+        self.trim_markers.expire(now, at_most=_SWEEP)
 
     def _drop_oldest(self, now: float) -> None:
         record = self._log.popleft()
@@ -229,7 +236,7 @@ class History:
             index.drop_oldest()
             if not index:
                 del self._room_indexes[address]
-        self.gaps.mark(record, now)
+        self.trim_markers.mark(record, now)
 
 
 def _name_bytes(entry: LogEntry) -> int:

@@ -1,4 +1,4 @@
-"""Connections that may come back."""
+"""Recovery sessions in memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gateway.state.memory.ttl_map import TtlMap
 
 
 class MemorySessions:
-    """``gateway.interfaces.Sessions``. A session is either in use, as long as its connection is, or left behind.
+    """Satisfies ``gateway.interfaces.Sessions``. A session is in use while its connection is, and parked afterwards.
 
-    Of those left behind the ``max_left`` newest are kept, each for ``recovery_seconds``, and for as long again to tell
-    who comes too late from who was never here.
+    The ``max_parked`` newest parked sessions are kept, each for ``recovery_seconds`` and for as long again: then a
+    client that comes too late gets ``session_expired`` and not ``unknown_session``.
     """
 
     def __init__(self, *, clock: Clock, recovery_seconds: float, max_parked: int) -> None:
@@ -34,35 +34,35 @@ class MemorySessions:
             self._in_use[session.pid] = session
 
     async def change(self, session: RecoverySession) -> None:
-        if self._is_of(session.pid, session.owner):
+        if self._is_owner(session.pid, session.owner):
             self._in_use[session.pid] = session
 
     async def resume(self, pid: str, *, user: str, namespace: str, owner: str) -> ResumedSession:
-        left = self._parked.get(pid)
-        session = self._in_use.get(pid) if left is None else left.session
+        parked = self._parked.get(pid)
+        session = self._in_use.get(pid) if parked is None else parked.session
         if session is None or session.namespace != namespace:
             raise RecoveryFailed("unknown_session")
         if session.user != user:
             raise RecoveryFailed("other_user")
-        if left is not None and self._clock.monotonic() >= left.ends_at:
+        if parked is not None and self._clock.monotonic() >= parked.ends_at:
             raise RecoveryFailed("session_expired")
         self._parked.pop(pid)
         self._in_use[pid] = replace(session, owner=owner)
-        return ResumedSession(session, in_use=left is None)
+        return ResumedSession(session, in_use=parked is None)
 
     async def park(self, pid: str, *, owner: str) -> None:
-        if self._is_of(pid, owner):
+        if self._is_owner(pid, owner):
             ends_at = self._clock.monotonic() + self._recovery_seconds
             self._parked.put(pid, _ParkedSession(self._in_use.pop(pid), ends_at))
 
     async def delete(self, pid: str, *, owner: str) -> None:
-        left = self._parked.get(pid)
-        if self._is_of(pid, owner):
+        parked = self._parked.get(pid)
+        if self._is_owner(pid, owner):
             del self._in_use[pid]
-        elif left is not None and left.session.owner == owner:
+        elif parked is not None and parked.session.owner == owner:
             self._parked.pop(pid)
 
-    def _is_of(self, pid: str, owner: str) -> bool:
+    def _is_owner(self, pid: str, owner: str) -> bool:
         session = self._in_use.get(pid)
         return session is not None and session.owner == owner
 

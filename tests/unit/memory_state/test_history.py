@@ -104,7 +104,7 @@ async def test_gaps_are_forgotten_as_others_come(make_memory, clock) -> None:
 
 
 async def test_too_many_gaps_become_one_for_everybody_that_closes_too(make_memory, clock) -> None:
-    state = make_memory(history_length=1, history_gaps=3, recovery_seconds=100, history_slack_seconds=50)
+    state = make_memory(history_length=1, trim_markers=3, recovery_seconds=100, history_slack_seconds=50)
     positions = [(await state.broker.append(message(f"room {number}"))).position for number in range(10)]
 
     assert state.sizes()["trim_markers"] == 3
