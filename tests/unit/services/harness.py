@@ -192,7 +192,9 @@ class House:
             recovery_seconds=RECOVERY_SECONDS,
             send_buffer_bytes=SEND_BUFFER_BYTES,
         )
-        self.catching_up = Replayer(recovery=self.recovering, encode=encode, on_replayed=self.recovered.append)
+        self.catching_up = Replayer(
+            recovery=self.recovering, encode=encode, on_replayed=self.recovered.append
+        )
         self.publishing = MessagePublisher(
             broker=self.broker,
             clock=self.clock,
