@@ -14,6 +14,7 @@ from gateway.metrics import MetricFactory
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
 from gateway.state.redis.membership import KEEP_SECONDS
+from tests.support.clock import FakeClock
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer, shared_server
 
@@ -67,31 +68,10 @@ class MakeState(Protocol):
     ) -> Awaitable[StateUnderTest]: ...
 
 
-class MovableClock:
-    """Real time, moved by whole strides."""
-
-    def __init__(self) -> None:
-        self._wall_offset = 0.0
-        self._monotonic_offset = 0.0
-
-    def now(self) -> float:
-        return time.time() + self._wall_offset
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self._monotonic_offset
-
-    def advance(self, seconds: float) -> None:
-        self._wall_offset += seconds
-        self._monotonic_offset += seconds
-
-    def set_back(self, seconds: float) -> None:
-        self._wall_offset -= seconds
-
-
 class MemoryUnderTest:
     """The embedded state."""
 
-    def __init__(self, clock: MovableClock, state: MemoryState) -> None:
+    def __init__(self, clock: FakeClock, state: MemoryState) -> None:
         self._clock = clock
         self.broker: Broker = state.broker
         self.presence: Presence = state.presence
@@ -120,7 +100,7 @@ async def make_memory(
     recovery_seconds: float = 120.0,
     **others: Any,
 ) -> StateUnderTest:
-    clock = MovableClock()
+    clock = FakeClock(time.time(), time.monotonic(), running=True)
     state = MemoryState(
         clock=clock,
         replica=REPLICA,

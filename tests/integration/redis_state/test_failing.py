@@ -10,6 +10,7 @@ import pytest
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateMisconfigured
 from gateway.domain.messages import Message
 from gateway.domain.positions import START
+from gateway.timers import SystemClock
 from tests.contract.values import at, connections_at, dedup_key
 from tests.integration.redis_state.replicas import (
     Replica,
@@ -22,11 +23,6 @@ from tests.integration.redis_state.replicas import (
 )
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
-
-
-class WallClock:
-    def now(self) -> float:
-        return time.time()
 
 
 async def test_what_a_killed_redis_was_not_asked_in_time_is_never_delivered(server: RedisServer) -> None:
@@ -82,14 +78,14 @@ async def test_what_a_frozen_redis_was_asked_is_unknown_and_not_delivered_after_
 async def test_an_unknown_message_is_delivered_once_when_it_is_repeated(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
-        news, its_claim = make("room"), dedup_key(WallClock(), idempotency_key="key")
+        news, its_claim = make("room"), dedup_key(SystemClock(), idempotency_key="key")
         server.freeze()
         with pytest.raises(BrokerTimeout):
             await a.state.broker.append(news, its_claim)
         server.thaw()
 
         repeat = make("room")
-        result = await append(a, repeat, dedup_key(WallClock(), idempotency_key="key"))
+        result = await append(a, repeat, dedup_key(SystemClock(), idempotency_key="key"))
 
         await a.hears(await a.push("room"))
         assert [id_ for id_ in ids(a.heard) if id_ in {news.id, repeat.id}] == [result.id]

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import get_default_algorithms
 
 from gateway.auth import JwtVerifier
+from tests.support.clock import FakeClock
 
 NOW: Final = 1_800_000_000.0
 SECRET: Final = "a secret of the issuer, 32 bytes or longer"
@@ -31,24 +32,11 @@ ROOM_CLAIMS: Final = {
 }
 
 
-class SettableClock:
-    """Shows the time that the test says it is."""
-
-    def __init__(self) -> None:
-        self.seconds = NOW
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
 def verifier(**options: Any) -> JwtVerifier:
     """A verifier at the time NOW; without options it accepts HS256 with SECRET."""
     if not {"secret", "public_key", "jwks_url"}.intersection(options):
         options["secret"] = SECRET
-    defaults = {"algorithms": ("HS256",), "clock": SettableClock(), "room_claims": ROOM_CLAIMS}
+    defaults = {"algorithms": ("HS256",), "clock": FakeClock(NOW), "room_claims": ROOM_CLAIMS}
     return JwtVerifier(**{**defaults, **options})
 
 

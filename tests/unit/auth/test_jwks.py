@@ -17,10 +17,10 @@ from jwt.algorithms import get_default_algorithms
 from gateway.auth import JwtVerifier
 from gateway.auth.jwk import find_matching, read_key_set
 from gateway.domain.errors import KeysUnavailable, TokenRejected
+from tests.support.clock import FakeClock
 from tests.unit.auth.issuer import (
     NOW,
     SECRET,
-    SettableClock,
     claims,
     ec_key,
     ed_key,
@@ -58,12 +58,12 @@ def issuer() -> Issuer:
 
 
 @pytest.fixture
-def clock() -> SettableClock:
-    return SettableClock()
+def clock() -> FakeClock:
+    return FakeClock(NOW)
 
 
 @pytest.fixture
-async def gate(issuer: Issuer, clock: SettableClock) -> AsyncIterator[JwtVerifier]:
+async def gate(issuer: Issuer, clock: FakeClock) -> AsyncIterator[JwtVerifier]:
     app = web.Application()
     app.router.add_get("/keys", issuer.publish)
     server = TestServer(app)
@@ -155,11 +155,11 @@ async def test_who_goes_away_takes_the_keys_from_nobody_else(gate: JwtVerifier, 
 
 
 async def test_a_new_key_is_found_as_soon_as_a_token_names_it(
-    gate: JwtVerifier, issuer: Issuer, clock: SettableClock
+    gate: JwtVerifier, issuer: Issuer, clock: FakeClock
 ):
     await gate.verify(signed("one"))
     issuer.text = key_set(jwk(rsa_key("one"), "RS256", kid="one"), jwk(rsa_key("two"), "RS256", kid="two"))
-    clock.seconds += 30
+    clock.advance(30)
 
     assert (await gate.verify(signed("two"))).user == "alice"
     assert (await gate.verify(signed("one"))).user == "alice"
@@ -167,24 +167,22 @@ async def test_a_new_key_is_found_as_soon_as_a_token_names_it(
 
 
 async def test_invented_key_ids_ask_the_issuer_at_most_every_30_seconds(
-    gate: JwtVerifier, issuer: Issuer, clock: SettableClock
+    gate: JwtVerifier, issuer: Issuer, clock: FakeClock
 ):
     await gate.prepare()
 
     for number in range(100):
         assert await refusal(gate, signed("one", f"invented-{number}")) == "token_signature_invalid"
-    clock.seconds += 29
+    clock.advance(29)
     assert await refusal(gate, signed("one", "invented")) == "token_signature_invalid"
     assert issuer.fetches == 1
 
-    clock.seconds += 1
+    clock.advance(1)
     assert await refusal(gate, signed("one", "invented")) == "token_signature_invalid"
     assert issuer.fetches == 2
 
 
-async def test_before_the_first_good_set_nobody_knows(
-    gate: JwtVerifier, issuer: Issuer, clock: SettableClock
-):
+async def test_before_the_first_good_set_nobody_knows(gate: JwtVerifier, issuer: Issuer, clock: FakeClock):
     issuer.status = 500
 
     with pytest.raises(KeysUnavailable) as unavailable:
@@ -195,17 +193,17 @@ async def test_before_the_first_good_set_nobody_knows(
     assert issuer.fetches == 1
 
     issuer.status = 200
-    clock.seconds += 1
+    clock.advance(1)
     assert (await gate.verify(signed("one"))).user == "alice"
 
 
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"keys":[]}', '{"keys":{}}', "<html>", "[" * 100_000, "x" * 300_000]
 )
-async def test_the_last_good_set_is_kept(gate: JwtVerifier, issuer: Issuer, clock: SettableClock, text: str):
+async def test_the_last_good_set_is_kept(gate: JwtVerifier, issuer: Issuer, clock: FakeClock, text: str):
     await gate.prepare()
     issuer.text = text
-    clock.seconds += 600
+    clock.advance(600)
 
     # The issuer does not say whether there is such a key now: that is no reason to call the token forged.
     with pytest.raises(KeysUnavailable):
@@ -215,13 +213,13 @@ async def test_the_last_good_set_is_kept(gate: JwtVerifier, issuer: Issuer, cloc
 
 
 async def test_a_withdrawn_key_is_refused_after_ten_minutes_and_renewing_keeps_nobody_waiting(
-    gate: JwtVerifier, issuer: Issuer, clock: SettableClock
+    gate: JwtVerifier, issuer: Issuer, clock: FakeClock
 ):
     await gate.prepare()
     issuer.text = key_set(jwk(rsa_key("two"), "RS256", kid="two"))
     issuer.asked.clear()
     issuer.answers.clear()
-    clock.seconds += 600
+    clock.advance(600)
 
     assert (await gate.verify(signed("one"))).user == "alice"
     await issuer.asked.wait()

@@ -24,6 +24,7 @@ from gateway.state.memory import MemoryState
 from ingest_api import signing
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.app import create_app, create_rest_api
+from tests.support.clock import FakeClock
 
 NOW = 1_795_262_400.0
 SECRET = "a secret of the tests, thirty-two bytes and more"
@@ -36,19 +37,6 @@ code_path = AIOHTTP
 """The code path that requests take to the REST API, in servers that start from now on."""
 
 Headers = list[tuple[str, str]]
-
-
-class SettableClock:
-    """A fake clock. The time stands still until a test sets it."""
-
-    def __init__(self) -> None:
-        self.seconds = NOW
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
 
 
 @dataclass
@@ -137,7 +125,7 @@ class RestApiServer:
 
     port: int
     state: MemoryState
-    clock: SettableClock
+    clock: FakeClock
     meter: RecordingMeter
     published: list[LogEntry]
     """The entries that the broker accepted, without repeats."""
@@ -235,7 +223,7 @@ async def run_rest_api(
     ``wrap_publisher`` wraps the publisher. ``mount`` builds the aiohttp application around the REST API. Requests take
     the code path of ``code_path``. ``aiohttp_options`` are options of aiohttp's own server, and imply its code path.
     """
-    clock = SettableClock()
+    clock = FakeClock(NOW)
     state = MemoryState(
         clock=clock, replica="replica-1", history_length=1000, history_bytes=10_000_000, recovery_seconds=120
     )

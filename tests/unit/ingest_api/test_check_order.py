@@ -92,6 +92,6 @@ async def test_checks_run_in_the_documented_order() -> None:
 
         for change, expected in LATER_CORRECTIONS:
             vars(request).update(change, length=len(change.get("body", request.body)))
-            server.clock.seconds += 1  # the rate allows one more request
+            server.clock.advance(1)  # the rate allows one more request
             response = await request.send(server)
             assert (response.status, response.code if response.status != 200 else "ok") == expected, change

@@ -25,7 +25,7 @@ async def test_responses_have_ratelimit_headers_and_retry_after() -> None:
         assert (third.problem, ratelimit_headers(third)) == ((429, "rate_limited"), ("2", "0", "4"))
         assert third.headers["retry-after"] == "2"
 
-        server.clock.seconds += 2
+        server.clock.advance(2)
         assert (await server.post("/broadcast", EVENT, key=SLOW)).status == 200
 
 
@@ -36,7 +36,7 @@ async def test_rate_limited_request_consumes_neither_nonce_nor_idempotency_key()
         repeat = {"key": SLOW, "nonce": "not-consumed", "idempotency_key": "one"}
         assert (await server.post("/broadcast", EVENT, **repeat)).status == 429
 
-        server.clock.seconds += 2
+        server.clock.advance(2)
         response = await server.post("/broadcast", EVENT, **repeat)
 
         assert (response.status, response.headers.get("idempotency-replayed")) == (200, None)

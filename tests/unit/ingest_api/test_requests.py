@@ -88,7 +88,7 @@ async def test_arguments_are_passed_on_as_they_were_written(
 async def test_timestamp_is_set_and_the_rest_of_data_unchanged(
     server: RestApiServer, data: str, expected: str
 ) -> None:
-    server.clock.seconds += 0.125
+    server.clock.advance(0.125)
 
     await server.post("/emit/user/42", f'{{"event":"e","data":{data},"timestamp":true}}'.encode())
 
@@ -144,7 +144,7 @@ async def test_broadcast_response_has_no_room(server: RestApiServer) -> None:
 
 async def test_presence_lists_connections_in_all_namespaces(server: RestApiServer) -> None:
     await server.register_connection("a/b", "one")
-    server.clock.seconds += 1.5
+    server.clock.advance(1.5)
     await server.register_connection("a/b", "two", namespace="/events")
 
     response = await server.send_signed("GET", "/presence/a%2Fb")

@@ -7,33 +7,16 @@ from typing import Any
 import pytest
 
 from gateway.state.memory import MemoryState
-
-
-class StoppedClock:
-    """Both times stand still; ``advance`` moves both."""
-
-    def __init__(self) -> None:
-        self.wall = 1_700_000_000.25
-        self.ticks = 5_000.0
-
-    def now(self) -> float:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.ticks
-
-    def advance(self, seconds: float) -> None:
-        self.wall += seconds
-        self.ticks += seconds
+from tests.support.clock import FakeClock
 
 
 @pytest.fixture
-def clock() -> StoppedClock:
-    return StoppedClock()
+def clock() -> FakeClock:
+    return FakeClock(wall=1_700_000_000.25, ticks=5_000.0)
 
 
 @pytest.fixture
-def make_memory(clock: StoppedClock):
+def make_memory(clock: FakeClock):
     def make(**limits: Any) -> MemoryState:
         given = {"history_length": 1_000, "history_bytes": 1_000_000, "recovery_seconds": 100.0}
         return MemoryState(clock=clock, replica="replica-1", **{**given, **limits})

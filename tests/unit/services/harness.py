@@ -23,26 +23,13 @@ from gateway.services.recovery import ConnectResult, Recovery, Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
+from tests.support.clock import FakeSchedule
 from tests.unit.hub.transports import RecordingTransport, connection, encode, identity
-from tests.unit.transport.recording import ManualSchedule
 
 REPLICA = "replica-1"
 RECOVERY_SECONDS = 100.0
 SEND_BUFFER_BYTES = 40_960
 PATIENCE_SECONDS = 5.0
-
-
-class ScheduleClock:
-    """Tells the time of a schedule that a test moves; satisfies ``ports.Clock``."""
-
-    def __init__(self, schedule: ManualSchedule) -> None:
-        self._schedule = schedule
-
-    def now(self) -> float:
-        return 1_700_000_000.0 + self._schedule.now
-
-    def monotonic(self) -> float:
-        return self._schedule.now
 
 
 class GatedPresence:
@@ -163,8 +150,8 @@ class House:
     """Everything between the doors and the state. Its broker's listener and its reports run as tasks."""
 
     def __init__(self, *, max_connections: int | None = None, max_rooms: int | None = None) -> None:
-        self.schedule = ManualSchedule()
-        self.clock = ScheduleClock(self.schedule)
+        self.schedule = FakeSchedule()
+        self.clock = self.schedule.clock
         self.state = MemoryState(
             clock=self.clock,
             replica=REPLICA,

@@ -14,20 +14,11 @@ from gateway.hub import Connection
 from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client
 from gateway.transport.session import EngineSession, Handshake
+from tests.support.clock import FakeClock
 from tests.unit.hub.transports import RecordingTransport
 from tests.unit.socketio_server.harness import Doorway, connect
 
 ADDRESS = "192.0.2.1"
-
-
-class Clock:
-    """A fake: it is always the same time."""
-
-    def now(self) -> float:
-        return 1000.0
-
-    def monotonic(self) -> float:
-        return 1000.0
 
 
 class Timer:
@@ -39,7 +30,7 @@ class Timer:
 
 def closed(*sids: str, reason: str, sampling: Sampling) -> list[dict[str, Any]]:
     with structlog.testing.capture_logs() as lines:
-        log = AccessLog(clock=Clock(), sampling=sampling)
+        log = AccessLog(clock=FakeClock(1000.0, 1000.0), sampling=sampling)
         handshake = Handshake(authorization=None, query_token=None, address=ADDRESS)
         session = EngineSession("engine", handshake=handshake, observer=None, send_buffer_bytes=1)  # type: ignore[arg-type]
         client = Client(session, Timer(), events=None)  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from tests.unit.transport.recording import ManualSchedule, RecordingAbove
+from tests.support.clock import FakeSchedule
+from tests.unit.transport.recording import RecordingAbove
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -19,8 +20,8 @@ def above() -> RecordingAbove:
 
 
 @pytest.fixture
-def schedule() -> ManualSchedule:
-    return ManualSchedule()
+def schedule() -> FakeSchedule:
+    return FakeSchedule()
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:

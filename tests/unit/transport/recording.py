@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
-from itertools import count
-
 from gateway.transport.session import EngineSession, Handshake
 
 HANDSHAKE = Handshake(authorization=None, query_token=None, address="192.0.2.1")
@@ -81,43 +77,6 @@ class RecordingAbove:
 
     def volatile_skipped(self, reason: str) -> None:
         self.skipped.append(reason)
-
-
-class ManualTimer:
-    """One thing to do; satisfies ``ports.Timer``."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.action: Callable[[], None] | None = action
-
-    def cancel(self) -> None:
-        self.action = None
-
-
-class ManualSchedule:
-    """Satisfies ``ports.Schedule``; time passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._heap: list[tuple[float, int, ManualTimer]] = []
-        self._tiebreak = count()
-
-    def __len__(self) -> int:
-        return sum(timer.action is not None for _, _, timer in self._heap)
-
-    def after(self, delay_seconds: float, action: Callable[[], None]) -> ManualTimer:
-        timer = ManualTimer(action)
-        heapq.heappush(self._heap, (self.now + delay_seconds, next(self._tiebreak), timer))
-        return timer
-
-    def advance(self, seconds: float) -> None:
-        """Let that much time pass, doing each thing at its time."""
-        until = self.now + seconds
-        while self._heap and self._heap[0][0] <= until:
-            self.now, _, timer = heapq.heappop(self._heap)
-            action, timer.action = timer.action, None
-            if action is not None:
-                action()
-        self.now = until
 
 
 def polling(above: RecordingAbove, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) -> EngineSession:

@@ -7,25 +7,13 @@ import pytest
 from gateway.metrics import MetricFactory
 from gateway.transport.admission import MAX_ADDRESSES, AddressRates, Admission, AdmissionLimits
 from gateway.transport.errors import HandshakeError
+from tests.support.clock import FakeClock
 
 ADDRESS, OTHER_ADDRESS = "192.0.2.1", "192.0.2.2"
 
 
-class ManualClock:
-    """A clock that stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-
 def make(
-    clock: ManualClock | None = None,
+    clock: FakeClock | None = None,
     *,
     connections: int | None = None,
     unauthenticated: int | None = None,
@@ -38,7 +26,7 @@ def make(
         connects_per_second=rate,
         connects_per_second_and_address=address_rate,
     )
-    return Admission(clock or ManualClock(), limits, metrics=MetricFactory())
+    return Admission(clock or FakeClock(), limits, metrics=MetricFactory())
 
 
 def count_admitted(admission: Admission, attempts: int, address: str = ADDRESS, *, open_now: int = 0) -> int:
@@ -86,24 +74,24 @@ def test_draining_replica_rejects_every_handshake() -> None:
 
 
 def test_burst_of_one_second_is_admitted_and_then_as_many_as_the_rate_allows() -> None:
-    clock = ManualClock()
+    clock = FakeClock()
     admission = make(clock, rate=10)
 
     counts = [count_admitted(admission, 50)]
     for seconds in (0.5, 1.0, 100.0):
-        clock.seconds += seconds
+        clock.advance(seconds)
         counts.append(count_admitted(admission, 50))
 
     assert counts == [10, 5, 10, 10]
 
 
 def test_rate_below_one_admits_one_and_tells_how_long_to_wait() -> None:
-    clock = ManualClock()
+    clock = FakeClock()
     admission = make(clock, rate=0.2)
     assert count_admitted(admission, 2) == 1
 
     rejection = rejection_of(admission)
-    clock.seconds += 5
+    clock.advance(5)
 
     assert (rejection.reason, rejection.retry_after_seconds) == ("rate", 5)
     assert count_admitted(admission, 2) == 1
@@ -123,25 +111,24 @@ def test_handshake_that_is_rejected_for_another_reason_takes_nothing_from_the_ra
 
 @pytest.mark.parametrize("started_at", [0.0, 1_234_567.8])
 def test_each_address_has_its_own_rate(started_at: float) -> None:
-    clock = ManualClock()
-    clock.seconds = started_at
+    clock = FakeClock(ticks=started_at)
     admission = make(clock, address_rate=10)
 
     counts = [count_admitted(admission, 50), count_admitted(admission, 50, OTHER_ADDRESS)]
     for seconds in (0.5, 1.0, 100.0):
-        clock.seconds += seconds
+        clock.advance(seconds)
         counts.append(count_admitted(admission, 50))
 
     assert counts == [10, 10, 5, 10, 10]
 
 
 def test_address_over_its_rate_is_told_how_long_to_wait_and_is_admitted_then() -> None:
-    clock = ManualClock()
+    clock = FakeClock()
     admission = make(clock, address_rate=0.2)
     assert count_admitted(admission, 2) == 1
 
     rejection = rejection_of(admission)
-    clock.seconds += 5
+    clock.advance(5)
 
     assert (rejection.reason, rejection.retry_after_seconds) == ("address_rate", 5)
     assert count_admitted(admission, 2) == 1
@@ -154,12 +141,12 @@ def test_address_over_its_rate_takes_nothing_from_the_rate_of_the_replica() -> N
 
 
 def test_replica_over_its_rate_takes_nothing_from_the_rate_of_an_address() -> None:
-    clock = ManualClock()
+    clock = FakeClock()
     admission = make(clock, rate=1, address_rate=1)
     assert count_admitted(admission, 1, OTHER_ADDRESS) == 1
     assert rejection_of(admission).reason == "rate"
 
-    clock.seconds += 1
+    clock.advance(1)
 
     assert count_admitted(admission, 100) == 1
 
@@ -174,23 +161,23 @@ def test_addresses_of_one_ipv6_network_share_a_rate() -> None:
 
 @pytest.mark.parametrize("rate", [0.1, 1.0, 100.0])
 def test_addresses_are_forgotten_once_their_buckets_are_full(rate: float) -> None:
-    clock = ManualClock()
+    clock = FakeClock()
     rates = AddressRates(clock, rate)
     rates.consume(ADDRESS)
 
     for _ in range(2):
-        clock.seconds += max(1.0, 1 / rate)
+        clock.advance(max(1.0, 1 / rate))
         rates.consume(OTHER_ADDRESS)
 
     assert len(rates) == 2
     assert rates.allow(ADDRESS)
-    clock.seconds += 1_000
+    clock.advance(1_000)
     rates.consume("192.0.2.3")
     assert len(rates) == 1
 
 
 def test_number_of_addresses_is_bounded_and_the_latest_are_remembered() -> None:
-    rates = AddressRates(ManualClock(), 1.0)
+    rates = AddressRates(FakeClock(), 1.0)
 
     for number in range(2 * MAX_ADDRESSES):
         rates.consume(f"address {number}")

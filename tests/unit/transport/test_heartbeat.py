@@ -7,8 +7,8 @@ import pytest
 from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.packets import Packet, message
 from gateway.transport.session import EngineSession
+from tests.support.clock import FakeSchedule
 from tests.unit.transport.recording import (
-    ManualSchedule,
     RecordingAbove,
     RecordingPoll,
     RecordingWire,
@@ -24,12 +24,12 @@ def pong(session: EngineSession) -> None:
 
 
 @pytest.fixture
-def heartbeat(schedule: ManualSchedule) -> Heartbeat:
+def heartbeat(schedule: FakeSchedule) -> Heartbeat:
     return Heartbeat(schedule, interval_seconds=25, timeout_seconds=20)
 
 
 def test_a_session_is_pinged_once_every_interval(
-    above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
+    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     writer = RecordingWire()
     session = on_wire(above, writer)
@@ -48,7 +48,7 @@ def test_a_session_is_pinged_once_every_interval(
 
 
 def test_who_does_not_pong_in_time_is_dropped(
-    above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
+    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     writer = RecordingWire()
     heartbeat.watch(on_wire(above, writer))
@@ -61,7 +61,7 @@ def test_who_does_not_pong_in_time_is_dropped(
 
 
 def test_who_does_not_poll_at_all_is_dropped_too(
-    above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
+    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     heartbeat.watch(polling(above))
 
@@ -70,9 +70,7 @@ def test_who_does_not_poll_at_all_is_dropped_too(
     assert above.closed == ["ping_timeout"]
 
 
-def test_a_short_interval_is_kept_under_a_long_timeout(
-    above: RecordingAbove, schedule: ManualSchedule
-) -> None:
+def test_a_short_interval_is_kept_under_a_long_timeout(above: RecordingAbove, schedule: FakeSchedule) -> None:
     writer = RecordingWire()
     session = on_wire(above, writer)
     Heartbeat(schedule, interval_seconds=5, timeout_seconds=20).watch(session)
@@ -85,7 +83,7 @@ def test_a_short_interval_is_kept_under_a_long_timeout(
 
 
 def test_under_a_long_timeout_a_late_pong_is_waited_for_and_a_missing_one_is_not(
-    above: RecordingAbove, schedule: ManualSchedule
+    above: RecordingAbove, schedule: FakeSchedule
 ) -> None:
     writer = RecordingWire()
     session = on_wire(above, writer)
@@ -103,7 +101,7 @@ def test_under_a_long_timeout_a_late_pong_is_waited_for_and_a_missing_one_is_not
 
 
 def test_a_session_that_was_told_to_go_and_does_not_read_is_dropped_at_the_next_beat(
-    above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
+    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     session = polling(above)
     heartbeat.watch(session)
@@ -116,7 +114,7 @@ def test_a_session_that_was_told_to_go_and_does_not_read_is_dropped_at_the_next_
 
 
 def test_nothing_is_kept_of_a_session_that_was_forgotten(
-    above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
+    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     session = polling(above)
     heartbeat.watch(session)
@@ -128,7 +126,7 @@ def test_nothing_is_kept_of_a_session_that_was_forgotten(
 
 
 def test_a_slow_client_is_not_kept_alive_by_an_old_pong(
-    above: RecordingAbove, schedule: ManualSchedule, heartbeat: Heartbeat
+    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     session = polling(above)
     heartbeat.watch(session)

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.transport.packets import close_frame
 from gateway.transport.websocket_writer import CLOSE_SECONDS, WebSocketWriter
-from tests.unit.transport.recording import ManualSchedule
+from tests.support.clock import FakeSchedule
 
 
 class RecordingTransport:
@@ -38,7 +38,7 @@ class RecordingTransport:
 class World:
     """A wire, what is under it, and how often its loss was told."""
 
-    def __init__(self, schedule: ManualSchedule) -> None:
+    def __init__(self, schedule: FakeSchedule) -> None:
         self.under = RecordingTransport()
         self.losses = 0
         self.writer = WebSocketWriter(cast(asyncio.Transport, self.under), schedule)
@@ -49,7 +49,7 @@ class World:
 
 
 @pytest.fixture
-def world(schedule: ManualSchedule) -> World:
+def world(schedule: FakeSchedule) -> World:
     return World(schedule)
 
 
@@ -59,7 +59,7 @@ def test_a_frame_goes_straight_to_the_transport(world: World) -> None:
     assert (world.under.written, world.writer.bytes_waiting()) == ([b"frame"], 5)
 
 
-def test_one_close_frame_is_sent_and_its_answer_waited_for(world: World, schedule: ManualSchedule) -> None:
+def test_one_close_frame_is_sent_and_its_answer_waited_for(world: World, schedule: FakeSchedule) -> None:
     world.writer.close(1012)
     world.writer.close(1000)
     schedule.advance(CLOSE_SECONDS - 0.1)
@@ -78,7 +78,7 @@ def test_a_code_that_is_never_sent_becomes_one_that_is(world: World, code: int) 
 
 
 def test_once_the_connection_is_gone_everything_is_taken_and_nothing_done(
-    world: World, schedule: ManualSchedule
+    world: World, schedule: FakeSchedule
 ) -> None:
     world.writer.write(b"frame")
     world.under.gone = True
@@ -94,7 +94,7 @@ def test_once_the_connection_is_gone_everything_is_taken_and_nothing_done(
 
 
 def test_a_connection_that_goes_after_the_close_frame_leaves_no_timer(
-    world: World, schedule: ManualSchedule
+    world: World, schedule: FakeSchedule
 ) -> None:
     world.writer.close(1000)
     world.writer.connection_lost()
@@ -102,9 +102,7 @@ def test_a_connection_that_goes_after_the_close_frame_leaves_no_timer(
     assert len(schedule) == 0
 
 
-def test_finishing_says_goodbye_and_closes_and_is_told_at_once(
-    world: World, schedule: ManualSchedule
-) -> None:
+def test_finishing_says_goodbye_and_closes_and_is_told_at_once(world: World, schedule: FakeSchedule) -> None:
     world.writer.finish()
     world.writer.write(b"late")
 
@@ -113,7 +111,7 @@ def test_finishing_says_goodbye_and_closes_and_is_told_at_once(
     assert (len(schedule), world.losses) == (0, 1)
 
 
-def test_a_client_that_does_not_take_the_goodbye_is_cut_off(world: World, schedule: ManualSchedule) -> None:
+def test_a_client_that_does_not_take_the_goodbye_is_cut_off(world: World, schedule: FakeSchedule) -> None:
     world.writer.finish()
 
     schedule.advance(CLOSE_SECONDS)
