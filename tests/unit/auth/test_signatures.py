@@ -50,7 +50,7 @@ async def code_of(text: str, **options: Any) -> str:
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # the issuer's, for HS512
-@pytest.mark.parametrize(("algorithm", "make"), EVERY_ALGORITHM, ids=str)
+@pytest.mark.parametrize(("algorithm", "make"), EVERY_ALGORITHM, ids=[name for name, _ in EVERY_ALGORITHM])
 async def test_each_algorithm_is_accepted_with_its_own_key_and_nothing_else(algorithm: str, make: Any):
     key = SECRET if make is None else make()
     keys = {"secret": SECRET} if make is None else {"public_key": public_pem(key)}
