@@ -1,4 +1,4 @@
-"""Opens a port and closes it again: an aiohttp application behind our own connection handler."""
+"""An HTTP server: one port that serves an aiohttp application with the gateway's own connection handler."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BACKLOG: Final = 4096
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 ANSWER_SECONDS: Final = 2.0
-"""How long requests that came whole may take to be answered at the end; nothing that they wait for takes longer."""
+"""How long whole requests may take to be answered when the server stops; nothing that they wait for takes longer."""
 KEEPALIVE_SECONDS: Final = 75.0
-"""Longer than the 60 s for which the usual proxies keep an idle connection, so that they are the ones to close it."""
+"""Longer than the 60 s for which common proxies keep an idle connection, so that the proxy closes it first."""
 
 
 class ListenFailed(Exception):
-    """A port is taken, or not for us; the message says which."""
+    """A port is in use or not permitted; the message says which port and why."""
 
 
 class HttpServer:
-    """One port that serves one application, and some paths without the application's routing and middlewares."""
+    """One port that serves one application, and some paths without the routing and middlewares of the application."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class HttpServer:
         finish_seconds: float,
         fast_path: FastPath | None = None,
     ) -> None:
-        """``direct``: handlers of exact paths. ``short_way``: who answers whole requests, to none of these paths.
+        """``direct``: handlers of exact paths. ``fast_path``: handles whole requests; it matches none of these paths.
 
-        ``finish_seconds``: how long running requests may take at the end.
+        ``finish_seconds``: how long running requests may take to finish when the server stops.
         """
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=ANSWER_SECONDS
@@ -60,7 +60,10 @@ class HttpServer:
         self._draining = False
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; answers the port, which the system chose if it was 0. Raises CannotListen."""
+        """Listen, and return the port, which the system chooses if ``port`` is 0.
+
+        Raises: ListenFailed.
+        """
         await self._runner.setup()
         server = cast(web.Server, self._runner.server)  # None only before setup
         server.request_handler = partial(self._dispatch, server.request_handler)
@@ -77,21 +80,21 @@ class HttpServer:
         return bound
 
     def start_draining(self) -> None:
-        """Answer on, and let each connection end with its next answer, so that its owner opens another elsewhere.
+        """Close each connection with its next answer, so that its client opens one to another replica.
 
-        Not those of ``direct``: who needs this very process for its next request may keep its way to it.
+        Connections keep open after an answer of ``direct``: the next request of a session has to reach this process.
         """
         self._draining = True
 
     def close(self) -> None:
-        """Take no more connections; those there are go on."""
+        """Accept no more connections; open ones stay open."""
         if self._sockets is not None:
             self._sockets.close()
 
     async def stop(self) -> None:
         """Let running requests finish, then close every connection."""
         self.close()
-        # aiohttp takes no more bytes once it shuts down, so a body that still comes would never be whole.
+        # aiohttp reads no more bytes once it shuts down, so a body that is still arriving would never be whole.
         with suppress(TimeoutError):
             async with asyncio.timeout(self._finish_seconds):
                 await self._idle.wait()
@@ -105,7 +108,7 @@ class HttpServer:
         if request.version > HttpVersion11:
             return self._answer(request, 505, "unsupported_version", "this is for HTTP/1.0 and HTTP/1.1")
         if request.version == HttpVersion11 and hdrs.HOST not in request.headers:
-            # RFC 9112 §3.2 asks for this answer; and without a host no application could be chosen.
+            # RFC 9112 §3.2 requires this answer, and aiohttp needs the host to select an application.
             return self._answer(request, 400, "bad_request", "an HTTP/1.1 request names its Host")
         direct = self._direct.get(request.path)
         self._running += 1
@@ -123,7 +126,10 @@ class HttpServer:
         return response
 
     def _translate(self, request: web.Request, rejection: web.HTTPException) -> web.StreamResponse:
-        """aiohttp's own 404 and 405, for what no application was chosen for (an absolute form without a path, say)."""
+        """Translate aiohttp's own 404 and 405, which answer requests that select no application.
+
+        A request in absolute form without a path is one.
+        """
         code = _CODES.get(rejection.status)
         if code is None:
             return rejection
@@ -156,7 +162,7 @@ class HttpServer:
 
 
 def printable_host(host: str) -> str:
-    """A host as a person on this machine would type it."""
+    """Return the host as it is written in a URL that is opened on this machine."""
     if host in {"0.0.0.0", "::", ""}:  # noqa: S104  # compared, not bound
         return "127.0.0.1"
     try:

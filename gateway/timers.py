@@ -1,9 +1,7 @@
-"""Things to do later: one heap and one timer of the event loop for the whole process.
+"""The clock, and the timers of the whole process: one heap on one timer of the event loop.
 
-Ten thousand heartbeats as ten thousand timers of the loop would be ten thousand handles to create and cancel; here
-an entry is a small list, and cancelling one only empties it.
-
-What time it is; satisfies ``ports.Clock``.
+Ten thousand heartbeats as timers of the loop would be ten thousand handles to create and cancel. Here a timer is a
+small entry of the heap, and cancelling it only empties the entry.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import structlog
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """The clocks of the machine; satisfies ``gateway.interfaces.Clock``."""
 
     def now(self) -> float:
         return time.time()
@@ -34,23 +32,23 @@ _COMPACT_FROM: Final = 1024
 
 
 class TimerEntry:
-    """One thing to do; satisfies ``ports.Timer``."""
+    """An action that is due at some time; satisfies ``gateway.interfaces.Timer``."""
 
-    __slots__ = ("_schedule", "action")
+    __slots__ = ("_heap", "action")
 
-    def __init__(self, schedule: TimerHeap, action: Callable[[], None]) -> None:
-        self._schedule = schedule
+    def __init__(self, heap: TimerHeap, action: Callable[[], None]) -> None:
+        self._heap = heap
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
-        """It will not happen."""
+        """Drop the action; does nothing once it has run."""
         if self.action is not None:
             self.action = None
-            self._schedule.entry_cancelled()
+            self._heap.entry_cancelled()
 
 
 class TimerHeap:
-    """Satisfies ``ports.Schedule`` on the running loop."""
+    """Timers on one event loop; satisfies ``gateway.interfaces.Schedule``."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -61,11 +59,11 @@ class TimerHeap:
         self._wakes_at = float("inf")
 
     def __len__(self) -> int:
-        """Entries still to come."""
+        """How many actions are due later."""
         return len(self._heap) - self._cancelled
 
     def after(self, delay_seconds: float, action: Callable[[], None]) -> TimerEntry:
-        """Call ``action`` in that many seconds; an exception in it is logged and harms no other entry."""
+        """Call ``action`` after ``delay_seconds``. If it raises, the exception is logged and other timers still run."""
         entry = TimerEntry(self, action)
         due = self._loop.time() + delay_seconds
         heapq.heappush(self._heap, (due, next(self._tiebreak), entry))
@@ -74,7 +72,7 @@ class TimerHeap:
         return entry
 
     def entry_cancelled(self) -> None:
-        """Drop the empty entries once they are most of the heap, so that they never hold memory for long."""
+        """Remove the empty entries once they are most of the heap, so that they do not hold memory for long."""
         self._cancelled += 1
         if self._cancelled > _COMPACT_FROM and self._cancelled * 2 > len(self._heap):
             self._heap = [item for item in self._heap if item[2].action is not None]
@@ -82,7 +80,7 @@ class TimerHeap:
             self._cancelled = 0
 
     def close(self) -> None:
-        """Nothing more happens."""
+        """Drop every action."""
         for _, _, entry in self._heap:
             entry.action = None
         self._heap.clear()

@@ -1,11 +1,11 @@
-"""The Socket.IO door: receives clients, over python-socketio on our transport.
+"""The Socket.IO server: clients on python-socketio over our own transport.
 
-door        what happens with sessions, packets and events; the way in
-welcome     who may connect, and what a newcomer is told
-clients     one client: its session, its connections, the link that the rest of the house sends through
-refresh     a client brings a newer token
-tokens      where a token is looked for
-encoding    the bytes of Socket.IO packets
-refusals    every refusal as CONNECT_ERROR
-overrides   what is overridden of python-socketio, and nothing else; pinned by a contract test
+server             what happens on sessions, packets and events; rejections as CONNECT_ERROR
+connect_handshake  the connect handshake of a namespace: token, recovery request, answer
+client             one client: its session, its connections, and the transport of each
+token_refresh      ``auth:refresh``: a newer token for a connection
+packets            the bytes of Socket.IO packets
+python_socketio    everything that is overridden of python-socketio; pinned by a contract test
+access_log         one log line for each connection
+client_bundle      the stock browser client, served from the Socket.IO path
 """

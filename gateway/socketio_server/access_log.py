@@ -1,5 +1,6 @@
-"""One line for each connection: when it ended, or was not let in. Never a token, a pid, nor the sid of a transport,
-which whoever has it could poll with.
+"""One log line for each connection: when it has ended, or when it was rejected.
+
+No line has a token, a pid or the sid of an Engine.IO session: with that sid anyone could poll the session.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ _ROUTINE: Final = frozenset(
         "transport_error",
     }
 )
-"""Reasons of which ``sampling`` leaves lines out; whatever else ended a connection is written."""
+"""Reasons whose lines are sampled; a connection that ended for another reason is always logged."""
 
 
 class AccessLog:
-    """Tells of connections. Of those that ended well ``sampling`` says, by their sid, which get a line."""
+    """Writes the lines. ``sampling`` selects, by sid, which connections with a routine reason are logged."""
 
     def __init__(self, *, clock: Clock, sampling: Sampling) -> None:
         self._clock = clock
@@ -36,7 +37,7 @@ class AccessLog:
         self._log = structlog.get_logger(__name__).bind()
 
     def accepted(self, client: Client, connection: Connection) -> None:
-        """It joined its namespace. All of this stands in the line about its end, so it is for those who debug."""
+        """Log that a namespace was joined; at debug level, because the line about the end has the same fields."""
         self._log.debug(
             "connection.accepted",
             sid=connection.sid,
@@ -48,7 +49,7 @@ class AccessLog:
         )
 
     def closed(self, client: Client, connection: Connection, reason: str) -> None:
-        """It ended; ``seconds`` is how long it was there."""
+        """Log that a connection has ended; ``seconds`` is its duration."""
         sampled: dict[str, float] = {}
         if reason in _ROUTINE:
             if not self._sampling.should_log(connection.sid):
@@ -68,19 +69,21 @@ class AccessLog:
         )
 
     def rejected(self, client: Client, code: str, reason: str, *, is_server_side: bool = False) -> None:
-        """It was not let in; ``ours``: not for anything the client did. What namespace a stranger asked for is not
-        told: it may be any text."""
+        """Log that a connection was rejected. ``is_server_side``: the client is not the cause.
+
+        The namespace is left out: an unauthenticated client may send any text.
+        """
         write = self._log.warning if is_server_side else self._log.info
         write("connection.rejected", code=code, reason=reason, address=client.session.handshake.address)
 
     def failed(self, client: Client, namespace: str) -> None:
-        """A bug; the exception is being handled."""
+        """Log the exception that is being handled, a bug."""
         self._log.exception(
             "connection.failed", namespace=namespace, address=client.session.handshake.address
         )
 
     def malformed(self, client: Client, error: Exception) -> None:
-        """A packet that is none: which exception it provoked, and not a word of it."""
+        """Log a malformed packet by the type of its exception, without any of its text."""
         self._log.info(
             "packet.malformed",
             error=type(error).__name__,
@@ -89,11 +92,11 @@ class AccessLog:
         )
 
     def unused(self, client: Client, reason: str) -> None:
-        """A transport ended on which no namespace was ever joined."""
+        """Log that a transport ended on which no namespace was ever joined."""
         self._log.debug("transport.unused", reason=reason, address=client.session.handshake.address)
 
     def refreshed(self, connection: Connection, rejection: str | None) -> None:
-        """It brought a newer token; ``refusal`` is why that was not taken."""
+        """Log the outcome of a token refresh; ``rejection`` is the code of a rejected token."""
         if rejection is None:
             self._log.debug("token.refreshed", sid=connection.sid, user=connection.user)
         else:

@@ -1,4 +1,4 @@
-"""One client: its transport session, its connections in the namespaces, and the link to each."""
+"""One client: its Engine.IO session, its connections in the namespaces, and the transport of each connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ConnectionEvents(Protocol):
 
 
 class Client:
-    """Everything that came through one transport session."""
+    """One client with everything on its Engine.IO session."""
 
     __slots__ = (
         "connecting",
@@ -44,15 +44,15 @@ class Client:
         self.connecting: frozenset[str] = frozenset()
         self.join_deadline = join_deadline
         self.replay_lock: asyncio.Lock | None = None
-        """Of those who read the history, on whichever of its connections."""
+        """Held while missed messages are replayed to any connection of the client."""
         self.idle_closing = False
-        """Nothing is joined, after a refusal or an end, and ``first_join`` was set to a few seconds."""
+        """No namespace is joined after a rejection or an end, and ``join_deadline`` was set to a few seconds."""
         self.last_error_event_at = float("-inf")
         self.message_tat = FULL
         """The bucket of received messages (``gateway.domain.rate_limit``)."""
 
     def exceeds(self, messages_per_second: float, clock: Clock) -> bool:
-        """Count one received message; True when they come faster than that, beyond a burst of two seconds' worth."""
+        """Count one received message; return True if the rate is exceeded, beyond a burst of two seconds."""
         now, tat = clock.monotonic(), self.message_tat
         # A message that came too fast counts too: a client that keeps flooding gets no message through.
         self.message_tat = take_token(tat, now, messages_per_second)
@@ -60,7 +60,7 @@ class Client:
 
 
 class SocketIOTransport:
-    """Sends to one connection; satisfies ``hub.Link``."""
+    """Sends to one connection; satisfies ``hub.ClientTransport``."""
 
     __slots__ = ("_client", "_namespace")
 
@@ -74,31 +74,31 @@ class SocketIOTransport:
 
     @property
     def socket(self) -> Socket | None:
-        """Where frames for this client go out as they are."""
+        """The socket that frames for this client may be written to directly, if there is one."""
         return self._client.session.socket
 
     def send(self, frames: Frames, *, volatile: bool) -> bool:
-        """Send a pushed message; whether it was taken."""
+        """Send a message; return whether it was accepted."""
         return self._client.session.send(frames, volatile=volatile)
 
     def batch(self, *frames: Frames) -> None:
-        """Send packets in one write where that is possible."""
+        """Send packets, in one write if possible."""
         self._client.session.batch(*frames)
 
     @property
     def is_drained(self) -> bool:
-        """Whether little of what was sent waits to be read."""
+        """Whether few of the sent bytes wait to be read."""
         return self._client.session.is_drained
 
     @property
     def replay_lock(self) -> asyncio.Lock:
-        """Held by the one who reads the history for a connection on this transport: they share an outbox."""
+        """Held while history is read for a connection of this client: all its connections share one send buffer."""
         if self._client.replay_lock is None:
             self._client.replay_lock = asyncio.Lock()
         return self._client.replay_lock
 
     async def wait_drained(self) -> None:
-        """Wait until little of what was sent waits to be read, or the client is gone."""
+        """Wait until the session is drained or closed."""
         done = asyncio.Event()
         self._client.session.when_drained(done.set)
         await done.wait()
@@ -108,7 +108,7 @@ class SocketIOTransport:
         self._client.session.send(packets.event(self._namespace, event, payload))
 
     def disconnect(self, reason: DisconnectReason) -> None:
-        """End this connection the way the table of endings has it."""
+        """End the connection as its reason requires (``gateway.domain.disconnects``)."""
         session = self._client.session
         if reason.code is not None:
             self.emit("error", {"code": reason.code, "message": reason.message})

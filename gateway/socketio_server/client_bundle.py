@@ -1,4 +1,4 @@
-"""The stock browser client, served from the Socket.IO path as Node's server does."""
+"""The stock browser client, served from the Socket.IO path as by Node's server."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ FILES: Final = ("socket.io.js", "socket.io.min.js", "socket.io.js.map", "socket.
 
 
 class BundleMissing(Exception):
-    """The files were not put there; the message says how to do it."""
+    """The files of the client are not installed; the message says how to install them."""
 
 
 def add_routes(app: web.Application, path: str) -> None:
-    """Serve the files under ``path`` (it ends in a slash); raises BundleMissing."""
+    """Serve the files under ``path``, which ends in a slash.
+
+    Raises: BundleMissing.
+    """
     for name in FILES:
         if not (BUNDLE / name).is_file():
             raise BundleMissing(
@@ -28,7 +31,7 @@ def add_routes(app: web.Application, path: str) -> None:
 async def _serve(request: web.Request) -> web.StreamResponse:
     file = BUNDLE / request.path.rpartition("/")[2]
     content_type = "application/json" if file.suffix == ".map" else "text/javascript"
-    # Any page may load it: the script is public and holds nothing of anybody.
+    # Any page may load the script: it is public and has no data of a user.
     headers = {
         "Content-Type": f"{content_type}; charset=utf-8",
         "Cache-Control": "public, max-age=3600",

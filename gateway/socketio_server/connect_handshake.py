@@ -1,9 +1,4 @@
-"""Who may connect to a namespace, and what a newcomer is told.
-
-Where a token is looked for: the first place that has one decides, good or bad.
-
-What a client says of recovery when it connects.
-"""
+"""The connect handshake of a namespace: the token, the recovery request, and the packets that accept a connection."""
 
 from __future__ import annotations
 
@@ -29,9 +24,11 @@ from gateway.transport.session import EngineSession, Handshake
 
 
 def find_token(auth: object, handshake: Handshake) -> str:
-    """``auth.token`` of the CONNECT packet, else ``Authorization: Bearer``, else the query's ``token``.
+    """Return ``auth.token`` of the CONNECT packet, else ``Authorization: Bearer``, else ``token`` of the query.
 
-    Raises TokenRefused: token_missing, or token_malformed where the place holds something that is no token.
+    The first place that has a value decides: a bad token never falls through to the next place.
+
+    Raises: TokenRejected, with token_missing, or token_malformed for a value that is not a token.
     """
     if isinstance(auth, dict) and auth.get("token") is not None:
         return _text(auth["token"])
@@ -55,20 +52,22 @@ def _text(token: object) -> str:
     return token
 
 
-_ATTEMPTS: Final = count()
+_ATTEMPT_NUMBERS: Final = count()
 
 
 def read_recovery_request(auth: object, session: EngineSession) -> RecoveryRequest:
-    """``auth.pid`` and ``auth.offset`` as the stock client sends them, ``auth.resume`` as an application may; declined
-    by ``auth.recovery: false`` or by ``recovery=0`` in the query."""
-    said = auth if isinstance(auth, dict) else {}
+    """Read ``auth.pid`` and ``auth.offset`` of the stock client, and ``auth.resume``, which an application may send.
+
+    ``auth.recovery: false`` or ``recovery=0`` in the query declines recovery.
+    """
+    fields = auth if isinstance(auth, dict) else {}
     return RecoveryRequest(
-        # A transport may join, leave and join again, and what is told late of the one is nothing to the other.
-        owner=f"{session.sid}/{next(_ATTEMPTS)}",
-        pid=said.get("pid"),
-        offset=said.get("offset"),
-        resume=said.get("resume"),
-        is_declined=said.get("recovery") is False or session.handshake.declines_recovery,
+        # A client may join, leave and join again; a late report about one connection must not touch the other.
+        owner=f"{session.sid}/{next(_ATTEMPT_NUMBERS)}",
+        pid=fields.get("pid"),
+        offset=fields.get("offset"),
+        resume=fields.get("resume"),
+        is_declined=fields.get("recovery") is False or session.handshake.declines_recovery,
     )
 
 
@@ -90,7 +89,10 @@ class ConnectHandshake:
         disconnect: Callable[[Connection], None],
         metrics: MetricFactory,
     ) -> None:
-        """``recovery_told`` is told ``recovered``, or why somebody who wanted to be was not."""
+        """``disconnect`` undoes a connect whose client is closed.
+
+        ``recovery_finished`` is called with ``recovered`` or with the code of a recovery that failed.
+        """
         self._verifier = verifier
         self._connector = connector
         self._replayer = replayer
@@ -104,7 +106,10 @@ class ConnectHandshake:
         )
 
     async def connect(self, client: Client, namespace: str, auth: object) -> Connection | None:
-        """Verify, register, welcome; None when the client left meanwhile. Raises Refused, BrokerUnavailable."""
+        """Verify the token, register the connection and accept it; return None if the client was closed meanwhile.
+
+        Raises: ConnectionRejected, KeysUnavailable, BrokerUnavailable, BrokerTimeout.
+        """
         session = client.session
         identity = await self._verifier.verify(find_token(auth, session.handshake))
         transport = SocketIOTransport(client, namespace)
@@ -112,11 +117,11 @@ class ConnectHandshake:
             identity, namespace, transport, read_recovery_request(auth, session)
         )
         connection = result.connection
-        # From here on nothing waits: what is delivered next comes after CONNECT.
+        # Nothing waits from here on, so the next delivered message follows CONNECT.
         if not session.closed:
             self._accept(result)
         if session.closed:
-            # It left meanwhile, or reads too slowly even for the greeting.
+            # The client closed meanwhile, or its send buffer was too full even for these packets.
             self._disconnect(connection)
             return None
         client.connections[namespace] = connection
@@ -126,7 +131,7 @@ class ConnectHandshake:
         return connection
 
     def _accept(self, result: ConnectResult) -> None:
-        """Fresh: CONNECT, the greeting, live. Resumed: CONNECT, what was missed, the greeting, live."""
+        """Send CONNECT, the missed messages if the connection is resumed, and ``authenticated``; then it goes live."""
         connection = result.connection
         pid = None if connection.session is None else connection.session.pid
         first = [packets.connect(connection.namespace, connection.sid, pid)]
@@ -153,5 +158,5 @@ def _authenticated_payload(connection: Connection, position: Position, recovered
     }
     if recovered:
         payload["recovered"] = True
-    takes_it = connection.wants_offsets
-    return packets.event(connection.namespace, AUTHENTICATED, payload, position if takes_it else None)
+    offset = position if connection.wants_offsets else None
+    return packets.event(connection.namespace, AUTHENTICATED, payload, offset)

@@ -31,17 +31,20 @@ _KINDS: Final = {
 _ATTACHMENT: Final = "attachment"
 _MALFORMED: Final = "malformed"
 KINDS: Final = (*_KINDS.values(), _ATTACHMENT, _MALFORMED)
-"""What a message of a client may be."""
+"""The kinds of messages that a client may send."""
 
 
 def kind_of(data: str | bytes) -> str:
-    """What a message of a client claims to be: one of KINDS."""
+    """Return the kind of a client's message, one of KINDS, by its first character."""
     return _KINDS.get(data[:1], _MALFORMED) if isinstance(data, str) else _ATTACHMENT
 
 
 def encode_message(pushed: Message, position: Position | None) -> Frames:
-    """A pushed message, with its position as a last argument or without; its other arguments are JSON already and go
-    out as they came in (law 2)."""
+    """Encode a message, with its position as the last argument unless that is None.
+
+    The other arguments are JSON already and are sent as they were received (docs/explanation/architecture.md,
+    invariant 2).
+    """
     values = [_json(pushed.event), *pushed.arguments]
     if position is not None:
         values.append(_json(position))
@@ -51,25 +54,27 @@ def encode_message(pushed: Message, position: Position | None) -> Frames:
 def event(
     namespace: str, name: str, payload: Mapping[str, object], position: Position | None = None
 ) -> Frames:
-    """One of the gateway's own events: an object, and behind it nothing or a position. The stock client takes any other
-    text there for one."""
+    """Encode one of the gateway's own events: an object, then a position or nothing.
+
+    The stock client takes any string at the end for a position.
+    """
     values = [name, payload] if position is None else [name, payload, position]
     return message(f"{_EVENT}{_prefix(namespace)}{_json(values)}")
 
 
 def connect(namespace: str, sid: str, pid: str | None) -> Frames:
-    """The client is in; with a pid it can come back."""
+    """Encode the acceptance of a connection. A client that gets a pid can resume it."""
     answer = {"sid": sid} if pid is None else {"sid": sid, "pid": pid}
     return message(f"{_CONNECT}{_prefix(namespace)}{_json(answer)}")
 
 
 def connect_error(namespace: str, payload: Mapping[str, object]) -> Frames:
-    """The client is not let in; the stock client does not come back by itself."""
+    """Encode the rejection of a connection. The stock client does not reconnect by itself."""
     return message(f"{_CONNECT_ERROR}{_prefix(namespace)}{_json(payload)}")
 
 
 def disconnect(namespace: str) -> Frames:
-    """The client is put out; the stock client does not come back by itself."""
+    """Encode the disconnection of a client. The stock client does not reconnect by itself."""
     return message(f"{_DISCONNECT}{_prefix(namespace)}")
 
 
@@ -81,5 +86,5 @@ def _json(value: object) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError:
-        # A claim of a token may hold half of a surrogate pair, which orjson refuses.
+        # A claim of a token may have half of a surrogate pair, which orjson rejects.
         return json.dumps(value, separators=(",", ":"))

@@ -1,13 +1,14 @@
-"""What is overridden of python-socketio, all of it; ``tests/contract/test_socketio_overrides.py`` fails on an upgrade
-that moves what is relied upon here.
+"""Everything that is overridden of python-socketio.
 
-python-socketio decodes packets, puts binary attachments back together and answers acknowledgements. Overridden are:
+``tests/contract/test_socketio_overrides.py`` fails on an upgrade that changes what this module relies on.
 
-- the Engine.IO server class (``_engineio_server_class``): our transport, by way of ``EngineAdapter``;
-- the client manager: ``Registry`` looks connections up where they are, so that there is one registry;
-- the connect handshake and the way to leave (``_handle_connect``, ``_handle_disconnect``): decided by the door;
-- what an event does (``_handle_event``): the door has one answer to each, and knows whether one is wanted;
-- how packets are sent (``_send_packet``): as ready frames.
+python-socketio decodes packets, joins binary attachments and encodes acknowledgements. Overridden are:
+
+- the Engine.IO server class (``_engineio_server_class``): ``EngineAdapter`` stands for our transport;
+- the client manager: ``ClientManager`` looks connections up in the server, so that there is one registry;
+- connect and disconnect (``_handle_connect``, ``_handle_disconnect``): the server decides;
+- events (``_handle_event``): the server answers each, and knows whether an acknowledgement is requested;
+- sending (``_send_packet``): as ready frames.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ from socketio import packet
 from gateway.transport.packets import Frames, message
 
 MAX_ATTACHMENTS: Final = 10
-"""As in the reference parser: a packet is held until its last attachment has come."""
+"""As in the reference parser: a packet is held until its last attachment has arrived."""
 
 
 class AttachmentsTooLarge(Exception):
-    """The attachments of one packet are too many bytes together."""
+    """The attachments of one packet have more bytes than allowed."""
 
 
 class Acknowledge(Protocol):
-    """Sends the answer that the client waits for."""
+    """Sends the acknowledgement that the client requested."""
 
     async def __call__(self, *arguments: object) -> None: ...
 
 
 class ServerEvents(Protocol):
-    """What the door does with packets. A session is named by its Engine.IO sid."""
+    """What the server does with packets. A session is named by its Engine.IO sid."""
 
     async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None: ...
 
@@ -54,67 +55,68 @@ class ServerEvents(Protocol):
 
 
 class EngineAdapter:
-    """Stands where python-socketio expects python-engineio's server."""
+    """Takes the place of python-engineio's server in python-socketio."""
 
     async_mode = "aiohttp"
 
     def __init__(self, **_options: Any) -> None:
-        """python-socketio hands on the options for an engine; ours has its own."""
+        """Ignore the options that python-socketio passes to its engine: ours has its own."""
 
     def on(self, event: str, handler: Callable[..., Awaitable[None]]) -> None:
-        """python-socketio registers for connect, message and disconnect; the door calls it without this detour."""
+        """Ignore the handlers of connect, message and disconnect: the server calls ``PacketServer`` directly."""
 
 
 class ClientManager:
-    """Stands where python-socketio expects its client manager; delegates to the door and, by it, to the hub."""
+    """Takes the place of python-socketio's client manager; delegates to the server."""
 
     def __init__(self, events: ServerEvents) -> None:
         self._events = events
 
     def set_server(self, server: object) -> None:
-        """python-socketio introduces itself; nothing here needs it."""
+        """Ignore python-socketio's server: nothing here needs it."""
 
     def sid_from_eio_sid(self, engine_sid: str, namespace: str) -> str | None:
         return self._events.connection_of(engine_sid, namespace)
 
     async def trigger_callback(self, sid: str | None, ack_id: int, data: object) -> None:
-        """The gateway never asks for an acknowledgement, so one that comes is not for anybody."""
+        """Ignore an acknowledgement: the gateway never requests one."""
 
 
 class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
-    """python-socketio's server, with its decisions handed to the door."""
+    """python-socketio's server, which leaves its decisions to ``ServerEvents``."""
 
     def __init__(self, events: ServerEvents, *, namespaces: list[str], max_attachments_bytes: int) -> None:
-        """``max_attachments_bytes`` bounds what is held of a packet whose attachments did not all come yet."""
+        """``max_attachments_bytes`` bounds the attachments that are held until the last one of a packet has arrived."""
         self._events = events
         self._max_attachments_bytes = max_attachments_bytes
         super().__init__(
             client_manager=ClientManager(events),
-            # A logger of one's own: for a boolean python-socketio adds a handler that writes past our log.
+            # Given a boolean instead of a logger, python-socketio adds a handler that bypasses our log.
             logger=logging.getLogger("socketio.server"),
             async_handlers=False,
-            # python-socketio's own makes a decoder for every packet, to bound integers that Python bounds by now.
+            # python-socketio's own JSON makes a decoder for each packet to bound integers, which Python does by now.
             json=json,
             namespaces=namespaces,
         )
 
     async def message_received(self, engine_sid: str, data: str | bytes) -> None:
-        """Decode one message and act on it. Raises AttachmentsTooLarge, or whatever a malformed one provokes in the
-        decoder.
+        """Decode one message and handle it.
+
+        Raises: AttachmentsTooLarge, or any exception of the decoder for a malformed message.
         """
-        begun = self._binary_packet.get(engine_sid)
-        if begun is not None:
+        unfinished = self._binary_packet.get(engine_sid)
+        if unfinished is not None:
             if isinstance(data, str):
                 raise ValueError("text where an attachment was due")
-            if sum(map(len, begun.attachments)) + len(data) > self._max_attachments_bytes:
+            if sum(map(len, unfinished.attachments)) + len(data) > self._max_attachments_bytes:
                 raise AttachmentsTooLarge
         await self._handle_eio_message(engine_sid, data)
-        incomplete = self._binary_packet.get(engine_sid)
-        if incomplete is not None and incomplete.attachment_count > MAX_ATTACHMENTS:
+        unfinished = self._binary_packet.get(engine_sid)
+        if unfinished is not None and unfinished.attachment_count > MAX_ATTACHMENTS:
             raise ValueError("a packet with too many attachments")
 
     def forget(self, engine_sid: str) -> None:
-        """The session is gone; so is the half-received packet that it may have left."""
+        """Drop the packet of a closed session whose attachments have not all arrived."""
         self._binary_packet.pop(engine_sid, None)
 
     def _engineio_server_class(self) -> type[EngineAdapter]:

@@ -1,6 +1,6 @@
-"""The way in: sessions, packets and events of clients.
+"""The Socket.IO server: what happens on sessions, packets and events of clients.
 
-Every refusal as the CONNECT_ERROR that the client's ``connect_error`` handler gets.
+A rejected connection gets a CONNECT_ERROR, which calls the ``connect_error`` handler of the client.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from gateway.transport.packets import Frames
 from gateway.transport.session import EngineSession
 
 INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"}
-"""Exactly as Node's server says it."""
+"""Exactly as from Node's server."""
 
 
 def authentication_error(error: ConnectionRejected) -> dict[str, object]:
-    """What a client is told that may not be here."""
+    """Return the payload of the CONNECT_ERROR for a rejected token."""
     return {"message": "Authentication error", "data": {"code": error.code}}
 
 
 REJECTED_CLOSE_SECONDS: Final = 5.0
-"""How long a transport stays open after a refusal without having joined anything."""
+"""How long a transport without a namespace stays open after a rejection."""
 _ERROR_EVENT_SECONDS: Final = 1.0
 CLIENT_DISCONNECT: Final = "client_disconnect"
 """Why a connection ended whose client left the namespace and kept its transport."""
@@ -67,14 +67,14 @@ REJECTIONS: Final = (
 
 
 class OnDisconnect(Protocol):
-    """Takes a connection out of the house; see ``gateway.services.disconnect``."""
+    """Removes a connection from hub and shared state; see ``gateway.services.disconnect``."""
 
     def __call__(self, connection: Connection, *, keeps_session: bool = True) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SocketIOOptions:
-    """What an operator can say of this door; ``messages_per_second`` None means off."""
+    """Settings of the server. ``messages_per_second``: None means off."""
 
     namespaces: tuple[str, ...]
     transports: tuple[str, ...]
@@ -84,8 +84,9 @@ class SocketIOOptions:
 
 
 class SocketIOServer:
-    """Stands between the transport and python-socketio: satisfies ``transport.server.Application`` and
-    ``overrides.Events``.
+    """Stands between the transport and python-socketio.
+
+    Satisfies ``transport.server.EngineObserver``, ``python_socketio.ServerEvents`` and ``client.ConnectionEvents``.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class SocketIOServer:
         self._log = AccessLog(clock=clock, sampling=sampling or Sampling())
         self._clients: dict[str, Client] = {}
         self.unauthenticated = 0
-        """How many sessions have joined no namespace yet."""
+        """Number of sessions that have joined no namespace yet."""
         self._packets = PacketServer(
             self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
         )
@@ -157,7 +158,7 @@ class SocketIOServer:
     # from the transport
 
     def session_opened(self, session: EngineSession) -> None:
-        """A transport is open; it has some time to join a namespace."""
+        """Start the time in which a client has to join a namespace."""
         deadline = self._schedule.after(
             self._options.connect_timeout_seconds, partial(_close, session, NO_NAMESPACE)
         )
@@ -165,7 +166,7 @@ class SocketIOServer:
         self.unauthenticated += 1
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
-        """The transport is gone, and with it every connection on it."""
+        """Remove the client of a closed session and all its connections."""
         self._packets.forget(session.sid)
         client = self._clients.pop(session.sid, None)
         if client is None:
@@ -179,7 +180,7 @@ class SocketIOServer:
         client.connections.clear()
 
     def session_upgraded(self, session: EngineSession) -> None:
-        """Its connections are on a WebSocket from now on."""
+        """Report that the connections of a client have moved to a WebSocket."""
         client = self._clients.get(session.sid)
         for connection in client.connections.values() if client is not None else ():
             self._on_upgraded(connection)
@@ -188,7 +189,7 @@ class SocketIOServer:
         self._volatile_skipped(reason)
 
     async def message_received(self, session: EngineSession, data: str | bytes) -> None:
-        """Act on one message of a client; a malformed one closes its transport, as on the reference server."""
+        """Handle one message of a client; a malformed one closes its transport, as on the reference server."""
         client = self._clients.get(session.sid)
         if client is None:
             return
@@ -201,7 +202,7 @@ class SocketIOServer:
             await self._packets.message_received(session.sid, data)
         except AttachmentsTooLarge:
             _close(session, MESSAGE_TOO_LARGE)
-        except Exception as error:  # noqa: BLE001  # the decoder raises whatever its input provokes
+        except Exception as error:  # noqa: BLE001  # the decoder raises any exception
             self._log.malformed(client, error)
             _close(session, PROTOCOL_ERROR)
 
@@ -209,11 +210,11 @@ class SocketIOServer:
 
     @property
     def clients(self) -> list[Client]:
-        """Everybody who is here now, whoever came first at the head."""
+        """All clients, in the order in which their sessions were opened."""
         return list(self._clients.values())
 
     def disconnect_client(self, client: Client, reason: DisconnectReason) -> None:
-        """End the transport of one client with all on it; who never joined a namespace is not waited for."""
+        """End the transport of a client with all its connections; at once if it has joined no namespace."""
         if client.session.closed:
             return
         if client.connections and reason.close_code is not None:
@@ -222,7 +223,7 @@ class SocketIOServer:
             client.session.abort(reason.reason)
 
     def disconnect_all(self, reason: DisconnectReason) -> None:
-        """Ask everybody to leave at once."""
+        """End the transports of all clients."""
         for client in self.clients:
             self.disconnect_client(client, reason)
 
@@ -240,10 +241,10 @@ class SocketIOServer:
     # from python-socketio
 
     async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None:
-        """A CONNECT packet."""
+        """Handle a CONNECT packet."""
         client = self._clients[engine_sid]
         if namespace in client.connections or namespace in client.connecting:
-            # Without this check a second CONNECT would silently make a second sid.
+            # Without this check a second CONNECT would silently create a second sid.
             _close(client.session, PROTOCOL_ERROR)
         elif namespace not in self._options.namespaces:
             self._log.rejected(client, "invalid_namespace", "there is no such namespace")
@@ -252,7 +253,7 @@ class SocketIOServer:
             await self._connect(client, namespace, auth)
 
     def on_disconnect(self, engine_sid: str, namespace: str) -> None:
-        """A DISCONNECT packet: it leaves this namespace for good."""
+        """Handle a DISCONNECT packet: the client leaves the namespace and cannot resume its connection."""
         client = self._clients[engine_sid]
         connection = client.connections.pop(namespace, None)
         if connection is not None:
@@ -262,11 +263,11 @@ class SocketIOServer:
     async def on_event(
         self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
     ) -> None:
-        """An EVENT packet: ``data`` is its name and its arguments."""
+        """Handle an EVENT packet; ``data`` is its name and its arguments."""
         client = self._clients[engine_sid]
         connection = client.connections.get(namespace)
         if connection is None:
-            # Before anything was joined this is no Socket.IO client; later it may have crossed with our DISCONNECT.
+            # Before the first namespace is joined this is a protocol error; later it may have crossed our DISCONNECT.
             if not client.session.joined:
                 _close(client.session, PROTOCOL_ERROR)
             return
@@ -279,13 +280,13 @@ class SocketIOServer:
             await acknowledge(answer)
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
-        """The sid in that namespace, if it was joined."""
+        """Return the sid in the namespace, or None if it is not joined."""
         client = self._clients.get(engine_sid)
         connection = client.connections.get(namespace) if client is not None else None
         return connection.sid if connection is not None else None
 
     def send(self, engine_sid: str, frames: Frames) -> None:
-        """Send a packet that python-socketio made."""
+        """Send a packet that python-socketio has encoded."""
         client = self._clients.get(engine_sid)
         if client is not None:
             client.session.send(frames)
@@ -300,11 +301,11 @@ class SocketIOServer:
             self._log.rejected(client, rejection.code, rejection.message)
             self._reject(client, namespace, rejection.code, authentication_error(rejection))
         except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
-            # The stock client comes back after a closed transport, but never after a CONNECT_ERROR.
+            # The stock client reconnects after a closed transport, but never after a CONNECT_ERROR.
             self._rejected.count((error.code,))
             self._log.rejected(client, error.code, error.message, is_server_side=True)
             _close(client.session, DRAINING)
-        except Exception:  # noqa: BLE001  # the door: AccessLog.failed logs it with its traceback
+        except Exception:  # noqa: BLE001  # outermost edge: AccessLog.failed logs it with its traceback
             self._log.failed(client, namespace)
             self._rejected.count(("internal_error",))
             _close(client.session, DRAINING)
@@ -328,7 +329,7 @@ class SocketIOServer:
         self._start_join_deadline(client)
 
     def _start_join_deadline(self, client: Client) -> None:
-        """A transport without a namespace is closed soon, unless it joins one; being refused again wins no time."""
+        """Close a transport without a namespace soon unless it joins one; another rejection does not add time."""
         if client.connections or client.session.closed or client.idle_closing:
             return
         client.idle_closing = True
@@ -366,6 +367,6 @@ class SocketIOServer:
         self._log.closed(client, connection, reason)
 
 
-def _close(session: EngineSession, ending: DisconnectReason) -> None:
-    if ending.close_code is not None:
-        session.end(ending.close_code, ending.reason)
+def _close(session: EngineSession, reason: DisconnectReason) -> None:
+    if reason.close_code is not None:
+        session.end(reason.close_code, reason.reason)

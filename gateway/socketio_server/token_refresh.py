@@ -1,4 +1,4 @@
-"""A client brings a newer token, so that its connection outlives the one it came with."""
+"""``auth:refresh``: a client sends a newer token, so that its connection outlives its first token."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ REFRESHES: Final = ("refreshed", *sorted(TokenRejected.CODES), *SERVER_FAILURES)
 
 
 class Connector(Protocol):
-    """Swaps the token of a connection; see ``gateway.services.connect``."""
+    """Replaces the identity of a connection; see ``gateway.services.connect``."""
 
     async def refresh(self, connection: Connection, identity: Identity) -> None: ...
 
 
 class TokenExpiry(Protocol):
-    """Watches a token; see ``gateway.services.token_expiry``."""
+    """Watches the expiry of tokens; see ``gateway.services.token_expiry``."""
 
     def watch(self, connection: Connection) -> None: ...
 
@@ -34,7 +34,7 @@ class TokenExpiry(Protocol):
 
 
 class TokenRefresh:
-    """Answers ``auth:refresh``."""
+    """Handles ``auth:refresh``."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class TokenRefresh:
         token_expiry: TokenExpiry,
         metrics: MetricFactory,
     ) -> None:
-        """``refreshed`` is told ``refreshed``, or the code of the refusal."""
+        """``refreshed`` is called with ``refreshed`` or with the code of the rejection."""
         self._verifier = verifier
         self._connector = connector
         self._token_expiry = token_expiry
@@ -53,7 +53,10 @@ class TokenRefresh:
         )
 
     async def refresh(self, connection: Connection, arguments: tuple[object, ...]) -> dict[str, object]:
-        """The acknowledgement: ``{ok:true, expiresAt}`` or ``{ok:false, code, message}``; a refusal changes nothing."""
+        """Return the acknowledgement: ``{ok:true, expiresAt}`` or ``{ok:false, code, message}``.
+
+        A rejected token changes nothing.
+        """
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             return self._rejection("token_malformed", f"{EVENT} takes one token, a string")
         try:

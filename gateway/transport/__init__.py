@@ -1,28 +1,21 @@
 """Engine.IO 4 on aiohttp (https://socket.io/docs/v4/engine-io-protocol/).
 
-packets        the bytes of packets and polling payloads, WebSocket frames ready to write
-deflate        compression of WebSocket messages: its negotiation and its bytes
-session        one session as a pure state machine: what to send, when to end; no I/O
-outbox         what waits for a client that polls
-carriers       what a session needs of polls and WebSockets
-handshake      what is kept of the first request, and its answer
-errors         how a handshake or request is refused
-addresses      where a client is, behind proxies that are trusted
-admission      which handshakes are let in
-address_rates  how often each address may come
-limits         how much one message of a client may be
-server         tells handshakes, polls, posts and WebSockets apart
-polling        moves bytes for the polling carrier
-websocket      opens WebSockets: new sessions, and those that take over from polling
-connection     one WebSocket: reads and handles what comes, until its end
-trial          a WebSocket that wants to take over from polling
-opening        the handshake of a WebSocket
-frames         what comes over a WebSocket: bytes to messages, limit first; no I/O
-wire           a WebSocket to write ready frames to
-heartbeat      keeps every session's ping and pong in the one schedule of the process
-http           aiohttp's connection handler: refuses what HTTP forbids, cuts off half-sent heads, tells lost polls,
-               hands WebSockets over
-short_way      the same, and whole requests past the rest of aiohttp
-replies        the bytes of HTTP answers that go past aiohttp
-tasks          a task for what mostly needs none
+server               the Engine.IO path: handshakes, polls, posts and WebSockets; all sessions of the replica
+admission            which handshakes are admitted: limits, rates, addresses of clients behind trusted proxies
+cors                 which web pages may connect, and the headers for them
+errors               how a handshake or a request is rejected, and the reasons for which sessions end
+session              one Engine.IO session as a state machine: what to send, when to end; no I/O
+transports           what a session sends through: a WebSocket, a poll, the send buffer
+polling              the polling transport: GETs that wait for packets, POSTs that bring them
+websocket            the WebSocket transport: opens connections and keeps them until they are closed
+websocket_handshake  the opening handshake of a WebSocket
+connection           one WebSocket connection: reads frames, handles messages, upgrades a session
+websocket_writer     one WebSocket that ready frames are written to
+frames               received WebSocket frames: bytes to messages, within a limit; no I/O
+packets              the bytes of Engine.IO packets and polling payloads; WebSocket frames ready to write
+deflate              compression of WebSocket messages: its negotiation and its bytes
+heartbeat            ping and pong of every session, on the timer heap of the process
+http                 aiohttp's handler of one HTTP connection with what it lacks; the bytes of HTTP answers
+fast_path            the same handler for whole requests that need of aiohttp only its parser
+eager_task           tasks that start at once, where Python can
 """

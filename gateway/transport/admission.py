@@ -1,12 +1,12 @@
-"""Which handshakes are let in: there is room, they do not come too fast, the gateway is not leaving.
+"""Which handshakes are admitted: by the number of connections, by rate, and not while the replica drains.
 
-Where a client is: behind proxies that are trusted, what they say of it.
+The address of a client comes from ``X-Forwarded-For`` where trusted proxies are in front of the gateway. Each proxy
+appends the address of its peer on the right; everything further left came with the request and may be forged. So the
+client is the right-most address that is not a trusted proxy's. ``Forwarded`` (RFC 7239) is not read: a proxy that
+writes one of the two headers passes the other on as its client forged it.
 
-Each proxy adds who it was called by to the right of ``X-Forwarded-For``; whatever stands further left came with the
-request and may be made up. So the client is the right-most address that is no trusted proxy's. ``Forwarded``
-(RFC 7239) is not read: a proxy that writes one of the two passes the other on as its client made it up.
-
-How often each client address may shake hands. What is kept is bounded, and forgotten once it says nothing more.
+Rates are limited for the replica and for each client address. The number of addresses that are kept is bounded, and an
+address is forgotten once its bucket is full again.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from gateway.transport.errors import HandshakeError, unavailable
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
 _MAPPED: Final = bytes(10) + b"\xff\xff"
-"""How an IPv6 address begins that stands for an IPv4 one (RFC 4291 §2.5.5.2)."""
+"""Prefix of an IPv6 address that is mapped from an IPv4 address (RFC 4291 §2.5.5.2)."""
 
 
 class TrustedProxies:
-    """The networks of proxies whose word counts; none by default."""
+    """The networks of the proxies whose ``X-Forwarded-For`` is believed; none by default."""
 
     def __init__(self, networks: Collection[str]) -> None:
         self._networks = [ip_network(network) for network in networks]
 
     def client_of(self, peer: str | None, forwarded_for: Iterable[str]) -> str:
-        """The address of the client; empty if the peer has none. ``forwarded_for``: each line of the header, in order.
+        """Return the address of the client, or "" if the peer has none.
 
-        Where a trusted proxy hides its client or writes what is no address, the proxy itself is the nearest known.
+        ``forwarded_for``: each line of the header, in order. Where a trusted proxy hides its client or writes something
+        that is no address, the address of that proxy is returned.
         """
         if peer is None or not self._networks:
             return peer or ""
@@ -57,10 +58,13 @@ class TrustedProxies:
 
 
 def rate_limit_key(address: str) -> str:
-    """What clients are counted by: an IPv4 address, or the /64 of an IPv6 one, which is the least that anybody gets."""
+    """Return what clients are counted by: an IPv4 address, or the /64 network of an IPv6 address.
+
+    A /64 is the smallest network that a provider assigns.
+    """
     if ":" not in address:
         return address
-    # A tenth of what the module of addresses takes, for every handshake.
+    # Runs for every handshake and takes a tenth of the time that ``ipaddress`` takes.
     try:
         packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
     except (OSError, ValueError):
@@ -71,7 +75,7 @@ def rate_limit_key(address: str) -> str:
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """An address as proxies write it: perhaps with a port, in brackets, or of IPv4 in the clothes of IPv6."""
+    """Parse an address as proxies write it: with or without a port or brackets, perhaps mapped from IPv4 to IPv6."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -86,11 +90,11 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 
 
 MAX_ADDRESSES: Final = 65_536
-"""About 8 MB. With more of them at once those not seen for the longest may come anew; CONNECT_RATE holds for all."""
+"""About 8 MB. Beyond it the addresses unseen for the longest are forgotten early; CONNECT_RATE still limits all."""
 
 
 class AddressRates:
-    """A bucket for each address, holding one second's worth (``gateway.domain.rate_limit``)."""
+    """One bucket for each address with a burst of one second (``gateway.domain.rate_limit``)."""
 
     def __init__(self, clock: Clock, connects_per_second: float) -> None:
         self._clock = clock
@@ -107,12 +111,12 @@ class AddressRates:
         return len(self._tats) + len(self._older_tats)
 
     def allow(self, address: str) -> bool:
-        """Whether there is room in the bucket; takes nothing."""
+        """Whether the bucket of the address has a token; takes none."""
         tat = self._tat_of(rate_limit_key(address))
         return wait_seconds(tat, self._clock.monotonic(), self._per_second, self._burst) == 0
 
     def consume(self, address: str) -> None:
-        """Count one."""
+        """Take one token from the bucket of the address."""
         now = self._clock.monotonic()
         self._forget(now)
         name = rate_limit_key(address)
@@ -133,7 +137,7 @@ class AddressRates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdmissionLimits:
-    """None is off. Newcomers are those who joined no namespace yet."""
+    """Limits of one replica; None is off. A client is unauthenticated until it has joined a namespace."""
 
     max_connections: int | None = None
     max_unauthenticated: int | None = None
@@ -142,7 +146,7 @@ class AdmissionLimits:
 
 
 class Admission:
-    """Decides on each new session before anything is kept of it."""
+    """Decides on each handshake before a session is opened for it."""
 
     def __init__(self, clock: Clock, limits: AdmissionLimits, *, metrics: MetricFactory) -> None:
         self._clock = clock

@@ -1,7 +1,8 @@
-"""One WebSocket, from its opening to its end; it costs no task while it waits.
+"""One WebSocket connection, from its handshake until it is closed; it has no task while it waits.
 
-Frames are read (``frames``) and packets handled one after the other; while one is being handled, or others want their
-turn, the rest waits in the socket. Ready frames go straight to the socket (``wire``).
+Frames are read (``frames``) and packets are handled one after the other. While one is being handled, or other
+connections have their turn, reading is paused and the rest waits in the socket. Ready frames are written to the socket
+directly (``websocket_writer``).
 """
 
 from __future__ import annotations
@@ -18,27 +19,30 @@ from gateway.transport.session import TOO_LARGE, Deliver, EngineSession, Message
 from gateway.transport.websocket_writer import WebSocketWriter
 
 FRAMES_PER_READ: Final = 64
-"""Frames that one connection handles before others have their turn."""
+"""Frames that one connection handles before the event loop turns."""
 PONG_BYTES: Final = 16 * 1024
-"""A client that pings and does not read is not answered beyond that (RFC 6455 §5.5.3 lets pongs be left out)."""
+"""While more bytes wait for a client, its pings are not answered (RFC 6455 §5.5.3 lets pongs be left out)."""
 _RELEASE_SECONDS: Final = 0.1
-"""How often a poll is let go while a client tries the WebSocket, as the reference server does it."""
+"""How often a poll is answered during an upgrade, as on the reference server."""
 
 
 class ConnectionOwner(Protocol):
-    """What a connection needs of the one that opened it."""
+    """What a connection needs of the transport that opened it."""
 
     deliver: Deliver
     limits: MessageLimits
 
-    def opened(self, connection: WebSocketConnection, /) -> None: ...
+    def connection_opened(self, connection: WebSocketConnection, /) -> None: ...
 
-    def gone(self, connection: WebSocketConnection, /) -> None: ...
+    def connection_closed(self, connection: WebSocketConnection, /) -> None: ...
 
 
 class UpgradeProbe:
-    """A WebSocket on trial: it has some time, and meanwhile polls of its client are let go (one may have been on its
-    way when the probe was answered)."""
+    """The timers of a WebSocket that upgrades a session from polling (§Upgrade), until the upgrade succeeds or fails.
+
+    The upgrade has a deadline. Once the probe is answered, polls of the client are answered again and again: one may
+    have been on its way at that time.
+    """
 
     __slots__ = ("_deadline", "_release_timer", "_schedule", "_session", "probed")
 
@@ -52,36 +56,36 @@ class UpgradeProbe:
         self._release_timer: Timer | None = None
 
     def answer(self) -> None:
-        """The probe is answered."""
+        """Note that the probe is answered, and answer polls from now on."""
         self.probed = True
-        self._later()
+        self._schedule_release()
 
     def end(self) -> None:
-        """It is decided."""
+        """Cancel the timers."""
         self._deadline.cancel()
         if self._release_timer is not None:
             self._release_timer.cancel()
 
-    def _later(self) -> None:
+    def _schedule_release(self) -> None:
         self._release_timer = self._schedule.after(_RELEASE_SECONDS, self._release)
 
     def _release(self) -> None:
         self._session.release_poll()
-        self._later()
+        self._schedule_release()
 
 
 class WebSocketConnection(asyncio.Protocol):
-    """One WebSocket, from its opening to the end of its connection."""
+    """One WebSocket connection; an asyncio protocol."""
 
     __slots__ = (
         "_owner",
-        "_is_over",
+        "_is_finished",
         "_is_paused",
         "_reader",
         "_session",
         "_task",
         "_probe",
-        "_frames_left",
+        "_read_handle",
         "writer",
     )
 
@@ -91,28 +95,29 @@ class WebSocketConnection(asyncio.Protocol):
         self._reader = FrameReader(deflated=deflated)
         self._session: EngineSession | None = None
         self._probe: UpgradeProbe | None = None
-        """While the session is on polling still."""
+        """Set while the session is still on polling."""
         self._task: asyncio.Task[None] | None = None
         """Handles the last message."""
-        self._frames_left: asyncio.Handle | None = None
-        """What is left to read will be read then."""
+        self._read_handle: asyncio.Handle | None = None
+        """Reads the frames that are left, in the next turn of the loop."""
         self._is_paused = False
-        self._is_over = False
-        owner.opened(self)
+        self._is_finished = False
+        """Nothing more is read."""
+        owner.connection_opened(self)
 
     def attach(self, session: EngineSession) -> None:
-        """It is this session's from now on."""
+        """Read packets for this session from now on."""
         self._session = self.writer.owner = session
 
     def start_upgrade(self, session: EngineSession, probe: UpgradeProbe) -> None:
-        """It wants to be this session's."""
+        """Start to upgrade this session from polling; finish the connection if the session cannot be upgraded."""
         self.attach(session)
         self._probe = probe
         if not session.start_upgrade(self.writer):
             self._finish()
 
     def abort(self) -> asyncio.Task[None] | None:
-        """End it without a word; answers the task that was cancelled with it, if there was one."""
+        """Abort the connection without a close frame. Return the task that was cancelled with it, if there was one."""
         self._end()
         self.writer.abort()
         if self._task is not None:
@@ -122,10 +127,10 @@ class WebSocketConnection(asyncio.Protocol):
     # from the event loop
 
     def data_received(self, data: bytes) -> None:
-        if self._is_over or self._session is None:
+        if self._is_finished or self._session is None:
             return
         self._reader.feed(data)
-        if self._task is None and self._frames_left is None:
+        if self._task is None and self._read_handle is None:
             self._read()
         else:
             self._pause()
@@ -133,7 +138,7 @@ class WebSocketConnection(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002  # asyncio's signature
         self._end()
         self.writer.connection_lost()
-        self._owner.gone(self)
+        self._owner.connection_closed(self)
 
     def pause_writing(self) -> None:
         self.writer.is_congested = True
@@ -146,21 +151,21 @@ class WebSocketConnection(asyncio.Protocol):
     # reading
 
     def _read(self) -> None:
-        """Handle what has come, until something must be waited for."""
-        self._frames_left = None
+        """Handle the frames that have arrived, until one has to be waited for."""
+        self._read_handle = None
         for _ in range(FRAMES_PER_READ):
             received = self._next()
             if received is None:
                 self._resume()
                 return
             self._handle_frame(received)
-            if self._task is not None or self._is_over:
+            if self._task is not None or self._is_finished:
                 return
         self._pause()
-        self._frames_left = asyncio.get_running_loop().call_soon(self._read)
+        self._read_handle = asyncio.get_running_loop().call_soon(self._read)
 
     def _next(self) -> ReceivedFrame | None:
-        if self._session is None or self._is_over:
+        if self._session is None or self._is_finished:
             return None
         try:
             return self._reader.next(self._owner.limits.of(self._session))
@@ -173,16 +178,16 @@ class WebSocketConnection(asyncio.Protocol):
             if self.writer.bytes_waiting() < PONG_BYTES:
                 self.writer.write(packets.pong_frame(received.data))
         elif received.opcode == frames.CLOSE:
-            self._closed_by_client(received.data)
+            self._handle_close(received.data)
         elif received.opcode in frames.MESSAGES:
             self._handle_message(received)
 
     def _handle_message(self, received: ReceivedFrame) -> None:
         session = self._session
         if session is None or session.closed:
-            return  # What comes after the end is dropped as it is.
+            return  # Messages after the end of the session are dropped without being decoded.
         try:
-            packet = self._packet(received, session)
+            packet = self._decode(received, session)
             if self._probe is not None:
                 self._upgrade_step(session, self._probe, packet)
                 return
@@ -190,13 +195,16 @@ class WebSocketConnection(asyncio.Protocol):
         except FrameError as error:
             self._protocol_error(error.close_code)
         except MalformedPacket as error:
-            self._malformed(session, error)
+            self._malformed_packet(session, error)
         else:
             if message is not None:
-                self._handle(session, message)
+                self._start_delivery(session, message)
 
-    def _packet(self, received: ReceivedFrame, session: EngineSession) -> Packet:
-        """Raises MalformedPacket, or BrokenFrame for what is no text or cannot be inflated (RFC 6455 §8.1)."""
+    def _decode(self, received: ReceivedFrame, session: EngineSession) -> Packet:
+        """Decode the packet of a message.
+
+        Raises: MalformedPacket; FrameError if the message is not UTF-8 (RFC 6455 §8.1) or cannot be inflated.
+        """
         opcode, data, compressed = received
         try:
             if compressed:
@@ -206,12 +214,12 @@ class WebSocketConnection(asyncio.Protocol):
             return packets.decode_text(data.decode())
         except UnicodeDecodeError:
             raise FrameError(frames.INVALID_TEXT) from None
-        except deflate.CannotInflate as error:
+        except deflate.InflateError as error:
             raise FrameError(frames.TOO_BIG if error.too_large else frames.INVALID_TEXT) from error
 
     # handling
 
-    def _handle(self, session: EngineSession, message: str | bytes) -> None:
+    def _start_delivery(self, session: EngineSession, message: str | bytes) -> None:
         task = start_eager_task(self._deliver(session, message), name="message")
         if not task.done():
             self._task = task
@@ -227,7 +235,7 @@ class WebSocketConnection(asyncio.Protocol):
     # upgrade
 
     def _upgrade_step(self, session: EngineSession, probe: UpgradeProbe, packet: Packet) -> None:
-        """The three steps: probe, its answer, the upgrade packet. Anything else leaves the session on polling."""
+        """Take the next step of an upgrade: probe, answer, upgrade packet. Any other packet ends the upgrade."""
         if not probe.probed and packet == Packet(packets.PING, "probe"):
             probe.answer()
             session.probe(self.writer)
@@ -245,7 +253,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     # ending
 
-    def _closed_by_client(self, payload: bytes) -> None:
+    def _handle_close(self, payload: bytes) -> None:
         try:
             code = frames.close_code_of(payload)
         except FrameError as error:
@@ -254,14 +262,14 @@ class WebSocketConnection(asyncio.Protocol):
         self.writer.close(1000 if code is None else code)
         self._finish()
 
-    def _malformed(self, session: EngineSession, error: MalformedPacket) -> None:
+    def _malformed_packet(self, session: EngineSession, error: MalformedPacket) -> None:
         if self._probe is not None:
             self._finish()
         else:
             session.end(error.close_code, error.reason)
 
     def _protocol_error(self, close_code: int) -> None:
-        """Nothing more can be read."""
+        """End session and connection after bytes behind which nothing can be read."""
         session = self._session
         if session is not None and self._probe is None:
             session.end(close_code, TOO_LARGE if close_code == frames.TOO_BIG else "malformed_frame")
@@ -269,25 +277,25 @@ class WebSocketConnection(asyncio.Protocol):
         self._finish()
 
     def _finish(self) -> None:
-        """Nothing more is read, and the connection ends once everything is sent."""
+        """Read nothing more, and close the connection once everything is sent."""
         self._end()
         self.writer.finish()
 
     def _end(self) -> None:
-        self._is_over = True
+        self._is_finished = True
         self._end_probe()
-        if self._frames_left is not None:
-            self._frames_left.cancel()
-            self._frames_left = None
+        if self._read_handle is not None:
+            self._read_handle.cancel()
+            self._read_handle = None
 
     # flow
 
     def _pause(self) -> None:
-        if not self._is_paused and not self._is_over:
+        if not self._is_paused and not self._is_finished:
             self._is_paused = True
             self.writer.pause_reading()
 
     def _resume(self) -> None:
-        if self._is_paused and not self._is_over:
+        if self._is_paused and not self._is_finished:
             self._is_paused = False
             self.writer.resume_reading()

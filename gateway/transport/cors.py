@@ -8,7 +8,7 @@ ANY = "*"
 
 
 class Origins:
-    """A list of origins, or everyone. Who sends no ``Origin`` is no browser and passes."""
+    """The allowed origins; ``*`` allows each. A request without ``Origin`` is not a browser's and is allowed."""
 
     def __init__(self, allowed: Collection[str]) -> None:
         self._any = ANY in allowed
@@ -19,7 +19,7 @@ class Origins:
         return origin is None or self._any or origin.lower() in self._allowed
 
     def headers(self, origin: str | None) -> dict[str, str]:
-        """What lets the page of an allowed origin read the answer."""
+        """Return the headers that let a page of an allowed origin read the answer."""
         if origin is None:
             return {}
         return {
@@ -28,12 +28,15 @@ class Origins:
             "Vary": "Origin",
         }
 
-    def preflight_headers(self, origin: str | None, asked_headers: str | None) -> dict[str, str]:
-        """The answer to OPTIONS: the methods of Engine.IO and the headers that the page asks for."""
+    def preflight_headers(self, origin: str | None, requested_headers: str | None) -> dict[str, str]:
+        """Return the headers of the answer to OPTIONS: the methods of Engine.IO, and the request headers of the page.
+
+        ``requested_headers``: its ``Access-Control-Request-Headers``.
+        """
         headers = self.headers(origin)
         if headers:
             headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
             headers["Access-Control-Max-Age"] = "600"
-            if asked_headers:
-                headers["Access-Control-Allow-Headers"] = asked_headers
+            if requested_headers:
+                headers["Access-Control-Allow-Headers"] = requested_headers
         return headers

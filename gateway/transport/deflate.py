@@ -1,6 +1,6 @@
-"""permessage-deflate (RFC 7692): what is negotiated, and the payload of one message compressed and inflated.
+"""permessage-deflate (RFC 7692): its negotiation, and compressing and inflating the payload of one message.
 
-Neither side keeps a context between messages. So a message is compressed once and sent to everyone, and a connection
+Neither side keeps a context between messages. So a message is compressed once for all its recipients, and a connection
 holds no window of 32 KiB.
 """
 
@@ -13,11 +13,11 @@ _NAME: Final = "permessage-deflate"
 _ANSWER: Final = f"{_NAME}; server_no_context_takeover; client_no_context_takeover"
 _WINDOW_BITS: Final = 15
 _TAIL: Final = b"\x00\x00\xff\xff"
-"""What the sender leaves out and the receiver puts back (§7.2.1, §7.2.2)."""
+"""Bytes that the sender removes and the receiver appends again (§7.2.1, §7.2.2)."""
 
 
-class CannotInflate(Exception):
-    """No compressed message, or one that is too large; ``too_large`` tells which."""
+class InflateError(Exception):
+    """A message that is not compressed as RFC 7692 requires or, if ``too_large``, inflates beyond its limit."""
 
     def __init__(self, *, too_large: bool) -> None:
         super().__init__("too large" if too_large else "not compressed as RFC 7692 has it")
@@ -25,9 +25,10 @@ class CannotInflate(Exception):
 
 
 def answer_offers(offers: str) -> str | None:
-    """The answer to a ``Sec-WebSocket-Extensions``; None: nothing there that can be accepted.
+    """Return the answer to a ``Sec-WebSocket-Extensions`` header; None if it offers nothing that can be accepted.
 
-    Who asks for a smaller window could not read what the others get; that offer is passed over (§7.1.2.1).
+    An offer that asks for a smaller window of the server is skipped (§7.1.2.1): such a client could not read a message
+    that was compressed for the others.
     """
     for offer in offers.split(","):
         name, *parameters = (part.strip() for part in offer.split(";"))
@@ -63,21 +64,24 @@ def _is_window(value: str) -> bool:
 
 
 def deflate(payload: bytes) -> bytes:
-    """A message as it goes out; at the fastest level, since pushes are compressed on the event loop."""
+    """Compress a message, at the fastest level: messages are compressed on the event loop."""
     compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, -_WINDOW_BITS)
     return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_TAIL)
 
 
 def inflate(payload: bytes, *, limit_bytes: int) -> bytes:
-    """A message as it was before; never makes more than ``limit_bytes`` and one. Raises CannotInflate."""
+    """Inflate a message. At most ``limit_bytes`` and one byte are produced.
+
+    Raises: InflateError.
+    """
     inflater = zlib.decompressobj(-_WINDOW_BITS)
     try:
         inflated = inflater.decompress(payload + _TAIL, limit_bytes + 1)
     except zlib.error as error:
-        raise CannotInflate(too_large=False) from error
+        raise InflateError(too_large=False) from error
     if len(inflated) > limit_bytes:
-        raise CannotInflate(too_large=True)
-    # A sender may mark its last block as the last; then an empty one follows, put together with our tail (§7.2.3.4).
+        raise InflateError(too_large=True)
+    # A sender may set the final bit of its last block; then an empty block follows, which _TAIL ends (§7.2.3.4).
     if inflater.eof and inflater.unused_data not in {_TAIL, b"\x00" + _TAIL}:
-        raise CannotInflate(too_large=False)
+        raise InflateError(too_large=False)
     return inflated

@@ -1,8 +1,8 @@
-"""How a request to the Engine.IO path is refused: status, and a body of ``{"code","message"}`` that the client reads.
+"""Rejections of requests to the Engine.IO path: a status, and a body ``{"code","message"}`` that the client reads.
 
 The codes 0 to 5 are those of the reference server (engine.io, ``Server.errors``).
 
-The words by which the transport says why it refuses and ends: whoever counts them shows each from the start.
+The reasons of rejections and of closed sessions are listed at the end: metrics show each with 0 from the start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.domain import disconnects
 
 @dataclass(frozen=True, slots=True)
 class HandshakeError:
-    """A refusal; ``reason`` is how it is counted, ``retry_after_seconds`` stands where it is worth trying again."""
+    """A rejection. ``reason`` labels it in metrics and logs; ``retry_after_seconds`` is set if a retry may succeed."""
 
     status: int
     code: int
@@ -35,7 +35,7 @@ BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time", 
 
 
 def unavailable(reason: str, message: str, retry_after_seconds: int) -> HandshakeError:
-    """This replica takes nobody now; the stock client backs off and tries again."""
+    """Return a rejection with 503: this replica admits no client now. The stock client backs off and retries."""
     return HandshakeError(503, 4, message, reason, retry_after_seconds)
 
 
@@ -50,7 +50,7 @@ HANDSHAKES: Final = (
     "state_unavailable",
     "state_stalled",
 )
-"""Why a handshake is answered with 503."""
+"""Reasons for which a handshake is answered with 503."""
 REJECTIONS: Final = (
     *HANDSHAKES,
     *(
@@ -67,7 +67,7 @@ REJECTIONS: Final = (
         )
     ),
 )
-"""Why a request to the Socket.IO path is refused."""
+"""Reasons for which a request to the Socket.IO path is rejected."""
 CLOSE_REASONS: Final = (
     "client_close",
     "internal_error",
@@ -83,6 +83,6 @@ CLOSE_REASONS: Final = (
     "transport_close",
     "transport_error",
 )
-"""Why a session ends, where the layers above did not end it (``domain.endings``)."""
+"""Reasons for which the transport ends a session; the layers above have their own (``gateway.domain.disconnects``)."""
 ALL_CLOSE_REASONS: Final = tuple(sorted({*CLOSE_REASONS, *(each.reason for each in disconnects.ALL)}))
 """Why a session is closed, by the transport or by the layers above."""

@@ -1,7 +1,7 @@
-"""The short way of whole requests: parsed by aiohttp, answered without its request, response, routing and second task.
+"""The fast path of whole requests: parsed by aiohttp, answered without its request, response, routing and second task.
 
-Those cost more than all that a push has done to it. A request goes this way when it came whole, nothing is before it on
-its connection, and nothing about it needs aiohttp's care; every other one is left to aiohttp.
+Those cost more than everything that the gateway does with a push. A request takes the fast path when it arrived whole,
+no other request is before it on its connection, and nothing about it needs aiohttp. aiohttp handles every other one.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ log = structlog.get_logger(__name__)
 
 
 class FastPath(Protocol):
-    """Answers requests that need nothing of aiohttp but its parser."""
+    """A handler of requests that need of aiohttp only its parser."""
 
     def matches(self, method: str, target: str) -> bool:
-        """Whether it answers such requests."""
+        """Whether requests with this method and target are handled here."""
         ...
 
     async def handle(
         self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body of the answer; the headers need neither a length nor a date."""
+        """Return status, headers and body of the answer. Length and date are added to the headers later."""
         ...
 
 
 class FastPathHandler(GatewayRequestHandler):
-    """One connection of a client that may send such requests."""
+    """One HTTP connection whose requests may take the fast path."""
 
-    __slots__ = ("_answering", "_pipelined", "_is_handling", "_is_draining", "_fast_path")
+    __slots__ = ("_task", "_pipelined", "_is_handling", "_is_draining", "_fast_path")
 
     def __init__(
         self,
@@ -48,39 +48,40 @@ class FastPathHandler(GatewayRequestHandler):
         is_draining: Callable[[], bool],
         **options: Unpack[HandlerOptions],
     ) -> None:
-        """While ``is_leaving``, no request goes this way: aiohttp knows how a connection ends with an answer."""
+        """While ``is_draining()``, no request takes the fast path: aiohttp ends a connection with an answer."""
         super().__init__(server, **options)
         self._fast_path = fast_path
         self._is_draining = is_draining
-        self._answering: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        """Handles a request on the fast path that waits for something."""
         self._is_handling = False
-        """Whether aiohttp's task has a request in its hands."""
+        """Whether aiohttp's task is handling a request."""
         self._pipelined = b""
-        """What came while a request was answered the short way."""
+        """Bytes that arrived while a request was handled on the fast path."""
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client, cut anywhere."""
-        if self._answering is not None:
+        """Parse bytes of the client, which may be split anywhere, and handle a request if they complete one."""
+        if self._task is not None:
             self._hold_pipelined(data)
             return
         if self._is_busy():
             super().data_received(data)
             return
-        # For what goes the short way aiohttp's task is not woken.
+        # aiohttp's task is not woken for a request on the fast path.
         waiter, self._waiter = self._waiter, None
         super(GatewayRequestHandler, self).data_received(data)
         self._waiter = waiter
-        if self._is_fast_path():
+        if self._start_fast_path():
             return
         if self._messages and waiter is not None and not waiter.done():
             waiter.set_result(None)
-        self._start_head_timer()
+        self._update_head_timer()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's signature
-        """Let the request that runs finish, for so long; aiohttp's server calls this."""
+        """Let a running request finish within ``timeout`` seconds, then cancel it. Called by aiohttp's server."""
         await super().shutdown(timeout)
-        if self._answering is not None:
-            self._answering.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def _handle_request(
         self,
@@ -88,7 +89,7 @@ class FastPathHandler(GatewayRequestHandler):
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """aiohttp's task calls this in the step in which it takes a request."""
+        """Handle a request in aiohttp's task, which calls this in the same step in which it takes the request."""
         self._is_handling = True
         return self._handle_fully(request, super()._handle_request(request, start_time, request_handler))
 
@@ -96,16 +97,16 @@ class FastPathHandler(GatewayRequestHandler):
         self, request: web.BaseRequest, handling: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
     ) -> tuple[web.StreamResponse, bool]:
         response, reset = await handling
-        # Else aiohttp's task drops the rest of a body, or closes: what comes now is not for us (RFC 9112 §9.6).
+        # If true, aiohttp's task drops the rest of a body or closes: the next bytes are no request (RFC 9112 §9.6).
         self._is_handling = reset or not response.keep_alive or not request.content.is_eof()
         return response, reset
 
     def _is_busy(self) -> bool:
-        """Whether something else must be answered, or sent, before what comes now."""
+        """Whether another request must be answered, or bytes be sent, before the bytes that arrive now are handled."""
         return bool(self._is_handling or self._messages or self._paused)
 
-    def _is_fast_path(self) -> bool:
-        """Begin to answer what just came, if it is one whole request that the short way takes."""
+    def _start_fast_path(self) -> bool:
+        """Start to handle what has just arrived if it is one whole request that the fast path matches; else False."""
         if len(self._messages) != 1 or self._parser is None:
             return False
         message, payload = self._messages[0]
@@ -116,21 +117,21 @@ class FastPathHandler(GatewayRequestHandler):
         self._messages.clear()
         self._parser.message_consumed()
         self._stop_head_timer()
-        self._had_a_head = True
+        self._has_had_head = True
         self._request_in_progress = True
-        task = start_eager_task(self._answer(message, payload.read_nowait()), name="short way")
+        task = start_eager_task(self._answer(message, payload.read_nowait()), name="fast path")
         if not task.done():
-            self._answering = task
+            self._task = task
         return True
 
     async def _answer(self, message: RawRequestMessage, body: bytes) -> None:
         try:
             answer = await self._fast_path.handle(message.method, message.path, message.headers, body)
             response = encode_response(*answer, close=self._force_close)
-        except Exception as error:  # noqa: BLE001 - a door: whatever a handler let through is logged and answered
-            response = self._failed(error, message.headers)
+        except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
+            response = self._encode_failure(error, message.headers)
         finally:
-            self._answering = None
+            self._task = None
             self._request_in_progress = False
             if self._handler_waiter is not None:
                 self._handler_waiter.set_result(None)
@@ -139,25 +140,26 @@ class FastPathHandler(GatewayRequestHandler):
             self._start_keepalive()
             self._resume_pipelined()
 
-    def _failed(self, error: Exception, headers: CIMultiDictProxy[str]) -> bytes:
+    def _encode_failure(self, error: Exception, headers: CIMultiDictProxy[str]) -> bytes:
+        """Log the exception of a handler and return the bytes of an answer 500."""
         log.error("request.failed", exc_info=error)
         return encode_response(
             *self._internal_error(headers.getall("X-Request-Id", ())), close=self._force_close
         )
 
     def _hold_pipelined(self, data: bytes) -> None:
-        """Pipelined requests are answered one after the other; the rest of them waits in the socket."""
+        """Hold bytes until the running request is answered, and stop reading: the rest waits in the socket."""
         self._pipelined += data
         self._pause_transport_reading()
 
     def _resume_pipelined(self) -> None:
         if self._pipelined:
-            behind, self._pipelined = self._pipelined, b""
+            data, self._pipelined = self._pipelined, b""
             self._resume_transport_reading()
-            self.data_received(behind)
+            self.data_received(data)
 
     def _start_keepalive(self) -> None:
-        """Let aiohttp close the connection once nothing was asked for a while, as it does after its own answers."""
+        """Let aiohttp close the connection when it is idle for the keep-alive time, as after aiohttp's own answers."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(
@@ -165,13 +167,13 @@ class FastPathHandler(GatewayRequestHandler):
             )
 
     def _process_keepalive(self) -> None:
-        if self._answering is not None:
+        if self._task is not None:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
 
 
 def _is_whole(message: RawRequestMessage, payload: StreamReader) -> bool:
-    """Whether nothing is missing of a request, and nothing about it needs aiohttp's care."""
+    """Whether a request arrived whole and nothing about it needs aiohttp."""
     return (
         payload.is_eof()
         and message.version == HttpVersion11

@@ -1,6 +1,6 @@
-"""WebSocket frames of a client, put together to messages (RFC 6455 §5): bytes in, messages out, nothing else.
+"""Received WebSocket frames, joined to messages (RFC 6455 §5): bytes in, messages out, no I/O.
 
-A head is judged before any of its payload is kept, so that a limit holds whoever sends what.
+The header of a frame is checked before any of its payload is kept, so that the limit holds whatever a client sends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOO_BIG: Final = 1009
 
 
 class FrameError(Exception):
-    """Bytes after which nothing more can be read; ``close_code`` tells the client why (RFC 6455 §7.4.1)."""
+    """Bytes after which nothing more can be read; ``close_code`` is the reason for the client (RFC 6455 §7.4.1)."""
 
     def __init__(self, close_code: int) -> None:
         super().__init__(close_code)
@@ -35,7 +35,7 @@ class FrameError(Exception):
 
 
 class ReceivedFrame(NamedTuple):
-    """A whole message or a control frame. ``compressed``: as the client sent it, to be inflated (RFC 7692)."""
+    """A whole message or a control frame. ``compressed``: ``data`` has still to be inflated (RFC 7692)."""
 
     opcode: int
     data: bytes
@@ -43,36 +43,37 @@ class ReceivedFrame(NamedTuple):
 
 
 FRAGMENT: Final = ReceivedFrame(0x0, b"", compressed=False)
-"""A frame after which its message is not whole yet."""
+"""Stands for a frame whose message is not complete yet."""
 MESSAGES: Final = frozenset({TEXT, BINARY})
 
 
 class FrameReader:
-    """One direction of one connection."""
+    """Reads the frames of one connection."""
 
     __slots__ = ("_buffer", "_compressed", "_deflated", "_message", "_opcode")
 
     def __init__(self, *, deflated: bool) -> None:
         """``deflated``: compression was negotiated, so messages may be marked as compressed."""
         self._deflated = deflated
-        self._buffer = _NOTHING
+        self._buffer = _EMPTY
         self._opcode = 0
-        """Of the message whose fragments are coming."""
+        """Opcode of the message whose fragments are being read; 0 outside a fragmented message."""
         self._compressed = False
-        self._message = _NOTHING
+        self._message = _EMPTY
 
     def feed(self, data: bytes) -> None:
-        """Bytes of the connection, cut anywhere; ``next`` finds the messages in them."""
+        """Add bytes of the connection, which may be split anywhere; ``next`` finds the messages in them."""
         if self._buffer:
             self._buffer += data
         else:
             self._buffer = bytearray(data)
 
     def next(self, max_bytes: int) -> ReceivedFrame | None:
-        """What the next frame brings: a message or control frame, or of a message one more FRAGMENT; None: no frame is
-        whole. Raises BrokenFrame; then nothing more may be read.
+        """Read the next frame: return a message, a control frame or FRAGMENT; None if no whole frame has arrived.
 
-        ``max_bytes`` bounds a message, all its fragments together, before they are inflated.
+        ``max_bytes`` limits a message, all its fragments together, before it is inflated.
+
+        Raises: FrameError; nothing more may be read then.
         """
         frame = self._next_frame(max_bytes)
         if frame is None:
@@ -88,11 +89,11 @@ class FrameReader:
         if not first & _FIN:
             return FRAGMENT
         whole = ReceivedFrame(self._opcode, bytes(self._message), self._compressed)
-        self._opcode, self._compressed, self._message = 0, False, _NOTHING
+        self._opcode, self._compressed, self._message = 0, False, _EMPTY
         return whole
 
     def _next_frame(self, max_bytes: int) -> tuple[int, bytes] | None:
-        """The first byte of a frame and its payload, unmasked."""
+        """Return the first byte of the next frame and its unmasked payload; None if it has not arrived whole."""
         buffer = self._buffer
         if len(buffer) < 2:
             return None
@@ -115,28 +116,34 @@ class FrameReader:
         payload = _unmask(buffer[at : at + 4], buffer[at + 4 : end])
         del buffer[:end]
         if not buffer:
-            self._buffer = _NOTHING
+            self._buffer = _EMPTY
         return first, payload
 
     def _check_header(self, first: int, second: int) -> None:
-        """Raises BrokenFrame for what RFC 6455 §5.1, §5.2, §5.4, §5.5 and RFC 7692 §6 forbid."""
+        """Check the first two bytes of a frame against RFC 6455 §5.1, §5.2, §5.4, §5.5 and RFC 7692 §6.
+
+        Raises: FrameError.
+        """
         opcode = first & _OPCODE
         allowed = _RSV1 if self._deflated and opcode in {TEXT, BINARY} else 0
         is_control = opcode >= CLOSE
-        broken = (
+        is_malformed = (
             not second & _MASKED
             or opcode not in _OPCODES
             or first & _RSV & ~allowed
             or (is_control and (not first & _FIN or second & ~_MASKED > _MAX_CONTROL_BYTES))
-            # Fragments follow each other: nothing begins within a message, and nothing continues outside of one.
+            # No message starts within a fragmented message, and no frame continues a message outside of one.
             or (not is_control and bool(opcode) == bool(self._opcode))
         )
-        if broken:
+        if is_malformed:
             raise FrameError(PROTOCOL_ERROR)
 
 
 def close_code_of(payload: bytes) -> int | None:
-    """The code in a close frame; None: it has none. Raises BrokenFrame for what RFC 6455 §5.5.1 and §7.4 forbid."""
+    """Return the code of a close frame, or None if it has no code.
+
+    Raises: FrameError for a payload that RFC 6455 §5.5.1 or §7.4 forbids.
+    """
     if not payload:
         return None
     if len(payload) == 1:
@@ -152,12 +159,12 @@ def close_code_of(payload: bytes) -> int | None:
 
 
 def _unmask(mask: bytearray, payload: bytearray) -> bytes:
-    """§5.3. As numbers, because Python has no other way to combine many bytes at once."""
+    """Unmask a payload (§5.3), as one large number: Python has no other way to XOR many bytes at once."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
 
 
 _CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
-_NOTHING: Final = bytearray()
-"""Stands for an empty buffer, one for all connections; never added to."""
+_EMPTY: Final = bytearray()
+"""The empty buffer of all connections; nothing is ever added to it."""

@@ -1,9 +1,8 @@
-"""aiohttp's handler of one HTTP connection, with what aiohttp leaves open.
+"""aiohttp's handler of one HTTP connection with what aiohttp lacks, and the bytes of HTTP/1.1 answers (RFC 9112 §4).
 
-It answers what HTTP forbids in the words of the caller instead of plain text and a traceback, cuts off heads that
-arrive in dribbles, tells a waiting poll that its client went away, and hands connections over that become WebSockets.
-
-The bytes of an HTTP/1.1 answer with its body whole (RFC 9112 §4).
+The handler answers malformed HTTP with the caller's error body instead of plain text and a traceback, times out heads
+that do not arrive whole, calls a callback when the client closes the connection, and detaches connections that become
+WebSockets.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r
 
 
 def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
-    """An answer with its length and date; ``close`` says that it is the last one of its connection.
+    """Encode an answer with its length and date. ``close``: it is the last answer of its connection.
 
-    Raises ValueError for a header that would become two.
+    Raises: ValueError for a header with a line break, which would become two headers.
     """
     values = "".join(headers.values())
     if "\n" in values or "\r" in values:
@@ -38,7 +37,7 @@ def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, clo
 
 
 def encode_switch(headers: Mapping[str, str]) -> bytes:
-    """The answer after which the connection speaks another protocol (RFC 9110 §15.2.2)."""
+    """Encode the answer 101, after which the connection has another protocol (RFC 9110 §15.2.2)."""
     lines = [
         _STATUS_LINES[HTTPStatus.SWITCHING_PROTOCOLS],
         *(f"{name}: {value}\r\n" for name, value in headers.items()),
@@ -47,7 +46,7 @@ def encode_switch(headers: Mapping[str, str]) -> bytes:
 
 
 class _Date:
-    """The date as HTTP writes it (RFC 9110 §5.6.7), made once a second."""
+    """The date in the format of HTTP (RFC 9110 §5.6.7), made once a second."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -67,21 +66,21 @@ log = structlog.get_logger(__name__)
 
 
 LINGER_SECONDS: Final = 5.0
-"""How long the rest of a refused body is read and dropped, so that its sender gets to see the answer."""
+"""How long the rest of a rejected body is read and dropped, so that its sender can read the answer."""
 
 
 class Reject(Protocol):
-    """How a request that never reached a handler is answered."""
+    """Makes the answer to a request that reached no handler."""
 
     def __call__(
         self, status: int, code: str, detail: str, request_ids: Sequence[str] = (), /
     ) -> tuple[dict[str, str], bytes]:
-        """Headers and body; ``code`` is stable, ``request_ids`` are the X-Request-Id headers of the request."""
+        """Return headers and body. ``code`` is stable; ``request_ids`` are the X-Request-Id headers of the request."""
         ...
 
 
 class HandlerOptions(TypedDict):
-    """What is the same for every connection of a port."""
+    """Options that all connections of a port share."""
 
     loop: asyncio.AbstractEventLoop
     reject: Reject
@@ -90,10 +89,10 @@ class HandlerOptions(TypedDict):
 
 
 class GatewayRequestHandler(web.RequestHandler):
-    """One connection of a client."""
+    """One HTTP connection of a client."""
 
     __slots__ = (
-        "_had_a_head",
+        "_has_had_head",
         "_head_deadline",
         "_head_timeout_seconds",
         "_reject",
@@ -105,53 +104,54 @@ class GatewayRequestHandler(web.RequestHandler):
             server,
             loop=options["loop"],
             keepalive_timeout=options["keepalive_timeout"],
-            # Heartbeats and time-outs find dead peers much sooner, and asking for it costs with every connection.
+            # Heartbeats and timeouts find dead peers much sooner, and setting it costs with every connection.
             tcp_keepalive=False,
             lingering_time=LINGER_SECONDS,
             auto_decompress=False,
             access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
-            logger=_QUIET,
+            logger=_LOGGER,
         )
         self._reject = options["reject"]
         self._head_timeout_seconds = options["head_timeout_seconds"]
         self._head_deadline: asyncio.TimerHandle | None = None
-        self._had_a_head = False
+        self._has_had_head = False
         self.on_close: Callable[[], None] | None = None
+        """Called when the connection is lost."""
 
     def detach(self, protocol: asyncio.Protocol) -> None:
-        """Let another protocol have this connection; for aiohttp, and for the request at hand, it is over.
+        """Give the connection to another protocol. For aiohttp it is lost; the current request is answered DETACHED.
 
-        The request is answered with ``HANDED_OVER`` then.
+        Raises: RuntimeError if the connection is lost already.
         """
         transport, self.transport = self.transport, None
         if transport is None:
             raise RuntimeError("there is no connection to hand over")
-        behind, self._message_tail = self._message_tail, b""
+        tail, self._message_tail = self._message_tail, b""
         transport.set_protocol(protocol)
         super().connection_lost(None)
-        if behind:
-            # Nothing may overtake it, and the request has to be answered first.
+        if tail:
+            # No later bytes may overtake the tail, and the request has to be answered first.
             if not self._buffer_paused:
                 transport.pause_reading()
-            self._loop.call_soon(_continue_with, transport, protocol, behind)
+            self._loop.call_soon(_feed_tail, transport, protocol, tail)
         elif self._buffer_paused:
             transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the client, cut anywhere."""
+        """Parse bytes of the client, which may be split anywhere."""
         super().data_received(data)
-        self._log_broken_body()
-        self._start_head_timer()
+        self._fail_malformed_body()
+        self._update_head_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The client is gone; whoever waits for it hears it now."""
+        """End the requests of the connection and call ``on_close``."""
         self._stop_head_timer()
         super().connection_lost(exc)
         if self.on_close is not None:
             self.on_close()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # aiohttp's signature
-        """aiohttp calls this for every piece of a body that is read; nearly always nothing was paused."""
+        """Resume reading if it was paused. aiohttp calls this for each piece of a body, when it rarely was."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
@@ -164,13 +164,16 @@ class GatewayRequestHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002  # aiohttp's signature
     ) -> web.StreamResponse:
-        """Answer what no handler could: what the parser refused (4xx), or an exception that a door let through."""
+        """Answer a request that the parser rejected (4xx) or whose handler raised an exception (500).
+
+        Raises: ConnectionError if no answer can be sent any more.
+        """
         rejected = isinstance(exc, HttpProcessingError) or status < HTTPStatus.INTERNAL_SERVER_ERROR
         if not rejected and not isinstance(exc, ConnectionError):
             log.error("request.failed", exc_info=exc)
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("the answer cannot be sent any more; the connection ends here") from exc
-        # What the parser refused comes without any headers, in a plain dictionary.
+        # A request that the parser rejected has its headers, none, in a plain dictionary.
         request_ids = [value for name, value in request.headers.items() if name.lower() == "x-request-id"]
         if rejected:
             detail = "the request is not HTTP as RFC 9112 has it"
@@ -187,12 +190,12 @@ class GatewayRequestHandler(web.RequestHandler):
         return status, *self._reject(status, "internal_error", detail, request_ids)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """What aiohttp finds wrong while it drops the rest of a refused body was answered already."""
+        """Log an exception, but not for a body that is malformed in its rest: its request was rejected and answered."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
-    def _log_broken_body(self) -> None:
-        """Whoever reads a body must hear that the rest of it is no HTTP; aiohttp only queues an answer behind it."""
+    def _fail_malformed_body(self) -> None:
+        """Raise RequestPayloadError in the reader of a body whose rest is malformed: aiohttp only queues an answer."""
         request = self._current_request
         if request is None or not self._messages or request.content.is_eof():
             return
@@ -201,12 +204,12 @@ class GatewayRequestHandler(web.RequestHandler):
 
     # heads
 
-    def _start_head_timer(self) -> None:
-        """Start the clock when a head arrives in part, stop it when it is whole."""
-        waits_for_a_head = self._is_waiting_for_head()
-        if waits_for_a_head and self._head_deadline is None:
-            self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._abort)
-        elif not waits_for_a_head:
+    def _update_head_timer(self) -> None:
+        """Start the timer when a part of a head has arrived, stop it when the head is whole."""
+        is_waiting = self._is_waiting_for_head()
+        if is_waiting and self._head_deadline is None:
+            self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._reject_slow_head)
+        elif not is_waiting:
             self._stop_head_timer()
 
     def _stop_head_timer(self) -> None:
@@ -216,14 +219,14 @@ class GatewayRequestHandler(web.RequestHandler):
 
     def _is_waiting_for_head(self) -> bool:
         if self._messages:
-            self._had_a_head = True
+            self._has_had_head = True
             return False
         if self._waiter is None:
-            # A request is being handled; or the task of this connection had no turn yet, when the first bytes came.
-            return not self._had_a_head
+            # A request is being handled, or the first bytes arrived before the task of the connection has run.
+            return not self._has_had_head
         return not self._waiter.done()
 
-    def _abort(self) -> None:
+    def _reject_slow_head(self) -> None:
         self._head_deadline = None
         if self.transport is None:
             return
@@ -235,21 +238,21 @@ class GatewayRequestHandler(web.RequestHandler):
         self.force_close()
 
 
-def _continue_with(transport: asyncio.Transport, protocol: asyncio.Protocol, behind: bytes) -> None:
+def _feed_tail(transport: asyncio.Transport, protocol: asyncio.Protocol, tail: bytes) -> None:
     if not transport.is_closing():
         transport.resume_reading()
-        protocol.data_received(behind)
+        protocol.data_received(tail)
 
 
 class _Detached(web.StreamResponse):
-    """What stands for the answer where the connection is no longer aiohttp's."""
+    """The answer to a request whose connection was detached from aiohttp: sends nothing."""
 
     async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002  # aiohttp's signature
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """There is nothing to write."""
+        """Write nothing."""
 
 
 DETACHED: Final = _Detached()
-_QUIET = logging.getLogger("aiohttp.server")
+_LOGGER: Final = logging.getLogger("aiohttp.server")

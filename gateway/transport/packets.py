@@ -1,8 +1,8 @@
 """The bytes of Engine.IO 4: packets, polling payloads, and WebSocket frames ready to write.
 
-A packet is a type character and its data (protocol, §Packet encoding). A polling payload is packets joined by the
-record separator, binary ones as ``b`` and base64. On a WebSocket each packet is one frame, a binary message one
-binary frame without a type.
+A packet is a type character and its data (§Packet encoding). A polling payload is packets joined by the record
+separator; a binary one is ``b`` and base64. On a WebSocket each packet is one frame; a binary message is a binary frame
+without a type.
 """
 
 from __future__ import annotations
@@ -34,29 +34,33 @@ _PONG_OPCODE: Final = 0x8A
 _COMPRESSED_FLAG: Final = 0x40
 """RSV1 (RFC 7692 §6)."""
 
-COMPRESSED_AT_MOST_BYTES: Final = 512 * 1024
-"""Larger ones go out as they are: compressing them would hold the event loop for more than 20 ms."""
+MAX_COMPRESSED_BYTES: Final = 512 * 1024
+"""Larger payloads are sent as they are: compressing one would block the event loop for more than 20 ms."""
 
 
 class MalformedPacket(Exception):
-    """Bytes that are no Engine.IO packet. ``reason`` and ``close_code`` (RFC 6455 §7.4.1): how the client is let go."""
+    """Bytes that are not an Engine.IO packet.
+
+    Their session is closed for ``reason``, its WebSocket with ``close_code`` (RFC 6455 §7.4.1).
+    """
 
     reason = "malformed_packet"
     close_code = 1002
 
 
 class Packet(NamedTuple):
-    """A received packet; ``data`` is bytes for a binary message only."""
+    """A received packet. ``data`` is bytes for a binary message only."""
 
     type: str
     data: str | bytes
 
 
 class Frames:
-    """One packet to send, encoded once, whatever the number of recipients and carriers (law 1).
+    """One packet to send, encoded once for all recipients and transports.
 
-    It is kept as the WebSocket frame, a plain attribute because a fan-out reads it for every recipient; the record of
-    a polling payload is a part of it.
+    That is invariant 1 of docs/explanation/architecture.md.
+    The packet is kept as its WebSocket frame, in a plain attribute because a fan-out reads it for every recipient. The
+    record of a polling payload is made from a part of that frame.
     """
 
     __slots__ = ("_binary", "_compressed", "_payload_at", "frame")
@@ -69,24 +73,24 @@ class Frames:
         self._payload_at = len(head)
         self._compressed: bytes | None = None
         self.frame = head + payload
-        """The WebSocket frame, unmasked as a server's are (RFC 6455 §5.1)."""
+        """The WebSocket frame, unmasked as every frame of a server (RFC 6455 §5.1)."""
 
     @property
     def compressed(self) -> bytes:
-        """The same for those who negotiated compression; the plain one where compressing does not pay."""
+        """The WebSocket frame with a compressed payload; ``frame`` if compression does not make it smaller."""
         if self._compressed is None:
             self._compressed = self._compress()
         return self._compressed
 
     @property
     def record(self) -> bytes:
-        """The packet inside a polling payload."""
+        """The packet as a record of a polling payload."""
         payload = self.frame[self._payload_at :]
         return b"b" + base64.b64encode(payload) if self._binary else payload
 
     @property
     def record_bytes(self) -> int:
-        """The length of the record."""
+        """The length of ``record``, known without making it."""
         size = len(self.frame) - self._payload_at
         return 1 + (size + 2) // 3 * 4 if self._binary else size
 
@@ -96,7 +100,7 @@ class Frames:
 
     def _compress(self) -> bytes:
         size = len(self.frame) - self._payload_at
-        if size > COMPRESSED_AT_MOST_BYTES:
+        if size > MAX_COMPRESSED_BYTES:
             return self.frame
         payload = deflate(self.frame[self._payload_at :])
         if len(payload) >= size:
@@ -112,7 +116,7 @@ def open_packet(
     ping_timeout_seconds: float,
     max_payload_bytes: int,
 ) -> Frames:
-    """§Handshake: the sid, what the session may upgrade to, and the limits; times go out in milliseconds."""
+    """Encode the answer to a handshake (§Handshake): sid, possible upgrades and limits. Its times are milliseconds."""
     body = {
         "sid": sid,
         "upgrades": upgrades,
@@ -124,12 +128,12 @@ def open_packet(
 
 
 def message(text: str) -> Frames:
-    """A text message on its way to a client."""
+    """Encode a text message to a client."""
     return Frames(MESSAGE + text)
 
 
 def frame_header(opcode: int, length: int) -> bytes:
-    """The head of a final, unmasked WebSocket frame (RFC 6455 §5.2)."""
+    """Encode the header of a final, unmasked WebSocket frame (RFC 6455 §5.2)."""
     if length < 126:
         return bytes((opcode, length))
     if length < 65536:
@@ -138,24 +142,30 @@ def frame_header(opcode: int, length: int) -> bytes:
 
 
 def close_frame(code: int) -> bytes:
-    """A WebSocket close frame with a status code and no reason."""
+    """Encode a WebSocket close frame with a status code and without a reason."""
     return frame_header(_CLOSE_OPCODE, 2) + code.to_bytes(2, "big")
 
 
 def pong_frame(payload: bytes) -> bytes:
-    """The answer to a WebSocket ping (RFC 6455 §5.5.3)."""
+    """Encode the answer to a WebSocket ping (RFC 6455 §5.5.3)."""
     return frame_header(_PONG_OPCODE, len(payload)) + payload
 
 
 def decode_text(text: str) -> Packet:
-    """The packet in a text frame; raises MalformedPacket."""
+    """Decode the packet of a text frame.
+
+    Raises: MalformedPacket.
+    """
     if text[:1] not in _TYPES or not text:
         raise MalformedPacket("no packet type")
     return Packet(text[0], text[1:])
 
 
 def decode_payload(body: bytes) -> Iterator[Packet]:
-    """The packets of a posted payload, in order; raises MalformedPacket at the first that is none."""
+    """Decode the packets of a posted payload one by one, in order.
+
+    Raises: MalformedPacket, also from the iterator when it reaches a malformed packet.
+    """
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
@@ -164,7 +174,7 @@ def decode_payload(body: bytes) -> Iterator[Packet]:
 
 
 def encode_payload(packets: Iterable[interfaces.Frames]) -> bytes:
-    """The body that answers a poll."""
+    """Encode the body that answers a poll."""
     return b"\x1e".join(packet.record for packet in packets)
 
 

@@ -1,4 +1,4 @@
-"""The polling carrier: GETs that wait for packets, POSTs that bring them. It moves bytes; the session decides."""
+"""The polling transport: GETs that wait for packets, POSTs that bring packets. The session decides what is sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _YIELD_EVERY: Final = 64
 
 
 class ParkedPoll:
-    """A GET that waits; satisfies ``session.Poll``."""
+    """A GET that waits for packets; satisfies ``transports.Poll``."""
 
     __slots__ = ("_session", "lost", "woken")
 
@@ -29,12 +29,12 @@ class ParkedPoll:
         self._session = session
 
     def wake(self) -> None:
-        """Something is there to answer with; the handler takes it in its next turn, with all that came by then."""
+        """Let the handler answer in its next turn, with all packets that were sent by then."""
         if not self.woken.done():
             self.woken.set_result(None)
 
-    def client_left(self) -> None:
-        """The connection under the GET is gone."""
+    def on_connection_lost(self) -> None:
+        """Lose the poll: the client has closed the connection of its GET."""
         if not self.lost:
             self.lost = True
             self._session.poll_lost()
@@ -42,7 +42,7 @@ class ParkedPoll:
 
 
 class PollingTransport:
-    """Serves the two requests of the carrier for sessions that exist."""
+    """Answers the polls and posts of open sessions."""
 
     def __init__(self, deliver: Deliver, *, limits: MessageLimits, body_timeout_seconds: float) -> None:
         self._deliver = deliver
@@ -50,12 +50,12 @@ class PollingTransport:
         self._body_timeout_seconds = body_timeout_seconds
 
     async def poll(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
-        """Answer a GET as soon as the session has something to say."""
+        """Answer a GET as soon as the session has a packet for it, or ends."""
         parked = ParkedPoll(session)
         if not session.park(parked):
             return errors.BAD_REQUEST
         connection = cast(GatewayRequestHandler, request.protocol)
-        connection.on_close = parked.client_left
+        connection.on_close = parked.on_connection_lost
         try:
             await parked.woken
         finally:
@@ -63,14 +63,14 @@ class PollingTransport:
         payload = None if parked.lost else session.collect()
         if payload is None:
             return errors.UNKNOWN_SID
-        answer = _plain(payload)
+        answer = _text_response(payload)
         if payload == packets.CLOSE_PACKET.record:
-            # Who comes back is welcome elsewhere, and over a connection that it keeps it would come here.
+            # A client that reconnects over a kept connection would reach this replica again.
             answer.force_close()
         return answer
 
     async def post(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
-        """Take in a payload, packet by packet, in order."""
+        """Receive the payload of a POST, packet by packet, in order."""
         if session.posting:
             session.fail("overlapping_posts")
             return errors.BAD_REQUEST
@@ -91,20 +91,20 @@ class PollingTransport:
                 if message is not None:
                     await self._deliver(session, message)
                 if not count % _YIELD_EVERY:
-                    # A payload may hold half a million packets; others want their turn.
+                    # A payload may hold half a million packets; other tasks have to run in between.
                     await asyncio.sleep(0)
         except MalformedPacket:
             session.fail("malformed_packet")
             return errors.BAD_REQUEST
-        return _plain(b"ok")
+        return _text_response(b"ok")
 
     async def _read(self, request: web.Request, limit_bytes: int) -> bytes | HandshakeError:
-        """The whole body, in time and within the limit."""
+        """Read the whole body within the time and the limit."""
         if (request.content_length or 0) > limit_bytes:
             return errors.PAYLOAD_TOO_LARGE
         try:
             async with asyncio.timeout(self._body_timeout_seconds):
-                await _say_continue(request)
+                await _send_continue(request)
                 return await read_bounded(request.content.iter_any(), limit_bytes)
         except BodyTooLarge:
             return errors.PAYLOAD_TOO_LARGE
@@ -114,16 +114,16 @@ class PollingTransport:
             return errors.BAD_REQUEST
 
 
-async def _say_continue(request: web.Request) -> None:
-    """Ask a client for its body that waits to be asked (RFC 9110 §10.1.1); aiohttp does so for its own routes only."""
+async def _send_continue(request: web.Request) -> None:
+    """Send 100 Continue if the client expects it (RFC 9110 §10.1.1): aiohttp does so for its own routes only."""
     expected = request.headers.get(hdrs.EXPECT, "").lower() == "100-continue"
     if expected and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # Nothing of the answer itself was sent yet.
+        # No byte of the answer itself has been sent.
         request.writer.output_size = 0
 
 
-def _plain(body: bytes) -> web.Response:
+def _text_response(body: bytes) -> web.Response:
     return web.Response(
         status=HTTPStatus.OK,
         body=body,

@@ -1,4 +1,4 @@
-"""The Engine.IO path: tells handshakes, polls, posts and WebSockets apart and refuses the rest."""
+"""The Engine.IO path: dispatches handshakes, polls, posts and WebSockets, rejects all else, and keeps the sessions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.http import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
-from gateway.transport.session import EngineSession, Handshake, MessageLimits
+from gateway.transport.session import EngineSession, Handshake, MessageLimits, SessionObserver
 from gateway.transport.stats import create_stats_metrics
 from gateway.transport.transports import FrameWriter
 from gateway.transport.websocket import WebSocketTransport
@@ -32,30 +32,28 @@ log = structlog.get_logger(__name__)
 
 PROTOCOL_VERSION: Final = "4"
 MAX_ORIGIN_CHARACTERS: Final = 200
-"""Of an origin in the log: it is any text that a client sends."""
+"""Maximum length of an origin in the log: a client may send any text."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
-class Application(Protocol):
-    """The layer above: what is done with sessions and their messages."""
+class EngineObserver(SessionObserver, Protocol):
+    """What the server reports to the layer above."""
 
-    def session_opened(self, session: EngineSession) -> None: ...
+    def session_opened(self, session: EngineSession) -> None:
+        """A session is open; its client has not received the handshake yet."""
+        ...
 
-    def session_closed(self, session: EngineSession, reason: str) -> None: ...
-
-    def session_upgraded(self, session: EngineSession) -> None: ...
-
-    def volatile_skipped(self, reason: str) -> None: ...
-
-    async def message_received(self, session: EngineSession, data: str | bytes) -> None: ...
+    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
+        """A message arrived; the next one of the session is reported after this returned."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions:
-    """What an operator can say of the transport. Sizes in bytes, times in seconds.
+    """Settings of the transport. Sizes in bytes, times in seconds.
 
-    ``newcomer_payload_bytes`` holds until a session joined; None: no other limit. ``deflates_from_bytes``: WebSocket
-    messages of that size are compressed; None: compression is not offered.
+    ``unauthenticated_payload_bytes`` applies until a session has joined a namespace; None: ``max_payload_bytes`` does.
+    ``deflates_from_bytes``: WebSocket messages of this size and above are compressed; None: compression is not offered.
     """
 
     replica: str
@@ -71,20 +69,20 @@ class EngineOptions:
 
 
 class EngineServer:
-    """Every session of this replica."""
+    """Serves the Engine.IO path and keeps every session of this replica."""
 
     def __init__(
         self,
         options: EngineOptions,
         *,
-        observer: Application,
+        observer: EngineObserver,
         schedule: Schedule,
         origins: Origins,
         proxies: TrustedProxies,
         check_admission: Callable[[str], HandshakeError | None],
         metrics: MetricFactory,
     ) -> None:
-        """``admit`` is asked with the address of a client before its session is opened."""
+        """``check_admission`` gets the address of a client before its session is opened; None admits it."""
         self.sessions: dict[str, EngineSession] = {}
         self.empty = asyncio.Event()
         """Set while there is no session."""
@@ -138,14 +136,14 @@ class EngineServer:
         create_stats_metrics(self.sessions, metrics)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer any request to the path."""
+        """Answer a request to the Engine.IO path."""
         origin = request.headers.get(hdrs.ORIGIN)
         if not self._origins.allows(origin):
             return self._reject(request, errors.FORBIDDEN, {})
         cors = self._origins.headers(origin)
         if request.method == hdrs.METH_OPTIONS:
-            asked = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
-            return web.Response(status=204, headers=self._origins.preflight_headers(origin, asked))
+            requested = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS)
+            return web.Response(status=204, headers=self._origins.preflight_headers(origin, requested))
         upgrade = request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
         query = request.query
         sid = query.get("sid")
@@ -162,11 +160,11 @@ class EngineServer:
         return answer
 
     async def stop(self, timeout_seconds: float) -> None:
-        """Let WebSockets close that are at it, for so long, and cut what is left; the others are aiohttp's to cut."""
+        """Wait until WebSockets are closed, at most ``timeout_seconds``, then abort the rest. aiohttp ends polls."""
         await self._websocket.stop(timeout_seconds)
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
-        """Forget all of it; tells the layer above."""
+        """Forget the session and report it to the layer above."""
         self._closed.count((reason,))
         self._heartbeat.unwatch(session)
         self.sessions.pop(session.sid, None)
@@ -190,11 +188,11 @@ class EngineServer:
     def _check(
         self, method: str, version: str | None, transport: str | None, sid: str | None, upgrade: bool
     ) -> HandshakeError | None:
-        """The first thing wrong, in the order of the reference server's ``verify``."""
+        """Return the first error of a request, in the order of the reference server's ``verify``."""
         if transport not in self._options.transports:
             return errors.UNKNOWN_TRANSPORT
         if sid:
-            return self._check_known(method, transport, sid, upgrade)
+            return self._check_session(method, transport, sid, upgrade)
         if method != hdrs.METH_GET:
             return errors.BAD_HANDSHAKE_METHOD
         if (transport == "websocket") != upgrade:
@@ -203,7 +201,8 @@ class EngineServer:
             return errors.UNSUPPORTED_PROTOCOL
         return None
 
-    def _check_known(self, method: str, transport: str, sid: str, upgrade: bool) -> HandshakeError | None:
+    def _check_session(self, method: str, transport: str, sid: str, upgrade: bool) -> HandshakeError | None:
+        """Return the first error of a request that names a session."""
         session = self.sessions.get(sid)
         if session is None:
             return errors.UNKNOWN_SID
@@ -216,8 +215,8 @@ class EngineServer:
     async def _start_session(
         self, request: web.Request, upgrade: bool
     ) -> web.StreamResponse | HandshakeError:
-        """A handshake."""
-        address = self._client_of(request)
+        """Answer a handshake."""
+        address = self._address_of(request)
         rejection = self._check_admission(address)
         if rejection is not None:
             return rejection
@@ -234,7 +233,7 @@ class EngineServer:
     async def _continue_session(
         self, request: web.Request, sid: str, upgrade: bool
     ) -> web.StreamResponse | HandshakeError:
-        """A request of a session that exists."""
+        """Answer a request of an open session."""
         session = self.sessions[sid]
         if upgrade:
             return self._websocket.upgrade(request, session)
@@ -246,7 +245,7 @@ class EngineServer:
         self, request: web.Request, address: str, writer: FrameWriter, head: bytes
     ) -> EngineSession:
         session = self._open(request, address, writer)
-        # In one write with the answer to the request: each wakes the client's side.
+        # In one write with the answer to the request: each write wakes up the client.
         writer.write(head + self._open_packet(session, "websocket").frame)
         return session
 
@@ -257,7 +256,7 @@ class EngineServer:
             declines_recovery=request.query.get("recovery") == "0",
             address=address,
         )
-        # At least 120 random bits behind the name of the replica, which lets a proxy or a person find it.
+        # 128 random bits after the name of the replica, by which a proxy or an operator finds the replica.
         sid = f"{self._options.replica}.{secrets.token_urlsafe(16)}"
         session = EngineSession(
             sid,
@@ -288,20 +287,20 @@ class EngineServer:
         return _rejection(error, cors)
 
     def _log_rejected(self, request: web.Request, error: HandshakeError) -> None:
-        facts: dict[str, object] = {
+        fields: dict[str, object] = {
             "reason": error.reason,
             "status": error.status,
-            "address": self._client_of(request),
+            "address": self._address_of(request),
         }
         if error is errors.FORBIDDEN:
-            # Nearly always a page of the operator's own that CORS_ORIGINS does not name.
-            facts["origin"] = request.headers.get(hdrs.ORIGIN, "")[:MAX_ORIGIN_CHARACTERS]
+            # Nearly always a page of the operator's own that is missing in CORS_ORIGINS.
+            fields["origin"] = request.headers.get(hdrs.ORIGIN, "")[:MAX_ORIGIN_CHARACTERS]
         if request.query.get("sid"):
-            log.debug("request.rejected", **facts)
+            log.debug("request.rejected", **fields)
         else:
-            log.info("handshake.rejected", **facts)
+            log.info("handshake.rejected", **fields)
 
-    def _client_of(self, request: web.Request) -> str:
+    def _address_of(self, request: web.Request) -> str:
         return self._proxies.client_of(request.remote, request.headers.getall(FORWARDED_FOR, ()))
 
 
@@ -311,6 +310,6 @@ def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:
     answer = web.Response(status=error.status, text=body, content_type="application/json", headers=headers)
     if error.retry_after_seconds is not None:
         answer.headers["Retry-After"] = str(error.retry_after_seconds)
-        # Another replica may take it, and over a connection that the client keeps it would ask this one again.
+        # Another replica may admit the client; over a kept connection it would reach this one again.
         answer.force_close()
     return answer

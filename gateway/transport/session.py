@@ -1,15 +1,14 @@
 """One Engine.IO session as a state machine without I/O: it decides what to send and when to end.
 
-It is told what arrives (packets, polls, a WebSocket) and acts only through the carriers it was given: a ``Wire`` to
-write frames to, a ``Poll`` that waits for an answer. Everything is synchronous; who calls it does the waiting.
+Packets, polls and WebSockets that arrive are passed to it. It acts only through what it was given: a ``FrameWriter``
+for frames, a ``Poll`` that waits for an answer. Everything is synchronous; the callers do the waiting.
 
-    OPEN ──end()──▶ ENDING ──flushed, or given up──▶ CLOSED
-      └────────────────abort(), lost()───────────────▶ CLOSED
+    OPEN ──end()──▶ CLOSING ──sent, or given up──▶ CLOSED
+      └────────────────abort(), lost()──────────────▶ CLOSED
 
-On polling, what cannot be sent yet waits in the outbox; on a WebSocket it waits in the buffer of the wire. Both are
-bounded by ``send_buffer_bytes``: who does not read is let go (law 3).
-
-How much one message of a client may be: a WebSocket frame or all its fragments, the body of a post.
+Packets that cannot be sent yet wait in the send buffer on polling, and in the buffer of the socket on a WebSocket. Both
+are bounded by ``send_buffer_bytes``: a client that does not read is disconnected (docs/explanation/architecture.md,
+invariant 3).
 """
 
 from __future__ import annotations
@@ -22,31 +21,35 @@ from typing import Final, Protocol
 from gateway.interfaces import Frames, Socket, Timer
 from gateway.transport import packets
 from gateway.transport.packets import Packet
-from gateway.transport.transports import FrameWriter, ParkedPollProtocol, SendBuffer
+from gateway.transport.transports import FrameWriter, Poll, SendBuffer
 
 CLIENT_CLOSE: Final = "client_close"
 FRAME_BYTES: Final = 1024
-"""What the event loop keeps for a frame that waits, beside its bytes (measured: 830 with uvloop)."""
+"""Memory of the event loop for each frame that waits, beside its bytes (measured: 830 with uvloop)."""
 
 
 class Phase(Enum):
-    """How far along a session is."""
+    """The state of a session."""
 
     OPEN = "open"
-    CLOSING = "ending"
+    CLOSING = "closing"
     CLOSED = "closed"
 
 
 class SessionObserver(Protocol):
-    """Who uses the session."""
+    """What a session reports to the layer above."""
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
-        """Called once, whichever way it ended."""
+        """The session is closed; called once."""
         ...
 
-    def session_upgraded(self, session: EngineSession) -> None: ...
+    def session_upgraded(self, session: EngineSession) -> None:
+        """The session is on a WebSocket from now on."""
+        ...
 
-    def volatile_skipped(self, reason: str) -> None: ...
+    def volatile_skipped(self, reason: str) -> None:
+        """A volatile message was not sent."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Handshake:
 
 
 class EngineSession:
-    """One client on one or, while it upgrades, two carriers."""
+    """One client on one transport or, during an upgrade, on two."""
 
     __slots__ = (
         "__weakref__",
@@ -73,7 +76,7 @@ class EngineSession:
         "_send_buffer",
         "_send_buffer_bytes",
         "_poll",
-        "_when_drained",
+        "_drain_callbacks",
         "_writer",
         "_woken",
         "awaits_pong",
@@ -101,25 +104,25 @@ class EngineSession:
         self.end_reason = ""
         self.posting = False
         self.joined = False
-        """Set by the layer above once a namespace was joined; only small messages are taken until then."""
+        """Set by the layer above once a namespace is joined; only small messages are accepted until then."""
         self.awaits_pong = False
         self.heartbeat_timer: Timer | None = None
-        """The next thing that the heartbeat does with it."""
+        """The next step of the heartbeat."""
         self._observer = observer
         self._send_buffer_bytes = send_buffer_bytes
         self._send_buffer = SendBuffer(send_buffer_bytes)
         self._writer = writer
         self._candidate: FrameWriter | None = None
-        self._poll: ParkedPollProtocol | None = None
+        self._poll: Poll | None = None
         self._woken = False
         self._frames_waiting = 0
-        """At most so many frames wait on the wire."""
+        """An upper bound of the frames that wait in the buffer of the socket."""
         self._close_code = 1000
-        self._when_drained: list[Callable[[], None]] = []
+        self._drain_callbacks: list[Callable[[], None]] = []
 
     @property
     def transport(self) -> str:
-        """The carrier in use, as Engine.IO calls it."""
+        """Name of the current transport: ``polling`` or ``websocket``."""
         return "polling" if self._writer is None else "websocket"
 
     @property
@@ -128,9 +131,9 @@ class EngineSession:
 
     @property
     def socket(self) -> Socket | None:
-        """Where frames go out as they are, if there is such a place: an open WebSocket without compression.
+        """The socket that frames may be written to directly: that of an open WebSocket without compression.
 
-        It stays so until the layer above is told of the end of this session.
+        It stays valid until ``SessionObserver.session_closed`` is called.
         """
         writer = self._writer
         if writer is None or self.phase is not Phase.OPEN or writer.deflates_from_bytes is not None:
@@ -140,7 +143,7 @@ class EngineSession:
     # sending
 
     def send(self, frames: Frames, *, volatile: bool = False) -> bool:
-        """Send one packet, now or as soon as the client reads; a volatile one now or never. Whether it was taken."""
+        """Send a packet, now or when the client reads; a volatile one now or never. Return whether it was accepted."""
         if self.phase is not Phase.OPEN:
             return False
         if self._writer is not None:
@@ -148,7 +151,7 @@ class EngineSession:
         return self._queue(frames, volatile)
 
     def batch(self, *packets: Frames) -> None:
-        """Send packets in one write where nothing stands against it: each write wakes the client's side."""
+        """Send packets, in one write if the socket is free: each write wakes up the client."""
         direct = self.socket
         if direct is not None and not direct.get_write_buffer_size():
             direct.write(b"".join([frames.frame for frames in packets]))
@@ -156,26 +159,26 @@ class EngineSession:
         for frames in packets:
             self.send(frames)
 
-    def when_drained(self, action: Callable[[], None]) -> None:
-        """Call it once little waits to be sent, or once the session has ended; at once if that is so."""
-        self._when_drained.append(action)
+    def when_drained(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, as soon as the session is drained or closed; now if it already is."""
+        self._drain_callbacks.append(callback)
         self.notify_if_drained()
 
     def notify_if_drained(self) -> None:
-        """Something was sent that had waited."""
-        if self._when_drained and (self.closed or self.is_drained):
-            actions, self._when_drained = self._when_drained, []
-            for action in actions:
-                action()
+        """Call the callbacks of ``when_drained`` if the session is drained or closed."""
+        if self._drain_callbacks and (self.closed or self.is_drained):
+            callbacks, self._drain_callbacks = self._drain_callbacks, []
+            for callback in callbacks:
+                callback()
 
     @property
     def bytes_waiting(self) -> int:
-        """What is in this process and was not sent yet."""
+        """Bytes that wait in this process to be sent."""
         return self._send_buffer.bytes if self._writer is None else self._writer.bytes_waiting()
 
     @property
     def is_drained(self) -> bool:
-        """Whether little waits to be sent."""
+        """Whether few bytes wait: none on polling, on a WebSocket as many as the event loop accepts."""
         return not self._send_buffer if self._writer is None else not self._writer.is_congested
 
     def _write(self, writer: FrameWriter, frames: Frames, volatile: bool) -> bool:
@@ -206,9 +209,9 @@ class EngineSession:
     # receiving
 
     def receive(self, packet: Packet) -> str | bytes | None:
-        """Take in a packet; answers the message for the layer above, if it is one."""
+        """Handle a packet of the client; return its data if it is a message for the layer above."""
         if packet.type == packets.CLOSE and self.phase is not Phase.CLOSED:
-            # While it ends, too: who goes by itself will not poll for the goodbye that waits.
+            # Also while closing: a client that closes by itself does not poll for the close packet.
             self._client_closed()
         if self.phase is not Phase.OPEN:
             return None
@@ -217,12 +220,12 @@ class EngineSession:
         if packet.type == packets.PONG:
             self.awaits_pong = False
         else:
-            # The client of Engine.IO 4 never sends open, ping (but to probe), noop, nor upgrade twice.
+            # A client of Engine.IO 4 never sends open, noop, ping except as a probe, or upgrade twice.
             self.fail("protocol_error")
         return None
 
     def ping(self) -> None:
-        """Ask for a sign of life (§Heartbeat: the server pings, the client pongs)."""
+        """Send a ping that the client has to answer with a pong (§Heartbeat)."""
         self.awaits_pong = True
         self.send(packets.PING_PACKET)
 
@@ -234,8 +237,8 @@ class EngineSession:
 
     # polling
 
-    def park(self, poll: ParkedPollProtocol) -> bool:
-        """A GET arrived. False: another one is here already, which ends the session (§HTTP long-polling)."""
+    def park(self, poll: Poll) -> bool:
+        """Let a GET wait for packets. Return False if another one waits: that ends the session (§HTTP long-polling)."""
         if self._poll is not None:
             self.fail("overlapping_polls")
             return False
@@ -245,10 +248,10 @@ class EngineSession:
         return True
 
     def collect(self) -> bytes | None:
-        """What answers the poll that was woken: all that waits, or that there is nothing, or that the session ends.
+        """Return the payload for the poll that was woken: all packets that wait, a noop, or a close packet.
 
-        None: the session was forgotten. A close packet comes alone: with messages beside it the client would see
-        them twice after a resume.
+        Return None if the session is closed. A close packet is alone in its payload: messages beside it would reach the
+        client twice after a resume.
         """
         self._poll = None
         if self._send_buffer:
@@ -263,16 +266,16 @@ class EngineSession:
         return None
 
     def poll_lost(self) -> None:
-        """The client took its GET back: it is gone (§HTTP long-polling, as the reference server decides).
+        """The client cancelled its GET: close the session, as the reference server does (§HTTP long-polling).
 
-        On a WebSocket already, it may drop what is left of polling as it likes.
+        After an upgrade a client may cancel it at any time.
         """
         self._poll = None
         if self._writer is None:
             self.lost("transport_error")
 
     def release_poll(self) -> None:
-        """Answer a poll that waits although there is nothing to say, so that the client can switch (§Upgrade)."""
+        """Answer a waiting poll although no packet waits, so that the client can upgrade (§Upgrade)."""
         self._wake()
 
     def _wake(self) -> None:
@@ -283,22 +286,26 @@ class EngineSession:
     # upgrade
 
     def start_upgrade(self, writer: FrameWriter) -> bool:
-        """A WebSocket wants to take over. False: it may not; one at a time, once, and only from polling."""
+        """Let a WebSocket be the candidate of an upgrade; return False if it may not.
+
+        A session upgrades only once, from polling, and has one candidate at a time.
+        """
         if self.phase is not Phase.OPEN or self._writer is not None or self._candidate is not None:
             return False
         self._candidate = writer
         return True
 
     def probe(self, writer: FrameWriter) -> None:
-        """The client tries the WebSocket (§Upgrade): answer there, and let the waiting poll go."""
+        """Answer the probe of the client on the WebSocket, and its waiting poll with a noop (§Upgrade)."""
         if self._candidate is writer:
             writer.write(packets.PROBE_ANSWER.frame)
             self._wake()
 
     def upgrade(self, writer: FrameWriter) -> bool:
-        """The client switched: all that waits goes out here, in order, and from now on everything.
+        """Move the session to the WebSocket: send the packets that wait there, in order, and all later ones.
 
-        False: the session closed meanwhile. One that was ending says so here, since nobody polls any more.
+        Return False if the session was closed meanwhile. A session that is closing closes the WebSocket, since its
+        client polls no more.
         """
         if self._candidate is not writer:
             return False
@@ -315,7 +322,7 @@ class EngineSession:
         return True
 
     def writer_closed(self, writer: FrameWriter) -> None:
-        """The connection of a WebSocket is gone: an upgrade that fails leaves the session on polling."""
+        """The WebSocket is closed: close the session too, or leave it on polling if the upgrade was not complete."""
         if self._writer is writer:
             self.lost("transport_close")
         elif self._candidate is writer:
@@ -324,7 +331,7 @@ class EngineSession:
     # ending
 
     def end(self, code: int, reason: str) -> None:
-        """Let the client have what waits, then close: a close frame with ``code``, or a close packet alone."""
+        """Send what waits, then close: with a close frame with ``code``, or on polling with a close packet alone."""
         if self.phase is not Phase.OPEN:
             return
         self.phase, self.end_reason, self._close_code = Phase.CLOSING, reason, code
@@ -335,20 +342,20 @@ class EngineSession:
             self._wake()
 
     def fail(self, reason: str) -> None:
-        """The client broke the protocol: close, and wait for nobody who does not listen right now."""
+        """Close the session of a client that broke the protocol, at once if neither a poll nor a WebSocket waits."""
         if self._writer is None and self._poll is None:
             self.lost(reason)
         else:
             self.end(1002, reason)
 
     def abort(self, reason: str) -> None:
-        """Drop the client without a word; on polling its sid is forgotten."""
+        """Close the session without a close packet or frame; on polling its sid becomes unknown."""
         if self._writer is not None:
             self._writer.abort()
         self.lost(reason)
 
     def lost(self, reason: str) -> None:
-        """The carrier is gone."""
+        """Close the session whose transport is lost; drop the packets that wait."""
         self._close(reason)
         self._send_buffer.take()
         self._wake()
@@ -370,20 +377,21 @@ def _deflated(frames: Frames, from_bytes: int) -> bytes:
 
 
 Deliver = Callable[[EngineSession, str | bytes], Awaitable[None]]
-"""Hands one message of a client to the layer above."""
-
-
+"""Passes one message of a client to the layer above."""
 TOO_LARGE: Final = "message_too_large"
-"""Why a session ended whose client sent more."""
+"""The reason for closing a session whose client exceeds ``MessageLimits``."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageLimits:
-    """Bytes of one message, once a namespace was joined and before."""
+    """Limits of one message, in bytes: a WebSocket message with all its fragments, or the body of a POST.
+
+    A session is unauthenticated until it has joined a namespace.
+    """
 
     joined_bytes: int
     unauthenticated_bytes: int
 
     def of(self, session: EngineSession) -> int:
-        """What that client may send now."""
+        """Return the limit that applies to the session now."""
         return self.joined_bytes if session.joined else self.unauthenticated_bytes

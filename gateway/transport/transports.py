@@ -1,7 +1,4 @@
-"""What a session needs of those that carry its packets.
-
-What waits for a client that polls: bounded, in order, handed over whole.
-"""
+"""What a session sends through: the interfaces of a WebSocket and of a poll, and the send buffer between polls."""
 
 from __future__ import annotations
 
@@ -12,48 +9,48 @@ from gateway.interfaces import Frames, Socket
 
 
 class FrameWriter(Protocol):
-    """A WebSocket that is open. Once its connection is gone it takes everything and does nothing."""
+    """An open WebSocket. After its connection is closed, every call is accepted and does nothing."""
 
     @property
     def deflates_from_bytes(self) -> int | None:
-        """Frames of that size go out compressed, as was negotiated; None: none do."""
+        """Frames of this size and above are sent compressed; None if no compression was negotiated."""
         ...
 
     @property
     def socket(self) -> Socket:
-        """Where frames go; to be written to past this wire while its connection is there."""
+        """The socket that frames are written to. It may be written to directly while the connection is open."""
         ...
 
     def write(self, frame: bytes, /) -> object: ...
 
     def bytes_waiting(self) -> int:
-        """What was written and is still in this process."""
+        """Bytes that were written and have not left this process."""
         ...
 
     @property
     def is_congested(self) -> bool:
-        """Whether much waits; once that is over, ``Session.look_whether_drained`` is called."""
+        """Whether many bytes wait. When no longer so, ``EngineSession.notify_if_drained`` is called."""
         ...
 
     def close(self, code: int) -> None:
-        """Send a close frame behind all that was written; only the first call counts."""
+        """Send a close frame after everything that was written. Only the first call counts."""
         ...
 
     def abort(self) -> None:
-        """Cut the connection; what waits is not sent."""
+        """Abort the connection; bytes that wait are not sent."""
         ...
 
 
-class ParkedPollProtocol(Protocol):
-    """A GET that waits for something to answer with."""
+class Poll(Protocol):
+    """A GET that waits for packets."""
 
     def wake(self) -> None:
-        """Call ``Session.collect`` soon; called once."""
+        """Call ``EngineSession.collect`` soon. Called once."""
         ...
 
 
 class SendBuffer:
-    """Packets that no carrier has taken yet. ``limit_bytes`` counts them as a polling payload has them."""
+    """Packets that wait for the next poll, in order. ``limit_bytes`` bounds them, counted as records of a payload."""
 
     __slots__ = ("_frames", "_limit_bytes", "bytes")
 
@@ -66,7 +63,7 @@ class SendBuffer:
         return bool(self._frames)
 
     def put(self, frames: Frames) -> bool:
-        """False: there is no room. What is larger than the limit by itself still finds room when nothing waits."""
+        """Append a packet; return False if the buffer is full. An empty buffer takes a packet of any size."""
         size = frames.record_bytes
         if self._frames and self.bytes + size > self._limit_bytes:
             return False
@@ -75,6 +72,6 @@ class SendBuffer:
         return True
 
     def take(self) -> Sequence[Frames]:
-        """All of it, the oldest first; then nothing waits any more."""
+        """Remove and return all packets, the oldest first."""
         taken, self._frames, self.bytes = self._frames, [], 0
         return taken

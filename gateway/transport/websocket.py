@@ -1,4 +1,4 @@
-"""The WebSocket carrier: its connections are taken over from aiohttp after their request."""
+"""The WebSocket transport: it opens connections on sockets that aiohttp gives up after their request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.transport.websocket_writer import WebSocketWriter
 
 
 class WebSocketTransport:
-    """Opens WebSockets: new sessions, and those that take over from polling."""
+    """Opens WebSockets for new sessions and for upgrades, and keeps them until they are closed."""
 
     def __init__(
         self,
@@ -31,12 +31,12 @@ class WebSocketTransport:
         upgrade_timeout_seconds: float,
         deflates_from_bytes: int | None,
     ) -> None:
-        """``deflates_from_bytes``: messages of that size go out compressed to those who offer it; None: to nobody."""
+        """``deflates_from_bytes``: messages of at least this size are compressed if the client offers it; None: off."""
         self.deliver = deliver
         self.limits = limits
-        self.all_gone = asyncio.Event()
-        """Set while no connection is there."""
-        self.all_gone.set()
+        self.all_closed = asyncio.Event()
+        """Set while no connection is open."""
+        self.all_closed.set()
         self._open: set[WebSocketConnection] = set()
         self._schedule = schedule
         self._upgrade_timeout_seconds = upgrade_timeout_seconds
@@ -45,13 +45,13 @@ class WebSocketTransport:
     def serve(
         self, request: web.Request, open_session: Callable[[WebSocketWriter, bytes], EngineSession]
     ) -> web.StreamResponse | HandshakeError:
-        """A new session on a WebSocket; ``open_session`` writes the answer to the request that it is handed."""
+        """Open a WebSocket for a new session. ``open_session`` writes the answer that is its second argument."""
         return self._accept(
             request, lambda connection, head: connection.attach(open_session(connection.writer, head))
         )
 
     def upgrade(self, request: web.Request, session: EngineSession) -> web.StreamResponse | HandshakeError:
-        """A WebSocket that wants to take over from polling (§Upgrade)."""
+        """Open a WebSocket that upgrades a session from polling (§Upgrade)."""
 
         def begin(connection: WebSocketConnection, head: bytes) -> None:
             connection.writer.write(head)
@@ -61,34 +61,34 @@ class WebSocketTransport:
         return self._accept(request, begin)
 
     async def stop(self, timeout_seconds: float) -> None:
-        """Let those finish that are closing, for so long; cut what is left then, and end what is under way there."""
+        """Wait until all connections are closed, at most ``timeout_seconds``; then abort the rest and their tasks."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await self.all_gone.wait()
+                await self.all_closed.wait()
         tasks = [task for connection in list(self._open) if (task := connection.abort()) is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def opened(self, connection: WebSocketConnection) -> None:
-        """It is there, until ``gone``; also when its session has ended."""
+    def connection_opened(self, connection: WebSocketConnection) -> None:
+        """Keep the connection until ``connection_closed``, also after its session has ended."""
         self._open.add(connection)
-        self.all_gone.clear()
+        self.all_closed.clear()
 
-    def gone(self, connection: WebSocketConnection) -> None:
-        """Its connection is not there any more."""
+    def connection_closed(self, connection: WebSocketConnection) -> None:
+        """Forget the connection."""
         self._open.discard(connection)
         if not self._open:
-            self.all_gone.set()
+            self.all_closed.set()
 
     def _accept(
         self, request: web.Request, begin: Callable[[WebSocketConnection, bytes], None]
     ) -> web.StreamResponse | HandshakeError:
-        """``begin`` writes the answer and says whose connection it is; one that it fails for is cut."""
+        """Accept a WebSocket; abort it if ``begin``, which writes the answer and attaches a session, raises."""
         answer = accept_handshake(request.headers, offers_deflate=self._deflates_from_bytes is not None)
         if answer is None:
             return errors.BAD_REQUEST
         handler = cast(GatewayRequestHandler, request.protocol)
         if handler.transport is None:
-            return DETACHED  # The client was gone before it was answered.
+            return DETACHED  # The client closed the connection before it was answered.
         head = encode_switch(answer)
         deflated = "Sec-WebSocket-Extensions" in answer
         writer = WebSocketWriter(

@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket, the server's side (RFC 6455 §4.2)."""
+"""The opening handshake of a WebSocket on the side of the server (RFC 6455 §4.2)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
 def accept_handshake(headers: CIMultiDictProxy[str], *, offers_deflate: bool) -> dict[str, str] | None:
-    """The headers that accept the client, or None: its request is no opening handshake."""
+    """Return the headers of the answer 101, or None if the request is not an opening handshake."""
     key = headers.get(hdrs.SEC_WEBSOCKET_KEY, "")
     if (
         headers.get(hdrs.SEC_WEBSOCKET_VERSION) != _VERSION
         or not _is_key(key)
-        or not _asks_to_switch(headers)
+        or not _requests_upgrade(headers)
     ):
         return None
     digest = sha1(key.encode() + _MAGIC, usedforsecurity=False).digest()
@@ -37,7 +37,7 @@ def accept_handshake(headers: CIMultiDictProxy[str], *, offers_deflate: bool) ->
     }
     offered = headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL)
     if offered is not None:
-        # The first one offered, as on the reference server; a browser that gets none gives up.
+        # The first one offered, as on the reference server. A browser that gets none closes the connection.
         protocol = offered.split(",")[0].strip()
         if not _TOKEN.fullmatch(protocol):
             return None
@@ -48,7 +48,7 @@ def accept_handshake(headers: CIMultiDictProxy[str], *, offers_deflate: bool) ->
     return answer
 
 
-def _asks_to_switch(headers: CIMultiDictProxy[str]) -> bool:
+def _requests_upgrade(headers: CIMultiDictProxy[str]) -> bool:
     tokens = ",".join(headers.getall(hdrs.CONNECTION, ())).lower().split(",")
     return headers.get(hdrs.UPGRADE, "").lower() == "websocket" and "upgrade" in map(str.strip, tokens)
 

@@ -1,4 +1,4 @@
-"""A WebSocket to write ready frames to, past aiohttp's writer."""
+"""One WebSocket that ready frames are written to, without aiohttp's writer."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from gateway.transport import packets
 CLOSE_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame (RFC 6455 §7.1.1 leaves it to the server)."""
 _NEVER_SENT: Final = frozenset({1005, 1006, 1015})
-"""Codes that only tell the own side what happened (RFC 6455 §7.4.1)."""
+"""Codes that are never in a close frame: they stand for events of the own side (RFC 6455 §7.4.1)."""
 
 
 class WriterOwner(Protocol):
-    """Whose wire it is."""
+    """The session that sends through a writer."""
 
     def writer_closed(self, writer: WebSocketWriter, /) -> None:
-        """Nothing more goes out there."""
+        """The writer sends nothing more."""
         ...
 
 
 class WebSocketWriter:
-    """Satisfies ``carriers.Wire``: once its connection is gone it takes everything and does nothing."""
+    """Satisfies ``transports.FrameWriter``: after its connection is closed, every call is accepted and does nothing."""
 
     __slots__ = (
-        "_closing",
+        "_close_deadline",
         "_is_closed",
         "_schedule",
         "deflates_from_bytes",
@@ -42,10 +42,10 @@ class WebSocketWriter:
         self.socket = transport
         self.owner: WriterOwner | None = None
         self._schedule = schedule
-        self._closing: Timer | None = None
+        self._close_deadline: Timer | None = None
         self._is_closed = False
         self.is_congested = False
-        """The event loop says so (asyncio, "Streaming Protocols": pause_writing)."""
+        """Set by the event loop (asyncio, "Streaming Protocols": pause_writing)."""
 
     def write(self, frame: bytes, /) -> None:
         """Send a whole frame."""
@@ -53,31 +53,31 @@ class WebSocketWriter:
             self.socket.write(frame)
 
     def bytes_waiting(self) -> int:
-        """What was written and is still in this process."""
+        """Bytes that were written and have not left this process."""
         return 0 if self._is_closed else self.socket.get_write_buffer_size()
 
     def pause_reading(self) -> None:
-        """Let what comes wait in the socket."""
+        """Let received bytes wait in the socket."""
         if not self._is_closed and not self.socket.is_closing():
             self.socket.pause_reading()
 
     def resume_reading(self) -> None:
-        """Let it come."""
+        """Read from the socket again."""
         if not self._is_closed and not self.socket.is_closing():
             self.socket.resume_reading()
 
     def close(self, code: int) -> None:
-        """Send a close frame behind what waits; the client answers it, or is cut off. Only the first call counts."""
-        if self._closing is None and not self._is_closed:
+        """Send a close frame after the bytes that wait; abort if the client does not answer. Only one frame is sent."""
+        if self._close_deadline is None and not self._is_closed:
             self.write(packets.close_frame(1011 if code in _NEVER_SENT else code))
-            self._closing = self._schedule.after(CLOSE_SECONDS, self.abort)
+            self._close_deadline = self._schedule.after(CLOSE_SECONDS, self.abort)
 
     def abort(self) -> None:
-        """Cut the connection; what waits is not sent."""
+        """Abort the connection; bytes that wait are not sent."""
         self.socket.abort()
 
     def finish(self) -> None:
-        """Nothing more is read: say so unless that was done, and close once everything is sent."""
+        """Send a close frame unless one was sent, and close the connection once everything is sent."""
         if self._is_closed:
             return
         self.close(1000)
@@ -85,9 +85,9 @@ class WebSocketWriter:
         self._mark_closed()
 
     def connection_lost(self) -> None:
-        """The connection is gone."""
-        if self._closing is not None:
-            self._closing.cancel()
+        """Cancel the deadline and tell the owner that the writer is closed."""
+        if self._close_deadline is not None:
+            self._close_deadline.cancel()
         self._mark_closed()
 
     def _mark_closed(self) -> None:

@@ -28,7 +28,7 @@ from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxi
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.packets import Frames, message
-from gateway.transport.server import Application, EngineOptions, EngineServer
+from gateway.transport.server import EngineObserver, EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
 from ingest_api.access_log import RejectedRequestLog
 
@@ -138,7 +138,7 @@ class ConformanceServer:
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.path = PATHS[suite]
         metrics = MetricFactory()
-        above: Application = EchoingEngine() if suite == "engine.io" else EchoingServer(self.schedule)
+        above: EngineObserver = EchoingEngine() if suite == "engine.io" else EchoingServer(self.schedule)
         self.admission = Admission(SystemClock(), AdmissionLimits(), metrics=metrics)
         self.engine = EngineServer(
             EngineOptions(

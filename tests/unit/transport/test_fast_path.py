@@ -252,7 +252,7 @@ async def test_a_server_that_stops_waits_for_a_limited_time(server: Server) -> N
 
         assert await connection.rest() == b""
     assert not server.finished.is_set()
-    assert not [task for task in asyncio.all_tasks() if task.get_name() == "short way" and not task.done()]
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "fast path" and not task.done()]
 
 
 async def test_a_connection_is_closed_when_nothing_is_asked_for_a_while_but_not_before_its_answer(

@@ -123,7 +123,7 @@ def test_what_does_not_become_smaller_goes_out_as_it_is() -> None:
 
 
 def test_what_would_hold_the_loop_for_long_goes_out_as_it_is() -> None:
-    large = Frames(bytes(packets.COMPRESSED_AT_MOST_BYTES + 1))
+    large = Frames(bytes(packets.MAX_COMPRESSED_BYTES + 1))
 
     assert large.compressed is large.frame
 
