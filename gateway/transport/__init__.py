@@ -15,6 +15,7 @@ frames               received WebSocket frames: bytes to messages, within a limi
 packets              the bytes of Engine.IO packets and polling payloads; WebSocket frames ready to write
 deflate              compression of WebSocket messages: its negotiation and its bytes
 heartbeat            ping and pong of every session, on the timer heap of the process
+stats                what all sessions hold at one moment, and its gauges
 http                 aiohttp's handler of one HTTP connection with what it lacks; the bytes of HTTP answers
 fast_path            the same handler for whole requests that need of aiohttp only its parser
 eager_task           tasks that start at once, where Python can
