@@ -1,10 +1,10 @@
-"""The page at ``/dev``, only in development mode: connects as a user, shows what arrives, pushes to that same user.
+"""The page at ``/dev`` in development mode: it connects as a user, shows received events and pushes to this user.
 
-app     the aiohttp sub-application to mount under ``/dev``
-guard   who may use it (pure): this machine's browser, on this page, as this page's user
+app     the aiohttp sub-application for ``/dev``
+guard   access checks, without I/O: a browser on this machine, this page, the user of this page
 page    the page as one document; its sources are page.html, page.css and page.js
 
-It is no general unsigned door: what a page may do is bound to its user by a secret of this process.
+This is not an unsigned REST API: a secret of this process binds the requests of a page to its user.
 """
 
 from gateway.dev_console.app import Development, create_app

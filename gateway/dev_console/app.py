@@ -1,4 +1,4 @@
-"""The routes of the development page: the page, a token for its user, a push to its user."""
+"""The routes of the development page: the page, a token for its user, and a push to its user."""
 
 from __future__ import annotations
 
@@ -23,22 +23,25 @@ PAGE_HEADER: Final = "X-Dev-Page"
 
 
 class Publisher(Protocol):
-    """Accepts what is pushed; raises the errors of ``gateway.interfaces.Broker.append``."""
+    """The part of the publish service that this package needs."""
 
     async def publish(self, message: Message, dedup_key: None = None) -> PublishResult:
-        """Answers when the broker has the message."""
+        """Publish a message and return once the broker has it.
+
+        Raises: the errors of ``gateway.interfaces.Broker.append``.
+        """
         ...
 
 
 TokenIssuer = Callable[[str], str]
-"""Answers a token for a user id; raises ValueError if it cannot."""
+"""Return a token for a user id. Raises: ValueError if no token can be signed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Development:
-    """What development mode has that a gateway in earnest has not: the means to make tokens, and commands to paste.
+    """The additions of development mode: tokens for any user, and commands to paste.
 
-    ``commands`` answers titles and texts for a gateway at that address.
+    ``commands`` returns the commands by title for a gateway at the given URL.
     """
 
     issue_token: TokenIssuer
@@ -55,12 +58,12 @@ def create_app(
     socketio_path: str = "/socket.io/",
     commands: Callable[[], Mapping[str, str]] = dict,
 ) -> web.Application:
-    """To be mounted under ``/dev``, in development mode only.
+    """Return the application to mount under ``/dev``, in development mode only.
 
-    ``hosts`` are names beside the loopback ones under which the page may be opened, ``commands`` answers what it
-    shows to be pasted: titles and texts.
+    ``hosts`` are host names under which the page may be opened, in addition to those of the loopback address.
+    ``commands`` returns the commands that the page shows, by title.
     """
-    door = _Console(
+    console = _Console(
         guard=Guard(hosts=hosts),
         publisher=publisher,
         issue_token=issue_token,
@@ -69,11 +72,11 @@ def create_app(
         socketio_path=socketio_path,
         commands=commands,
     )
-    app = web.Application(middlewares=[_answer_problems])
-    app.router.add_get("", door.show_page)
-    app.router.add_get("/", door.show_page)
-    app.router.add_post("/token", door.answer_token)
-    app.router.add_post("/push", door.push)
+    app = web.Application(middlewares=[_handle_errors])
+    app.router.add_get("", console.show_page)
+    app.router.add_get("/", console.show_page)
+    app.router.add_post("/token", console.issue)
+    app.router.add_post("/push", console.push)
     return app
 
 
@@ -88,14 +91,14 @@ class _Console:
     commands: Callable[[], Mapping[str, str]]
 
     async def show_page(self, request: web.Request) -> web.Response:
-        """The page of the user in ``?user=``."""
-        host = _host_of(request)
+        """Return the page of the user in ``?user=``."""
+        host = _host(request)
         self.guard.check_peer(request.remote)
         self.guard.check_host(host)
         user = check_user(request.query.get("user") or self.default_user)
         text = render(
             user=user,
-            secret=self.guard.secret_of(user),
+            secret=self.guard.page_secret(user),
             namespace=self.namespace,
             socketio_path=self.socketio_path,
             commands=self.commands(),
@@ -103,9 +106,9 @@ class _Console:
         headers = {"Content-Security-Policy": content_security_policy(host)}
         return web.Response(text=text, content_type="text/html", headers=headers)
 
-    async def answer_token(self, request: web.Request) -> web.Response:
-        """``{"user"}`` → ``{"token"}``."""
-        user, _ = await self._read_own(request)
+    async def issue(self, request: web.Request) -> web.Response:
+        """Issue a token: ``{"user"}`` → ``{"token"}``."""
+        user, _ = await self._read_request(request)
         try:
             token = self.issue_token(user)
         except ValueError as error:
@@ -113,8 +116,8 @@ class _Console:
         return web.json_response({"token": token})
 
     async def push(self, request: web.Request) -> web.Response:
-        """``{"user","event","data"?}`` → ``{"id","room","online","connections"}``, as the signed door answers."""
-        user, body = await self._read_own(request)
+        """Push an event: ``{"user","event","data"?}`` → ``{"id","room","online","connections"}``, as the REST API."""
+        user, body = await self._read_request(request)
         event = body.get("event")
         if not isinstance(event, str):
             raise InvalidName("an event name is a string")
@@ -135,9 +138,12 @@ class _Console:
             }
         )
 
-    async def _read_own(self, request: web.Request) -> tuple[str, dict[str, Any]]:
-        """The user of the page that asks, and what it says; raises what ``_answer_problems`` answers."""
-        host = _host_of(request)
+    async def _read_request(self, request: web.Request) -> tuple[str, dict[str, Any]]:
+        """Return the user of the page and the body of its request.
+
+        Raises: the errors that ``_handle_errors`` handles.
+        """
+        host = _host(request)
         self.guard.check_peer(request.remote)
         self.guard.check_host(host)
         self.guard.check_origin(_single(request, "Origin"), host)
@@ -156,7 +162,7 @@ class _Problem(Exception):
 
 
 @web.middleware
-async def _answer_problems(
+async def _handle_errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     try:
@@ -177,30 +183,30 @@ def _problem(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"code": code, "message": message}, status=status)
 
 
-def _host_of(request: web.Request) -> str:
+def _host(request: web.Request) -> str:
     return _single(request, "Host") or ""
 
 
 def _single(request: web.Request, name: str) -> str | None:
-    """The header, if it is there exactly once."""
+    """Return a header that occurs exactly once, else None."""
     values = request.headers.getall(name, [])
     return values[0] if len(values) == 1 else None
 
 
 async def _read_object(request: web.Request) -> dict[str, Any]:
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
-        raise _Problem(415, "unsupported_media_type", "the body is application/json, not compressed")
+        raise _Problem(415, "unsupported_media_type", "the body must be application/json, not compressed")
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
-            # Not request.read(): its limit is the one of the application that this one is mounted in.
+            # Not request.read(): it has the limit of the parent application.
             text = await read_bounded(request.content.iter_any(), MAX_BODY_BYTES)
     except BodyTooLarge as error:
         raise _Problem(413, "body_too_large", f"a body has at most {MAX_BODY_BYTES} bytes") from error
     except TimeoutError as error:
         raise _Problem(408, "body_timeout", "the body did not arrive in time") from error
     try:
-        body = json.loads(text, parse_constant=_refuse_constant)
-        # What clients could not read, they do not get: lone surrogates, and nesting beyond what Python writes.
+        body = json.loads(text, parse_constant=_reject_constant)
+        # Rejects what clients cannot read: lone surrogates, and nesting deeper than Python can write.
         json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise _Problem(400, "invalid_json", "the body is not JSON") from error
@@ -209,5 +215,5 @@ async def _read_object(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def _refuse_constant(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")

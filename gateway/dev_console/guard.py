@@ -1,11 +1,11 @@
-"""Who may use the development page. Pure.
+"""Access checks of the development page, without I/O.
 
-The page stands on a loopback address, which every web page in the developer's browser can reach. So:
+The page has a loopback address, which every web page in the developer's browser can reach. Therefore:
 
-- The peer must be this machine, whatever address the gateway listens on: the page shows the secrets of the run.
-- ``Host`` must be a name of this machine: a foreign name that was pointed here (DNS rebinding) is refused.
-- ``Origin`` must be the page's own: requests of other pages are refused, without CORS headers to soften that.
-- The secret of the page must be there, which no other page can read. It is bound to the user of the page.
+- The peer must be this machine, whatever address the gateway listens on, because the page shows the secrets of the run.
+- ``Host`` must be a name of this machine. A foreign name that resolves to it (DNS rebinding) is rejected.
+- ``Origin`` must be that of the page. Requests of other pages are rejected, and no CORS header allows them.
+- The request must have the secret of the page, which no other page can read. It is bound to the user of the page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Forbidden(Exception):
-    """The request is not the page's own; ``code`` says what is wrong."""
+    """The request does not come from the page. ``code`` is the stable reason."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -31,38 +31,36 @@ class Forbidden(Exception):
 
 
 class Guard:
-    """Checks requests; ``hosts`` are further names (with or without port) under which the page may be opened."""
+    """The checks. ``hosts`` are further host names, with or without port, under which the page may be opened."""
 
     def __init__(self, *, hosts: Collection[str] = ()) -> None:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._key = secrets.token_bytes(32)
 
     def check_peer(self, address: str | None) -> None:
-        """Raises Forbidden unless the request comes from this machine: what the page shows is not for the network."""
+        """Raise Forbidden unless the request comes from this machine; the page shows secrets."""
         if address is None or not _is_loopback(address):
-            raise Forbidden("peer_refused", "the development page is for browsers on the same machine only")
+            raise Forbidden("peer_refused", "the development page is only for browsers on the same machine")
 
     def check_host(self, host: str) -> None:
-        """Raises Forbidden unless the ``Host`` header names this machine; the port is free, for it may be mapped."""
-        if host.lower() not in self._hosts and _name_of(host) not in LOOPBACK_NAMES | self._hosts:
-            raise Forbidden(
-                "host_refused", "the development page is opened under localhost or 127.0.0.1 only"
-            )
+        """Raise Forbidden unless ``Host`` names this machine. Any port is allowed, because it may be mapped."""
+        if host.lower() not in self._hosts and _host_name(host) not in LOOPBACK_NAMES | self._hosts:
+            raise Forbidden("host_refused", "open the development page under localhost or 127.0.0.1")
 
     def check_origin(self, origin: str | None, host: str) -> None:
-        """Raises Forbidden unless the ``Origin`` header is the page's own; one that is missing is not."""
+        """Raise Forbidden unless ``Origin`` is that of the page. A missing header is rejected."""
         if origin is None or origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
-            raise Forbidden("origin_refused", "only the development page itself may ask this")
+            raise Forbidden("origin_refused", "only the development page itself may send this request")
 
-    def secret_of(self, user: str) -> str:
-        """What the page of this user knows."""
+    def page_secret(self, user: str) -> str:
+        """Return the secret of the page of this user."""
         return hmac.new(self._key, user.encode(), hashlib.sha256).hexdigest()
 
     def check_secret(self, secret: str | None, user: str) -> None:
-        """Raises Forbidden unless the secret is that of the user's page, of this process."""
-        if secret is None or not hmac.compare_digest(secret.encode(), self.secret_of(user).encode()):
+        """Raise Forbidden unless the secret is that of the user's page in this process."""
+        if secret is None or not hmac.compare_digest(secret.encode(), self.page_secret(user).encode()):
             raise Forbidden(
-                "secret_refused", "the page is of an earlier run or of another user; load it once more"
+                "secret_refused", "the page belongs to an earlier run or to another user; reload it"
             )
 
 
@@ -75,11 +73,11 @@ def _is_loopback(address: str) -> bool:
     return (mapped or parsed).is_loopback
 
 
-def _name_of(host: str) -> str | None:
-    """The name in a ``Host`` header (RFC 9110 §7.2), without port and brackets; None for what is none."""
+def _host_name(host: str) -> str | None:
+    """Return the name in a ``Host`` header (RFC 9110 §7.2), without port and brackets; None if it is invalid."""
     try:
         parts = urlsplit(f"//{host}")
-        parts.port  # noqa: B018  raises ValueError for what is no port
+        parts.port  # noqa: B018  raises ValueError for an invalid port
     except ValueError:
         return None
     return parts.hostname if parts.netloc == host and "@" not in host else None

@@ -4,25 +4,25 @@
 const setup = JSON.parse(document.getElementById("setup").textContent);
 const element = (id) => document.getElementById(id);
 const base = location.pathname.replace(/\/?$/, "/");
-const MOST_EVENTS = 200;
+const MAX_EVENTS = 200;
 
-async function ask(what, content) {
-  const answer = await fetch(base + what, {
+async function post(path, content) {
+  const response = await fetch(base + path, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-Dev-Page": setup.secret },
     body: JSON.stringify({ user: setup.user, ...content }),
   });
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(`${body.code}: ${body.message}`);
+  const body = await response.json();
+  if (!response.ok) throw new Error(`${body.code}: ${body.message}`);
   return body;
 }
 
-function show(state, lamp) {
+function showState(state, className) {
   element("state").textContent = state;
-  element("lamp").className = `lamp ${lamp}`;
+  element("indicator").className = `indicator ${className}`;
 }
 
-function list(name, values, own) {
+function addEvent(name, values, own) {
   const item = document.createElement("li");
   const time = document.createElement("time");
   const title = document.createElement("b");
@@ -39,68 +39,68 @@ function list(name, values, own) {
   }
   element("none").hidden = true;
   element("events").prepend(item);
-  if (element("events").childElementCount > MOST_EVENTS) element("events").lastElementChild.remove();
+  if (element("events").childElementCount > MAX_EVENTS) element("events").lastElementChild.remove();
 }
 
 function connect() {
   let attempt = 0;
   const socket = io(location.origin + setup.namespace, {
     path: setup.path,
-    // A function, so that each reconnection brings a fresh token; an answer to an earlier question is not sent.
+    // A function, so that each reconnection has a new token. The token of an earlier attempt is not sent.
     auth: async (send) => {
-      const mine = (attempt += 1);
+      const current = (attempt += 1);
       try {
-        const { token } = await ask("token");
-        // Positions are of no use to a page like this.
-        if (mine === attempt) send({ token, recovery: false });
+        const { token } = await post("token");
+        // This page does not use recovery, so events need no position.
+        if (current === attempt) send({ token, recovery: false });
       } catch (error) {
-        show(error.message, "off");
-        if (mine === attempt) socket.io.engine.close();
+        showState(error.message, "off");
+        if (current === attempt) socket.io.engine.close();
       }
     },
   });
   socket.on("connect", () => {
-    show("connected", "on");
+    showState("connected", "on");
     element("sid").textContent = socket.id;
     element("toggle").textContent = "Disconnect";
-    const name = () => { element("transport").textContent = socket.io.engine.transport.name; };
-    name();
+    const showTransport = () => { element("transport").textContent = socket.io.engine.transport.name; };
+    showTransport();
     socket.io.engine.once("upgrade", () => {
-      name();
-      list("(upgraded to WebSocket)", [], true);
+      showTransport();
+      addEvent("(upgraded to WebSocket)", [], true);
     });
   });
   socket.on("connect_error", (error) => {
-    const back = socket.active ? "trying again" : "not trying again";
-    show(`refused: ${error.data?.code ?? error.message} (${back})`, "off");
+    const next = socket.active ? "reconnecting" : "not reconnecting";
+    showState(`rejected: ${error.data?.code ?? error.message} (${next})`, "off");
     if (!socket.active) element("toggle").textContent = "Connect";
   });
   socket.on("disconnect", (reason) => {
-    show(socket.active ? `${reason}, trying again` : reason, "off");
+    showState(socket.active ? `${reason}, reconnecting` : reason, "off");
     element("transport").textContent = "–";
     element("sid").textContent = "–";
     if (!socket.active) element("toggle").textContent = "Connect";
-    list(`(disconnected: ${reason})`, [], true);
+    addEvent(`(disconnected: ${reason})`, [], true);
   });
   socket.on("auth:expiring", async () => {
-    const { token } = await ask("token");
-    socket.emit("auth:refresh", token, (answer) => list("(auth:refresh answered)", [answer], true));
+    const { token } = await post("token");
+    socket.emit("auth:refresh", token, (answer) => addEvent("(auth:refresh answered)", [answer], true));
   });
-  socket.onAny((name, ...values) => list(name, values, false));
+  socket.onAny((name, ...values) => addEvent(name, values, false));
   return socket;
 }
 
-element("push").addEventListener("submit", async (submitted) => {
-  submitted.preventDefault();
+element("push").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
   const output = element("answer");
   output.className = "";
   try {
     const text = element("data").value.trim();
     const content = { event: element("event").value, ...(text ? { data: JSON.parse(text) } : {}) };
-    const { connections } = await ask("push", content);
+    const { connections } = await post("push", content);
     output.textContent = `accepted for ${connections} connection${connections === 1 ? "" : "s"}`;
   } catch (error) {
-    output.className = "wrong";
+    output.className = "error";
     output.textContent = error.message;
   }
 });
@@ -119,10 +119,10 @@ if (typeof io === "function") {
       socket.disconnect();
       element("toggle").textContent = "Connect";
     } else {
-      show("connecting", "");
+      showState("connecting", "");
       socket.connect();
     }
   });
 } else {
-  show("the client did not load; is GATEWAY_SERVE_CLIENT off?", "off");
+  showState("the client did not load; is GATEWAY_SERVE_CLIENT off?", "off");
 }

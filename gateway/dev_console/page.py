@@ -1,4 +1,4 @@
-"""The development page as one document, and the headers that it is sent with."""
+"""The development page as one document, and its response headers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ SECURITY_HEADERS: Final = {
 
 
 def render(*, user: str, secret: str, namespace: str, socketio_path: str, commands: Mapping[str, str]) -> str:
-    """The page of one user; ``commands`` are titles and what to paste into a terminal."""
+    """Return the page of one user. ``commands`` are the commands to paste into a terminal, by title."""
     setup = {"user": user, "secret": secret, "namespace": namespace, "path": socketio_path}
     listing = "".join(
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
         f'<pre tabindex="0">{html.escape(command)}</pre></figure>'
         for title, command in commands.items()
     )
-    return _filled(
-        _source("page.html"),
+    return _fill(
+        _read("page.html"),
         {
-            "style": _source("page.css"),
-            "script": _source("page.js"),
+            "style": _read("page.css"),
+            "script": _read("page.js"),
             "user": html.escape(user),
             "client": html.escape(f"{socketio_path}socket.io.js"),
-            # A "<" inside a script element could end it.
+            # A "<" inside a script element could end the element.
             "setup": json.dumps(setup).replace("<", "\\u003c"),
             "commands": listing,
         },
@@ -43,29 +43,32 @@ def render(*, user: str, secret: str, namespace: str, socketio_path: str, comman
 
 
 def content_security_policy(host: str) -> str:
-    """What the page may load and whom it may talk to: this process alone. ``host`` is a checked ``Host`` header."""
-    script, style = (_hash_of(_source(name)) for name in ("page.js", "page.css"))
-    # Not every browser counts WebSockets of the same host as 'self'.
+    """Return a policy that lets the page load from and connect to this process alone.
+
+    ``host`` is a ``Host`` header that the guard has checked.
+    """
+    script, style = (_csp_hash(_read(name)) for name in ("page.js", "page.css"))
+    # Not every browser includes WebSockets of the same host in 'self'.
     return (
         f"default-src 'none'; script-src 'self' '{script}'; style-src '{style}'; img-src data:; "
         f"connect-src 'self' ws://{host} wss://{host}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    """The template with ``{{name}}`` replaced; one pass, so that no value is looked into."""
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    """Replace each ``{{name}}`` in one pass, so that a value is never a template itself."""
     parts = template.split("{{")
-    filled = [parts[0]]
+    result = [parts[0]]
     for part in parts[1:]:
         name, _, rest = part.partition("}}")
-        filled += (values[name], rest)
-    return "".join(filled)
+        result += (values[name], rest)
+    return "".join(result)
 
 
 @cache
-def _source(name: str) -> str:
+def _read(name: str) -> str:
     return files("gateway.dev_console").joinpath(name).read_text(encoding="utf-8")
 
 
-def _hash_of(text: str) -> str:
+def _csp_hash(text: str) -> str:
     return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()

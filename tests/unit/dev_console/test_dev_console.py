@@ -1,4 +1,4 @@
-"""The development page lets its own user in and nobody else: Host, Origin, secret, and what it answers."""
+"""The development page accepts requests of its own user only (Host, Origin, secret), and its responses."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.messages import Message, PublishResult
 from gateway.domain.positions import Position
 
-OTHERS = {"Origin": "http://evil.example"}
+OTHER_PAGE = {"Origin": "http://evil.example"}
 
 
 class Recorder:
-    """Keeps what was published. It lies about the broker: there is always one connection, or no broker at all."""
+    """A fake publisher that keeps messages. Unlike a broker it always reports one connection, or is unavailable."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.away = False
+        self.is_unavailable = False
 
     async def publish(self, message: Message, dedup_key: None = None) -> PublishResult:
-        if self.away:
-            raise BrokerUnavailable("the broker is away")
+        if self.is_unavailable:
+            raise BrokerUnavailable("the broker is unavailable")
         self.messages.append(message)
         return PublishResult(message.id, Position("1-0"), connections=1, exact=True)
 
@@ -42,20 +42,20 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 async def page(recorder: Recorder) -> Any:
-    door = create_app(
+    console = create_app(
         publisher=recorder,
         issue_token=lambda user: f"token of {user}",
         hosts=("gateway.test:8080",),
         commands=lambda: {"Push <one>": 'sio-gateway emit user alice hi \'{"a": "<b>"}\''},
     )
     app = web.Application()
-    app.add_subapp("/dev", door)
+    app.add_subapp("/dev", console)
     async with TestClient(TestServer(app)) as client:
         yield Page(client)
 
 
 class Page:
-    """A browser at the page: sends what its JavaScript sends, and headers changed as a test wants it."""
+    """A browser at the page: it sends the requests of its JavaScript, with headers that a test may change."""
 
     def __init__(self, client: TestClient[web.Request, web.Application]) -> None:
         self.client = client
@@ -69,22 +69,22 @@ class Page:
         setup: dict[str, str] = json.loads(re.findall(r'id="setup">(.*?)</script>', await answer.text())[0])
         return setup["secret"]
 
-    async def post(self, what: str, content: object, **headers: str | None) -> ClientResponse:
-        usual = {
+    async def post(self, path: str, content: object, **headers: str | None) -> ClientResponse:
+        defaults = {
             "Origin": f"http://{self.host}",
             "X-Dev-Page": await self.secret(),
             "Content-Type": "application/json",
         }
-        sent = {name: value for name, value in {**usual, **headers}.items() if value is not None}
+        sent = {name: value for name, value in {**defaults, **headers}.items() if value is not None}
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
-        return await self.client.post(f"/dev/{what}", data=data, headers=sent)
+        return await self.client.post(f"/dev/{path}", data=data, headers=sent)
 
 
-async def code_of(answer: ClientResponse) -> tuple[int, str]:
+async def status_and_code(answer: ClientResponse) -> tuple[int, str]:
     return answer.status, (await answer.json())["code"]
 
 
-async def test_the_page_is_one_document_that_loads_only_from_this_process(page: Page):
+async def test_page_is_one_document_that_loads_only_from_this_process(page: Page):
     answer = await page.open()
     text = await answer.text()
 
@@ -96,7 +96,7 @@ async def test_the_page_is_one_document_that_loads_only_from_this_process(page: 
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_the_policy_allows_the_script_and_the_style_of_the_page_and_no_other(page: Page):
+async def test_policy_allows_only_the_script_and_the_style_of_the_page(page: Page):
     answer = await page.open()
     text = await answer.text()
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
@@ -113,14 +113,14 @@ async def test_the_policy_allows_the_script_and_the_style_of_the_page_and_no_oth
     assert policy["frame-ancestors"] == "'none'"
 
 
-async def test_the_page_shows_the_commands_as_text(page: Page):
+async def test_page_shows_the_commands_as_text(page: Page):
     text = await (await page.open()).text()
 
     assert "Push &lt;one&gt;" in text
     assert "sio-gateway emit user alice hi &#x27;{&quot;a&quot;: &quot;&lt;b&gt;&quot;}&#x27;" in text
 
 
-async def test_a_user_is_never_taken_for_markup(page: Page):
+async def test_user_id_is_escaped(page: Page):
     answer = await page.client.get("/dev/", params={"user": "</script><b>{{secret}}"})
     text = await answer.text()
 
@@ -132,7 +132,7 @@ async def test_a_user_is_never_taken_for_markup(page: Page):
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "gateway.test:8080"]
 )
-async def test_the_page_is_open_under_the_names_of_this_machine(page: Page, host: str):
+async def test_page_opens_under_the_names_of_this_machine(page: Page, host: str):
     assert (await page.open(Host=host)).status == 200
 
 
@@ -156,12 +156,14 @@ async def test_the_page_is_open_under_the_names_of_this_machine(page: Page, host
         *("", "localhost:x", "[::1", "0.0.0.0:8080", "localhost;a", "localhost 127.0.0.1"),
     ],
 )
-async def test_a_foreign_name_that_points_here_is_refused(page: Page, host: str):
+async def test_foreign_host_name_is_rejected(page: Page, host: str):
     answer = await page.open(Host=host)
 
-    assert await code_of(answer) == (403, "host_refused")
+    assert await status_and_code(answer) == (403, "host_refused")
     assert "Content-Security-Policy" not in answer.headers
-    assert await code_of(await page.post("token", {"user": "alice"}, Host=host, Origin=f"http://{host}")) == (
+    assert await status_and_code(
+        await page.post("token", {"user": "alice"}, Host=host, Origin=f"http://{host}")
+    ) == (
         403,
         "host_refused",
     )
@@ -170,33 +172,37 @@ async def test_a_foreign_name_that_points_here_is_refused(page: Page, host: str)
 @pytest.mark.parametrize(
     "origin", [None, "null", "", "http://evil.example", "http://localhost:1", "https://127.0.0.1", "file://"]
 )
-@pytest.mark.parametrize("what", ["token", "push"])
-async def test_other_pages_are_refused(page: Page, recorder: Recorder, origin: str | None, what: str):
-    answer = await page.post(what, {"user": "alice", "event": "x"}, Origin=origin)
+@pytest.mark.parametrize("path", ["token", "push"])
+async def test_requests_of_other_pages_are_rejected(
+    page: Page, recorder: Recorder, origin: str | None, path: str
+):
+    answer = await page.post(path, {"user": "alice", "event": "x"}, Origin=origin)
 
-    assert await code_of(answer) == (403, "origin_refused")
+    assert await status_and_code(answer) == (403, "origin_refused")
     assert recorder.messages == []
 
 
 @pytest.mark.parametrize("secret", [None, "", "0" * 64, "é", "secret of bob"])
-@pytest.mark.parametrize("what", ["token", "push"])
-async def test_the_secret_of_the_page_is_needed(
-    page: Page, recorder: Recorder, secret: str | None, what: str
+@pytest.mark.parametrize("path", ["token", "push"])
+async def test_requests_without_the_secret_of_the_page_are_rejected(
+    page: Page, recorder: Recorder, secret: str | None, path: str
 ):
     headers = {"X-Dev-Page": await page.secret("bob") if secret == "secret of bob" else secret}
 
     answer = await page.post(what, {"user": "alice", "event": "x"}, **headers)
 
-    assert await code_of(answer) == (403, "secret_refused")
+    assert await status_and_code(answer) == (403, "secret_refused")
     assert recorder.messages == []
 
 
-async def test_no_answer_lets_another_origin_read_it(page: Page):
+async def test_responses_have_no_cors_headers(page: Page):
     answers = [
-        await page.open(**OTHERS),
+        await page.open(**OTHER_PAGE),
         await page.post("token", {"user": "alice"}),
-        await page.post("token", {"user": "alice"}, **OTHERS),
-        await page.client.options("/dev/push", headers={**OTHERS, "Access-Control-Request-Method": "POST"}),
+        await page.post("token", {"user": "alice"}, **OTHER_PAGE),
+        await page.client.options(
+            "/dev/push", headers={**OTHER_PAGE, "Access-Control-Request-Method": "POST"}
+        ),
     ]
 
     assert [answer.status for answer in answers] == [200, 200, 403, 405]
@@ -205,7 +211,7 @@ async def test_no_answer_lets_another_origin_read_it(page: Page):
     ] == []
 
 
-async def test_the_page_gets_a_token_for_its_user(page: Page):
+async def test_page_gets_a_token_for_its_user(page: Page):
     answer = await page.post("token", {"user": "alice"})
 
     assert answer.status == 200
@@ -213,13 +219,13 @@ async def test_the_page_gets_a_token_for_its_user(page: Page):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_page_of_another_user_acts_for_that_one(page: Page):
+async def test_page_of_another_user_gets_a_token_for_that_user(page: Page):
     answer = await page.post("token", {"user": "bob/ü"}, **{"X-Dev-Page": await page.secret("bob/ü")})
 
     assert await answer.json() == {"token": "token of bob/ü"}
 
 
-async def test_a_push_goes_to_the_user_of_the_page(page: Page, recorder: Recorder):
+async def test_push_is_published_to_the_user_of_the_page(page: Page, recorder: Recorder):
     answer = await page.post("push", {"user": "alice", "event": "hi", "data": {"a": [1, "ü", None]}})
 
     (message,) = recorder.messages
@@ -228,7 +234,7 @@ async def test_a_push_goes_to_the_user_of_the_page(page: Page, recorder: Recorde
     assert [json.loads(argument) for argument in message.arguments] == [{"a": [1, "ü", None]}]
 
 
-async def test_a_push_without_data_has_no_argument(page: Page, recorder: Recorder):
+async def test_push_without_data_has_no_argument(page: Page, recorder: Recorder):
     await page.post("push", {"user": "alice", "event": "hi"})
     await page.post("push", {"user": "alice", "event": "hi", "data": None})
 
@@ -257,40 +263,40 @@ async def test_a_push_without_data_has_no_argument(page: Page, recorder: Recorde
     ],
     ids=lambda value: str(value)[:50],
 )
-async def test_a_body_that_is_wrong_is_answered_with_what_is_wrong(
+async def test_invalid_body_is_rejected_with_its_code(
     page: Page, recorder: Recorder, content: object, expected: tuple[int, str]
 ):
-    assert await code_of(await page.post("push", content)) == expected
+    assert await status_and_code(await page.post("push", content)) == expected
     assert recorder.messages == []
 
 
 @pytest.mark.parametrize(
     "headers", [{"Content-Type": "text/plain"}, {"Content-Type": "application/x-www-form-urlencoded"}]
 )
-async def test_what_a_form_of_another_page_could_send_is_refused(page: Page, headers: dict[str, str]):
+async def test_media_types_of_html_forms_are_rejected(page: Page, headers: dict[str, str]):
     answer = await page.post("push", {"user": "alice", "event": "x"}, **headers)
 
-    assert await code_of(answer) == (415, "unsupported_media_type")
+    assert await status_and_code(answer) == (415, "unsupported_media_type")
 
 
-async def test_a_broker_that_is_away_is_said_so(page: Page, recorder: Recorder):
-    recorder.away = True
+async def test_unavailable_broker_is_answered_with_503(page: Page, recorder: Recorder):
+    recorder.is_unavailable = True
 
     answer = await page.post("push", {"user": "alice", "event": "x"})
 
-    assert await code_of(answer) == (503, "broker_unavailable")
+    assert await status_and_code(answer) == (503, "broker_unavailable")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
-def test_this_machine_may_open_the_page(address: str):
+def test_loopback_peer_may_open_the_page(address: str):
     Guard().check_peer(address)
 
 
 @pytest.mark.parametrize(
     "address", [None, "", "192.0.2.2", "10.88.0.1", "2001:db8::1", "::ffff:192.0.2.2", "localhost"]
 )
-def test_nobody_else_may_whatever_host_they_claim(address: str | None):
-    with pytest.raises(Forbidden) as refused:
+def test_other_peers_are_rejected(address: str | None):
+    with pytest.raises(Forbidden) as error:
         Guard().check_peer(address)
 
-    assert refused.value.code == "peer_refused"
+    assert error.value.code == "peer_refused"
