@@ -9,13 +9,13 @@ from gateway.domain.sessions import ResumedSession
 from gateway.interfaces import Sessions
 
 
-async def adopt(
+async def resume(
     sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "next"
 ) -> ResumedSession:
     return await sessions.resume(pid, user=user, namespace=namespace, owner=owner)
 
 
-async def refusal(
+async def resume_failure(
     sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "refused"
 ) -> str:
     """The code with which a session is not adopted."""

@@ -12,7 +12,7 @@ from gateway.domain import positions
 from gateway.domain.messages import LogEntry, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
-from tests.contract.recording_listener import PATIENCE_SECONDS, ClosedEar, listening
+from tests.contract.recording_listener import TIMEOUT_SECONDS, BlockedListener, listening
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import (
     at,
@@ -184,7 +184,7 @@ async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged
     async with listening(state.broker) as ear:
         results = [await state.broker.append(news), await state.broker.append(order)]
 
-        assert await ear.hear(2) == [(results[0].position, news), (results[1].position, order)]
+        assert await ear.first(2) == [(results[0].position, news), (results[1].position, order)]
 
 
 @pytest.mark.parametrize("volatile", [False, True])
@@ -224,7 +224,7 @@ async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: 
         ):
             await state.broker.append(other)
 
-        heard = await ear.everything()
+        heard = await ear.all_so_far()
         assert heard == [(result.position, each) for result, each in zip(results, moves, strict=True)]
         assert [type(entry) for _, entry in heard] == [SessionTakeover, SessionTakeover]
 
@@ -242,7 +242,7 @@ async def test_a_move_stands_in_the_stream_where_it_was_appended(state: StateUnd
     async with listening(state.broker) as ear:
         results = [await state.broker.append(entry) for entry in entries]
 
-        assert await ear.everything() == [
+        assert await ear.all_so_far() == [
             (result.position, entry) for result, entry in zip(results, entries, strict=True)
         ]
     handed_out = [result.position for result in results]
@@ -305,7 +305,7 @@ async def test_subscribing_answers_the_position_after_which_everything_arrives(s
         await pusher
 
         due = [item for item in appended if positions.order(item[0]) > positions.order(since)]
-        heard = await ear.everything()
+        heard = await ear.all_so_far()
         assert [item for item in heard if positions.order(item[0]) > positions.order(since)] == due
 
 
@@ -354,7 +354,7 @@ async def test_entries_are_handed_over_one_at_a_time(state: StateUnderTest) -> N
     await state.broker.subscribe([at("org:7")])
     listener = asyncio.create_task(state.broker.listen(deliver))
     await asyncio.gather(*(state.broker.append(message("org:7")) for _ in range(20)))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         await all_delivered.wait()
     listener.cancel()
 
@@ -362,10 +362,10 @@ async def test_entries_are_handed_over_one_at_a_time(state: StateUnderTest) -> N
 
 
 async def test_appending_does_not_wait_for_a_listener_that_is_stuck(state: StateUnderTest) -> None:
-    closed = ClosedEar(state.broker)
+    closed = BlockedListener(state.broker)
     await state.broker.subscribe([at("org:7")])
 
-    async with listening(state.broker, closed), asyncio.timeout(PATIENCE_SECONDS):
+    async with listening(state.broker, closed), asyncio.timeout(TIMEOUT_SECONDS):
         await state.broker.append(message("org:7"))
         await closed.entered.wait()
         await state.broker.append(message("org:7"))
@@ -379,7 +379,7 @@ async def test_an_exception_of_the_callback_ends_listening_and_is_raised(state: 
     await state.broker.append(message("org:7"))
 
     with pytest.raises(LookupError, match="of the hub"):
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await state.broker.listen(deliver)
 
 
@@ -406,4 +406,4 @@ async def test_whoever_appends_what_is_heard_is_what_was_accepted_in_the_order_o
     async with listening(state.broker) as ear:
         await asyncio.gather(*(append(rooms) for rooms in rooms_of_appenders))
 
-        assert await ear.everything() == sorted(accepted, key=lambda item: positions.order(item[0]))
+        assert await ear.all_so_far() == sorted(accepted, key=lambda item: positions.order(item[0]))

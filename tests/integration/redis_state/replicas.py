@@ -18,7 +18,7 @@ from gateway.domain.traces import Trace
 from gateway.metrics import MetricFactory
 from gateway.state.redis import RedisState
 from gateway.state.redis.codec import FORMS, WRITERS, Codec
-from tests.contract.recording_listener import Ear
+from tests.contract.recording_listener import RecordingListener
 from tests.contract.values import at
 from tests.support.metrics import counted
 from tests.support.redis_server import RedisServer
@@ -54,7 +54,7 @@ class Replica:
             metrics=self.metrics,
             **{**defaults, **options},
         )
-        self.ear = Ear(self.state.broker)
+        self.ear = RecordingListener(self.state.broker)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -101,12 +101,12 @@ class Replica:
     @property
     def heard(self) -> list[LogEntry]:
         """What was handed over so far."""
-        return [entry for _, entry in self.ear.heard]
+        return [entry for _, entry in self.ear.received]
 
     async def hears(self, *entries: LogEntry) -> list[tuple[Position, LogEntry]]:
         """Wait until all of these were handed over; answers everything that was."""
         await until(lambda: set(ids(entries)) <= set(ids(self.heard)), f"{self.name} hears")
-        return self.ear.heard
+        return self.ear.received
 
 
 def make(*rooms: str, size: int = 5, volatile: bool = False, trace: Trace | None = None) -> Message:

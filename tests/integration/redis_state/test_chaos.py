@@ -106,6 +106,6 @@ async def test_whatever_breaks_each_replica_hears_what_was_accepted_once_and_in_
             assert len(heard) == len(set(heard)), "something came twice"
             assert due - set(heard) == set(), "something accepted was not heard"
             assert refused.isdisjoint(heard), "something refused was heard"
-            orders = [positions.order(position) for position, _ in replica.ear.heard]
+            orders = [positions.order(position) for position, _ in replica.ear.received]
             assert orders == sorted(orders), "the order was lost"
             assert replica.gaps == []

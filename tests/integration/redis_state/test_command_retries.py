@@ -48,7 +48,9 @@ async def test_a_clock_that_was_set_ahead_further_than_patience_is_believed_at_o
 ) -> None:
     async with replicas(server, "a", timeout_seconds=1.0) as [a]:
         await a.subscribe("room")
-        shift_clock_offset(a.state.commands, -10)  # what it took for the clock of Redis is ten seconds behind it
+        shift_clock_offset(
+            a.state.commands, -10
+        )  # what it took for the clock of Redis is ten seconds behind it
 
         await a.hears(await a.push("room"))
         shift_clock_offset(a.state.commands, -10)

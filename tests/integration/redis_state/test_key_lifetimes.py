@@ -7,7 +7,7 @@ import pytest
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession, ResumedSession
-from tests.contract.session_resume import adopt, refusal
+from tests.contract.session_resume import resume, resume_failure
 from tests.integration.redis_state.replicas import Replica, replicas, until_redis_says
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
@@ -42,7 +42,7 @@ async def test_a_leaving_that_is_told_late_counts_from_when_the_connection_was_l
 
 async def refusal_after_telling(replica: Replica) -> str:
     await replica.state.sessions.end()
-    return await refusal(replica.state.sessions, "p")
+    return await resume_failure(replica.state.sessions, "p")
 
 
 async def test_a_replica_that_was_dead_for_longer_than_the_window_does_not_revive_its_sessions(
@@ -56,8 +56,8 @@ async def test_a_replica_that_was_dead_for_longer_than_the_window_does_not_reviv
         a.state.sessions.mark_all_dirty()
         await a.state.sessions.flush()
 
-        assert await refusal(a.state.sessions, "old") == "session_expired"
-        assert await adopt(a.state.sessions, "new") == ResumedSession(session("new"), in_use=True)
+        assert await resume_failure(a.state.sessions, "old") == "session_expired"
+        assert await resume(a.state.sessions, "new") == ResumedSession(session("new"), in_use=True)
 
 
 async def test_a_replica_that_was_forgotten_while_it_was_dead_does_not_revive_its_sessions(
@@ -70,7 +70,7 @@ async def test_a_replica_that_was_forgotten_while_it_was_dead_does_not_revive_it
 
         await a.state.membership.maintain(0)
 
-        assert await refusal(a.state.sessions, "old") == "unknown_session"
+        assert await resume_failure(a.state.sessions, "old") == "unknown_session"
 
 
 async def test_who_is_left_soon_after_its_replica_was_dead_may_have_gone_when_that_died(
@@ -85,8 +85,8 @@ async def test_who_is_left_soon_after_its_replica_was_dead_may_have_gone_when_th
 
         shift_clock(a.state, 30.0)
 
-        assert await refusal(a.state.sessions, "old") == "session_expired"
-        assert await adopt(a.state.sessions, "new") == ResumedSession(session("new"), in_use=False)
+        assert await resume_failure(a.state.sessions, "old") == "session_expired"
+        assert await resume(a.state.sessions, "new") == ResumedSession(session("new"), in_use=False)
 
 
 async def test_who_is_left_long_after_its_replica_was_dead_was_there_until_then(server: RedisServer) -> None:
@@ -98,4 +98,4 @@ async def test_who_is_left_long_after_its_replica_was_dead_was_there_until_then(
 
         shift_clock(a.state, 30.0)
 
-        assert await adopt(a.state.sessions, "p") == ResumedSession(session("p"), in_use=False)
+        assert await resume(a.state.sessions, "p") == ResumedSession(session("p"), in_use=False)

@@ -13,7 +13,7 @@ import structlog
 from gateway.domain.positions import START, Position
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.state.redis.membership import RELEASE_SECONDS
-from tests.contract.session_resume import adopt, refusal
+from tests.contract.session_resume import resume, resume_failure
 from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.redis_clock import shift_clock
@@ -107,28 +107,28 @@ async def test_a_replica_that_stood_still_past_its_lease_registers_anew(server: 
 async def test_late_clean_up_by_a_former_owner_does_nothing(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
-        adopted = await adopt(b.state.sessions, "p", owner="b/1")
+        adopted = await resume(b.state.sessions, "p", owner="b/1")
         assert adopted == ResumedSession(session("p", "a/1"), in_use=True)
 
         await a.state.sessions.park("p", owner="a/1")
         await a.state.sessions.delete("p", owner="a/1")
         await a.state.sessions.change(session("p", "a/1").with_rooms(["late"], START))
 
-        again = await adopt(a.state.sessions, "p", owner="a/2")
+        again = await resume(a.state.sessions, "p", owner="a/2")
         assert again == ResumedSession(session("p", "b/1"), in_use=True)
 
 
 async def test_a_change_that_a_former_owner_tells_late_is_ignored_by_redis(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
-        await adopt(b.state.sessions, "p", owner="b/1")
+        await resume(b.state.sessions, "p", owner="b/1")
         changed = session("p", "b/1").with_rooms(["own", "new"], Position("1700000000500-0"))
         await b.state.sessions.change(changed)
 
         # A does not know yet that it has lost it, so that this goes to Redis.
         await a.state.sessions.change(session("p", "a/1").with_rooms(["late"], START))
 
-        assert await adopt(a.state.sessions, "p", owner="a/2") == ResumedSession(changed, in_use=True)
+        assert await resume(a.state.sessions, "p", owner="a/2") == ResumedSession(changed, in_use=True)
 
 
 async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_over(
@@ -136,7 +136,7 @@ async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_
 ) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
-        await adopt(b.state.sessions, "p", owner="b/1")
+        await resume(b.state.sessions, "p", owner="b/1")
 
         a.state.sessions.mark_all_dirty()
         await a.state.sessions.flush()
@@ -145,7 +145,7 @@ async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_
         await b.state.sessions.park("p", owner="b/1")
         a.state.sessions.mark_all_dirty()
         await a.state.sessions.flush()
-        assert await adopt(b.state.sessions, "p") == ResumedSession(session("p", "b/1"), in_use=False)
+        assert await resume(b.state.sessions, "p") == ResumedSession(session("p", "b/1"), in_use=False)
 
 
 async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_lease(
@@ -160,15 +160,15 @@ async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_le
         await until(lambda: a.cleaned == ["dead"], "it is dead")
 
         # It was in use, but nobody is left to believe that it is.
-        adopted = await adopt(a.state.sessions, "soon", owner="a/1")
+        adopted = await resume(a.state.sessions, "soon", owner="a/1")
         assert adopted == ResumedSession(session("soon", "dead/1"), in_use=False)
-        assert (await adopt(a.state.sessions, "soon", owner="a/2")).in_use
+        assert (await resume(a.state.sessions, "soon", owner="a/2")).in_use
         died_at = float(server.ask("HGET", "t:dead", "dead")) / 1000
         await until(lambda: time.time() > died_at + 2.1, "the window is over")
-        assert await refusal(a.state.sessions, "late") == "session_expired"
+        assert await resume_failure(a.state.sessions, "late") == "session_expired"
         await until(lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "and that is told no longer")
         assert time.time() > died_at + 4.0
-        assert await refusal(a.state.sessions, "late") == "unknown_session"
+        assert await resume_failure(a.state.sessions, "late") == "unknown_session"
         await until(lambda: server.ask("EXISTS", "t:dead") == 0, "nothing is left of it")
 
 
@@ -184,7 +184,7 @@ async def test_after_an_emptied_redis_sessions_are_saved_anew_unless_taken_over(
         )
 
         for pid, owner in (("moves", "b/1"), ("stays", "a/1")):
-            adopted = await adopt(b.state.sessions, pid, owner="b/2")
+            adopted = await resume(b.state.sessions, pid, owner="b/2")
             assert adopted == ResumedSession(session(pid, owner), in_use=True)
 
 
@@ -198,7 +198,7 @@ async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: 
     async with replicas(server, "a") as [a]:
         assert await count(a, "room") == 0
         assert not (await a.state.presence.of_user("ann")).online
-        adopted = await adopt(a.state.sessions, "p", owner="a/2")
+        adopted = await resume(a.state.sessions, "p", owner="a/2")
         assert adopted == ResumedSession(session("p", "a/1"), in_use=False)
 
 
@@ -256,14 +256,14 @@ async def test_sessions_of_a_replica_that_left_are_kept_for_the_window(server: R
 
         await leaves.leave()
 
-        adopted = await adopt(a.state.sessions, "soon", owner="a/1")
+        adopted = await resume(a.state.sessions, "soon", owner="a/1")
         assert adopted == ResumedSession(session("soon", "leaves/1"), in_use=False)
         left_at = float(server.ask("HGET", "t:dead", "leaves")) / 1000
         await until(lambda: time.time() > left_at + 2.1, "the window is over")
-        assert await refusal(a.state.sessions, "late") == "session_expired"
+        assert await resume_failure(a.state.sessions, "late") == "session_expired"
         await until(lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "nothing is left of it")
         assert time.time() > left_at + 4.0
-        assert await refusal(a.state.sessions, "late") == "unknown_session"
+        assert await resume_failure(a.state.sessions, "late") == "unknown_session"
         assert server.ask("HKEYS", "t:formats") == [b"a"]
 
 
@@ -273,7 +273,7 @@ async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left
     await leaves.leave()
 
     async with replicas(server, "a") as [a]:
-        adopted = await adopt(a.state.sessions, "late", owner="a/2")
+        adopted = await resume(a.state.sessions, "late", owner="a/2")
 
     assert adopted == ResumedSession(session("late", "a/1"), in_use=False)
 
@@ -284,11 +284,11 @@ async def test_the_window_ends_although_a_process_took_the_name_of_one_that_left
     await leaves.leave()
 
     async with replicas(server, "a") as [a]:
-        assert await refusal(a.state.sessions, "late", owner="a/2") == "session_expired"
+        assert await resume_failure(a.state.sessions, "late", owner="a/2") == "session_expired"
         shift_clock(a.state, 40.0)
 
         async def late() -> str:
-            return await refusal(a.state.sessions, "late", owner="a/2")
+            return await resume_failure(a.state.sessions, "late", owner="a/2")
 
         await until_redis_says(late, "unknown_session")
         with server.client() as client:

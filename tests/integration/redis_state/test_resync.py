@@ -9,7 +9,7 @@ import pytest
 from gateway.domain import positions
 from gateway.domain.messages import Message
 from gateway.state.redis.redis_keys import RedisKeys
-from tests.contract.recording_listener import ClosedEar
+from tests.contract.recording_listener import BlockedListener
 from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import (
     PREFIX,
@@ -37,7 +37,7 @@ async def push_steadily(replica: Replica, *rooms: str, number: int) -> list[Mess
 
 
 def assert_rising(replica: Replica) -> None:
-    orders = [positions.order(position) for position, _ in replica.ear.heard]
+    orders = [positions.order(position) for position, _ in replica.ear.received]
     assert orders == sorted(orders)
 
 
@@ -222,12 +222,12 @@ async def test_catching_up_hands_over_nothing_from_before_the_subscription(serve
 async def test_a_listener_that_falls_behind_reads_the_rest_from_the_log(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         slow = Replica(server, "slow", receive_buffer_entries=50)
-        slow.ear = closed = ClosedEar(slow.state.broker)
+        slow.ear = closed = BlockedListener(slow.state.broker)
         await slow.start()
         await slow.subscribe("room")
         news = await push_steadily(a, "room", number=500)
         await closed.entered.wait()
-        closed.opened.set()
+        closed.released.set()
 
         await slow.hears(*news)
 

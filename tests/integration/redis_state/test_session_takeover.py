@@ -7,7 +7,7 @@ from typing import Any
 from gateway.domain.errors import RecoveryFailed
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
-from tests.contract.session_resume import adopt
+from tests.contract.session_resume import resume
 from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import PREFIX, Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
@@ -27,7 +27,7 @@ async def come(replica: Replica, sid: str, user: str, *rooms: str, connected_at:
     """Somebody connects, or is resumed if he was connected before: he counts where his session is."""
     owner = f"{replica.name}.{connected_at}"
     try:
-        await adopt(replica.state.sessions, f"pid of {sid}", user=user, owner=owner)
+        await resume(replica.state.sessions, f"pid of {sid}", user=user, owner=owner)
     except RecoveryFailed:
         session = RecoverySession(f"pid of {sid}", sid, user, "/", owner, frozenset(rooms), START)
         await replica.state.sessions.save(session)

@@ -172,7 +172,7 @@ async def test_a_kick_ends_the_live_connections_of_its_user(
 
     await world.disconnect_user("alice", revoke=revoke)
 
-    assert (alice.ended, elsewhere.ended, bob.ended) == ([ending], [], [])
+    assert (alice.disconnects, elsewhere.disconnects, bob.disconnects) == ([ending], [], [])
 
 
 async def test_a_kick_of_several_namespaces_reaches_each_and_spares_who_is_excluded(world: World) -> None:
@@ -182,7 +182,7 @@ async def test_a_kick_of_several_namespaces_reaches_each_and_spares_who_is_exclu
 
     await world.disconnect_user("alice", "/", "/events", exclude="a")
 
-    assert (spared.ended, main.ended, events.ended) == (
+    assert (spared.disconnects, main.disconnects, events.disconnects) == (
         [],
         [DISCONNECTED_BY_BACKEND],
         [DISCONNECTED_BY_BACKEND],
@@ -194,7 +194,7 @@ async def test_a_kick_marks_a_connection_that_is_arriving(world: World) -> None:
 
     await world.disconnect_user("alice")
 
-    assert (arriving.was_disconnected, link.ended) == (True, [])
+    assert (arriving.was_disconnected, link.disconnects) == (True, [])
 
 
 async def test_a_kick_leaves_alone_who_is_gone(world: World) -> None:
@@ -202,7 +202,7 @@ async def test_a_kick_leaves_alone_who_is_gone(world: World) -> None:
 
     await world.disconnect_user("alice")
 
-    assert (gone.state, link.ended) == (ConnectionState.CLOSED, [])
+    assert (gone.state, link.disconnects) == (ConnectionState.CLOSED, [])
 
 
 # membership
@@ -317,7 +317,7 @@ async def test_a_client_that_is_dropped_by_its_own_message_harms_no_other(world:
         made.close()
         world.hub.remove(made)
 
-    link.when_sent = drop
+    link.on_send = drop
     await world.push("x")
 
     assert all(other.events == ["news"] for other in others)
@@ -470,7 +470,7 @@ async def test_who_was_not_sent_it_is_not_counted() -> None:
     world = World(has_sockets=False)
     _, takes = world.join("a", "x")
     _, refuses = world.join("b", "x")
-    refuses.takes = False
+    refuses.accepts = False
 
     await world.push("x")
 

@@ -22,35 +22,35 @@ class RecordingTransport:
         self.name = "websocket"
         self.has_socket = has_socket
         self.bytes_waiting = 0
-        self.takes = True
+        self.accepts = True
         self.sent: list[Frames] = []
         """What came by the link; ``frames`` has what was written past it, too."""
         self.frames: list[bytes] = []
         self.volatile: list[bool] = []
-        self.told: list[tuple[str, dict[str, object]]] = []
-        self.ended: list[DisconnectReason] = []
-        self.when_sent: Callable[[], None] = lambda: None
+        self.emitted: list[tuple[str, dict[str, object]]] = []
+        self.disconnects: list[DisconnectReason] = []
+        self.on_send: Callable[[], None] = lambda: None
         self.replay_lock = asyncio.Lock()
-        self.reads = asyncio.Event()
-        self.reads.set()
+        self.drained = asyncio.Event()
+        self.drained.set()
 
     @property
     def socket(self) -> Socket | None:
         return self if self.has_socket else None
 
     def write(self, frame: bytes, /) -> None:
-        self.when_sent()
+        self.on_send()
         self.frames.append(frame)
 
     def get_write_buffer_size(self) -> int:
         return self.bytes_waiting
 
     def send(self, frames: Frames, *, volatile: bool) -> bool:
-        self.when_sent()
+        self.on_send()
         self.sent.append(frames)
         self.frames.append(frames.frame)
         self.volatile.append(volatile)
-        return self.takes
+        return self.accepts
 
     def batch(self, *frames: Frames) -> None:
         for each in frames:
@@ -58,16 +58,16 @@ class RecordingTransport:
 
     @property
     def is_drained(self) -> bool:
-        return self.reads.is_set()
+        return self.drained.is_set()
 
     async def wait_drained(self) -> None:
-        await self.reads.wait()
+        await self.drained.wait()
 
     def emit(self, event: str, payload: dict[str, object]) -> None:
-        self.told.append((event, payload))
+        self.emitted.append((event, payload))
 
     def disconnect(self, ending: DisconnectReason) -> None:
-        self.ended.append(ending)
+        self.disconnects.append(ending)
 
     @property
     def events(self) -> list[str]:

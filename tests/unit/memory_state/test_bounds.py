@@ -12,7 +12,7 @@ from gateway.domain.positions import START
 from gateway.domain.rate_limit import Rate
 from gateway.domain.sessions import RecoverySession
 from gateway.state.memory.ttl_map import TtlMap
-from tests.contract.session_resume import adopt, refusal
+from tests.contract.session_resume import resume, resume_failure
 from tests.contract.values import connection, dedup_key, disconnect_command, message, newest_position
 
 ONE_A_SECOND = Rate(per_second=1.0, burst=2)
@@ -150,16 +150,16 @@ async def test_of_too_many_sessions_left_behind_the_oldest_is_forgotten(make_mem
     for pid in ("one", "two", "three"):
         await leave_a_session(state, pid)
 
-    assert await refusal(state.sessions, "one") == "unknown_session"
+    assert await resume_failure(state.sessions, "one") == "unknown_session"
     for pid in ("two", "three"):
-        assert (await adopt(state.sessions, pid)).session.sid == f"sid {pid}"
+        assert (await resume(state.sessions, pid)).session.sid == f"sid {pid}"
 
 
 async def test_an_adopted_session_is_kept_once(make_memory) -> None:
     state = make_memory()
     await leave_a_session(state, "pid")
 
-    await adopt(state.sessions, "pid")
+    await resume(state.sessions, "pid")
 
     assert state.sizes()["sessions"] == 1
 
@@ -172,13 +172,13 @@ async def test_a_session_expires_exactly_after_the_window_and_is_forgotten_exact
         await leave_a_session(state, pid)
 
     clock.advance(99.75)
-    assert not (await adopt(state.sessions, "one")).in_use
+    assert not (await resume(state.sessions, "one")).in_use
     clock.advance(0.25)
-    assert await refusal(state.sessions, "two") == "session_expired"
+    assert await resume_failure(state.sessions, "two") == "session_expired"
     clock.advance(99.75)
-    assert await refusal(state.sessions, "two") == "session_expired"
+    assert await resume_failure(state.sessions, "two") == "session_expired"
     clock.advance(0.25)
-    assert await refusal(state.sessions, "two") == "unknown_session"
+    assert await resume_failure(state.sessions, "two") == "unknown_session"
 
 
 async def test_sessions_that_were_left_are_forgotten_as_others_are_left(make_memory, clock) -> None:

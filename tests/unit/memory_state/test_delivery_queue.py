@@ -9,7 +9,7 @@ import pytest
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.messages import LogEntry
 from gateway.domain.positions import Position
-from tests.contract.recording_listener import ClosedEar, Ear, listening
+from tests.contract.recording_listener import BlockedListener, RecordingListener, listening
 from tests.contract.values import at, dedup_key, message, newest_position
 
 
@@ -54,24 +54,24 @@ async def test_who_waits_is_accepted_in_turn_and_handed_over_in_the_order_of_pos
     state = make_memory(delivery_queue_length=3, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
     entries = [message("a") for _ in range(100)]
-    closed = ClosedEar(state.broker)
+    closed = BlockedListener(state.broker)
 
     async with listening(state.broker, closed):
         appends = [asyncio.create_task(state.broker.append(entry)) for entry in entries]
         await closed.entered.wait()
         assert not all(append.done() for append in appends)
-        closed.opened.set()
+        closed.released.set()
         results = await asyncio.gather(*appends)
 
         positions = [result.position for result in results]
-        assert await closed.hear(100) == list(zip(positions, entries, strict=True))
+        assert await closed.first(100) == list(zip(positions, entries, strict=True))
 
 
 async def test_who_comes_when_there_is_room_again_does_not_overtake_who_waited(make_memory) -> None:
     state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
     handed_over, queued, waiting, newcomer = (message("a") for _ in range(4))
-    closed = ClosedEar(state.broker)
+    closed = BlockedListener(state.broker)
 
     async with listening(state.broker, closed):
         await state.broker.append(handed_over)
@@ -79,11 +79,11 @@ async def test_who_comes_when_there_is_room_again_does_not_overtake_who_waited(m
         await state.broker.append(queued)
         early = asyncio.create_task(state.broker.append(waiting))
         await asyncio.wait([early], timeout=0.01)
-        closed.opened.set()
+        closed.released.set()
         late = asyncio.create_task(state.broker.append(newcomer))
         await asyncio.gather(early, late)
 
-        heard = [entry for _, entry in await closed.hear(4)]
+        heard = [entry for _, entry in await closed.first(4)]
         assert heard == [handed_over, queued, waiting, newcomer]
 
 
@@ -91,7 +91,7 @@ async def test_the_backlog_never_holds_more_than_its_bound(make_memory) -> None:
     state = make_memory(delivery_queue_length=5, delivery_queue_wait_seconds=10)
     lengths: list[int] = []
 
-    class Measure(Ear):
+    class Measure(RecordingListener):
         async def deliver(self, entry: LogEntry, position: Position) -> None:
             lengths.append(state.sizes()["delivery_queue_entries"])
             await super().deliver(entry, position)
@@ -99,7 +99,7 @@ async def test_the_backlog_never_holds_more_than_its_bound(make_memory) -> None:
     await state.broker.subscribe([at("a")])
     async with listening(state.broker, Measure(state.broker)) as ear:
         await asyncio.gather(*(state.broker.append(message("a")) for _ in range(60)))
-        await ear.hear(60)
+        await ear.first(60)
 
     # The one that is being handed over has left the backlog.
     assert max(lengths) == 4
@@ -116,14 +116,14 @@ async def test_one_who_gives_up_leaves_the_turn_to_the_next(make_memory) -> None
     appends[0].cancel()
 
     async with listening(state.broker) as ear:
-        assert [entry for _, entry in await ear.hear(2)] == [first, patient]
+        assert [entry for _, entry in await ear.first(2)] == [first, patient]
     assert appends[0].cancelled()
 
 
 async def test_there_is_one_listener_and_once(make_memory) -> None:
     state = make_memory()
     async with listening(state.broker) as ear:
-        await ear.everything()
+        await ear.all_so_far()
 
         with pytest.raises(RuntimeError, match="one listener"):
             await state.broker.listen(ear.deliver)

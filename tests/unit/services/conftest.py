@@ -1,4 +1,4 @@
-"""A house for each test."""
+"""The services for each test."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.unit.services.harness import House
+from tests.unit.services.harness import Services
 
 
 @pytest_asyncio.fixture
-async def house() -> AsyncIterator[House]:
-    house = House()
-    yield house
-    await house.close()
+async def services() -> AsyncIterator[Services]:
+    services = Services()
+    yield services
+    await services.close()

@@ -29,7 +29,7 @@ from tests.unit.hub.transports import RecordingTransport, connection, encode, id
 REPLICA = "replica-1"
 RECOVERY_SECONDS = 100.0
 SEND_BUFFER_BYTES = 40_960
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 class GatedPresence:
@@ -40,26 +40,26 @@ class GatedPresence:
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
-        self.fails: Exception | None = None
+        self.error: Exception | None = None
 
     async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
         self.entered.set()
         await self.gate.wait()
-        if self.fails is not None:
-            raise self.fails
+        if self.error is not None:
+            raise self.error
         await self._inner.register(connection, rooms)
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
-        if self.fails is not None:
-            raise self.fails
+        if self.error is not None:
+            raise self.error
         await self._inner.change_rooms(sid, rooms)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         await self._inner.change_transport(sid, transport)
 
     async def unregister(self, sid: str) -> None:
-        if self.fails is not None:
-            raise self.fails
+        if self.error is not None:
+            raise self.error
         await self._inner.unregister(sid)
 
     async def of_user(self, user: str) -> UserPresence:
@@ -93,18 +93,18 @@ class GatedBroker:
         self.listen = inner.listen
         self.history = inner.history
         self.subscribed: set[Address] = set()
-        self.fails: Exception | None = None
-        self.asked: Callable[[Collection[Address]], None] = lambda _: None
+        self.error: Exception | None = None
+        self.on_subscribe: Callable[[Collection[Address]], None] = lambda _: None
         self.entered = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
-        self.asked(addresses)
+        self.on_subscribe(addresses)
         self.entered.set()
         await self.gate.wait()
-        if self.fails is not None:
-            raise self.fails
+        if self.error is not None:
+            raise self.error
         self.subscribed.update(addresses)
         return await self._inner.subscribe(addresses)
 
@@ -114,11 +114,11 @@ class GatedBroker:
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class ConnectedClient:
     """Somebody who was welcomed, and all that was sent."""
 
     result: ConnectResult
-    link: RecordingTransport
+    transport: RecordingTransport
 
     @property
     def connection(self) -> Connection:
@@ -130,23 +130,23 @@ class Visitor:
         return self.connection.session.pid
 
     @property
-    def news(self) -> list[str]:
+    def event_names(self) -> list[str]:
         """The names of the events that came."""
-        return [event.partition("@")[0] for event in self.link.events]
+        return [event.partition("@")[0] for event in self.transport.events]
 
     @property
     def offsets(self) -> list[Position]:
         """The positions that came, in the order in which they came."""
-        return [Position(event.partition("@")[2]) for event in self.link.events if "@" in event]
+        return [Position(event.partition("@")[2]) for event in self.transport.events if "@" in event]
 
-    async def is_live(self) -> None:
+    async def wait_live(self) -> None:
         """Wait until it has everything."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while self.connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # nothing tells of it
                 await asyncio.sleep(0)
 
 
-class House:
+class Services:
     """Everything between the doors and the state. Its broker's listener and its reports run as tasks."""
 
     def __init__(self, *, max_connections: int | None = None, max_rooms: int | None = None) -> None:
@@ -163,41 +163,39 @@ class House:
         self.presence = GatedPresence(self.state.presence)
         self.revocations = GatedRevocations(self.state)
         self._transports = count()
-        self.hears = asyncio.Event()
+        self.delivery_gate = asyncio.Event()
         """Cleared, the listener is behind."""
-        self.hears.set()
-        self.recovered: list[int] = []
+        self.delivery_gate.set()
+        self.replayed: list[int] = []
         self.metrics = MetricFactory()
         self.hub = Hub(encode, metrics=self.metrics)
-        self.reporting = Disconnector(
+        self.disconnector = Disconnector(
             hub=self.hub, broker=self.broker, presence=self.presence, sessions=self.state.sessions
         )
-        self.recovering = Recovery(
+        self.recovery = Recovery(
             broker=self.broker,
             sessions=self.state.sessions,
             clock=self.clock,
             recovery_seconds=RECOVERY_SECONDS,
             send_buffer_bytes=SEND_BUFFER_BYTES,
         )
-        self.catching_up = Replayer(
-            recovery=self.recovering, encode=encode, on_replayed=self.recovered.append
-        )
-        self.publishing = MessagePublisher(
+        self.replayer = Replayer(recovery=self.recovery, encode=encode, on_replayed=self.replayed.append)
+        self.publisher = MessagePublisher(
             broker=self.broker,
             clock=self.clock,
             namespaces=("/", "/events"),
             delivery_timer=self.hub.delivery_timer,
             metrics=self.metrics,
         )
-        self.expiring = TokenExpiry(schedule=self.schedule, clock=self.clock, leeway_seconds=5)
-        self.arriving = Connector(
+        self.token_expiry = TokenExpiry(schedule=self.schedule, clock=self.clock, leeway_seconds=5)
+        self.connector = Connector(
             hub=self.hub,
             broker=self.broker,
             presence=self.presence,
             sessions=self.state.sessions,
             revocations=self.revocations,
-            recovery=self.recovering,
-            disconnector=self.reporting,
+            recovery=self.recovery,
+            disconnector=self.disconnector,
             clock=self.clock,
             replica=REPLICA,
             max_connections_per_user=max_connections,
@@ -205,12 +203,12 @@ class House:
         )
         self._tasks = [
             asyncio.create_task(self.broker.listen(self._deliver)),
-            asyncio.create_task(self.reporting.run()),
-            asyncio.create_task(self.catching_up.run()),
+            asyncio.create_task(self.disconnector.run()),
+            asyncio.create_task(self.replayer.run()),
         ]
 
     async def _deliver(self, entry: LogEntry, position: Position) -> None:
-        await self.hears.wait()
+        await self.delivery_gate.wait()
         await self.hub.deliver(entry, position)
 
     async def close(self) -> None:
@@ -218,9 +216,9 @@ class House:
             task.cancel()
         await asyncio.wait(self._tasks)
         for task in self._tasks:
-            assert task.cancelled(), "a task of the house ended by itself"
+            assert task.cancelled(), "a task of the services ended by itself"
 
-    def who(
+    def identity(
         self, user: str, *rooms: str, issued: float | None = 0.0, expires_in: float | None = None
     ) -> Identity:
         """An identity; ``issued`` seconds from the start of the test."""
@@ -232,35 +230,39 @@ class House:
             issued_at=None if issued is None else 1_700_000_000.0 + issued,
         )
 
-    async def arrive(
+    async def connect(
         self, who: Identity, namespace: str = "/", **recovery_request: Any
     ) -> tuple[ConnectResult, RecordingTransport]:
         """Somebody comes in who wishes that; ``owner`` is a new transport unless it is named."""
         link = RecordingTransport()
         recovery_request = {"owner": f"{REPLICA}.{next(self._transports)}"} | recovery_request
-        return await self.arriving.connect(who, namespace, link, RecoveryRequest(**recovery_request)), link
+        return await self.connector.connect(who, namespace, link, RecoveryRequest(**recovery_request)), link
 
-    async def admit(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingTransport]:
+    async def connect_declined(
+        self, who: Identity, namespace: str = "/"
+    ) -> tuple[Connection, RecordingTransport]:
         """Somebody comes in who cannot be resumed."""
-        result, link = await self.arrive(who, namespace, is_declined=True)
+        result, link = await self.connect(who, namespace, is_declined=True)
         return result.connection, link
 
-    async def welcome(self, who: Identity, namespace: str = "/") -> tuple[Connection, RecordingTransport]:
+    async def connect_live(
+        self, who: Identity, namespace: str = "/"
+    ) -> tuple[Connection, RecordingTransport]:
         """Admit and make live, as the door does."""
-        arrived, link = await self.admit(who, namespace)
+        arrived, link = await self.connect_declined(who, namespace)
         arrived.go_live()
         return arrived, link
 
-    async def come(self, who: Identity, **recovery_request: Any) -> Visitor:
+    async def connect_client(self, who: Identity, **recovery_request: Any) -> ConnectedClient:
         """Arrive and be welcomed as the door does it."""
-        result, link = await self.arrive(who, **recovery_request)
+        result, link = await self.connect(who, **recovery_request)
         first = [packets.message("connect")]
-        self.catching_up.start(
+        self.replayer.start(
             result,
             first,
             None if result.first_page is None else lambda at, _: packets.message(f"greeting@{at}"),
         )
-        return Visitor(result, link)
+        return ConnectedClient(result, link)
 
     async def push(
         self, room: str, event: str, *, volatile: bool = False, exclude: str = "", size_bytes: int = 0
@@ -272,16 +274,16 @@ class House:
         result = await self.broker.append(message)
         return result.position
 
-    async def heard(self) -> None:
+    async def wait_delivered(self) -> None:
         """Wait until the listener has handed over everything so far: a last word reaches a witness."""
         witness, link = connection("witness", "witness", namespace="/witness")
         arrived = asyncio.Event()
-        link.when_sent = arrived.set
+        link.on_send = arrived.set
         self.hub.add(witness, {"witness"})
         # Past the gate: waiting for the listener is no part of any test.
         await self.state.broker.subscribe([Address("/witness", "witness")])
         await self.state.broker.append(Message(new_id(), "/witness", ("witness",), "last word", ()))
-        await asyncio.wait_for(arrived.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(arrived.wait(), TIMEOUT_SECONDS)
         self.hub.remove(witness)
 
     async def online(self, user: str) -> list[PresentConnection]:
@@ -289,5 +291,5 @@ class House:
 
     async def is_empty(self) -> bool:
         """Nothing of anybody is left here, and nobody else's world knows of anybody."""
-        await asyncio.wait_for(self.reporting.flush(), PATIENCE_SECONDS)
+        await asyncio.wait_for(self.disconnector.flush(), TIMEOUT_SECONDS)
         return not self.hub.connections and not self.broker.subscribed and not len(self.state.presence)

@@ -12,30 +12,30 @@ from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
 from gateway.domain.status import StateStatus
 from gateway.services.degraded_mode import GAP_EVENT, DegradedMode
 from tests.support.metrics import counted
-from tests.unit.services.harness import PATIENCE_SECONDS, House
+from tests.unit.services.harness import TIMEOUT_SECONDS, Services
 
 PATIENCE = 20.0
 
 
 class World:
-    """A house that copes, and the endings that everybody was sent away with."""
+    """A services that copes, and the endings that everybody was sent away with."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, services: Services) -> None:
+        self.services = services
         self.sent_away: list[DisconnectReason] = []
         self.coping = DegradedMode(
-            hub=house.hub,
-            schedule=house.schedule,
-            clock=house.clock,
+            hub=services.hub,
+            schedule=services.schedule,
+            clock=services.clock,
             disconnect_all=self.sent_away.append,
             stalled_limit_seconds=PATIENCE,
-            metrics=house.metrics,
+            metrics=services.metrics,
         )
 
 
 @pytest_asyncio.fixture
-async def world(house: House) -> AsyncIterator[World]:
-    world = World(house)
+async def world(services: Services) -> AsyncIterator[World]:
+    world = World(services)
     telling = asyncio.create_task(world.coping.run())
     yield world
     telling.cancel()
@@ -47,9 +47,9 @@ def test_a_replica_hears_until_it_is_told_otherwise(world: World) -> None:
 
 async def test_a_deaf_replica_keeps_its_clients_for_a_while_then_sends_them_elsewhere(world: World) -> None:
     world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
-    world.house.schedule.advance(PATIENCE - 0.1)
+    world.services.schedule.advance(PATIENCE - 0.1)
     before = list(world.sent_away)
-    world.house.schedule.advance(0.1)
+    world.services.schedule.advance(0.1)
 
     assert (before, world.sent_away) == ([], [SUBSCRIPTION_STALLED])
     assert SUBSCRIPTION_STALLED.close_code == 1013
@@ -59,10 +59,10 @@ async def test_a_deaf_replica_keeps_its_clients_for_a_while_then_sends_them_else
 @pytest.mark.parametrize("condition", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
 async def test_clients_stay_when_it_is_not_deaf_any_more(world: World, condition: StateStatus) -> None:
     world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
-    world.house.schedule.advance(PATIENCE / 2)
+    world.services.schedule.advance(PATIENCE / 2)
 
     world.coping.set_status(condition)
-    world.house.schedule.advance(2 * PATIENCE)
+    world.services.schedule.advance(2 * PATIENCE)
 
     assert world.sent_away == []
     assert world.coping.status is condition
@@ -70,7 +70,7 @@ async def test_clients_stay_when_it_is_not_deaf_any_more(world: World, condition
 
 async def test_clients_stay_however_long_the_state_is_away(world: World) -> None:
     world.coping.set_status(StateStatus.UNAVAILABLE)
-    world.house.schedule.advance(3600)
+    world.services.schedule.advance(3600)
 
     assert world.sent_away == []
 
@@ -82,60 +82,60 @@ async def test_patience_starts_anew_with_each_time_that_it_is_deaf(world: World)
         StateStatus.SUBSCRIPTION_STALLED,
     ):
         world.coping.set_status(condition)
-        world.house.schedule.advance(PATIENCE - 1)
+        world.services.schedule.advance(PATIENCE - 1)
 
     assert world.sent_away == []
-    world.house.schedule.advance(1)
+    world.services.schedule.advance(1)
     assert world.sent_away == [SUBSCRIPTION_STALLED]
 
 
 async def test_since_when_is_known(world: World) -> None:
-    world.house.schedule.advance(5)
+    world.services.schedule.advance(5)
 
     world.coping.set_status(StateStatus.UNAVAILABLE)
 
-    assert world.coping.since == world.house.clock.now()
+    assert world.coping.since == world.services.clock.now()
 
 
 async def test_status_is_one_of_three_and_changes_are_counted(world: World) -> None:
     world.coping.set_status(StateStatus.HEALTHY)
     world.coping.on_status_changed(StateStatus.UNAVAILABLE)
 
-    assert counted(world.house.metrics, "replica_status") == {"unavailable": 1}
-    assert counted(world.house.metrics, "replica_status_changes_total") == {"unavailable": 1}
+    assert counted(world.services.metrics, "replica_status") == {"unavailable": 1}
+    assert counted(world.services.metrics, "replica_status_changes_total") == {"unavailable": 1}
 
 
 async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World) -> None:
-    _, alice = await world.house.welcome(world.house.who("alice"))
-    _, bob = await world.house.welcome(world.house.who("bob"))
+    _, alice = await world.services.connect_live(world.services.identity("alice"))
+    _, bob = await world.services.connect_live(world.services.identity("bob"))
 
     world.coping.on_history_gap("data_lost")
     world.coping.on_history_gap("history_trimmed")
-    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
 
     expected = [(GAP_EVENT, {"code": "data_lost"}), (GAP_EVENT, {"code": "history_trimmed"})]
-    assert (alice.told, bob.told) == (expected, expected)
-    assert counted(world.house.metrics, "history_gaps_total") == {"data_lost": 1, "history_trimmed": 1}
+    assert (alice.emitted, bob.emitted) == (expected, expected)
+    assert counted(world.services.metrics, "history_gaps_total") == {"data_lost": 1, "history_trimmed": 1}
 
 
 async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(world: World) -> None:
-    _, alice = await world.house.welcome(world.house.who("alice"))
+    _, alice = await world.services.connect_live(world.services.identity("alice"))
 
     for _ in range(500):
         world.coping.on_history_gap("history_trimmed")
-    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
     world.coping.on_history_gap("history_trimmed")
-    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
 
-    assert alice.told == [(GAP_EVENT, {"code": "history_trimmed"})] * 2
+    assert alice.emitted == [(GAP_EVENT, {"code": "history_trimmed"})] * 2
 
 
 async def test_who_has_gone_is_told_nothing(world: World) -> None:
-    connection, link = await world.house.welcome(world.house.who("alice"))
-    _, other = await world.house.welcome(world.house.who("bob"))
-    world.house.reporting.disconnect(connection)
+    connection, link = await world.services.connect_live(world.services.identity("alice"))
+    _, other = await world.services.connect_live(world.services.identity("bob"))
+    world.services.disconnector.disconnect(connection)
 
     world.coping.on_history_gap("data_lost")
-    await asyncio.wait_for(world.coping.flush(), PATIENCE_SECONDS)
+    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
 
-    assert (link.told, len(other.told)) == ([], 1)
+    assert (link.emitted, len(other.emitted)) == ([], 1)

@@ -9,7 +9,7 @@ from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import NonceReplayed
 from gateway.domain.messages import Message, new_id
 from tests.support.metrics import counted
-from tests.unit.services.harness import House
+from tests.unit.services.harness import Services
 
 PUBLISHED = "messages_published_total"
 
@@ -18,66 +18,68 @@ def message(*rooms: str) -> Message:
     return Message(new_id(), "/", rooms, "news", ())
 
 
-async def test_the_answer_is_the_brokers_and_a_replica_hears_its_own_message_through_it(house: House) -> None:
-    _, link = await house.welcome(house.who("alice", "org:7"))
+async def test_the_answer_is_the_brokers_and_a_replica_hears_its_own_message_through_it(
+    services: Services,
+) -> None:
+    _, link = await services.connect_live(services.identity("alice", "org:7"))
     pushed = message("org:7")
 
-    result = await house.publishing.publish(pushed)
-    await house.heard()
+    result = await services.publisher.publish(pushed)
+    await services.wait_delivered()
 
     assert (result.id, result.connections, result.exact) == (pushed.id, 1, True)
-    assert (link.events, counted(house.metrics, PUBLISHED)) == (["news"], {"message": 1})
+    assert (link.events, counted(services.metrics, PUBLISHED)) == (["news"], {"message": 1})
 
 
-async def test_messages_arrive_in_the_order_in_which_they_were_accepted(house: House) -> None:
-    _, link = await house.welcome(house.who("alice", "org:7"))
+async def test_messages_arrive_in_the_order_in_which_they_were_accepted(services: Services) -> None:
+    _, link = await services.connect_live(services.identity("alice", "org:7"))
 
     for number in range(50):
-        await house.publishing.publish(Message(new_id(), "/", ("org:7",), str(number), ()))
-    await house.heard()
+        await services.publisher.publish(Message(new_id(), "/", ("org:7",), str(number), ()))
+    await services.wait_delivered()
 
     assert link.events == [str(number) for number in range(50)]
 
 
-async def test_what_the_broker_refuses_is_not_accepted(house: House) -> None:
-    dedup_key = DedupKey("key", "nonce", house.clock.now() + 300, None, "", "")
-    await house.publishing.publish(message("org:7"), dedup_key)
+async def test_what_the_broker_refuses_is_not_accepted(services: Services) -> None:
+    dedup_key = DedupKey("key", "nonce", services.clock.now() + 300, None, "", "")
+    await services.publisher.publish(message("org:7"), dedup_key)
 
     with pytest.raises(NonceReplayed):
-        await house.publishing.publish(message("org:7"), dedup_key)
+        await services.publisher.publish(message("org:7"), dedup_key)
 
-    assert counted(house.metrics, PUBLISHED) == {"message": 1}
+    assert counted(services.metrics, PUBLISHED) == {"message": 1}
 
 
 @pytest.mark.parametrize(("namespace", "ended"), [(None, 2), ("/", 1)])
 async def test_a_kick_ends_a_user_in_one_namespace_or_in_all(
-    house: House, namespace: str | None, ended: int
+    services: Services, namespace: str | None, ended: int
 ) -> None:
-    _, main = await house.welcome(house.who("alice"))
-    _, events = await house.welcome(house.who("alice"), "/events")
+    _, main = await services.connect_live(services.identity("alice"))
+    _, events = await services.connect_live(services.identity("alice"), "/events")
 
-    result = await house.publishing.disconnect_user(
+    result = await services.publisher.disconnect_user(
         "alice", namespace=namespace, exclude=frozenset(), revoke=False
     )
-    await house.heard()
+    await services.wait_delivered()
 
-    assert (result.connections, counted(house.metrics, PUBLISHED)) == (ended, {"disconnect": 1})
-    assert [*main.ended, *events.ended] == [DISCONNECTED_BY_BACKEND] * ended
+    assert (result.connections, counted(services.metrics, PUBLISHED)) == (ended, {"disconnect": 1})
+    assert [*main.disconnects, *events.disconnects] == [DISCONNECTED_BY_BACKEND] * ended
 
 
-async def test_a_repetition_under_an_idempotency_key_is_no_second_message(house: House) -> None:
+async def test_a_repetition_under_an_idempotency_key_is_no_second_message(services: Services) -> None:
     def dedup_key(nonce: str) -> DedupKey:
-        return DedupKey("key", nonce, house.clock.now() + 300, "once", "scope", "digest")
+        return DedupKey("key", nonce, services.clock.now() + 300, "once", "scope", "digest")
 
-    await house.publishing.publish(message("org:7"), dedup_key("first"))
-    await house.publishing.publish(message("org:7"), dedup_key("second"))
+    await services.publisher.publish(message("org:7"), dedup_key("first"))
+    await services.publisher.publish(message("org:7"), dedup_key("second"))
 
-    assert counted(house.metrics, PUBLISHED) == {"message": 1}
-    assert counted(house.metrics, "idempotent_replays_total") == {"": 1}
+    assert counted(services.metrics, PUBLISHED) == {"message": 1}
+    assert counted(services.metrics, "idempotent_replays_total") == {"": 1}
 
 
-async def test_what_is_accepted_is_counted_by_its_kind(house: House) -> None:
-    await house.publishing.publish(message("org:7")._replace(volatile=True))
-    await house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
+async def test_what_is_accepted_is_counted_by_its_kind(services: Services) -> None:
+    await services.publisher.publish(message("org:7")._replace(volatile=True))
+    await services.publisher.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
 
-    assert counted(house.metrics, PUBLISHED) == {"volatile": 1, "disconnect": 1}
+    assert counted(services.metrics, PUBLISHED) == {"volatile": 1, "disconnect": 1}

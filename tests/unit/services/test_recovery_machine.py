@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.positions import Position, is_after
-from tests.unit.services.harness import House, Visitor
+from tests.unit.services.harness import ConnectedClient, Services
 
 ROOMS = USER, ORG = "user:alice", "org:7"
 SMALL, LARGE = 0, 6_000
@@ -24,8 +24,8 @@ SMALL, LARGE = 0, 6_000
 class Client:
     """What it read, and what it is owed; its methods but ``read`` are the actions of a script."""
 
-    house: House
-    visitor: Visitor
+    services: Services
+    visitor: ConnectedClient
     rooms: frozenset[str] = frozenset()
     offset: Position | None = None
     got: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Client:
     pushed: int = 0
 
     def read(self, limit: int | None) -> None:
-        for event in self.visitor.link.events[:limit]:
+        for event in self.visitor.transport.events[:limit]:
             name, _, position = event.partition("@")
             if position:
                 at = Position(position)
@@ -50,12 +50,12 @@ class Client:
         name = f"{'v' if volatile else 'm'}{self.pushed}"
         if not volatile and room in {USER, *self.rooms}:
             self.due.append((room, name))
-        await self.house.push(room, name, volatile=volatile, size_bytes=size_bytes)
+        await self.services.push(room, name, volatile=volatile, size_bytes=size_bytes)
 
     async def drop(self, read: int, missed: int, keeps_room: bool) -> None:
         self.read(read)
-        self.house.reporting.disconnect(self.visitor.connection)
-        await self.house.reporting.flush()
+        self.services.disconnector.disconnect(self.visitor.connection)
+        await self.services.disconnector.flush()
         for _ in range(missed):
             for room in ROOMS:
                 await self.push(room, False, SMALL)
@@ -63,26 +63,28 @@ class Client:
             self.rooms ^= {ORG}
             self.forgone.update(name for room, name in self.due if room == ORG)
         self.due = [each for each in self.due if each[1] in self.got or each[1] not in self.forgone]
-        self.visitor = await self.house.come(
-            self.house.who("alice", *self.rooms), pid=self.visitor.pid, offset=self.offset
+        self.visitor = await self.services.connect_client(
+            self.services.identity("alice", *self.rooms), pid=self.visitor.pid, offset=self.offset
         )
         assert self.visitor.result.failure is None
 
     async def stall(self, stalled: bool) -> None:
-        (self.house.hears.clear if stalled else self.house.hears.set)()
+        (self.services.delivery_gate.clear if stalled else self.services.delivery_gate.set)()
 
     async def turns(self, count: int) -> None:
         for _ in range(count):
             await asyncio.sleep(0)
 
     async def refresh(self, inside: bool) -> None:
-        self.house.hears.set()
-        await self.house.heard()
-        await self.visitor.is_live()
+        self.services.delivery_gate.set()
+        await self.services.wait_delivered()
+        await self.visitor.wait_live()
         if not inside:
             self.forgone.update(name for room, name in self.due if room == ORG)
         self.rooms = frozenset({ORG} if inside else ())
-        await self.house.arriving.refresh(self.visitor.connection, self.house.who("alice", *self.rooms))
+        await self.services.connector.refresh(
+            self.visitor.connection, self.services.identity("alice", *self.rooms)
+        )
 
 
 actions = st.lists(
@@ -103,17 +105,19 @@ def test_each_message_that_was_due_comes_once_and_in_order(script: list[tuple[An
 
 
 async def play(script: list[tuple[Any, ...]]) -> None:
-    house = House()
-    house.schedule.advance(1)
-    await house.come(house.who("alice", "org:7"))  # so that the listener brings everything
-    client = Client(house, await house.come(house.who("alice")))
+    services = Services()
+    services.schedule.advance(1)
+    await services.connect_client(
+        services.identity("alice", "org:7")
+    )  # so that the listener brings everything
+    client = Client(services, await services.connect_client(services.identity("alice")))
     for action, *arguments in script:
         await getattr(client, action)(*arguments)
-    house.hears.set()
-    await house.heard()
-    await client.visitor.is_live()
-    await house.heard()
+    services.delivery_gate.set()
+    await services.wait_delivered()
+    await client.visitor.wait_live()
+    await services.wait_delivered()
     client.read(None)
 
     assert client.got == [name for _, name in client.due]
-    await house.close()
+    await services.close()

@@ -5,81 +5,88 @@ from __future__ import annotations
 from gateway.domain.disconnects import TOKEN_EXPIRED
 from gateway.domain.times import iso_timestamp
 from gateway.hub import ConnectionState
-from tests.unit.services.harness import House
+from tests.unit.services.harness import Services
 
 
-async def test_a_client_is_warned_a_minute_ahead_and_let_go_when_the_leeway_is_over(house: House) -> None:
-    connection, link = await house.welcome(house.who("alice", expires_in=200))
-    ends = iso_timestamp(house.clock.now() + 200)
-    house.expiring.watch(connection)
+async def test_a_client_is_warned_a_minute_ahead_and_let_go_when_the_leeway_is_over(
+    services: Services,
+) -> None:
+    connection, link = await services.connect_live(services.identity("alice", expires_in=200))
+    ends = iso_timestamp(services.clock.now() + 200)
+    services.token_expiry.watch(connection)
 
-    house.schedule.advance(139.9)
-    silent = list(link.told)
-    house.schedule.advance(0.1)
-    warned = list(link.told)
-    house.schedule.advance(64.9)
-    still_there = list(link.ended)
-    house.schedule.advance(0.1)
+    services.schedule.advance(139.9)
+    silent = list(link.emitted)
+    services.schedule.advance(0.1)
+    warned = list(link.emitted)
+    services.schedule.advance(64.9)
+    still_there = list(link.disconnects)
+    services.schedule.advance(0.1)
 
     assert (silent, warned) == ([], [("auth:expiring", {"expiresAt": ends, "expiresIn": 60})])
-    assert (still_there, link.ended, link.told[1:]) == ([], [TOKEN_EXPIRED], [("auth:expired", {})])
+    assert (still_there, link.disconnects, link.emitted[1:]) == ([], [TOKEN_EXPIRED], [("auth:expired", {})])
 
 
-async def test_who_comes_with_less_than_two_minutes_is_warned_halfway_and_never_at_once(house: House) -> None:
-    connection, link = await house.welcome(house.who("alice", expires_in=30))
+async def test_who_comes_with_less_than_two_minutes_is_warned_halfway_and_never_at_once(
+    services: Services,
+) -> None:
+    connection, link = await services.connect_live(services.identity("alice", expires_in=30))
 
-    house.expiring.watch(connection)
-    at_once = list(link.told)
-    house.schedule.advance(15)
+    services.token_expiry.watch(connection)
+    at_once = list(link.emitted)
+    services.schedule.advance(15)
 
     assert at_once == []
-    assert [(event, payload["expiresIn"]) for event, payload in link.told] == [("auth:expiring", 15)]
+    assert [(event, payload["expiresIn"]) for event, payload in link.emitted] == [("auth:expiring", 15)]
 
 
-async def test_who_comes_within_the_leeway_has_what_is_left_of_it(house: House) -> None:
-    connection, link = await house.welcome(house.who("alice", expires_in=-3))
-    house.expiring.watch(connection)
+async def test_who_comes_within_the_leeway_has_what_is_left_of_it(services: Services) -> None:
+    connection, link = await services.connect_live(services.identity("alice", expires_in=-3))
+    services.token_expiry.watch(connection)
 
-    house.schedule.advance(1.9)
-    before = list(link.ended)
-    house.schedule.advance(0.1)
+    services.schedule.advance(1.9)
+    before = list(link.disconnects)
+    services.schedule.advance(0.1)
 
-    assert (before, link.ended) == ([], [TOKEN_EXPIRED])
-    assert link.told[0][1]["expiresIn"] == 0
-
-
-async def test_a_newer_token_starts_the_watch_over(house: House) -> None:
-    connection, link = await house.welcome(house.who("alice", expires_in=100))
-    house.expiring.watch(connection)
-    house.schedule.advance(50)
-    connection.identity = house.who("alice", expires_in=100)
-
-    house.expiring.watch(connection)
-    house.schedule.advance(99)
-
-    assert ([event for event, _ in link.told], link.ended) == (["auth:expiring", "auth:expiring"], [])
-    assert len(house.schedule) == 1
+    assert (before, link.disconnects) == ([], [TOKEN_EXPIRED])
+    assert link.emitted[0][1]["expiresIn"] == 0
 
 
-async def test_a_token_without_an_end_is_not_watched(house: House) -> None:
-    connection, link = await house.welcome(house.who("alice", expires_in=100))
-    house.expiring.watch(connection)
-    connection.identity = house.who("alice")
+async def test_a_newer_token_starts_the_watch_over(services: Services) -> None:
+    connection, link = await services.connect_live(services.identity("alice", expires_in=100))
+    services.token_expiry.watch(connection)
+    services.schedule.advance(50)
+    connection.identity = services.identity("alice", expires_in=100)
 
-    house.expiring.watch(connection)
-    house.schedule.advance(10_000)
+    services.token_expiry.watch(connection)
+    services.schedule.advance(99)
 
-    assert (link.told, link.ended, len(house.schedule)) == ([], [], 0)
-    assert house.expiring.expires_at_text(connection) is None
+    assert ([event for event, _ in link.emitted], link.disconnects) == (
+        ["auth:expiring", "auth:expiring"],
+        [],
+    )
+    assert len(services.schedule) == 1
 
 
-async def test_who_has_left_is_not_watched(house: House) -> None:
-    connection, _ = await house.welcome(house.who("alice", expires_in=100))
+async def test_a_token_without_an_end_is_not_watched(services: Services) -> None:
+    connection, link = await services.connect_live(services.identity("alice", expires_in=100))
+    services.token_expiry.watch(connection)
+    connection.identity = services.identity("alice")
+
+    services.token_expiry.watch(connection)
+    services.schedule.advance(10_000)
+
+    assert (link.emitted, link.disconnects, len(services.schedule)) == ([], [], 0)
+    assert services.token_expiry.expires_at_text(connection) is None
+
+
+async def test_who_has_left_is_not_watched(services: Services) -> None:
+    connection, _ = await services.connect_live(services.identity("alice", expires_in=100))
     connection.state = ConnectionState.CLOSED
 
-    house.expiring.watch(connection)
+    services.token_expiry.watch(connection)
 
-    assert len(house.schedule) == 0
+    assert len(services.schedule) == 0
 
 
 def test_times_are_written_as_clients_read_them() -> None:

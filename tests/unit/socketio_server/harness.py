@@ -14,7 +14,7 @@ from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession, Handshake
 from tests.support.metrics import counted
-from tests.unit.services.harness import House
+from tests.unit.services.harness import Services
 from tests.unit.transport.recording import RecordingWire
 
 CONNECT_TIMEOUT_SECONDS = 45.0
@@ -69,7 +69,7 @@ class Doorway:
     """A door and the house behind it."""
 
     def __init__(self, *, messages_per_second: float | None = None) -> None:
-        self.house = House()
+        self.house = Services()
         self.verifier = Verifier()
         self.upgraded: list[Connection] = []
         house = self.house
@@ -83,26 +83,26 @@ class Doorway:
             ),
             handshake=ConnectHandshake(
                 verifier=self.verifier,
-                connector=house.arriving,
-                replayer=house.catching_up,
-                token_expiry=house.expiring,
-                disconnect=house.reporting.disconnect,
+                connector=house.connector,
+                replayer=house.replayer,
+                token_expiry=house.token_expiry,
+                disconnect=house.disconnector.disconnect,
                 metrics=house.metrics,
             ),
             token_refresh=TokenRefresh(
                 verifier=self.verifier,
-                connector=house.arriving,
-                token_expiry=house.expiring,
+                connector=house.connector,
+                token_expiry=house.token_expiry,
                 metrics=house.metrics,
             ),
-            disconnect=house.reporting.disconnect,
+            disconnect=house.disconnector.disconnect,
             on_upgraded=self.upgraded.append,
             schedule=house.schedule,
             clock=house.clock,
             volatile_skipped=house.hub.count_volatile_skipped,
             metrics=house.metrics,
         )
-        self.verifier.known["alice"] = house.who("alice", "org:7")
+        self.verifier.known["alice"] = house.identity("alice", "org:7")
 
     def counted(self, name: str) -> dict[str, float]:
         """The samples of a metric that are not zero, by their label values."""

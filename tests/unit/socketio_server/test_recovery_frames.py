@@ -20,7 +20,7 @@ def asks(**auth: Any) -> str:
 
 async def push(doorway: Doorway, event: str) -> str:
     receipt = await doorway.house.broker.append(Message(new_id(), "/", ("user:alice",), event, ()))
-    await doorway.house.heard()
+    await doorway.house.wait_delivered()
     return receipt.position
 
 
@@ -32,7 +32,7 @@ async def greeted(doorway: Doorway, **auth: Any) -> tuple[Visitor, dict[str, Any
 
 async def left(doorway: Doorway, visitor: Visitor) -> None:
     visitor.session.lost("transport_close")
-    await doorway.house.reporting.flush()
+    await doorway.house.disconnector.flush()
 
 
 async def test_a_fresh_connection_gets_a_pid_and_its_first_position_and_then_a_position_with_each_event(
@@ -149,9 +149,9 @@ async def test_who_says_goodbye_cannot_come_back_and_who_is_only_gone_can(doorwa
 
 async def test_an_ending_that_is_final_takes_the_session_with_it(doorway: Doorway) -> None:
     visitor, accepted = await greeted(doorway)
-    await doorway.house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
-    await doorway.house.heard()
-    await doorway.house.reporting.flush()
+    await doorway.house.publisher.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
+    await doorway.house.wait_delivered()
+    await doorway.house.disconnector.flush()
     assert visitor.heard[-1] == "1"
 
     await greeted(doorway, pid=accepted["pid"])

@@ -20,7 +20,7 @@ from gateway.domain.disconnects import (
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable
 from gateway.domain.messages import Message, new_id
 from gateway.hub import ConnectionState
-from tests.unit.services.harness import PATIENCE_SECONDS
+from tests.unit.services.harness import TIMEOUT_SECONDS
 from tests.unit.socketio_server.harness import (
     CONNECT_TIMEOUT_SECONDS,
     MAX_ATTACHMENTS_BYTES,
@@ -61,17 +61,17 @@ async def test_a_message_that_is_pushed_meanwhile_comes_after_the_greeting(
     visitor = doorway.open()
     doorway.house.presence.gate.clear()
     connecting = asyncio.create_task(visitor.say(connect("alice")))
-    await asyncio.wait_for(doorway.house.presence.entered.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(doorway.house.presence.entered.wait(), TIMEOUT_SECONDS)
     await push(doorway, "early")
     doorway.house.presence.gate.set()
     await connecting
 
     (connection,) = doorway.house.hub.connections.values()
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0)
     await push(doorway, "late")
-    await doorway.house.heard()
+    await doorway.house.wait_delivered()
 
     assert [packet.partition('"')[2].partition('"')[0] for packet in visitor.heard[:2]] == [
         "sid",
@@ -161,7 +161,7 @@ async def test_a_second_connect_while_the_first_is_looked_at_closes_the_transpor
     visitor = doorway.open()
     doorway.verifier.gate.clear()
     first = asyncio.create_task(visitor.say(connect("alice")))
-    await asyncio.wait_for(doorway.verifier.entered.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(doorway.verifier.entered.wait(), TIMEOUT_SECONDS)
 
     await visitor.say(connect("alice"))
     doorway.verifier.gate.set()
@@ -179,7 +179,7 @@ async def test_who_leaves_while_its_token_is_looked_at_leaves_nothing_behind(
     visitor = doorway.open()
     doorway.verifier.gate.clear()
     connecting = asyncio.create_task(visitor.say(connect("forged" if refused else "alice")))
-    await asyncio.wait_for(doorway.verifier.entered.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(doorway.verifier.entered.wait(), TIMEOUT_SECONDS)
 
     visitor.session.lost("transport_close")
     doorway.verifier.gate.set()
@@ -259,7 +259,7 @@ async def test_who_leaves_while_it_is_let_in_is_no_stranger_any_more(doorway: Do
     visitor = doorway.open()
     doorway.verifier.gate.clear()
     connecting = asyncio.create_task(visitor.say(connect("alice")))
-    await asyncio.wait_for(doorway.verifier.entered.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(doorway.verifier.entered.wait(), TIMEOUT_SECONDS)
 
     visitor.session.lost("transport_close")
     doorway.verifier.gate.set()
@@ -319,8 +319,8 @@ async def test_an_event_that_crosses_a_kick_breaks_nothing_and_another_namespace
     doorway: Doorway,
 ) -> None:
     visitor = await doorway.welcomed()
-    await doorway.house.publishing.disconnect_user("alice", namespace="/", exclude=frozenset(), revoke=False)
-    await doorway.house.heard()
+    await doorway.house.publisher.disconnect_user("alice", namespace="/", exclude=frozenset(), revoke=False)
+    await doorway.house.wait_delivered()
 
     await visitor.say('2["late"]', connect("alice", "/events,"))
 
@@ -361,7 +361,7 @@ async def refresh(doorway: Doorway, *arguments: object) -> dict[str, object]:
 
 
 async def test_a_newer_token_is_taken_and_its_end_told(doorway: Doorway) -> None:
-    doorway.verifier.known["newer"] = doorway.house.who("alice", "org:8", expires_in=600)
+    doorway.verifier.known["newer"] = doorway.house.identity("alice", "org:8", expires_in=600)
 
     answer = await refresh(doorway, "newer")
 
@@ -385,7 +385,7 @@ async def test_a_newer_token_is_taken_and_its_end_told(doorway: Doorway) -> None
 async def test_a_token_that_is_no_good_changes_nothing(
     doorway: Doorway, arguments: list[object], code: str
 ) -> None:
-    doorway.verifier.known["bob"] = doorway.house.who("bob")
+    doorway.verifier.known["bob"] = doorway.house.identity("bob")
 
     answer = await refresh(doorway, *arguments)
 
@@ -488,8 +488,8 @@ async def test_what_ends_a_transport_takes_all_its_connections_out_at_once_thoug
 async def test_a_kick_reaches_the_client_and_its_transport_closes_later(doorway: Doorway) -> None:
     visitor = await doorway.welcomed()
 
-    await doorway.house.publishing.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
-    await doorway.house.heard()
+    await doorway.house.publisher.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
+    await doorway.house.wait_delivered()
     doorway.house.schedule.advance(5)
 
     assert visitor.events() == [["error", {"code": "kicked", "message": DISCONNECTED_BY_BACKEND.message}]]
@@ -548,4 +548,4 @@ async def test_who_floods_before_it_is_in_is_closed() -> None:
 
 
 async def push(doorway: Doorway, event: str) -> None:
-    await doorway.house.publishing.publish(Message(new_id(), "/", ("user:alice",), event, ()))
+    await doorway.house.publisher.publish(Message(new_id(), "/", ("user:alice",), event, ()))
