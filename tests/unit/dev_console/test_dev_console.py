@@ -189,7 +189,7 @@ async def test_requests_without_the_secret_of_the_page_are_rejected(
 ):
     headers = {"X-Dev-Page": await page.secret("bob") if secret == "secret of bob" else secret}
 
-    answer = await page.post(what, {"user": "alice", "event": "x"}, **headers)
+    answer = await page.post(path, {"user": "alice", "event": "x"}, **headers)
 
     assert await status_and_code(answer) == (403, "secret_refused")
     assert recorder.messages == []
