@@ -1,4 +1,4 @@
-"""Builds the wheel and says what is missing from it: data files that git ignores are easily forgotten."""
+"""Build the wheel and list the files that it lacks: data files that git ignores are easily forgotten."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EXPECTED = (
 
 
 def names_in_wheel() -> set[str]:
-    """Build the wheel with what is installed here and list it."""
+    """Build the wheel with the installed packages and return the names of its files."""
     with tempfile.TemporaryDirectory() as folder:
         build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
-        done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            sys.exit(f"The wheel cannot be built:\n{done.stderr.strip()}")
+        result = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            sys.exit(f"The wheel cannot be built:\n{result.stderr.strip()}")
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             return set(archive.namelist())
@@ -43,10 +43,10 @@ def main() -> None:
     if missing:
         sys.exit("The wheel lacks " + ", ".join(missing))
     ours = ("gateway/", "ingest_api/", "sio_gateway-")
-    foreign = sorted(name for name in packaged if not name.startswith(ours))
-    if foreign:
-        sys.exit("The wheel must not hold " + ", ".join(foreign))
-    print(f"The wheel holds {len(packaged)} files.")
+    unexpected = sorted(name for name in packaged if not name.startswith(ours))
+    if unexpected:
+        sys.exit("The wheel must not contain " + ", ".join(unexpected))
+    print(f"The wheel contains {len(packaged)} files.")
 
 
 if __name__ == "__main__":

