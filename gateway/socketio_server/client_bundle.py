@@ -23,7 +23,7 @@ def add_routes(app: web.Application, path: str) -> None:
     for name in FILES:
         if not (BUNDLE / name).is_file():
             raise BundleMissing(
-                f"the browser client {name} is not there: run `make install`, or set GATEWAY_SERVE_CLIENT=false"
+                f"the browser client {name} is not installed: run `make install`, or set GATEWAY_SERVE_CLIENT=false"
             )
         app.router.add_get(path + name, _serve)
 

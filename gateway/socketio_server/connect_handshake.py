@@ -89,10 +89,7 @@ class ConnectHandshake:
         disconnect: Callable[[Connection], None],
         metrics: MetricFactory,
     ) -> None:
-        """``disconnect`` undoes a connect whose client is closed.
-
-        ``recovery_finished`` is called with ``recovered`` or with the code of a recovery that failed.
-        """
+        """``disconnect`` undoes a connect whose client was closed meanwhile."""
         self._verifier = verifier
         self._connector = connector
         self._replayer = replayer
@@ -100,7 +97,7 @@ class ConnectHandshake:
         self._disconnect = disconnect
         self._recoveries = metrics.counter(
             "recoveries",
-            "Clients that asked to go on where they were: recovered, or why not.",
+            "Recovery requests of clients: recovered, or the reason why not.",
             ("outcome",),
             one_label(RECOVERIES),
         )

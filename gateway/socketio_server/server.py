@@ -56,14 +56,14 @@ REJECTED_CLOSE_SECONDS: Final = 5.0
 """How long a transport without a namespace stays open after a rejection."""
 _ERROR_EVENT_SECONDS: Final = 1.0
 CLIENT_DISCONNECT: Final = "client_disconnect"
-"""Why a connection ended whose client left the namespace and kept its transport."""
+"""Reason of a connection whose client left the namespace and kept its transport."""
 REJECTIONS: Final = (
     *sorted(TokenRejected.CODES),
     TooManyConnections.code,
     "invalid_namespace",
     *SERVER_FAILURES,
 )
-"""Why a CONNECT packet was rejected. The client gets these codes, except SERVER_FAILURES."""
+"""Codes of rejected CONNECT packets. The client gets each of them except SERVER_FAILURES."""
 
 
 class OnDisconnect(Protocol):
@@ -103,8 +103,11 @@ class SocketIOServer:
         metrics: MetricFactory,
         sampling: Sampling | None = None,
     ) -> None:
-        """``disconnect`` removes a connection from hub and shared state; ``on_upgraded`` is called for each connection
-        that moved to a WebSocket. ``sampling`` selects which orderly disconnects are logged; None: all of them."""
+        """``disconnect`` removes a connection from hub and shared state.
+
+        ``on_upgraded`` is called for each connection that moved to a WebSocket, ``volatile_skipped`` with the reason
+        why a volatile message was not sent. ``sampling`` selects which routine disconnects are logged; None: all.
+        """
         self._options = options
         self._handshake = handshake
         self._token_refresh = token_refresh
@@ -126,22 +129,22 @@ class SocketIOServer:
     def _create_metrics(self, metrics: MetricFactory) -> None:
         options = self._options
         self._open = metrics.gauge(
-            "connections", "Socket.IO connections open now.", ("nsp",), one_label(options.namespaces)
+            "connections", "Open Socket.IO connections.", ("nsp",), one_label(options.namespaces)
         )
         self._opened = metrics.counter(
             "connections_opened",
-            "Connections accepted, by the transport they began on.",
+            "Accepted connections, by their first transport.",
             ("nsp", "transport"),
             product(options.namespaces, options.transports),
         )
         self._closed = metrics.counter(
             "connections_closed",
-            "Connections ended, by reason.",
+            "Connections that ended, by reason.",
             ("nsp", "reason"),
             product(options.namespaces, [*ALL_CLOSE_REASONS, CLIENT_DISCONNECT]),
         )
         self._rejected = metrics.counter(
-            "connections_rejected", "Connections refused, by code.", ("code",), one_label(REJECTIONS)
+            "connections_rejected", "Rejected connections, by code.", ("code",), one_label(REJECTIONS)
         )
         self._received = metrics.counter(
             "client_messages",
@@ -151,7 +154,7 @@ class SocketIOServer:
         )
         metrics.callback_gauge(
             "engineio_sessions_unauthenticated",
-            "Transport sessions that joined no namespace yet.",
+            "Engine.IO sessions that have joined no namespace yet.",
             read=lambda: self.unauthenticated,
         )
 

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 EVENT = "auth:refresh"
 REFRESHES: Final = ("refreshed", *sorted(TokenRejected.CODES), *SERVER_FAILURES)
-"""How a token refresh ended."""
+"""Outcomes of a token refresh."""
 
 
 class Connector(Protocol):
@@ -44,12 +44,14 @@ class TokenRefresh:
         token_expiry: TokenExpiry,
         metrics: MetricFactory,
     ) -> None:
-        """``refreshed`` is called with ``refreshed`` or with the code of the rejection."""
         self._verifier = verifier
         self._connector = connector
         self._token_expiry = token_expiry
         self._refreshes = metrics.counter(
-            "token_refreshes", "Newer tokens shown on open connections.", ("outcome",), one_label(REFRESHES)
+            "token_refreshes",
+            "Newer tokens sent on open connections, by outcome.",
+            ("outcome",),
+            one_label(REFRESHES),
         )
 
     async def refresh(self, connection: Connection, arguments: tuple[object, ...]) -> dict[str, object]:

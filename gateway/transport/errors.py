@@ -2,7 +2,7 @@
 
 The codes 0 to 5 are those of the reference server (engine.io, ``Server.errors``).
 
-The reasons of rejections and of closed sessions are listed at the end: metrics show each with 0 from the start.
+The reasons of rejections and of ended sessions are listed at the end: their metrics start with 0 for each.
 """
 
 from __future__ import annotations
@@ -85,4 +85,4 @@ CLOSE_REASONS: Final = (
 )
 """Reasons for which the transport ends a session; the layers above have their own (``gateway.domain.disconnects``)."""
 ALL_CLOSE_REASONS: Final = tuple(sorted({*CLOSE_REASONS, *(each.reason for each in disconnects.ALL)}))
-"""Why a session is closed, by the transport or by the layers above."""
+"""All reasons for which a session ends, of the transport and of the layers above."""

@@ -125,7 +125,7 @@ class GatewayRequestHandler(web.RequestHandler):
         """
         transport, self.transport = self.transport, None
         if transport is None:
-            raise RuntimeError("there is no connection to hand over")
+            raise RuntimeError("the connection is lost")
         tail, self._message_tail = self._message_tail, b""
         transport.set_protocol(protocol)
         super().connection_lost(None)

@@ -118,19 +118,19 @@ class EngineServer:
     def _create_metrics(self, metrics: MetricFactory) -> None:
         self._rejected = metrics.counter(
             "engineio_requests_rejected",
-            "Requests to the Socket.IO path refused, by reason.",
+            "Requests to the Socket.IO path that were rejected, by reason.",
             ("reason",),
             one_label(errors.REJECTIONS),
         )
         self._closed = metrics.counter(
             "engineio_sessions_closed",
-            "Transport sessions ended, by reason, also of those who joined no namespace.",
+            "Engine.IO sessions that ended, by reason; also those that joined no namespace.",
             ("reason",),
             one_label(errors.ALL_CLOSE_REASONS),
         )
         metrics.callback_gauge(
             "send_buffer_limit_bytes",
-            "SEND_BUFFER_BYTES, for each transport session.",
+            "SEND_BUFFER_BYTES, the limit for each Engine.IO session.",
             read=lambda: self._options.send_buffer_bytes,
         )
         create_stats_metrics(self.sessions, metrics)

@@ -1,6 +1,6 @@
 """What all Engine.IO sessions hold at one moment, and the gauges that show it.
 
-Nothing is counted while sessions send: the sessions are walked once before each scrape.
+Nothing is counted while sessions send: all sessions are read once before each scrape.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.metrics import MetricFactory
 from gateway.transport.session import EngineSession
 
 _STEP: Final = 512
-"""Sessions between two turns of the event loop: a walk over 20 000 would block it for some milliseconds."""
+"""Sessions between two turns of the event loop: a loop over 20 000 would block it for some milliseconds."""
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class SessionStats:
 
 
 async def collect_stats(sessions: Collection[EngineSession]) -> SessionStats:
-    """Look at each session once. A session that opens or closes meanwhile may be included or not."""
+    """Read each session once. A session that is opened or closed meanwhile may be counted or not."""
     found, all_sessions = SessionStats(), list(sessions)
     for start in range(0, len(all_sessions), _STEP):
         for session in all_sessions[start : start + _STEP]:
@@ -59,22 +59,22 @@ def create_stats_metrics(sessions: Mapping[str, EngineSession], metrics: MetricF
     metrics.before_scrape.append(update)
     metrics.callback_gauge(
         "engineio_sessions",
-        "Transport sessions open now.",
+        "Open Engine.IO sessions, by transport.",
         ("transport",),
         lambda: {} if found is None else {(name,): number for name, number in found.by_transport.items()},
     )
     metrics.callback_gauge(
         "send_buffer_bytes",
-        "Bytes that wait in this process to be sent to clients, all together.",
+        "Bytes that wait in this process to be sent to clients, in total.",
         read=lambda: {} if found is None else found.waiting_bytes,
     )
     metrics.callback_gauge(
         "send_buffer_largest_bytes",
-        "Bytes that wait for the client that most waits for.",
+        "Bytes that wait for the one client with the most waiting bytes.",
         read=lambda: {} if found is None else found.largest_bytes,
     )
     metrics.callback_gauge(
         "send_buffer_waiting_sessions",
-        "Transport sessions for which anything waits.",
+        "Engine.IO sessions with waiting bytes.",
         read=lambda: {} if found is None else found.waiting_sessions,
     )
