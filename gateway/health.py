@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.domain.status import StateStatus
 from gateway.domain.times import iso_timestamp
+from gateway.metrics import CONTENT_TYPE, MetricFactory, exposition
 
 LIVENESS_LIMIT_SECONDS: Final = 300.0
 """How long a replica may be deaf before it counts as not alive. Whatever made it deaf did not pass in a time in which
@@ -47,6 +48,7 @@ class Health:
         *,
         now: Callable[[], float],
         status: Callable[[], tuple[StateStatus, float]],
+        metrics: MetricFactory,
         rejection: Callable[[], str] = str,
     ) -> None:
         self._now = now
@@ -54,6 +56,14 @@ class Health:
         self._status = status
         self.phase = Phase.STARTING
         self._phase_since = now()
+        metrics.callback_gauge(
+            "replica_ready", "1 while the readiness probe is answered with 200.", read=lambda: self.ready
+        )
+        metrics.callback_gauge(
+            "replica_draining",
+            "1 once the process was asked to stop.",
+            read=lambda: self.phase is Phase.DRAINING,
+        )
 
     def enter(self, phase: Phase) -> None:
         """The process is that far from now on."""
@@ -102,9 +112,7 @@ class Health:
         return "state" if self._status()[0] is StateStatus.SUBSCRIPTION_STALLED else None
 
 
-def add_routes(
-    app: web.Application, health: Health, exposition: Callable[[], Awaitable[bytes]], content_type: str
-) -> None:
+def add_routes(app: web.Application, health: Health, metrics: MetricFactory) -> None:
     """``/health/live``, ``/health/ready`` and ``/metrics``."""
 
     async def live(_request: web.Request) -> web.Response:
@@ -113,10 +121,10 @@ def add_routes(
     async def ready(_request: web.Request) -> web.Response:
         return _answer(200 if health.ready else 503, health.report())
 
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=await exposition(), headers={"Content-Type": content_type})
+    async def scrape(_request: web.Request) -> web.Response:
+        return web.Response(body=await exposition(metrics), headers={"Content-Type": CONTENT_TYPE})
 
-    for path, handler in (("/health/live", live), ("/health/ready", ready), ("/metrics", metrics)):
+    for path, handler in (("/health/live", live), ("/health/ready", ready), ("/metrics", scrape)):
         app.router.add_get(path, handler)
         app.router.add_route("*", path, _reject_method)
 

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.domain.sampling import Sampling
 from ingest_api.errors import PROBLEM_TYPE, problem_body
-from ingest_api.interfaces import Meter, Span
+from ingest_api.interfaces import RequestMetrics, Span
 from ingest_api.request import REQUEST_ID_HEADER, UNMATCHED, Request, Response, find_request_id
 
 _CLIENT_ERROR: Final = 400
@@ -31,8 +31,8 @@ class AccessLog:
     ``sampling`` chooses which successful requests get a log line. All other requests get one.
     """
 
-    def __init__(self, *, meter: Meter, sampling: Sampling) -> None:
-        self._meter = meter
+    def __init__(self, *, metrics: RequestMetrics, sampling: Sampling) -> None:
+        self._metrics = metrics
         self._sampling = sampling
         # Bound once: a module's logger is looked up for each line, even for one that is not written.
         self._log = structlog.get_logger(__name__).bind()
@@ -43,7 +43,7 @@ class AccessLog:
         """Record a request that got a response. ``seconds`` is its duration."""
         status, code = int(response.status), response.code
         self._write(request, status, code, seconds)
-        self._meter.request_finished(
+        self._metrics.request_finished(
             route=request.template,
             status=status,
             code=code,
@@ -121,8 +121,8 @@ class RejectedRequestLog:
     Satisfies ``gateway.transport.http.Reject``.
     """
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
+    def __init__(self, metrics: RequestMetrics) -> None:
+        self._metrics = metrics
 
     def __call__(
         self, status: int, code: str, detail: str, request_ids: Sequence[str] = ()
@@ -139,6 +139,6 @@ class RejectedRequestLog:
             code=code,
             outcome=outcome,
         )
-        self._meter.request_finished(route=UNMATCHED, status=int(status), code=code)
+        self._metrics.request_finished(route=UNMATCHED, status=int(status), code=code)
         headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
         return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)

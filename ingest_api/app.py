@@ -12,7 +12,15 @@ from ingest_api import openapi
 from ingest_api.access_log import AccessLog
 from ingest_api.auth import Authenticator
 from ingest_api.handlers import Handlers
-from ingest_api.interfaces import Clock, DedupStore, Meter, PresenceReader, Publisher, RateLimits, Tracer
+from ingest_api.interfaces import (
+    Clock,
+    DedupStore,
+    PresenceReader,
+    Publisher,
+    RateLimits,
+    RequestMetrics,
+    Tracer,
+)
 from ingest_api.pipeline import RestApi
 from ingest_api.request import Handler, Request, Response, Route
 from ingest_api.routing import CatchAll, Routes
@@ -26,7 +34,7 @@ def create_rest_api(
     rates: RateLimits,
     keys: Callable[[str], IngestKey | None],
     clock: Clock,
-    meter: Meter,
+    metrics: RequestMetrics,
     namespaces: Collection[str],
     max_body_bytes: int,
     body_timeout_seconds: float,
@@ -59,14 +67,14 @@ def create_rest_api(
     return RestApi(
         routes=Routes(_routes(authenticator, handlers)),
         clock=clock,
-        access_log=AccessLog(meter=meter, sampling=sampling or Sampling()),
+        access_log=AccessLog(metrics=metrics, sampling=sampling or Sampling()),
         tracer=tracer,
     )
 
 
-def create_not_found_api(*, clock: Clock, meter: Meter) -> RestApi:
+def create_not_found_api(*, clock: Clock, metrics: RequestMetrics) -> RestApi:
     """Build a REST API without routes, for a port that is not for backends: every path is a 404."""
-    return RestApi(routes=Routes(()), clock=clock, access_log=AccessLog(meter=meter, sampling=Sampling()))
+    return RestApi(routes=Routes(()), clock=clock, access_log=AccessLog(metrics=metrics, sampling=Sampling()))
 
 
 def create_app(rest_api: RestApi) -> web.Application:

@@ -74,7 +74,7 @@ class Clock(Protocol):
         ...
 
 
-class Meter(Protocol):
+class RequestMetrics(Protocol):
     """Counts requests."""
 
     def request_finished(

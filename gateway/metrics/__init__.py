@@ -1,13 +1,24 @@
-"""What this process counts, and the text that Prometheus reads.
+"""Prometheus metrics: primitives that the components create and count on themselves, and the text that is scraped.
 
-tallies     numbers for what is counted all the time; the shelf makes and registers them
-connections, messages, transport, requests, redis, replica     the meter of each room
-registry    all of them together
+primitives   Counter, Gauge, CallbackGauge, CallbackCounter, Histogram, and the MetricFactory that registers them
+exposition   the text format of Prometheus
+process      version, memory, files, garbage collector and event loop of the process
+requests     requests to the REST API, which may not import this package
 """
 
 from __future__ import annotations
 
+from gateway.metrics.exposition import CONTENT_TYPE, exposition
 from gateway.metrics.primitives import PREFIX, MetricFactory, one_label
-from gateway.metrics.registry import CONTENT_TYPE, Metrics
+from gateway.metrics.process import ProcessMetrics
+from gateway.metrics.requests import RequestMetrics
 
-__all__ = ["CONTENT_TYPE", "PREFIX", "MetricFactory", "Metrics", "one_label"]
+__all__ = [
+    "CONTENT_TYPE",
+    "PREFIX",
+    "MetricFactory",
+    "ProcessMetrics",
+    "RequestMetrics",
+    "exposition",
+    "one_label",
+]

@@ -1,4 +1,4 @@
-"""What the REST door answers, to whom, and how fast; satisfies ``ingest_api.interfaces.Meter``."""
+"""Requests to the REST API; satisfies ``ingest_api.interfaces.RequestMetrics``."""
 
 from __future__ import annotations
 
@@ -8,60 +8,69 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
 from gateway.metrics.primitives import Labels, MetricFactory, one_label
 
-_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+KEY_CODES: Final = (
+    "ok",
+    "timestamp_out_of_range",
+    "bad_signature",
+    "replayed_request",
+    "missing_scope",
+    "rate_limited",
+    "broker_unavailable",
+    "broker_timeout",
+)
+"""Codes that each ingest key has a series for from the start. Others follow with their first event: there may be many
+keys."""
 _UNAUTHORIZED: Final = 401
-_Finished = tuple[str, int, str, str | None]
-"""Route, status, code, and the id of the ingest key if it is one of ours."""
+_Response = tuple[str, int, str, str | None]
+"""Route, status, code, and the id of the ingest key if the gateway knows it."""
 
 
 class RequestMetrics:
-    """Requests to the REST door. One number is kept for each kind of answer to each key; the metrics are its sums."""
+    """Counts requests. One number is kept for each kind of response to each key; the metrics are sums of them."""
 
-    def __init__(self, registry: CollectorRegistry, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, metrics: MetricFactory, now: Callable[[], float] = time.time) -> None:
         """``now``: seconds since 1970."""
-        factory = MetricFactory(registry)
         self._now = now
-        self._finished: dict[_Finished, int] = {}
+        self._finished: dict[_Response, int] = {}
         self._last_used: dict[str, float] = {}
         self._initial_labels: tuple[Labels, ...] = ()
-        self._key_codes: tuple[str, ...] = ()
         self._keys: dict[str, None] = {}
-        requests = factory.callback_counter(
-            "requests", "Requests to the REST door.", ("route", "status", "code")
+        metrics.callback_counter(
+            "requests", "Requests to the REST door.", ("route", "status", "code"), self._by_response
         )
-        requests.read = self._by_answer
-        self._seconds = factory.histogram(
+        self._seconds = metrics.histogram(
             "request_duration_seconds",
             "From the head of a request to its answer.",
             ("route",),
             bounds=_BOUNDS,
         )
-        by_key = factory.callback_counter(
-            "ingest_key_requests", "Requests that named an ingest key, by what was answered.", ("key", "code")
+        metrics.callback_counter(
+            "ingest_key_requests",
+            "Requests that named an ingest key, by what was answered.",
+            ("key", "code"),
+            self._by_key,
         )
-        by_key.read = self._by_key
-        last_used = factory.callback_gauge(
+        metrics.callback_gauge(
             "ingest_key_last_used_timestamp_seconds",
             "When an ingest key last signed a request to this replica, 0 for not since it started.",
             ("key",),
+            lambda: {(key,): self._last_used.get(key, 0.0) for key in self._keys},
         )
-        last_used.read = self._last_used_values
 
     def init_labels(self, routes: Iterable[str], statuses: Mapping[str, int]) -> None:
-        """Show each route with each of these codes, which go with these statuses, from the start."""
+        """Show each route with each of these codes and its status from the start."""
         routes = tuple(routes)
         self._initial_labels = tuple(
             (route, str(int(status)), code) for route, (code, status) in product(routes, statuses.items())
         )
         self._seconds.init_labels(one_label(routes))
 
-    def init_key_labels(self, keys: Iterable[str], codes: Iterable[str]) -> None:
-        """These ingest keys there are, and no others; of each the codes are shown from the start."""
-        self._keys, self._key_codes = dict.fromkeys(keys), tuple(codes)
+    def init_key_labels(self, keys: Iterable[str]) -> None:
+        """Show these ingest keys and no others, each with KEY_CODES from the start."""
+        self._keys = dict.fromkeys(keys)
 
     def request_finished(
         self,
@@ -73,26 +82,24 @@ class RequestMetrics:
         key: str | None = None,
         signed: bool = False,
     ) -> None:
-        answered = route, status, code, key
-        self._finished[answered] = self._finished.get(answered, 0) + 1
-        # A good signature that came a second time is not the key's use, but somebody's who listened.
+        """Count a response; see ``ingest_api.interfaces.RequestMetrics``."""
+        response = route, status, code, key
+        self._finished[response] = self._finished.get(response, 0) + 1
+        # A valid signature with 401 is a request that was replayed, perhaps by someone who recorded it.
         if key is not None and signed and status != _UNAUTHORIZED:
             self._last_used[key] = self._now()
         if seconds is not None:
             self._seconds.observe(seconds, (route,))
 
-    def _by_answer(self) -> Mapping[Labels, float]:
-        found: Counter[Labels] = Counter(dict.fromkeys(self._initial_labels, 0))
+    def _by_response(self) -> Mapping[Labels, float]:
+        sums: Counter[Labels] = Counter(dict.fromkeys(self._initial_labels, 0))
         for (route, status, code, _), number in self._finished.items():
-            found[route, str(status), code] += number
-        return found
+            sums[route, str(status), code] += number
+        return sums
 
     def _by_key(self) -> Mapping[Labels, float]:
-        found: Counter[Labels] = Counter(dict.fromkeys(product(self._keys, self._key_codes), 0))
+        sums: Counter[Labels] = Counter(dict.fromkeys(product(self._keys, KEY_CODES), 0))
         for (_, _, code, key), number in self._finished.items():
             if key in self._keys:
-                found[key, code] += number
-        return found
-
-    def _last_used_values(self) -> Mapping[Labels, float]:
-        return {(key,): self._last_used.get(key, 0.0) for key in self._keys}
+                sums[key, code] += number
+        return sums

@@ -19,8 +19,8 @@ from gateway.health import Phase
 from gateway.http_server import Handler, HttpServer
 from gateway.hub import Hub
 from gateway.interfaces import State
-from gateway.metrics import CONTENT_TYPE, Metrics
-from gateway.runtime import metrics_setup
+from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
+from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -43,6 +43,7 @@ from gateway.transport.fast_path import FastPath
 from gateway.transport.server import EngineOptions, EngineServer
 from ingest_api import app as rest
 from ingest_api.access_log import RejectedRequestLog
+from ingest_api.errors import STATUSES
 from ingest_api.pipeline import RestApi
 
 FINISH_SECONDS: Final = 5.0
@@ -66,13 +67,17 @@ class Components:
         self.clock = SystemClock()
         self._sampling = Sampling(settings.log_sample_rate)
         self.schedule = TimerHeap(asyncio.get_running_loop())
+        self._metrics = MetricFactory()
+        self.process_metrics = ProcessMetrics(self._metrics, version=__version__)
+        create_log_metrics(self._metrics)
+        self._request_metrics = RequestMetrics(self._metrics)
         self.health = health.Health(
+            metrics=self._metrics,
             now=self.clock.now,
             status=lambda: (self.degraded_mode.status, self.degraded_mode.since),
             rejection=lambda: self.state.rejection,
         )
-        self.metrics = Metrics()
-        self._rejected_requests = RejectedRequestLog(self.metrics.requests)
+        self._rejected_requests = RejectedRequestLog(self._request_metrics)
         self._ingest_keys = {key.id: key for key in settings.ingest_keys}
         self.state: State = self._build_state()
         self.verifier = _verifier(settings, self.clock)
@@ -91,7 +96,7 @@ class Components:
                 connects_per_second=settings.connect_rate,
                 connects_per_second_and_address=settings.connect_rate_per_address,
             ),
-            metrics=self.metrics.factory,
+            metrics=self._metrics,
         )
         self.socketio_server = self._build_socketio_server()
         self.engine = self._build_engine_server(self.socketio_server)
@@ -101,24 +106,28 @@ class Components:
             clock=self.clock,
             disconnect_all=self.socketio_server.disconnect_all,
             stalled_limit_seconds=2 * settings.subscription_timeout_seconds,
-            metrics=self.metrics.factory,
+            metrics=self._metrics,
             # Until it was reached (``state_reached``).
             status=StateStatus.HEALTHY if settings.redis_url is None else StateStatus.UNAVAILABLE,
         )
-        metrics_setup.register_metrics(self.metrics, settings, state=self.state, health=self.health)
+        create_state_metrics(
+            self._metrics,
+            self.state.sizes,
+            history_length=settings.history_length,
+            history_bytes=settings.history_bytes,
+        )
+        self._request_metrics.init_key_labels(self._ingest_keys)
         self.http_servers = self._build_http_servers()
 
     def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
         """Backends come in with these from now on."""
         self._ingest_keys.clear()
         self._ingest_keys.update({key.id: key for key in keys})
-        metrics_setup.init_key_labels(self.metrics, self._ingest_keys)
+        self._request_metrics.init_key_labels(self._ingest_keys)
 
     def _build_services(self) -> None:
         settings = self.settings
-        self.hub = Hub(
-            packets.encode_message, metrics=self.metrics.factory, deliveries=self.telemetry.deliveries
-        )
+        self.hub = Hub(packets.encode_message, metrics=self._metrics, deliveries=self.telemetry.deliveries)
         self.disconnector = Disconnector(
             hub=self.hub,
             broker=self.state.broker,
@@ -144,14 +153,14 @@ class Components:
                 clock=self.clock,
                 namespaces=settings.namespaces,
                 delivery_timer=self.hub.delivery_timer,
-                metrics=self.metrics.factory,
+                metrics=self._metrics,
             )
         )
 
     def _build_state(self) -> State:
         settings = self.settings
         if settings.redis_url is None:
-            RedisMetrics(self.metrics.factory)  # shown without Redis too (docs/reference/metrics.md)
+            RedisMetrics(self._metrics)  # shown without Redis too (docs/reference/metrics.md)
             return _memory_state(settings, self.clock)
         return RedisState(
             url=settings.redis_url,
@@ -166,7 +175,7 @@ class Components:
             revocation_seconds=settings.revocation_seconds,
             on_gap=self._on_history_gap,
             on_status_changed=self._on_status_changed,
-            metrics=self.metrics.factory,
+            metrics=self._metrics,
         )
 
     def on_state_ready(self) -> None:
@@ -213,20 +222,20 @@ class Components:
                 replayer=self.replayer,
                 token_expiry=token_expiry,
                 disconnect=self.disconnector.disconnect,
-                metrics=self.metrics.factory,
+                metrics=self._metrics,
             ),
             token_refresh=TokenRefresh(
                 verifier=self.verifier,
                 connector=connector,
                 token_expiry=token_expiry,
-                metrics=self.metrics.factory,
+                metrics=self._metrics,
             ),
             disconnect=self.disconnector.disconnect,
             on_upgraded=self.disconnector.on_transport_upgraded,
             schedule=self.schedule,
             clock=self.clock,
             volatile_skipped=self.hub.count_volatile_skipped,
-            metrics=self.metrics.factory,
+            metrics=self._metrics,
             sampling=self._sampling,
         )
 
@@ -251,7 +260,7 @@ class Components:
             origins=Origins(settings.cors_origins),
             proxies=TrustedProxies(settings.trusted_proxies),
             check_admission=self._check_admission,
-            metrics=self.metrics.factory,
+            metrics=self._metrics,
         )
 
     def _check_admission(self, address: str) -> HandshakeError | None:
@@ -276,17 +285,17 @@ class Components:
             backends = public
         if self.settings.serve_client:
             client_bundle.add_routes(public, self.settings.socketio_path)
-        health.add_routes(backends, self.health, self.metrics.exposition, CONTENT_TYPE)
+        health.add_routes(backends, self.health, self._metrics)
         if self._development is not None:
             public.add_subapp("/dev", self._build_dev_console(self._development))
         # Whatever no route takes is the REST door's, which has its own middlewares and its own words for 404 and 405.
         rest_api = self._build_rest_api()
-        metrics_setup.init_route_labels(self.metrics, rest_api.templates)
+        self._request_metrics.init_labels(rest_api.templates, {"ok": 200, **STATUSES})
         rest.mount(rest_api, backends)
         direct: dict[str, Handler] = {self.settings.socketio_path: self.engine.handle}
         if backends is public:
             return [self._build_http_server(public, direct, rest_api)]
-        rest.mount(rest.create_not_found_api(clock=self.clock, meter=self.metrics.requests), public)
+        rest.mount(rest.create_not_found_api(clock=self.clock, metrics=self._request_metrics), public)
         return [
             self._build_http_server(public, direct, None),
             self._build_http_server(backends, {}, rest_api),
@@ -313,7 +322,7 @@ class Components:
             rates=self.state.rates,
             keys=self._ingest_keys.get,
             clock=self.clock,
-            meter=self.metrics.requests,
+            metrics=self._request_metrics,
             namespaces=frozenset(settings.namespaces),
             max_body_bytes=settings.max_body_bytes,
             body_timeout_seconds=settings.request_timeout_seconds,

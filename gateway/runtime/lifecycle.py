@@ -131,7 +131,7 @@ class Gateway:
             ("gaps", components.degraded_mode.run()),
             ("catching up", components.replayer.run()),
             ("keys", self._prepare_keys()),
-            ("event loop lag", components.metrics.replica.watch_loop()),
+            ("event loop lag", components.process_metrics.watch_loop()),
         )
 
     def reload(self, settings: Settings) -> None:

@@ -1,50 +1,50 @@
-"""Tells the metrics where to look, and which values their labels can have: shown from the start, so that the first
-time that something happens is seen to be one.
-"""
+"""Metrics of what has no component of its own: the sizes of the state, and the lines that the log dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from gateway.health import Health, Phase
-from gateway.interfaces import State
 from gateway.logs import lines_dropped
-from gateway.metrics import Metrics
-from gateway.settings import Settings
-from ingest_api.errors import STATUSES
+from gateway.metrics import MetricFactory
 
-_CODES: Final = {"ok": 200, **STATUSES}
-_KEY_CODES: Final = (
-    "ok",
-    "timestamp_out_of_range",
-    "bad_signature",
-    "replayed_request",
-    "missing_scope",
-    "rate_limited",
-    "broker_unavailable",
-    "broker_timeout",
-)
-"""Of each ingest key these are shown from the start, the other codes once they happen: there may be many keys."""
+_HISTORY_ENTRIES, _HISTORY_BYTES, _HISTORY_AGE = "history_entries", "history_bytes", "history_age_seconds"
+_OWN_METRICS: Final = (_HISTORY_ENTRIES, _HISTORY_BYTES, _HISTORY_AGE)
+"""Sizes with a metric of their own, because one metric has one unit."""
 
 
-def register_metrics(metrics: Metrics, settings: Settings, *, state: State, health: Health) -> None:
-    """What is known before anything has happened, and what is looked up in the rooms."""
-    metrics.replica.watch_state(
-        state.sizes, history_length=settings.history_length, history_bytes=settings.history_bytes
+def create_state_metrics(
+    metrics: MetricFactory,
+    sizes: Callable[[], Mapping[str, float]],
+    *,
+    history_length: int,
+    history_bytes: int,
+) -> None:
+    """Create the gauges of everything in the state that has a limit. ``sizes`` is ``State.sizes``."""
+
+    def items() -> Mapping[tuple[str, ...], float]:
+        return {(part,): size for part, size in sizes().items() if part not in _OWN_METRICS}
+
+    metrics.callback_gauge("state_items", "Held in the state now, by what it is.", ("part",), items)
+    metrics.callback_gauge(
+        "history_entries", "Entries in the history now.", read=lambda: sizes()[_HISTORY_ENTRIES]
     )
-    metrics.replica.watch_health(
-        is_ready=lambda: health.ready, is_draining=lambda: health.phase is Phase.DRAINING
+    metrics.callback_gauge(
+        "history_bytes",
+        "Bytes of the history now, as HISTORY_BYTES counts.",
+        read=lambda: sizes()[_HISTORY_BYTES],
     )
-    metrics.replica.watch_log(lines_dropped)
-    init_key_labels(metrics, [key.id for key in settings.ingest_keys])
+    metrics.callback_gauge(
+        "history_oldest_age_seconds",
+        "Age of the oldest entry in the history.",
+        read=lambda: sizes()[_HISTORY_AGE],
+    )
+    metrics.callback_gauge("history_limit_entries", "HISTORY_LENGTH.", read=lambda: history_length)
+    metrics.callback_gauge("history_limit_bytes", "HISTORY_BYTES.", read=lambda: history_bytes)
 
 
-def init_key_labels(metrics: Metrics, ids: Collection[str]) -> None:
-    """These are the ingest keys from now on."""
-    metrics.requests.init_key_labels(ids, _KEY_CODES)
-
-
-def init_route_labels(metrics: Metrics, templates: Collection[str]) -> None:
-    """These are the paths of the REST door."""
-    metrics.requests.init_labels(templates, _CODES)
+def create_log_metrics(metrics: MetricFactory) -> None:
+    """Create the counter of log lines that could not be written."""
+    metrics.callback_counter(
+        "log_lines_dropped", "Lines of the log that could not be written.", read=lines_dropped
+    )

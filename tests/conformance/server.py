@@ -20,7 +20,7 @@ from socketio import packet
 from gateway.domain.disconnects import NO_NAMESPACE, PROTOCOL_ERROR, DisconnectReason
 from gateway.http_server import HttpServer
 from gateway.interfaces import Schedule, Timer
-from gateway.metrics import MetricFactory, Metrics
+from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.socketio_server import packets, server
 from gateway.socketio_server.python_socketio import Acknowledge, PacketServer
 from gateway.timers import SystemClock, TimerHeap
@@ -160,7 +160,7 @@ class ConformanceServer:
         self._listener = HttpServer(
             web.Application(),
             direct={self.path: self.engine.handle},
-            reject=RejectedRequestLog(Metrics().requests),
+            reject=RejectedRequestLog(RequestMetrics(metrics)),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )

@@ -6,6 +6,8 @@ import pytest
 
 from gateway.domain.status import StateStatus
 from gateway.health import Health, Phase
+from gateway.metrics import MetricFactory
+from tests.support.metrics import counted
 
 STARTED, SERVING, CHANGED = 1_795_262_400.0, 1_795_262_401.5, 1_795_262_460.25
 """2026-11-21T12:00:00Z, 1.5 s later, a minute later."""
@@ -16,7 +18,10 @@ class Replica:
 
     def __init__(self, phase: Phase, condition: StateStatus) -> None:
         self.now, self.condition, self.since = STARTED, condition, CHANGED
-        self.health = Health(now=lambda: self.now, status=lambda: (self.condition, self.since))
+        self.metrics = MetricFactory()
+        self.health = Health(
+            now=lambda: self.now, status=lambda: (self.condition, self.since), metrics=self.metrics
+        )
         self.now = SERVING
         if phase is not Phase.STARTING:
             self.health.enter(phase)
@@ -72,6 +77,7 @@ def test_what_the_state_refuses_is_the_reason() -> None:
     health = Health(
         now=lambda: STARTED,
         status=lambda: (StateStatus.UNAVAILABLE, CHANGED),
+        metrics=MetricFactory(),
         rejection=lambda: "it is full (OOM)",
     )
     health.enter(Phase.SERVING)
@@ -98,3 +104,18 @@ def test_one_that_has_been_deaf_for_long_does_not_count_as_alive_any_more() -> N
     assert replica.health.alive
     replica.now = CHANGED + 300
     assert not replica.health.alive
+
+
+def test_metrics_show_what_the_probes_answer() -> None:
+    replica = Replica(Phase.SERVING, StateStatus.HEALTHY)
+    assert (counted(replica.metrics, "replica_ready"), counted(replica.metrics, "replica_draining")) == (
+        {"": 1},
+        {},
+    )
+
+    replica.health.enter(Phase.DRAINING)
+
+    assert (counted(replica.metrics, "replica_ready"), counted(replica.metrics, "replica_draining")) == (
+        {},
+        {"": 1},
+    )

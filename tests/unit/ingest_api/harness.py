@@ -40,8 +40,8 @@ Headers = list[tuple[str, str]]
 
 
 @dataclass
-class RecordingMeter:
-    """A fake meter. It records the finished requests."""
+class RecordingMetrics:
+    """A fake of the request metrics. It records the finished requests."""
 
     finished: list[tuple[str, int, str]] = field(default_factory=list)
     """Route, status and code of each request."""
@@ -126,7 +126,7 @@ class RestApiServer:
     port: int
     state: MemoryState
     clock: FakeClock
-    meter: RecordingMeter
+    metrics: RecordingMetrics
     published: list[LogEntry]
     """The entries that the broker accepted, without repeats."""
 
@@ -227,7 +227,7 @@ async def run_rest_api(
     state = MemoryState(
         clock=clock, replica="replica-1", history_length=1000, history_bytes=10_000_000, recovery_seconds=120
     )
-    server = RestApiServer(0, state, clock, RecordingMeter(), [])
+    server = RestApiServer(0, state, clock, RecordingMetrics(), [])
     publisher = _RecordingPublisher(server, clock)
     options: dict[str, Any] = {
         "publisher": wrap_publisher(publisher) if wrap_publisher else publisher,
@@ -236,7 +236,7 @@ async def run_rest_api(
         "rates": state.rates,
         "keys": lookup or {key.id: key for key in keys}.get,
         "clock": clock,
-        "meter": server.meter,
+        "metrics": server.metrics,
         "namespaces": frozenset({"/", "/events"}),
         "max_body_bytes": 100_000,
         "body_timeout_seconds": 5.0,
@@ -248,7 +248,7 @@ async def run_rest_api(
             app,
             direct={},
             fast_path=rest_api,
-            reject=RejectedRequestLog(server.meter),
+            reject=RejectedRequestLog(server.metrics),
             head_timeout_seconds=TIMEOUT_SECONDS,
             finish_seconds=TIMEOUT_SECONDS,
         )

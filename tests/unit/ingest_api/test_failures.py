@@ -109,7 +109,7 @@ async def test_each_request_has_one_log_line_and_one_count(
     assert log_lines[0]["request_id"] == "order-4711"
     assert log_lines[0]["bytes"] == len(b'{"event": "private-event", "data": {"text": "private-payload"}}')
     assert log_lines[0]["seconds"] >= 0
-    assert server.meter.finished == [(line["route"], line["status"], line["code"]) for line in log_lines]
+    assert server.metrics.finished == [(line["route"], line["status"], line["code"]) for line in log_lines]
 
 
 async def test_log_has_no_secret_signature_nonce_query_or_payload(log_lines: list[dict[str, Any]]) -> None:
@@ -158,16 +158,16 @@ async def test_problem_title_is_the_phrase_of_its_status(server: RestApiServer) 
     assert (problem["type"], problem["title"]) == ("about:blank", "Not Found")
 
 
-async def test_meter_gets_the_key_id_and_whether_it_signed(server: RestApiServer) -> None:
+async def test_metrics_get_the_key_id_and_whether_it_signed(server: RestApiServer) -> None:
     await server.post("/broadcast", {"event": "e"}, key=SHOP)
     await server.post("/broadcast", {"event": "e"}, key=IngestKey(SHOP.id, ("another secret" * 4,)))
     await server.post("/broadcast", {"event": "e"}, key=IngestKey("unknown", SHOP.secrets))
     await server.send_request("GET", "/nowhere")
 
-    assert [code for _, _, code in server.meter.finished] == [
+    assert [code for _, _, code in server.metrics.finished] == [
         "ok",
         "bad_signature",
         "unknown_key",
         "not_found",
     ]
-    assert server.meter.keys == [(SHOP.id, True), (SHOP.id, False), (None, False), (None, False)]
+    assert server.metrics.keys == [(SHOP.id, True), (SHOP.id, False), (None, False), (None, False)]

@@ -12,7 +12,7 @@ from ingest_api.app import create_app, create_not_found_api, mount
 from ingest_api.errors import problem_body
 from ingest_api.pipeline import RestApi
 from tests.support.clock import FakeClock
-from tests.unit.ingest_api.harness import RecordingMeter, RestApiServer, run_rest_api
+from tests.unit.ingest_api.harness import RecordingMetrics, RestApiServer, run_rest_api
 
 
 async def health(_: web.Request) -> web.Response:
@@ -49,7 +49,7 @@ async def test_rest_api_handles_every_other_path(server: RestApiServer) -> None:
 async def test_not_found_api_has_no_paths() -> None:
     def mount_not_found_api(_: RestApi) -> web.Application:
         app = web.Application()
-        mount(create_not_found_api(clock=FakeClock(), meter=RecordingMeter()), app)
+        mount(create_not_found_api(clock=FakeClock(), metrics=RecordingMetrics()), app)
         return app
 
     async with run_rest_api(mount=mount_not_found_api, aiohttp_options={}) as server:
@@ -60,7 +60,7 @@ async def test_not_found_api_has_no_paths() -> None:
 def test_rest_api_is_mounted_only_at_the_root() -> None:
     with pytest.raises(ValueError, match="at the root"):
         web.Application().add_subapp(
-            "/api", create_app(create_not_found_api(clock=FakeClock(), meter=RecordingMeter()))
+            "/api", create_app(create_not_found_api(clock=FakeClock(), metrics=RecordingMetrics()))
         )
 
 

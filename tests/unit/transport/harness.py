@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.http_server import HttpServer
-from gateway.metrics import MetricFactory, Metrics
+from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.timers import TimerHeap
 from gateway.transport.admission import TrustedProxies
 from gateway.transport.cors import Origins
@@ -98,7 +98,7 @@ class Serving:
         self.listener = HttpServer(
             web.Application(),
             direct={PATH: self.engine.handle},
-            reject=RejectedRequestLog(Metrics().requests),
+            reject=RejectedRequestLog(RequestMetrics(self.metrics)),
             head_timeout_seconds=5.0,
             finish_seconds=1.0,
         )

@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy
 
 from gateway import http_server
 from gateway.http_server import HttpServer
-from gateway.metrics import Metrics
+from gateway.metrics import MetricFactory, RequestMetrics
 from ingest_api.access_log import RejectedRequestLog
 from tests.unit.transport.raw import PATIENCE_SECONDS, connect
 
@@ -37,7 +37,7 @@ class Server:
             app,
             direct={},
             fast_path=self,
-            reject=RejectedRequestLog(Metrics().requests),
+            reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=1.0,
         )

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from gateway.http_server import HttpServer, printable_host
-from gateway.metrics import Metrics
+from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.transport.http import GatewayRequestHandler
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import PROBLEM_TYPE
@@ -43,7 +43,7 @@ class Server:
                 "/half": self._half,
                 "/read": self._read,
             },
-            reject=RejectedRequestLog(Metrics().requests),
+            reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
             head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
             finish_seconds=2.0,
         )
