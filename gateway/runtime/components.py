@@ -88,16 +88,7 @@ class Components:
             sampling=self._sampling,
         )
         self._build_services()
-        self.admission = Admission(
-            self.clock,
-            AdmissionLimits(
-                max_connections=settings.max_connections,
-                max_unauthenticated=settings.max_unauthenticated,
-                connects_per_second=settings.connect_rate,
-                connects_per_second_and_address=settings.connect_rate_per_address,
-            ),
-            metrics=self._metrics,
-        )
+        self.admission = self._build_admission()
         self.socketio_server = self._build_socketio_server()
         self.engine = self._build_engine_server(self.socketio_server)
         self.degraded_mode = DegradedMode(
@@ -155,6 +146,19 @@ class Components:
                 delivery_timer=self.hub.delivery_timer,
                 metrics=self._metrics,
             )
+        )
+
+    def _build_admission(self) -> Admission:
+        settings = self.settings
+        return Admission(
+            self.clock,
+            AdmissionLimits(
+                max_connections=settings.max_connections,
+                max_unauthenticated=settings.max_unauthenticated,
+                connects_per_second=settings.connect_rate,
+                connects_per_second_and_address=settings.connect_rate_per_address,
+            ),
+            metrics=self._metrics,
         )
 
     def _build_state(self) -> State:
