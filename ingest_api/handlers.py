@@ -22,6 +22,8 @@ from ingest_api.push import Push, read_disconnect, read_push
 from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
+REPLAYED_HEADER: Final = "Idempotency-Replayed"
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _NO_LOCK: Final = nullcontext()
 
 
@@ -57,10 +59,6 @@ class InFlight:
             yield
         finally:
             self._locked.discard(name)
-
-
-REPLAYED_HEADER: Final = "Idempotency-Replayed"
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Handlers:

@@ -21,6 +21,10 @@ from ingest_api.errors import Problem
 from ingest_api.json_body import InvalidJson, NotAnObject, ParsedBody, is_plain_json, scan
 from ingest_api.schemas import DisconnectSchema, EmitSchema
 
+MAX_FIELD_ERRORS: Final = 20
+_MAX_FIELD_NAME_CHARACTERS: Final = 64
+_NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
+
 
 class FastPush(NamedTuple):
     """The fields of a body that ``fast_parse`` accepts. ``data`` is JSON text as it was written."""
@@ -70,11 +74,6 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
     if len(rooms) != with_room or event in RESERVED_EVENTS or rooms in _INVALID_ROOMS:
         return None
     return FastPush(event, rooms[0] if rooms else None, text[start:end])
-
-
-MAX_FIELD_ERRORS: Final = 20
-_MAX_FIELD_NAME_CHARACTERS: Final = 64
-_NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
 
 
 class Push(NamedTuple):

@@ -1,13 +1,11 @@
-"""Tokens to identities: who a connection is, proved by a JSON Web Token (RFC 7519) that somebody else signed.
+"""Verify access tokens: JSON Web Tokens (RFC 7519) that prove the identity of a connection.
 
-    verifier   JwtVerifier, what the rest of the house sees: header, key, signature, claims, in that order
-    keys       which key may check which algorithm: secret, PEM, JSON Web Key Set (pure)
-    remote     the key set of an issuer, fetched, shared and renewed
-    claims     what the claims say, and what is refused about them (pure)
-    fetching   gets a key set over HTTP
-    issuing    signs tokens for the command line and the development page
+    verifier   JwtVerifier: checks header, key, signature and claims, in this order; issue_token signs tokens
+    jwk        Key and JSON Web Keys: which key may check which algorithm (pure)
+    jwks       JwksCache: the key set of an issuer, fetched over HTTP and refreshed
+    claims     checks the claims, and derives the Identity from them (pure)
 
-What is refused is refused with a code of ``TokenRefused`` and a sentence; neither ever quotes the token.
+A rejected token raises ``TokenRejected`` with a code and a sentence. Neither ever contains a part of the token.
 """
 
 from gateway.auth.jwks import fetch_text

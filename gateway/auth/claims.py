@@ -1,4 +1,4 @@
-"""What a token's claims say (RFC 7519 §4.1), and what is refused about them. Pure: the time is an argument."""
+"""Check the claims of a token (RFC 7519 §4.1), and derive the identity from them. Pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ Claims = Mapping[str, object]
 
 ROOMS_CLAIM: Final = "rooms"
 _LAST_SECOND: Final = 253_402_300_799
-"""9999-12-31T23:59:59Z. A later date is a mistake, most often milliseconds where seconds belong."""
+"""9999-12-31T23:59:59Z. A later date is an error, most often milliseconds instead of seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRules:
-    """What must hold of the claims. ``audience`` and ``issuer`` empty, ``max_lifetime_seconds`` None: not checked.
+    """The rules for claims.
 
-    ``room_claims`` maps a claim to the prefix of the rooms it grants; ``rooms`` grants rooms verbatim in any case.
+    - ``audience``, ``issuer``: the accepted values; if empty, the claim is not checked.
+    - ``leeway_seconds``: the tolerance for ``exp``, ``nbf`` and ``iat``.
+    - ``max_lifetime_seconds``: the longest time from ``iat`` to ``exp``; None means no limit.
+    - ``room_claims``: maps a claim to the prefix of the rooms that it grants. The claim ``rooms`` grants rooms
+      verbatim, unless the mapping names it.
     """
 
     audience: frozenset[str]
@@ -34,10 +38,14 @@ class ClaimRules:
 
 
 def read_claims(payload: bytes) -> Claims:
-    """The claims in the payload of a token whose signature holds; raises TokenRefused (token_malformed)."""
+    """Return the claims in the payload of a token with a valid signature.
+
+    Raises:
+        TokenRejected: The payload is not a JSON object (``token_malformed``).
+    """
     try:
-        # ValueError: not UTF-8, too, and a number of thousands of digits.
-        claims = json.loads(payload, parse_constant=_refuse_constant)
+        # ValueError is also raised for invalid UTF-8 and for a number of thousands of digits.
+        claims = json.loads(payload, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise TokenRejected("token_malformed", "the payload of the token is not JSON") from error
     if not isinstance(claims, dict):
@@ -46,7 +54,11 @@ def read_claims(payload: bytes) -> Claims:
 
 
 def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
-    """Who the claims speak of; raises TokenRefused with the first rule that is broken."""
+    """Return the identity that the claims describe.
+
+    Raises:
+        TokenRejected: The code is that of the first violated rule.
+    """
     issued_at = _date(claims, "iat")
     expires_at = _expiry(claims, rules, now)
     _check_not_before(claims, issued_at, rules, now)
@@ -64,19 +76,19 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
     )
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    # Python reads NaN and Infinity; JSON (RFC 8259 §6) has neither.
+def _reject_constant(constant: str) -> NoReturn:
+    # Python accepts NaN and Infinity; JSON (RFC 8259 §6) has neither.
     raise ValueError(f"{constant} is not JSON")
 
 
 def _date(claims: Claims, name: str) -> float | None:
-    """A NumericDate (RFC 7519 §2): seconds since 1970, with or without a fraction; None where there is none."""
+    """Return a NumericDate claim (RFC 7519 §2): seconds since 1970, perhaps with a fraction. None if it is absent."""
     value = claims.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TokenRejected("token_invalid", f"the claim {name} is not a number of seconds since 1970")
-    if not 0 <= value <= _LAST_SECOND:  # which NaN is not, either
+    if not 0 <= value <= _LAST_SECOND:  # also true for NaN
         raise TokenRejected(
             "token_invalid", f"the claim {name} is no date in seconds since 1970 (are these milliseconds?)"
         )
@@ -84,7 +96,7 @@ def _date(claims: Claims, name: str) -> float | None:
 
 
 def _expiry(claims: Claims, rules: ClaimRules, now: float) -> float | None:
-    """``exp`` as it is written; whoever ends connections by it adds the leeway as well."""
+    """Return ``exp`` as written, without the leeway. Token expiry adds the leeway when it closes connections."""
     expires_at = _date(claims, "exp")
     if expires_at is None:
         if rules.require_exp:
@@ -106,11 +118,11 @@ def _check_not_before(claims: Claims, issued_at: float | None, rules: ClaimRules
 def _check_lifetime(
     issued_at: float | None, expires_at: float | None, max_lifetime_seconds: float | None, now: float
 ) -> None:
-    """A revocation is kept for so long only; a token that outlived it would be good again."""
+    """Limit the lifetime of tokens to that of revocations: a revoked token that lives longer would be valid again."""
     if max_lifetime_seconds is None or expires_at is None:
         return
-    born_at = now if issued_at is None else issued_at
-    if expires_at - born_at > max_lifetime_seconds:
+    starts_at = now if issued_at is None else issued_at
+    if expires_at - starts_at > max_lifetime_seconds:
         raise TokenRejected(
             "token_invalid",
             f"the token lives longer than the {max_lifetime_seconds:.0f} seconds for which revocations are kept",
@@ -130,7 +142,7 @@ def _check_issuer(claims: Claims, issuer: frozenset[str]) -> None:
 
 
 def _check_audience(claims: Claims, audience: frozenset[str]) -> None:
-    """One of the token's audiences must be one of ours (RFC 7519 §4.1.3: a string or a list of strings)."""
+    """Check that one of the token's audiences is accepted (RFC 7519 §4.1.3: a string or a list of strings)."""
     if not audience:
         return
     value = claims.get("aud")
@@ -160,14 +172,14 @@ def _rooms(claims: Claims, user: str, room_claims: Mapping[str, str]) -> Iterato
 
 
 def _granted(claims: Claims, name: str, prefix: str) -> Iterator[str]:
-    """The rooms of one claim: none where it is absent or null, one for a value, one for each value of a list."""
+    """Yield the rooms of one claim: none if it is absent or null, one for a value, one for each value of a list."""
     value = claims.get(name)
     if value is None:
         return
     for each in value if isinstance(value, list) else (value,):
         text = _text(each, name)
         if not text:
-            # Behind a prefix it would pass as a name: the room "org:" of all who belong to no organisation.
+            # With a prefix it would be a valid name: "org:" would be a room of all users without an organisation.
             raise TokenRejected("token_invalid", f"the claim {name} is empty; leave it out or make it null")
         try:
             yield check_room(prefix + text)

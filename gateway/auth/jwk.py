@@ -1,7 +1,7 @@
-"""Which key may check which algorithm (RFC 7518, RFC 7517). Pure.
+"""Keys, and the algorithms that each may check (RFC 7518, RFC 7517). Pure.
 
-A key is prepared once for the algorithms it fits, and found by algorithm and key id; so a token can never choose how
-a key is understood (RFC 8725 §2.1, algorithm confusion).
+A key is prepared once for the algorithms that it fits, and is selected by algorithm and key id. So a token can never
+choose how a key is interpreted (RFC 8725 §2.1, algorithm confusion).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _IMPLEMENTATIONS: Final = get_default_algorithms()
 
 
 class PreparedHmac(HMACAlgorithm):
-    """PyJWT's HMAC without its examination of the secret for every token; ``secret_key`` did that once."""
+    """PyJWT's HMAC without its check of the secret for every token. ``secret_key`` has checked it once."""
 
     def prepare_key(self, key: str | bytes) -> bytes:
         return key if isinstance(key, bytes) else key.encode()
 
     def check_key_length(self, key: bytes) -> None:
-        """32 bytes do for HS384 and HS512 as well: the secret must not be guessed, however long the hash is."""
+        """Check nothing: 32 bytes are also enough for HS384 and HS512, because they cannot be guessed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key and the algorithms that it may check; ``kid`` is the issuer's name for it."""
+    """A key, and the algorithms that it may check. ``kid`` is the issuer's id of the key."""
 
     material: Any  # bytes, or one of the public key classes of ``cryptography``
     algorithms: frozenset[str]
@@ -52,18 +52,26 @@ class Key:
 
 
 def secret_key(secret: str, allowed: Collection[str]) -> Key:
-    """The key for HS256, HS384 and HS512; raises ValueError for a secret that is short or no secret at all."""
+    """Return the key for HS256, HS384 and HS512.
+
+    Raises:
+        ValueError: The secret is too short, or is a public key, a certificate or a JSON Web Key.
+    """
     if len(secret.encode()) < MIN_SECRET_BYTES:
         raise ValueError(f"the JWT secret has fewer than {MIN_SECRET_BYTES} bytes")
     try:
         material = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
-    except PyJWTError as error:  # a public key or certificate, known to everybody
+    except PyJWTError as error:  # a public key or certificate, which is not secret
         raise ValueError("the JWT secret is a public key, a certificate or a JSON Web Key") from error
     return Key(material, frozenset(HMAC_DIGESTS).intersection(allowed))
 
 
 def public_key(pem: str, allowed: Collection[str]) -> Key:
-    """A PEM public key; raises ValueError if it is none, or of no use for the allowed algorithms."""
+    """Return the key of a PEM public key.
+
+    Raises:
+        ValueError: The text is not a PEM public key, or fits none of the allowed algorithms.
+    """
     if "PRIVATE KEY-----" in pem:
         raise ValueError("the JWT public key is a private key; the gateway needs the public half alone")
     algorithms = _usable_algorithms(pem, allowed)
@@ -73,9 +81,12 @@ def public_key(pem: str, allowed: Collection[str]) -> Key:
 
 
 def read_key_set(text: str, allowed: Collection[str]) -> tuple[Key, ...]:
-    """The keys of a JSON Web Key Set that may check signatures; raises ValueError if there is none.
+    """Return the keys of a JSON Web Key Set that may check signatures.
 
-    Left out are secrets (``oct``), private keys, keys for other uses, keys too short, and what cannot be read.
+    Excluded are secrets (``oct``), private keys, keys for other uses, keys that are too short, and invalid entries.
+
+    Raises:
+        ValueError: The text is not a key set, or no key is left.
     """
     if len(text) > MAX_KEY_SET_CHARACTERS:
         raise ValueError(f"the key set has more than {MAX_KEY_SET_CHARACTERS} characters")
@@ -93,7 +104,7 @@ def read_key_set(text: str, allowed: Collection[str]) -> tuple[Key, ...]:
 
 
 def find_matching(keys: Sequence[Key], algorithm: str, kid: str | None) -> tuple[Key, ...]:
-    """The keys that may have signed a token with this header; without a key id each key of the algorithm may."""
+    """Return the keys that may have signed a token with this header. Without a key id, every key of the algorithm."""
     return tuple(key for key in keys if algorithm in key.algorithms and kid in {None, key.kid})
 
 
@@ -113,10 +124,10 @@ def _read_member(member: object, allowed: Collection[str]) -> Key | None:
 
 
 def _is_for_signatures(member: dict[str, object]) -> bool:
-    """RFC 7517 §4.2 and §4.3. A private key (``d``) that was published proves nothing any more."""
+    """Check ``use`` and ``key_ops`` (RFC 7517 §4.2, §4.3). A published private key (``d``) proves nothing."""
     operations = member.get("key_ops", ["verify"])
     return (
-        member.get("kty") in ("RSA", "EC", "OKP")  # a tuple: what is asked may not be hashable
+        member.get("kty") in ("RSA", "EC", "OKP")  # a tuple, because the value may not be hashable
         and "d" not in member
         and member.get("use", "sig") == "sig"
         and isinstance(operations, list)
@@ -125,7 +136,7 @@ def _is_for_signatures(member: dict[str, object]) -> bool:
 
 
 def _usable_algorithms(material: Any, allowed: Collection[str]) -> frozenset[str]:
-    """The allowed public-key algorithms that this key is of the right type, curve and length for."""
+    """Return the allowed public-key algorithms that fit the type, curve and length of a key."""
     return frozenset(name for name in PUBLIC_KEY_ALGORITHMS if name in allowed and _is_usable(name, material))
 
 

@@ -1,6 +1,7 @@
-"""Turns a token into an identity, with PyJWT for the signature (RFC 7515) and ``claims`` for what it says.
+"""Verify tokens: PyJWT checks the signature (RFC 7515), ``claims`` checks the payload.
 
-Signs tokens for people at a terminal and for the development page; real ones come from the users' own backends.
+``issue_token`` signs tokens for the command line and for the development page. In production the application's own
+backends issue them.
 """
 
 from __future__ import annotations
@@ -31,22 +32,6 @@ from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.interfaces import Clock
 
-
-def issue_token(
-    *,
-    secret: str,
-    user: str,
-    now: float,
-    ttl_seconds: float,
-    algorithm: str = "HS256",
-    claims: Mapping[str, object] | None = None,
-) -> str:
-    """A token for ``user`` that ends ``ttl_seconds`` from ``now``; ``claims`` are added and win over the usual ones."""
-    issued_at = int(now)
-    payload = {"sub": user, "iat": issued_at, "exp": issued_at + int(ttl_seconds), **(claims or {})}
-    return jwt.encode(payload, secret, algorithm=algorithm)
-
-
 MAX_TOKEN_CHARACTERS: Final = 8 * 1024
 
 _REJECTIONS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
@@ -55,17 +40,22 @@ _REJECTIONS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
     (DecodeError, "token_malformed", "this is not a signed JSON Web Token"),
     (PyJWTError, "token_invalid", "the token has a header that is not accepted here"),
 )
-"""PyJWT's exceptions, the narrower ones first. Its own words may quote the token; ours never do."""
+"""PyJWT's exceptions, the most specific first. PyJWT's own messages may quote the token; these never do."""
 
 
 class JwtVerifier:
-    """Checks, in this order: form, header, algorithm, key, signature, claims. Keeps the law of ports.TokenVerifier.
+    """Verifies tokens. Satisfies ``gateway.interfaces.TokenVerifier``.
 
-    ``secret`` serves HS* alone; ``public_key`` (PEM) or ``jwks_url``, of which ``fetch`` answers the text, the others.
-    ``algorithms`` is the list of those accepted, each of which needs its key. One of ``audience`` and one of ``issuer``
-    must be the token's; empty: not checked. ``max_lifetime_seconds`` is how long revocations are kept.
+    The order of checks: form, header, algorithm, key, signature, claims.
 
-    Raises ValueError with a sentence for a combination that can never accept a token.
+    - ``algorithms``: the accepted algorithms. Each needs a key.
+    - ``secret``: the key for HS* only.
+    - ``public_key`` (PEM), or ``jwks_url`` with ``fetch``: the keys for all other algorithms.
+    - ``audience``, ``issuer``: the token must have one of each; if empty, the claim is not checked.
+    - ``max_lifetime_seconds``: how long revocations are kept. A token that lives longer is rejected.
+
+    Raises:
+        ValueError: The combination can never accept a token. The message is a sentence for the operator.
     """
 
     def __init__(
@@ -104,9 +94,10 @@ class JwtVerifier:
         public_key: str | None = None,
         jwks_url: str | None = None,
     ) -> None:
-        """Check with these from now on; a key set that is the same stays as it was fetched.
+        """Replace the keys. A fetched key set is kept if its URL and the algorithms are unchanged.
 
-        Raises ValueError as when the verifier was made, and nothing has changed then.
+        Raises:
+            ValueError: As for the constructor. Nothing is changed then.
         """
         former, ring = self._ring, self._key_ring(algorithms, secret, public_key, jwks_url)
         if ring.has_same_source(former):
@@ -118,26 +109,35 @@ class JwtVerifier:
 
     @property
     def ready(self) -> bool:
-        """Whether tokens can be checked now; false only while there is nothing but a key set not yet fetched."""
+        """Whether tokens can be verified now. False only while the single source of keys is a set not yet fetched."""
         return bool(self._ring.local) or self._ring.remote is None or self._ring.remote.ready
 
     async def prepare(self) -> None:
-        """Fetch the key set if that is still to be done; raises KeysUnavailable. Cheap once it is."""
+        """Fetch the key set if it was not fetched before.
+
+        Raises:
+            KeysUnavailable: The key set could not be fetched.
+        """
         if self._ring.remote is not None:
             await self._ring.remote.load()
 
     def prefetch(self) -> None:
-        """The same without waiting: for a door that turns clients away while this is not ``ready``."""
+        """Start to fetch the key set without waiting. For a server that rejects clients until this is ``ready``."""
         if self._ring.remote is not None:
             self._ring.remote.prefetch()
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel a running fetch of the key set."""
         if self._ring.remote is not None:
             await self._ring.remote.close()
 
     async def verify(self, token: str) -> Identity:
-        """Who the token speaks of; raises TokenRefused or KeysUnavailable."""
+        """Return the identity that a token proves.
+
+        Raises:
+            TokenRejected: The token is invalid. The code is that of the first check that failed.
+            KeysUnavailable: The keys of the issuer could not be fetched.
+        """
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
             raise TokenRejected(
                 "token_malformed", f"a token has at most {MAX_TOKEN_CHARACTERS} characters, all of them ASCII"
@@ -146,7 +146,7 @@ class JwtVerifier:
         algorithm, kid = _read_header(token.partition(".")[0])
         if algorithm not in ring.algorithms:
             raise _rejection(InvalidAlgorithmError())
-        # A local key has no name: ``kid`` is for key sets.
+        # A local key has no id: ``kid`` selects keys of key sets only.
         keys = find_matching(ring.local, algorithm, None)
         if not keys and ring.remote is not None:
             keys = await ring.remote.find(algorithm, kid)
@@ -165,9 +165,24 @@ class JwtVerifier:
         return _KeyRing(algorithms, local, remote, jwks_url, _prepared_jws(algorithms))
 
 
+def issue_token(
+    *,
+    secret: str,
+    user: str,
+    now: float,
+    ttl_seconds: float,
+    algorithm: str = "HS256",
+    claims: Mapping[str, object] | None = None,
+) -> str:
+    """Return a token for ``user`` that expires ``ttl_seconds`` after ``now``. ``claims`` override the usual ones."""
+    issued_at = int(now)
+    payload = {"sub": user, "iat": issued_at, "exp": issued_at + int(ttl_seconds), **(claims or {})}
+    return jwt.encode(payload, secret, algorithm=algorithm)
+
+
 @dataclass(frozen=True, slots=True)
 class _KeyRing:
-    """What tokens are checked with at one time."""
+    """The algorithms and keys that verify tokens. Replaced as a whole when the keys change."""
 
     algorithms: frozenset[str]
     local: tuple[Key, ...]
@@ -176,7 +191,7 @@ class _KeyRing:
     jws: PyJWS
 
     def has_same_source(self, other: _KeyRing) -> bool:
-        """Whether the key sets of both are the same."""
+        """Whether both have the same key set: the same URL and algorithms."""
         return (self.jwks_url, self.algorithms) == (other.jwks_url, other.algorithms)
 
 
@@ -202,10 +217,14 @@ class _Header(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _read_header(segment: str) -> _Header:
-    """What chooses the key; the header is the same text for all tokens of an issuer. PyJWT checks it once more.
+    """Return the fields of a header that select the key. PyJWT checks the header again.
 
-    ``jku``, ``jwk``, ``x5u`` and ``x5c`` are not looked at: a token does not bring its own key. ``crit`` names what
-    must be understood (RFC 7515 §4.1.11), and we understand nothing beyond the standard.
+    The result is cached, because all tokens of an issuer have the same header. ``jku``, ``jwk``, ``x5u`` and ``x5c``
+    are ignored: a token cannot provide its own key. A header with ``crit`` is rejected: it names extensions that a
+    verifier must support (RFC 7515 §4.1.11), and this one supports none.
+
+    Raises:
+        TokenRejected: The header is malformed, or has an unsupported field.
     """
     try:
         header = json.loads(base64url_decode(segment))
@@ -218,7 +237,7 @@ def _read_header(segment: str) -> _Header:
         raise _rejection(InvalidAlgorithmError())
     if "crit" in header:
         raise TokenRejected(
-            "token_invalid", "the token wants extensions (crit) that the gateway does not know"
+            "token_invalid", "the token requires extensions (crit) that the gateway does not support"
         )
     if kid is not None and not isinstance(kid, str):
         raise TokenRejected("token_invalid", "the token's key id (kid) is not a string")

@@ -1,4 +1,4 @@
-"""An issuer of tokens, as a user's own backend or identity provider is one: real keys, and any token one likes."""
+"""An issuer of tokens, like an application's backend or identity provider: real keys, and any token."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROOM_CLAIMS: Final = {
 
 
 def verifier(**options: Any) -> JwtVerifier:
-    """A verifier at the time NOW; without options it accepts HS256 with SECRET."""
+    """Return a verifier at the time NOW. Without options it accepts HS256 with SECRET."""
     if not {"secret", "public_key", "jwks_url"}.intersection(options):
         options["secret"] = SECRET
     defaults = {"algorithms": ("HS256",), "clock": FakeClock(NOW), "room_claims": ROOM_CLAIMS}
@@ -41,7 +41,7 @@ def verifier(**options: Any) -> JwtVerifier:
 
 
 def claims(**changes: object) -> dict[str, object]:
-    """What alice's token says; a change to None leaves the claim out."""
+    """Return the claims of alice's token with some changes. None removes a claim."""
     usual: dict[str, object] = {"sub": "alice", "iat": int(NOW), "exp": int(NOW) + 3600}
     return {name: value for name, value in {**usual, **changes}.items() if value is not None}
 
@@ -53,13 +53,13 @@ def token(
     algorithm: str = "HS256",
     headers: Mapping[str, Any] | None = None,
 ) -> str:
-    """A token as a careful issuer makes it."""
+    """Return a token with a valid signature, by default with the usual claims."""
     payload = dict(claims() if content is None else content)
     return jwt.encode(payload, key, algorithm=algorithm, headers=dict(headers or {}))
 
 
 def raw_token(header: bytes, payload: bytes, *, secret: str = SECRET) -> str:
-    """A token of any bytes at all, with a valid HS256 signature."""
+    """Return a token with any header and payload, and a valid HS256 signature."""
     text = f"{base64url(header)}.{base64url(payload)}"
     signature = get_default_algorithms()["HS256"].sign(text.encode(), secret.encode())
     return f"{text}.{base64url(signature)}"
@@ -71,7 +71,7 @@ def base64url(data: bytes) -> str:
 
 @cache
 def rsa_key(name: str = "") -> rsa.RSAPrivateKey:
-    """One key for each name: making one takes a while."""
+    """Return one key for each name, cached because a new one is slow to generate."""
     return rsa.generate_private_key(public_exponent=65537, key_size=1024 if name == "short" else 2048)
 
 
@@ -96,7 +96,7 @@ def public_pem(key: Any) -> str:
 
 
 def jwk(key: Any, algorithm: str, **members: Any) -> dict[str, Any]:
-    """The public half as a JSON Web Key; a member that is None is left out."""
+    """Return the public key as a JSON Web Key. A member that is None is removed."""
     document = get_default_algorithms()[algorithm].to_jwk(key.public_key(), as_dict=True)
     document = {**document, **members}
     return {name: value for name, value in document.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The keys of an issuer that changes them, is slow, or is away: a real HTTP server, a real client."""
+"""The key set of an issuer that changes it, is slow or is unavailable: a real HTTP server and client."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 
 class Issuer:
-    """Publishes a key set over HTTP, counts who asks, and fails or waits when told to."""
+    """Publishes a key set over HTTP. It counts the fetches, and fails or blocks if a test sets it."""
 
     def __init__(self) -> None:
         self.text = key_set(jwk(rsa_key("one"), "RS256", kid="one"))
         self.status = 200
         self.fetches = 0
-        self.answers = asyncio.Event()
-        self.answers.set()
-        self.asked = asyncio.Event()
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self.requested = asyncio.Event()
 
     async def publish(self, request: web.Request) -> web.Response:
         self.fetches += 1
-        self.asked.set()
-        await self.answers.wait()
+        self.requested.set()
+        await self.unblocked.wait()
         return web.Response(text=self.text, status=self.status, content_type="application/json")
 
 
@@ -63,7 +63,7 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def gate(issuer: Issuer, clock: FakeClock) -> AsyncIterator[JwtVerifier]:
+async def jwt_verifier(issuer: Issuer, clock: FakeClock) -> AsyncIterator[JwtVerifier]:
     app = web.Application()
     app.router.add_get("/keys", issuer.publish)
     server = TestServer(app)
@@ -71,69 +71,67 @@ async def gate(issuer: Issuer, clock: FakeClock) -> AsyncIterator[JwtVerifier]:
     async with aiohttp.ClientSession(raise_for_status=True) as session:
 
         async def fetch(url: str) -> str:
-            async with session.get(url) as answer:
-                return await answer.text()
+            async with session.get(url) as response:
+                return await response.text()
 
-        gate = verifier(
+        jwt_verifier = verifier(
             jwks_url=str(server.make_url("/keys")), fetch=fetch, algorithms=ALGORITHMS, clock=clock
         )
-        yield gate
-        await gate.close()
-    issuer.answers.set()
+        yield jwt_verifier
+        await jwt_verifier.close()
+    issuer.unblocked.set()
     await server.close()
 
 
 def signed(name: str, kid: str | None = "same", **changes: object) -> str:
-    """A token that lives long enough for the clock to move, signed by the RSA key of that name."""
+    """Return a token signed by the RSA key ``name``, with a long lifetime because tests move the clock."""
     headers = {} if kid is None else {"kid": name if kid == "same" else kid}
     content = claims(exp=int(NOW) + 1_000_000, **changes)
     return token(content, key=rsa_key(name), algorithm="RS256", headers=headers)
 
 
-async def refusal(gate: JwtVerifier, text: str) -> str:
-    with pytest.raises(TokenRejected) as refused:
-        await gate.verify(text)
-    return refused.value.code
+async def rejection_code(jwt_verifier: JwtVerifier, text: str) -> str:
+    with pytest.raises(TokenRejected) as rejection:
+        await jwt_verifier.verify(text)
+    return rejection.value.code
 
 
-async def test_the_first_token_fetches_the_keys_and_the_next_ones_do_not(gate: JwtVerifier, issuer: Issuer):
-    assert not gate.ready
+async def test_only_the_first_token_fetches_the_keys(jwt_verifier: JwtVerifier, issuer: Issuer):
+    assert not jwt_verifier.ready
 
     for _ in range(3):
-        assert (await gate.verify(signed("one"))).user == "alice"
+        assert (await jwt_verifier.verify(signed("one"))).user == "alice"
 
-    assert gate.ready
+    assert jwt_verifier.ready
     assert issuer.fetches == 1
 
 
-async def test_the_keys_can_be_fetched_before_the_first_token(gate: JwtVerifier, issuer: Issuer):
-    await gate.prepare()
-    await gate.prepare()
+async def test_keys_can_be_fetched_before_the_first_token(jwt_verifier: JwtVerifier, issuer: Issuer):
+    await jwt_verifier.prepare()
+    await jwt_verifier.prepare()
 
-    assert gate.ready
+    assert jwt_verifier.ready
     assert issuer.fetches == 1
 
 
-async def test_a_door_that_turns_clients_away_has_the_keys_fetched_meanwhile(
-    gate: JwtVerifier, issuer: Issuer
-):
-    issuer.answers.clear()
+async def test_prefetch_starts_one_fetch_without_waiting(jwt_verifier: JwtVerifier, issuer: Issuer):
+    issuer.unblocked.clear()
     for _ in range(10):
-        gate.prefetch()
-    await issuer.asked.wait()
-    issuer.answers.set()
-    await gate.prepare()
-    gate.prefetch()
+        jwt_verifier.prefetch()
+    await issuer.requested.wait()
+    issuer.unblocked.set()
+    await jwt_verifier.prepare()
+    jwt_verifier.prefetch()
 
-    assert gate.ready
+    assert jwt_verifier.ready
     assert issuer.fetches == 1
 
 
-async def test_who_waits_for_the_same_keys_shares_one_fetch(gate: JwtVerifier, issuer: Issuer):
-    issuer.answers.clear()
-    waiting = [asyncio.create_task(gate.verify(signed("one"))) for _ in range(50)]
-    await issuer.asked.wait()
-    issuer.answers.set()
+async def test_concurrent_tokens_share_one_fetch(jwt_verifier: JwtVerifier, issuer: Issuer):
+    issuer.unblocked.clear()
+    waiting = [asyncio.create_task(jwt_verifier.verify(signed("one"))) for _ in range(50)]
+    await issuer.requested.wait()
+    issuer.unblocked.set()
 
     identities = await asyncio.gather(*waiting)
 
@@ -141,126 +139,135 @@ async def test_who_waits_for_the_same_keys_shares_one_fetch(gate: JwtVerifier, i
     assert issuer.fetches == 1
 
 
-async def test_who_goes_away_takes_the_keys_from_nobody_else(gate: JwtVerifier, issuer: Issuer):
-    issuer.answers.clear()
-    first, second = (asyncio.create_task(gate.verify(signed("one"))) for _ in range(2))
-    await issuer.asked.wait()
+async def test_cancelled_caller_does_not_cancel_the_fetch_of_others(
+    jwt_verifier: JwtVerifier, issuer: Issuer
+):
+    issuer.unblocked.clear()
+    first, second = (asyncio.create_task(jwt_verifier.verify(signed("one"))) for _ in range(2))
+    await issuer.requested.wait()
     first.cancel()
     await asyncio.wait({first})
-    issuer.answers.set()
+    issuer.unblocked.set()
 
     assert (await second).user == "alice"
     assert first.cancelled()
     assert issuer.fetches == 1
 
 
-async def test_a_new_key_is_found_as_soon_as_a_token_names_it(
-    gate: JwtVerifier, issuer: Issuer, clock: FakeClock
+async def test_new_key_is_fetched_when_a_token_names_it(
+    jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock
 ):
-    await gate.verify(signed("one"))
+    await jwt_verifier.verify(signed("one"))
     issuer.text = key_set(jwk(rsa_key("one"), "RS256", kid="one"), jwk(rsa_key("two"), "RS256", kid="two"))
     clock.advance(30)
 
-    assert (await gate.verify(signed("two"))).user == "alice"
-    assert (await gate.verify(signed("one"))).user == "alice"
+    assert (await jwt_verifier.verify(signed("two"))).user == "alice"
+    assert (await jwt_verifier.verify(signed("one"))).user == "alice"
     assert issuer.fetches == 2
 
 
-async def test_invented_key_ids_ask_the_issuer_at_most_every_30_seconds(
-    gate: JwtVerifier, issuer: Issuer, clock: FakeClock
+async def test_unknown_key_ids_fetch_at_most_every_30_seconds(
+    jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock
 ):
-    await gate.prepare()
+    await jwt_verifier.prepare()
 
     for number in range(100):
-        assert await refusal(gate, signed("one", f"invented-{number}")) == "token_signature_invalid"
+        assert (
+            await rejection_code(jwt_verifier, signed("one", f"unknown-{number}"))
+            == "token_signature_invalid"
+        )
     clock.advance(29)
-    assert await refusal(gate, signed("one", "invented")) == "token_signature_invalid"
+    assert await rejection_code(jwt_verifier, signed("one", "unknown")) == "token_signature_invalid"
     assert issuer.fetches == 1
 
     clock.advance(1)
-    assert await refusal(gate, signed("one", "invented")) == "token_signature_invalid"
+    assert await rejection_code(jwt_verifier, signed("one", "unknown")) == "token_signature_invalid"
     assert issuer.fetches == 2
 
 
-async def test_before_the_first_good_set_nobody_knows(gate: JwtVerifier, issuer: Issuer, clock: FakeClock):
+async def test_keys_are_unavailable_before_the_first_valid_set(
+    jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock
+):
     issuer.status = 500
 
     with pytest.raises(KeysUnavailable) as unavailable:
-        await gate.verify(signed("one"))
+        await jwt_verifier.verify(signed("one"))
     assert unavailable.value.temporary
     with pytest.raises(KeysUnavailable):
-        await gate.prepare()
+        await jwt_verifier.prepare()
     assert issuer.fetches == 1
 
     issuer.status = 200
     clock.advance(1)
-    assert (await gate.verify(signed("one"))).user == "alice"
+    assert (await jwt_verifier.verify(signed("one"))).user == "alice"
 
 
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"keys":[]}', '{"keys":{}}', "<html>", "[" * 100_000, "x" * 300_000]
 )
-async def test_the_last_good_set_is_kept(gate: JwtVerifier, issuer: Issuer, clock: FakeClock, text: str):
-    await gate.prepare()
+async def test_last_valid_set_is_kept_after_an_invalid_one(
+    jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock, text: str
+):
+    await jwt_verifier.prepare()
     issuer.text = text
     clock.advance(600)
 
-    # The issuer does not say whether there is such a key now: that is no reason to call the token forged.
+    # It is unknown whether the issuer has this key now, so the signature is not called invalid.
     with pytest.raises(KeysUnavailable):
-        await gate.verify(signed("two"))
-    assert (await gate.verify(signed("one"))).user == "alice"
+        await jwt_verifier.verify(signed("two"))
+    assert (await jwt_verifier.verify(signed("one"))).user == "alice"
     assert issuer.fetches == 2
 
 
-async def test_a_withdrawn_key_is_refused_after_ten_minutes_and_renewing_keeps_nobody_waiting(
-    gate: JwtVerifier, issuer: Issuer, clock: FakeClock
+async def test_withdrawn_key_is_rejected_after_ten_minutes_and_the_refresh_blocks_no_token(
+    jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock
 ):
-    await gate.prepare()
+    await jwt_verifier.prepare()
     issuer.text = key_set(jwk(rsa_key("two"), "RS256", kid="two"))
-    issuer.asked.clear()
-    issuer.answers.clear()
+    issuer.requested.clear()
+    issuer.unblocked.clear()
     clock.advance(600)
 
-    assert (await gate.verify(signed("one"))).user == "alice"
-    await issuer.asked.wait()
-    issuer.answers.set()
-    assert (await gate.verify(signed("two"))).user == "alice"
-    assert await refusal(gate, signed("one")) == "token_signature_invalid"
+    assert (await jwt_verifier.verify(signed("one"))).user == "alice"
+    await issuer.requested.wait()
+    issuer.unblocked.set()
+    assert (await jwt_verifier.verify(signed("two"))).user == "alice"
+    assert await rejection_code(jwt_verifier, signed("one")) == "token_signature_invalid"
 
 
-async def test_a_fetch_that_never_ends_is_ended_with_the_gateway(gate: JwtVerifier, issuer: Issuer):
-    issuer.answers.clear()
-    waiting = asyncio.create_task(gate.verify(signed("one")))
-    await issuer.asked.wait()
+async def test_close_cancels_a_running_fetch(jwt_verifier: JwtVerifier, issuer: Issuer):
+    issuer.unblocked.clear()
+    waiting = asyncio.create_task(jwt_verifier.verify(signed("one")))
+    await issuer.requested.wait()
 
-    await gate.close()
+    await jwt_verifier.close()
 
     with pytest.raises(KeysUnavailable):
         await waiting
 
 
-async def test_a_token_without_key_id_may_be_of_any_key(gate: JwtVerifier, issuer: Issuer):
+async def test_token_without_kid_may_be_signed_by_any_key(jwt_verifier: JwtVerifier, issuer: Issuer):
     issuer.text = key_set(jwk(rsa_key("one"), "RS256", kid="one"), jwk(rsa_key("two"), "RS256"))
 
-    assert (await gate.verify(signed("two", None))).user == "alice"
-    assert (await gate.verify(signed("one", None))).user == "alice"
-    assert await refusal(gate, signed("three", None)) == "token_signature_invalid"
+    assert (await jwt_verifier.verify(signed("two", None))).user == "alice"
+    assert (await jwt_verifier.verify(signed("one", None))).user == "alice"
+    assert await rejection_code(jwt_verifier, signed("three", None)) == "token_signature_invalid"
 
 
-async def test_another_key_under_a_known_id_is_a_forgery(gate: JwtVerifier):
-    assert await refusal(gate, signed("three", "one")) == "token_signature_invalid"
+async def test_other_key_with_a_known_kid_is_rejected(jwt_verifier: JwtVerifier):
+    assert await rejection_code(jwt_verifier, signed("three", "one")) == "token_signature_invalid"
 
 
-async def test_a_secret_serves_beside_a_key_set_that_cannot_be_had(issuer: Issuer):
+async def test_secret_works_beside_an_unavailable_key_set(issuer: Issuer):
     async def fail(url: str) -> str:
-        raise OSError(f"{url} is away")
+        raise OSError(f"{url} is unavailable")
 
-    gate = verifier(secret=SECRET, jwks_url="x", fetch=fail, algorithms=("HS256", "RS256"))
+    jwt_verifier = verifier(secret=SECRET, jwks_url="x", fetch=fail, algorithms=("HS256", "RS256"))
 
-    assert gate.ready
-    assert (await gate.verify(token())).user == "alice"
+    assert jwt_verifier.ready
+    assert (await jwt_verifier.verify(token())).user == "alice"
     with pytest.raises(KeysUnavailable):
-        await gate.verify(signed("one"))
+        await jwt_verifier.verify(signed("one"))
 
 
 def test_each_kind_of_public_key_is_read():
@@ -269,7 +276,7 @@ def test_each_kind_of_public_key_is_read():
     assert [key.algorithms for key in read_key_set(text, ALGORITHMS)] == [{"RS256"}, {"ES256"}, {"EdDSA"}]
 
 
-def test_a_key_serves_the_algorithm_that_it_declares():
+def test_key_with_alg_checks_only_that_algorithm():
     text = key_set(jwk(rsa_key(), "RS256", alg="PS256", kid="p"), jwk(rsa_key(), "RS256", kid="any"))
 
     keys = read_key_set(text, ("RS256", "PS256"))
@@ -306,17 +313,17 @@ def test_a_key_serves_the_algorithm_that_it_declares():
     ],
     ids=lambda _: "member",  # keys are new in each run; all workers of a run need the same names
 )
-def test_what_is_no_public_key_for_signatures_is_left_out(member: Any):
-    good = jwk(rsa_key("two"), "RS256", kid="good")
+def test_entry_that_is_not_a_public_key_for_signatures_is_excluded(member: Any):
+    valid = jwk(rsa_key("two"), "RS256", kid="valid")
 
-    assert [key.kid for key in read_key_set(key_set(member, good), ALGORITHMS)] == ["good"]
+    assert [key.kid for key in read_key_set(key_set(member, valid), ALGORITHMS)] == ["valid"]
     with pytest.raises(ValueError, match="no key for the allowed algorithms"):
         read_key_set(key_set(member), ALGORITHMS)
 
 
-async def test_a_secret_in_a_key_set_is_no_key(gate: JwtVerifier, issuer: Issuer):
+async def test_secret_in_a_key_set_is_ignored(jwt_verifier: JwtVerifier, issuer: Issuer):
     published = {"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LTEyMzQ", "kid": "s", "alg": "HS256"}
     issuer.text = key_set(published, jwk(rsa_key("one"), "RS256", kid="one"))
     forged = token(key="secret-secret-secret-secret-1234", headers={"kid": "s"})
 
-    assert await refusal(gate, forged) == "token_algorithm_refused"
+    assert await rejection_code(jwt_verifier, forged) == "token_algorithm_refused"

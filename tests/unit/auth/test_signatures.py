@@ -1,4 +1,4 @@
-"""Form, header, algorithm and signature: what is refused before a claim is believed."""
+"""Form, header, algorithm and signature: the checks before the claims are read."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ EVERY_ALGORITHM = [
 
 
 async def accepted(text: str, **options: Any) -> str:
-    """The user that the token is accepted for."""
+    """Return the user of an accepted token."""
     identity = await verifier(**options).verify(text)
     return identity.user
 
 
 async def code_of(text: str, **options: Any) -> str:
-    with pytest.raises(TokenRejected) as refused:
+    with pytest.raises(TokenRejected) as rejection:
         await verifier(**options).verify(text)
-    assert len(text) < 20 or text not in refused.value.message
-    return refused.value.code
+    assert len(text) < 20 or text not in rejection.value.message
+    return rejection.value.code
 
 
-@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # the issuer's, for HS512
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")  # from signing with HS512
 @pytest.mark.parametrize(("algorithm", "make"), EVERY_ALGORITHM, ids=[name for name, _ in EVERY_ALGORITHM])
-async def test_each_algorithm_is_accepted_with_its_own_key_and_nothing_else(algorithm: str, make: Any):
+async def test_algorithm_is_accepted_only_with_its_own_key(algorithm: str, make: Any):
     key = SECRET if make is None else make()
     keys = {"secret": SECRET} if make is None else {"public_key": public_pem(key)}
     signed = token(key=key, algorithm=algorithm)
     head, payload, signature = signed.split(".")
     flipped = signature[:10] + ("A" if signature[10] != "A" else "B") + signature[11:]
 
-    gate = verifier(algorithms=(algorithm,), **keys)
+    jwt_verifier = verifier(algorithms=(algorithm,), **keys)
 
-    assert (await gate.verify(signed)).user == "alice"
+    assert (await jwt_verifier.verify(signed)).user == "alice"
     assert (
         await code_of(f"{head}.{payload}.{flipped}", algorithms=(algorithm,), **keys)
         == "token_signature_invalid"
@@ -71,11 +71,11 @@ async def test_each_algorithm_is_accepted_with_its_own_key_and_nothing_else(algo
     )
 
 
-async def test_another_secret_is_a_bad_signature():
+async def test_other_secret_is_an_invalid_signature():
     assert await code_of(token(key="x" * 40)) == "token_signature_invalid"
 
 
-async def test_a_changed_payload_is_a_bad_signature():
+async def test_changed_payload_is_an_invalid_signature():
     head, _, signature = token().split(".")
     forged = base64url(json.dumps(claims(sub="root")).encode())
 
@@ -85,7 +85,7 @@ async def test_a_changed_payload_is_a_bad_signature():
 @pytest.mark.parametrize(
     "algorithm", ["none", "None", "NONE", "HS384", "RS256", "hs256", "", "HS256 ", "ES521"]
 )
-async def test_an_algorithm_that_is_not_on_the_list_is_refused(algorithm: str):
+async def test_algorithm_that_is_not_allowed_is_rejected(algorithm: str):
     header = json.dumps({"alg": algorithm}).encode()
     unsigned = f"{base64url(header)}.{base64url(json.dumps(claims()).encode())}."
 
@@ -94,15 +94,15 @@ async def test_an_algorithm_that_is_not_on_the_list_is_refused(algorithm: str):
 
 
 @pytest.mark.parametrize("algorithm", [None, 5, [], ["HS256"], {}, True])
-async def test_an_algorithm_that_is_no_name_is_refused(algorithm: object):
+async def test_algorithm_that_is_not_a_string_is_rejected(algorithm: object):
     header = json.dumps({"alg": algorithm}).encode()
 
     assert await code_of(raw_token(header, b"{}")) == "token_algorithm_refused"
     assert await code_of(raw_token(b"{}", b"{}")) == "token_algorithm_refused"
 
 
-async def test_a_public_key_is_never_taken_for_a_secret():
-    """The algorithm-confusion attack: HMAC over the token with the public key, which everybody knows."""
+async def test_public_key_is_never_used_as_a_secret():
+    """The algorithm-confusion attack: an HMAC over the token with the public key, which is not secret."""
     pem = public_pem(rsa_key())
     text = f"{HEADER}.{base64url(json.dumps(claims(sub='root')).encode())}"
     hmac = get_default_algorithms()["HS256"]
@@ -115,16 +115,16 @@ async def test_a_public_key_is_never_taken_for_a_secret():
         assert await code_of(forged, **both) == "token_signature_invalid"
 
 
-async def test_secret_and_public_key_serve_side_by_side():
-    gate = verifier(secret=SECRET, public_key=public_pem(rsa_key()), algorithms=("HS256", "RS256"))
+async def test_secret_and_public_key_work_side_by_side():
+    jwt_verifier = verifier(secret=SECRET, public_key=public_pem(rsa_key()), algorithms=("HS256", "RS256"))
 
-    assert (await gate.verify(token())).user == "alice"
-    assert (await gate.verify(token(key=rsa_key(), algorithm="RS256"))).user == "alice"
-    assert gate.ready
+    assert (await jwt_verifier.verify(token())).user == "alice"
+    assert (await jwt_verifier.verify(token(key=rsa_key(), algorithm="RS256"))).user == "alice"
+    assert jwt_verifier.ready
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "x5c", "x5t"])
-async def test_a_token_does_not_bring_its_own_key(name: str):
+async def test_key_in_the_header_of_a_token_is_ignored(name: str):
     key = rsa_key("attacker")
     own = {"jwk": json.loads(get_default_algorithms()["RS256"].to_jwk(key.public_key()))}
     header = {name: own.get(name, "http://127.0.0.1:9/keys")}
@@ -138,13 +138,13 @@ async def test_a_token_does_not_bring_its_own_key(name: str):
 
 
 @pytest.mark.parametrize("crit", [["b64"], ["exp"], [], "b64", None])
-async def test_extensions_that_must_be_understood_are_not(crit: object):
+async def test_critical_extensions_are_rejected(crit: object):
     header = json.dumps({"alg": "HS256", "crit": crit, "b64": True, "exp": 1}).encode()
 
     assert await code_of(raw_token(header, json.dumps(claims()).encode())) == "token_invalid"
 
 
-async def test_an_unencoded_payload_is_refused():
+async def test_unencoded_payload_is_rejected():
     header = b'{"alg":"HS256","b64":false}'
 
     assert await code_of(raw_token(header, json.dumps(claims()).encode())) in {
@@ -154,13 +154,13 @@ async def test_an_unencoded_payload_is_refused():
 
 
 @pytest.mark.parametrize("kid", [5, [], {}, True])
-async def test_a_key_id_is_a_string(kid: object):
+async def test_kid_that_is_not_a_string_is_rejected(kid: object):
     header = json.dumps({"alg": "HS256", "kid": kid}).encode()
 
     assert await code_of(raw_token(header, json.dumps(claims()).encode())) == "token_invalid"
 
 
-async def test_the_key_id_of_a_token_does_not_matter_to_a_single_key():
+async def test_kid_is_ignored_for_a_single_key():
     assert await accepted(token(headers={"kid": "whatever"})) == "alice"
 
 
@@ -174,20 +174,20 @@ async def test_the_key_id_of_a_token_does_not_matter_to_a_single_key():
         *(f"{HEADER}.!!!!.AAAA", f"{HEADER}.e30", f"{HEADER}.e30.AA=A", f"{HEADER}.e30.A"),
     ],
 )
-async def test_what_is_no_token_is_malformed(text: str):
+async def test_text_that_is_not_a_token_is_rejected(text: str):
     assert await code_of(text) in {"token_malformed", "token_algorithm_refused"}
 
 
-async def test_a_token_of_more_than_8_kib_is_not_looked_at():
+async def test_token_of_more_than_8_kib_is_malformed():
     assert await accepted(token(claims(data="x" * 5000))) == "alice"
     assert await code_of(token(claims(data="x" * 8000))) == "token_malformed"
 
 
-async def test_the_cause_is_kept_for_whoever_reads_the_log():
-    with pytest.raises(TokenRejected) as refused:
+async def test_rejection_has_the_exception_of_pyjwt_as_its_cause():
+    with pytest.raises(TokenRejected) as rejection:
         await verifier().verify(token(key="x" * 40))
 
-    assert isinstance(refused.value.__cause__, jwt.InvalidSignatureError)
+    assert isinstance(rejection.value.__cause__, jwt.InvalidSignatureError)
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ async def test_the_cause_is_kept_for_whoever_reads_the_log():
         ({"jwks_url": "http://127.0.0.1:9/", "algorithms": ("RS256",)}, "fetches"),
     ],
 )
-def test_what_could_never_accept_a_token_is_refused_at_the_start(options: dict[str, Any], sentence: str):
+def test_configuration_that_can_never_accept_a_token_is_rejected(options: dict[str, Any], sentence: str):
     with pytest.raises(ValueError, match=sentence):
         verifier(**options)
 
 
-async def test_a_token_issued_here_is_accepted_here():
+async def test_token_of_issue_token_is_accepted():
     text = issue_token(secret=SECRET, user="bob", now=NOW, ttl_seconds=60, claims={"orgId": "7"})
 
     identity = await verifier().verify(text)
