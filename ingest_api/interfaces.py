@@ -87,9 +87,12 @@ class RequestMetrics(Protocol):
         key: str | None = None,
         signed: bool = False,
     ) -> None:
-        """``route`` is the pattern of the route, ``code`` that of the problem or ``ok``. ``seconds`` is None where
-        nobody knows when the request began. ``key`` is the id of an ingest key that there is, if the request named one;
-        ``signed`` tells whether it bore a signature of that key."""
+        """Count a finished request.
+
+        ``route`` is the template of its route, ``code`` that of the problem, or ``ok``. ``seconds`` is None if the
+        start of the request is not known. ``key`` is the id of its ingest key, if that key exists. ``signed`` is True
+        if that key signed the request.
+        """
         ...
 
 
