@@ -47,19 +47,19 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", SLOTS)
-def test_the_handler_has_what_is_looked_at(name: str) -> None:
+def test_request_handler_has_the_attributes_that_are_used(name: str) -> None:
     assert name in {*web.RequestHandler.__slots__, *BaseProtocol.__slots__}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_its_methods_are_called_as_they_were(name: str) -> None:
+def test_request_handler_has_methods_with_the_expected_parameters(name: str) -> None:
     assert list(inspect.signature(getattr(web.RequestHandler, name)).parameters) == METHODS[name]
 
 
-def test_the_parser_is_told_of_messages_that_were_taken() -> None:
+def test_parser_has_a_method_for_consumed_messages() -> None:
     assert callable(HttpRequestParser.message_consumed)
 
 
 @pytest.mark.parametrize("name", ["method", "path", "version", "headers", "should_close", "upgrade"])
-def test_a_parsed_head_says_what_is_asked_of_it(name: str) -> None:
+def test_parsed_head_has_the_attributes_that_are_used(name: str) -> None:
     assert hasattr(RawRequestMessage, name)

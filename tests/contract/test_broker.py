@@ -27,7 +27,7 @@ TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 3)
 EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]
 
 
-async def test_before_the_first_entry_the_newest_position_is_where_this_stream_begins(
+async def test_newest_position_before_the_first_entry_is_where_the_stream_begins(
     state: StateUnderTest,
 ) -> None:
     begins = await newest_position(state.broker)
@@ -38,7 +38,7 @@ async def test_before_the_first_entry_the_newest_position_is_where_this_stream_b
     assert positions.is_after(result.position, begins)
 
 
-async def test_a_receipt_names_the_entry_and_the_newest_position(state: StateUnderTest) -> None:
+async def test_result_has_the_id_of_the_entry_and_the_newest_position(state: StateUnderTest) -> None:
     news = message("org:7")
 
     result = await state.broker.append(news)
@@ -55,7 +55,7 @@ async def test_positions_rise_strictly(state: StateUnderTest) -> None:
     assert handed_out == sorted(set(handed_out), key=positions.order)
 
 
-async def test_positions_rise_strictly_across_a_clock_that_goes_back(state: StateUnderTest) -> None:
+async def test_positions_rise_strictly_when_the_clock_goes_back(state: StateUnderTest) -> None:
     before = await state.broker.append(message("org:7"))
     await state.set_clock_back(3600)
 
@@ -64,7 +64,7 @@ async def test_positions_rise_strictly_across_a_clock_that_goes_back(state: Stat
     assert positions.order(before.position) < positions.order(after.position)
 
 
-async def test_a_volatile_message_repeats_the_newest_position(state: StateUnderTest) -> None:
+async def test_volatile_message_repeats_the_newest_position(state: StateUnderTest) -> None:
     before = await state.broker.append(message("org:7"))
 
     volatile = await state.broker.append(message("org:7", volatile=True))
@@ -75,7 +75,7 @@ async def test_a_volatile_message_repeats_the_newest_position(state: StateUnderT
 # --- counts ---
 
 
-async def test_the_count_of_one_room_is_exact(state: StateUnderTest) -> None:
+async def test_count_of_one_room_is_exact(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["org:7"])
     await state.presence.register(connection("s2", "bob"), ["org:7"])
     await state.presence.register(connection("s3", "bob", namespace="/chat"), ["org:7"])
@@ -85,7 +85,7 @@ async def test_the_count_of_one_room_is_exact(state: StateUnderTest) -> None:
     assert (result.connections, result.exact) == (2, True)
 
 
-async def test_the_count_of_several_rooms_is_an_upper_bound(state: StateUnderTest) -> None:
+async def test_count_of_several_rooms_is_an_upper_bound(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["org:7", "org:8"])
 
     result = await state.broker.append(message("org:7", "org:8"))
@@ -93,7 +93,7 @@ async def test_the_count_of_several_rooms_is_an_upper_bound(state: StateUnderTes
     assert (result.connections, result.exact) == (2, False)
 
 
-async def test_the_count_with_exceptions_is_an_upper_bound(state: StateUnderTest) -> None:
+async def test_count_with_exclusions_is_an_upper_bound(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["org:7"])
 
     result = await state.broker.append(message("org:7", exclude=frozenset({"s1"})))
@@ -101,7 +101,7 @@ async def test_the_count_with_exceptions_is_an_upper_bound(state: StateUnderTest
     assert (result.connections, result.exact) == (1, False)
 
 
-async def test_a_message_to_everyone_counts_its_namespace(state: StateUnderTest) -> None:
+async def test_message_to_everyone_counts_its_namespace(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), [])
     await state.presence.register(connection("s2", "bob"), [])
     await state.presence.register(connection("s3", "cid", namespace="/chat"), [])
@@ -111,7 +111,9 @@ async def test_a_message_to_everyone_counts_its_namespace(state: StateUnderTest)
     assert (result.connections, result.exact) == (2, True)
 
 
-async def test_a_kick_counts_the_user_in_all_its_namespaces_exactly(state: StateUnderTest) -> None:
+async def test_disconnect_command_counts_the_user_in_all_its_namespaces_exactly(
+    state: StateUnderTest,
+) -> None:
     await state.presence.register(connection("s1", "ann"), ["user:ann"])
     await state.presence.register(connection("s2", "ann", namespace="/chat"), ["user:ann"])
     await state.presence.register(connection("s3", "bob"), ["user:bob"])
@@ -121,7 +123,7 @@ async def test_a_kick_counts_the_user_in_all_its_namespaces_exactly(state: State
     assert (result.connections, result.exact) == (2, True)
 
 
-async def test_a_move_counts_who_has_its_sid_exactly(state: StateUnderTest) -> None:
+async def test_session_takeover_counts_the_connection_with_its_sid_exactly(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a"])
     await state.presence.register(connection("s2", "ann"), ["a"])
 
@@ -131,7 +133,7 @@ async def test_a_move_counts_who_has_its_sid_exactly(state: StateUnderTest) -> N
     assert (await state.broker.append(session_takeover("s1", namespace="/chat"))).connections == 0
 
 
-async def test_nobody_there_counts_nobody(state: StateUnderTest) -> None:
+async def test_count_without_recipients_is_zero(state: StateUnderTest) -> None:
     result = await state.broker.append(message("org:7"))
 
     assert (result.connections, result.exact) == (0, True)
@@ -141,7 +143,7 @@ async def test_nobody_there_counts_nobody(state: StateUnderTest) -> None:
 
 
 @pytest.mark.parametrize("volatile", [False, True])
-async def test_appending_an_id_again_changes_nothing_and_answers_the_first_receipt(
+async def test_appending_an_id_again_changes_nothing_and_returns_the_first_result(
     state: StateUnderTest, volatile: bool
 ) -> None:
     news = message("org:7", volatile=volatile)
@@ -158,7 +160,7 @@ async def test_appending_an_id_again_changes_nothing_and_answers_the_first_recei
         assert await ear.entries() == [news]
 
 
-async def test_an_id_appended_by_many_at_once_is_accepted_once(state: StateUnderTest) -> None:
+async def test_id_appended_concurrently_is_accepted_once(state: StateUnderTest) -> None:
     news = message("org:7")
     await state.broker.subscribe([at("org:7")])
 
@@ -172,7 +174,7 @@ async def test_an_id_appended_by_many_at_once_is_accepted_once(state: StateUnder
 # --- handing over ---
 
 
-async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged(
+async def test_entry_for_a_subscribed_address_is_delivered_unchanged(
     state: StateUnderTest,
 ) -> None:
     news = message(
@@ -189,7 +191,7 @@ async def test_what_is_appended_to_a_subscribed_address_is_handed_over_unchanged
 
 @pytest.mark.parametrize("volatile", [False, True])
 @pytest.mark.parametrize("size", [1, 200_000])
-async def test_a_trace_goes_with_its_message_also_where_it_is_too_large_for_a_channel(
+async def test_trace_is_delivered_with_its_message_even_one_too_large_for_a_channel(
     state: StateUnderTest, volatile: bool, size: int
 ) -> None:
     await state.broker.subscribe([at("org:7")])
@@ -201,7 +203,7 @@ async def test_a_trace_goes_with_its_message_also_where_it_is_too_large_for_a_ch
         assert await ear.entries() == [news]
 
 
-async def test_a_trace_is_in_the_history(state: StateUnderTest) -> None:
+async def test_trace_is_in_the_history(state: StateUnderTest) -> None:
     before = await newest_position(state.broker)
     news = message("org:7", trace=TRACE)
     await state.broker.append(news)
@@ -211,7 +213,9 @@ async def test_a_trace_is_in_the_history(state: StateUnderTest) -> None:
     assert [entry for _, entry in page.entries] == [news]
 
 
-async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: StateUnderTest) -> None:
+async def test_session_takeover_is_delivered_unchanged_to_subscribers_of_its_sid(
+    state: StateUnderTest,
+) -> None:
     moves = [session_takeover("s1"), session_takeover("käse", namespace="/chät", owner="replica-2/~ü,1")]
     await state.broker.subscribe([at("s1"), at("käse", "/chät"), at(None)])
 
@@ -229,7 +233,7 @@ async def test_a_move_is_handed_over_unchanged_to_who_subscribed_its_sid(state: 
         assert [type(entry) for _, entry in heard] == [SessionTakeover, SessionTakeover]
 
 
-async def test_a_move_stands_in_the_stream_where_it_was_appended(state: StateUnderTest) -> None:
+async def test_session_takeover_is_in_the_stream_where_it_was_appended(state: StateUnderTest) -> None:
     entries: list[LogEntry] = [
         message("s1"),
         session_takeover("s1"),
@@ -249,7 +253,7 @@ async def test_a_move_stands_in_the_stream_where_it_was_appended(state: StateUnd
     assert handed_out == sorted(set(handed_out), key=positions.order)
 
 
-async def test_what_is_for_other_addresses_is_not_handed_over(state: StateUnderTest) -> None:
+async def test_entry_for_other_addresses_is_not_delivered(state: StateUnderTest) -> None:
     await state.broker.subscribe([at("org:7"), at(None, "/chat")])
 
     async with listening(state.broker) as ear:
@@ -259,7 +263,9 @@ async def test_what_is_for_other_addresses_is_not_handed_over(state: StateUnderT
         assert await ear.entries() == []
 
 
-async def test_a_message_to_everyone_is_handed_to_who_subscribed_the_namespace(state: StateUnderTest) -> None:
+async def test_message_to_everyone_is_delivered_to_subscribers_of_the_namespace(
+    state: StateUnderTest,
+) -> None:
     everyone = message(namespace="/chat")
     await state.broker.subscribe([at(None, "/chat")])
 
@@ -269,7 +275,7 @@ async def test_a_message_to_everyone_is_handed_to_who_subscribed_the_namespace(s
         assert await ear.entries() == [everyone]
 
 
-async def test_an_entry_for_several_subscribed_addresses_is_handed_over_once(state: StateUnderTest) -> None:
+async def test_entry_for_several_subscribed_addresses_is_delivered_once(state: StateUnderTest) -> None:
     news = message("org:7", "org:8", "org:9")
     await state.broker.subscribe([at("org:7"), at("org:8")])
 
@@ -279,7 +285,7 @@ async def test_an_entry_for_several_subscribed_addresses_is_handed_over_once(sta
         assert await ear.entries() == [news]
 
 
-async def test_a_volatile_message_is_handed_over_in_its_turn(state: StateUnderTest) -> None:
+async def test_volatile_message_is_delivered_in_its_turn(state: StateUnderTest) -> None:
     entries = [message("org:7", volatile=number % 2 == 0) for number in range(6)]
     await state.broker.subscribe([at("org:7")])
 
@@ -290,7 +296,9 @@ async def test_a_volatile_message_is_handed_over_in_its_turn(state: StateUnderTe
         assert await ear.entries() == entries
 
 
-async def test_subscribing_answers_the_position_after_which_everything_arrives(state: StateUnderTest) -> None:
+async def test_subscribing_returns_the_position_after_which_everything_is_delivered(
+    state: StateUnderTest,
+) -> None:
     await state.broker.append(message("org:7"))
     appended: list[tuple[Position, LogEntry]] = []
 
@@ -309,7 +317,7 @@ async def test_subscribing_answers_the_position_after_which_everything_arrives(s
         assert [item for item in heard if positions.order(item[0]) > positions.order(since)] == due
 
 
-async def test_subscribing_again_hands_over_once(state: StateUnderTest) -> None:
+async def test_subscribing_again_delivers_once(state: StateUnderTest) -> None:
     news = message("org:7")
     await state.broker.subscribe([at("org:7")])
     await state.broker.subscribe([at("org:7"), at("org:7")])
@@ -320,7 +328,7 @@ async def test_subscribing_again_hands_over_once(state: StateUnderTest) -> None:
         assert await ear.entries() == [news]
 
 
-async def test_after_unsubscribing_nothing_new_is_handed_over(state: StateUnderTest) -> None:
+async def test_unsubscribed_address_gets_nothing_new(state: StateUnderTest) -> None:
     kept = message("org:8")
     await state.broker.subscribe([at("org:7"), at("org:8")])
     await state.broker.unsubscribe([at("org:7"), at("never subscribed")])
@@ -333,7 +341,7 @@ async def test_after_unsubscribing_nothing_new_is_handed_over(state: StateUnderT
         assert await ear.entries() == [kept]
 
 
-async def test_entries_are_handed_over_one_at_a_time(state: StateUnderTest) -> None:
+async def test_entries_are_delivered_one_at_a_time(state: StateUnderTest) -> None:
     inside = 0
     most_inside = 0
     delivered: list[LogEntry] = []
@@ -361,7 +369,7 @@ async def test_entries_are_handed_over_one_at_a_time(state: StateUnderTest) -> N
     assert most_inside == 1
 
 
-async def test_appending_does_not_wait_for_a_listener_that_is_stuck(state: StateUnderTest) -> None:
+async def test_append_does_not_wait_for_a_blocked_listener(state: StateUnderTest) -> None:
     closed = BlockedListener(state.broker)
     await state.broker.subscribe([at("org:7")])
 
@@ -371,7 +379,7 @@ async def test_appending_does_not_wait_for_a_listener_that_is_stuck(state: State
         await state.broker.append(message("org:7"))
 
 
-async def test_an_exception_of_the_callback_ends_listening_and_is_raised(state: StateUnderTest) -> None:
+async def test_exception_of_the_callback_ends_listening_and_is_raised(state: StateUnderTest) -> None:
     async def deliver(entry: LogEntry, position: Position) -> None:
         raise LookupError("of the hub")
 
@@ -389,7 +397,7 @@ async def test_an_exception_of_the_callback_ends_listening_and_is_raised(state: 
         st.lists(st.sampled_from([("a",), ("b",), ("a", "b"), ("unheard",), ()]), max_size=8), max_size=6
     )
 )
-async def test_whoever_appends_what_is_heard_is_what_was_accepted_in_the_order_of_positions(
+async def test_concurrent_appends_are_delivered_as_accepted_in_the_order_of_positions(
     make_state: MakeState, rooms_of_appenders: list[list[tuple[str, ...]]]
 ) -> None:
     state = await make_state()

@@ -15,34 +15,34 @@ from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, connection, dedup_key, disconnect_command, message, newest_position
 
 
-async def test_a_nonce_is_spent_by_one_entry(state: StateUnderTest) -> None:
+async def test_nonce_is_consumed_by_one_entry(state: StateUnderTest) -> None:
     await state.broker.append(message("a"), dedup_key(state, nonce="once"))
 
     with pytest.raises(NonceReplayed):
         await state.broker.append(message("a"), dedup_key(state, nonce="once"))
 
 
-async def test_a_nonce_belongs_to_its_key(state: StateUnderTest) -> None:
+async def test_nonce_belongs_to_its_key(state: StateUnderTest) -> None:
     await state.broker.append(message("a"), dedup_key(state, key_id="shop", nonce="once"))
 
     await state.broker.append(message("a"), dedup_key(state, key_id="mail", nonce="once"))
 
 
-async def test_a_nonce_spent_without_an_entry_is_spent_for_entries_too(state: StateUnderTest) -> None:
+async def test_nonce_consumed_without_an_entry_is_consumed_for_entries_too(state: StateUnderTest) -> None:
     await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
     with pytest.raises(NonceReplayed):
         await state.broker.append(message("a"), dedup_key(state, nonce="once"))
 
 
-async def test_a_nonce_spent_by_an_entry_is_spent_for_everything(state: StateUnderTest) -> None:
+async def test_nonce_consumed_by_an_entry_is_consumed_for_everything(state: StateUnderTest) -> None:
     await state.broker.append(message("a"), dedup_key(state, nonce="once"))
 
     with pytest.raises(NonceReplayed):
         await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
 
-async def test_of_many_requests_with_one_nonce_one_is_accepted(state: StateUnderTest) -> None:
+async def test_concurrent_requests_with_one_nonce_are_accepted_once(state: StateUnderTest) -> None:
     await state.broker.subscribe([at("a")])
     answers = await asyncio.gather(
         *(state.broker.append(message("a"), dedup_key(state, nonce="once")) for _ in range(20)),
@@ -55,7 +55,7 @@ async def test_of_many_requests_with_one_nonce_one_is_accepted(state: StateUnder
         assert len(await ear.entries()) == 1
 
 
-async def test_a_refused_entry_leaves_no_trace(state: StateUnderTest) -> None:
+async def test_rejected_entry_leaves_nothing(state: StateUnderTest) -> None:
     await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
     before = await state.broker.subscribe([at("user:ann")])
 
@@ -74,7 +74,7 @@ async def test_a_refused_entry_leaves_no_trace(state: StateUnderTest) -> None:
         assert await ear.entries() == []
 
 
-async def test_an_id_that_was_refused_may_be_appended_later(state: StateUnderTest) -> None:
+async def test_rejected_id_may_be_appended_later(state: StateUnderTest) -> None:
     news = message("a")
     await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
     with pytest.raises(NonceReplayed):
@@ -85,7 +85,7 @@ async def test_an_id_that_was_refused_may_be_appended_later(state: StateUnderTes
     assert await newest_position(state.broker) == result.position
 
 
-async def test_an_id_appended_again_under_its_own_claim_is_answered_and_not_refused(
+async def test_id_appended_again_with_its_dedup_key_returns_the_first_result(
     state: StateUnderTest,
 ) -> None:
     news, its_claim = message("a"), dedup_key(state, idempotency_key="key")
@@ -97,7 +97,7 @@ async def test_an_id_appended_again_under_its_own_claim_is_answered_and_not_refu
 # --- idempotency keys ---
 
 
-async def test_a_repeated_idempotency_key_answers_the_first_receipt(state: StateUnderTest) -> None:
+async def test_repeated_idempotency_key_returns_the_first_result(state: StateUnderTest) -> None:
     await state.broker.subscribe([at("a")])
     first_news = message("a")
     first = await state.broker.append(first_news, dedup_key(state, idempotency_key="key"))
@@ -112,7 +112,7 @@ async def test_a_repeated_idempotency_key_answers_the_first_receipt(state: State
         assert await ear.entries() == [first_news]
 
 
-async def test_what_a_repeated_idempotency_key_published_keeps_the_trace_of_the_first(
+async def test_repeated_idempotency_key_keeps_the_trace_of_the_first_message(
     state: StateUnderTest,
 ) -> None:
     await state.broker.subscribe([at("a")])
@@ -124,7 +124,7 @@ async def test_what_a_repeated_idempotency_key_published_keeps_the_trace_of_the_
         assert await ear.entries() == [first]
 
 
-async def test_a_repeat_spends_its_nonce(state: StateUnderTest) -> None:
+async def test_repeat_consumes_its_nonce(state: StateUnderTest) -> None:
     await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
     await state.broker.append(message("a"), dedup_key(state, idempotency_key="key", nonce="once"))
 
@@ -132,7 +132,7 @@ async def test_a_repeat_spends_its_nonce(state: StateUnderTest) -> None:
         await state.broker.append(message("a"), dedup_key(state, idempotency_key="key", nonce="once"))
 
 
-async def test_a_repeat_whose_answer_was_lost_is_answered_again(state: StateUnderTest) -> None:
+async def test_repeat_whose_answer_was_lost_is_answered_again(state: StateUnderTest) -> None:
     await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
     repeat, its_claim = message("a"), dedup_key(state, idempotency_key="key")
     answer = await state.broker.append(repeat, its_claim)
@@ -140,7 +140,9 @@ async def test_a_repeat_whose_answer_was_lost_is_answered_again(state: StateUnde
     assert await state.broker.append(repeat, its_claim) == answer
 
 
-async def test_another_body_under_the_same_key_is_refused_and_spends_nothing(state: StateUnderTest) -> None:
+async def test_another_body_with_the_same_idempotency_key_is_rejected_and_consumes_nothing(
+    state: StateUnderTest,
+) -> None:
     first = await state.broker.append(
         message("a"), dedup_key(state, idempotency_key="key", fingerprint="one")
     )
@@ -154,7 +156,7 @@ async def test_another_body_under_the_same_key_is_refused_and_spends_nothing(sta
     await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
 
-async def test_an_idempotency_key_belongs_to_its_scope(state: StateUnderTest) -> None:
+async def test_idempotency_key_belongs_to_its_scope(state: StateUnderTest) -> None:
     scopes = ("shop POST /emit/room", "mail POST /emit/room")
 
     results = [
@@ -165,7 +167,7 @@ async def test_an_idempotency_key_belongs_to_its_scope(state: StateUnderTest) ->
     assert [result.replayed for result in results] == [False, False]
 
 
-async def test_of_many_requests_under_one_key_one_does_the_work(state: StateUnderTest) -> None:
+async def test_concurrent_requests_with_one_idempotency_key_publish_once(state: StateUnderTest) -> None:
     await state.broker.subscribe([at("a")])
     results = await asyncio.gather(
         *(state.broker.append(message("a"), dedup_key(state, idempotency_key="key")) for _ in range(20))
@@ -177,7 +179,7 @@ async def test_of_many_requests_under_one_key_one_does_the_work(state: StateUnde
         assert len(await ear.entries()) == 1
 
 
-async def test_a_refused_request_does_not_take_its_idempotency_key(state: StateUnderTest) -> None:
+async def test_rejected_request_does_not_use_its_idempotency_key(state: StateUnderTest) -> None:
     await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
     with pytest.raises(NonceReplayed):
         await state.broker.append(
@@ -191,7 +193,7 @@ async def test_a_refused_request_does_not_take_its_idempotency_key(state: StateU
     assert not result.replayed
 
 
-async def test_an_idempotency_key_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
+async def test_idempotency_key_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
     state = await make_state(idempotency_seconds=3600)
     first = await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
     await state.advance(3000)

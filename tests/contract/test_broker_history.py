@@ -26,7 +26,7 @@ async def read(broker: Broker, after: Position, *addresses: Address) -> Page:
     return await broker.history(after, addresses, max_entries=100_000, max_bytes=1_000_000_000)
 
 
-async def test_history_answers_what_came_after_a_position_for_the_addresses(state: StateUnderTest) -> None:
+async def test_history_returns_the_entries_after_a_position_for_the_addresses(state: StateUnderTest) -> None:
     items = await append(
         state,
         message("a"),
@@ -42,7 +42,7 @@ async def test_history_answers_what_came_after_a_position_for_the_addresses(stat
     assert page == Page((items[1], items[3], items[5]), last_position=items[5][0], has_more=False, gap=None)
 
 
-async def test_an_entry_for_several_of_the_addresses_is_answered_once(state: StateUnderTest) -> None:
+async def test_entry_for_several_of_the_addresses_is_returned_once(state: StateUnderTest) -> None:
     items = await append(state, message("a", "b"), message("b", "a", "c"))
 
     page = await read(state.broker, START, at("a"), at("b"), at("b"))
@@ -50,7 +50,7 @@ async def test_an_entry_for_several_of_the_addresses_is_answered_once(state: Sta
     assert list(page.entries) == items
 
 
-async def test_a_page_without_entries_leads_up_to_the_newest_position(state: StateUnderTest) -> None:
+async def test_page_without_entries_reaches_the_newest_position(state: StateUnderTest) -> None:
     items = await append(state, message("a"), message("b"))
 
     page = await read(state.broker, items[0][0], at("a"))
@@ -58,7 +58,7 @@ async def test_a_page_without_entries_leads_up_to_the_newest_position(state: Sta
     assert page == Page((), last_position=items[1][0], has_more=False, gap=None)
 
 
-async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
+async def test_history_of_an_empty_stream_is_empty(state: StateUnderTest) -> None:
     begins = await newest_position(state.broker)
 
     for after in (START, begins):
@@ -67,7 +67,7 @@ async def test_the_history_of_nothing_is_empty(state: StateUnderTest) -> None:
         )
 
 
-async def test_who_was_there_before_the_first_entry_missed_what_came_since(make_state: MakeState) -> None:
+async def test_position_before_the_first_entry_misses_everything_since(make_state: MakeState) -> None:
     state = await make_state(history_length=10)
     begins = await newest_position(state.broker)
     items = await append(state, message("a"), message("b"), message("a"))
@@ -79,7 +79,7 @@ async def test_who_was_there_before_the_first_entry_missed_what_came_since(make_
     assert (await read(state.broker, begins, at("a"))).gap == "history_trimmed"
 
 
-async def test_where_one_stream_begins_is_no_position_of_the_next(make_state: MakeState) -> None:
+async def test_start_of_one_stream_is_no_position_of_the_next(make_state: MakeState) -> None:
     former, state = await make_state(), await make_state()
     begins = await newest_position(former.broker)
 
@@ -88,7 +88,7 @@ async def test_where_one_stream_begins_is_no_position_of_the_next(make_state: Ma
         await append(state, message("a"))
 
 
-async def test_a_move_is_answered_to_who_asks_for_its_sid_in_its_namespace(state: StateUnderTest) -> None:
+async def test_session_takeover_is_in_the_history_of_its_sid_and_namespace(state: StateUnderTest) -> None:
     items = await append(
         state,
         session_takeover("s1"),
@@ -103,7 +103,7 @@ async def test_a_move_is_answered_to_who_asks_for_its_sid_in_its_namespace(state
     assert list((await read(state.broker, START, at("s1", "/chat"))).entries) == [items[2]]
 
 
-async def test_a_move_takes_nothing_of_the_bytes_of_a_page(state: StateUnderTest) -> None:
+async def test_session_takeover_counts_no_bytes_of_a_page(state: StateUnderTest) -> None:
     items = await append(
         state, session_takeover("s1"), session_takeover("s1", owner="x" * 100), session_takeover("s1")
     )
@@ -122,7 +122,7 @@ async def test_volatile_messages_are_not_kept(state: StateUnderTest) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "-", "1-", "01-0", "1-0-0", "1-0\n", "x-y", "-1-0", "١-0"])
-async def test_a_position_that_was_never_handed_out_is_refused(state: StateUnderTest, text: str) -> None:
+async def test_malformed_position_is_rejected(state: StateUnderTest, text: str) -> None:
     with pytest.raises(MalformedPosition):
         await read(state.broker, Position(text), at("a"))
 
@@ -130,7 +130,7 @@ async def test_a_position_that_was_never_handed_out_is_refused(state: StateUnder
 # --- pages ---
 
 
-async def test_a_page_ends_where_the_next_begins(state: StateUnderTest) -> None:
+async def test_page_ends_where_the_next_begins(state: StateUnderTest) -> None:
     items = await append(state, *(message("a") for _ in range(5)))
 
     first = await state.broker.history(START, [at("a")], max_entries=3, max_bytes=1_000)
@@ -140,7 +140,7 @@ async def test_a_page_ends_where_the_next_begins(state: StateUnderTest) -> None:
     assert second == Page(tuple(items[3:]), last_position=items[4][0], has_more=False, gap=None)
 
 
-async def test_a_page_that_is_just_full_says_that_nothing_is_left(state: StateUnderTest) -> None:
+async def test_page_that_is_just_full_has_no_more(state: StateUnderTest) -> None:
     items = await append(state, message("a"), message("a"), message("b"))
 
     page = await state.broker.history(START, [at("a")], max_entries=2, max_bytes=1_000)
@@ -159,7 +159,7 @@ async def test_max_bytes_counts_the_json_of_the_arguments_in_utf_8(state: StateU
     assert list(page.entries) == items[:1]
 
 
-async def test_a_page_has_an_entry_even_when_that_is_larger_than_the_page(state: StateUnderTest) -> None:
+async def test_page_has_one_entry_even_if_it_is_larger_than_the_page(state: StateUnderTest) -> None:
     items = await append(state, message("a", arguments=(f'"{"x" * 5000}"',)), message("a"))
 
     page = await state.broker.history(START, [at("a")], max_entries=10, max_bytes=100)
@@ -171,7 +171,7 @@ async def test_a_page_has_an_entry_even_when_that_is_larger_than_the_page(state:
 # --- bounds ---
 
 
-async def test_what_exceeds_the_length_is_trimmed_and_the_page_says_so(make_state: MakeState) -> None:
+async def test_history_beyond_its_length_is_trimmed_with_a_gap(make_state: MakeState) -> None:
     state = await make_state(history_length=10)
     items = await append(state, *(message("a") for _ in range(100)))
 
@@ -182,7 +182,7 @@ async def test_what_exceeds_the_length_is_trimmed_and_the_page_says_so(make_stat
     assert list(page.entries) == items[-len(page.entries) :]
 
 
-async def test_what_exceeds_the_bytes_is_trimmed_and_the_page_says_so(make_state: MakeState) -> None:
+async def test_history_beyond_its_bytes_is_trimmed_with_a_gap(make_state: MakeState) -> None:
     state = await make_state(history_bytes=20_000)
     items = await append(state, *(message("a", arguments=(f'"{"x" * 998}"',)) for _ in range(200)))
 
@@ -193,7 +193,7 @@ async def test_what_exceeds_the_bytes_is_trimmed_and_the_page_says_so(make_state
     assert list(page.entries) == items[-len(page.entries) :]
 
 
-async def test_only_addresses_that_lost_something_newer_are_trimmed(make_state: MakeState) -> None:
+async def test_gap_is_only_for_addresses_that_lost_a_newer_entry(make_state: MakeState) -> None:
     state = await make_state(history_length=10)
     quiet, lost, _ = await append(state, message("quiet"), message("lost"), message("other"))
     await append(state, *(message("busy") for _ in range(100)))
@@ -205,7 +205,7 @@ async def test_only_addresses_that_lost_something_newer_are_trimmed(make_state: 
     assert (await read(state.broker, START, at("quiet"))).gap == "history_trimmed"
 
 
-async def test_the_age_of_a_position_is_no_reason_to_fail(make_state: MakeState) -> None:
+async def test_age_of_a_position_is_no_gap(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100, history_slack_seconds=50)
     seen = (await append(state, message("a")))[0][0]
     await state.advance(10_000)
@@ -217,7 +217,7 @@ async def test_the_age_of_a_position_is_no_reason_to_fail(make_state: MakeState)
     assert page.gap is None
 
 
-async def test_what_went_because_of_its_age_is_no_gap(make_state: MakeState) -> None:
+async def test_entries_dropped_by_age_are_no_gap(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100, history_slack_seconds=50)
     await append(state, *(message("a") for _ in range(10)))
     await state.advance(10_000)
@@ -228,7 +228,7 @@ async def test_what_went_because_of_its_age_is_no_gap(make_state: MakeState) -> 
     assert (page.gap, page.last_position) == (None, newest[-1][0])
 
 
-async def test_a_gap_closes_when_what_it_stands_for_would_have_gone_anyway(make_state: MakeState) -> None:
+async def test_gap_closes_when_its_entry_would_have_been_dropped_by_age(make_state: MakeState) -> None:
     state = await make_state(history_length=5, recovery_seconds=100, history_slack_seconds=50)
     await append(state, message("a"), *(message("b") for _ in range(50)))
     assert (await read(state.broker, START, at("a"))).gap == "history_trimmed"
@@ -249,7 +249,7 @@ async def test_history_is_kept_for_the_window_and_its_slack(make_state: MakeStat
     assert (list(page.entries), page.gap) == (items, None)
 
 
-async def test_without_a_window_nothing_is_kept_and_nothing_is_missing(make_state: MakeState) -> None:
+async def test_history_without_a_window_keeps_nothing_and_has_no_gap(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=0)
     items = await append(state, message("a"), message("a"))
 
@@ -273,7 +273,7 @@ async def of_now(state: StateUnderTest) -> Position:
 
 @pytest.mark.parametrize("age_milliseconds", [3_600_000, 86_400_000 * 365])
 @pytest.mark.parametrize("appended", [0, 3])
-async def test_what_came_after_a_position_from_before_the_stream_began_is_lost(
+async def test_position_from_before_the_stream_began_is_lost_data(
     state: StateUnderTest, age_milliseconds: int, appended: int
 ) -> None:
     items = await append(state, *(message("a") for _ in range(appended)))
@@ -292,7 +292,7 @@ async def test_what_came_after_a_position_from_before_the_stream_began_is_lost(
 
 
 @pytest.mark.parametrize("appended", [0, 3])
-async def test_what_came_after_a_position_in_the_future_of_the_stream_is_lost(
+async def test_position_in_the_future_of_the_stream_is_lost_data(
     state: StateUnderTest, appended: int
 ) -> None:
     await append(state, *(message("a") for _ in range(appended)))
@@ -307,7 +307,7 @@ async def test_what_came_after_a_position_in_the_future_of_the_stream_is_lost(
     assert (await read(state.broker, START, at("a"))).gap is None
 
 
-async def test_every_position_that_was_handed_out_is_known_and_so_is_the_start(state: StateUnderTest) -> None:
+async def test_start_and_every_position_of_an_entry_are_known(state: StateUnderTest) -> None:
     items = await append(
         state, message("a"), message("b"), message("a", volatile=True), session_takeover("s1")
     )
@@ -318,7 +318,7 @@ async def test_every_position_that_was_handed_out_is_known_and_so_is_the_start(s
 
 
 @pytest.mark.parametrize("appended_before", [0, 1])
-async def test_positions_are_known_that_were_handed_out_after_the_clock_went_back(
+async def test_positions_of_entries_after_the_clock_went_back_are_known(
     state: StateUnderTest, appended_before: int
 ) -> None:
     await append(state, *(message("a") for _ in range(appended_before)))
@@ -330,7 +330,7 @@ async def test_positions_are_known_that_were_handed_out_after_the_clock_went_bac
     assert page == Page((items[1],), last_position=items[1][0], has_more=False, gap=None)
 
 
-async def test_the_start_is_before_what_was_trimmed_and_never_lost(make_state: MakeState) -> None:
+async def test_start_is_before_trimmed_entries_and_never_lost_data(make_state: MakeState) -> None:
     state = await make_state(history_length=5)
     first, *_ = await append(state, *(message("a") for _ in range(50)))
     before = moved(first[0], milliseconds=-3_600_000)
@@ -356,7 +356,7 @@ ENTRIES = st.lists(st.tuples(SOME_ROOMS, st.integers(0, 40)), max_size=40)
     max_entries=st.integers(1, 5),
     max_bytes=st.integers(1, 100),
 )
-async def test_pages_are_the_end_of_what_a_list_would_hold_and_tell_whether_it_is_all(
+async def test_pages_are_the_end_of_a_list_and_have_a_gap_if_it_is_not_all(
     make_state: MakeState,
     *,
     sent: list[tuple[tuple[str, ...], int]],

@@ -13,14 +13,14 @@ from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import dedup_key, message
 
 
-async def test_a_nonce_is_spent_once(state: StateUnderTest) -> None:
+async def test_nonce_is_consumed_once(state: StateUnderTest) -> None:
     await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
     with pytest.raises(NonceReplayed):
         await state.dedup.consume_nonce(dedup_key(state, nonce="once"))
 
 
-async def test_a_nonce_is_spent_whatever_the_time_stamp_beside_it(state: StateUnderTest) -> None:
+async def test_nonce_is_consumed_whatever_its_timestamp(state: StateUnderTest) -> None:
     await state.dedup.consume_nonce(dedup_key(state, nonce="once", lives_seconds=10))
 
     for lives_seconds in (5, 10, 600):
@@ -34,13 +34,13 @@ async def test_two_keys_may_use_the_same_nonce(state: StateUnderTest) -> None:
     await state.dedup.consume_nonce(dedup_key(state, key_id="mail", nonce="once"))
 
 
-async def test_where_the_key_ends_and_the_nonce_begins_is_told_apart(state: StateUnderTest) -> None:
+async def test_key_and_nonce_are_kept_apart(state: StateUnderTest) -> None:
     await state.dedup.consume_nonce(dedup_key(state, key_id="shop", nonce="1once"))
 
     await state.dedup.consume_nonce(dedup_key(state, key_id="shop1", nonce="once"))
 
 
-async def test_of_many_at_once_one_spends_the_nonce(state: StateUnderTest) -> None:
+async def test_concurrent_requests_consume_a_nonce_once(state: StateUnderTest) -> None:
     answers = await asyncio.gather(
         *(state.dedup.consume_nonce(dedup_key(state, nonce="once")) for _ in range(20)),
         return_exceptions=True,
@@ -50,7 +50,7 @@ async def test_of_many_at_once_one_spends_the_nonce(state: StateUnderTest) -> No
     assert sum(isinstance(answer, NonceReplayed) for answer in answers) == 19
 
 
-async def test_a_nonce_is_remembered_until_its_end(state: StateUnderTest) -> None:
+async def test_nonce_is_kept_until_its_end(state: StateUnderTest) -> None:
     spent = dedup_key(state, nonce="once", lives_seconds=300)
     await state.dedup.consume_nonce(spent)
     await state.advance(280)
@@ -59,7 +59,7 @@ async def test_a_nonce_is_remembered_until_its_end(state: StateUnderTest) -> Non
         await state.dedup.consume_nonce(spent)
 
 
-async def test_after_its_end_a_nonce_counts_as_spent_whether_it_was_or_not(state: StateUnderTest) -> None:
+async def test_nonce_counts_as_consumed_after_its_end(state: StateUnderTest) -> None:
     spent = dedup_key(state, nonce="spent", lives_seconds=300)
     unused = dedup_key(state, nonce="unused", lives_seconds=300)
     await state.dedup.consume_nonce(spent)
@@ -70,7 +70,7 @@ async def test_after_its_end_a_nonce_counts_as_spent_whether_it_was_or_not(state
             await state.dedup.consume_nonce(late)
 
 
-async def test_the_idempotency_key_is_not_looked_at(state: StateUnderTest) -> None:
+async def test_idempotency_key_is_ignored(state: StateUnderTest) -> None:
     await state.broker.append(message("a"), dedup_key(state, idempotency_key="key", fingerprint="one"))
 
     await state.dedup.consume_nonce(dedup_key(state, idempotency_key="key", fingerprint="two"))
@@ -82,7 +82,7 @@ async def test_the_idempotency_key_is_not_looked_at(state: StateUnderTest) -> No
     assert not result.replayed
 
 
-async def test_no_request_signed_before_the_store_began_passes_its_beginning(make_state: MakeState) -> None:
+async def test_began_at_is_the_first_whole_second_of_the_store(make_state: MakeState) -> None:
     before = time.time()
     state = await make_state()
 
@@ -91,7 +91,7 @@ async def test_no_request_signed_before_the_store_began_passes_its_beginning(mak
     assert math.ceil(before) <= state.dedup.began_at <= math.ceil(state.now())
 
 
-async def test_the_beginning_stays_where_it_is(state: StateUnderTest) -> None:
+async def test_began_at_never_changes(state: StateUnderTest) -> None:
     began_at = state.dedup.began_at
     await state.advance(1000)
 

@@ -17,11 +17,11 @@ from tests.contract.values import at, connection, connections_at
 CLOCKS_AGREE_WITHIN_SECONDS = 5.0
 
 
-async def test_a_user_who_was_never_here_is_offline_and_was_never_seen(state: StateUnderTest) -> None:
+async def test_user_who_never_connected_is_offline_and_was_never_seen(state: StateUnderTest) -> None:
     assert await state.presence.of_user("ann") == UserPresence("ann")
 
 
-async def test_a_registered_connection_is_answered_as_it_was_registered(state: StateUnderTest) -> None:
+async def test_registered_connection_is_returned_as_it_was_registered(state: StateUnderTest) -> None:
     phone = connection("s1", "ann", namespace="/chät", connected_at=1700000000.123456)
 
     await state.presence.register(phone, ["user:ann"])
@@ -29,7 +29,7 @@ async def test_a_registered_connection_is_answered_as_it_was_registered(state: S
     assert await state.presence.of_user("ann") == UserPresence("ann", (phone,))
 
 
-async def test_all_devices_in_all_namespaces_are_answered_the_oldest_first(state: StateUnderTest) -> None:
+async def test_connections_of_all_namespaces_are_returned_oldest_first(state: StateUnderTest) -> None:
     laptop = connection("s2", "ann", connected_at=20.0)
     phone = connection("s1", "ann", connected_at=30.0)
     chat = connection("s3", "ann", namespace="/chat", connected_at=10.0)
@@ -39,7 +39,7 @@ async def test_all_devices_in_all_namespaces_are_answered_the_oldest_first(state
     assert (await state.presence.of_user("ann")).connections == (chat, laptop, phone)
 
 
-async def test_many_users_are_answered_together_each_as_alone(state: StateUnderTest) -> None:
+async def test_many_users_are_returned_as_each_one_alone(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann", connected_at=20.0), [])
     await state.presence.register(connection("s2", "ann", namespace="/chat", connected_at=10.0), [])
     await state.presence.register(connection("s3", "bob"), [])
@@ -56,11 +56,11 @@ async def test_many_users_are_answered_together_each_as_alone(state: StateUnderT
     }  # fmt: skip
 
 
-async def test_nobody_is_asked_for_and_nobody_answered(state: StateUnderTest) -> None:
+async def test_no_users_return_no_presence(state: StateUnderTest) -> None:
     assert await state.presence.of_users([]) == {}
 
 
-async def test_registering_a_sid_again_replaces_what_was_known(state: StateUnderTest) -> None:
+async def test_registering_a_sid_again_replaces_the_connection(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a", "b"])
     moved = connection("s1", "bob", namespace="/chat", connected_at=2000.0)
 
@@ -72,12 +72,12 @@ async def test_registering_a_sid_again_replaces_what_was_known(state: StateUnder
     assert await counts(state.broker, at(None, "/chat"), at("b", "/chat"), at("s1", "/chat")) == [1, 1, 1]
 
 
-async def test_a_connection_of_another_replica_is_refused(state: StateUnderTest) -> None:
+async def test_connection_of_another_replica_is_rejected(state: StateUnderTest) -> None:
     with pytest.raises(ValueError, match="another replica"):
         await state.presence.register(replace(connection("s1", "ann"), replica="replica-2"), [])
 
 
-async def test_a_connection_counts_in_its_rooms_in_that_of_its_sid_and_for_everyone(
+async def test_connection_counts_in_its_rooms_in_that_of_its_sid_and_in_its_namespace(
     state: StateUnderTest,
 ) -> None:
     await state.presence.register(connection("s1", "ann"), ["a", "s1", "a"])
@@ -103,7 +103,7 @@ async def test_changed_rooms_replace_the_former_ones(state: StateUnderTest) -> N
     assert await counts(state.broker, at("a"), at("b"), at("c"), at("s1"), at(None)) == [0, 1, 1, 1, 1]
 
 
-async def test_an_upgrade_changes_the_transport_and_nothing_else(state: StateUnderTest) -> None:
+async def test_upgrade_changes_the_transport_and_nothing_else(state: StateUnderTest) -> None:
     polling = replace(connection("s1", "ann"), transport="polling")
     await state.presence.register(polling, ["a"])
 
@@ -113,7 +113,7 @@ async def test_an_upgrade_changes_the_transport_and_nothing_else(state: StateUnd
     assert await counts(state.broker, at("a"), at(None)) == [1, 1]
 
 
-async def test_who_left_counts_nowhere(state: StateUnderTest) -> None:
+async def test_unregistered_connection_counts_nowhere(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a"])
     await state.presence.register(connection("s2", "ann"), ["a"])
 
@@ -123,7 +123,7 @@ async def test_who_left_counts_nowhere(state: StateUnderTest) -> None:
     assert [device.sid for device in (await state.presence.of_user("ann")).connections] == ["s2"]
 
 
-async def test_an_unknown_sid_changes_nothing(state: StateUnderTest) -> None:
+async def test_unknown_sid_changes_nothing(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a"])
     await state.presence.unregister("s1")
 
@@ -136,7 +136,7 @@ async def test_an_unknown_sid_changes_nothing(state: StateUnderTest) -> None:
     assert not (await state.presence.of_user("ann")).online
 
 
-async def test_a_user_is_last_seen_when_the_last_connection_leaves(state: StateUnderTest) -> None:
+async def test_user_is_last_seen_when_the_last_connection_ends(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), [])
     await state.presence.register(connection("s2", "ann", namespace="/chat"), [])
     await state.presence.unregister("s1")
@@ -149,7 +149,7 @@ async def test_a_user_is_last_seen_when_the_last_connection_leaves(state: StateU
     assert ann.last_seen == pytest.approx(state.now(), abs=CLOCKS_AGREE_WITHIN_SECONDS)
 
 
-async def test_a_user_who_came_back_is_online_and_not_last_seen(state: StateUnderTest) -> None:
+async def test_user_who_connected_again_is_online_without_last_seen(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), [])
     await state.presence.unregister("s1")
 
@@ -174,7 +174,7 @@ async def test_last_seen_is_kept_for_its_time_and_no_longer(make_state: MakeStat
     assert (await state.presence.of_user("ann")).last_seen is None
 
 
-async def test_a_connection_is_present_for_as_long_as_it_lasts(make_state: MakeState) -> None:
+async def test_connection_is_present_for_as_long_as_it_lasts(make_state: MakeState) -> None:
     state = await make_state(last_seen_seconds=10, recovery_seconds=10)
     await state.presence.register(connection("s1", "ann"), ["a"])
 

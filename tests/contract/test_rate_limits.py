@@ -20,7 +20,7 @@ async def take(
     return [await state.rates.consume(bucket, rate) for _ in range(number)]
 
 
-async def test_a_burst_is_allowed_and_then_nothing(state: StateUnderTest) -> None:
+async def test_burst_is_allowed_and_then_nothing(state: StateUnderTest) -> None:
     allowances = await take(state, 5)
 
     assert [allowance.allowed for allowance in allowances] == [True, True, True, False, False]
@@ -28,63 +28,63 @@ async def test_a_burst_is_allowed_and_then_nothing(state: StateUnderTest) -> Non
     assert {allowance.limit for allowance in allowances} == {3}
 
 
-async def test_what_is_allowed_need_not_be_retried(state: StateUnderTest) -> None:
+async def test_allowed_request_has_no_time_to_retry_after(state: StateUnderTest) -> None:
     assert [allowance.retry_after_seconds for allowance in await take(state, 3)] == [0, 0, 0]
 
 
-async def test_a_refusal_says_when_there_will_be_a_token(state: StateUnderTest) -> None:
+async def test_rejection_says_when_there_is_a_token(state: StateUnderTest) -> None:
     refused = (await take(state, 4))[-1]
 
     assert refused.retry_after_seconds == pytest.approx(1000, abs=TEST_TAKES_AT_MOST_SECONDS)
 
 
-async def test_every_answer_says_when_the_bucket_will_be_full(state: StateUnderTest) -> None:
+async def test_every_result_says_when_the_bucket_is_full(state: StateUnderTest) -> None:
     full_in = [allowance.reset_seconds for allowance in await take(state, 4)]
 
     assert full_in == pytest.approx([1000, 2000, 3000, 3000], abs=TEST_TAKES_AT_MOST_SECONDS)
 
 
-async def test_tokens_come_back_at_the_rate_and_one_at_a_time(state: StateUnderTest) -> None:
+async def test_tokens_return_at_the_rate_one_at_a_time(state: StateUnderTest) -> None:
     await take(state, 3)
     await state.advance(1500)
 
     assert [allowance.allowed for allowance in await take(state, 2)] == [True, False]
 
 
-async def test_a_refusal_costs_nothing(state: StateUnderTest) -> None:
+async def test_rejected_request_takes_nothing(state: StateUnderTest) -> None:
     await take(state, 50)
     await state.advance(1100)
 
     assert (await take(state, 1))[0].allowed
 
 
-async def test_a_bucket_holds_no_more_than_its_burst(state: StateUnderTest) -> None:
+async def test_bucket_holds_no_more_than_its_burst(state: StateUnderTest) -> None:
     await take(state, 3)
     await state.advance(100_000)
 
     assert [allowance.allowed for allowance in await take(state, 4)] == [True, True, True, False]
 
 
-async def test_after_as_long_as_the_refusal_said_a_request_passes(state: StateUnderTest) -> None:
+async def test_request_is_allowed_after_the_time_to_retry_after(state: StateUnderTest) -> None:
     refused = (await take(state, 4))[-1]
     await state.advance(refused.retry_after_seconds)
 
     assert (await take(state, 1))[0].allowed
 
 
-async def test_buckets_are_apart(state: StateUnderTest) -> None:
+async def test_buckets_are_independent(state: StateUnderTest) -> None:
     await take(state, 3, bucket="shop")
 
     assert (await take(state, 1, bucket="mail"))[0].allowed
 
 
-async def test_many_at_once_get_a_burst_together(state: StateUnderTest) -> None:
+async def test_concurrent_requests_share_one_burst(state: StateUnderTest) -> None:
     allowances = await asyncio.gather(*(state.rates.consume("shop", SLOW) for _ in range(20)))
 
     assert sum(allowance.allowed for allowance in allowances) == 3
 
 
-async def test_a_rate_that_was_made_slower_is_kept_from_then_on(state: StateUnderTest) -> None:
+async def test_lower_rate_applies_at_once(state: StateUnderTest) -> None:
     await take(state, 3)
 
     slower = Rate(per_second=ONE_IN_1000_SECONDS, burst=1)

@@ -9,11 +9,11 @@ from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import dedup_key, disconnect_command
 
 
-async def test_nobody_is_revoked_at_first(state: StateUnderTest) -> None:
+async def test_no_user_is_revoked_at_first(state: StateUnderTest) -> None:
     assert await state.revocations.revoked_at("ann") is None
 
 
-async def test_a_kick_that_revokes_refuses_the_tokens_before_it_when_it_is_accepted(
+async def test_disconnect_command_with_revoke_revokes_its_user_when_it_is_accepted(
     state: StateUnderTest,
 ) -> None:
     await state.broker.append(disconnect_command("ann", at=1700000000.123456, revoke=True))
@@ -22,13 +22,13 @@ async def test_a_kick_that_revokes_refuses_the_tokens_before_it_when_it_is_accep
     assert await state.revocations.revoked_at("bob") is None
 
 
-async def test_a_kick_that_does_not_revoke_refuses_no_token(state: StateUnderTest) -> None:
+async def test_disconnect_command_without_revoke_revokes_nothing(state: StateUnderTest) -> None:
     await state.broker.append(disconnect_command("ann", at=1000.0))
 
     assert await state.revocations.revoked_at("ann") is None
 
 
-async def test_a_revocation_holds_whatever_the_namespaces_and_exceptions(state: StateUnderTest) -> None:
+async def test_revocation_holds_for_all_namespaces_and_exclusions(state: StateUnderTest) -> None:
     order = disconnect_command("ann", at=1000.0, revoke=True, namespaces=("/chat",))
 
     await state.broker.append(order._replace(exclude=frozenset({"s1"})))
@@ -36,14 +36,14 @@ async def test_a_revocation_holds_whatever_the_namespaces_and_exceptions(state: 
     assert await state.revocations.revoked_at("ann") == 1000.0
 
 
-async def test_a_later_revocation_counts_and_an_earlier_one_takes_nothing_back(state: StateUnderTest) -> None:
+async def test_latest_revocation_counts(state: StateUnderTest) -> None:
     for at in (1000.0, 2000.0, 1500.0):
         await state.broker.append(disconnect_command("ann", at=at, revoke=True))
 
     assert await state.revocations.revoked_at("ann") == 2000.0
 
 
-async def test_appending_the_kick_again_revokes_nothing_again(make_state: MakeState) -> None:
+async def test_appending_the_command_again_revokes_nothing_again(make_state: MakeState) -> None:
     state = await make_state(revocation_seconds=1000, recovery_seconds=5000)
     order = disconnect_command("ann", at=1000.0, revoke=True)
     await state.broker.append(order)
@@ -54,7 +54,7 @@ async def test_appending_the_kick_again_revokes_nothing_again(make_state: MakeSt
     assert await state.revocations.revoked_at("ann") is None
 
 
-async def test_a_refused_kick_revokes_nothing(state: StateUnderTest) -> None:
+async def test_rejected_command_revokes_nothing(state: StateUnderTest) -> None:
     await state.broker.append(
         disconnect_command("bob", at=1.0), dedup_key(state, idempotency_key="key", fingerprint="bob")
     )
@@ -68,7 +68,7 @@ async def test_a_refused_kick_revokes_nothing(state: StateUnderTest) -> None:
     assert await state.revocations.revoked_at("ann") is None
 
 
-async def test_a_revocation_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
+async def test_revocation_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
     state = await make_state(revocation_seconds=1000)
     await state.broker.append(disconnect_command("ann", at=1000.0, revoke=True))
     await state.advance(900)

@@ -27,7 +27,7 @@ OTHER = "replica-1/t2"
 @pytest.mark.parametrize(
     "session", [SESSION, ENTERED, replace(SESSION, namespace="/chät", rooms=frozenset())]
 )
-async def test_a_saved_session_is_adopted_as_it_was(state: StateUnderTest, session: RecoverySession) -> None:
+async def test_saved_session_is_resumed_as_it_was(state: StateUnderTest, session: RecoverySession) -> None:
     await state.sessions.save(session)
 
     adopted = await resume(state.sessions, "secret", namespace=session.namespace, owner=OTHER)
@@ -35,11 +35,11 @@ async def test_a_saved_session_is_adopted_as_it_was(state: StateUnderTest, sessi
     assert adopted == ResumedSession(session, in_use=True)
 
 
-async def test_an_unknown_session_is_not_adopted(state: StateUnderTest) -> None:
+async def test_unknown_session_is_not_resumed(state: StateUnderTest) -> None:
     assert await resume_failure(state.sessions, "secret") == "unknown_session"
 
 
-async def test_a_session_of_another_user_is_not_adopted_and_stays_as_it_is(state: StateUnderTest) -> None:
+async def test_session_of_another_user_is_not_resumed_and_does_not_change(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
 
     assert await resume_failure(state.sessions, "secret", user="eve") == "other_user"
@@ -47,7 +47,7 @@ async def test_a_session_of_another_user_is_not_adopted_and_stays_as_it_is(state
     assert await resume(state.sessions, "secret") == ResumedSession(SESSION, in_use=True)
 
 
-async def test_a_session_of_another_namespace_is_unknown_to_everyone_there_and_stays_as_it_is(
+async def test_session_of_another_namespace_is_unknown_and_does_not_change(
     state: StateUnderTest,
 ) -> None:
     await state.sessions.save(SESSION)
@@ -58,7 +58,7 @@ async def test_a_session_of_another_namespace_is_unknown_to_everyone_there_and_s
     assert await resume(state.sessions, "secret") == ResumedSession(SESSION, in_use=True)
 
 
-async def test_a_session_that_was_left_is_no_other_users_nor_of_another_namespace(
+async def test_parked_session_keeps_its_user_and_namespace(
     state: StateUnderTest,
 ) -> None:
     await state.sessions.save(SESSION)
@@ -70,7 +70,7 @@ async def test_a_session_that_was_left_is_no_other_users_nor_of_another_namespac
     assert await resume(state.sessions, "secret") == ResumedSession(SESSION, in_use=False)
 
 
-async def test_adopting_makes_the_new_owner_the_one_that_the_next_adopter_sees(state: StateUnderTest) -> None:
+async def test_resuming_changes_the_owner(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
     await resume(state.sessions, "secret", owner=OTHER)
 
@@ -79,7 +79,7 @@ async def test_adopting_makes_the_new_owner_the_one_that_the_next_adopter_sees(s
     )
 
 
-async def test_a_session_is_in_use_until_its_owner_leaves_and_from_when_it_is_adopted(
+async def test_session_is_in_use_until_it_is_parked_and_again_once_it_is_resumed(
     state: StateUnderTest,
 ) -> None:
     await state.sessions.save(SESSION)
@@ -91,14 +91,14 @@ async def test_a_session_is_in_use_until_its_owner_leaves_and_from_when_it_is_ad
     assert (await resume(state.sessions, "secret", owner="fourth")).in_use
 
 
-async def test_a_known_session_is_not_overwritten_by_saving(state: StateUnderTest) -> None:
+async def test_known_session_is_not_overwritten_by_save(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
     await state.sessions.save(replace(SESSION, user="eve", owner="eve"))
 
     assert await resume(state.sessions, "secret") == ResumedSession(SESSION, in_use=True)
 
 
-async def test_the_owner_changes_its_rooms(state: StateUnderTest) -> None:
+async def test_owner_changes_the_rooms(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
     changed = replace(SESSION, rooms=frozenset({"b"}))
 
@@ -108,7 +108,7 @@ async def test_the_owner_changes_its_rooms(state: StateUnderTest) -> None:
 
 
 @pytest.mark.parametrize("leaves_first", [False, True])
-async def test_where_its_rooms_were_entered_is_known_to_who_adopts_it(
+async def test_resumed_session_has_the_positions_at_which_rooms_were_joined(
     state: StateUnderTest, *, leaves_first: bool
 ) -> None:
     await state.sessions.save(SESSION)
@@ -128,7 +128,7 @@ async def test_where_its_rooms_were_entered_is_known_to_who_adopts_it(
     assert dict(changed.joined_at) == {'b "c" \\ 👋': "1700000000500-0", "d": "1700000000600-7"}
 
 
-async def test_who_adopts_a_session_changes_it_from_then_on(state: StateUnderTest) -> None:
+async def test_new_owner_changes_the_session(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
     adopted = await resume(state.sessions, "secret", owner=OTHER)
     changed = replace(adopted.session, owner=OTHER).with_rooms({"b"}, Position("1700000000500-0"))
@@ -138,13 +138,13 @@ async def test_who_adopts_a_session_changes_it_from_then_on(state: StateUnderTes
     assert await resume(state.sessions, "secret") == ResumedSession(changed, in_use=True)
 
 
-async def test_what_was_never_saved_is_not_changed_into_being(state: StateUnderTest) -> None:
+async def test_session_that_was_never_saved_is_not_created_by_change(state: StateUnderTest) -> None:
     await state.sessions.change(SESSION)
 
     assert await resume_failure(state.sessions, "secret") == "unknown_session"
 
 
-async def test_what_a_former_owner_says_late_is_ignored(make_state: MakeState) -> None:
+async def test_late_writes_of_a_former_owner_are_ignored(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     await state.sessions.save(SESSION)
     await resume(state.sessions, "secret", owner=OTHER)
@@ -159,7 +159,7 @@ async def test_what_a_former_owner_says_late_is_ignored(make_state: MakeState) -
     )
 
 
-async def test_a_former_owner_ends_nothing_that_the_next_one_left(make_state: MakeState) -> None:
+async def test_former_owner_does_not_delete_a_session_that_the_next_one_parked(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     await state.sessions.save(SESSION)
     await resume(state.sessions, "secret", owner=OTHER)
@@ -172,7 +172,7 @@ async def test_a_former_owner_ends_nothing_that_the_next_one_left(make_state: Ma
     )
 
 
-async def test_a_session_that_was_left_is_kept_for_the_window_and_no_longer(make_state: MakeState) -> None:
+async def test_parked_session_is_kept_for_the_window_and_no_longer(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     for pid in ("in time", "too late"):
         await state.sessions.save(replace(SESSION, pid=pid))
@@ -186,7 +186,7 @@ async def test_a_session_that_was_left_is_kept_for_the_window_and_no_longer(make
     assert await resume_failure(state.sessions, "too late") == "session_expired"
 
 
-async def test_for_as_long_again_it_is_told_that_a_session_has_expired_and_then_it_is_unknown(
+async def test_session_is_expired_for_as_long_again_and_then_unknown(
     make_state: MakeState,
 ) -> None:
     state = await make_state(recovery_seconds=100)
@@ -205,7 +205,7 @@ async def test_for_as_long_again_it_is_told_that_a_session_has_expired_and_then_
     assert await resume_failure(state.sessions, "secret", user="eve") == "unknown_session"
 
 
-async def test_an_expired_session_is_not_saved_again_nor_changed(make_state: MakeState) -> None:
+async def test_expired_session_is_neither_saved_nor_changed(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     await state.sessions.save(SESSION)
     await state.sessions.park("secret", owner=SESSION.owner)
@@ -217,7 +217,7 @@ async def test_an_expired_session_is_not_saved_again_nor_changed(make_state: Mak
     assert await resume_failure(state.sessions, "secret") == "session_expired"
 
 
-async def test_leaving_twice_does_not_make_the_window_longer(make_state: MakeState) -> None:
+async def test_parking_twice_does_not_extend_the_window(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     await state.sessions.save(SESSION)
     await state.sessions.park("secret", owner=SESSION.owner)
@@ -232,7 +232,7 @@ async def test_leaving_twice_does_not_make_the_window_longer(make_state: MakeSta
     assert await resume_failure(state.sessions, "secret") == "unknown_session"
 
 
-async def test_a_session_in_use_does_not_expire(make_state: MakeState) -> None:
+async def test_session_in_use_does_not_expire(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     await state.sessions.save(SESSION)
     await state.advance(10_000)
@@ -240,7 +240,7 @@ async def test_a_session_in_use_does_not_expire(make_state: MakeState) -> None:
     assert await resume(state.sessions, "secret") == ResumedSession(SESSION, in_use=True)
 
 
-async def test_an_adopted_session_no_longer_expires(make_state: MakeState) -> None:
+async def test_resumed_session_does_not_expire(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     await state.sessions.save(SESSION)
     await state.sessions.park("secret", owner=SESSION.owner)
@@ -252,7 +252,7 @@ async def test_an_adopted_session_no_longer_expires(make_state: MakeState) -> No
     )
 
 
-async def test_the_window_of_one_who_came_back_and_left_again_begins_anew(make_state: MakeState) -> None:
+async def test_window_restarts_when_a_resumed_session_is_parked(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=100)
     await state.sessions.save(SESSION)
     await state.sessions.park("secret", owner=SESSION.owner)
@@ -266,7 +266,7 @@ async def test_the_window_of_one_who_came_back_and_left_again_begins_anew(make_s
     )
 
 
-async def test_a_deleted_session_is_gone_and_a_late_write_does_not_bring_it_back(
+async def test_deleted_session_is_not_revived_by_a_late_write(
     state: StateUnderTest,
 ) -> None:
     await state.sessions.save(SESSION)
@@ -278,7 +278,7 @@ async def test_a_deleted_session_is_gone_and_a_late_write_does_not_bring_it_back
     assert await resume_failure(state.sessions, "secret") == "unknown_session"
 
 
-async def test_nothing_is_changed_once_a_session_was_left(state: StateUnderTest) -> None:
+async def test_parked_session_is_not_changed(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
     await state.sessions.park("secret", owner=SESSION.owner)
 
@@ -287,7 +287,7 @@ async def test_nothing_is_changed_once_a_session_was_left(state: StateUnderTest)
     assert await resume(state.sessions, "secret") == ResumedSession(SESSION, in_use=False)
 
 
-async def test_a_session_that_was_left_can_be_deleted_by_its_owner(state: StateUnderTest) -> None:
+async def test_parked_session_can_be_deleted_by_its_owner(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
     await state.sessions.park("secret", owner=SESSION.owner)
 
@@ -296,7 +296,7 @@ async def test_a_session_that_was_left_can_be_deleted_by_its_owner(state: StateU
     assert await resume_failure(state.sessions, "secret") == "unknown_session"
 
 
-async def test_without_a_window_a_session_ends_when_it_is_left(make_state: MakeState) -> None:
+async def test_session_without_a_window_ends_when_it_is_parked(make_state: MakeState) -> None:
     state = await make_state(recovery_seconds=0)
     await state.sessions.save(SESSION)
     await state.sessions.park("secret", owner=SESSION.owner)

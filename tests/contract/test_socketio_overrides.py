@@ -102,23 +102,23 @@ def own_methods(kind: type) -> set[str]:
 # what is there
 
 
-def test_the_minor_release_is_the_one_that_was_looked_at() -> None:
+def test_minor_release_is_the_one_that_was_checked() -> None:
     assert version("python-socketio").split(".")[:2] == ["5", "18"]
 
 
-def test_every_override_is_written_down_here_and_overrides_something() -> None:
+def test_every_override_is_listed_and_overrides_a_method() -> None:
     overridden = {name for name in own_methods(PacketServer) if hasattr(socketio.AsyncServer, name)}
 
     assert overridden == set(SIGNATURES)
 
 
 @pytest.mark.parametrize(("name", "signature"), [*SIGNATURES.items(), *KEPT.items()])
-def test_a_method_that_is_relied_upon_has_the_signature_that_is_expected(name: str, signature: str) -> None:
+def test_used_method_has_the_expected_signature(name: str, signature: str) -> None:
     assert str(inspect.signature(getattr(socketio.AsyncServer, name))) == signature
 
 
 @pytest.mark.parametrize("name", sorted(SIGNATURES))
-def test_an_override_takes_what_the_original_takes(name: str) -> None:
+def test_override_has_the_parameters_of_the_original(name: str) -> None:
     theirs = inspect.signature(getattr(socketio.AsyncServer, name)).parameters.values()
     ours = inspect.signature(getattr(PacketServer, name)).parameters.values()
 
@@ -126,7 +126,7 @@ def test_an_override_takes_what_the_original_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(SIGNATURES) - {"_engineio_server_class"}))
-def test_an_override_waits_where_the_original_waits(name: str) -> None:
+def test_override_is_a_coroutine_like_the_original(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(PacketServer, name))
     assert inspect.iscoroutinefunction(getattr(socketio.AsyncServer, name))
 
@@ -134,7 +134,7 @@ def test_an_override_waits_where_the_original_waits(name: str) -> None:
 # what is called
 
 
-def test_the_registry_has_the_methods_that_are_called_and_no_others() -> None:
+def test_client_manager_has_exactly_the_methods_that_are_called() -> None:
     called = {
         name for method in KEPT for name in attributes_of("manager", getattr(socketio.AsyncServer, method))
     }
@@ -143,7 +143,7 @@ def test_the_registry_has_the_methods_that_are_called_and_no_others() -> None:
     assert called == own_methods(ClientManager)
 
 
-def test_the_engine_is_asked_only_to_register_handlers_and_for_its_mode() -> None:
+def test_engine_adapter_has_exactly_the_methods_that_are_called_and_a_mode() -> None:
     kept = [getattr(socketio.AsyncServer, name) for name in KEPT]
     called = {name for method in kept for name in attributes_of("eio", method)}
     called |= attributes_of("eio", base_server.BaseServer.__init__)
@@ -151,7 +151,7 @@ def test_the_engine_is_asked_only_to_register_handlers_and_for_its_mode() -> Non
     assert called == own_methods(EngineAdapter) | {"async_mode"}
 
 
-def test_the_adapter_stands_where_the_engine_would(server: PacketServer) -> None:
+def test_adapter_replaces_the_engine(server: PacketServer) -> None:
     assert isinstance(server.eio, EngineAdapter)
     assert isinstance(server.manager, ClientManager)
     assert server.async_handlers is False
@@ -160,7 +160,9 @@ def test_the_adapter_stands_where_the_engine_would(server: PacketServer) -> None
 # what packets do
 
 
-async def test_connect_and_disconnect_reach_the_door(server: PacketServer, events: RecordingEvents) -> None:
+async def test_connect_and_disconnect_packets_become_calls(
+    server: PacketServer, events: RecordingEvents
+) -> None:
     for text in ("0", '0{"token":"x"}', "0/custom,", '0/custom?a=b,{"token":"x"}', "1", "1/custom,"):
         await server.message_received("engine", text)
 
@@ -174,7 +176,7 @@ async def test_connect_and_disconnect_reach_the_door(server: PacketServer, event
     ]
 
 
-async def test_events_reach_the_door_and_acknowledgements_leave_it(
+async def test_event_packets_become_calls_and_acknowledgements_are_sent(
     server: PacketServer, events: RecordingEvents
 ) -> None:
     await server.message_received("engine", '2["message",1]')
@@ -187,7 +189,7 @@ async def test_events_reach_the_door_and_acknowledgements_leave_it(
     assert events.sent == [b'43/custom,7[1,"two"]']
 
 
-async def test_attachments_are_put_back_and_taken_out(server: PacketServer, events: RecordingEvents) -> None:
+async def test_attachments_are_decoded_and_encoded(server: PacketServer, events: RecordingEvents) -> None:
     await server.message_received("engine", '51-7["message",{"_placeholder":true,"num":0}]')
     await server.message_received("engine", b"\x01")
 
@@ -195,7 +197,7 @@ async def test_attachments_are_put_back_and_taken_out(server: PacketServer, even
     assert events.sent == [b'461-7[{"_placeholder":true,"num":0}]', b"bAQ=="]
 
 
-async def test_half_a_packet_is_forgotten_with_its_session(
+async def test_incomplete_packet_is_dropped_with_its_session(
     server: PacketServer, events: RecordingEvents
 ) -> None:
     await server.message_received("engine", '51-["message",{"_placeholder":true,"num":0}]')
@@ -206,9 +208,7 @@ async def test_half_a_packet_is_forgotten_with_its_session(
     assert events.asked == [("event", "engine", "/", ["message"])]
 
 
-async def test_acknowledgements_of_clients_are_taken_and_mean_nothing(
-    server: PacketServer, events: RecordingEvents
-) -> None:
+async def test_acknowledgements_of_clients_are_ignored(server: PacketServer, events: RecordingEvents) -> None:
     await server.message_received("engine", "37[1]")
     await server.message_received("engine", '61-7[{"_placeholder":true,"num":0}]')
     await server.message_received("engine", b"\x01")
@@ -234,7 +234,7 @@ async def test_acknowledgements_of_clients_are_taken_and_mean_nothing(
         ["2" + "[" * 100_000],
     ],
 )
-async def test_what_is_malformed_raises_and_asks_for_nothing(
+async def test_malformed_packet_raises_and_calls_nothing(
     server: PacketServer, events: RecordingEvents, messages: list[str | bytes]
 ) -> None:
     *before, last = messages
@@ -246,9 +246,7 @@ async def test_what_is_malformed_raises_and_asks_for_nothing(
     assert events.asked == []
 
 
-async def test_as_many_attachments_as_allowed_are_taken(
-    server: PacketServer, events: RecordingEvents
-) -> None:
+async def test_maximum_of_attachments_is_accepted(server: PacketServer, events: RecordingEvents) -> None:
     await server.message_received("engine", f'5{MAX_ATTACHMENTS}-["message"]')
     for _ in range(MAX_ATTACHMENTS):
         await server.message_received("engine", b"")
@@ -256,7 +254,7 @@ async def test_as_many_attachments_as_allowed_are_taken(
     assert len(events.asked) == 1
 
 
-async def test_attachments_that_are_too_large_together_are_refused_before_they_are_kept(
+async def test_attachments_that_are_too_large_together_are_rejected_before_they_are_kept(
     server: PacketServer, events: RecordingEvents
 ) -> None:
     await server.message_received("engine", '53-["message"]')
@@ -268,7 +266,7 @@ async def test_attachments_that_are_too_large_together_are_refused_before_they_a
     assert events.asked == []
 
 
-def test_the_numbers_of_the_packet_types_are_those_of_the_protocol() -> None:
+def test_packet_types_have_the_numbers_of_the_protocol() -> None:
     assert (packet.CONNECT, packet.DISCONNECT, packet.EVENT, packet.ACK, packet.CONNECT_ERROR) == (
         0,
         1,

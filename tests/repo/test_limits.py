@@ -40,11 +40,11 @@ ENFORCED = {
     "lease_seconds": "integration/redis_state/test_membership.py::test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and_cleaned_up_once",
     "subscription_timeout_seconds": "integration/redis_state/test_liveness.py::test_who_hears_nothing_while_redis_answers_is_deaf_in_time",
     "message_rate": "e2e/test_disconnects.py::test_a_client_that_floods_is_told_and_stays_away",
-    "history_length": "unit/memory_state/test_history.py::test_it_holds_exactly_its_length",
-    "history_bytes": "unit/memory_state/test_history.py::test_it_holds_no_more_than_its_bytes_names_included",
+    "history_length": "unit/memory_state/test_history.py::test_history_holds_exactly_its_length",
+    "history_bytes": "unit/memory_state/test_history.py::test_history_holds_no_more_than_its_bytes_including_names",
     "shutdown_delay_seconds": "e2e/test_drain.py::test_while_load_balancers_learn_of_it_the_process_goes_on_as_before",
     "drain_seconds": "e2e/test_drain.py::test_clients_are_asked_one_after_the_other_at_an_even_pace",
-    "revocation_seconds": "contract/test_revocations.py::test_a_revocation_is_kept_for_its_time_and_no_longer",
+    "revocation_seconds": "contract/test_revocations.py::test_revocation_is_kept_for_its_time_and_no_longer",
 }
 """The test that reaches each limit."""
 

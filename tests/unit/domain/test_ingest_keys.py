@@ -31,14 +31,14 @@ def key(*scopes: str) -> IngestKey:
         ("admin", Scope("admin")),
     ],
 )
-def test_a_scope_is_an_action_and_for_emits_a_pattern(text: str, scope: Scope) -> None:
+def test_scope_is_an_action_and_for_emits_a_pattern(text: str, scope: Scope) -> None:
     assert Scope.parse(text) == scope
 
 
 @pytest.mark.parametrize(
     "text", ["", "emit", "emit:", "emit:user:", "emit:users", "Admin", "admin:x", "presence:*", "*"]
 )
-def test_anything_else_is_no_scope_and_the_sentence_says_what_is(text: str) -> None:
+def test_malformed_scope_is_rejected_with_the_list_of_scopes(text: str) -> None:
     with pytest.raises(
         ValueError, match=re.escape("emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin")
     ):
@@ -68,25 +68,25 @@ def test_anything_else_is_no_scope_and_the_sentence_says_what_is(text: str) -> N
         ("a?", "ab", False),
     ],
 )
-def test_a_star_stands_for_anything_and_everything_else_for_itself(
+def test_star_matches_any_text_and_every_other_character_itself(
     pattern: str, name: str, covered: bool
 ) -> None:
     assert Scope("emit:room", pattern).matches(name) is covered
 
 
 @given(pattern=st.text(FEW_LETTERS, max_size=8), name=st.text("ab", max_size=12))
-def test_a_pattern_covers_what_the_regular_expression_of_it_matches(pattern: str, name: str) -> None:
+def test_pattern_matches_what_its_regular_expression_matches(pattern: str, name: str) -> None:
     expression = ".*".join(re.escape(literal) for literal in pattern.split("*"))
 
     assert Scope("emit:room", pattern).matches(name) == (re.fullmatch(expression, name) is not None)
 
 
 @pytest.mark.timeout(5)
-def test_no_pattern_takes_long() -> None:
+def test_pattern_is_matched_in_linear_time() -> None:
     assert not Scope("emit:room", "*a" * 100 + "*b").matches("a" * 200)
 
 
-def test_a_key_may_do_everything_unless_it_says_otherwise() -> None:
+def test_key_has_every_scope_by_default() -> None:
     all_powerful = IngestKey("shop", (SECRET,))
 
     assert all(all_powerful.has_scope(action) for action in ingest_keys.ACTIONS)
@@ -94,7 +94,7 @@ def test_a_key_may_do_everything_unless_it_says_otherwise() -> None:
     assert all_powerful.can_emit_to("org:7")
 
 
-def test_a_key_may_do_what_any_of_its_scopes_allows() -> None:
+def test_key_may_do_what_any_of_its_scopes_allows() -> None:
     reader = key("presence", "emit:user:42")
 
     assert reader.has_scope("presence")
@@ -103,7 +103,7 @@ def test_a_key_may_do_what_any_of_its_scopes_allows() -> None:
     assert not key().has_scope(*ingest_keys.ACTIONS)
 
 
-def test_rooms_of_users_are_reached_by_the_scope_for_users_alone() -> None:
+def test_rooms_of_users_need_the_scope_for_users() -> None:
     assert not key("emit:room").can_emit_to("user:42")
     assert not key("emit:room:*").can_emit_to("user:42")
     assert not key("emit:room:user:42").can_emit_to("user:42")
@@ -120,7 +120,7 @@ def test_patterns_for_users_match_the_id_and_those_for_rooms_the_whole_name() ->
     assert not narrow.can_emit_to("org:8")
 
 
-def test_a_key_never_shows_its_secrets() -> None:
+def test_repr_of_a_key_has_no_secrets() -> None:
     assert SECRET not in repr(IngestKey("shop", (SECRET,)))
     assert SECRET not in f"{IngestKey('shop', (SECRET,))}"
 
@@ -138,5 +138,5 @@ def test_a_key_never_shows_its_secrets() -> None:
         ("a\n", False),
     ],
 )
-def test_the_id_of_a_key_fits_into_a_header(text: str, fits: bool) -> None:
+def test_id_of_a_key_has_64_characters_of_a_header_at_most(text: str, fits: bool) -> None:
     assert (ingest_keys.KEY_ID.fullmatch(text) is not None) is fits

@@ -15,33 +15,33 @@ def disconnect_command(*namespaces: str, exclude: frozenset[str] = frozenset()) 
     return DisconnectCommand("id", "42", namespaces, at=1.0, exclude=exclude)
 
 
-def test_a_message_without_rooms_is_for_everyone_in_its_namespace() -> None:
+def test_message_without_rooms_is_for_everyone_in_its_namespace() -> None:
     assert message().addresses == (Address("/chat", None),)
 
 
-def test_a_message_is_for_each_of_its_rooms() -> None:
+def test_message_is_for_each_of_its_rooms() -> None:
     assert message("a", "b").addresses == (Address("/chat", "a"), Address("/chat", "b"))
 
 
-def test_a_kick_is_for_the_room_of_the_user_in_each_namespace() -> None:
+def test_disconnect_command_is_for_the_room_of_the_user_in_each_namespace() -> None:
     assert disconnect_command("/", "/chat").addresses == (
         Address("/", "user:42"),
         Address("/chat", "user:42"),
     )
 
 
-def test_the_count_of_one_address_is_exact() -> None:
+def test_count_of_one_address_is_exact() -> None:
     assert count_is_exact(message())
     assert count_is_exact(message("a"))
 
 
-def test_a_connection_may_be_in_several_rooms_but_not_in_several_namespaces() -> None:
+def test_count_is_exact_for_several_namespaces_but_not_for_several_rooms() -> None:
     assert not count_is_exact(message("a", "b"))
     assert count_is_exact(disconnect_command("/", "/chat"))
     assert not count_is_exact(disconnect_command("/", "/"))
 
 
-def test_with_exceptions_no_count_is_exact() -> None:
+def test_count_with_exclusions_is_not_exact() -> None:
     except_one = frozenset({"sid"})
 
     assert not count_is_exact(message(exclude=except_one))
@@ -56,7 +56,7 @@ def test_json_is_counted_in_bytes_of_utf_8() -> None:
     assert json_bytes(disconnect_command("/")) == 0
 
 
-def test_ids_are_url_safe_and_no_two_are_the_same() -> None:
+def test_ids_are_url_safe_and_unique() -> None:
     ids = {new_id() for _ in range(1_000)}
 
     assert len(ids) == 1_000

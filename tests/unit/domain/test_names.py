@@ -12,7 +12,7 @@ CHECKS = [names.check_user, names.check_room]
 
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", ["42", "a b", "ü/ñ", "👋", "user:42", "%2F", "...", "a\u00a0b", "\u2028"])
-def test_a_user_or_room_may_be_called_almost_anything(check, name: str) -> None:
+def test_user_or_room_may_have_almost_any_name(check, name: str) -> None:
     assert check(name) == name
 
 
@@ -33,7 +33,7 @@ def test_a_user_or_room_may_be_called_almost_anything(check, name: str) -> None:
         ("\udfffa", "surrogates"),
     ],
 )
-def test_a_user_or_room_that_breaks_a_rule_is_told_which(check, name: str, rule: str) -> None:
+def test_user_or_room_that_breaks_a_rule_is_rejected_with_the_rule(check, name: str, rule: str) -> None:
     with pytest.raises(InvalidName, match=rule):
         check(name)
 
@@ -42,14 +42,14 @@ def test_a_user_or_room_that_breaks_a_rule_is_told_which(check, name: str, rule:
     ("check", "longest"),
     [(names.check_user, 128), (names.check_room, 200), (names.check_event, 128)],
 )
-def test_a_name_has_a_longest_length_in_characters(check, longest: int) -> None:
+def test_name_has_a_maximum_length_in_characters(check, longest: int) -> None:
     assert check("ü" * longest) == "ü" * longest
     with pytest.raises(InvalidName, match=f"at most {longest}"):
         check("ü" * (longest + 1))
 
 
 @pytest.mark.parametrize("namespace", ["/", "/chat", "/a/b", "/ü"])
-def test_a_namespace_starts_with_a_slash(namespace: str) -> None:
+def test_namespace_starts_with_a_slash(namespace: str) -> None:
     assert names.check_namespace(namespace) == namespace
 
 
@@ -57,25 +57,25 @@ def test_a_namespace_starts_with_a_slash(namespace: str) -> None:
     ("namespace", "rule"),
     [("", "empty"), ("chat", "slash"), ("/a,b", "comma"), ("/a?b", "question mark"), ("/\x00", "control")],
 )
-def test_a_namespace_that_would_not_survive_the_wire_is_refused(namespace: str, rule: str) -> None:
+def test_namespace_that_would_break_a_packet_is_rejected(namespace: str, rule: str) -> None:
     with pytest.raises(InvalidName, match=rule):
         names.check_namespace(namespace)
 
 
 @pytest.mark.parametrize("event", ["notification:new", "a", "Connect", "disconnected", "message", "ü b"])
-def test_an_event_may_be_called_almost_anything(event: str) -> None:
+def test_event_may_have_almost_any_name(event: str) -> None:
     assert names.check_event(event) == event
 
 
 @pytest.mark.parametrize(
     "event", ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
 )
-def test_an_event_that_socket_io_keeps_for_itself_is_refused(event: str) -> None:
+def test_event_reserved_by_socket_io_is_rejected(event: str) -> None:
     with pytest.raises(InvalidName, match="reserved"):
         names.check_event(event)
 
 
-def test_an_event_has_a_name() -> None:
+def test_event_without_a_name_is_rejected() -> None:
     with pytest.raises(InvalidName, match="not empty"):
         names.check_event("")
 

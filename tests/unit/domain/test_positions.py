@@ -14,7 +14,7 @@ MILLISECONDS = st.integers(0, 10**13)
 
 
 @pytest.mark.parametrize("text", ["0-0", "1700000000000-0", "1-9999999999999999"])
-def test_a_position_is_milliseconds_and_a_sequence(text: str) -> None:
+def test_position_is_milliseconds_and_a_sequence(text: str) -> None:
     assert positions.parse(text) == text
 
 
@@ -37,13 +37,13 @@ def test_a_position_is_milliseconds_and_a_sequence(text: str) -> None:
         "1-0-0",
     ],
 )
-def test_any_other_text_is_malformed(text: str) -> None:
+def test_other_text_is_malformed(text: str) -> None:
     with pytest.raises(MalformedPosition):
         positions.parse(text)
 
 
 @pytest.mark.parametrize("thing", [None, 1, 1.5, b"1-0", ["1-0"], {"1-0": 1}, True])
-def test_what_is_no_text_is_malformed(thing: object) -> None:
+def test_value_that_is_not_text_is_malformed(thing: object) -> None:
     with pytest.raises(MalformedPosition):
         positions.parse(thing)
 
@@ -54,21 +54,21 @@ def test_positions_are_ordered_as_numbers_and_not_as_texts() -> None:
     assert sorted(written, key=positions.order) == ["0-0", "2-0", "9-9", "9-10", "10-0", "100-2"]
 
 
-def test_a_position_tells_its_time() -> None:
+def test_position_has_its_time() -> None:
     assert positions.milliseconds(Position("1700000000123-4")) == 1700000000123
 
 
-def test_the_next_position_is_now() -> None:
+def test_next_position_is_now() -> None:
     assert positions.next_position(positions.order(START), 1700000000000) == (1700000000000, 0)
 
 
 @pytest.mark.parametrize("now", [1699999999999, 1700000000000])
-def test_where_the_clock_stands_still_or_went_back_the_next_position_is_just_after_the_last(now: int) -> None:
+def test_next_position_is_just_after_the_last_when_the_clock_stands_still_or_went_back(now: int) -> None:
     assert positions.next_position((1700000000000, 7), now) == (1700000000000, 8)
 
 
 @given(clock=st.lists(MILLISECONDS, min_size=1, max_size=50))
-def test_whatever_the_clock_does_positions_rise_and_can_be_parsed(clock: list[int]) -> None:
+def test_positions_rise_and_can_be_parsed_whatever_the_clock_does(clock: list[int]) -> None:
     last = positions.order(START)
     for now in clock:
         following = positions.next_position(last, now)

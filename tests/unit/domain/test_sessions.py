@@ -18,39 +18,39 @@ SESSION = RecoverySession("pid", "s1", "ann", "/", "a/1", frozenset({"a", "b"}),
 ROOMS = st.frozensets(st.sampled_from("abcde"))
 
 
-def test_a_new_session_gets_everything_since_its_beginning() -> None:
+def test_new_session_sees_everything_since_its_first_position() -> None:
     assert [SESSION.visible_from(room) for room in ("a", "b", None)] == [FIRST, FIRST, FIRST]
     assert SESSION.joined_at == {}
 
 
-def test_a_room_that_was_entered_later_counts_from_there() -> None:
+def test_room_joined_later_is_visible_from_there() -> None:
     session = SESSION.with_rooms({"a", "b", "c"}, LATER)
 
     assert [session.visible_from(room) for room in ("a", "b", "c", None)] == [FIRST, FIRST, LATER, FIRST]
     assert (session.rooms, session.joined_at) == (frozenset({"a", "b", "c"}), {"c": LATER})
 
 
-def test_everything_else_of_a_session_in_other_rooms_is_the_same_and_the_former_one_is_left_alone() -> None:
+def test_session_with_other_rooms_is_a_copy_with_the_same_other_fields() -> None:
     session = SESSION.with_rooms({"c"}, LATER)
 
     assert replace(session, rooms=SESSION.rooms, joined_at=SESSION.joined_at) == SESSION
     assert (SESSION.rooms, SESSION.joined_at) == (frozenset({"a", "b"}), {})
 
 
-def test_the_same_rooms_are_no_change() -> None:
+def test_same_rooms_are_no_change() -> None:
     entered = SESSION.with_rooms({"a", "c"}, LATER)
 
     assert SESSION.with_rooms({"b", "a"}, LATEST) == SESSION
     assert entered.with_rooms({"a", "c"}, LATEST) == entered
 
 
-def test_a_room_that_was_entered_later_stays_so_while_others_come_and_go() -> None:
+def test_room_joined_later_keeps_its_position_while_other_rooms_change() -> None:
     session = SESSION.with_rooms({"a", "b", "c"}, LATER).with_rooms({"b", "c", "d"}, LATEST)
 
     assert [session.visible_from(room) for room in ("b", "c", "d")] == [FIRST, LATER, LATEST]
 
 
-def test_a_room_that_was_left_is_forgotten_and_counts_anew_when_it_is_entered_again() -> None:
+def test_room_that_was_left_and_joined_again_is_visible_from_the_second_join() -> None:
     without = SESSION.with_rooms({"a", "b", "c"}, LATER).with_rooms({"b"}, LATER)
     assert (without.rooms, without.joined_at) == (frozenset({"b"}), {})
 
@@ -59,7 +59,7 @@ def test_a_room_that_was_left_is_forgotten_and_counts_anew_when_it_is_entered_ag
     assert [again.visible_from(room) for room in ("a", "b", "c")] == [LATEST, FIRST, LATEST]
 
 
-def test_a_client_goes_on_where_it_says_but_never_before_the_beginning() -> None:
+def test_replay_starts_at_the_offset_but_never_before_the_first_position() -> None:
     assert SESSION.replay_start(LATER) == LATER
     assert SESSION.replay_start(FIRST) == FIRST
     assert SESSION.replay_start(None) == FIRST
@@ -78,7 +78,7 @@ def test_positions_are_compared_as_numbers() -> None:
     first=ROOMS,
     changes=st.lists(st.tuples(ROOMS, st.integers(0, 3)), max_size=8),
 )
-def test_each_room_counts_from_when_it_was_last_entered(
+def test_each_room_is_visible_from_when_it_was_last_joined(
     first: frozenset[str], changes: list[tuple[frozenset[str], int]]
 ) -> None:
     session = replace(SESSION, rooms=first)

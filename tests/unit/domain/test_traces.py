@@ -16,7 +16,9 @@ SENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
     ("flags", "kept", "sampled"),
     [("00", 0, False), ("01", 1, True), ("02", 2, False), ("03", 3, True), ("ff", 3, True), ("fc", 0, False)],
 )
-def test_it_names_a_trace_a_span_and_the_flags_of_level_2(flags: str, kept: int, sampled: bool) -> None:
+def test_traceparent_has_a_trace_a_span_and_the_flags_of_level_2(
+    flags: str, kept: int, sampled: bool
+) -> None:
     trace = parse_traceparent(f"00-{TRACE_ID}-{SPAN_ID}-{flags}")
 
     assert trace == Trace(TRACE_ID, SPAN_ID, kept)
@@ -24,7 +26,7 @@ def test_it_names_a_trace_a_span_and_the_flags_of_level_2(flags: str, kept: int,
 
 
 @pytest.mark.parametrize("rest", ["", "-", "-what-the-future-will-be-like", "-00"])
-def test_a_later_version_is_read_as_far_as_it_is_known(rest: str) -> None:
+def test_later_version_is_read_as_far_as_it_is_known(rest: str) -> None:
     assert parse_traceparent(f"cc-{TRACE_ID}-{SPAN_ID}-01{rest}") == Trace(TRACE_ID, SPAN_ID, 1)
 
 
@@ -52,23 +54,23 @@ def test_a_later_version_is_read_as_far_as_it_is_known(rest: str) -> None:
         f"cc-{TRACE_ID}-{SPAN_ID}-01-\n",
     ],
 )
-def test_anything_else_names_no_trace(text: str) -> None:
+def test_malformed_traceparent_has_no_trace(text: str) -> None:
     assert parse_traceparent(text) is None
 
 
 @given(text=st.text(max_size=80) | st.from_regex(r"[0-9a-f-]{50,60}", fullmatch=True))
-def test_whatever_is_sent_is_read_or_ignored(text: str) -> None:
+def test_any_text_is_parsed_or_ignored(text: str) -> None:
     trace = parse_traceparent(text)
 
     assert trace is None or parse_traceparent(format_traceparent(trace)) == trace
 
 
-def test_a_request_names_its_trace_once_or_not_at_all() -> None:
+def test_several_traceparents_count_as_none() -> None:
     assert find_trace([]) is None
     assert find_trace([SENT]) == Trace(TRACE_ID, SPAN_ID, 1)
     assert find_trace([SENT, SENT]) is None
     assert find_trace(["rubbish"]) is None
 
 
-def test_a_trace_is_written_as_version_00() -> None:
+def test_trace_is_formatted_as_version_00() -> None:
     assert format_traceparent(Trace(TRACE_ID, SPAN_ID, 1)) == SENT

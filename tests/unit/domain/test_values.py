@@ -31,7 +31,7 @@ ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and i
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_value_does_not_change_and_holds_nothing_else(value) -> None:
+def test_value_is_immutable_and_has_no_other_attributes(value) -> None:
     first, *_ = type(value).__match_args__
 
     with pytest.raises(AttributeError):  # FrozenInstanceError is one
@@ -40,36 +40,36 @@ def test_a_value_does_not_change_and_holds_nothing_else(value) -> None:
     assert hash(value) == hash(value)
 
 
-def test_a_claim_need_not_have_an_idempotency_key() -> None:
+def test_dedup_key_may_have_no_idempotency_key() -> None:
     claim = DedupKey("shop", "nonce", 1.0)
 
     assert (claim.idempotency_key, claim.scope, claim.fingerprint) == (None, "", "")
 
 
-def test_two_claims_of_the_same_request_are_equal() -> None:
+def test_dedup_keys_of_the_same_request_are_equal() -> None:
     assert DedupKey("shop", "nonce", 1.0, "key", "scope", "body") == DedupKey(
         "shop", "nonce", 1.0, "key", "scope", "body"
     )
 
 
-def test_a_user_is_online_with_a_connection() -> None:
+def test_user_is_online_with_a_connection() -> None:
     assert UserPresence("42", (CONNECTION,)).online
     assert not UserPresence("42", last_seen=1.0).online
 
 
-def test_every_error_has_a_code_of_its_own() -> None:
+def test_every_error_has_its_own_code() -> None:
     codes = [kind.code for kind in ERRORS if "code" in vars(kind)]
 
     assert len(set(codes)) == len(codes)
 
 
-def test_every_error_stands_in_the_tree_and_says_a_sentence() -> None:
+def test_every_error_is_in_the_tree_and_has_a_message() -> None:
     assert str(GatewayError("a sentence")) == GatewayError("a sentence").message == "a sentence"
     assert errors.__doc__ is not None
     assert all(kind.__name__ in errors.__doc__ for kind in ERRORS)
 
 
-def test_what_the_broker_could_not_do_may_be_tried_again_soon() -> None:
+def test_broker_errors_are_temporary_with_a_time_to_retry_after() -> None:
     for kind in (errors.BrokerUnavailable, errors.BrokerTimeout):
         assert kind.temporary
         assert kind("away").retry_after_seconds == 1
@@ -78,16 +78,16 @@ def test_what_the_broker_could_not_do_may_be_tried_again_soon() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(TokenRejected.CODES))
-def test_a_refused_token_has_one_of_the_codes_of_the_contract(code: str) -> None:
+def test_rejected_token_has_a_code_of_the_contract(code: str) -> None:
     assert TokenRejected(code, "a sentence").code == code
 
 
-def test_a_refused_token_has_no_other_code() -> None:
+def test_rejected_token_has_no_other_code() -> None:
     with pytest.raises(ValueError, match="not a code"):
         TokenRejected("token_strange", "a sentence")
 
 
-def test_only_endings_that_say_goodbye_delete_the_session() -> None:
+def test_only_reasons_that_send_a_packet_delete_the_session() -> None:
     all_endings = [
         ending for ending in vars(disconnects).values() if isinstance(ending, disconnects.DisconnectReason)
     ]

@@ -74,7 +74,7 @@ def world(request: pytest.FixtureRequest) -> World:
 # who gets it
 
 
-async def test_a_message_goes_to_its_room_and_to_nobody_else(world: World) -> None:
+async def test_message_is_sent_to_its_room_only(world: World) -> None:
     _, inside = world.join("a", "org:7")
     _, outside = world.join("b", "org:8")
 
@@ -83,7 +83,7 @@ async def test_a_message_goes_to_its_room_and_to_nobody_else(world: World) -> No
     assert (inside.events, outside.events, world.delivered) == (["news"], [], 1)
 
 
-async def test_a_connection_in_several_of_the_rooms_gets_it_once(world: World) -> None:
+async def test_connection_in_several_of_the_rooms_gets_a_message_once(world: World) -> None:
     _, both = world.join("a", "x", "y")
     _, one = world.join("b", "y")
 
@@ -92,7 +92,7 @@ async def test_a_connection_in_several_of_the_rooms_gets_it_once(world: World) -
     assert (both.events, one.events, world.delivered) == (["news"], ["news"], 2)
 
 
-async def test_without_rooms_it_goes_to_everyone_in_the_namespace(world: World) -> None:
+async def test_message_without_rooms_is_sent_to_everyone_in_the_namespace(world: World) -> None:
     _, here = world.join("a")
     _, there = world.join("b", namespace="/events")
 
@@ -101,7 +101,7 @@ async def test_without_rooms_it_goes_to_everyone_in_the_namespace(world: World) 
     assert (here.events, there.events) == (["news"], [])
 
 
-async def test_the_same_room_in_another_namespace_is_another_room(world: World) -> None:
+async def test_same_room_name_in_another_namespace_is_another_room(world: World) -> None:
     _, here = world.join("a", "x")
     _, there = world.join("b", "x", namespace="/events")
 
@@ -111,7 +111,7 @@ async def test_the_same_room_in_another_namespace_is_another_room(world: World) 
 
 
 @pytest.mark.parametrize("excluded", ["staff", "b", "staff b nobody", "user:bob"])
-async def test_who_is_excluded_by_room_or_sid_does_not_get_it(world: World, excluded: str) -> None:
+async def test_connection_excluded_by_room_or_sid_gets_nothing(world: World, excluded: str) -> None:
     _, alice = world.join("a", "org:7")
     _, bob = world.join("b", "org:7", "staff", user="bob")
 
@@ -120,7 +120,7 @@ async def test_who_is_excluded_by_room_or_sid_does_not_get_it(world: World, excl
     assert (alice.events, bob.events, world.delivered) == (["news"], [], 1)
 
 
-async def test_a_connection_is_alone_in_the_room_of_its_sid(world: World) -> None:
+async def test_connection_is_alone_in_the_room_of_its_sid(world: World) -> None:
     _, first = world.join("a")
     _, second = world.join("b")
 
@@ -132,7 +132,7 @@ async def test_a_connection_is_alone_in_the_room_of_its_sid(world: World) -> Non
 @pytest.mark.parametrize(
     "state", [ConnectionState.CONNECTING, ConnectionState.REPLAYING, ConnectionState.CLOSED]
 )
-async def test_only_a_live_connection_is_sent_to(world: World, state: ConnectionState) -> None:
+async def test_connection_that_is_not_live_gets_nothing(world: World, state: ConnectionState) -> None:
     _, link = world.join("a", "x", state=state)
 
     await world.push("x")
@@ -140,7 +140,7 @@ async def test_only_a_live_connection_is_sent_to(world: World, state: Connection
     assert (link.events, world.delivered) == ([], 0)
 
 
-async def test_a_message_is_encoded_once_and_not_at_all_for_nobody(world: World) -> None:
+async def test_message_is_encoded_once_and_never_without_recipients(world: World) -> None:
     links = [world.join(str(number), "x")[1] for number in range(10)]
 
     await world.push("nobody")
@@ -150,7 +150,7 @@ async def test_a_message_is_encoded_once_and_not_at_all_for_nobody(world: World)
     assert len({id(link.frames[0]) for link in links}) == 1
 
 
-async def test_volatile_is_passed_on(world: World) -> None:
+async def test_volatile_flag_is_passed_to_the_transport(world: World) -> None:
     _, link = world.join("a", "x")
     link.bytes_waiting = 1
 
@@ -163,7 +163,7 @@ async def test_volatile_is_passed_on(world: World) -> None:
 
 
 @pytest.mark.parametrize(("revoke", "ending"), [(False, DISCONNECTED_BY_BACKEND), (True, REVOKED)])
-async def test_a_kick_ends_the_live_connections_of_its_user(
+async def test_disconnect_command_ends_the_live_connections_of_its_user(
     world: World, revoke: bool, ending: object
 ) -> None:
     _, alice = world.join("a")
@@ -175,7 +175,9 @@ async def test_a_kick_ends_the_live_connections_of_its_user(
     assert (alice.disconnects, elsewhere.disconnects, bob.disconnects) == ([ending], [], [])
 
 
-async def test_a_kick_of_several_namespaces_reaches_each_and_spares_who_is_excluded(world: World) -> None:
+async def test_disconnect_command_for_several_namespaces_ends_all_but_excluded_connections(
+    world: World,
+) -> None:
     _, spared = world.join("a")
     _, main = world.join("b")
     _, events = world.join("c", namespace="/events")
@@ -189,7 +191,7 @@ async def test_a_kick_of_several_namespaces_reaches_each_and_spares_who_is_exclu
     )
 
 
-async def test_a_kick_marks_a_connection_that_is_arriving(world: World) -> None:
+async def test_disconnect_command_marks_a_connection_that_is_connecting(world: World) -> None:
     arriving, link = world.join("a", state=ConnectionState.CONNECTING)
 
     await world.disconnect_user("alice")
@@ -197,7 +199,7 @@ async def test_a_kick_marks_a_connection_that_is_arriving(world: World) -> None:
     assert (arriving.was_disconnected, link.disconnects) == (True, [])
 
 
-async def test_a_kick_leaves_alone_who_is_gone(world: World) -> None:
+async def test_disconnect_command_ignores_a_closed_connection(world: World) -> None:
     gone, link = world.join("a", state=ConnectionState.CLOSED)
 
     await world.disconnect_user("alice")
@@ -208,7 +210,7 @@ async def test_a_kick_leaves_alone_who_is_gone(world: World) -> None:
 # membership
 
 
-def test_the_first_at_an_address_is_told_and_so_is_the_last(world: World) -> None:
+def test_first_and_last_connection_at_an_address_are_reported(world: World) -> None:
     first, _ = connection("a")
     second, _ = connection("b")
 
@@ -227,7 +229,7 @@ def test_removing_twice_changes_nothing(world: World) -> None:
     assert (world.hub.connections, world.hub.connections_of("alice")) == ({}, 0)
 
 
-def test_rooms_are_changed_by_their_difference(world: World) -> None:
+def test_change_of_rooms_reports_the_difference(world: World) -> None:
     made, _ = world.join("a", "old", "kept")
     world.join("b", "shared")
 
@@ -236,7 +238,7 @@ def test_rooms_are_changed_by_their_difference(world: World) -> None:
     assert (joined, left) == ([Address("/", "new")], [Address("/", "old")])
 
 
-def test_who_has_left_gets_into_no_room_again(world: World) -> None:
+def test_removed_connection_joins_no_room_again(world: World) -> None:
     made, _ = world.join("a", "x")
     world.hub.remove(made)
 
@@ -268,7 +270,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("event", "recipients_a_turn"), [("news", STEP), ("n" * LARGE_BYTES, 1)], ids=["small", "large"]
 )
-async def test_a_delivery_that_takes_long_lets_the_loop_turn(
+async def test_long_delivery_yields_to_the_event_loop(
     world: World, slow: None, event: str, recipients_a_turn: int
 ) -> None:
     for number in range(1000):
@@ -280,7 +282,7 @@ async def test_a_delivery_that_takes_long_lets_the_loop_turn(
     assert world.delivered == 1000
 
 
-async def test_members_may_join_and_leave_during_a_long_delivery_and_order_is_kept(
+async def test_connections_may_join_and_leave_during_a_long_delivery_and_order_is_kept(
     world: World, slow: None
 ) -> None:
     links = [world.join(str(number), "x") for number in range(500)]
@@ -309,7 +311,7 @@ async def test_members_may_join_and_leave_during_a_long_delivery_and_order_is_ke
     assert all(link.events == everything for made, link in links if made.state is ConnectionState.LIVE)
 
 
-async def test_a_client_that_is_dropped_by_its_own_message_harms_no_other(world: World) -> None:
+async def test_client_that_is_dropped_by_its_own_message_does_not_affect_others(world: World) -> None:
     made, link = world.join("a", "x")
     others = [world.join(str(number), "x")[1] for number in range(200)]
 
@@ -351,7 +353,7 @@ class CountingRooms(dict[Address, dict[Connection, None]]):
         raise AssertionError("walked over all rooms")
 
 
-def test_coming_and_going_touches_only_the_own_rooms(world: World) -> None:
+def test_add_and_remove_touch_only_the_rooms_of_the_connection(world: World) -> None:
     for number in range(1000):
         world.join(f"sid{number}", f"room{number}", user=f"user{number}")
     rooms = world.hub._members = CountingRooms(world.hub._members)
@@ -365,7 +367,7 @@ def test_coming_and_going_touches_only_the_own_rooms(world: World) -> None:
 # past the link
 
 
-async def test_what_waits_in_a_socket_is_the_business_of_the_link() -> None:
+async def test_socket_with_waiting_bytes_is_left_to_the_transport() -> None:
     world = World(has_sockets=True)
     _, link = world.join("a", "x")
 
@@ -378,7 +380,7 @@ async def test_what_waits_in_a_socket_is_the_business_of_the_link() -> None:
 
 
 @pytest.mark.parametrize("state", [ConnectionState.CONNECTING, ConnectionState.REPLAYING])
-async def test_a_socket_is_not_written_to_before_its_connection_is_live(state: ConnectionState) -> None:
+async def test_socket_is_not_written_to_before_its_connection_is_live(state: ConnectionState) -> None:
     world = World(has_sockets=True)
     made, link = world.join("a", "x", state=state)
 
@@ -389,7 +391,7 @@ async def test_a_socket_is_not_written_to_before_its_connection_is_live(state: C
     assert (link.events, world.delivered) == ([], 0)
 
 
-async def test_a_connection_that_changed_its_carrier_is_written_to_there() -> None:
+async def test_upgraded_connection_is_written_to_at_its_new_socket() -> None:
     world = World(has_sockets=False)
     made, link = world.join("a", "x")
 
@@ -401,7 +403,7 @@ async def test_a_connection_that_changed_its_carrier_is_written_to_there() -> No
     assert (link.events, len(link.sent)) == (["by the link", "by the socket"], 1)
 
 
-async def test_nothing_is_written_to_the_socket_of_who_has_gone() -> None:
+async def test_socket_of_a_closed_connection_is_not_written_to() -> None:
     world = World(has_sockets=True)
     made, link = world.join("a", "x")
 
@@ -412,7 +414,7 @@ async def test_nothing_is_written_to_the_socket_of_who_has_gone() -> None:
     assert (link.events, world.delivered) == ([], 0)
 
 
-async def test_work_that_links_leave_for_later_is_counted_to_the_turn() -> None:
+async def test_work_that_transports_do_later_counts_to_the_slice() -> None:
     world = World(has_sockets=False)
     for number in range(1000):
         world.join(str(number), "x")
@@ -422,7 +424,7 @@ async def test_work_that_links_leave_for_later_is_counted_to_the_turn() -> None:
     assert turns >= 0.7 * 1000 * SLOW_SEND_SECONDS / MAX_SLICE_SECONDS
 
 
-async def test_looking_for_recipients_lets_others_through_as_well(slow: None) -> None:
+async def test_collecting_recipients_yields_as_well(slow: None) -> None:
     world = World(has_sockets=True)
     rooms = [f"room{number}" for number in range(100)]
     world.join("a", *rooms)
@@ -436,7 +438,7 @@ async def test_looking_for_recipients_lets_others_through_as_well(slow: None) ->
 # variants
 
 
-async def test_who_takes_positions_gets_them_and_nobody_else_and_each_variant_is_encoded_once(
+async def test_positions_are_sent_to_those_that_want_them_and_each_variant_is_encoded_once(
     world: World,
 ) -> None:
     plain = [world.join(f"p{number}", "x")[1] for number in range(3)]
@@ -454,7 +456,7 @@ async def test_who_takes_positions_gets_them_and_nobody_else_and_each_variant_is
     assert len({id(link.frames[0]) for link in positioned}) == 1
 
 
-async def test_a_variant_that_nobody_takes_is_not_encoded(world: World) -> None:
+async def test_variant_without_recipients_is_not_encoded(world: World) -> None:
     made, _ = world.join("a", "x")
     made.wants_offsets = True
 
@@ -466,7 +468,7 @@ async def test_a_variant_that_nobody_takes_is_not_encoded(world: World) -> None:
 # what is counted
 
 
-async def test_who_was_not_sent_it_is_not_counted() -> None:
+async def test_connection_that_took_nothing_is_not_counted() -> None:
     world = World(has_sockets=False)
     _, takes = world.join("a", "x")
     _, refuses = world.join("b", "x")
@@ -480,7 +482,7 @@ async def test_who_was_not_sent_it_is_not_counted() -> None:
 @pytest.mark.parametrize(
     ("state", "skipped"), [(ConnectionState.REPLAYING, {"replaying": 1}), (ConnectionState.CONNECTING, {})]
 )
-async def test_a_volatile_message_that_one_who_is_behind_does_not_get_is_counted(
+async def test_volatile_message_skipped_by_a_replaying_connection_is_counted(
     world: World, state: ConnectionState, skipped: dict[str, float]
 ) -> None:
     world.join("a", "x", state=state)
@@ -490,7 +492,7 @@ async def test_a_volatile_message_that_one_who_is_behind_does_not_get_is_counted
     assert (world.delivered, counted(world.metrics, "volatile_skipped_total")) == (0, skipped)
 
 
-def test_users_and_rooms_are_those_that_somebody_is_in(world: World) -> None:
+def test_users_and_rooms_are_those_with_a_connection(world: World) -> None:
     first, _ = world.join("a", "org:7", "org:8")
     second, _ = world.join("b", "org:7")
     third, _ = world.join("c", user="bob", namespace="/events")

@@ -32,7 +32,7 @@ def news(*, trace: Trace | None, exclude: frozenset[str] = frozenset()) -> Messa
     return Message(new_id(), "/", ("room",), "news", (), exclude, trace=trace)
 
 
-async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
+async def test_observer_gets_each_traced_message_once_with_its_connections() -> None:
     deliveries, metrics = RecordingObserver(), MetricFactory()
     hub = Hub(encode, metrics=metrics, deliveries=deliveries)
     for sid in ("s1", "s2"):
@@ -53,7 +53,7 @@ async def test_each_is_told_of_once_with_how_many_it_reached() -> None:
     assert totals == [{"message": 3}, {"message": 6}]
 
 
-async def test_one_that_is_left_for_nobody_here_is_told_of_too() -> None:
+async def test_observer_gets_a_traced_message_without_recipients_too() -> None:
     deliveries, metrics = RecordingObserver(), MetricFactory()
     hub = Hub(encode, metrics=metrics, deliveries=deliveries)
     hub.add(connection("s1")[0], {"room"})
@@ -65,7 +65,7 @@ async def test_one_that_is_left_for_nobody_here_is_told_of_too() -> None:
     assert counted(metrics, "deliveries_total") == {}
 
 
-async def test_nobody_needs_to_listen() -> None:
+async def test_observer_is_optional() -> None:
     hub = Hub(encode, metrics=MetricFactory())
     made, link = connection("s1")
     hub.add(made, {"room"})

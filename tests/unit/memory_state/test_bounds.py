@@ -28,7 +28,7 @@ async def test_began_at_is_the_first_whole_second_after_the_store_was_made(make_
     assert make_memory().dedup.began_at == 1_700_000_002
 
 
-async def test_nonces_are_forgotten_after_their_end(make_memory, clock) -> None:
+async def test_nonces_are_removed_after_their_end(make_memory, clock) -> None:
     state = make_memory()
     for second in range(60):
         await state.dedup.consume_nonce(dedup_key(clock, lives_seconds=second + 1))
@@ -41,7 +41,7 @@ async def test_nonces_are_forgotten_after_their_end(make_memory, clock) -> None:
     assert state.sizes()["nonces"] == 30
 
 
-async def test_a_nonce_is_remembered_to_its_very_end(make_memory, clock) -> None:
+async def test_nonce_is_kept_until_its_exact_end(make_memory, clock) -> None:
     state = make_memory()
     ends_at = clock.now() + 10.9
     await state.dedup.consume_nonce(DedupKey("shop", "once", ends_at))
@@ -51,7 +51,7 @@ async def test_a_nonce_is_remembered_to_its_very_end(make_memory, clock) -> None
         await state.dedup.consume_nonce(DedupKey("shop", "once", clock.now() + 300))
 
 
-async def test_a_clock_set_back_lets_no_forgotten_nonce_pass(make_memory, clock) -> None:
+async def test_removed_nonce_does_not_pass_after_the_clock_was_set_back(make_memory, clock) -> None:
     state = make_memory()
     spent = dedup_key(clock, nonce="once", lives_seconds=10)
     await state.dedup.consume_nonce(spent)
@@ -64,7 +64,9 @@ async def test_a_clock_set_back_lets_no_forgotten_nonce_pass(make_memory, clock)
         await state.dedup.consume_nonce(spent)
 
 
-async def test_with_too_many_nonces_requests_are_refused_and_none_is_forgotten(make_memory, clock) -> None:
+async def test_requests_are_rejected_and_no_nonce_is_removed_at_the_limit_of_nonces(
+    make_memory, clock
+) -> None:
     state = make_memory(nonces=3)
     before = await newest_position(state.broker)
     spent = [dedup_key(clock) for _ in range(3)]
@@ -84,7 +86,7 @@ async def test_with_too_many_nonces_requests_are_refused_and_none_is_forgotten(m
     await state.dedup.consume_nonce(dedup_key(clock))
 
 
-async def test_with_too_many_idempotency_keys_new_ones_are_refused(make_memory, clock) -> None:
+async def test_new_idempotency_keys_are_rejected_at_their_limit(make_memory, clock) -> None:
     state = make_memory(idempotency_keys=2, idempotency_seconds=100)
     for key in ("one", "two"):
         await state.broker.append(message("a"), dedup_key(clock, idempotency_key=key))
@@ -102,7 +104,7 @@ async def test_with_too_many_idempotency_keys_new_ones_are_refused(make_memory, 
 # --- revocations, presence, sessions, rates ---
 
 
-async def test_with_too_many_revoked_users_a_kick_is_refused_and_none_is_forgotten(
+async def test_revocation_is_rejected_and_none_is_removed_at_the_limit_of_revoked_users(
     make_memory, clock
 ) -> None:
     state = make_memory(revoked_users=2, revocation_seconds=100)
@@ -120,7 +122,7 @@ async def test_with_too_many_revoked_users_a_kick_is_refused_and_none_is_forgott
     assert state.sizes()["revoked_users"] == 1
 
 
-async def test_of_too_many_who_left_the_longest_gone_are_forgotten(make_memory) -> None:
+async def test_oldest_last_seen_is_removed_beyond_the_limit(make_memory) -> None:
     state = make_memory(last_seen_users=2)
     for user in ("ann", "bob", "cid"):
         await state.presence.register(connection(f"sid of {user}", user), [])
@@ -130,7 +132,7 @@ async def test_of_too_many_who_left_the_longest_gone_are_forgotten(make_memory) 
     assert seen == [False, True, True]
 
 
-async def test_presence_keeps_nothing_of_who_left_but_the_time(make_memory, clock) -> None:
+async def test_presence_keeps_only_the_last_seen_of_a_disconnected_user(make_memory, clock) -> None:
     state = make_memory(last_seen_seconds=100)
     for number in range(10):
         await state.presence.register(connection(f"s{number}", f"user {number}"), ["a", f"room {number}"])
@@ -145,7 +147,7 @@ async def test_presence_keeps_nothing_of_who_left_but_the_time(make_memory, cloc
     assert (sizes["connections"], sizes["present_addresses"], sizes["last_seen_users"]) == (0, 0, 1)
 
 
-async def test_of_too_many_sessions_left_behind_the_oldest_is_forgotten(make_memory) -> None:
+async def test_oldest_parked_session_is_removed_beyond_the_limit(make_memory) -> None:
     state = make_memory(max_parked_sessions=2)
     for pid in ("one", "two", "three"):
         await leave_a_session(state, pid)
@@ -155,7 +157,7 @@ async def test_of_too_many_sessions_left_behind_the_oldest_is_forgotten(make_mem
         assert (await resume(state.sessions, pid)).session.sid == f"sid {pid}"
 
 
-async def test_an_adopted_session_is_kept_once(make_memory) -> None:
+async def test_resumed_session_is_kept_once(make_memory) -> None:
     state = make_memory()
     await leave_a_session(state, "pid")
 
@@ -164,7 +166,7 @@ async def test_an_adopted_session_is_kept_once(make_memory) -> None:
     assert state.sizes()["sessions"] == 1
 
 
-async def test_a_session_expires_exactly_after_the_window_and_is_forgotten_exactly_after_two(
+async def test_session_expires_exactly_after_the_window_and_is_unknown_exactly_after_two(
     make_memory, clock
 ) -> None:
     state = make_memory(recovery_seconds=100)
@@ -181,7 +183,7 @@ async def test_a_session_expires_exactly_after_the_window_and_is_forgotten_exact
     assert await resume_failure(state.sessions, "two") == "unknown_session"
 
 
-async def test_sessions_that_were_left_are_forgotten_as_others_are_left(make_memory, clock) -> None:
+async def test_parked_sessions_are_removed_as_others_are_parked(make_memory, clock) -> None:
     state = make_memory(recovery_seconds=100)
     for number in range(10):
         await leave_a_session(state, f"former {number}")
@@ -206,7 +208,7 @@ async def leave_a_session(state, pid: str) -> None:
     burst=st.integers(1, 1_000),
     waits=st.lists(st.floats(0, 10), max_size=5),
 )
-async def test_exactly_when_a_refusal_said_a_request_passes(
+async def test_request_is_allowed_exactly_when_the_rejection_said(
     make_memory, clock, *, per_second: float, burst: int, waits: list[float]
 ) -> None:
     state, rate = make_memory(), Rate(per_second, burst)
@@ -218,7 +220,7 @@ async def test_exactly_when_a_refusal_said_a_request_passes(
         assert (await state.rates.consume("shop", rate)).allowed
 
 
-async def test_full_buckets_are_forgotten(make_memory, clock) -> None:
+async def test_full_buckets_are_removed(make_memory, clock) -> None:
     state = make_memory()
     for number in range(50):
         await state.rates.consume(f"bucket {number}", ONE_A_SECOND)
@@ -231,7 +233,7 @@ async def test_full_buckets_are_forgotten(make_memory, clock) -> None:
     assert state.sizes()["rate_buckets"] == 1
 
 
-async def test_of_too_many_buckets_the_one_not_asked_for_the_longest_is_forgotten(make_memory) -> None:
+async def test_bucket_unused_for_the_longest_is_removed_beyond_the_limit(make_memory) -> None:
     state = make_memory(rate_buckets=2)
     for bucket in ("a", "a", "b", "b", "c"):
         await state.rates.consume(bucket, ONE_A_SECOND)
@@ -244,7 +246,7 @@ async def test_of_too_many_buckets_the_one_not_asked_for_the_longest_is_forgotte
 # --- the mapping behind most of them ---
 
 
-def test_an_item_ends_at_its_time_and_is_removed_by_later_puts(clock) -> None:
+def test_item_expires_at_its_time_and_is_removed_by_later_puts(clock) -> None:
     items: TtlMap[str, int] = TtlMap(clock=clock, seconds=10, max_items=100)
     items.put("a", 1)
     clock.advance(9.9)
@@ -258,7 +260,7 @@ def test_an_item_ends_at_its_time_and_is_removed_by_later_puts(clock) -> None:
     assert len(items) == 1
 
 
-def test_putting_again_starts_the_time_anew(clock) -> None:
+def test_putting_again_restarts_the_time(clock) -> None:
     items: TtlMap[str, int] = TtlMap(clock=clock, seconds=10, max_items=100)
     items.put("a", 1)
     clock.advance(6)
@@ -268,7 +270,7 @@ def test_putting_again_starts_the_time_anew(clock) -> None:
     assert items.get("a") == 2
 
 
-def test_one_too_many_pushes_out_the_oldest(clock) -> None:
+def test_oldest_item_is_removed_beyond_the_limit(clock) -> None:
     items: TtlMap[str, int] = TtlMap(clock=clock, seconds=10, max_items=2)
     for number, key in enumerate(("a", "b", "a", "c")):
         items.put(key, number)
@@ -276,7 +278,7 @@ def test_one_too_many_pushes_out_the_oldest(clock) -> None:
     assert [items.get(key) for key in ("a", "b", "c")] == [2, None, 3]
 
 
-def test_many_that_end_together_are_removed_little_by_little(clock) -> None:
+def test_many_items_that_expire_together_are_removed_in_small_steps(clock) -> None:
     items: TtlMap[int, int] = TtlMap(clock=clock, seconds=10, max_items=10_000)
     for number in range(1_000):
         items.put(number, number)

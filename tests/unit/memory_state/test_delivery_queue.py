@@ -13,7 +13,7 @@ from tests.contract.recording_listener import BlockedListener, RecordingListener
 from tests.contract.values import at, dedup_key, message, newest_position
 
 
-async def test_without_room_an_append_gives_up_and_nothing_happened(make_memory, clock) -> None:
+async def test_append_without_space_fails_and_changes_nothing(make_memory, clock) -> None:
     state = make_memory(delivery_queue_length=2, delivery_queue_wait_seconds=0.02)
     await state.broker.subscribe([at("a")])
     accepted = [message("a"), message("a")]
@@ -31,7 +31,7 @@ async def test_without_room_an_append_gives_up_and_nothing_happened(make_memory,
         assert not (await state.broker.append(refused, its_claim)).replayed
 
 
-async def test_room_is_counted_in_bytes_too_and_one_entry_of_any_size_fits(make_memory) -> None:
+async def test_space_is_counted_in_bytes_too_and_one_entry_of_any_size_fits(make_memory) -> None:
     state = make_memory(delivery_queue_bytes=1_000, delivery_queue_wait_seconds=0.02)
     await state.broker.subscribe([at("a")])
     await state.broker.append(message("a", arguments=(f'"{"x" * 500}"',)))
@@ -41,7 +41,7 @@ async def test_room_is_counted_in_bytes_too_and_one_entry_of_any_size_fits(make_
         await state.broker.append(message("a"))
 
 
-async def test_what_nobody_here_listens_for_takes_no_room(make_memory) -> None:
+async def test_entry_without_a_subscription_takes_no_space(make_memory) -> None:
     state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=0.02)
 
     for _ in range(10):
@@ -50,7 +50,9 @@ async def test_what_nobody_here_listens_for_takes_no_room(make_memory) -> None:
     assert state.sizes()["delivery_queue_entries"] == 0
 
 
-async def test_who_waits_is_accepted_in_turn_and_handed_over_in_the_order_of_positions(make_memory) -> None:
+async def test_waiting_appends_are_accepted_in_turn_and_delivered_in_the_order_of_positions(
+    make_memory,
+) -> None:
     state = make_memory(delivery_queue_length=3, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
     entries = [message("a") for _ in range(100)]
@@ -67,7 +69,7 @@ async def test_who_waits_is_accepted_in_turn_and_handed_over_in_the_order_of_pos
         assert await closed.first(100) == list(zip(positions, entries, strict=True))
 
 
-async def test_who_comes_when_there_is_room_again_does_not_overtake_who_waited(make_memory) -> None:
+async def test_later_append_does_not_overtake_a_waiting_one(make_memory) -> None:
     state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
     handed_over, queued, waiting, newcomer = (message("a") for _ in range(4))
@@ -87,7 +89,7 @@ async def test_who_comes_when_there_is_room_again_does_not_overtake_who_waited(m
         assert heard == [handed_over, queued, waiting, newcomer]
 
 
-async def test_the_backlog_never_holds_more_than_its_bound(make_memory) -> None:
+async def test_delivery_queue_never_exceeds_its_bound(make_memory) -> None:
     state = make_memory(delivery_queue_length=5, delivery_queue_wait_seconds=10)
     lengths: list[int] = []
 
@@ -105,7 +107,7 @@ async def test_the_backlog_never_holds_more_than_its_bound(make_memory) -> None:
     assert max(lengths) == 4
 
 
-async def test_one_who_gives_up_leaves_the_turn_to_the_next(make_memory) -> None:
+async def test_cancelled_append_leaves_its_turn_to_the_next(make_memory) -> None:
     state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
     first, impatient, patient = message("a"), message("a"), message("a")
@@ -120,7 +122,7 @@ async def test_one_who_gives_up_leaves_the_turn_to_the_next(make_memory) -> None
     assert appends[0].cancelled()
 
 
-async def test_there_is_one_listener_and_once(make_memory) -> None:
+async def test_broker_has_one_listener_once(make_memory) -> None:
     state = make_memory()
     async with listening(state.broker) as ear:
         await ear.all_so_far()

@@ -16,7 +16,7 @@ async def read(state, *addresses, after=START):
     return await state.broker.history(after, addresses, max_entries=1_000, max_bytes=1_000_000)
 
 
-async def test_it_holds_exactly_its_length(make_memory) -> None:
+async def test_history_holds_exactly_its_length(make_memory) -> None:
     state = make_memory(history_length=5)
     for _ in range(12):
         await state.broker.append(message("a"))
@@ -25,7 +25,7 @@ async def test_it_holds_exactly_its_length(make_memory) -> None:
     assert len((await read(state, at("a"))).entries) == 5
 
 
-async def test_it_holds_no_more_than_its_bytes_names_included(make_memory) -> None:
+async def test_history_holds_no_more_than_its_bytes_including_names(make_memory) -> None:
     state = make_memory(history_bytes=1_000)
     for _ in range(30):
         await state.broker.append(
@@ -37,7 +37,7 @@ async def test_it_holds_no_more_than_its_bytes_names_included(make_memory) -> No
     assert state.sizes()["history_entries"] == 3
 
 
-async def test_of_a_move_its_sid_and_its_owner_count(make_memory) -> None:
+async def test_session_takeover_counts_with_its_sid_and_owner(make_memory) -> None:
     state = make_memory(history_bytes=1_000)
     for _ in range(30):
         await state.broker.append(session_takeover("s" * 150, owner="o" * 150))
@@ -46,7 +46,7 @@ async def test_of_a_move_its_sid_and_its_owner_count(make_memory) -> None:
     assert len((await read(state, at("s" * 150))).entries) == 3
 
 
-async def test_one_entry_larger_than_all_bytes_is_a_gap_and_not_a_failure(make_memory) -> None:
+async def test_entry_larger_than_all_bytes_is_a_gap_and_not_a_failure(make_memory) -> None:
     state = make_memory(history_bytes=1_000)
     await state.broker.append(message("a", arguments=(f'"{"x" * 2_000}"',)))
 
@@ -55,7 +55,7 @@ async def test_one_entry_larger_than_all_bytes_is_a_gap_and_not_a_failure(make_m
     assert (page.entries, page.gap) == ((), "history_trimmed")
 
 
-async def test_exactly_what_was_handed_out_from_when_it_began_is_not_lost(make_memory, clock) -> None:
+async def test_positions_since_the_exact_start_of_the_stream_are_known(make_memory, clock) -> None:
     state = make_memory()
     began = Position(f"{int(clock.wall * 1000)}-0")
     clock.advance(10)
@@ -68,7 +68,9 @@ async def test_exactly_what_was_handed_out_from_when_it_began_is_not_lost(make_m
     assert (await read(state, at("a"), after=Position(f"{first + 10_000}-{sequence + 1}"))).gap == "data_lost"
 
 
-async def test_what_is_too_old_goes_as_others_come_and_leaves_nothing_behind(make_memory, clock) -> None:
+async def test_old_entries_are_dropped_as_others_are_added_and_leave_nothing_behind(
+    make_memory, clock
+) -> None:
     state = make_memory(recovery_seconds=100, history_slack_seconds=50)
     for number in range(100):
         await state.broker.append(message(f"room {number}"))
@@ -81,7 +83,7 @@ async def test_what_is_too_old_goes_as_others_come_and_leaves_nothing_behind(mak
     assert (sizes["history_entries"], sizes["history_addresses"], sizes["trim_markers"]) == (10, 1, 0)
 
 
-async def test_what_is_too_old_leaves_no_gap_whatever_the_number_of_its_rooms(make_memory, clock) -> None:
+async def test_entry_dropped_by_age_leaves_no_gap_however_many_rooms_it_had(make_memory, clock) -> None:
     state = make_memory(recovery_seconds=100, history_slack_seconds=50)
     await state.broker.append(message(*(f"room {number}" for number in range(100))))
     clock.advance(151)
@@ -91,7 +93,7 @@ async def test_what_is_too_old_leaves_no_gap_whatever_the_number_of_its_rooms(ma
     assert state.sizes()["trim_markers"] == 0
 
 
-async def test_gaps_are_forgotten_as_others_come(make_memory, clock) -> None:
+async def test_trim_markers_are_removed_as_entries_are_added(make_memory, clock) -> None:
     state = make_memory(history_length=1, recovery_seconds=100, history_slack_seconds=50)
     for number in range(20):
         await state.broker.append(message(f"room {number}"))
@@ -103,7 +105,9 @@ async def test_gaps_are_forgotten_as_others_come(make_memory, clock) -> None:
     assert state.sizes()["trim_markers"] == 0
 
 
-async def test_too_many_gaps_become_one_for_everybody_that_closes_too(make_memory, clock) -> None:
+async def test_trim_marker_beyond_the_limit_counts_for_all_addresses_and_expires_too(
+    make_memory, clock
+) -> None:
     state = make_memory(history_length=1, trim_markers=3, recovery_seconds=100, history_slack_seconds=50)
     positions = [(await state.broker.append(message(f"room {number}"))).position for number in range(10)]
 
@@ -117,7 +121,7 @@ async def test_too_many_gaps_become_one_for_everybody_that_closes_too(make_memor
     assert (await read(state, at("untouched"), after=START)).gap is None
 
 
-async def test_receipts_are_bounded_in_number_and_time(make_memory, clock) -> None:
+async def test_publish_results_are_bounded_in_number_and_time(make_memory, clock) -> None:
     state = make_memory(history_length=0, recovery_seconds=0)
     for _ in range(1_500):
         await state.broker.append(message("a"))
@@ -130,7 +134,7 @@ async def test_receipts_are_bounded_in_number_and_time(make_memory, clock) -> No
     assert state.sizes()["publish_results"] == 100
 
 
-async def test_reading_costs_what_is_read_and_not_what_is_kept(make_memory, monkeypatch) -> None:
+async def test_reading_costs_what_is_read_and_not_what_is_held(make_memory, monkeypatch) -> None:
     state = make_memory(history_length=5_000)
     for number in range(5_000):
         await state.broker.append(message("loud" if number % 1_000 else "quiet"))
@@ -151,7 +155,7 @@ async def test_reading_costs_what_is_read_and_not_what_is_kept(make_memory, monk
 
 
 @given(st.lists(st.sampled_from(["add", "drop", "seek"]), max_size=300))
-def test_a_lane_is_a_list_whose_front_is_dropped(steps: list[str]) -> None:
+def test_room_index_behaves_like_a_list_whose_front_is_dropped(steps: list[str]) -> None:
     lane = RoomIndex()
     model: list[Record] = []
     for number, step in enumerate(steps):

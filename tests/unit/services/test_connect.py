@@ -13,7 +13,7 @@ from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
 from tests.unit.services.harness import TIMEOUT_SECONDS, Services
 
 
-async def test_who_comes_in_is_registered_here_and_for_everyone(services: Services) -> None:
+async def test_connection_is_registered_in_the_hub_and_in_the_shared_state(services: Services) -> None:
     connection, _ = await services.connect_declined(services.identity("alice", "org:7"), "/events")
 
     assert connection.rooms == {"user:alice", "org:7", connection.sid}
@@ -30,7 +30,7 @@ async def test_who_comes_in_is_registered_here_and_for_everyone(services: Servic
     )
 
 
-async def test_a_room_that_another_is_just_entering_is_waited_for_by_both(services: Services) -> None:
+async def test_room_that_is_being_subscribed_is_waited_for_by_both_connections(services: Services) -> None:
     services.broker.gate.clear()
     first = asyncio.create_task(services.connect_live(services.identity("alice", "shared")))
     await asyncio.wait_for(services.broker.entered.wait(), TIMEOUT_SECONDS)
@@ -45,7 +45,7 @@ async def test_a_room_that_another_is_just_entering_is_waited_for_by_both(servic
     assert {Address("/", None), Address("/", "shared")} < set(asked)
 
 
-async def test_a_room_that_somebody_has_here_is_not_subscribed_again(services: Services) -> None:
+async def test_room_with_a_connection_here_is_not_subscribed_again(services: Services) -> None:
     first, _ = await services.connect_declined(services.identity("alice", "org:7"))
     before = set(services.broker.subscribed)
 
@@ -55,7 +55,9 @@ async def test_a_room_that_somebody_has_here_is_not_subscribed_again(services: S
     assert services.broker.subscribed - before == {Address("/", second.sid)}
 
 
-async def test_until_it_was_welcomed_nothing_is_sent_and_afterwards_everything(services: Services) -> None:
+async def test_connection_gets_nothing_before_and_everything_after_it_was_accepted(
+    services: Services,
+) -> None:
     connection, link = await services.connect_declined(services.identity("alice"))
     await push(services, "user:alice", "early")
     await push(services, "user:alice", "early too")
@@ -71,7 +73,7 @@ async def test_until_it_was_welcomed_nothing_is_sent_and_afterwards_everything(s
 # refusals
 
 
-async def test_one_connection_too_many_is_refused_and_leaves_nothing() -> None:
+async def test_connection_over_the_limit_is_rejected_and_leaves_nothing() -> None:
     services = Services(max_connections=2)
     await services.connect_declined(services.identity("alice"))
     connection, _ = await services.connect_declined(services.identity("alice"), "/events")
@@ -87,7 +89,7 @@ async def test_one_connection_too_many_is_refused_and_leaves_nothing() -> None:
     await services.close()
 
 
-async def test_connections_that_arrive_at_once_are_counted_as_they_come() -> None:
+async def test_concurrent_connections_are_counted_in_their_order() -> None:
     services = Services(max_connections=2)
     services.presence.gate.clear()
     attempts = [asyncio.create_task(services.connect_declined(services.identity("alice"))) for _ in range(5)]
@@ -100,7 +102,7 @@ async def test_connections_that_arrive_at_once_are_counted_as_they_come() -> Non
     await services.close()
 
 
-async def test_a_token_with_too_many_rooms_is_refused_and_leaves_nothing() -> None:
+async def test_token_with_too_many_rooms_is_rejected_and_leaves_nothing() -> None:
     services = Services(max_rooms=2)
     await refused(services, services.identity("alice", "one", "two"), "token_invalid")
     await services.close()
@@ -109,7 +111,7 @@ async def test_a_token_with_too_many_rooms_is_refused_and_leaves_nothing() -> No
 @pytest.mark.parametrize(
     ("issued", "is_refused"), [(None, True), (-1.0, True), (9.9, True), (10.0, False), (20.0, False)]
 )
-async def test_a_token_from_before_the_revocation_is_refused(
+async def test_token_issued_before_the_revocation_is_rejected(
     services: Services, issued: float | None, is_refused: bool
 ) -> None:
     services.schedule.advance(10)
@@ -124,7 +126,7 @@ async def test_a_token_from_before_the_revocation_is_refused(
 
 @pytest.mark.parametrize("revoke", [True, False])
 @pytest.mark.parametrize("gate", ["broker", "revocations", "presence"])
-async def test_a_kick_during_the_arrival_is_seen_however_far_it_was(
+async def test_disconnect_command_during_the_connect_is_seen_at_every_step(
     services: Services, gate: str, revoke: bool
 ) -> None:
     """A kick without revocation that comes before the subscription only concerns those who are here."""
@@ -147,7 +149,7 @@ async def test_a_kick_during_the_arrival_is_seen_however_far_it_was(
 
 
 @pytest.mark.parametrize("gate", ["broker", "presence"])
-async def test_when_the_state_is_away_nothing_is_left_behind(services: Services, gate: str) -> None:
+async def test_failing_state_leaves_nothing_registered(services: Services, gate: str) -> None:
     getattr(services, gate).error = BrokerUnavailable("away")
 
     with pytest.raises(BrokerUnavailable):
@@ -158,7 +160,7 @@ async def test_when_the_state_is_away_nothing_is_left_behind(services: Services,
     assert services.hub.connections_of("alice") == 0
 
 
-async def test_an_arrival_that_is_cancelled_leaves_nothing_behind(services: Services) -> None:
+async def test_cancelled_connect_leaves_nothing_registered(services: Services) -> None:
     services.presence.gate.clear()
     arriving = asyncio.create_task(services.connect_declined(services.identity("alice")))
     await asyncio.wait_for(services.presence.entered.wait(), TIMEOUT_SECONDS)
@@ -172,7 +174,7 @@ async def test_an_arrival_that_is_cancelled_leaves_nothing_behind(services: Serv
 # a newer token
 
 
-async def test_a_newer_token_changes_the_rooms_everywhere(services: Services) -> None:
+async def test_newer_token_changes_the_rooms_everywhere(services: Services) -> None:
     connection, link = await services.connect_live(services.identity("alice", "old", "kept"))
     newer = services.identity("alice", "new", "kept")
 
@@ -188,7 +190,7 @@ async def test_a_newer_token_changes_the_rooms_everywhere(services: Services) ->
     assert services.state.presence.connections_at([Address("/", "new")]) == 1
 
 
-async def test_another_users_token_and_a_revoked_one_change_nothing(services: Services) -> None:
+async def test_token_of_another_user_and_a_revoked_one_change_nothing(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice", "old"))
     before = (connection.identity, connection.rooms)
     for newer in (services.identity("bob", "new"), services.identity("alice", "new", issued=-5.0)):
@@ -200,7 +202,7 @@ async def test_another_users_token_and_a_revoked_one_change_nothing(services: Se
     assert not services.hub.has(Address("/", "new"))
 
 
-async def test_a_newer_token_with_too_many_rooms_changes_nothing() -> None:
+async def test_newer_token_with_too_many_rooms_changes_nothing() -> None:
     services = Services(max_rooms=2)
     connection, _ = await services.connect_live(services.identity("alice", "old"))
 
@@ -211,7 +213,7 @@ async def test_a_newer_token_with_too_many_rooms_changes_nothing() -> None:
     await services.close()
 
 
-async def test_who_leaves_while_its_newer_token_is_looked_at_gets_into_no_room_again(
+async def test_connection_closed_while_its_newer_token_is_checked_joins_no_room_again(
     services: Services,
 ) -> None:
     connection, _ = await services.connect_live(services.identity("alice", "old"))
@@ -229,7 +231,7 @@ async def test_who_leaves_while_its_newer_token_is_looked_at_gets_into_no_room_a
     assert await services.is_empty()
 
 
-async def test_who_leaves_while_its_new_rooms_are_subscribed_leaves_nothing_behind(
+async def test_connection_closed_while_its_new_rooms_are_subscribed_leaves_nothing_registered(
     services: Services,
 ) -> None:
     connection, _ = await services.connect_live(services.identity("alice", "old"))
@@ -247,7 +249,7 @@ async def test_who_leaves_while_its_new_rooms_are_subscribed_leaves_nothing_behi
     assert await services.is_empty()
 
 
-async def test_a_refresh_that_fails_changes_nothing_and_its_repeat_changes_everything(
+async def test_failed_refresh_changes_nothing_and_its_repeat_changes_everything(
     services: Services,
 ) -> None:
     connection, link = await services.connect_live(services.identity("alice", "old"))
@@ -268,7 +270,7 @@ async def test_a_refresh_that_fails_changes_nothing_and_its_repeat_changes_every
     assert Address("/", "old") not in services.broker.subscribed
 
 
-async def test_a_refresh_that_cannot_be_told_changes_nothing_here_and_its_repeat_does(
+async def test_refresh_without_the_shared_state_changes_nothing_and_its_repeat_does(
     services: Services,
 ) -> None:
     before = await services.connect_client(services.identity("alice", "old"))
@@ -290,7 +292,7 @@ async def test_a_refresh_that_cannot_be_told_changes_nothing_here_and_its_repeat
     assert after.event_names == ["connect", "missed", "greeting"]
 
 
-async def test_a_kick_from_before_it_came_does_not_end_a_connection(services: Services) -> None:
+async def test_older_disconnect_command_does_not_end_a_connection(services: Services) -> None:
     _, old = await services.connect_live(services.identity("alice"))
     services.delivery_gate.clear()
     await services.broker.append(DisconnectCommand(new_id(), "alice", ("/",), services.clock.now()))
@@ -305,7 +307,7 @@ async def test_a_kick_from_before_it_came_does_not_end_a_connection(services: Se
     )
 
 
-async def test_a_room_that_somebody_else_enters_meanwhile_stays_subscribed(services: Services) -> None:
+async def test_room_that_another_connection_joins_meanwhile_stays_subscribed(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice", "shared"))
     services.broker.gate.clear()
     services.broker.entered.clear()

@@ -41,11 +41,11 @@ async def world(services: Services) -> AsyncIterator[World]:
     telling.cancel()
 
 
-def test_a_replica_hears_until_it_is_told_otherwise(world: World) -> None:
+def test_status_is_healthy_at_first(world: World) -> None:
     assert world.coping.status is StateStatus.HEALTHY
 
 
-async def test_a_deaf_replica_keeps_its_clients_for_a_while_then_sends_them_elsewhere(world: World) -> None:
+async def test_stalled_replica_keeps_its_clients_for_a_while_then_disconnects_them(world: World) -> None:
     world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
     world.services.schedule.advance(PATIENCE - 0.1)
     before = list(world.sent_away)
@@ -57,7 +57,7 @@ async def test_a_deaf_replica_keeps_its_clients_for_a_while_then_sends_them_else
 
 
 @pytest.mark.parametrize("condition", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
-async def test_clients_stay_when_it_is_not_deaf_any_more(world: World, condition: StateStatus) -> None:
+async def test_clients_stay_when_the_subscription_recovers(world: World, condition: StateStatus) -> None:
     world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
     world.services.schedule.advance(PATIENCE / 2)
 
@@ -68,14 +68,14 @@ async def test_clients_stay_when_it_is_not_deaf_any_more(world: World, condition
     assert world.coping.status is condition
 
 
-async def test_clients_stay_however_long_the_state_is_away(world: World) -> None:
+async def test_clients_stay_however_long_the_state_is_unavailable(world: World) -> None:
     world.coping.set_status(StateStatus.UNAVAILABLE)
     world.services.schedule.advance(3600)
 
     assert world.sent_away == []
 
 
-async def test_patience_starts_anew_with_each_time_that_it_is_deaf(world: World) -> None:
+async def test_time_limit_restarts_with_each_stall(world: World) -> None:
     for condition in (
         StateStatus.SUBSCRIPTION_STALLED,
         StateStatus.UNAVAILABLE,
@@ -89,7 +89,7 @@ async def test_patience_starts_anew_with_each_time_that_it_is_deaf(world: World)
     assert world.sent_away == [SUBSCRIPTION_STALLED]
 
 
-async def test_since_when_is_known(world: World) -> None:
+async def test_status_has_the_time_of_its_change(world: World) -> None:
     world.services.schedule.advance(5)
 
     world.coping.set_status(StateStatus.UNAVAILABLE)
@@ -105,7 +105,7 @@ async def test_status_is_one_of_three_and_changes_are_counted(world: World) -> N
     assert counted(world.services.metrics, "replica_status_changes_total") == {"unavailable": 1}
 
 
-async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World) -> None:
+async def test_every_client_gets_each_gap_in_order(world: World) -> None:
     _, alice = await world.services.connect_live(world.services.identity("alice"))
     _, bob = await world.services.connect_live(world.services.identity("bob"))
 
@@ -118,7 +118,7 @@ async def test_everybody_here_is_told_of_a_gap_in_the_order_of_gaps(world: World
     assert counted(world.services.metrics, "history_gaps_total") == {"data_lost": 1, "history_trimmed": 1}
 
 
-async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(world: World) -> None:
+async def test_many_gaps_that_were_not_reported_yet_are_reported_once(world: World) -> None:
     _, alice = await world.services.connect_live(world.services.identity("alice"))
 
     for _ in range(500):
@@ -130,7 +130,7 @@ async def test_of_many_gaps_that_nobody_was_told_of_yet_everybody_is_told_once(w
     assert alice.emitted == [(GAP_EVENT, {"code": "history_trimmed"})] * 2
 
 
-async def test_who_has_gone_is_told_nothing(world: World) -> None:
+async def test_closed_connection_gets_no_report(world: World) -> None:
     connection, link = await world.services.connect_live(world.services.identity("alice"))
     _, other = await world.services.connect_live(world.services.identity("bob"))
     world.services.disconnector.disconnect(connection)

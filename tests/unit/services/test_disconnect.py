@@ -17,7 +17,7 @@ async def settled(services: Services) -> None:
     await asyncio.wait_for(services.disconnector.flush(), TIMEOUT_SECONDS)
 
 
-async def test_who_departs_is_gone_here_at_once_and_everywhere_soon(services: Services) -> None:
+async def test_closed_connection_leaves_the_hub_at_once_and_the_shared_state_soon(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice", "org:7"))
 
     services.disconnector.disconnect(connection)
@@ -27,7 +27,7 @@ async def test_who_departs_is_gone_here_at_once_and_everywhere_soon(services: Se
     assert (await services.presence.of_user("alice")).last_seen == services.clock.now()
 
 
-async def test_departing_twice_is_told_once(services: Services) -> None:
+async def test_closing_twice_is_recorded_once(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice"))
     services.disconnector.disconnect(connection)
     await settled(services)
@@ -39,7 +39,7 @@ async def test_departing_twice_is_told_once(services: Services) -> None:
     assert len(await services.online("alice")) == 1
 
 
-async def test_departing_stops_the_watch_on_the_token(services: Services) -> None:
+async def test_closing_cancels_the_timer_of_the_token(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice", expires_in=600))
     services.token_expiry.watch(connection)
 
@@ -48,7 +48,7 @@ async def test_departing_stops_the_watch_on_the_token(services: Services) -> Non
     assert len(services.schedule) == 0
 
 
-async def test_what_cannot_be_told_of_a_departure_holds_up_nothing_else_of_it(services: Services) -> None:
+async def test_failed_step_of_a_disconnect_does_not_prevent_the_others(services: Services) -> None:
     visitor = await services.connect_client(services.identity("alice", "org:7"))
     services.presence.error = BrokerUnavailable("away")
 
@@ -62,7 +62,7 @@ async def test_what_cannot_be_told_of_a_departure_holds_up_nothing_else_of_it(se
     ).result.first_page is not None
 
 
-async def test_a_room_that_is_needed_again_stays_subscribed(services: Services) -> None:
+async def test_room_that_is_needed_again_stays_subscribed(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice", "org:7"))
 
     services.disconnector.disconnect(connection)
@@ -73,7 +73,7 @@ async def test_a_room_that_is_needed_again_stays_subscribed(services: Services) 
     assert Address("/", "user:alice") not in services.broker.subscribed
 
 
-async def test_an_upgrade_is_seen_by_everyone_and_never_brings_back_who_left(services: Services) -> None:
+async def test_upgrade_is_recorded_and_never_revives_a_closed_connection(services: Services) -> None:
     connection, link = await services.connect_live(services.identity("alice"))
     link.name = "polling then websocket"
     services.disconnector.on_transport_upgraded(connection)
@@ -88,7 +88,7 @@ async def test_an_upgrade_is_seen_by_everyone_and_never_brings_back_who_left(ser
 
 
 @pytest.mark.parametrize("failure", [BrokerUnavailable("away"), BrokerTimeout("who knows")])
-async def test_a_state_that_is_away_is_logged_and_the_next_report_is_told(
+async def test_failed_update_is_logged_and_the_next_one_is_made(
     services: Services, failure: Exception
 ) -> None:
     first, _ = await services.connect_live(services.identity("alice"))

@@ -9,7 +9,7 @@ from gateway.settings import load_settings
 
 
 @pytest.mark.parametrize(("lease", "interval", "timeout"), [(15, 25, 20), (120, 25, 20), (5, 1, 1)])
-def test_the_history_outlasts_a_heartbeat_that_fails_and_a_lease_that_runs_out_after_it(
+def test_history_outlasts_a_failed_heartbeat_and_the_lease_that_ends_after_it(
     lease: int, interval: int, timeout: int
 ) -> None:
     settings = load_settings(

@@ -18,7 +18,7 @@ def message(*rooms: str) -> Message:
     return Message(new_id(), "/", rooms, "news", ())
 
 
-async def test_the_answer_is_the_brokers_and_a_replica_hears_its_own_message_through_it(
+async def test_result_is_the_brokers_and_a_replica_gets_its_own_message_through_it(
     services: Services,
 ) -> None:
     _, link = await services.connect_live(services.identity("alice", "org:7"))
@@ -41,7 +41,7 @@ async def test_messages_arrive_in_the_order_in_which_they_were_accepted(services
     assert link.events == [str(number) for number in range(50)]
 
 
-async def test_what_the_broker_refuses_is_not_accepted(services: Services) -> None:
+async def test_message_that_the_broker_rejects_is_not_counted(services: Services) -> None:
     dedup_key = DedupKey("key", "nonce", services.clock.now() + 300, None, "", "")
     await services.publisher.publish(message("org:7"), dedup_key)
 
@@ -52,7 +52,7 @@ async def test_what_the_broker_refuses_is_not_accepted(services: Services) -> No
 
 
 @pytest.mark.parametrize(("namespace", "ended"), [(None, 2), ("/", 1)])
-async def test_a_kick_ends_a_user_in_one_namespace_or_in_all(
+async def test_disconnect_command_ends_a_user_in_one_namespace_or_in_all(
     services: Services, namespace: str | None, ended: int
 ) -> None:
     _, main = await services.connect_live(services.identity("alice"))
@@ -67,7 +67,7 @@ async def test_a_kick_ends_a_user_in_one_namespace_or_in_all(
     assert [*main.disconnects, *events.disconnects] == [DISCONNECTED_BY_BACKEND] * ended
 
 
-async def test_a_repetition_under_an_idempotency_key_is_no_second_message(services: Services) -> None:
+async def test_repeat_with_an_idempotency_key_is_no_second_message(services: Services) -> None:
     def dedup_key(nonce: str) -> DedupKey:
         return DedupKey("key", nonce, services.clock.now() + 300, "once", "scope", "digest")
 
@@ -78,7 +78,7 @@ async def test_a_repetition_under_an_idempotency_key_is_no_second_message(servic
     assert counted(services.metrics, "idempotent_replays_total") == {"": 1}
 
 
-async def test_what_is_accepted_is_counted_by_its_kind(services: Services) -> None:
+async def test_accepted_entries_are_counted_by_kind(services: Services) -> None:
     await services.publisher.publish(message("org:7")._replace(volatile=True))
     await services.publisher.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
 

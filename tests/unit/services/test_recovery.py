@@ -27,7 +27,7 @@ async def drop(services: Services, visitor: ConnectedClient) -> None:
     await services.disconnector.flush()
 
 
-async def test_a_client_that_was_away_gets_what_it_missed_once_in_order_and_then_what_comes(
+async def test_resumed_client_gets_what_it_missed_once_in_order_then_live_messages(
     services: Services,
 ) -> None:
     alice = services.identity("alice", "org:7")
@@ -52,7 +52,7 @@ async def test_a_client_that_was_away_gets_what_it_missed_once_in_order_and_then
 
 
 @pytest.mark.parametrize("offset", [None, "0-0", "1-0"])
-async def test_an_offset_that_is_missing_or_before_the_beginning_counts_as_the_beginning(
+async def test_offset_that_is_missing_or_before_the_first_position_counts_as_that(
     services: Services, offset: str | None
 ) -> None:
     alice = services.identity("alice", "org:7")
@@ -66,7 +66,7 @@ async def test_an_offset_that_is_missing_or_before_the_beginning_counts_as_the_b
     assert after.event_names == ["connect", "missed", "greeting"]
 
 
-async def test_a_quiet_client_whose_offset_is_older_than_the_history_is_resumed(services: Services) -> None:
+async def test_quiet_client_whose_offset_is_older_than_the_history_is_resumed(services: Services) -> None:
     alice = services.identity("alice")
     before = await services.connect_client(alice)
     seen = await services.push("user:alice", "long ago")
@@ -82,7 +82,7 @@ async def test_a_quiet_client_whose_offset_is_older_than_the_history_is_resumed(
     assert after.event_names == ["connect", "0", "1", "2", "greeting"]
 
 
-async def test_what_was_not_for_it_is_not_among_what_it_missed(services: Services) -> None:
+async def test_messages_for_others_are_not_replayed(services: Services) -> None:
     alice = services.identity("alice", "org:7", "staff")
     before = await services.connect_client(alice)
     await drop(services, before)
@@ -97,7 +97,7 @@ async def test_what_was_not_for_it_is_not_among_what_it_missed(services: Service
     assert after.event_names == ["connect", "for it alone", "greeting"]
 
 
-async def test_rooms_are_those_of_the_token_that_is_shown_now(services: Services) -> None:
+async def test_rooms_are_those_of_the_current_token(services: Services) -> None:
     before = await services.connect_client(services.identity("alice", "role:admin", "org:7"))
     await drop(services, before)
     await services.push("role:admin", "secret")
@@ -111,7 +111,7 @@ async def test_rooms_are_those_of_the_token_that_is_shown_now(services: Services
     assert "role:admin" not in after.connection.rooms
 
 
-async def test_what_went_to_a_room_before_it_was_entered_is_not_replayed(services: Services) -> None:
+async def test_messages_from_before_a_room_was_joined_are_not_replayed(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await services.push("org:7", "before it was in there")
     await services.connector.refresh(before.connection, services.identity("alice", "org:7"))
@@ -124,7 +124,9 @@ async def test_what_went_to_a_room_before_it_was_entered_is_not_replayed(service
     assert after.event_names == ["connect", "missed", "greeting"]
 
 
-async def test_a_room_that_was_left_meanwhile_and_entered_again_counts_from_then(services: Services) -> None:
+async def test_room_that_was_left_and_joined_again_is_replayed_from_the_second_join(
+    services: Services,
+) -> None:
     before = await services.connect_client(services.identity("alice", "org:7"))
     await services.connector.refresh(before.connection, services.identity("alice"))
     await services.push("org:7", "while it was out")
@@ -146,13 +148,11 @@ async def failed(services: Services, **recovery_request: object) -> str | None:
 
 
 @pytest.mark.parametrize("pid", ["unknown", "", "\ud800", "a b", "a\n", 7, ["x"], {}, "x" * 1000])
-async def test_what_names_no_session_is_answered_with_a_fresh_connection(
-    services: Services, pid: object
-) -> None:
+async def test_unknown_pid_gets_a_new_connection(services: Services, pid: object) -> None:
     assert await failed(services, pid=pid) == "unknown_session"
 
 
-async def test_the_pid_of_another_user_yields_nothing_and_stays_good_for_its_own(services: Services) -> None:
+async def test_pid_of_another_user_gets_nothing_and_stays_valid_for_its_own(services: Services) -> None:
     victim = await services.connect_client(services.identity("victim"))
     await drop(services, victim)
     await services.push("user:victim", "secret")
@@ -168,7 +168,7 @@ async def test_the_pid_of_another_user_yields_nothing_and_stays_good_for_its_own
     ]
 
 
-async def test_who_comes_too_late_is_told_so_and_later_still_is_not_known(services: Services) -> None:
+async def test_session_is_expired_after_the_window_and_unknown_after_twice_that(services: Services) -> None:
     one, two = (
         await services.connect_client(services.identity("alice")),
         await services.connect_client(services.identity("alice")),
@@ -183,7 +183,7 @@ async def test_who_comes_too_late_is_told_so_and_later_still_is_not_known(servic
 
 
 @pytest.mark.parametrize("offset", ["", "7", 7, "1-", "01-0", ["1-0"], {}, "x" * 10_000])
-async def test_an_offset_that_is_none_is_told_and_leaves_the_session_alone(
+async def test_malformed_offset_fails_and_does_not_change_the_session(
     services: Services, offset: object
 ) -> None:
     before = await services.connect_client(services.identity("alice"))
@@ -195,7 +195,7 @@ async def test_an_offset_that_is_none_is_told_and_leaves_the_session_alone(
     ).result.first_page is not None
 
 
-async def test_who_missed_more_than_is_held_is_told_and_the_session_is_gone(services: Services) -> None:
+async def test_trimmed_history_fails_the_recovery_and_deletes_the_session(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
     for number in range(101):
@@ -206,14 +206,14 @@ async def test_who_missed_more_than_is_held_is_told_and_the_session_is_gone(serv
     assert await failed(services, pid=before.pid) == "unknown_session"
 
 
-async def test_an_offset_that_this_stream_never_had_is_lost_data(services: Services) -> None:
+async def test_offset_unknown_to_the_stream_is_lost_data(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
 
     assert await failed(services, pid=before.pid, offset="9999999999999-0") == "data_lost"
 
 
-async def test_another_namespace_does_not_know_the_session(services: Services) -> None:
+async def test_session_is_unknown_in_another_namespace(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
 
@@ -222,7 +222,7 @@ async def test_another_namespace_does_not_know_the_session(services: Services) -
     assert result.failure == "unknown_session"
 
 
-async def test_who_left_for_good_is_not_resumed(services: Services) -> None:
+async def test_deleted_session_is_not_resumed(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     services.disconnector.disconnect(before.connection, keeps_session=False)
     await services.disconnector.flush()
@@ -230,14 +230,14 @@ async def test_who_left_for_good_is_not_resumed(services: Services) -> None:
     assert await failed(services, pid=before.pid) == "unknown_session"
 
 
-async def test_who_left_for_good_is_not_resumed_before_the_shared_state_knows(services: Services) -> None:
+async def test_deleted_session_is_not_resumed_before_the_shared_state_knows(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     services.disconnector.disconnect(before.connection, keeps_session=False)
 
     assert await failed(services, pid=before.pid) == "unknown_session"
 
 
-async def test_what_is_told_late_of_a_former_connection_is_nothing_to_its_successor_here(
+async def test_late_update_of_a_former_connection_does_not_affect_the_resumed_one(
     services: Services,
 ) -> None:
     alice = services.identity("alice")
@@ -252,7 +252,7 @@ async def test_what_is_told_late_of_a_former_connection_is_nothing_to_its_succes
     assert (await services.connect_client(alice, pid=new.pid)).result.first_page is not None
 
 
-async def test_who_was_kicked_while_away_is_refused_and_the_session_is_gone(services: Services) -> None:
+async def test_client_disconnected_while_away_is_rejected_and_its_session_deleted(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
     await services.broker.append(DisconnectCommand(new_id(), "alice", ("/",), services.clock.now()))
@@ -264,7 +264,7 @@ async def test_who_was_kicked_while_away_is_refused_and_the_session_is_gone(serv
     assert await failed(services, pid=before.pid) == "unknown_session"
 
 
-async def test_who_declines_gets_no_positions_and_cannot_come_back(services: Services) -> None:
+async def test_client_that_declines_gets_no_positions_and_no_session(services: Services) -> None:
     visitor = await services.connect_client(services.identity("alice"), is_declined=True)
     await services.push("user:alice", "plain")
     await services.wait_delivered()
@@ -272,7 +272,7 @@ async def test_who_declines_gets_no_positions_and_cannot_come_back(services: Ser
     assert (visitor.connection.session, visitor.transport.events) == (None, ["connect", "plain"])
 
 
-async def test_a_broker_that_is_away_lets_nobody_in_and_keeps_the_session(services: Services) -> None:
+async def test_unavailable_broker_fails_the_connect_and_keeps_the_session(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
     services.broker.error = BrokerUnavailable("away")
@@ -290,7 +290,7 @@ async def test_a_broker_that_is_away_lets_nobody_in_and_keeps_the_session(servic
 # --- a position that the application kept ---
 
 
-async def test_a_kept_position_brings_what_came_after_it_to_a_new_connection(services: Services) -> None:
+async def test_kept_position_replays_what_came_after_it_to_a_new_connection(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     seen = await services.push("user:alice", "seen")
     await services.push("user:alice", "missed")
@@ -302,7 +302,7 @@ async def test_a_kept_position_brings_what_came_after_it_to_a_new_connection(ser
     assert (after.connection.sid == before.connection.sid, after.pid == before.pid) == (False, False)
 
 
-async def test_who_drops_while_it_reads_on_from_a_kept_position_goes_on_from_there(
+async def test_client_lost_during_the_replay_from_a_kept_position_resumes_there(
     services: Services,
 ) -> None:
     seen = await services.push("user:alice", "seen")
@@ -315,7 +315,9 @@ async def test_who_drops_while_it_reads_on_from_a_kept_position_goes_on_from_the
     assert again.event_names == ["connect", "missed", "greeting"]
 
 
-async def test_an_older_kick_does_not_end_who_goes_on_from_a_kept_position(services: Services) -> None:
+async def test_older_disconnect_command_does_not_end_a_replay_from_a_kept_position(
+    services: Services,
+) -> None:
     seen = await services.push("user:alice", "seen")
     await miss(services, 10)
     await services.broker.append(DisconnectCommand(new_id(), "alice", ("/",), services.clock.now()))
@@ -328,7 +330,7 @@ async def test_an_older_kick_does_not_end_who_goes_on_from_a_kept_position(servi
     assert len(after.event_names) == 22
 
 
-async def test_a_session_goes_before_a_kept_position(services: Services) -> None:
+async def test_session_takes_precedence_over_a_kept_position(services: Services) -> None:
     seen = await services.push("user:alice", "before it came")
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
@@ -340,7 +342,7 @@ async def test_a_session_goes_before_a_kept_position(services: Services) -> None
     assert (after.pid, after.event_names) == (before.pid, ["connect", "greeting"])
 
 
-async def test_a_kept_position_that_is_still_the_newest_has_no_age(services: Services) -> None:
+async def test_kept_position_that_is_still_the_newest_never_expires(services: Services) -> None:
     seen = await services.push("user:alice", "seen")
     services.schedule.advance(RECOVERY_SECONDS + 1)
 
@@ -353,13 +355,13 @@ async def test_a_kept_position_that_is_still_the_newest_has_no_age(services: Ser
     ("resume", "code"),
     [("no position", "malformed_position"), ("1-0", "history_trimmed"), ("9999999999999-0", "data_lost")],
 )
-async def test_a_kept_position_that_cannot_be_gone_on_from_is_told(
+async def test_kept_position_that_cannot_be_replayed_from_fails(
     services: Services, resume: str, code: str
 ) -> None:
     assert await failed(services, resume=resume) == code
 
 
-async def test_a_kept_position_that_is_older_than_the_window_is_told(services: Services) -> None:
+async def test_kept_position_older_than_the_window_fails(services: Services) -> None:
     seen = await services.push("user:alice", "seen")
     services.schedule.advance(RECOVERY_SECONDS + 1)
     await services.push("user:bob", "newer")
@@ -384,7 +386,7 @@ async def arrive_after(services: Services, *, missed: int) -> tuple[ConnectResul
     return await services.connect(services.identity("alice"), pid=before.pid)
 
 
-async def test_the_next_page_is_read_once_the_one_before_was_taken(services: Services) -> None:
+async def test_next_page_is_read_once_the_one_before_was_taken(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
     await miss(services, 20)
@@ -401,7 +403,7 @@ async def test_the_next_page_is_read_once_the_one_before_was_taken(services: Ser
     assert link_reads.event_names == ["connect", *map(str, range(20)), "live", "greeting", "later"]
 
 
-async def test_who_does_not_read_is_sent_no_further_page(services: Services) -> None:
+async def test_client_that_does_not_read_gets_no_further_page(services: Services) -> None:
     result, link = await arrive_after(services, missed=20)
 
     services.replayer.start(result, [], None)
@@ -412,7 +414,7 @@ async def test_who_does_not_read_is_sent_no_further_page(services: Services) -> 
     assert len(link.events) == 4
 
 
-async def test_who_has_much_to_read_already_is_sent_not_even_the_first_page(services: Services) -> None:
+async def test_client_with_a_full_send_buffer_gets_no_first_page(services: Services) -> None:
     result, link = await arrive_after(services, missed=10)
     link.drained.clear()
 
@@ -426,7 +428,7 @@ async def test_who_has_much_to_read_already_is_sent_not_even_the_first_page(serv
     assert visitor.event_names == [str(number) for number in range(10)]
 
 
-async def test_two_on_one_transport_read_in_turn_and_both_go_live(services: Services) -> None:
+async def test_two_connections_on_one_transport_replay_in_turn_and_both_go_live(services: Services) -> None:
     befores = [await services.connect_client(services.identity("alice")) for _ in range(2)]
     for before in befores:
         await drop(services, before)
@@ -444,7 +446,7 @@ async def test_two_on_one_transport_read_in_turn_and_both_go_live(services: Serv
     assert [visitor.event_names for visitor in visitors] == [[str(number) for number in range(20)]] * 2
 
 
-async def test_what_the_listener_brought_and_the_history_lost_is_told_and_not_waited_for(
+async def test_skipped_message_that_the_history_lost_is_reported_and_not_waited_for(
     services: Services,
 ) -> None:
     result, link = await arrive_after(services, missed=10)
@@ -457,7 +459,7 @@ async def test_what_the_listener_brought_and_the_history_lost_is_told_and_not_wa
     assert link.emitted == [("recovery:failed", {"code": "data_lost"})]
 
 
-async def test_twenty_drops_in_the_middle_lose_and_double_nothing(services: Services) -> None:
+async def test_twenty_drops_during_a_replay_lose_and_double_nothing(services: Services) -> None:
     alice = services.identity("alice")
     visitor = await services.connect_client(alice)
     await drop(services, visitor)
@@ -475,7 +477,7 @@ async def test_twenty_drops_in_the_middle_lose_and_double_nothing(services: Serv
     assert got == [str(number) for number in range(60)]
 
 
-async def test_a_gap_in_the_middle_is_told_and_the_rest_follows(services: Services) -> None:
+async def test_gap_during_a_replay_is_reported_and_the_rest_follows(services: Services) -> None:
     result, link = await arrive_after(services, missed=10)
     link.drained.clear()
     services.replayer.start(result, [], None)
@@ -490,7 +492,7 @@ async def test_a_gap_in_the_middle_is_told_and_the_rest_follows(services: Servic
     assert visitor.event_names[-1] == "more 199"
 
 
-async def test_a_kick_in_the_middle_ends_it(services: Services) -> None:
+async def test_disconnect_command_during_a_replay_ends_the_connection(services: Services) -> None:
     result, link = await arrive_after(services, missed=10)
     link.drained.clear()
     services.replayer.start(result, [], None)
@@ -504,7 +506,7 @@ async def test_a_kick_in_the_middle_ends_it(services: Services) -> None:
 # --- live again ---
 
 
-async def test_a_listener_that_is_behind_brings_nothing_twice(services: Services) -> None:
+async def test_late_live_delivery_repeats_nothing(services: Services) -> None:
     alice = services.identity("alice")
     before = await services.connect_client(alice)
     await drop(services, before)
@@ -521,7 +523,7 @@ async def test_a_listener_that_is_behind_brings_nothing_twice(services: Services
     assert stays.event_names == ["connect", "missed", "live"]
 
 
-async def test_positions_never_go_back_on_a_connection_not_even_with_volatile_messages(
+async def test_positions_on_a_connection_never_go_back_even_with_volatile_messages(
     services: Services,
 ) -> None:
     alice = services.identity("alice")
@@ -549,7 +551,7 @@ async def test_positions_never_go_back_on_a_connection_not_even_with_volatile_me
     ]
 
 
-async def test_what_is_pushed_between_subscription_and_welcome_is_not_lost(services: Services) -> None:
+async def test_message_pushed_between_subscription_and_acceptance_is_not_lost(services: Services) -> None:
     result, link = await services.connect(services.identity("alice"))
     await services.push("user:alice", "in between")
     await services.wait_delivered()
@@ -566,7 +568,7 @@ async def test_what_is_pushed_between_subscription_and_welcome_is_not_lost(servi
 # --- where the old connection still looks alive ---
 
 
-async def test_one_that_is_still_here_is_dropped_without_a_word_and_takes_nothing_with_it(
+async def test_former_connection_on_this_replica_is_aborted_and_loses_nothing(
     services: Services,
 ) -> None:
     alice = services.identity("alice", "org:7")
@@ -587,7 +589,7 @@ async def test_one_that_is_still_here_is_dropped_without_a_word_and_takes_nothin
     assert (await services.connect_client(alice, pid=new.pid)).result.first_page is not None
 
 
-async def test_word_of_a_move_ends_the_one_that_lost_its_session_and_no_other(services: Services) -> None:
+async def test_session_takeover_ends_the_former_owner_and_no_other_connection(services: Services) -> None:
     stays = await services.connect_client(services.identity("alice"))
     sid, owner = stays.connection.sid, "replica-2.x"
 
@@ -600,7 +602,7 @@ async def test_word_of_a_move_ends_the_one_that_lost_its_session_and_no_other(se
     assert stays.transport.disconnects == [RESUMED_ELSEWHERE]
 
 
-async def test_word_of_a_move_refuses_nobody_for_good_who_is_just_coming_in(services: Services) -> None:
+async def test_session_takeover_during_a_connect_is_a_temporary_failure(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
     services.presence.gate.clear()
@@ -623,7 +625,7 @@ async def test_word_of_a_move_refuses_nobody_for_good_who_is_just_coming_in(serv
         await coming
 
 
-async def test_one_that_goes_on_is_not_refused_because_its_user_has_many_connections_here() -> None:
+async def test_resumed_connection_is_not_rejected_by_the_limit_of_its_user() -> None:
     """As when another replica goes, where the user had as many."""
     services = Services(max_connections=1)
     alice = services.identity("alice")
@@ -639,7 +641,7 @@ async def test_one_that_goes_on_is_not_refused_because_its_user_has_many_connect
     await services.close()
 
 
-async def test_an_attempt_that_is_still_arriving_makes_room_for_the_next() -> None:
+async def test_attempt_that_is_still_connecting_is_replaced_by_the_next() -> None:
     services = Services(max_connections=1)
     alice = services.identity("alice")
     before = await services.connect_client(alice)

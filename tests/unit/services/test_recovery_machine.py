@@ -100,7 +100,7 @@ actions = st.lists(
 
 
 @given(actions)
-def test_each_message_that_was_due_comes_once_and_in_order(script: list[tuple[Any, ...]]) -> None:
+def test_each_due_message_is_received_once_and_in_order(script: list[tuple[Any, ...]]) -> None:
     asyncio.run(play(script))
 
 

@@ -8,7 +8,7 @@ from gateway.hub import ConnectionState
 from tests.unit.services.harness import Services
 
 
-async def test_a_client_is_warned_a_minute_ahead_and_let_go_when_the_leeway_is_over(
+async def test_client_is_warned_a_minute_ahead_and_disconnected_after_the_leeway(
     services: Services,
 ) -> None:
     connection, link = await services.connect_live(services.identity("alice", expires_in=200))
@@ -27,7 +27,7 @@ async def test_a_client_is_warned_a_minute_ahead_and_let_go_when_the_leeway_is_o
     assert (still_there, link.disconnects, link.emitted[1:]) == ([], [TOKEN_EXPIRED], [("auth:expired", {})])
 
 
-async def test_who_comes_with_less_than_two_minutes_is_warned_halfway_and_never_at_once(
+async def test_client_with_a_short_token_is_warned_halfway_and_never_at_once(
     services: Services,
 ) -> None:
     connection, link = await services.connect_live(services.identity("alice", expires_in=30))
@@ -40,7 +40,7 @@ async def test_who_comes_with_less_than_two_minutes_is_warned_halfway_and_never_
     assert [(event, payload["expiresIn"]) for event, payload in link.emitted] == [("auth:expiring", 15)]
 
 
-async def test_who_comes_within_the_leeway_has_what_is_left_of_it(services: Services) -> None:
+async def test_client_connected_within_the_leeway_has_the_rest_of_it(services: Services) -> None:
     connection, link = await services.connect_live(services.identity("alice", expires_in=-3))
     services.token_expiry.watch(connection)
 
@@ -52,7 +52,7 @@ async def test_who_comes_within_the_leeway_has_what_is_left_of_it(services: Serv
     assert link.emitted[0][1]["expiresIn"] == 0
 
 
-async def test_a_newer_token_starts_the_watch_over(services: Services) -> None:
+async def test_newer_token_restarts_the_timer(services: Services) -> None:
     connection, link = await services.connect_live(services.identity("alice", expires_in=100))
     services.token_expiry.watch(connection)
     services.schedule.advance(50)
@@ -68,7 +68,7 @@ async def test_a_newer_token_starts_the_watch_over(services: Services) -> None:
     assert len(services.schedule) == 1
 
 
-async def test_a_token_without_an_end_is_not_watched(services: Services) -> None:
+async def test_token_without_an_end_has_no_timer(services: Services) -> None:
     connection, link = await services.connect_live(services.identity("alice", expires_in=100))
     services.token_expiry.watch(connection)
     connection.identity = services.identity("alice")
@@ -80,7 +80,7 @@ async def test_a_token_without_an_end_is_not_watched(services: Services) -> None
     assert services.token_expiry.expires_at_text(connection) is None
 
 
-async def test_who_has_left_is_not_watched(services: Services) -> None:
+async def test_closed_connection_has_no_timer(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice", expires_in=100))
     connection.state = ConnectionState.CLOSED
 
@@ -89,6 +89,6 @@ async def test_who_has_left_is_not_watched(services: Services) -> None:
     assert len(services.schedule) == 0
 
 
-def test_times_are_written_as_clients_read_them() -> None:
+def test_times_are_iso_8601_with_milliseconds() -> None:
     assert iso_timestamp(1_700_000_000.0) == "2023-11-14T22:13:20.000Z"
     assert iso_timestamp(1_700_000_000.1239) == "2023-11-14T22:13:20.123Z"
