@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType
 
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 SEPARATOR = "\x1e"
 
 
@@ -27,7 +27,7 @@ class Socket:
 
     async def next(self) -> str | bytes:
         """The next packet; a ping among them too."""
-        received = await self._socket.receive(PATIENCE_SECONDS)
+        received = await self._socket.receive(TIMEOUT_SECONDS)
         assert received.type in {WSMsgType.TEXT, WSMsgType.BINARY}, received
         packet: str | bytes = received.data
         return packet
@@ -38,10 +38,10 @@ class Socket:
             await self.send("3")
         return packet
 
-    async def closed(self) -> int | None:
+    async def wait_closed(self) -> int | None:
         """Wait for the end; answers the close code."""
         while True:
-            received = await self._socket.receive(PATIENCE_SECONDS)
+            received = await self._socket.receive(TIMEOUT_SECONDS)
             if received.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
                 return self._socket.close_code
 
@@ -58,7 +58,7 @@ class Client:
 
     async def request(self, method: str, body: str | bytes | None = None, **query: str) -> tuple[int, str]:
         """Status and body of any request."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             async with self._http.request(method, self.url, params=query, data=body) as answer:
                 return answer.status, await answer.text()
 

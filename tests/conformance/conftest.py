@@ -54,7 +54,7 @@ def engine_server(engine_running: tuple[ConformanceServer, Client]) -> Conforman
 
 
 @pytest_asyncio.fixture
-async def door() -> AsyncIterator[Client]:
+async def socketio() -> AsyncIterator[Client]:
     """A client of a server that answers Socket.IO events."""
     async with running("socket.io") as (_, client):
         yield client

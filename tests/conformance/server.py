@@ -40,7 +40,7 @@ NAMESPACES = ("/", "/custom")
 PATHS = {"engine.io": "/engine.io/", "socket.io": "/socket.io/"}
 
 
-class EchoingEngine:
+class EchoEngine:
     """Answers each Engine.IO message with itself; satisfies ``transport.server.Application``."""
 
     def session_opened(self, session: EngineSession) -> None: ...
@@ -55,13 +55,13 @@ class EchoingEngine:
         session.send(message(data) if isinstance(data, str) else Frames(data))
 
 
-class EchoingServer:
+class EchoServer:
     """Lets everybody in and answers events; satisfies ``transport.server.Application`` and ``overrides.Events``."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self._sessions: dict[str, EngineSession] = {}
-        self._first_joins: dict[str, Timer] = {}
+        self._join_deadlines: dict[str, Timer] = {}
         self._joined: dict[tuple[str, str], str] = {}
         self._packets = PacketServer(
             self, namespaces=list(NAMESPACES), max_attachments_bytes=MAX_PAYLOAD_BYTES
@@ -71,14 +71,14 @@ class EchoingServer:
 
     def session_opened(self, session: EngineSession) -> None:
         self._sessions[session.sid] = session
-        self._first_joins[session.sid] = self._schedule.after(
+        self._join_deadlines[session.sid] = self._schedule.after(
             CONNECT_TIMEOUT_SECONDS, lambda: _close(session, NO_NAMESPACE)
         )
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
         self._packets.forget(session.sid)
         del self._sessions[session.sid]
-        self._first_joins.pop(session.sid).cancel()
+        self._join_deadlines.pop(session.sid).cancel()
         for namespace in NAMESPACES:
             self._joined.pop((session.sid, namespace), None)
 
@@ -98,7 +98,7 @@ class EchoingServer:
         if namespace not in NAMESPACES:
             self.send(engine_sid, packets.connect_error(namespace, server.INVALID_NAMESPACE))
             return
-        self._first_joins[engine_sid].cancel()
+        self._join_deadlines[engine_sid].cancel()
         sid = self._joined[engine_sid, namespace] = secrets.token_urlsafe(15)
         self.send(engine_sid, packets.connect(namespace, sid, None))
         self.send(engine_sid, packets.event(namespace, "auth", auth if isinstance(auth, Mapping) else {}))
@@ -138,7 +138,7 @@ class ConformanceServer:
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.path = PATHS[suite]
         metrics = MetricFactory()
-        above: EngineObserver = EchoingEngine() if suite == "engine.io" else EchoingServer(self.schedule)
+        observer: EngineObserver = EchoEngine() if suite == "engine.io" else EchoServer(self.schedule)
         self.admission = Admission(SystemClock(), AdmissionLimits(), metrics=metrics)
         self.engine = EngineServer(
             EngineOptions(
@@ -150,7 +150,7 @@ class ConformanceServer:
                 body_timeout_seconds=5.0,
                 send_buffer_bytes=2 * MAX_PAYLOAD_BYTES,
             ),
-            observer=above,
+            observer=observer,
             schedule=self.schedule,
             origins=Origins(["*"]),
             proxies=TrustedProxies(()),
@@ -178,16 +178,16 @@ class ConformanceServer:
         await self._listener.stop()
 
 
-def _close(session: EngineSession, ending: DisconnectReason) -> None:
-    session.end(ending.close_code or 1000, ending.reason)
+def _close(session: EngineSession, reason: DisconnectReason) -> None:
+    session.end(reason.close_code or 1000, reason.reason)
 
 
-async def serve(suite: str, port: int, told: Callable[[str], None]) -> None:
+async def serve(suite: str, port: int, report: Callable[[str], None]) -> None:
     """Serve until cancelled."""
     server = ConformanceServer(suite)
     # No host: every address of the machine, as Node's server has it, since `localhost` is one or the other.
     bound = await server.start("", port)
-    told(f"http://localhost:{bound}{server.path}")
+    report(f"http://localhost:{bound}{server.path}")
     try:
         await asyncio.Event().wait()
     finally:

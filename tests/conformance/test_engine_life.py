@@ -47,7 +47,7 @@ async def test_without_a_pong_both_carriers_are_dropped(
     socket, _ = await engine.open_websocket()
 
     assert await socket.next() == "2"
-    assert await socket.closed() == 1006
+    assert await socket.wait_closed() == 1006
     await asyncio.wait_for(engine_server.engine.empty.wait(), 1)
 
     assert loop.time() - began == pytest.approx(PING_INTERVAL_SECONDS + PING_TIMEOUT_SECONDS, abs=0.15)
@@ -75,7 +75,7 @@ async def test_a_close_packet_on_a_websocket_closes_it(
 
     await socket.send("1")
 
-    assert await socket.closed() == 1000
+    assert await socket.wait_closed() == 1000
     assert engine_server.engine.sessions == {}
 
 
@@ -101,7 +101,7 @@ async def test_the_server_ends_a_websocket_with_the_code_it_was_given(
 
     engine_server.engine.sessions[opened["sid"]].end(1012, "draining")
 
-    assert await socket.closed() == 1012
+    assert await socket.wait_closed() == 1012
 
 
 async def test_the_server_ends_polling_with_a_close_packet_alone(
@@ -169,12 +169,12 @@ async def test_after_the_upgrade_polling_is_refused_and_the_session_lives_on(eng
 async def test_a_second_websocket_is_closed_and_the_first_lives_on(engine: Client) -> None:
     sid = await engine.open_polling()
     during = await engine.probe(sid)
-    assert await (await engine.websocket(EIO="4", sid=sid)).closed() == 1000
+    assert await (await engine.websocket(EIO="4", sid=sid)).wait_closed() == 1000
     await during.send("5")
     await during.send("4switched")
     assert await during.next_message() == "4switched"
 
-    assert await (await engine.websocket(EIO="4", sid=sid)).closed() == 1000
+    assert await (await engine.websocket(EIO="4", sid=sid)).wait_closed() == 1000
     await during.send("4hello")
 
     assert await during.next_message() == "4hello"
@@ -191,7 +191,7 @@ async def test_an_upgrade_that_does_not_follow_the_steps_leaves_the_session_on_p
 
     for packet in packets:
         await socket.send(packet)
-    assert await socket.closed() == 1000
+    assert await socket.wait_closed() == 1000
 
     await engine.post(sid, "4still here")
     assert await engine.poll(sid) == (200, "4still here")

@@ -73,7 +73,7 @@ async def test_a_malformed_or_misplaced_packet_closes_a_websocket(engine: Client
 
     await socket.send(packet)
 
-    assert await socket.closed() == 1002
+    assert await socket.wait_closed() == 1002
 
 
 async def test_a_second_poll_ends_the_session_and_tells_the_first(engine: Client) -> None:
@@ -123,7 +123,7 @@ async def test_a_frame_over_the_limit_closes_the_websocket(engine: Client) -> No
 
     await socket.send("4" + "x" * (MAX_PAYLOAD_BYTES + 1))
 
-    assert await socket.closed() == 1009
+    assert await socket.wait_closed() == 1009
 
 
 async def test_a_frame_of_exactly_the_limit_is_taken(engine: Client) -> None:

@@ -12,9 +12,9 @@ from tests.conformance.client import Client, Socket
 AUTH = '42["auth",{}]'
 
 
-async def joined(door: Client) -> Socket:
+async def join_main(socketio: Client) -> Socket:
     """A WebSocket that is in the main namespace."""
-    socket, _ = await door.open_websocket()
+    socket, _ = await socketio.open_websocket()
     await socket.send("40")
     await socket.next_message()
     assert await socket.next_message() == AUTH
@@ -35,9 +35,9 @@ async def joined(door: Client) -> Socket:
     ],
 )
 async def test_a_client_joins_a_namespace_and_is_given_a_sid(
-    door: Client, connect: str, answer: str, auth: str
+    socketio: Client, connect: str, answer: str, auth: str
 ) -> None:
-    socket, opened = await door.open_websocket()
+    socket, opened = await socketio.open_websocket()
 
     await socket.send(connect)
     connected = await socket.next_message()
@@ -50,19 +50,19 @@ async def test_a_client_joins_a_namespace_and_is_given_a_sid(
     assert await socket.next_message() == auth
 
 
-async def test_a_client_joins_over_polling(door: Client) -> None:
-    sid = await door.open_polling()
+async def test_a_client_joins_over_polling(socketio: Client) -> None:
+    sid = await socketio.open_polling()
 
-    await door.post(sid, '40{"token":"123"}')
-    status, body = await door.poll(sid)
+    await socketio.post(sid, '40{"token":"123"}')
+    status, body = await socketio.poll(sid)
 
     assert status == 200
     assert body.startswith('40{"sid":')
     assert body.endswith('42["auth",{"token":"123"}]')
 
 
-async def test_an_unknown_namespace_is_refused_and_the_transport_stays(door: Client) -> None:
-    socket, _ = await door.open_websocket()
+async def test_an_unknown_namespace_is_refused_and_the_transport_stays(socketio: Client) -> None:
+    socket, _ = await socketio.open_websocket()
 
     await socket.send("40/random")
     assert await socket.next_message() == '44/random,{"message":"Invalid namespace"}'
@@ -71,8 +71,8 @@ async def test_an_unknown_namespace_is_refused_and_the_transport_stays(door: Cli
     assert str(await socket.next_message()).startswith('40{"sid":')
 
 
-async def test_who_joins_nothing_in_time_is_let_go(door: Client) -> None:
-    socket, _ = await door.open_websocket()
+async def test_who_joins_nothing_in_time_is_let_go(socketio: Client) -> None:
+    socket, _ = await socketio.open_websocket()
     loop = asyncio.get_running_loop()
     began = loop.time()
 
@@ -81,22 +81,22 @@ async def test_who_joins_nothing_in_time_is_let_go(door: Client) -> None:
         if loop.time() - began > 0.85:
             break
 
-    assert await socket.closed() == 1000
+    assert await socket.wait_closed() == 1000
 
 
 # disconnect
 
 
-async def test_leaving_the_last_namespace_leaves_the_transport_open(door: Client) -> None:
-    socket = await joined(door)
+async def test_leaving_the_last_namespace_leaves_the_transport_open(socketio: Client) -> None:
+    socket = await join_main(socketio)
 
     await socket.send("41")
 
     assert await socket.next() == "2"
 
 
-async def test_leaving_one_namespace_leaves_the_others(door: Client) -> None:
-    socket = await joined(door)
+async def test_leaving_one_namespace_leaves_the_others(socketio: Client) -> None:
+    socket = await join_main(socketio)
     await socket.send("40/custom")
     await socket.next_message()
     await socket.next_message()
@@ -107,21 +107,21 @@ async def test_leaving_one_namespace_leaves_the_others(door: Client) -> None:
     assert await socket.next_message() == '42["message-back","to the main namespace"]'
 
 
-async def test_an_event_to_a_namespace_that_was_left_closes_the_transport(door: Client) -> None:
-    socket = await joined(door)
+async def test_an_event_to_a_namespace_that_was_left_closes_the_transport(socketio: Client) -> None:
+    socket = await join_main(socketio)
 
     await socket.send("41")
     await socket.send('42["message","too late"]')
 
-    assert await socket.closed() == 1002
+    assert await socket.wait_closed() == 1002
 
 
 # events
 
 
 @pytest.mark.parametrize("arguments", ['1,"2",{"3":[true]}', '"é€😀"', "null", '{"a":{"b":[]}}'])
-async def test_an_event_comes_in_with_its_arguments(door: Client, arguments: str) -> None:
-    socket = await joined(door)
+async def test_an_event_comes_in_with_its_arguments(socketio: Client, arguments: str) -> None:
+    socket = await join_main(socketio)
 
     await socket.send(f'42["message",{arguments}]')
     answer = await socket.next_message()
@@ -130,8 +130,8 @@ async def test_an_event_comes_in_with_its_arguments(door: Client, arguments: str
     assert json.loads(answer[2:]) == ["message-back", *json.loads(f"[{arguments}]")]
 
 
-async def test_an_event_with_attachments_comes_in_whole_and_goes_out_in_parts(door: Client) -> None:
-    socket = await joined(door)
+async def test_an_event_with_attachments_comes_in_whole_and_goes_out_in_parts(socketio: Client) -> None:
+    socket = await join_main(socketio)
     body = '["message{}",{{"_placeholder":true,"num":0}},{{"_placeholder":true,"num":1}}]'
 
     await socket.send("452-" + body.format(""))
@@ -143,13 +143,13 @@ async def test_an_event_with_attachments_comes_in_whole_and_goes_out_in_parts(do
     assert await socket.next_message() == b"\x04\x05\x06"
 
 
-async def test_attachments_come_over_polling_too(door: Client) -> None:
-    sid = await door.open_polling()
-    await door.post(sid, "40")
-    await door.poll(sid)
+async def test_attachments_come_over_polling_too(socketio: Client) -> None:
+    sid = await socketio.open_polling()
+    await socketio.post(sid, "40")
+    await socketio.poll(sid)
 
-    await door.post(sid, '451-["message",{"_placeholder":true,"num":0}]', "bAQID")
-    status, body = await door.poll(sid)
+    await socketio.post(sid, '451-["message",{"_placeholder":true,"num":0}]', "bAQID")
+    status, body = await socketio.poll(sid)
 
     assert (status, body.split("\x1e")) == (
         200,
@@ -160,16 +160,16 @@ async def test_attachments_come_over_polling_too(door: Client) -> None:
 # acknowledgements
 
 
-async def test_an_acknowledgement_carries_the_id_of_its_event(door: Client) -> None:
-    socket = await joined(door)
+async def test_an_acknowledgement_carries_the_id_of_its_event(socketio: Client) -> None:
+    socket = await join_main(socketio)
 
     await socket.send('42456["message-with-ack",1,"2",{"3":[false]}]')
 
     assert await socket.next_message() == '43456[1,"2",{"3":[false]}]'
 
 
-async def test_an_acknowledgement_in_a_namespace_names_it(door: Client) -> None:
-    socket, _ = await door.open_websocket()
+async def test_an_acknowledgement_in_a_namespace_names_it(socketio: Client) -> None:
+    socket, _ = await socketio.open_websocket()
     await socket.send("40/custom,")
     await socket.next_message()
     await socket.next_message()
@@ -179,8 +179,8 @@ async def test_an_acknowledgement_in_a_namespace_names_it(door: Client) -> None:
     assert await socket.next_message() == '43/custom,0["x"]'
 
 
-async def test_an_acknowledgement_has_attachments_where_the_event_had_them(door: Client) -> None:
-    socket = await joined(door)
+async def test_an_acknowledgement_has_attachments_where_the_event_had_them(socketio: Client) -> None:
+    socket = await join_main(socketio)
 
     await socket.send('451-789["message-with-ack",{"_placeholder":true,"num":0}]')
     await socket.send(b"\x01\x02\x03")
@@ -189,8 +189,8 @@ async def test_an_acknowledgement_has_attachments_where_the_event_had_them(door:
     assert await socket.next_message() == b"\x01\x02\x03"
 
 
-async def test_an_acknowledgement_that_nobody_asked_for_is_ignored(door: Client) -> None:
-    socket = await joined(door)
+async def test_an_acknowledgement_that_nobody_asked_for_is_ignored(socketio: Client) -> None:
+    socket = await join_main(socketio)
 
     await socket.send("4312[1]")
     await socket.send('42["message"]')
@@ -225,23 +225,23 @@ async def test_an_acknowledgement_that_nobody_asked_for_is_ignored(door: Client)
         ["42" + "[" * 100_000],
     ],
 )
-async def test_a_malformed_packet_closes_the_transport(door: Client, frames: list[str | bytes]) -> None:
-    socket = await joined(door)
+async def test_a_malformed_packet_closes_the_transport(socketio: Client, frames: list[str | bytes]) -> None:
+    socket = await join_main(socketio)
 
     for frame in frames:
         await socket.send(frame)
 
-    assert await socket.closed() == 1002
+    assert await socket.wait_closed() == 1002
 
 
 @pytest.mark.parametrize(
     "packet", ["4abc", '42["message"]', '451-["message",{"_placeholder":true,"num":0}]', "4{}"]
 )
 async def test_before_anything_was_joined_everything_else_closes_the_transport(
-    door: Client, packet: str
+    socketio: Client, packet: str
 ) -> None:
-    socket, _ = await door.open_websocket()
+    socket, _ = await socketio.open_websocket()
 
     await socket.send(packet)
 
-    assert await socket.closed() == 1002
+    assert await socket.wait_closed() == 1002

@@ -1,4 +1,4 @@
-"""A doorway for each test."""
+"""A harness for each test."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from tests.unit.socketio_server.harness import Doorway
+from tests.unit.socketio_server.harness import ServerHarness
 
 
 @pytest_asyncio.fixture
-async def doorway() -> AsyncIterator[Doorway]:
-    doorway = Doorway()
-    yield doorway
-    await doorway.house.close()
+async def harness() -> AsyncIterator[ServerHarness]:
+    harness = ServerHarness()
+    yield harness
+    await harness.services.close()

@@ -15,7 +15,7 @@ from gateway.transport.packets import message
 from gateway.transport.session import EngineSession, Handshake
 from tests.support.metrics import counted
 from tests.unit.services.harness import Services
-from tests.unit.transport.recording import RecordingWire
+from tests.unit.transport.recording import RecordingWriter
 
 CONNECT_TIMEOUT_SECONDS = 45.0
 SEND_BUFFER_BYTES = 10_000
@@ -42,38 +42,38 @@ class Verifier:
         return self.known[token]
 
 
-class Visitor:
+class SocketClient:
     """One client on a WebSocket."""
 
-    def __init__(self, door: SocketIOServer, session: EngineSession, writer: RecordingWire) -> None:
-        self._door = door
+    def __init__(self, server: SocketIOServer, session: EngineSession, writer: RecordingWriter) -> None:
+        self._server = server
         self.session = session
         self.writer = writer
 
-    async def say(self, *packets: str | bytes) -> None:
+    async def send(self, *packets: str | bytes) -> None:
         """Send Socket.IO packets."""
         for packet in packets:
-            await self._door.message_received(self.session, packet)
+            await self._server.message_received(self.session, packet)
 
     @property
-    def heard(self) -> list[str]:
+    def packets(self) -> list[str]:
         """The Socket.IO packets that were sent to it."""
         return [text(frame)[1:] for frame in self.writer.frames]
 
     def events(self) -> list[list[object]]:
         """The events of the main namespace that were sent to it."""
-        return [json.loads(packet[1:]) for packet in self.heard if packet.startswith("2[")]
+        return [json.loads(packet[1:]) for packet in self.packets if packet.startswith("2[")]
 
 
-class Doorway:
-    """A door and the house behind it."""
+class ServerHarness:
+    """A door and the services behind it."""
 
     def __init__(self, *, messages_per_second: float | None = None) -> None:
-        self.house = Services()
+        self.services = Services()
         self.verifier = Verifier()
         self.upgraded: list[Connection] = []
-        house = self.house
-        self.door = SocketIOServer(
+        services = self.services
+        self.server = SocketIOServer(
             SocketIOOptions(
                 namespaces=("/", "/events"),
                 transports=("polling", "websocket"),
@@ -83,65 +83,65 @@ class Doorway:
             ),
             handshake=ConnectHandshake(
                 verifier=self.verifier,
-                connector=house.connector,
-                replayer=house.replayer,
-                token_expiry=house.token_expiry,
-                disconnect=house.disconnector.disconnect,
-                metrics=house.metrics,
+                connector=services.connector,
+                replayer=services.replayer,
+                token_expiry=services.token_expiry,
+                disconnect=services.disconnector.disconnect,
+                metrics=services.metrics,
             ),
             token_refresh=TokenRefresh(
                 verifier=self.verifier,
-                connector=house.connector,
-                token_expiry=house.token_expiry,
-                metrics=house.metrics,
+                connector=services.connector,
+                token_expiry=services.token_expiry,
+                metrics=services.metrics,
             ),
-            disconnect=house.disconnector.disconnect,
+            disconnect=services.disconnector.disconnect,
             on_upgraded=self.upgraded.append,
-            schedule=house.schedule,
-            clock=house.clock,
-            volatile_skipped=house.hub.count_volatile_skipped,
-            metrics=house.metrics,
+            schedule=services.schedule,
+            clock=services.clock,
+            volatile_skipped=services.hub.count_volatile_skipped,
+            metrics=services.metrics,
         )
-        self.verifier.known["alice"] = house.identity("alice", "org:7")
+        self.verifier.known["alice"] = services.identity("alice", "org:7")
 
     def counted(self, name: str) -> dict[str, float]:
         """The samples of a metric that are not zero, by their label values."""
-        return counted(self.house.metrics, name)
+        return counted(self.services.metrics, name)
 
-    def open(self, *, query_token: str | None = None, writer: RecordingWire | None = None) -> Visitor:
+    def open(self, *, query_token: str | None = None, writer: RecordingWriter | None = None) -> SocketClient:
         """A transport that was just opened."""
-        writer = writer or RecordingWire()
+        writer = writer or RecordingWriter()
         handshake = Handshake(authorization=None, query_token=query_token, address="192.0.2.1")
         session = EngineSession(
             f"engine-{id(writer)}",
             handshake=handshake,
-            observer=self.door,
+            observer=self.server,
             send_buffer_bytes=SEND_BUFFER_BYTES,
             writer=writer,
         )
-        self.door.session_opened(session)
-        return Visitor(self.door, session, writer)
+        self.server.session_opened(session)
+        return SocketClient(self.server, session, writer)
 
     async def polling(self, *namespaces: str) -> EngineSession:
         """A client on polling that joined these namespaces, has collected what it was told and polls no more."""
         handshake = Handshake(authorization=None, query_token=None, address="192.0.2.1")
         session = EngineSession(
-            "engine-polling", handshake=handshake, observer=self.door, send_buffer_bytes=SEND_BUFFER_BYTES
+            "engine-polling", handshake=handshake, observer=self.server, send_buffer_bytes=SEND_BUFFER_BYTES
         )
-        self.door.session_opened(session)
+        self.server.session_opened(session)
         for namespace in namespaces:
             prefix = "" if namespace == "/" else namespace + ","
-            await self.door.message_received(session, f'0{prefix}{{"token":"alice"}}')
+            await self.server.message_received(session, f'0{prefix}{{"token":"alice"}}')
         session.collect()
         return session
 
-    async def welcomed(self, token: str = "alice") -> Visitor:
+    async def connected(self, token: str = "alice") -> SocketClient:
         """A client that is in the main namespace; what it heard on the way is forgotten."""
-        visitor = self.open()
-        await visitor.say(connect(token))
-        assert visitor.heard[0].startswith("0{")
-        visitor.writer.frames.clear()
-        return visitor
+        client = self.open()
+        await client.send(connect(token))
+        assert client.packets[0].startswith("0{")
+        client.writer.frames.clear()
+        return client
 
 
 def connect(token: str, namespace: str = "") -> str:

@@ -16,7 +16,7 @@ from gateway.socketio_server.client import Client
 from gateway.transport.session import EngineSession, Handshake
 from tests.support.clock import FakeClock
 from tests.unit.hub.transports import RecordingTransport
-from tests.unit.socketio_server.harness import Doorway, connect
+from tests.unit.socketio_server.harness import ServerHarness, connect
 
 ADDRESS = "192.0.2.1"
 
@@ -88,11 +88,11 @@ def test_whatever_else_ended_a_connection_is_written(reason: str) -> None:
     assert "sample_rate" not in line
 
 
-async def test_a_connection_has_one_line_above_debug(doorway: Doorway) -> None:
+async def test_a_connection_has_one_line_above_debug(harness: ServerHarness) -> None:
     with structlog.testing.capture_logs() as lines:
-        visitor = doorway.open()
-        await visitor.say(connect("alice"))
-        visitor.session.lost("transport_close")
+        client = harness.open()
+        await client.send(connect("alice"))
+        client.session.lost("transport_close")
 
     assert [(line["event"], line["log_level"]) for line in lines] == [
         ("connection.accepted", "debug"),
@@ -110,10 +110,10 @@ async def test_a_connection_has_one_line_above_debug(doorway: Doorway) -> None:
     ],
 )
 async def test_one_that_is_not_let_in_has_one_line_with_the_code_and_nothing_that_it_sent(
-    doorway: Doorway, packet: str, code: str
+    harness: ServerHarness, packet: str, code: str
 ) -> None:
     with structlog.testing.capture_logs() as lines:
-        await doorway.open().say(packet)
+        await harness.open().send(packet)
 
     [line] = lines
     assert (line["event"], line["log_level"], line["address"]) == ("connection.rejected", "info", ADDRESS)

@@ -10,59 +10,61 @@ import pytest
 from gateway.domain.messages import Message, new_id
 from gateway.transport.session import EngineSession, Handshake
 from tests.contract.values import newest_position
-from tests.unit.socketio_server.harness import Doorway, Visitor
-from tests.unit.transport.recording import SEND_BUFFER_BYTES, RecordingWire
+from tests.unit.socketio_server.harness import ServerHarness, SocketClient
+from tests.unit.transport.recording import SEND_BUFFER_BYTES, RecordingWriter
 
 
-def asks(**auth: Any) -> str:
+def connect_packet(**auth: Any) -> str:
     return f"0{json.dumps({'token': 'alice', **auth})}"
 
 
-async def push(doorway: Doorway, event: str) -> str:
-    receipt = await doorway.house.broker.append(Message(new_id(), "/", ("user:alice",), event, ()))
-    await doorway.house.wait_delivered()
+async def push(harness: ServerHarness, event: str) -> str:
+    receipt = await harness.services.broker.append(Message(new_id(), "/", ("user:alice",), event, ()))
+    await harness.services.wait_delivered()
     return receipt.position
 
 
-async def greeted(doorway: Doorway, **auth: Any) -> tuple[Visitor, dict[str, Any]]:
-    visitor = doorway.open()
-    await visitor.say(asks(**auth))
-    return visitor, json.loads(visitor.heard[0][1:])
+async def connect_client(harness: ServerHarness, **auth: Any) -> tuple[SocketClient, dict[str, Any]]:
+    client = harness.open()
+    await client.send(connect_packet(**auth))
+    return client, json.loads(client.packets[0][1:])
 
 
-async def left(doorway: Doorway, visitor: Visitor) -> None:
-    visitor.session.lost("transport_close")
-    await doorway.house.disconnector.flush()
+async def close_client(harness: ServerHarness, client: SocketClient) -> None:
+    client.session.lost("transport_close")
+    await harness.services.disconnector.flush()
 
 
 async def test_a_fresh_connection_gets_a_pid_and_its_first_position_and_then_a_position_with_each_event(
-    doorway: Doorway,
+    harness: ServerHarness,
 ) -> None:
-    await push(doorway, "before")
-    newest = await newest_position(doorway.house.state.broker)
+    await push(harness, "before")
+    newest = await newest_position(harness.services.state.broker)
 
-    visitor, accepted = await greeted(doorway)
-    position = await push(doorway, "news")
+    client, accepted = await connect_client(harness)
+    position = await push(harness, "news")
 
     assert set(accepted) == {"sid", "pid"}
     assert len(accepted["pid"]) == 32
-    (greeting,) = visitor.events()
+    (greeting,) = client.events()
     assert greeting[2:] == [newest]
-    assert visitor.heard[2] == f"news@{position}"
+    assert client.packets[2] == f"news@{position}"
 
 
-async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greeting(doorway: Doorway) -> None:
-    before, accepted = await greeted(doorway)
-    seen = await push(doorway, "seen")
-    await left(doorway, before)
-    missed = await push(doorway, "missed")
-    newest = await newest_position(doorway.house.state.broker)
+async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greeting(
+    harness: ServerHarness,
+) -> None:
+    before, accepted = await connect_client(harness)
+    seen = await push(harness, "seen")
+    await close_client(harness, before)
+    missed = await push(harness, "missed")
+    newest = await newest_position(harness.services.state.broker)
 
-    after, again = await greeted(doorway, pid=accepted["pid"], offset=seen)
-    live = await push(doorway, "live")
+    after, again = await connect_client(harness, pid=accepted["pid"], offset=seen)
+    live = await push(harness, "live")
 
     assert again == accepted
-    assert after.heard[1] == f"missed@{missed}"
+    assert after.packets[1] == f"missed@{missed}"
     assert after.events() == [
         [
             "authenticated",
@@ -76,84 +78,86 @@ async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greetin
             newest,
         ]
     ]
-    assert after.heard[3:] == [f"live@{live}"]
-    assert doorway.counted("recoveries_total") == {"recovered": 1}
+    assert after.packets[3:] == [f"live@{live}"]
+    assert harness.counted("recoveries_total") == {"recovered": 1}
 
 
-async def test_who_cannot_go_on_is_greeted_as_new_and_told_why(doorway: Doorway) -> None:
-    visitor, accepted = await greeted(doorway, pid="unknown", offset="0-0")
+async def test_who_cannot_go_on_is_greeted_as_new_and_told_why(harness: ServerHarness) -> None:
+    client, accepted = await connect_client(harness, pid="unknown", offset="0-0")
 
-    greeting, reason = visitor.events()
+    greeting, reason = client.events()
     assert accepted["pid"] != "unknown"
     assert greeting[:2] == [
         "authenticated",
         {"success": True, "userId": "alice", "email": None, "socketId": accepted["sid"]},
     ]
     assert reason == ["recovery:failed", {"code": "unknown_session"}]
-    assert doorway.counted("recoveries_total") == {"unknown_session": 1}
+    assert harness.counted("recoveries_total") == {"unknown_session": 1}
 
 
-async def test_nothing_is_said_of_recovery_to_who_did_not_ask(doorway: Doorway) -> None:
-    visitor, _ = await greeted(doorway)
+async def test_nothing_is_said_of_recovery_to_who_did_not_ask(harness: ServerHarness) -> None:
+    client, _ = await connect_client(harness)
 
-    assert [event[0] for event in visitor.events()] == ["authenticated"]
-    assert doorway.counted("recoveries_total") == {}
+    assert [event[0] for event in client.events()] == ["authenticated"]
+    assert harness.counted("recoveries_total") == {}
 
 
-async def test_who_declines_by_auth_gets_neither_pid_nor_positions(doorway: Doorway) -> None:
-    visitor, accepted = await greeted(doorway, recovery=False, pid="whatever", resume="0-0")
-    await push(doorway, "news")
+async def test_who_declines_by_auth_gets_neither_pid_nor_positions(harness: ServerHarness) -> None:
+    client, accepted = await connect_client(harness, recovery=False, pid="whatever", resume="0-0")
+    await push(harness, "news")
 
     assert set(accepted) == {"sid"}
-    (greeting,) = visitor.events()
+    (greeting,) = client.events()
     assert len(greeting) == 2
-    assert visitor.heard[2:] == ["news"]
+    assert client.packets[2:] == ["news"]
 
 
-async def test_who_declines_by_the_query_gets_neither(doorway: Doorway) -> None:
+async def test_who_declines_by_the_query_gets_neither(harness: ServerHarness) -> None:
     handshake = Handshake(authorization=None, query_token=None, address="192.0.2.1", declines_recovery=True)
-    writer = RecordingWire()
+    writer = RecordingWriter()
     session = EngineSession(
         "engine",
         handshake=handshake,
-        observer=doorway.door,
+        observer=harness.server,
         send_buffer_bytes=SEND_BUFFER_BYTES,
         writer=writer,
     )
-    doorway.door.session_opened(session)
-    visitor = Visitor(doorway.door, session, writer)
+    harness.server.session_opened(session)
+    client = SocketClient(harness.server, session, writer)
 
-    await visitor.say(asks())
+    await client.send(connect_packet())
 
-    assert set(json.loads(visitor.heard[0][1:])) == {"sid"}
+    assert set(json.loads(client.packets[0][1:])) == {"sid"}
 
 
 @pytest.mark.parametrize("recovery", [None, True, 0, "", "false"])
-async def test_only_false_declines(doorway: Doorway, recovery: object) -> None:
-    _, accepted = await greeted(doorway, recovery=recovery)
+async def test_only_false_declines(harness: ServerHarness, recovery: object) -> None:
+    _, accepted = await connect_client(harness, recovery=recovery)
 
     assert "pid" in accepted
 
 
-async def test_who_says_goodbye_cannot_come_back_and_who_is_only_gone_can(doorway: Doorway) -> None:
-    leaves, first = await greeted(doorway)
-    drops, second = await greeted(doorway)
-    await leaves.say("1")
-    await left(doorway, drops)
+async def test_who_says_goodbye_cannot_come_back_and_who_is_only_gone_can(harness: ServerHarness) -> None:
+    leaves, first = await connect_client(harness)
+    drops, second = await connect_client(harness)
+    await leaves.send("1")
+    await close_client(harness, drops)
 
-    await greeted(doorway, pid=first["pid"])
-    await greeted(doorway, pid=second["pid"])
+    await connect_client(harness, pid=first["pid"])
+    await connect_client(harness, pid=second["pid"])
 
-    assert doorway.counted("recoveries_total") == {"unknown_session": 1, "recovered": 1}
+    assert harness.counted("recoveries_total") == {"unknown_session": 1, "recovered": 1}
 
 
-async def test_an_ending_that_is_final_takes_the_session_with_it(doorway: Doorway) -> None:
-    visitor, accepted = await greeted(doorway)
-    await doorway.house.publisher.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=False)
-    await doorway.house.wait_delivered()
-    await doorway.house.disconnector.flush()
-    assert visitor.heard[-1] == "1"
+async def test_an_ending_that_is_final_takes_the_session_with_it(harness: ServerHarness) -> None:
+    client, accepted = await connect_client(harness)
+    await harness.services.publisher.disconnect_user(
+        "alice", namespace=None, exclude=frozenset(), revoke=False
+    )
+    await harness.services.wait_delivered()
+    await harness.services.disconnector.flush()
+    assert client.packets[-1] == "1"
 
-    await greeted(doorway, pid=accepted["pid"])
+    await connect_client(harness, pid=accepted["pid"])
 
-    assert doorway.counted("recoveries_total") == {"unknown_session": 1}
+    assert harness.counted("recoveries_total") == {"unknown_session": 1}

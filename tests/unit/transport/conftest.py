@@ -9,14 +9,14 @@ import pytest
 import uvloop
 
 from tests.support.clock import FakeSchedule
-from tests.unit.transport.recording import RecordingAbove
+from tests.unit.transport.recording import RecordingObserver
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 @pytest.fixture
-def above() -> RecordingAbove:
-    return RecordingAbove()
+def observer() -> RecordingObserver:
+    return RecordingObserver()
 
 
 @pytest.fixture

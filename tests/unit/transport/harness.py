@@ -18,7 +18,7 @@ from gateway.transport.cors import Origins
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
 from ingest_api.access_log import RejectedRequestLog
-from tests.conformance.client import PATIENCE_SECONDS, Client
+from tests.conformance.client import TIMEOUT_SECONDS, Client
 from tests.support.metrics import counted
 
 PATH = "/engine.io/"
@@ -34,7 +34,7 @@ class Observer:
         self.received: list[str | bytes] = []
         self.skipped: list[str] = []
         self.upgraded = asyncio.Event()
-        self.got = asyncio.Event()
+        self.message_arrived = asyncio.Event()
         self.fails = False
         self.may_receive = asyncio.Event()
         self.may_receive.set()
@@ -54,12 +54,12 @@ class Observer:
     async def message_received(self, session: EngineSession, data: str | bytes) -> None:
         if self.fails:
             raise RuntimeError("a bug")
-        self.got.set()
+        self.message_arrived.set()
         await self.may_receive.wait()
         self.received.append(data)
 
 
-class Serving:
+class EngineHarness:
     """A server, what stands above it, and a client."""
 
     def __init__(
@@ -67,13 +67,13 @@ class Serving:
         *,
         send_buffer_bytes: int,
         upgrade_timeout_seconds: float,
-        newcomer_payload_bytes: int | None,
+        unauthenticated_payload_bytes: int | None,
         deflates_from_bytes: int | None,
         trusted_proxies: Sequence[str],
     ) -> None:
-        self.above = Observer()
+        self.observer = Observer()
         self.metrics = MetricFactory()
-        self.came_from: list[str] = []
+        self.handshake_addresses: list[str] = []
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.engine = EngineServer(
             EngineOptions(
@@ -83,16 +83,16 @@ class Serving:
                 ping_timeout_seconds=20,
                 upgrade_timeout_seconds=upgrade_timeout_seconds,
                 max_payload_bytes=MAX_PAYLOAD_BYTES,
-                unauthenticated_payload_bytes=newcomer_payload_bytes,
+                unauthenticated_payload_bytes=unauthenticated_payload_bytes,
                 deflates_from_bytes=deflates_from_bytes,
                 body_timeout_seconds=0.2,
                 send_buffer_bytes=send_buffer_bytes,
             ),
-            observer=self.above,
+            observer=self.observer,
             schedule=self.schedule,
             origins=Origins(["https://app.example"]),
             proxies=TrustedProxies(trusted_proxies),
-            check_admission=self.came_from.append,
+            check_admission=self.handshake_addresses.append,
             metrics=self.metrics,
         )
         self.listener = HttpServer(
@@ -104,25 +104,25 @@ class Serving:
         )
         self.port = 0
 
-    async def emptied(self) -> None:
+    async def wait_empty(self) -> None:
         """Wait until every session is gone."""
-        await asyncio.wait_for(self.engine.empty.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(self.engine.empty.wait(), TIMEOUT_SECONDS)
 
 
 @asynccontextmanager
-async def serving(
+async def running_engine(
     *,
     send_buffer_bytes: int = 4 * MAX_PAYLOAD_BYTES,
     upgrade_timeout_seconds: float = 10.0,
-    newcomer_payload_bytes: int | None = None,
+    unauthenticated_payload_bytes: int | None = None,
     deflates_from_bytes: int | None = None,
     trusted_proxies: Sequence[str] = (),
-) -> AsyncIterator[tuple[Serving, Client]]:
+) -> AsyncIterator[tuple[EngineHarness, Client]]:
     """Nothing may be left of any session, and nothing in the schedule, once all have gone."""
-    server = Serving(
+    server = EngineHarness(
         send_buffer_bytes=send_buffer_bytes,
         upgrade_timeout_seconds=upgrade_timeout_seconds,
-        newcomer_payload_bytes=newcomer_payload_bytes,
+        unauthenticated_payload_bytes=unauthenticated_payload_bytes,
         deflates_from_bytes=deflates_from_bytes,
         trusted_proxies=trusted_proxies,
     )
@@ -131,12 +131,12 @@ async def serving(
         async with aiohttp.ClientSession() as http:
             yield server, Client(http, f"http://127.0.0.1:{server.port}{PATH}")
     finally:
-        server.above.may_receive.set()
+        server.observer.may_receive.set()
         for session in list(server.engine.sessions.values()):
             session.abort("the test is over")
-        await server.engine.stop(PATIENCE_SECONDS)
+        await server.engine.stop(TIMEOUT_SECONDS)
         await server.listener.stop()
-    assert len(server.above.closed) == len(server.above.opened)
-    assert counted(server.metrics, "engineio_sessions_closed_total") == Counter(server.above.closed)
+    assert len(server.observer.closed) == len(server.observer.opened)
+    assert counted(server.metrics, "engineio_sessions_closed_total") == Counter(server.observer.closed)
     assert server.engine.sessions == {}
     assert len(server.schedule) == 0

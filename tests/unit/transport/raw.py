@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-PATIENCE_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """One HTTP answer; header names in lower case."""
 
     status: int
@@ -34,28 +34,28 @@ class RawConnection:
         """What was sent and has not left this process."""
         return self._writer.transport.get_write_buffer_size()
 
-    async def answer(self) -> Answer:
+    async def read_response(self) -> Response:
         """The next answer."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
             headers = {
                 name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)
             }
             body = await self._reader.readexactly(int(headers.get("content-length", 0)))
-        return Answer(int(first.split()[1]), headers, body)
+        return Response(int(first.split()[1]), headers, body)
 
-    async def rest(self) -> bytes:
+    async def read_to_end(self) -> bytes:
         """All that still comes until the server closes."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             try:
                 return await self._reader.read()
             except ConnectionResetError:
                 return b""
 
-    async def until(self, end: bytes) -> bytes:
+    async def read_until(self, end: bytes) -> bytes:
         """All that comes up to these bytes."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             received = b""
             while end not in received:
                 received += await self._reader.read(65_536)

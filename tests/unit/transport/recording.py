@@ -8,7 +8,7 @@ HANDSHAKE = Handshake(authorization=None, query_token=None, address="192.0.2.1")
 SEND_BUFFER_BYTES = 100
 
 
-class RecordingWire:
+class RecordingWriter:
     """Keeps frames; what it reports as waiting is what the test says."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class RecordingWire:
         self.is_congested = False
 
     @property
-    def socket(self) -> RecordingWire:
+    def socket(self) -> RecordingWriter:
         return self
 
     def write(self, frame: bytes, /) -> None:
@@ -61,7 +61,7 @@ class RecordingPoll:
         self.woken += 1
 
 
-class RecordingAbove:
+class RecordingObserver:
     """Keeps what it was told."""
 
     def __init__(self) -> None:
@@ -79,15 +79,17 @@ class RecordingAbove:
         self.skipped.append(reason)
 
 
-def polling(above: RecordingAbove, *, send_buffer_bytes: int = SEND_BUFFER_BYTES) -> EngineSession:
+def polling_session(
+    observer: RecordingObserver, *, send_buffer_bytes: int = SEND_BUFFER_BYTES
+) -> EngineSession:
     """A session on polling, without a poll."""
-    return EngineSession("sid", handshake=HANDSHAKE, observer=above, send_buffer_bytes=send_buffer_bytes)
+    return EngineSession("sid", handshake=HANDSHAKE, observer=observer, send_buffer_bytes=send_buffer_bytes)
 
 
-def on_wire(
-    above: RecordingAbove, writer: RecordingWire, *, send_buffer_bytes: int = SEND_BUFFER_BYTES
+def websocket_session(
+    observer: RecordingObserver, writer: RecordingWriter, *, send_buffer_bytes: int = SEND_BUFFER_BYTES
 ) -> EngineSession:
     """A session on a WebSocket."""
     return EngineSession(
-        "sid", handshake=HANDSHAKE, observer=above, send_buffer_bytes=send_buffer_bytes, writer=writer
+        "sid", handshake=HANDSHAKE, observer=observer, send_buffer_bytes=send_buffer_bytes, writer=writer
     )

@@ -16,8 +16,8 @@ from aiohttp import WSMsgType
 from gateway.transport.deflate import deflate
 from gateway.transport.packets import Frames, frame_header, message
 from gateway.transport.session import EngineSession
-from tests.conformance.client import PATIENCE_SECONDS, Client
-from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, Serving, serving
+from tests.conformance.client import TIMEOUT_SECONDS, Client
+from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, EngineHarness, running_engine
 from tests.unit.transport.raw import RawConnection, connect
 
 FROM_BYTES = 100
@@ -36,7 +36,7 @@ async def a_websocket(
         http.ws_connect(client.url, params=params, compress=compress, max_msg_size=0) as socket,
     ):
         if sid is None:
-            assert (await socket.receive_str(timeout=PATIENCE_SECONDS))[0] == "0"
+            assert (await socket.receive_str(timeout=TIMEOUT_SECONDS))[0] == "0"
         yield socket
 
 
@@ -49,7 +49,7 @@ async def handshake(connection: RawConnection, offers: str | None, sid: str | No
         f"GET {PATH}?{query} HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{more}\r\n".encode()
     )
-    answer = await connection.answer()
+    answer = await connection.read_response()
     assert answer.status == 101
     return answer.headers.get("sec-websocket-extensions")
 
@@ -61,21 +61,21 @@ def masked(first: int, payload: bytes) -> bytes:
     return bytes(head) + bytes(4) + payload
 
 
-def only(server: Serving) -> EngineSession:
+def only(server: EngineHarness) -> EngineSession:
     (session,) = server.engine.sessions.values()
     return session
 
 
-async def received(server: Serving, count: int) -> list[str | bytes]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(server.above.received) < count:  # noqa: ASYNC110  # nothing tells of it but the list itself
+async def received(server: EngineHarness, count: int) -> list[str | bytes]:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while len(server.observer.received) < count:  # noqa: ASYNC110  # nothing tells of it but the list itself
             await asyncio.sleep(0)
-    return server.above.received
+    return server.observer.received
 
 
 @pytest.mark.parametrize("offers", [BROWSER, "permessage-deflate", None])
 async def test_by_default_nobody_gets_compression_whatever_is_offered(offers: str | None) -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         assert await handshake(connection, offers) is None
 
 
@@ -91,14 +91,17 @@ async def test_by_default_nobody_gets_compression_whatever_is_offered(offers: st
 async def test_where_it_is_on_it_is_negotiated_without_contexts(
     offers: str | None, answer: str | None
 ) -> None:
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, _), connect(server.port) as connection:
+    async with (
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
+        connect(server.port) as connection,
+    ):
         assert await handshake(connection, offers) == answer
 
 
 async def test_large_messages_go_out_compressed_once_and_are_shared_and_small_ones_plain() -> None:
     large, small = message("large and " * 1000), message("small")
     async with (
-        serving(deflates_from_bytes=FROM_BYTES) as (server, client),
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, client),
         a_websocket(client) as one,
         a_websocket(client) as two,
         a_websocket(client, compress=0) as plain,
@@ -111,21 +114,24 @@ async def test_large_messages_go_out_compressed_once_and_are_shared_and_small_on
 
         for socket in (one, two, plain):
             for _ in range(3):
-                assert await socket.receive_str(timeout=PATIENCE_SECONDS) == "4" + "large and " * 1000
-                assert await socket.receive_str(timeout=PATIENCE_SECONDS) == "4small"
-                assert await socket.receive_bytes(timeout=PATIENCE_SECONDS) == bytes(1000)
+                assert await socket.receive_str(timeout=TIMEOUT_SECONDS) == "4" + "large and " * 1000
+                assert await socket.receive_str(timeout=TIMEOUT_SECONDS) == "4small"
+                assert await socket.receive_bytes(timeout=TIMEOUT_SECONDS) == bytes(1000)
     assert len(large.compressed) < 200
 
 
 async def test_the_bytes_of_a_compressed_message_are_a_tenth_and_marked() -> None:
     large = message("large and " * 1000)
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, _), connect(server.port) as connection:
+    async with (
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
+        connect(server.port) as connection,
+    ):
         await handshake(connection, BROWSER)
         only(server).send(large)
         only(server).end(1000, "over")
         connection.send(masked(0x88, b""))
 
-        rest = await connection.rest()
+        rest = await connection.read_to_end()
 
     assert rest.count(large.compressed) == 1
     assert (large.compressed[0], large.frame[0]) == (TEXT, 0x81)
@@ -133,7 +139,10 @@ async def test_the_bytes_of_a_compressed_message_are_a_tenth_and_marked() -> Non
 
 async def test_what_a_client_compresses_arrives_in_order_among_what_it_does_not() -> None:
     sent: list[str | bytes] = ["4one", b"two" * 500, "4" + "drei-é" * 1000, "4", b""]
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, client), a_websocket(client) as socket:
+    async with (
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, client),
+        a_websocket(client) as socket,
+    ):
         for packet in sent * 20:
             if isinstance(packet, str):
                 await socket.send_str(packet)
@@ -146,7 +155,10 @@ async def test_what_a_client_compresses_arrives_in_order_among_what_it_does_not(
 
 
 async def test_compressed_and_plain_messages_of_one_client_are_told_apart() -> None:
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, _), connect(server.port) as connection:
+    async with (
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
+        connect(server.port) as connection,
+    ):
         await handshake(connection, BROWSER)
         compressed = deflate(b"4compressed")
         connection.send(
@@ -163,17 +175,17 @@ async def test_compressed_and_plain_messages_of_one_client_are_told_apart() -> N
 
 
 async def test_a_client_upgrades_to_a_websocket_that_compresses() -> None:
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, client):
+    async with running_engine(deflates_from_bytes=FROM_BYTES) as (server, client):
         sid = await client.open_polling()
         async with a_websocket(client, sid=sid) as socket:
             await socket.send_str("2probe")
-            assert await socket.receive_str(timeout=PATIENCE_SECONDS) == "3probe"
+            assert await socket.receive_str(timeout=TIMEOUT_SECONDS) == "3probe"
             await socket.send_str("5")
-            await asyncio.wait_for(server.above.upgraded.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(server.observer.upgraded.wait(), TIMEOUT_SECONDS)
             only(server).send(message("large and " * 1000))
             await socket.send_str("4hello")
 
-            assert await socket.receive_str(timeout=PATIENCE_SECONDS) == "4" + "large and " * 1000
+            assert await socket.receive_str(timeout=TIMEOUT_SECONDS) == "4" + "large and " * 1000
             assert await received(server, 1) == ["hello"]
 
 
@@ -193,21 +205,27 @@ async def test_a_client_upgrades_to_a_websocket_that_compresses() -> None:
 async def test_what_cannot_be_inflated_or_read_closes_the_websocket(
     frame: bytes, code: int, reason: str
 ) -> None:
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, _), connect(server.port) as connection:
+    async with (
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
+        connect(server.port) as connection,
+    ):
         await handshake(connection, BROWSER)
         connection.send(frame + masked(0x88, code.to_bytes(2, "big")))
 
-        rest = await connection.rest()
-        await server.emptied()
+        rest = await connection.read_to_end()
+        await server.wait_empty()
 
         assert rest.endswith(b"\x88\x02" + code.to_bytes(2, "big"))
         assert rest.count(b"\x88\x02") == 1
-        assert (server.above.closed, server.above.received) == ([reason], [])
+        assert (server.observer.closed, server.observer.received) == ([reason], [])
 
 
 async def test_the_largest_message_is_taken() -> None:
     largest = bytes(MAX_PAYLOAD_BYTES)
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, client), a_websocket(client) as socket:
+    async with (
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, client),
+        a_websocket(client) as socket,
+    ):
         await socket.send_bytes(largest)
 
         assert await received(server, 1) == [largest]
@@ -215,14 +233,17 @@ async def test_the_largest_message_is_taken() -> None:
 
 async def test_very_many_small_bombs_in_one_piece_are_inflated_one_by_one() -> None:
     bombs, size = 200, MAX_PAYLOAD_BYTES
-    async with serving(deflates_from_bytes=FROM_BYTES) as (server, _), connect(server.port) as connection:
+    async with (
+        running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
+        connect(server.port) as connection,
+    ):
         await handshake(connection, BROWSER)
-        server.above.may_receive.clear()
+        server.observer.may_receive.clear()
         frame = masked(BINARY, deflate(bytes(size)))
         tracemalloc.start()
 
         connection.send(frame * bombs)
-        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         connection.reset()
@@ -232,21 +253,27 @@ async def test_very_many_small_bombs_in_one_piece_are_inflated_one_by_one() -> N
 
 async def test_a_stranger_may_not_inflate_more_than_a_stranger_may_send() -> None:
     async with (
-        serving(deflates_from_bytes=FROM_BYTES, newcomer_payload_bytes=1000) as (server, client),
+        running_engine(deflates_from_bytes=FROM_BYTES, unauthenticated_payload_bytes=1000) as (
+            server,
+            client,
+        ),
         a_websocket(client) as socket,
     ):
         await socket.send_bytes(bytes(1000))
         assert await received(server, 1) == [bytes(1000)]
         await socket.send_bytes(bytes(1001))
 
-        assert (await socket.receive(timeout=PATIENCE_SECONDS)).type is WSMsgType.CLOSE
+        assert (await socket.receive(timeout=TIMEOUT_SECONDS)).type is WSMsgType.CLOSE
         assert socket.close_code == 1009
-        assert server.above.closed == ["message_too_large"]
+        assert server.observer.closed == ["message_too_large"]
 
 
 async def test_who_joined_may_inflate_as_much_as_anybody_may_send() -> None:
     async with (
-        serving(deflates_from_bytes=FROM_BYTES, newcomer_payload_bytes=1000) as (server, client),
+        running_engine(deflates_from_bytes=FROM_BYTES, unauthenticated_payload_bytes=1000) as (
+            server,
+            client,
+        ),
         a_websocket(client) as socket,
     ):
         only(server).joined = True

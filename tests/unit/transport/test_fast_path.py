@@ -16,10 +16,10 @@ from gateway import http_server
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
 from ingest_api.access_log import RejectedRequestLog
-from tests.unit.transport.raw import PATIENCE_SECONDS, connect
+from tests.unit.transport.raw import TIMEOUT_SECONDS, connect
 
 HEAD_TIMEOUT_SECONDS = 0.2
-SHORT, LONG = "short", "long"
+FAST, AIOHTTP = "fast path", "aiohttp"
 
 
 class Server:
@@ -29,10 +29,10 @@ class Server:
         self.entered = asyncio.Event()
         self.release = asyncio.Event()
         self.finished = asyncio.Event()
-        self.pushes: list[bytes] = []
+        self.bodies: list[bytes] = []
         app = web.Application()
         app.router.add_post("/unread", self._unread)
-        app.router.add_route("*", "/{any:.*}", self._long)
+        app.router.add_route("*", "/{any:.*}", self._handle_in_aiohttp)
         self.listener = HttpServer(
             app,
             direct={},
@@ -49,18 +49,20 @@ class Server:
     async def handle(
         self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
     ) -> tuple[int, Mapping[str, str], bytes]:
-        self.pushes.append(body)
+        self.bodies.append(body)
         if target == "/push/fail":
             raise RuntimeError("a bug")
         if target == "/push/break":
             return 200, {"X-Broken": "a\r\nX-Smuggled: b"}, b""
         await self._wait(target)
-        return 200, {"X-Way": SHORT, "X-Said": headers.get("X-Say", "")}, body
+        return 200, {"X-Handler": FAST, "X-Echo": headers.get("X-Echo", "")}, body
 
-    async def _long(self, request: web.Request) -> web.Response:
+    async def _handle_in_aiohttp(self, request: web.Request) -> web.Response:
         body = await request.read()
         await self._wait(request.path)
-        return web.Response(body=body, headers={"X-Way": LONG, "X-Said": request.headers.get("X-Say", "")})
+        return web.Response(
+            body=body, headers={"X-Handler": AIOHTTP, "X-Echo": request.headers.get("X-Echo", "")}
+        )
 
     async def _unread(self, request: web.Request) -> web.Response:
         response = web.Response(status=401)
@@ -88,18 +90,18 @@ def post(target: str, body: bytes = b"hello", *headers: str, version: str = "1.1
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-async def entered(server: Server) -> None:
-    await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
+async def wait_entered(server: Server) -> None:
+    await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
 
 
 async def test_a_whole_request_goes_the_short_way_again_and_again(server: Server) -> None:
     async with connect(server.port) as connection:
         for body in (b"one", b"", b"x" * 10_000):
-            connection.send(post("/push", body, "X-Say: hi"))
-            answer = await connection.answer()
+            connection.send(post("/push", body, "X-Echo: hi"))
+            answer = await connection.read_response()
 
             assert (answer.status, answer.body) == (200, body)
-            assert (answer.headers["x-way"], answer.headers["x-said"]) == (SHORT, "hi")
+            assert (answer.headers["x-handler"], answer.headers["x-echo"]) == (FAST, "hi")
             assert "date" in answer.headers
 
 
@@ -116,21 +118,21 @@ async def test_a_whole_request_goes_the_short_way_again_and_again(server: Server
 async def test_what_it_does_not_take_goes_the_long_way(server: Server, request_: bytes) -> None:
     async with connect(server.port) as connection:
         connection.send(request_)
-        answer = await connection.answer()
+        answer = await connection.read_response()
 
-    assert (answer.headers["x-way"], answer.body) == (LONG, b"hello")
+    assert (answer.headers["x-handler"], answer.body) == (AIOHTTP, b"hello")
 
 
-@pytest.mark.parametrize("cut", [10, -5, -1], ids=["in the head", "before the body", "in the body"])
-async def test_what_comes_in_pieces_is_answered_all_the_same(server: Server, cut: int) -> None:
+@pytest.mark.parametrize("split", [10, -5, -1], ids=["in the head", "before the body", "in the body"])
+async def test_what_comes_in_pieces_is_answered_all_the_same(server: Server, split: int) -> None:
     async with connect(server.port) as connection:
         for _ in range(2):
             request_ = post("/push")
-            connection.send(request_[:cut])
+            connection.send(request_[:split])
             await asyncio.sleep(0.02)  # not waited for: two segments, most of the time
-            connection.send(request_[cut:])
+            connection.send(request_[split:])
 
-            assert (await connection.answer()).body == b"hello"
+            assert (await connection.read_response()).body == b"hello"
 
 
 async def test_a_head_that_came_in_pieces_is_not_held_against_its_connection(server: Server) -> None:
@@ -139,7 +141,7 @@ async def test_a_head_that_came_in_pieces_is_not_held_against_its_connection(ser
         connection.send(request_[:10])
         await asyncio.sleep(HEAD_TIMEOUT_SECONDS / 4)
         connection.send(request_[10:])
-        await entered(server)
+        await wait_entered(server)
 
         assert await connection.is_silent_for(2 * HEAD_TIMEOUT_SECONDS)
         server.release.set()
@@ -152,7 +154,7 @@ async def test_requests_that_came_together_are_answered_in_order(server: Server)
             b"".join(post("/push" if number % 3 else "/long", body) for number, body in enumerate(bodies))
         )
 
-        assert [(await connection.answer()).body for _ in bodies] == bodies
+        assert [(await connection.read_response()).body for _ in bodies] == bodies
 
 
 @pytest.mark.parametrize("first", ["/push/wait", "/long/wait"])
@@ -160,21 +162,21 @@ async def test_a_request_behind_one_that_waits_has_its_turn_after_it(server: Ser
     bodies = [str(number).encode() for number in range(200)]
     async with connect(server.port) as connection:
         connection.send(post(first, b"first"))
-        await entered(server)
+        await wait_entered(server)
         for body in bodies:
             connection.send(post("/push", body))
             await asyncio.sleep(0)
         assert await connection.is_silent_for(0.1)
         server.release.set()
 
-        assert [(await connection.answer()).body for _ in range(201)] == [b"first", *bodies]
+        assert [(await connection.read_response()).body for _ in range(201)] == [b"first", *bodies]
 
 
 async def test_what_comes_behind_a_request_that_waits_waits_in_the_socket(server: Server) -> None:
     large = post("/push", b"x" * 60_000)
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
-        await entered(server)
+        await wait_entered(server)
         for _ in range(1_000):
             connection.send(large)
         await asyncio.sleep(0.2)
@@ -183,7 +185,7 @@ async def test_what_comes_behind_a_request_that_waits_waits_in_the_socket(server
         assert connection.bytes_waiting > 10_000_000
         server.release.set()
         for _ in range(1_001):
-            assert (await connection.answer()).status == 200
+            assert (await connection.read_response()).status == 200
 
 
 @pytest.mark.parametrize("target", ["/push/fail", "/push/break"])
@@ -193,13 +195,13 @@ async def test_a_failure_is_answered_and_logged_and_the_next_request_is_served(
     async with connect(server.port) as connection:
         with structlog.testing.capture_logs() as lines:
             connection.send(post(target, b"", "X-Request-Id: r-1"))
-            answer = await connection.answer()
+            answer = await connection.read_response()
 
         assert (answer.status, json.loads(answer.body)["code"]) == (500, "internal_error")
         assert (answer.headers["x-request-id"], "x-smuggled" in answer.headers) == ("r-1", False)
         assert [line["event"] for line in lines if line["log_level"] == "error"] == ["request.failed"]
         connection.send(post("/push"))
-        assert (await connection.answer()).headers["x-way"] == SHORT
+        assert (await connection.read_response()).headers["x-handler"] == FAST
 
 
 async def test_who_leaves_before_the_answer_does_no_harm(
@@ -207,50 +209,50 @@ async def test_who_leaves_before_the_answer_does_no_harm(
 ) -> None:
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
-        await entered(server)
+        await wait_entered(server)
         connection.reset()
     server.release.set()
 
-    await asyncio.wait_for(server.finished.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(server.finished.wait(), TIMEOUT_SECONDS)
     async with connect(server.port) as connection:
         connection.send(post("/push"))
-        assert (await connection.answer()).status == 200
+        assert (await connection.read_response()).status == 200
     assert caplog.records == []
 
 
 async def test_nothing_is_done_behind_an_answer_that_said_it_was_the_last(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(b"POST /unread HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n")
-        answer = await connection.answer()
+        answer = await connection.read_response()
         connection.send(b"x" * 10 + post("/push", b"smuggled"))
 
         assert (answer.status, answer.headers["connection"]) == (401, "close")
-        assert await connection.rest() == b""
-    assert server.pushes == []
+        assert await connection.read_to_end() == b""
+    assert server.bodies == []
 
 
 async def test_a_server_that_stops_lets_a_request_finish(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
-        await entered(server)
+        await wait_entered(server)
         stopping = asyncio.create_task(server.listener.stop())
         assert await connection.is_silent_for(0.1)
         server.release.set()
 
-        answer = await connection.answer()
+        answer = await connection.read_response()
         await stopping
         assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
-        assert await connection.rest() == b""
+        assert await connection.read_to_end() == b""
 
 
 async def test_a_server_that_stops_waits_for_a_limited_time(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
-        await entered(server)
+        await wait_entered(server)
 
-        await asyncio.wait_for(server.listener.stop(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.listener.stop(), TIMEOUT_SECONDS)
 
-        assert await connection.rest() == b""
+        assert await connection.read_to_end() == b""
     assert not server.finished.is_set()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "fast path" and not task.done()]
 
@@ -263,12 +265,12 @@ async def test_a_connection_is_closed_when_nothing_is_asked_for_a_while_but_not_
     server.port = await server.listener.start("127.0.0.1", 0)
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
-        await entered(server)
+        await wait_entered(server)
         assert await connection.is_silent_for(0.6)
         server.release.set()
-        assert (await connection.answer()).body == b"hello"
+        assert (await connection.read_response()).body == b"hello"
         connection.send(post("/push"))
-        assert (await connection.answer()).body == b"hello"
+        assert (await connection.read_response()).body == b"hello"
 
-        assert await connection.rest() == b""
+        assert await connection.read_to_end() == b""
     await server.listener.stop()

@@ -9,11 +9,11 @@ from gateway.transport.packets import Packet, message
 from gateway.transport.session import EngineSession
 from tests.support.clock import FakeSchedule
 from tests.unit.transport.recording import (
-    RecordingAbove,
+    RecordingObserver,
     RecordingPoll,
-    RecordingWire,
-    on_wire,
-    polling,
+    RecordingWriter,
+    polling_session,
+    websocket_session,
 )
 
 PING = b"\x81\x012"
@@ -29,10 +29,10 @@ def heartbeat(schedule: FakeSchedule) -> Heartbeat:
 
 
 def test_a_session_is_pinged_once_every_interval(
-    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
+    observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
     heartbeat.watch(session)
 
     pings = []
@@ -48,31 +48,33 @@ def test_a_session_is_pinged_once_every_interval(
 
 
 def test_who_does_not_pong_in_time_is_dropped(
-    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
+    observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
-    writer = RecordingWire()
-    heartbeat.watch(on_wire(above, writer))
+    writer = RecordingWriter()
+    heartbeat.watch(websocket_session(observer, writer))
 
     schedule.advance(44.9)
-    before = list(above.closed)
+    before = list(observer.closed)
     schedule.advance(0.1)
 
-    assert (before, above.closed, writer.aborted, len(schedule)) == ([], ["ping_timeout"], True, 0)
+    assert (before, observer.closed, writer.aborted, len(schedule)) == ([], ["ping_timeout"], True, 0)
 
 
 def test_who_does_not_poll_at_all_is_dropped_too(
-    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
+    observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
-    heartbeat.watch(polling(above))
+    heartbeat.watch(polling_session(observer))
 
     schedule.advance(45)
 
-    assert above.closed == ["ping_timeout"]
+    assert observer.closed == ["ping_timeout"]
 
 
-def test_a_short_interval_is_kept_under_a_long_timeout(above: RecordingAbove, schedule: FakeSchedule) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_a_short_interval_is_kept_under_a_long_timeout(
+    observer: RecordingObserver, schedule: FakeSchedule
+) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
     Heartbeat(schedule, interval_seconds=5, timeout_seconds=20).watch(session)
 
     for _ in range(10):
@@ -83,40 +85,40 @@ def test_a_short_interval_is_kept_under_a_long_timeout(above: RecordingAbove, sc
 
 
 def test_under_a_long_timeout_a_late_pong_is_waited_for_and_a_missing_one_is_not(
-    above: RecordingAbove, schedule: FakeSchedule
+    observer: RecordingObserver, schedule: FakeSchedule
 ) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
     Heartbeat(schedule, interval_seconds=5, timeout_seconds=20).watch(session)
 
     schedule.advance(24)
     pong(session)
     schedule.advance(1)
-    after_a_late_pong = (len(writer.frames), list(above.closed))
+    after_a_late_pong = (len(writer.frames), list(observer.closed))
     schedule.advance(19.9)
-    before = list(above.closed)
+    before = list(observer.closed)
     schedule.advance(0.1)
 
-    assert (after_a_late_pong, before, above.closed) == ((2, []), [], ["ping_timeout"])
+    assert (after_a_late_pong, before, observer.closed) == ((2, []), [], ["ping_timeout"])
 
 
 def test_a_session_that_was_told_to_go_and_does_not_read_is_dropped_at_the_next_beat(
-    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
+    observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
-    session = polling(above)
+    session = polling_session(observer)
     heartbeat.watch(session)
     session.send(message("last"))
     session.end(1012, "draining")
 
     schedule.advance(25)
 
-    assert (above.closed, len(schedule)) == (["draining"], 0)
+    assert (observer.closed, len(schedule)) == (["draining"], 0)
 
 
 def test_nothing_is_kept_of_a_session_that_was_forgotten(
-    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
+    observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
-    session = polling(above)
+    session = polling_session(observer)
     heartbeat.watch(session)
 
     heartbeat.unwatch(session)
@@ -126,9 +128,9 @@ def test_nothing_is_kept_of_a_session_that_was_forgotten(
 
 
 def test_a_slow_client_is_not_kept_alive_by_an_old_pong(
-    above: RecordingAbove, schedule: FakeSchedule, heartbeat: Heartbeat
+    observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
-    session = polling(above)
+    session = polling_session(observer)
     heartbeat.watch(session)
     schedule.advance(25)
     session.park(RecordingPoll())
@@ -137,4 +139,4 @@ def test_a_slow_client_is_not_kept_alive_by_an_old_pong(
 
     schedule.advance(25 + 20)
 
-    assert above.closed == ["ping_timeout"]
+    assert observer.closed == ["ping_timeout"]

@@ -18,7 +18,7 @@ from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.transport.http import GatewayRequestHandler
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import PROBLEM_TYPE
-from tests.unit.transport.raw import PATIENCE_SECONDS, Answer, connect
+from tests.unit.transport.raw import TIMEOUT_SECONDS, Response, connect
 
 HEAD_TIMEOUT_SECONDS = 0.2
 GET = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -88,13 +88,13 @@ async def server() -> AsyncIterator[Server]:
     await server.listener.stop()
 
 
-async def ask(server: Server, request: bytes) -> Answer:
+async def send_request(server: Server, request: bytes) -> Response:
     async with connect(server.port) as connection:
         connection.send(request)
-        return await connection.answer()
+        return await connection.read_response()
 
 
-def is_problem(answer: Answer, status: int, code: str) -> bool:
+def is_problem(answer: Response, status: int, code: str) -> bool:
     return (answer.status, answer.headers["content-type"]) == (status, PROBLEM_TYPE) and json.loads(
         answer.body
     )["code"] == code
@@ -124,7 +124,7 @@ async def test_what_http_forbids_is_answered_400_in_our_words_and_leaves_no_trac
     server: Server, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
     with structlog.testing.capture_logs() as logs:
-        answer = await ask(server, request_)
+        answer = await send_request(server, request_)
 
     assert is_problem(answer, 400, "bad_request"), answer
     assert [(line["event"], line["log_level"]) for line in logs] == [("request.answered", "info")]
@@ -144,7 +144,7 @@ async def test_what_http_forbids_is_answered_400_in_our_words_and_leaves_no_trac
 async def test_a_head_that_is_too_long_is_refused(
     server: Server, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
-    answer = await ask(server, request_)
+    answer = await send_request(server, request_)
 
     assert is_problem(answer, 400, "bad_request"), answer
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -161,12 +161,12 @@ async def test_a_head_that_is_too_long_is_refused(
 async def test_what_no_application_is_chosen_for_is_answered_in_our_words(
     server: Server, request_: bytes
 ) -> None:
-    assert is_problem(await ask(server, request_), 404, "not_found")
+    assert is_problem(await send_request(server, request_), 404, "not_found")
 
 
 async def test_a_refusal_bears_a_request_id_that_stands_in_the_log_too(server: Server) -> None:
     with structlog.testing.capture_logs() as logs:
-        answer = await ask(
+        answer = await send_request(
             server, b"GET http://gateway HTTP/1.1\r\nHost: gateway\r\nX-Request-Id: of-the-caller\r\n\r\n"
         )
 
@@ -180,12 +180,16 @@ async def test_a_refusal_bears_a_request_id_that_stands_in_the_log_too(server: S
 @pytest.mark.parametrize("version", [b"HTTP/2.0"])
 async def test_another_version_of_http_is_refused(server: Server, version: bytes) -> None:
     assert is_problem(
-        await ask(server, b"GET / " + version + b"\r\nHost: gateway\r\n\r\n"), 505, "unsupported_version"
+        await send_request(server, b"GET / " + version + b"\r\nHost: gateway\r\n\r\n"),
+        505,
+        "unsupported_version",
     )
 
 
 async def test_a_method_that_a_path_does_not_have_is_answered_in_our_words(server: Server) -> None:
-    answer = await ask(server, b"POST /only-get HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n")
+    answer = await send_request(
+        server, b"POST /only-get HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n"
+    )
 
     assert is_problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET,HEAD"
@@ -198,11 +202,11 @@ async def test_a_body_that_breaks_off_into_no_http_is_noticed_at_once_by_whoever
         connection.send(
             b"POST /read HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
         )
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             await server.entered.wait()
         connection.send(b"no chunk\r\n")
-        answer = await connection.answer()
-        await connection.rest()
+        answer = await connection.read_response()
+        await connection.read_to_end()
 
     assert (answer.status, answer.body) == (400, b"broken")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -211,10 +215,10 @@ async def test_a_body_that_breaks_off_into_no_http_is_noticed_at_once_by_whoever
 async def test_after_a_refusal_the_connection_is_closed(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(b"GET / b HTTP/1.1\r\n\r\n" + GET)
-        answer = await connection.answer()
+        answer = await connection.read_response()
 
         assert answer.status == 400
-        assert await connection.rest() == b""
+        assert await connection.read_to_end() == b""
 
 
 @pytest.mark.parametrize("part", [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: "])
@@ -223,8 +227,8 @@ async def test_a_head_that_stays_half_sent_is_cut_off(server: Server, part: byte
     began = loop.time()
     async with connect(server.port) as connection:
         connection.send(part)
-        answer = await connection.answer()
-        rest = await connection.rest()
+        answer = await connection.read_response()
+        rest = await connection.read_to_end()
 
     assert is_problem(answer, 408, "request_timeout")
     assert rest == b""
@@ -236,7 +240,7 @@ async def test_a_head_that_dribbles_in_is_cut_off_however_often_something_comes(
         connection.send(b"GET / HTTP/1.1\r\n")
         while await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 0.3):
             connection.send(b"X: y\r\n")
-        rest = await connection.rest()
+        rest = await connection.read_to_end()
 
     assert b"408" in rest
 
@@ -247,10 +251,10 @@ async def test_a_head_in_two_parts_is_answered_when_the_second_comes_in_time(ser
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS / 4)
         connection.send(GET[10:])
 
-        assert (await connection.answer()).status == 200
+        assert (await connection.read_response()).status == 200
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
         connection.send(GET)
-        assert (await connection.answer()).status == 200
+        assert (await connection.read_response()).status == 200
 
 
 async def test_a_connection_that_says_nothing_yet_and_a_slow_body_are_not_cut_off(server: Server) -> None:
@@ -260,23 +264,23 @@ async def test_a_connection_that_says_nothing_yet_and_a_slow_body_are_not_cut_of
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
         connection.send(b"llo")
 
-        assert (await connection.answer()).body == b"hello"
+        assert (await connection.read_response()).body == b"hello"
 
 
 async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(b"".join(b"GET /?%d HTTP/1.1\r\nHost: gateway\r\n\r\n" % n for n in range(20)))
 
-        assert [(await connection.answer()).body for _ in range(20)] == [b"%d" % n for n in range(20)]
+        assert [(await connection.read_response()).body for _ in range(20)] == [b"%d" % n for n in range(20)]
 
 
 async def test_garbage_after_a_request_is_refused(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     async with connect(server.port) as connection:
         connection.send(GET)
-        first = await connection.answer()
+        first = await connection.read_response()
         connection.send(b"\x00\x01garbage\r\n\r\n")
-        second = await connection.answer()
-        rest = await connection.rest()
+        second = await connection.read_response()
+        rest = await connection.read_to_end()
 
     assert first.status == 200
     assert is_problem(second, 400, "bad_request")
@@ -289,29 +293,29 @@ async def test_garbage_in_one_piece_with_a_request_is_refused_and_the_request_no
 ) -> None:
     async with connect(server.port) as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n\x00\x01garbage\r\n\r\n")
-        answer = await connection.answer()
-        rest = await connection.rest()
+        answer = await connection.read_response()
+        rest = await connection.read_to_end()
 
     assert is_problem(answer, 400, "bad_request")
     assert rest == b""
     assert not server.entered.is_set()
 
 
-@pytest.mark.parametrize("farewell", ["reset", "close"])
-async def test_a_handler_that_waits_hears_at_once_that_its_client_left(server: Server, farewell: str) -> None:
+@pytest.mark.parametrize("ending", ["reset", "close"])
+async def test_a_handler_that_waits_hears_at_once_that_its_client_left(server: Server, ending: str) -> None:
     async with connect(server.port) as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
-        await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
-        if farewell == "reset":
+        await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
+        if ending == "reset":
             connection.reset()
-            await asyncio.wait_for(server.lost.wait(), PATIENCE_SECONDS)
+            await asyncio.wait_for(server.lost.wait(), TIMEOUT_SECONDS)
 
-    await asyncio.wait_for(server.lost.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(server.lost.wait(), TIMEOUT_SECONDS)
 
 
 async def test_a_bug_in_a_handler_is_answered_500_in_our_words_and_logged_once(server: Server) -> None:
     with structlog.testing.capture_logs() as logs:
-        answer = await ask(server, b"GET /fail HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        answer = await send_request(server, b"GET /fail HTTP/1.1\r\nHost: gateway\r\n\r\n")
 
     assert is_problem(answer, 500, "internal_error")
     assert [entry["event"] for entry in logs] == ["request.failed", "request.answered"]
@@ -322,7 +326,7 @@ async def test_a_bug_behind_half_an_answer_ends_the_connection_and_is_logged_onc
     with structlog.testing.capture_logs() as logs:
         async with connect(server.port) as connection:
             connection.send(b"GET /half HTTP/1.1\r\nHost: gateway\r\n\r\n")
-            rest = await connection.rest()
+            rest = await connection.read_to_end()
 
     assert rest.endswith(b"half\r\n")
     assert [entry["event"] for entry in logs] == ["request.failed"]
@@ -332,7 +336,7 @@ async def test_a_client_that_left_is_no_failure(server: Server, caplog: pytest.L
     with structlog.testing.capture_logs() as logs:
         async with connect(server.port) as connection:
             connection.send(b"GET /left HTTP/1.1\r\nHost: gateway\r\n\r\n")
-            rest = await connection.rest()
+            rest = await connection.read_to_end()
 
     assert (rest, logs) == (b"", [])
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -343,29 +347,29 @@ async def test_a_listener_that_was_closed_takes_nobody_and_goes_on_with_those_wh
 ) -> None:
     async with connect(server.port) as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
-        await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
 
         server.listener.close()
         with pytest.raises(ConnectionError):
             await asyncio.open_connection("127.0.0.1", server.port)
         server.release.set()
 
-        assert (await connection.answer()).body == b"done"
+        assert (await connection.read_response()).body == b"done"
 
 
 async def test_stopping_lets_a_running_request_finish_and_closes_idle_connections(server: Server) -> None:
     async with connect(server.port) as idle, connect(server.port) as busy:
         idle.send(GET)
-        await idle.answer()
+        await idle.read_response()
         busy.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
-        await asyncio.wait_for(server.entered.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
 
         stopping = asyncio.create_task(server.listener.stop())
-        assert await idle.rest() == b""
+        assert await idle.read_to_end() == b""
         server.release.set()
 
-        assert (await busy.answer()).body == b"done"
-        await asyncio.wait_for(stopping, PATIENCE_SECONDS)
+        assert (await busy.read_response()).body == b"done"
+        await asyncio.wait_for(stopping, TIMEOUT_SECONDS)
 
 
 @pytest.mark.parametrize(

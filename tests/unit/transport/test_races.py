@@ -16,8 +16,8 @@ import structlog
 
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession
-from tests.conformance.client import PATIENCE_SECONDS, Client
-from tests.unit.transport.harness import PATH, Serving, serving
+from tests.conformance.client import TIMEOUT_SECONDS, Client
+from tests.unit.transport.harness import PATH, EngineHarness, running_engine
 from tests.unit.transport.raw import RawConnection, connect
 
 ON_CLOSE = b"\x88"
@@ -34,7 +34,7 @@ async def raw_websocket(connection: RawConnection, query: str = "EIO=4&transport
         f"GET {PATH}?{query} HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
     )
-    assert (await connection.answer()).status == 101
+    assert (await connection.read_response()).status == 101
 
 
 def half_a_post(sid: str) -> bytes:
@@ -44,12 +44,12 @@ def half_a_post(sid: str) -> bytes:
 
 async def turns_until(true: Callable[[], bool]) -> None:
     """Let the loop turn until something is so."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not true():  # noqa: ASYNC110  # nothing tells of it but the state itself
             await asyncio.sleep(0)
 
 
-def only(server: Serving) -> EngineSession:
+def only(server: EngineHarness) -> EngineSession:
     (session,) = server.engine.sessions.values()
     return session
 
@@ -62,25 +62,25 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_one_close_frame_answers_the_clients(caplog: pytest.LogCaptureFixture) -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8, (1001).to_bytes(2, "big")))
-        rest = await connection.rest()
-        await server.emptied()
+        rest = await connection.read_to_end()
+        await server.wait_empty()
 
         assert rest.endswith(ON_CLOSE + b"\x02" + (1001).to_bytes(2, "big"))
         assert rest.count(ON_CLOSE) == 1
-        assert server.above.closed == ["transport_close"]
+        assert server.observer.closed == ["transport_close"]
     assert warnings(caplog) == []
 
 
 async def test_one_close_frame_is_sent_when_the_server_closes_first() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
-        closed = list(server.above.closed)
+        closed = list(server.observer.closed)
         connection.send(masked(0x8, (1012).to_bytes(2, "big")))
-        rest = await connection.rest()
+        rest = await connection.read_to_end()
 
         assert closed == ["draining"]
         assert rest.endswith(ON_CLOSE + b"\x02" + (1012).to_bytes(2, "big"))
@@ -88,20 +88,20 @@ async def test_one_close_frame_is_sent_when_the_server_closes_first() -> None:
 
 
 async def test_one_close_frame_is_sent_when_both_close_at_once() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8, (1000).to_bytes(2, "big")))
         only(server).end(1012, "draining")
 
-        assert (await connection.rest()).count(ON_CLOSE) == 1
+        assert (await connection.read_to_end()).count(ON_CLOSE) == 1
 
 
 async def test_a_close_frame_without_a_code_is_answered_with_1000() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8))
 
-        assert (await connection.rest()).endswith(ON_CLOSE + b"\x02\x03\xe8")
+        assert (await connection.read_to_end()).endswith(ON_CLOSE + b"\x02\x03\xe8")
 
 
 @pytest.mark.parametrize(
@@ -119,45 +119,45 @@ async def test_a_close_frame_without_a_code_is_answered_with_1000() -> None:
 async def test_a_frame_that_breaks_rfc_6455_ends_the_session_at_once_with_one_close_frame(
     caplog: pytest.LogCaptureFixture, frame: bytes, code: int, reason: str
 ) -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(frame)
-        rest = await connection.rest()
-        await server.emptied()
+        rest = await connection.read_to_end()
+        await server.wait_empty()
 
         assert rest.endswith(ON_CLOSE + b"\x02" + code.to_bytes(2, "big"))
         assert rest.count(ON_CLOSE) == 1
-        assert server.above.closed == [reason]
+        assert server.observer.closed == [reason]
     assert warnings(caplog) == []
 
 
 async def test_a_ping_of_the_websocket_is_answered() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x9, b"?") + masked(0x8))
 
-        assert b"\x8a\x01?" in await connection.rest()
+        assert b"\x8a\x01?" in await connection.read_to_end()
 
 
 async def test_what_a_client_says_after_the_end_is_not_heard() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
         connection.send(masked(0x1, b"4late") + masked(0x1, b"junk") + masked(0x8, (1012).to_bytes(2, "big")))
-        await connection.rest()
+        await connection.read_to_end()
 
-        assert server.above.received == []
+        assert server.observer.received == []
 
 
 async def test_a_client_that_never_answers_the_close_frame_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.transport.websocket_writer.CLOSE_SECONDS", 0.1)
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
 
-        assert ON_CLOSE in await connection.rest()
+        assert ON_CLOSE in await connection.read_to_end()
 
 
 # connections that go away
@@ -167,7 +167,7 @@ async def test_the_session_is_closed_in_the_same_turn_as_its_connection_and_writ
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """uvloop raises when a closed transport is written to; a broadcast must never meet one."""
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         session = only(server)
         connection.reset()
@@ -177,13 +177,13 @@ async def test_the_session_is_closed_in_the_same_turn_as_its_connection_and_writ
             await asyncio.sleep(0)
         session.send(message("x"))
 
-        assert server.above.closed == ["transport_close"]
+        assert server.observer.closed == ["transport_close"]
     assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("ending", ["abort", "end", "receive"])
 async def test_ending_a_session_whose_connection_is_gone_harms_nobody(ending: str) -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
         session = server.engine.sessions[sid]
         async with connect(server.port) as connection:
@@ -200,72 +200,72 @@ async def test_ending_a_session_whose_connection_is_gone_harms_nobody(ending: st
 
 
 async def test_a_websocket_client_that_leaves_while_its_message_is_handled_leaves_nothing_behind() -> None:
-    async with serving() as (server, _):
-        server.above.may_receive.clear()
+    async with running_engine() as (server, _):
+        server.observer.may_receive.clear()
         async with connect(server.port) as connection:
             await raw_websocket(connection)
             connection.send(masked(0x1, b"4hello"))
-            await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
-        await server.emptied()
-        server.above.may_receive.set()
+            await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
+        await server.wait_empty()
+        server.observer.may_receive.set()
 
-        assert server.above.closed == ["transport_close"]
+        assert server.observer.closed == ["transport_close"]
 
 
 async def test_a_polling_client_that_leaves_in_the_middle_of_a_post_is_gone() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
         async with connect(server.port) as connection:
             connection.send(half_a_post(sid))
             await turns_until(lambda: server.engine.sessions[sid].posting)
-        await server.emptied()
+        await server.wait_empty()
 
-        assert server.above.closed == ["payload_rejected"]
+        assert server.observer.closed == ["payload_rejected"]
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_refused_and_ends_the_session() -> None:
-    async with serving() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         connection.send(half_a_post(sid))
-        answer = await connection.answer()
+        answer = await connection.read_response()
 
         assert (answer.status, json.loads(answer.body)["code"]) == (408, 3)
-        assert server.above.closed == ["payload_rejected"]
+        assert server.observer.closed == ["payload_rejected"]
 
 
 # polling
 
 
 async def test_two_posts_at_once_end_the_session() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
-        server.above.may_receive.clear()
+        server.observer.may_receive.clear()
         first = asyncio.create_task(client.post(sid, "4one", "4two"))
-        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
 
         status, _ = await client.post(sid, "4three")
-        server.above.may_receive.set()
+        server.observer.may_receive.set()
 
         assert (status, await first) == (400, (200, "ok"))
-        assert (server.above.closed, server.above.received) == (["overlapping_posts"], ["one"])
+        assert (server.observer.closed, server.observer.received) == (["overlapping_posts"], ["one"])
 
 
 async def test_a_post_in_the_middle_of_which_the_session_ends_is_answered_and_not_heard_further() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
-        server.above.may_receive.clear()
+        server.observer.may_receive.clear()
         posting = asyncio.create_task(client.post(sid, "4one", "4two"))
-        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
 
         server.engine.sessions[sid].abort("slow_consumer")
-        server.above.may_receive.set()
+        server.observer.may_receive.set()
 
         assert await posting == (200, "ok")
-        assert server.above.received == ["one"]
+        assert server.observer.received == ["one"]
 
 
 async def test_a_poll_of_a_session_that_is_dropped_is_told_that_the_sid_is_unknown() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
         poll = asyncio.create_task(client.poll(sid))
         await client.open_polling()
@@ -276,15 +276,15 @@ async def test_a_poll_of_a_session_that_is_dropped_is_told_that_the_sid_is_unkno
 
 
 async def test_packets_before_a_malformed_one_are_heard_as_on_the_reference_server() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
 
         assert (await client.post(sid, "4one", "4two", "junk", "4three"))[0] == 400
-        assert (server.above.received, server.above.closed) == (["one", "two"], ["malformed_packet"])
+        assert (server.observer.received, server.observer.closed) == (["one", "two"], ["malformed_packet"])
 
 
 async def test_a_payload_of_very_many_packets_lets_others_have_their_turn() -> None:
-    async with serving() as (server, client), counting_turns() as turns:
+    async with running_engine() as (server, client), counting_turns() as turns:
         sid = await client.open_polling()
         session = server.engine.sessions[sid]
         posting = asyncio.create_task(client.post(sid, *["3"] * 200_000))
@@ -296,11 +296,11 @@ async def test_a_payload_of_very_many_packets_lets_others_have_their_turn() -> N
 
 
 async def test_very_many_frames_in_one_piece_let_others_have_their_turn() -> None:
-    async with serving() as (server, _), connect(server.port) as connection, counting_turns() as turns:
+    async with running_engine() as (server, _), connect(server.port) as connection, counting_turns() as turns:
         await raw_websocket(connection)
         connection.send(masked(0x1, b"3") * 20_000 + masked(0x1, b"4end"))
         before = turns[0]
-        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
 
         assert turns[0] - before > 20_000 / 64 / 2
 
@@ -324,28 +324,28 @@ async def counting_turns() -> AsyncIterator[list[int]]:
 
 
 async def test_a_probe_that_never_comes_is_given_up_and_polling_goes_on() -> None:
-    async with serving(upgrade_timeout_seconds=0.1) as (server, client):
+    async with running_engine(upgrade_timeout_seconds=0.1) as (server, client):
         sid = await client.open_polling()
         socket = await client.websocket(EIO="4", sid=sid)
 
-        assert await socket.closed() == 1006
+        assert await socket.wait_closed() == 1006
         only(server).send(message("still here"))
         assert await client.poll(sid) == (200, "4still here")
 
 
 async def test_a_session_that_closes_takes_the_websocket_that_probes_with_it() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
         socket = await client.probe(sid)
 
         await client.post(sid, "1")
 
-        assert await socket.closed() == 1000
-        assert server.above.closed == ["client_close"]
+        assert await socket.wait_closed() == 1000
+        assert server.observer.closed == ["client_close"]
 
 
 async def test_a_session_that_ends_between_probe_and_switch_says_so_on_the_websocket() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
         socket = await client.probe(sid)
         session = only(server)
@@ -355,12 +355,12 @@ async def test_a_session_that_ends_between_probe_and_switch_says_so_on_the_webso
         await socket.send("5")
 
         assert await socket.next() == "4last"
-        assert await socket.closed() == 1012
-        assert server.above.closed == ["draining"]
+        assert await socket.wait_closed() == 1012
+        assert server.observer.closed == ["draining"]
 
 
 async def test_pushes_reach_a_client_that_upgrades_once_and_in_order() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
         session = server.engine.sessions[sid]
         sent: list[str] = []
@@ -382,7 +382,7 @@ async def test_pushes_reach_a_client_that_upgrades_once_and_in_order() -> None:
         await polling
         push()
         await socket.send("5")
-        while not server.above.upgraded.is_set():
+        while not server.observer.upgraded.is_set():
             push()
             await asyncio.sleep(0)
         push()
@@ -396,7 +396,7 @@ async def test_pushes_reach_a_client_that_upgrades_once_and_in_order() -> None:
 
 
 async def test_a_websocket_that_does_not_read_is_aborted_once_its_outbox_is_full() -> None:
-    async with serving(send_buffer_bytes=1_000_000) as (server, _), connect(server.port) as connection:
+    async with running_engine(send_buffer_bytes=1_000_000) as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         session = only(server)
         text = message("x" * 100_000)
@@ -406,27 +406,27 @@ async def test_a_websocket_that_does_not_read_is_aborted_once_its_outbox_is_full
                 break
             await asyncio.sleep(0)
 
-        assert server.above.closed == ["slow_consumer"]
+        assert server.observer.closed == ["slow_consumer"]
 
 
 async def test_a_bug_above_is_logged_once_and_ends_the_session_with_1011(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with serving() as (server, client):
-        server.above.fails = True
+    async with running_engine() as (server, client):
+        server.observer.fails = True
         socket, _ = await client.open_websocket()
         with structlog.testing.capture_logs() as logs:
             await socket.send("4hello")
-            code = await socket.closed()
+            code = await socket.wait_closed()
 
         assert code == 1011
         assert [entry["event"] for entry in logs] == ["message.failed"]
-        assert server.above.closed == ["internal_error"]
+        assert server.observer.closed == ["internal_error"]
 
 
 async def test_a_page_of_another_origin_is_refused_on_both_carriers() -> None:
     async with (
-        serving() as (server, client),
+        running_engine() as (server, client),
         aiohttp.ClientSession(headers={"Origin": "https://evil.example"}) as http,
     ):
         stranger = Client(http, client.url)
@@ -435,53 +435,56 @@ async def test_a_page_of_another_origin_is_refused_on_both_carriers() -> None:
             await stranger.websocket(EIO="4")
 
         assert (status, json.loads(body)["code"], refused.value.status) == (403, 4, 403)
-        assert server.above.opened == []
+        assert server.observer.opened == []
 
 
 async def test_stopping_waits_for_close_frames_to_be_answered() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         socket, _ = await client.open_websocket()
         only(server).end(1012, "draining")
-        stopping = asyncio.create_task(server.engine.stop(PATIENCE_SECONDS))
+        stopping = asyncio.create_task(server.engine.stop(TIMEOUT_SECONDS))
 
-        assert await socket.closed() == 1012
-        await asyncio.wait_for(stopping, PATIENCE_SECONDS)
+        assert await socket.wait_closed() == 1012
+        await asyncio.wait_for(stopping, TIMEOUT_SECONDS)
 
 
 async def test_stopping_lets_what_waits_be_read_first() -> None:
     messages = [str(number) + "x" * 500_000 for number in range(6)]
-    async with serving(send_buffer_bytes=10_000_000) as (server, _), connect(server.port) as connection:
+    async with (
+        running_engine(send_buffer_bytes=10_000_000) as (server, _),
+        connect(server.port) as connection,
+    ):
         await raw_websocket(connection)
         await turns_until(lambda: bool(server.engine.sessions))
         for text in messages:
             only(server).send(message(text))
         only(server).end(1012, "draining")
-        stopping = asyncio.create_task(server.engine.stop(PATIENCE_SECONDS))
+        stopping = asyncio.create_task(server.engine.stop(TIMEOUT_SECONDS))
         await asyncio.sleep(0.05)
 
-        received = await connection.until(b"\x88\x02" + (1012).to_bytes(2, "big"))
+        received = await connection.read_until(b"\x88\x02" + (1012).to_bytes(2, "big"))
 
         assert [text[:1].encode() + b"x" * 10 in received for text in messages] == [True] * 6
         assert len(received) > 3_000_000
         connection.send(masked(8, (1012).to_bytes(2, "big")))
-        await asyncio.wait_for(stopping, PATIENCE_SECONDS)
-        assert await connection.rest() == b""
+        await asyncio.wait_for(stopping, TIMEOUT_SECONDS)
+        assert await connection.read_to_end() == b""
 
 
 async def test_stopping_cuts_who_does_not_answer_in_time() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         await turns_until(lambda: bool(server.engine.sessions))
         only(server).end(1012, "draining")
 
-        await asyncio.wait_for(server.engine.stop(0.1), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.engine.stop(0.1), TIMEOUT_SECONDS)
 
-        assert (await connection.rest()).endswith(b"\x88\x02" + (1012).to_bytes(2, "big"))
+        assert (await connection.read_to_end()).endswith(b"\x88\x02" + (1012).to_bytes(2, "big"))
 
 
 @pytest.mark.parametrize("protocol", [b"\xff", b"a b", b"caf\xc3\xa9", b'"quoted"', b"", b", second"])
 async def test_a_subprotocol_that_is_no_token_is_refused_and_nothing_is_kept(protocol: bytes) -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         connection.send(
             f"GET {PATH}?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -489,7 +492,7 @@ async def test_a_subprotocol_that_is_no_token_is_refused_and_nothing_is_kept(pro
             + protocol
             + b"\r\n\r\n"
         )
-        answer = await connection.answer()
+        answer = await connection.read_response()
 
         assert (answer.status, json.loads(answer.body)["code"]) == (400, 3)
         assert server.engine.sessions == {}
@@ -501,7 +504,7 @@ async def test_a_connection_that_could_not_be_given_to_anybody_is_cut(
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         monkeypatch.setattr(server.engine, "_open_on_websocket", fail)
         with structlog.testing.capture_logs() as lines:
             with pytest.raises(asyncio.IncompleteReadError):
@@ -509,7 +512,7 @@ async def test_a_connection_that_could_not_be_given_to_anybody_is_cut(
             await turns_until(lambda: bool(lines))
 
         assert lines[0]["event"] == "request.failed"
-        await asyncio.wait_for(server.engine.stop(0.0), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.engine.stop(0.0), TIMEOUT_SECONDS)
 
 
 async def test_frames_that_come_with_the_handshake_are_heard_in_their_order() -> None:
@@ -518,43 +521,43 @@ async def test_frames_that_come_with_the_handshake_are_heard_in_their_order() ->
         f"GET {PATH}?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
-    async with serving() as (server, _):
+    async with running_engine() as (server, _):
         for _ in range(50):
             async with connect(server.port) as connection:
                 half = masked(1, b"4first")
                 connection.send(head + half[:5])
                 await asyncio.sleep(0)
                 connection.send(half[5:] + masked(1, b"4second"))
-                await turns_until(lambda: len(server.above.received) >= 2)
+                await turns_until(lambda: len(server.observer.received) >= 2)
 
-                assert server.above.received == ["first", "second"]
-                server.above.received.clear()
+                assert server.observer.received == ["first", "second"]
+                server.observer.received.clear()
 
 
 async def test_empty_fragments_without_an_end_let_others_have_their_turn() -> None:
-    async with serving() as (server, _), connect(server.port) as connection, counting_turns() as turns:
+    async with running_engine() as (server, _), connect(server.port) as connection, counting_turns() as turns:
         await raw_websocket(connection)
         start, fragment = bytes((0x01, 0x80)) + bytes(4), bytes((0x00, 0x80)) + bytes(4)
         connection.send(start + fragment * 20_000 + bytes((0x80, 0x84)) + bytes(4) + b"4end")
         before = turns[0]
-        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
 
         assert turns[0] - before > 20_000 / 64 / 2
 
 
 async def test_a_hundred_clients_that_come_and_go_in_every_way_leave_nothing_behind() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         await asyncio.gather(*(come_and_go(server, client, number) for number in range(100)))
         for session in list(server.engine.sessions.values()):
             session.end(1012, "draining")
             if session.transport == "polling":
                 await client.poll(session.sid)
-        await server.emptied()
+        await server.wait_empty()
 
-        assert len(server.above.opened) == 100
+        assert len(server.observer.opened) == 100
 
 
-async def come_and_go(server: Serving, client: Client, number: int) -> None:
+async def come_and_go(server: EngineHarness, client: Client, number: int) -> None:
     if number % 4 == 0:
         socket, _ = await client.open_websocket()
         await socket.close()
@@ -565,19 +568,19 @@ async def come_and_go(server: Serving, client: Client, number: int) -> None:
         sid = await client.open_polling()
         socket = await client.upgrade(sid)
         await socket.send("1")
-        await socket.closed()
+        await socket.wait_closed()
     else:
         await client.open_polling()
 
 
 async def test_who_is_cut_in_the_middle_of_a_message_is_not_heard_further() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
-        server.above.may_receive.clear()
+        server.observer.may_receive.clear()
         connection.send(masked(1, b"4first") + masked(1, b"4second"))
-        await asyncio.wait_for(server.above.got.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
 
-        await asyncio.wait_for(server.engine.stop(0.0), PATIENCE_SECONDS)
+        await asyncio.wait_for(server.engine.stop(0.0), TIMEOUT_SECONDS)
 
-        assert server.above.received == []
+        assert server.observer.received == []
         assert [task for task in asyncio.all_tasks() if task.get_name() == "message"] == []

@@ -9,11 +9,11 @@ from gateway.transport.packets import Frames, Packet, message
 from gateway.transport.session import FRAME_BYTES, Phase
 from tests.unit.transport.recording import (
     SEND_BUFFER_BYTES,
-    RecordingAbove,
+    RecordingObserver,
     RecordingPoll,
-    RecordingWire,
-    on_wire,
-    polling,
+    RecordingWriter,
+    polling_session,
+    websocket_session,
 )
 
 CLOSE, NOOP = b"1", b"6"
@@ -22,52 +22,52 @@ CLOSE, NOOP = b"1", b"6"
 # sending on a WebSocket
 
 
-def test_on_a_websocket_a_packet_goes_out_at_once(above: RecordingAbove) -> None:
-    writer = RecordingWire()
+def test_on_a_websocket_a_packet_goes_out_at_once(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
     hello = message("hello")
 
-    on_wire(above, writer).send(hello)
+    websocket_session(observer, writer).send(hello)
 
     assert writer.frames == [hello.frame]
 
 
-def test_a_websocket_that_would_hold_more_than_the_outbox_is_cut_off(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_a_websocket_that_would_hold_more_than_the_outbox_is_cut_off(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
     writer.waiting = SEND_BUFFER_BYTES - len(message("12345").frame) + 1
 
     session.send(message("12345"))
 
     assert writer.frames == []
-    assert (writer.aborted, writer.closed, above.closed) == (True, [], ["slow_consumer"])
+    assert (writer.aborted, writer.closed, observer.closed) == (True, [], ["slow_consumer"])
 
 
-def test_a_websocket_may_hold_exactly_the_outbox(above: RecordingAbove) -> None:
-    writer = RecordingWire()
+def test_a_websocket_may_hold_exactly_the_outbox(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
     writer.waiting = 3 * FRAME_BYTES - len(message("12345").frame)
-    session = on_wire(above, writer, send_buffer_bytes=4 * FRAME_BYTES)
+    session = websocket_session(observer, writer, send_buffer_bytes=4 * FRAME_BYTES)
 
     session.send(message("12345"))
 
-    assert (len(writer.frames), above.closed) == (1, [])
+    assert (len(writer.frames), observer.closed) == (1, [])
 
 
-def test_small_messages_count_with_what_the_loop_keeps_for_each(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer, send_buffer_bytes=10 * FRAME_BYTES)
+def test_small_messages_count_with_what_the_loop_keeps_for_each(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer, send_buffer_bytes=10 * FRAME_BYTES)
     writer.waiting = 1
 
     for _ in range(9):
         session.send(message("x"))
-    still_open = list(above.closed)
+    still_open = list(observer.closed)
     session.send(message("x"))
 
-    assert (still_open, above.closed, writer.aborted) == ([], ["slow_consumer"], True)
+    assert (still_open, observer.closed, writer.aborted) == ([], ["slow_consumer"], True)
 
 
-def test_what_waited_counts_no_longer_once_it_is_sent(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer, send_buffer_bytes=10 * FRAME_BYTES)
+def test_what_waited_counts_no_longer_once_it_is_sent(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer, send_buffer_bytes=10 * FRAME_BYTES)
 
     for _ in range(5):
         writer.waiting = 1
@@ -76,27 +76,27 @@ def test_what_waited_counts_no_longer_once_it_is_sent(above: RecordingAbove) -> 
         writer.waiting = 0
         session.send(message("x"))
 
-    assert above.closed == []
+    assert observer.closed == []
 
 
-def test_a_message_larger_than_the_outbox_passes_when_nothing_waits(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_a_message_larger_than_the_outbox_passes_when_nothing_waits(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
 
     session.send(message("x" * 2 * SEND_BUFFER_BYTES))
 
-    assert (len(writer.frames), above.closed) == (1, [])
+    assert (len(writer.frames), observer.closed) == (1, [])
 
 
 def test_who_negotiated_compression_gets_large_messages_compressed_and_others_get_them_plain(
-    above: RecordingAbove,
+    observer: RecordingObserver,
 ) -> None:
-    plain, deflating = RecordingWire(), RecordingWire()
+    plain, deflating = RecordingWriter(), RecordingWriter()
     deflating.deflates_from_bytes = 50
     small, large = message("small"), message("large" * 20)
 
     for writer in (plain, deflating):
-        session = on_wire(above, writer)
+        session = websocket_session(observer, writer)
         session.send(small)
         session.send(large)
 
@@ -105,22 +105,22 @@ def test_who_negotiated_compression_gets_large_messages_compressed_and_others_ge
     assert len(large.compressed) < len(large.frame)
 
 
-def test_a_volatile_message_is_skipped_while_bytes_wait(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_a_volatile_message_is_skipped_while_bytes_wait(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
     session.send(message("now"), volatile=True)
     writer.waiting = 1
 
     session.send(message("never"), volatile=True)
 
-    assert (writer.frames, above.skipped) == ([message("now").frame], ["bytes_waiting"])
+    assert (writer.frames, observer.skipped) == ([message("now").frame], ["bytes_waiting"])
 
 
 # sending on polling
 
 
-def test_what_is_sent_before_a_poll_waits_for_it_in_order(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_what_is_sent_before_a_poll_waits_for_it_in_order(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
     session.send(message("one"))
     session.send(Frames(b"\x01\x02"))
 
@@ -130,8 +130,8 @@ def test_what_is_sent_before_a_poll_waits_for_it_in_order(above: RecordingAbove)
     assert session.collect() == b"4one\x1ebAQI="
 
 
-def test_a_parked_poll_is_woken_once_and_takes_all_that_came_by_then(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_a_parked_poll_is_woken_once_and_takes_all_that_came_by_then(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
     session.send(message("one"))
@@ -141,8 +141,8 @@ def test_a_parked_poll_is_woken_once_and_takes_all_that_came_by_then(above: Reco
     assert session.collect() == b"4one\x1e4two"
 
 
-def test_a_collected_message_is_not_sent_again(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_a_collected_message_is_not_sent_again(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
     session.send(message("one"))
     session.park(RecordingPoll())
     session.collect()
@@ -152,68 +152,68 @@ def test_a_collected_message_is_not_sent_again(above: RecordingAbove) -> None:
     assert poll.woken == 0
 
 
-def test_who_does_not_poll_is_forgotten_once_the_outbox_is_full(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_who_does_not_poll_is_forgotten_once_the_outbox_is_full(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
     for _ in range(SEND_BUFFER_BYTES // 10):
         session.send(message("123456789"))
-    assert above.closed == []
+    assert observer.closed == []
 
     session.send(message(""))
 
-    assert (above.closed, session.phase) == (["slow_consumer"], Phase.CLOSED)
+    assert (observer.closed, session.phase) == (["slow_consumer"], Phase.CLOSED)
 
 
-def test_a_message_larger_than_the_outbox_waits_alone(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_a_message_larger_than_the_outbox_waits_alone(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
 
     session.send(message("x" * 2 * SEND_BUFFER_BYTES))
-    assert above.closed == []
+    assert observer.closed == []
     session.send(message("y"))
 
-    assert above.closed == ["slow_consumer"]
+    assert observer.closed == ["slow_consumer"]
 
 
-def test_collecting_makes_room_again(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_collecting_makes_room_again(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
     for _ in range(5):
         session.send(message("x" * (SEND_BUFFER_BYTES - 1)))
         session.park(RecordingPoll())
         session.collect()
 
-    assert above.closed == []
+    assert observer.closed == []
 
 
-def test_a_volatile_message_is_skipped_without_a_parked_poll(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_a_volatile_message_is_skipped_without_a_parked_poll(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
 
     session.send(message("never"), volatile=True)
     session.park(poll)
     session.send(message("now"), volatile=True)
 
-    assert (session.collect(), above.skipped) == (b"4now", ["no_poll"])
+    assert (session.collect(), observer.skipped) == (b"4now", ["no_poll"])
 
 
-def test_a_volatile_message_is_skipped_while_the_client_upgrades(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_a_volatile_message_is_skipped_while_the_client_upgrades(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
     session.park(RecordingPoll())
-    session.start_upgrade(RecordingWire())
+    session.start_upgrade(RecordingWriter())
 
     session.send(message("never"), volatile=True)
 
-    assert above.skipped == ["upgrading"]
+    assert observer.skipped == ["upgrading"]
 
 
 # receiving
 
 
 @pytest.mark.parametrize("data", ["hello", b"\x01", ""])
-def test_a_message_is_handed_to_the_layer_above(above: RecordingAbove, data: str | bytes) -> None:
-    assert polling(above).receive(Packet("4", data)) == data
+def test_a_message_is_handed_to_the_layer_above(observer: RecordingObserver, data: str | bytes) -> None:
+    assert polling_session(observer).receive(Packet("4", data)) == data
 
 
-def test_a_pong_answers_the_ping(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_a_pong_answers_the_ping(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
 
     session.ping()
     asked = session.awaits_pong
@@ -223,82 +223,82 @@ def test_a_pong_answers_the_ping(above: RecordingAbove) -> None:
 
 
 @pytest.mark.parametrize("kind", ["0", "2", "5", "6"])
-def test_a_packet_that_only_servers_send_ends_the_session(above: RecordingAbove, kind: str) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_a_packet_that_only_servers_send_ends_the_session(observer: RecordingObserver, kind: str) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
 
     assert session.receive(Packet(kind, "")) is None
 
-    assert (writer.closed, above.closed) == ([1002], ["protocol_error"])
+    assert (writer.closed, observer.closed) == ([1002], ["protocol_error"])
 
 
-def test_a_protocol_error_on_polling_is_told_to_the_parked_poll(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_a_protocol_error_on_polling_is_told_to_the_parked_poll(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
     session.receive(Packet("6", ""))
 
-    assert (poll.woken, session.collect(), above.closed) == (1, CLOSE, ["protocol_error"])
+    assert (poll.woken, session.collect(), observer.closed) == (1, CLOSE, ["protocol_error"])
 
 
-def test_a_protocol_error_without_a_poll_forgets_the_session(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_a_protocol_error_without_a_poll_forgets_the_session(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
 
     session.fail("malformed_packet")
 
-    assert (session.closed, above.closed) == (True, ["malformed_packet"])
+    assert (session.closed, observer.closed) == (True, ["malformed_packet"])
 
 
-def test_nothing_is_heard_from_a_session_that_ends(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_nothing_is_heard_from_a_session_that_ends(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
     session.end(1012, "draining")
 
     assert session.receive(Packet("4", "late")) is None
     assert session.receive(Packet("6", "")) is None
-    assert above.closed == []
+    assert observer.closed == []
 
 
-def test_a_client_that_closes_on_polling_gets_its_poll_back_with_a_noop(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_a_client_that_closes_on_polling_gets_its_poll_back_with_a_noop(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
     session.receive(Packet("1", ""))
 
-    assert (poll.woken, session.collect(), above.closed) == (1, NOOP, ["client_close"])
+    assert (poll.woken, session.collect(), observer.closed) == (1, NOOP, ["client_close"])
 
 
-def test_a_client_that_closes_on_a_websocket_has_it_closed(above: RecordingAbove) -> None:
-    writer = RecordingWire()
+def test_a_client_that_closes_on_a_websocket_has_it_closed(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
 
-    on_wire(above, writer).receive(Packet("1", ""))
+    websocket_session(observer, writer).receive(Packet("1", ""))
 
-    assert (writer.closed, above.closed) == ([1000], ["client_close"])
+    assert (writer.closed, observer.closed) == ([1000], ["client_close"])
 
 
 # polls
 
 
-def test_a_second_poll_ends_the_session_and_the_first_is_told(above: RecordingAbove) -> None:
-    session, first, second = polling(above), RecordingPoll(), RecordingPoll()
+def test_a_second_poll_ends_the_session_and_the_first_is_told(observer: RecordingObserver) -> None:
+    session, first, second = polling_session(observer), RecordingPoll(), RecordingPoll()
     session.park(first)
 
     assert session.park(second) is False
 
     assert (first.woken, second.woken, session.collect()) == (1, 0, CLOSE)
-    assert above.closed == ["overlapping_polls"]
+    assert observer.closed == ["overlapping_polls"]
 
 
-def test_a_poll_that_the_client_took_back_loses_the_session(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_a_poll_that_the_client_took_back_loses_the_session(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
     session.park(RecordingPoll())
 
     session.poll_lost()
 
-    assert (session.closed, above.closed, session.collect()) == (True, ["transport_error"], None)
+    assert (session.closed, observer.closed, session.collect()) == (True, ["transport_error"], None)
 
 
-def test_after_the_upgrade_a_poll_may_be_taken_back(above: RecordingAbove) -> None:
-    session, writer = polling(above), RecordingWire()
+def test_after_the_upgrade_a_poll_may_be_taken_back(observer: RecordingObserver) -> None:
+    session, writer = polling_session(observer), RecordingWriter()
     session.park(RecordingPoll())
     session.start_upgrade(writer)
     session.probe(writer)
@@ -306,14 +306,14 @@ def test_after_the_upgrade_a_poll_may_be_taken_back(above: RecordingAbove) -> No
 
     session.poll_lost()
 
-    assert above.closed == []
+    assert observer.closed == []
 
 
 # upgrade
 
 
-def test_an_upgrade_moves_what_waits_to_the_websocket_in_order(above: RecordingAbove) -> None:
-    session, writer = polling(above), RecordingWire()
+def test_an_upgrade_moves_what_waits_to_the_websocket_in_order(observer: RecordingObserver) -> None:
+    session, writer = polling_session(observer), RecordingWriter()
     assert session.start_upgrade(writer)
     session.probe(writer)
     session.send(message("one"))
@@ -326,11 +326,11 @@ def test_an_upgrade_moves_what_waits_to_the_websocket_in_order(above: RecordingA
         packets.PROBE_ANSWER.frame,
         *[message(text).frame for text in ("one", "two", "three")],
     ]
-    assert (session.transport, above.upgraded) == ("websocket", 1)
+    assert (session.transport, observer.upgraded) == ("websocket", 1)
 
 
-def test_a_parked_poll_is_let_go_with_a_noop_when_the_client_probes(above: RecordingAbove) -> None:
-    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+def test_a_parked_poll_is_let_go_with_a_noop_when_the_client_probes(observer: RecordingObserver) -> None:
+    session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.park(poll)
     session.start_upgrade(writer)
 
@@ -339,8 +339,8 @@ def test_a_parked_poll_is_let_go_with_a_noop_when_the_client_probes(above: Recor
     assert (poll.woken, session.collect()) == (1, NOOP)
 
 
-def test_a_poll_that_arrives_after_the_probe_waits_until_it_is_released(above: RecordingAbove) -> None:
-    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+def test_a_poll_that_arrives_after_the_probe_waits_until_it_is_released(observer: RecordingObserver) -> None:
+    session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.start_upgrade(writer)
     session.probe(writer)
 
@@ -353,9 +353,9 @@ def test_a_poll_that_arrives_after_the_probe_waits_until_it_is_released(above: R
 
 
 def test_a_poll_that_was_woken_but_not_answered_leaves_its_messages_to_the_websocket(
-    above: RecordingAbove,
+    observer: RecordingObserver,
 ) -> None:
-    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+    session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.park(poll)
     session.start_upgrade(writer)
     session.probe(writer)
@@ -366,8 +366,8 @@ def test_a_poll_that_was_woken_but_not_answered_leaves_its_messages_to_the_webso
     assert (session.collect(), writer.frames[1:]) == (NOOP, [message("one").frame])
 
 
-def test_messages_go_on_over_polling_until_the_client_switches(above: RecordingAbove) -> None:
-    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+def test_messages_go_on_over_polling_until_the_client_switches(observer: RecordingObserver) -> None:
+    session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.start_upgrade(writer)
     session.probe(writer)
     session.park(poll)
@@ -377,8 +377,8 @@ def test_messages_go_on_over_polling_until_the_client_switches(above: RecordingA
     assert (poll.woken, session.collect(), writer.frames) == (1, b"4one", [packets.PROBE_ANSWER.frame])
 
 
-def test_one_websocket_at_a_time_may_try_and_only_from_polling(above: RecordingAbove) -> None:
-    session, first, second = polling(above), RecordingWire(), RecordingWire()
+def test_one_websocket_at_a_time_may_try_and_only_from_polling(observer: RecordingObserver) -> None:
+    session, first, second = polling_session(observer), RecordingWriter(), RecordingWriter()
     assert session.start_upgrade(first)
     assert not session.start_upgrade(second)
     session.probe(second)
@@ -389,8 +389,10 @@ def test_one_websocket_at_a_time_may_try_and_only_from_polling(above: RecordingA
     assert second.frames == []
 
 
-def test_an_upgrade_that_fails_leaves_the_session_on_polling_free_to_try_again(above: RecordingAbove) -> None:
-    session, writer, poll = polling(above), RecordingWire(), RecordingPoll()
+def test_an_upgrade_that_fails_leaves_the_session_on_polling_free_to_try_again(
+    observer: RecordingObserver,
+) -> None:
+    session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.start_upgrade(writer)
     session.probe(writer)
     session.send(message("one"))
@@ -398,23 +400,25 @@ def test_an_upgrade_that_fails_leaves_the_session_on_polling_free_to_try_again(a
     session.writer_closed(writer)
     session.park(poll)
 
-    assert (session.collect(), above.closed) == (b"4one", [])
-    assert session.start_upgrade(RecordingWire())
+    assert (session.collect(), observer.closed) == (b"4one", [])
+    assert session.start_upgrade(RecordingWriter())
 
 
-def test_a_websocket_that_was_refused_harms_nobody_when_it_goes(above: RecordingAbove) -> None:
-    session, writer, stranger = polling(above), RecordingWire(), RecordingWire()
+def test_a_websocket_that_was_refused_harms_nobody_when_it_goes(observer: RecordingObserver) -> None:
+    session, writer, rejected = polling_session(observer), RecordingWriter(), RecordingWriter()
     session.start_upgrade(writer)
-    session.writer_closed(stranger)
+    session.writer_closed(rejected)
 
     session.upgrade(writer)
-    session.writer_closed(stranger)
+    session.writer_closed(rejected)
 
-    assert above.closed == []
+    assert observer.closed == []
 
 
-def test_a_session_that_closes_while_it_upgrades_closes_the_websocket_too(above: RecordingAbove) -> None:
-    session, writer = polling(above), RecordingWire()
+def test_a_session_that_closes_while_it_upgrades_closes_the_websocket_too(
+    observer: RecordingObserver,
+) -> None:
+    session, writer = polling_session(observer), RecordingWriter()
     session.start_upgrade(writer)
     session.probe(writer)
 
@@ -422,11 +426,11 @@ def test_a_session_that_closes_while_it_upgrades_closes_the_websocket_too(above:
 
     assert writer.closed == [1000]
     assert not session.upgrade(writer)
-    assert (above.closed, above.upgraded) == (["ping_timeout"], 0)
+    assert (observer.closed, observer.upgraded) == (["ping_timeout"], 0)
 
 
-def test_a_session_that_ends_while_it_upgrades_says_so_on_the_websocket(above: RecordingAbove) -> None:
-    session, writer = polling(above), RecordingWire()
+def test_a_session_that_ends_while_it_upgrades_says_so_on_the_websocket(observer: RecordingObserver) -> None:
+    session, writer = polling_session(observer), RecordingWriter()
     session.start_upgrade(writer)
     session.probe(writer)
     session.send(message("last"))
@@ -435,39 +439,39 @@ def test_a_session_that_ends_while_it_upgrades_says_so_on_the_websocket(above: R
     session.upgrade(writer)
 
     assert writer.frames[1:] == [message("last").frame]
-    assert (writer.closed, above.closed, above.upgraded) == ([1012], ["draining"], 0)
+    assert (writer.closed, observer.closed, observer.upgraded) == ([1012], ["draining"], 0)
 
 
 # ending
 
 
-def test_ending_a_websocket_sends_a_close_frame_and_is_over(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_ending_a_websocket_sends_a_close_frame_and_is_over(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
 
     session.end(4401, "token_expired")
 
-    assert (writer.closed, above.closed, session.closed) == ([4401], ["token_expired"], True)
+    assert (writer.closed, observer.closed, session.closed) == ([4401], ["token_expired"], True)
 
 
 def test_ending_on_polling_lets_the_client_have_what_waits_and_then_a_close_packet_alone(
-    above: RecordingAbove,
+    observer: RecordingObserver,
 ) -> None:
-    session = polling(above)
+    session = polling_session(observer)
     session.send(message("last"))
     session.end(1012, "draining")
-    told = list(above.closed)
+    callback = list(observer.closed)
 
     session.park(RecordingPoll())
     first = session.collect()
     session.park(RecordingPoll())
     second = session.collect()
 
-    assert (told, first, second, above.closed) == ([], b"4last", CLOSE, ["draining"])
+    assert (callback, first, second, observer.closed) == ([], b"4last", CLOSE, ["draining"])
 
 
-def test_a_parked_poll_is_told_of_the_end_at_once(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_a_parked_poll_is_told_of_the_end_at_once(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
     session.end(1012, "draining")
@@ -475,29 +479,29 @@ def test_a_parked_poll_is_told_of_the_end_at_once(above: RecordingAbove) -> None
     assert (poll.woken, session.collect()) == (1, CLOSE)
 
 
-def test_only_the_first_end_counts(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_only_the_first_end_counts(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
 
     session.end(1012, "draining")
     session.end(4401, "token_expired")
     session.lost("transport_close")
 
-    assert (writer.closed, above.closed) == ([1012], ["draining"])
+    assert (writer.closed, observer.closed) == ([1012], ["draining"])
 
 
-def test_aborting_sends_nothing_and_forgets_what_waits(above: RecordingAbove) -> None:
-    session, poll = polling(above), RecordingPoll()
+def test_aborting_sends_nothing_and_forgets_what_waits(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
     session.send(message("one"))
     session.park(poll)
 
     session.abort("slow_consumer")
 
-    assert (session.collect(), above.closed) == (None, ["slow_consumer"])
+    assert (session.collect(), observer.closed) == (None, ["slow_consumer"])
 
 
-def test_a_session_that_ends_takes_nothing_more_to_send(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_a_session_that_ends_takes_nothing_more_to_send(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
     session.end(1012, "draining")
 
     session.send(message("late"))
@@ -510,80 +514,82 @@ def test_a_session_that_ends_takes_nothing_more_to_send(above: RecordingAbove) -
 # drained
 
 
-class Told:
-    """Counts how often it was told."""
+class CallCounter:
+    """Counts how often it was callback."""
 
     def __init__(self) -> None:
-        self.times = 0
+        self.calls = 0
 
     def __call__(self) -> None:
-        self.times += 1
+        self.calls += 1
 
 
-def test_where_nothing_waits_it_is_drained_at_once(above: RecordingAbove) -> None:
-    told = Told()
+def test_where_nothing_waits_it_is_drained_at_once(observer: RecordingObserver) -> None:
+    callback = CallCounter()
 
-    on_wire(above, RecordingWire()).when_drained(told)
-    polling(above).when_drained(told)
+    websocket_session(observer, RecordingWriter()).when_drained(callback)
+    polling_session(observer).when_drained(callback)
 
-    assert told.times == 2
+    assert callback.calls == 2
 
 
-def test_a_websocket_is_drained_once_the_loop_says_so(above: RecordingAbove) -> None:
-    writer, told = RecordingWire(), Told()
-    session = on_wire(above, writer)
+def test_a_websocket_is_drained_once_the_loop_says_so(observer: RecordingObserver) -> None:
+    writer, callback = RecordingWriter(), CallCounter()
+    session = websocket_session(observer, writer)
     writer.is_congested = True
 
-    session.when_drained(told)
-    assert told.times == 0
+    session.when_drained(callback)
+    assert callback.calls == 0
     writer.is_congested = False
     session.notify_if_drained()
     session.notify_if_drained()
 
-    assert told.times == 1
+    assert callback.calls == 1
 
 
-def test_polling_is_drained_once_all_was_collected(above: RecordingAbove) -> None:
-    session, told = polling(above), Told()
+def test_polling_is_drained_once_all_was_collected(observer: RecordingObserver) -> None:
+    session, callback = polling_session(observer), CallCounter()
     session.send(message("waits"))
 
-    session.when_drained(told)
-    assert told.times == 0
+    session.when_drained(callback)
+    assert callback.calls == 0
     session.collect()
 
-    assert told.times == 1
+    assert callback.calls == 1
 
 
-def test_an_upgrade_drains_into_the_websocket(above: RecordingAbove) -> None:
-    session, writer, told = polling(above), RecordingWire(), Told()
+def test_an_upgrade_drains_into_the_websocket(observer: RecordingObserver) -> None:
+    session, writer, callback = polling_session(observer), RecordingWriter(), CallCounter()
     session.send(message("waits"))
-    session.when_drained(told)
+    session.when_drained(callback)
 
     assert session.start_upgrade(writer)
     session.probe(writer)
-    assert told.times == 0
+    assert callback.calls == 0
     session.upgrade(writer)
 
-    assert told.times == 1
+    assert callback.calls == 1
 
 
 @pytest.mark.parametrize("ends", ["lost", "abort"])
-def test_whoever_waits_for_a_session_that_ends_waits_no_longer(above: RecordingAbove, ends: str) -> None:
-    session, told = polling(above), Told()
+def test_whoever_waits_for_a_session_that_ends_waits_no_longer(
+    observer: RecordingObserver, ends: str
+) -> None:
+    session, callback = polling_session(observer), CallCounter()
     session.send(message("waits"))
-    session.when_drained(told)
+    session.when_drained(callback)
 
     getattr(session, ends)("gone")
 
-    assert told.times == 1
+    assert callback.calls == 1
 
 
 # whether it was taken
 
 
-def test_who_sends_hears_whether_it_was_taken(above: RecordingAbove) -> None:
-    writer = RecordingWire()
-    session = on_wire(above, writer)
+def test_who_sends_hears_whether_it_was_taken(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
 
     assert session.send(message("x"))
     assert session.send(message("x"), volatile=True)
@@ -593,11 +599,11 @@ def test_who_sends_hears_whether_it_was_taken(above: RecordingAbove) -> None:
     assert not session.send(message("x")), "it is closed"
 
 
-def test_who_sends_to_a_poller_hears_whether_it_was_taken(above: RecordingAbove) -> None:
-    session = polling(above)
+def test_who_sends_to_a_poller_hears_whether_it_was_taken(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
 
     assert not session.send(message("x"), volatile=True)
     assert session.send(message("x"))
     assert session.bytes_waiting == message("x").record_bytes
     assert not session.send(message("x" * SEND_BUFFER_BYTES))
-    assert above.closed == ["slow_consumer"]
+    assert observer.closed == ["slow_consumer"]

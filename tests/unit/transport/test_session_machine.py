@@ -9,14 +9,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.transport import packets
 from gateway.transport.packets import Packet, message
 from gateway.transport.session import Phase
-from tests.unit.transport.recording import RecordingAbove, RecordingPoll, RecordingWire, on_wire, polling
+from tests.unit.transport.recording import (
+    RecordingObserver,
+    RecordingPoll,
+    RecordingWriter,
+    polling_session,
+    websocket_session,
+)
 
 LIMIT = 100
 LONGEST = 2 * LIMIT
 MESSAGE_HEAD = b"4"
 
 
-class ReadingWire(RecordingWire):
+class ReadingWriter(RecordingWriter):
     """A WebSocket whose client reads when the test says so; what was not read waits."""
 
     def write(self, frame: bytes, /) -> None:
@@ -29,10 +35,10 @@ class SessionMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.above = RecordingAbove()
-        self.session = polling(self.above, send_buffer_bytes=LIMIT)
-        self.writer: ReadingWire | None = None
-        self.candidate: ReadingWire | None = None
+        self.observer = RecordingObserver()
+        self.session = polling_session(self.observer, send_buffer_bytes=LIMIT)
+        self.writer: ReadingWriter | None = None
+        self.candidate: ReadingWriter | None = None
         self.probed = False
         self.poll: RecordingPoll | None = None
         self.accepted: list[str] = []
@@ -43,8 +49,8 @@ class SessionMachine(RuleBasedStateMachine):
     @initialize(websocket=st.booleans())
     def open(self, websocket: bool) -> None:
         if websocket:
-            self.writer = ReadingWire()
-            self.session = on_wire(self.above, self.writer)
+            self.writer = ReadingWriter()
+            self.session = websocket_session(self.observer, self.writer)
 
     # what the model knows
 
@@ -69,9 +75,9 @@ class SessionMachine(RuleBasedStateMachine):
         self.number += 1
         text = f"{self.number}:" + "x" * length
         was_open = self.session.phase is Phase.OPEN
-        skipped = len(self.above.skipped)
+        skipped = len(self.observer.skipped)
         self.session.send(message(text), volatile=volatile)
-        if was_open and not self.session.closed and len(self.above.skipped) == skipped:
+        if was_open and not self.session.closed and len(self.observer.skipped) == skipped:
             self.accepted.append(text)
 
     @rule()
@@ -113,7 +119,7 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.writer is None and self.candidate is None)
     @rule()
     def try_a_websocket(self) -> None:
-        writer = ReadingWire()
+        writer = ReadingWriter()
         if self.session.start_upgrade(writer):
             self.candidate, self.probed = writer, False
 
@@ -200,7 +206,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_layer_above_hears_of_the_end_once(self) -> None:
-        assert len(self.above.closed) == (1 if self.session.closed else 0)
+        assert len(self.observer.closed) == (1 if self.session.closed else 0)
 
     @invariant()
     def after_the_end_nothing_is_written(self) -> None:

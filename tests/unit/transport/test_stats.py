@@ -5,15 +5,25 @@ from __future__ import annotations
 from gateway.transport.packets import message
 from gateway.transport.stats import collect_stats
 from tests.support.loop_turns import with_turns
-from tests.unit.transport.recording import RecordingAbove, RecordingWire, on_wire, polling
+from tests.unit.transport.recording import (
+    RecordingObserver,
+    RecordingWriter,
+    polling_session,
+    websocket_session,
+)
 
 
 async def test_sessions_are_counted_by_their_carrier_and_what_waits_is_added_up(
-    above: RecordingAbove,
+    observer: RecordingObserver,
 ) -> None:
-    idle, congested = RecordingWire(), RecordingWire()
+    idle, congested = RecordingWriter(), RecordingWriter()
     congested.waiting = 70
-    sessions = [on_wire(above, idle), on_wire(above, congested), polling(above), polling(above)]
+    sessions = [
+        websocket_session(observer, idle),
+        websocket_session(observer, congested),
+        polling_session(observer),
+        polling_session(observer),
+    ]
     sessions[2].send(message("hello"))
 
     found = await collect_stats(sessions)
@@ -23,15 +33,15 @@ async def test_sessions_are_counted_by_their_carrier_and_what_waits_is_added_up(
     assert (found.largest_bytes, found.waiting_sessions) == (70, 2)
 
 
-async def test_nobody_is_counted_who_has_gone(above: RecordingAbove) -> None:
-    session = polling(above)
+async def test_nobody_is_counted_who_has_gone(observer: RecordingObserver) -> None:
+    session = polling_session(observer)
     session.abort("transport_close")
 
     assert (await collect_stats([session])).by_transport == {"polling": 0, "websocket": 0}
 
 
-async def test_others_have_their_turn_while_many_are_counted(above: RecordingAbove) -> None:
-    sessions = [polling(above) for _ in range(5_000)]
+async def test_others_have_their_turn_while_many_are_counted(observer: RecordingObserver) -> None:
+    sessions = [polling_session(observer) for _ in range(5_000)]
     found, turns = await with_turns(collect_stats(sessions))
 
     assert found.by_transport["polling"] == 5_000

@@ -56,126 +56,126 @@ class FakeLoop:
         self.now = until
 
 
-class World:
+class Timers:
     """A schedule on a fake loop, and what was done."""
 
     def __init__(self) -> None:
         self.loop = FakeLoop()
-        self.schedule = TimerHeap(cast(asyncio.AbstractEventLoop, self.loop))
+        self.heap = TimerHeap(cast(asyncio.AbstractEventLoop, self.loop))
         self.done: list[str] = []
 
     def after(self, seconds: float, name: str) -> TimerEntry:
-        return self.schedule.after(seconds, lambda: self.done.append(name))
+        return self.heap.after(seconds, lambda: self.done.append(name))
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    assert len(world.loop.timers) <= 1, "more than one timer of the loop"
+def timers() -> Iterator[Timers]:
+    timers = Timers()
+    yield timers
+    assert len(timers.loop.timers) <= 1, "more than one timer of the loop"
 
 
-def test_things_are_done_in_the_order_of_their_times(world: World) -> None:
-    world.after(3, "three")
-    world.after(1, "one")
-    world.after(2, "two")
+def test_things_are_done_in_the_order_of_their_times(timers: Timers) -> None:
+    timers.after(3, "three")
+    timers.after(1, "one")
+    timers.after(2, "two")
 
-    world.loop.advance(2.5)
-    so_far = list(world.done)
-    world.loop.advance(1)
+    timers.loop.advance(2.5)
+    so_far = list(timers.done)
+    timers.loop.advance(1)
 
-    assert (so_far, world.done) == (["one", "two"], ["one", "two", "three"])
+    assert (so_far, timers.done) == (["one", "two"], ["one", "two", "three"])
 
 
-def test_things_of_one_moment_are_done_in_the_order_they_were_asked_for(world: World) -> None:
+def test_things_of_one_moment_are_done_in_the_order_they_were_asked_for(timers: Timers) -> None:
     for number in range(5):
-        world.after(1, str(number))
+        timers.after(1, str(number))
 
-    world.loop.advance(1)
+    timers.loop.advance(1)
 
-    assert world.done == list("01234")
-
-
-def test_what_is_cancelled_is_not_done_and_not_counted(world: World) -> None:
-    entry = world.after(1, "never")
-    world.after(1, "yes")
-
-    entry.cancel()
-    entry.cancel()
-    counted = len(world.schedule)
-    world.loop.advance(1)
-
-    assert (counted, world.done, len(world.schedule)) == (1, ["yes"], 0)
+    assert timers.done == list("01234")
 
 
-def test_cancelling_what_was_done_changes_nothing(world: World) -> None:
-    entry = world.after(1, "done")
-    world.loop.advance(1)
+def test_what_is_cancelled_is_not_done_and_not_counted(timers: Timers) -> None:
+    entry = timers.after(1, "never")
+    timers.after(1, "yes")
 
     entry.cancel()
+    entry.cancel()
+    counted = len(timers.heap)
+    timers.loop.advance(1)
 
-    assert len(world.schedule) == 0
+    assert (counted, timers.done, len(timers.heap)) == (1, ["yes"], 0)
 
 
-def test_an_action_may_ask_for_more_and_cancel_others(world: World) -> None:
-    doomed = world.after(2, "never")
+def test_cancelling_what_was_done_changes_nothing(timers: Timers) -> None:
+    entry = timers.after(1, "done")
+    timers.loop.advance(1)
+
+    entry.cancel()
+
+    assert len(timers.heap) == 0
+
+
+def test_an_action_may_ask_for_more_and_cancel_others(timers: Timers) -> None:
+    doomed = timers.after(2, "never")
 
     def act() -> None:
-        world.done.append("first")
+        timers.done.append("first")
         doomed.cancel()
-        world.after(0, "at once")
-        world.after(5, "later")
+        timers.after(0, "at once")
+        timers.after(5, "later")
 
-    world.schedule.after(1, act)
-    world.loop.advance(2)
-    so_far = list(world.done)
-    world.loop.advance(5)
+    timers.heap.after(1, act)
+    timers.loop.advance(2)
+    so_far = list(timers.done)
+    timers.loop.advance(5)
 
-    assert (so_far, world.done) == (["first", "at once"], ["first", "at once", "later"])
+    assert (so_far, timers.done) == (["first", "at once"], ["first", "at once", "later"])
 
 
-def test_an_action_that_fails_is_logged_and_harms_no_other(world: World) -> None:
+def test_an_action_that_fails_is_logged_and_harms_no_other(timers: Timers) -> None:
     def fail() -> None:
         raise RuntimeError("a bug")
 
-    world.schedule.after(1, fail)
-    world.after(1, "unharmed")
+    timers.heap.after(1, fail)
+    timers.after(1, "unharmed")
     with structlog.testing.capture_logs() as logs:
-        world.loop.advance(1)
+        timers.loop.advance(1)
 
-    assert world.done == ["unharmed"]
+    assert timers.done == ["unharmed"]
     assert [entry["event"] for entry in logs] == ["timer.action_failed"]
 
 
-def test_ten_thousand_heartbeats_take_one_timer_of_the_loop(world: World) -> None:
+def test_ten_thousand_heartbeats_take_one_timer_of_the_loop(timers: Timers) -> None:
     for number in range(10_000):
-        world.after(25 + number / 10_000, "beat")
+        timers.after(25 + number / 10_000, "beat")
 
-    assert len(world.loop.timers) == 1
-    world.loop.advance(26)
-    assert len(world.done) == 10_000
+    assert len(timers.loop.timers) == 1
+    timers.loop.advance(26)
+    assert len(timers.done) == 10_000
 
 
-def test_cancelled_entries_do_not_stay_in_memory(world: World) -> None:
-    world.after(1000, "kept")
+def test_cancelled_entries_do_not_stay_in_memory(timers: Timers) -> None:
+    timers.after(1000, "kept")
     for _ in range(50):
-        for entry in [world.after(1000, "never") for _ in range(1000)]:
+        for entry in [timers.after(1000, "never") for _ in range(1000)]:
             entry.cancel()
 
-    assert len(world.schedule._heap) < 5_000
-    assert len(world.schedule) == 1
-    world.loop.advance(1000)
-    assert world.done == ["kept"]
+    assert len(timers.heap._heap) < 5_000
+    assert len(timers.heap) == 1
+    timers.loop.advance(1000)
+    assert timers.done == ["kept"]
 
 
-def test_after_closing_nothing_is_done_and_cancelling_is_harmless(world: World) -> None:
-    entry = world.after(1, "never")
+def test_after_closing_nothing_is_done_and_cancelling_is_harmless(timers: Timers) -> None:
+    entry = timers.after(1, "never")
 
-    world.schedule.close()
+    timers.heap.close()
     entry.cancel()
-    world.loop.advance(10)
+    timers.loop.advance(10)
 
-    assert (world.done, len(world.schedule), world.loop.timers) == ([], 0, [])
+    assert (timers.done, len(timers.heap), timers.loop.timers) == ([], 0, [])
 
 
 @given(

@@ -7,53 +7,53 @@ import json
 
 import pytest
 
-from tests.conformance.client import PATIENCE_SECONDS
+from tests.conformance.client import TIMEOUT_SECONDS
 from tests.support.metrics import counted
-from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, Serving, serving
+from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, EngineHarness, running_engine
 from tests.unit.transport.raw import connect
 
-NEWCOMER_BYTES = 1000
+UNAUTHENTICATED_BYTES = 1000
 
 
-def join(server: Serving) -> None:
+def join(server: EngineHarness) -> None:
     """What the layer above does once a namespace was joined."""
     for session in server.engine.sessions.values():
         session.joined = True
 
 
-async def received(server: Serving, count: int) -> list[str | bytes]:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while len(server.above.received) < count:  # noqa: ASYNC110  # nothing tells of it but the list itself
+async def received(server: EngineHarness, count: int) -> list[str | bytes]:
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while len(server.observer.received) < count:  # noqa: ASYNC110  # nothing tells of it but the list itself
             await asyncio.sleep(0)
-    return server.above.received
+    return server.observer.received
 
 
 async def test_a_stranger_may_send_a_small_message_on_a_websocket_and_no_large_one() -> None:
-    async with serving(newcomer_payload_bytes=NEWCOMER_BYTES) as (server, client):
+    async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         socket, _ = await client.open_websocket()
-        await socket.send("4" + "x" * (NEWCOMER_BYTES - 1))
+        await socket.send("4" + "x" * (UNAUTHENTICATED_BYTES - 1))
         await received(server, 1)
-        await socket.send("4" + "x" * NEWCOMER_BYTES)
+        await socket.send("4" + "x" * UNAUTHENTICATED_BYTES)
 
-        assert await socket.closed() == 1009
-        await server.emptied()
-        assert (len(server.above.received), server.above.closed) == (1, ["message_too_large"])
+        assert await socket.wait_closed() == 1009
+        await server.wait_empty()
+        assert (len(server.observer.received), server.observer.closed) == (1, ["message_too_large"])
 
 
 async def test_a_stranger_may_post_a_small_payload_and_no_large_one() -> None:
-    async with serving(newcomer_payload_bytes=NEWCOMER_BYTES) as (server, client):
+    async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         sid = await client.open_polling()
 
-        assert await client.post(sid, "4" + "x" * (NEWCOMER_BYTES - 1)) == (200, "ok")
-        status, body = await client.post(sid, "4" + "x" * NEWCOMER_BYTES)
+        assert await client.post(sid, "4" + "x" * (UNAUTHENTICATED_BYTES - 1)) == (200, "ok")
+        status, body = await client.post(sid, "4" + "x" * UNAUTHENTICATED_BYTES)
 
         assert (status, json.loads(body)) == (413, {"code": 3, "message": "Payload too large"})
-        assert (len(server.above.received), server.above.closed) == (1, ["message_too_large"])
+        assert (len(server.observer.received), server.observer.closed) == (1, ["message_too_large"])
         assert counted(server.metrics, "engineio_requests_rejected_total") == {"payload_too_large": 1}
 
 
 async def test_who_joined_may_send_large_messages_on_either_carrier() -> None:
-    async with serving(newcomer_payload_bytes=NEWCOMER_BYTES) as (server, client):
+    async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         socket, _ = await client.open_websocket()
         sid = await client.open_polling()
         await socket.send("4small")
@@ -68,7 +68,7 @@ async def test_who_joined_may_send_large_messages_on_either_carrier() -> None:
 
 @pytest.mark.parametrize("joins", ["before the probe", "during the upgrade", "never"])
 async def test_an_upgrade_takes_large_messages_from_who_joined(joins: str) -> None:
-    async with serving(newcomer_payload_bytes=NEWCOMER_BYTES) as (server, client):
+    async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         sid = await client.open_polling()
         if joins == "before the probe":
             join(server)
@@ -76,47 +76,47 @@ async def test_an_upgrade_takes_large_messages_from_who_joined(joins: str) -> No
         if joins == "during the upgrade":
             join(server)
         await socket.send("5")
-        await socket.send("4" + "x" * NEWCOMER_BYTES)
+        await socket.send("4" + "x" * UNAUTHENTICATED_BYTES)
 
         if joins == "never":
-            assert await socket.closed() == 1009
+            assert await socket.wait_closed() == 1009
         else:
-            assert [len(message) for message in await received(server, 1)] == [NEWCOMER_BYTES]
+            assert [len(message) for message in await received(server, 1)] == [UNAUTHENTICATED_BYTES]
 
 
 async def test_a_large_message_in_the_place_of_a_probe_leaves_the_session_on_polling() -> None:
-    async with serving(newcomer_payload_bytes=NEWCOMER_BYTES) as (_, client):
+    async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (_, client):
         sid = await client.open_polling()
         socket = await client.websocket(EIO="4", sid=sid)
-        await socket.send("2" + "x" * NEWCOMER_BYTES)
+        await socket.send("2" + "x" * UNAUTHENTICATED_BYTES)
 
-        assert await socket.closed() == 1009
+        assert await socket.wait_closed() == 1009
         assert await client.post(sid, "4still here") == (200, "ok")
 
 
 async def test_handshakes_are_looked_at_with_the_address_of_the_client() -> None:
-    async with serving(trusted_proxies=["127.0.0.0/8"]) as (server, _):
+    async with running_engine(trusted_proxies=["127.0.0.0/8"]) as (server, _):
         for forwarded in ([], ["198.51.100.1, 203.0.113.9"], ["203.0.113.9", "2001:db8::9"]):
             async with connect(server.port) as connection:
                 lines = "".join(f"X-Forwarded-For: {line}\r\n" for line in forwarded)
                 connection.send(
                     f"GET {PATH}?EIO=4&transport=polling HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n".encode()
                 )
-                assert (await connection.answer()).status == 200
+                assert (await connection.read_response()).status == 200
 
-        assert server.came_from == ["127.0.0.1", "203.0.113.9", "2001:db8::9"]
-        assert [session.handshake.address for session in server.above.opened] == server.came_from
+        assert server.handshake_addresses == ["127.0.0.1", "203.0.113.9", "2001:db8::9"]
+        assert [session.handshake.address for session in server.observer.opened] == server.handshake_addresses
 
 
 async def test_the_word_of_a_client_for_its_address_counts_for_nothing() -> None:
-    async with serving() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), connect(server.port) as connection:
         connection.send(
             f"GET {PATH}?EIO=4&transport=polling HTTP/1.1\r\nHost: gateway\r\n"
             "X-Forwarded-For: 203.0.113.9\r\n\r\n".encode()
         )
-        assert (await connection.answer()).status == 200
+        assert (await connection.read_response()).status == 200
 
-        assert server.came_from == ["127.0.0.1"]
+        assert server.handshake_addresses == ["127.0.0.1"]
 
 
 # Expect (RFC 9110 §10.1.1)
@@ -131,41 +131,41 @@ def head(sid: str, length: int, *, expect: str = "100-continue", version: str = 
 
 @pytest.mark.parametrize("expect", ["100-continue", "100-Continue"])
 async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(expect: str) -> None:
-    async with serving() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         for _ in range(2):
             connection.send(head(sid, 6, expect=expect))
-            assert (await connection.answer()).status == 100
+            assert (await connection.read_response()).status == 100
             connection.send(b"4hello")
 
-            answer = await connection.answer()
+            answer = await connection.read_response()
             assert (answer.status, answer.body) == (200, b"ok")
 
-        assert server.above.received == ["hello", "hello"]
+        assert server.observer.received == ["hello", "hello"]
 
 
 async def test_a_client_that_does_not_wait_after_all_is_answered_too() -> None:
-    async with serving() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         connection.send(head(sid, 6) + b"4hello")
 
-        assert [(await connection.answer()).status for _ in range(2)] == [100, 200]
-        assert server.above.received == ["hello"]
+        assert [(await connection.read_response()).status for _ in range(2)] == [100, 200]
+        assert server.observer.received == ["hello"]
 
 
 async def test_a_body_that_is_not_wanted_is_not_asked_for() -> None:
-    async with serving() as (server, client):
+    async with running_engine() as (server, client):
         sid = await client.open_polling()
         for request, status in ((head("unknown", 6), 400), (head(sid, MAX_PAYLOAD_BYTES + 1), 413)):
             async with connect(server.port) as connection:
                 connection.send(request)
-                assert (await connection.answer()).status == status
+                assert (await connection.read_response()).status == status
 
 
 @pytest.mark.parametrize(("expect", "version"), [("something else", "1.1"), ("100-continue", "1.0")])
 async def test_other_expectations_and_older_clients_get_no_interim_answer(expect: str, version: str) -> None:
-    async with serving() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         connection.send(head(sid, 6, expect=expect, version=version) + b"4hello")
 
-        assert (await connection.answer()).status == 200
+        assert (await connection.read_response()).status == 200
