@@ -19,7 +19,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.health import liveness, readiness, verdict
 from tests.support.raw_clients import RawPolling, RawSocket
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.tcp_proxy import Link
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import wait_until
 
 pytestmark = pytest.mark.core
@@ -308,8 +308,8 @@ def test_a_replica_that_waits_for_redis_stops_when_it_is_told_to() -> None:
 def test_a_replica_drains_while_redis_is_away_and_ends_in_time(
     own_redis: RedisServer, start: Callable[..., GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    with Link(own_redis.port) as link:
-        gateway = start(redis_url=link.url, drain_seconds=1)
+    with TcpProxy(own_redis.port) as proxy:
+        gateway = start(redis_url=proxy.redis_url, drain_seconds=1)
         client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
         own_redis.freeze()
         wait_until(lambda: verdict(gateway) == (200, "degraded"), "it is known to be away")

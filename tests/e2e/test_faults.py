@@ -16,7 +16,7 @@ from tests.support.clients import NodeClients
 from tests.support.cluster import LEASE_SECONDS, Several, metric, until
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer, Sentinels
-from tests.support.tcp_proxy import Link
+from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -65,13 +65,13 @@ def test_redis_stands_still_for_ten_seconds(own_redis: RedisServer, node: NodeCl
 
 def test_the_link_of_one_replica_is_cut(own_redis: RedisServer, node: NodeClients) -> None:
     with (
-        Link(own_redis.port) as link,
-        Several(node, [own_redis.url, own_redis.url, link.url]) as all_,
+        TcpProxy(own_redis.port) as proxy,
+        Several(node, [own_redis.url, own_redis.url, proxy.redis_url]) as all_,
     ):
-        link.cut()
+        proxy.break_connections()
         all_.traffic.flows(20, answer="broker_unavailable")
         time.sleep(LEASE_SECONDS + 1)
-        link.heal()
+        proxy.accept_connections()
 
         all_.is_whole(since=time.monotonic())
         all_.settle()

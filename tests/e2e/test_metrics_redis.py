@@ -12,7 +12,7 @@ from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawSocket
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_proxy import Link
+from tests.support.tcp_proxy import TcpProxy
 from tests.unit.metrics.scraping import Scrape, scrape_until
 
 SUBSCRIPTION_TIMEOUT_SECONDS = 2
@@ -33,22 +33,22 @@ def condition(now: Scrape) -> str:
 def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    with Link(own_redis.port) as link:
-        cut_off = GatewayProcess(redis_url=link.url, replica_id="cut-off")
+    with TcpProxy(own_redis.port) as proxy:
+        cut_off = GatewayProcess(redis_url=proxy.redis_url, replica_id="cut-off")
         other = GatewayProcess(redis_url=own_redis.url, replica_id="other")
         client = node.open(cut_off.url, token=cut_off.token(user), transports=["websocket"]).connected()
         before = Scrape(cut_off)
         assert before.value("redis_connected", connection="commands") == 1
         assert before.value("redis_connected", connection="channels") == 1
 
-        link.cut()
+        proxy.break_connections()
         away = scrape_until(cut_off, lambda now: condition(now) == "unavailable", "Redis is away")
         for connection in ("commands", "channels"):
             assert away.value("redis_connected", connection=connection) == 0
         assert away.value("replica_ready") == 1, "callers had better get our own 503"
         for number in range(3):
             other.push_user(user, "missed", number)
-        link.heal()
+        proxy.accept_connections()
         client.wait("event", event="missed", count=3)
         cut_off.push_user(user, "after", 1)
         client.event("after")
@@ -116,9 +116,9 @@ def test_commands_are_timed_by_their_script(own_redis: RedisServer, user: str) -
 def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_behind(
     own_redis: RedisServer,
 ) -> None:
-    with Link(own_redis.port) as link:
+    with TcpProxy(own_redis.port) as proxy:
         gateway = GatewayProcess(
-            redis_url=link.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+            redis_url=proxy.redis_url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
         )
         healthy = scrape_until(
             gateway, lambda now: now.value("pubsub_probe_round_trip_seconds_count") > 0, "it hears itself"
@@ -126,13 +126,13 @@ def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_be
         assert healthy.value("broker_lag_seconds") < 1
         assert healthy.value("pubsub_probe_age_seconds") < 1.5
 
-        link.deafen()
+        proxy.pause_subscriptions()
         deaf = scrape_until(gateway, lambda now: condition(now) == "subscription_stalled", "it is deaf")
         assert deaf.value("pubsub_probe_age_seconds") >= SUBSCRIPTION_TIMEOUT_SECONDS
         assert deaf.value("broker_lag_seconds") > 1
         assert deaf.value("replica_ready") == 0
 
-        link.let_hear()
+        proxy.resume_subscriptions()
         scrape_until(
             gateway,
             lambda now: condition(now) == "healthy" and now.value("broker_lag_seconds") < 1,

@@ -12,7 +12,7 @@ import pytest
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_proxy import Link
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import wait_until
 
 pytestmark = pytest.mark.core
@@ -120,12 +120,12 @@ def test_after_the_network_was_cut(
     replicas: list[GatewayProcess], node: NodeClients, user: str, carrier: str
 ) -> None:
     here, there = replicas
-    with Link(here.ports[0]) as link:
-        client = connect(node, link.url.replace("redis", "http"), here.token(user), carrier)
+    with TcpProxy(here.ports[0]) as proxy:
+        client = connect(node, proxy.http_url, here.token(user), carrier)
 
         def cut() -> None:
             client.move(there.url)
-            link.cut()
+            proxy.break_connections()
 
         interrupted(client, lambda n: there.push_user(user, "tick", n), cut)
 
@@ -238,11 +238,11 @@ def test_while_its_old_connection_still_looks_alive(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     here, there = replicas
-    with Link(here.ports[0]) as link:
-        client = connect(node, link.url.replace("redis", "http"), here.token(user), reconnectionDelay=500)
+    with TcpProxy(here.ports[0]) as proxy:
+        client = connect(node, proxy.http_url, here.token(user), reconnectionDelay=500)
         here.push_user(user, "tick", 0)
         client.wait("event", event="tick", count=1)
-        link.hold()
+        proxy.pause()
         here.push_user(user, "tick", 1)
         client.cut(there.url)
         came_back(client)

@@ -12,7 +12,7 @@ from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.health import readiness, verdict
 from tests.support.redis_server import RedisServer, free_port
-from tests.support.tcp_proxy import Link
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import wait_until
 from tests.unit.metrics.scraping import Scrape
 
@@ -68,19 +68,19 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
 def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_hears_again(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
-    with Link(own_redis.port) as link:
+    with TcpProxy(own_redis.port) as proxy:
         gateway = GatewayProcess(
-            redis_url=link.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
+            redis_url=proxy.redis_url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
         )
         client = connect(node, gateway, user)
-        link.deafen()
+        proxy.pause_subscriptions()
 
         wait_until(lambda: verdict(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
         assert gateway.backend.presence(user)["online"] is True
         client.wait("disconnect", reason="transport close", timeout=15)
         client.wait("connect_error", timeout=15)
 
-        link.let_hear()
+        proxy.resume_subscriptions()
         wait_until(lambda: verdict(gateway) == (200, "ready"), "it hears again")
         client.wait("connect", count=2, timeout=15)
         client.wait("event", event="authenticated", count=2)

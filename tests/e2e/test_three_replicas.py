@@ -13,7 +13,7 @@ from tests.support.clients import NodeClients
 from tests.support.cluster import Several, metric
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_proxy import Link
+from tests.support.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -53,8 +53,8 @@ def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(
     redis_server: RedisServer, node: NodeClients
 ) -> None:
     with ExitStack() as stack:
-        links = [stack.enter_context(Link(redis_server.port, watch_for=MARK.encode())) for _ in range(3)]
-        replicas = [GatewayProcess(redis_url=link.url, redis_prefix="interest") for link in links]
+        proxies = [stack.enter_context(TcpProxy(redis_server.port, count=MARK.encode())) for _ in range(3)]
+        replicas = [GatewayProcess(redis_url=proxy.redis_url, redis_prefix="interest") for proxy in proxies]
         for replica in replicas:
             stack.callback(replica.stop)
         ann, *others = [
@@ -70,7 +70,7 @@ def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(
             client.event("last")  # whatever else was for its replica came before
 
         assert len(ann.events(MARK)) == PUSHES
-        assert [link.seen for link in links] == [PUSHES, 0, 0]
+        assert [proxy.counted for proxy in proxies] == [PUSHES, 0, 0]
         delivered = [metric(replica, 'sio_gateway_deliveries_total{kind="message"}') for replica in replicas]
         assert delivered == [PUSHES + 1, 1, 1]
         for replica in replicas:

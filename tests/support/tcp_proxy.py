@@ -1,68 +1,205 @@
-"""A link to Redis that a test cuts and heals, and that says what came over it; it runs in a thread of its own."""
+"""A TCP proxy in front of a server, whose connections a test breaks, pauses and restores."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 
-from tests.support.tcp_cut import Cuttable
+from tests.support.waiter import TIMEOUT_SECONDS
 
 
-class Link:
-    """``Cuttable`` for tests that wait in other ways than an event loop does; used as a context."""
+class TcpProxy:
+    """Passes bytes between a port of its own and ``port``, both of this machine.
 
-    def __init__(self, port: int, *, watch_for: bytes = b"") -> None:
-        """``watch_for`` is counted in what comes from the server."""
-        self._link = Cuttable(port, watch_for=watch_for)
+    It runs on an event loop in its own thread, so tests with and without an event loop use it as a context. Each
+    method returns when its effect is there.
+    """
+
+    def __init__(self, port: int, *, count: bytes = b"") -> None:
+        """``count`` is counted in what the server sends, where it is not split between two reads."""
+        self._port = port
+        self._count = count
+        self.counted = 0
+        self.answer_delay_seconds = 0.0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._ready = threading.Event()
-        self._over = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_broken = False
+        self._passes = _open_gate()
+        self._answers_pass = _open_gate()
+        self._subscriptions_pass = _open_gate()
+        self._started = threading.Event()
+        self._stopped = asyncio.Event()
+        self._own_port = 0
 
     @property
-    def url(self) -> str:
-        return self._link.url
+    def address(self) -> str:
+        """Host and port to connect to."""
+        return f"127.0.0.1:{self._own_port}"
 
     @property
-    def seen(self) -> int:
-        """How often the server sent what is watched for."""
-        return self._link.seen
+    def redis_url(self) -> str:
+        return f"redis://{self.address}"
 
-    def __enter__(self) -> Link:
+    @property
+    def http_url(self) -> str:
+        return f"http://{self.address}"
+
+    def __enter__(self) -> TcpProxy:
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._started.wait(TIMEOUT_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(5)
+        self._do(self._stopped.set)
+        self._thread.join(TIMEOUT_SECONDS)
 
-    def cut(self) -> None:
-        """Every connection breaks, and none is made."""
-        self._loop.call_soon_threadsafe(self._link.cut)
+    async def __aenter__(self) -> TcpProxy:
+        return self.__enter__()
 
-    def heal(self) -> None:
-        """New connections are made again."""
-        self._loop.call_soon_threadsafe(self._link.heal)
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
-    def hold(self) -> None:
-        """Connections stay, and nothing gets through, not even their end."""
-        self._loop.call_soon_threadsafe(self._link.hold)
+    def break_connections(self) -> None:
+        """Reset every connection, and each new one until ``accept_connections``."""
+        self._do(self._break)
 
-    def deafen(self) -> None:
-        """Commands go through, and nothing more reaches whoever subscribed or subscribes."""
-        self._loop.call_soon_threadsafe(self._link.deafen)
+    def accept_connections(self) -> None:
+        """Accept connections again after ``break_connections``."""
 
-    def let_hear(self) -> None:
-        """What was published meanwhile arrives, and what comes then."""
-        self._loop.call_soon_threadsafe(self._link.let_hear)
+        def accept() -> None:
+            self._is_broken = False
+
+        self._do(accept)
+
+    def pause(self) -> None:
+        """Keep the connections open and pass nothing, not even their end."""
+        self._do(self._passes.clear)
+
+    def resume(self) -> None:
+        """Pass what was kept by ``pause``, and what comes then."""
+        self._do(self._passes.set)
+
+    def pause_answers(self) -> None:
+        """Pass commands to the server, and keep what it sends."""
+        self._do(self._answers_pass.clear)
+
+    def resume_answers(self) -> None:
+        """Pass what was kept by ``pause_answers``, and what comes then."""
+        self._do(self._answers_pass.set)
+
+    def pause_subscriptions(self) -> None:
+        """Keep what the server sends on connections that subscribed or subscribe; pass everything else."""
+        self._do(self._subscriptions_pass.clear)
+
+    def resume_subscriptions(self) -> None:
+        """Pass what was kept by ``pause_subscriptions``, and what comes then."""
+        self._do(self._subscriptions_pass.set)
+
+    def _do(self, action: Callable[[], None]) -> None:
+        done = threading.Event()
+
+        def act() -> None:
+            action()
+            done.set()
+
+        self._loop.call_soon_threadsafe(act)
+        assert done.wait(TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
         self._loop.close()
 
     async def _serve(self) -> None:
-        async with self._link:
-            self._ready.set()
-            await self._over.wait()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._own_port = server.sockets[0].getsockname()[1]
+        self._started.set()
+        await self._stopped.wait()
+        server.close()
+        self._break()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.sleep(0.01)  # the loop closes aborted sockets in its next turns
+
+    def _break(self) -> None:
+        self._is_broken = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_broken:
+            writer.transport.abort()
+            return
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            writer.transport.abort()
+            return
+        if self._is_broken:
+            writer.transport.abort()
+            server_writer.transport.abort()
+            return
+        subscribed = asyncio.Event()
+        for direction in (
+            self._pass_commands(reader, server_writer, subscribed),
+            self._pass_answers(server_reader, writer, subscribed),
+        ):
+            task = asyncio.create_task(direction)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _pass_commands(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, subscribed: asyncio.Event
+    ) -> None:
+        with _Registered(self._writers, target), suppress(OSError):
+            while data := await source.read(65536):
+                if b"SUBSCRIBE" in data.upper():
+                    subscribed.set()
+                await self._write(data, target)
+            await self._passes.wait()
+
+    async def _pass_answers(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, subscribed: asyncio.Event
+    ) -> None:
+        with _Registered(self._writers, target), suppress(OSError):
+            while data := await source.read(65536):
+                if self._count:
+                    self.counted += data.count(self._count)
+                if subscribed.is_set():
+                    await self._subscriptions_pass.wait()
+                await self._answers_pass.wait()
+                if self.answer_delay_seconds:
+                    await asyncio.sleep(self.answer_delay_seconds)
+                await self._write(data, target)
+            await self._passes.wait()
+
+    async def _write(self, data: bytes, target: asyncio.StreamWriter) -> None:
+        await self._passes.wait()
+        target.write(data)
+        await target.drain()
+
+
+class _Registered:
+    """Keeps a writer in a set while the context runs, then aborts it."""
+
+    def __init__(self, writers: set[asyncio.StreamWriter], writer: asyncio.StreamWriter) -> None:
+        self._writers = writers
+        self._writer = writer
+
+    def __enter__(self) -> None:
+        self._writers.add(self._writer)
+
+    def __exit__(self, *_: object) -> None:
+        self._writers.discard(self._writer)
+        self._writer.transport.abort()
+
+
+def _open_gate() -> asyncio.Event:
+    gate = asyncio.Event()
+    gate.set()
+    return gate

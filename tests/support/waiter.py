@@ -1,14 +1,37 @@
-"""Waiting for what nothing tells of, such as the answer of another process."""
+"""Wait, with a time limit, for a condition that nothing announces."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
+TIMEOUT_SECONDS = 60.0
+"""Only a test that fails waits so long. On a busy machine everything takes ten times what it takes on an idle one."""
+LOOK_SECONDS = 0.02
 
-def wait_until(holds: Callable[[], bool], what: str, *, seconds: float = 15) -> None:
-    """Return once it holds; fails with ``what`` did not come to be within ``seconds``."""
+
+def wait_until(holds: Callable[[], bool], description: str, *, seconds: float = TIMEOUT_SECONDS) -> None:
+    """Return when the condition holds.
+
+    Raises:
+        AssertionError: it does not within ``seconds``; the message has the description.
+    """
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
+        assert time.monotonic() < deadline, f"not within {seconds:.1f} s: {description}"
+        time.sleep(LOOK_SECONDS)
+
+
+async def await_until(
+    holds: Callable[[], bool], description: str, *, seconds: float = TIMEOUT_SECONDS
+) -> None:
+    """Return when the condition holds, and let the event loop run meanwhile.
+
+    Raises:
+        AssertionError: it does not within ``seconds``; the message has the description.
+    """
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.1f} s: {description}"
+        await asyncio.sleep(LOOK_SECONDS)

@@ -11,7 +11,7 @@ from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Message
 from tests.integration.redis_state.replicas import Replica, append, make, replicas
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_cut import Cuttable
+from tests.support.tcp_proxy import TcpProxy
 
 ROOMS = [f"room{number}" for number in range(12)]
 SECONDS = 8.0
@@ -42,20 +42,20 @@ class Pusher:
             await asyncio.sleep(0.005)
 
 
-async def break_things(server: RedisServer, links: list[Cuttable], dice: random.Random) -> None:
+async def break_things(server: RedisServer, proxies: list[TcpProxy], dice: random.Random) -> None:
     while True:
         await asyncio.sleep(dice.uniform(0.1, 0.5))
-        match dice.choice(["pubsub", "normal", "link", "pause", "silence"]):
-            case "link":
-                link = dice.choice(links)
-                link.cut()
+        match dice.choice(["pubsub", "normal", "proxy", "pause", "silence"]):
+            case "proxy":
+                proxy = dice.choice(proxies)
+                proxy.break_connections()
                 await asyncio.sleep(dice.uniform(0.0, 0.6))
-                link.heal()
+                proxy.accept_connections()
             case "silence":
-                link = dice.choice(links)
-                link.hold()
+                proxy = dice.choice(proxies)
+                proxy.pause()
                 await asyncio.sleep(dice.uniform(0.0, 1.5))
-                link.let_go()
+                proxy.resume()
             case "pause":
                 server.freeze()
                 await asyncio.sleep(dice.uniform(0.0, 1.6))
@@ -71,24 +71,24 @@ async def test_whatever_breaks_each_replica_hears_what_was_accepted_once_and_in_
     print(f"seed {seed}")
     dice = random.Random(seed)
     async with AsyncExitStack() as stack:
-        links = [await stack.enter_async_context(Cuttable(server.port)) for _ in range(3)]
+        proxies = [await stack.enter_async_context(TcpProxy(server.port)) for _ in range(3)]
         made = [
-            (await stack.enter_async_context(replicas(server, f"r{number}", url=link.url)))[0]
-            for number, link in enumerate(links)
+            (await stack.enter_async_context(replicas(server, f"r{number}", url=proxy.redis_url)))[0]
+            for number, proxy in enumerate(proxies)
         ]
         heard_by = [{None, *dice.sample(ROOMS, 6)} for _ in made]
         for replica, rooms in zip(made, heard_by, strict=True):
             await replica.subscribe(*rooms)
         pushers = [Pusher(replica, dice) for replica in made for _ in range(4)]
         tasks = [asyncio.create_task(pusher.run()) for pusher in pushers]
-        breaking = asyncio.create_task(break_things(server, links, dice))
+        breaking = asyncio.create_task(break_things(server, proxies, dice))
         await asyncio.sleep(SECONDS)
         breaking.cancel()
         await asyncio.wait([breaking])
         server.thaw()
-        for link in links:
-            link.let_go()
-            link.heal()
+        for proxy in proxies:
+            proxy.resume()
+            proxy.accept_connections()
         await asyncio.sleep(0.5)
         for task in tasks:
             task.cancel()

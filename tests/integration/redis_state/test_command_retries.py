@@ -12,30 +12,7 @@ from gateway.domain.errors import BrokerTimeout
 from tests.integration.redis_state.replicas import make, replicas, until, until_redis_says
 from tests.support.redis_clock import shift_clock_offset
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_cut import Cuttable
-
-
-class Mutable(Cuttable):
-    """A link whose answers can be withheld, or take long, while questions go through."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.answering = asyncio.Event()
-        self.answering.set()
-        self.delay_seconds = 0.0
-
-    async def __aenter__(self) -> Mutable:
-        await super().__aenter__()
-        return self
-
-    async def _answer(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, subscribed: asyncio.Event
-    ) -> None:
-        async def look(_: bytes) -> None:
-            await self.answering.wait()
-            await asyncio.sleep(self.delay_seconds)
-
-        await self._pass(source, target, look)
+from tests.support.tcp_proxy import TcpProxy
 
 
 def signed(nonce: str) -> DedupKey:
@@ -62,13 +39,16 @@ async def test_a_clock_that_was_set_ahead_further_than_patience_is_believed_at_o
 
 
 async def test_a_new_connection_brings_the_clock_however_slow_its_answer_is(server: RedisServer) -> None:
-    async with Mutable(server.port) as link, replicas(server, "a", url=link.url, timeout_seconds=2.0) as [a]:
+    async with (
+        TcpProxy(server.port) as proxy,
+        replicas(server, "a", url=proxy.redis_url, timeout_seconds=2.0) as [a],
+    ):
         shift_clock_offset(a.state.commands, 3600)  # that of the server before
         ahead = a.state.commands.redis_ms()
-        link.cut()
+        proxy.break_connections()
         await until(lambda: not a.state.commands.is_connected, "the cut is noticed")
-        link.delay_seconds = 0.4
-        link.heal()
+        proxy.answer_delay_seconds = 0.4
+        proxy.accept_connections()
         await until(lambda: a.state.commands.is_connected, "it is connected again")
 
         assert a.state.commands.redis_ms() < ahead - 3_500_000
@@ -76,21 +56,21 @@ async def test_a_new_connection_brings_the_clock_however_slow_its_answer_is(serv
 
 async def test_a_refusal_after_an_attempt_without_an_answer_is_not_certain(server: RedisServer) -> None:
     async with (
-        Mutable(server.port) as link,
+        TcpProxy(server.port) as proxy,
         replicas(server, "b") as [b],
-        replicas(server, "a", url=link.url, timeout_seconds=5.0) as [a],
+        replicas(server, "a", url=proxy.redis_url, timeout_seconds=5.0) as [a],
     ):
         await b.subscribe("room")
         await asyncio.sleep(1.1)  # requests carry whole seconds: this one was signed after the memory began
         await a.push("known now")  # Redis has the script from here on
-        link.answering.clear()
+        proxy.pause_answers()
         news = make("room")
         push = asyncio.create_task(a.state.broker.append(news, signed("once")))
         await b.hears(news)
         server.restart()  # empty: its memory of nonces begins after the request was signed
-        link.cut()
-        link.answering.set()
-        link.heal()
+        proxy.break_connections()
+        proxy.resume_answers()
+        proxy.accept_connections()
 
         with pytest.raises(BrokerTimeout):
             await push
@@ -98,42 +78,45 @@ async def test_a_refusal_after_an_attempt_without_an_answer_is_not_certain(serve
 
 async def test_a_nonce_that_an_attempt_without_an_answer_spent_is_no_replay(server: RedisServer) -> None:
     async with (
-        Mutable(server.port) as link,
+        TcpProxy(server.port) as proxy,
         replicas(server, "b") as [b],
-        replicas(server, "a", url=link.url, timeout_seconds=5.0) as [a],
+        replicas(server, "a", url=proxy.redis_url, timeout_seconds=5.0) as [a],
     ):
         await b.subscribe("room")
         await asyncio.sleep(1.1)
         await a.push("known now")  # Redis has the script from here on
-        link.answering.clear()
+        proxy.pause_answers()
         news = make("room")
         push = asyncio.create_task(a.state.broker.append(news, signed("once")))
         await b.hears(news)
         server.ask("DEL", "t:ids:new")  # lost, while the nonce is not
-        link.cut()
-        link.answering.set()
-        link.heal()
+        proxy.break_connections()
+        proxy.resume_answers()
+        proxy.accept_connections()
 
         with pytest.raises(BrokerTimeout):
             await push
 
 
 async def test_a_second_attempt_has_what_the_first_one_left_of_the_patience(server: RedisServer) -> None:
-    async with Mutable(server.port) as link, replicas(server, "a", url=link.url, timeout_seconds=2.0) as [a]:
+    async with (
+        TcpProxy(server.port) as proxy,
+        replicas(server, "a", url=proxy.redis_url, timeout_seconds=2.0) as [a],
+    ):
         await a.push("known now")
-        link.answering.clear()
+        proxy.pause_answers()
         began = time.monotonic()
         push = asyncio.create_task(a.push("room"))
         await until_redis_says(lambda: length_of_log(server), 2)
         await asyncio.sleep(1.5 - (time.monotonic() - began))
-        link.cut()
-        link.heal()
+        proxy.break_connections()
+        proxy.accept_connections()
 
         with pytest.raises(BrokerTimeout):
             await push
 
         assert time.monotonic() - began < 2.5
-        link.answering.set()
+        proxy.resume_answers()
 
 
 async def length_of_log(server: RedisServer) -> int:

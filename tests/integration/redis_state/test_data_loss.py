@@ -10,7 +10,7 @@ from tests.contract.values import at, newest_position
 from tests.integration.redis_state.replicas import PREFIX, Replica, append, ids, make, replicas, until
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_cut import Cuttable
+from tests.support.tcp_proxy import TcpProxy
 
 ROOM = RedisKeys(PREFIX).channel(at("room"))
 MANY = 4_500
@@ -103,15 +103,15 @@ async def test_who_came_first_to_a_room_is_served_from_there_whoever_comes_later
 async def test_large_messages_that_went_before_they_could_be_fetched_are_one_gap(server: RedisServer) -> None:
     bounds = {"history_bytes": 1_000_000, "subscription_timeout_seconds": 30.0}
     async with (
-        Cuttable(server.port) as link,
-        replicas(server, "a", url=link.url, **bounds) as [a],
+        TcpProxy(server.port) as proxy,
+        replicas(server, "a", url=proxy.redis_url, **bounds) as [a],
         replicas(server, "b", **bounds) as [b],
     ):
         await a.subscribe("room")
-        link.deafen()
+        proxy.pause_subscriptions()
         news = [await b.push("room", size=70_000) for _ in range(60)]
 
-        link.let_hear()
+        proxy.resume_subscriptions()
 
         await a.hears(news[-1])
         await until(lambda: len(a.gaps) > 0, "it is told")

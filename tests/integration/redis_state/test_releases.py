@@ -10,7 +10,7 @@ from gateway.domain.messages import Message
 from gateway.domain.traces import Trace
 from tests.integration.redis_state.replicas import Replica, ids, make, previous_release, replicas, until
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_cut import Cuttable
+from tests.support.tcp_proxy import TcpProxy
 
 CALM = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """No sign of life but those that a test asks for."""
@@ -26,21 +26,21 @@ async def test_who_was_cut_off_past_its_lease_reads_what_newer_releases_wrote_me
     server: RedisServer,
 ) -> None:
     async with (
-        Cuttable(server.port) as link,
+        TcpProxy(server.port) as proxy,
         replicas(server, "n", recovery_seconds=0.5) as [n],
     ):
-        older = Replica(server, "o", codec=previous_release(), url=link.url, recovery_seconds=0.5)
+        older = Replica(server, "o", codec=previous_release(), url=proxy.redis_url, recovery_seconds=0.5)
         await older.start()
         await older.subscribe("room")
         server.ask("HSET", "t:sessions:o", "p", "left behind")
         await until(lambda: writes(n) == b"1", "the newer one has noticed")
-        link.cut()
+        proxy.break_connections()
         await until(lambda: n.cleaned == ["o"], "it is taken for dead")
         await until(lambda: server.ask("EXISTS", "t:sessions:o") == 0, "what it left is cleaned up")
         await n.state.membership.heartbeat()
         news = [await n.push("room") for _ in range(10)]
 
-        link.heal()
+        proxy.accept_connections()
 
         await older.hears(*news)
         assert (older.gaps, older.unreadable) == ([], 0)

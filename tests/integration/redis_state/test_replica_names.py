@@ -11,7 +11,7 @@ from gateway.domain.errors import BrokerUnavailable, StateMisconfigured
 from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_cut import Cuttable
+from tests.support.tcp_proxy import TcpProxy
 
 NO_BEATS = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
 """With these nothing is said but by the test."""
@@ -73,10 +73,10 @@ async def test_a_process_of_the_name_of_a_killed_one_starts_before_its_lease_end
 async def test_a_process_of_the_name_of_one_that_stands_still_waits_for_the_end_of_its_lease(
     server: RedisServer,
 ) -> None:
-    async with Cuttable(server.port) as link:
-        former = Replica(server, "a", url=link.url, lease_seconds=1.0)
+    async with TcpProxy(server.port) as proxy:
+        former = Replica(server, "a", url=proxy.redis_url, lease_seconds=1.0)
         await former.start()
-        link.hold()  # its connections stay
+        proxy.pause()  # its connections stay
 
         with structlog.testing.capture_logs() as logs:
             async with replicas(server, "a") as [a]:
@@ -90,16 +90,16 @@ async def test_a_process_of_the_name_of_one_that_stands_still_waits_for_the_end_
 async def test_a_process_whose_name_was_taken_while_it_was_away_ends_and_disturbs_nobody(
     server: RedisServer,
 ) -> None:
-    async with Cuttable(server.port) as link, replicas(server, "b") as [b]:
-        former = Replica(server, "a", url=link.url)
+    async with TcpProxy(server.port) as proxy, replicas(server, "b") as [b]:
+        former = Replica(server, "a", url=proxy.redis_url)
         await former.start()
         await former.register("s1", "ann", "room")
-        link.cut()
+        proxy.break_connections()
         await until(lambda: server.numsub(b"t:replica:a") == 0, "it is cut off")
         async with replicas(server, "a") as [a]:
             await a.register("s2", "bob", "room")
 
-            link.heal()
+            proxy.accept_connections()
             run, _ = former._tasks
             with pytest.raises(StateMisconfigured, match="another process that lives"):
                 await asyncio.wait_for(run, 15)

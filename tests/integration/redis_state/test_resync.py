@@ -22,7 +22,7 @@ from tests.integration.redis_state.replicas import (
     until_redis_says,
 )
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_cut import Cuttable
+from tests.support.tcp_proxy import TcpProxy
 
 
 async def push_steadily(replica: Replica, *rooms: str, number: int) -> list[Message]:
@@ -59,16 +59,16 @@ async def test_nothing_is_lost_when_channels_are_cut_again_and_again(server: Red
 
 async def test_a_replica_whose_link_was_cut_misses_nothing(server: RedisServer) -> None:
     async with (
-        Cuttable(server.port) as link,
+        TcpProxy(server.port) as proxy,
         replicas(server, "a") as [a],
-        replicas(server, "b", url=link.url) as [b],
+        replicas(server, "b", url=proxy.redis_url) as [b],
     ):
         await b.subscribe("room")
         before = await push_steadily(a, "room", number=20)
-        link.cut()
+        proxy.break_connections()
         missed = await push_steadily(a, "room", number=100)
         await until(lambda: not b.state.commands.is_connected, "the cut is noticed")
-        link.heal()
+        proxy.accept_connections()
         after = await push_steadily(a, "room", number=20)
 
         await b.hears(*after)
@@ -79,18 +79,18 @@ async def test_a_replica_whose_link_was_cut_misses_nothing(server: RedisServer) 
 
 async def test_a_replica_whose_link_went_silent_misses_nothing(server: RedisServer) -> None:
     async with (
-        Cuttable(server.port) as link,
+        TcpProxy(server.port) as proxy,
         replicas(server, "a") as [a],
-        replicas(server, "b", url=link.url) as [b],
+        replicas(server, "b", url=proxy.redis_url) as [b],
     ):
         await b.subscribe("room")
         before = await push_steadily(a, "room", number=20)
-        link.hold()
+        proxy.pause()
         missed = await push_steadily(a, "room", number=300)
         await until(lambda: not b.state.commands.is_connected, "the silence is noticed")
-        link.let_go()
-        link.cut()
-        link.heal()
+        proxy.resume()
+        proxy.break_connections()
+        proxy.accept_connections()
         after = await push_steadily(a, "room", number=20)
 
         await b.hears(*after)
@@ -169,16 +169,16 @@ async def test_an_emptied_redis_that_stayed_connected_loses_nothing_for_who_is_c
 
 async def test_what_was_trimmed_meanwhile_is_told_as_such(server: RedisServer) -> None:
     async with (
-        Cuttable(server.port) as link,
+        TcpProxy(server.port) as proxy,
         replicas(server, "a", history_length=20) as [a],
-        replicas(server, "b", url=link.url, history_length=20) as [b],
+        replicas(server, "b", url=proxy.redis_url, history_length=20) as [b],
     ):
         await b.subscribe("room")
         before = await push_steadily(a, "room", number=5)
         await b.hears(*before)
-        link.cut()
+        proxy.break_connections()
         missed = await push_steadily(a, "room", number=100)
-        link.heal()
+        proxy.accept_connections()
 
         await b.hears(missed[-1])
 

@@ -16,7 +16,7 @@ from gateway.state.redis.errors import OutcomeUnknown
 from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
 from tests.support.redis_server import RedisServer
-from tests.support.tcp_cut import Cuttable
+from tests.support.tcp_proxy import TcpProxy
 
 SESSION = RecoverySession("p", "s1", "ann", "/", "a/1", frozenset({"old"}), START)
 PATIENCE = {"timeout_seconds": 2.0}
@@ -25,7 +25,7 @@ PATIENCE = {"timeout_seconds": 2.0}
 async def overtaken(
     server: RedisServer,
     replica: Replica,
-    link: Cuttable,
+    proxy: TcpProxy,
     first: Coroutine[Any, Any, Any],
     newer: Coroutine[Any, Any, Any],
 ) -> None:
@@ -34,25 +34,25 @@ async def overtaken(
         server.ask(
             "SCRIPT", "LOAD", script.text
         )  # what Redis does not know is sent again, and so comes later
-    link.hold()
+    proxy.pause()
     asked = asyncio.create_task(first)
     await until(lambda: replica.state.commands.waiting > 0, "it is asked")
-    link.cut()
-    link.let_go()
+    proxy.break_connections()
+    proxy.resume()
     await until(lambda: not replica.state.commands.is_connected, "the connection is lost")
     then = asyncio.create_task(newer)
-    link.heal()
+    proxy.accept_connections()
     await asyncio.gather(asked, then)
 
 
 async def test_who_left_while_it_was_registered_anew_is_not_there(server: RedisServer) -> None:
-    async with Cuttable(server.port) as link, replicas(server, "a", url=link.url, **PATIENCE) as [a]:
+    async with TcpProxy(server.port) as proxy, replicas(server, "a", url=proxy.redis_url, **PATIENCE) as [a]:
         presence = a.state.presence
         await a.register("s1", "ann", "room")
         await a.register("s2", "bob", "room")
         presence.mark_all_dirty()
 
-        await overtaken(server, a, link, presence.flush(0), presence.unregister("s1"))
+        await overtaken(server, a, proxy, presence.flush(0), presence.unregister("s1"))
 
         await until_redis_says(lambda: connections_at(a.state.broker, at("room")), 1)
         assert not (await presence.of_user("ann")).online
@@ -61,24 +61,24 @@ async def test_who_left_while_it_was_registered_anew_is_not_there(server: RedisS
 async def test_the_rooms_of_a_connection_are_the_newest_though_it_was_registered_anew(
     server: RedisServer,
 ) -> None:
-    async with Cuttable(server.port) as link, replicas(server, "a", url=link.url, **PATIENCE) as [a]:
+    async with TcpProxy(server.port) as proxy, replicas(server, "a", url=proxy.redis_url, **PATIENCE) as [a]:
         presence = a.state.presence
         await a.register("s1", "ann", "old")
         presence.mark_all_dirty()
 
-        await overtaken(server, a, link, presence.flush(0), presence.change_rooms("s1", {"new"}))
+        await overtaken(server, a, proxy, presence.flush(0), presence.change_rooms("s1", {"new"}))
 
         await until_redis_says(lambda: connections_at(a.state.broker, at("new")), 1)
         assert await connections_at(a.state.broker, at("old")) == 0
 
 
 async def test_of_two_changes_of_rooms_the_later_one_counts(server: RedisServer) -> None:
-    async with Cuttable(server.port) as link, replicas(server, "a", url=link.url, **PATIENCE) as [a]:
+    async with TcpProxy(server.port) as proxy, replicas(server, "a", url=proxy.redis_url, **PATIENCE) as [a]:
         presence = a.state.presence
         await a.register("s1", "ann")
 
         await overtaken(
-            server, a, link, presence.change_rooms("s1", {"old"}), presence.change_rooms("s1", {"new"})
+            server, a, proxy, presence.change_rooms("s1", {"old"}), presence.change_rooms("s1", {"new"})
         )
 
         await until_redis_says(lambda: connections_at(a.state.broker, at("new")), 1)
@@ -87,7 +87,7 @@ async def test_of_two_changes_of_rooms_the_later_one_counts(server: RedisServer)
 
 @pytest.mark.parametrize("anew", [False, True])
 async def test_a_session_that_was_deleted_while_it_was_saved_is_gone(server: RedisServer, anew: bool) -> None:
-    async with Cuttable(server.port) as link, replicas(server, "a", url=link.url, **PATIENCE) as [a]:
+    async with TcpProxy(server.port) as proxy, replicas(server, "a", url=proxy.redis_url, **PATIENCE) as [a]:
         sessions = a.state.sessions
         await sessions.save(replace(SESSION, pid="other", sid="s2"))
         if anew:
@@ -96,7 +96,7 @@ async def test_a_session_that_was_deleted_while_it_was_saved_is_gone(server: Red
             sessions.mark_all_dirty()
         saving = sessions.flush() if anew else sessions.save(SESSION)
 
-        await overtaken(server, a, link, saving, sessions.delete("p", owner="a/1"))
+        await overtaken(server, a, proxy, saving, sessions.delete("p", owner="a/1"))
 
         await until_redis_says(lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"other"])
         with pytest.raises(RecoveryFailed, match="unknown_session"):
@@ -104,12 +104,12 @@ async def test_a_session_that_was_deleted_while_it_was_saved_is_gone(server: Red
 
 
 async def test_of_two_changes_of_a_session_the_later_one_counts(server: RedisServer) -> None:
-    async with Cuttable(server.port) as link, replicas(server, "a", url=link.url, **PATIENCE) as [a]:
+    async with TcpProxy(server.port) as proxy, replicas(server, "a", url=proxy.redis_url, **PATIENCE) as [a]:
         sessions = a.state.sessions
         old, new = (SESSION.with_rooms([room], START) for room in ("older", "newer"))
         await sessions.save(SESSION)
 
-        await overtaken(server, a, link, sessions.change(old), sessions.change(new))
+        await overtaken(server, a, proxy, sessions.change(old), sessions.change(new))
 
         await until_redis_says(lambda: asyncio.to_thread(knows, server, "newer"), True)
         assert (await sessions.resume("p", user="ann", namespace="/", owner="a/2")).session == new
