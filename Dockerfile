@@ -1,11 +1,11 @@
-# `client` fetches the stock browser client, `wheel` packs the gateway, `packages` installs it and what it needs into
-# one environment. The last stage takes that environment and nothing else.
+# `client` fetches the stock browser client, `wheel` builds the gateway, `packages` installs it and its dependencies into
+# one environment. The last stage copies that environment and nothing else.
 #
-# Nothing here names an index, a proxy or a certificate. Where there are any, they are mounted for the build alone:
+# This file names no index, proxy or certificate. If your network needs them, mount them for the build alone:
 #   podman build --format docker -v /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro .
 # and in the same way an /etc/pip.conf and a /root/.npmrc. Without `--format docker` podman drops the HEALTHCHECK.
 
-FROM python:3.13-slim AS tooled
+FROM python:3.13-slim AS base
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_ROOT_USER_ACTION=ignore \
@@ -13,7 +13,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 WORKDIR /build
 
 
-FROM tooled AS client
+FROM base AS client
 COPY requirements/client.txt requirements/client.txt
 RUN python -m venv /opt/client \
     && /opt/client/bin/pip install --require-hashes --only-binary :all: --no-compile -r requirements/client.txt
@@ -22,7 +22,7 @@ COPY tools/fetch_client.py tools/node.py tools/
 RUN /opt/client/bin/python tools/fetch_client.py
 
 
-FROM tooled AS wheel
+FROM base AS wheel
 COPY requirements/build.txt requirements/build.txt
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --only-binary :all: --no-compile -r requirements/build.txt
@@ -33,14 +33,15 @@ COPY --from=client /build/gateway/socketio_server/static gateway/socketio_server
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir dist .
 
 
-FROM tooled AS packages
-# Without pip of its own; the one of the base image installs into it and stays behind.
+FROM base AS packages
+# Without a pip of its own: the pip of the base image installs into it, and is not part of the result.
 RUN python -m venv --without-pip /opt/sio-gateway
-# `otel` is `runtime` and the packages that export traces where the OTEL_ variables ask for it (docs/reference/logs.md).
+# `otel` is `runtime` and the packages that export traces if OTEL_ variables are set (docs/reference/logs.md).
 ARG REQUIREMENTS=otel
 COPY requirements/${REQUIREMENTS}.txt requirements/
-# Only wheels: a package that would need a compiler is refused at once. Bytecode is made here because the running
-# user can write none; it is not checked against its source, so a builder that rewrites file times does not spoil it.
+# Only wheels: a package that would need a compiler is rejected at once. Bytecode is compiled here because the user of
+# the container cannot write it. It is not compared with its source, so a builder that rewrites file times does not
+# invalidate it.
 RUN python -m pip --python /opt/sio-gateway/bin/python install \
         --require-hashes --only-binary :all: --no-compile -r requirements/${REQUIREMENTS}.txt \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sio-gateway/lib
@@ -51,7 +52,7 @@ RUN python -m pip --python /opt/sio-gateway/bin/python install --no-deps --no-in
 
 
 FROM python:3.13-slim
-# The base image ships pip, and its standard library without bytecode: every start would compile it anew.
+# The base image has pip, which is not needed, and a standard library without bytecode, which each start would compile.
 RUN python -m pip uninstall --yes --root-user-action ignore pip \
     && python -m compileall -q -j 0 --invalidation-mode unchecked-hash \
         -x '/(ensurepip|idlelib|lib2to3|pydoc_data|test|tkinter|turtledemo|site-packages|dist-packages)/' \
@@ -60,19 +61,19 @@ COPY --from=packages /opt/sio-gateway /opt/sio-gateway
 ENV PATH=/opt/sio-gateway/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
-# A number, so that Kubernetes can see that it is not root (runAsNonRoot).
+# A number, so that Kubernetes can verify that the user is not root (runAsNonRoot).
 USER 10001:10001
 WORKDIR /
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Asks where the settings say that health is answered, so that it needs no change when a port does.
+# Reads the port of health from the settings, so it needs no change when a port changes.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s --retries=3 \
     CMD ["python", "-I", "-c", "import http.client, os; \
         from gateway.settings import load_settings; \
         settings = load_settings(os.environ, require_keys=False); \
-        door = http.client.HTTPConnection(settings.host, settings.ingest_port or settings.port, timeout=4); \
-        door.request('GET', '/health/live'); \
-        raise SystemExit(door.getresponse().status != 200)"]
+        connection = http.client.HTTPConnection(settings.host, settings.ingest_port or settings.port, timeout=4); \
+        connection.request('GET', '/health/live'); \
+        raise SystemExit(connection.getresponse().status != 200)"]
 ENTRYPOINT ["sio-gateway"]
 CMD ["serve"]
 ARG VERSION=unreleased

@@ -1,7 +1,8 @@
-"""The Helm chart in ``helm/sio-gateway``: rendered, judged, and its values described.
+"""Checks of the Helm chart in ``helm/sio-gateway``, and the table of its values.
 
-rendering     a value set becomes the objects that Helm would install
-schemas       each object against Kubernetes' own schemas and those of the operators
-findings      all that ``make chart`` looks at
-table         the values of values.yaml as the table of docs/how-to/deploy-with-helm.md
+rendering   the objects that Helm would install for a value set
+schemas     validation of objects by the schemas of Kubernetes and of the operators
+findings    every check of ``make chart``
+table       the values of values.yaml as the table of docs/how-to/deploy-with-helm.md
+__main__    the command line ``python -m tools.chart``
 """

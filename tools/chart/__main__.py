@@ -1,4 +1,4 @@
-"""Look at the Helm chart: lint it, render every value set of tests/integration/chart/values, hold each object to its schemas."""
+"""Check the Helm chart: lint it, render every value set of tests/integration/chart/values, validate each object."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 import yaml
 
 from tools.chart import findings, table
-from tools.chart.rendering import NAMESPACE, Refused, as_yaml, render
+from tools.chart.rendering import NAMESPACE, RenderError, as_yaml, render
 
 
 def main() -> None:
-    """Read the command line and do what it says; ends with status 1 when something is wrong with the chart."""
+    """Run the command of the command line; without one, check the chart and exit with status 1 on a finding."""
     parser = argparse.ArgumentParser(prog="python -m tools.chart", description=__doc__)
     commands = parser.add_subparsers(dest="command")
     rendering = commands.add_parser(
-        "render", help="print what Helm would install for a file of values, as YAML"
+        "render", help="print the objects that Helm would install for a file of values, as YAML"
     )
     rendering.add_argument("values", type=Path)
     rendering.add_argument("--release", default="live")
     rendering.add_argument("--namespace", default=NAMESPACE)
     commands.add_parser("table", help="write the table of values into docs/how-to/deploy-with-helm.md")
-    given = parser.parse_args()
-    match given.command:
+    arguments = parser.parse_args()
+    match arguments.command:
         case "render":
-            _render(given.values, release=given.release, namespace=given.namespace)
+            _render(arguments.values, release=arguments.release, namespace=arguments.namespace)
         case "table":
             table.write()
         case _:
@@ -37,19 +37,19 @@ def _render(path: Path, *, release: str, namespace: str) -> None:
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     try:
         print(as_yaml(render(values, release=release, namespace=namespace)), end="")
-    except Refused as refusal:
-        sys.exit(str(refusal))
+    except RenderError as error:
+        sys.exit(str(error))
 
 
 def _check() -> None:
-    wrong = 0
-    for what, sentences in findings.all_of_them():
-        print(f"{'wrong' if sentences else 'ok':<6} {what}")
-        for sentence in sentences:
-            print(f"       {sentence}")
-        wrong += len(sentences)
-    if wrong:
-        sys.exit(f"{wrong} things are wrong with the chart.")
+    count = 0
+    for check, found in findings.run_checks():
+        print(f"{'wrong' if found else 'ok':<6} {check}")
+        for finding in found:
+            print(f"       {finding}")
+        count += len(found)
+    if count:
+        sys.exit(f"{count} findings in the chart.")
 
 
 if __name__ == "__main__":

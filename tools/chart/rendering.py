@@ -1,4 +1,4 @@
-"""A value set becomes the objects that Helm would install. Helm itself does it (its SDK, as a library); no cluster."""
+"""The objects that Helm would install for a value set, rendered by Helm's SDK as a library, without a cluster."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Values = dict[str, Any]
 Document = dict[str, Any]
 
 
-class Refused(Exception):
-    """Helm refuses the values: the schema, or one of the chart's own checks. The message is Helm's."""
+class RenderError(Exception):
+    """The schema or one of the chart's own checks rejects the values. The message is Helm's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What Helm would install, and the text that it would show."""
+    """The objects that Helm would install, and the notes that it would print."""
 
     documents: tuple[Document, ...]
     notes: str
 
     def of_kind(self, kind: str) -> list[Document]:
-        """The objects of a kind, in the order of their templates."""
+        """Return the objects of a kind, in the order of their templates."""
         return [each for each in self.documents if each["kind"] == kind]
 
     def one(self, kind: str, name: str | None = None) -> Document:
-        """The only object of a kind, or the one with this name; raises LookupError."""
+        """Return the only object of a kind, or the one with this name. Raises: LookupError."""
         found = [each for each in self.of_kind(kind) if name in {None, each["metadata"]["name"]}]
         if len(found) != 1:
             raise LookupError(f"{len(found)} objects of kind {kind} named {name}")
@@ -42,7 +42,7 @@ class Rendered:
 
 
 def value_sets() -> dict[str, Values]:
-    """The value sets of the tests, by name."""
+    """Return the value sets of the tests by name."""
     return {
         path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
         for path in sorted(VALUE_SETS.glob("*.yaml"))
@@ -50,14 +50,14 @@ def value_sets() -> dict[str, Values]:
 
 
 def render(values: Values, *, release: str = "live", namespace: str = NAMESPACE) -> Rendered:
-    """Render the chart as ``helm install`` would; raises Refused."""
+    """Render the chart as ``helm install`` does. Raises: RenderError."""
     with Chart.load(CHART) as chart:
         try:
-            # Rendering alone does not look at the schema.
+            # `render` does not validate the values by the schema.
             chart.validate_schema(values)
             files = chart.render(values, name=release, namespace=namespace)
         except HelmError as error:
-            raise Refused(str(error)) from None
+            raise RenderError(str(error)) from None
     notes = "".join(text for path, text in files.items() if path.endswith("NOTES.txt"))
     texts = [text for path, text in sorted(files.items()) if not path.endswith("NOTES.txt")]
     documents = [document for text in texts for document in yaml.safe_load_all(text) if document]
@@ -65,5 +65,5 @@ def render(values: Values, *, release: str = "live", namespace: str = NAMESPACE)
 
 
 def as_yaml(rendered: Rendered) -> str:
-    """The objects as one file of several YAML documents, as ``kubectl apply -f`` takes it."""
+    """Return the objects as YAML documents in one text, as for ``kubectl apply -f``."""
     return yaml.safe_dump_all(rendered.documents, sort_keys=False, width=120)

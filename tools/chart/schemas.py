@@ -1,4 +1,4 @@
-"""Each object against the schemas of what it is for: two releases of Kubernetes, and the definitions of operators."""
+"""Validation of objects by the schemas of two releases of Kubernetes and of the operators' resource definitions."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import kubernetes_validate
 from tools.chart.rendering import ROOT, Document
 
 RELEASES: Final = ("1.29", "1.34")
-"""The oldest release that the chart is for (``kubeVersion`` in Chart.yaml), and a recent one."""
+"""The oldest supported release (``kubeVersion`` in Chart.yaml), and a recent one."""
 _OPERATORS: Final = ("gateway.networking.k8s.io/", "monitoring.coreos.com/")
 _TIMEOUT_SECONDS: Final = 60
 
 
-def findings(documents: Sequence[Document]) -> list[str]:
-    """A sentence for everything that is wrong, with the object and the path in it."""
+def validate(documents: Sequence[Document]) -> list[str]:
+    """Return a sentence for each finding, with the object and the path in it."""
     operators = [each for each in documents if each["apiVersion"].startswith(_OPERATORS)]
     found = [
         sentence
         for document in documents
         if document not in operators
         for release in RELEASES
-        for sentence in _of_kubernetes(document, release)
+        for sentence in _validate_for_kubernetes(document, release)
     ]
-    return found + (_of_operators(operators) if operators else [])
+    return found + (_validate_for_operators(operators) if operators else [])
 
 
-def _of_kubernetes(document: Document, release: str) -> list[str]:
+def _validate_for_kubernetes(document: Document, release: str) -> list[str]:
     try:
-        # Strict: a field that Kubernetes would drop without a word is wrong, too.
+        # Strict: a field that Kubernetes would silently drop is a finding, too.
         kubernetes_validate.validate(document, release, strict=True)
     except kubernetes_validate.ValidationError as error:
         path = "".join(f"/{part}" for part in error.path)
@@ -43,9 +43,9 @@ def _of_kubernetes(document: Document, release: str) -> list[str]:
     return []
 
 
-def _of_operators(documents: Sequence[Document]) -> list[str]:
-    """Their schemas are code for Node, and know no strictness: a field too many passes."""
-    judged = subprocess.run(
+def _validate_for_operators(documents: Sequence[Document]) -> list[str]:
+    """Validate objects of operators. Their schemas are Node code and not strict: unknown fields pass."""
+    done = subprocess.run(
         [sys.executable, "tools/node.py", "tests/support/js/operators.mjs"],
         cwd=ROOT,
         input=json.dumps(documents),
@@ -54,14 +54,14 @@ def _of_operators(documents: Sequence[Document]) -> list[str]:
         timeout=_TIMEOUT_SECONDS,
         check=False,
     )
-    if judged.returncode != 0:
+    if done.returncode != 0:
         raise RuntimeError(
-            f"tests/support/js/operators.mjs (make install-dev brings what it needs): {judged.stderr}"
+            f"tests/support/js/operators.mjs failed (its packages come with make install-dev): {done.stderr}"
         )
     return [
         f"{_name(document)}: {path}: {sentence}"
-        for document, wrong in zip(documents, json.loads(judged.stdout), strict=True)
-        for path, sentence in wrong
+        for document, found in zip(documents, json.loads(done.stdout), strict=True)
+        for path, sentence in found
     ]
 
 

@@ -1,4 +1,4 @@
-"""The values of values.yaml, with the comments above them, as the table of docs/how-to/deploy-with-helm.md."""
+"""The values of values.yaml and the comments above them as the table of docs/how-to/deploy-with-helm.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TABLE: Final = re.compile(r"(?<=<!-- values -->\n).*?(?=<!-- end of values -->)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A value: its path, its default as it is written (None where only its parts have one), its comment."""
+    """A value: its path, its default as text (None for a mapping whose entries have rows of their own), its comment."""
 
     path: str
     default: str | None
@@ -25,14 +25,16 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Every value in the order of values.yaml.
+    """Return a row for each value, in the order of values.yaml.
 
-    A mapping is one value, unless its entries have comments of their own. Raises ValueError for a value without one.
+    A mapping is one value, unless its entries have comments of their own.
+
+    Raises: ValueError, for a value without a comment.
     """
     text = (CHART / "values.yaml").read_text(encoding="utf-8")
     tree = yaml.compose(text, yaml.SafeLoader)
     if not isinstance(tree, yaml.MappingNode):
-        raise ValueError("values.yaml is no mapping")
+        raise ValueError("values.yaml is not a mapping")
     return list(_rows(tree, text.splitlines(), ""))
 
 
@@ -40,22 +42,22 @@ def _rows(mapping: yaml.MappingNode, lines: list[str], prefix: str) -> Iterator[
     for key, value in mapping.value:
         path = f"{prefix}{key.value}"
         comment = _comment_above(lines, key.start_mark.line)
-        if _has_described_entries(value, lines):
+        if _has_commented_entries(value, lines):
             if comment:
                 yield Row(path, None, comment)
             yield from _rows(value, lines, f"{path}.")
         elif not comment:
-            raise ValueError(f"values.yaml says nothing about {path}")
+            raise ValueError(f"values.yaml has no comment on {path}")
         else:
             yield Row(path, _as_text(value), comment)
 
 
-def _has_described_entries(node: yaml.Node, lines: list[str]) -> bool:
+def _has_commented_entries(node: yaml.Node, lines: list[str]) -> bool:
     if not isinstance(node, yaml.MappingNode) or node.flow_style:
         return False
-    # An entry may be a mapping whose own entries are described.
+    # An entry may be a mapping whose own entries have comments.
     return any(
-        _comment_above(lines, key.start_mark.line) or _has_described_entries(value, lines)
+        _comment_above(lines, key.start_mark.line) or _has_commented_entries(value, lines)
         for key, value in node.value
     )
 
@@ -78,7 +80,7 @@ def _as_text(node: yaml.Node) -> str:
 
 
 def as_markdown() -> str:
-    """The table, one row for each value."""
+    """Return the table with one row for each value."""
     head = "| value | default | meaning |\n|---|---|---|\n"
     return head + "".join(
         f"| `{row.path}` | {_cell(row.default)} | {_escaped(row.meaning)} |\n" for row in rows()
@@ -94,14 +96,14 @@ def _escaped(text: str) -> str:
 
 
 def is_current() -> bool:
-    """Whether docs/how-to/deploy-with-helm.md has the table as it would be written now."""
+    """Return whether docs/how-to/deploy-with-helm.md has the same table as ``write`` would write."""
     found = _TABLE.search(PAGE.read_text(encoding="utf-8"))
     return found is not None and found[0] == as_markdown()
 
 
 def write() -> None:
-    """Put the table into docs/how-to/deploy-with-helm.md, between its two marks."""
+    """Write the table between the two marks in docs/how-to/deploy-with-helm.md. Raises: ValueError, without marks."""
     page = PAGE.read_text(encoding="utf-8")
     if not _TABLE.search(page):
-        raise ValueError(f"{PAGE} has no place for the table")
+        raise ValueError(f"{PAGE} has no marks around a table")
     PAGE.write_text(_TABLE.sub(lambda _: as_markdown(), page), encoding="utf-8")

@@ -1,16 +1,16 @@
-{{/* What values.schema.json cannot say: contradictions between values, refused with a sentence. */}}
+{{/* Checks that values.schema.json cannot express: contradictions between values are rejected with a sentence. */}}
 
 {{- define "sio-gateway.checks" -}}
 {{- if not (regexMatch "^[a-z]" (include "sio-gateway.fullname" .)) -}}
-{{- fail "The name of a Service begins with a letter, and that of this release does not: set fullnameOverride." -}}
+{{- fail "The name of a Service must begin with a letter, and the name of this release does not: set fullnameOverride." -}}
 {{- end -}}
 {{- include "sio-gateway.formChecks" . -}}
 {{- $files := include "sio-gateway.secretFiles" . | fromYaml -}}
 {{- if not (or (hasKey $files "jwt-secret") (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url) -}}
-{{- fail "No key to check tokens with: set secrets.jwtSecret, secrets.jwtPublicKey or config.jwt_jwks_url, or name a Secret in existingSecret.name." -}}
+{{- fail "No key to verify tokens with: set secrets.jwtSecret, secrets.jwtPublicKey or config.jwt_jwks_url, or name a Secret in existingSecret.name." -}}
 {{- end -}}
 {{- if and (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url -}}
-{{- fail "config.jwt_jwks_url is given beside a public key: leave one of the two out." -}}
+{{- fail "config.jwt_jwks_url is set beside a public key: remove one of the two." -}}
 {{- end -}}
 {{- if not .Values.ingestKeys -}}
 {{- fail "No backend can push: ingestKeys needs at least one {id, secrets}." -}}
@@ -22,24 +22,24 @@
 {{- include "sio-gateway.policyChecks" . -}}
 {{- end -}}
 
-{{/* Where somebody may write a secret by mistake; the schema's refusal would quote it, and no sentence here does. */}}
+{{/* Values in which a secret may be written by mistake. The error of the schema would quote it; no sentence here does. */}}
 {{- define "sio-gateway.formChecks" -}}
 {{- range $index, $key := .Values.ingestKeys -}}
 {{- if not (regexMatch "^[A-Za-z0-9._-]{1,64}$" $key.id) -}}
-{{- fail (printf "ingestKeys[%d].id is not 1 to 64 of A-Z a-z 0-9 . _ - (a secret stands under secrets)." $index) -}}
+{{- fail (printf "ingestKeys[%d].id is not 1 to 64 of A-Z a-z 0-9 . _ - (a secret belongs under secrets)." $index) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (regexMatch "^$|^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$" .Values.existingSecret.name) -}}
-{{- fail "existingSecret.name is no name of a Secret." -}}
+{{- fail "existingSecret.name is not a valid name of a Secret." -}}
 {{- end -}}
 {{- range $name, $key := .Values.existingSecret.keys -}}
 {{- if not (regexMatch "^[A-Za-z0-9._-]{0,253}$" $key) -}}
-{{- fail (printf "existingSecret.keys.%s is no key of a Secret: its content stands in the Secret itself." $name) -}}
+{{- fail (printf "existingSecret.keys.%s is not a valid key of a Secret: the content belongs in the Secret itself." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.config.jwt_jwks_url -}}
 {{- if not (regexMatch "^https?://[^/@\\s]+(/\\S*)?$" .) -}}
-{{- fail "config.jwt_jwks_url is no URL that begins with https:// or http://, or holds a user name or password." -}}
+{{- fail "config.jwt_jwks_url is not a URL that begins with https:// or http://, or it contains a user name or password." -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -53,39 +53,39 @@
 {{- end -}}
 {{- $_ := set $seen $key.id true -}}
 {{- if and $existing $key.secrets -}}
-{{- fail (printf "ingestKeys[%d].secrets is given beside existingSecret.name: put it into that Secret as ingest-%s." $index $key.id) -}}
+{{- fail (printf "ingestKeys[%d].secrets is set beside existingSecret.name: put it into that Secret as ingest-%s." $index $key.id) -}}
 {{- end -}}
 {{- if not (or $existing $key.secrets) -}}
-{{- fail (printf "ingestKeys[%d].secrets is missing: give a secret of 32 bytes or more, or name a Secret in existingSecret.name." $index) -}}
+{{- fail (printf "ingestKeys[%d].secrets is missing: set a secret of 32 bytes or more, or name a Secret in existingSecret.name." $index) -}}
 {{- end -}}
 {{- end -}}
-{{- /* No sentence quotes a secret, as the schema's would: so these are not in it. */ -}}
+{{- /* Not in the schema, whose errors would quote the secrets. */ -}}
 {{- $owners := dict -}}
 {{- range $index, $key := .Values.ingestKeys -}}
 {{- range $key.secrets -}}
 {{- if hasKey $owners . -}}
-{{- fail (printf "ingestKeys[%d].secrets: it has a secret of %s, so neither would prove who pushes." $index (get $owners .)) -}}
+{{- fail (printf "ingestKeys[%d].secrets: it has a secret of %s, so a signature would not identify the backend." $index (get $owners .)) -}}
 {{- end -}}
 {{- $_ := set $owners . $key.id -}}
 {{- if or (ne . (trim .)) (regexMatch "[\\x00-\\x1f]" .) -}}
-{{- fail (printf "ingestKeys[%d].secrets: one begins or ends with white space, or holds a line break." $index) -}}
+{{- fail (printf "ingestKeys[%d].secrets: one begins or ends with white space, or contains a line break." $index) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.secrets.redisUrl -}}
 {{- if not (regexMatch "^rediss?([+]sentinel)?://[^\\s]+$" .) -}}
-{{- fail "secrets.redisUrl is no address of Redis: write it as redis://host:6379/0, rediss:// or redis+sentinel://host,host/name." -}}
+{{- fail "secrets.redisUrl is not an address of Redis: write it as redis://host:6379/0, rediss:// or redis+sentinel://host,host/name." -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.secrets.jwtPublicKey -}}
 {{- if not (contains "PUBLIC KEY-----" .) -}}
-{{- fail "secrets.jwtPublicKey is no public key in PEM (-----BEGIN PUBLIC KEY-----)." -}}
+{{- fail "secrets.jwtPublicKey is not a public key in PEM (-----BEGIN PUBLIC KEY-----)." -}}
 {{- end -}}
 {{- end -}}
 {{- if $existing -}}
 {{- range $name, $secret := .Values.secrets -}}
 {{- if $secret -}}
-{{- fail (printf "secrets.%s is given beside existingSecret.name: put it into that Secret." $name) -}}
+{{- fail (printf "secrets.%s is set beside existingSecret.name: put it into that Secret." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -94,13 +94,13 @@
 {{- define "sio-gateway.redisChecks" -}}
 {{- $redis := include "sio-gateway.redis" . -}}
 {{- if and .Values.redis.bundled.enabled .Values.secrets.redisUrl -}}
-{{- fail "redis.bundled.enabled and secrets.redisUrl name two Redis: leave one of them out." -}}
+{{- fail "redis.bundled.enabled and secrets.redisUrl name two Redis: remove one of them." -}}
 {{- end -}}
 {{- if and (not $redis) (gt (int .Values.replicaCount) 1) -}}
-{{- fail (printf "replicaCount is %d, and without Redis a second replica would know nothing of the first one's clients: set secrets.redisUrl." (int .Values.replicaCount)) -}}
+{{- fail (printf "replicaCount is %d, and without Redis a second replica would not know the clients of the first one: set secrets.redisUrl." (int .Values.replicaCount)) -}}
 {{- end -}}
 {{- if and (not $redis) .Values.autoscaling.enabled -}}
-{{- fail "autoscaling.enabled needs a Redis that replicas share: set secrets.redisUrl." -}}
+{{- fail "autoscaling.enabled requires a Redis that replicas share: set secrets.redisUrl." -}}
 {{- end -}}
 {{- end -}}
 
@@ -111,7 +111,7 @@
 {{- $service := .Values.clientService -}}
 {{- range $name := list "nodePort" "externalTrafficPolicy" "loadBalancerClass" "loadBalancerSourceRanges" -}}
 {{- if and (eq $service.type "ClusterIP") (get $service $name) -}}
-{{- fail (printf "clientService.%s is for another clientService.type than ClusterIP." $name) -}}
+{{- fail (printf "clientService.%s requires another clientService.type than ClusterIP." $name) -}}
 {{- end -}}
 {{- end -}}
 {{- $scale := .Values.autoscaling -}}
@@ -122,6 +122,6 @@
 {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas." -}}
 {{- end -}}
 {{- if and $scale.enabled (not (or $scale.targetCPUPercent $scale.targetConnections)) -}}
-{{- fail "autoscaling.enabled needs autoscaling.targetCPUPercent or autoscaling.targetConnections." -}}
+{{- fail "autoscaling.enabled requires autoscaling.targetCPUPercent or autoscaling.targetConnections." -}}
 {{- end -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{/* What the gateway would refuse when it starts, where it takes two values to see it (gateway/settings/checks.py). */}}
+{{/* Contradictions between two values that the gateway would reject when it starts (gateway/settings/checks.py). */}}
 
 {{- define "sio-gateway.configChecks" -}}
 {{- include "sio-gateway.sizeChecks" . -}}
@@ -6,14 +6,14 @@
 {{- $config := .Values.config -}}
 {{- $first := include "sio-gateway.socketioPath" . | trimPrefix "/" | splitList "/" | first -}}
 {{- if has $first (list "emit" "broadcast" "presence" "disconnect" "health" "metrics" "openapi.yaml" "dev") -}}
-{{- fail (printf "config.socketio_path: /%s is taken by another part of the gateway." $first) -}}
+{{- fail (printf "config.socketio_path: /%s is reserved for another part of the gateway." $first) -}}
 {{- end -}}
 {{- if and (has "*" $config.cors_origins) (gt (len $config.cors_origins) 1) -}}
-{{- fail "config.cors_origins: * allows every origin already: give it alone or leave it out." -}}
+{{- fail "config.cors_origins: * allows every origin already: use it alone or remove it." -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
 {{- if has .name (list "GATEWAY_CONFIG" "GATEWAY_PORT" "GATEWAY_INGEST_PORT" "GATEWAY_SHUTDOWN_DELAY_SECONDS" "GATEWAY_DRAIN_SECONDS") -}}
-{{- fail (printf "extraEnv: %s is said by the chart, and more than the gateway follows from it: set ports or drain." .name) -}}
+{{- fail (printf "extraEnv: %s is set by the chart, which derives other objects from it, too: set ports or drain." .name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -28,7 +28,7 @@
 {{- fail (printf "config.history_bytes must be at least config.max_body_bytes, which is %d." $body) -}}
 {{- end -}}
 {{- if and (include "sio-gateway.redis" .) (gt $body 16777216) -}}
-{{- fail "config.max_body_bytes must be at most 16777216 with a Redis, which takes each push in one piece." -}}
+{{- fail "config.max_body_bytes must be at most 16777216 with a Redis, which executes each push as one command." -}}
 {{- end -}}
 {{- end -}}
 
@@ -45,25 +45,25 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A policy that shuts out what the settings name would leave every replica waiting. No sentence quotes an address: it may hold a password. */}}
+{{/* Every replica would wait in vain for a Redis or a key set that the policy blocks. No sentence quotes an address, which may contain a password. */}}
 {{- define "sio-gateway.policyChecks" -}}
 {{- $policy := .Values.networkPolicy -}}
 {{- $url := .Values.secrets.redisUrl -}}
 {{- if $url -}}
-{{- $otherwise := ternary "26379" "6379" (contains "+sentinel://" $url) -}}
+{{- $default := ternary "26379" "6379" (contains "+sentinel://" $url) -}}
 {{- $hosts := regexReplaceAll "^[^:]+://" $url "" | regexFind "^[^/?#]*" | splitList "@" | last -}}
 {{- range splitList "," $hosts -}}
-{{- $port := default $otherwise (regexFind ":[0-9]+$" . | trimPrefix ":") | atoi -}}
+{{- $port := default $default (regexFind ":[0-9]+$" . | trimPrefix ":") | atoi -}}
 {{- if or (lt $port 1) (gt $port 65535) -}}
-{{- fail "secrets.redisUrl names a port that is none." -}}
+{{- fail "secrets.redisUrl has an invalid port." -}}
 {{- end -}}
-{{- include "sio-gateway.portIsLetOut" (dict "policy" $policy "port" $port) -}}
+{{- include "sio-gateway.portIsAllowed" (dict "policy" $policy "port" $port) -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.config.jwt_jwks_url -}}
-{{- $otherwise := ternary "443" "80" (hasPrefix "https:" .) -}}
+{{- $default := ternary "443" "80" (hasPrefix "https:" .) -}}
 {{- $host := regexReplaceAll "^[^:]+://" . "" | regexFind "^[^/?#]*" -}}
-{{- $port := default $otherwise (regexFind ":[0-9]+$" $host | trimPrefix ":") | atoi -}}
+{{- $port := default $default (regexFind ":[0-9]+$" $host | trimPrefix ":") | atoi -}}
 {{- if and $policy.enabled (ne $port (int $policy.jwksPort)) -}}
 {{- fail (printf "networkPolicy.jwksPort is %d, and config.jwt_jwks_url is at port %d." (int $policy.jwksPort) $port) -}}
 {{- end -}}
@@ -71,12 +71,12 @@
 {{- end -}}
 
 {{/* Takes {policy, port}. */}}
-{{- define "sio-gateway.portIsLetOut" -}}
-{{- $let := dict -}}
+{{- define "sio-gateway.portIsAllowed" -}}
+{{- $allowed := dict -}}
 {{- range .policy.redisPorts -}}
-{{- $_ := set $let (toString (int .)) true -}}
+{{- $_ := set $allowed (toString (int .)) true -}}
 {{- end -}}
-{{- if and .policy.enabled (not (hasKey $let (toString .port))) -}}
-{{- fail (printf "networkPolicy.redisPorts lacks %d, where secrets.redisUrl says that Redis is." .port) -}}
+{{- if and .policy.enabled (not (hasKey $allowed (toString .port))) -}}
+{{- fail (printf "networkPolicy.redisPorts lacks %d, the port in secrets.redisUrl." .port) -}}
 {{- end -}}
 {{- end -}}

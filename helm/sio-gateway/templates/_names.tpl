@@ -4,7 +4,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* At most 52 characters, so that the longest suffix still gives a DNS label (RFC 1035: 63), in which there are no dots. */}}
+{{/* At most 52 characters, so that the name with the longest suffix is still a DNS label (RFC 1035: 63 characters, no dots). */}}
 {{- define "sio-gateway.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
@@ -30,7 +30,7 @@
 {{- include "sio-gateway.fullname" . }}-redis
 {{- end -}}
 
-{{/* With a checksum of the content: what runs keeps its own settings when an upgrade brings others that it cannot use. */}}
+{{/* With a checksum of the content: running pods keep their settings when an upgrade brings settings that the gateway rejects. */}}
 {{- define "sio-gateway.configName" -}}
 {{- include "sio-gateway.fullname" . }}-{{ include "sio-gateway.settings" . | sha256sum | trunc 8 }}
 {{- end -}}
@@ -44,8 +44,8 @@
 {{- end -}}
 
 {{- define "sio-gateway.serviceAccountName" -}}
-{{- $otherwise := ternary (include "sio-gateway.fullname" .) "default" .Values.serviceAccount.create -}}
-{{- default $otherwise .Values.serviceAccount.name -}}
+{{- $default := ternary (include "sio-gateway.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- default $default .Values.serviceAccount.name -}}
 {{- end -}}
 
 {{- define "sio-gateway.image" -}}
@@ -56,7 +56,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What Deployment and Services select by; never changes in the life of a release. Takes {root, component}. */}}
+{{/* Selector of Deployment and Services; it never changes in the life of a release. Takes {root, component}. */}}
 {{- define "sio-gateway.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "sio-gateway.name" .root | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}

@@ -8,7 +8,7 @@
   secret:
     secretName: {{ include "sio-gateway.secretName" . | quote }}
     optional: false
-    # Readable by the one user there is, who is not their owner.
+    # The files belong to root, and the user of the image must read them.
     defaultMode: 0444
     items:
       {{- range $file, $key := include "sio-gateway.secretFiles" . | fromYaml }}
@@ -17,7 +17,7 @@
       {{- end }}
 {{- end -}}
 
-{{/* Whole folders and no single files, so that what changes in place arrives in the container. */}}
+{{/* Whole folders, because a file that is mounted by itself is never updated in a running container. */}}
 {{- define "sio-gateway.volumeMounts" -}}
 - name: config
   mountPath: /etc/sio-gateway/config

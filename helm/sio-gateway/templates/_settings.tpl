@@ -1,6 +1,6 @@
-{{/* What the gateway is told: its YAML file, the files of secrets, the times that follow from `drain`. */}}
+{{/* Settings of the gateway: its YAML file, the files of secrets, the times that follow from `drain`. */}}
 
-{{/* Where the state is: `bundled`, `secret` (an address in the Secret), or nothing for memory. */}}
+{{/* Location of the state: `bundled`, `secret` (the Secret has the address), or empty for memory. */}}
 {{- define "sio-gateway.redis" -}}
 {{- if .Values.redis.bundled.enabled -}}
 bundled
@@ -29,7 +29,7 @@ secret
 {{- toYaml $files -}}
 {{- end -}}
 
-{{/* YAML of the chart's own Secret. Two secrets of a key stand on two lines. */}}
+{{/* YAML of the chart's own Secret. Each secret of a key is on a line of its own. */}}
 {{- define "sio-gateway.secretData" -}}
 {{- $data := dict -}}
 {{- with .Values.secrets.jwtSecret }}{{ $_ := set $data "jwt-secret" (b64enc .) }}{{ end -}}
@@ -68,27 +68,27 @@ secret
 {{- toYaml $settings -}}
 {{- end -}}
 
-{{/* SHUTDOWN_DELAY_SECONDS and DRAIN_SECONDS together: how long a pod that goes still has clients. */}}
-{{- define "sio-gateway.leavingSeconds" -}}
+{{/* SHUTDOWN_DELAY_SECONDS and DRAIN_SECONDS together: how long a stopping pod still has clients. */}}
+{{- define "sio-gateway.drainTotalSeconds" -}}
 {{- add .Values.drain.shutdownDelaySeconds .Values.drain.seconds -}}
 {{- end -}}
 
-{{/* The gateway needs 15 s after that at most; 5 s more are for the kubelet. */}}
+{{/* After that the gateway takes at most 15 s to stop; 5 s more are for the kubelet. */}}
 {{- define "sio-gateway.gracePeriodSeconds" -}}
-{{- add (include "sio-gateway.leavingSeconds" .) 20 -}}
+{{- add (include "sio-gateway.drainTotalSeconds" .) 20 -}}
 {{- end -}}
 
 {{- define "sio-gateway.socketioPath" -}}
 {{- printf "%s/" (trimSuffix "/" (default "/socket.io/" .Values.config.socketio_path)) -}}
 {{- end -}}
 
-{{/* The port of the container that REST, health and metrics are on. */}}
+{{/* Port of the container for REST, health and metrics. */}}
 {{- define "sio-gateway.ingestPortName" -}}
 {{- ternary "ingest" "client" .Values.ports.split -}}
 {{- end -}}
 
-{{/* Whether polling is offered, so that a client has to be kept on one replica. */}}
-{{- define "sio-gateway.keepsClients" -}}
+{{/* Whether each client must be routed to one replica, because polling is offered. */}}
+{{- define "sio-gateway.needsAffinity" -}}
 {{- if and .Values.cookieAffinity.enabled (has "polling" (default (list "polling") .Values.config.transports)) -}}
 true
 {{- end -}}

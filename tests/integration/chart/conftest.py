@@ -1,4 +1,4 @@
-"""Each value set in turn, and small ones to change."""
+"""Fixtures: each value set in turn, and small value sets that tests change."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def rendered(name: str) -> Rendered:
-    """What Helm makes of each value set in turn."""
+    """The objects that Helm renders for each value set in turn."""
     return rendered_set(name)
 
 
 @pytest.fixture
 def minimal() -> Values:
-    """The smallest value set, to be changed by a test."""
+    """The smallest value set; a test may change it."""
     return deepcopy(SETS["minimal"])
 
 
 @pytest.fixture
 def shared(minimal: Values) -> Values:
-    """The smallest value set with a Redis, to be changed by a test."""
+    """The smallest value set with a Redis; a test may change it."""
     minimal["secrets"]["redisUrl"] = "redis://redis.data.svc:6379/0"
     return minimal

@@ -1,4 +1,4 @@
-"""The files and the environment that a container of the gateway would find, laid out in a folder."""
+"""The files and the environment of a container of the gateway, written into a folder."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from tests.integration.chart.sets import gateway
 from tools.chart.rendering import Document, Rendered
 
 MOUNTS = "/etc/sio-gateway"
-# What somebody else would have put into a Secret of the cluster; its names are those of existing-secret.yaml.
-FOREIGN = {
+# The Secret that exists in the cluster; its names are those of existing-secret.yaml.
+EXISTING_SECRET = {
     "issuer.pem": "",  # set by the test: a real key
     "redis.url": "redis://redis.data.svc:6379/0",
-    "ingest-shop": "a-foreign-secret-of-this-test-000001\na-foreign-secret-of-this-test-000002\n",
-    "ingest-reports.v2": "a-foreign-secret-of-this-test-000003\n",
+    "ingest-shop": "an-existing-secret-of-this-test-000001\nan-existing-secret-of-this-test-000002\n",
+    "ingest-reports.v2": "an-existing-secret-of-this-test-000003\n",
     "not-for-the-gateway": "never to be mounted",
 }
 
 
 class PodFiles:
-    """Mounts of a container, below ``folder`` instead of at the root."""
+    """The mounts of a container, below ``folder`` instead of the root."""
 
-    def __init__(self, rendered: Rendered, folder: Path, *, foreign: dict[str, str] | None = None) -> None:
+    def __init__(self, rendered: Rendered, folder: Path, *, existing: dict[str, str] | None = None) -> None:
         self.folder = folder
         self._rendered = rendered
-        self._foreign = FOREIGN | (foreign or {})
+        self._existing = EXISTING_SECRET | (existing or {})
         spec = gateway(rendered)["spec"]["template"]["spec"]
         volumes = {each["name"]: each for each in spec["volumes"]}
         for mount in spec["containers"][0]["volumeMounts"]:
@@ -34,15 +34,17 @@ class PodFiles:
                 self._fill(self.inside(mount["mountPath"]), volumes[mount["name"]])
 
     def inside(self, path: str) -> Path:
-        """Where a path of the container is here."""
+        """Return the path below ``folder`` of a path in the container."""
         return self.folder / path.lstrip("/")
 
     def environment(self, container: Document) -> dict[str, str]:
-        """The GATEWAY_ variables of a container."""
-        moved = {
-            name: value.replace(MOUNTS, str(self.inside(MOUNTS))) for name, value in _variables(container)
+        """Return the GATEWAY_ variables of a container, with paths below ``folder``."""
+        mounts = str(self.inside(MOUNTS))
+        return {
+            name: value.replace(MOUNTS, mounts)
+            for name, value in _variables(container)
+            if name.startswith("GATEWAY_")
         }
-        return {name: value for name, value in moved.items() if name.startswith("GATEWAY_")}
 
     def _fill(self, folder: Path, volume: dict[str, Any]) -> None:
         folder.mkdir(parents=True)
@@ -57,14 +59,14 @@ class PodFiles:
         source = volume["secret"]
         if volume["name"] == "redis-tls":
             return {"ca.crt": "certificates of this test"}
-        kept = self._secret(source["secretName"])
-        # Kubernetes does not start a pod whose Secret lacks one of the items: neither does this.
-        return {item["path"]: kept[item["key"]] for item in source["items"]}
+        data = self._secret(source["secretName"])
+        # Kubernetes does not start a pod whose Secret lacks one of the items; this raises KeyError.
+        return {item["path"]: data[item["key"]] for item in source["items"]}
 
     def _secret(self, name: str) -> dict[str, str]:
         own = [each for each in self._rendered.of_kind("Secret") if each["metadata"]["name"] == name]
         if not own:
-            return self._foreign
+            return self._existing
         return {key: base64.b64decode(value).decode() for key, value in own[0]["data"].items()}
 
 

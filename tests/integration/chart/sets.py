@@ -1,4 +1,4 @@
-"""Value sets of tests/integration/chart/values, what Helm makes of them, and where in it things are."""
+"""The value sets of tests/integration/chart/values, and access to the objects that Helm renders for them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ SETS: Final = value_sets()
 
 @cache
 def rendered_set(name: str) -> Rendered:
-    """What Helm makes of a value set."""
+    """Return the objects that Helm renders for a value set."""
     return render(SETS[name])
 
 
 def with_(values: Values, **changes: Any) -> Values:
-    """A value set with further values, ``a__b`` for a value within a mapping; changed in place."""
+    """Change values in place and return them; ``a__b`` is the value ``b`` in the mapping ``a``."""
     for path, value in changes.items():
         *parents, last = path.split("__")
-        place = values
+        mapping = values
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
+            mapping = mapping.setdefault(parent, {})
+        mapping[last] = value
     return values
 
 
 def gateway(rendered: Rendered) -> Document:
-    """The Deployment of the gateway, beside which there may be that of the bundled Redis."""
+    """Return the Deployment of the gateway, not that of the bundled Redis."""
     component = "app.kubernetes.io/component"
     found = [
         each for each in rendered.of_kind("Deployment") if each["metadata"]["labels"][component] == "gateway"
@@ -40,12 +40,12 @@ def gateway(rendered: Rendered) -> Document:
 
 
 def settings_of(rendered: Rendered) -> dict[str, Any]:
-    """The YAML file of settings that the gateway is given."""
+    """Return the content of the YAML file of settings."""
     name = mounted(rendered)["config"]["configMap"]["name"]
     settings: dict[str, Any] = yaml.safe_load(rendered.one("ConfigMap", name)["data"]["gateway.yaml"])
     return settings
 
 
 def mounted(rendered: Rendered) -> dict[str, dict[str, Any]]:
-    """The volumes of the gateway's pods by their names."""
+    """Return the volumes of the gateway's pods by name."""
     return {each["name"]: each for each in gateway(rendered)["spec"]["template"]["spec"]["volumes"]}

@@ -1,4 +1,4 @@
-"""The Redis that the chart brings for trying out: a gateway can work with one that is started like that."""
+"""The bundled Redis: a gateway can work with a Redis that has its options."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.integration.chart.sets import rendered_set
 from tests.support.redis_server import RedisServer
 
 
-def test_the_doctor_finds_nothing_that_keeps_a_gateway_from_working() -> None:
-    redis = rendered_set("trying-out").one("Deployment", "live-sio-gateway-redis")
+def test_doctor_reports_no_problem_of_a_redis_with_the_options_of_the_bundled_one() -> None:
+    redis = rendered_set("bundled-redis").one("Deployment", "live-sio-gateway-redis")
     arguments = redis["spec"]["template"]["spec"]["containers"][0]["args"]
     names, values = arguments[::2], arguments[1::2]
     options = {
@@ -20,7 +20,7 @@ def test_the_doctor_finds_nothing_that_keeps_a_gateway_from_working() -> None:
     }
     server = RedisServer(**options)
     try:
-        examined = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "gateway", "doctor", "--json", "--dev"],
             env=os.environ | {"GATEWAY_REDIS_URL": server.url},
             capture_output=True,
@@ -31,6 +31,6 @@ def test_the_doctor_finds_nothing_that_keeps_a_gateway_from_working() -> None:
     finally:
         server.stop()
 
-    found = {each["name"]: each["level"] for each in json.loads(examined.stdout)["findings"]}
-    assert found["redis.eviction"] == "ok"
-    assert [name for name, level in found.items() if name.startswith("redis.") and level == "problem"] == []
+    levels = {each["name"]: each["level"] for each in json.loads(done.stdout)["findings"]}
+    assert levels["redis.eviction"] == "ok"
+    assert [name for name, level in levels.items() if name.startswith("redis.") and level == "problem"] == []

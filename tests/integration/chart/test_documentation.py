@@ -1,4 +1,4 @@
-"""docs/how-to/deploy-with-helm.md, values.yaml, its schema and the chart's own description say the same."""
+"""docs/how-to/deploy-with-helm.md, values.yaml, values.schema.json and Chart.yaml agree."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ DESCRIPTION = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 
 
 def documented() -> dict[str, tuple[str, str]]:
-    """Default and meaning of each value in the table."""
+    """Return default and meaning of each value in the table."""
     rows = re.findall(r"^\| `([A-Za-z.]+)` \| (?:`(.*?)`)? ?\| (.+) \|$", PAGE, re.MULTILINE)
     return {path: (default, meaning) for path, default, meaning in rows}
 
 
 def at(path: str) -> Any:
+    """Return the default at a dotted path."""
     value = DEFAULTS
     for part in path.split("."):
         value = value[part]
@@ -36,7 +37,7 @@ def at(path: str) -> Any:
 
 
 def leaves(value: Any, path: str, known: set[str]) -> Iterator[str]:
-    """Paths of all values, none deeper than what is documented as one."""
+    """Yield the paths of all values, none deeper than a documented path."""
     if path in known and not any(each.startswith(f"{path}.") for each in known):
         yield path
     elif isinstance(value, dict) and value:
@@ -46,38 +47,39 @@ def leaves(value: Any, path: str, known: set[str]) -> Iterator[str]:
         yield path
 
 
-def test_every_value_is_in_the_table_and_nothing_else() -> None:
+def test_table_has_every_value_and_nothing_else() -> None:
     known = set(documented())
 
-    assert set(leaves(DEFAULTS, "", known)) == known - {"drain"}  # which is told as a whole, too
+    assert set(leaves(DEFAULTS, "", known)) == known - {"drain"}  # which has a row for the whole mapping, too
 
 
-def test_every_default_in_the_table_is_that_of_values_yaml() -> None:
+def test_table_has_the_defaults_of_values_yaml() -> None:
     shown = {path: yaml.safe_load(default) for path, (default, _) in documented().items() if path != "drain"}
-    # An empty text is shown as an empty cell, like what is not set.
-    given = {path: None if at(path) == "" else at(path) for path in shown}
+    # An empty string has an empty cell, like a value that is not set.
+    defaults = {path: None if at(path) == "" else at(path) for path in shown}
 
-    assert shown == given
+    assert shown == defaults
 
 
-def test_every_value_says_what_it_means() -> None:
+def test_every_value_has_a_meaning() -> None:
     assert [
         path for path, (_, meaning) in documented().items() if len(meaning) < 10 or meaning[-1] != "."
     ] == []
 
 
-def test_the_table_is_written_from_values_yaml() -> None:
-    assert table.is_current(), "python -m tools.chart table"
+def test_table_is_generated_from_values_yaml() -> None:
+    assert table.is_current(), "run `python -m tools.chart table`"
 
 
 def resolved(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the definition that a schema refers to, or the schema itself."""
     if "$ref" in schema:
         found: dict[str, Any] = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
         return found
     return schema
 
 
-def test_the_schema_knows_every_value_and_nothing_else() -> None:
+def test_schema_has_every_value_and_nothing_else() -> None:
     def compare(schema: dict[str, Any], values: dict[str, Any], path: str) -> None:
         known = resolved(schema).get("properties")
         if known is None or path == "/config" or not values:
@@ -91,18 +93,18 @@ def test_the_schema_knows_every_value_and_nothing_else() -> None:
     compare(SCHEMA, DEFAULTS, "")
 
 
-def test_the_chart_and_the_gateway_have_one_version() -> None:
+def test_chart_has_the_version_of_the_gateway() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert DESCRIPTION["appVersion"] == DESCRIPTION["version"] == project["version"]
 
 
-def test_the_oldest_kubernetes_that_is_checked_is_the_oldest_that_the_chart_is_for() -> None:
+def test_oldest_checked_kubernetes_is_the_oldest_supported_one() -> None:
     assert DESCRIPTION["kubeVersion"] == f">={RELEASES[0]}.0-0"
 
 
 @pytest.mark.parametrize("example", re.findall(r"```yaml\n# values.yaml\n(.*?)```", PAGE, re.DOTALL))
-def test_every_example_of_values_on_the_page_can_be_installed(example: str) -> None:
+def test_example_of_values_in_the_documentation_can_be_installed(example: str) -> None:
     values = value_sets()["split-ports"] | yaml.safe_load(example)
     if "existingSecret" in values:
         del values["secrets"]
@@ -110,5 +112,5 @@ def test_every_example_of_values_on_the_page_can_be_installed(example: str) -> N
     assert render(values).documents
 
 
-def test_the_page_has_examples_of_values() -> None:
+def test_documentation_has_examples_of_values() -> None:
     assert PAGE.count("```yaml\n# values.yaml\n") >= 5

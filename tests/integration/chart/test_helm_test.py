@@ -1,4 +1,4 @@
-"""What ``helm test`` runs, against a gateway with the settings that the chart gives it."""
+"""The containers of ``helm test``, run against a gateway with the settings of the chart."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ TIMEOUT_SECONDS = 30
 
 
 class Installed:
-    """A gateway with the files and settings of its pod, on ports of its own, and the containers of the test pod."""
+    """A gateway with the files and settings of its pod, on free ports, and the containers of the test pod."""
 
     def __init__(self, values: Values, folder: Path) -> None:
         self.rendered: Rendered = render(values)
         self._files = PodFiles(self.rendered, folder)
         main = gateway(self.rendered)["spec"]["template"]["spec"]["containers"][0]
-        told: dict[str, Any] = {
+        settings: dict[str, Any] = {
             name.removeprefix("GATEWAY_").lower(): value
             for name, value in self._files.environment(main).items()
         }
-        # What differs from a pod: any free port, no time to wait for load balancers. The keys are those of the files.
-        told |= {"jwt_secret": "", "ingest_keys": "", "shutdown_delay_seconds": 0, "drain_seconds": 0}
+        # Differences from a pod: free ports, and no wait for load balancers. Secrets come from the files.
+        settings |= {"jwt_secret": "", "ingest_keys": "", "shutdown_delay_seconds": 0, "drain_seconds": 0}
         if values.get("ports", {}).get("split", True):
-            told["ingest_port"] = 0
-        self.process = GatewayProcess(**told)
+            settings["ingest_port"] = 0
+        self.process = GatewayProcess(**settings)
         self.secret: str = values["ingestKeys"][0]["secrets"][0]
         self.client_token = token("helm-test", values["secrets"]["jwtSecret"])
         self._services = self._addresses()
 
     def _addresses(self) -> dict[tuple[str, str], tuple[str, str]]:
-        """Where each Service of the release, as (host, port), leads to."""
+        """Return the address of the process for each Service of the release: {(name, port): (host, port)}."""
         found = {}
         for service in self.rendered.of_kind("Service"):
             port = service["spec"]["ports"][0]
@@ -60,16 +60,16 @@ class Installed:
         return found
 
     def write_secret(self, name: str, content: str) -> None:
-        """Change a file of the Secret, as the kubelet does some time after the Secret has changed."""
+        """Change a file of the Secret in place, as the kubelet does after the Secret has changed."""
         self._files.inside(f"{MOUNTS}/secrets/{name}").write_text(content, encoding="utf-8")
 
     def container(self, name: str) -> Document:
-        """A container of the test pod."""
+        """Return a container of the test pod."""
         found: list[Document] = self.rendered.one("Pod")["spec"]["containers"]
         return next(each for each in found if each["name"] == name)
 
     def push(self) -> subprocess.CompletedProcess[str]:
-        """Run the container that pushes, as the image would: its entry point is sio-gateway."""
+        """Run the container that pushes; the entry point of the image is sio-gateway."""
         container = self.container("push")
         environment = self._files.environment(container)
         port = "GATEWAY_INGEST_PORT" if "GATEWAY_INGEST_PORT" in environment else "GATEWAY_PORT"
@@ -79,7 +79,7 @@ class Installed:
         return _run([sys.executable, "-m", "gateway", *container["args"]], environment)
 
     def handshake(self) -> subprocess.CompletedProcess[str]:
-        """Run the container that shakes hands."""
+        """Run the container that makes a handshake."""
         container = self.container("handshake")
         script, host, port, *rest = container["args"]
         return _run(
@@ -101,6 +101,7 @@ def _run(command: list[str], environment: dict[str, str]) -> subprocess.Complete
 
 @contextmanager
 def installed(values: Values, folder: Path) -> Iterator[Installed]:
+    """Run a gateway with these values, and stop it in the end."""
     release = Installed(values, folder)
     try:
         yield release
@@ -109,7 +110,7 @@ def installed(values: Values, folder: Path) -> Iterator[Installed]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_it_pushes_with_the_first_key_to_whoever_is_there_and_shakes_hands(
+def test_helm_test_pushes_with_the_first_key_and_makes_a_handshake(
     minimal: Values, tmp_path: Path, node: NodeClients, shape: dict[str, Any]
 ) -> None:
     values = with_(minimal, **shape)
@@ -117,16 +118,16 @@ def test_it_pushes_with_the_first_key_to_whoever_is_there_and_shakes_hands(
         path = values.get("config", {}).get("socketio_path", "/socket.io/")
         client = node.open(release.process.url, token=release.client_token, path=path).connected()
 
-        pushed, shaken = release.push(), release.handshake()
+        pushed, opened = release.push(), release.handshake()
 
-        assert (pushed.returncode, shaken.returncode) == (0, 0), (pushed, shaken)
+        assert (pushed.returncode, opened.returncode) == (0, 0), (pushed, opened)
         assert '"online": true' in pushed.stdout
         assert client.event("helm:test")[0] == {"release": "live"}
         assert release.process.failures() == []
 
 
 @pytest.mark.parametrize("split", [True, False])
-def test_its_settings_can_be_used_also_where_the_service_has_the_port_of_clients(
+def test_settings_of_helm_test_are_valid_if_the_service_has_the_port_for_clients(
     minimal: Values, tmp_path: Path, split: bool
 ) -> None:
     rendered = render(with_(minimal, ingestService__port=8080, ports__split=split))
@@ -137,9 +138,7 @@ def test_its_settings_can_be_used_also_where_the_service_has_the_port_of_clients
     assert (settings.ingest_port or settings.port) == 8080
 
 
-def test_a_secret_that_changes_in_place_is_taken_over_without_a_restart(
-    minimal: Values, tmp_path: Path
-) -> None:
+def test_secret_that_changes_in_place_is_reloaded_without_a_restart(minimal: Values, tmp_path: Path) -> None:
     with installed(minimal, tmp_path) as release:
         changed = "another-secret-of-this-test-for-pushes"
         release.write_secret("ingest-shop", f"{changed}\n{release.secret}\n")
@@ -152,7 +151,7 @@ def test_a_secret_that_changes_in_place_is_taken_over_without_a_restart(
         assert [backend.push_user("alice", "note").status for backend in backends] == [200, 200]
 
 
-def test_it_fails_when_the_key_may_not_push_to_users(minimal: Values, tmp_path: Path) -> None:
+def test_helm_test_fails_if_the_key_may_not_push_to_users(minimal: Values, tmp_path: Path) -> None:
     minimal["ingestKeys"][0]["scopes"] = ["broadcast"]
     with installed(minimal, tmp_path) as release:
         pushed = release.push()
@@ -161,7 +160,7 @@ def test_it_fails_when_the_key_may_not_push_to_users(minimal: Values, tmp_path: 
         assert "missing_scope" in pushed.stderr
 
 
-def test_it_fails_when_nobody_answers(minimal: Values, tmp_path: Path) -> None:
+def test_helm_test_fails_without_a_running_gateway(minimal: Values, tmp_path: Path) -> None:
     with installed(minimal, tmp_path) as release:
         pass
 

@@ -1,4 +1,4 @@
-"""The gateway takes what the chart tells it, and takes it as it was meant."""
+"""The gateway accepts the settings of the chart, with the meaning of the values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.chart.pod import MOUNTS, PodFiles
 from tests.integration.chart.sets import SETS, gateway, rendered_set
 from tools.chart.rendering import CHART, Rendered
 
-# What the chart says itself, or what each replica has to decide for itself.
+# Settings that the chart sets itself, and the one that each replica generates.
 OF_THE_CHART = {
     "port", "ingest_port", "shutdown_delay_seconds", "drain_seconds", "ingest_keys", "jwt_secret", "jwt_public_key",
     "redis_url", "replica_id",
@@ -27,48 +27,49 @@ OF_THE_CHART = {
 
 @pytest.fixture(scope="module")
 def issuer() -> dict[str, str]:
-    """The public key that a foreign Secret holds."""
+    """The public key in the existing Secret."""
     public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
     return {"issuer.pem": public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()}
 
 
 def settings_in_pod(rendered: Rendered, folder: Path, issuer: dict[str, str]) -> Settings:
+    """Return the settings that the gateway reads in its pod."""
     container = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]
-    files = PodFiles(rendered, folder, foreign=issuer)
+    files = PodFiles(rendered, folder, existing=issuer)
     return load_settings(files.environment(container))
 
 
-def test_every_value_set_is_accepted_and_says_what_the_pod_says(
+def test_settings_of_every_value_set_are_valid_and_have_the_ports_of_the_pod(
     rendered: Rendered, tmp_path: Path, issuer: dict[str, str]
 ) -> None:
     settings = settings_in_pod(rendered, tmp_path, issuer)
 
     ports = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]["ports"]
-    told = {"client": settings.port, "ingest": settings.ingest_port}
-    assert {name: port for name, port in told.items() if port} == {
+    configured = {"client": settings.port, "ingest": settings.ingest_port}
+    assert {name: port for name, port in configured.items() if port} == {
         each["name"]: each["containerPort"] for each in ports
     }
 
 
-def test_whatever_stands_in_config_arrives(name: str, tmp_path: Path, issuer: dict[str, str]) -> None:
+def test_settings_have_every_value_of_config(name: str, tmp_path: Path, issuer: dict[str, str]) -> None:
     settings = settings_in_pod(rendered_set(name), tmp_path, issuer)
 
     for setting, value in SETS[name].get("config", {}).items():
         assert getattr(settings, setting) == KNOWN[setting].parse(value), setting
 
 
-def test_config_can_say_every_setting_that_is_not_the_chart_s_own() -> None:
+def test_config_accepts_every_setting_that_the_chart_does_not_set() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 
     assert set(schema["properties"]["config"]["properties"]) == set(KNOWN) - OF_THE_CHART
 
 
-def test_the_set_with_everything_says_every_setting() -> None:
-    # jwt_jwks_url cannot stand beside a public key; sentinel.yaml has it.
+def test_full_value_set_has_every_setting() -> None:
+    # jwt_jwks_url is rejected beside a public key; sentinel.yaml has it.
     assert set(SETS["all-on"]["config"]) == set(KNOWN) - OF_THE_CHART - {"jwt_jwks_url"}
 
 
-def test_keys_of_backends_keep_their_scopes_rates_and_second_secrets(
+def test_ingest_keys_have_the_scopes_rates_and_secrets_of_the_values(
     tmp_path: Path, issuer: dict[str, str]
 ) -> None:
     settings = settings_in_pod(rendered_set("split-ports"), tmp_path, issuer)
@@ -84,7 +85,7 @@ def test_keys_of_backends_keep_their_scopes_rates_and_second_secrets(
     )
 
 
-def test_an_existing_secret_gives_what_it_is_asked_for_and_nothing_else(
+def test_existing_secret_provides_its_configured_entries_and_nothing_else(
     tmp_path: Path, issuer: dict[str, str]
 ) -> None:
     rendered = rendered_set("existing-secret")
@@ -105,7 +106,7 @@ def test_an_existing_secret_gives_what_it_is_asked_for_and_nothing_else(
     assert rendered.of_kind("Secret") == []
 
 
-def test_the_certificates_of_redis_are_where_its_address_says(tmp_path: Path, issuer: dict[str, str]) -> None:
+def test_certificates_of_redis_are_at_the_path_in_its_address(tmp_path: Path, issuer: dict[str, str]) -> None:
     settings = settings_in_pod(rendered_set("redis-tls"), tmp_path, issuer)
 
     url = settings.redis_url
@@ -114,7 +115,7 @@ def test_the_certificates_of_redis_are_where_its_address_says(tmp_path: Path, is
     assert Path(url.options["ssl_ca_certs"]).is_file()
 
 
-def test_sentinel_is_reached_with_its_own_password(tmp_path: Path, issuer: dict[str, str]) -> None:
+def test_sentinel_has_its_own_password(tmp_path: Path, issuer: dict[str, str]) -> None:
     settings = settings_in_pod(rendered_set("sentinel"), tmp_path, issuer)
 
     url = settings.redis_url
@@ -124,8 +125,8 @@ def test_sentinel_is_reached_with_its_own_password(tmp_path: Path, issuer: dict[
     assert url.sentinel_options == {"password": "another-password-of-this-test"}
 
 
-def test_the_bundled_redis_is_the_one_that_the_gateway_asks(tmp_path: Path, issuer: dict[str, str]) -> None:
-    rendered = rendered_set("trying-out")
+def test_settings_have_the_address_of_the_bundled_redis(tmp_path: Path, issuer: dict[str, str]) -> None:
+    rendered = rendered_set("bundled-redis")
     settings = settings_in_pod(rendered, tmp_path, issuer)
 
     assert settings.redis_url is not None

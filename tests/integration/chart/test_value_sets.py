@@ -1,4 +1,4 @@
-"""Every value set makes objects that Kubernetes takes and that fit together."""
+"""Every value set renders to objects that are valid for Kubernetes and consistent with each other."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.integration.chart.sets import SETS, gateway, rendered_set, settings_o
 from tools.chart import findings
 from tools.chart.rendering import CHART, NAMESPACE, Document, Rendered
 
-# What a release of a single team may install: nothing that reaches beyond its namespace.
+# Kinds that a team may install in its namespace; none of them affects other namespaces.
 KINDS = {
     "ConfigMap", "Deployment", "HTTPRoute", "HorizontalPodAutoscaler", "Ingress", "NetworkPolicy", "Pod",
     "PodDisruptionBudget", "PrometheusRule", "Secret", "Service", "ServiceAccount", "ServiceMonitor",
 }  # fmt: skip
-ISSUE = [
+REQUIRED_SETS = [
     "minimal",
     "one-port",
     "split-ports",
@@ -32,20 +32,23 @@ ISSUE = [
 
 
 def pods(rendered: Rendered) -> list[Document]:
-    """Every pod there will be, with its labels and its specification."""
+    """Return the template of every pod, with its labels and its specification."""
     of_deployments = [each["spec"]["template"] for each in rendered.of_kind("Deployment")]
     return of_deployments + rendered.of_kind("Pod")
 
 
 def labelled(rendered: Rendered, selector: dict[str, str]) -> list[Document]:
+    """Return the pods that a selector selects."""
     return [each for each in pods(rendered) if selector.items() <= each["metadata"]["labels"].items()]
 
 
 def port_names(pod: Document) -> set[str]:
+    """Return the names of all ports of a pod."""
     return {port["name"] for container in pod["spec"]["containers"] for port in container.get("ports", [])}
 
 
 def texts(value: Any) -> Iterator[str]:
+    """Yield every key and every scalar of a document as text."""
     match value:
         case dict():
             for key, each in value.items():
@@ -58,31 +61,31 @@ def texts(value: Any) -> Iterator[str]:
             yield str(value)
 
 
-def test_the_sets_are_those_that_people_install() -> None:
-    assert set(ISSUE) <= set(SETS)
+def test_value_sets_cover_the_usual_installations() -> None:
+    assert set(REQUIRED_SETS) <= set(SETS)
 
 
-def test_it_passes_the_linter_and_every_schema(name: str) -> None:
-    count, wrong = findings.of_value_set(SETS[name])
+def test_value_set_passes_the_linter_and_every_schema(name: str) -> None:
+    count, found = findings.check_value_set(SETS[name])
 
-    assert wrong == []
+    assert found == []
     assert count >= 7
 
 
-def test_everything_is_in_the_namespace_of_the_release_and_nothing_is_of_the_cluster(
+def test_objects_are_in_the_namespace_of_the_release_and_none_is_cluster_wide(
     rendered: Rendered,
 ) -> None:
     assert {each["kind"] for each in rendered.documents} <= KINDS
     assert {each["metadata"]["namespace"] for each in rendered.documents} == {NAMESPACE}
 
 
-def test_no_two_objects_of_a_kind_share_a_name(rendered: Rendered) -> None:
+def test_names_of_objects_of_one_kind_are_unique(rendered: Rendered) -> None:
     names = [(each["kind"], each["metadata"]["name"]) for each in rendered.documents]
 
     assert len(set(names)) == len(names)
 
 
-def test_everything_says_what_it_belongs_to(rendered: Rendered, name: str) -> None:
+def test_objects_have_the_labels_of_their_release(rendered: Rendered, name: str) -> None:
     common = SETS[name].get("commonLabels", {})
     for document in rendered.documents:
         labels = document["metadata"]["labels"]
@@ -99,7 +102,7 @@ def test_services_select_the_pods_that_have_their_ports(rendered: Rendered) -> N
             assert port["targetPort"] in port_names(chosen[0])
 
 
-def test_deployments_and_what_guards_them_select_their_own_pods(rendered: Rendered) -> None:
+def test_deployments_budgets_and_policies_select_their_own_pods(rendered: Rendered) -> None:
     selectors = [
         *(
             (each["spec"]["selector"]["matchLabels"], each["metadata"]["name"])
@@ -119,18 +122,18 @@ def test_deployments_and_what_guards_them_select_their_own_pods(rendered: Render
         assert labelled(rendered, selector) == [expected]
 
 
-def test_spreading_counts_the_gateway_s_own_pods(rendered: Rendered) -> None:
+def test_topology_spread_counts_the_pods_of_the_gateway(rendered: Rendered) -> None:
     template = gateway(rendered)["spec"]["template"]
     for constraint in template["spec"]["topologySpreadConstraints"]:
         assert labelled(rendered, constraint["labelSelector"]["matchLabels"]) == [template]
 
 
 @pytest.mark.parametrize("name", [each for each in SETS if rendered_set(each).of_kind("Ingress")])
-def test_an_ingress_routes_the_path_of_socketio_to_the_clients_service_and_nothing_else(name: str) -> None:
+def test_ingress_routes_the_socketio_path_to_the_client_service_and_nothing_else(name: str) -> None:
     rendered, values = rendered_set(name), SETS[name]
     path = values.get("config", {}).get("socketio_path", "/socket.io/").rstrip("/") + "/"
     backend = {"service": {"name": gateway(rendered)["metadata"]["name"], "port": {"name": "client"}}}
-    # As a Prefix, some releases of ingress-nginx refuse a path with a dot.
+    # Some releases of ingress-nginx reject a Prefix with a dot.
     kind = "ImplementationSpecific"
 
     assert rendered.one("Ingress")["spec"]["rules"] == [
@@ -141,16 +144,16 @@ def test_an_ingress_routes_the_path_of_socketio_to_the_clients_service_and_nothi
     assert [port["targetPort"] for port in client["spec"]["ports"]] == ["client"]
 
 
-def test_the_grace_period_is_longer_than_delay_drain_and_the_end(rendered: Rendered) -> None:
+def test_grace_period_is_long_enough_for_delay_drain_and_stop(rendered: Rendered) -> None:
     settings = settings_of(rendered)
     pod = gateway(rendered)["spec"]["template"]["spec"]
-    leaving = settings["shutdown_delay_seconds"] + settings["drain_seconds"]
+    draining = settings["shutdown_delay_seconds"] + settings["drain_seconds"]
 
-    # 15 s is what the gateway may take after its drain (docs/reference/configuration.md, DRAIN_SECONDS).
-    assert pod["terminationGracePeriodSeconds"] >= leaving + 15
+    # The gateway takes at most 15 s after its drain (docs/reference/configuration.md, DRAIN_SECONDS).
+    assert pod["terminationGracePeriodSeconds"] >= draining + 15
 
 
-def test_pods_run_without_rights(rendered: Rendered) -> None:
+def test_pods_run_without_privileges(rendered: Rendered) -> None:
     for pod in pods(rendered):
         spec = pod["spec"]
         assert spec["enableServiceLinks"] is False
@@ -167,7 +170,7 @@ def test_pods_run_without_rights(rendered: Rendered) -> None:
             assert container["resources"]["limits"]["memory"]
 
 
-def test_no_secret_is_anywhere_but_in_the_secret(rendered: Rendered, name: str) -> None:
+def test_secrets_are_in_the_secret_and_in_no_other_object(rendered: Rendered, name: str) -> None:
     values = SETS[name]
     secrets = [
         *values.get("secrets", {}).values(),
@@ -184,32 +187,32 @@ def test_no_secret_is_anywhere_but_in_the_secret(rendered: Rendered, name: str) 
     assert [part for part in parts if part in elsewhere] == []
 
 
-def test_probes_ask_the_port_that_answers_them(rendered: Rendered, name: str) -> None:
+def test_probes_use_the_port_that_answers_them(rendered: Rendered, name: str) -> None:
     container = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]
-    asked = {
+    probes = {
         kind: (container[kind]["httpGet"]["path"], container[kind]["httpGet"]["port"])
         for kind in ("startupProbe", "livenessProbe", "readinessProbe")
     }
     port = "ingest" if SETS[name].get("ports", {}).get("split", True) else "client"
 
-    assert asked == {
+    assert probes == {
         "startupProbe": ("/health/live", port),
         "livenessProbe": ("/health/live", port),
         "readinessProbe": ("/health/ready", port),
     }
 
 
-def test_what_is_mounted_exists_and_changes_in_place(rendered: Rendered) -> None:
+def test_mounted_volumes_exist_and_change_in_place(rendered: Rendered) -> None:
     for pod in pods(rendered):
         volumes = {each["name"] for each in pod["spec"].get("volumes", [])}
         mounts = [mount for each in pod["spec"]["containers"] for mount in each.get("volumeMounts", [])]
 
         assert {mount["name"] for mount in mounts} <= volumes
-        # What is mounted as a single file never changes in a running container.
+        # A file that is mounted by itself is never updated in a running container.
         assert [mount for mount in mounts if "subPath" in mount] == []
 
 
-def test_the_dashboard_and_the_alerts_are_the_files_of_the_chart_for_this_release_alone() -> None:
+def test_dashboard_and_alerts_are_the_files_of_the_chart_for_this_release_alone() -> None:
     rendered = rendered_set("all-on")
     files = CHART / "files"
     dashboard = rendered.one("ConfigMap", "sio-gateway-of-the-shop-dashboard")

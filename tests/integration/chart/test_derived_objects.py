@@ -1,4 +1,4 @@
-"""What follows from few values: times, rollouts, affinity, who reaches whom, what is measured."""
+"""Objects that several values determine: times, rollouts, affinity, network policies, monitoring, the bundled Redis."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ TRAEFIK = "traefik.ingress.kubernetes.io/service.sticky.cookie"
 
 
 def pod_annotations(rendered: Rendered) -> dict[str, str]:
+    """Return the annotations of the gateway's pods."""
     found: dict[str, str] = gateway(rendered)["spec"]["template"]["metadata"]["annotations"]
     return found
 
 
-# going
+# Stopping and rolling out.
 
 
-def test_everything_about_going_follows_from_two_values(shared: Values) -> None:
+def test_drain_values_set_every_time_of_stopping(shared: Values) -> None:
     shared["drain"] = {"shutdownDelaySeconds": 7, "seconds": 90}
     shared["autoscaling"] = {"enabled": True}
     rendered = render(shared)
@@ -40,18 +41,18 @@ def test_everything_about_going_follows_from_two_values(shared: Values) -> None:
     ]
 
 
-def test_replicas_that_share_a_redis_are_rolled_one_by_one_and_none_is_missing(shared: Values) -> None:
+def test_replicas_with_a_redis_are_replaced_one_at_a_time_without_a_missing_one(shared: Values) -> None:
     assert gateway(render(shared))["spec"]["strategy"] == {
         "type": "RollingUpdate",
         "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
     }
 
 
-def test_a_replica_with_its_state_in_memory_is_never_beside_its_successor(minimal: Values) -> None:
+def test_replica_with_state_in_memory_stops_before_the_next_one_starts(minimal: Values) -> None:
     assert gateway(render(minimal))["spec"]["strategy"] == {"type": "Recreate"}
 
 
-def test_the_autoscaler_alone_decides_how_many_there_are(shared: Values) -> None:
+def test_autoscaler_alone_sets_the_number_of_replicas(shared: Values) -> None:
     shared["autoscaling"] = {"enabled": True, "targetCPUPercent": 60, "targetConnections": 1_500_000}
     rendered = render(shared)
 
@@ -73,13 +74,13 @@ def test_the_autoscaler_alone_decides_how_many_there_are(shared: Values) -> None
     ]
 
 
-# changes roll the pods, and nothing else does
+# Changes that replace pods.
 
 
 @pytest.mark.parametrize(
     ("change", "changed"),
     [
-        ({"config__ping_interval": 20}, {"checksum/config"}),
+        ({"config__ping_interval_seconds": 20}, {"checksum/config"}),
         ({"drain__seconds": 31}, {"checksum/config"}),
         ({"ingestKeys": [{"id": "shop", "secrets": ["another-secret-of-this-test-00000001"]}]}, {"checksum/secret"}),
         ({"secrets__jwtSecret": "another-secret-of-this-test-00000001"}, {"checksum/secret"}),
@@ -88,7 +89,7 @@ def test_the_autoscaler_alone_decides_how_many_there_are(shared: Values) -> None
         ({"replicaCount": 0}, set()),
     ],
 )  # fmt: skip
-def test_a_checksum_changes_with_its_content_alone(
+def test_checksum_changes_with_its_content_alone(
     minimal: Values, change: dict[str, Any], changed: set[str]
 ) -> None:
     before = pod_annotations(render(minimal))
@@ -100,13 +101,13 @@ def test_a_checksum_changes_with_its_content_alone(
 @pytest.mark.parametrize(
     ("change", "renamed"),
     [
-        ({"config__ping_interval": 20}, {"config"}),
+        ({"config__ping_interval_seconds": 20}, {"config"}),
         ({"secrets__jwtSecret": "another-secret-of-this-test-00000001"}, {"secrets"}),
         ({"ingress": {"enabled": True, "hosts": ["push.example.com"]}}, set()),
         ({"commonLabels": {"team": "platform"}}, set()),
     ],
 )  # fmt: skip
-def test_settings_and_secrets_of_running_pods_are_never_replaced_by_others(
+def test_settings_and_secrets_of_running_pods_are_never_replaced(
     minimal: Values, change: dict[str, Any], renamed: set[str]
 ) -> None:
     before = content_names(render(minimal))
@@ -116,7 +117,7 @@ def test_settings_and_secrets_of_running_pods_are_never_replaced_by_others(
 
 
 def content_names(rendered: Rendered) -> dict[str, str]:
-    """The names of the objects whose content a pod mounts, none of which may change."""
+    """Return the names of the objects that a pod mounts, each of which must be immutable."""
     volumes = mounted(rendered)
     config = volumes["config"]["configMap"]["name"]
     secrets = volumes["secrets"]["secret"]["secretName"]
@@ -125,14 +126,14 @@ def content_names(rendered: Rendered) -> dict[str, str]:
     return {"config": config, "secrets": secrets}
 
 
-def test_a_foreign_secret_has_no_checksum_because_helm_does_not_know_it() -> None:
+def test_existing_secret_has_no_checksum_because_helm_does_not_know_it() -> None:
     assert set(pod_annotations(rendered_set("existing-secret"))) == {"checksum/config"}
 
 
-# ways in
+# Ingress, HTTPRoute and Services.
 
 
-def test_ingress_nginx_keeps_a_client_on_one_replica_by_a_cookie() -> None:
+def test_ingress_nginx_routes_a_client_to_one_replica_by_a_cookie() -> None:
     assert rendered_set("split-ports").one("Ingress")["metadata"]["annotations"] == {
         NGINX + "affinity": "cookie",
         NGINX + "affinity-mode": "persistent",
@@ -147,7 +148,7 @@ def test_ingress_nginx_keeps_a_client_on_one_replica_by_a_cookie() -> None:
     }
 
 
-def test_traefik_keeps_a_client_on_one_replica_by_the_same_cookie() -> None:
+def test_traefik_routes_a_client_to_one_replica_by_the_same_cookie() -> None:
     rendered = rendered_set("split-ports")
     service = rendered.one("Service", gateway(rendered)["metadata"]["name"])
 
@@ -160,7 +161,7 @@ def test_traefik_keeps_a_client_on_one_replica_by_the_same_cookie() -> None:
     }
 
 
-def test_clients_of_websocket_alone_are_kept_nowhere() -> None:
+def test_websocket_alone_needs_no_affinity() -> None:
     rendered = rendered_set("websocket-only")
 
     assert set(rendered.one("Ingress")["metadata"]["annotations"]) == {
@@ -174,40 +175,40 @@ def test_clients_of_websocket_alone_are_kept_nowhere() -> None:
 @pytest.mark.parametrize(
     ("interval", "timeout", "seconds"), [(25, 20, "75"), (20, 10.5, "61"), (300, 60, "390")]
 )
-def test_proxies_wait_longer_than_a_healthy_client_is_silent(
+def test_proxy_timeouts_are_longer_than_a_healthy_client_is_silent(
     minimal: Values, interval: float, timeout: float, seconds: str
 ) -> None:
     change = {
         "config": {"ping_interval_seconds": interval, "ping_timeout_seconds": timeout},
         "ingress": {"enabled": True, "hosts": ["a.example"]},
     }
-    told = render(with_(minimal, **change)).one("Ingress")["metadata"]["annotations"]
+    annotations = render(with_(minimal, **change)).one("Ingress")["metadata"]["annotations"]
 
-    assert told[NGINX + "proxy-read-timeout"] == seconds
+    assert annotations[NGINX + "proxy-read-timeout"] == seconds
     assert float(seconds) > interval + timeout
 
 
-def test_annotations_of_the_operator_win() -> None:
-    told = rendered_set("all-on").one("Ingress")["metadata"]["annotations"]
+def test_annotations_of_the_values_override_those_of_the_chart() -> None:
+    annotations = rendered_set("all-on").one("Ingress")["metadata"]["annotations"]
 
-    assert told[NGINX + "proxy-read-timeout"] == "3600"
-    assert told["cert-manager.io/cluster-issuer"] == "public"
-    assert told[NGINX + "session-cookie-name"] == "shop_replica"
+    assert annotations[NGINX + "proxy-read-timeout"] == "3600"
+    assert annotations["cert-manager.io/cluster-issuer"] == "public"
+    assert annotations[NGINX + "session-cookie-name"] == "shop_replica"
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [("ClusterIP", "http"), ("LoadBalancer", None), ("NodePort", None)]
+    ("kind", "protocol"), [("ClusterIP", "http"), ("LoadBalancer", None), ("NodePort", None)]
 )
-def test_a_load_balancer_is_not_told_a_protocol_of_which_it_would_make_a_probe(
-    minimal: Values, kind: str, told: str | None
+def test_load_balancer_gets_no_protocol_from_which_it_would_derive_a_probe(
+    minimal: Values, kind: str, protocol: str | None
 ) -> None:
     rendered = render(with_(minimal, clientService__type=kind))
     (port,) = rendered.one("Service", gateway(rendered)["metadata"]["name"])["spec"]["ports"]
 
-    assert port.get("appProtocol") == told
+    assert port.get("appProtocol") == protocol
 
 
-def test_an_httproute_routes_the_path_of_socketio_and_nothing_else() -> None:
+def test_httproute_routes_the_socketio_path_and_nothing_else() -> None:
     assert rendered_set("all-on").one("HTTPRoute")["spec"] == {
         "parentRefs": [{"name": "public", "namespace": "gateways"}],
         "hostnames": ["push.example.com"],
@@ -222,7 +223,7 @@ def test_an_httproute_routes_the_path_of_socketio_and_nothing_else() -> None:
     }
 
 
-def test_the_door_of_backends_is_never_reached_from_outside(rendered: Rendered) -> None:
+def test_ingest_service_is_never_reachable_from_outside_the_cluster(rendered: Rendered) -> None:
     name = gateway(rendered)["metadata"]["name"] + "-ingest"
     routes = rendered.of_kind("Ingress") + rendered.of_kind("HTTPRoute")
 
@@ -230,10 +231,10 @@ def test_the_door_of_backends_is_never_reached_from_outside(rendered: Rendered) 
     assert [route for route in routes if name in str(route["spec"])] == []
 
 
-# who reaches whom
+# Network policies.
 
 
-def test_a_policy_lets_in_and_out_what_is_needed_and_nothing_else() -> None:
+def test_network_policy_allows_the_peers_of_the_values_and_no_other() -> None:
     policy = rendered_set("all-on").one("NetworkPolicy")["spec"]
     namespace = "kubernetes.io/metadata.name"
     test_pod = {
@@ -271,7 +272,7 @@ def test_a_policy_lets_in_and_out_what_is_needed_and_nothing_else() -> None:
     ]
 
 
-def test_a_policy_lets_the_issuer_s_keys_be_fetched_where_they_are_used() -> None:
+def test_network_policy_allows_the_key_set_of_the_issuer_if_it_is_used() -> None:
     egress = rendered_set("sentinel").one("NetworkPolicy")["spec"]["egress"]
 
     assert {
@@ -281,17 +282,17 @@ def test_a_policy_lets_the_issuer_s_keys_be_fetched_where_they_are_used() -> Non
     assert {"ports": [{"port": 6379, "protocol": "TCP"}, {"port": 26379, "protocol": "TCP"}]} in egress
 
 
-def test_the_test_pod_is_the_one_that_the_policy_lets_in() -> None:
+def test_network_policy_allows_the_test_pod() -> None:
     rendered = rendered_set("all-on")
-    let_in = rendered.one("NetworkPolicy")["spec"]["ingress"][0]["from"][-1]["podSelector"]["matchLabels"]
+    selector = rendered.one("NetworkPolicy")["spec"]["ingress"][0]["from"][-1]["podSelector"]["matchLabels"]
 
-    assert let_in.items() <= rendered.one("Pod")["metadata"]["labels"].items()
-
-
-# what is measured
+    assert selector.items() <= rendered.one("Pod")["metadata"]["labels"].items()
 
 
-def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
+# Monitoring.
+
+
+def test_service_monitor_selects_the_metrics_service() -> None:
     rendered = rendered_set("all-on")
     monitor = rendered.one("ServiceMonitor")
     services = [
@@ -302,7 +303,7 @@ def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
 
     assert [each["metadata"]["name"] for each in services] == ["sio-gateway-of-the-shop-metrics"]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    # The schema of the operator lets a misspelled field pass, so each is looked at.
+    # The schema of the operator accepts a misspelled field, so each field is compared.
     assert monitor["spec"] == {
         "selector": monitor["spec"]["selector"],
         "namespaceSelector": {"matchNames": ["push"]},
@@ -319,7 +320,9 @@ def test_prometheus_is_sent_to_the_service_that_answers_it() -> None:
     }
 
 
-def test_prometheus_sees_each_replica_also_while_it_starts_is_deaf_or_drains(rendered: Rendered) -> None:
+def test_metrics_service_has_replicas_that_are_not_ready_and_ingest_service_does_not(
+    rendered: Rendered,
+) -> None:
     name = gateway(rendered)["metadata"]["name"]
     metrics = rendered.one("Service", f"{name}-metrics")["spec"]
     ingest = rendered.one("Service", f"{name}-ingest")["spec"]
@@ -328,20 +331,20 @@ def test_prometheus_sees_each_replica_also_while_it_starts_is_deaf_or_drains(ren
     assert metrics["selector"] == ingest["selector"]
     (port,) = metrics["ports"]
     assert port["targetPort"] == ingest["ports"][0]["targetPort"]
-    # A Service without an address of its own leads to the ports of pods and to no other.
+    # A headless Service leads to the ports of the pods themselves, so its port must equal theirs.
     container = gateway(rendered)["spec"]["template"]["spec"]["containers"][0]
     assert {each["name"]: each["containerPort"] for each in container["ports"]}[port["targetPort"]] == port[
         "port"
     ]
-    # Backends are never sent to a replica that is not ready.
+    # Backends are never routed to a replica that is not ready.
     assert "publishNotReadyAddresses" not in ingest
 
 
-# what operators change
+# Names and additions of the operator.
 
 
 @pytest.mark.parametrize("release", ["live", "x" * 53, "sio-gateway", "shop.push.v2"])
-def test_every_name_is_one_that_kubernetes_takes(shared: Values, release: str) -> None:
+def test_every_name_is_valid_in_kubernetes(shared: Values, release: str) -> None:
     everything = with_(shared, dashboard__enabled=True, secrets__redisUrl="", redis__bundled__enabled=True)
     rendered = render(everything, release=release)
 
@@ -351,7 +354,7 @@ def test_every_name_is_one_that_kubernetes_takes(shared: Values, release: str) -
 
 
 @pytest.mark.parametrize("name", ["on", "null", "no"])
-def test_a_name_that_yaml_would_take_for_something_else_stays_a_text(shared: Values, name: str) -> None:
+def test_name_that_yaml_would_read_as_another_type_stays_a_string(shared: Values, name: str) -> None:
     everything = with_(
         shared,
         nameOverride=name,
@@ -372,13 +375,13 @@ def test_a_name_that_yaml_would_take_for_something_else_stays_a_text(shared: Val
     assert rendered.one("ServiceAccount")["metadata"]["name"] == "123"
 
 
-def test_a_priority_class_is_nothing_but_a_name(minimal: Values) -> None:
+def test_priority_class_cannot_inject_other_fields(minimal: Values) -> None:
     rendered = render(with_(minimal, priorityClassName="x\n      hostNetwork: true"))
 
     assert "hostNetwork" not in gateway(rendered)["spec"]["template"]["spec"]
 
 
-def test_clusters_that_choose_users_themselves_are_not_told_one(minimal: Values) -> None:
+def test_user_ids_can_be_removed_for_clusters_that_assign_them(minimal: Values) -> None:
     minimal["podSecurityContext"] = {"runAsUser": None, "runAsGroup": None}
 
     assert gateway(render(minimal))["spec"]["template"]["spec"]["securityContext"] == {
@@ -387,7 +390,7 @@ def test_clusters_that_choose_users_themselves_are_not_told_one(minimal: Values)
     }
 
 
-def test_what_the_operator_adds_to_the_pod_is_there() -> None:
+def test_pod_has_everything_that_the_operator_adds() -> None:
     values, deployment = SETS["all-on"], gateway(rendered_set("all-on"))
     pod = deployment["spec"]["template"]
     container = pod["spec"]["containers"][0]
@@ -405,9 +408,11 @@ def test_what_the_operator_adds_to_the_pod_is_there() -> None:
         assert pod["spec"][name] == values[name]
 
 
-def test_a_digest_wins_over_a_tag_and_the_version_of_the_gateway_is_the_default(minimal: Values) -> None:
-    def image(**given: str) -> str:
-        spec = gateway(render(with_(minimal, image=given)))["spec"]["template"]["spec"]
+def test_image_digest_overrides_the_tag_and_the_default_is_the_version_of_the_gateway(
+    minimal: Values,
+) -> None:
+    def image(**values: str) -> str:
+        spec = gateway(render(with_(minimal, image=values)))["spec"]["template"]["spec"]
         return str(spec["containers"][0]["image"])
 
     digest = f"sha256:{'0' * 64}"
@@ -416,11 +421,11 @@ def test_a_digest_wins_over_a_tag_and_the_version_of_the_gateway_is_the_default(
     assert image(repository="push", tag="edge", digest=digest) == f"push@{digest}"
 
 
-# the bundled Redis
+# The bundled Redis, and the notes.
 
 
-def test_the_bundled_redis_evicts_nothing_keeps_nothing_and_lets_in_the_gateway_alone() -> None:
-    rendered = rendered_set("trying-out")
+def test_bundled_redis_evicts_nothing_persists_nothing_and_accepts_the_gateway_alone() -> None:
+    rendered = rendered_set("bundled-redis")
     redis = rendered.one("Deployment", "live-sio-gateway-redis")["spec"]["template"]
     policy = rendered.one("NetworkPolicy", "live-sio-gateway-redis")["spec"]
 
@@ -431,20 +436,20 @@ def test_the_bundled_redis_evicts_nothing_keeps_nothing_and_lets_in_the_gateway_
     assert [each["podSelector"]["matchLabels"] for each in policy["ingress"][0]["from"]] == [labels]
 
 
-def test_the_notes_say_loudly_that_the_bundled_redis_is_not_for_production() -> None:
-    assert "NOT FOR PRODUCTION" in rendered_set("trying-out").notes
-    assert [name for name in SETS if "NOT FOR PRODUCTION" in rendered_set(name).notes] == ["trying-out"]
+def test_notes_warn_that_the_bundled_redis_is_not_for_production() -> None:
+    assert "NOT FOR PRODUCTION" in rendered_set("bundled-redis").notes
+    assert [name for name in SETS if "NOT FOR PRODUCTION" in rendered_set(name).notes] == ["bundled-redis"]
 
 
-def test_the_notes_say_where_prometheus_is_shut_out(shared: Values) -> None:
+def test_notes_warn_if_prometheus_cannot_reach_the_pods(shared: Values) -> None:
     watched = with_(shared, networkPolicy__enabled=True, serviceMonitor__enabled=True)
     assert "networkPolicy.metricsFrom is empty" in render(watched).notes
 
-    let_in = with_(watched, networkPolicy__metricsFrom=[{"namespaceSelector": {}}])
-    assert "metricsFrom" not in render(let_in).notes
+    allowed = with_(watched, networkPolicy__metricsFrom=[{"namespaceSelector": {}}])
+    assert "metricsFrom" not in render(allowed).notes
 
 
-def test_the_notes_say_what_it_means_to_have_no_redis() -> None:
-    told = [name for name in SETS if "state is in memory" in rendered_set(name).notes]
+def test_notes_explain_the_state_in_memory() -> None:
+    explained = [name for name in SETS if "state is in memory" in rendered_set(name).notes]
 
-    assert told == ["minimal", "one-port"]
+    assert explained == ["minimal", "one-port"]

@@ -1,4 +1,4 @@
-"""What is said in the values arrives where Kubernetes looks for it."""
+"""Values appear in the fields of the objects that Kubernetes reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.integration.chart.sets import SETS, gateway, mounted, rendered_set, w
 from tools.chart.rendering import Rendered, Values, render
 
 
-def test_what_is_said_of_the_clients_service_arrives(minimal: Values) -> None:
+def test_client_service_has_the_fields_of_its_values(minimal: Values) -> None:
     service = {
         "type": "LoadBalancer",
         "nodePort": 30080,
@@ -16,45 +16,45 @@ def test_what_is_said_of_the_clients_service_arrives(minimal: Values) -> None:
         "externalTrafficPolicy": "Local",
     }
     rendered = render(with_(minimal, clientService=service))
-    told = rendered.one("Service", gateway(rendered)["metadata"]["name"])["spec"]
+    spec = rendered.one("Service", gateway(rendered)["metadata"]["name"])["spec"]
 
-    assert {name: told[name] for name in service if name != "nodePort"} == {
+    assert {name: spec[name] for name in service if name != "nodePort"} == {
         name: value for name, value in service.items() if name != "nodePort"
     }
-    assert told["ports"][0]["nodePort"] == 30080
+    assert spec["ports"][0]["nodePort"] == 30080
 
 
-def test_what_is_said_of_the_ingress_arrives() -> None:
-    told = rendered_set("all-on").one("Ingress")["spec"]
+def test_ingress_has_the_fields_of_its_values() -> None:
+    spec = rendered_set("all-on").one("Ingress")["spec"]
 
-    assert told["ingressClassName"] == "nginx"
-    assert told["tls"] == SETS["all-on"]["ingress"]["tls"]
+    assert spec["ingressClassName"] == "nginx"
+    assert spec["tls"] == SETS["all-on"]["ingress"]["tls"]
 
 
-def test_secrets_can_be_read_by_the_user_of_the_image(rendered: Rendered) -> None:
-    # Files of a Secret belong to root, and the image runs as another.
+def test_secret_files_are_readable_by_the_user_of_the_image(rendered: Rendered) -> None:
+    # Files of a Secret belong to root, and the image runs as another user.
     assert mounted(rendered)["secrets"]["secret"]["defaultMode"] == 0o444
 
 
-def test_nodes_can_be_emptied_also_of_replicas_that_are_not_ready() -> None:
-    told = rendered_set("all-on").one("PodDisruptionBudget")["spec"]
+def test_disruption_budget_lets_a_node_drain_evict_replicas_that_are_not_ready() -> None:
+    spec = rendered_set("all-on").one("PodDisruptionBudget")["spec"]
 
-    assert (told["maxUnavailable"], told["unhealthyPodEvictionPolicy"]) == ("25%", "AlwaysAllow")
+    assert (spec["maxUnavailable"], spec["unhealthyPodEvictionPolicy"]) == ("25%", "AlwaysAllow")
     assert rendered_set("minimal").one("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
 
 
-def test_a_short_lull_takes_no_replica_away() -> None:
-    told = rendered_set("autoscaled").one("HorizontalPodAutoscaler")["spec"]["behavior"]
+def test_autoscaler_removes_no_replica_in_a_short_lull() -> None:
+    spec = rendered_set("autoscaled").one("HorizontalPodAutoscaler")["spec"]["behavior"]
 
-    assert told["scaleDown"]["stabilizationWindowSeconds"] == 600
+    assert spec["scaleDown"]["stabilizationWindowSeconds"] == 600
 
 
-def test_a_rollout_counts_its_own_pods_when_it_spreads_them(rendered: Rendered) -> None:
+def test_topology_spread_counts_only_the_pods_of_the_new_rollout(rendered: Rendered) -> None:
     for constraint in gateway(rendered)["spec"]["template"]["spec"]["topologySpreadConstraints"]:
         assert constraint["matchLabelKeys"] == ["pod-template-hash"]
 
 
-def test_the_bundled_redis_is_the_image_and_the_size_that_was_said(minimal: Values) -> None:
+def test_bundled_redis_has_the_image_and_the_memory_of_its_values(minimal: Values) -> None:
     bundled = {"enabled": True, "image": "registry.example.com/redis:7", "maxMemoryMiB": 100}
     redis = render(with_(minimal, redis__bundled=bundled)).one("Deployment", "live-sio-gateway-redis")
     (container,) = redis["spec"]["template"]["spec"]["containers"]
@@ -64,12 +64,12 @@ def test_the_bundled_redis_is_the_image_and_the_size_that_was_said(minimal: Valu
     assert container["resources"]["limits"]["memory"] == "150Mi"
 
 
-def test_two_releases_in_a_namespace_share_no_pod(shared: Values) -> None:
+def test_releases_in_one_namespace_share_no_pod_and_no_name(shared: Values) -> None:
     first, second = (render(shared, release=name) for name in ("first", "second"))
-    chosen = [each["spec"]["selector"] for each in first.of_kind("Service")]
+    selectors = [each["spec"]["selector"] for each in first.of_kind("Service")]
     labels = gateway(second)["spec"]["template"]["metadata"]["labels"]
 
-    assert [selector for selector in chosen if selector.items() <= labels.items()] == []
+    assert [selector for selector in selectors if selector.items() <= labels.items()] == []
     assert {each["metadata"]["name"] for each in first.documents}.isdisjoint(
         each["metadata"]["name"] for each in second.documents
     )

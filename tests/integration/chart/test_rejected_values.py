@@ -1,6 +1,6 @@
-"""Wrong values are refused before anything is installed, with their path, and without a word of a secret."""
+"""Wrong values are rejected before anything is installed, with their path, and without quoting a secret."""
 
-# ruff: noqa: E501  # a table of sentences is read line by line
+# ruff: noqa: E501  # one case a line
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from tests.integration.chart.sets import with_
-from tools.chart.rendering import Refused, Values, render
+from tools.chart.rendering import RenderError, Values, render
 
 SHORT = "geheim"
 
 
-def refusal(values: Values) -> str:
-    with pytest.raises(Refused) as raised:
+def rejection(values: Values) -> str:
+    """Return Helm's message for values that it rejects."""
+    with pytest.raises(RenderError) as raised:
         render(values)
     return str(raised.value)
 
@@ -30,7 +31,7 @@ def refusal(values: Values) -> str:
         ({"image__pullPolicy": "Sometimes"}, "/image/pullPolicy", "value must be one of"),
         ({"config__ping_intervall": 25}, "/config", "additional properties 'ping_intervall' not allowed"),
         ({"config__port": 80}, "/config", "additional properties 'port' not allowed"),
-        ({"config__ping_interval": 0}, "/config/ping_interval_seconds", "exclusiveMinimum: got 0, want 0"),
+        ({"config__ping_interval_seconds": 0}, "/config/ping_interval_seconds", "exclusiveMinimum: got 0, want 0"),
         ({"config__max_connections": 1.5}, "/config/max_connections", "got number, want integer"),
         ({"config__cors_origins": ["https://app.example.com/"]}, "/config/cors_origins/0", "does not match pattern"),
         ({"config__transports": []}, "/config/transports", "minItems: got 0, want 1"),
@@ -59,57 +60,57 @@ def refusal(values: Values) -> str:
         ({"podLabels": {"a": True}}, "/podLabels/a", "got boolean, want string"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_refused_with_its_path(
+def test_wrong_value_is_rejected_with_its_path(
     minimal: Values, change: dict[str, Any], path: str, reason: str
 ) -> None:
-    told = refusal(with_(minimal, **change))
+    message = rejection(with_(minimal, **change))
 
-    lines = [line for line in told.splitlines() if f"at '{path}'" in line]
-    assert any(reason in line for line in lines), told
+    lines = [line for line in message.splitlines() if f"at '{path}'" in line]
+    assert any(reason in line for line in lines), message
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"secrets": {}}, "No key to check tokens with"),
+        ({"secrets": {}}, "No key to verify tokens with"),
         ({"ingestKeys": []}, "No backend can push"),
         ({"ingestKeys": [{"id": "shop"}]}, "ingestKeys[0].secrets is missing"),
         ({"ingestKeys": [{"id": "a:b"}]}, "ingestKeys[0].id is not 1 to 64 of"),
-        ({"existingSecret__name": "a/b"}, "existingSecret.name is no name of a Secret."),
-        ({"config__jwt_jwks_url": "login.example.com/keys"}, "config.jwt_jwks_url is no URL"),
-        ({"clientService__nodePort": 30080}, "clientService.nodePort is for another clientService.type than ClusterIP."),
+        ({"existingSecret__name": "a/b"}, "existingSecret.name is not a valid name of a Secret."),
+        ({"config__jwt_jwks_url": "login.example.com/keys"}, "config.jwt_jwks_url is not a URL"),
+        ({"clientService__nodePort": 30080}, "clientService.nodePort requires another clientService.type than ClusterIP."),
         ({"ingestKeys": [{"id": "a", "secrets": ["x" * 32]}, {"id": "a", "secrets": ["y" * 32]}]}, "ingestKeys[1].id: two keys have the id a."),
-        ({"ingestKeys": [{"id": "a", "secrets": ["x" * 32 + "\n"]}]}, "ingestKeys[0].secrets: one begins or ends with white space, or holds a line break."),
-        ({"replicaCount": 2}, "replicaCount is 2, and without Redis a second replica would know nothing of the first one's clients"),
-        ({"autoscaling__enabled": True}, "autoscaling.enabled needs a Redis"),
-        ({"existingSecret__name": "mine"}, "ingestKeys[0].secrets is given beside existingSecret.name"),
-        ({"existingSecret__name": "mine", "ingestKeys": [{"id": "shop"}]}, "secrets.jwtSecret is given beside existingSecret.name"),
-        ({"secrets__redisUrl": "http://user:geheim@redis:6379"}, "secrets.redisUrl is no address of Redis"),
-        ({"secrets__jwtPublicKey": "-----BEGIN PRIVATE KEY-----geheim"}, "secrets.jwtPublicKey is no public key in PEM"),
-        ({"secrets__jwtPublicKey": "-----BEGIN PUBLIC KEY-----", "config__jwt_jwks_url": "https://a.example/keys"}, "config.jwt_jwks_url is given beside a public key"),
+        ({"ingestKeys": [{"id": "a", "secrets": ["x" * 32 + "\n"]}]}, "ingestKeys[0].secrets: one begins or ends with white space, or contains a line break."),
+        ({"replicaCount": 2}, "replicaCount is 2, and without Redis a second replica would not know the clients of the first one"),
+        ({"autoscaling__enabled": True}, "autoscaling.enabled requires a Redis"),
+        ({"existingSecret__name": "mine"}, "ingestKeys[0].secrets is set beside existingSecret.name"),
+        ({"existingSecret__name": "mine", "ingestKeys": [{"id": "shop"}]}, "secrets.jwtSecret is set beside existingSecret.name"),
+        ({"secrets__redisUrl": "http://user:geheim@redis:6379"}, "secrets.redisUrl is not an address of Redis"),
+        ({"secrets__jwtPublicKey": "-----BEGIN PRIVATE KEY-----geheim"}, "secrets.jwtPublicKey is not a public key in PEM"),
+        ({"secrets__jwtPublicKey": "-----BEGIN PUBLIC KEY-----", "config__jwt_jwks_url": "https://a.example/keys"}, "config.jwt_jwks_url is set beside a public key"),
         ({"redis__bundled__enabled": True, "secrets__redisUrl": "redis://r:6379"}, "redis.bundled.enabled and secrets.redisUrl name two Redis"),
         ({"ports__ingest": 8080}, "ports.client and ports.ingest are the same"),
         ({"config__max_body_bytes": 10485760}, "config.send_buffer_bytes must be at least twice config.max_body_bytes, which is 10485760."),
-        ({"config__outbox_bytes": 2048}, "config.send_buffer_bytes must be at least twice config.max_body_bytes, which is 1048576."),
+        ({"config__send_buffer_bytes": 2048}, "config.send_buffer_bytes must be at least twice config.max_body_bytes, which is 1048576."),
         ({"config__history_bytes": 1024}, "config.history_bytes must be at least config.max_body_bytes, which is 1048576."),
         ({"config": {"max_body_bytes": 33554432, "send_buffer_bytes": 67108864}, "secrets__redisUrl": "redis://r"}, "config.max_body_bytes must be at most 16777216"),
         ({"config__jwt_algorithms": ["RS256"]}, "config.jwt_algorithms: RS256 needs secrets.jwtPublicKey or config.jwt_jwks_url."),
         ({"config": {"jwt_algorithms": ["HS512"], "jwt_jwks_url": "https://a.example/keys"}, "secrets": {}}, "config.jwt_algorithms: HS512 needs secrets.jwtSecret."),
         ({"config__cors_origins": ["*", "https://a.example"]}, "config.cors_origins: * allows every origin already"),
-        ({"config__socketio_path": "/emit"}, "config.socketio_path: /emit is taken by another part of the gateway."),
-        ({"ports__split": False, "config__socketio_path": "/health/socket.io/"}, "config.socketio_path: /health is taken"),
+        ({"config__socketio_path": "/emit"}, "config.socketio_path: /emit is reserved for another part of the gateway."),
+        ({"ports__split": False, "config__socketio_path": "/health/socket.io/"}, "config.socketio_path: /health is reserved"),
         ({"ingestKeys": [{"id": "a", "secrets": ["x" * 32]}, {"id": "b", "secrets": ["x" * 32]}]}, "ingestKeys[1].secrets: it has a secret of a"),
-        ({"extraEnv": [{"name": "GATEWAY_DRAIN_SECONDS", "value": "300"}]}, "extraEnv: GATEWAY_DRAIN_SECONDS is said by the chart"),
-        ({"secrets__redisUrl": "redis://r:99999/0"}, "secrets.redisUrl names a port that is none."),
+        ({"extraEnv": [{"name": "GATEWAY_DRAIN_SECONDS", "value": "300"}]}, "extraEnv: GATEWAY_DRAIN_SECONDS is set by the chart"),
+        ({"secrets__redisUrl": "redis://r:99999/0"}, "secrets.redisUrl has an invalid port."),
         ({"networkPolicy__enabled": True, "secrets__redisUrl": "redis://:p:1@r:6380/0"}, "networkPolicy.redisPorts lacks 6380"),
         ({"networkPolicy__enabled": True, "secrets__redisUrl": "redis+sentinel://a,b:26380/name"}, "networkPolicy.redisPorts lacks 26379"),
         ({"networkPolicy__enabled": True, "config__jwt_jwks_url": "http://a.example/keys"}, "networkPolicy.jwksPort is 443, and config.jwt_jwks_url is at port 80."),
     ],
 )  # fmt: skip
-def test_values_that_contradict_each_other_are_refused_with_a_sentence(
+def test_contradicting_values_are_rejected_with_a_sentence(
     minimal: Values, change: dict[str, Any], sentence: str
 ) -> None:
-    assert sentence in refusal(with_(minimal, **change))
+    assert sentence in rejection(with_(minimal, **change))
 
 
 @pytest.mark.parametrize(
@@ -117,11 +118,11 @@ def test_values_that_contradict_each_other_are_refused_with_a_sentence(
     [
         ({"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, "autoscaling.minReplicas is more than autoscaling.maxReplicas."),
         ({"autoscaling": {"enabled": True}, "resources__requests": {"cpu": None}}, "autoscaling.targetCPUPercent is a share of resources.requests.cpu, which is missing."),
-        ({"autoscaling": {"enabled": True, "targetCPUPercent": None}}, "needs autoscaling.targetCPUPercent or autoscaling.targetConnections"),
+        ({"autoscaling": {"enabled": True, "targetCPUPercent": None}}, "requires autoscaling.targetCPUPercent or autoscaling.targetConnections"),
     ],
 )  # fmt: skip
-def test_scaling_that_cannot_be_is_refused(shared: Values, change: dict[str, Any], sentence: str) -> None:
-    assert sentence in refusal(with_(shared, **change))
+def test_contradicting_autoscaling_is_rejected(shared: Values, change: dict[str, Any], sentence: str) -> None:
+    assert sentence in rejection(with_(shared, **change))
 
 
 @pytest.mark.parametrize(
@@ -142,16 +143,16 @@ def test_scaling_that_cannot_be_is_refused(shared: Values, change: dict[str, Any
         {"ingestKeys": [{"id": "a", "secrets": [SHORT * 6, SHORT * 6]}]},
     ],
 )
-def test_no_refusal_quotes_a_secret(minimal: Values, change: dict[str, Any]) -> None:
-    assert SHORT not in refusal(with_(minimal, **change))
+def test_rejection_quotes_no_secret(minimal: Values, change: dict[str, Any]) -> None:
+    assert SHORT not in rejection(with_(minimal, **change))
 
 
-def test_a_release_whose_name_begins_with_a_digit_has_to_be_given_another(minimal: Values) -> None:
-    with pytest.raises(Refused, match="set fullnameOverride"):
+def test_release_name_that_begins_with_a_digit_requires_a_fullname_override(minimal: Values) -> None:
+    with pytest.raises(RenderError, match="set fullnameOverride"):
         render(minimal, release="2nd")
 
     assert render(with_(minimal, fullnameOverride="second"), release="2nd").documents
 
 
-def test_a_chart_that_is_part_of_another_takes_the_globals_of_that(minimal: Values) -> None:
+def test_subchart_accepts_the_globals_of_its_parent(minimal: Values) -> None:
     assert render(with_(minimal, **{"global": {"anything": [1]}})).documents
