@@ -1,5 +1,5 @@
-"""The two states that satisfy ``gateway.interfaces.State``; one of them is chosen whole.
+"""The two implementations of ``gateway.interfaces.State``; one of them is chosen whole.
 
-memory   for one replica; the specification
-redis    for replicas that share a Redis
+memory   one replica, without a server; the specification
+redis    many replicas that share one Redis
 """

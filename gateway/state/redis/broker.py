@@ -1,4 +1,4 @@
-"""The stream of messages of all replicas: appending, subscribing, reading again."""
+"""The stream of entries of all replicas: append, subscribe, read the history."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _YES_NO: Final = ("0", "1")
 
 
 class RedisBroker:
-    """``gateway.interfaces.Broker``. Accepting an entry is one script: that is what makes it atomic."""
+    """``gateway.interfaces.Broker``. ``append`` is one script: that is what makes it atomic."""
 
     def __init__(
         self,
@@ -63,12 +63,12 @@ class RedisBroker:
         try:
             return decode_publish_result(details[0])
         except DecodeError as error:
-            raise OutcomeUnknown("Redis holds a receipt that this release cannot read") from error
+            raise OutcomeUnknown("Redis holds a result that this release cannot read") from error
 
     def _arguments(self, entry: LogEntry, exact: bool, dedup_key: DedupKey | None) -> list[Argument]:
         record = self._codec.encode(entry)
         addresses = entry.addresses
-        # A replica that subscribed all of them gets a copy from each channel.
+        # A replica that subscribes all of them receives a copy on each channel.
         pointer = b"" if len(record) * len(addresses) <= INLINE_BYTES else self._codec.pointer(entry)
         revoked, revoked_at = "", ""
         if isinstance(entry, DisconnectCommand) and entry.revoke:
@@ -89,10 +89,10 @@ class RedisBroker:
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         channels = [self._keys.channel(address) for address in addresses]
-        # They stay wanted if this fails: others may be waiting for the same. Who does not need them says so.
+        # The channels stay watched if subscribing fails: other callers may need them, and each unsubscribes its own.
         self._log_reader.watch(channels)
         await self._subscriber.subscribe(channels)
-        # Read after the confirmation: whatever comes after this position comes on the channels.
+        # Read after the confirmation: every entry after this position is received on the channels.
         generation, newest = await self._log_end()
         self._log_reader.set_start(channels, generation, newest)
         return newest
@@ -127,10 +127,10 @@ class RedisBroker:
         return tuple(entries), unreadable
 
     async def _log_end(self) -> tuple[str, Position]:
-        """The generation of the log, and the newest position there."""
+        """Return the generation of the log and its newest position."""
         head: Any = await self._commands.read("GET", self._head)
         if head is None:
-            # Whoever is told a position before there is a log could not be told from who has seen another one.
+            # Create the log first: a position returned without one could be that of any log.
             begun = await self._commands.call("head")
             return begun[0].decode(), Position(begun[1].decode())
         generation, _, _, newest, _ = head.decode().split(" ", 4)  # lua/common.lua

@@ -1,18 +1,19 @@
-"""The bytes of everything that is written to Redis or sent over its channels.
+"""The bytes of records in the log and of frames on the channels.
 
-A record is one entry as text: a format number, a letter, and fields parted by U+001E; lists inside a field are parted
-by U+001F. Neither can stand in a JSON text (RFC 8259 §7) nor in a name (``domain.names``); an event's name may be
-anything and is the one field that is escaped if it must be. A frame is what travels on a channel: a position, a line
-feed, a record.
+A record is one entry as text: a format number, a letter, and fields separated by U+001E; lists inside a field are
+separated by U+001F. Neither can occur in a JSON text (RFC 8259 §7) nor in a name (``domain.names``). The name of an
+event may be anything; it is the one field that is escaped, as JSON, if it has to be. A frame is the data that is
+published on a channel: a position, a line feed, a record.
 
-    2M  message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
-    2K  kick: id, user, namespaces, at, flags, exclude                             flags: r revoke
-    2T  taken over: id, namespace, sid, owner                                      a ``Move``
-    2N  notice of a record that is too large for a channel: id, flags              flags: v volatile
-    2C  canary: generation of the log, what makes it this process's own
+    2M  Message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
+    2K  DisconnectCommand: id, user, namespaces, at, flags, exclude                flags: r revoke
+    2T  SessionTakeover: id, namespace, sid, owner
+    2N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
+    2C  Probe: token of the process and number, generation of the log
 
-The number is that of the format. A release reads its own and the previous, and writes what all living replicas read.
-Format 1 has no trace (a ``traceparent`` of W3C, or nothing); what is written in it loses its own.
+The number is that of the format. A release reads its own format and the previous one, and writes what all living
+replicas read. Format 1 has no trace (a W3C ``traceparent``, or nothing); a message that is written in it loses its
+trace.
 """
 
 from __future__ import annotations
@@ -41,24 +42,24 @@ from gateway.domain.traces import Trace, format_traceparent, parse_traceparent
 FIELD: Final = "\x1e"
 ITEM: Final = "\x1f"
 INLINE_BYTES: Final = 64 * 1024
-"""What one entry may put on all its channels together; above that they carry a notice, and who needs it fetches it.
+"""The most that one entry puts on all its channels together. Above that they carry a pointer to the record.
 
-Redis gives up a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so one that stands still can
-miss at least 500 entries, whatever their size, before that happens.
+Redis drops a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so a subscriber can be at least
+500 entries behind, whatever their size, before that happens.
 """
 _TRACE: Final = 7
-"""Which field of a message its trace is."""
+"""The index of the trace among the fields of a message."""
 
 
 class DecodeError(Exception):
-    """No record of ours, or of a format that this release does not know; ``position`` if it stands in a frame."""
+    """The bytes are no record, or one in a format that this release does not read. ``position``: that of its frame."""
 
     position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """An entry is in the log at this position; a volatile one is kept by its id for a minute."""
+    """Stands for an entry that is in the log at the position of its frame, or, if volatile, under its id for 20 s."""
 
     id: str
     volatile: bool
@@ -66,7 +67,7 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a replica sends to itself: the newest position and the generation of the log, in the stream of channels."""
+    """A message of a replica to itself. It carries the generation of the log; its frame carries the newest position."""
 
     generation: str
     token: str
@@ -78,14 +79,14 @@ Encode = Callable[[LogEntry], bytes]
 
 
 class Frame(NamedTuple):
-    """What was published on a channel."""
+    """A decoded frame of a channel."""
 
     position: Position
     sent: Sent
 
 
 def _encode(number: str, entry: LogEntry) -> bytes:
-    """The record of an entry in format ``number``. Raises ValueError for one that no door lets in."""
+    """Encode an entry in format ``number``. Raises ValueError for a control character that would separate fields."""
     if isinstance(entry, Message):
         fields = _message_fields(number, entry)
     elif isinstance(entry, DisconnectCommand):
@@ -112,7 +113,7 @@ def _message_fields(number: str, message: Message) -> list[str]:
 
 
 def _items(entry: LogEntry) -> int:
-    """How many separators of items its record holds."""
+    """Return how many separators of items the record of an entry holds."""
     if isinstance(entry, SessionTakeover):
         return 0
     first = entry.namespaces if isinstance(entry, DisconnectCommand) else entry.rooms
@@ -127,7 +128,7 @@ def _decode_message(fields: list[str]) -> Message:
         event = json.loads(event)
         if not isinstance(event, str):
             raise ValueError("an event is a text")
-        event.encode()  # raises for lone surrogates, which JSON lets pass
+        event.encode()  # raises for lone surrogates, which JSON accepts
     if not id_ or not namespace.startswith("/") or not event:
         raise ValueError("an empty field")
     return Message(
@@ -196,13 +197,13 @@ FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
         **{number + letter: decode for number in "12" for letter, decode in _SAME_IN_BOTH.items()},
     }
 )
-"""What this release reads: its own format, and beside it the one before."""
+"""The decoders of this release: its own format and the previous one."""
 WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: partial(_encode, "1"), 2: partial(_encode, "2")})
-"""What it writes: the newest, and the one before as long as a living replica reads nothing newer."""
+"""The encoders of this release: the newest format, and the previous one while a living replica reads nothing newer."""
 
 
 class Codec:
-    """Records and frames as one release reads and writes them. The one here is ``Codec()``; a test makes others."""
+    """Records and frames as one release reads and writes them. ``Codec()`` is this release; tests make others."""
 
     def __init__(
         self, *, forms: Mapping[str, Decode] = FORMS, writers: Mapping[int, Encode] = WRITERS
@@ -213,27 +214,29 @@ class Codec:
         self._writes = self.newest
 
     def negotiate(self, newest_of_all: int) -> None:
-        """Write from now on what everybody reads, if this release still can: ``newest_of_all`` is the oldest of what
-        replicas that live, or may come back, call their newest format."""
+        """Write from now on the newest format that every replica reads, if this release can write it.
+
+        ``newest_of_all`` is the lowest of the newest formats of all replicas that live or may become reachable again.
+        """
         self._writes = max(min(newest_of_all, self.newest), min(self._writers))
 
     def encode(self, entry: LogEntry) -> bytes:
-        """The record of an entry. Raises ValueError for one that no door lets in."""
+        """Encode an entry. Raises ValueError for a control character, which no validated entry holds."""
         return self._writers[self._writes](entry)
 
     def pointer(self, entry: LogEntry) -> bytes:
-        """The record that stands for a large one."""
+        """Encode the pointer that stands for a large record."""
         return FIELD.join((f"{self._writes}N", entry.id, "v" if is_volatile(entry) else "")).encode()
 
     def probe(self, token: str) -> bytes:
-        """The record of a canary up to its generation, which the script adds."""
+        """Encode a probe without the generation of the log, which the script appends."""
         return FIELD.join((f"{self._writes}C", token, "")).encode()
 
     def decode_frame(self, data: bytes) -> Frame:
-        """What stands in a frame. Raises Unreadable for anything that is not exactly one."""
-        place, _, record = data.partition(b"\n")
+        """Decode a frame. Raises DecodeError for anything that is not exactly one."""
+        head, _, record = data.partition(b"\n")
         try:
-            position = positions.parse(place.decode("ascii"))
+            position = positions.parse(head.decode("ascii"))
         except (UnicodeDecodeError, MalformedPosition) as error:
             raise DecodeError("no position") from error
         try:
@@ -243,7 +246,7 @@ class Codec:
             raise
 
     def decode_entry(self, record: bytes) -> LogEntry:
-        """The entry of a record of the log. Raises Unreadable."""
+        """Decode a record of the log. Raises DecodeError."""
         sent = self._decode(record)
         if isinstance(sent, Pointer | Probe):
             raise DecodeError("no entry")
@@ -260,9 +263,13 @@ class Codec:
 
 
 def decode_publish_result(value: bytes) -> PublishResult:
-    """What the scripts keep of an accepted entry: id, position, connections, exact, replayed. Raises Unreadable."""
+    """Decode what the scripts keep of an accepted entry: id, position, connections, exact, replayed.
+
+    Raises:
+        DecodeError: the value is no result.
+    """
     try:
         id_, position, connections, exact, replayed = value.decode().split(" ")
         return PublishResult(id_, positions.parse(position), int(connections), exact == "1", replayed == "1")
     except (ValueError, MalformedPosition) as error:
-        raise DecodeError("no receipt") from error
+        raise DecodeError("no result") from error

@@ -1,12 +1,14 @@
-"""The connection on which scripts are called.
+"""The connection for scripts: commands are pipelined, have a deadline, and are retried.
 
-What is asked in one turn of the event loop goes out in one write, or in a few where it is much, so that Redis works
-while the rest is still being asked. More may go out before the answers are back: the connection is shared by everybody
-who waits (``questions``).
-Nobody waits longer than ``patience_seconds``: who was not sent by then is Unsent, who was not answered Unanswered; a
-connection whose oldest question is that old is given up. Who asked is asked again here, as long as there is time; once
-one attempt had no answer, no later refusal is certain any more. Where Redis finds a deadline passed while somebody
-still waits, its clock was set, and the answer tells what it shows.
+Commands of one turn of the event loop go out in one write, or in a few where there are many, so that Redis works while
+the rest is still being encoded. Further commands are sent before the answers arrive (``pending``).
+
+A call takes at most ``timeout_seconds``. A command that was not sent by then raises NotExecuted; one that was sent and
+not answered raises OutcomeUnknown, and the connection whose oldest command is that old is closed. Within that time a
+failed attempt is repeated. Once an attempt had no answer, no later rejection is certain any more.
+
+A script that finds its deadline passed while its caller still waits shows that the clock of Redis was set; its answer
+carries the time that Redis shows.
 """
 
 from __future__ import annotations
@@ -42,21 +44,22 @@ log = structlog.get_logger(__name__)
 
 Argument = str | bytes | int
 RaiseRejection = Callable[[Any], None]
-"""Looks at an answer and raises what it refuses."""
-_Pack = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
-"""What to send, made anew for each attempt, and what makes it whole where Redis does not know the script."""
+"""Raises the rejection that an answer means, if it means one."""
+_Encode = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
+"""Encodes a command for one attempt. The second value encodes it with the text of a script that Redis does not know."""
 READ: Final = "read"
-"""What commands that change nothing are counted as."""
+"""The name under which commands that change nothing are counted."""
 CLOCK_SECONDS: Final = 0.25
+"""The slowest answer from which the clock of Redis is taken."""
 FAILURE_SECONDS: Final = 60.0
-"""For so long nothing more is said of scripts that fail in the same way: what is asked again fails again."""
-_MOST_FAILURES: Final = 100
+"""A script that fails in the same way within this time is not logged again: a repeated call fails again."""
+_MAX_FAILURES: Final = 100
 COMMANDS_PER_WRITE: Final = 8
-"""With fewer the writes cost more than Redis's head start brings; with more one side waits for the other."""
+"""With fewer commands a write costs more than an early start of Redis saves; with more one side waits for the other."""
 
 
 class Commands:
-    """Calls scripts, from ``run`` being started until it ends."""
+    """Calls scripts while ``run`` works."""
 
     def __init__(
         self,
@@ -75,37 +78,38 @@ class Commands:
         self._pending = PendingCommands()
         self._backoff = Backoff()
         self._failures: dict[str, float] = {}
-        """How scripts failed, and when each may be said again."""
+        """Reasons for which scripts failed, each with the time from which it may be logged again."""
         self._timed_out = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._clock_offset_ms = 0.0
-        self._flowing: asyncio.StreamWriter | None = None
-        """The connection, while everything written goes straight to its socket."""
+        self._writable: asyncio.StreamWriter | None = None
+        """The stream of the connection while no other write to it is in progress."""
         self.last_error: GatewayError | None = None
-        """Why there is no connection, where Redis or we said so."""
+        """Why there is no connection, if that is known."""
         self._is_connected = False
         self._down_since = self._loop.time()
         self.connected_once = asyncio.Event()
-        """Set once there was a connection, and so the clock of Redis is known."""
+        """Set once there was a connection, so that the clock of Redis is known."""
 
     @property
     def waiting(self) -> int:
-        """How many questions have no answer yet."""
+        """The number of commands without an answer."""
         return len(self._pending)
 
     @property
     def is_connected(self) -> bool:
-        """Whether there is a connection."""
+        """Whether the connection is established."""
         return self._is_connected
 
     def redis_ms(self, seconds_from_now: float = 0.0) -> int:
-        """The clock of Redis, as far as known: milliseconds since 1970."""
+        """Return what the clock of Redis shows now, or in some seconds, as far as known: milliseconds since 1970."""
         return int((self._loop.time() + seconds_from_now) * 1000 + self._clock_offset_ms)
 
     def set_clock(self, redis_ms: float, sent_at: float) -> None:
-        """What the clock of Redis showed between a moment (of the loop's clock) and now.
+        """Take the clock of Redis from an answer to a command that was sent at ``sent_at`` (clock of the loop).
 
-        An answer that was long on its way says too little: whoever stood still meanwhile would be late ever after.
+        An answer that took longer than CLOCK_SECONDS is ignored: a process that was suspended meanwhile would set every
+        later deadline too early.
         """
         if self._loop.time() - sent_at <= CLOCK_SECONDS:
             self._update_clock(redis_ms, sent_at)
@@ -113,7 +117,7 @@ class Commands:
     def _update_clock(self, redis_ms: float, sent_at: float) -> None:
         self._clock_offset_ms = redis_ms - (sent_at + self._loop.time()) / 2 * 1000
 
-    # asking
+    # calls
 
     def call(
         self,
@@ -122,39 +126,49 @@ class Commands:
         retry: bool = True,
         raise_rejection: RaiseRejection = lambda _: None,
     ) -> Coroutine[Any, Any, Any]:
-        """What a script answers; it does not begin later than ``patience_seconds`` from now.
+        """Run a script and return its answer. The script does not begin later than ``timeout_seconds`` from now.
 
-        With ``repeat`` it must be harmless to run it again: it is, when an answer was lost. Raises Unsent, Unanswered,
-        and what ``refuse`` raises of the answer, unless an earlier attempt may have done what this one refused.
+        With ``retry`` an attempt whose answer was lost is repeated, so running the script twice must do no harm.
+
+        Raises:
+            NotExecuted: the script did nothing.
+            OutcomeUnknown: an answer was lost. It replaces the rejection of a later attempt, because an earlier one may
+                have done what the later one rejected.
+            GatewayError: what ``raise_rejection`` raises for the answer.
         """
         script = self.scripts[name]
-        give_up_at = self._loop.time() + self.timeout_seconds
+        deadline = self._loop.time() + self.timeout_seconds
 
-        def packed() -> tuple[bytes, Callable[[], bytes]]:
-            deadline = b"%d" % self.redis_ms(give_up_at - self._loop.time())
+        def encode() -> tuple[bytes, Callable[[], bytes]]:
+            deadline_ms = b"%d" % self.redis_ms(deadline - self._loop.time())
             return (
-                pack(b"EVALSHA", script.digest, b"0", deadline, *arguments),
-                lambda: pack(b"EVAL", script.text, b"0", deadline, *arguments),
+                pack(b"EVALSHA", script.digest, b"0", deadline_ms, *arguments),
+                lambda: pack(b"EVAL", script.text, b"0", deadline_ms, *arguments),
             )
 
-        return self._execute(name, packed, give_up_at, retry=retry, raise_rejection=raise_rejection)
+        return self._execute(name, encode, deadline, retry=retry, raise_rejection=raise_rejection)
 
     def read(self, *command: Argument) -> Coroutine[Any, Any, Any]:
-        """What a command answers that changes nothing. Raises Unsent, Unanswered."""
-        give_up_at = self._loop.time() + self.timeout_seconds
+        """Run a command that changes nothing and return its answer.
+
+        Raises:
+            NotExecuted: the command was not executed.
+            OutcomeUnknown: its answer was lost.
+        """
+        deadline = self._loop.time() + self.timeout_seconds
         return self._execute(
-            READ, lambda: (pack(*command), None), give_up_at, retry=True, raise_rejection=lambda _: None
+            READ, lambda: (pack(*command), None), deadline, retry=True, raise_rejection=lambda _: None
         )
 
     async def _execute(
-        self, name: str, packed: _Pack, deadline: float, *, retry: bool, raise_rejection: RaiseRejection
+        self, name: str, encode: _Encode, deadline: float, *, retry: bool, raise_rejection: RaiseRejection
     ) -> Any:
-        began = time.monotonic()  # the loop's own clock stands still within a turn
+        began = time.monotonic()  # the clock of the loop does not advance within a turn
         uncertain: OutcomeUnknown | None = None
         attempt: Callable[..., Awaitable[Any]] = self._enqueue
         while True:
             try:
-                answer = await attempt(*packed())
+                answer = await attempt(*encode())
                 raise_rejection(answer)
             except OutcomeUnknown as error:
                 problem: GatewayError = error
@@ -176,7 +190,7 @@ class Commands:
             await asyncio.sleep(FIRST_BACKOFF_SECONDS)
             self._metrics.command_retries.count((name,))
             attempt = partial(self._enqueue_again, deadline)
-        # What was not answered before may have happened, whatever was said later.
+        # An attempt without an answer may have been executed, whatever a later one was answered.
         problem = uncertain or problem
         self._count_failure(name, problem, began)
         raise problem
@@ -186,14 +200,14 @@ class Commands:
             self._metrics.command_failures.count((name, UNKNOWN))
         elif isinstance(problem, NotExecuted):
             self._metrics.command_failures.count((name, NOT_EXECUTED))
-        else:  # an answer like any other, which the caller refuses
+        else:  # Redis answered; the answer is a rejection by the script
             self._metrics.command_seconds.observe(time.monotonic() - began, (name,))
 
     def _enqueue(self, packed: bytes, reencode: Callable[[], bytes] | None) -> asyncio.Future[Any]:
         now = self._loop.time()
         answer: asyncio.Future[Any] = self._loop.create_future()
         if not self._is_connected and now - self._down_since > self.timeout_seconds:
-            answer.set_exception(NotExecuted("Redis is away", retryable=False))
+            answer.set_exception(NotExecuted("Redis is unavailable", retryable=False))
         else:
             self._pending.add(packed, reencode, answer, now)
             self._send_many()
@@ -202,23 +216,23 @@ class Commands:
     async def _enqueue_again(
         self, deadline: float, packed: bytes, reencode: Callable[[], bytes] | None
     ) -> Any:
-        """The same for a later attempt, which has only what is left of the time."""
+        """Enqueue a repeated attempt, which has only the rest of the time."""
         answer = self._enqueue(packed, reencode)
         try:
             async with asyncio.timeout_at(deadline):
                 return await answer
         except TimeoutError:
             if self._pending.cancel(answer):
-                raise NotExecuted("Redis could not be asked in time", retryable=False) from None
+                raise NotExecuted("the command could not be sent to Redis in time", retryable=False) from None
             raise OutcomeUnknown(f"Redis did not answer within {self.timeout_seconds} s") from None
 
     def _send_many(self) -> None:
-        """Send what was asked in this turn so far, if that is enough to keep Redis busy meanwhile."""
-        stream = self._flowing
+        """Write the commands of this turn so far, if there are enough to keep Redis busy meanwhile."""
+        stream = self._writable
         if self._pending.unsent >= COMMANDS_PER_WRITE and stream is not None and not stream.is_closing():
             stream.write(self._pending.take())
 
-    # life
+    # the connection
 
     async def run(self, on_connected: Callable[[ServerId], None]) -> None:
         """Keep a connection until cancelled. ``on_connected`` receives the server that each new connection reached.
@@ -229,7 +243,7 @@ class Commands:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._keep_connected(on_connected), name="redis connection")
-                tasks.create_task(self._sync_clock(), name="redis patience")
+                tasks.create_task(self._expire_commands(), name="redis timeouts")
         finally:
             self._pending.end()
 
@@ -251,7 +265,7 @@ class Commands:
     async def _use(
         self, connection: Connection, identity: ServerId, on_connected: Callable[[ServerId], None]
     ) -> None:
-        """Work with a connection until it is lost."""
+        """Use a connection until it is lost."""
         self._timed_out.clear()
         try:
             async with asyncio.timeout(self.timeout_seconds):
@@ -280,34 +294,34 @@ class Commands:
             await connection.disconnect(nowait=True)
 
     async def _watch_timeouts(self) -> None:
-        # Closing the connection from outside would wait for what could not be written.
+        # Closing the connection from another task would wait for the data that could not be written.
         await self._timed_out.wait()
         raise NotExecuted("no answer")
 
     async def _read_clock(self, connection: Connection) -> None:
         sent_at = self._loop.time()
         seconds, microseconds = await execute(connection, "TIME")
-        # However long it took: what an earlier connection knew may be that of another server.
+        # However long the answer took: the offset of an earlier connection may be that of another server.
         self._update_clock(int(seconds) * 1000 + int(microseconds) / 1000, sent_at)
 
     async def _register_server(self, connection: Connection, identity: ServerId) -> None:
-        """Before anything else is asked of it: a server that lost nonces must not take a request again."""
-        whom = f"{identity.run_id} {identity.replication_id}"
-        await execute(connection, "EVAL", self.scripts["register_server"].text.decode(), "0", whom)
+        """Register the server before any other script: one that lost nonces must not accept a request twice."""
+        server = f"{identity.run_id} {identity.replication_id}"
+        await execute(connection, "EVAL", self.scripts["register_server"].text.decode(), "0", server)
 
     async def _write(self, connection: Connection) -> None:
-        asked = self._pending.sent_count
+        has_unsent = self._pending.has_unsent
         try:
             while True:
-                self._flowing = stream_of(connection)
-                await asked.wait()
-                asked.clear()
+                self._writable = stream_of(connection)
+                await has_unsent.wait()
+                has_unsent.clear()
                 packed = self._pending.take()
                 if packed:
-                    self._flowing = None
+                    self._writable = None
                     await connection.send_packed_command(packed, check_health=False)
         finally:
-            self._flowing = None
+            self._writable = None
 
     async def _read(self, connection: Connection) -> None:
         while True:
@@ -331,17 +345,17 @@ class Commands:
         now = self._loop.time()
         if now < self._failures.get(reason, now):
             return
-        if len(self._failures) >= _MOST_FAILURES:
+        if len(self._failures) >= _MAX_FAILURES:
             self._failures.clear()
         self._failures[reason] = now + FAILURE_SECONDS
         log.error("redis.script_failed", reason=reason)
 
-    async def _sync_clock(self) -> None:
-        """Let nobody wait for too long, neither for a connection nor for an answer."""
+    async def _expire_commands(self) -> None:
+        """Fail commands that have waited too long, for a connection or for an answer."""
         while True:
             await asyncio.sleep(self.timeout_seconds / 20)
-            too_old = self._loop.time() - self.timeout_seconds
-            unanswered = self._pending.expire(too_old, self.timeout_seconds)
+            enqueued_before = self._loop.time() - self.timeout_seconds
+            unanswered = self._pending.expire(enqueued_before, self.timeout_seconds)
             if unanswered and not self._timed_out.is_set():
                 log.warning("redis.timeout", commands=unanswered)
                 self._timed_out.set()

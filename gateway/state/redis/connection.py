@@ -1,8 +1,7 @@
-"""How a connection to Redis is opened: all of redis-py that is left once its retries are off.
+"""Open connections to Redis: address, Sentinel, TLS, credentials, checks of the server.
 
-Trying again until it works: ever more slowly, and without saying the same each time.
-
-Tasks that end together.
+redis-py is used for single connections only, and without its retries († its defaults retry 10 times and publish twice
+into a frozen Redis). ``Backoff`` spaces attempts to connect; ``run_until_first_exit`` runs the tasks of a connection.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ MAX_BACKOFF_SECONDS: Final = 1.0
 
 
 class Backoff:
-    """Those since the last one that worked."""
+    """Growing pauses between failed attempts, and whether a failure is worth a log line."""
 
     def __init__(self) -> None:
         self._pause_seconds = FIRST_BACKOFF_SECONDS
         self._reason = ""
 
     def reset(self) -> None:
-        """What fails from now on is something new."""
+        """Start over after a success: with the first pause, and no reason known."""
         self._pause_seconds, self._reason = FIRST_BACKOFF_SECONDS, ""
 
     def record_failure(self, reason: str) -> bool:
-        """One did not work; whether for another reason than the one before, and so worth a line."""
+        """Return whether the reason differs from that of the attempt before, and so is worth a log line."""
         is_new, self._reason = reason != self._reason, reason
         return is_new
 
     async def pause(self) -> None:
-        """Wait until it is time for the next."""
+        """Sleep until the next attempt is due; the pause doubles up to MAX_BACKOFF_SECONDS."""
         await asyncio.sleep(self._pause_seconds)
         self._pause_seconds = min(2 * self._pause_seconds, MAX_BACKOFF_SECONDS)
 
 
 async def run_until_first_exit(**coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run all of them, each a task of its name, until the first ends; raise what it raised.
+    """Run each coroutine as a task of that name until the first one ends; cancel the others and raise its error.
 
-    A task group would do the same, but before Python 3.13 it swallows a cancellation that comes while it ends because
-    of an error (cpython#116720), and whoever goes on after errors would then never end.
+    A task group would do the same, but before Python 3.13 it swallows a cancellation that arrives while it ends because
+    of an error (cpython#116720), and a caller that continues after errors would then never end.
     """
     tasks = [asyncio.create_task(each, name=f"redis {name}") for name, each in coroutines.items()]
     try:
@@ -67,19 +66,23 @@ async def run_until_first_exit(**coroutines: Coroutine[Any, Any, None]) -> None:
 
 
 NO_EVICTION: Final = "noeviction"
+"""The only ``maxmemory-policy`` under which Redis keeps sessions and nonces."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerId:
-    """Which server, with which data, answers on a connection: another one may know other things."""
+    """The process and the data set of a Redis server. A server with another id may hold other data."""
 
     run_id: str
     replication_id: str
 
 
 class ConnectionFactory:
-    """Opens connections to the primary. ``timeout_seconds`` bounds each from the look-up of its name to its first
-    answer; reads later wait without a limit, whoever waits for an answer brings one."""
+    """Opens connections to the primary.
+
+    ``timeout_seconds`` bounds each attempt, from resolving the name to the first answer. Later reads have no limit of
+    their own: each command has a deadline.
+    """
 
     def __init__(self, url: RedisUrl, *, name: str, timeout_seconds: float) -> None:
         self.url = url
@@ -87,7 +90,12 @@ class ConnectionFactory:
         self._timeout_seconds = timeout_seconds
 
     async def connect(self) -> tuple[Connection, ServerId]:
-        """A connection to the primary. Raises Unsent, and StateUnusable if that primary may forget what it holds."""
+        """Open a connection to the primary and check that it can hold the state.
+
+        Raises:
+            NotExecuted: no usable primary was reached in time.
+            StateMisconfigured: the credentials are wrong, or the primary may evict keys.
+        """
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 host, port = await self._primary()
@@ -96,7 +104,7 @@ class ConnectionFactory:
             raise NotExecuted(f"Redis did not answer within {self._timeout_seconds} s") from late
 
     async def connect_unchecked(self) -> Connection:
-        """A connection to whatever is there, for who only looks: nothing is asked of it. Raises as ``open`` does."""
+        """Open a connection without the checks of ``connect``, for the doctor. Raises the same errors."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._connect(*await self._primary())
@@ -104,30 +112,33 @@ class ConnectionFactory:
             raise NotExecuted(f"Redis did not answer within {self._timeout_seconds} s") from late
 
     async def query_sentinels(self) -> dict[tuple[str, int], tuple[str, int] | None]:
-        """What each Sentinel calls the primary, None from one that does not answer or know it. Empty without any."""
-        location, answers = self.url, dict[tuple[str, int], tuple[str, int] | None]()
-        for host, port in location.hosts if location.service is not None else ():
+        """Return the address that each Sentinel gives for the primary, or None; empty without Sentinel.
+
+        None stands for a Sentinel that does not answer or does not know the primary.
+        """
+        url, answers = self.url, dict[tuple[str, int], tuple[str, int] | None]()
+        for host, port in url.hosts if url.service is not None else ():
             answers[host, port] = None
             with suppress(NotExecuted, StateMisconfigured, TimeoutError):
                 async with asyncio.timeout(self._timeout_seconds):
-                    answers[host, port] = await self._query_sentinel(host, port, location.service or "")
+                    answers[host, port] = await self._query_sentinel(host, port, url.service or "")
         return answers
 
     async def _primary(self) -> tuple[str, int]:
-        location = self.url
-        if location.service is None:
-            return location.hosts[0]
+        url = self.url
+        if url.service is None:
+            return url.hosts[0]
         problem = NotExecuted("no Sentinel answered")
-        for host, port in location.hosts:
+        for host, port in url.hosts:
             try:
-                # One that does not answer must not use up the time of the others.
-                async with asyncio.timeout(self._timeout_seconds / (len(location.hosts) + 1)):
-                    found = await self._query_sentinel(host, port, location.service)
+                # A Sentinel that does not answer must not use up the time of the others.
+                async with asyncio.timeout(self._timeout_seconds / (len(url.hosts) + 1)):
+                    primary = await self._query_sentinel(host, port, url.service)
             except (NotExecuted, TimeoutError):
                 continue
-            if found is not None:
-                return found
-            problem = NotExecuted(f"no Sentinel knows a primary named {location.service!r}")
+            if primary is not None:
+                return primary
+            problem = NotExecuted(f"no Sentinel knows a primary named {url.service!r}")
         raise problem
 
     async def _query_sentinel(self, host: str, port: int, service: str) -> tuple[str, int] | None:
@@ -163,7 +174,7 @@ class ConnectionFactory:
         return kind(
             host=host,
             port=port,
-            # RESP 2 has channels for itself: what is published comes as plain lists, and nothing else does.
+            # With RESP 2 a subscribed connection carries messages of channels and nothing else, as plain lists.
             protocol=2,
             socket_timeout=None,
             socket_connect_timeout=self._timeout_seconds,
@@ -176,7 +187,7 @@ async def _connect(connection: Connection) -> None:
     try:
         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it without
     except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
-        raise StateMisconfigured(f"Redis lets nobody in with this user and password: {error}") from error
+        raise StateMisconfigured(f"Redis rejects this user and password: {error}") from error
     except (exceptions.ResponseError, exceptions.BusyLoadingError) as error:
         raise error_from_reply(error) from error
     except (exceptions.RedisError, OSError) as error:
@@ -184,19 +195,25 @@ async def _connect(connection: Connection) -> None:
 
 
 def pack(*command: str | bytes | int) -> bytes:
-    """A command as it goes over the wire."""
+    """Encode a command in the Redis protocol."""
     packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub takes tuples of one item
     return packed
 
 
 def stream_of(connection: Connection) -> asyncio.StreamWriter | None:
-    """What it writes to while it is connected, for who sends in the middle of a turn: ``send_packed_command`` must be
-    awaited."""
-    return connection._writer  # noqa: SLF001  # tests/contract/test_redis_overrides.py looks whether it is there
+    """Return the stream that a connection writes to, or None while it is not connected.
+
+    For writing within a turn of the event loop: ``send_packed_command`` must be awaited.
+    """
+    return connection._writer  # noqa: SLF001  # tests/contract/test_redis_overrides.py checks that it exists
 
 
 async def execute(connection: Connection, *command: str) -> Any:
-    """Send a command and wait for its answer. Raises Unsent: these commands change nothing."""
+    """Send a command that changes nothing, and return its answer.
+
+    Raises:
+        NotExecuted: there is no answer, or it is an error.
+    """
     try:
         await connection.send_command(*command, check_health=False)
         return await connection.read_response(
@@ -209,7 +226,7 @@ async def execute(connection: Connection, *command: str) -> Any:
 
 
 def parse_info(answer: bytes) -> dict[str, str]:
-    """The lines of INFO that hold something."""
+    """Return the fields of an INFO answer by name."""
     lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines())
     return {name: value for name, colon, value in lines if colon}
 

@@ -1,4 +1,4 @@
-"""How far a replica has got in the stream, and what it must not hand over again. Pure."""
+"""How far a replica has read in the stream, and what it must not deliver twice. Pure."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from gateway.domain.positions import Position
 _RECENT_IDS: Final = 4096
 _RECENT_POSITIONS: Final = 64
 _OLDER_POSITIONS: Final = 64
-"""One of each _RECENT_POSITIONS."""
+"""Each stands for _RECENT_POSITIONS older ones."""
 
 
 class Cursor:
-    """The place of the last entry, in the generation of the log that it belongs to.
+    """The newest position that was read, and the generation of the log to which it belongs.
 
-    Positions rise as long as one connection to one primary lasts, so what is not beyond the newest was seen. Another
-    primary may give the same entry another position, because it lost the first: that is told by the id. What the log
-    said is certain; what a frame on a channel said may have been put there by anybody.
+    Positions rise while one connection to one primary lasts, so an entry that is not beyond the newest position was
+    delivered. Another primary, which lost the first position of an entry, may assign it another one; ids detect that.
+    Positions from the log are confirmed; those of frames on channels are not, because any user of Redis may publish.
     """
 
     def __init__(self) -> None:
         self.generation = ""
         self.newest: Position = positions.START
         self.confirmed: Position = positions.START
-        """The last that the log said, which no frame displaces."""
+        """The last position that came from the log. Frames do not change it."""
         self._order = positions.order(positions.START)
         self._recent: deque[Position] = deque()
         self._older: deque[Position] = deque(maxlen=_OLDER_POSITIONS)
@@ -34,21 +34,21 @@ class Cursor:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def begin(self, generation: str, newest: Position) -> None:
-        """Everything up to there was seen; nothing of an earlier log counts any more."""
+        """Begin at a position of a generation of the log, and drop the positions of other generations."""
         self.generation = generation
         self.move_to(newest)
         self._recent.clear()
         self._older.clear()
 
     def move_to(self, position: Position) -> None:
-        """This far, also backwards; the log says so."""
+        """Move to a position that the log gave, forward or back."""
         self.confirmed = position
         if self.newest != position:
             self._pass()
             self.newest, self._order = position, positions.order(position)
 
     def advance(self, position: Position) -> bool:
-        """Move to the position of a frame if it comes after everything seen; answers whether it does."""
+        """Move to the position of a frame if it is beyond the newest. Return whether it was."""
         order = positions.order(position)
         if order <= self._order:
             return False
@@ -65,16 +65,18 @@ class Cursor:
                 self._older.append(passed)
 
     def is_beyond(self, position: Position) -> bool:
-        """Whether that comes after everything seen."""
+        """Return whether a position is after the newest one that was read."""
         return positions.order(position) > self._order
 
     def contradicts(self, position: Position) -> bool:
-        """Whether more was seen than the log held just now, by what a canary says. One that was sent before the log was
-        read may say less than that."""
+        """Return whether frames were read beyond the end of the log that a probe reports.
+
+        A probe that was sent before the log was read contradicts nothing: it may report an earlier end.
+        """
         return self.newest != self.confirmed and positions.order(position) < self._order
 
     def first_seen(self, id_: str) -> bool:
-        """Whether this entry is new; from now on it is not."""
+        """Return whether an id is new, and remember it."""
         if id_ in self._ids:
             return False
         self._ids[id_] = None
@@ -83,10 +85,10 @@ class Cursor:
         return True
 
     def checkpoints(self) -> list[Position]:
-        """Where to look for in the log to go on: the newest, and some before it in case that one is lost."""
+        """Return positions to look for in the log, newest first: older ones serve if Redis has lost newer ones."""
         return [self.newest, *reversed(self._recent), *reversed(self._older)]
 
     @property
     def contiguous(self) -> int:
-        """How many of the places follow one another, so that nothing was handed over between them."""
+        """The number of checkpoints, from the newest, between which nothing was delivered."""
         return 1 + len(self._recent)

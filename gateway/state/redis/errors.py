@@ -1,10 +1,10 @@
-"""What Redis and redis-py say, in the words of ``gateway.domain.errors``: did it certainly not happen, or may it have?
+"""Errors of Redis and redis-py as errors of ``gateway.domain.errors``: was the command executed or not?
 
-Unsent       never sent, or refused by Redis before it did anything  (BrokerUnavailable)
-Late         refused because its deadline had passed                 (an Unsent)
-Unanswered   sent, and no answer came                                (BrokerTimeout)
+    NotExecuted       never sent, or rejected before it did anything    a BrokerUnavailable
+    DeadlineExceeded  rejected because its deadline had passed          a NotExecuted
+    OutcomeUnknown    sent, and not answered                            a BrokerTimeout
 
-What Redis refuses at the moment, although it answers: said once when it begins, and once when it is over.
+``Rejections`` holds what Redis rejects now although it answers, and logs when a rejection begins and when it ends.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from redis import exceptions
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateMisconfigured
 
+log = structlog.get_logger(__name__)
+
 
 class NotExecuted(BrokerUnavailable):
-    """Redis did nothing. ``passing``: it will do it soon, so asking again within the deadline is worth while.
-    ``moved``: this server is no primary any more, so the connection is given up and the primary looked for.
-    ``refusal`` is one of REFUSALS, or nothing where Redis did not refuse it."""
+    """Redis did nothing.
+
+    ``retryable``: a further attempt within the deadline may succeed. ``not_primary``: the server is not a primary any
+    more, so the connection is closed and the primary looked up again. ``rejection`` is one of REJECTIONS, or empty.
+    """
 
     def __init__(
         self,
@@ -40,17 +44,21 @@ class NotExecuted(BrokerUnavailable):
 
 
 class DeadlineExceeded(NotExecuted):
-    """Redis came to it after the deadline, when its clock showed ``redis_ms``. Whoever still waits for it has another
-    idea of that clock."""
+    """Redis began the script after its deadline, when its clock showed ``redis_ms``.
+
+    A caller that still waits took that clock to be earlier.
+    """
 
     def __init__(self, redis_ms: int) -> None:
-        super().__init__("Redis came to it only after the deadline")
+        super().__init__("Redis began the script after its deadline")
         self.redis_ms = redis_ms
 
 
 class OutcomeUnknown(BrokerTimeout):
-    """The connection was lost, or too slow, between the question and the answer; or Redis stopped halfway, and said
-    why in a ``refusal``."""
+    """The connection was lost or too slow after the command was sent; or Redis stopped in the middle of the script.
+
+    ``rejection`` is one of REJECTIONS if that is why Redis stopped, otherwise empty.
+    """
 
     def __init__(self, message: str, *, rejection: str = "") -> None:
         super().__init__(message)
@@ -60,7 +68,7 @@ class OutcomeUnknown(BrokerTimeout):
 _NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
 _RETRYABLE: Final = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
 _REJECTED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS")
-_WORDS: Final = {
+_MESSAGES: Final = {
     "READONLY": "this Redis is a replica now",
     "MASTERDOWN": "this Redis has lost its primary",
     "LOADING": "Redis is loading its data",
@@ -73,11 +81,11 @@ _WORDS: Final = {
     "WRONGPASS": "Redis refuses the password",
 }
 EVICTS: Final = "EVICTS"
-"""Our own word: what this Redis takes it may forget."""
-REJECTIONS: Final = (*(code for code in _WORDS if code != "WRONGPASS"), EVICTS)
-"""Why Redis refuses, in its own words; a wrong password is a NOAUTH too, since redis-py makes one error of them."""
+"""Our own code: Redis may evict what it stores."""
+REJECTIONS: Final = (*(code for code in _MESSAGES if code != "WRONGPASS"), EVICTS)
+"""The codes of rejections. A wrong password is NOAUTH, too: redis-py makes one error of both."""
 _DENIED: Final = ("ACL failure in script", "The user executing the script can't")
-"""How Valkey and Redis begin when a script does what its user may not."""
+"""How the errors of Valkey and Redis begin for a script that does what its user may not."""
 _BY_TYPE: Final = {
     exceptions.BusyLoadingError: "LOADING",
     exceptions.AuthenticationError: "NOAUTH",
@@ -88,18 +96,18 @@ _BY_TYPE: Final = {
     exceptions.OutOfMemoryError: "OOM",
     exceptions.NoPermissionError: "NOPERM",
 }
-"""redis-py takes the code off the message of some errors and turns them into types."""
+"""redis-py removes the code from the message of some errors and raises errors of these types instead."""
 
 REPLIES: Final = (
     exceptions.ResponseError,
     exceptions.BusyLoadingError,
     exceptions.AuthenticationError,
 )
-"""Errors that Redis answered; every other one of redis-py means that the connection is gone."""
+"""Errors that are answers of Redis. Every other error of redis-py means that the connection is lost."""
 
 
 def code_of(error: Exception) -> str:
-    """The word that an error reply begins with (Redis protocol, "Simple errors")."""
+    """Return the word with which an error reply begins (Redis protocol, "Simple errors")."""
     for kind, code in _BY_TYPE.items():
         if isinstance(error, kind):
             return code
@@ -107,11 +115,11 @@ def code_of(error: Exception) -> str:
 
 
 def error_from_reply(error: Exception) -> GatewayError:
-    """What an error reply to one of our scripts means. An error that no list names may have come halfway through."""
+    """Translate an error reply to a script. An error that no list names may have occurred in the middle of it."""
     code = code_of(error)
     if code == "LATE":
         return DeadlineExceeded(int(str(error).split(" ")[1]))
-    message, rejection = _WORDS.get(code, code), rejection_in(error)
+    message, rejection = _MESSAGES.get(code, code), rejection_in(error)
     if code in _NOT_PRIMARY:
         return NotExecuted(message, not_primary=True, rejection=rejection)
     if code in _RETRYABLE:
@@ -124,7 +132,7 @@ def error_from_reply(error: Exception) -> GatewayError:
 
 
 def rejection_in(error: BaseException | None) -> str:
-    """One of REFUSALS, if an error of redis-py is a reply that says so."""
+    """Return the code of REJECTIONS that an error of redis-py stands for, or nothing."""
     if not isinstance(error, REPLIES):
         return ""
     if str(error).startswith(_DENIED):
@@ -134,7 +142,7 @@ def rejection_in(error: BaseException | None) -> str:
 
 
 def rejection_of(problem: GatewayError) -> str:
-    """The same of a problem in our words."""
+    """Return the code of REJECTIONS that one of our errors stands for, or nothing."""
     if isinstance(problem, NotExecuted | OutcomeUnknown):
         return problem.rejection
     if isinstance(problem, StateMisconfigured):
@@ -142,32 +150,32 @@ def rejection_of(problem: GatewayError) -> str:
     return ""
 
 
-log = structlog.get_logger(__name__)
-
-
 class Rejections:
-    """Of each connection the refusal that lasts, if one does."""
+    """The rejection in force on each connection, if there is one."""
 
     def __init__(self) -> None:
         self._now: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
         self.now: Mapping[str, str] = MappingProxyType(self._now)
-        """Connections on which something is refused, and the words of Redis for it (``errors.REFUSALS``)."""
+        """Connections on which Redis rejects something, each with the code of REJECTIONS."""
 
     @property
     def reason(self) -> str:
-        """What is refused, as a sentence for people; nothing where nothing is."""
+        """What is rejected, as a sentence for people; empty if nothing is."""
         return "; ".join(
-            dict.fromkeys(f"{self._reasons[connection]} ({word})" for connection, word in self._now.items())
+            dict.fromkeys(f"{self._reasons[connection]} ({code})" for connection, code in self._now.items())
         )
 
     def record(self, connection: str, problem: GatewayError | None) -> None:
-        """What became of the last attempt. A problem that is no refusal ends one too, but Redis takes nothing again."""
+        """Record the last attempt on a connection; None is a success.
+
+        A problem that is no rejection ends one, too, but is not logged as the end: Redis does not accept again.
+        """
         before = self._now.pop(connection, "")
-        word = "" if problem is None else rejection_of(problem)
-        if problem is not None and word:
-            self._now[connection], self._reasons[connection] = word, problem.message
-            if word != before:
-                log.warning("redis.rejecting", connection=connection, code=word, reason=problem.message)
+        code = "" if problem is None else rejection_of(problem)
+        if problem is not None and code:
+            self._now[connection], self._reasons[connection] = code, problem.message
+            if code != before:
+                log.warning("redis.rejecting", connection=connection, code=code, reason=problem.message)
         elif before and problem is None:
             log.info("redis.accepting", connection=connection, code=before)

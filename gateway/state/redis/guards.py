@@ -1,9 +1,4 @@
-"""One-time uses of requests: what a script needs to know of a claim, and what its refusal means.
-
-Token buckets.
-
-Users whose older tokens are refused.
-"""
+"""Nonces and idempotency keys, rate limits, and revocations of tokens, shared by all replicas."""
 
 from __future__ import annotations
 
@@ -21,10 +16,10 @@ _NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "")
 
 
 class RedisDedupStore:
-    """``gateway.interfaces.Claims``, shared by all replicas.
+    """``gateway.interfaces.DedupStore``.
 
-    Nonces are kept as digests of 64 bits in windows of time: whoever wants to block a request by a nonce of the same
-    digest would have to know it before, and by chance two of five million meet once in a million runs.
+    Nonces are kept as digests of 64 bits in windows of time. Blocking a request by a nonce with the same digest would
+    require knowing its nonce in advance; by chance two of five million digests are equal once in a million runs.
     """
 
     def __init__(self, commands: Commands) -> None:
@@ -36,7 +31,7 @@ class RedisDedupStore:
         return self._began_at
 
     def begin(self, began_at: float) -> None:
-        """The memory of nonces in Redis began then; it begins anew when Redis has lost its data."""
+        """Set when the memory of nonces in Redis began. It begins anew when Redis has lost data."""
         self._began_at = began_at
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
@@ -45,7 +40,14 @@ class RedisDedupStore:
         )
 
     def raise_rejection(self, answer: list[Any]) -> None:
-        """Raise what a script meant if it refused a claim, or what came with it."""
+        """Raise the error that the answer of a script stands for; return if the script did its work.
+
+        Raises:
+            DeadlineExceeded: the script began after its deadline.
+            NonceReplayed: the nonce was used before.
+            IdempotencyConflict: the idempotency key was used with another body.
+            BrokerUnavailable: the request cannot be checked, or a limit of the store is reached.
+        """
         status, *details = answer
         match status:
             case b"OK" | b"KNOWN":
@@ -77,7 +79,11 @@ class RedisDedupStore:
 
 
 def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
-    """Digest of the nonce, its end in milliseconds, when it was signed, digest of the idempotency key, fingerprint."""
+    """Return the arguments that a script takes for a dedup key; five empty ones for None.
+
+    They are the digest of the nonce, its end in milliseconds, when the request was signed in seconds, the digest of the
+    idempotency key, and the fingerprint.
+    """
     if dedup_key is None:
         return _NO_DEDUP_KEY
     digest = blake2b(f"{dedup_key.key_id}\n{dedup_key.nonce}".encode(), digest_size=8).digest()
@@ -90,7 +96,7 @@ def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
 
 
 class RedisRateLimits:
-    """``gateway.interfaces.Rates``, in the time of Redis. A bucket that is full is no key."""
+    """``gateway.interfaces.RateLimits``, by the clock of Redis. A full bucket has no key."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
@@ -103,7 +109,7 @@ class RedisRateLimits:
 
 
 class RedisRevocations:
-    """``gateway.interfaces.Revocations``: one key for each user, which ends by its age."""
+    """``gateway.interfaces.Revocations``: one key for each user, with a TTL."""
 
     def __init__(self, commands: Commands, keys: RedisKeys) -> None:
         self._commands = commands

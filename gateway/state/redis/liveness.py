@@ -311,6 +311,6 @@ class ProbePublisher:
 
     def _record(self, problem: GatewayError | None) -> None:
         if problem is not None and not rejection_of(problem):
-            # Without a connection the reason why there is none says more than that a command was not executed.
+            # Without a connection the reason why there is none is more useful than "not executed".
             problem = self._commands.last_error or problem
         self._rejections.record(COMMANDS, problem)

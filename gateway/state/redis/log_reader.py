@@ -1,8 +1,8 @@
-"""Handing over what comes, and after an interruption what was missed: in order, one at a time, each entry once.
+"""Deliver entries in the order of positions, one at a time, each once; after an interruption read the missed ones.
 
-Everything that is handed over goes through here. Channels bring entries in the order of positions; after an
-interruption the inbox holds them back, the log is read from the last position seen until there is no more, and only
-then the inbox goes on: what stands in both is known by its position and its id.
+``LogReader`` is the only path to the listener. Channels bring entries in the order of positions. After an interruption
+the receive buffer keeps them, the log is read from the last known position to its end, and only then the buffer is
+read further. An entry that is in both is recognised by its position and its id.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = 0.1
 PAGE_BYTES: Final = 1024 * 1024
+"""The least after which a page of the log ends, in bytes of records."""
 PROBE_NUMBER: Final = "."
-"""Stands between what makes a canary this process's own and its number."""
+"""Separates the token of a probe from its number."""
 _ANOTHER_LOG: Final = -1
-_CUT_OFF: Final = -2
+_TRIMMED: Final = -2
+"""What lua/resync.lua returns instead of a number of lost positions."""
 
 
 class LogReader:
-    """What the one listener of a replica knows and does."""
+    """Delivers what this replica receives and reads to its one listener."""
 
     def __init__(
         self,
@@ -47,57 +49,65 @@ class LogReader:
         keys: RedisKeys,
         codec: Codec,
         token: str,
-        gap: Callable[[str], None],
-        probe_received: Callable[[str], None],
+        on_gap: Callable[[str], None],
+        on_probe: Callable[[str], None],
         metrics: RedisMetrics,
     ) -> None:
-        """``token`` tells this process's canaries from others. ``gap`` is told the code of a gap that cannot be filled,
-        ``heard`` the number of each canary that came, ``unreadable`` that something on a channel was no frame."""
+        """``token`` marks the probes of this process.
+
+        ``on_gap`` gets the code of a gap that cannot be filled, ``on_probe`` the number of each probe of this process.
+        """
         self._commands = commands
         self._receive_buffer = receive_buffer
         self._keys = keys
         self._codec = codec
         self._token = token
-        self._gap = gap
-        self._probe_received = probe_received
+        self._on_gap = on_gap
+        self._on_own_probe = on_probe
         self._metrics = metrics
         self._since: dict[bytes, tuple[str, Position]] = {}
-        """Where each channel begins here: the generation of a log, and the last position there that nobody needs."""
-        self._unsettled: set[bytes] = set()
-        """Of these the beginning is earlier than it must be, until somebody knows better."""
+        """Where each watched channel begins: a generation of the log, and the last position there not to deliver."""
+        self._provisional: set[bytes] = set()
+        """Watched channels whose beginning is earlier than necessary, until ``set_start`` is called for them."""
         self._is_stale = False
         self.started = asyncio.Event()
         self.messages_received = 0
-        """Frames of others that came on channels, for whomever."""
+        """Entries received on channels, whether a connection here wants them or not."""
         self.cursor = Cursor()
 
     def watch(self, channels: Collection[bytes]) -> None:
-        """Hand over what comes on these channels."""
+        """Deliver entries of these channels from now on."""
         for channel in channels:
             if channel not in self._since:
                 self._since[channel] = (self.cursor.generation, self.cursor.newest)
-                self._unsettled.add(channel)
+                self._provisional.add(channel)
 
     def set_start(self, channels: Collection[bytes], generation: str, position: Position) -> None:
-        """Somebody needs what comes on these channels after a position. Of several who came together the first to know
-        it settles it: that one is served from there on, and whoever knows a later one is served too."""
+        """Set the position after which entries of these channels are delivered, where none is set yet.
+
+        Of several concurrent callers the first sets it; its position serves those with later ones, too.
+        """
         for channel in channels:
-            if channel in self._unsettled:
-                self._unsettled.discard(channel)
+            if channel in self._provisional:
+                self._provisional.discard(channel)
                 self._since[channel] = (generation, position)
 
     def unwatch(self, channels: Collection[bytes]) -> None:
-        """Hand over nothing more of these channels."""
+        """Deliver no further entries of these channels."""
         for channel in channels:
             self._since.pop(channel, None)
-            self._unsettled.discard(channel)
+            self._provisional.discard(channel)
 
     def mark_stale(self) -> None:
-        """Something may stand in the log that was never published: read it before anything else is handed over."""
+        """Read the log before the next delivery: it may hold an entry that was never published."""
         self._is_stale = True
 
     async def run(self, deliver: Deliver) -> None:
-        """Hand over until cancelled; an exception of ``deliver`` is raised."""
+        """Deliver until cancelled; raise an exception of ``deliver``.
+
+        Raises:
+            RuntimeError: ``run`` was called before.
+        """
         if self.started.is_set():
             raise RuntimeError("a broker has one listener, once")
         self.started.set()
@@ -105,7 +115,7 @@ class LogReader:
             item = await self._receive_buffer.take()
             if isinstance(item, ResyncMarker):
                 await item.ready.wait()
-                await self._resync(deliver, heard=item.is_subscribed)
+                await self._resync(deliver, is_subscribed=item.is_subscribed)
             else:
                 await self._take(*item, deliver)
 
@@ -122,7 +132,7 @@ class LogReader:
                 and error.position is not None
                 and self.cursor.is_beyond(error.position)
             ):
-                # Rubbish, or something that was accepted, in a format that came after this release: the log knows.
+                # Garbage, or an entry in a format that is newer than this release: the log shows which.
                 await self._resync(deliver)
             return
         if isinstance(sent, Probe):
@@ -137,22 +147,22 @@ class LogReader:
             await self._deliver(sent, position, deliver)
 
     async def _deliver(self, entry: LogEntry, position: Position, deliver: Deliver) -> None:
-        seen = self.cursor
+        cursor = self.cursor
         if is_volatile(entry):
-            # It has no position of its own; on a connection positions never go back.
-            if seen.first_seen(entry.id):
-                await deliver(entry, position if seen.is_beyond(position) else seen.newest)
-        elif seen.advance(position) and seen.first_seen(entry.id):
+            # A volatile message has no position of its own, and positions never go back on a client's connection.
+            if cursor.first_seen(entry.id):
+                await deliver(entry, position if cursor.is_beyond(position) else cursor.newest)
+        elif cursor.advance(position) and cursor.first_seen(entry.id):
             await deliver(entry, position)
 
     async def _fetch(self, pointer: Pointer, position: Position, deliver: Deliver) -> None:
-        """Get an entry that is too large for a channel."""
+        """Read an entry that is too large for a channel, and deliver it."""
         if not pointer.volatile and not self.cursor.is_beyond(position):
             return
         record = await self._retry(lambda: self._record_of(pointer, position))
         if record is None:
             if not pointer.volatile:
-                # Whatever became of it also happened to others, of which notices may wait here too.
+                # It was trimmed or lost, and so may be other entries whose pointers are in the buffer.
                 await self._resync(deliver)
             return
         try:
@@ -172,65 +182,68 @@ class LogReader:
     async def _on_probe(self, probe: Probe, position: Position, deliver: Deliver) -> None:
         token, _, number = probe.token.partition(PROBE_NUMBER)
         if token != self._token:
-            return  # another's, or made up
-        self._probe_received(number)
-        seen = self.cursor
-        if probe.generation != seen.generation:
-            # Redis was emptied without the connection being lost: everything since came here, but what has a position
-            # like one of the former log was not told from it.
+            return  # that of an earlier process, or forged
+        self._on_own_probe(number)
+        cursor = self.cursor
+        if probe.generation != cursor.generation:
+            # Redis was emptied while the connection lasted: every entry since arrived here, but those whose position
+            # equals one of the former log were taken for entries that were already delivered.
             log.warning("redis.log_reset")
-            seen.begin(probe.generation, positions.START)
+            cursor.begin(probe.generation, positions.START)
             await self._resync(deliver)
-        elif seen.contradicts(position):
-            # A frame lied about its position, or this primary is not the one that it was.
-            log.warning("redis.position_regressed", seen=seen.newest, newest=position)
+        elif cursor.contradicts(position):
+            # A frame had a forged position, or this primary went back to older data.
+            log.warning("redis.position_regressed", seen=cursor.newest, newest=position)
             await self._resync(deliver)
-        elif position == seen.newest or seen.is_beyond(position):
-            seen.move_to(position)
+        elif position == cursor.newest or cursor.is_beyond(position):
+            cursor.move_to(position)
 
-    # catching up
+    # resync
 
-    async def _resync(self, deliver: Deliver, *, heard: bool = True) -> None:
-        """Read the log. Where channels are not ``heard`` again this was one of many times, and only what it brought is
-        worth a line."""
-        places = self.cursor.checkpoints()
-        count, all_read = 0, True
+    async def _resync(self, deliver: Deliver, *, is_subscribed: bool = True) -> None:
+        """Read the log to its end and deliver what is wanted and new.
+
+        Without ``is_subscribed`` the connection was lost again and this is one of many attempts: it is logged only if
+        it delivered anything.
+        """
+        checkpoints = self.cursor.checkpoints()
+        count, is_complete = 0, True
         while True:
-            lost, generation, newest, more, page = await self._retry(partial(self._page, places))
+            lost, generation, newest, more, page = await self._retry(partial(self._page, checkpoints))
             self._classify_gap(lost, generation.decode())
             for position, record in zip(page[::2], page[1::2], strict=True):
                 try:
                     count += await self._deliver_from_log(Position(position.decode()), record, deliver)
                 except DecodeError:
-                    all_read = False
+                    is_complete = False
                     self._metrics.decode_errors.count()
             if not more:
                 break
-            places = [Position(page[-2].decode())]
+            checkpoints = [Position(page[-2].decode())]
         self.cursor.move_to(Position(newest.decode()))
-        if not all_read:
-            self._report(DATA_LOST)  # nobody knows for whom it was
-        if heard or count:
+        if not is_complete:
+            self._report(DATA_LOST)  # its address is not known, so every connection may have missed it
+        if is_subscribed or count:
             log.info("redis.resynced", entries=count, upto=self.cursor.newest)
         self._metrics.resyncs.count()
         self._metrics.resynced_entries.count((), count)
 
     def _page(self, checkpoints: list[Position]) -> Any:
-        seen = self.cursor
+        cursor = self.cursor
         return self._commands.call(
-            "resync", seen.generation, PAGE_BYTES, seen.confirmed, seen.contiguous, *checkpoints
+            "resync", cursor.generation, PAGE_BYTES, cursor.confirmed, cursor.contiguous, *checkpoints
         )
 
     def _classify_gap(self, lost: int, generation: str) -> None:
-        """What it means that so many of the places are lost (``lua/resync.lua``)."""
-        if lost == _CUT_OFF:
+        """Report the gap that a number of lost checkpoints stands for (lua/resync.lua)."""
+        if lost == _TRIMMED:
             self._report(HISTORY_TRIMMED)
         elif lost:
-            # Where there was no log at all when this was told, the one that there is now began after it.
-            is_told = lost == _ANOTHER_LOG and not self.cursor.generation
+            # Without a log at the time of the last report, the present one began after it: the loss is reported.
+            is_reported = lost == _ANOTHER_LOG and not self.cursor.generation
             if lost == _ANOTHER_LOG:
                 self.cursor.begin(generation, positions.START)
-            if not is_told:
+            if not is_reported:
                 self._report(DATA_LOST)
 
     async def _deliver_from_log(self, position: Position, record: bytes, deliver: Deliver) -> bool:
@@ -244,13 +257,13 @@ class LogReader:
     def _is_wanted(self, entry: LogEntry, position: Position) -> bool:
         for address in entry.addresses:
             since = self._since.get(self._keys.channel(address))
-            # Where it was wanted in an earlier log, all of this one is after that.
+            # For a channel that was watched since an earlier log, every entry of this one is wanted.
             if since and (since[0] != self.cursor.generation or positions.is_after(position, since[1])):
                 return True
         return False
 
     async def _retry(self, read: Callable[[], Any]) -> Any:
-        """What Redis answers, once it does: nothing may be handed over before."""
+        """Read until Redis answers. Nothing may be delivered before."""
         while True:
             try:
                 return await read()
@@ -259,4 +272,4 @@ class LogReader:
 
     def _report(self, code: str) -> None:
         log.warning("history.gap", code=code)
-        self._gap(code)
+        self._on_gap(code)

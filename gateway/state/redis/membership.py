@@ -1,10 +1,11 @@
-"""Proof of life: one script each third of a lease, whatever the number of connections.
+"""The lease of this replica: acquire, renew, release it; reap replicas whose lease has ended.
 
-A replica that finds another lease than it had, or another generation of the log than the one it knew, tells Redis of
-all its connections again. The first of the living, by name, takes what the dead left out of the presence; every step of
-that is whole and may be done twice. A replica that stops gives its lease up, and so is never found dead.
+A heartbeat is one script each third of a lease, whatever the number of connections. A replica that finds another lease
+than it had, or another generation of the log, writes all its connections and sessions to Redis again. Among the living
+replicas the first by name reaps the dead ones; each step of that is atomic and may be repeated. A replica that stops
+releases its lease, so no other replica reports it as dead.
 
-A name is one process's: whoever finds that another holds the lease, and sees it renewed, must not go on.
+A name belongs to one process: a process that sees another one renew the lease of its name must stop.
 """
 
 from __future__ import annotations
@@ -29,28 +30,31 @@ from gateway.state.redis.sessions import RedisSessions
 log = structlog.get_logger(__name__)
 
 KEEP_SECONDS: Final = 86_400.0
-"""How long a key lives that somebody keeps alive: longer than any outage after which it should still be there."""
+"""The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 _HEARTBEATS_PER_LEASE: Final = 3
 RELEASE_SECONDS: Final = 1.0
-"""What a stop may take longer for the sake of leaving; where that is too short, the lease runs out."""
+"""The most that releasing the lease adds to a stop. If that is too short, the lease ends by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateSizes:
-    """What Redis held at the last sign of life."""
+    """What Redis held at the last heartbeat."""
 
     history_entries: int = 0
     history_bytes: int = 0
     history_oldest_ms: int = 0
-    """When the oldest entry was accepted, by the clock of Redis; 0 where there is none."""
+    """When the oldest entry was accepted, by the clock of Redis; 0 without entries."""
     nonces: int = 0
     replicas: int = 0
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Membership:
-    """The lease of this replica, and what depends on it. ``cleaned`` is told of each replica that died;
-    ``process`` tells this process from others of the same name."""
+    """The lease of this replica, and the work that depends on it.
+
+    ``process`` distinguishes this process from others of the same name. ``on_reaped`` gets the name of each dead
+    replica.
+    """
 
     commands: Commands
     presence: RedisPresence
@@ -64,13 +68,13 @@ class Membership:
     metrics: RedisMetrics
     sizes: StateSizes = field(init=False, default=StateSizes())
     _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
-    """When it was taken, and the generation of the log at the last sign of life."""
+    """When the lease was taken, and the generation of the log, as the last heartbeat returned them."""
     _renewed_ms: int = field(init=False, default=0)
-    """The last sign of life, by the clock of Redis."""
+    """The last heartbeat, by the clock of Redis."""
     _newest_format: int = field(init=False, default=0)
-    """The newest that any replica reads."""
+    """The newest record format that any replica reads."""
     _conflict_ends: bytes | None = field(init=False, default=None)
-    """The end of the lease that another process of this name held when it was found."""
+    """The end of another process's lease of this name, as it was first found."""
     _replicas: list[str] = field(init=False, default_factory=list)
     _ended: list[str] = field(init=False, default_factory=list)
     _is_stale: bool = field(init=False, default=False)
@@ -79,9 +83,12 @@ class Membership:
     _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
 
     async def acquire(self) -> None:
-        """Take the first lease, once what an earlier process of the same name left is cleaned up.
+        """Take the first lease, after reaping what an earlier process of the same name left.
 
-        Raises BrokerUnavailable, BrokerTimeout: then it may be tried again. Raises StateUnusable.
+        Raises:
+            BrokerUnavailable: Redis does not answer, or another process may hold the lease. It may be tried again.
+            BrokerTimeout: the answer was lost. It may be tried again.
+            StateMisconfigured: another process lives under this name.
         """
         probe = self.codec.probe(self.process)
         status, *ends = await self.commands.call("acquire_lease", self.replica, self.process, probe)
@@ -91,24 +98,32 @@ class Membership:
         await self.heartbeat()
 
     async def wait_for_peers(self) -> None:
-        """While ``run`` keeps the lease, wait until nobody writes what this release cannot read: whoever still lives
-        after the time of a lease has given a sign of life since, and so learned what this one reads."""
+        """Wait until no replica writes a format that this release cannot read, while ``run`` renews the lease.
+
+        A replica that lives for the time of a lease sends a heartbeat within it, and learns what this release reads.
+        """
         if self._newest_format > self.codec.newest:
             log.info("lease.waiting_for_peers", seconds=self.lease_seconds)
             await asyncio.sleep(self.lease_seconds)
 
     def wake(self) -> None:
-        """Give a sign of life now: this is another connection, perhaps to another server."""
+        """Send a heartbeat now: the connection is a new one, perhaps to another server."""
         self._wake.set()
 
     def mark_stale(self) -> None:
-        """What Redis knows of this replica may be older than what it was told: another primary never heard the last of
-        it, and the same one started anew knows what it had saved."""
+        """Compare with Redis after the next heartbeat: it may hold older data of this replica than was written.
+
+        Another primary may not have received the last writes; the same server, restarted, holds what it had saved.
+        """
         self._is_stale = True
         self.sessions.mark_all_dirty()
 
     async def run(self) -> None:
-        """Keep the lease until cancelled, or until it is given up. Raises StateUnusable."""
+        """Renew the lease until cancelled or until ``release``.
+
+        Raises:
+            StateMisconfigured: another process took the name of this replica and lives.
+        """
         async with asyncio.TaskGroup() as tasks:
             self._tasks = [
                 tasks.create_task(self._renew_forever(), name="redis lease"),
@@ -117,19 +132,19 @@ class Membership:
             ]
 
     async def release(self) -> None:
-        """Give up the lease while ``run`` keeps it, and take out of presence what is still there.
+        """Release the lease while ``run`` renews it, and remove from presence what is left of this replica.
 
-        Takes LEAVE_SECONDS at most and raises nothing. The first step does it for everybody else; what is not taken
-        out in time, the others take out.
+        Takes RELEASE_SECONDS at most and raises nothing. From the first step on no connection of this replica counts;
+        other replicas reap what could not be removed in time.
         """
-        keeping = [task for task in self._tasks if not task.done()]
-        if not keeping:
+        running = [task for task in self._tasks if not task.done()]
+        if not running:
             return
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
-                for task in keeping:
+                for task in running:
                     task.cancel()
-                await asyncio.wait(keeping)  # a sign of life that comes later would be another lease
+                await asyncio.wait(running)  # a later heartbeat would take another lease
                 await self.commands.call("release_lease", self.replica, self.process)
                 log.info("lease.released", replica=self.replica)
                 await self._reap(self.replica)
@@ -139,22 +154,30 @@ class Membership:
             log.warning("lease.release_timeout", reason=f"it took longer than {RELEASE_SECONDS} s")
 
     async def heartbeat(self) -> None:
-        """One sign of life. Raises BrokerUnavailable, BrokerTimeout; StateUnusable if the name is another process's."""
+        """Renew the lease, and learn what changed.
+
+        Raises:
+            BrokerUnavailable: Redis does not answer, or another process may hold the lease.
+            BrokerTimeout: the answer was lost.
+            StateMisconfigured: another process lives under this name.
+        """
         sent_at = asyncio.get_running_loop().time()
-        in_use = self.sessions.in_use()  # those saved from now on are saved after it
+        in_use = self.sessions.in_use()  # read first: sessions that are saved from now on are not too old
         status, *answer = await self.commands.call(
             "heartbeat", self.replica, self.codec.newest, self.process, self._renewed_ms
         )
         if status != b"OK":
             self._fail_on_conflict(answer[0])
         self._conflict_ends = None
-        taken, generation, began, now, oldest_format, newest_format, living, ended, sizes, too_long = answer
+        taken, generation, began, now, oldest_format, newest_format, living, ended, sizes, sessions_ended = (
+            answer
+        )
         self.sessions.lease_renewed(now, now + int(self.lease_seconds * 1000))
         if self._lease not in {None, (taken, generation)}:
             log.warning("lease.lost", connections=len(self.presence))
             self.metrics.leases_lost.count()
             self.presence.mark_all_dirty()
-            if too_long:
+            if sessions_ended:
                 self.sessions.forget(in_use)
             else:
                 self.sessions.mark_all_dirty()
@@ -170,8 +193,12 @@ class Membership:
         self.sizes = StateSizes(entries, entry_bytes, oldest_ms, nonces, len(living))
 
     def _fail_on_conflict(self, ends: bytes) -> Never:
-        """Another process holds the lease of this name until then. Raises StateUnusable if that was renewed since it
-        was first found, and so lives; else BrokerUnavailable, since it may be what a dead one left."""
+        """Raise because another process holds the lease of this name until ``ends``.
+
+        Raises:
+            StateMisconfigured: the lease was renewed since it was first found, so that process lives.
+            BrokerUnavailable: the lease may be what a dead process left.
+        """
         if self._conflict_ends not in {None, ends}:
             raise StateMisconfigured(
                 f"another process that lives is named {self.replica!r}: give each a GATEWAY_REPLICA_ID of its own"
@@ -182,8 +209,10 @@ class Membership:
         raise BrokerUnavailable(f"another process holds the lease of {self.replica!r}")
 
     async def maintain(self, within_seconds: float) -> None:
-        """What the last sign of life showed to be due, each by itself: at its memory limit Redis takes what gives some
-        back and nothing else."""
+        """Do what the last heartbeat showed to be due, spread over a time.
+
+        Each part is tried by itself, because at its memory limit Redis executes only what frees memory.
+        """
         for part in (
             self._reconcile,
             self.sessions.end,
@@ -200,7 +229,7 @@ class Membership:
     async def _reconcile(self) -> None:
         if not self._is_stale:
             return
-        self._is_stale = False  # before it asks: there may be reason to doubt again meanwhile
+        self._is_stale = False  # first: it may be marked stale again meanwhile
         try:
             await self.presence.reconcile()
         except (BrokerUnavailable, BrokerTimeout):
@@ -217,11 +246,10 @@ class Membership:
                 self.on_reaped(replica)
 
     async def _reap(self, replica: str) -> bool:
-        """Take the connections of a replica without a lease out of presence; whether this was the first to find it
-        dead."""
-        left, first = 1, 0
-        while left > 0:
-            left, found_dead = await self.commands.call("reap_replica", replica)
+        """Remove the connections of a replica without a lease. Return whether this was the first to find it dead."""
+        remaining, first = 1, 0
+        while remaining > 0:
+            remaining, found_dead = await self.commands.call("reap_replica", replica)
             first += found_dead
         return first > 0
 

@@ -1,9 +1,9 @@
-"""Who is connected, over all replicas.
+"""Who is connected, over all replicas, and the records of connections.
 
     conns:<r>     sid → {"user", "at": [address names]}         read by the scripts (registry.lua)
-    user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  namespace, transport, connected at
+    user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  format, namespace, transport, connected at
 
-``v`` is the format. A release reads its own and the previous; what it cannot read counts as not there.
+A release reads its own format and the previous one. A record that it cannot read counts as absent.
 """
 
 from __future__ import annotations
@@ -27,26 +27,28 @@ _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Registration:
-    """A connection of this replica and its rooms, to be registered anew whenever Redis has lost them. Another one each
-    time that something of it changes."""
+    """A connection of this replica and its rooms, to register again when Redis has lost it.
+
+    Each change makes a new object, so identity shows whether it changed.
+    """
 
     connection: PresentConnection
     rooms: frozenset[str]
 
     def arguments(self, pid: str) -> tuple[str, str, str, str, str]:
-        """What ``register.lua`` needs of it: sid, user, what others see, where it counts, the pid of its session."""
+        """Return what register.lua takes: sid, user, public record, addresses, pid of the session."""
         connection = self.connection
-        return (connection.sid, connection.user, self.encode_seen(), self.encode_addresses(), pid)
+        return (connection.sid, connection.user, self.encode_public(), self.encode_addresses(), pid)
 
     def encode_addresses(self) -> str:
-        """Everywhere that it counts: everyone in its namespace, the room of its sid, its rooms."""
+        """Encode the user and every address where the connection counts: namespace, room of the sid, rooms."""
         connection = self.connection
         rooms = {None, connection.sid, *self.rooms}
         names = [address_name(Address(connection.namespace, room)) for room in rooms]
         return _ENCODE({"user": connection.user, "at": names})
 
-    def encode_seen(self) -> str:
-        """What others see of it."""
+    def encode_public(self) -> str:
+        """Encode what all replicas read of the connection."""
         connection = self.connection
         fields = {
             "v": _FORMAT,
@@ -57,8 +59,8 @@ class Registration:
         return f"{connection.replica} {_ENCODE(fields)}"
 
 
-def decode_seen(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
-    """A connection as others see it; None for what no release of ours wrote."""
+def decode_public(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
+    """Decode what all replicas read of a connection; None for data that this release does not read."""
     try:
         replica, _, text = value.decode().partition(" ")
         fields = json.loads(text)
@@ -74,24 +76,24 @@ def decode_seen(user: str, sid: bytes, value: bytes) -> PresentConnection | None
         return None
 
 
-_AT_ONCE: Final = 50
-"""Connections in one script, so that no other call waits for long."""
+_BATCH: Final = 50
+"""Connections in one script, so that no other script waits for long."""
 
 
 class RedisPresence:
-    """``gateway.interfaces.Presence``. What this replica registered is kept here too, so that it can be told again.
+    """``gateway.interfaces.Presence``. Registrations of this replica are kept here, too, to write them again.
 
-    ``owed`` are sids of which Redis may know something else than what is true here, because telling it failed, was
-    overtaken by something newer, or found them at another replica; the next sign of life settles them.
+    ``dirty`` are sids whose data in Redis may differ from the data here, because a write failed, was overtaken by a
+    newer one, or found the connection at another replica. They are written again after the next heartbeat.
     """
 
     def __init__(
         self, commands: Commands, keys: RedisKeys, *, replica: str, pid_of: Callable[[str], str | None]
     ) -> None:
-        """``pid_of`` knows the session in use here that a sid belongs to."""
+        """``pid_of`` returns the pid of the session in use here for a sid, if there is one."""
         self._commands = commands
         self._pid_of = pid_of
-        self._registered = keys.named("conns", replica)
+        self._connections_key = keys.named("conns", replica)
         self._replica = replica
         self._here: dict[str, Registration] = {}
         self.dirty: set[str] = set()
@@ -116,7 +118,7 @@ class RedisPresence:
         if known is not None:
             connection = replace(known.connection, transport=transport)
             now = self._here[sid] = replace(known, connection=connection)
-            await self._write(sid, "update_transport", sid, connection.user, now.encode_seen())
+            await self._write(sid, "update_transport", sid, connection.user, now.encode_public())
 
     async def unregister(self, sid: str) -> None:
         if self._here.pop(sid, None) is not None:
@@ -137,64 +139,69 @@ class RedisPresence:
         return await self._write_many([sid], script, *arguments)
 
     async def _write_many(self, sids: Collection[str], script: str, *arguments: Argument) -> list[str]:
-        """Answers who counts elsewhere, where the script says so."""
-        told = [(sid, self._here.get(sid)) for sid in sids]
+        """Run a script and return the sids that count at another replica, if the script returns any."""
+        written = [(sid, self._here.get(sid)) for sid in sids]
         try:
             answer = await self._commands.call(script, self._replica, *arguments)
         except BaseException:
             self.dirty.update(sids)
             raise
-        # What was told meanwhile may have come to Redis first, if this had to be told twice.
-        self.dirty.update(sid for sid, registered in told if self._here.get(sid) is not registered)
+        # If this write had to be repeated, a newer one may have been executed before it.
+        self.dirty.update(sid for sid, registered in written if self._here.get(sid) is not registered)
         return [sid.decode() for sid in answer] if isinstance(answer, list) else []
 
-    # what leases do
+    # called by Membership
 
     def mark_all_dirty(self) -> None:
-        """Redis has lost what it knew of the connections here."""
+        """Mark every connection here dirty: Redis has lost its data of them."""
         self.dirty.update(self._here)
 
     async def reconcile(self) -> None:
-        """Redis may know connections here that left, too. Raises BrokerUnavailable, BrokerTimeout."""
-        known: list[bytes] = await self._commands.read("HKEYS", self._registered)
+        """Mark every connection dirty that is here or that Redis has for this replica.
+
+        Raises:
+            BrokerUnavailable: Redis does not answer.
+            BrokerTimeout: the answer was lost.
+        """
+        known: list[bytes] = await self._commands.read("HKEYS", self._connections_key)
         self.dirty.update(sid.decode() for sid in known)
         self.mark_all_dirty()
 
     async def remove_departed(self) -> None:
-        """Tell Redis again of those who left. It takes this at its memory limit, too."""
+        """Unregister again the dirty connections that are closed. Redis executes this at its memory limit, too."""
         for batch in _batches(sid for sid in tuple(self.dirty) if sid not in self._here):
             self.dirty.difference_update(batch)
             await self._write_many(batch, "unregister", *batch)
 
     async def flush(self, within_seconds: float) -> None:
-        """Tell Redis again of those who are here, spread over that time."""
+        """Register again the dirty connections that are open, spread over a time."""
         batches = list(_batches(sid for sid in tuple(self.dirty) if sid in self._here))
         for batch in batches:
             await self._flush(batch)
             await asyncio.sleep(within_seconds / len(batches))
 
     async def refresh_ttl(self, within_seconds: float) -> None:
-        """Keep the keys that connections stand in from ending by their age."""
+        """Renew the TTL of the keys of users and rooms with connections here, spread over a time."""
         batches = list(_batches(tuple(self._here)))
         for batch in batches:
             await self._commands.call("refresh_ttl", self._replica, *batch)
             await asyncio.sleep(within_seconds / len(batches))
 
     async def _flush(self, sids: Collection[str]) -> None:
-        here = {sid: self._here[sid] for sid in sids if sid in self._here}  # others have left since
+        here = {sid: self._here[sid] for sid in sids if sid in self._here}  # others are closed by now
         self.dirty.difference_update(here)
         arguments = [argument for each in here.values() for argument in self._arguments(each)]
         self.dirty.update(await self._write_many(here, "register", *arguments))
 
 
-def _decode(user: str, seen: list[bytes], last_seen: bytes) -> UserPresence:
-    found = (decode_seen(user, *pair) for pair in zip(seen[::2], seen[1::2], strict=True))
-    connections = [connection for connection in found if connection is not None]
+def _decode(user: str, public: list[bytes], last_seen: bytes) -> UserPresence:
+    decoded = (decode_public(user, *pair) for pair in zip(public[::2], public[1::2], strict=True))
+    connections = [connection for connection in decoded if connection is not None]
     connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
     return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None)
 
 
 def _batches(sids: Iterable[str]) -> Iterator[list[str]]:
     rest = iter(sids)
-    while batch := list(islice(rest, _AT_ONCE)):
+    while batch := list(islice(rest, _BATCH)):
         yield batch

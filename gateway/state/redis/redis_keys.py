@@ -1,28 +1,29 @@
-"""Every name in Redis: keys and channels, all under one prefix. No other module makes one.
+"""Every name in Redis: keys and channels, all under one prefix. No other module builds one.
 
-    head         string    the log's generation, newest position, sums; when the memory of nonces began
-    server       string    which server with which data the memory of nonces is known to be whole on
+    head         string    generation of the log, newest position, sums; when the memory of nonces began
+    server       string    the server and data set on which the memory of nonces is known to be complete
     log          stream    recent entries by position: r the record, s the bytes of its arguments
     segments     list      where the log may be cut: position, entries, bytes and time up to there
-    index:<a>    list      positions of the log that went to one address
-    ids:new/old  hash      receipts by message id, in two generations
-    large:<id>   string    a volatile message too large for a channel, for twenty seconds
+    index:<a>    list      positions of the log that were addressed to one address
+    ids:new/old  hash      results by message id, in two generations
+    large:<id>   string    a volatile message that is too large for a channel, for twenty seconds
     volatile:<w> hash      how many bytes of such messages were kept in one window of time
-    nonces:<w>   set       digests of the nonces spent in one window of time
-    answers:<w>  hash      receipts by idempotency key, in windows of time
-    revoked:<u>  string    since when a user's tokens are good again
+    nonces:<w>   set       digests of the nonces used in one window of time
+    answers:<w>  hash      results by idempotency key, in windows of time
+    revoked:<u>  string    since when the tokens of a user are accepted again
     rate:<b>     string    when a token bucket will be full
     leases       zset      replicas by the end of their lease
-    holders      hash      which process holds a replica's lease, a blank, when it took it
-    formats      hash      newest record format that each replica reads; 0 for what only left sessions
-    dead         hash      replicas that are being cleaned up, and when their lease ended
-    conns:<r>    hash      connections of one replica, with everywhere they count
-    room:<a>     hash      connections at one address, by replica
-    user:<u>     hash      connections of one user by sid; under the empty name when the last one left
-    sessions:<r> hash      sessions in use at one replica, by pid
-    left:<pid>   string    a session that was left behind
+    holders      hash      the process that holds a replica's lease, a blank, when it took it
+    formats      hash      newest record format that each replica reads; 0 for one that only left sessions
+    dead         hash      replicas that are being reaped, and when their lease ended
+    conns:<r>    hash      connections of one replica by sid, with every address where they count
+    room:<a>     hash      number of connections at one address, by replica
+    user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
+    sessions:<r> hash      sessions in use on one replica, by pid
+    left:<pid>   string    a parked session
 
-Channels: ``to:<a>`` for each address, ``replica:<r>`` for a replica's own canary.
+``<a>`` is an address, ``<b>`` a bucket, ``<r>`` a replica, ``<u>`` a user, ``<w>`` the number of a window of time.
+Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a replica.
 """
 
 from __future__ import annotations
@@ -62,11 +63,11 @@ _FAMILIES: Final = {
     "channel": "to:",
     "probe": "replica:",
 }
-"""Beginnings, each completed by what its members are told apart by."""
+"""Prefixes of families of keys and channels. Each member adds what distinguishes it."""
 
 
 class RedisKeys:
-    """The names under one prefix."""
+    """The names under one prefix. Raises ValueError for a prefix that does not match PREFIX_FORM."""
 
     def __init__(self, prefix: str) -> None:
         if not PREFIX_FORM.fullmatch(prefix):
@@ -74,23 +75,23 @@ class RedisKeys:
         self._prefix = prefix + ":"
 
     def all(self) -> dict[str, str]:
-        """Every key and every beginning of a family, for the scripts. None holds what would end a string in Lua."""
+        """Return every key and every prefix of a family, for the scripts. None holds what would end a string in Lua."""
         return {name: self._prefix + rest for name, rest in {**_FIXED, **_FAMILIES}.items()}
 
     def named(self, name: str, member: str = "") -> str:
-        """One key: a fixed one, or a member of a family."""
+        """Return one key: a fixed one, or a member of a family."""
         return self._prefix + (_FIXED[name] if name in _FIXED else _FAMILIES[name] + member)
 
     def channel(self, address: Address) -> bytes:
-        """Where entries for an address are published."""
+        """Return the channel of an address."""
         return f"{self._prefix}to:{address_name(address)}".encode()
 
     def probe(self, replica: str) -> bytes:
-        """The channel on which a replica hears itself."""
+        """Return the channel on which a replica publishes its probes."""
         return f"{self._prefix}replica:{replica}".encode()
 
 
 def address_name(address: Address) -> str:
-    """An address as one text. A namespace holds no comma, so nothing else is written like it."""
+    """Return an address as one text. A namespace holds no comma, so the text is unambiguous."""
     namespace, room = address
     return namespace if room is None else f"{namespace},{room}"

@@ -1,6 +1,6 @@
-"""The Lua scripts: read once, completed with names and limits (``K.log``, ``L.age``), called by their digest.
+"""Assemble the scripts of lua/ with the names of keys (``K.log``) and limits (``L.age``). Redis caches them by digest.
 
-Every change of the state is one script, and so happens whole or not at all. Scripts make the names of keys themselves:
+Every change of the state is one script, so it happens whole or not at all. Scripts build the names of keys themselves:
 this layout is for one Redis (with or without replicas and Sentinel), not for Cluster.
 """
 
@@ -17,8 +17,8 @@ from gateway.state.redis.redis_keys import RedisKeys
 _READS: Final = "#!lua flags=no-writes"
 _WRITES: Final = "#!lua"
 _FREES: Final = "#!lua flags=allow-oom"
-"""The first line decides what Redis checks before it runs a script, and so that a refusal is always a whole one. What
-takes no more memory, or gives some back, also runs when Redis is at its limit (Redis, "Eval scripts", Script flags)."""
+"""The first line of a script decides what Redis checks before it begins, so a rejected script has changed nothing.
+Scripts that need no more memory, or free some, also run at the memory limit (Redis, "Eval scripts", Script flags)."""
 
 _DEADLINE: Final = "deadline"
 _PARTS: Final = {
@@ -47,14 +47,14 @@ _PARTS: Final = {
     "park_session": (_FREES, "common", "sessions", _DEADLINE),
     "delete_session": (_FREES, "common", "sessions", _DEADLINE),
 }
-"""Each script, its first line, and what stands before it."""
+"""Each script: its first line, and the files that precede it in the text."""
 
 
 _CONSTANT: Final = re.compile(r"\b[KL]\.[a-z_]+")
 
 
 class Script(NamedTuple):
-    """A script and what Redis calls it."""
+    """A script and the digest by which Redis knows it."""
 
     name: str
     text: bytes
@@ -62,13 +62,13 @@ class Script(NamedTuple):
 
 
 def load_scripts(keys: RedisKeys, limits: Mapping[str, int | bool]) -> dict[str, Script]:
-    """Every script by its name, for the keys under one prefix. ``limits`` are the members of ``L``."""
+    """Assemble every script, by name, for the keys of one prefix. ``limits`` are the members of ``L``."""
     values = {f"L.{name}": str(value).lower() for name, value in limits.items()}
     values |= {f"K.{name}": f'"{key}"' for name, key in keys.all().items()}
     scripts = {}
     for name, (flags, *parts) in _PARTS.items():
         body = "\n".join(_read(part) for part in (*parts, name))
-        # Written in as constants: tables of them would be built anew by every call.
+        # Written into the text as constants: every call would build tables of them anew.
         text = f"{flags}\n{_CONSTANT.sub(lambda found: values[found[0]], body)}".encode()
         digest = sha1(text, usedforsecurity=False).hexdigest().encode()
         scripts[name] = Script(name, text, digest)

@@ -1,9 +1,9 @@
-"""Connections that may come back.
+"""Recovery sessions and their records.
 
     sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e"}
-                  sid, first position, rooms, {room: where it was entered} for those that were entered later
+                  format, sid, first position, rooms, {room: position at which it was joined} for rooms joined later
 
-``v`` is the format. A release reads its own and the previous; what it cannot read counts as not there.
+A release reads its own format and the previous one. A record that it cannot read counts as absent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode_session(session: RecoverySession) -> str:
-    """A session as it is kept."""
+    """Encode the record of a session."""
     rest = {
         "v": _FORMAT,
         "s": session.sid,
@@ -37,7 +37,7 @@ def encode_session(session: RecoverySession) -> str:
 
 
 def decode_session(pid: str, value: bytes) -> RecoverySession | None:
-    """A session that was kept; None for what no release of ours wrote."""
+    """Decode the record of a session; None for data that this release does not read."""
     try:
         owner, user, namespace, text = value.decode().split("\n", 3)
         rest: Any = json.loads(text)
@@ -69,29 +69,33 @@ def _list(value: object) -> Collection[object]:
     return value
 
 
-_AT_ONCE: Final = 50
+_BATCH: Final = 50
+"""Sessions in one script, so that no other script waits for long."""
 
 
 class _End(NamedTuple):
-    """The script that tells of it, and what it is told beside the replica."""
+    """How a session ended here: the script that writes it, and its arguments after the replica."""
 
     script: str
     arguments: tuple[str | int, ...]
 
 
 class RedisSessions:
-    """``gateway.interfaces.Sessions``. A session in use stands in the hash of its replica, which that keeps alive as a
-    whole; one that was left has a key of its own, which ends by its age.
+    """``gateway.interfaces.Sessions``.
 
-    What is in use here is kept here too, so that it can be saved again when Redis has lost it. ``_unsaved`` are pids
-    that Redis may know otherwise or not at all, ``_ended`` what is still to be said of those that are no longer here.
+    A session in use is in the hash of its replica, which renews the TTL of the whole hash. A parked session has a key
+    of its own with a TTL.
 
-    A connection is gone when it is left here, but never later than the lease ended: while a replica is dead it does not
-    notice. After that, for as long as a connection may look alive, ``_doubted`` are those that may be gone since then.
+    Sessions in use here are kept here, too, to save them again when Redis has lost them. ``_unsaved`` are pids whose
+    record in Redis may be missing or different, ``_ended`` the ends of sessions that are not certainly written.
+
+    A connection was lost when it was parked here, but never later than the lease ended: a dead or suspended replica
+    notices nothing. After such a time ``_suspected`` are the sessions whose connections may be lost since then, for as
+    long as a lost connection may look alive.
     """
 
     def __init__(self, commands: Commands, *, replica: str, suspect_seconds: float) -> None:
-        """``doubt_seconds`` is how long a connection may look alive after its network has gone."""
+        """``suspect_seconds`` is how long a connection may look alive after its network has failed."""
         self._commands = commands
         self._replica = replica
         self._in_use: dict[str, RecoverySession] = {}
@@ -102,15 +106,15 @@ class RedisSessions:
         self._suspect_ms = int(suspect_seconds * 1000)
         self._lease_ends_ms: int | None = None
         self._suspected: set[str] = set()
-        self._gone_ms = 0
-        """When those doubted may have gone, at the latest."""
+        self._suspected_lost_ms = 0
+        """When the connections of suspected sessions were lost at the latest, if they were lost."""
         self._suspected_until_ms = 0
 
     def __len__(self) -> int:
         return len(self._in_use)
 
     def pid_of(self, sid: str) -> str | None:
-        """The session in use here that a sid belongs to."""
+        """Return the pid of the session in use here for a sid, or None."""
         return self._pids.get(sid)
 
     async def save(self, session: RecoverySession) -> None:
@@ -132,14 +136,14 @@ class RedisSessions:
                 "resume_session", self._replica, pid, user, namespace, owner
             )
         except BaseException:
-            # It may be this owner's, who is about to go away.
-            self._ended[pid] = self._leaving(pid, owner)
+            # The session may belong to this owner now, whose connection is about to be closed.
+            self._ended[pid] = self._parking(pid, owner)
             raise
         if not found:
             raise RecoveryFailed(status.decode())
         session = decode_session(pid, found[0])
         if session is None:
-            self._ended[pid] = self._leaving(pid, owner)
+            self._ended[pid] = self._parking(pid, owner)
             raise RecoveryFailed("unknown_session")
         self._ended.pop(pid, None)
         self._suspected.discard(pid)
@@ -147,18 +151,19 @@ class RedisSessions:
         return ResumedSession(session, in_use=status == b"in_use")
 
     async def park(self, pid: str, *, owner: str) -> None:
-        await self._end(pid, owner, self._leaving(pid, owner))
+        await self._end(pid, owner, self._parking(pid, owner))
 
     async def delete(self, pid: str, *, owner: str) -> None:
         await self._end(pid, owner, _End("delete_session", (pid, owner)))
 
-    def _leaving(self, pid: str, owner: str) -> _End:
-        return _End("park_session", (pid, owner, self._gone_at(pid)))
+    def _parking(self, pid: str, owner: str) -> _End:
+        return _End("park_session", (pid, owner, self._lost_ms(pid)))
 
-    def _gone_at(self, pid: str) -> int:
+    def _lost_ms(self, pid: str) -> int:
+        """Return when the connection of a session that is parked now was lost, by the clock of Redis."""
         now = self._commands.redis_ms()
         if pid in self._suspected and now < self._suspected_until_ms:
-            return self._gone_ms
+            return self._suspected_lost_ms
         return now if self._lease_ends_ms is None else min(now, self._lease_ends_ms)
 
     def _keep(self, session: RecoverySession) -> None:
@@ -172,7 +177,7 @@ class RedisSessions:
             self._pids.pop(known.sid, None)
         self._ended[pid] = end
         await self._commands.call(end.script, self._replica, *end.arguments)
-        # A saving that had to be told twice may come to Redis after this.
+        # If saving the session had to be repeated, the repetition may be executed after this.
         if self._ended.get(pid) is end and not self._being_saved[pid] and pid not in self._unsaved:
             del self._ended[pid]
 
@@ -194,26 +199,26 @@ class RedisSessions:
         except BaseException:
             self._unsaved.update(session.pid for session in sessions)
             raise
-        # What was told meanwhile may have come to Redis first, if this had to be told twice.
+        # If this write had to be repeated, a newer one may have been executed before it.
         self._unsaved.update(each.pid for each in sessions if self._in_use.get(each.pid) is not each)
 
-    # what leases do
+    # called by Membership
 
     def lease_renewed(self, now_ms: int, ends_ms: int) -> None:
-        """There was a sign of life, and it is good until then, by the clock of Redis."""
+        """Record a heartbeat and the end of the lease, by the clock of Redis."""
         if self._lease_ends_ms is not None and now_ms >= self._lease_ends_ms:
             self._suspected = set(self._in_use)
-            self._gone_ms, self._suspected_until_ms = self._lease_ends_ms, now_ms + self._suspect_ms
+            self._suspected_lost_ms, self._suspected_until_ms = self._lease_ends_ms, now_ms + self._suspect_ms
         elif now_ms >= self._suspected_until_ms:
             self._suspected.clear()
         self._lease_ends_ms = ends_ms
 
     def in_use(self) -> list[str]:
-        """The pids of the sessions in use here."""
+        """Return the pids of the sessions in use here."""
         return list(self._in_use)
 
     def forget(self, pids: Collection[str]) -> None:
-        """These are over: this replica was dead for longer than they are kept."""
+        """Drop sessions that have ended, because this replica was dead for longer than they are kept."""
         for pid in pids:
             session = self._in_use.pop(pid, None)
             if session is not None:
@@ -221,17 +226,17 @@ class RedisSessions:
         self._unsaved.difference_update(pids)
 
     def mark_all_dirty(self) -> None:
-        """Redis has lost the sessions in use here. What another replica has taken over will stay as it is."""
+        """Mark every session in use here unsaved: Redis has lost them. Saving leaves those taken over as they are."""
         self._unsaved.update(self._in_use)
 
     async def flush(self) -> None:
-        """Save again what is owed."""
-        while unsaved := list(islice(self._unsaved, _AT_ONCE)):
+        """Save the unsaved sessions again."""
+        while unsaved := list(islice(self._unsaved, _BATCH)):
             self._unsaved.difference_update(unsaved)
             await self._save([self._in_use[pid] for pid in unsaved if pid in self._in_use])
 
     async def end(self) -> None:
-        """Tell again of sessions that ended while Redis could not be told. It takes this at its memory limit, too."""
+        """Write again the ends of sessions that failed to be written. Redis executes this at its memory limit, too."""
         for pid, end in list(self._ended.items()):
             await self._commands.call(end.script, self._replica, *end.arguments)
             if self._ended.get(pid) is end:

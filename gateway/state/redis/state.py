@@ -1,4 +1,4 @@
-"""Everything that replicas share, put together; the names of ``gateway.state.memory.MemoryState``."""
+"""``RedisState``: build the components of the shared state in one direction, and run them."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ from gateway.state.redis.subscriber import ReceiveBuffer, Subscriber
 
 DAY: Final = 86_400.0
 _SEGMENTS: Final = 8
-"""The log is cut in pieces of an eighth of each bound, so it holds at most an eighth more than it must."""
-_LONGEST_SEGMENT: Final = 1_000
+"""The log is cut in segments of an eighth of each bound, so it holds at most an eighth more than its bounds."""
+_MAX_SEGMENT_ENTRIES: Final = 1_000
 _MIN_RESULT_SECONDS: Final = 60.0
 _MIN_RESULTS: Final = 1_000
+"""Results by message id are remembered at least for so long and so many, whatever the bounds of the history."""
 _VOLATILE_SECONDS: Final = 10.0
-"""A volatile message too large for a channel is kept for twice as long."""
+"""A volatile message that is too large for a channel is kept for twice as long."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RedisState:
-    """The six ports of ``gateway.interfaces`` over one Redis. Made on the running loop; works while ``run`` does.
+    """``gateway.interfaces.State`` over one Redis. Built on the running event loop; works while ``run`` does.
 
-    ``patience_seconds`` bounds every operation. ``gap`` is told the code of a gap that could not be filled
-    (``listening.py``), ``condition_changed`` what this replica can do, ``cleaned`` of each replica that died.
+    ``timeout_seconds`` bounds every operation. ``on_gap`` gets the code of a gap that cannot be filled,
+    ``on_status_changed`` the new status, ``on_replica_reaped`` the name of each dead replica.
     """
 
     url: RedisUrl
@@ -82,13 +83,13 @@ class RedisState:
     def __post_init__(self) -> None:
         self._keys = RedisKeys(self.prefix)
         self._token = secrets.token_urlsafe(12)
-        self._known_servers: set[ServerId] = set()
+        self._server: ServerId | None = None
         self._metrics = RedisMetrics(self.metrics)
-        server = ConnectionFactory(
+        factory = ConnectionFactory(
             self.url, name=f"sio-gateway:{self.replica}", timeout_seconds=self.timeout_seconds
         )
         self.commands = Commands(
-            server,
+            factory,
             load_scripts(self._keys, self._limits()),
             timeout_seconds=self.timeout_seconds,
             metrics=self._metrics,
@@ -103,7 +104,7 @@ class RedisState:
             max_entries=self.receive_buffer_entries, max_bytes=self.receive_buffer_bytes
         )
         self.subscriber = Subscriber(
-            server,
+            factory,
             self._receive_buffer,
             timeout_seconds=self.timeout_seconds,
             permanent=[self._keys.probe(self.replica)],
@@ -133,8 +134,8 @@ class RedisState:
             keys=self._keys,
             codec=self.codec,
             token=self._token,
-            gap=self.on_gap,
-            probe_received=self._monitor.probe_received,
+            on_gap=self.on_gap,
+            on_probe=self._monitor.probe_received,
             metrics=self._metrics,
         )
         self.sessions = RedisSessions(
@@ -173,11 +174,11 @@ class RedisState:
             "lease": _ms(self.lease_seconds),
             "age": _ms(age),
             "recovery": _ms(self.recovery_seconds),
-            # Without a window the log serves to catch up alone, and nobody asks for the part of one address.
+            # Without a recovery window the log serves resyncs alone, and no client needs the part of one address.
             "indexed": self.recovery_seconds > 0,
             "history_length": self.history_length,
             "history_bytes": self.history_bytes,
-            "segment_length": max(1, min(_LONGEST_SEGMENT, self.history_length // _SEGMENTS)),
+            "segment_length": max(1, min(_MAX_SEGMENT_ENTRIES, self.history_length // _SEGMENTS)),
             "segment_bytes": max(1, self.history_bytes // _SEGMENTS),
             "segment_age": _ms(age / _SEGMENTS),
             "ids": max(self.history_length, _MIN_RESULTS),
@@ -192,10 +193,14 @@ class RedisState:
             "last_seen": _ms(self.last_seen_seconds),
         }
 
-    # life
+    # run and close
 
     async def run(self, started: asyncio.Event) -> None:
-        """Work until cancelled; ``started`` is set once everything can be asked. Raises StateUnusable."""
+        """Work until cancelled; set ``started`` once the stores can be used.
+
+        Raises:
+            StateMisconfigured: Redis cannot be used as it is configured, or another process has the name of this one.
+        """
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.commands.run(self._server_connected), name="redis commands")
@@ -203,7 +208,7 @@ class RedisState:
                 await self._probe_publisher.start(self.membership.acquire)
                 tasks.create_task(self.subscriber.run(), name="redis channels")
                 await self.subscriber.subscribed.wait()
-                tasks.create_task(self.membership.run(), name="redis leases")
+                tasks.create_task(self.membership.run(), name="redis membership")
                 tasks.create_task(self._probe_publisher.run(), name="redis probes")
                 await self.membership.wait_for_peers()
                 started.set()
@@ -214,24 +219,25 @@ class RedisState:
             raise
 
     async def close(self) -> None:
-        """Be no replica any more, once nobody is connected and nobody can come, and while ``run`` still works.
+        """Release the lease, once no client is connected and none can connect, while ``run`` still works.
 
-        Takes LEAVE_SECONDS at most, raises nothing, and does nothing where ``run`` has ended: who fails is found dead.
+        Takes RELEASE_SECONDS at most and raises nothing. Does nothing after ``run`` has ended: other replicas reap a
+        replica that failed.
         """
         await self.membership.release()
 
     @property
     def status(self) -> StateStatus:
-        """What this replica can do at the moment."""
+        """What this replica can do now, as far as the state goes."""
         return self._monitor.status
 
     @property
     def rejection(self) -> str:
-        """What Redis refuses although it answers, as a sentence; nothing where it refuses nothing."""
+        """What Redis rejects although it answers, as a sentence; empty when it rejects nothing."""
         return self._rejections.reason
 
     def sizes(self) -> dict[str, float]:
-        """How much of everything that has a limit is held now, under stable names, for the metrics."""
+        """Return how much of everything that has a limit is held now, under stable names, for the metrics."""
         held = self.membership.sizes
         oldest_ms = held.history_oldest_ms
         return {
@@ -267,11 +273,11 @@ class RedisState:
         metrics.receive_buffer_overflows.read = lambda: self._receive_buffer.overflows
 
     def _server_connected(self, identity: ServerId) -> None:
-        """Another primary, or the same one started anew, publishes to others than whom the channels are with."""
-        if self._known_servers and identity not in self._known_servers:
+        """Follow the connection for scripts to another server, which does not publish to our subscriptions."""
+        if self._server is not None and identity != self._server:
             self.subscriber.reconnect()
             self.membership.mark_stale()
-        self._known_servers = {identity}
+        self._server = identity
         self.membership.wake()
 
 

@@ -1,10 +1,8 @@
-"""The connection on which channels are heard.
+"""The connection for channels, and the buffer of what it receives.
 
-redis-py would subscribe again by itself after a lost connection, and say nothing of what was published in between. So
-it is used for single connections only: here every one but the first begins with an Interruption in the inbox, in front
-of everything that it brings.
-
-What came on channels and was not handed over yet.
+redis-py's PubSub would subscribe again by itself after a lost connection, and not report the messages missed in
+between. So redis-py is used for single connections only. Each connection but the first puts a ``ResyncMarker`` into the
+``ReceiveBuffer`` before anything that it receives.
 """
 
 from __future__ import annotations
@@ -25,11 +23,13 @@ from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run
 from gateway.state.redis.errors import REPLIES, NotExecuted, error_from_reply, rejection_of
 from gateway.state.redis.metrics import CHANNELS, RedisMetrics
 
+log = structlog.get_logger(__name__)
+
 
 class ResyncMarker:
-    """Something was missed here: what follows is handed over after the log was read up to it.
+    """Entries may be missing before this place: the log is read before anything behind it is delivered.
 
-    ``over`` is set once reading may begin: everything is ``heard`` again, or will not be on this connection.
+    ``ready`` is set once reading may begin: every channel is subscribed (``is_subscribed``), or the connection ended.
     """
 
     __slots__ = ("is_subscribed", "ready")
@@ -40,14 +40,14 @@ class ResyncMarker:
 
 
 Item = tuple[bytes, bytes] | ResyncMarker
-"""A channel and what was published on it, or a gap in between."""
+"""A channel and the data published on it, or a marker."""
 
 
 class ReceiveBuffer:
     """A bounded queue, first in, first out.
 
-    Where it would grow too long it is emptied, and everything in it is read from the log later: that is as good, and
-    Redis keeps what this process need not.
+    When it is full it is emptied, and its entries are read from the log later. So Redis never has a slow subscriber,
+    and this process need not keep what Redis keeps anyway.
     """
 
     def __init__(self, *, max_entries: int, max_bytes: int) -> None:
@@ -62,7 +62,7 @@ class ReceiveBuffer:
         return len(self._items)
 
     def put(self, channel: bytes, data: bytes) -> None:
-        """Something was published."""
+        """Append data of a channel; empty the buffer first if it is full."""
         if len(self._items) >= self._max_entries or self._bytes + len(data) > self._max_bytes:
             self._empty()
         self._items.append((channel, data))
@@ -70,12 +70,12 @@ class ReceiveBuffer:
         self._arrived.set()
 
     def mark_resync(self, marker: ResyncMarker) -> None:
-        """From here on something may be missing in front of what comes."""
+        """Append a marker: entries may be missing before what follows."""
         self._items.append(marker)
         self._arrived.set()
 
     async def take(self) -> Item:
-        """The oldest, once there is one."""
+        """Remove and return the oldest item, once there is one."""
         items = self._items
         while not items:
             self._arrived.clear()
@@ -86,7 +86,7 @@ class ReceiveBuffer:
         return item
 
     def _empty(self) -> None:
-        """Drop everything behind an interruption: the last one that there is, since it may not be over yet."""
+        """Replace all items by one marker. The last marker in the buffer is kept: it may not be ready yet."""
         last = next((item for item in reversed(self._items) if isinstance(item, ResyncMarker)), None)
         if last is None:
             last = ResyncMarker()
@@ -97,16 +97,14 @@ class ReceiveBuffer:
         self.overflows += 1
 
 
-log = structlog.get_logger(__name__)
-
 UNSUBSCRIBE_DELAY_SECONDS: Final = 2.0
-"""How long a channel stays subscribed after the last one here left: whoever reloads a page is back sooner."""
-_AT_ONCE: Final = 500
+"""How long a channel stays subscribed without connections here: a client that reloads a page reconnects sooner."""
+_BATCH: Final = 500
 """Channels in one command."""
 
 
 class _Waiter:
-    """A caller of ``subscribe``, until the last of its channels is confirmed."""
+    """A caller of ``subscribe``, until Redis has confirmed the last of its channels."""
 
     __slots__ = ("done", "missing")
 
@@ -121,7 +119,7 @@ class _Waiter:
 
 
 class Subscriber:
-    """Hears channels, from ``run`` being started until it ends; what comes goes into the inbox."""
+    """Subscribes channels while ``run`` works, and puts what they bring into the receive buffer."""
 
     def __init__(
         self,
@@ -133,7 +131,8 @@ class Subscriber:
         record: Callable[[GatewayError | None], None],
         metrics: RedisMetrics,
     ) -> None:
-        """``always`` are channels that are never left. ``judge`` is told what becomes of each attempt to hear."""
+        """``permanent`` are channels that are never unsubscribed. ``record`` gets the outcome of each attempt to
+        subscribe: an error, or None."""
         self._factory = factory
         self._receive_buffer = receive_buffer
         self._timeout_seconds = timeout_seconds
@@ -153,14 +152,18 @@ class Subscriber:
         self.subscribed = asyncio.Event()
         """Set once the first connection has confirmed every channel."""
         self.is_connected = False
-        """Whether there is a connection."""
+        """Whether the connection is established."""
 
     def __len__(self) -> int:
-        """Channels that Redis confirmed."""
+        """The number of channels that Redis has confirmed."""
         return len(self._confirmed)
 
     async def subscribe(self, channels: Iterable[bytes]) -> None:
-        """Return when Redis has confirmed them all. Raises Unsent; then they may be subscribed or not."""
+        """Subscribe channels and return when Redis has confirmed them all.
+
+        Raises:
+            NotExecuted: it did not within the timeout. The channels may be subscribed or not.
+        """
         missing: set[bytes] = set()
         for channel in channels:
             self._unsubscribe_at.pop(channel, None)
@@ -181,27 +184,27 @@ class Subscriber:
             raise NotExecuted("Redis did not confirm a subscription in time", retryable=False) from late
 
     def unsubscribe(self, channels: Iterable[bytes]) -> None:
-        """They are not needed any more; they are left a little later."""
+        """Unsubscribe channels after UNSUBSCRIBE_DELAY_SECONDS, unless they are subscribed again before."""
         due = self._loop.time() + UNSUBSCRIBE_DELAY_SECONDS
         for channel in channels:
             if channel in self._wanted:
                 self._unsubscribe_at[channel] = due
 
     def reconnect(self) -> None:
-        """Give up the connection that there is, and begin anew."""
+        """Replace the connection by a new one."""
         self._reconnect_requested.set()
 
     def _send(self, command: str, *channels: bytes) -> None:
         self._outgoing.append(pack(command, *channels))
         self._changed.set()
 
-    # life
+    # the connection
 
     async def run(self) -> None:
         """Keep a connection until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_connected(), name="redis channels")
-            tasks.create_task(self._unsubscribe_idle(), name="redis channels left")
+            tasks.create_task(self._unsubscribe_idle(), name="redis unsubscribe")
 
     async def _keep_connected(self) -> None:
         while True:
@@ -221,14 +224,14 @@ class Subscriber:
         self._metrics.connection_opened(CHANNELS)
         self._reconnect_requested.clear()
         self._confirmed.clear()
-        self._outgoing.clear()  # the new connection begins with everything that is wanted now
+        self._outgoing.clear()  # the new connection begins with all wanted channels
         self._unconfirmed = set(self._wanted)
         self._marker = ResyncMarker()
         if self.subscribed.is_set():
             self._receive_buffer.mark_resync(self._marker)
         wanted = iter(tuple(self._wanted))
-        while some := tuple(islice(wanted, _AT_ONCE)):
-            self._send("SUBSCRIBE", *some)
+        while batch := tuple(islice(wanted, _BATCH)):
+            self._send("SUBSCRIBE", *batch)
         try:
             await run_until_first_exit(
                 channels_writer=self._write(connection),
@@ -237,12 +240,12 @@ class Subscriber:
             )
         except (exceptions.RedisError, OSError, BrokerUnavailable) as lost:
             self._record(lost if isinstance(lost, GatewayError) else NotExecuted(str(lost)))
-            # Whoever gave it up said why.
+            # The caller of ``reconnect`` has logged the reason.
             if not self._reconnect_requested.is_set() and self._backoff.record_failure(str(lost)):
                 log.warning("redis.channels_lost", reason=str(lost))
         finally:
             self.is_connected = False
-            # Whoever waits for it goes on: another interruption is about to follow.
+            # The log reader must not wait any longer: the next connection adds another marker.
             self._marker.ready.set()
             await connection.disconnect(nowait=True)
 
@@ -265,7 +268,7 @@ class Subscriber:
                 problem = error_from_reply(error)
                 raise NotExecuted(problem.message, rejection=rejection_of(problem)) from error
             except (ValueError, TypeError) as error:
-                raise NotExecuted("something that is no message of a channel") from error
+                raise NotExecuted("Redis sent data that is no message of a channel") from error
             if kind == b"message":
                 receive_buffer.put(channel, content)
             elif kind == b"subscribe":
@@ -273,16 +276,16 @@ class Subscriber:
 
     async def _watch(self) -> None:
         await self._reconnect_requested.wait()
-        raise NotExecuted("given up")
+        raise NotExecuted("the connection is replaced")
 
     def _confirm(self, channel: bytes) -> None:
-        if channel in self._wanted:  # else it was left in the meantime
+        if channel in self._wanted:  # otherwise it was unsubscribed in the meantime
             self._confirmed.add(channel)
         for waiting in self._waiters.pop(channel, ()):
             waiting.confirm(channel)
         self._unconfirmed.discard(channel)
         if not self._unconfirmed:
-            # Those wanted since the connection began bring their own position (Broker.subscribe).
+            # Channels that are wanted since the connection began have a position of their own (RedisBroker.subscribe).
             self._marker.is_subscribed = True
             self._marker.ready.set()
             self._backoff.reset()
@@ -293,11 +296,11 @@ class Subscriber:
         while True:
             await asyncio.sleep(UNSUBSCRIBE_DELAY_SECONDS / 4)
             now = self._loop.time()
-            # One that is not confirmed yet waits: its confirmation must not be taken for that of a later subscription.
+            # An unconfirmed channel waits: its confirmation must not be taken for that of a later subscription.
             due = [c for c, at in self._unsubscribe_at.items() if at <= now and c in self._confirmed]
             for channel in due:
                 del self._unsubscribe_at[channel]
                 self._wanted.discard(channel)
                 self._confirmed.discard(channel)
-            for start in range(0, len(due), _AT_ONCE):
-                self._send("UNSUBSCRIBE", *due[start : start + _AT_ONCE])
+            for start in range(0, len(due), _BATCH):
+                self._send("UNSUBSCRIBE", *due[start : start + _BATCH])

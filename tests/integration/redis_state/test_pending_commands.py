@@ -47,7 +47,7 @@ async def test_a_late_answer_is_not_taken_for_that_of_the_next_question(
 ) -> None:
     late = ask(b"late", at=0)
     questions.take()
-    assert questions.expire(sent_before=5, timeout_seconds=5) == 1
+    assert questions.expire(enqueued_before=5, timeout_seconds=5) == 1
     await failed(late, OutcomeUnknown)
 
     after = ask(b"after", at=6)
@@ -66,7 +66,7 @@ async def test_when_the_oldest_waited_too_long_everybody_on_its_connection_is_to
     questions.take()
     unsent = ask(b"unsent", at=4)
 
-    assert questions.expire(sent_before=3, timeout_seconds=3) == 2
+    assert questions.expire(enqueued_before=3, timeout_seconds=3) == 2
 
     await failed(old, OutcomeUnknown)
     await failed(young, OutcomeUnknown)
@@ -78,7 +78,7 @@ async def test_who_could_not_be_sent_in_time_is_told_that_nothing_happened(
 ) -> None:
     old, young = ask(b"old", at=0), ask(b"young", at=4)
 
-    assert questions.expire(sent_before=3, timeout_seconds=3) == 0
+    assert questions.expire(enqueued_before=3, timeout_seconds=3) == 0
 
     await failed(old, NotExecuted)
     assert questions.take() == b"young"
@@ -142,7 +142,7 @@ async def test_at_the_end_everybody_is_told(questions: PendingCommands, ask: Ask
 
 
 async def test_an_answer_to_nothing_is_an_error(questions: PendingCommands) -> None:
-    with pytest.raises(exceptions.InvalidResponse, match="nothing that was asked"):
+    with pytest.raises(exceptions.InvalidResponse, match="answer without a command"):
         questions.complete_oldest(1)
 
 
