@@ -1,29 +1,32 @@
--- Accept an entry: all of it or nothing, once for each id, and nothing after the deadline. What cannot be taken back,
--- the channels, comes last: a script that Redis breaks off has told nobody of what it did not finish.
--- id, record, volatile, size, weight, notice or '', exact, revoked user, revoked at,
--- digest of the nonce or '', its end, signed at, digest of the idempotency key or '', fingerprint, addresses …
+-- Accept an entry: as a whole or not at all, once for each id, and not after the deadline. Publishing comes last: it
+-- alone cannot be taken back, and a script that Redis aborts has published nothing of what it did not finish.
+-- Arguments: id, record, volatile, size of the JSON arguments, size of the record, pointer or '', exact, revoked user,
+-- revoked at, digest of the nonce or '', its end, signed at, digest of the idempotency key or '', fingerprint,
+-- addresses …
+-- Returns 'OK', position and connections; 'KNOWN' and the first result; or the code of a rejection.
 local id, record, volatile = ARGV[2], ARGV[3], ARGV[4] == '1'
-local size, weight, notice, exact = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local argument_bytes, record_bytes, pointer, exact = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local revoked, revoked_at = ARGV[9], ARGV[10]
-local digest, answer_key, fingerprint = ARGV[11], ARGV[14], ARGV[15]
+local nonce_digest, idempotency_key, fingerprint = ARGV[11], ARGV[14], ARGV[15]
 local FIRST_ADDRESS = 16
 
 local now = now_ms()
 local head = read_head(now)
 
-local known = call('HGET', K.ids_new, id) or call('HGET', K.ids_old, id)
-if known then return { 'KNOWN', known } end
+local first_result = call('HGET', K.ids_new, id) or call('HGET', K.ids_old, id)
+if first_result then return { 'KNOWN', first_result } end
 if now > tonumber(ARGV[1]) then return { 'LATE', now } end
 
-local function remember(receipt)
-  -- Two generations: the older one goes once the newer is full or old, so an id is known for at least L.ids or L.ids_age.
+local function store_result(result)
+  -- Two generations: the older one is dropped once the newer is full or old, so an id is known for at least L.ids
+  -- entries or L.ids_age.
   if head.ids >= L.ids or now - head.ids_at >= L.ids_age then
     call('UNLINK', K.ids_old)
-    -- The head may outlive it: who counted the ids is not what keeps them.
+    -- The head counts the ids and may outlive their key.
     if call('EXISTS', K.ids_new) == 1 then call('RENAME', K.ids_new, K.ids_old) end
     head.ids, head.ids_at = 0, now
   end
-  call('HSET', K.ids_new, id, receipt)
+  call('HSET', K.ids_new, id, result)
   head.ids = head.ids + 1
   if head.ids == 1 then call('PEXPIRE', K.ids_new, L.keep) end
 end
@@ -32,38 +35,38 @@ local function answer_window()
   return math.floor(now / L.answer_window)
 end
 
-local function find_answer()
+local function find_result_by_key()
   for each = answer_window() - 4, answer_window() + 1 do
-    local value = call('HGET', K.answers .. each, answer_key)
+    local value = call('HGET', K.answers .. each, idempotency_key)
     if value then
-      local at, receipt, print = string.match(value, '^(%d+) ([^\n]*)\n(.*)$')
-      if now - tonumber(at) < 4 * L.answer_window then return receipt, print end
+      local at, result, fingerprint_before = string.match(value, '^(%d+) ([^\n]*)\n(.*)$')
+      if now - tonumber(at) < 4 * L.answer_window then return result, fingerprint_before end
     end
   end
 end
 
--- Large volatile messages are in no log that would bound them: those of three windows are kept at a time, at most.
+-- Large volatile messages are not in the log, whose bounds would cover them: at most those of three windows are kept.
 local large_window = K.volatile .. math.floor(now / L.volatile_window)
-local is_large = volatile and notice ~= ''
+local is_large = volatile and pointer ~= ''
 if is_large then
-  local held = tonumber(call('HGET', large_window, 'bytes') or 0)
-  if held > 0 and held + weight > L.volatile_bytes then return { 'LARGE_FULL' } end
+  local volatile_bytes = tonumber(call('HGET', large_window, 'bytes') or 0)
+  if volatile_bytes > 0 and volatile_bytes + record_bytes > L.volatile_bytes then return { 'LARGE_FULL' } end
 end
 
-local spent
-if digest ~= '' then
-  local refusal
-  refusal, spent = refuse_nonce(now, head, digest, tonumber(ARGV[12]), ARGV[13])
-  if refusal then return { refusal, head.began } end
-  if answer_key ~= '' then
-    local receipt, print = find_answer()
-    if receipt then
-      if print ~= fingerprint then return { 'CONFLICT' } end
-      receipt = string.sub(receipt, 1, -2) .. '1'
-      spend_nonce(now, digest, spent)
-      remember(receipt)
+local nonces_in_window
+if nonce_digest ~= '' then
+  local rejection
+  rejection, nonces_in_window = check_nonce(now, head, nonce_digest, tonumber(ARGV[12]), ARGV[13])
+  if rejection then return { rejection, head.began } end
+  if idempotency_key ~= '' then
+    local result, fingerprint_before = find_result_by_key()
+    if result then
+      if fingerprint_before ~= fingerprint then return { 'CONFLICT' } end
+      result = string.sub(result, 1, -2) .. '1'
+      consume_nonce(now, nonce_digest, nonces_in_window)
+      store_result(result)
       write_head(head)
-      return { 'KNOWN', receipt }
+      return { 'KNOWN', result }
     end
     if call('HLEN', K.answers .. answer_window()) >= L.answers then return { 'ANSWERS_FULL' } end
   end
@@ -71,15 +74,15 @@ end
 
 if revoked ~= '' then
   local key, at = K.revoked .. revoked, revoked_at
-  local before = call('GET', key)
-  if before and tonumber(before) > tonumber(at) then at = before end
+  local revoked_before = call('GET', key)
+  if revoked_before and tonumber(revoked_before) > tonumber(at) then at = revoked_before end
   call('SET', key, at, 'PX', L.revocation)
 end
 
 local connections = 0
-local replicas = living(now)
+local replicas = living_replicas(now)
 for i = FIRST_ADDRESS, #ARGV do
-  connections = connections + count_at(ARGV[i], replicas)
+  connections = connections + count_connections(ARGV[i], replicas)
 end
 
 local function close_segment()
@@ -92,41 +95,43 @@ local function close_segment()
     local last, entries, bytes, at = string.match(oldest, '^(%S+) (%S+) (%S+) (%S+)$')
     if head.entries - tonumber(entries) < L.history_length and head.bytes - tonumber(bytes) < L.history_bytes
       and now - tonumber(at) < L.age then return end
-    local ms, sequence = order(last)
+    local ms, sequence = parse_position(last)
     call('XTRIM', K.log, 'MINID', ms .. '-' .. (sequence + 1))
     call('LPOP', K.segments)
     head.cut, head.cut_entries, head.cut_bytes = last, entries, bytes
   end
 end
 
--- Positions that went to an address; what was cut off the log is kept as the newest of its kind, to tell of the gap.
-local function index(name)
-  local key = K.index .. name
+-- Add the newest position to the index of an address. Of the positions that were trimmed from the log the newest stays
+-- in the index: it shows that entries for this address are missing.
+local function add_to_index(address)
+  local key = K.index .. address
   local length = call('RPUSH', key, head.newest)
   call('PEXPIRE', key, L.age)
   if length % 32 == 0 then
     local oldest = call('LRANGE', key, 0, 63)
     local drop = 0
-    while oldest[drop + 2] and (not is_after(oldest[drop + 2], head.cut) or order(oldest[drop + 1]) <= now - L.age) do
+    while oldest[drop + 2]
+      and (not is_after(oldest[drop + 2], head.cut) or parse_position(oldest[drop + 1]) <= now - L.age) do
       drop = drop + 1
     end
     if drop > 0 then call('LTRIM', key, drop, -1) end
   end
 end
 
-local function keep()
-  local ms, sequence = order(head.newest)
+local function append_to_log()
+  local ms, sequence = parse_position(head.newest)
   if now > ms then
-    -- Like the first: two logs of one millisecond are apart.
+    -- The first position of a log, like its start, differs from that of another log of the same millisecond.
     head.newest = now .. '-' .. (head.entries == 0 and tonumber(string.sub(head.log, -3)) * 1000 or 0)
   else
     head.newest = ms .. '-' .. (sequence + 1)
   end
-  call('XADD', K.log, head.newest, 'r', record, 's', size)
+  call('XADD', K.log, head.newest, 'r', record, 's', argument_bytes)
   if head.entries == 0 then call('PEXPIRE', K.log, L.keep) end
-  head.entries, head.bytes = head.entries + 1, head.bytes + weight
+  head.entries, head.bytes = head.entries + 1, head.bytes + record_bytes
   if L.indexed then
-    for i = FIRST_ADDRESS, #ARGV do index(ARGV[i]) end
+    for i = FIRST_ADDRESS, #ARGV do add_to_index(ARGV[i]) end
   end
   if head.entries - head.segment_entries >= L.segment_length or head.bytes - head.segment_bytes >= L.segment_bytes
     or now - head.segment_at >= L.segment_age then
@@ -135,28 +140,28 @@ local function keep()
 end
 
 if not volatile then
-  keep()
+  append_to_log()
 elseif is_large then
   call('SET', K.large .. id, record, 'PX', 2 * L.volatile_window)
-  call('HINCRBY', large_window, 'bytes', weight)
+  call('HINCRBY', large_window, 'bytes', record_bytes)
   call('PEXPIRE', large_window, 2 * L.volatile_window)
 end
 
-local receipt = id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
-if digest ~= '' then
-  spend_nonce(now, digest, spent)
-  if answer_key ~= '' then
+local result = id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
+if nonce_digest ~= '' then
+  consume_nonce(now, nonce_digest, nonces_in_window)
+  if idempotency_key ~= '' then
     local key = K.answers .. answer_window()
-    call('HSET', key, answer_key, now .. ' ' .. receipt .. '\n' .. fingerprint)
+    call('HSET', key, idempotency_key, now .. ' ' .. result .. '\n' .. fingerprint)
     if call('HLEN', key) == 1 then call('PEXPIRE', key, 7 * L.answer_window) end
   end
 end
-remember(receipt)
+store_result(result)
 write_head(head)
 
-local data = head.newest .. '\n' .. (notice ~= '' and notice or record)
+local data = head.newest .. '\n' .. (pointer ~= '' and pointer or record)
 for i = FIRST_ADDRESS, #ARGV do
-  -- It is accepted, also where this user may not publish: then replicas are deaf, and know it by their canaries.
+  -- The entry is accepted even if this user of Redis may not publish: replicas notice that by their probes.
   redis.pcall('PUBLISH', K.channel .. ARGV[i], data)
 end
 return { 'OK', head.newest, connections }

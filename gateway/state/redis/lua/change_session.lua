@@ -1,4 +1,4 @@
--- It is now like this, if it is still its owner's.
--- replica, pid, owner, session
+-- Replace the record of a session if the owner still has it.
+-- Arguments: replica, pid, owner, session.
 local value = call('HGET', K.sessions .. ARGV[2], ARGV[3])
-if value and parts(value) == ARGV[4] then call('HSET', K.sessions .. ARGV[2], ARGV[3], ARGV[5]) end
+if value and parse_session(value) == ARGV[4] then call('HSET', K.sessions .. ARGV[2], ARGV[3], ARGV[5]) end

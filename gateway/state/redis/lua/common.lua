@@ -1,7 +1,8 @@
--- Before every script. K stands for the names of keys (keys.py), L for limits (state.py): constants, written in by
--- scripting.py. Times are milliseconds, which Lua writes as whole numbers (up to 14 digits).
--- L.shift moves the clock. It is 0 except in tests, which have no other way to make what a real server keeps older.
--- ARGV[1] is the deadline: whoever asked gives up then, so what has not begun by then must not happen any more.
+-- Precedes the scripts that name it (scripts.py). K stands for the names of keys (redis_keys.py), L for limits
+-- (state.py): scripts.py writes them into the text as constants. Times are milliseconds, which Lua writes as whole
+-- numbers (up to 14 digits).
+-- L.shift is 0. Tests write another value here to move the clock, because the clock of a real server cannot be moved.
+-- ARGV[1] is the deadline, at which the caller gives up: a script that has not begun by then must do nothing.
 local call = redis.call
 
 local function now_ms()
@@ -9,10 +10,10 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + L.shift
 end
 
--- The head of the log is one line, because every push reads and writes it: the generation of the log, since when nonces
--- are remembered (s) and when the log was made (ms), the newest position; how many entries and bytes there ever were;
--- the newest position that was cut off, and how many there were then; the same where the open segment began, and when;
--- how many ids are in the newer generation of them, and when that began.
+-- The head of the log is one line, because every push reads and writes it: the generation of the log; since when nonces
+-- are remembered (s); when the log was created (ms); the newest position; the sums of entries and bytes ever appended;
+-- the newest trimmed position, and the sums there; the sums where the open segment began, and when it began; how many
+-- ids the newer generation of ids holds, and when it began.
 local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 
 local function write_head(h)
@@ -32,10 +33,10 @@ local function parse_head(line)
   }
 end
 
--- Where there is none, it makes a new one, which starts a new generation of everything here. The former one may have
--- handed out positions of this millisecond, so this one begins in the next. Where it begins is a position too, so that who
--- came before the first entry is known by it: the generation is a time in microseconds, and by the last three of them
--- two logs of one millisecond are apart.
+-- Read the head, or create one, which starts a new generation of the log. The former log may have assigned positions of
+-- this millisecond, so the new one begins in the next. Its start is a position, too, so that a client that connected
+-- before the first entry is known by it. The generation is a time in microseconds; its last three digits are in the
+-- start, so that the starts of two logs of one millisecond differ.
 local function read_head(now)
   local line = call('GET', K.head)
   if line then return parse_head(line) end
@@ -52,26 +53,28 @@ local function read_head(now)
   return h
 end
 
-local function order(position)
+-- The two numbers of a position.
+local function parse_position(position)
   local ms, sequence = string.match(position, '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(sequence)
 end
 
 local function is_after(a, b)
-  local a_ms, a_sequence = order(a)
-  local b_ms, b_sequence = order(b)
+  local a_ms, a_sequence = parse_position(a)
+  local b_ms, b_sequence = parse_position(b)
   return a_ms > b_ms or (a_ms == b_ms and a_sequence > b_sequence)
 end
 
-local function living(now)
+-- The replicas whose lease has not ended.
+local function living_replicas(now)
   return call('ZRANGEBYSCORE', K.leases, '(' .. now, '+inf')
 end
 
--- Connections at an address, those of dead replicas left out.
-local function count_at(name, replicas)
+-- Count the connections at an address, without those of dead replicas.
+local function count_connections(address, replicas)
   local sum = 0
   if #replicas > 0 then
-    for _, count in ipairs(call('HMGET', K.room .. name, unpack(replicas))) do
+    for _, count in ipairs(call('HMGET', K.room .. address, unpack(replicas))) do
       if count then sum = sum + tonumber(count) end
     end
   end

@@ -1,8 +1,9 @@
--- Spend a nonce without appending anything.
--- digest, its end, signed at
+-- Use a nonce without appending an entry.
+-- Arguments: digest of the nonce, its end, when the request was signed (s, or '').
+-- Returns 'OK', or the code of a rejection and since when nonces are remembered.
 local now = now_ms()
 local head = read_head(now)
-local refusal, held = refuse_nonce(now, head, ARGV[2], tonumber(ARGV[3]), ARGV[4])
-if refusal then return { refusal, head.began } end
-spend_nonce(now, ARGV[2], held)
+local rejection, nonces_in_window = check_nonce(now, head, ARGV[2], tonumber(ARGV[3]), ARGV[4])
+if rejection then return { rejection, head.began } end
+consume_nonce(now, ARGV[2], nonces_in_window)
 return { 'OK' }

@@ -1,12 +1,13 @@
--- The two halves of a claim: looked at before anything is done, kept after.
+-- Nonces: a script checks the nonce of a request before it writes anything, and stores it afterwards.
 
 local function nonce_window(now)
   return math.floor(now / L.nonce_window)
 end
 
--- Whether the nonce may be spent: nil and how many were in this window, or why not. A nonce is kept in the window of its spending; windows are as long
--- as two of them are longer than any nonce must be kept. The one ahead is looked at because a clock may be set back.
-local function refuse_nonce(now, head, digest, ends, signed_at)
+-- Check whether a nonce may be used. Returns nil and the number of nonces in this window, or the code of a rejection.
+-- A nonce is kept in the window in which it is used. Two windows are longer than any nonce has to be kept. The window
+-- ahead is checked, too, because a clock may be set back.
+local function check_nonce(now, head, digest, ends, signed_at)
   if signed_at ~= '' and tonumber(signed_at) < head.began then return 'BEGAN' end
   if ends <= now then return 'REPLAYED' end
   if ends > now + 2 * L.nonce_window then return 'AHEAD' end
@@ -14,13 +15,14 @@ local function refuse_nonce(now, head, digest, ends, signed_at)
   for each = window - 2, window + 1 do
     if call('SISMEMBER', K.nonces .. each, digest) == 1 then return 'REPLAYED' end
   end
-  local held = call('SCARD', K.nonces .. window)
-  if held >= L.nonces then return 'FULL' end
-  return nil, held
+  local nonces_in_window = call('SCARD', K.nonces .. window)
+  if nonces_in_window >= L.nonces then return 'FULL' end
+  return nil, nonces_in_window
 end
 
-local function spend_nonce(now, digest, held)
+-- Store a used nonce; `nonces_in_window` is what the check returned.
+local function consume_nonce(now, digest, nonces_in_window)
   local key = K.nonces .. nonce_window(now)
   call('SADD', key, digest)
-  if held == 0 then call('PEXPIRE', key, 5 * L.nonce_window) end
+  if nonces_in_window == 0 then call('PEXPIRE', key, 5 * L.nonce_window) end
 end

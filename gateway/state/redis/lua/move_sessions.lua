@@ -1,4 +1,4 @@
--- What a replica had in use moves to a name of its own that is dead since then, where it ends by its age.
+-- Move the sessions in use on a replica to a name of their own, which is dead since `died`, so that they end by age.
 local function move_sessions(replica, now, died)
   if call('EXISTS', K.sessions .. replica) == 0 then return end
   local former = replica .. '~' .. now

@@ -1,28 +1,29 @@
--- Who users are to others: of each, the connections of living replicas, and when the last one left.
--- users …
-local now, lives = now_ms(), {}
-for _, replica in ipairs(living(now)) do lives[replica] = true end
+-- Read the presence of users: of each the connections of living replicas, and when the last one disconnected.
+-- Arguments: users …
+-- Returns for each user { sid, record, sid, record … } and the time (s), or '' while there are connections.
+local now, is_living = now_ms(), {}
+for _, replica in ipairs(living_replicas(now)) do is_living[replica] = true end
 
-local function look_at(user)
+local function read_user(user)
   local fields = call('HGETALL', K.user .. user)
-  local seen, last_seen = {}, ''
+  local connections, last_seen = {}, ''
   for i = 1, #fields, 2 do
     if fields[i] == '' then
       last_seen = fields[i + 1]
     else
       local replica = string.match(fields[i + 1], '^(%S+) ')
-      if replica and lives[replica] then
-        seen[#seen + 1] = fields[i]
-        seen[#seen + 1] = fields[i + 1]
+      if replica and is_living[replica] then
+        connections[#connections + 1] = fields[i]
+        connections[#connections + 1] = fields[i + 1]
       elseif replica then
         local ended_at = call('ZSCORE', K.leases, replica) or call('HGET', K.dead, replica)
         if ended_at then last_seen = string.format('%.3f', tonumber(ended_at) / 1000) end
       end
     end
   end
-  return { seen, #seen == 0 and last_seen or '' }
+  return { connections, #connections == 0 and last_seen or '' }
 end
 
 local answers = {}
-for i = 2, #ARGV do answers[i - 1] = look_at(ARGV[i]) end
+for i = 2, #ARGV do answers[i - 1] = read_user(ARGV[i]) end
 return answers

@@ -1,10 +1,11 @@
--- Take a token from a bucket. Of each only the moment is kept at which it will be full.
--- bucket, tokens a second, burst
+-- Take a token from a bucket. A bucket is stored as the moment at which it will be full (GCRA).
+-- Arguments: bucket, tokens per second, burst.
+-- Returns whether the token was taken, tokens left, seconds until the bucket is full, seconds until the next token.
 local key, per_second, burst = K.rate .. ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms() / 1000
 local missing = math.max(0, tonumber(call('GET', key) or now) - now) * per_second
 local left = burst - missing
--- Of a token: what floating point may take away from one that is exactly due.
+-- The part of a token that floating point may subtract from one that is exactly due.
 local TOLERANCE = 1e-6
 local function answer(allowed, remaining, reset, retry)
   return { allowed, remaining, string.format('%.6f', reset), string.format('%.6f', retry) }

@@ -1,13 +1,12 @@
--- Take a hundred connections of a dead replica out of everything; answers how many are left (-1 if it lives), and
--- whether this was the first to find it dead.
--- Its sessions stay until whoever comes back has had RECOVERY_SECONDS, counted from the end of its lease, and for as
--- long again. Who reads only an older format than others is remembered while the log holds what it missed: it may come
--- back.
--- replica
+-- Remove a hundred connections of a dead replica.
+-- Its sessions stay for RECOVERY_SECONDS after the end of its lease, and for as long again. A replica that reads only
+-- an older format than others is remembered while the log holds what it missed: it may become reachable again.
+-- Arguments: replica.
+-- Returns how many connections are left (-1 if the replica lives), and whether this was the first call to find it dead.
 local replica, now = ARGV[2], now_ms()
 
-local function reads_less(one)
-  local format = tonumber(call('HGET', K.formats, one) or 0)
+local function reads_older_format(name)
+  local format = tonumber(call('HGET', K.formats, name) or 0)
   local formats = call('HGETALL', K.formats)
   for i = 2, #formats, 2 do
     if format > 0 and tonumber(formats[i]) > format then return true end
@@ -25,12 +24,12 @@ end
 local ended_at = tonumber(score or call('HGET', K.dead, replica) or now)
 local found = call('HSCAN', K.conns .. replica, 0, 'COUNT', 100)[2]
 for i = 1, #found, 2 do
-  forget(replica, found[i], found[i + 1], ended_at)
+  remove_connection(replica, found[i], found[i + 1], ended_at)
 end
 local left = call('HLEN', K.conns .. replica)
 if left == 0 and now > ended_at + 2 * L.recovery then
   call('UNLINK', K.sessions .. replica)
-  if now > ended_at + L.age or not reads_less(replica) then
+  if now > ended_at + L.age or not reads_older_format(replica) then
     call('HDEL', K.dead, replica)
     call('HDEL', K.formats, replica)
   end

@@ -1,5 +1,5 @@
--- Keep what living connections stand in from ending by its age.
--- replica, sids …
+-- Renew the TTL of the keys of users and rooms of some connections.
+-- Arguments: replica, sids …
 for i = 3, #ARGV do
   local known = call('HGET', K.conns .. ARGV[2], ARGV[i])
   if known then

@@ -1,7 +1,8 @@
--- A connection begins, to a server that it is told by its identity. Whatever this server did not hear of what another
--- one was told, or did not save, may be nonces: the first time somebody meets it their memory begins anew. There is no
--- deadline: later it does no harm.
--- identity
+-- Register the server that a new connection reached. A server that no replica has reached before may have lost nonces,
+-- because it did not receive or did not save them: so their memory begins anew. There is no deadline: executed later
+-- this does no harm.
+-- Arguments: identity of the server and its data.
+-- Returns since when nonces are remembered.
 local now = now_ms()
 local head = read_head(now)
 if call('GET', K.server) ~= ARGV[1] then

@@ -1,35 +1,35 @@
--- How connections are counted: the invariant is that a replica's number in a room is that of its connections that
--- name the room, whatever was interrupted.
+-- Counting connections. The invariant: the number of a replica at an address equals its connections in K.conns that
+-- name the address, whatever was interrupted.
 
-local function count_in(replica, names)
-  for _, name in ipairs(names) do
-    call('HINCRBY', K.room .. name, replica, 1)
-    call('PEXPIRE', K.room .. name, L.keep)
+local function count_at(replica, addresses)
+  for _, address in ipairs(addresses) do
+    call('HINCRBY', K.room .. address, replica, 1)
+    call('PEXPIRE', K.room .. address, L.keep)
   end
 end
 
-local function count_out(replica, names)
-  for _, name in ipairs(names) do
-    if call('HINCRBY', K.room .. name, replica, -1) <= 0 then call('HDEL', K.room .. name, replica) end
+local function uncount_at(replica, addresses)
+  for _, address in ipairs(addresses) do
+    if call('HINCRBY', K.room .. address, replica, -1) <= 0 then call('HDEL', K.room .. address, replica) end
   end
 end
 
--- The replica that a connection is at, by what others see of it.
-local function place_of(seen)
-  return string.match(seen or '', '^(%S+) ')
+-- The replica of a connection, read from its public record.
+local function replica_of(record)
+  return string.match(record or '', '^(%S+) ')
 end
 
--- Take a connection out of everything; `left_at` is what its user was last seen at if it was the last one. One that was
--- resumed at another replica is that one's.
-local function forget(replica, sid, known, left_at)
+-- Remove a connection of a replica everywhere. `last_seen` is stored for its user if this was the last connection. The
+-- record of a connection that was resumed at another replica stays.
+local function remove_connection(replica, sid, known, last_seen)
   local was = cjson.decode(known)
-  count_out(replica, was.at)
+  uncount_at(replica, was.at)
   call('HDEL', K.conns .. replica, sid)
   local key = K.user .. was.user
-  if place_of(call('HGET', key, sid)) ~= replica then return end
+  if replica_of(call('HGET', key, sid)) ~= replica then return end
   call('HDEL', key, sid)
-  if call('HLEN', key) == 0 and left_at then
-    call('HSET', key, '', string.format('%.3f', left_at / 1000))
+  if call('HLEN', key) == 0 and last_seen then
+    call('HSET', key, '', string.format('%.3f', last_seen / 1000))
     call('PEXPIRE', key, L.last_seen)
   end
 end

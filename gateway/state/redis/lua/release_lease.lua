@@ -1,7 +1,7 @@
--- A replica stops: from now on nothing of it counts. Whoever cleans up takes out what it still has in the presence, and
--- keeps its sessions for L.recovery, as after a death; but it had no lease that ended, so nobody finds it dead.
--- What another process holds by that name stays.
--- replica, what tells this process from others of that name
+-- Release the lease of a replica that stops. From now on none of its connections count. Other replicas reap what it
+-- still has in presence and keep its sessions for L.recovery, as after its death; but no lease of it ends, so no
+-- replica reports it as dead. The lease of another process of that name stays.
+-- Arguments: replica, token of the process.
 local replica, now = ARGV[2], now_ms()
 if string.match(call('HGET', K.holders, replica) or ARGV[3], '^%S+') ~= ARGV[3] then return end
 call('ZREM', K.leases, replica)

@@ -1,3 +1,3 @@
--- Does nothing. Redis decides before a script begins whether it takes what is written at all, so that an answer says that it
--- does. There is no deadline: later it does no harm.
+-- Do nothing, as a script that is declared to write. Redis checks before it begins whether it accepts writes, so an
+-- answer shows that it does. There is no deadline: executed later this does no harm.
 return 1
