@@ -17,7 +17,7 @@
     codec        the bytes of records and frames
     redis_keys   the names of all keys and channels
     errors       was a command executed or not? and what Redis rejects now
-    meter        what is counted on the way to Redis and back
+    metrics      RedisMetrics: what is counted on the way to Redis and back
 
 docs/explanation/architecture.md, "Shared state in Redis", gives the reasons.
 """
