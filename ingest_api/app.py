@@ -77,13 +77,6 @@ def create_not_found_api(*, clock: Clock, metrics: RequestMetrics) -> RestApi:
     return RestApi(routes=Routes(()), clock=clock, access_log=AccessLog(metrics=metrics, sampling=Sampling()))
 
 
-def create_app(rest_api: RestApi) -> web.Application:
-    """Return an aiohttp application that serves only the REST API."""
-    app = web.Application()
-    mount(rest_api, app)
-    return app
-
-
 def mount(rest_api: RestApi, app: web.Application) -> None:
     """Let the REST API handle every path that matches no other resource of an application."""
     app.router.register_resource(CatchAll(rest_api.handle_aiohttp))

@@ -23,7 +23,8 @@ from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
 from ingest_api import signing
 from ingest_api.access_log import RejectedRequestLog
-from ingest_api.app import create_app, create_rest_api
+from ingest_api.app import create_rest_api, mount
+from ingest_api.pipeline import RestApi
 from tests.support.clock import FakeClock
 
 NOW = 1_795_262_400.0
@@ -208,20 +209,28 @@ def request_head(method: str, target: str, headers: Headers) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
+def app_of(rest_api: RestApi) -> web.Application:
+    """Return an aiohttp application that serves only the REST API."""
+    app = web.Application()
+    mount(rest_api, app)
+    return app
+
+
 @asynccontextmanager
 async def run_rest_api(
     *,
     keys: tuple[IngestKey, ...] = (SHOP,),
     lookup: Callable[[str], IngestKey | None] | None = None,
-    mount: Any = None,
+    create_app: Callable[[RestApi], web.Application] = app_of,
     aiohttp_options: Mapping[str, Any] | None = None,
     wrap_publisher: Any = None,
     **overrides: Any,
 ) -> AsyncIterator[RestApiServer]:
     """Run the REST API over the memory state.
 
-    ``wrap_publisher`` wraps the publisher. ``mount`` builds the aiohttp application around the REST API. Requests take
-    the code path of ``code_path``. ``aiohttp_options`` are options of aiohttp's own server, and imply its code path.
+    ``wrap_publisher`` wraps the publisher. ``create_app`` builds the aiohttp application around the REST API; the
+    default is ``app_of``. Requests take the code path of ``code_path``. ``aiohttp_options`` are options of aiohttp's
+    own server, and imply its code path.
     """
     clock = FakeClock(NOW)
     state = MemoryState(
@@ -242,7 +251,7 @@ async def run_rest_api(
         "body_timeout_seconds": 5.0,
     }
     rest_api = create_rest_api(**options | overrides)
-    app = mount(rest_api) if mount else create_app(rest_api)
+    app = create_app(rest_api)
     if code_path == FAST_PATH and aiohttp_options is None:
         http_server = HttpServer(
             app,

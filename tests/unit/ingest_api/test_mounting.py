@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from ingest_api.app import create_app, create_not_found_api, mount
+from ingest_api.app import create_not_found_api, mount
 from ingest_api.errors import problem_body
 from ingest_api.pipeline import RestApi
 from tests.support.clock import FakeClock
-from tests.unit.ingest_api.harness import RecordingMetrics, RestApiServer, run_rest_api
+from tests.unit.ingest_api.harness import RecordingMetrics, RestApiServer, app_of, run_rest_api
 
 
 async def health(_: web.Request) -> web.Response:
     return web.Response(text="healthy")
 
 
-def mount_beside_health(rest_api: RestApi) -> web.Application:
+def app_with_health(rest_api: RestApi) -> web.Application:
     app = web.Application()
     app.router.add_get("/health", health)
     mount(rest_api, app)
@@ -28,7 +28,7 @@ def mount_beside_health(rest_api: RestApi) -> web.Application:
 
 @pytest.fixture
 async def server() -> AsyncIterator[RestApiServer]:
-    async with run_rest_api(mount=mount_beside_health) as server:
+    async with run_rest_api(create_app=app_with_health) as server:
         yield server
 
 
@@ -47,12 +47,10 @@ async def test_rest_api_handles_every_other_path(server: RestApiServer) -> None:
 
 
 async def test_not_found_api_has_no_paths() -> None:
-    def mount_not_found_api(_: RestApi) -> web.Application:
-        app = web.Application()
-        mount(create_not_found_api(clock=FakeClock(), metrics=RecordingMetrics()), app)
-        return app
+    def app_without_paths(_: RestApi) -> web.Application:
+        return app_of(create_not_found_api(clock=FakeClock(), metrics=RecordingMetrics()))
 
-    async with run_rest_api(mount=mount_not_found_api, aiohttp_options={}) as server:
+    async with run_rest_api(create_app=app_without_paths, aiohttp_options={}) as server:
         for target in ("/broadcast", "/openapi.yaml", "/presence/42"):
             assert (await server.send_signed("GET", target)).problem == (404, "not_found")
 
@@ -60,7 +58,7 @@ async def test_not_found_api_has_no_paths() -> None:
 def test_rest_api_is_mounted_only_at_the_root() -> None:
     with pytest.raises(ValueError, match="at the root"):
         web.Application().add_subapp(
-            "/api", create_app(create_not_found_api(clock=FakeClock(), metrics=RecordingMetrics()))
+            "/api", app_of(create_not_found_api(clock=FakeClock(), metrics=RecordingMetrics()))
         )
 
 
