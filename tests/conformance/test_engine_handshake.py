@@ -13,7 +13,7 @@ from tests.conformance.server import ConformanceServer
 MEMBERS = {"sid", "upgrades", "pingInterval", "pingTimeout", "maxPayload"}
 
 
-async def test_a_get_opens_a_session_on_polling_and_offers_the_websocket(engine: Client) -> None:
+async def test_get_opens_a_session_on_polling_and_offers_the_websocket(engine: Client) -> None:
     opened = await engine.handshake()
 
     assert set(opened) == MEMBERS
@@ -25,14 +25,14 @@ async def test_a_get_opens_a_session_on_polling_and_offers_the_websocket(engine:
     )
 
 
-async def test_a_websocket_opens_a_session_and_offers_nothing_more(engine: Client) -> None:
+async def test_websocket_opens_a_session_without_further_upgrades(engine: Client) -> None:
     _, opened = await engine.open_websocket()
 
     assert set(opened) == MEMBERS
     assert opened["upgrades"] == []
 
 
-async def test_a_sid_names_its_replica_and_is_not_to_be_guessed(engine: Client) -> None:
+async def test_sid_names_its_replica_and_cannot_be_guessed(engine: Client) -> None:
     sids = {await engine.open_polling() for _ in range(10)}
 
     assert len(sids) == 10
@@ -62,7 +62,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("method", "query", "refusal"), REFUSALS)
-async def test_a_request_that_opens_nothing_is_refused_as_the_reference_server_does(
+async def test_bad_request_is_rejected_as_by_the_reference_server(
     engine: Client,
     engine_server: ConformanceServer,
     method: str,
@@ -78,7 +78,7 @@ async def test_a_request_that_opens_nothing_is_refused_as_the_reference_server_d
 @pytest.mark.parametrize(
     "query", [{}, {"EIO": "abc"}, {"EIO": "4", "transport": "abc"}, {"EIO": "4", "sid": "x"}]
 )
-async def test_a_websocket_that_opens_nothing_is_refused_before_it_is_one(
+async def test_bad_websocket_request_is_rejected_before_the_upgrade(
     engine: Client, engine_server: ConformanceServer, query: dict[str, str]
 ) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
@@ -88,7 +88,7 @@ async def test_a_websocket_that_opens_nothing_is_refused_before_it_is_one(
     assert engine_server.engine.sessions == {}
 
 
-async def test_a_websocket_handshake_that_breaks_rfc_6455_is_a_bad_request(engine: Client) -> None:
+async def test_websocket_handshake_that_rfc_6455_forbids_is_a_bad_request(engine: Client) -> None:
     async with (
         aiohttp.ClientSession(headers={"Upgrade": "websocket", "Connection": "Upgrade"}) as http,
         http.get(engine.url, params={"EIO": "4", "transport": "websocket"}) as answer,
@@ -96,7 +96,7 @@ async def test_a_websocket_handshake_that_breaks_rfc_6455_is_a_bad_request(engin
         assert (answer.status, (await answer.json())["code"]) == (400, 3)
 
 
-async def test_a_session_that_exists_takes_no_other_method(engine: Client) -> None:
+async def test_open_session_accepts_no_other_method(engine: Client) -> None:
     sid = await engine.open_polling()
 
     status, body = await engine.request("PUT", EIO="4", transport="polling", sid=sid)
@@ -104,7 +104,7 @@ async def test_a_session_that_exists_takes_no_other_method(engine: Client) -> No
     assert (status, json.loads(body)["code"]) == (400, 3)
 
 
-async def test_the_first_subprotocol_that_is_offered_is_taken(engine: Client) -> None:
+async def test_first_offered_subprotocol_is_selected(engine: Client) -> None:
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(
@@ -114,7 +114,7 @@ async def test_the_first_subprotocol_that_is_offered_is_taken(engine: Client) ->
         assert socket.protocol == "one"
 
 
-async def test_a_page_may_read_answers_and_refusals_and_ask_first(engine: Client) -> None:
+async def test_page_may_read_answers_and_rejections_and_send_a_preflight(engine: Client) -> None:
     page = {"Origin": "https://app.example"}
     async with aiohttp.ClientSession(headers=page) as http:
         for method, query, status in (
@@ -127,7 +127,7 @@ async def test_a_page_may_read_answers_and_refusals_and_ask_first(engine: Client
                 assert answer.headers["Access-Control-Allow-Origin"] == page["Origin"]
 
 
-async def test_a_replica_that_drains_answers_503_and_when_to_come_back(
+async def test_draining_replica_answers_503_with_a_retry_time(
     engine: Client, engine_server: ConformanceServer
 ) -> None:
     engine_server.admission.draining = True

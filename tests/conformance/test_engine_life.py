@@ -14,7 +14,7 @@ from tests.conformance.server import PING_INTERVAL_SECONDS, PING_TIMEOUT_SECONDS
 # heartbeat
 
 
-async def test_polls_bring_a_ping_every_interval_and_a_pong_keeps_the_session(engine: Client) -> None:
+async def test_polls_return_a_ping_every_interval_and_a_pong_keeps_the_session(engine: Client) -> None:
     loop = asyncio.get_running_loop()
     sid = await engine.open_polling()
     began = loop.time()
@@ -26,7 +26,7 @@ async def test_polls_bring_a_ping_every_interval_and_a_pong_keeps_the_session(en
     assert loop.time() - began == pytest.approx(2 * PING_INTERVAL_SECONDS, abs=0.15)
 
 
-async def test_a_websocket_brings_a_ping_every_interval_and_a_pong_keeps_the_session(engine: Client) -> None:
+async def test_websocket_gets_a_ping_every_interval_and_a_pong_keeps_the_session(engine: Client) -> None:
     loop = asyncio.get_running_loop()
     socket, _ = await engine.open_websocket()
     began = loop.time()
@@ -38,7 +38,7 @@ async def test_a_websocket_brings_a_ping_every_interval_and_a_pong_keeps_the_ses
     assert loop.time() - began == pytest.approx(2 * PING_INTERVAL_SECONDS, abs=0.15)
 
 
-async def test_without_a_pong_both_carriers_are_dropped(
+async def test_sessions_without_a_pong_are_closed_on_both_transports(
     engine: Client, engine_server: ConformanceServer
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -57,7 +57,7 @@ async def test_without_a_pong_both_carriers_are_dropped(
 # closing
 
 
-async def test_a_close_packet_on_polling_ends_the_session_and_lets_its_poll_go_with_a_noop(
+async def test_close_packet_on_polling_ends_the_session_and_answers_its_poll_with_a_noop(
     engine: Client,
 ) -> None:
     sid = await engine.open_polling()
@@ -68,7 +68,7 @@ async def test_a_close_packet_on_polling_ends_the_session_and_lets_its_poll_go_w
     assert (await engine.poll(sid))[0] == 400
 
 
-async def test_a_close_packet_on_a_websocket_closes_it(
+async def test_close_packet_on_a_websocket_closes_it(
     engine: Client, engine_server: ConformanceServer
 ) -> None:
     socket, _ = await engine.open_websocket()
@@ -80,7 +80,7 @@ async def test_a_close_packet_on_a_websocket_closes_it(
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 4999])
-async def test_a_close_frame_is_answered_with_its_own_code(
+async def test_close_frame_is_answered_with_its_own_code(
     engine: Client, engine_server: ConformanceServer, code: int
 ) -> None:
     async with aiohttp.ClientSession() as http:
@@ -94,7 +94,7 @@ async def test_a_close_frame_is_answered_with_its_own_code(
     await asyncio.wait_for(engine_server.engine.empty.wait(), 1)
 
 
-async def test_the_server_ends_a_websocket_with_the_code_it_was_given(
+async def test_server_closes_a_websocket_with_the_given_code(
     engine: Client, engine_server: ConformanceServer
 ) -> None:
     socket, opened = await engine.open_websocket()
@@ -104,7 +104,7 @@ async def test_the_server_ends_a_websocket_with_the_code_it_was_given(
     assert await socket.wait_closed() == 1012
 
 
-async def test_the_server_ends_polling_with_a_close_packet_alone(
+async def test_server_ends_polling_with_a_close_packet_alone(
     engine: Client, engine_server: ConformanceServer
 ) -> None:
     sid = await engine.open_polling()
@@ -119,7 +119,7 @@ async def test_the_server_ends_polling_with_a_close_packet_alone(
 # upgrade
 
 
-async def test_a_client_upgrades_and_its_poll_is_let_go(
+async def test_client_upgrades_and_its_poll_is_answered(
     engine: Client, engine_server: ConformanceServer
 ) -> None:
     sid = await engine.open_polling()
@@ -134,7 +134,7 @@ async def test_a_client_upgrades_and_its_poll_is_let_go(
     assert engine_server.engine.sessions[sid].transport == "websocket"
 
 
-async def test_a_poll_that_crosses_the_probe_is_let_go_soon(engine: Client) -> None:
+async def test_poll_that_crosses_the_probe_is_answered_soon(engine: Client) -> None:
     sid = await engine.open_polling()
     socket = await engine.probe(sid)
 
@@ -142,7 +142,9 @@ async def test_a_poll_that_crosses_the_probe_is_let_go_soon(engine: Client) -> N
     await socket.close()
 
 
-async def test_what_waits_on_polling_comes_over_the_websocket_after_the_switch(engine: Client) -> None:
+async def test_packets_that_wait_on_polling_are_sent_over_the_websocket_after_the_upgrade(
+    engine: Client,
+) -> None:
     sid = await engine.open_polling()
     socket = await engine.probe(sid)
     await engine.post(sid, "4one", "4two")
@@ -153,7 +155,7 @@ async def test_what_waits_on_polling_comes_over_the_websocket_after_the_switch(e
     assert [await socket.next_message() for _ in range(3)] == ["4one", "4two", "4three"]
 
 
-async def test_after_the_upgrade_polling_is_refused_and_the_session_lives_on(engine: Client) -> None:
+async def test_polling_is_rejected_after_the_upgrade_and_the_session_stays_open(engine: Client) -> None:
     sid = await engine.open_polling()
     socket = await engine.upgrade(sid)
     await socket.send("4switched")
@@ -166,7 +168,7 @@ async def test_after_the_upgrade_polling_is_refused_and_the_session_lives_on(eng
     assert await socket.next_message() == "4hello"
 
 
-async def test_a_second_websocket_is_closed_and_the_first_lives_on(engine: Client) -> None:
+async def test_second_websocket_is_closed_and_the_first_stays_open(engine: Client) -> None:
     sid = await engine.open_polling()
     during = await engine.probe(sid)
     assert await (await engine.websocket(EIO="4", sid=sid)).wait_closed() == 1000
@@ -183,7 +185,7 @@ async def test_a_second_websocket_is_closed_and_the_first_lives_on(engine: Clien
 @pytest.mark.parametrize(
     "packets", [["4hello"], ["5"], ["2"], ["abc"], ["2probe", "4hello"], ["2probe", "2probe"]]
 )
-async def test_an_upgrade_that_does_not_follow_the_steps_leaves_the_session_on_polling(
+async def test_upgrade_with_wrong_steps_leaves_the_session_on_polling(
     engine: Client, packets: list[str]
 ) -> None:
     sid = await engine.open_polling()
@@ -197,7 +199,7 @@ async def test_an_upgrade_that_does_not_follow_the_steps_leaves_the_session_on_p
     assert await engine.poll(sid) == (200, "4still here")
 
 
-async def test_after_an_upgrade_that_failed_another_may_succeed(engine: Client) -> None:
+async def test_upgrade_may_succeed_after_a_failed_one(engine: Client) -> None:
     sid = await engine.open_polling()
     first = await engine.probe(sid)
     await first.close()
@@ -208,7 +210,7 @@ async def test_after_an_upgrade_that_failed_another_may_succeed(engine: Client) 
     assert await socket.next_message() == "4hello"
 
 
-async def test_under_traffic_both_ways_an_upgrade_loses_doubles_and_reorders_nothing(
+async def test_upgrade_under_traffic_loses_doubles_and_reorders_nothing(
     engine: Client, engine_server: ConformanceServer
 ) -> None:
     sid = await engine.open_polling()

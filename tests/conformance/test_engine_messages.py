@@ -23,14 +23,14 @@ from tests.conformance.server import MAX_PAYLOAD_BYTES, ConformanceServer
         ["4é€😀"],
     ],
 )
-async def test_a_payload_is_echoed_packet_by_packet_in_order(engine: Client, packets: list[str]) -> None:
+async def test_payload_is_echoed_packet_by_packet_in_order(engine: Client, packets: list[str]) -> None:
     sid = await engine.open_polling()
 
     assert await engine.post(sid, *packets) == (200, "ok")
     assert await engine.poll(sid) == (200, SEPARATOR.join(packets))
 
 
-async def test_a_poll_that_waits_is_answered_when_something_comes(engine: Client) -> None:
+async def test_waiting_poll_is_answered_when_a_packet_is_sent(engine: Client) -> None:
     sid = await engine.open_polling()
     poll = asyncio.create_task(engine.poll(sid))
 
@@ -40,7 +40,7 @@ async def test_a_poll_that_waits_is_answered_when_something_comes(engine: Client
 
 
 @pytest.mark.parametrize("packet", ["4hello", "4", b"\x01\x02\x03\x04", b"", "4é€😀", "4" + "x" * 100_000])
-async def test_a_packet_on_a_websocket_is_echoed_as_one_frame(engine: Client, packet: str | bytes) -> None:
+async def test_packet_on_a_websocket_is_echoed_as_one_frame(engine: Client, packet: str | bytes) -> None:
     socket, _ = await engine.open_websocket()
 
     await socket.send(packet)
@@ -58,7 +58,7 @@ async def test_answers_are_never_cached_and_are_plain_text(engine: Client) -> No
 
 
 @pytest.mark.parametrize("body", ["abc", "", "4ok" + SEPARATOR, "b*", "2", "5", "6", "0"])
-async def test_a_malformed_or_misplaced_packet_ends_a_session_on_polling(engine: Client, body: str) -> None:
+async def test_malformed_or_misplaced_packet_ends_a_session_on_polling(engine: Client, body: str) -> None:
     sid = await engine.open_polling()
 
     status, _ = await engine.post(sid, body)
@@ -68,7 +68,7 @@ async def test_a_malformed_or_misplaced_packet_ends_a_session_on_polling(engine:
 
 
 @pytest.mark.parametrize("packet", ["abc", "", "2", "5", "6", "0"])
-async def test_a_malformed_or_misplaced_packet_closes_a_websocket(engine: Client, packet: str) -> None:
+async def test_malformed_or_misplaced_packet_closes_a_websocket(engine: Client, packet: str) -> None:
     socket, _ = await engine.open_websocket()
 
     await socket.send(packet)
@@ -76,7 +76,7 @@ async def test_a_malformed_or_misplaced_packet_closes_a_websocket(engine: Client
     assert await socket.wait_closed() == 1002
 
 
-async def test_a_second_poll_ends_the_session_and_tells_the_first(engine: Client) -> None:
+async def test_second_poll_ends_the_session_and_closes_the_first(engine: Client) -> None:
     sid = await engine.open_polling()
 
     answers = await asyncio.gather(engine.poll(sid), engine.poll(sid))
@@ -86,9 +86,7 @@ async def test_a_second_poll_ends_the_session_and_tells_the_first(engine: Client
     await gone(engine, sid)
 
 
-async def test_a_poll_that_is_cancelled_ends_the_session(
-    engine: Client, engine_server: ConformanceServer
-) -> None:
+async def test_cancelled_poll_ends_the_session(engine: Client, engine_server: ConformanceServer) -> None:
     sid = await engine.open_polling()
     poll = asyncio.create_task(engine.poll(sid))
     await engine.open_polling()
@@ -101,7 +99,7 @@ async def test_a_poll_that_is_cancelled_ends_the_session(
     await gone(engine, sid)
 
 
-async def test_a_payload_over_the_limit_is_refused_and_ends_the_session(engine: Client) -> None:
+async def test_payload_over_the_limit_is_rejected_and_ends_the_session(engine: Client) -> None:
     sid = await engine.open_polling()
 
     status, body = await engine.post(sid, "4" + "x" * MAX_PAYLOAD_BYTES)
@@ -110,7 +108,7 @@ async def test_a_payload_over_the_limit_is_refused_and_ends_the_session(engine: 
     await gone(engine, sid)
 
 
-async def test_a_payload_of_exactly_the_limit_is_taken(engine: Client) -> None:
+async def test_payload_of_exactly_the_limit_is_accepted(engine: Client) -> None:
     sid = await engine.open_polling()
     packet = "4" + "x" * (MAX_PAYLOAD_BYTES - 1)
 
@@ -118,7 +116,7 @@ async def test_a_payload_of_exactly_the_limit_is_taken(engine: Client) -> None:
     assert await engine.poll(sid) == (200, packet)
 
 
-async def test_a_frame_over_the_limit_closes_the_websocket(engine: Client) -> None:
+async def test_frame_over_the_limit_closes_the_websocket(engine: Client) -> None:
     socket, _ = await engine.open_websocket()
 
     await socket.send("4" + "x" * (MAX_PAYLOAD_BYTES + 1))
@@ -126,7 +124,7 @@ async def test_a_frame_over_the_limit_closes_the_websocket(engine: Client) -> No
     assert await socket.wait_closed() == 1009
 
 
-async def test_a_frame_of_exactly_the_limit_is_taken(engine: Client) -> None:
+async def test_frame_of_exactly_the_limit_is_accepted(engine: Client) -> None:
     socket, _ = await engine.open_websocket()
     packet = "4" + "x" * (MAX_PAYLOAD_BYTES - 1)
 

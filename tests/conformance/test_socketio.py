@@ -34,7 +34,7 @@ async def join_main(socketio: Client) -> Socket:
         ('40/custom,{"token":"abc"}', "40/custom,", '42/custom,["auth",{"token":"abc"}]'),
     ],
 )
-async def test_a_client_joins_a_namespace_and_is_given_a_sid(
+async def test_client_joins_a_namespace_and_gets_a_sid(
     socketio: Client, connect: str, answer: str, auth: str
 ) -> None:
     socket, opened = await socketio.open_websocket()
@@ -50,7 +50,7 @@ async def test_a_client_joins_a_namespace_and_is_given_a_sid(
     assert await socket.next_message() == auth
 
 
-async def test_a_client_joins_over_polling(socketio: Client) -> None:
+async def test_client_joins_a_namespace_over_polling(socketio: Client) -> None:
     sid = await socketio.open_polling()
 
     await socketio.post(sid, '40{"token":"123"}')
@@ -61,7 +61,7 @@ async def test_a_client_joins_over_polling(socketio: Client) -> None:
     assert body.endswith('42["auth",{"token":"123"}]')
 
 
-async def test_an_unknown_namespace_is_refused_and_the_transport_stays(socketio: Client) -> None:
+async def test_unknown_namespace_is_rejected_and_the_transport_stays_open(socketio: Client) -> None:
     socket, _ = await socketio.open_websocket()
 
     await socket.send("40/random")
@@ -71,7 +71,7 @@ async def test_an_unknown_namespace_is_refused_and_the_transport_stays(socketio:
     assert str(await socket.next_message()).startswith('40{"sid":')
 
 
-async def test_who_joins_nothing_in_time_is_let_go(socketio: Client) -> None:
+async def test_client_that_joins_nothing_in_time_is_closed(socketio: Client) -> None:
     socket, _ = await socketio.open_websocket()
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -87,7 +87,7 @@ async def test_who_joins_nothing_in_time_is_let_go(socketio: Client) -> None:
 # disconnect
 
 
-async def test_leaving_the_last_namespace_leaves_the_transport_open(socketio: Client) -> None:
+async def test_transport_stays_open_after_leaving_the_last_namespace(socketio: Client) -> None:
     socket = await join_main(socketio)
 
     await socket.send("41")
@@ -95,7 +95,7 @@ async def test_leaving_the_last_namespace_leaves_the_transport_open(socketio: Cl
     assert await socket.next() == "2"
 
 
-async def test_leaving_one_namespace_leaves_the_others(socketio: Client) -> None:
+async def test_other_namespaces_stay_joined_after_leaving_one(socketio: Client) -> None:
     socket = await join_main(socketio)
     await socket.send("40/custom")
     await socket.next_message()
@@ -107,7 +107,7 @@ async def test_leaving_one_namespace_leaves_the_others(socketio: Client) -> None
     assert await socket.next_message() == '42["message-back","to the main namespace"]'
 
 
-async def test_an_event_to_a_namespace_that_was_left_closes_the_transport(socketio: Client) -> None:
+async def test_event_to_a_namespace_that_was_left_closes_the_transport(socketio: Client) -> None:
     socket = await join_main(socketio)
 
     await socket.send("41")
@@ -120,7 +120,7 @@ async def test_an_event_to_a_namespace_that_was_left_closes_the_transport(socket
 
 
 @pytest.mark.parametrize("arguments", ['1,"2",{"3":[true]}', '"é€😀"', "null", '{"a":{"b":[]}}'])
-async def test_an_event_comes_in_with_its_arguments(socketio: Client, arguments: str) -> None:
+async def test_event_is_received_with_its_arguments(socketio: Client, arguments: str) -> None:
     socket = await join_main(socketio)
 
     await socket.send(f'42["message",{arguments}]')
@@ -130,7 +130,7 @@ async def test_an_event_comes_in_with_its_arguments(socketio: Client, arguments:
     assert json.loads(answer[2:]) == ["message-back", *json.loads(f"[{arguments}]")]
 
 
-async def test_an_event_with_attachments_comes_in_whole_and_goes_out_in_parts(socketio: Client) -> None:
+async def test_event_with_attachments_is_received_whole_and_sent_in_parts(socketio: Client) -> None:
     socket = await join_main(socketio)
     body = '["message{}",{{"_placeholder":true,"num":0}},{{"_placeholder":true,"num":1}}]'
 
@@ -143,7 +143,7 @@ async def test_an_event_with_attachments_comes_in_whole_and_goes_out_in_parts(so
     assert await socket.next_message() == b"\x04\x05\x06"
 
 
-async def test_attachments_come_over_polling_too(socketio: Client) -> None:
+async def test_attachments_are_received_over_polling(socketio: Client) -> None:
     sid = await socketio.open_polling()
     await socketio.post(sid, "40")
     await socketio.poll(sid)
@@ -160,7 +160,7 @@ async def test_attachments_come_over_polling_too(socketio: Client) -> None:
 # acknowledgements
 
 
-async def test_an_acknowledgement_carries_the_id_of_its_event(socketio: Client) -> None:
+async def test_acknowledgement_carries_the_id_of_its_event(socketio: Client) -> None:
     socket = await join_main(socketio)
 
     await socket.send('42456["message-with-ack",1,"2",{"3":[false]}]')
@@ -168,7 +168,7 @@ async def test_an_acknowledgement_carries_the_id_of_its_event(socketio: Client) 
     assert await socket.next_message() == '43456[1,"2",{"3":[false]}]'
 
 
-async def test_an_acknowledgement_in_a_namespace_names_it(socketio: Client) -> None:
+async def test_acknowledgement_in_a_namespace_names_it(socketio: Client) -> None:
     socket, _ = await socketio.open_websocket()
     await socket.send("40/custom,")
     await socket.next_message()
@@ -179,7 +179,7 @@ async def test_an_acknowledgement_in_a_namespace_names_it(socketio: Client) -> N
     assert await socket.next_message() == '43/custom,0["x"]'
 
 
-async def test_an_acknowledgement_has_attachments_where_the_event_had_them(socketio: Client) -> None:
+async def test_acknowledgement_has_attachments_where_the_event_had_them(socketio: Client) -> None:
     socket = await join_main(socketio)
 
     await socket.send('451-789["message-with-ack",{"_placeholder":true,"num":0}]')
@@ -189,7 +189,7 @@ async def test_an_acknowledgement_has_attachments_where_the_event_had_them(socke
     assert await socket.next_message() == b"\x01\x02\x03"
 
 
-async def test_an_acknowledgement_that_nobody_asked_for_is_ignored(socketio: Client) -> None:
+async def test_acknowledgement_that_was_not_requested_is_ignored(socketio: Client) -> None:
     socket = await join_main(socketio)
 
     await socket.send("4312[1]")
@@ -225,7 +225,7 @@ async def test_an_acknowledgement_that_nobody_asked_for_is_ignored(socketio: Cli
         ["42" + "[" * 100_000],
     ],
 )
-async def test_a_malformed_packet_closes_the_transport(socketio: Client, frames: list[str | bytes]) -> None:
+async def test_malformed_packet_closes_the_transport(socketio: Client, frames: list[str | bytes]) -> None:
     socket = await join_main(socketio)
 
     for frame in frames:
@@ -237,7 +237,7 @@ async def test_a_malformed_packet_closes_the_transport(socketio: Client, frames:
 @pytest.mark.parametrize(
     "packet", ["4abc", '42["message"]', '451-["message",{"_placeholder":true,"num":0}]', "4{}"]
 )
-async def test_before_anything_was_joined_everything_else_closes_the_transport(
+async def test_other_packets_before_any_namespace_is_joined_close_the_transport(
     socketio: Client, packet: str
 ) -> None:
     socket, _ = await socketio.open_websocket()

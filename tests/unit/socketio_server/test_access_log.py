@@ -40,7 +40,7 @@ def closed(*sids: str, reason: str, sampling: Sampling) -> list[dict[str, Any]]:
     return [dict(line) for line in lines]
 
 
-def test_the_line_at_the_end_says_everything() -> None:
+def test_closed_connection_is_logged_with_all_fields() -> None:
     [line] = closed("s1", reason="client_close", sampling=Sampling())
 
     assert line == {
@@ -60,7 +60,7 @@ def test_the_line_at_the_end_says_everything() -> None:
 @pytest.mark.parametrize(
     "reason", ["client_close", "transport_close", DRAINING.reason, TOKEN_EXPIRED.reason, "client_disconnect"]
 )
-def test_of_those_that_ended_well_a_part_is_written_and_says_which_part(reason: str) -> None:
+def test_routine_disconnects_are_sampled_and_log_the_sample_rate(reason: str) -> None:
     sampling = Sampling(0.5)
     sids = [f"s{number}" for number in range(40)]
 
@@ -81,14 +81,14 @@ def test_of_those_that_ended_well_a_part_is_written_and_says_which_part(reason: 
         "of a later release",
     ],
 )
-def test_whatever_else_ended_a_connection_is_written(reason: str) -> None:
+def test_other_disconnects_are_always_logged(reason: str) -> None:
     [line] = closed("s1", reason=reason, sampling=Sampling(0.0))
 
     assert line["reason"] == reason
     assert "sample_rate" not in line
 
 
-async def test_a_connection_has_one_line_above_debug(harness: ServerHarness) -> None:
+async def test_connection_has_one_log_line_above_debug_level(harness: ServerHarness) -> None:
     with structlog.testing.capture_logs() as lines:
         client = harness.open()
         await client.send(connect("alice"))
@@ -109,7 +109,7 @@ async def test_a_connection_has_one_line_above_debug(harness: ServerHarness) -> 
         ("0", "token_missing"),
     ],
 )
-async def test_one_that_is_not_let_in_has_one_line_with_the_code_and_nothing_that_it_sent(
+async def test_rejected_connection_has_one_log_line_with_its_code_and_none_of_its_text(
     harness: ServerHarness, packet: str, code: str
 ) -> None:
     with structlog.testing.capture_logs() as lines:

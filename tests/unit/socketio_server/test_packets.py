@@ -29,9 +29,7 @@ def decoded(frames: Frames) -> Any:
 
 
 @given(namespace=st.sampled_from(NAMESPACES), event=st.text(min_size=1), arguments=st.lists(JSON, max_size=4))
-def test_a_pushed_message_is_read_as_it_was_pushed(
-    namespace: str, event: str, arguments: list[object]
-) -> None:
+def test_message_is_decoded_as_it_was_published(namespace: str, event: str, arguments: list[object]) -> None:
     texts = tuple(json.dumps(argument) for argument in arguments)
 
     read = decoded(packets.encode_message(Message("id", namespace, (), event, texts), None))
@@ -40,7 +38,7 @@ def test_a_pushed_message_is_read_as_it_was_pushed(
     assert read.data == [event, *arguments]
 
 
-def test_arguments_go_out_byte_for_byte_as_they_came_in() -> None:
+def test_arguments_are_sent_byte_for_byte_as_they_were_received() -> None:
     message = Message("id", "/", (), "news", ('{"b" : 1,\t"a":1.0}', "1e400", '"\\u00e9"'))
 
     assert packets.encode_message(message, None).record == b'42["news",{"b" : 1,\t"a":1.0},1e400,"\\u00e9"]'
@@ -70,7 +68,7 @@ def test_arguments_go_out_byte_for_byte_as_they_came_in() -> None:
     ],
     ids=["connect", "connect with pid", "connect_error", "event", "disconnect"],
 )
-def test_the_gateways_own_packets_are_read_as_they_are_meant(
+def test_packets_of_the_gateway_are_decoded_as_they_were_encoded(
     namespace: str, encode: Any, kind: int, data: object
 ) -> None:
     read = decoded(encode(namespace))
@@ -78,12 +76,12 @@ def test_the_gateways_own_packets_are_read_as_they_are_meant(
     assert (read.packet_type, read.namespace or "/", read.data) == (kind, namespace, data)
 
 
-def test_the_main_namespace_is_not_named() -> None:
+def test_main_namespace_is_not_written() -> None:
     assert packets.disconnect("/").record == b"41"
     assert packets.disconnect("/events").record == b"41/events,"
 
 
-def test_a_position_is_the_last_argument_whatever_came_before() -> None:
+def test_position_is_the_last_argument_after_any_others() -> None:
     for arguments in ((), ("1",), ('"text"', "{}")):
         with_position = packets.encode_message(Message("id", "/", (), "news", arguments), START)
 
@@ -106,6 +104,6 @@ def test_a_position_is_the_last_argument_whatever_came_before() -> None:
         ("news", "malformed"),
     ],
 )
-def test_what_a_client_sends_is_told_by_its_first_character(data: str | bytes, kind: str) -> None:
+def test_kind_of_a_message_is_its_first_character(data: str | bytes, kind: str) -> None:
     assert packets.kind_of(data) == kind
     assert kind in packets.KINDS

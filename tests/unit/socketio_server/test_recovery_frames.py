@@ -35,7 +35,7 @@ async def close_client(harness: ServerHarness, client: SocketClient) -> None:
     await harness.services.disconnector.flush()
 
 
-async def test_a_fresh_connection_gets_a_pid_and_its_first_position_and_then_a_position_with_each_event(
+async def test_fresh_connection_gets_a_pid_a_first_position_and_a_position_with_each_event(
     harness: ServerHarness,
 ) -> None:
     await push(harness, "before")
@@ -51,7 +51,7 @@ async def test_a_fresh_connection_gets_a_pid_and_its_first_position_and_then_a_p
     assert client.packets[2] == f"news@{position}"
 
 
-async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greeting(
+async def test_resumed_connection_gets_connect_then_missed_messages_then_authenticated(
     harness: ServerHarness,
 ) -> None:
     before, accepted = await connect_client(harness)
@@ -82,7 +82,9 @@ async def test_who_comes_back_hears_connect_then_what_it_missed_then_the_greetin
     assert harness.counted("recoveries_total") == {"recovered": 1}
 
 
-async def test_who_cannot_go_on_is_greeted_as_new_and_told_why(harness: ServerHarness) -> None:
+async def test_client_that_cannot_resume_gets_a_fresh_connection_and_the_reason(
+    harness: ServerHarness,
+) -> None:
     client, accepted = await connect_client(harness, pid="unknown", offset="0-0")
 
     greeting, reason = client.events()
@@ -95,14 +97,16 @@ async def test_who_cannot_go_on_is_greeted_as_new_and_told_why(harness: ServerHa
     assert harness.counted("recoveries_total") == {"unknown_session": 1}
 
 
-async def test_nothing_is_said_of_recovery_to_who_did_not_ask(harness: ServerHarness) -> None:
+async def test_client_that_requests_no_recovery_gets_no_recovery_event(harness: ServerHarness) -> None:
     client, _ = await connect_client(harness)
 
     assert [event[0] for event in client.events()] == ["authenticated"]
     assert harness.counted("recoveries_total") == {}
 
 
-async def test_who_declines_by_auth_gets_neither_pid_nor_positions(harness: ServerHarness) -> None:
+async def test_client_that_declines_recovery_in_auth_gets_neither_pid_nor_positions(
+    harness: ServerHarness,
+) -> None:
     client, accepted = await connect_client(harness, recovery=False, pid="whatever", resume="0-0")
     await push(harness, "news")
 
@@ -112,7 +116,7 @@ async def test_who_declines_by_auth_gets_neither_pid_nor_positions(harness: Serv
     assert client.packets[2:] == ["news"]
 
 
-async def test_who_declines_by_the_query_gets_neither(harness: ServerHarness) -> None:
+async def test_client_that_declines_recovery_in_the_query_gets_no_pid(harness: ServerHarness) -> None:
     handshake = Handshake(authorization=None, query_token=None, address="192.0.2.1", declines_recovery=True)
     writer = RecordingWriter()
     session = EngineSession(
@@ -131,13 +135,13 @@ async def test_who_declines_by_the_query_gets_neither(harness: ServerHarness) ->
 
 
 @pytest.mark.parametrize("recovery", [None, True, 0, "", "false"])
-async def test_only_false_declines(harness: ServerHarness, recovery: object) -> None:
+async def test_recovery_is_declined_by_false_only(harness: ServerHarness, recovery: object) -> None:
     _, accepted = await connect_client(harness, recovery=recovery)
 
     assert "pid" in accepted
 
 
-async def test_who_says_goodbye_cannot_come_back_and_who_is_only_gone_can(harness: ServerHarness) -> None:
+async def test_client_that_disconnects_cannot_resume_and_one_that_drops_can(harness: ServerHarness) -> None:
     leaves, first = await connect_client(harness)
     drops, second = await connect_client(harness)
     await leaves.send("1")
@@ -149,7 +153,7 @@ async def test_who_says_goodbye_cannot_come_back_and_who_is_only_gone_can(harnes
     assert harness.counted("recoveries_total") == {"unknown_session": 1, "recovered": 1}
 
 
-async def test_an_ending_that_is_final_takes_the_session_with_it(harness: ServerHarness) -> None:
+async def test_final_disconnect_deletes_the_session(harness: ServerHarness) -> None:
     client, accepted = await connect_client(harness)
     await harness.services.publisher.disconnect_user(
         "alice", namespace=None, exclude=frozenset(), revoke=False

@@ -35,7 +35,7 @@ REJECTED = '4{"message":"Authentication error","data":{"code":"%s"}}'
 # coming in
 
 
-async def test_who_proves_who_it_is_hears_connect_and_then_the_greeting(harness: ServerHarness) -> None:
+async def test_authenticated_client_gets_connect_and_then_authenticated(harness: ServerHarness) -> None:
     client = harness.open()
 
     await client.send(connect("alice"))
@@ -55,7 +55,7 @@ async def test_who_proves_who_it_is_hears_connect_and_then_the_greeting(harness:
     assert harness.counted("connections") == {"/": 1}
 
 
-async def test_a_message_that_is_pushed_meanwhile_comes_after_the_greeting(
+async def test_message_published_during_the_handshake_follows_authenticated(
     harness: ServerHarness,
 ) -> None:
     client = harness.open()
@@ -89,7 +89,9 @@ async def test_each_namespace_is_a_connection_of_its_own(harness: ServerHarness)
     assert {made.namespace for made in harness.services.hub.connections.values()} == {"/", "/events"}
 
 
-async def test_who_proves_nothing_is_refused_and_let_go_five_seconds_later(harness: ServerHarness) -> None:
+async def test_client_with_a_bad_token_is_rejected_and_closed_five_seconds_later(
+    harness: ServerHarness,
+) -> None:
     client = harness.open()
 
     await client.send(connect("forged"))
@@ -103,7 +105,7 @@ async def test_who_proves_nothing_is_refused_and_let_go_five_seconds_later(harne
     assert await harness.services.is_empty()
 
 
-async def test_being_refused_again_and_again_wins_no_time(harness: ServerHarness) -> None:
+async def test_repeated_rejections_do_not_extend_the_deadline(harness: ServerHarness) -> None:
     client = harness.open()
 
     for _ in range(4):
@@ -113,7 +115,7 @@ async def test_being_refused_again_and_again_wins_no_time(harness: ServerHarness
     assert client.writer.closed == [1000]
 
 
-async def test_an_unknown_namespace_is_refused_in_the_words_of_the_reference_server(
+async def test_unknown_namespace_is_rejected_with_the_message_of_the_reference_server(
     harness: ServerHarness,
 ) -> None:
     client = harness.open()
@@ -123,7 +125,7 @@ async def test_an_unknown_namespace_is_refused_in_the_words_of_the_reference_ser
     assert client.packets == ['4/random,{"message":"Invalid namespace"}']
 
 
-async def test_who_is_refused_may_try_again_and_stays(harness: ServerHarness) -> None:
+async def test_rejected_client_may_connect_again_and_stays_open(harness: ServerHarness) -> None:
     client = harness.open()
 
     await client.send(connect("forged"), connect("alice"))
@@ -132,7 +134,7 @@ async def test_who_is_refused_may_try_again_and_stays(harness: ServerHarness) ->
     assert client.writer.closed == []
 
 
-async def test_a_token_of_the_handshake_is_taken_when_connect_brings_none(harness: ServerHarness) -> None:
+async def test_token_of_the_handshake_is_used_if_connect_has_none(harness: ServerHarness) -> None:
     client = harness.open(query_token="alice")
 
     await client.send("0")
@@ -140,7 +142,7 @@ async def test_a_token_of_the_handshake_is_taken_when_connect_brings_none(harnes
     assert client.packets[0].startswith("0{")
 
 
-async def test_who_joins_nothing_is_let_go_after_the_connect_timeout(harness: ServerHarness) -> None:
+async def test_client_that_joins_nothing_is_closed_after_the_connect_timeout(harness: ServerHarness) -> None:
     client = harness.open()
 
     harness.services.schedule.advance(CONNECT_TIMEOUT_SECONDS - 1)
@@ -150,7 +152,7 @@ async def test_who_joins_nothing_is_let_go_after_the_connect_timeout(harness: Se
     assert (before, client.writer.closed, len(harness.services.schedule)) == ([], [1000], 0)
 
 
-async def test_a_second_connect_to_a_namespace_closes_the_transport(harness: ServerHarness) -> None:
+async def test_second_connect_to_a_namespace_closes_the_transport(harness: ServerHarness) -> None:
     client = await harness.connected()
 
     await client.send(connect("alice"))
@@ -159,7 +161,7 @@ async def test_a_second_connect_to_a_namespace_closes_the_transport(harness: Ser
     assert await harness.services.is_empty()
 
 
-async def test_a_second_connect_while_the_first_is_looked_at_closes_the_transport(
+async def test_second_connect_during_the_first_closes_the_transport(
     harness: ServerHarness,
 ) -> None:
     client = harness.open()
@@ -177,7 +179,7 @@ async def test_a_second_connect_while_the_first_is_looked_at_closes_the_transpor
 
 
 @pytest.mark.parametrize("refused", [True, False])
-async def test_who_leaves_while_its_token_is_looked_at_leaves_nothing_behind(
+async def test_client_that_closes_while_its_token_is_verified_leaves_no_connection(
     harness: ServerHarness, refused: bool
 ) -> None:
     client = harness.open()
@@ -193,7 +195,7 @@ async def test_who_leaves_while_its_token_is_looked_at_leaves_nothing_behind(
     assert len(harness.services.schedule) == 0
 
 
-async def test_who_cannot_even_be_greeted_is_gone(harness: ServerHarness) -> None:
+async def test_client_with_a_full_send_buffer_is_aborted_at_connect(harness: ServerHarness) -> None:
     writer = RecordingWriter()
     client = harness.open(writer=writer)
     writer.waiting = 10_000
@@ -213,7 +215,7 @@ async def test_who_cannot_even_be_greeted_is_gone(harness: ServerHarness) -> Non
 @pytest.mark.parametrize(
     "failure", [BrokerUnavailable("away"), BrokerTimeout("?"), KeysUnavailable("none yet")]
 )
-async def test_when_something_is_away_the_transport_closes_so_that_the_client_comes_back(
+async def test_transport_is_closed_when_a_dependency_is_unavailable_so_that_the_client_reconnects(
     harness: ServerHarness, failure: Exception
 ) -> None:
     client = harness.open()
@@ -224,7 +226,7 @@ async def test_when_something_is_away_the_transport_closes_so_that_the_client_co
     assert (client.packets, client.writer.closed) == ([], [1012])
 
 
-async def test_a_bug_on_the_way_in_is_logged_and_the_client_comes_back(harness: ServerHarness) -> None:
+async def test_exception_during_connect_is_logged_and_the_client_reconnects(harness: ServerHarness) -> None:
     client = harness.open()
     harness.verifier.fails = RuntimeError("a bug")
 
@@ -239,7 +241,7 @@ async def test_a_bug_on_the_way_in_is_logged_and_the_client_comes_back(harness: 
 # events
 
 
-async def test_strangers_are_counted_until_they_join_or_go(harness: ServerHarness) -> None:
+async def test_unauthenticated_clients_are_counted_until_they_join_or_close(harness: ServerHarness) -> None:
     counts = [harness.server.unauthenticated]
     joins, goes = harness.open(), harness.open()
     counts.append(harness.server.unauthenticated)
@@ -259,7 +261,9 @@ async def test_strangers_are_counted_until_they_join_or_go(harness: ServerHarnes
     assert counts == [0, 2, 2, 1, 0, 0, 0]
 
 
-async def test_who_leaves_while_it_is_let_in_is_no_stranger_any_more(harness: ServerHarness) -> None:
+async def test_client_that_closes_during_connect_is_no_longer_counted_as_unauthenticated(
+    harness: ServerHarness,
+) -> None:
     client = harness.open()
     harness.verifier.gate.clear()
     connecting = asyncio.create_task(client.send(connect("alice")))
@@ -284,7 +288,7 @@ async def test_attachments_that_are_too_large_together_close_the_transport(harne
     assert harness.server.unauthenticated == 0
 
 
-async def test_an_event_that_nobody_knows_is_answered_where_an_answer_is_wanted(
+async def test_unknown_event_is_acknowledged_if_an_acknowledgement_is_requested(
     harness: ServerHarness,
 ) -> None:
     client = await harness.connected()
@@ -296,7 +300,7 @@ async def test_an_event_that_nobody_knows_is_answered_where_an_answer_is_wanted(
     assert json.loads(answer[2:])[0]["error"]["code"] == "unknown_event"
 
 
-async def test_without_an_acknowledgement_an_error_event_comes_at_most_once_a_second(
+async def test_unknown_events_without_acknowledgement_get_an_error_event_at_most_once_a_second(
     harness: ServerHarness,
 ) -> None:
     client = await harness.connected()
@@ -313,7 +317,7 @@ async def test_without_an_acknowledgement_an_error_event_comes_at_most_once_a_se
     assert (name, payload["status"], payload["code"]) == ("error", "error", "unknown_event")
 
 
-async def test_an_event_before_anything_was_joined_closes_the_transport(harness: ServerHarness) -> None:
+async def test_event_before_any_namespace_is_joined_closes_the_transport(harness: ServerHarness) -> None:
     client = harness.open()
 
     await client.send('2["auth:refresh","alice"]')
@@ -321,7 +325,7 @@ async def test_an_event_before_anything_was_joined_closes_the_transport(harness:
     assert client.writer.closed == [1002]
 
 
-async def test_an_event_that_crosses_a_kick_breaks_nothing_and_another_namespace_can_be_joined(
+async def test_event_that_crosses_a_disconnect_is_ignored_and_another_namespace_can_be_joined(
     harness: ServerHarness,
 ) -> None:
     client = await harness.connected()
@@ -336,7 +340,7 @@ async def test_an_event_that_crosses_a_kick_breaks_nothing_and_another_namespace
     assert [connection.namespace for connection in harness.services.hub.connections.values()] == ["/events"]
 
 
-async def test_an_event_to_a_namespace_that_was_just_left_is_ignored_while_another_is_joined(
+async def test_event_to_a_namespace_that_was_left_is_ignored_while_another_is_joined(
     harness: ServerHarness,
 ) -> None:
     client = await harness.connected()
@@ -346,7 +350,7 @@ async def test_an_event_to_a_namespace_that_was_just_left_is_ignored_while_anoth
 
 
 @pytest.mark.parametrize("packet", ["x", "2{}", b"\x01", "2" + "[" * 100_000, '511-["m"]'])
-async def test_a_malformed_packet_closes_the_transport_and_leaves_nothing(
+async def test_malformed_packet_closes_the_transport_and_leaves_no_connection(
     harness: ServerHarness, packet: str | bytes
 ) -> None:
     client = await harness.connected()
@@ -368,7 +372,7 @@ async def refresh(harness: ServerHarness, *arguments: object) -> dict[str, objec
     return body[0]
 
 
-async def test_a_newer_token_is_taken_and_its_end_told(harness: ServerHarness) -> None:
+async def test_newer_token_is_accepted_and_its_expiry_returned(harness: ServerHarness) -> None:
     harness.verifier.known["newer"] = harness.services.identity("alice", "org:8", expires_in=600)
 
     answer = await refresh(harness, "newer")
@@ -390,7 +394,7 @@ async def test_a_newer_token_is_taken_and_its_end_told(harness: ServerHarness) -
         (["alice", "alice"], "token_malformed"),
     ],
 )
-async def test_a_token_that_is_no_good_changes_nothing(
+async def test_rejected_token_changes_nothing(
     harness: ServerHarness, arguments: list[object], code: str
 ) -> None:
     harness.verifier.known["bob"] = harness.services.identity("bob")
@@ -401,7 +405,7 @@ async def test_a_token_that_is_no_good_changes_nothing(
     assert harness.counted("token_refreshes_total") == {code: 1}
 
 
-async def test_a_bug_while_a_token_is_looked_at_is_logged_and_answered(harness: ServerHarness) -> None:
+async def test_exception_during_a_token_refresh_is_logged_and_answered(harness: ServerHarness) -> None:
     client = await harness.connected()
     harness.verifier.fails = RuntimeError("a bug")
 
@@ -417,7 +421,7 @@ async def test_a_bug_while_a_token_is_looked_at_is_logged_and_answered(harness: 
 # going out
 
 
-async def test_leaving_a_namespace_leaves_the_others(harness: ServerHarness) -> None:
+async def test_other_namespaces_stay_connected_after_leaving_one(harness: ServerHarness) -> None:
     client = await harness.connected()
     await client.send(connect("alice", "/events,"))
 
@@ -428,7 +432,9 @@ async def test_leaving_a_namespace_leaves_the_others(harness: ServerHarness) -> 
     assert client.writer.closed == []
 
 
-async def test_who_leaves_the_last_namespace_is_let_go_five_seconds_later(harness: ServerHarness) -> None:
+async def test_client_that_leaves_its_last_namespace_is_closed_five_seconds_later(
+    harness: ServerHarness,
+) -> None:
     client = await harness.connected()
 
     await client.send("1")
@@ -439,7 +445,7 @@ async def test_who_leaves_the_last_namespace_is_let_go_five_seconds_later(harnes
     assert await harness.services.is_empty()
 
 
-async def test_a_transport_that_goes_takes_all_its_connections_with_it(harness: ServerHarness) -> None:
+async def test_closed_transport_removes_all_its_connections(harness: ServerHarness) -> None:
     client = await harness.connected()
     await client.send(connect("alice", "/events,"))
     await client.send('51-["half"]')
@@ -467,7 +473,7 @@ async def test_a_transport_that_goes_takes_all_its_connections_with_it(harness: 
     ],
     ids=lambda value: value.reason if isinstance(value, DisconnectReason) else "",
 )
-async def test_a_connection_ends_as_the_table_of_endings_has_it(
+async def test_connection_ends_as_its_disconnect_reason_requires(
     harness: ServerHarness, ending: DisconnectReason, said: list[str], closed: list[int], aborted: bool
 ) -> None:
     client = await harness.connected()
@@ -481,7 +487,7 @@ async def test_a_connection_ends_as_the_table_of_endings_has_it(
     assert await harness.services.is_empty()
 
 
-async def test_what_ends_a_transport_takes_all_its_connections_out_at_once_though_nobody_polls(
+async def test_reason_that_ends_the_transport_removes_all_connections_without_a_poll(
     harness: ServerHarness,
 ) -> None:
     await harness.polling("/", "/events")
@@ -493,7 +499,9 @@ async def test_what_ends_a_transport_takes_all_its_connections_out_at_once_thoug
     assert await harness.services.is_empty()
 
 
-async def test_a_kick_reaches_the_client_and_its_transport_closes_later(harness: ServerHarness) -> None:
+async def test_disconnect_command_reaches_the_client_and_its_transport_closes_later(
+    harness: ServerHarness,
+) -> None:
     client = await harness.connected()
 
     await harness.services.publisher.disconnect_user(
@@ -507,7 +515,7 @@ async def test_a_kick_reaches_the_client_and_its_transport_closes_later(harness:
     assert client.writer.closed == [1000]
 
 
-async def test_an_upgrade_is_told_for_every_connection(harness: ServerHarness) -> None:
+async def test_upgrade_is_reported_for_every_connection(harness: ServerHarness) -> None:
     client = await harness.connected()
     await client.send(connect("alice", "/events,"))
 
@@ -519,7 +527,7 @@ async def test_an_upgrade_is_told_for_every_connection(harness: ServerHarness) -
 # flooding
 
 
-async def test_who_floods_is_told_and_put_out() -> None:
+async def test_client_over_the_message_rate_gets_an_error_and_is_disconnected() -> None:
     harness = ServerHarness(messages_per_second=10)
     client = await harness.connected()
 
@@ -533,7 +541,7 @@ async def test_who_floods_is_told_and_put_out() -> None:
     await harness.services.close()
 
 
-async def test_who_keeps_to_the_rate_stays() -> None:
+async def test_client_within_the_message_rate_stays_connected() -> None:
     harness = ServerHarness(messages_per_second=10)
     client = await harness.connected()
 
@@ -545,7 +553,7 @@ async def test_who_keeps_to_the_rate_stays() -> None:
     await harness.services.close()
 
 
-async def test_who_floods_before_it_is_in_is_closed() -> None:
+async def test_unauthenticated_client_over_the_message_rate_is_closed() -> None:
     harness = ServerHarness(messages_per_second=10)
     client = harness.open()
 

@@ -24,7 +24,7 @@ def handshake(*, authorization: str | None = None, query: str | None = None) -> 
         (["a"], None, "c", "c"),
     ],
 )
-def test_the_first_place_that_has_one_decides(
+def test_token_is_taken_from_the_first_place_that_has_one(
     auth: object, authorization: str | None, query: str | None, expected: str
 ) -> None:
     assert find_token(auth, handshake(authorization=authorization, query=query)) == expected
@@ -46,7 +46,7 @@ def test_the_first_place_that_has_one_decides(
         (None, None, "", "token_malformed"),
     ],
 )
-def test_a_place_that_holds_no_token_is_refused_and_no_other_is_looked_at(
+def test_value_that_is_no_token_is_rejected_and_no_other_place_is_read(
     auth: object, authorization: str | None, query: str | None, code: str
 ) -> None:
     with pytest.raises(TokenRejected) as refusal:

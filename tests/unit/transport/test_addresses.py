@@ -25,7 +25,7 @@ PROXIES = TrustedProxies(["10.0.0.0/8", "192.168.1.4", "2001:db8:ffff::/48"])
         ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
     ],
 )
-def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
+def test_client_is_the_nearest_address_that_is_not_a_trusted_proxy(
     peer: str, lines: list[str], client: str
 ) -> None:
     assert PROXIES.client_of(peer, lines) == client
@@ -34,7 +34,7 @@ def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
 @pytest.mark.parametrize(
     "made_up", ["127.0.0.1", "10.9.9.9", "198.51.100.1, 10.9.9.9", "garbage", "", ",,,", "x" * 7000]
 )
-def test_what_a_client_makes_up_is_left_of_what_its_proxy_saw(made_up: str) -> None:
+def test_address_that_a_client_forged_is_left_of_the_one_that_its_proxy_appended(made_up: str) -> None:
     assert PROXIES.client_of("10.0.0.1", [f"{made_up}, 203.0.113.9"]) == "203.0.113.9"
 
 
@@ -51,23 +51,23 @@ def test_what_a_client_makes_up_is_left_of_what_its_proxy_saw(made_up: str) -> N
         ("  203.0.113.9\t", "203.0.113.9"),
     ],
 )
-def test_an_address_is_read_in_every_way_that_proxies_write_it(written: str, client: str) -> None:
+def test_address_is_parsed_in_every_form_that_proxies_write(written: str, client: str) -> None:
     assert PROXIES.client_of("10.0.0.1", [written]) == client
 
 
 @pytest.mark.parametrize(
     "written", ["unknown", "_hidden", "", "203.0.113", "203.0.113.9:x:y", "[", "1.2.3.4/8"]
 )
-def test_what_is_no_address_leaves_the_proxy_that_wrote_it(written: str) -> None:
+def test_text_that_is_no_address_yields_the_proxy_that_wrote_it(written: str) -> None:
     assert PROXIES.client_of("10.0.0.1", [f"198.51.100.1, {written}, 10.0.0.2"]) == "10.0.0.2"
 
 
-def test_proxies_are_recognised_over_ipv6_and_in_its_clothes() -> None:
+def test_proxies_are_recognised_over_ipv6_and_as_mapped_addresses() -> None:
     assert PROXIES.client_of("2001:db8:ffff::1", ["2001:db8::9"]) == "2001:db8::9"
     assert PROXIES.client_of("::ffff:10.0.0.1", ["203.0.113.9"]) == "203.0.113.9"
 
 
-def test_who_trusts_nobody_sees_the_peer() -> None:
+def test_without_trusted_proxies_the_client_is_the_peer() -> None:
     nobody = TrustedProxies(())
 
     assert nobody.client_of("127.0.0.1", ["198.51.100.1"]) == "127.0.0.1"
@@ -75,7 +75,7 @@ def test_who_trusts_nobody_sees_the_peer() -> None:
 
 
 @given(lines=st.lists(st.text(), max_size=4), peer=st.ip_addresses().map(str))
-def test_nothing_that_stands_in_the_header_does_harm(lines: list[str], peer: str) -> None:
+def test_any_text_in_the_header_yields_an_address(lines: list[str], peer: str) -> None:
     client = PROXIES.client_of(peer, lines)
 
     assert rate_limit_key(client)
@@ -95,5 +95,5 @@ def test_nothing_that_stands_in_the_header_does_harm(lines: list[str], peer: str
         ("no:address", "no:address"),
     ],
 )
-def test_clients_are_counted_by_what_one_of_them_can_have(address: str, name: str) -> None:
+def test_clients_are_counted_by_ipv4_address_or_ipv6_network(address: str, name: str) -> None:
     assert rate_limit_key(address) == name

@@ -74,7 +74,7 @@ async def received(server: EngineHarness, count: int) -> list[str | bytes]:
 
 
 @pytest.mark.parametrize("offers", [BROWSER, "permessage-deflate", None])
-async def test_by_default_nobody_gets_compression_whatever_is_offered(offers: str | None) -> None:
+async def test_compression_is_off_by_default_whatever_is_offered(offers: str | None) -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         assert await handshake(connection, offers) is None
 
@@ -88,9 +88,7 @@ async def test_by_default_nobody_gets_compression_whatever_is_offered(offers: st
         (None, None),
     ],
 )
-async def test_where_it_is_on_it_is_negotiated_without_contexts(
-    offers: str | None, answer: str | None
-) -> None:
+async def test_compression_is_negotiated_without_contexts(offers: str | None, answer: str | None) -> None:
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
         connect(server.port) as connection,
@@ -98,7 +96,7 @@ async def test_where_it_is_on_it_is_negotiated_without_contexts(
         assert await handshake(connection, offers) == answer
 
 
-async def test_large_messages_go_out_compressed_once_and_are_shared_and_small_ones_plain() -> None:
+async def test_large_messages_are_compressed_once_for_all_clients_and_small_ones_stay_plain() -> None:
     large, small = message("large and " * 1000), message("small")
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, client),
@@ -120,7 +118,7 @@ async def test_large_messages_go_out_compressed_once_and_are_shared_and_small_on
     assert len(large.compressed) < 200
 
 
-async def test_the_bytes_of_a_compressed_message_are_a_tenth_and_marked() -> None:
+async def test_compressed_message_has_a_tenth_of_the_bytes_and_is_marked() -> None:
     large = message("large and " * 1000)
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
@@ -137,7 +135,7 @@ async def test_the_bytes_of_a_compressed_message_are_a_tenth_and_marked() -> Non
     assert (large.compressed[0], large.frame[0]) == (TEXT, 0x81)
 
 
-async def test_what_a_client_compresses_arrives_in_order_among_what_it_does_not() -> None:
+async def test_compressed_messages_of_a_client_arrive_in_order_among_plain_ones() -> None:
     sent: list[str | bytes] = ["4one", b"two" * 500, "4" + "drei-é" * 1000, "4", b""]
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, client),
@@ -154,7 +152,7 @@ async def test_what_a_client_compresses_arrives_in_order_among_what_it_does_not(
     assert arrived == [packet[1:] if isinstance(packet, str) else packet for packet in sent] * 20
 
 
-async def test_compressed_and_plain_messages_of_one_client_are_told_apart() -> None:
+async def test_compressed_and_plain_messages_of_one_client_are_distinguished() -> None:
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
         connect(server.port) as connection,
@@ -174,7 +172,7 @@ async def test_compressed_and_plain_messages_of_one_client_are_told_apart() -> N
         assert await received(server, 4) == ["plain", "compressed", b"\x00\x01", b"\x02"]
 
 
-async def test_a_client_upgrades_to_a_websocket_that_compresses() -> None:
+async def test_client_upgrades_to_a_websocket_with_compression() -> None:
     async with running_engine(deflates_from_bytes=FROM_BYTES) as (server, client):
         sid = await client.open_polling()
         async with a_websocket(client, sid=sid) as socket:
@@ -202,7 +200,7 @@ async def test_a_client_upgrades_to_a_websocket_that_compresses() -> None:
     ],
     ids=["too large", "bomb", "not compressed", "not UTF-8", "reserved bit", "ping", "no packet"],
 )
-async def test_what_cannot_be_inflated_or_read_closes_the_websocket(
+async def test_message_that_cannot_be_inflated_or_decoded_closes_the_websocket(
     frame: bytes, code: int, reason: str
 ) -> None:
     async with (
@@ -220,7 +218,7 @@ async def test_what_cannot_be_inflated_or_read_closes_the_websocket(
         assert (server.observer.closed, server.observer.received) == ([reason], [])
 
 
-async def test_the_largest_message_is_taken() -> None:
+async def test_message_of_exactly_the_limit_is_accepted() -> None:
     largest = bytes(MAX_PAYLOAD_BYTES)
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, client),
@@ -231,7 +229,7 @@ async def test_the_largest_message_is_taken() -> None:
         assert await received(server, 1) == [largest]
 
 
-async def test_very_many_small_bombs_in_one_piece_are_inflated_one_by_one() -> None:
+async def test_many_decompression_bombs_in_one_piece_are_inflated_one_by_one() -> None:
     bombs, size = 200, MAX_PAYLOAD_BYTES
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
@@ -251,7 +249,7 @@ async def test_very_many_small_bombs_in_one_piece_are_inflated_one_by_one() -> N
     assert peak < len(frame) * bombs * 4 + 5 * size < bombs * size / 10
 
 
-async def test_a_stranger_may_not_inflate_more_than_a_stranger_may_send() -> None:
+async def test_unauthenticated_client_may_not_inflate_more_than_it_may_send() -> None:
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES, unauthenticated_payload_bytes=1000) as (
             server,
@@ -268,7 +266,7 @@ async def test_a_stranger_may_not_inflate_more_than_a_stranger_may_send() -> Non
         assert server.observer.closed == ["message_too_large"]
 
 
-async def test_who_joined_may_inflate_as_much_as_anybody_may_send() -> None:
+async def test_client_that_joined_may_inflate_messages_up_to_the_limit() -> None:
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES, unauthenticated_payload_bytes=1000) as (
             server,

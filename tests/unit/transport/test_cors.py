@@ -26,13 +26,13 @@ PAGE = "https://app.example"
         (["*"], "null", True),
     ],
 )
-def test_an_origin_passes_when_it_is_listed_or_is_no_page(
+def test_origin_is_allowed_if_it_is_listed_or_absent(
     allowed: list[str], origin: str | None, expected: bool
 ) -> None:
     assert Origins(allowed).allows(origin) is expected
 
 
-def test_the_answer_names_the_origin_itself_so_that_credentials_may_be_sent() -> None:
+def test_headers_name_the_origin_itself_so_that_credentials_may_be_sent() -> None:
     assert Origins(["*"]).headers(PAGE) == {
         "Access-Control-Allow-Origin": PAGE,
         "Access-Control-Allow-Credentials": "true",
@@ -40,12 +40,12 @@ def test_the_answer_names_the_origin_itself_so_that_credentials_may_be_sent() ->
     }
 
 
-def test_who_is_no_page_gets_no_cors_headers() -> None:
+def test_request_without_an_origin_gets_no_cors_headers() -> None:
     assert Origins(["*"]).headers(None) == {}
     assert Origins(["*"]).preflight_headers(None, "X-Anything") == {}
 
 
-def test_a_preflight_allows_the_methods_of_the_protocol_and_the_headers_that_are_asked_for() -> None:
+def test_preflight_allows_the_methods_of_engine_io_and_the_requested_headers() -> None:
     headers = Origins([PAGE]).preflight_headers(PAGE, "Authorization, X-Trace")
 
     assert headers["Access-Control-Allow-Methods"] == "GET, POST, OPTIONS"

@@ -30,11 +30,11 @@ LIMIT_BYTES = 100_000
         "permessage-deflate; unheard_of, permessage-deflate; client_max_window_bits",
     ],
 )
-def test_compression_is_accepted_without_a_context_on_either_side(offers: str) -> None:
+def test_offer_is_accepted_without_a_context_on_either_side(offers: str) -> None:
     assert answer_offers(offers) == ANSWER
 
 
-def test_the_largest_window_is_confirmed_to_who_asks_for_it() -> None:
+def test_largest_server_window_is_confirmed_if_it_is_offered() -> None:
     assert answer_offers("permessage-deflate; server_max_window_bits=15") == (
         ANSWER + "; server_max_window_bits=15"
     )
@@ -58,24 +58,24 @@ def test_the_largest_window_is_confirmed_to_who_asks_for_it() -> None:
         ", ;=;,",
     ],
 )
-def test_what_cannot_be_kept_is_not_accepted(offers: str) -> None:
+def test_offer_that_cannot_be_fulfilled_is_not_accepted(offers: str) -> None:
     assert answer_offers(offers) is None
 
 
 @given(st.text())
-def test_no_offer_does_harm(offers: str) -> None:
+def test_any_text_is_accepted_or_skipped_as_an_offer(offers: str) -> None:
     answer_offers(offers)
     answer_offers(f"permessage-deflate; {offers}")
 
 
 @given(st.binary(max_size=2000))
-def test_what_is_deflated_inflates_to_the_same(payload: bytes) -> None:
+def test_deflated_payload_inflates_to_the_same(payload: bytes) -> None:
     assert inflate(deflate(payload), limit_bytes=LIMIT_BYTES) == payload
 
 
 @pytest.mark.parametrize("level", range(10))
 @pytest.mark.parametrize("window_bits", [9, 12, 15])
-def test_every_way_to_compress_is_read(level: int, window_bits: int) -> None:
+def test_payload_of_any_level_and_window_is_inflated(level: int, window_bits: int) -> None:
     payload = (b"text and more text " * 2000) + os.urandom(5000)
     compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
 
@@ -85,14 +85,14 @@ def test_every_way_to_compress_is_read(level: int, window_bits: int) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b"\x00"])
-def test_a_last_block_that_says_so_is_read(rest: bytes) -> None:
+def test_final_block_is_inflated(rest: bytes) -> None:
     compressor = zlib.compressobj(wbits=-15)
     compressed = compressor.compress(b"hello") + compressor.flush(zlib.Z_FINISH)
 
     assert inflate(compressed + rest, limit_bytes=LIMIT_BYTES) == b"hello"
 
 
-def test_what_follows_the_last_block_is_refused() -> None:
+def test_bytes_after_the_final_block_are_rejected() -> None:
     compressor = zlib.compressobj(wbits=-15)
     compressed = compressor.compress(b"hello") + compressor.flush(zlib.Z_FINISH)
 
@@ -102,20 +102,20 @@ def test_what_follows_the_last_block_is_refused() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xff", b"\x07", random.Random(1).randbytes(50) + b"\xff" * 50])
-def test_what_is_not_compressed_is_refused(payload: bytes) -> None:
+def test_payload_that_is_not_compressed_is_rejected(payload: bytes) -> None:
     with pytest.raises(InflateError) as refused:
         inflate(payload, limit_bytes=LIMIT_BYTES)
     assert not refused.value.too_large
 
 
-def test_the_limit_counts_what_comes_out() -> None:
+def test_limit_counts_the_inflated_bytes() -> None:
     assert len(inflate(deflate(bytes(LIMIT_BYTES)), limit_bytes=LIMIT_BYTES)) == LIMIT_BYTES
     with pytest.raises(InflateError) as refused:
         inflate(deflate(bytes(LIMIT_BYTES + 1)), limit_bytes=LIMIT_BYTES)
     assert refused.value.too_large
 
 
-def test_a_bomb_is_not_inflated_beyond_the_limit() -> None:
+def test_decompression_bomb_is_not_inflated_beyond_the_limit() -> None:
     bomb = deflate(bytes(20_000_000))
     assert len(bomb) < LIMIT_BYTES
 

@@ -94,7 +94,7 @@ async def wait_entered(server: Server) -> None:
     await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
 
 
-async def test_a_whole_request_goes_the_short_way_again_and_again(server: Server) -> None:
+async def test_whole_requests_of_one_connection_take_the_fast_path(server: Server) -> None:
     async with connect(server.port) as connection:
         for body in (b"one", b"", b"x" * 10_000):
             connection.send(post("/push", body, "X-Echo: hi"))
@@ -115,7 +115,7 @@ async def test_a_whole_request_goes_the_short_way_again_and_again(server: Server
     ],
     ids=["not taken", "another method", "the last of its connection", "an older version"],
 )
-async def test_what_it_does_not_take_goes_the_long_way(server: Server, request_: bytes) -> None:
+async def test_request_that_does_not_match_is_handled_by_aiohttp(server: Server, request_: bytes) -> None:
     async with connect(server.port) as connection:
         connection.send(request_)
         answer = await connection.read_response()
@@ -124,7 +124,7 @@ async def test_what_it_does_not_take_goes_the_long_way(server: Server, request_:
 
 
 @pytest.mark.parametrize("split", [10, -5, -1], ids=["in the head", "before the body", "in the body"])
-async def test_what_comes_in_pieces_is_answered_all_the_same(server: Server, split: int) -> None:
+async def test_request_in_two_pieces_is_answered(server: Server, split: int) -> None:
     async with connect(server.port) as connection:
         for _ in range(2):
             request_ = post("/push")
@@ -135,7 +135,7 @@ async def test_what_comes_in_pieces_is_answered_all_the_same(server: Server, spl
             assert (await connection.read_response()).body == b"hello"
 
 
-async def test_a_head_that_came_in_pieces_is_not_held_against_its_connection(server: Server) -> None:
+async def test_head_timer_ends_when_the_second_piece_of_a_head_arrives(server: Server) -> None:
     async with connect(server.port) as connection:
         request_ = post("/push/wait")
         connection.send(request_[:10])
@@ -147,7 +147,7 @@ async def test_a_head_that_came_in_pieces_is_not_held_against_its_connection(ser
         server.release.set()
 
 
-async def test_requests_that_came_together_are_answered_in_order(server: Server) -> None:
+async def test_requests_in_one_piece_are_answered_in_order(server: Server) -> None:
     bodies = [str(number).encode() for number in range(50)]
     async with connect(server.port) as connection:
         connection.send(
@@ -158,7 +158,7 @@ async def test_requests_that_came_together_are_answered_in_order(server: Server)
 
 
 @pytest.mark.parametrize("first", ["/push/wait", "/long/wait"])
-async def test_a_request_behind_one_that_waits_has_its_turn_after_it(server: Server, first: str) -> None:
+async def test_requests_that_follow_a_waiting_one_are_answered_after_it(server: Server, first: str) -> None:
     bodies = [str(number).encode() for number in range(200)]
     async with connect(server.port) as connection:
         connection.send(post(first, b"first"))
@@ -172,7 +172,7 @@ async def test_a_request_behind_one_that_waits_has_its_turn_after_it(server: Ser
         assert [(await connection.read_response()).body for _ in range(201)] == [b"first", *bodies]
 
 
-async def test_what_comes_behind_a_request_that_waits_waits_in_the_socket(server: Server) -> None:
+async def test_bytes_that_follow_a_waiting_request_wait_in_the_socket(server: Server) -> None:
     large = post("/push", b"x" * 60_000)
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
@@ -189,7 +189,7 @@ async def test_what_comes_behind_a_request_that_waits_waits_in_the_socket(server
 
 
 @pytest.mark.parametrize("target", ["/push/fail", "/push/break"])
-async def test_a_failure_is_answered_and_logged_and_the_next_request_is_served(
+async def test_exception_is_answered_and_logged_and_the_next_request_is_served(
     server: Server, target: str
 ) -> None:
     async with connect(server.port) as connection:
@@ -204,7 +204,7 @@ async def test_a_failure_is_answered_and_logged_and_the_next_request_is_served(
         assert (await connection.read_response()).headers["x-handler"] == FAST
 
 
-async def test_who_leaves_before_the_answer_does_no_harm(
+async def test_client_that_closes_before_the_answer_breaks_nothing(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connect(server.port) as connection:
@@ -220,7 +220,7 @@ async def test_who_leaves_before_the_answer_does_no_harm(
     assert caplog.records == []
 
 
-async def test_nothing_is_done_behind_an_answer_that_said_it_was_the_last(server: Server) -> None:
+async def test_bytes_after_the_last_answer_of_a_connection_are_not_handled(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(b"POST /unread HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n")
         answer = await connection.read_response()
@@ -231,7 +231,7 @@ async def test_nothing_is_done_behind_an_answer_that_said_it_was_the_last(server
     assert server.bodies == []
 
 
-async def test_a_server_that_stops_lets_a_request_finish(server: Server) -> None:
+async def test_stopping_server_lets_a_request_finish(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
         await wait_entered(server)
@@ -245,7 +245,7 @@ async def test_a_server_that_stops_lets_a_request_finish(server: Server) -> None
         assert await connection.read_to_end() == b""
 
 
-async def test_a_server_that_stops_waits_for_a_limited_time(server: Server) -> None:
+async def test_stopping_server_waits_for_a_limited_time(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(post("/push/wait"))
         await wait_entered(server)
@@ -257,7 +257,7 @@ async def test_a_server_that_stops_waits_for_a_limited_time(server: Server) -> N
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "fast path" and not task.done()]
 
 
-async def test_a_connection_is_closed_when_nothing_is_asked_for_a_while_but_not_before_its_answer(
+async def test_idle_connection_is_closed_but_not_before_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_server, "KEEPALIVE_SECONDS", 0.2)

@@ -75,7 +75,7 @@ MESSAGES = st.lists(
 
 
 @given(MESSAGES, CUTS)
-def test_messages_come_out_as_they_went_in(
+def test_messages_are_read_as_they_were_sent(
     messages: list[tuple[int, bytes, bool, int]], cuts: list[int]
 ) -> None:
     data = b"".join(
@@ -91,7 +91,7 @@ def test_messages_come_out_as_they_went_in(
 
 
 @given(st.binary(max_size=200), CUTS, st.booleans())
-def test_no_bytes_do_harm(data: bytes, cuts: list[int], deflated: bool) -> None:
+def test_any_bytes_are_read_or_rejected(data: bytes, cuts: list[int], deflated: bool) -> None:
     with suppress(FrameError):
         read(FrameReader(deflated=deflated), data, cuts, max_bytes=50)
 
@@ -113,7 +113,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
-def test_what_rfc_6455_forbids_is_refused_at_its_head(data: bytes) -> None:
+def test_frame_that_rfc_6455_forbids_is_rejected_at_its_header(data: bytes) -> None:
     with pytest.raises(FrameError) as refused:
         read(FrameReader(deflated=False), data)
 
@@ -121,7 +121,7 @@ def test_what_rfc_6455_forbids_is_refused_at_its_head(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("first", [FIN | RSV1 | CONTINUATION, FIN | RSV1 | PING, FIN | RSV1 | CLOSE])
-def test_a_mark_of_compression_belongs_on_the_first_frame_of_a_message_alone(first: int) -> None:
+def test_compression_bit_is_allowed_on_the_first_frame_of_a_message_only(first: int) -> None:
     reader = FrameReader(deflated=True)
 
     with pytest.raises(FrameError):
@@ -138,7 +138,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("data", TOO_LARGE.values(), ids=TOO_LARGE)
-def test_a_message_over_the_limit_is_refused_when_its_size_is_known(data: bytes) -> None:
+def test_message_over_the_limit_is_rejected_when_its_size_is_known(data: bytes) -> None:
     reader = FrameReader(deflated=True)
     small = frame(FIN | TEXT, b"x" * 1000)
 
@@ -149,7 +149,7 @@ def test_a_message_over_the_limit_is_refused_when_its_size_is_known(data: bytes)
     assert refused.value.close_code == 1009
 
 
-def test_the_limit_may_change_between_messages() -> None:
+def test_limit_may_change_between_messages() -> None:
     reader, large = FrameReader(deflated=False), frame(FIN | TEXT, b"x" * 1001)
 
     assert read(reader, large, max_bytes=2000)
@@ -157,7 +157,7 @@ def test_the_limit_may_change_between_messages() -> None:
         read(reader, large, max_bytes=1000)
 
 
-def test_fragments_without_anything_in_them_take_no_memory() -> None:
+def test_empty_fragments_take_no_memory() -> None:
     reader = FrameReader(deflated=False)
     read(reader, frame(TEXT, b""))
     empty = frame(CONTINUATION, b"") * 1000
@@ -171,7 +171,7 @@ def test_fragments_without_anything_in_them_take_no_memory() -> None:
     assert held < 50_000
 
 
-def test_each_fragment_is_told_so_that_nobody_takes_a_turn_without_an_end() -> None:
+def test_each_fragment_is_returned_so_that_a_caller_can_stop_after_any() -> None:
     reader = FrameReader(deflated=False)
     reader.feed(frame(TEXT, b"") + frame(CONTINUATION, b"") * 3 + frame(FIN | CONTINUATION, b"x"))
 
@@ -180,7 +180,7 @@ def test_each_fragment_is_told_so_that_nobody_takes_a_turn_without_an_end() -> N
     assert found == [FRAGMENT] * 4 + [ReceivedFrame(TEXT, b"x", compressed=False), None]
 
 
-def test_a_large_message_may_come_in_small_pieces() -> None:
+def test_large_message_may_arrive_in_small_pieces() -> None:
     reader, message = FrameReader(deflated=False), frame(FIN | BINARY, bytes(range(256)) * 4096)
 
     for at in range(0, len(message), 100):
@@ -200,7 +200,7 @@ def test_a_large_message_may_come_in_small_pieces() -> None:
         (b"\x13\x87gr\xc3\xbc\xc3\x9fe", 4999),
     ],
 )
-def test_a_close_frame_says_why(payload: bytes, code: int | None) -> None:
+def test_close_frame_has_a_code_or_none(payload: bytes, code: int | None) -> None:
     assert frames.close_code_of(payload) == code
 
 
@@ -217,7 +217,7 @@ def test_a_close_frame_says_why(payload: bytes, code: int | None) -> None:
         (b"\x03\xe8\xff", 1007),
     ],
 )
-def test_a_close_frame_that_says_nonsense_is_refused(payload: bytes, refused_with: int) -> None:
+def test_malformed_close_frame_is_rejected(payload: bytes, refused_with: int) -> None:
     with pytest.raises(FrameError) as refused:
         frames.close_code_of(payload)
 

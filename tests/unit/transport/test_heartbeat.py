@@ -28,7 +28,7 @@ def heartbeat(schedule: FakeSchedule) -> Heartbeat:
     return Heartbeat(schedule, interval_seconds=25, timeout_seconds=20)
 
 
-def test_a_session_is_pinged_once_every_interval(
+def test_session_is_pinged_once_every_interval(
     observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     writer = RecordingWriter()
@@ -47,7 +47,7 @@ def test_a_session_is_pinged_once_every_interval(
     assert writer.frames == [PING] * 3
 
 
-def test_who_does_not_pong_in_time_is_dropped(
+def test_session_without_a_pong_in_time_is_aborted(
     observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     writer = RecordingWriter()
@@ -60,7 +60,7 @@ def test_who_does_not_pong_in_time_is_dropped(
     assert (before, observer.closed, writer.aborted, len(schedule)) == ([], ["ping_timeout"], True, 0)
 
 
-def test_who_does_not_poll_at_all_is_dropped_too(
+def test_session_without_a_poll_is_aborted(
     observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     heartbeat.watch(polling_session(observer))
@@ -70,7 +70,7 @@ def test_who_does_not_poll_at_all_is_dropped_too(
     assert observer.closed == ["ping_timeout"]
 
 
-def test_a_short_interval_is_kept_under_a_long_timeout(
+def test_short_interval_is_kept_under_a_long_timeout(
     observer: RecordingObserver, schedule: FakeSchedule
 ) -> None:
     writer = RecordingWriter()
@@ -84,7 +84,7 @@ def test_a_short_interval_is_kept_under_a_long_timeout(
     assert len(writer.frames) == 10
 
 
-def test_under_a_long_timeout_a_late_pong_is_waited_for_and_a_missing_one_is_not(
+def test_late_pong_is_accepted_under_a_long_timeout_and_a_missing_one_is_not(
     observer: RecordingObserver, schedule: FakeSchedule
 ) -> None:
     writer = RecordingWriter()
@@ -102,7 +102,7 @@ def test_under_a_long_timeout_a_late_pong_is_waited_for_and_a_missing_one_is_not
     assert (after_a_late_pong, before, observer.closed) == ((2, []), [], ["ping_timeout"])
 
 
-def test_a_session_that_was_told_to_go_and_does_not_read_is_dropped_at_the_next_beat(
+def test_closing_session_that_does_not_read_is_aborted_at_the_next_ping(
     observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     session = polling_session(observer)
@@ -115,7 +115,7 @@ def test_a_session_that_was_told_to_go_and_does_not_read_is_dropped_at_the_next_
     assert (observer.closed, len(schedule)) == (["draining"], 0)
 
 
-def test_nothing_is_kept_of_a_session_that_was_forgotten(
+def test_unwatched_session_has_no_timer(
     observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     session = polling_session(observer)
@@ -127,7 +127,7 @@ def test_nothing_is_kept_of_a_session_that_was_forgotten(
     assert (len(schedule), session.heartbeat_timer) == (0, None)
 
 
-def test_a_slow_client_is_not_kept_alive_by_an_old_pong(
+def test_slow_client_is_not_kept_alive_by_an_old_pong(
     observer: RecordingObserver, schedule: FakeSchedule, heartbeat: Heartbeat
 ) -> None:
     session = polling_session(observer)

@@ -120,7 +120,7 @@ def is_problem(answer: Response, status: int, code: str) -> bool:
         b"GET / HTTP/1.1\r\n\r\n",
     ],
 )
-async def test_what_http_forbids_is_answered_400_in_our_words_and_leaves_no_traceback(
+async def test_malformed_request_is_answered_400_as_a_problem_without_a_traceback(
     server: Server, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
     with structlog.testing.capture_logs() as logs:
@@ -141,7 +141,7 @@ async def test_what_http_forbids_is_answered_400_in_our_words_and_leaves_no_trac
     ],
     ids=["long request line", "endless request line", "long header", "many headers"],
 )
-async def test_a_head_that_is_too_long_is_refused(
+async def test_head_that_is_too_long_is_rejected(
     server: Server, caplog: pytest.LogCaptureFixture, request_: bytes
 ) -> None:
     answer = await send_request(server, request_)
@@ -158,13 +158,13 @@ async def test_a_head_that_is_too_long_is_refused(
     ],
     ids=["no path to speak of", "absolute form without a path"],
 )
-async def test_what_no_application_is_chosen_for_is_answered_in_our_words(
+async def test_request_that_selects_no_application_is_answered_as_a_problem(
     server: Server, request_: bytes
 ) -> None:
     assert is_problem(await send_request(server, request_), 404, "not_found")
 
 
-async def test_a_refusal_bears_a_request_id_that_stands_in_the_log_too(server: Server) -> None:
+async def test_rejection_has_the_request_id_that_is_in_the_log(server: Server) -> None:
     with structlog.testing.capture_logs() as logs:
         answer = await send_request(
             server, b"GET http://gateway HTTP/1.1\r\nHost: gateway\r\nX-Request-Id: of-the-caller\r\n\r\n"
@@ -178,7 +178,7 @@ async def test_a_refusal_bears_a_request_id_that_stands_in_the_log_too(server: S
 
 
 @pytest.mark.parametrize("version", [b"HTTP/2.0"])
-async def test_another_version_of_http_is_refused(server: Server, version: bytes) -> None:
+async def test_other_version_of_http_is_rejected(server: Server, version: bytes) -> None:
     assert is_problem(
         await send_request(server, b"GET / " + version + b"\r\nHost: gateway\r\n\r\n"),
         505,
@@ -186,7 +186,7 @@ async def test_another_version_of_http_is_refused(server: Server, version: bytes
     )
 
 
-async def test_a_method_that_a_path_does_not_have_is_answered_in_our_words(server: Server) -> None:
+async def test_method_that_a_path_does_not_have_is_answered_as_a_problem(server: Server) -> None:
     answer = await send_request(
         server, b"POST /only-get HTTP/1.1\r\nHost: gateway\r\nContent-Length: 0\r\n\r\n"
     )
@@ -195,7 +195,7 @@ async def test_a_method_that_a_path_does_not_have_is_answered_in_our_words(serve
     assert answer.headers["allow"] == "GET,HEAD"
 
 
-async def test_a_body_that_breaks_off_into_no_http_is_noticed_at_once_by_whoever_reads_it(
+async def test_malformed_rest_of_a_body_raises_in_its_reader(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with connect(server.port) as connection:
@@ -212,7 +212,7 @@ async def test_a_body_that_breaks_off_into_no_http_is_noticed_at_once_by_whoever
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_after_a_refusal_the_connection_is_closed(server: Server) -> None:
+async def test_connection_is_closed_after_a_rejection(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(b"GET / b HTTP/1.1\r\n\r\n" + GET)
         answer = await connection.read_response()
@@ -222,7 +222,7 @@ async def test_after_a_refusal_the_connection_is_closed(server: Server) -> None:
 
 
 @pytest.mark.parametrize("part", [b"G", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r\nHost: gateway\r\nX-Slow: "])
-async def test_a_head_that_stays_half_sent_is_cut_off(server: Server, part: bytes) -> None:
+async def test_half_a_head_times_out(server: Server, part: bytes) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with connect(server.port) as connection:
@@ -235,7 +235,7 @@ async def test_a_head_that_stays_half_sent_is_cut_off(server: Server, part: byte
     assert HEAD_TIMEOUT_SECONDS * 0.9 <= loop.time() - began < HEAD_TIMEOUT_SECONDS * 5
 
 
-async def test_a_head_that_dribbles_in_is_cut_off_however_often_something_comes(server: Server) -> None:
+async def test_head_that_arrives_in_small_pieces_times_out(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(b"GET / HTTP/1.1\r\n")
         while await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 0.3):
@@ -245,7 +245,7 @@ async def test_a_head_that_dribbles_in_is_cut_off_however_often_something_comes(
     assert b"408" in rest
 
 
-async def test_a_head_in_two_parts_is_answered_when_the_second_comes_in_time(server: Server) -> None:
+async def test_head_in_two_parts_is_answered_if_the_second_arrives_in_time(server: Server) -> None:
     async with connect(server.port) as connection:
         connection.send(GET[:10])
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS / 4)
@@ -257,7 +257,7 @@ async def test_a_head_in_two_parts_is_answered_when_the_second_comes_in_time(ser
         assert (await connection.read_response()).status == 200
 
 
-async def test_a_connection_that_says_nothing_yet_and_a_slow_body_are_not_cut_off(server: Server) -> None:
+async def test_idle_connection_and_slow_body_do_not_time_out(server: Server) -> None:
     async with connect(server.port) as connection:
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
         connection.send(b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 5\r\n\r\nhe")
@@ -274,7 +274,7 @@ async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
         assert [(await connection.read_response()).body for _ in range(20)] == [b"%d" % n for n in range(20)]
 
 
-async def test_garbage_after_a_request_is_refused(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+async def test_garbage_after_a_request_is_rejected(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     async with connect(server.port) as connection:
         connection.send(GET)
         first = await connection.read_response()
@@ -288,7 +288,7 @@ async def test_garbage_after_a_request_is_refused(server: Server, caplog: pytest
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_garbage_in_one_piece_with_a_request_is_refused_and_the_request_not_handled(
+async def test_garbage_in_one_piece_with_a_request_is_rejected_and_the_request_not_handled(
     server: Server,
 ) -> None:
     async with connect(server.port) as connection:
@@ -302,7 +302,9 @@ async def test_garbage_in_one_piece_with_a_request_is_refused_and_the_request_no
 
 
 @pytest.mark.parametrize("ending", ["reset", "close"])
-async def test_a_handler_that_waits_hears_at_once_that_its_client_left(server: Server, ending: str) -> None:
+async def test_waiting_handler_is_notified_at_once_when_its_client_closes(
+    server: Server, ending: str
+) -> None:
     async with connect(server.port) as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
         await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
@@ -313,7 +315,7 @@ async def test_a_handler_that_waits_hears_at_once_that_its_client_left(server: S
     await asyncio.wait_for(server.lost.wait(), TIMEOUT_SECONDS)
 
 
-async def test_a_bug_in_a_handler_is_answered_500_in_our_words_and_logged_once(server: Server) -> None:
+async def test_exception_in_a_handler_is_answered_500_as_a_problem_and_logged_once(server: Server) -> None:
     with structlog.testing.capture_logs() as logs:
         answer = await send_request(server, b"GET /fail HTTP/1.1\r\nHost: gateway\r\n\r\n")
 
@@ -322,7 +324,7 @@ async def test_a_bug_in_a_handler_is_answered_500_in_our_words_and_logged_once(s
     assert "a bug" not in answer.body.decode()
 
 
-async def test_a_bug_behind_half_an_answer_ends_the_connection_and_is_logged_once(server: Server) -> None:
+async def test_exception_after_half_an_answer_ends_the_connection_and_is_logged_once(server: Server) -> None:
     with structlog.testing.capture_logs() as logs:
         async with connect(server.port) as connection:
             connection.send(b"GET /half HTTP/1.1\r\nHost: gateway\r\n\r\n")
@@ -332,7 +334,9 @@ async def test_a_bug_behind_half_an_answer_ends_the_connection_and_is_logged_onc
     assert [entry["event"] for entry in logs] == ["request.failed"]
 
 
-async def test_a_client_that_left_is_no_failure(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+async def test_client_that_closes_is_not_logged_as_a_failure(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     with structlog.testing.capture_logs() as logs:
         async with connect(server.port) as connection:
             connection.send(b"GET /left HTTP/1.1\r\nHost: gateway\r\n\r\n")
@@ -342,7 +346,7 @@ async def test_a_client_that_left_is_no_failure(server: Server, caplog: pytest.L
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def test_a_listener_that_was_closed_takes_nobody_and_goes_on_with_those_who_are_there(
+async def test_closed_listener_accepts_no_connection_and_serves_open_ones(
     server: Server,
 ) -> None:
     async with connect(server.port) as connection:
@@ -357,7 +361,7 @@ async def test_a_listener_that_was_closed_takes_nobody_and_goes_on_with_those_wh
         assert (await connection.read_response()).body == b"done"
 
 
-async def test_stopping_lets_a_running_request_finish_and_closes_idle_connections(server: Server) -> None:
+async def test_stopping_server_finishes_running_requests_and_closes_idle_connections(server: Server) -> None:
     async with connect(server.port) as idle, connect(server.port) as busy:
         idle.send(GET)
         await idle.read_response()
@@ -382,5 +386,5 @@ async def test_stopping_lets_a_running_request_finish_and_closes_idle_connection
         ("gw.example", "gw.example"),
     ],
 )
-def test_a_host_is_printed_as_a_person_would_type_it(host: str, printed: str) -> None:
+def test_host_is_printed_as_it_is_written_in_a_url(host: str, printed: str) -> None:
     assert printable_host(host) == printed

@@ -36,18 +36,18 @@ def frames_of(packet: Packet) -> Frames:
 
 
 @given(st.lists(SENT, min_size=1, max_size=20))
-def test_a_payload_is_read_as_it_was_written(sent: list[Packet]) -> None:
+def test_payload_is_decoded_as_it_was_encoded(sent: list[Packet]) -> None:
     assert list(decode_payload(encode_payload(map(frames_of, sent)))) == sent
 
 
 @given(st.sampled_from("0123456"), TEXT)
-def test_a_text_frame_is_read_as_it_was_written(kind: str, data: str) -> None:
+def test_text_frame_is_decoded_as_it_was_encoded(kind: str, data: str) -> None:
     assert decode_text(kind + data) == Packet(kind, data)
 
 
 @pytest.mark.parametrize("length", [0, 1, 124, 125, 126, 65_534, 65_535, 65_536, 200_000])
 @pytest.mark.parametrize("binary", [True, False])
-async def test_a_ready_frame_is_what_a_reader_of_websockets_takes(length: int, binary: bool) -> None:
+async def test_ready_frame_is_read_by_a_websocket_reader(length: int, binary: bool) -> None:
     loop = asyncio.get_running_loop()
     queue = WebSocketDataQueue(BaseProtocol(loop), 2**20, loop=loop)
     sent = b"x" * length if binary else "é" * length
@@ -60,7 +60,7 @@ async def test_a_ready_frame_is_what_a_reader_of_websockets_takes(length: int, b
 
 
 @pytest.mark.parametrize("code", [1000, 1012, 4401])
-async def test_a_close_frame_carries_its_code_and_nothing_else(code: int) -> None:
+async def test_close_frame_has_its_code_and_nothing_else(code: int) -> None:
     loop = asyncio.get_running_loop()
     queue = WebSocketDataQueue(BaseProtocol(loop), 2**20, loop=loop)
 
@@ -70,7 +70,7 @@ async def test_a_close_frame_carries_its_code_and_nothing_else(code: int) -> Non
     assert (received.type, received.data, received.extra) == (WSMsgType.CLOSE, code, "")
 
 
-def test_a_packet_is_encoded_once_whatever_the_number_of_recipients() -> None:
+def test_packet_is_encoded_once_for_any_number_of_recipients() -> None:
     frames = packets.message("hello" * 100)
 
     assert frames.frame is frames.frame
@@ -80,13 +80,13 @@ def test_a_packet_is_encoded_once_whatever_the_number_of_recipients() -> None:
 @pytest.mark.parametrize(
     "packet", ["4", "4hello", "4gr\u00fc\u00df", "4" + "x" * 70_000, b"", b"a", b"ab", b"abc", b"x" * 200]
 )
-def test_the_length_of_a_record_is_known_before_it_is_made(packet: str | bytes) -> None:
+def test_length_of_a_record_is_known_before_it_is_made(packet: str | bytes) -> None:
     frames = Frames(packet)
 
     assert frames.record_bytes == len(frames.record)
 
 
-def test_a_packet_is_held_once() -> None:
+def test_packet_is_held_once() -> None:
     frames = packets.message("x" * 100_000)
     tracemalloc.start()
 
@@ -100,9 +100,7 @@ def test_a_packet_is_held_once() -> None:
 
 @pytest.mark.parametrize("length", [10, 100, 200, 10_000, 200_000])
 @pytest.mark.parametrize("binary", [True, False])
-async def test_a_compressed_frame_is_what_a_reader_of_compressed_websockets_takes(
-    length: int, binary: bool
-) -> None:
+async def test_compressed_frame_is_read_by_a_websocket_reader(length: int, binary: bool) -> None:
     loop = asyncio.get_running_loop()
     queue = WebSocketDataQueue(BaseProtocol(loop), 2**22, loop=loop)
     reader = WebSocketReader(queue, 2**22, compress=True, decode_text=True)
@@ -116,13 +114,13 @@ async def test_a_compressed_frame_is_what_a_reader_of_compressed_websockets_take
     assert [(await queue.read()).data for _ in sent] == sent
 
 
-def test_what_does_not_become_smaller_goes_out_as_it_is() -> None:
+def test_packet_that_does_not_become_smaller_is_sent_plain() -> None:
     noise = Frames(os.urandom(2000))
 
     assert noise.compressed is noise.frame
 
 
-def test_what_would_hold_the_loop_for_long_goes_out_as_it_is() -> None:
+def test_packet_over_the_compression_limit_is_sent_plain() -> None:
     large = Frames(bytes(packets.MAX_COMPRESSED_BYTES + 1))
 
     assert large.compressed is large.frame
@@ -148,13 +146,13 @@ def test_what_would_hold_the_loop_for_long_goes_out_as_it_is() -> None:
         b"b AQIDBA==",
     ],
 )
-def test_what_is_no_payload_is_refused(body: bytes) -> None:
+def test_malformed_payload_is_rejected(body: bytes) -> None:
     with pytest.raises(MalformedPacket):
         list(decode_payload(body))
 
 
 @given(st.binary(max_size=100))
-def test_any_bytes_are_a_payload_or_refused_and_nothing_else(body: bytes) -> None:
+def test_any_bytes_are_decoded_or_rejected_as_a_payload(body: bytes) -> None:
     try:
         received = list(decode_payload(body))
     except MalformedPacket:
@@ -163,12 +161,12 @@ def test_any_bytes_are_a_payload_or_refused_and_nothing_else(body: bytes) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "7", "x", " 4", "b"])
-def test_a_text_frame_without_a_packet_type_is_refused(text: str) -> None:
+def test_text_frame_without_a_packet_type_is_rejected(text: str) -> None:
     with pytest.raises(MalformedPacket):
         decode_text(text)
 
 
-def test_packets_before_a_malformed_one_are_read() -> None:
+def test_packets_before_a_malformed_one_are_decoded() -> None:
     payload = decode_payload(b"4one\x1eabc")
 
     assert next(payload) == Packet("4", "one")

@@ -61,7 +61,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 # closing a WebSocket
 
 
-async def test_one_close_frame_answers_the_clients(caplog: pytest.LogCaptureFixture) -> None:
+async def test_close_frame_of_the_client_is_answered_once(caplog: pytest.LogCaptureFixture) -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8, (1001).to_bytes(2, "big")))
@@ -74,7 +74,7 @@ async def test_one_close_frame_answers_the_clients(caplog: pytest.LogCaptureFixt
     assert warnings(caplog) == []
 
 
-async def test_one_close_frame_is_sent_when_the_server_closes_first() -> None:
+async def test_close_frame_is_sent_once_when_the_server_closes_first() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
@@ -87,7 +87,7 @@ async def test_one_close_frame_is_sent_when_the_server_closes_first() -> None:
         assert rest.count(ON_CLOSE) == 1
 
 
-async def test_one_close_frame_is_sent_when_both_close_at_once() -> None:
+async def test_close_frame_is_sent_once_when_both_close_at_the_same_time() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8, (1000).to_bytes(2, "big")))
@@ -96,7 +96,7 @@ async def test_one_close_frame_is_sent_when_both_close_at_once() -> None:
         assert (await connection.read_to_end()).count(ON_CLOSE) == 1
 
 
-async def test_a_close_frame_without_a_code_is_answered_with_1000() -> None:
+async def test_close_frame_without_a_code_is_answered_with_1000() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8))
@@ -116,7 +116,7 @@ async def test_a_close_frame_without_a_code_is_answered_with_1000() -> None:
     ],
     ids=["reserved bits", "compressed", "unknown opcode", "not UTF-8", "too long", "forbidden close code"],
 )
-async def test_a_frame_that_breaks_rfc_6455_ends_the_session_at_once_with_one_close_frame(
+async def test_frame_that_rfc_6455_forbids_ends_the_session_at_once_with_one_close_frame(
     caplog: pytest.LogCaptureFixture, frame: bytes, code: int, reason: str
 ) -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
@@ -131,7 +131,7 @@ async def test_a_frame_that_breaks_rfc_6455_ends_the_session_at_once_with_one_cl
     assert warnings(caplog) == []
 
 
-async def test_a_ping_of_the_websocket_is_answered() -> None:
+async def test_websocket_ping_is_answered() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x9, b"?") + masked(0x8))
@@ -139,7 +139,7 @@ async def test_a_ping_of_the_websocket_is_answered() -> None:
         assert b"\x8a\x01?" in await connection.read_to_end()
 
 
-async def test_what_a_client_says_after_the_end_is_not_heard() -> None:
+async def test_messages_after_the_end_of_a_session_are_dropped() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
@@ -149,7 +149,7 @@ async def test_what_a_client_says_after_the_end_is_not_heard() -> None:
         assert server.observer.received == []
 
 
-async def test_a_client_that_never_answers_the_close_frame_is_cut_off(
+async def test_client_that_never_answers_the_close_frame_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.transport.websocket_writer.CLOSE_SECONDS", 0.1)
@@ -163,7 +163,7 @@ async def test_a_client_that_never_answers_the_close_frame_is_cut_off(
 # connections that go away
 
 
-async def test_the_session_is_closed_in_the_same_turn_as_its_connection_and_writing_to_it_harms_nobody(
+async def test_session_is_closed_in_the_same_turn_as_its_connection_and_can_still_be_written_to(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """uvloop raises when a closed transport is written to; a broadcast must never meet one."""
@@ -182,7 +182,7 @@ async def test_the_session_is_closed_in_the_same_turn_as_its_connection_and_writ
 
 
 @pytest.mark.parametrize("ending", ["abort", "end", "receive"])
-async def test_ending_a_session_whose_connection_is_gone_harms_nobody(ending: str) -> None:
+async def test_session_with_a_lost_connection_can_be_ended(ending: str) -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         session = server.engine.sessions[sid]
@@ -199,7 +199,7 @@ async def test_ending_a_session_whose_connection_is_gone_harms_nobody(ending: st
             assert await client.post(sid, "1") == (200, "ok")
 
 
-async def test_a_websocket_client_that_leaves_while_its_message_is_handled_leaves_nothing_behind() -> None:
+async def test_websocket_client_that_closes_while_its_message_is_handled_leaves_no_session() -> None:
     async with running_engine() as (server, _):
         server.observer.may_receive.clear()
         async with connect(server.port) as connection:
@@ -212,7 +212,7 @@ async def test_a_websocket_client_that_leaves_while_its_message_is_handled_leave
         assert server.observer.closed == ["transport_close"]
 
 
-async def test_a_polling_client_that_leaves_in_the_middle_of_a_post_is_gone() -> None:
+async def test_polling_client_that_closes_in_the_middle_of_a_post_leaves_no_session() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         async with connect(server.port) as connection:
@@ -223,7 +223,7 @@ async def test_a_polling_client_that_leaves_in_the_middle_of_a_post_is_gone() ->
         assert server.observer.closed == ["payload_rejected"]
 
 
-async def test_a_body_that_does_not_arrive_in_time_is_refused_and_ends_the_session() -> None:
+async def test_body_that_does_not_arrive_in_time_is_rejected_and_ends_the_session() -> None:
     async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         connection.send(half_a_post(sid))
@@ -250,7 +250,7 @@ async def test_two_posts_at_once_end_the_session() -> None:
         assert (server.observer.closed, server.observer.received) == (["overlapping_posts"], ["one"])
 
 
-async def test_a_post_in_the_middle_of_which_the_session_ends_is_answered_and_not_heard_further() -> None:
+async def test_post_during_which_the_session_ends_is_answered_and_its_rest_dropped() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         server.observer.may_receive.clear()
@@ -264,7 +264,7 @@ async def test_a_post_in_the_middle_of_which_the_session_ends_is_answered_and_no
         assert server.observer.received == ["one"]
 
 
-async def test_a_poll_of_a_session_that_is_dropped_is_told_that_the_sid_is_unknown() -> None:
+async def test_poll_of_an_aborted_session_is_answered_with_an_unknown_sid() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         poll = asyncio.create_task(client.poll(sid))
@@ -275,7 +275,7 @@ async def test_a_poll_of_a_session_that_is_dropped_is_told_that_the_sid_is_unkno
         assert (status, json.loads(body)["code"]) == (400, 1)
 
 
-async def test_packets_before_a_malformed_one_are_heard_as_on_the_reference_server() -> None:
+async def test_packets_before_a_malformed_one_are_received_as_on_the_reference_server() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
 
@@ -283,7 +283,7 @@ async def test_packets_before_a_malformed_one_are_heard_as_on_the_reference_serv
         assert (server.observer.received, server.observer.closed) == (["one", "two"], ["malformed_packet"])
 
 
-async def test_a_payload_of_very_many_packets_lets_others_have_their_turn() -> None:
+async def test_payload_of_many_packets_lets_the_loop_turn() -> None:
     async with running_engine() as (server, client), counting_turns() as turns:
         sid = await client.open_polling()
         session = server.engine.sessions[sid]
@@ -295,7 +295,7 @@ async def test_a_payload_of_very_many_packets_lets_others_have_their_turn() -> N
         assert turns[0] - before > 200_000 / 64 / 2
 
 
-async def test_very_many_frames_in_one_piece_let_others_have_their_turn() -> None:
+async def test_many_frames_in_one_piece_let_the_loop_turn() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection, counting_turns() as turns:
         await raw_websocket(connection)
         connection.send(masked(0x1, b"3") * 20_000 + masked(0x1, b"4end"))
@@ -323,7 +323,7 @@ async def counting_turns() -> AsyncIterator[list[int]]:
 # upgrade
 
 
-async def test_a_probe_that_never_comes_is_given_up_and_polling_goes_on() -> None:
+async def test_upgrade_without_a_probe_times_out_and_the_session_stays_on_polling() -> None:
     async with running_engine(upgrade_timeout_seconds=0.1) as (server, client):
         sid = await client.open_polling()
         socket = await client.websocket(EIO="4", sid=sid)
@@ -333,7 +333,7 @@ async def test_a_probe_that_never_comes_is_given_up_and_polling_goes_on() -> Non
         assert await client.poll(sid) == (200, "4still here")
 
 
-async def test_a_session_that_closes_takes_the_websocket_that_probes_with_it() -> None:
+async def test_closing_session_closes_its_upgrade_candidate() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         socket = await client.probe(sid)
@@ -344,7 +344,7 @@ async def test_a_session_that_closes_takes_the_websocket_that_probes_with_it() -
         assert server.observer.closed == ["client_close"]
 
 
-async def test_a_session_that_ends_between_probe_and_switch_says_so_on_the_websocket() -> None:
+async def test_session_that_ends_between_probe_and_upgrade_closes_the_websocket() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         socket = await client.probe(sid)
@@ -359,7 +359,7 @@ async def test_a_session_that_ends_between_probe_and_switch_says_so_on_the_webso
         assert server.observer.closed == ["draining"]
 
 
-async def test_pushes_reach_a_client_that_upgrades_once_and_in_order() -> None:
+async def test_messages_reach_an_upgrading_client_once_and_in_order() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         session = server.engine.sessions[sid]
@@ -395,7 +395,7 @@ async def test_pushes_reach_a_client_that_upgrades_once_and_in_order() -> None:
 # bounds
 
 
-async def test_a_websocket_that_does_not_read_is_aborted_once_its_outbox_is_full() -> None:
+async def test_websocket_client_that_does_not_read_is_aborted_once_its_send_buffer_is_full() -> None:
     async with running_engine(send_buffer_bytes=1_000_000) as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         session = only(server)
@@ -409,7 +409,7 @@ async def test_a_websocket_that_does_not_read_is_aborted_once_its_outbox_is_full
         assert server.observer.closed == ["slow_consumer"]
 
 
-async def test_a_bug_above_is_logged_once_and_ends_the_session_with_1011(
+async def test_exception_in_the_observer_is_logged_once_and_ends_the_session_with_1011(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with running_engine() as (server, client):
@@ -424,7 +424,7 @@ async def test_a_bug_above_is_logged_once_and_ends_the_session_with_1011(
         assert server.observer.closed == ["internal_error"]
 
 
-async def test_a_page_of_another_origin_is_refused_on_both_carriers() -> None:
+async def test_page_of_another_origin_is_rejected_on_both_transports() -> None:
     async with (
         running_engine() as (server, client),
         aiohttp.ClientSession(headers={"Origin": "https://evil.example"}) as http,
@@ -438,7 +438,7 @@ async def test_a_page_of_another_origin_is_refused_on_both_carriers() -> None:
         assert server.observer.opened == []
 
 
-async def test_stopping_waits_for_close_frames_to_be_answered() -> None:
+async def test_stop_waits_for_the_answers_to_close_frames() -> None:
     async with running_engine() as (server, client):
         socket, _ = await client.open_websocket()
         only(server).end(1012, "draining")
@@ -448,7 +448,7 @@ async def test_stopping_waits_for_close_frames_to_be_answered() -> None:
         await asyncio.wait_for(stopping, TIMEOUT_SECONDS)
 
 
-async def test_stopping_lets_what_waits_be_read_first() -> None:
+async def test_stop_lets_waiting_messages_be_read_first() -> None:
     messages = [str(number) + "x" * 500_000 for number in range(6)]
     async with (
         running_engine(send_buffer_bytes=10_000_000) as (server, _),
@@ -471,7 +471,7 @@ async def test_stopping_lets_what_waits_be_read_first() -> None:
         assert await connection.read_to_end() == b""
 
 
-async def test_stopping_cuts_who_does_not_answer_in_time() -> None:
+async def test_stop_aborts_connections_that_do_not_answer_in_time() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         await turns_until(lambda: bool(server.engine.sessions))
@@ -483,7 +483,7 @@ async def test_stopping_cuts_who_does_not_answer_in_time() -> None:
 
 
 @pytest.mark.parametrize("protocol", [b"\xff", b"a b", b"caf\xc3\xa9", b'"quoted"', b"", b", second"])
-async def test_a_subprotocol_that_is_no_token_is_refused_and_nothing_is_kept(protocol: bytes) -> None:
+async def test_subprotocol_that_is_not_a_token_is_rejected_without_a_session(protocol: bytes) -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         connection.send(
             f"GET {PATH}?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n"
@@ -498,7 +498,7 @@ async def test_a_subprotocol_that_is_no_token_is_refused_and_nothing_is_kept(pro
         assert server.engine.sessions == {}
 
 
-async def test_a_connection_that_could_not_be_given_to_anybody_is_cut(
+async def test_connection_without_a_session_is_aborted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> None:
@@ -515,7 +515,7 @@ async def test_a_connection_that_could_not_be_given_to_anybody_is_cut(
         await asyncio.wait_for(server.engine.stop(0.0), TIMEOUT_SECONDS)
 
 
-async def test_frames_that_come_with_the_handshake_are_heard_in_their_order() -> None:
+async def test_frames_that_arrive_with_the_handshake_are_received_in_order() -> None:
     key = base64.b64encode(os.urandom(16)).decode()
     head = (
         f"GET {PATH}?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n"
@@ -534,7 +534,7 @@ async def test_frames_that_come_with_the_handshake_are_heard_in_their_order() ->
                 server.observer.received.clear()
 
 
-async def test_empty_fragments_without_an_end_let_others_have_their_turn() -> None:
+async def test_endless_empty_fragments_let_the_loop_turn() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection, counting_turns() as turns:
         await raw_websocket(connection)
         start, fragment = bytes((0x01, 0x80)) + bytes(4), bytes((0x00, 0x80)) + bytes(4)
@@ -545,7 +545,7 @@ async def test_empty_fragments_without_an_end_let_others_have_their_turn() -> No
         assert turns[0] - before > 20_000 / 64 / 2
 
 
-async def test_a_hundred_clients_that_come_and_go_in_every_way_leave_nothing_behind() -> None:
+async def test_hundred_clients_that_open_and_close_in_every_way_leave_no_session() -> None:
     async with running_engine() as (server, client):
         await asyncio.gather(*(come_and_go(server, client, number) for number in range(100)))
         for session in list(server.engine.sessions.values()):
@@ -573,7 +573,7 @@ async def come_and_go(server: EngineHarness, client: Client, number: int) -> Non
         await client.open_polling()
 
 
-async def test_who_is_cut_in_the_middle_of_a_message_is_not_heard_further() -> None:
+async def test_connection_that_is_aborted_while_a_message_is_handled_receives_nothing_more() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         server.observer.may_receive.clear()

@@ -21,7 +21,7 @@ async def asked(server: EngineHarness, query: str, **headers: str) -> list[dict[
     return [dict(line) for line in lines]
 
 
-async def test_a_handshake_that_is_not_let_in_has_one_line_without_its_query() -> None:
+async def test_rejected_handshake_has_one_log_line_without_its_query() -> None:
     async with running_engine(trusted_proxies=["127.0.0.0/8"]) as (server, _):
         forwarded = {"X-Forwarded-For": "203.0.113.9"}
         [line] = await asked(server, "EIO=3&transport=polling&token=private", **forwarded)
@@ -35,7 +35,7 @@ async def test_a_handshake_that_is_not_let_in_has_one_line_without_its_query() -
     }
 
 
-async def test_one_that_finds_no_place_says_why() -> None:
+async def test_handshake_over_a_limit_is_logged_with_its_reason() -> None:
     async with running_engine() as (server, _):
         server.engine._check_admission = lambda _: unavailable("full", "there is no place", 5)
         [line] = await asked(server, "EIO=4&transport=polling")
@@ -43,7 +43,7 @@ async def test_one_that_finds_no_place_says_why() -> None:
     assert (line["event"], line["reason"], line["status"]) == ("handshake.rejected", "full", 503)
 
 
-async def test_an_origin_that_may_not_connect_is_named_as_far_as_it_is_short() -> None:
+async def test_rejected_origin_is_logged_up_to_its_maximum_length() -> None:
     origin = "https://" + "x" * 1000
     async with running_engine() as (server, _):
         [line] = await asked(server, "EIO=4&transport=polling", Origin=origin)
@@ -51,7 +51,7 @@ async def test_an_origin_that_may_not_connect_is_named_as_far_as_it_is_short() -
     assert (line["reason"], line["origin"]) == ("forbidden_origin", origin[:MAX_ORIGIN_CHARACTERS])
 
 
-async def test_a_poll_of_a_session_that_is_gone_is_for_those_who_debug() -> None:
+async def test_poll_of_an_unknown_session_is_logged_at_debug_level() -> None:
     async with running_engine() as (server, _):
         [line] = await asked(server, "EIO=4&transport=polling&sid=private")
 

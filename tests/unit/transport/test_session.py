@@ -22,7 +22,7 @@ CLOSE, NOOP = b"1", b"6"
 # sending on a WebSocket
 
 
-def test_on_a_websocket_a_packet_goes_out_at_once(observer: RecordingObserver) -> None:
+def test_packet_is_written_to_a_websocket_at_once(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     hello = message("hello")
 
@@ -31,7 +31,7 @@ def test_on_a_websocket_a_packet_goes_out_at_once(observer: RecordingObserver) -
     assert writer.frames == [hello.frame]
 
 
-def test_a_websocket_that_would_hold_more_than_the_outbox_is_cut_off(observer: RecordingObserver) -> None:
+def test_websocket_over_the_send_buffer_limit_is_aborted(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
     writer.waiting = SEND_BUFFER_BYTES - len(message("12345").frame) + 1
@@ -42,7 +42,7 @@ def test_a_websocket_that_would_hold_more_than_the_outbox_is_cut_off(observer: R
     assert (writer.aborted, writer.closed, observer.closed) == (True, [], ["slow_consumer"])
 
 
-def test_a_websocket_may_hold_exactly_the_outbox(observer: RecordingObserver) -> None:
+def test_websocket_at_the_send_buffer_limit_stays_open(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     writer.waiting = 3 * FRAME_BYTES - len(message("12345").frame)
     session = websocket_session(observer, writer, send_buffer_bytes=4 * FRAME_BYTES)
@@ -52,7 +52,7 @@ def test_a_websocket_may_hold_exactly_the_outbox(observer: RecordingObserver) ->
     assert (len(writer.frames), observer.closed) == (1, [])
 
 
-def test_small_messages_count_with_what_the_loop_keeps_for_each(observer: RecordingObserver) -> None:
+def test_small_messages_count_with_the_memory_of_the_loop_for_each(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer, send_buffer_bytes=10 * FRAME_BYTES)
     writer.waiting = 1
@@ -65,7 +65,7 @@ def test_small_messages_count_with_what_the_loop_keeps_for_each(observer: Record
     assert (still_open, observer.closed, writer.aborted) == ([], ["slow_consumer"], True)
 
 
-def test_what_waited_counts_no_longer_once_it_is_sent(observer: RecordingObserver) -> None:
+def test_sent_messages_no_longer_count(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer, send_buffer_bytes=10 * FRAME_BYTES)
 
@@ -79,7 +79,7 @@ def test_what_waited_counts_no_longer_once_it_is_sent(observer: RecordingObserve
     assert observer.closed == []
 
 
-def test_a_message_larger_than_the_outbox_passes_when_nothing_waits(observer: RecordingObserver) -> None:
+def test_message_larger_than_the_send_buffer_is_written_if_nothing_waits(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
 
@@ -88,7 +88,7 @@ def test_a_message_larger_than_the_outbox_passes_when_nothing_waits(observer: Re
     assert (len(writer.frames), observer.closed) == (1, [])
 
 
-def test_who_negotiated_compression_gets_large_messages_compressed_and_others_get_them_plain(
+def test_large_messages_are_compressed_for_sessions_that_negotiated_compression(
     observer: RecordingObserver,
 ) -> None:
     plain, deflating = RecordingWriter(), RecordingWriter()
@@ -105,7 +105,7 @@ def test_who_negotiated_compression_gets_large_messages_compressed_and_others_ge
     assert len(large.compressed) < len(large.frame)
 
 
-def test_a_volatile_message_is_skipped_while_bytes_wait(observer: RecordingObserver) -> None:
+def test_volatile_message_is_skipped_while_bytes_wait(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
     session.send(message("now"), volatile=True)
@@ -119,7 +119,7 @@ def test_a_volatile_message_is_skipped_while_bytes_wait(observer: RecordingObser
 # sending on polling
 
 
-def test_what_is_sent_before_a_poll_waits_for_it_in_order(observer: RecordingObserver) -> None:
+def test_packets_sent_before_a_poll_wait_for_it_in_order(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.send(message("one"))
     session.send(Frames(b"\x01\x02"))
@@ -130,7 +130,7 @@ def test_what_is_sent_before_a_poll_waits_for_it_in_order(observer: RecordingObs
     assert session.collect() == b"4one\x1ebAQI="
 
 
-def test_a_parked_poll_is_woken_once_and_takes_all_that_came_by_then(observer: RecordingObserver) -> None:
+def test_parked_poll_is_woken_once_and_collects_all_waiting_packets(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
@@ -141,7 +141,7 @@ def test_a_parked_poll_is_woken_once_and_takes_all_that_came_by_then(observer: R
     assert session.collect() == b"4one\x1e4two"
 
 
-def test_a_collected_message_is_not_sent_again(observer: RecordingObserver) -> None:
+def test_collected_message_is_not_sent_again(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.send(message("one"))
     session.park(RecordingPoll())
@@ -152,7 +152,7 @@ def test_a_collected_message_is_not_sent_again(observer: RecordingObserver) -> N
     assert poll.woken == 0
 
 
-def test_who_does_not_poll_is_forgotten_once_the_outbox_is_full(observer: RecordingObserver) -> None:
+def test_polling_session_is_closed_once_its_send_buffer_is_full(observer: RecordingObserver) -> None:
     session = polling_session(observer)
     for _ in range(SEND_BUFFER_BYTES // 10):
         session.send(message("123456789"))
@@ -163,7 +163,7 @@ def test_who_does_not_poll_is_forgotten_once_the_outbox_is_full(observer: Record
     assert (observer.closed, session.phase) == (["slow_consumer"], Phase.CLOSED)
 
 
-def test_a_message_larger_than_the_outbox_waits_alone(observer: RecordingObserver) -> None:
+def test_message_larger_than_the_send_buffer_waits_alone(observer: RecordingObserver) -> None:
     session = polling_session(observer)
 
     session.send(message("x" * 2 * SEND_BUFFER_BYTES))
@@ -173,7 +173,7 @@ def test_a_message_larger_than_the_outbox_waits_alone(observer: RecordingObserve
     assert observer.closed == ["slow_consumer"]
 
 
-def test_collecting_makes_room_again(observer: RecordingObserver) -> None:
+def test_collecting_frees_the_send_buffer(observer: RecordingObserver) -> None:
     session = polling_session(observer)
     for _ in range(5):
         session.send(message("x" * (SEND_BUFFER_BYTES - 1)))
@@ -183,7 +183,7 @@ def test_collecting_makes_room_again(observer: RecordingObserver) -> None:
     assert observer.closed == []
 
 
-def test_a_volatile_message_is_skipped_without_a_parked_poll(observer: RecordingObserver) -> None:
+def test_volatile_message_is_skipped_without_a_parked_poll(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
 
     session.send(message("never"), volatile=True)
@@ -193,7 +193,7 @@ def test_a_volatile_message_is_skipped_without_a_parked_poll(observer: Recording
     assert (session.collect(), observer.skipped) == (b"4now", ["no_poll"])
 
 
-def test_a_volatile_message_is_skipped_while_the_client_upgrades(observer: RecordingObserver) -> None:
+def test_volatile_message_is_skipped_during_an_upgrade(observer: RecordingObserver) -> None:
     session = polling_session(observer)
     session.park(RecordingPoll())
     session.start_upgrade(RecordingWriter())
@@ -207,11 +207,11 @@ def test_a_volatile_message_is_skipped_while_the_client_upgrades(observer: Recor
 
 
 @pytest.mark.parametrize("data", ["hello", b"\x01", ""])
-def test_a_message_is_handed_to_the_layer_above(observer: RecordingObserver, data: str | bytes) -> None:
+def test_message_packet_yields_its_data(observer: RecordingObserver, data: str | bytes) -> None:
     assert polling_session(observer).receive(Packet("4", data)) == data
 
 
-def test_a_pong_answers_the_ping(observer: RecordingObserver) -> None:
+def test_pong_answers_the_ping(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
 
@@ -223,7 +223,7 @@ def test_a_pong_answers_the_ping(observer: RecordingObserver) -> None:
 
 
 @pytest.mark.parametrize("kind", ["0", "2", "5", "6"])
-def test_a_packet_that_only_servers_send_ends_the_session(observer: RecordingObserver, kind: str) -> None:
+def test_packet_that_only_servers_send_ends_the_session(observer: RecordingObserver, kind: str) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
 
@@ -232,7 +232,7 @@ def test_a_packet_that_only_servers_send_ends_the_session(observer: RecordingObs
     assert (writer.closed, observer.closed) == ([1002], ["protocol_error"])
 
 
-def test_a_protocol_error_on_polling_is_told_to_the_parked_poll(observer: RecordingObserver) -> None:
+def test_protocol_error_on_polling_answers_the_parked_poll(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
@@ -241,7 +241,7 @@ def test_a_protocol_error_on_polling_is_told_to_the_parked_poll(observer: Record
     assert (poll.woken, session.collect(), observer.closed) == (1, CLOSE, ["protocol_error"])
 
 
-def test_a_protocol_error_without_a_poll_forgets_the_session(observer: RecordingObserver) -> None:
+def test_protocol_error_without_a_poll_closes_the_session(observer: RecordingObserver) -> None:
     session = polling_session(observer)
 
     session.fail("malformed_packet")
@@ -249,7 +249,7 @@ def test_a_protocol_error_without_a_poll_forgets_the_session(observer: Recording
     assert (session.closed, observer.closed) == (True, ["malformed_packet"])
 
 
-def test_nothing_is_heard_from_a_session_that_ends(observer: RecordingObserver) -> None:
+def test_closing_session_receives_nothing(observer: RecordingObserver) -> None:
     session = polling_session(observer)
     session.end(1012, "draining")
 
@@ -258,7 +258,7 @@ def test_nothing_is_heard_from_a_session_that_ends(observer: RecordingObserver) 
     assert observer.closed == []
 
 
-def test_a_client_that_closes_on_polling_gets_its_poll_back_with_a_noop(observer: RecordingObserver) -> None:
+def test_client_that_closes_on_polling_gets_a_noop_for_its_poll(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
@@ -267,7 +267,7 @@ def test_a_client_that_closes_on_polling_gets_its_poll_back_with_a_noop(observer
     assert (poll.woken, session.collect(), observer.closed) == (1, NOOP, ["client_close"])
 
 
-def test_a_client_that_closes_on_a_websocket_has_it_closed(observer: RecordingObserver) -> None:
+def test_client_that_closes_on_a_websocket_has_it_closed(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
 
     websocket_session(observer, writer).receive(Packet("1", ""))
@@ -278,7 +278,7 @@ def test_a_client_that_closes_on_a_websocket_has_it_closed(observer: RecordingOb
 # polls
 
 
-def test_a_second_poll_ends_the_session_and_the_first_is_told(observer: RecordingObserver) -> None:
+def test_second_poll_ends_the_session_and_the_first_is_answered(observer: RecordingObserver) -> None:
     session, first, second = polling_session(observer), RecordingPoll(), RecordingPoll()
     session.park(first)
 
@@ -288,7 +288,7 @@ def test_a_second_poll_ends_the_session_and_the_first_is_told(observer: Recordin
     assert observer.closed == ["overlapping_polls"]
 
 
-def test_a_poll_that_the_client_took_back_loses_the_session(observer: RecordingObserver) -> None:
+def test_cancelled_poll_closes_the_session(observer: RecordingObserver) -> None:
     session = polling_session(observer)
     session.park(RecordingPoll())
 
@@ -297,7 +297,7 @@ def test_a_poll_that_the_client_took_back_loses_the_session(observer: RecordingO
     assert (session.closed, observer.closed, session.collect()) == (True, ["transport_error"], None)
 
 
-def test_after_the_upgrade_a_poll_may_be_taken_back(observer: RecordingObserver) -> None:
+def test_poll_may_be_cancelled_after_the_upgrade(observer: RecordingObserver) -> None:
     session, writer = polling_session(observer), RecordingWriter()
     session.park(RecordingPoll())
     session.start_upgrade(writer)
@@ -312,7 +312,7 @@ def test_after_the_upgrade_a_poll_may_be_taken_back(observer: RecordingObserver)
 # upgrade
 
 
-def test_an_upgrade_moves_what_waits_to_the_websocket_in_order(observer: RecordingObserver) -> None:
+def test_upgrade_moves_waiting_packets_to_the_websocket_in_order(observer: RecordingObserver) -> None:
     session, writer = polling_session(observer), RecordingWriter()
     assert session.start_upgrade(writer)
     session.probe(writer)
@@ -329,7 +329,7 @@ def test_an_upgrade_moves_what_waits_to_the_websocket_in_order(observer: Recordi
     assert (session.transport, observer.upgraded) == ("websocket", 1)
 
 
-def test_a_parked_poll_is_let_go_with_a_noop_when_the_client_probes(observer: RecordingObserver) -> None:
+def test_parked_poll_is_answered_with_a_noop_when_the_client_probes(observer: RecordingObserver) -> None:
     session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.park(poll)
     session.start_upgrade(writer)
@@ -339,7 +339,7 @@ def test_a_parked_poll_is_let_go_with_a_noop_when_the_client_probes(observer: Re
     assert (poll.woken, session.collect()) == (1, NOOP)
 
 
-def test_a_poll_that_arrives_after_the_probe_waits_until_it_is_released(observer: RecordingObserver) -> None:
+def test_poll_that_arrives_after_the_probe_waits_until_it_is_released(observer: RecordingObserver) -> None:
     session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.start_upgrade(writer)
     session.probe(writer)
@@ -352,7 +352,7 @@ def test_a_poll_that_arrives_after_the_probe_waits_until_it_is_released(observer
     assert (before, poll.woken, session.collect()) == (0, 1, NOOP)
 
 
-def test_a_poll_that_was_woken_but_not_answered_leaves_its_messages_to_the_websocket(
+def test_woken_poll_that_was_not_answered_leaves_its_messages_to_the_websocket(
     observer: RecordingObserver,
 ) -> None:
     session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
@@ -366,7 +366,7 @@ def test_a_poll_that_was_woken_but_not_answered_leaves_its_messages_to_the_webso
     assert (session.collect(), writer.frames[1:]) == (NOOP, [message("one").frame])
 
 
-def test_messages_go_on_over_polling_until_the_client_switches(observer: RecordingObserver) -> None:
+def test_messages_are_sent_over_polling_until_the_client_upgrades(observer: RecordingObserver) -> None:
     session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
     session.start_upgrade(writer)
     session.probe(writer)
@@ -377,7 +377,7 @@ def test_messages_go_on_over_polling_until_the_client_switches(observer: Recordi
     assert (poll.woken, session.collect(), writer.frames) == (1, b"4one", [packets.PROBE_ANSWER.frame])
 
 
-def test_one_websocket_at_a_time_may_try_and_only_from_polling(observer: RecordingObserver) -> None:
+def test_upgrade_has_one_candidate_at_a_time_and_only_from_polling(observer: RecordingObserver) -> None:
     session, first, second = polling_session(observer), RecordingWriter(), RecordingWriter()
     assert session.start_upgrade(first)
     assert not session.start_upgrade(second)
@@ -389,7 +389,7 @@ def test_one_websocket_at_a_time_may_try_and_only_from_polling(observer: Recordi
     assert second.frames == []
 
 
-def test_an_upgrade_that_fails_leaves_the_session_on_polling_free_to_try_again(
+def test_failed_upgrade_leaves_the_session_on_polling_and_may_be_repeated(
     observer: RecordingObserver,
 ) -> None:
     session, writer, poll = polling_session(observer), RecordingWriter(), RecordingPoll()
@@ -404,7 +404,7 @@ def test_an_upgrade_that_fails_leaves_the_session_on_polling_free_to_try_again(
     assert session.start_upgrade(RecordingWriter())
 
 
-def test_a_websocket_that_was_refused_harms_nobody_when_it_goes(observer: RecordingObserver) -> None:
+def test_rejected_candidate_changes_nothing_when_it_closes(observer: RecordingObserver) -> None:
     session, writer, rejected = polling_session(observer), RecordingWriter(), RecordingWriter()
     session.start_upgrade(writer)
     session.writer_closed(rejected)
@@ -415,7 +415,7 @@ def test_a_websocket_that_was_refused_harms_nobody_when_it_goes(observer: Record
     assert observer.closed == []
 
 
-def test_a_session_that_closes_while_it_upgrades_closes_the_websocket_too(
+def test_session_that_closes_during_an_upgrade_closes_the_websocket(
     observer: RecordingObserver,
 ) -> None:
     session, writer = polling_session(observer), RecordingWriter()
@@ -429,7 +429,9 @@ def test_a_session_that_closes_while_it_upgrades_closes_the_websocket_too(
     assert (observer.closed, observer.upgraded) == (["ping_timeout"], 0)
 
 
-def test_a_session_that_ends_while_it_upgrades_says_so_on_the_websocket(observer: RecordingObserver) -> None:
+def test_session_that_ends_during_an_upgrade_closes_the_websocket_with_its_code(
+    observer: RecordingObserver,
+) -> None:
     session, writer = polling_session(observer), RecordingWriter()
     session.start_upgrade(writer)
     session.probe(writer)
@@ -445,7 +447,7 @@ def test_a_session_that_ends_while_it_upgrades_says_so_on_the_websocket(observer
 # ending
 
 
-def test_ending_a_websocket_sends_a_close_frame_and_is_over(observer: RecordingObserver) -> None:
+def test_ended_websocket_session_sends_a_close_frame_and_is_closed(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
 
@@ -454,7 +456,7 @@ def test_ending_a_websocket_sends_a_close_frame_and_is_over(observer: RecordingO
     assert (writer.closed, observer.closed, session.closed) == ([4401], ["token_expired"], True)
 
 
-def test_ending_on_polling_lets_the_client_have_what_waits_and_then_a_close_packet_alone(
+def test_ended_polling_session_sends_waiting_packets_and_then_a_close_packet_alone(
     observer: RecordingObserver,
 ) -> None:
     session = polling_session(observer)
@@ -470,7 +472,7 @@ def test_ending_on_polling_lets_the_client_have_what_waits_and_then_a_close_pack
     assert (callback, first, second, observer.closed) == ([], b"4last", CLOSE, ["draining"])
 
 
-def test_a_parked_poll_is_told_of_the_end_at_once(observer: RecordingObserver) -> None:
+def test_parked_poll_is_answered_when_the_session_ends(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)
 
@@ -479,7 +481,7 @@ def test_a_parked_poll_is_told_of_the_end_at_once(observer: RecordingObserver) -
     assert (poll.woken, session.collect()) == (1, CLOSE)
 
 
-def test_only_the_first_end_counts(observer: RecordingObserver) -> None:
+def test_first_end_of_a_session_counts(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
 
@@ -490,7 +492,7 @@ def test_only_the_first_end_counts(observer: RecordingObserver) -> None:
     assert (writer.closed, observer.closed) == ([1012], ["draining"])
 
 
-def test_aborting_sends_nothing_and_forgets_what_waits(observer: RecordingObserver) -> None:
+def test_aborted_session_sends_nothing_and_drops_waiting_packets(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.send(message("one"))
     session.park(poll)
@@ -500,7 +502,7 @@ def test_aborting_sends_nothing_and_forgets_what_waits(observer: RecordingObserv
     assert (session.collect(), observer.closed) == (None, ["slow_consumer"])
 
 
-def test_a_session_that_ends_takes_nothing_more_to_send(observer: RecordingObserver) -> None:
+def test_closing_session_accepts_nothing_to_send(observer: RecordingObserver) -> None:
     session = polling_session(observer)
     session.end(1012, "draining")
 
@@ -524,7 +526,7 @@ class CallCounter:
         self.calls += 1
 
 
-def test_where_nothing_waits_it_is_drained_at_once(observer: RecordingObserver) -> None:
+def test_session_without_waiting_bytes_is_drained_at_once(observer: RecordingObserver) -> None:
     callback = CallCounter()
 
     websocket_session(observer, RecordingWriter()).when_drained(callback)
@@ -533,7 +535,7 @@ def test_where_nothing_waits_it_is_drained_at_once(observer: RecordingObserver) 
     assert callback.calls == 2
 
 
-def test_a_websocket_is_drained_once_the_loop_says_so(observer: RecordingObserver) -> None:
+def test_websocket_is_drained_once_the_loop_reports_it(observer: RecordingObserver) -> None:
     writer, callback = RecordingWriter(), CallCounter()
     session = websocket_session(observer, writer)
     writer.is_congested = True
@@ -547,7 +549,7 @@ def test_a_websocket_is_drained_once_the_loop_says_so(observer: RecordingObserve
     assert callback.calls == 1
 
 
-def test_polling_is_drained_once_all_was_collected(observer: RecordingObserver) -> None:
+def test_polling_is_drained_once_all_packets_are_collected(observer: RecordingObserver) -> None:
     session, callback = polling_session(observer), CallCounter()
     session.send(message("waits"))
 
@@ -558,7 +560,7 @@ def test_polling_is_drained_once_all_was_collected(observer: RecordingObserver) 
     assert callback.calls == 1
 
 
-def test_an_upgrade_drains_into_the_websocket(observer: RecordingObserver) -> None:
+def test_upgrade_drains_the_send_buffer_into_the_websocket(observer: RecordingObserver) -> None:
     session, writer, callback = polling_session(observer), RecordingWriter(), CallCounter()
     session.send(message("waits"))
     session.when_drained(callback)
@@ -572,9 +574,7 @@ def test_an_upgrade_drains_into_the_websocket(observer: RecordingObserver) -> No
 
 
 @pytest.mark.parametrize("ends", ["lost", "abort"])
-def test_whoever_waits_for_a_session_that_ends_waits_no_longer(
-    observer: RecordingObserver, ends: str
-) -> None:
+def test_closed_session_calls_its_drain_callbacks(observer: RecordingObserver, ends: str) -> None:
     session, callback = polling_session(observer), CallCounter()
     session.send(message("waits"))
     session.when_drained(callback)
@@ -587,7 +587,7 @@ def test_whoever_waits_for_a_session_that_ends_waits_no_longer(
 # whether it was taken
 
 
-def test_who_sends_hears_whether_it_was_taken(observer: RecordingObserver) -> None:
+def test_send_on_a_websocket_returns_whether_the_message_was_accepted(observer: RecordingObserver) -> None:
     writer = RecordingWriter()
     session = websocket_session(observer, writer)
 
@@ -599,7 +599,7 @@ def test_who_sends_hears_whether_it_was_taken(observer: RecordingObserver) -> No
     assert not session.send(message("x")), "it is closed"
 
 
-def test_who_sends_to_a_poller_hears_whether_it_was_taken(observer: RecordingObserver) -> None:
+def test_send_on_polling_returns_whether_the_message_was_accepted(observer: RecordingObserver) -> None:
     session = polling_session(observer)
 
     assert not session.send(message("x"), volatile=True)

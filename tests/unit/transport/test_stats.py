@@ -13,7 +13,7 @@ from tests.unit.transport.recording import (
 )
 
 
-async def test_sessions_are_counted_by_their_carrier_and_what_waits_is_added_up(
+async def test_sessions_are_counted_by_transport_and_waiting_bytes_are_added_up(
     observer: RecordingObserver,
 ) -> None:
     idle, congested = RecordingWriter(), RecordingWriter()
@@ -33,14 +33,14 @@ async def test_sessions_are_counted_by_their_carrier_and_what_waits_is_added_up(
     assert (found.largest_bytes, found.waiting_sessions) == (70, 2)
 
 
-async def test_nobody_is_counted_who_has_gone(observer: RecordingObserver) -> None:
+async def test_closed_session_is_not_counted(observer: RecordingObserver) -> None:
     session = polling_session(observer)
     session.abort("transport_close")
 
     assert (await collect_stats([session])).by_transport == {"polling": 0, "websocket": 0}
 
 
-async def test_others_have_their_turn_while_many_are_counted(observer: RecordingObserver) -> None:
+async def test_loop_turns_while_many_sessions_are_counted(observer: RecordingObserver) -> None:
     sessions = [polling_session(observer) for _ in range(5_000)]
     found, turns = await with_turns(collect_stats(sessions))
 

@@ -75,7 +75,7 @@ def timers() -> Iterator[Timers]:
     assert len(timers.loop.timers) <= 1, "more than one timer of the loop"
 
 
-def test_things_are_done_in_the_order_of_their_times(timers: Timers) -> None:
+def test_actions_run_in_the_order_of_their_times(timers: Timers) -> None:
     timers.after(3, "three")
     timers.after(1, "one")
     timers.after(2, "two")
@@ -87,7 +87,7 @@ def test_things_are_done_in_the_order_of_their_times(timers: Timers) -> None:
     assert (so_far, timers.done) == (["one", "two"], ["one", "two", "three"])
 
 
-def test_things_of_one_moment_are_done_in_the_order_they_were_asked_for(timers: Timers) -> None:
+def test_actions_of_one_moment_run_in_the_order_they_were_scheduled(timers: Timers) -> None:
     for number in range(5):
         timers.after(1, str(number))
 
@@ -96,7 +96,7 @@ def test_things_of_one_moment_are_done_in_the_order_they_were_asked_for(timers: 
     assert timers.done == list("01234")
 
 
-def test_what_is_cancelled_is_not_done_and_not_counted(timers: Timers) -> None:
+def test_cancelled_action_does_not_run_and_is_not_counted(timers: Timers) -> None:
     entry = timers.after(1, "never")
     timers.after(1, "yes")
 
@@ -108,7 +108,7 @@ def test_what_is_cancelled_is_not_done_and_not_counted(timers: Timers) -> None:
     assert (counted, timers.done, len(timers.heap)) == (1, ["yes"], 0)
 
 
-def test_cancelling_what_was_done_changes_nothing(timers: Timers) -> None:
+def test_cancelling_after_the_action_changes_nothing(timers: Timers) -> None:
     entry = timers.after(1, "done")
     timers.loop.advance(1)
 
@@ -117,7 +117,7 @@ def test_cancelling_what_was_done_changes_nothing(timers: Timers) -> None:
     assert len(timers.heap) == 0
 
 
-def test_an_action_may_ask_for_more_and_cancel_others(timers: Timers) -> None:
+def test_action_may_schedule_and_cancel_others(timers: Timers) -> None:
     doomed = timers.after(2, "never")
 
     def act() -> None:
@@ -134,7 +134,7 @@ def test_an_action_may_ask_for_more_and_cancel_others(timers: Timers) -> None:
     assert (so_far, timers.done) == (["first", "at once"], ["first", "at once", "later"])
 
 
-def test_an_action_that_fails_is_logged_and_harms_no_other(timers: Timers) -> None:
+def test_exception_in_an_action_is_logged_and_other_actions_run(timers: Timers) -> None:
     def fail() -> None:
         raise RuntimeError("a bug")
 
@@ -156,7 +156,7 @@ def test_ten_thousand_heartbeats_take_one_timer_of_the_loop(timers: Timers) -> N
     assert len(timers.done) == 10_000
 
 
-def test_cancelled_entries_do_not_stay_in_memory(timers: Timers) -> None:
+def test_cancelled_entries_are_removed_from_the_heap(timers: Timers) -> None:
     timers.after(1000, "kept")
     for _ in range(50):
         for entry in [timers.after(1000, "never") for _ in range(1000)]:
@@ -168,7 +168,7 @@ def test_cancelled_entries_do_not_stay_in_memory(timers: Timers) -> None:
     assert timers.done == ["kept"]
 
 
-def test_after_closing_nothing_is_done_and_cancelling_is_harmless(timers: Timers) -> None:
+def test_closed_heap_runs_nothing_and_allows_cancelling(timers: Timers) -> None:
     entry = timers.after(1, "never")
 
     timers.heap.close()
@@ -188,7 +188,7 @@ def test_after_closing_nothing_is_done_and_cancelling_is_harmless(timers: Timers
         max_size=60,
     )
 )
-def test_everything_is_done_once_at_its_time_unless_it_was_cancelled(steps: list[tuple[str, float]]) -> None:
+def test_each_action_runs_once_at_its_time_unless_it_is_cancelled(steps: list[tuple[str, float]]) -> None:
     loop = FakeLoop()
     schedule = TimerHeap(cast(asyncio.AbstractEventLoop, loop))
     pending: list[tuple[float, TimerEntry]] = []
@@ -213,7 +213,7 @@ def test_everything_is_done_once_at_its_time_unless_it_was_cancelled(steps: list
     assert len(schedule) == 0
 
 
-async def test_on_a_real_loop_things_are_done_when_their_time_has_come() -> None:
+async def test_actions_run_at_their_time_on_a_real_loop() -> None:
     loop = asyncio.get_running_loop()
     schedule = TimerHeap(loop)
     done = asyncio.Event()

@@ -28,7 +28,7 @@ async def received(server: EngineHarness, count: int) -> list[str | bytes]:
     return server.observer.received
 
 
-async def test_a_stranger_may_send_a_small_message_on_a_websocket_and_no_large_one() -> None:
+async def test_unauthenticated_client_may_send_only_small_messages_on_a_websocket() -> None:
     async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         socket, _ = await client.open_websocket()
         await socket.send("4" + "x" * (UNAUTHENTICATED_BYTES - 1))
@@ -40,7 +40,7 @@ async def test_a_stranger_may_send_a_small_message_on_a_websocket_and_no_large_o
         assert (len(server.observer.received), server.observer.closed) == (1, ["message_too_large"])
 
 
-async def test_a_stranger_may_post_a_small_payload_and_no_large_one() -> None:
+async def test_unauthenticated_client_may_post_only_small_payloads() -> None:
     async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         sid = await client.open_polling()
 
@@ -52,7 +52,7 @@ async def test_a_stranger_may_post_a_small_payload_and_no_large_one() -> None:
         assert counted(server.metrics, "engineio_requests_rejected_total") == {"payload_too_large": 1}
 
 
-async def test_who_joined_may_send_large_messages_on_either_carrier() -> None:
+async def test_client_that_joined_may_send_large_messages_on_both_transports() -> None:
     async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         socket, _ = await client.open_websocket()
         sid = await client.open_polling()
@@ -67,7 +67,7 @@ async def test_who_joined_may_send_large_messages_on_either_carrier() -> None:
 
 
 @pytest.mark.parametrize("joins", ["before the probe", "during the upgrade", "never"])
-async def test_an_upgrade_takes_large_messages_from_who_joined(joins: str) -> None:
+async def test_upgraded_session_accepts_large_messages_once_it_joined(joins: str) -> None:
     async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         sid = await client.open_polling()
         if joins == "before the probe":
@@ -84,7 +84,7 @@ async def test_an_upgrade_takes_large_messages_from_who_joined(joins: str) -> No
             assert [len(message) for message in await received(server, 1)] == [UNAUTHENTICATED_BYTES]
 
 
-async def test_a_large_message_in_the_place_of_a_probe_leaves_the_session_on_polling() -> None:
+async def test_large_message_instead_of_a_probe_leaves_the_session_on_polling() -> None:
     async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (_, client):
         sid = await client.open_polling()
         socket = await client.websocket(EIO="4", sid=sid)
@@ -94,7 +94,7 @@ async def test_a_large_message_in_the_place_of_a_probe_leaves_the_session_on_pol
         assert await client.post(sid, "4still here") == (200, "ok")
 
 
-async def test_handshakes_are_looked_at_with_the_address_of_the_client() -> None:
+async def test_admission_is_checked_with_the_address_of_the_client() -> None:
     async with running_engine(trusted_proxies=["127.0.0.0/8"]) as (server, _):
         for forwarded in ([], ["198.51.100.1, 203.0.113.9"], ["203.0.113.9", "2001:db8::9"]):
             async with connect(server.port) as connection:
@@ -108,7 +108,7 @@ async def test_handshakes_are_looked_at_with_the_address_of_the_client() -> None
         assert [session.handshake.address for session in server.observer.opened] == server.handshake_addresses
 
 
-async def test_the_word_of_a_client_for_its_address_counts_for_nothing() -> None:
+async def test_forwarded_address_from_an_untrusted_peer_is_ignored() -> None:
     async with running_engine() as (server, _), connect(server.port) as connection:
         connection.send(
             f"GET {PATH}?EIO=4&transport=polling HTTP/1.1\r\nHost: gateway\r\n"
@@ -130,7 +130,7 @@ def head(sid: str, length: int, *, expect: str = "100-continue", version: str = 
 
 
 @pytest.mark.parametrize("expect", ["100-continue", "100-Continue"])
-async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(expect: str) -> None:
+async def test_client_that_expects_100_continue_gets_it(expect: str) -> None:
     async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         for _ in range(2):
@@ -144,7 +144,7 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(expect: str
         assert server.observer.received == ["hello", "hello"]
 
 
-async def test_a_client_that_does_not_wait_after_all_is_answered_too() -> None:
+async def test_client_that_does_not_wait_for_100_continue_is_answered_too() -> None:
     async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         connection.send(head(sid, 6) + b"4hello")
@@ -153,7 +153,7 @@ async def test_a_client_that_does_not_wait_after_all_is_answered_too() -> None:
         assert server.observer.received == ["hello"]
 
 
-async def test_a_body_that_is_not_wanted_is_not_asked_for() -> None:
+async def test_rejected_request_gets_no_100_continue() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         for request, status in ((head("unknown", 6), 400), (head(sid, MAX_PAYLOAD_BYTES + 1), 413)):
@@ -163,7 +163,7 @@ async def test_a_body_that_is_not_wanted_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("expect", "version"), [("something else", "1.1"), ("100-continue", "1.0")])
-async def test_other_expectations_and_older_clients_get_no_interim_answer(expect: str, version: str) -> None:
+async def test_other_expectations_and_older_clients_get_no_100_continue(expect: str, version: str) -> None:
     async with running_engine() as (server, client), connect(server.port) as connection:
         sid = await client.open_polling()
         connection.send(head(sid, 6, expect=expect, version=version) + b"4hello")

@@ -53,13 +53,13 @@ def harness(schedule: FakeSchedule) -> WriterHarness:
     return WriterHarness(schedule)
 
 
-def test_a_frame_goes_straight_to_the_transport(harness: WriterHarness) -> None:
+def test_frame_is_written_to_the_transport_directly(harness: WriterHarness) -> None:
     harness.writer.write(b"frame")
 
     assert (harness.transport.written, harness.writer.bytes_waiting()) == ([b"frame"], 5)
 
 
-def test_one_close_frame_is_sent_and_its_answer_waited_for(
+def test_close_frame_is_sent_once_and_its_answer_awaited(
     harness: WriterHarness, schedule: FakeSchedule
 ) -> None:
     harness.writer.close(1012)
@@ -73,13 +73,13 @@ def test_one_close_frame_is_sent_and_its_answer_waited_for(
 
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
-def test_a_code_that_is_never_sent_becomes_one_that_is(harness: WriterHarness, code: int) -> None:
+def test_code_that_is_never_sent_is_replaced(harness: WriterHarness, code: int) -> None:
     harness.writer.close(code)
 
     assert harness.transport.written == [close_frame(1011)]
 
 
-def test_once_the_connection_is_gone_everything_is_taken_and_nothing_done(
+def test_lost_connection_accepts_every_call_and_does_nothing(
     harness: WriterHarness, schedule: FakeSchedule
 ) -> None:
     harness.writer.write(b"frame")
@@ -95,7 +95,7 @@ def test_once_the_connection_is_gone_everything_is_taken_and_nothing_done(
     assert (harness.writer.bytes_waiting(), len(schedule)) == (0, 0)
 
 
-def test_a_connection_that_goes_after_the_close_frame_leaves_no_timer(
+def test_connection_that_is_lost_after_the_close_frame_leaves_no_timer(
     harness: WriterHarness, schedule: FakeSchedule
 ) -> None:
     harness.writer.close(1000)
@@ -104,7 +104,7 @@ def test_a_connection_that_goes_after_the_close_frame_leaves_no_timer(
     assert len(schedule) == 0
 
 
-def test_finishing_says_goodbye_and_closes_and_is_told_at_once(
+def test_finish_sends_a_close_frame_and_notifies_the_owner_at_once(
     harness: WriterHarness, schedule: FakeSchedule
 ) -> None:
     harness.writer.finish()
@@ -119,7 +119,7 @@ def test_finishing_says_goodbye_and_closes_and_is_told_at_once(
     assert (len(schedule), harness.times_closed) == (0, 1)
 
 
-def test_a_client_that_does_not_take_the_goodbye_is_cut_off(
+def test_client_that_does_not_read_the_close_frame_is_aborted(
     harness: WriterHarness, schedule: FakeSchedule
 ) -> None:
     harness.writer.finish()
