@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")"
 if [ -e secrets ]; then
-    echo "secrets/ is there already; remove it to make new ones." >&2
+    echo "secrets/ exists already; remove it to create new ones." >&2
     exit 1
 fi
 
@@ -21,4 +21,4 @@ echo "$jwt_secret" >secrets/jwt_secret
 echo "backend:$ingest_secret" >secrets/ingest_keys
 echo "redis://:$password@redis:6379/0" >secrets/redis_url
 echo "requirepass $password" >secrets/redis_password
-echo "Made secrets/. Sign your tokens with secrets/jwt_secret; sign pushes as 'backend' with the rest of secrets/ingest_keys."
+echo "Created secrets/. Sign your tokens with secrets/jwt_secret; sign pushes as 'backend' with the rest of secrets/ingest_keys."

@@ -36,7 +36,7 @@ function describe({ status, code }: SocketState): string {
   switch (status) {
     case "connected":
       return "live";
-    case "refused":
+    case "rejected":
       return `please log in again (${code})`;
     case "ended":
       return `ended (${code ?? "by this page"})`;

@@ -13,7 +13,7 @@ export type SocketStatus =
   | "off" // `enabled` is false
   | "connecting" // connecting, or reconnecting by itself
   | "connected"
-  | "refused" // the gateway rejected the token; `code` is the reason; another token may help
+  | "rejected" // the gateway rejected the token; `code` is the reason; another token may help
   | "ended"; // disconnected by a backend or by the gateway; it does not reconnect by itself
 
 export interface SocketState {
@@ -106,7 +106,7 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
       fresh = true; // the cached token was stale: retry once with a new one
       socket.connect();
     } else {
-      setState({ status: "refused", code });
+      setState({ status: "rejected", code });
     }
   });
 

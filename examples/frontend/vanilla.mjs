@@ -16,6 +16,6 @@ socket.on("connect_error", (error) => {
   if (!socket.active) process.exitCode = 1; // rejected: the client does not retry, and the program ends
 });
 socket.on("disconnect", (reason) => {
-  console.log("disconnect:", reason, socket.active ? "(coming back)" : "(for good)");
+  console.log("disconnect:", reason, socket.active ? "(reconnecting)" : "(for good)");
 });
 socket.onAny((event, ...args) => console.log(event, JSON.stringify(args)));

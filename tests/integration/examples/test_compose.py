@@ -1,6 +1,6 @@
-"""examples/compose: what its files say of each other, of the gateway's settings and of the drain holds together.
+"""examples/compose: its files are consistent with each other, with the settings of the gateway and with its drain.
 
-Containers are not run here. tests/load/rolling runs the same nginx configuration, and the same settings as processes.
+No container runs here. tests/load/rolling runs the same nginx configuration, and processes with the same settings.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ COMPOSE = ROOT / "examples" / "compose"
 
 @pytest.fixture(scope="module")
 def compose() -> Any:
-    """compose.yaml; variables of the shell that starts it are not set."""
+    """The content of compose.yaml, without variables of the shell."""
     text = (COMPOSE / "compose.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text.replace("${CORS_ORIGINS:-}", '""')))
 
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What make-secrets.sh makes, in a copy of the folder."""
+    """The secrets that make-secrets.sh creates, in a copy of the folder."""
     copy = tmp_path_factory.mktemp("compose")
     shutil.copy(COMPOSE / "make-secrets.sh", copy)
     subprocess.run(["sh", str(copy / "make-secrets.sh")], check=True, capture_output=True)
@@ -42,21 +42,23 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def gateways(compose: Any) -> dict[str, Any]:
+    """Return the services that run the gateway, by name."""
     return {name: each for name, each in compose["services"].items() if name.startswith("gateway-")}
 
 
 def settings_of(service: Any, secrets: Path) -> Any:
-    given = service["environment"].items()
-    return load_settings({name: value.replace("/run/secrets", str(secrets)) for name, value in given})
+    """Return the settings that the gateway reads in a service."""
+    variables = service["environment"].items()
+    return load_settings({name: value.replace("/run/secrets", str(secrets)) for name, value in variables})
 
 
-def test_there_are_two_replicas_and_the_gateway_takes_their_settings(compose: Any, secrets: Path) -> None:
+def test_settings_of_both_replicas_are_valid(compose: Any, secrets: Path) -> None:
     found = [settings_of(service, secrets) for service in gateways(compose).values()]
 
     assert [each.replica_id for each in found] == ["a", "b"]
 
 
-def test_nginx_knows_the_replicas_by_their_names_and_addresses(compose: Any) -> None:
+def test_nginx_has_the_names_and_addresses_of_the_replicas(compose: Any) -> None:
     replicas = {}
     for service in gateways(compose).values():
         address, environment = service["networks"]["front"]["ipv4_address"], service["environment"]
@@ -64,12 +66,12 @@ def test_nginx_knows_the_replicas_by_their_names_and_addresses(compose: Any) -> 
             f"{address}:{environment['GATEWAY_PORT']}", f"{address}:{environment['GATEWAY_INGEST_PORT']}"
         )
     written = (COMPOSE / "nginx" / "replicas.conf").read_text(encoding="utf-8")
-    said = [" ".join(line.split()) for line in written.splitlines() if line and not line.startswith("#")]
+    listed = [" ".join(line.split()) for line in written.splitlines() if line and not line.startswith("#")]
 
-    assert said == [" ".join(line.split()) for line in replicas_conf(replicas).splitlines() if line]
+    assert listed == [" ".join(line.split()) for line in replicas_conf(replicas).splitlines() if line]
 
 
-def test_every_address_is_in_the_subnet_and_the_proxy_is_the_trusted_one(compose: Any, secrets: Path) -> None:
+def test_addresses_are_in_the_subnet_and_nginx_is_the_trusted_proxy(compose: Any, secrets: Path) -> None:
     (subnet,) = compose["networks"]["front"]["ipam"]["config"]
     addresses = {
         name: service["networks"]["front"]["ipv4_address"]
@@ -84,7 +86,7 @@ def test_every_address_is_in_the_subnet_and_the_proxy_is_the_trusted_one(compose
         assert service["environment"]["GATEWAY_TRUSTED_PROXIES"] == addresses["nginx"]
 
 
-def test_only_the_door_of_clients_is_published(compose: Any) -> None:
+def test_only_the_port_for_clients_is_published(compose: Any) -> None:
     published = {name: service.get("ports", []) for name, service in compose["services"].items()}
 
     assert {name: ports for name, ports in published.items() if ports} == {"nginx": ["8080:8080"]}
@@ -92,15 +94,15 @@ def test_only_the_door_of_clients_is_published(compose: Any) -> None:
     assert list(compose["services"]["redis"]["networks"]) == ["state"]
 
 
-def test_a_replica_has_the_time_that_its_drain_may_take(compose: Any, secrets: Path) -> None:
+def test_grace_period_is_long_enough_for_the_drain(compose: Any, secrets: Path) -> None:
     for service in gateways(compose).values():
         settings = settings_of(service, secrets)
-        ends_within = settings.shutdown_delay_seconds + settings.drain_seconds + STOP_SECONDS + 1
+        stop_seconds = settings.shutdown_delay_seconds + settings.drain_seconds + STOP_SECONDS + 1
 
-        assert int(service["stop_grace_period"].removesuffix("s")) >= ends_within
+        assert int(service["stop_grace_period"].removesuffix("s")) >= stop_seconds
 
 
-def test_every_file_and_secret_that_is_named_is_there(compose: Any, secrets: Path) -> None:
+def test_every_named_file_and_secret_exists(compose: Any, secrets: Path) -> None:
     for name, secret in compose["secrets"].items():
         assert (secrets / name).is_file()
         assert secret == {"file": f"secrets/{name}"}
@@ -111,18 +113,18 @@ def test_every_file_and_secret_that_is_named_is_there(compose: Any, secrets: Pat
             assert source in compose["volumes"] or (COMPOSE / source).exists(), volume
 
 
-def test_secrets_are_made_once_and_only_their_owner_gets_into_the_folder(secrets: Path) -> None:
+def test_secrets_are_created_once_and_only_their_owner_can_enter_the_folder(secrets: Path) -> None:
     before = {path.name: path.read_text() for path in secrets.iterdir()}
     again = subprocess.run(
         ["sh", str(secrets.parent / "make-secrets.sh")], check=False, capture_output=True, text=True
     )
 
-    assert (again.returncode, again.stderr) == (1, "secrets/ is there already; remove it to make new ones.\n")
+    assert (again.returncode, again.stderr) == (1, "secrets/ exists already; remove it to create new ones.\n")
     assert {path.name: path.read_text() for path in secrets.iterdir()} == before
     assert secrets.stat().st_mode & 0o777 == 0o700
 
 
-def test_redis_takes_its_configuration_and_the_password_and_evicts_nothing(
+def test_redis_accepts_its_configuration_requires_the_password_and_evicts_nothing(
     secrets: Path, tmp_path: Path
 ) -> None:
     written = (COMPOSE / "redis.conf").read_text(encoding="utf-8")
@@ -132,11 +134,13 @@ def test_redis_takes_its_configuration_and_the_password_and_evicts_nothing(
 
     server = RedisServer(include=own)
     try:
-        with redis.Redis.from_url(url.replace("redis:6379", f"127.0.0.1:{server.port}"), protocol=2) as known:
-            facts = known.config_get("maxmemory-policy") | known.config_get("appendonly")
-        with server.client() as stranger, pytest.raises(redis.AuthenticationError):
-            stranger.ping()
+        with redis.Redis.from_url(
+            url.replace("redis:6379", f"127.0.0.1:{server.port}"), protocol=2
+        ) as client:
+            options = client.config_get("maxmemory-policy") | client.config_get("appendonly")
+        with server.client() as unauthenticated, pytest.raises(redis.AuthenticationError):
+            unauthenticated.ping()
     finally:
         server.stop()
 
-    assert facts == {"maxmemory-policy": "noeviction", "appendonly": "yes"}
+    assert options == {"maxmemory-policy": "noeviction", "appendonly": "yes"}

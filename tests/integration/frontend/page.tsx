@@ -1,4 +1,4 @@
-// A page with <Notifications> in a DOM of its own, under StrictMode: says on stdout what it shows, obeys stdin.
+// A page with <Notifications> under StrictMode in its own DOM. Prints its content to stdout, reads commands from stdin.
 import { Window } from "happy-dom";
 import { createInterface } from "node:readline";
 
@@ -8,44 +8,44 @@ for (const [name, value] of Object.entries({ window, document: window.document, 
 }
 
 async function main([url, ...tokens]: string[]): Promise<void> {
-  // After the globals: react-dom looks for a DOM when it is loaded.
+  // After the globals, because react-dom looks for a DOM when it is loaded.
   const { StrictMode } = await import("react");
   const { createRoot } = await import("react-dom/client");
   const { Notifications } = await import("../../../examples/frontend/Notifications");
 
   const container = document.createElement("div");
   const root = createRoot(container);
-  const asked: boolean[] = [];
-  // The first tokens in their order, the last one for good.
+  const calls: boolean[] = [];
+  // Each token once, in order; the last one for every further call.
   const getToken = async (fresh: boolean) => {
-    asked.push(fresh);
+    calls.push(fresh);
     const token = (tokens.length > 1 ? tokens.shift() : tokens[0]) ?? "";
-    if (token === "unavailable") throw new Error("whoever issues tokens does not answer");
+    if (token === "unavailable") throw new Error("the issuer of tokens does not answer");
     return token;
   };
 
-  let said = "";
-  const say = () => {
+  let printed = "";
+  const print = () => {
     const shown = {
       status: container.querySelector("[role=status]")?.textContent ?? null,
       items: [...container.querySelectorAll("li")].map((item) => item.textContent),
-      asked,
+      calls,
     };
     const line = JSON.stringify(shown);
-    if (line !== said) console.log((said = line));
+    if (line !== printed) console.log((printed = line));
   };
-  const observer = new window.MutationObserver(say);
+  const observer = new window.MutationObserver(print);
   observer.observe(container as never, { childList: true, subtree: true, characterData: true });
 
   const commands = createInterface({ input: process.stdin });
   commands.on("line", (command) => {
     if (command === "render") render();
-    if (command === "look") console.log(JSON.stringify({ asked }));
+    if (command === "look") console.log(JSON.stringify({ calls }));
     if (command === "unmount") {
       root.unmount();
       observer.disconnect();
       commands.close();
-      process.stdin.destroy(); // from here on only a socket that was forgotten could keep this process alive
+      process.stdin.destroy(); // after this only an unclosed socket could keep the process alive
     }
   });
   const render = () => root.render(<StrictMode><Notifications url={url ?? ""} getToken={getToken} /></StrictMode>);

@@ -1,4 +1,4 @@
-"""The front-end examples, as a front-end developer meets them: type-checked, and run against a live gateway."""
+"""The front-end examples, type-checked and run against a live gateway."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.support.paths import ROOT
 HERE = Path(__file__).parent
 EXAMPLES = ROOT / "examples" / "frontend"
 NODE = [sys.executable, str(ROOT / "tools" / "node.py")]
-MEMBER_SECONDS = 15
+JOIN_TIMEOUT_SECONDS = 15
 USER = "frontend"
 
 
 @pytest.fixture(scope="module")
 def page_script() -> Path:
-    """The examples and the page of this test, type-checked and compiled."""
+    """The path of the compiled page; the examples and the page are type-checked first."""
     compiler = HERE / "node_modules" / "typescript" / "bin" / "tsc"
     assert compiler.exists(), "the packages of tests/integration/frontend are missing: run `make install-dev`"
     checked = subprocess.run(
@@ -38,7 +38,7 @@ def page_script() -> Path:
 
 
 class Program:
-    """A program under Node; every line that it prints is an entry."""
+    """A Node program; each line that it prints is an entry of its journal."""
 
     def __init__(self, *command: str) -> None:
         self.process = subprocess.Popen(
@@ -48,16 +48,18 @@ class Program:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def tell(self, command: str) -> None:
+    def send(self, command: str) -> None:
+        """Write a command to the standard input of the program."""
         assert self.process.stdin is not None
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
 
-    def shows(self, wanted: Callable[[Entry], bool]) -> Entry:
+    def wait(self, wanted: Callable[[Entry], bool]) -> Entry:
+        """Wait for an entry that ``wanted`` accepts, and return it."""
         return self.journal.wait(wanted)
 
-    def ends(self) -> int:
-        """Its exit status, once it ended by itself."""
+    def wait_exit(self) -> int:
+        """Wait until the program has ended by itself. Returns its exit status."""
         status = self.process.wait(15)
         self._reader.join()
         return status
@@ -72,136 +74,143 @@ class Program:
 
 @contextmanager
 def program(*command: str) -> Iterator[Program]:
+    """Run a Node program, and kill it in the end."""
     running = Program(*command)
     try:
         yield running
     finally:
         running.process.kill()
-        running.ends()
+        running.wait_exit()
         assert running.process.stdin is not None
         running.process.stdin.close()
 
 
 def status(text: str) -> Callable[[Entry], bool]:
+    """Return a function that accepts entries with this status line."""
     return lambda shown: shown.get("status") == text
 
 
-def test_the_hook_shows_a_push_once_although_strict_mode_mounts_it_twice(
+def test_hook_shows_a_push_once_although_strict_mode_mounts_it_twice(
     page_script: Path, gateway_process: GatewayProcess
 ):
     with program(str(page_script), gateway_process.url, gateway_process.token(USER)) as page:
-        page.shows(status("live"))
-        answers = [gateway_process.push_user(USER, "notification:new", {"title": t}) for t in ("one", "two")]
-        shown = page.shows(lambda entry: len(entry.get("items", ())) >= 2)
+        page.wait(status("live"))
+        responses = [
+            gateway_process.push_user(USER, "notification:new", {"title": t}) for t in ("one", "two")
+        ]
+        shown = page.wait(lambda entry: len(entry.get("items", ())) >= 2)
 
-    assert [answer["connections"] for answer in answers] == [1, 1]
+    assert [response["connections"] for response in responses] == [1, 1]
     assert shown["items"] == ["two", "one"]
 
 
-def test_a_render_does_not_reconnect(page_script: Path, gateway_process: GatewayProcess):
+def test_render_does_not_reconnect(page_script: Path, gateway_process: GatewayProcess):
     with program(str(page_script), gateway_process.url, gateway_process.token(USER)) as page:
-        before = page.shows(status("live"))["asked"]
+        before = page.wait(status("live"))["calls"]
         for _ in range(3):
-            page.tell("render")
+            page.send("render")
         gateway_process.push_user(USER, "notification:new", {"title": "still there"})
-        shown = page.shows(lambda entry: entry.get("items") == ["still there"])
+        shown = page.wait(lambda entry: entry.get("items") == ["still there"])
 
-    assert shown["asked"] == before
+    assert shown["calls"] == before
 
 
-def test_unmounting_leaves_nothing_behind(page_script: Path, gateway_process: GatewayProcess):
+def test_unmounting_closes_the_connection(page_script: Path, gateway_process: GatewayProcess):
     with program(str(page_script), gateway_process.url, gateway_process.token(USER)) as page:
-        page.shows(status("live"))
-        page.tell("unmount")
+        page.wait(status("live"))
+        page.send("unmount")
 
-        assert page.ends() == 0
+        assert page.wait_exit() == 0
     assert gateway_process.backend.presence(USER)["online"] is False
 
 
-def test_a_namespace_is_part_of_the_address(page_script: Path, gateway_process: GatewayProcess):
+def test_namespace_is_part_of_the_address(page_script: Path, gateway_process: GatewayProcess):
     url = f"{gateway_process.url}/notifications"
     with program(str(page_script), url, gateway_process.token(USER)) as page:
-        page.shows(status("live"))
+        page.wait(status("live"))
         gateway_process.push_user(USER, "notification:new", {"title": "x"}, namespace="/notifications")
 
-        assert page.shows(lambda entry: bool(entry.get("items")))["items"] == ["x"]
+        assert page.wait(lambda entry: bool(entry.get("items")))["items"] == ["x"]
 
 
-def test_a_refusal_is_shown_with_its_code(page_script: Path, gateway_process: GatewayProcess):
+def test_rejection_is_shown_with_its_code(page_script: Path, gateway_process: GatewayProcess):
     with program(str(page_script), gateway_process.url, "no token at all") as page:
-        page.shows(status("please log in again (token_malformed)"))
+        page.wait(status("please log in again (token_malformed)"))
 
 
-def test_a_stale_token_of_a_cache_is_replaced_once(page_script: Path, gateway_process: GatewayProcess):
+def test_stale_token_of_a_cache_is_replaced_once(page_script: Path, gateway_process: GatewayProcess):
     stale = gateway_process.token(USER, lifetime_seconds=-60)
     with program(str(page_script), gateway_process.url, stale, gateway_process.token(USER)) as page:
-        assert page.shows(status("live"))["asked"] == [False, True]
+        assert page.wait(status("live"))["calls"] == [False, True]
     with program(str(page_script), gateway_process.url, stale) as page:
-        page.shows(status("please log in again (token_expired)"))
+        page.wait(status("please log in again (token_expired)"))
 
 
-def test_a_token_that_runs_out_is_replaced_on_the_open_connection(
+def test_expiring_token_is_replaced_on_the_open_connection(
     page_script: Path, gateway_process: GatewayProcess
 ):
     ending = gateway_process.token(USER, lifetime_seconds=4)
     lasting = gateway_process.token(USER, orgId="refreshed")
     with program(str(page_script), gateway_process.url, ending, lasting) as page:
-        page.shows(status("live"))
-        # The room comes with the second token: once it has a member, the token was taken.
+        page.wait(status("live"))
+        # Only the second token has the claim of the room: once the room has a member, the token was accepted.
         wait_for_member(gateway_process, "org:refreshed")
-        page.tell("look")
-        page.shows(lambda entry: entry.get("asked", ())[-1:] == [True])
+        page.send("look")
+        page.wait(lambda entry: entry.get("calls", ())[-1:] == [True])
         assert not any("connecting" in str(entry.get("status")) for entry in after_live(page))
 
 
-def test_when_there_is_no_token_to_be_had_the_hook_asks_again_and_gets_in(
+def test_hook_requests_a_token_again_if_the_issuer_is_unavailable(
     page_script: Path, gateway_process: GatewayProcess
 ):
     tokens = ("unavailable", "unavailable", gateway_process.token(USER))
     with program(str(page_script), gateway_process.url, *tokens) as page:
-        assert page.shows(status("live"))["asked"] == [False, False, False]
+        assert page.wait(status("live"))["calls"] == [False, False, False]
 
 
-def test_a_restart_of_the_gateway_is_survived(page_script: Path, gateway_process: GatewayProcess):
+def test_hook_reconnects_after_a_restart_of_the_gateway(page_script: Path, gateway_process: GatewayProcess):
     with program(str(page_script), gateway_process.url, gateway_process.token(USER)) as page:
-        page.shows(status("live"))
+        page.wait(status("live"))
         gateway_process.stop()
-        page.shows(lambda entry: entry.get("status") == "connecting" and entry["asked"] == [False])
+        page.wait(lambda entry: entry.get("status") == "connecting" and entry["calls"] == [False])
         gateway_process.start()
 
-        page.shows(lambda entry: entry.get("status") == "live" and entry["asked"] == [False, False])
+        page.wait(lambda entry: entry.get("status") == "live" and entry["calls"] == [False, False])
 
 
-def test_who_is_let_go_by_a_backend_stays_away(page_script: Path, gateway_process: GatewayProcess):
+def test_hook_does_not_reconnect_after_a_disconnect_by_a_backend(
+    page_script: Path, gateway_process: GatewayProcess
+):
     with program(str(page_script), gateway_process.url, gateway_process.token(USER)) as page:
-        page.shows(status("live"))
+        page.wait(status("live"))
         gateway_process.backend.disconnect(USER)
 
-        page.shows(status("ended (kicked)"))
+        page.wait(status("ended (kicked)"))
 
 
-def test_the_program_for_node_prints_what_arrives(page_script: Path, gateway_process: GatewayProcess):
+def test_node_program_prints_received_events(page_script: Path, gateway_process: GatewayProcess):
     # Under build/, so that it finds the packages of this folder.
     copy = page_script.with_name("vanilla.mjs")
     copy.write_bytes((EXAMPLES / "vanilla.mjs").read_bytes())
     with program(str(copy), gateway_process.url, gateway_process.token(USER)) as listener:
-        listener.shows(lambda entry: str(entry.get("line")).startswith("authenticated"))
+        listener.wait(lambda entry: str(entry.get("line")).startswith("authenticated"))
         gateway_process.push_user(USER, "notification:new", {"title": "hello"})
-        listener.shows(lambda entry: str(entry.get("line")).startswith('notification:new [{"title":"hello"}'))
+        listener.wait(lambda entry: str(entry.get("line")).startswith('notification:new [{"title":"hello"}'))
     with program(str(copy), gateway_process.url, "nonsense") as listener:
-        assert listener.ends() == 1
+        assert listener.wait_exit() == 1
 
 
 def wait_for_member(gateway: GatewayProcess, room: str) -> None:
-    """Asks until somebody is in the room; each question is a volatile event that nobody shows."""
-    deadline = time.monotonic() + MEMBER_SECONDS
+    """Push a volatile event, which the page does not show, until the room has a member."""
+    deadline = time.monotonic() + JOIN_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        answer: Any = gateway.backend.push_room(room, "probe", volatile=True).body
-        if answer["online"]:
+        body: Any = gateway.backend.push_room(room, "probe", volatile=True).body
+        if body["online"]:
             return
-    raise AssertionError(f"nobody came into {room}")
+    raise AssertionError(f"no client joined {room}")
 
 
 def after_live(page: Program) -> list[Entry]:
+    """Return the entries from the first with the status line ``live`` on."""
     entries = page.journal.entries
     return entries[next(index for index, entry in enumerate(entries) if entry.get("status") == "live") :]

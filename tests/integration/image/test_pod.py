@@ -1,4 +1,4 @@
-"""The image, run as the chart deploys it: with its rights, its probes, its settings; it serves, and it drains."""
+"""The image with the privileges, probes and settings of the chart: it serves, and it drains."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def redis_server() -> Iterator[RedisServer]:
 @pytest.fixture
 def pod(redis_server: RedisServer) -> Iterator[Pod]:
     image = os.environ.get("IMAGE")
-    assert image, "IMAGE names the image that is tried: `make image` builds it and sets that"
+    assert image, "IMAGE must name the image to test: `make image` builds it and sets the variable"
     pod = Pod(
         image if ":" in image else f"{image}:latest",
         {
@@ -45,54 +45,55 @@ def pod(redis_server: RedisServer) -> Iterator[Pod]:
         },
     )
     try:
-        pod.said("gateway.listening")
+        pod.wait_logged("gateway.listening")
         yield pod
     finally:
         pod.remove()
 
 
 def status_of(address: str) -> int:
+    """Return the HTTP status of a GET request."""
     try:
-        with urllib.request.urlopen(address, timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code
+        with urllib.request.urlopen(address, timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
-def test_the_deployment_of_the_chart_serves_without_rights_and_drains(pod: Pod, node: NodeClients) -> None:
+def test_image_serves_without_privileges_and_drains(pod: Pod, node: NodeClients) -> None:
     assert [status_of(pod.probe(name)) for name in ("startup", "liveness", "readiness")] == [200] * 3
 
-    # Nobody, with no rights, and nothing to write on.
+    # The process has an unprivileged user, no capabilities and no writable file system.
     assert pod.execute("id", "-u").stdout.strip() == "10001"
     assert pod.inspect(".HostConfig.ReadonlyRootfs") is True
     assert pod.inspect(".EffectiveCaps") in (None, [])
     assert "NoNewPrivs:\t1" in pod.execute("cat", "/proc/1/status").stdout
-    refused = pod.execute(
+    written = pod.execute(
         "sh", "-c", "touch /written || touch /tmp/written || touch /opt/sio-gateway/written"
     )
-    assert refused.returncode != 0
-    assert refused.stderr.count("Read-only file system") == 3
+    assert written.returncode != 0
+    assert written.stderr.count("Read-only file system") == 3
 
-    # What is pushed arrives.
+    # Pushes arrive.
     client = node.open(pod.url, token=token("alice", JWT_SECRET)).connected()
     backend = Backend(pod.ingest_url, "shop", KEY_SECRET)
     assert backend.push_user("alice", "note", {"n": 1}).body["connections"] == 1
     assert client.event("note")[0] == {"n": 1}
     assert status_of(f"{pod.url}/metrics") == 404
 
-    # It is told to go: not ready, but there, until those in front of it know.
-    told_at = time.monotonic()
-    pod.begin_stopping()
-    wait_until(lambda: status_of(pod.probe("readiness")) == 503, "it is not ready any more")
+    # After SIGTERM it is not ready, but serves until load balancers have noticed.
+    stopped_at = time.monotonic()
+    pod.start_stopping()
+    wait_until(lambda: status_of(pod.probe("readiness")) == 503, "the pod is not ready")
     assert status_of(pod.probe("liveness")) == 200
     assert backend.push_user("alice", "note", {"n": 2}).body["connections"] == 1
     assert client.event("note", count=2)[0] == {"n": 2}
     client.wait("disconnect", reason="transport close")
-    assert pod.stopped() == 0
-    assert DELAY_SECONDS <= time.monotonic() - told_at < pod.grace_seconds
+    assert pod.wait_stopped() == 0
+    assert DELAY_SECONDS <= time.monotonic() - stopped_at < pod.grace_seconds
 
     lines = pod.log()
     assert [line for line in lines if line["level"] in {"error", "critical"}] == []
-    told = json.dumps(lines)
-    assert [secret for secret in (JWT_SECRET, KEY_SECRET) if secret in told] == []
+    text = json.dumps(lines)
+    assert [secret for secret in (JWT_SECRET, KEY_SECRET) if secret in text] == []
