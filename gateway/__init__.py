@@ -17,13 +17,13 @@ socketio_server   receives from clients: connect handshake, events, token refres
 transport         sends to clients: Engine.IO 4 on aiohttp (polling, WebSocket, upgrade, heartbeat)
 dev_console       the page at /dev, only with ``serve --dev``
 auth              tokens to identities
-metrics           Prometheus metrics
 tracing           log lines and spans of traced messages
 timers            the clock, and one heap of timers for the whole process
 state             the state: in memory for one replica, or in Redis for many
 services          the use cases: connect, disconnect, recovery, publish, token expiry, degraded mode, drain
 hub               the connections and rooms of this replica; delivers messages to them
 interfaces        the interfaces of the state, each with its contract
+metrics           the primitives of Prometheus metrics, and the metrics of the process
 domain            values and rules; standard library only
 
 The signed REST API is the package ``ingest_api`` beside this one; of this package it imports the domain only.

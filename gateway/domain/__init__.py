@@ -1,5 +1,6 @@
-"""Values and rules of the gateway: standard library only, no waiting, no I/O.
+"""Values and rules of the gateway: standard library only, no event loop, no I/O.
 
+bounded_body  read_bounded: the body of a request, up to a limit
 dedup         DedupKey: the one-time use of a signed request
 disconnects   DisconnectReason: how the gateway ends a connection
 errors        the tree of errors, each with a stable code

@@ -1,4 +1,4 @@
-"""The body of a request, collected up to a limit; whoever reads it awaits the chunks."""
+"""The body of a request, collected up to a limit; the caller awaits the chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every suite here runs once for each implementation of the state, without knowing which."""
+"""Run every suite of the state once for each implementation."""
 
 from __future__ import annotations
 

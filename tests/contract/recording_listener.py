@@ -11,49 +11,49 @@ from gateway.domain.positions import Position
 from gateway.interfaces import Broker
 
 TIMEOUT_SECONDS = 10.0
-LAST_ROOM = "the room of last words"
+MARKER_ROOM = "marker"
 
 
 class RecordingListener:
-    """Keeps what was handed over, in order."""
+    """Keeps the delivered entries, in order."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._heard: list[tuple[Position, LogEntry]] = []
-        self._more = asyncio.Condition()
+        self._received: list[tuple[Position, LogEntry]] = []
+        self._changed = asyncio.Condition()
 
     @property
     def received(self) -> list[tuple[Position, LogEntry]]:
-        """What was handed over so far."""
-        return list(self._heard)
+        """The entries delivered so far, with their positions."""
+        return list(self._received)
 
     async def deliver(self, entry: LogEntry, position: Position) -> None:
-        self._heard.append((position, entry))
-        async with self._more:
-            self._more.notify_all()
+        self._received.append((position, entry))
+        async with self._changed:
+            self._changed.notify_all()
 
     async def first(self, number: int) -> list[tuple[Position, LogEntry]]:
-        """The first so many entries, as soon as they are here."""
-        async with asyncio.timeout(TIMEOUT_SECONDS), self._more:
-            await self._more.wait_for(lambda: len(self._heard) >= number)
-        return self._heard[:number]
+        """Wait for this many entries; return the first ones."""
+        async with asyncio.timeout(TIMEOUT_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: len(self._received) >= number)
+        return self._received[:number]
 
     async def all_so_far(self) -> list[tuple[Position, LogEntry]]:
-        """All that was accepted before this call: a last word is appended, and heard after everything else."""
-        word = Message(new_id(), "/", (LAST_ROOM,), "last", ())
-        await self._broker.subscribe([Address("/", LAST_ROOM)])
-        await self._broker.append(word)
-        async with asyncio.timeout(TIMEOUT_SECONDS), self._more:
-            await self._more.wait_for(lambda: any(entry == word for _, entry in self._heard))
-        return [(position, entry) for position, entry in self._heard if LAST_ROOM not in _rooms(entry)]
+        """Return everything accepted before this call: append a marker and wait until it is delivered."""
+        marker = Message(new_id(), "/", (MARKER_ROOM,), "last", ())
+        await self._broker.subscribe([Address("/", MARKER_ROOM)])
+        await self._broker.append(marker)
+        async with asyncio.timeout(TIMEOUT_SECONDS), self._changed:
+            await self._changed.wait_for(lambda: any(entry == marker for _, entry in self._received))
+        return [(position, entry) for position, entry in self._received if MARKER_ROOM not in _rooms(entry)]
 
     async def entries(self) -> list[LogEntry]:
-        """The entries of ``everything``."""
+        """Return the entries of ``all_so_far`` without their positions."""
         return [entry for _, entry in await self.all_so_far()]
 
 
 class BlockedListener(RecordingListener):
-    """Hears nothing until it is opened: the callback is stuck in the first entry."""
+    """Blocks in its first entry until ``released`` is set."""
 
     def __init__(self, broker: Broker) -> None:
         super().__init__(broker)
@@ -67,12 +67,14 @@ class BlockedListener(RecordingListener):
 
 
 @asynccontextmanager
-async def listening(broker: Broker, ear: RecordingListener | None = None) -> AsyncIterator[RecordingListener]:
-    """The broker's one listener, as long as the block runs."""
-    ear = ear or RecordingListener(broker)
-    task = asyncio.create_task(broker.listen(ear.deliver))
+async def listening(
+    broker: Broker, listener: RecordingListener | None = None
+) -> AsyncIterator[RecordingListener]:
+    """Run the broker's listener for the length of the block."""
+    listener = listener or RecordingListener(broker)
+    task = asyncio.create_task(broker.listen(listener.deliver))
     try:
-        yield ear
+        yield listener
     finally:
         task.cancel()
         await asyncio.wait([task])

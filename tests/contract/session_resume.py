@@ -1,4 +1,4 @@
-"""Coming back to a session, and being told why not."""
+"""Resuming a session, and the code of a failure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ async def resume(
 
 
 async def resume_failure(
-    sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "refused"
+    sessions: Sessions, pid: str, *, user: str = "ann", namespace: str = "/", owner: str = "rejected"
 ) -> str:
-    """The code with which a session is not adopted."""
-    with pytest.raises(RecoveryFailed) as refused:
+    """Return the code with which a session is not resumed."""
+    with pytest.raises(RecoveryFailed) as raised:
         await sessions.resume(pid, user=user, namespace=namespace, owner=owner)
-    return refused.value.code
+    return raised.value.code

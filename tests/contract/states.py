@@ -1,4 +1,4 @@
-"""What the contract suites need of an implementation, and the implementations they run against."""
+"""The interface that the contract suites need of a state, and its implementations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REPLICA = "replica-1"
 
 
 class StateUnderTest(Protocol):
-    """One whole state, empty at first, with a time that a test may move.
+    """A state, empty at first, with a clock that a test may move.
 
     Its time also passes by itself, and no operation is free of delay: a test never counts on a moment.
     """
@@ -35,19 +35,19 @@ class StateUnderTest(Protocol):
     revocations: Revocations
 
     def now(self) -> float:
-        """The wall-clock time of the store, in seconds since 1970."""
+        """Return the wall-clock time of the store, in seconds since 1970."""
         ...
 
     async def advance(self, seconds: float) -> None:
-        """Make everything that is kept older by so much, and the wall clock later."""
+        """Age everything that is kept, and advance the wall clock."""
         ...
 
     async def set_clock_back(self, seconds: float) -> None:
-        """Make the wall clock from which positions are taken earlier; nothing that is kept becomes younger."""
+        """Set back the wall clock that positions are made from; nothing that is kept becomes younger."""
         ...
 
     async def close(self) -> None:
-        """The test is over."""
+        """End the state after the test."""
         ...
 
 
@@ -69,7 +69,7 @@ class MakeState(Protocol):
 
 
 class MemoryUnderTest:
-    """The embedded state."""
+    """The memory state."""
 
     def __init__(self, clock: FakeClock, state: MemoryState) -> None:
         self._clock = clock
@@ -113,7 +113,7 @@ async def make_memory(
 
 
 class RedisUnderTest:
-    """The shared state, over a real server. What its processes do as time passes is done here while time is moved."""
+    """The Redis state over a real server. ``advance`` does what the processes would do as time passes."""
 
     STRIDE_SECONDS = KEEP_SECONDS / 3
 
@@ -140,7 +140,7 @@ class RedisUnderTest:
             self._offset += stride
             self._server.age(self._prefix, stride)
             shift_clock(self._state, stride)
-            # A replica that lives keeps its lease, and alive what lives by it.
+            # A live replica renews its lease and the TTL of its keys.
             ends = int(self.now() * 1000) + 60_000
             self._server.ask("ZADD", f"{self._prefix}:leases", "XX", ends, REPLICA)
             await self._state.membership.heartbeat()

@@ -1,7 +1,7 @@
-"""What is relied upon of aiohttp beyond its documentation; this fails on an upgrade that moves any of it.
+"""What the transport uses of aiohttp beyond its documentation; an upgrade that changes any of it fails here.
 
-``gateway/transport/http.py`` and ``short_way.py`` stand on aiohttp's handler of one connection, as it is in the release
-that requirements/runtime.txt pins. ``pyproject.toml`` takes no other minor release.
+``gateway/transport/http.py`` and ``fast_path.py`` use aiohttp's handler of one connection, as it is in the release that
+requirements/runtime.txt pins. ``pyproject.toml`` allows no other minor release.
 """
 
 from __future__ import annotations

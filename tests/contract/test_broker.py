@@ -1,4 +1,4 @@
-"""Accepting entries, counting whom they are for, and handing them to the listener."""
+"""Broker: appending entries, counting their recipients, delivering them to the listener."""
 
 from __future__ import annotations
 
@@ -156,8 +156,8 @@ async def test_appending_an_id_again_changes_nothing_and_returns_the_first_resul
 
     assert again == first
     assert await newest_position(state.broker) == newest
-    async with listening(state.broker) as ear:
-        assert await ear.entries() == [news]
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == [news]
 
 
 async def test_id_appended_concurrently_is_accepted_once(state: StateUnderTest) -> None:
@@ -167,11 +167,11 @@ async def test_id_appended_concurrently_is_accepted_once(state: StateUnderTest) 
     results = await asyncio.gather(*(state.broker.append(news) for _ in range(20)))
 
     assert set(results) == {results[0]}
-    async with listening(state.broker) as ear:
-        assert await ear.entries() == [news]
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == [news]
 
 
-# --- handing over ---
+# --- delivery ---
 
 
 async def test_entry_for_a_subscribed_address_is_delivered_unchanged(
@@ -180,13 +180,13 @@ async def test_entry_for_a_subscribed_address_is_delivered_unchanged(
     news = message(
         "org:7", arguments=('{"text":"grüß dich 👋"}', "null", "1e400"), exclude=frozenset({"s1", "org:8"})
     )
-    order = disconnect_command("ann", at=1234.125, revoke=True, namespaces=("/", "/chat"))
+    command = disconnect_command("ann", at=1234.125, revoke=True, namespaces=("/", "/chat"))
     await state.broker.subscribe([at("org:7"), at("user:ann", "/chat")])
 
-    async with listening(state.broker) as ear:
-        results = [await state.broker.append(news), await state.broker.append(order)]
+    async with listening(state.broker) as listener:
+        results = [await state.broker.append(news), await state.broker.append(command)]
 
-        assert await ear.first(2) == [(results[0].position, news), (results[1].position, order)]
+        assert await listener.first(2) == [(results[0].position, news), (results[1].position, command)]
 
 
 @pytest.mark.parametrize("volatile", [False, True])
@@ -199,8 +199,8 @@ async def test_trace_is_delivered_with_its_message_even_one_too_large_for_a_chan
 
     await state.broker.append(news)
 
-    async with listening(state.broker) as ear:
-        assert await ear.entries() == [news]
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == [news]
 
 
 async def test_trace_is_in_the_history(state: StateUnderTest) -> None:
@@ -216,11 +216,11 @@ async def test_trace_is_in_the_history(state: StateUnderTest) -> None:
 async def test_session_takeover_is_delivered_unchanged_to_subscribers_of_its_sid(
     state: StateUnderTest,
 ) -> None:
-    moves = [session_takeover("s1"), session_takeover("käse", namespace="/chät", owner="replica-2/~ü,1")]
+    takeovers = [session_takeover("s1"), session_takeover("käse", namespace="/chät", owner="replica-2/~ü,1")]
     await state.broker.subscribe([at("s1"), at("käse", "/chät"), at(None)])
 
-    async with listening(state.broker) as ear:
-        results = [await state.broker.append(each) for each in moves]
+    async with listening(state.broker) as listener:
+        results = [await state.broker.append(each) for each in takeovers]
         for other in (
             session_takeover("s2"),
             session_takeover("s1", namespace="/chat"),
@@ -228,9 +228,11 @@ async def test_session_takeover_is_delivered_unchanged_to_subscribers_of_its_sid
         ):
             await state.broker.append(other)
 
-        heard = await ear.all_so_far()
-        assert heard == [(result.position, each) for result, each in zip(results, moves, strict=True)]
-        assert [type(entry) for _, entry in heard] == [SessionTakeover, SessionTakeover]
+        delivered_entries = await listener.all_so_far()
+        assert delivered_entries == [
+            (result.position, each) for result, each in zip(results, takeovers, strict=True)
+        ]
+        assert [type(entry) for _, entry in delivered_entries] == [SessionTakeover, SessionTakeover]
 
 
 async def test_session_takeover_is_in_the_stream_where_it_was_appended(state: StateUnderTest) -> None:
@@ -243,10 +245,10 @@ async def test_session_takeover_is_in_the_stream_where_it_was_appended(state: St
     ]
     await state.broker.subscribe([at("s1"), at("user:ann")])
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         results = [await state.broker.append(entry) for entry in entries]
 
-        assert await ear.all_so_far() == [
+        assert await listener.all_so_far() == [
             (result.position, entry) for result, entry in zip(results, entries, strict=True)
         ]
     handed_out = [result.position for result in results]
@@ -256,11 +258,11 @@ async def test_session_takeover_is_in_the_stream_where_it_was_appended(state: St
 async def test_entry_for_other_addresses_is_not_delivered(state: StateUnderTest) -> None:
     await state.broker.subscribe([at("org:7"), at(None, "/chat")])
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         for other in (message("org:8"), message("org:7", namespace="/chat"), message()):
             await state.broker.append(other)
 
-        assert await ear.entries() == []
+        assert await listener.entries() == []
 
 
 async def test_message_to_everyone_is_delivered_to_subscribers_of_the_namespace(
@@ -269,31 +271,31 @@ async def test_message_to_everyone_is_delivered_to_subscribers_of_the_namespace(
     everyone = message(namespace="/chat")
     await state.broker.subscribe([at(None, "/chat")])
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         await state.broker.append(everyone)
 
-        assert await ear.entries() == [everyone]
+        assert await listener.entries() == [everyone]
 
 
 async def test_entry_for_several_subscribed_addresses_is_delivered_once(state: StateUnderTest) -> None:
     news = message("org:7", "org:8", "org:9")
     await state.broker.subscribe([at("org:7"), at("org:8")])
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         await state.broker.append(news)
 
-        assert await ear.entries() == [news]
+        assert await listener.entries() == [news]
 
 
 async def test_volatile_message_is_delivered_in_its_turn(state: StateUnderTest) -> None:
     entries = [message("org:7", volatile=number % 2 == 0) for number in range(6)]
     await state.broker.subscribe([at("org:7")])
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         for entry in entries:
             await state.broker.append(entry)
 
-        assert await ear.entries() == entries
+        assert await listener.entries() == entries
 
 
 async def test_subscribing_returns_the_position_after_which_everything_is_delivered(
@@ -307,14 +309,16 @@ async def test_subscribing_returns_the_position_after_which_everything_is_delive
             news = message("org:7")
             appended.append(((await state.broker.append(news)).position, news))
 
-    async with listening(state.broker) as ear:
-        pusher = asyncio.create_task(append_many())
+    async with listening(state.broker) as listener:
+        appending = asyncio.create_task(append_many())
         since = await state.broker.subscribe([at("org:7")])
-        await pusher
+        await appending
 
         due = [item for item in appended if positions.order(item[0]) > positions.order(since)]
-        heard = await ear.all_so_far()
-        assert [item for item in heard if positions.order(item[0]) > positions.order(since)] == due
+        delivered_entries = await listener.all_so_far()
+        assert [
+            item for item in delivered_entries if positions.order(item[0]) > positions.order(since)
+        ] == due
 
 
 async def test_subscribing_again_delivers_once(state: StateUnderTest) -> None:
@@ -322,10 +326,10 @@ async def test_subscribing_again_delivers_once(state: StateUnderTest) -> None:
     await state.broker.subscribe([at("org:7")])
     await state.broker.subscribe([at("org:7"), at("org:7")])
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         await state.broker.append(news)
 
-        assert await ear.entries() == [news]
+        assert await listener.entries() == [news]
 
 
 async def test_unsubscribed_address_gets_nothing_new(state: StateUnderTest) -> None:
@@ -334,27 +338,27 @@ async def test_unsubscribed_address_gets_nothing_new(state: StateUnderTest) -> N
     await state.broker.unsubscribe([at("org:7"), at("never subscribed")])
     await state.broker.unsubscribe([at("org:7")])
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         await state.broker.append(message("org:7"))
         await state.broker.append(kept)
 
-        assert await ear.entries() == [kept]
+        assert await listener.entries() == [kept]
 
 
 async def test_entries_are_delivered_one_at_a_time(state: StateUnderTest) -> None:
-    inside = 0
-    most_inside = 0
+    running = 0
+    most_running = 0
     delivered: list[LogEntry] = []
     all_delivered = asyncio.Event()
 
     async def deliver(entry: LogEntry, position: Position) -> None:
-        nonlocal inside, most_inside
-        inside += 1
-        most_inside = max(most_inside, inside)
+        nonlocal running, most_running
+        running += 1
+        most_running = max(most_running, running)
         second_chance = asyncio.Event()
         asyncio.get_running_loop().call_soon(second_chance.set)
         await second_chance.wait()
-        inside -= 1
+        running -= 1
         delivered.append(entry)
         if len(delivered) == 20:
             all_delivered.set()
@@ -366,16 +370,16 @@ async def test_entries_are_delivered_one_at_a_time(state: StateUnderTest) -> Non
         await all_delivered.wait()
     listener.cancel()
 
-    assert most_inside == 1
+    assert most_running == 1
 
 
 async def test_append_does_not_wait_for_a_blocked_listener(state: StateUnderTest) -> None:
-    closed = BlockedListener(state.broker)
+    blocked = BlockedListener(state.broker)
     await state.broker.subscribe([at("org:7")])
 
-    async with listening(state.broker, closed), asyncio.timeout(TIMEOUT_SECONDS):
+    async with listening(state.broker, blocked), asyncio.timeout(TIMEOUT_SECONDS):
         await state.broker.append(message("org:7"))
-        await closed.entered.wait()
+        await blocked.entered.wait()
         await state.broker.append(message("org:7"))
 
 
@@ -411,7 +415,7 @@ async def test_concurrent_appends_are_delivered_as_accepted_in_the_order_of_posi
             if names != ("unheard",):
                 accepted.append((result.position, news))
 
-    async with listening(state.broker) as ear:
+    async with listening(state.broker) as listener:
         await asyncio.gather(*(append(rooms) for rooms in rooms_of_appenders))
 
-        assert await ear.all_so_far() == sorted(accepted, key=lambda item: positions.order(item[0]))
+        assert await listener.all_so_far() == sorted(accepted, key=lambda item: positions.order(item[0]))

@@ -1,4 +1,4 @@
-"""Accepting an entry under a claim: both or neither."""
+"""Broker: appending an entry with a dedup key, both or neither."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ async def test_concurrent_requests_with_one_nonce_are_accepted_once(state: State
 
     assert sum(isinstance(answer, PublishResult) for answer in answers) == 1
     assert sum(isinstance(answer, NonceReplayed) for answer in answers) == 19
-    async with listening(state.broker) as ear:
-        assert len(await ear.entries()) == 1
+    async with listening(state.broker) as listener:
+        assert len(await listener.entries()) == 1
 
 
 async def test_rejected_entry_leaves_nothing(state: StateUnderTest) -> None:
@@ -70,8 +70,8 @@ async def test_rejected_entry_leaves_nothing(state: StateUnderTest) -> None:
     assert await state.revocations.revoked_at("ann") is None
     page = await state.broker.history(START, [at("user:ann")], max_entries=10, max_bytes=1000)
     assert page.entries == ()
-    async with listening(state.broker) as ear:
-        assert await ear.entries() == []
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == []
 
 
 async def test_rejected_id_may_be_appended_later(state: StateUnderTest) -> None:
@@ -88,10 +88,10 @@ async def test_rejected_id_may_be_appended_later(state: StateUnderTest) -> None:
 async def test_id_appended_again_with_its_dedup_key_returns_the_first_result(
     state: StateUnderTest,
 ) -> None:
-    news, its_claim = message("a"), dedup_key(state, idempotency_key="key")
-    first = await state.broker.append(news, its_claim)
+    news, its_dedup_key = message("a"), dedup_key(state, idempotency_key="key")
+    first = await state.broker.append(news, its_dedup_key)
 
-    assert await state.broker.append(news, its_claim) == first
+    assert await state.broker.append(news, its_dedup_key) == first
 
 
 # --- idempotency keys ---
@@ -108,8 +108,8 @@ async def test_repeated_idempotency_key_returns_the_first_result(state: StateUnd
     assert not first.replayed
     assert again == first._replace(replayed=True)
     assert await newest_position(state.broker) == first.position
-    async with listening(state.broker) as ear:
-        assert await ear.entries() == [first_news]
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == [first_news]
 
 
 async def test_repeated_idempotency_key_keeps_the_trace_of_the_first_message(
@@ -120,8 +120,8 @@ async def test_repeated_idempotency_key_keeps_the_trace_of_the_first_message(
     await state.broker.append(first, dedup_key(state, idempotency_key="key"))
     await state.broker.append(second, dedup_key(state, idempotency_key="key"))
 
-    async with listening(state.broker) as ear:
-        assert await ear.entries() == [first]
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == [first]
 
 
 async def test_repeat_consumes_its_nonce(state: StateUnderTest) -> None:
@@ -134,10 +134,10 @@ async def test_repeat_consumes_its_nonce(state: StateUnderTest) -> None:
 
 async def test_repeat_whose_answer_was_lost_is_answered_again(state: StateUnderTest) -> None:
     await state.broker.append(message("a"), dedup_key(state, idempotency_key="key"))
-    repeat, its_claim = message("a"), dedup_key(state, idempotency_key="key")
-    answer = await state.broker.append(repeat, its_claim)
+    repeat, its_dedup_key = message("a"), dedup_key(state, idempotency_key="key")
+    answer = await state.broker.append(repeat, its_dedup_key)
 
-    assert await state.broker.append(repeat, its_claim) == answer
+    assert await state.broker.append(repeat, its_dedup_key) == answer
 
 
 async def test_another_body_with_the_same_idempotency_key_is_rejected_and_consumes_nothing(
@@ -175,8 +175,8 @@ async def test_concurrent_requests_with_one_idempotency_key_publish_once(state: 
 
     assert sum(not result.replayed for result in results) == 1
     assert len({(result.id, result.position) for result in results}) == 1
-    async with listening(state.broker) as ear:
-        assert len(await ear.entries()) == 1
+    async with listening(state.broker) as listener:
+        assert len(await listener.entries()) == 1
 
 
 async def test_rejected_request_does_not_use_its_idempotency_key(state: StateUnderTest) -> None:

@@ -1,4 +1,4 @@
-"""Reading again what was accepted after a position."""
+"""Broker: reading the history after a position."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def append(state: StateUnderTest, *entries: LogEntry) -> list[Item]:
 
 
 async def read(broker: Broker, after: Position, *addresses: Address) -> Page:
-    """A page with everything."""
+    """Read a page without limits."""
     return await broker.history(after, addresses, max_entries=100_000, max_bytes=1_000_000_000)
 
 
@@ -261,13 +261,13 @@ async def test_history_without_a_window_keeps_nothing_and_has_no_gap(make_state:
 # --- positions that the stream does not know ---
 
 
-def moved(position: Position, *, milliseconds: int = 0, sequence: int = 0) -> Position:
+def shifted(position: Position, *, milliseconds: int = 0, sequence: int = 0) -> Position:
     then, number = positions.order(position)
     return positions.position_at((then + milliseconds, number + sequence))
 
 
 async def of_now(state: StateUnderTest) -> Position:
-    """A position that might have been handed out now."""
+    """Return a position that an entry might have got now."""
     return positions.position_at((int(state.now() * 1000), 0))
 
 
@@ -277,11 +277,11 @@ async def test_position_from_before_the_stream_began_is_lost_data(
     state: StateUnderTest, age_milliseconds: int, appended: int
 ) -> None:
     items = await append(state, *(message("a") for _ in range(appended)))
-    before = moved(await of_now(state), milliseconds=-age_milliseconds)
+    before = shifted(await of_now(state), milliseconds=-age_milliseconds)
 
-    for asked in (before, Position("1-0"), Position("0-1")):
+    for requested in (before, Position("1-0"), Position("0-1")):
         for room in ("a", "never used"):
-            assert (await read(state.broker, asked, at(room))).gap == "data_lost"
+            assert (await read(state.broker, requested, at(room))).gap == "data_lost"
 
     assert await read(state.broker, START, at("a")) == Page(
         tuple(items),
@@ -297,11 +297,11 @@ async def test_position_in_the_future_of_the_stream_is_lost_data(
 ) -> None:
     await append(state, *(message("a") for _ in range(appended)))
     now, newest = await of_now(state), await newest_position(state.broker)
-    future = [moved(now, milliseconds=3_600_000), moved(newest, sequence=1), Position(f"{9**16}-{9**16}")]
+    future = [shifted(now, milliseconds=3_600_000), shifted(newest, sequence=1), Position(f"{9**16}-{9**16}")]
 
-    for asked in future:
+    for requested in future:
         for room in ("a", "never used"):
-            page = await read(state.broker, asked, at(room))
+            page = await read(state.broker, requested, at(room))
             assert page == Page((), last_position=newest, has_more=False, gap="data_lost")
 
     assert (await read(state.broker, START, at("a"))).gap is None
@@ -333,7 +333,7 @@ async def test_positions_of_entries_after_the_clock_went_back_are_known(
 async def test_start_is_before_trimmed_entries_and_never_lost_data(make_state: MakeState) -> None:
     state = await make_state(history_length=5)
     first, *_ = await append(state, *(message("a") for _ in range(50)))
-    before = moved(first[0], milliseconds=-3_600_000)
+    before = shifted(first[0], milliseconds=-3_600_000)
 
     assert (await read(state.broker, START, at("a"))).gap == "history_trimmed"
     assert (await read(state.broker, first[0], at("a"))).gap == "history_trimmed"
@@ -350,7 +350,7 @@ ENTRIES = st.lists(st.tuples(SOME_ROOMS, st.integers(0, 40)), max_size=40)
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sent=ENTRIES,
-    asked=st.lists(st.sampled_from((None, *ROOMS)), min_size=1, max_size=4),
+    requested=st.lists(st.sampled_from((None, *ROOMS)), min_size=1, max_size=4),
     start=st.integers(0, 40),
     length=st.integers(1, 40),
     max_entries=st.integers(1, 5),
@@ -360,7 +360,7 @@ async def test_pages_are_the_end_of_a_list_and_have_a_gap_if_it_is_not_all(
     make_state: MakeState,
     *,
     sent: list[tuple[tuple[str, ...], int]],
-    asked: list[str | None],
+    requested: list[str | None],
     start: int,
     length: int,
     max_entries: int,
@@ -369,7 +369,7 @@ async def test_pages_are_the_end_of_a_list_and_have_a_gap_if_it_is_not_all(
     state = await make_state(history_length=length)
     items = await append(state, *(message(*rooms, arguments=(f'"{"x" * size}"',)) for rooms, size in sent))
     after = items[start][0] if start < len(items) else START
-    addresses = [at(room) for room in asked]
+    addresses = [at(room) for room in requested]
 
     read_back, gaps = await read_pages(state.broker, after, addresses, max_entries, max_bytes)
 
@@ -383,7 +383,7 @@ async def test_pages_are_the_end_of_a_list_and_have_a_gap_if_it_is_not_all(
 async def read_pages(
     broker: Broker, after: Position, addresses: list[Address], max_entries: int, max_bytes: int
 ) -> tuple[list[Item], set[str]]:
-    """Everything page by page, each page checked against its bounds."""
+    """Read everything page by page; check each page against its bounds."""
     found: list[Item] = []
     gaps: set[str] = set()
     more = True

@@ -1,4 +1,4 @@
-"""Nonces of requests that append nothing."""
+"""DedupStore: nonces of requests that append nothing."""
 
 from __future__ import annotations
 
@@ -51,21 +51,21 @@ async def test_concurrent_requests_consume_a_nonce_once(state: StateUnderTest) -
 
 
 async def test_nonce_is_kept_until_its_end(state: StateUnderTest) -> None:
-    spent = dedup_key(state, nonce="once", lives_seconds=300)
-    await state.dedup.consume_nonce(spent)
+    used = dedup_key(state, nonce="once", lives_seconds=300)
+    await state.dedup.consume_nonce(used)
     await state.advance(280)
 
     with pytest.raises(NonceReplayed):
-        await state.dedup.consume_nonce(spent)
+        await state.dedup.consume_nonce(used)
 
 
 async def test_nonce_counts_as_consumed_after_its_end(state: StateUnderTest) -> None:
-    spent = dedup_key(state, nonce="spent", lives_seconds=300)
+    used = dedup_key(state, nonce="used", lives_seconds=300)
     unused = dedup_key(state, nonce="unused", lives_seconds=300)
-    await state.dedup.consume_nonce(spent)
+    await state.dedup.consume_nonce(used)
     await state.advance(1000)
 
-    for late in (spent, unused):
+    for late in (used, unused):
         with pytest.raises(NonceReplayed):
             await state.dedup.consume_nonce(late)
 
@@ -86,7 +86,7 @@ async def test_began_at_is_the_first_whole_second_of_the_store(make_state: MakeS
     before = time.time()
     state = await make_state()
 
-    # A request carries the second in which it was signed, cut off; earlier in this very second is before, too.
+    # A request carries whole seconds: one signed earlier in this second is from before the store, too.
     assert state.dedup.began_at == int(state.dedup.began_at)
     assert math.ceil(before) <= state.dedup.began_at <= math.ceil(state.now())
 

@@ -1,4 +1,4 @@
-"""Who is connected, how many are where, and when a user was last seen."""
+"""Presence: connections of users, counts at addresses, and last_seen."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ async def test_no_users_return_no_presence(state: StateUnderTest) -> None:
 
 async def test_registering_a_sid_again_replaces_the_connection(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a", "b"])
-    moved = connection("s1", "bob", namespace="/chat", connected_at=2000.0)
+    replaced = connection("s1", "bob", namespace="/chat", connected_at=2000.0)
 
-    await state.presence.register(moved, ["b"])
+    await state.presence.register(replaced, ["b"])
 
     assert not (await state.presence.of_user("ann")).online
-    assert (await state.presence.of_user("bob")).connections == (moved,)
+    assert (await state.presence.of_user("bob")).connections == (replaced,)
     assert await counts(state.broker, at(None), at("a"), at("b"), at("s1")) == [0, 0, 0, 0]
     assert await counts(state.broker, at(None, "/chat"), at("b", "/chat"), at("s1", "/chat")) == [1, 1, 1]
 
@@ -83,9 +83,9 @@ async def test_connection_counts_in_its_rooms_in_that_of_its_sid_and_in_its_name
     await state.presence.register(connection("s1", "ann"), ["a", "s1", "a"])
     await state.presence.register(connection("s2", "bob"), ["a", "b"])
 
-    everywhere = [at(None), at("a"), at("b"), at("s1"), at("s2"), at("a", "/chat")]
+    addresses = [at(None), at("a"), at("b"), at("s1"), at("s2"), at("a", "/chat")]
 
-    assert await counts(state.broker, *everywhere) == [2, 2, 1, 1, 1, 0]
+    assert await counts(state.broker, *addresses) == [2, 2, 1, 1, 1, 0]
 
 
 async def test_counts_of_several_addresses_are_added_up(state: StateUnderTest) -> None:
@@ -190,7 +190,7 @@ SIDS = ("s1", "s2", "s3", "s4")
 USERS = ("ann", "bob")
 NAMESPACES = ("/", "/chat")
 ROOMS = ("a", "b", "s1")
-EVERYWHERE = [at(room, namespace) for namespace in NAMESPACES for room in (None, *ROOMS, *SIDS)]
+ALL_ADDRESSES = [at(room, namespace) for namespace in NAMESPACES for room in (None, *ROOMS, *SIDS)]
 SOME_ROOMS = st.sets(st.sampled_from(ROOMS))
 OPERATIONS = st.lists(
     st.one_of(
@@ -231,7 +231,9 @@ async def test_counts_and_connections_are_those_of_a_list_of_connections(
             await state.presence.unregister(sid)
             model.pop(sid, None)
 
-    assert await counts(state.broker, *EVERYWHERE) == [how_many(model, address) for address in EVERYWHERE]
+    assert await counts(state.broker, *ALL_ADDRESSES) == [
+        how_many(model, address) for address in ALL_ADDRESSES
+    ]
     for user in USERS:
         devices = [device for device, _ in model.values() if device.user == user]
         expected = tuple(sorted(devices, key=lambda device: device.connected_at))

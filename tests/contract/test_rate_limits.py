@@ -1,4 +1,4 @@
-"""Token buckets. Their rates are so slow that the time a test takes fills nothing."""
+"""RateLimits. The rates are so low that no token returns while a test runs."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ async def take(
 
 
 async def test_burst_is_allowed_and_then_nothing(state: StateUnderTest) -> None:
-    allowances = await take(state, 5)
+    results = await take(state, 5)
 
-    assert [allowance.allowed for allowance in allowances] == [True, True, True, False, False]
-    assert [allowance.remaining for allowance in allowances] == [2, 1, 0, 0, 0]
-    assert {allowance.limit for allowance in allowances} == {3}
+    assert [result.allowed for result in results] == [True, True, True, False, False]
+    assert [result.remaining for result in results] == [2, 1, 0, 0, 0]
+    assert {result.limit for result in results} == {3}
 
 
 async def test_allowed_request_has_no_time_to_retry_after(state: StateUnderTest) -> None:
-    assert [allowance.retry_after_seconds for allowance in await take(state, 3)] == [0, 0, 0]
+    assert [result.retry_after_seconds for result in await take(state, 3)] == [0, 0, 0]
 
 
 async def test_rejection_says_when_there_is_a_token(state: StateUnderTest) -> None:
-    refused = (await take(state, 4))[-1]
+    rejected = (await take(state, 4))[-1]
 
-    assert refused.retry_after_seconds == pytest.approx(1000, abs=TEST_TAKES_AT_MOST_SECONDS)
+    assert rejected.retry_after_seconds == pytest.approx(1000, abs=TEST_TAKES_AT_MOST_SECONDS)
 
 
 async def test_every_result_says_when_the_bucket_is_full(state: StateUnderTest) -> None:
-    full_in = [allowance.reset_seconds for allowance in await take(state, 4)]
+    full_in = [result.reset_seconds for result in await take(state, 4)]
 
     assert full_in == pytest.approx([1000, 2000, 3000, 3000], abs=TEST_TAKES_AT_MOST_SECONDS)
 
@@ -48,7 +48,7 @@ async def test_tokens_return_at_the_rate_one_at_a_time(state: StateUnderTest) ->
     await take(state, 3)
     await state.advance(1500)
 
-    assert [allowance.allowed for allowance in await take(state, 2)] == [True, False]
+    assert [result.allowed for result in await take(state, 2)] == [True, False]
 
 
 async def test_rejected_request_takes_nothing(state: StateUnderTest) -> None:
@@ -62,12 +62,12 @@ async def test_bucket_holds_no_more_than_its_burst(state: StateUnderTest) -> Non
     await take(state, 3)
     await state.advance(100_000)
 
-    assert [allowance.allowed for allowance in await take(state, 4)] == [True, True, True, False]
+    assert [result.allowed for result in await take(state, 4)] == [True, True, True, False]
 
 
 async def test_request_is_allowed_after_the_time_to_retry_after(state: StateUnderTest) -> None:
-    refused = (await take(state, 4))[-1]
-    await state.advance(refused.retry_after_seconds)
+    rejected = (await take(state, 4))[-1]
+    await state.advance(rejected.retry_after_seconds)
 
     assert (await take(state, 1))[0].allowed
 
@@ -79,9 +79,9 @@ async def test_buckets_are_independent(state: StateUnderTest) -> None:
 
 
 async def test_concurrent_requests_share_one_burst(state: StateUnderTest) -> None:
-    allowances = await asyncio.gather(*(state.rates.consume("shop", SLOW) for _ in range(20)))
+    results = await asyncio.gather(*(state.rates.consume("shop", SLOW) for _ in range(20)))
 
-    assert sum(allowance.allowed for allowance in allowances) == 3
+    assert sum(result.allowed for result in results) == 3
 
 
 async def test_lower_rate_applies_at_once(state: StateUnderTest) -> None:

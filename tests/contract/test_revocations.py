@@ -1,4 +1,4 @@
-"""Kicks that revoke."""
+"""Revocations: disconnect commands that revoke tokens."""
 
 from __future__ import annotations
 

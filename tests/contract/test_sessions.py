@@ -1,4 +1,4 @@
-"""Connections that may come back: who owns them, and for how long they are kept."""
+"""Sessions: their owner, their changes, and how long they are kept."""
 
 from __future__ import annotations
 
@@ -20,19 +20,17 @@ SESSION = RecoverySession(
     rooms=frozenset({"a", "käse"}),
     first_position=Position("1700000000000-3"),
 )
-ENTERED = replace(SESSION, joined_at={"käse": Position("1700000000000-4")})
+JOINED = replace(SESSION, joined_at={"käse": Position("1700000000000-4")})
 OTHER = "replica-1/t2"
 
 
-@pytest.mark.parametrize(
-    "session", [SESSION, ENTERED, replace(SESSION, namespace="/chät", rooms=frozenset())]
-)
+@pytest.mark.parametrize("session", [SESSION, JOINED, replace(SESSION, namespace="/chät", rooms=frozenset())])
 async def test_saved_session_is_resumed_as_it_was(state: StateUnderTest, session: RecoverySession) -> None:
     await state.sessions.save(session)
 
-    adopted = await resume(state.sessions, "secret", namespace=session.namespace, owner=OTHER)
+    resumed = await resume(state.sessions, "secret", namespace=session.namespace, owner=OTHER)
 
-    assert adopted == ResumedSession(session, in_use=True)
+    assert resumed == ResumedSession(session, in_use=True)
 
 
 async def test_unknown_session_is_not_resumed(state: StateUnderTest) -> None:
@@ -107,20 +105,20 @@ async def test_owner_changes_the_rooms(state: StateUnderTest) -> None:
     assert await resume(state.sessions, "secret") == ResumedSession(changed, in_use=True)
 
 
-@pytest.mark.parametrize("leaves_first", [False, True])
+@pytest.mark.parametrize("parks_first", [False, True])
 async def test_resumed_session_has_the_positions_at_which_rooms_were_joined(
-    state: StateUnderTest, *, leaves_first: bool
+    state: StateUnderTest, *, parks_first: bool
 ) -> None:
     await state.sessions.save(SESSION)
     changed = SESSION.with_rooms({"a", 'b "c" \\ 👋'}, Position("1700000000500-0"))
     changed = changed.with_rooms({*changed.rooms, "d"}, Position("1700000000600-7"))
 
     await state.sessions.change(changed)
-    if leaves_first:
+    if parks_first:
         await state.sessions.park("secret", owner=SESSION.owner)
 
     assert await resume(state.sessions, "secret", owner=OTHER) == ResumedSession(
-        changed, in_use=not leaves_first
+        changed, in_use=not parks_first
     )
     assert await resume(state.sessions, "secret") == ResumedSession(
         replace(changed, owner=OTHER), in_use=True
@@ -130,8 +128,8 @@ async def test_resumed_session_has_the_positions_at_which_rooms_were_joined(
 
 async def test_new_owner_changes_the_session(state: StateUnderTest) -> None:
     await state.sessions.save(SESSION)
-    adopted = await resume(state.sessions, "secret", owner=OTHER)
-    changed = replace(adopted.session, owner=OTHER).with_rooms({"b"}, Position("1700000000500-0"))
+    resumed = await resume(state.sessions, "secret", owner=OTHER)
+    changed = replace(resumed.session, owner=OTHER).with_rooms({"b"}, Position("1700000000500-0"))
 
     await state.sessions.change(changed)
 
@@ -194,7 +192,7 @@ async def test_session_is_expired_for_as_long_again_and_then_unknown(
     await state.sessions.park("secret", owner=SESSION.owner)
 
     await state.advance(180)
-    # Asking does not keep it, and tells others no more than before.
+    # A failed attempt neither keeps the session nor discloses more to others.
     assert await resume_failure(state.sessions, "secret") == "session_expired"
     assert await resume_failure(state.sessions, "secret") == "session_expired"
     assert await resume_failure(state.sessions, "secret", user="eve") == "other_user"

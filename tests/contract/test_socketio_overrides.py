@@ -1,6 +1,6 @@
-"""What ``gateway/socketio_server/python_socketio.py`` relies upon in python-socketio.
+"""What ``gateway/socketio_server/python_socketio.py`` uses of python-socketio.
 
-A failure here after an upgrade means: read what changed there, mend the overrides, then write the new facts down here.
+A failure here after an upgrade means: read what changed there, adapt the overrides, then adapt this module.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ SIGNATURES = {
     "_handle_event": "(self, eio_sid, namespace, id, data)",
     "_send_packet": "(self, eio_sid, pkt)",
 }
-"""Every method that is overridden, as python-socketio has it."""
+"""Every overridden method, with its signature in python-socketio."""
 
 KEPT = {
     "_handle_eio_message": "(self, eio_sid, data)",
     "_handle_ack": "(self, eio_sid, namespace, id, data)",
 }
-"""Every method that is used as it is."""
+"""Every method that is used unchanged."""
 
 
 class RecordingEvents:
-    """Keeps what the packets asked for; everybody is connected as ``sid``."""
+    """Keeps the calls that packets caused; every connection has the sid ``sid``."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[object, ...]] = []
+        self.calls: list[tuple[object, ...]] = []
         self.sent: list[bytes] = []
 
     async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None:
-        self.asked.append(("connect", engine_sid, namespace, auth))
+        self.calls.append(("connect", engine_sid, namespace, auth))
 
     def on_disconnect(self, engine_sid: str, namespace: str) -> None:
-        self.asked.append(("disconnect", engine_sid, namespace))
+        self.calls.append(("disconnect", engine_sid, namespace))
 
     async def on_event(
         self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
     ) -> None:
-        self.asked.append(("event", engine_sid, namespace, data))
+        self.calls.append(("event", engine_sid, namespace, data))
         if acknowledge is not None:
             await acknowledge(*data[1:])
 
@@ -82,7 +82,7 @@ def server(events: RecordingEvents) -> PacketServer:
 
 
 def attributes_of(name: str, function: Callable[..., Any]) -> set[str]:
-    """The ``x`` of every ``self.<name>.x`` in the function."""
+    """Return the ``x`` of every ``self.<name>.x`` in a function."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     return {
         node.attr
@@ -99,7 +99,7 @@ def own_methods(kind: type) -> set[str]:
     return {name for name, value in vars(kind).items() if callable(value) and not name.startswith("__")}
 
 
-# what is there
+# overrides
 
 
 def test_minor_release_is_the_one_that_was_checked() -> None:
@@ -131,7 +131,7 @@ def test_override_is_a_coroutine_like_the_original(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(socketio.AsyncServer, name))
 
 
-# what is called
+# calls
 
 
 def test_client_manager_has_exactly_the_methods_that_are_called() -> None:
@@ -157,7 +157,7 @@ def test_adapter_replaces_the_engine(server: PacketServer) -> None:
     assert server.async_handlers is False
 
 
-# what packets do
+# packets
 
 
 async def test_connect_and_disconnect_packets_become_calls(
@@ -166,7 +166,7 @@ async def test_connect_and_disconnect_packets_become_calls(
     for text in ("0", '0{"token":"x"}', "0/custom,", '0/custom?a=b,{"token":"x"}', "1", "1/custom,"):
         await server.message_received("engine", text)
 
-    assert events.asked == [
+    assert events.calls == [
         ("connect", "engine", "/", None),
         ("connect", "engine", "/", {"token": "x"}),
         ("connect", "engine", "/custom", None),
@@ -182,7 +182,7 @@ async def test_event_packets_become_calls_and_acknowledgements_are_sent(
     await server.message_received("engine", '2["message",1]')
     await server.message_received("engine", '2/custom,7["message",1,"two"]')
 
-    assert events.asked == [
+    assert events.calls == [
         ("event", "engine", "/", ["message", 1]),
         ("event", "engine", "/custom", ["message", 1, "two"]),
     ]
@@ -193,7 +193,7 @@ async def test_attachments_are_decoded_and_encoded(server: PacketServer, events:
     await server.message_received("engine", '51-7["message",{"_placeholder":true,"num":0}]')
     await server.message_received("engine", b"\x01")
 
-    assert events.asked == [("event", "engine", "/", ["message", b"\x01"])]
+    assert events.calls == [("event", "engine", "/", ["message", b"\x01"])]
     assert events.sent == [b'461-7[{"_placeholder":true,"num":0}]', b"bAQ=="]
 
 
@@ -205,7 +205,7 @@ async def test_incomplete_packet_is_dropped_with_its_session(
     server.forget("engine")
     await server.message_received("engine", '2["message"]')
 
-    assert events.asked == [("event", "engine", "/", ["message"])]
+    assert events.calls == [("event", "engine", "/", ["message"])]
 
 
 async def test_acknowledgements_of_clients_are_ignored(server: PacketServer, events: RecordingEvents) -> None:
@@ -213,7 +213,7 @@ async def test_acknowledgements_of_clients_are_ignored(server: PacketServer, eve
     await server.message_received("engine", '61-7[{"_placeholder":true,"num":0}]')
     await server.message_received("engine", b"\x01")
 
-    assert (events.asked, events.sent) == ([], [])
+    assert (events.calls, events.sent) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ async def test_malformed_packet_raises_and_calls_nothing(
 
     with pytest.raises((ValueError, TypeError, LookupError, RecursionError)):
         await server.message_received("engine", last)
-    assert events.asked == []
+    assert events.calls == []
 
 
 async def test_maximum_of_attachments_is_accepted(server: PacketServer, events: RecordingEvents) -> None:
@@ -251,7 +251,7 @@ async def test_maximum_of_attachments_is_accepted(server: PacketServer, events: 
     for _ in range(MAX_ATTACHMENTS):
         await server.message_received("engine", b"")
 
-    assert len(events.asked) == 1
+    assert len(events.calls) == 1
 
 
 async def test_attachments_that_are_too_large_together_are_rejected_before_they_are_kept(
@@ -263,7 +263,7 @@ async def test_attachments_that_are_too_large_together_are_rejected_before_they_
 
     with pytest.raises(AttachmentsTooLarge):
         await server.message_received("engine", b"x")
-    assert events.asked == []
+    assert events.calls == []
 
 
 def test_packet_types_have_the_numbers_of_the_protocol() -> None:

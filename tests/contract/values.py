@@ -1,4 +1,4 @@
-"""Values that the suites append, register and spend."""
+"""Values that the suites append, register and use."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.contract.states import REPLICA
 _numbers = count()
 
 
-class TellsTime(Protocol):
-    """The wall clock that a claim is made by."""
+class HasTime(Protocol):
+    """The wall clock of a dedup key."""
 
     def now(self) -> float: ...
 
@@ -30,7 +30,7 @@ def message(
     volatile: bool = False,
     trace: Trace | None = None,
 ) -> Message:
-    """A new message; without rooms to everyone in the namespace."""
+    """Return a new message; without rooms to everyone in the namespace."""
     return Message(new_id(), namespace, rooms, "news", arguments, exclude, volatile, trace)
 
 
@@ -72,7 +72,7 @@ def connection(
 
 
 def dedup_key(
-    state: TellsTime,
+    state: HasTime,
     *,
     key_id: str = "backend",
     nonce: str | None = None,
@@ -81,7 +81,7 @@ def dedup_key(
     scope: str = "backend POST /broadcast",
     fingerprint: str = "body",
 ) -> DedupKey:
-    """A claim of a request made now, with a nonce of its own unless one is given."""
+    """Return the dedup key of a request made now, with a new nonce unless one is given."""
     return DedupKey(
         key_id=key_id,
         nonce=f"nonce-{next(_numbers)}" if nonce is None else nonce,

@@ -1,4 +1,4 @@
-"""What an ingest key may do."""
+"""Ingest keys and their scopes."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def test_pattern_is_matched_in_linear_time() -> None:
 
 
 def test_key_has_every_scope_by_default() -> None:
-    all_powerful = IngestKey("shop", (SECRET,))
+    unrestricted = IngestKey("shop", (SECRET,))
 
-    assert all(all_powerful.has_scope(action) for action in ingest_keys.ACTIONS)
-    assert all_powerful.can_emit_to("user:42")
-    assert all_powerful.can_emit_to("org:7")
+    assert all(unrestricted.has_scope(action) for action in ingest_keys.ACTIONS)
+    assert unrestricted.can_emit_to("user:42")
+    assert unrestricted.can_emit_to("org:7")
 
 
 def test_key_may_do_what_any_of_its_scopes_allows() -> None:

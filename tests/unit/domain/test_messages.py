@@ -1,4 +1,4 @@
-"""Messages, orders, and whom they are for."""
+"""Addresses, counts and ids of entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which names are allowed."""
+"""The rules for names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where something stands in the stream."""
+"""Positions: parsing, order, the next one."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def test_other_text_is_malformed(text: str) -> None:
         positions.parse(text)
 
 
-@pytest.mark.parametrize("thing", [None, 1, 1.5, b"1-0", ["1-0"], {"1-0": 1}, True])
-def test_value_that_is_not_text_is_malformed(thing: object) -> None:
+@pytest.mark.parametrize("value", [None, 1, 1.5, b"1-0", ["1-0"], {"1-0": 1}, True])
+def test_value_that_is_not_text_is_malformed(value: object) -> None:
     with pytest.raises(MalformedPosition):
-        positions.parse(thing)
+        positions.parse(value)
 
 
 def test_positions_are_ordered_as_numbers_and_not_as_texts() -> None:

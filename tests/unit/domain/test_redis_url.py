@@ -28,8 +28,8 @@ def test_url_is_parsed_into_hosts_and_options(url: str, expected: RedisUrl) -> N
     ["http://r", "redis://", "redis://r:x", "redis://r/x", "redis://r/1/2", "redis://a,b", "redis+sentinel://a",
      "redis://r?socket_timeout=1", "redis://r?ssl_ca_certs=/x", "rediss://r?ssl_cert_reqs=never"],
 )  # fmt: skip
-def test_malformed_url_is_refused_without_quoting_the_password(url: str) -> None:
-    with pytest.raises(ValueError, match=r"\w+ \w+") as refused:
+def test_malformed_url_is_rejected_without_quoting_the_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"\w+ \w+") as raised:
         parse_redis_url(url.replace("//r", "//:hunter2@r"))
 
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Which lines of many are written."""
+"""Sampling of log lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From where on a connection that comes back gets what was sent."""
+"""Recovery sessions: the position from which each room is replayed."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def test_session_with_other_rooms_is_a_copy_with_the_same_other_fields() -> None
 
 
 def test_same_rooms_are_no_change() -> None:
-    entered = SESSION.with_rooms({"a", "c"}, LATER)
+    joined = SESSION.with_rooms({"a", "c"}, LATER)
 
     assert SESSION.with_rooms({"b", "a"}, LATEST) == SESSION
-    assert entered.with_rooms({"a", "c"}, LATEST) == entered
+    assert joined.with_rooms({"a", "c"}, LATEST) == joined
 
 
 def test_room_joined_later_keeps_its_position_while_other_rooms_change() -> None:

@@ -1,4 +1,4 @@
-"""What a traceparent says, and what is none."""
+"""Parsing and formatting of traceparent headers."""
 
 from __future__ import annotations
 

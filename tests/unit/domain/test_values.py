@@ -1,4 +1,4 @@
-"""What all values have in common, and the rules of the small ones."""
+"""Properties of all values and errors, and the rules of the small ones."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_value_is_immutable_and_has_no_other_attributes(value) -> None:
 
 
 def test_dedup_key_may_have_no_idempotency_key() -> None:
-    claim = DedupKey("shop", "nonce", 1.0)
+    dedup_key = DedupKey("shop", "nonce", 1.0)
 
-    assert (claim.idempotency_key, claim.scope, claim.fingerprint) == (None, "", "")
+    assert (dedup_key.idempotency_key, dedup_key.scope, dedup_key.fingerprint) == (None, "", "")
 
 
 def test_dedup_keys_of_the_same_request_are_equal() -> None:
@@ -88,13 +88,13 @@ def test_rejected_token_has_no_other_code() -> None:
 
 
 def test_only_reasons_that_send_a_packet_delete_the_session() -> None:
-    all_endings = [
-        ending for ending in vars(disconnects).values() if isinstance(ending, disconnects.DisconnectReason)
+    reasons = [
+        reason for reason in vars(disconnects).values() if isinstance(reason, disconnects.DisconnectReason)
     ]
 
-    assert len(all_endings) >= 8
-    assert all(ending.keeps_session != ending.sends_packet for ending in all_endings)
-    assert all((ending.code is None) == (ending.message is None) for ending in all_endings)
+    assert len(reasons) >= 8
+    assert all(reason.keeps_session != reason.sends_packet for reason in reasons)
+    assert all((reason.code is None) == (reason.message is None) for reason in reasons)
     assert disconnects.DRAINING.close_code == 1012
     assert disconnects.TOKEN_EXPIRED.close_code == 4401
     assert disconnects.SLOW_CONSUMER.close_code is None

@@ -1,4 +1,4 @@
-"""Who gets an entry, in what order, and what it costs."""
+"""Delivery by the hub: recipients, order and cost."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.unit.hub.transports import RecordingTransport, connection, encode
 POSITION = Position("1-0")
 
 
-class World:
-    """A hub, and what it counts."""
+class HubHarness:
+    """A hub and its metrics."""
 
     def __init__(self, *, has_sockets: bool) -> None:
         self.has_sockets = has_sockets
@@ -34,7 +34,7 @@ class World:
 
     @property
     def delivered(self) -> float:
-        """To how many connections messages went, added up."""
+        """The connections that messages were sent to, added up."""
         return sum(counted(self.metrics, "deliveries_total").values())
 
     def _encode(self, message: Message, position: Position | None) -> Frames:
@@ -49,9 +49,9 @@ class World:
         namespace: str = "/",
         state: ConnectionState = ConnectionState.LIVE,
     ) -> tuple[Connection, RecordingTransport]:
-        made, link = connection(sid, user, namespace=namespace, state=state, has_socket=self.has_sockets)
+        made, transport = connection(sid, user, namespace=namespace, state=state, has_socket=self.has_sockets)
         self.hub.add(made, {user_room(user), sid, *rooms})
-        return made, link
+        return made, transport
 
     async def push(self, *rooms: str, event: str = "news", namespace: str = "/", exclude: str = "") -> None:
         excluded = frozenset(exclude.split())
@@ -60,71 +60,71 @@ class World:
     async def disconnect_user(
         self, user: str, *namespaces: str, revoke: bool = False, exclude: str = ""
     ) -> None:
-        kick = DisconnectCommand(
+        command = DisconnectCommand(
             new_id(), user, namespaces or ("/",), 0.0, frozenset(exclude.split()), revoke
         )
-        await self.hub.deliver(kick, POSITION)
+        await self.hub.deliver(command, POSITION)
 
 
-@pytest.fixture(params=[False, True], ids=["by the link", "by the socket"])
-def world(request: pytest.FixtureRequest) -> World:
-    return World(has_sockets=request.param)
+@pytest.fixture(params=[False, True], ids=["by transport", "by socket"])
+def harness(request: pytest.FixtureRequest) -> HubHarness:
+    return HubHarness(has_sockets=request.param)
 
 
-# who gets it
+# recipients
 
 
-async def test_message_is_sent_to_its_room_only(world: World) -> None:
-    _, inside = world.join("a", "org:7")
-    _, outside = world.join("b", "org:8")
+async def test_message_is_sent_to_its_room_only(harness: HubHarness) -> None:
+    _, inside = harness.join("a", "org:7")
+    _, outside = harness.join("b", "org:8")
 
-    await world.push("org:7")
+    await harness.push("org:7")
 
-    assert (inside.events, outside.events, world.delivered) == (["news"], [], 1)
-
-
-async def test_connection_in_several_of_the_rooms_gets_a_message_once(world: World) -> None:
-    _, both = world.join("a", "x", "y")
-    _, one = world.join("b", "y")
-
-    await world.push("x", "y", "nobody")
-
-    assert (both.events, one.events, world.delivered) == (["news"], ["news"], 2)
+    assert (inside.events, outside.events, harness.delivered) == (["news"], [], 1)
 
 
-async def test_message_without_rooms_is_sent_to_everyone_in_the_namespace(world: World) -> None:
-    _, here = world.join("a")
-    _, there = world.join("b", namespace="/events")
+async def test_connection_in_several_of_the_rooms_gets_a_message_once(harness: HubHarness) -> None:
+    _, both = harness.join("a", "x", "y")
+    _, one = harness.join("b", "y")
 
-    await world.push()
+    await harness.push("x", "y", "empty")
+
+    assert (both.events, one.events, harness.delivered) == (["news"], ["news"], 2)
+
+
+async def test_message_without_rooms_is_sent_to_everyone_in_the_namespace(harness: HubHarness) -> None:
+    _, here = harness.join("a")
+    _, there = harness.join("b", namespace="/events")
+
+    await harness.push()
 
     assert (here.events, there.events) == (["news"], [])
 
 
-async def test_same_room_name_in_another_namespace_is_another_room(world: World) -> None:
-    _, here = world.join("a", "x")
-    _, there = world.join("b", "x", namespace="/events")
+async def test_same_room_name_in_another_namespace_is_another_room(harness: HubHarness) -> None:
+    _, here = harness.join("a", "x")
+    _, there = harness.join("b", "x", namespace="/events")
 
-    await world.push("x", namespace="/events")
+    await harness.push("x", namespace="/events")
 
     assert (here.events, there.events) == ([], ["news"])
 
 
-@pytest.mark.parametrize("excluded", ["staff", "b", "staff b nobody", "user:bob"])
-async def test_connection_excluded_by_room_or_sid_gets_nothing(world: World, excluded: str) -> None:
-    _, alice = world.join("a", "org:7")
-    _, bob = world.join("b", "org:7", "staff", user="bob")
+@pytest.mark.parametrize("excluded", ["staff", "b", "staff b empty", "user:bob"])
+async def test_connection_excluded_by_room_or_sid_gets_nothing(harness: HubHarness, excluded: str) -> None:
+    _, alice = harness.join("a", "org:7")
+    _, bob = harness.join("b", "org:7", "staff", user="bob")
 
-    await world.push("org:7", exclude=excluded)
+    await harness.push("org:7", exclude=excluded)
 
-    assert (alice.events, bob.events, world.delivered) == (["news"], [], 1)
+    assert (alice.events, bob.events, harness.delivered) == (["news"], [], 1)
 
 
-async def test_connection_is_alone_in_the_room_of_its_sid(world: World) -> None:
-    _, first = world.join("a")
-    _, second = world.join("b")
+async def test_connection_is_alone_in_the_room_of_its_sid(harness: HubHarness) -> None:
+    _, first = harness.join("a")
+    _, second = harness.join("b")
 
-    await world.push("b")
+    await harness.push("b")
 
     assert (first.events, second.events) == ([], ["news"])
 
@@ -132,57 +132,57 @@ async def test_connection_is_alone_in_the_room_of_its_sid(world: World) -> None:
 @pytest.mark.parametrize(
     "state", [ConnectionState.CONNECTING, ConnectionState.REPLAYING, ConnectionState.CLOSED]
 )
-async def test_connection_that_is_not_live_gets_nothing(world: World, state: ConnectionState) -> None:
-    _, link = world.join("a", "x", state=state)
+async def test_connection_that_is_not_live_gets_nothing(harness: HubHarness, state: ConnectionState) -> None:
+    _, transport = harness.join("a", "x", state=state)
 
-    await world.push("x")
+    await harness.push("x")
 
-    assert (link.events, world.delivered) == ([], 0)
-
-
-async def test_message_is_encoded_once_and_never_without_recipients(world: World) -> None:
-    links = [world.join(str(number), "x")[1] for number in range(10)]
-
-    await world.push("nobody")
-    await world.push("x")
-
-    assert world.encoded == 1
-    assert len({id(link.frames[0]) for link in links}) == 1
+    assert (transport.events, harness.delivered) == ([], 0)
 
 
-async def test_volatile_flag_is_passed_to_the_transport(world: World) -> None:
-    _, link = world.join("a", "x")
-    link.bytes_waiting = 1
+async def test_message_is_encoded_once_and_never_without_recipients(harness: HubHarness) -> None:
+    transports = [harness.join(str(number), "x")[1] for number in range(10)]
 
-    await world.hub.deliver(Message(new_id(), "/", ("x",), "news", (), volatile=True), POSITION)
+    await harness.push("empty")
+    await harness.push("x")
 
-    assert link.volatile == [True]
-
-
-# kicks
+    assert harness.encoded == 1
+    assert len({id(transport.frames[0]) for transport in transports}) == 1
 
 
-@pytest.mark.parametrize(("revoke", "ending"), [(False, DISCONNECTED_BY_BACKEND), (True, REVOKED)])
+async def test_volatile_flag_is_passed_to_the_transport(harness: HubHarness) -> None:
+    _, transport = harness.join("a", "x")
+    transport.bytes_waiting = 1
+
+    await harness.hub.deliver(Message(new_id(), "/", ("x",), "news", (), volatile=True), POSITION)
+
+    assert transport.volatile == [True]
+
+
+# disconnect commands
+
+
+@pytest.mark.parametrize(("revoke", "reason"), [(False, DISCONNECTED_BY_BACKEND), (True, REVOKED)])
 async def test_disconnect_command_ends_the_live_connections_of_its_user(
-    world: World, revoke: bool, ending: object
+    harness: HubHarness, revoke: bool, reason: object
 ) -> None:
-    _, alice = world.join("a")
-    _, elsewhere = world.join("b", namespace="/events")
-    _, bob = world.join("c", user="bob")
+    _, alice = harness.join("a")
+    _, elsewhere = harness.join("b", namespace="/events")
+    _, bob = harness.join("c", user="bob")
 
-    await world.disconnect_user("alice", revoke=revoke)
+    await harness.disconnect_user("alice", revoke=revoke)
 
-    assert (alice.disconnects, elsewhere.disconnects, bob.disconnects) == ([ending], [], [])
+    assert (alice.disconnects, elsewhere.disconnects, bob.disconnects) == ([reason], [], [])
 
 
 async def test_disconnect_command_for_several_namespaces_ends_all_but_excluded_connections(
-    world: World,
+    harness: HubHarness,
 ) -> None:
-    _, spared = world.join("a")
-    _, main = world.join("b")
-    _, events = world.join("c", namespace="/events")
+    _, spared = harness.join("a")
+    _, main = harness.join("b")
+    _, events = harness.join("c", namespace="/events")
 
-    await world.disconnect_user("alice", "/", "/events", exclude="a")
+    await harness.disconnect_user("alice", "/", "/events", exclude="a")
 
     assert (spared.disconnects, main.disconnects, events.disconnects) == (
         [],
@@ -191,70 +191,74 @@ async def test_disconnect_command_for_several_namespaces_ends_all_but_excluded_c
     )
 
 
-async def test_disconnect_command_marks_a_connection_that_is_connecting(world: World) -> None:
-    arriving, link = world.join("a", state=ConnectionState.CONNECTING)
+async def test_disconnect_command_marks_a_connection_that_is_connecting(harness: HubHarness) -> None:
+    connecting, transport = harness.join("a", state=ConnectionState.CONNECTING)
 
-    await world.disconnect_user("alice")
+    await harness.disconnect_user("alice")
 
-    assert (arriving.was_disconnected, link.disconnects) == (True, [])
+    assert (connecting.was_disconnected, transport.disconnects) == (True, [])
 
 
-async def test_disconnect_command_ignores_a_closed_connection(world: World) -> None:
-    gone, link = world.join("a", state=ConnectionState.CLOSED)
+async def test_disconnect_command_ignores_a_closed_connection(harness: HubHarness) -> None:
+    closed, transport = harness.join("a", state=ConnectionState.CLOSED)
 
-    await world.disconnect_user("alice")
+    await harness.disconnect_user("alice")
 
-    assert (gone.state, link.disconnects) == (ConnectionState.CLOSED, [])
+    assert (closed.state, transport.disconnects) == (ConnectionState.CLOSED, [])
 
 
 # membership
 
 
-def test_first_and_last_connection_at_an_address_are_reported(world: World) -> None:
+def test_first_and_last_connection_at_an_address_are_reported(harness: HubHarness) -> None:
     first, _ = connection("a")
     second, _ = connection("b")
 
-    assert set(world.hub.add(first, {"x", "a"})) == {Address("/", None), Address("/", "x"), Address("/", "a")}
-    assert world.hub.add(second, {"x", "b"}) == [Address("/", "b")]
-    assert world.hub.remove(first) == [Address("/", "a")]
-    assert set(world.hub.remove(second)) == {Address("/", None), Address("/", "x"), Address("/", "b")}
-    assert not world.hub.has(Address("/", "x"))
+    assert set(harness.hub.add(first, {"x", "a"})) == {
+        Address("/", None),
+        Address("/", "x"),
+        Address("/", "a"),
+    }
+    assert harness.hub.add(second, {"x", "b"}) == [Address("/", "b")]
+    assert harness.hub.remove(first) == [Address("/", "a")]
+    assert set(harness.hub.remove(second)) == {Address("/", None), Address("/", "x"), Address("/", "b")}
+    assert not harness.hub.has(Address("/", "x"))
 
 
-def test_removing_twice_changes_nothing(world: World) -> None:
-    made, _ = world.join("a", "x")
-    world.hub.remove(made)
+def test_removing_twice_changes_nothing(harness: HubHarness) -> None:
+    made, _ = harness.join("a", "x")
+    harness.hub.remove(made)
 
-    assert world.hub.remove(made) == []
-    assert (world.hub.connections, world.hub.connections_of("alice")) == ({}, 0)
+    assert harness.hub.remove(made) == []
+    assert (harness.hub.connections, harness.hub.connections_of("alice")) == ({}, 0)
 
 
-def test_change_of_rooms_reports_the_difference(world: World) -> None:
-    made, _ = world.join("a", "old", "kept")
-    world.join("b", "shared")
+def test_change_of_rooms_reports_the_difference(harness: HubHarness) -> None:
+    made, _ = harness.join("a", "old", "kept")
+    harness.join("b", "shared")
 
-    joined, left = world.hub.change_rooms(made, {user_room("alice"), "a", "kept", "new", "shared"})
+    joined, left = harness.hub.change_rooms(made, {user_room("alice"), "a", "kept", "new", "shared"})
 
     assert (joined, left) == ([Address("/", "new")], [Address("/", "old")])
 
 
-def test_removed_connection_joins_no_room_again(world: World) -> None:
-    made, _ = world.join("a", "x")
-    world.hub.remove(made)
+def test_removed_connection_joins_no_room_again(harness: HubHarness) -> None:
+    made, _ = harness.join("a", "x")
+    harness.hub.remove(made)
 
-    assert world.hub.change_rooms(made, {"y"}) == ([], [])
-    assert not world.hub.has(Address("/", "y"))
+    assert harness.hub.change_rooms(made, {"y"}) == ([], [])
+    assert not harness.hub.has(Address("/", "y"))
 
 
-def test_connections_of_a_user_are_counted_over_namespaces(world: World) -> None:
-    made, _ = world.join("a")
-    world.join("b", namespace="/events")
-    world.join("c", user="bob")
+def test_connections_of_a_user_are_counted_over_namespaces(harness: HubHarness) -> None:
+    made, _ = harness.join("a")
+    harness.join("b", namespace="/events")
+    harness.join("c", user="bob")
 
-    counts = [world.hub.connections_of(user) for user in ("alice", "bob", "carol")]
-    world.hub.remove(made)
+    counts = [harness.hub.connections_of(user) for user in ("alice", "bob", "carol")]
+    harness.hub.remove(made)
 
-    assert (counts, world.hub.connections_of("alice")) == ([2, 1, 0], 1)
+    assert (counts, harness.hub.connections_of("alice")) == ([2, 1, 0], 1)
 
 
 # long deliveries
@@ -262,7 +266,7 @@ def test_connections_of_a_user_are_counted_over_namespaces(world: World) -> None
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every look at the clock is a slice later."""
+    """Make every reading of the clock a slice later."""
     ticks = iter(range(10**9))
     monkeypatch.setattr("gateway.hub.registry.time.monotonic", lambda: float(next(ticks)))
 
@@ -271,56 +275,58 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     ("event", "recipients_a_turn"), [("news", STEP), ("n" * LARGE_BYTES, 1)], ids=["small", "large"]
 )
 async def test_long_delivery_yields_to_the_event_loop(
-    world: World, slow: None, event: str, recipients_a_turn: int
+    harness: HubHarness, slow: None, event: str, recipients_a_turn: int
 ) -> None:
     for number in range(1000):
-        world.join(str(number), "x")
+        harness.join(str(number), "x")
 
-    _, turns = await with_turns(world.push("x", event=event))
+    _, turns = await with_turns(harness.push("x", event=event))
 
     assert turns == pytest.approx(1000 / recipients_a_turn, abs=2)
-    assert world.delivered == 1000
+    assert harness.delivered == 1000
 
 
 async def test_connections_may_join_and_leave_during_a_long_delivery_and_order_is_kept(
-    world: World, slow: None
+    harness: HubHarness, slow: None
 ) -> None:
-    links = [world.join(str(number), "x") for number in range(500)]
+    transports = [harness.join(str(number), "x") for number in range(500)]
     late: list[RecordingTransport] = []
 
-    async def come_and_go() -> None:
+    async def join_and_leave() -> None:
         for number in range(500):
-            made = links[499 - number][0]
+            made = transports[499 - number][0]
             if number % 2:
-                world.hub.remove(made)
+                harness.hub.remove(made)
                 made.close()
-            late.append(world.join(f"late{number}", "x")[1])
+            late.append(harness.join(f"late{number}", "x")[1])
             await asyncio.sleep(0)
 
-    moving = asyncio.create_task(come_and_go())
+    joining = asyncio.create_task(join_and_leave())
     for event in ("one", "two", "three"):
-        await world.push("x", event=event)
-    moving.cancel()
+        await harness.push("x", event=event)
+    joining.cancel()
 
     everything = ["one", "two", "three"]
     assert late
-    for link in [link for _, link in links]:
-        assert link.events == everything[: len(link.events)]
-    for link in late:
-        assert link.events == everything[3 - len(link.events) :]
-    assert all(link.events == everything for made, link in links if made.state is ConnectionState.LIVE)
+    for transport in [transport for _, transport in transports]:
+        assert transport.events == everything[: len(transport.events)]
+    for transport in late:
+        assert transport.events == everything[3 - len(transport.events) :]
+    assert all(
+        transport.events == everything for made, transport in transports if made.state is ConnectionState.LIVE
+    )
 
 
-async def test_client_that_is_dropped_by_its_own_message_does_not_affect_others(world: World) -> None:
-    made, link = world.join("a", "x")
-    others = [world.join(str(number), "x")[1] for number in range(200)]
+async def test_client_that_is_dropped_by_its_own_message_does_not_affect_others(harness: HubHarness) -> None:
+    made, transport = harness.join("a", "x")
+    others = [harness.join(str(number), "x")[1] for number in range(200)]
 
     def drop() -> None:
         made.close()
-        world.hub.remove(made)
+        harness.hub.remove(made)
 
-    link.on_send = drop
-    await world.push("x")
+    transport.on_send = drop
+    await harness.push("x")
 
     assert all(other.events == ["news"] for other in others)
 
@@ -329,7 +335,7 @@ async def test_client_that_is_dropped_by_its_own_message_does_not_affect_others(
 
 
 class CountingRooms(dict[Address, dict[Connection, None]]):
-    """Counts look-ups, and fails whoever walks over all rooms."""
+    """Counts look-ups; iterating over all rooms fails."""
 
     def __init__(self, rooms: dict[Address, dict[Connection, None]]) -> None:
         super().__init__(rooms)
@@ -344,165 +350,165 @@ class CountingRooms(dict[Address, dict[Connection, None]]):
         return super().get(address, default)
 
     def __iter__(self) -> Iterator[Address]:
-        raise AssertionError("walked over all rooms")
+        raise AssertionError("iterated over all rooms")
 
     def values(self) -> Any:
-        raise AssertionError("walked over all rooms")
+        raise AssertionError("iterated over all rooms")
 
     def items(self) -> Any:
-        raise AssertionError("walked over all rooms")
+        raise AssertionError("iterated over all rooms")
 
 
-def test_add_and_remove_touch_only_the_rooms_of_the_connection(world: World) -> None:
+def test_add_and_remove_touch_only_the_rooms_of_the_connection(harness: HubHarness) -> None:
     for number in range(1000):
-        world.join(f"sid{number}", f"room{number}", user=f"user{number}")
-    rooms = world.hub._members = CountingRooms(world.hub._members)
-    made, _ = world.join("a", "x", "y")
-    world.hub.change_rooms(made, {"a", "y", "z"})
-    world.hub.remove(made)
+        harness.join(f"sid{number}", f"room{number}", user=f"user{number}")
+    rooms = harness.hub._members = CountingRooms(harness.hub._members)
+    made, _ = harness.join("a", "x", "y")
+    harness.hub.change_rooms(made, {"a", "y", "z"})
+    harness.hub.remove(made)
 
     assert rooms.looked_up <= 5 + 4 + 5
 
 
-# past the link
+# past the transport
 
 
 async def test_socket_with_waiting_bytes_is_left_to_the_transport() -> None:
-    world = World(has_sockets=True)
-    _, link = world.join("a", "x")
+    harness = HubHarness(has_sockets=True)
+    _, transport = harness.join("a", "x")
 
-    link.bytes_waiting = 1
-    await world.push("x", event="behind")
-    link.bytes_waiting = 0
-    await world.push("x", event="direct")
+    transport.bytes_waiting = 1
+    await harness.push("x", event="waiting")
+    transport.bytes_waiting = 0
+    await harness.push("x", event="direct")
 
-    assert (link.events, len(link.sent), world.delivered) == (["behind", "direct"], 1, 2)
+    assert (transport.events, len(transport.sent), harness.delivered) == (["waiting", "direct"], 1, 2)
 
 
 @pytest.mark.parametrize("state", [ConnectionState.CONNECTING, ConnectionState.REPLAYING])
 async def test_socket_is_not_written_to_before_its_connection_is_live(state: ConnectionState) -> None:
-    world = World(has_sockets=True)
-    made, link = world.join("a", "x", state=state)
+    harness = HubHarness(has_sockets=True)
+    made, transport = harness.join("a", "x", state=state)
 
-    await world.push("x", event="early")
+    await harness.push("x", event="early")
     made.on_transport_changed()
-    await world.push("x", event="still early")
+    await harness.push("x", event="still early")
 
-    assert (link.events, world.delivered) == ([], 0)
+    assert (transport.events, harness.delivered) == ([], 0)
 
 
 async def test_upgraded_connection_is_written_to_at_its_new_socket() -> None:
-    world = World(has_sockets=False)
-    made, link = world.join("a", "x")
+    harness = HubHarness(has_sockets=False)
+    made, transport = harness.join("a", "x")
 
-    await world.push("x", event="by the link")
-    link.has_socket = True
+    await harness.push("x", event="by the transport")
+    transport.has_socket = True
     made.on_transport_changed()
-    await world.push("x", event="by the socket")
+    await harness.push("x", event="by the socket")
 
-    assert (link.events, len(link.sent)) == (["by the link", "by the socket"], 1)
+    assert (transport.events, len(transport.sent)) == (["by the transport", "by the socket"], 1)
 
 
 async def test_socket_of_a_closed_connection_is_not_written_to() -> None:
-    world = World(has_sockets=True)
-    made, link = world.join("a", "x")
+    harness = HubHarness(has_sockets=True)
+    made, transport = harness.join("a", "x")
 
     made.close()
     made.on_transport_changed()
-    await world.push("x")
+    await harness.push("x")
 
-    assert (link.events, world.delivered) == ([], 0)
+    assert (transport.events, harness.delivered) == ([], 0)
 
 
 async def test_work_that_transports_do_later_counts_to_the_slice() -> None:
-    world = World(has_sockets=False)
+    harness = HubHarness(has_sockets=False)
     for number in range(1000):
-        world.join(str(number), "x")
+        harness.join(str(number), "x")
 
-    _, turns = await with_turns(world.push("x"))
+    _, turns = await with_turns(harness.push("x"))
 
     assert turns >= 0.7 * 1000 * SLOW_SEND_SECONDS / MAX_SLICE_SECONDS
 
 
 async def test_collecting_recipients_yields_as_well(slow: None) -> None:
-    world = World(has_sockets=True)
+    harness = HubHarness(has_sockets=True)
     rooms = [f"room{number}" for number in range(100)]
-    world.join("a", *rooms)
+    harness.join("a", *rooms)
 
-    _, turns = await with_turns(world.push(*rooms, exclude="b c d"))
+    _, turns = await with_turns(harness.push(*rooms, exclude="b c d"))
 
     assert turns >= 100
-    assert world.delivered == 1
+    assert harness.delivered == 1
 
 
 # variants
 
 
 async def test_positions_are_sent_to_those_that_want_them_and_each_variant_is_encoded_once(
-    world: World,
+    harness: HubHarness,
 ) -> None:
-    plain = [world.join(f"p{number}", "x")[1] for number in range(3)]
+    plain = [harness.join(f"p{number}", "x")[1] for number in range(3)]
     positioned = []
     for number in range(3):
-        made, link = world.join(f"w{number}", "x")
+        made, transport = harness.join(f"w{number}", "x")
         made.wants_offsets = True
-        positioned.append(link)
+        positioned.append(transport)
 
-    await world.push("x")
+    await harness.push("x")
 
-    assert [link.events for link in plain] == [["news"]] * 3
-    assert [link.events for link in positioned] == [[f"news@{POSITION}"]] * 3
-    assert (world.encoded, world.delivered) == (2, 6)
-    assert len({id(link.frames[0]) for link in positioned}) == 1
+    assert [transport.events for transport in plain] == [["news"]] * 3
+    assert [transport.events for transport in positioned] == [[f"news@{POSITION}"]] * 3
+    assert (harness.encoded, harness.delivered) == (2, 6)
+    assert len({id(transport.frames[0]) for transport in positioned}) == 1
 
 
-async def test_variant_without_recipients_is_not_encoded(world: World) -> None:
-    made, _ = world.join("a", "x")
+async def test_variant_without_recipients_is_not_encoded(harness: HubHarness) -> None:
+    made, _ = harness.join("a", "x")
     made.wants_offsets = True
 
-    await world.push("x")
+    await harness.push("x")
 
-    assert world.encoded == 1
+    assert harness.encoded == 1
 
 
-# what is counted
+# metrics
 
 
 async def test_connection_that_took_nothing_is_not_counted() -> None:
-    world = World(has_sockets=False)
-    _, takes = world.join("a", "x")
-    _, refuses = world.join("b", "x")
-    refuses.accepts = False
+    harness = HubHarness(has_sockets=False)
+    _, accepting = harness.join("a", "x")
+    _, rejecting = harness.join("b", "x")
+    rejecting.accepts = False
 
-    await world.push("x")
+    await harness.push("x")
 
-    assert (takes.events, world.delivered) == (["news"], 1)
+    assert (accepting.events, harness.delivered) == (["news"], 1)
 
 
 @pytest.mark.parametrize(
     ("state", "skipped"), [(ConnectionState.REPLAYING, {"replaying": 1}), (ConnectionState.CONNECTING, {})]
 )
 async def test_volatile_message_skipped_by_a_replaying_connection_is_counted(
-    world: World, state: ConnectionState, skipped: dict[str, float]
+    harness: HubHarness, state: ConnectionState, skipped: dict[str, float]
 ) -> None:
-    world.join("a", "x", state=state)
+    harness.join("a", "x", state=state)
 
-    await world.hub.deliver(Message(new_id(), "/", ("x",), "now", (), volatile=True), POSITION)
+    await harness.hub.deliver(Message(new_id(), "/", ("x",), "now", (), volatile=True), POSITION)
 
-    assert (world.delivered, counted(world.metrics, "volatile_skipped_total")) == (0, skipped)
+    assert (harness.delivered, counted(harness.metrics, "volatile_skipped_total")) == (0, skipped)
 
 
-def test_users_and_rooms_are_those_with_a_connection(world: World) -> None:
-    first, _ = world.join("a", "org:7", "org:8")
-    second, _ = world.join("b", "org:7")
-    third, _ = world.join("c", user="bob", namespace="/events")
-    # user:alice, org:7, org:8 and in the other namespace user:bob; no sid, and not the namespaces themselves
-    assert (world.hub.users, world.hub.rooms) == (2, 4)
+def test_users_and_rooms_are_those_with_a_connection(harness: HubHarness) -> None:
+    first, _ = harness.join("a", "org:7", "org:8")
+    second, _ = harness.join("b", "org:7")
+    third, _ = harness.join("c", user="bob", namespace="/events")
+    # user:alice, org:7, org:8, and user:bob in the other namespace; neither sids nor namespaces
+    assert (harness.hub.users, harness.hub.rooms) == (2, 4)
 
-    world.hub.change_rooms(first, {"user:alice", "a"})
-    world.hub.remove(third)
-    assert (world.hub.users, world.hub.rooms) == (1, 2)
+    harness.hub.change_rooms(first, {"user:alice", "a"})
+    harness.hub.remove(third)
+    assert (harness.hub.users, harness.hub.rooms) == (1, 2)
 
-    world.hub.remove(first)
-    world.hub.remove(second)
-    assert (world.hub.users, world.hub.rooms) == (0, 0)
+    harness.hub.remove(first)
+    harness.hub.remove(second)
+    assert (harness.hub.users, harness.hub.rooms) == (0, 0)

@@ -16,7 +16,7 @@ SUM = "delivery_duration_seconds_sum"
 
 
 class Timing:
-    """A timer whose clock a test moves."""
+    """A timer whose clock a test advances."""
 
     def __init__(self, *, max_pending: int = 10) -> None:
         self.seconds = 100.0

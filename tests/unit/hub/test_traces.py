@@ -1,4 +1,4 @@
-"""Of messages that belong to a trace the hub tells what became of them, and of no others."""
+"""The hub notifies its observer of messages that belong to a trace."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ POSITION = Position("1-0")
 
 
 class RecordingObserver:
-    """A fake: keeps what it is told."""
+    """Keeps the calls of ``delivered``."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.delivered_messages: list[tuple[str, int]] = []
 
     def delivered(self, message: Message, connections: int, seconds: float) -> None:
         assert seconds >= 0
-        self.told.append((message.id, connections))
+        self.delivered_messages.append((message.id, connections))
 
     def replayed(self, message: Message, sid: str) -> None:
-        raise AssertionError("the hub hands over nothing from the history")
+        raise AssertionError("the hub delivers nothing from the history")
 
 
 def news(*, trace: Trace | None, exclude: frozenset[str] = frozenset()) -> Message:
@@ -40,8 +40,8 @@ async def test_observer_gets_each_traced_message_once_with_its_connections() -> 
     declining, _ = connection("s3")
     declining.wants_offsets = False
     hub.add(declining, {"room"})
-    behind, _ = connection("s4", state=ConnectionState.REPLAYING)
-    hub.add(behind, {"room"})
+    replaying, _ = connection("s4", state=ConnectionState.REPLAYING)
+    hub.add(replaying, {"room"})
     traced, plain = news(trace=TRACE), news(trace=None)
 
     totals = []
@@ -49,7 +49,7 @@ async def test_observer_gets_each_traced_message_once_with_its_connections() -> 
         await hub.deliver(each, POSITION)
         totals.append(counted(metrics, "deliveries_total"))
 
-    assert deliveries.told == [(traced.id, 3)]
+    assert deliveries.delivered_messages == [(traced.id, 3)]
     assert totals == [{"message": 3}, {"message": 6}]
 
 
@@ -61,16 +61,16 @@ async def test_observer_gets_a_traced_message_without_recipients_too() -> None:
 
     await hub.deliver(excluded, POSITION)
 
-    assert deliveries.told == [(excluded.id, 0)]
+    assert deliveries.delivered_messages == [(excluded.id, 0)]
     assert counted(metrics, "deliveries_total") == {}
 
 
 async def test_observer_is_optional() -> None:
     hub = Hub(encode, metrics=MetricFactory())
-    made, link = connection("s1")
+    made, transport = connection("s1")
     hub.add(made, {"room"})
 
     await hub.deliver(news(trace=TRACE), POSITION)
     await hub.deliver(DisconnectCommand(new_id(), "alice", ("/",), 0.0), POSITION)
 
-    assert link.events == ["news"]
+    assert transport.events == ["news"]

@@ -1,4 +1,4 @@
-"""A link that keeps what was sent through it, and connections on it."""
+"""A transport that keeps what was sent through it, and connections on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.transport import packets
 
 
 class RecordingTransport:
-    """Satisfies ``hub.Link`` and, where it has a socket, is that too; ``when_sent`` is called before each message."""
+    """Satisfies ``hub.ClientTransport``, and is its own socket; ``on_send`` is called before each message."""
 
     def __init__(self, *, has_socket: bool = False) -> None:
         self.name = "websocket"
@@ -24,7 +24,7 @@ class RecordingTransport:
         self.bytes_waiting = 0
         self.accepts = True
         self.sent: list[Frames] = []
-        """What came by the link; ``frames`` has what was written past it, too."""
+        """What was sent through the transport; ``frames`` also has what was written to the socket."""
         self.frames: list[bytes] = []
         self.volatile: list[bool] = []
         self.emitted: list[tuple[str, dict[str, object]]] = []
@@ -66,8 +66,8 @@ class RecordingTransport:
     def emit(self, event: str, payload: dict[str, object]) -> None:
         self.emitted.append((event, payload))
 
-    def disconnect(self, ending: DisconnectReason) -> None:
-        self.disconnects.append(ending)
+    def disconnect(self, reason: DisconnectReason) -> None:
+        self.disconnects.append(reason)
 
     @property
     def events(self) -> list[str]:
@@ -87,14 +87,14 @@ def connection(
     state: ConnectionState = ConnectionState.LIVE,
     has_socket: bool = False,
 ) -> tuple[Connection, RecordingTransport]:
-    """A connection that is in no room yet."""
-    link = RecordingTransport(has_socket=has_socket)
-    made = Connection(sid, namespace, identity(user), link, 0.0)
+    """Return a connection that is in no room yet, and its transport."""
+    transport = RecordingTransport(has_socket=has_socket)
+    made = Connection(sid, namespace, identity(user), transport, 0.0)
     if state is ConnectionState.LIVE:
         made.go_live()
     else:
         made.state = state
-    return made, link
+    return made, transport
 
 
 def encode(message: Message, position: Position | None) -> Frames:

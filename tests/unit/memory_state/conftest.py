@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it, and states that are told the time by it."""
+"""A clock that a test advances, and memory states with that clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that is kept has an end and a largest number."""
+"""Everything that the memory state keeps has an end and a maximum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.contract.values import connection, dedup_key, disconnect_command, mes
 ONE_A_SECOND = Rate(per_second=1.0, burst=2)
 
 
-# --- claims ---
+# --- dedup keys ---
 
 
 async def test_began_at_is_the_first_whole_second_after_the_store_was_made(make_memory, clock) -> None:
@@ -53,15 +53,15 @@ async def test_nonce_is_kept_until_its_exact_end(make_memory, clock) -> None:
 
 async def test_removed_nonce_does_not_pass_after_the_clock_was_set_back(make_memory, clock) -> None:
     state = make_memory()
-    spent = dedup_key(clock, nonce="once", lives_seconds=10)
-    await state.dedup.consume_nonce(spent)
+    used = dedup_key(clock, nonce="once", lives_seconds=10)
+    await state.dedup.consume_nonce(used)
     clock.advance(20)
     await state.dedup.consume_nonce(dedup_key(clock))
 
     clock.wall -= 20
 
     with pytest.raises(NonceReplayed):
-        await state.dedup.consume_nonce(spent)
+        await state.dedup.consume_nonce(used)
 
 
 async def test_requests_are_rejected_and_no_nonce_is_removed_at_the_limit_of_nonces(
@@ -69,8 +69,8 @@ async def test_requests_are_rejected_and_no_nonce_is_removed_at_the_limit_of_non
 ) -> None:
     state = make_memory(nonces=3)
     before = await newest_position(state.broker)
-    spent = [dedup_key(clock) for _ in range(3)]
-    for each in spent:
+    used = [dedup_key(clock) for _ in range(3)]
+    for each in used:
         await state.dedup.consume_nonce(each)
 
     with pytest.raises(BrokerUnavailable):
@@ -79,7 +79,7 @@ async def test_requests_are_rejected_and_no_nonce_is_removed_at_the_limit_of_non
         await state.broker.append(message("a"), dedup_key(clock))
 
     assert await newest_position(state.broker) == before
-    for each in spent:
+    for each in used:
         with pytest.raises(NonceReplayed):
             await state.dedup.consume_nonce(each)
     clock.advance(302)
@@ -92,10 +92,10 @@ async def test_new_idempotency_keys_are_rejected_at_their_limit(make_memory, clo
         await state.broker.append(message("a"), dedup_key(clock, idempotency_key=key))
 
     with pytest.raises(BrokerUnavailable):
-        await state.broker.append(message("a"), dedup_key(clock, idempotency_key="three", nonce="unspent"))
+        await state.broker.append(message("a"), dedup_key(clock, idempotency_key="three", nonce="unused"))
 
     assert (await state.broker.append(message("a"), dedup_key(clock, idempotency_key="one"))).replayed
-    await state.dedup.consume_nonce(dedup_key(clock, nonce="unspent"))
+    await state.dedup.consume_nonce(dedup_key(clock, nonce="unused"))
     clock.advance(101)
     assert not (await state.broker.append(message("a"), dedup_key(clock, idempotency_key="three"))).replayed
     assert state.sizes()["idempotency_keys"] == 1
@@ -150,7 +150,7 @@ async def test_presence_keeps_only_the_last_seen_of_a_disconnected_user(make_mem
 async def test_oldest_parked_session_is_removed_beyond_the_limit(make_memory) -> None:
     state = make_memory(max_parked_sessions=2)
     for pid in ("one", "two", "three"):
-        await leave_a_session(state, pid)
+        await park_session(state, pid)
 
     assert await resume_failure(state.sessions, "one") == "unknown_session"
     for pid in ("two", "three"):
@@ -159,7 +159,7 @@ async def test_oldest_parked_session_is_removed_beyond_the_limit(make_memory) ->
 
 async def test_resumed_session_is_kept_once(make_memory) -> None:
     state = make_memory()
-    await leave_a_session(state, "pid")
+    await park_session(state, "pid")
 
     await resume(state.sessions, "pid")
 
@@ -171,7 +171,7 @@ async def test_session_expires_exactly_after_the_window_and_is_unknown_exactly_a
 ) -> None:
     state = make_memory(recovery_seconds=100)
     for pid in ("one", "two"):
-        await leave_a_session(state, pid)
+        await park_session(state, pid)
 
     clock.advance(99.75)
     assert not (await resume(state.sessions, "one")).in_use
@@ -186,18 +186,18 @@ async def test_session_expires_exactly_after_the_window_and_is_unknown_exactly_a
 async def test_parked_sessions_are_removed_as_others_are_parked(make_memory, clock) -> None:
     state = make_memory(recovery_seconds=100)
     for number in range(10):
-        await leave_a_session(state, f"former {number}")
+        await park_session(state, f"former {number}")
     clock.advance(199)
-    await leave_a_session(state, "late")
+    await park_session(state, "late")
     assert state.sizes()["sessions"] == 11
     clock.advance(2)
 
-    await leave_a_session(state, "last")
+    await park_session(state, "last")
 
     assert state.sizes()["sessions"] == 2
 
 
-async def leave_a_session(state, pid: str) -> None:
+async def park_session(state, pid: str) -> None:
     await state.sessions.save(RecoverySession(pid, f"sid {pid}", "ann", "/", "owner", frozenset(), START))
     await state.sessions.park(pid, owner="owner")
 
@@ -214,9 +214,9 @@ async def test_request_is_allowed_exactly_when_the_rejection_said(
     state, rate = make_memory(), Rate(per_second, burst)
     for wait in [*waits, 0.0]:
         clock.advance(wait)
-        while (allowance := await state.rates.consume("shop", rate)).allowed:
-            assert allowance.remaining < burst
-        clock.advance(allowance.retry_after_seconds)
+        while (result := await state.rates.consume("shop", rate)).allowed:
+            assert result.remaining < burst
+        clock.advance(result.retry_after_seconds)
         assert (await state.rates.consume("shop", rate)).allowed
 
 
@@ -243,7 +243,7 @@ async def test_bucket_unused_for_the_longest_is_removed_beyond_the_limit(make_me
     assert (await state.rates.consume("a", ONE_A_SECOND)).remaining == 1
 
 
-# --- the mapping behind most of them ---
+# --- TtlMap ---
 
 
 def test_item_expires_at_its_time_and_is_removed_by_later_puts(clock) -> None:

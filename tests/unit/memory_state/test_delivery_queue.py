@@ -1,4 +1,4 @@
-"""What is accepted faster than it is handed over."""
+"""DeliveryQueue: entries that are accepted faster than they are delivered."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ async def test_append_without_space_fails_and_changes_nothing(make_memory, clock
     for entry in accepted:
         await state.broker.append(entry)
     before = (await newest_position(state.broker), state.sizes())
-    refused, its_claim = message("a"), dedup_key(clock, idempotency_key="key")
+    rejected, its_dedup_key = message("a"), dedup_key(clock, idempotency_key="key")
 
     with pytest.raises(BrokerUnavailable):
-        await state.broker.append(refused, its_claim)
+        await state.broker.append(rejected, its_dedup_key)
 
     assert (await newest_position(state.broker), state.sizes()) == before
-    async with listening(state.broker) as ear:
-        assert await ear.entries() == accepted
-        assert not (await state.broker.append(refused, its_claim)).replayed
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == accepted
+        assert not (await state.broker.append(rejected, its_dedup_key)).replayed
 
 
 async def test_space_is_counted_in_bytes_too_and_one_entry_of_any_size_fits(make_memory) -> None:
@@ -56,37 +56,37 @@ async def test_waiting_appends_are_accepted_in_turn_and_delivered_in_the_order_o
     state = make_memory(delivery_queue_length=3, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
     entries = [message("a") for _ in range(100)]
-    closed = BlockedListener(state.broker)
+    blocked = BlockedListener(state.broker)
 
-    async with listening(state.broker, closed):
+    async with listening(state.broker, blocked):
         appends = [asyncio.create_task(state.broker.append(entry)) for entry in entries]
-        await closed.entered.wait()
+        await blocked.entered.wait()
         assert not all(append.done() for append in appends)
-        closed.released.set()
+        blocked.released.set()
         results = await asyncio.gather(*appends)
 
         positions = [result.position for result in results]
-        assert await closed.first(100) == list(zip(positions, entries, strict=True))
+        assert await blocked.first(100) == list(zip(positions, entries, strict=True))
 
 
 async def test_later_append_does_not_overtake_a_waiting_one(make_memory) -> None:
     state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
-    handed_over, queued, waiting, newcomer = (message("a") for _ in range(4))
-    closed = BlockedListener(state.broker)
+    delivered_first, queued, waiting, later = (message("a") for _ in range(4))
+    blocked = BlockedListener(state.broker)
 
-    async with listening(state.broker, closed):
-        await state.broker.append(handed_over)
-        await closed.entered.wait()
+    async with listening(state.broker, blocked):
+        await state.broker.append(delivered_first)
+        await blocked.entered.wait()
         await state.broker.append(queued)
-        early = asyncio.create_task(state.broker.append(waiting))
-        await asyncio.wait([early], timeout=0.01)
-        closed.released.set()
-        late = asyncio.create_task(state.broker.append(newcomer))
-        await asyncio.gather(early, late)
+        first_append = asyncio.create_task(state.broker.append(waiting))
+        await asyncio.wait([first_append], timeout=0.01)
+        blocked.released.set()
+        second_append = asyncio.create_task(state.broker.append(later))
+        await asyncio.gather(first_append, second_append)
 
-        heard = [entry for _, entry in await closed.first(4)]
-        assert heard == [handed_over, queued, waiting, newcomer]
+        delivered = [entry for _, entry in await blocked.first(4)]
+        assert delivered == [delivered_first, queued, waiting, later]
 
 
 async def test_delivery_queue_never_exceeds_its_bound(make_memory) -> None:
@@ -99,33 +99,33 @@ async def test_delivery_queue_never_exceeds_its_bound(make_memory) -> None:
             await super().deliver(entry, position)
 
     await state.broker.subscribe([at("a")])
-    async with listening(state.broker, Measure(state.broker)) as ear:
+    async with listening(state.broker, Measure(state.broker)) as listener:
         await asyncio.gather(*(state.broker.append(message("a")) for _ in range(60)))
-        await ear.first(60)
+        await listener.first(60)
 
-    # The one that is being handed over has left the backlog.
+    # The entry that is being delivered has left the queue.
     assert max(lengths) == 4
 
 
 async def test_cancelled_append_leaves_its_turn_to_the_next(make_memory) -> None:
     state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
     await state.broker.subscribe([at("a")])
-    first, impatient, patient = message("a"), message("a"), message("a")
+    first, cancelled, next_one = message("a"), message("a"), message("a")
     await state.broker.append(first)
-    appends = [asyncio.create_task(state.broker.append(entry)) for entry in (impatient, patient)]
-    await asyncio.wait(appends, timeout=0.01)  # both are waiting for room now
+    appends = [asyncio.create_task(state.broker.append(entry)) for entry in (cancelled, next_one)]
+    await asyncio.wait(appends, timeout=0.01)  # both are waiting for space now
 
     appends[0].cancel()
 
-    async with listening(state.broker) as ear:
-        assert [entry for _, entry in await ear.first(2)] == [first, patient]
+    async with listening(state.broker) as listener:
+        assert [entry for _, entry in await listener.first(2)] == [first, next_one]
     assert appends[0].cancelled()
 
 
 async def test_broker_has_one_listener_once(make_memory) -> None:
     state = make_memory()
-    async with listening(state.broker) as ear:
-        await ear.all_so_far()
+    async with listening(state.broker) as listener:
+        await listener.all_so_far()
 
         with pytest.raises(RuntimeError, match="one listener"):
-            await state.broker.listen(ear.deliver)
+            await state.broker.listen(listener.deliver)

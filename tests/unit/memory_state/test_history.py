@@ -1,4 +1,4 @@
-"""The bounds of the history, exactly."""
+"""History: its exact bounds, gaps and costs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_history_holds_no_more_than_its_bytes_including_names(make_memory)
             message("a" * 150, arguments=('"' + "ä" * 49 + '"',), exclude=frozenset({"b" * 46}))
         )
 
-    # An entry: 150 of the room, 46 of the exception, 4 of the event "news", 100 of the argument.
+    # An entry: 150 of the room, 46 of the exclusion, 4 of the event "news", 100 of the argument.
     assert state.sizes()["history_bytes"] == 900
     assert state.sizes()["history_entries"] == 3
 
@@ -112,7 +112,7 @@ async def test_trim_marker_beyond_the_limit_counts_for_all_addresses_and_expires
     positions = [(await state.broker.append(message(f"room {number}"))).position for number in range(10)]
 
     assert state.sizes()["trim_markers"] == 3
-    # Rooms 0 to 8 were trimmed; 6, 7 and 8 have gaps of their own, and nobody knows about those before.
+    # Rooms 0 to 8 were trimmed; 6, 7 and 8 have markers of their own, and one marker counts for those before.
     assert (await read(state, at("untouched"), after=positions[4])).gap == "history_trimmed"
     assert (await read(state, at("untouched"), after=positions[5])).gap is None
     assert (await read(state, at("room 8"), after=positions[7])).gap == "history_trimmed"
@@ -138,36 +138,36 @@ async def test_reading_costs_what_is_read_and_not_what_is_held(make_memory, monk
     state = make_memory(history_length=5_000)
     for number in range(5_000):
         await state.broker.append(message("loud" if number % 1_000 else "quiet"))
-    touched: Counter[str] = Counter()
+    read_records: Counter[str] = Counter()
     read_all = RoomIndex.newer_than
 
     def counted(self: RoomIndex, order):
         for record in read_all(self, order):
-            touched["records"] += 1
+            read_records["records"] += 1
             yield record
 
     monkeypatch.setattr(RoomIndex, "newer_than", counted)
     await read(state, at("quiet"), at(None))
-    assert touched["records"] == 5
+    assert read_records["records"] == 5
 
     await state.broker.history(START, [at("loud")], max_entries=10, max_bytes=1_000_000)
-    assert touched["records"] <= 5 + 12
+    assert read_records["records"] <= 5 + 12
 
 
 @given(st.lists(st.sampled_from(["add", "drop", "seek"]), max_size=300))
 def test_room_index_behaves_like_a_list_whose_front_is_dropped(steps: list[str]) -> None:
-    lane = RoomIndex()
+    index = RoomIndex()
     model: list[Record] = []
     for number, step in enumerate(steps):
         if step == "drop" and model:
-            lane.drop_oldest()
+            index.drop_oldest()
             model.pop(0)
         elif step == "seek":
             middle = (number // 2, 0)
-            assert list(lane.newer_than(middle)) == [record for record in model if record.order > middle]
+            assert list(index.newer_than(middle)) == [record for record in model if record.order > middle]
         else:
             record = Record((number, 0), START, message("a"), (), 0, 0, 0.0)
-            lane.add(record)
+            index.add(record)
             model.append(record)
-        assert bool(lane) == bool(model)
-    assert list(lane.newer_than((-1, 0))) == model
+        assert bool(index) == bool(model)
+    assert list(index.newer_than((-1, 0))) == model

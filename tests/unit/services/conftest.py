@@ -1,4 +1,4 @@
-"""The services for each test."""
+"""The fixture ``services``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of the gateway over the memory state, with a time that a test moves."""
+"""The services over the memory state, with a clock that a test advances."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 class GatedPresence:
-    """The memory presence behind a gate: registering waits until the test opens it. It lies about nothing else."""
+    """The memory presence; ``register`` waits for ``gate``, and writes raise ``error`` if it is set."""
 
     def __init__(self, inner: Presence) -> None:
         self._inner = inner
@@ -70,7 +70,7 @@ class GatedPresence:
 
 
 class GatedRevocations:
-    """The memory revocations behind a gate."""
+    """The memory revocations; ``revoked_at`` waits for ``gate``."""
 
     def __init__(self, state: MemoryState) -> None:
         self._inner = state.revocations
@@ -85,7 +85,7 @@ class GatedRevocations:
 
 
 class GatedBroker:
-    """The memory broker; subscribing may fail or wait. It lies about nothing else."""
+    """The memory broker; ``subscribe`` waits for ``gate`` and raises ``error`` if it is set."""
 
     def __init__(self, inner: Broker) -> None:
         self._inner = inner
@@ -115,7 +115,7 @@ class GatedBroker:
 
 @dataclass(frozen=True, slots=True)
 class ConnectedClient:
-    """Somebody who was welcomed, and all that was sent."""
+    """An accepted connection and its transport."""
 
     result: ConnectResult
     transport: RecordingTransport
@@ -131,23 +131,23 @@ class ConnectedClient:
 
     @property
     def event_names(self) -> list[str]:
-        """The names of the events that came."""
+        """The names of the events that were sent."""
         return [event.partition("@")[0] for event in self.transport.events]
 
     @property
     def offsets(self) -> list[Position]:
-        """The positions that came, in the order in which they came."""
+        """The positions that were sent, in order."""
         return [Position(event.partition("@")[2]) for event in self.transport.events if "@" in event]
 
     async def wait_live(self) -> None:
-        """Wait until it has everything."""
+        """Wait until the connection is LIVE."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            while self.connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # nothing tells of it
+            while self.connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # no event signals it
                 await asyncio.sleep(0)
 
 
 class Services:
-    """Everything between the doors and the state. Its broker's listener and its reports run as tasks."""
+    """The hub and the services over a memory state. The listener, the disconnector and the replayer run as tasks."""
 
     def __init__(self, *, max_connections: int | None = None, max_rooms: int | None = None) -> None:
         self.schedule = FakeSchedule()
@@ -164,7 +164,7 @@ class Services:
         self.revocations = GatedRevocations(self.state)
         self._transports = count()
         self.delivery_gate = asyncio.Event()
-        """Cleared, the listener is behind."""
+        """While it is cleared, the listener delivers nothing."""
         self.delivery_gate.set()
         self.replayed: list[int] = []
         self.metrics = MetricFactory()
@@ -221,7 +221,7 @@ class Services:
     def identity(
         self, user: str, *rooms: str, issued: float | None = 0.0, expires_in: float | None = None
     ) -> Identity:
-        """An identity; ``issued`` seconds from the start of the test."""
+        """Return an identity; ``issued`` is in seconds from the start of the test."""
         base = identity(user, *rooms)
         return Identity(
             user,
@@ -231,43 +231,45 @@ class Services:
         )
 
     async def connect(
-        self, who: Identity, namespace: str = "/", **recovery_request: Any
+        self, client_identity: Identity, namespace: str = "/", **recovery_request: Any
     ) -> tuple[ConnectResult, RecordingTransport]:
-        """Somebody comes in who wishes that; ``owner`` is a new transport unless it is named."""
-        link = RecordingTransport()
+        """Connect with a recovery request; its ``owner`` is a new name by default."""
+        transport = RecordingTransport()
         recovery_request = {"owner": f"{REPLICA}.{next(self._transports)}"} | recovery_request
-        return await self.connector.connect(who, namespace, link, RecoveryRequest(**recovery_request)), link
+        return await self.connector.connect(
+            client_identity, namespace, transport, RecoveryRequest(**recovery_request)
+        ), transport
 
     async def connect_declined(
-        self, who: Identity, namespace: str = "/"
+        self, client_identity: Identity, namespace: str = "/"
     ) -> tuple[Connection, RecordingTransport]:
-        """Somebody comes in who cannot be resumed."""
-        result, link = await self.connect(who, namespace, is_declined=True)
-        return result.connection, link
+        """Connect with recovery declined; the connection stays CONNECTING."""
+        result, transport = await self.connect(client_identity, namespace, is_declined=True)
+        return result.connection, transport
 
     async def connect_live(
-        self, who: Identity, namespace: str = "/"
+        self, client_identity: Identity, namespace: str = "/"
     ) -> tuple[Connection, RecordingTransport]:
-        """Admit and make live, as the door does."""
-        arrived, link = await self.connect_declined(who, namespace)
-        arrived.go_live()
-        return arrived, link
+        """Connect with recovery declined, and make the connection LIVE."""
+        received, transport = await self.connect_declined(client_identity, namespace)
+        received.go_live()
+        return received, transport
 
-    async def connect_client(self, who: Identity, **recovery_request: Any) -> ConnectedClient:
-        """Arrive and be welcomed as the door does it."""
-        result, link = await self.connect(who, **recovery_request)
+    async def connect_client(self, client_identity: Identity, **recovery_request: Any) -> ConnectedClient:
+        """Connect and start the replay, as the Socket.IO server does."""
+        result, transport = await self.connect(client_identity, **recovery_request)
         first = [packets.message("connect")]
         self.replayer.start(
             result,
             first,
             None if result.first_page is None else lambda at, _: packets.message(f"greeting@{at}"),
         )
-        return ConnectedClient(result, link)
+        return ConnectedClient(result, transport)
 
     async def push(
         self, room: str, event: str, *, volatile: bool = False, exclude: str = "", size_bytes: int = 0
     ) -> Position:
-        """A message to a room; where it stands."""
+        """Append a message to a room; return its position."""
         excluded = frozenset(exclude.split())
         arguments = (f'"{"x" * size_bytes}"',) if size_bytes else ()
         message = Message(new_id(), "/", (room,), event, arguments, exclude=excluded, volatile=volatile)
@@ -275,21 +277,21 @@ class Services:
         return result.position
 
     async def wait_delivered(self) -> None:
-        """Wait until the listener has handed over everything so far: a last word reaches a witness."""
-        witness, link = connection("witness", "witness", namespace="/witness")
-        arrived = asyncio.Event()
-        link.on_send = arrived.set
+        """Wait until everything appended so far was delivered: a last message reaches a connection of its own."""
+        witness, transport = connection("witness", "witness", namespace="/witness")
+        received = asyncio.Event()
+        transport.on_send = received.set
         self.hub.add(witness, {"witness"})
-        # Past the gate: waiting for the listener is no part of any test.
+        # Around the gate of the broker, which a test may have closed.
         await self.state.broker.subscribe([Address("/witness", "witness")])
-        await self.state.broker.append(Message(new_id(), "/witness", ("witness",), "last word", ()))
-        await asyncio.wait_for(arrived.wait(), TIMEOUT_SECONDS)
+        await self.state.broker.append(Message(new_id(), "/witness", ("witness",), "last message", ()))
+        await asyncio.wait_for(received.wait(), TIMEOUT_SECONDS)
         self.hub.remove(witness)
 
     async def online(self, user: str) -> list[PresentConnection]:
         return list((await self.presence.of_user(user)).connections)
 
     async def is_empty(self) -> bool:
-        """Nothing of anybody is left here, and nobody else's world knows of anybody."""
+        """Wait for the disconnector; return whether hub, subscriptions and presence are empty."""
         await asyncio.wait_for(self.disconnector.flush(), TIMEOUT_SECONDS)
         return not self.hub.connections and not self.broker.subscribed and not len(self.state.presence)

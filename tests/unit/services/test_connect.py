@@ -1,4 +1,4 @@
-"""A verified client comes in, and brings a newer token."""
+"""Connector: new connections, rejections and refreshed tokens."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ async def test_room_that_is_being_subscribed_is_waited_for_by_both_connections(s
     services.broker.gate.clear()
     first = asyncio.create_task(services.connect_live(services.identity("alice", "shared")))
     await asyncio.wait_for(services.broker.entered.wait(), TIMEOUT_SECONDS)
-    asked: list[Address] = []
-    services.broker.on_subscribe = asked.extend
+    subscribed: list[Address] = []
+    services.broker.on_subscribe = subscribed.extend
 
     second = asyncio.create_task(services.connect_live(services.identity("bob", "shared")))
     await asyncio.sleep(0)
     services.broker.gate.set()
     await asyncio.gather(first, second)
 
-    assert {Address("/", None), Address("/", "shared")} < set(asked)
+    assert {Address("/", None), Address("/", "shared")} < set(subscribed)
 
 
 async def test_room_with_a_connection_here_is_not_subscribed_again(services: Services) -> None:
@@ -58,7 +58,7 @@ async def test_room_with_a_connection_here_is_not_subscribed_again(services: Ser
 async def test_connection_gets_nothing_before_and_everything_after_it_was_accepted(
     services: Services,
 ) -> None:
-    connection, link = await services.connect_declined(services.identity("alice"))
+    connection, transport = await services.connect_declined(services.identity("alice"))
     await push(services, "user:alice", "early")
     await push(services, "user:alice", "early too")
     await services.wait_delivered()
@@ -67,10 +67,10 @@ async def test_connection_gets_nothing_before_and_everything_after_it_was_accept
     await push(services, "user:alice", "late")
     await services.wait_delivered()
 
-    assert link.events == ["late"]
+    assert transport.events == ["late"]
 
 
-# refusals
+# rejections
 
 
 async def test_connection_over_the_limit_is_rejected_and_leaves_nothing() -> None:
@@ -104,22 +104,22 @@ async def test_concurrent_connections_are_counted_in_their_order() -> None:
 
 async def test_token_with_too_many_rooms_is_rejected_and_leaves_nothing() -> None:
     services = Services(max_rooms=2)
-    await refused(services, services.identity("alice", "one", "two"), "token_invalid")
+    await assert_rejected(services, services.identity("alice", "one", "two"), "token_invalid")
     await services.close()
 
 
 @pytest.mark.parametrize(
-    ("issued", "is_refused"), [(None, True), (-1.0, True), (9.9, True), (10.0, False), (20.0, False)]
+    ("issued", "is_rejected"), [(None, True), (-1.0, True), (9.9, True), (10.0, False), (20.0, False)]
 )
 async def test_token_issued_before_the_revocation_is_rejected(
-    services: Services, issued: float | None, is_refused: bool
+    services: Services, issued: float | None, is_rejected: bool
 ) -> None:
     services.schedule.advance(10)
     await services.publisher.disconnect_user("alice", namespace=None, exclude=frozenset(), revoke=True)
     services.schedule.advance(10)
 
-    if is_refused:
-        await refused(services, services.identity("alice", issued=issued), "token_revoked")
+    if is_rejected:
+        await assert_rejected(services, services.identity("alice", issued=issued), "token_revoked")
     else:
         await services.connect_declined(services.identity("alice", issued=issued))
 
@@ -129,10 +129,10 @@ async def test_token_issued_before_the_revocation_is_rejected(
 async def test_disconnect_command_during_the_connect_is_seen_at_every_step(
     services: Services, gate: str, revoke: bool
 ) -> None:
-    """A kick without revocation that comes before the subscription only concerns those who are here."""
+    """A command without revocation before the subscription only applies to connections that exist already."""
     gated = getattr(services, gate)
     gated.gate.clear()
-    arriving = asyncio.create_task(services.connect_declined(services.identity("alice", issued=-1.0)))
+    connecting = asyncio.create_task(services.connect_declined(services.identity("alice", issued=-1.0)))
     await asyncio.wait_for(gated.entered.wait(), TIMEOUT_SECONDS)
 
     await services.publisher.disconnect_user("alice", namespace="/", exclude=frozenset(), revoke=revoke)
@@ -140,17 +140,17 @@ async def test_disconnect_command_during_the_connect_is_seen_at_every_step(
     gated.gate.set()
 
     if gate == "broker" and not revoke:
-        await arriving
+        await connecting
         return
-    with pytest.raises(TokenRejected, match=r"revoked|ended") as refusal:
-        await arriving
-    assert refusal.value.code == "token_revoked"
+    with pytest.raises(TokenRejected, match=r"revoked|ended") as raised:
+        await connecting
+    assert raised.value.code == "token_revoked"
     assert await services.is_empty()
 
 
 @pytest.mark.parametrize("gate", ["broker", "presence"])
 async def test_failing_state_leaves_nothing_registered(services: Services, gate: str) -> None:
-    getattr(services, gate).error = BrokerUnavailable("away")
+    getattr(services, gate).error = BrokerUnavailable("unavailable")
 
     with pytest.raises(BrokerUnavailable):
         await services.connect_declined(services.identity("alice"))
@@ -162,11 +162,11 @@ async def test_failing_state_leaves_nothing_registered(services: Services, gate:
 
 async def test_cancelled_connect_leaves_nothing_registered(services: Services) -> None:
     services.presence.gate.clear()
-    arriving = asyncio.create_task(services.connect_declined(services.identity("alice")))
+    connecting = asyncio.create_task(services.connect_declined(services.identity("alice")))
     await asyncio.wait_for(services.presence.entered.wait(), TIMEOUT_SECONDS)
 
-    arriving.cancel()
-    await asyncio.wait([arriving])
+    connecting.cancel()
+    await asyncio.wait([connecting])
 
     assert await services.is_empty()
 
@@ -175,7 +175,7 @@ async def test_cancelled_connect_leaves_nothing_registered(services: Services) -
 
 
 async def test_newer_token_changes_the_rooms_everywhere(services: Services) -> None:
-    connection, link = await services.connect_live(services.identity("alice", "old", "kept"))
+    connection, transport = await services.connect_live(services.identity("alice", "old", "kept"))
     newer = services.identity("alice", "new", "kept")
 
     await services.connector.refresh(connection, newer)
@@ -183,7 +183,7 @@ async def test_newer_token_changes_the_rooms_everywhere(services: Services) -> N
         await push(services, room, room)
     await services.wait_delivered()
 
-    assert link.events == ["new", "kept", connection.sid]
+    assert transport.events == ["new", "kept", connection.sid]
     assert connection.identity is newer
     assert Address("/", "old") not in services.broker.subscribed
     assert services.state.presence.connections_at([Address("/", "old")]) == 0
@@ -252,9 +252,9 @@ async def test_connection_closed_while_its_new_rooms_are_subscribed_leaves_nothi
 async def test_failed_refresh_changes_nothing_and_its_repeat_changes_everything(
     services: Services,
 ) -> None:
-    connection, link = await services.connect_live(services.identity("alice", "old"))
+    connection, transport = await services.connect_live(services.identity("alice", "old"))
     newer = services.identity("alice", "new")
-    services.broker.error = BrokerUnavailable("away")
+    services.broker.error = BrokerUnavailable("unavailable")
     with pytest.raises(BrokerUnavailable):
         await services.connector.refresh(connection, newer)
     assert connection.rooms == {"user:alice", "old", connection.sid}
@@ -266,7 +266,7 @@ async def test_failed_refresh_changes_nothing_and_its_repeat_changes_everything(
     await push(services, "old", "not any more")
     await services.wait_delivered()
 
-    assert link.events == ["hello"]
+    assert transport.events == ["hello"]
     assert Address("/", "old") not in services.broker.subscribed
 
 
@@ -275,7 +275,7 @@ async def test_refresh_without_the_shared_state_changes_nothing_and_its_repeat_d
 ) -> None:
     before = await services.connect_client(services.identity("alice", "old"))
     newer = services.identity("alice", "new")
-    services.presence.error = BrokerUnavailable("away")
+    services.presence.error = BrokerUnavailable("unavailable")
     with pytest.raises(BrokerUnavailable):
         await services.connector.refresh(before.connection, newer)
     services.presence.error = None
@@ -296,11 +296,11 @@ async def test_older_disconnect_command_does_not_end_a_connection(services: Serv
     _, old = await services.connect_live(services.identity("alice"))
     services.delivery_gate.clear()
     await services.broker.append(DisconnectCommand(new_id(), "alice", ("/",), services.clock.now()))
-    arriving, link = await services.connect_declined(services.identity("alice"))
+    connecting, transport = await services.connect_declined(services.identity("alice"))
     services.delivery_gate.set()
     await services.wait_delivered()
 
-    assert (old.disconnects, link.disconnects, arriving.was_disconnected) == (
+    assert (old.disconnects, transport.disconnects, connecting.was_disconnected) == (
         [DISCONNECTED_BY_BACKEND],
         [],
         False,
@@ -315,22 +315,22 @@ async def test_room_that_another_connection_joins_meanwhile_stays_subscribed(ser
         services.connector.refresh(connection, services.identity("alice", "new"))
     )
     await asyncio.wait_for(services.broker.entered.wait(), TIMEOUT_SECONDS)
-    arriving = asyncio.create_task(services.connect_live(services.identity("bob", "shared")))
+    connecting = asyncio.create_task(services.connect_live(services.identity("bob", "shared")))
     await asyncio.sleep(0)
 
     services.broker.gate.set()
     await refreshing
-    _, bob = await arriving
+    _, bob = await connecting
     await push(services, "shared", "hello")
     await services.wait_delivered()
 
     assert bob.events == ["hello"]
 
 
-async def refused(services: Services, who: Identity, code: str) -> None:
-    with pytest.raises(GatewayError) as refusal:
-        await services.connect_declined(who)
-    assert refusal.value.code == code
+async def assert_rejected(services: Services, identity: Identity, code: str) -> None:
+    with pytest.raises(GatewayError) as raised:
+        await services.connect_declined(identity)
+    assert raised.value.code == code
     assert await services.is_empty()
 
 

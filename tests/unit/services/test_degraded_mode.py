@@ -1,4 +1,4 @@
-"""The shared state fails this replica, or lost what somebody here missed."""
+"""DegradedMode: a stalled subscription, an unavailable state, and gaps in the history."""
 
 from __future__ import annotations
 
@@ -14,128 +14,132 @@ from gateway.services.degraded_mode import GAP_EVENT, DegradedMode
 from tests.support.metrics import counted
 from tests.unit.services.harness import TIMEOUT_SECONDS, Services
 
-PATIENCE = 20.0
+LIMIT_SECONDS = 20.0
 
 
-class World:
-    """A services that copes, and the endings that everybody was sent away with."""
+class DegradedHarness:
+    """A DegradedMode over the services, and the reasons for which it disconnected all clients."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.sent_away: list[DisconnectReason] = []
-        self.coping = DegradedMode(
+        self.reasons: list[DisconnectReason] = []
+        self.degraded_mode = DegradedMode(
             hub=services.hub,
             schedule=services.schedule,
             clock=services.clock,
-            disconnect_all=self.sent_away.append,
-            stalled_limit_seconds=PATIENCE,
+            disconnect_all=self.reasons.append,
+            stalled_limit_seconds=LIMIT_SECONDS,
             metrics=services.metrics,
         )
 
 
 @pytest_asyncio.fixture
-async def world(services: Services) -> AsyncIterator[World]:
-    world = World(services)
-    telling = asyncio.create_task(world.coping.run())
-    yield world
-    telling.cancel()
+async def harness(services: Services) -> AsyncIterator[DegradedHarness]:
+    harness = DegradedHarness(services)
+    running = asyncio.create_task(harness.degraded_mode.run())
+    yield harness
+    running.cancel()
 
 
-def test_status_is_healthy_at_first(world: World) -> None:
-    assert world.coping.status is StateStatus.HEALTHY
+def test_status_is_healthy_at_first(harness: DegradedHarness) -> None:
+    assert harness.degraded_mode.status is StateStatus.HEALTHY
 
 
-async def test_stalled_replica_keeps_its_clients_for_a_while_then_disconnects_them(world: World) -> None:
-    world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
-    world.services.schedule.advance(PATIENCE - 0.1)
-    before = list(world.sent_away)
-    world.services.schedule.advance(0.1)
+async def test_stalled_replica_keeps_its_clients_for_a_while_then_disconnects_them(
+    harness: DegradedHarness,
+) -> None:
+    harness.degraded_mode.set_status(StateStatus.SUBSCRIPTION_STALLED)
+    harness.services.schedule.advance(LIMIT_SECONDS - 0.1)
+    before = list(harness.reasons)
+    harness.services.schedule.advance(0.1)
 
-    assert (before, world.sent_away) == ([], [SUBSCRIPTION_STALLED])
+    assert (before, harness.reasons) == ([], [SUBSCRIPTION_STALLED])
     assert SUBSCRIPTION_STALLED.close_code == 1013
     assert SUBSCRIPTION_STALLED.keeps_session
 
 
-@pytest.mark.parametrize("condition", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
-async def test_clients_stay_when_the_subscription_recovers(world: World, condition: StateStatus) -> None:
-    world.coping.set_status(StateStatus.SUBSCRIPTION_STALLED)
-    world.services.schedule.advance(PATIENCE / 2)
+@pytest.mark.parametrize("status", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
+async def test_clients_stay_when_the_subscription_recovers(
+    harness: DegradedHarness, status: StateStatus
+) -> None:
+    harness.degraded_mode.set_status(StateStatus.SUBSCRIPTION_STALLED)
+    harness.services.schedule.advance(LIMIT_SECONDS / 2)
 
-    world.coping.set_status(condition)
-    world.services.schedule.advance(2 * PATIENCE)
+    harness.degraded_mode.set_status(status)
+    harness.services.schedule.advance(2 * LIMIT_SECONDS)
 
-    assert world.sent_away == []
-    assert world.coping.status is condition
-
-
-async def test_clients_stay_however_long_the_state_is_unavailable(world: World) -> None:
-    world.coping.set_status(StateStatus.UNAVAILABLE)
-    world.services.schedule.advance(3600)
-
-    assert world.sent_away == []
+    assert harness.reasons == []
+    assert harness.degraded_mode.status is status
 
 
-async def test_time_limit_restarts_with_each_stall(world: World) -> None:
-    for condition in (
+async def test_clients_stay_however_long_the_state_is_unavailable(harness: DegradedHarness) -> None:
+    harness.degraded_mode.set_status(StateStatus.UNAVAILABLE)
+    harness.services.schedule.advance(3600)
+
+    assert harness.reasons == []
+
+
+async def test_time_limit_restarts_with_each_stall(harness: DegradedHarness) -> None:
+    for status in (
         StateStatus.SUBSCRIPTION_STALLED,
         StateStatus.UNAVAILABLE,
         StateStatus.SUBSCRIPTION_STALLED,
     ):
-        world.coping.set_status(condition)
-        world.services.schedule.advance(PATIENCE - 1)
+        harness.degraded_mode.set_status(status)
+        harness.services.schedule.advance(LIMIT_SECONDS - 1)
 
-    assert world.sent_away == []
-    world.services.schedule.advance(1)
-    assert world.sent_away == [SUBSCRIPTION_STALLED]
-
-
-async def test_status_has_the_time_of_its_change(world: World) -> None:
-    world.services.schedule.advance(5)
-
-    world.coping.set_status(StateStatus.UNAVAILABLE)
-
-    assert world.coping.since == world.services.clock.now()
+    assert harness.reasons == []
+    harness.services.schedule.advance(1)
+    assert harness.reasons == [SUBSCRIPTION_STALLED]
 
 
-async def test_status_is_one_of_three_and_changes_are_counted(world: World) -> None:
-    world.coping.set_status(StateStatus.HEALTHY)
-    world.coping.on_status_changed(StateStatus.UNAVAILABLE)
+async def test_status_has_the_time_of_its_change(harness: DegradedHarness) -> None:
+    harness.services.schedule.advance(5)
 
-    assert counted(world.services.metrics, "replica_status") == {"unavailable": 1}
-    assert counted(world.services.metrics, "replica_status_changes_total") == {"unavailable": 1}
+    harness.degraded_mode.set_status(StateStatus.UNAVAILABLE)
+
+    assert harness.degraded_mode.since == harness.services.clock.now()
 
 
-async def test_every_client_gets_each_gap_in_order(world: World) -> None:
-    _, alice = await world.services.connect_live(world.services.identity("alice"))
-    _, bob = await world.services.connect_live(world.services.identity("bob"))
+async def test_status_is_one_of_three_and_changes_are_counted(harness: DegradedHarness) -> None:
+    harness.degraded_mode.set_status(StateStatus.HEALTHY)
+    harness.degraded_mode.on_status_changed(StateStatus.UNAVAILABLE)
 
-    world.coping.on_history_gap("data_lost")
-    world.coping.on_history_gap("history_trimmed")
-    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
+    assert counted(harness.services.metrics, "replica_status") == {"unavailable": 1}
+    assert counted(harness.services.metrics, "replica_status_changes_total") == {"unavailable": 1}
+
+
+async def test_every_client_gets_each_gap_in_order(harness: DegradedHarness) -> None:
+    _, alice = await harness.services.connect_live(harness.services.identity("alice"))
+    _, bob = await harness.services.connect_live(harness.services.identity("bob"))
+
+    harness.degraded_mode.on_history_gap("data_lost")
+    harness.degraded_mode.on_history_gap("history_trimmed")
+    await asyncio.wait_for(harness.degraded_mode.flush(), TIMEOUT_SECONDS)
 
     expected = [(GAP_EVENT, {"code": "data_lost"}), (GAP_EVENT, {"code": "history_trimmed"})]
     assert (alice.emitted, bob.emitted) == (expected, expected)
-    assert counted(world.services.metrics, "history_gaps_total") == {"data_lost": 1, "history_trimmed": 1}
+    assert counted(harness.services.metrics, "history_gaps_total") == {"data_lost": 1, "history_trimmed": 1}
 
 
-async def test_many_gaps_that_were_not_reported_yet_are_reported_once(world: World) -> None:
-    _, alice = await world.services.connect_live(world.services.identity("alice"))
+async def test_many_gaps_that_were_not_reported_yet_are_reported_once(harness: DegradedHarness) -> None:
+    _, alice = await harness.services.connect_live(harness.services.identity("alice"))
 
     for _ in range(500):
-        world.coping.on_history_gap("history_trimmed")
-    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
-    world.coping.on_history_gap("history_trimmed")
-    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
+        harness.degraded_mode.on_history_gap("history_trimmed")
+    await asyncio.wait_for(harness.degraded_mode.flush(), TIMEOUT_SECONDS)
+    harness.degraded_mode.on_history_gap("history_trimmed")
+    await asyncio.wait_for(harness.degraded_mode.flush(), TIMEOUT_SECONDS)
 
     assert alice.emitted == [(GAP_EVENT, {"code": "history_trimmed"})] * 2
 
 
-async def test_closed_connection_gets_no_report(world: World) -> None:
-    connection, link = await world.services.connect_live(world.services.identity("alice"))
-    _, other = await world.services.connect_live(world.services.identity("bob"))
-    world.services.disconnector.disconnect(connection)
+async def test_closed_connection_gets_no_report(harness: DegradedHarness) -> None:
+    connection, transport = await harness.services.connect_live(harness.services.identity("alice"))
+    _, other = await harness.services.connect_live(harness.services.identity("bob"))
+    harness.services.disconnector.disconnect(connection)
 
-    world.coping.on_history_gap("data_lost")
-    await asyncio.wait_for(world.coping.flush(), TIMEOUT_SECONDS)
+    harness.degraded_mode.on_history_gap("data_lost")
+    await asyncio.wait_for(harness.degraded_mode.flush(), TIMEOUT_SECONDS)
 
-    assert (link.emitted, len(other.emitted)) == ([], 1)
+    assert (transport.emitted, len(other.emitted)) == ([], 1)

@@ -1,4 +1,4 @@
-"""What became of a connection is told to the shared state, in the order it happened."""
+"""Disconnector: closed and upgraded connections in the hub and in the shared state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.hub import ConnectionState
 from tests.unit.services.harness import TIMEOUT_SECONDS, Services
 
 
-async def settled(services: Services) -> None:
+async def flush(services: Services) -> None:
     await asyncio.wait_for(services.disconnector.flush(), TIMEOUT_SECONDS)
 
 
@@ -30,11 +30,11 @@ async def test_closed_connection_leaves_the_hub_at_once_and_the_shared_state_soo
 async def test_closing_twice_is_recorded_once(services: Services) -> None:
     connection, _ = await services.connect_live(services.identity("alice"))
     services.disconnector.disconnect(connection)
-    await settled(services)
+    await flush(services)
     await services.state.presence.register((await registered(services)), {"user:alice"})
 
     services.disconnector.disconnect(connection)
-    await settled(services)
+    await flush(services)
 
     assert len(await services.online("alice")) == 1
 
@@ -49,16 +49,16 @@ async def test_closing_cancels_the_timer_of_the_token(services: Services) -> Non
 
 
 async def test_failed_step_of_a_disconnect_does_not_prevent_the_others(services: Services) -> None:
-    visitor = await services.connect_client(services.identity("alice", "org:7"))
-    services.presence.error = BrokerUnavailable("away")
+    client = await services.connect_client(services.identity("alice", "org:7"))
+    services.presence.error = BrokerUnavailable("unavailable")
 
-    services.disconnector.disconnect(visitor.connection)
-    await settled(services)
+    services.disconnector.disconnect(client.connection)
+    await flush(services)
 
     services.presence.error = None
     assert services.broker.subscribed == set()
     assert (
-        await services.connect_client(services.identity("alice"), pid=visitor.pid)
+        await services.connect_client(services.identity("alice"), pid=client.pid)
     ).result.first_page is not None
 
 
@@ -67,17 +67,17 @@ async def test_room_that_is_needed_again_stays_subscribed(services: Services) ->
 
     services.disconnector.disconnect(connection)
     await services.connect_live(services.identity("bob", "org:7"))
-    await settled(services)
+    await flush(services)
 
     assert Address("/", "org:7") in services.broker.subscribed
     assert Address("/", "user:alice") not in services.broker.subscribed
 
 
 async def test_upgrade_is_recorded_and_never_revives_a_closed_connection(services: Services) -> None:
-    connection, link = await services.connect_live(services.identity("alice"))
-    link.name = "polling then websocket"
+    connection, transport = await services.connect_live(services.identity("alice"))
+    transport.name = "polling then websocket"
     services.disconnector.on_transport_upgraded(connection)
-    await settled(services)
+    await flush(services)
     seen = [present.transport for present in await services.online("alice")]
 
     services.disconnector.disconnect(connection)
@@ -87,7 +87,7 @@ async def test_upgrade_is_recorded_and_never_revives_a_closed_connection(service
     assert await services.is_empty()
 
 
-@pytest.mark.parametrize("failure", [BrokerUnavailable("away"), BrokerTimeout("who knows")])
+@pytest.mark.parametrize("failure", [BrokerUnavailable("unavailable"), BrokerTimeout("unknown")])
 async def test_failed_update_is_logged_and_the_next_one_is_made(
     services: Services, failure: Exception
 ) -> None:
@@ -96,11 +96,11 @@ async def test_failed_update_is_logged_and_the_next_one_is_made(
     services.presence.error = failure
     with structlog.testing.capture_logs() as logs:
         services.disconnector.disconnect(first)
-        await settled(services)
+        await flush(services)
     services.presence.error = None
 
     services.disconnector.disconnect(second)
-    await settled(services)
+    await flush(services)
 
     assert [entry["event"] for entry in logs] == ["presence.update_failed"]
     assert await services.online("bob") == []

@@ -1,4 +1,4 @@
-"""How much longer than a session what was pushed is kept."""
+"""How much longer than sessions the history is kept."""
 
 from __future__ import annotations
 

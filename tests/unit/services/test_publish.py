@@ -1,4 +1,4 @@
-"""A backend pushes a message, or has a user let go."""
+"""MessagePublisher: messages and disconnect commands of backends."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def message(*rooms: str) -> Message:
 async def test_result_is_the_brokers_and_a_replica_gets_its_own_message_through_it(
     services: Services,
 ) -> None:
-    _, link = await services.connect_live(services.identity("alice", "org:7"))
+    _, transport = await services.connect_live(services.identity("alice", "org:7"))
     pushed = message("org:7")
 
     result = await services.publisher.publish(pushed)
     await services.wait_delivered()
 
     assert (result.id, result.connections, result.exact) == (pushed.id, 1, True)
-    assert (link.events, counted(services.metrics, PUBLISHED)) == (["news"], {"message": 1})
+    assert (transport.events, counted(services.metrics, PUBLISHED)) == (["news"], {"message": 1})
 
 
 async def test_messages_arrive_in_the_order_in_which_they_were_accepted(services: Services) -> None:
-    _, link = await services.connect_live(services.identity("alice", "org:7"))
+    _, transport = await services.connect_live(services.identity("alice", "org:7"))
 
     for number in range(50):
         await services.publisher.publish(Message(new_id(), "/", ("org:7",), str(number), ()))
     await services.wait_delivered()
 
-    assert link.events == [str(number) for number in range(50)]
+    assert transport.events == [str(number) for number in range(50)]
 
 
 async def test_message_that_the_broker_rejects_is_not_counted(services: Services) -> None:

@@ -1,4 +1,4 @@
-"""A client comes back to where it was: what it gets, in what order, and why it does not."""
+"""Recovery and Replayer: what a resumed client gets, in what order, and when recovery fails."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.unit.services.harness import (
 )
 
 
-async def drop(services: Services, visitor: ConnectedClient) -> None:
-    services.disconnector.disconnect(visitor.connection)
+async def drop(services: Services, client: ConnectedClient) -> None:
+    services.disconnector.disconnect(client.connection)
     await services.disconnector.flush()
 
 
@@ -138,13 +138,13 @@ async def test_room_that_was_left_and_joined_again_is_replayed_from_the_second_j
     assert after.event_names == ["connect", "greeting"]
 
 
-# --- why not ---
+# --- failures ---
 
 
 async def failed(services: Services, **recovery_request: object) -> str | None:
-    visitor = await services.connect_client(services.identity("alice"), **recovery_request)
-    assert visitor.result.first_page is None
-    return visitor.result.failure
+    client = await services.connect_client(services.identity("alice"), **recovery_request)
+    assert client.result.first_page is None
+    return client.result.failure
 
 
 @pytest.mark.parametrize("pid", ["unknown", "", "\ud800", "a b", "a\n", 7, ["x"], {}, "x" * 1000])
@@ -265,17 +265,17 @@ async def test_client_disconnected_while_away_is_rejected_and_its_session_delete
 
 
 async def test_client_that_declines_gets_no_positions_and_no_session(services: Services) -> None:
-    visitor = await services.connect_client(services.identity("alice"), is_declined=True)
+    client = await services.connect_client(services.identity("alice"), is_declined=True)
     await services.push("user:alice", "plain")
     await services.wait_delivered()
 
-    assert (visitor.connection.session, visitor.transport.events) == (None, ["connect", "plain"])
+    assert (client.connection.session, client.transport.events) == (None, ["connect", "plain"])
 
 
 async def test_unavailable_broker_fails_the_connect_and_keeps_the_session(services: Services) -> None:
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
-    services.broker.error = BrokerUnavailable("away")
+    services.broker.error = BrokerUnavailable("unavailable")
 
     with pytest.raises(BrokerUnavailable):
         await services.connect_client(services.identity("alice"), pid=before.pid)
@@ -369,7 +369,7 @@ async def test_kept_position_older_than_the_window_fails(services: Services) -> 
     assert await failed(services, resume=seen) == "history_trimmed"
 
 
-# --- behind ---
+# --- replaying ---
 
 
 async def miss(services: Services, count: int) -> None:
@@ -378,8 +378,8 @@ async def miss(services: Services, count: int) -> None:
         await services.broker.append(Message(new_id(), "/", ("user:alice",), str(number), (argument,)))
 
 
-async def arrive_after(services: Services, *, missed: int) -> tuple[ConnectResult, RecordingTransport]:
-    """Alice comes back, who missed so many large messages; she is not welcomed yet."""
+async def connect_after(services: Services, *, missed: int) -> tuple[ConnectResult, RecordingTransport]:
+    """Resume a connection that missed so many large messages; it is not accepted yet."""
     before = await services.connect_client(services.identity("alice"))
     await drop(services, before)
     await miss(services, missed)
@@ -391,116 +391,116 @@ async def test_next_page_is_read_once_the_one_before_was_taken(services: Service
     await drop(services, before)
     await miss(services, 20)
 
-    link_reads = await services.connect_client(services.identity("alice"), pid=before.pid)
-    assert link_reads.event_names == ["connect", *map(str, range(4))]
-    assert link_reads.connection.state is ConnectionState.REPLAYING
+    client = await services.connect_client(services.identity("alice"), pid=before.pid)
+    assert client.event_names == ["connect", *map(str, range(4))]
+    assert client.connection.state is ConnectionState.REPLAYING
 
     await services.push("user:alice", "live")
-    await link_reads.wait_live()
+    await client.wait_live()
     await services.push("user:alice", "later")
     await services.wait_delivered()
 
-    assert link_reads.event_names == ["connect", *map(str, range(20)), "live", "greeting", "later"]
+    assert client.event_names == ["connect", *map(str, range(20)), "live", "greeting", "later"]
 
 
 async def test_client_that_does_not_read_gets_no_further_page(services: Services) -> None:
-    result, link = await arrive_after(services, missed=20)
+    result, transport = await connect_after(services, missed=20)
 
     services.replayer.start(result, [], None)
-    link.drained.clear()
+    transport.drained.clear()
     await services.push("user:alice", "live")
     await services.wait_delivered()
 
-    assert len(link.events) == 4
+    assert len(transport.events) == 4
 
 
 async def test_client_with_a_full_send_buffer_gets_no_first_page(services: Services) -> None:
-    result, link = await arrive_after(services, missed=10)
-    link.drained.clear()
+    result, transport = await connect_after(services, missed=10)
+    transport.drained.clear()
 
     services.replayer.start(result, [], None)
     await services.wait_delivered()
-    assert link.events == []
-    link.drained.set()
-    visitor = ConnectedClient(result, link)
-    await visitor.wait_live()
+    assert transport.events == []
+    transport.drained.set()
+    client = ConnectedClient(result, transport)
+    await client.wait_live()
 
-    assert visitor.event_names == [str(number) for number in range(10)]
+    assert client.event_names == [str(number) for number in range(10)]
 
 
 async def test_two_connections_on_one_transport_replay_in_turn_and_both_go_live(services: Services) -> None:
-    befores = [await services.connect_client(services.identity("alice")) for _ in range(2)]
-    for before in befores:
+    former = [await services.connect_client(services.identity("alice")) for _ in range(2)]
+    for before in former:
         await drop(services, before)
     await miss(services, 20)
-    arrivals = [await services.connect(services.identity("alice"), pid=before.pid) for before in befores]
-    (_, one), (_, two) = arrivals
+    connected = [await services.connect(services.identity("alice"), pid=before.pid) for before in former]
+    (_, one), (_, two) = connected
     two.replay_lock = one.replay_lock
 
-    for result, _ in arrivals:
+    for result, _ in connected:
         services.replayer.start(result, [], None)
-    visitors = [ConnectedClient(result, link) for result, link in arrivals]
-    for visitor in visitors:
-        await visitor.wait_live()
+    clients = [ConnectedClient(result, transport) for result, transport in connected]
+    for client in clients:
+        await client.wait_live()
 
-    assert [visitor.event_names for visitor in visitors] == [[str(number) for number in range(20)]] * 2
+    assert [client.event_names for client in clients] == [[str(number) for number in range(20)]] * 2
 
 
 async def test_skipped_message_that_the_history_lost_is_reported_and_not_waited_for(
     services: Services,
 ) -> None:
-    result, link = await arrive_after(services, missed=10)
+    result, transport = await connect_after(services, missed=10)
     services.replayer.start(result, [], None)
     result.connection.last_skipped = Position("9999999999999-0")
-    visitor = ConnectedClient(result, link)
+    client = ConnectedClient(result, transport)
 
-    await visitor.wait_live()
+    await client.wait_live()
 
-    assert link.emitted == [("recovery:failed", {"code": "data_lost"})]
+    assert transport.emitted == [("recovery:failed", {"code": "data_lost"})]
 
 
 async def test_twenty_drops_during_a_replay_lose_and_double_nothing(services: Services) -> None:
     alice = services.identity("alice")
-    visitor = await services.connect_client(alice)
-    await drop(services, visitor)
+    client = await services.connect_client(alice)
+    await drop(services, client)
     await miss(services, 60)
     got: list[str] = []
     offset: Position | None = None
 
     for _ in range(20):
-        visitor = await services.connect_client(alice, pid=visitor.pid, offset=offset)
-        read = [event for event in visitor.transport.events if "@" in event and "greeting" not in event][:3]
+        client = await services.connect_client(alice, pid=client.pid, offset=offset)
+        read = [event for event in client.transport.events if "@" in event and "greeting" not in event][:3]
         got += [event.partition("@")[0] for event in read]
         offset = Position(read[-1].partition("@")[2])
-        await drop(services, visitor)
+        await drop(services, client)
 
     assert got == [str(number) for number in range(60)]
 
 
 async def test_gap_during_a_replay_is_reported_and_the_rest_follows(services: Services) -> None:
-    result, link = await arrive_after(services, missed=10)
-    link.drained.clear()
+    result, transport = await connect_after(services, missed=10)
+    transport.drained.clear()
     services.replayer.start(result, [], None)
     for number in range(200):
         await services.push("user:alice", f"more {number}")
 
-    link.drained.set()
-    visitor = ConnectedClient(result, link)
-    await visitor.wait_live()
+    transport.drained.set()
+    client = ConnectedClient(result, transport)
+    await client.wait_live()
 
-    assert link.emitted == [("recovery:failed", {"code": "history_trimmed"})]
-    assert visitor.event_names[-1] == "more 199"
+    assert transport.emitted == [("recovery:failed", {"code": "history_trimmed"})]
+    assert client.event_names[-1] == "more 199"
 
 
 async def test_disconnect_command_during_a_replay_ends_the_connection(services: Services) -> None:
-    result, link = await arrive_after(services, missed=10)
-    link.drained.clear()
+    result, transport = await connect_after(services, missed=10)
+    transport.drained.clear()
     services.replayer.start(result, [], None)
 
     await services.broker.append(DisconnectCommand(new_id(), "alice", ("/",), services.clock.now()))
     await services.wait_delivered()
 
-    assert link.disconnects == [DISCONNECTED_BY_BACKEND]
+    assert transport.disconnects == [DISCONNECTED_BY_BACKEND]
 
 
 # --- live again ---
@@ -510,7 +510,7 @@ async def test_late_live_delivery_repeats_nothing(services: Services) -> None:
     alice = services.identity("alice")
     before = await services.connect_client(alice)
     await drop(services, before)
-    stays = await services.connect_client(alice)
+    other = await services.connect_client(alice)
     services.delivery_gate.clear()
     await services.push("user:alice", "missed")
     after = await services.connect_client(alice, pid=before.pid)
@@ -520,7 +520,7 @@ async def test_late_live_delivery_repeats_nothing(services: Services) -> None:
     await services.wait_delivered()
 
     assert after.event_names == ["connect", "missed", "greeting", "live"]
-    assert stays.event_names == ["connect", "missed", "live"]
+    assert other.event_names == ["connect", "missed", "live"]
 
 
 async def test_positions_on_a_connection_never_go_back_even_with_volatile_messages(
@@ -552,20 +552,20 @@ async def test_positions_on_a_connection_never_go_back_even_with_volatile_messag
 
 
 async def test_message_pushed_between_subscription_and_acceptance_is_not_lost(services: Services) -> None:
-    result, link = await services.connect(services.identity("alice"))
+    result, transport = await services.connect(services.identity("alice"))
     await services.push("user:alice", "in between")
     await services.wait_delivered()
 
     services.replayer.start(result, [], None)
-    visitor = ConnectedClient(result, link)
-    await visitor.wait_live()
+    client = ConnectedClient(result, transport)
+    await client.wait_live()
     await services.push("user:alice", "live")
     await services.wait_delivered()
 
-    assert visitor.event_names == ["in between", "live"]
+    assert client.event_names == ["in between", "live"]
 
 
-# --- where the old connection still looks alive ---
+# --- the former connection still exists ---
 
 
 async def test_former_connection_on_this_replica_is_aborted_and_loses_nothing(
@@ -590,16 +590,16 @@ async def test_former_connection_on_this_replica_is_aborted_and_loses_nothing(
 
 
 async def test_session_takeover_ends_the_former_owner_and_no_other_connection(services: Services) -> None:
-    stays = await services.connect_client(services.identity("alice"))
-    sid, owner = stays.connection.sid, "replica-2.x"
+    other = await services.connect_client(services.identity("alice"))
+    sid, owner = other.connection.sid, "replica-2.x"
 
-    assert stays.connection.session is not None
+    assert other.connection.session is not None
     await services.hub.deliver(SessionTakeover(new_id(), "/", sid, owner), Position("9999999999999-0"))
-    assert stays.transport.disconnects == []
+    assert other.transport.disconnects == []
     await services.hub.deliver(
-        SessionTakeover(new_id(), "/", sid, stays.connection.session.owner), Position("1-0")
+        SessionTakeover(new_id(), "/", sid, other.connection.session.owner), Position("1-0")
     )
-    assert stays.transport.disconnects == [RESUMED_ELSEWHERE]
+    assert other.transport.disconnects == [RESUMED_ELSEWHERE]
 
 
 async def test_session_takeover_during_a_connect_is_a_temporary_failure(services: Services) -> None:
@@ -607,14 +607,14 @@ async def test_session_takeover_during_a_connect_is_a_temporary_failure(services
     await drop(services, before)
     services.presence.gate.clear()
     services.presence.entered.clear()
-    coming = asyncio.create_task(
+    connecting = asyncio.create_task(
         services.connect_client(services.identity("alice"), pid=before.pid, owner="replica-1.me")
     )
     await asyncio.wait_for(services.presence.entered.wait(), TIMEOUT_SECONDS)
 
     sid = before.connection.sid
     await services.hub.deliver(
-        SessionTakeover(new_id(), "/", sid, "replica-1.somebody else"), Position("9999999999999-0")
+        SessionTakeover(new_id(), "/", sid, "replica-1.other"), Position("9999999999999-0")
     )
     await services.hub.deliver(
         SessionTakeover(new_id(), "/", sid, "replica-1.me"), Position("9999999999999-1")
@@ -622,20 +622,20 @@ async def test_session_takeover_during_a_connect_is_a_temporary_failure(services
     services.presence.gate.set()
 
     with pytest.raises(BrokerUnavailable):
-        await coming
+        await connecting
 
 
 async def test_resumed_connection_is_not_rejected_by_the_limit_of_its_user() -> None:
-    """As when another replica goes, where the user had as many."""
+    """As when another replica ends, where the user had as many connections."""
     services = Services(max_connections=1)
     alice = services.identity("alice")
-    of_the_other = await services.connect_client(alice)
-    await drop(services, of_the_other)
+    former = await services.connect_client(alice)
+    await drop(services, former)
     await services.connect_client(alice)
 
-    went_on = await services.connect_client(alice, pid=of_the_other.pid)
+    resumed = await services.connect_client(alice, pid=former.pid)
 
-    assert went_on.connection.sid == of_the_other.connection.sid
+    assert resumed.connection.sid == former.connection.sid
     with pytest.raises(TooManyConnections):
         await services.connect_client(alice)
     await services.close()

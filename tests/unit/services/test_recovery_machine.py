@@ -1,6 +1,6 @@
-"""Whatever happens, in whatever order: each message that was due comes once, and in order.
+"""Random sequences of actions: each due message is received once and in order.
 
-The client is simulated: it drops when it has read a part of what was sent to it, and comes back with the last position
+The client is simulated: it drops when it has read a part of what was sent to it, and reconnects with the last position
 of that part, as the stock one does.
 """
 
@@ -22,28 +22,28 @@ SMALL, LARGE = 0, 6_000
 
 @dataclass
 class Client:
-    """What it read, and what it is owed; its methods but ``read`` are the actions of a script."""
+    """What a client received, and what it must receive. Its methods except ``read`` are the actions of a script."""
 
     services: Services
-    visitor: ConnectedClient
+    connected: ConnectedClient
     rooms: frozenset[str] = frozenset()
     offset: Position | None = None
-    got: list[str] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)
     due: list[tuple[str, str]] = field(default_factory=list)
     """Room and name of each message that it must get, in order."""
-    forgone: set[str] = field(default_factory=set)
-    """Went to a room that it left since: whether it has read them by its next drop decides whether it has them."""
+    optional: set[str] = field(default_factory=set)
+    """Messages to a room that it left since. It has those that it read before its next drop."""
     pushed: int = 0
 
     def read(self, limit: int | None) -> None:
-        for event in self.visitor.transport.events[:limit]:
+        for event in self.connected.transport.events[:limit]:
             name, _, position = event.partition("@")
             if position:
                 at = Position(position)
                 assert self.offset is None or not is_after(self.offset, at), "a position went back"
                 self.offset = at
             if name.startswith("m"):
-                self.got.append(name)
+                self.received.append(name)
 
     async def push(self, room: str, volatile: bool, size_bytes: int) -> None:
         self.pushed += 1
@@ -54,19 +54,19 @@ class Client:
 
     async def drop(self, read: int, missed: int, keeps_room: bool) -> None:
         self.read(read)
-        self.services.disconnector.disconnect(self.visitor.connection)
+        self.services.disconnector.disconnect(self.connected.connection)
         await self.services.disconnector.flush()
         for _ in range(missed):
             for room in ROOMS:
                 await self.push(room, False, SMALL)
         if not keeps_room:
             self.rooms ^= {ORG}
-            self.forgone.update(name for room, name in self.due if room == ORG)
-        self.due = [each for each in self.due if each[1] in self.got or each[1] not in self.forgone]
-        self.visitor = await self.services.connect_client(
-            self.services.identity("alice", *self.rooms), pid=self.visitor.pid, offset=self.offset
+            self.optional.update(name for room, name in self.due if room == ORG)
+        self.due = [each for each in self.due if each[1] in self.received or each[1] not in self.optional]
+        self.connected = await self.services.connect_client(
+            self.services.identity("alice", *self.rooms), pid=self.connected.pid, offset=self.offset
         )
-        assert self.visitor.result.failure is None
+        assert self.connected.result.failure is None
 
     async def stall(self, stalled: bool) -> None:
         (self.services.delivery_gate.clear if stalled else self.services.delivery_gate.set)()
@@ -78,12 +78,12 @@ class Client:
     async def refresh(self, inside: bool) -> None:
         self.services.delivery_gate.set()
         await self.services.wait_delivered()
-        await self.visitor.wait_live()
+        await self.connected.wait_live()
         if not inside:
-            self.forgone.update(name for room, name in self.due if room == ORG)
+            self.optional.update(name for room, name in self.due if room == ORG)
         self.rooms = frozenset({ORG} if inside else ())
         await self.services.connector.refresh(
-            self.visitor.connection, self.services.identity("alice", *self.rooms)
+            self.connected.connection, self.services.identity("alice", *self.rooms)
         )
 
 
@@ -109,15 +109,15 @@ async def play(script: list[tuple[Any, ...]]) -> None:
     services.schedule.advance(1)
     await services.connect_client(
         services.identity("alice", "org:7")
-    )  # so that the listener brings everything
+    )  # so that the listener delivers everything
     client = Client(services, await services.connect_client(services.identity("alice")))
     for action, *arguments in script:
         await getattr(client, action)(*arguments)
     services.delivery_gate.set()
     await services.wait_delivered()
-    await client.visitor.wait_live()
+    await client.connected.wait_live()
     await services.wait_delivered()
     client.read(None)
 
-    assert client.got == [name for _, name in client.due]
+    assert client.received == [name for _, name in client.due]
     await services.close()
