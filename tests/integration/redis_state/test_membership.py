@@ -336,7 +336,7 @@ async def test_a_state_that_has_ended_already_is_not_left(server: RedisServer) -
 
 
 async def test_a_heartbeat_costs_the_same_with_many_connections(server: RedisServer) -> None:
-    async with replicas(server, "a", lease_seconds=60.0) as [a]:
+    async with replicas(server, "a", lease_seconds=60.0, timeout_seconds=30.0) as [a]:
         await asyncio.gather(*(a.register(f"s{number}", f"user{number}") for number in range(1_000)))
         server.ask("CONFIG", "RESETSTAT")
 
