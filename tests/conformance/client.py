@@ -1,4 +1,4 @@
-"""A client that speaks Engine.IO 4 packet by packet, over aiohttp's own HTTP client."""
+"""A client for Engine.IO 4, packet by packet, on aiohttp's HTTP client."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Socket:
             await self._socket.send_bytes(packet)
 
     async def next(self) -> str | bytes:
-        """The next packet; a ping among them too."""
+        """Return the next packet, also if it is a ping."""
         received = await self._socket.receive(TIMEOUT_SECONDS)
         assert received.type in {WSMsgType.TEXT, WSMsgType.BINARY}, received
         packet: str | bytes = received.data
         return packet
 
     async def next_message(self) -> str | bytes:
-        """The next packet that is no ping; pings are answered."""
+        """Return the next packet that is not a ping; answer pings."""
         while (packet := await self.next()) == "2":
             await self.send("3")
         return packet
 
     async def wait_closed(self) -> int | None:
-        """Wait for the end; answers the close code."""
+        """Wait until the WebSocket is closed; return the close code."""
         while True:
             received = await self._socket.receive(TIMEOUT_SECONDS)
             if received.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
@@ -50,20 +50,20 @@ class Socket:
 
 
 class Client:
-    """Speaks to one path of one server."""
+    """Sends requests to one path of one server."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self._http = http
         self.url = url
 
     async def request(self, method: str, body: str | bytes | None = None, **query: str) -> tuple[int, str]:
-        """Status and body of any request."""
+        """Send any request; return status and body."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             async with self._http.request(method, self.url, params=query, data=body) as answer:
                 return answer.status, await answer.text()
 
     async def open_polling(self) -> str:
-        """A new session; answers its sid."""
+        """Open a session on polling; return its sid."""
         sid: str = (await self.handshake())["sid"]
         return sid
 
@@ -80,11 +80,14 @@ class Client:
         return await self.request("POST", SEPARATOR.join(packets), EIO="4", transport="polling", sid=sid)
 
     async def websocket(self, **query: str) -> Socket:
-        """A WebSocket; raises ``aiohttp.WSServerHandshakeError`` when it is refused."""
+        """Open a WebSocket.
+
+        Raises: ``aiohttp.WSServerHandshakeError`` if it is rejected.
+        """
         return Socket(await self._http.ws_connect(self.url, params={"transport": "websocket", **query}))
 
     async def open_websocket(self) -> tuple[Socket, dict[str, Any]]:
-        """A new session on a WebSocket and what its handshake said."""
+        """Open a session on a WebSocket; return it with the body of the open packet."""
         socket = await self.websocket(EIO="4")
         packet = await socket.next()
         assert isinstance(packet, str)
@@ -92,14 +95,14 @@ class Client:
         return socket, json.loads(packet[1:])
 
     async def probe(self, sid: str) -> Socket:
-        """A WebSocket that has asked to take over, and was answered."""
+        """Open a WebSocket for an upgrade and have its probe answered."""
         socket = await self.websocket(EIO="4", sid=sid)
         await socket.send("2probe")
         assert await socket.next() == "3probe"
         return socket
 
     async def upgrade(self, sid: str) -> Socket:
-        """A WebSocket that has taken over from polling."""
+        """Upgrade a session from polling to a WebSocket."""
         socket = await self.probe(sid)
         await socket.send("5")
         return socket

@@ -1,4 +1,4 @@
-"""The server for the official suites, in this process, and a client for it. Nothing may be left of a session."""
+"""The server for the official suites, in this process, and a client for it. No session may be left at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conformance.server import ConformanceServer
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loop of production."""
+    """Run on the loop of production."""
     return {"uvloop": uvloop.new_event_loop}
 
 

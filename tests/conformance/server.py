@@ -41,7 +41,7 @@ PATHS = {"engine.io": "/engine.io/", "socket.io": "/socket.io/"}
 
 
 class EchoEngine:
-    """Answers each Engine.IO message with itself; satisfies ``transport.server.Application``."""
+    """Echoes each Engine.IO message; satisfies ``transport.server.EngineObserver``."""
 
     def session_opened(self, session: EngineSession) -> None: ...
 
@@ -56,7 +56,10 @@ class EchoEngine:
 
 
 class EchoServer:
-    """Lets everybody in and answers events; satisfies ``transport.server.Application`` and ``overrides.Events``."""
+    """Accepts every client and answers its events.
+
+    Satisfies ``transport.server.EngineObserver`` and ``python_socketio.ServerEvents``.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
@@ -132,7 +135,7 @@ class EchoServer:
 
 
 class ConformanceServer:
-    """One port with one suite's path."""
+    """A server with the path of one suite."""
 
     def __init__(self, suite: str) -> None:
         self.schedule = TimerHeap(asyncio.get_running_loop())
@@ -169,7 +172,7 @@ class ConformanceServer:
         return self.admission.decide(address, sessions=len(self.engine.sessions), unauthenticated=0)
 
     async def start(self, host: str, port: int) -> int:
-        """Listen; answers the port."""
+        """Listen, and return the port."""
         return await self._listener.start(host, port)
 
     async def stop(self) -> None:
@@ -185,7 +188,7 @@ def _close(session: EngineSession, reason: DisconnectReason) -> None:
 async def serve(suite: str, port: int, report: Callable[[str], None]) -> None:
     """Serve until cancelled."""
     server = ConformanceServer(suite)
-    # No host: every address of the machine, as Node's server has it, since `localhost` is one or the other.
+    # No host means every address of the machine, as for Node's server: `localhost` may be IPv4 or IPv6.
     bound = await server.start("", port)
     report(f"http://localhost:{bound}{server.path}")
     try:

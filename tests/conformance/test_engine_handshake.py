@@ -1,4 +1,4 @@
-"""Engine.IO 4, §Handshake: what opens a session, and how everything else is refused."""
+"""Engine.IO 4, §Handshake: what opens a session, and how everything else is rejected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TRANSPORT = (0, "Transport unknown")
 SID = (1, "Session ID unknown")
 METHOD = (2, "Bad handshake method")
 REQUEST = (3, "Bad request")
-REFUSALS = [
+REJECTIONS = [
     ("GET", {"transport": "polling"}, VERSION),
     ("GET", {"EIO": "abc", "transport": "polling"}, VERSION),
     ("GET", {"EIO": "3", "transport": "polling"}, VERSION),
@@ -61,17 +61,17 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "query", "refusal"), REFUSALS)
+@pytest.mark.parametrize(("method", "query", "rejection"), REJECTIONS)
 async def test_bad_request_is_rejected_as_by_the_reference_server(
     engine: Client,
     engine_server: ConformanceServer,
     method: str,
     query: dict[str, str],
-    refusal: tuple[int, str],
+    rejection: tuple[int, str],
 ) -> None:
     status, body = await engine.request(method, **query)
 
-    assert (status, json.loads(body)) == (400, dict(zip(("code", "message"), refusal, strict=True)))
+    assert (status, json.loads(body)) == (400, dict(zip(("code", "message"), rejection, strict=True)))
     assert engine_server.engine.sessions == {}
 
 
@@ -81,10 +81,10 @@ async def test_bad_request_is_rejected_as_by_the_reference_server(
 async def test_bad_websocket_request_is_rejected_before_the_upgrade(
     engine: Client, engine_server: ConformanceServer, query: dict[str, str]
 ) -> None:
-    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as rejected:
         await engine.websocket(**query)
 
-    assert refused.value.status == 400
+    assert rejected.value.status == 400
     assert engine_server.engine.sessions == {}
 
 

@@ -1,4 +1,4 @@
-"""Engine.IO 4, §Packet encoding and the two transports: messages go in and come back."""
+"""Engine.IO 4, §Packet encoding and the two transports: messages are received and echoed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_malformed_or_misplaced_packet_ends_a_session_on_polling(engine: C
     status, _ = await engine.post(sid, body)
 
     assert status == (200 if body in {"2", "5", "6", "0"} else 400)
-    await gone(engine, sid)
+    await assert_closed(engine, sid)
 
 
 @pytest.mark.parametrize("packet", ["abc", "", "2", "5", "6", "0"])
@@ -83,7 +83,7 @@ async def test_second_poll_ends_the_session_and_closes_the_first(engine: Client)
 
     assert sorted(status for status, _ in answers) == [200, 400]
     assert (200, "1") in answers
-    await gone(engine, sid)
+    await assert_closed(engine, sid)
 
 
 async def test_cancelled_poll_ends_the_session(engine: Client, engine_server: ConformanceServer) -> None:
@@ -96,7 +96,7 @@ async def test_cancelled_poll_ends_the_session(engine: Client, engine_server: Co
         while sid in engine_server.engine.sessions:
             await engine.open_polling()
 
-    await gone(engine, sid)
+    await assert_closed(engine, sid)
 
 
 async def test_payload_over_the_limit_is_rejected_and_ends_the_session(engine: Client) -> None:
@@ -105,7 +105,7 @@ async def test_payload_over_the_limit_is_rejected_and_ends_the_session(engine: C
     status, body = await engine.post(sid, "4" + "x" * MAX_PAYLOAD_BYTES)
 
     assert (status, json.loads(body)["message"]) == (413, "Payload too large")
-    await gone(engine, sid)
+    await assert_closed(engine, sid)
 
 
 async def test_payload_of_exactly_the_limit_is_accepted(engine: Client) -> None:
@@ -142,6 +142,6 @@ async def test_many_frames_in_one_piece_keep_their_order(engine: Client) -> None
     assert [await socket.next_message() for _ in sent] == sent
 
 
-async def gone(engine: Client, sid: str) -> None:
+async def assert_closed(engine: Client, sid: str) -> None:
     status, body = await engine.poll(sid)
     assert (status, json.loads(body)) == (400, {"code": 1, "message": "Session ID unknown"})

@@ -13,7 +13,7 @@ AUTH = '42["auth",{}]'
 
 
 async def join_main(socketio: Client) -> Socket:
-    """A WebSocket that is in the main namespace."""
+    """Open a WebSocket and join the main namespace."""
     socket, _ = await socketio.open_websocket()
     await socket.send("40")
     await socket.next_message()

@@ -1,4 +1,4 @@
-"""The Socket.IO door over the memory state, with clients that are a recording wire each."""
+"""The Socket.IO server over the memory state, with clients on recording writers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_ATTACHMENTS_BYTES = 1_000
 
 
 class Verifier:
-    """Takes the tokens that a test wrote down. It lies about cryptography and nothing else."""
+    """Accepts the tokens that a test defines. It fakes only the cryptography."""
 
     def __init__(self) -> None:
         self.known: dict[str, Identity] = {}
@@ -38,7 +38,7 @@ class Verifier:
         if self.fails is not None:
             raise self.fails
         if token not in self.known:
-            raise TokenRejected("token_signature_invalid", "nobody signed this")
+            raise TokenRejected("token_signature_invalid", "the signature is wrong")
         return self.known[token]
 
 
@@ -57,16 +57,16 @@ class SocketClient:
 
     @property
     def packets(self) -> list[str]:
-        """The Socket.IO packets that were sent to it."""
+        """The Socket.IO packets that the server sent."""
         return [text(frame)[1:] for frame in self.writer.frames]
 
     def events(self) -> list[list[object]]:
-        """The events of the main namespace that were sent to it."""
+        """Return the events of the main namespace that the server sent."""
         return [json.loads(packet[1:]) for packet in self.packets if packet.startswith("2[")]
 
 
 class ServerHarness:
-    """A door and the services behind it."""
+    """A Socket.IO server and its services."""
 
     def __init__(self, *, messages_per_second: float | None = None) -> None:
         self.services = Services()
@@ -105,11 +105,11 @@ class ServerHarness:
         self.verifier.known["alice"] = services.identity("alice", "org:7")
 
     def counted(self, name: str) -> dict[str, float]:
-        """The samples of a metric that are not zero, by their label values."""
+        """Return the samples of a metric that are not zero, by their label values."""
         return counted(self.services.metrics, name)
 
     def open(self, *, query_token: str | None = None, writer: RecordingWriter | None = None) -> SocketClient:
-        """A transport that was just opened."""
+        """Open a session."""
         writer = writer or RecordingWriter()
         handshake = Handshake(authorization=None, query_token=query_token, address="192.0.2.1")
         session = EngineSession(
@@ -123,7 +123,7 @@ class ServerHarness:
         return SocketClient(self.server, session, writer)
 
     async def polling(self, *namespaces: str) -> EngineSession:
-        """A client on polling that joined these namespaces, has collected what it was told and polls no more."""
+        """Open a session on polling that has joined these namespaces, has collected all packets and polls no more."""
         handshake = Handshake(authorization=None, query_token=None, address="192.0.2.1")
         session = EngineSession(
             "engine-polling", handshake=handshake, observer=self.server, send_buffer_bytes=SEND_BUFFER_BYTES
@@ -136,7 +136,7 @@ class ServerHarness:
         return session
 
     async def connected(self, token: str = "alice") -> SocketClient:
-        """A client that is in the main namespace; what it heard on the way is forgotten."""
+        """Return a client that has joined the main namespace, without the packets of the handshake."""
         client = self.open()
         await client.send(connect(token))
         assert client.packets[0].startswith("0{")
@@ -149,7 +149,7 @@ def connect(token: str, namespace: str = "") -> str:
 
 
 def text(frame: bytes) -> str:
-    """The text in a ready frame."""
+    """Return the text of a ready frame."""
     body = frame[4:] if frame[1] == 126 else frame[2:]
     assert message(body.decode()[1:]).frame == frame
     return body.decode()

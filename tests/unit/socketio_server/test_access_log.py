@@ -1,4 +1,4 @@
-"""What is written of connections: one line each."""
+"""The log lines about connections."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ADDRESS = "192.0.2.1"
 
 
 class Timer:
-    """A fake: nothing happens."""
+    """A timer that never fires."""
 
     def cancel(self) -> None:
-        """There is nothing to cancel."""
+        """Do nothing."""
 
 
 def closed(*sids: str, reason: str, sampling: Sampling) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ async def test_connection_has_one_log_line_above_debug_level(harness: ServerHarn
 @pytest.mark.parametrize(
     ("packet", "code"),
     [
-        (connect("of-nobody"), "token_signature_invalid"),
+        (connect("unknown-token"), "token_signature_invalid"),
         ("0/private,{}", "invalid_namespace"),
         ("0", "token_missing"),
     ],
@@ -119,4 +119,4 @@ async def test_rejected_connection_has_one_log_line_with_its_code_and_none_of_it
     assert (line["event"], line["log_level"], line["address"]) == ("connection.rejected", "info", ADDRESS)
     assert line["code"] == code
     assert "private" not in str(line)
-    assert "of-nobody" not in str(line)
+    assert "unknown-token" not in str(line)

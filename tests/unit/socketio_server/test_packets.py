@@ -1,4 +1,4 @@
-"""The bytes of Socket.IO 5, as python-socketio's own decoder reads them."""
+"""The bytes of Socket.IO 5, decoded by python-socketio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over the wire to a client that can come back, and to one that does."""
+"""The packets that a client gets which can resume its connection, and one which does."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ async def test_fresh_connection_gets_a_pid_a_first_position_and_a_position_with_
 
     assert set(accepted) == {"sid", "pid"}
     assert len(accepted["pid"]) == 32
-    (greeting,) = client.events()
-    assert greeting[2:] == [newest]
+    (authenticated,) = client.events()
+    assert authenticated[2:] == [newest]
     assert client.packets[2] == f"news@{position}"
 
 
@@ -87,9 +87,9 @@ async def test_client_that_cannot_resume_gets_a_fresh_connection_and_the_reason(
 ) -> None:
     client, accepted = await connect_client(harness, pid="unknown", offset="0-0")
 
-    greeting, reason = client.events()
+    authenticated, reason = client.events()
     assert accepted["pid"] != "unknown"
-    assert greeting[:2] == [
+    assert authenticated[:2] == [
         "authenticated",
         {"success": True, "userId": "alice", "email": None, "socketId": accepted["sid"]},
     ]
@@ -111,8 +111,8 @@ async def test_client_that_declines_recovery_in_auth_gets_neither_pid_nor_positi
     await push(harness, "news")
 
     assert set(accepted) == {"sid"}
-    (greeting,) = client.events()
-    assert len(greeting) == 2
+    (authenticated,) = client.events()
+    assert len(authenticated) == 2
     assert client.packets[2:] == ["news"]
 
 

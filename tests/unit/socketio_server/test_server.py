@@ -1,4 +1,4 @@
-"""The way in and out: what a client hears, what is left behind."""
+"""The Socket.IO server: what a client gets at connect, at events and at its end, and what is left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.unit.transport.recording import RecordingWriter
 REJECTED = '4{"message":"Authentication error","data":{"code":"%s"}}'
 
 
-# coming in
+# connect
 
 
 async def test_authenticated_client_gets_connect_and_then_authenticated(harness: ServerHarness) -> None:
@@ -68,7 +68,7 @@ async def test_message_published_during_the_handshake_follows_authenticated(
 
     (connection,) = harness.services.hub.connections.values()
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        while connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # nothing tells of it
+        while connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # only the state shows it
             await asyncio.sleep(0)
     await push(harness, "late")
     await harness.services.wait_delivered()
@@ -178,13 +178,13 @@ async def test_second_connect_during_the_first_closes_the_transport(
     assert len(harness.services.schedule) == 0
 
 
-@pytest.mark.parametrize("refused", [True, False])
+@pytest.mark.parametrize("is_rejected", [True, False])
 async def test_client_that_closes_while_its_token_is_verified_leaves_no_connection(
-    harness: ServerHarness, refused: bool
+    harness: ServerHarness, is_rejected: bool
 ) -> None:
     client = harness.open()
     harness.verifier.gate.clear()
-    connecting = asyncio.create_task(client.send(connect("forged" if refused else "alice")))
+    connecting = asyncio.create_task(client.send(connect("forged" if is_rejected else "alice")))
     await asyncio.wait_for(harness.verifier.entered.wait(), TIMEOUT_SECONDS)
 
     client.session.lost("transport_close")
@@ -361,7 +361,7 @@ async def test_malformed_packet_closes_the_transport_and_leaves_no_connection(
     assert await harness.services.is_empty()
 
 
-# a newer token
+# token refresh
 
 
 async def refresh(harness: ServerHarness, *arguments: object) -> dict[str, object]:
@@ -418,7 +418,7 @@ async def test_exception_during_a_token_refresh_is_logged_and_answered(harness: 
     assert harness.counted("token_refreshes_total") == {"internal_error": 1}
 
 
-# going out
+# disconnect
 
 
 async def test_other_namespaces_stay_connected_after_leaving_one(harness: ServerHarness) -> None:
@@ -462,11 +462,11 @@ async def test_closed_transport_removes_all_its_connections(harness: ServerHarne
 
 
 @pytest.mark.parametrize(
-    ("ending", "said", "closed", "aborted"),
+    ("reason", "expected", "closed", "aborted"),
     [
-        (DISCONNECTED_BY_BACKEND, ["error", "goodbye"], [], False),
-        (REVOKED, ["error", "goodbye"], [], False),
-        (RATE_LIMITED, ["error", "goodbye"], [], False),
+        (DISCONNECTED_BY_BACKEND, ["error", "disconnect"], [], False),
+        (REVOKED, ["error", "disconnect"], [], False),
+        (RATE_LIMITED, ["error", "disconnect"], [], False),
         (TOKEN_EXPIRED, [], [4401], False),
         (DRAINING, [], [1012], False),
         (SLOW_CONSUMER, [], [], True),
@@ -474,16 +474,16 @@ async def test_closed_transport_removes_all_its_connections(harness: ServerHarne
     ids=lambda value: value.reason if isinstance(value, DisconnectReason) else "",
 )
 async def test_connection_ends_as_its_disconnect_reason_requires(
-    harness: ServerHarness, ending: DisconnectReason, said: list[str], closed: list[int], aborted: bool
+    harness: ServerHarness, reason: DisconnectReason, expected: list[str], closed: list[int], aborted: bool
 ) -> None:
     client = await harness.connected()
     (connection,) = harness.services.hub.connections.values()
 
-    connection.transport.disconnect(ending)
+    connection.transport.disconnect(reason)
 
-    heard = ["goodbye" if packet == "1" else json.loads(packet[1:])[0] for packet in client.packets]
-    assert (heard, client.writer.closed, client.writer.aborted) == (said, closed, aborted)
-    assert harness.counted("connections_closed_total") == {f"/ {ending.reason}": 1}
+    packets = ["disconnect" if packet == "1" else json.loads(packet[1:])[0] for packet in client.packets]
+    assert (packets, client.writer.closed, client.writer.aborted) == (expected, closed, aborted)
+    assert harness.counted("connections_closed_total") == {f"/ {reason.reason}": 1}
     assert await harness.services.is_empty()
 
 
@@ -524,7 +524,7 @@ async def test_upgrade_is_reported_for_every_connection(harness: ServerHarness) 
     assert [made.namespace for made in harness.upgraded] == ["/", "/events"]
 
 
-# flooding
+# message rate
 
 
 async def test_client_over_the_message_rate_gets_an_error_and_is_disconnected() -> None:

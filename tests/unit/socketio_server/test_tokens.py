@@ -1,4 +1,4 @@
-"""Where a token is looked for: a present but bad one never falls through to the next place."""
+"""The places of a token: a bad value never falls through to the next place."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def test_token_is_taken_from_the_first_place_that_has_one(
 def test_value_that_is_no_token_is_rejected_and_no_other_place_is_read(
     auth: object, authorization: str | None, query: str | None, code: str
 ) -> None:
-    with pytest.raises(TokenRejected) as refusal:
+    with pytest.raises(TokenRejected) as rejected:
         find_token(auth, handshake(authorization=authorization, query=query))
-    assert refusal.value.code == code
+    assert rejected.value.code == code

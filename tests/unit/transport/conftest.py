@@ -1,4 +1,4 @@
-"""What most tests of the transport start from."""
+"""Fixtures of the transport tests."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def schedule() -> FakeSchedule:
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
-    """What touches sockets runs on the loop of production and on Python's own."""
+    """Run the asynchronous tests on the loop of production and on Python's own."""
     return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}

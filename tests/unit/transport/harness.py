@@ -1,4 +1,4 @@
-"""An Engine.IO server on a real port, with a layer above that a test looks into."""
+"""An Engine.IO server on a real port, with an observer that records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_PAYLOAD_BYTES = 1_000_000
 
 
 class Observer:
-    """Keeps what it is told; satisfies ``transport.server.Application``."""
+    """Records what the server reports; satisfies ``transport.server.EngineObserver``."""
 
     def __init__(self) -> None:
         self.opened: list[EngineSession] = []
@@ -60,7 +60,7 @@ class Observer:
 
 
 class EngineHarness:
-    """A server, what stands above it, and a client."""
+    """A server with its observer, timers and listener."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class EngineHarness:
         self.port = 0
 
     async def wait_empty(self) -> None:
-        """Wait until every session is gone."""
+        """Wait until every session is closed."""
         await asyncio.wait_for(self.engine.empty.wait(), TIMEOUT_SECONDS)
 
 
@@ -118,7 +118,7 @@ async def running_engine(
     deflates_from_bytes: int | None = None,
     trusted_proxies: Sequence[str] = (),
 ) -> AsyncIterator[tuple[EngineHarness, Client]]:
-    """Nothing may be left of any session, and nothing in the schedule, once all have gone."""
+    """Run a server, and check at the end that no session and no timer is left."""
     server = EngineHarness(
         send_buffer_bytes=send_buffer_bytes,
         upgrade_timeout_seconds=upgrade_timeout_seconds,

@@ -1,4 +1,4 @@
-"""A TCP connection that says exactly what a test wants, and reads HTTP answers from it."""
+"""A TCP connection on which a test writes any bytes and reads HTTP responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP answer; header names in lower case."""
+    """One HTTP response; header names in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -31,11 +31,11 @@ class RawConnection:
 
     @property
     def bytes_waiting(self) -> int:
-        """What was sent and has not left this process."""
+        """Bytes that were sent and have not left this process."""
         return self._writer.transport.get_write_buffer_size()
 
     async def read_response(self) -> Response:
-        """The next answer."""
+        """Read the next response."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
             first, *lines = head.strip().split("\r\n")
@@ -46,7 +46,7 @@ class RawConnection:
         return Response(int(first.split()[1]), headers, body)
 
     async def read_to_end(self) -> bytes:
-        """All that still comes until the server closes."""
+        """Read everything until the server closes."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             try:
                 return await self._reader.read()
@@ -54,7 +54,7 @@ class RawConnection:
                 return b""
 
     async def read_until(self, end: bytes) -> bytes:
-        """All that comes up to these bytes."""
+        """Read until these bytes have arrived."""
         async with asyncio.timeout(TIMEOUT_SECONDS):
             received = b""
             while end not in received:
@@ -62,7 +62,7 @@ class RawConnection:
             return received
 
     async def is_silent_for(self, seconds: float) -> bool:
-        """Whether the server neither says anything nor closes in that time."""
+        """Whether the server neither sends anything nor closes in that time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._reader.read(1)
@@ -71,7 +71,7 @@ class RawConnection:
         return False
 
     def reset(self) -> None:
-        """Cut the connection without a farewell."""
+        """Abort the connection."""
         self._writer.transport.abort()
 
 

@@ -1,4 +1,4 @@
-"""Carriers and a layer above that keep what they were given, and a schedule that a test moves by hand."""
+"""Fakes that record what a session does: a writer, a poll and an observer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SEND_BUFFER_BYTES = 100
 
 
 class RecordingWriter:
-    """Keeps frames; what it reports as waiting is what the test says."""
+    """Records frames. A test sets how many bytes it reports as waiting."""
 
     def __init__(self) -> None:
         self.deflates_from_bytes: int | None = None
@@ -40,7 +40,7 @@ class RecordingWriter:
 
 
 def split_frames(written: bytes) -> list[bytes]:
-    """The WebSocket frames of one write (RFC 6455 §5.2), none of which is masked."""
+    """Split one write into its unmasked WebSocket frames (RFC 6455 §5.2)."""
     frames = []
     while written:
         long_bytes = {126: 2, 127: 8}.get(written[1], 0)
@@ -52,7 +52,7 @@ def split_frames(written: bytes) -> list[bytes]:
 
 
 class RecordingPoll:
-    """Counts how often it was woken."""
+    """Counts the calls of ``wake``."""
 
     def __init__(self) -> None:
         self.woken = 0
@@ -62,7 +62,7 @@ class RecordingPoll:
 
 
 class RecordingObserver:
-    """Keeps what it was told."""
+    """Records what a session reports."""
 
     def __init__(self) -> None:
         self.closed: list[str] = []
@@ -82,14 +82,14 @@ class RecordingObserver:
 def polling_session(
     observer: RecordingObserver, *, send_buffer_bytes: int = SEND_BUFFER_BYTES
 ) -> EngineSession:
-    """A session on polling, without a poll."""
+    """Return a session on polling, without a poll."""
     return EngineSession("sid", handshake=HANDSHAKE, observer=observer, send_buffer_bytes=send_buffer_bytes)
 
 
 def websocket_session(
     observer: RecordingObserver, writer: RecordingWriter, *, send_buffer_bytes: int = SEND_BUFFER_BYTES
 ) -> EngineSession:
-    """A session on a WebSocket."""
+    """Return a session on a WebSocket."""
     return EngineSession(
         "sid", handshake=HANDSHAKE, observer=observer, send_buffer_bytes=send_buffer_bytes, writer=writer
     )

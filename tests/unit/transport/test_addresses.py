@@ -1,4 +1,4 @@
-"""Where a client is, whatever it claims."""
+"""The address of a client, whatever its request claims."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def test_client_is_the_nearest_address_that_is_not_a_trusted_proxy(
 
 
 @pytest.mark.parametrize(
-    "made_up", ["127.0.0.1", "10.9.9.9", "198.51.100.1, 10.9.9.9", "garbage", "", ",,,", "x" * 7000]
+    "forged", ["127.0.0.1", "10.9.9.9", "198.51.100.1, 10.9.9.9", "garbage", "", ",,,", "x" * 7000]
 )
-def test_address_that_a_client_forged_is_left_of_the_one_that_its_proxy_appended(made_up: str) -> None:
-    assert PROXIES.client_of("10.0.0.1", [f"{made_up}, 203.0.113.9"]) == "203.0.113.9"
+def test_address_that_a_client_forged_is_left_of_the_one_that_its_proxy_appended(forged: str) -> None:
+    assert PROXIES.client_of("10.0.0.1", [f"{forged}, 203.0.113.9"]) == "203.0.113.9"
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_proxies_are_recognised_over_ipv6_and_as_mapped_addresses() -> None:
 
 
 def test_without_trusted_proxies_the_client_is_the_peer() -> None:
-    nobody = TrustedProxies(())
+    no_proxies = TrustedProxies(())
 
-    assert nobody.client_of("127.0.0.1", ["198.51.100.1"]) == "127.0.0.1"
-    assert nobody.client_of(None, ["198.51.100.1"]) == ""
+    assert no_proxies.client_of("127.0.0.1", ["198.51.100.1"]) == "127.0.0.1"
+    assert no_proxies.client_of(None, ["198.51.100.1"]) == ""
 
 
 @given(lines=st.lists(st.text(), max_size=4), peer=st.ip_addresses().map(str))

@@ -1,4 +1,4 @@
-"""permessage-deflate over real sockets, with aiohttp's client and with frames by hand."""
+"""permessage-deflate over real sockets, with aiohttp's client and with frames made by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.unit.transport.raw import RawConnection, connect
 FROM_BYTES = 100
 BROWSER = "permessage-deflate; client_max_window_bits"
 TEXT, BINARY = 0xC1, 0xC2
-"""Of a whole, compressed message."""
+"""First byte of a whole, compressed message."""
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ async def a_websocket(
 
 
 async def handshake(connection: RawConnection, offers: str | None, sid: str | None = None) -> str | None:
-    """The extensions that the server answers to these offers."""
+    """Open a WebSocket with these offers; return the extensions in the answer."""
     key = base64.b64encode(os.urandom(16)).decode()
     more = "" if offers is None else f"Sec-WebSocket-Extensions: {offers}\r\n"
     query = "EIO=4&transport=websocket" + ("" if sid is None else f"&sid={sid}")
@@ -55,7 +55,7 @@ async def handshake(connection: RawConnection, offers: str | None, sid: str | No
 
 
 def masked(first: int, payload: bytes) -> bytes:
-    """A client's frame, with a mask of zeros."""
+    """Return a frame of a client with a mask of zeros."""
     head = bytearray(frame_header(first, len(payload)))
     head[1] |= 0x80
     return bytes(head) + bytes(4) + payload
@@ -68,7 +68,7 @@ def only(server: EngineHarness) -> EngineSession:
 
 async def received(server: EngineHarness, count: int) -> list[str | bytes]:
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        while len(server.observer.received) < count:  # noqa: ASYNC110  # nothing tells of it but the list itself
+        while len(server.observer.received) < count:  # noqa: ASYNC110  # only the list shows it
             await asyncio.sleep(0)
     return server.observer.received
 

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692), bytes against bytes."""
+"""permessage-deflate (RFC 7692): offers and payloads, without sockets."""
 
 from __future__ import annotations
 
@@ -96,23 +96,23 @@ def test_bytes_after_the_final_block_are_rejected() -> None:
     compressor = zlib.compressobj(wbits=-15)
     compressed = compressor.compress(b"hello") + compressor.flush(zlib.Z_FINISH)
 
-    with pytest.raises(InflateError) as refused:
+    with pytest.raises(InflateError) as rejected:
         inflate(compressed + deflate(b"again"), limit_bytes=LIMIT_BYTES)
-    assert not refused.value.too_large
+    assert not rejected.value.too_large
 
 
 @pytest.mark.parametrize("payload", [b"\xff\xff", b"\x07", random.Random(1).randbytes(50) + b"\xff" * 50])
 def test_payload_that_is_not_compressed_is_rejected(payload: bytes) -> None:
-    with pytest.raises(InflateError) as refused:
+    with pytest.raises(InflateError) as rejected:
         inflate(payload, limit_bytes=LIMIT_BYTES)
-    assert not refused.value.too_large
+    assert not rejected.value.too_large
 
 
 def test_limit_counts_the_inflated_bytes() -> None:
     assert len(inflate(deflate(bytes(LIMIT_BYTES)), limit_bytes=LIMIT_BYTES)) == LIMIT_BYTES
-    with pytest.raises(InflateError) as refused:
+    with pytest.raises(InflateError) as rejected:
         inflate(deflate(bytes(LIMIT_BYTES + 1)), limit_bytes=LIMIT_BYTES)
-    assert refused.value.too_large
+    assert rejected.value.too_large
 
 
 def test_decompression_bomb_is_not_inflated_beyond_the_limit() -> None:

@@ -1,4 +1,4 @@
-"""Whole requests go the short way, everything else goes aiohttp's; a client cannot tell which."""
+"""Whole requests take the fast path, all others aiohttp's; a client cannot tell the difference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAST, AIOHTTP = "fast path", "aiohttp"
 
 
 class Server:
-    """Echoes bodies and says by which way they came; ``/wait`` waits for ``release``."""
+    """Echoes bodies and names the handler in ``X-Handler``; ``/wait`` waits for ``release``."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()
@@ -129,7 +129,7 @@ async def test_request_in_two_pieces_is_answered(server: Server, split: int) -> 
         for _ in range(2):
             request_ = post("/push")
             connection.send(request_[:split])
-            await asyncio.sleep(0.02)  # not waited for: two segments, most of the time
+            await asyncio.sleep(0.02)  # no event to wait for; the pieces are two segments most of the time
             connection.send(request_[split:])
 
             assert (await connection.read_response()).body == b"hello"
@@ -181,7 +181,7 @@ async def test_bytes_that_follow_a_waiting_request_wait_in_the_socket(server: Se
             connection.send(large)
         await asyncio.sleep(0.2)
 
-        # What the kernel takes on both sides, and a little more in this process, but not all of it.
+        # The kernel buffers a part on both sides, and this process a little more, but not all of it.
         assert connection.bytes_waiting > 10_000_000
         server.release.set()
         for _ in range(1_001):

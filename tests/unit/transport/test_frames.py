@@ -1,4 +1,4 @@
-"""Frames of a client become messages, whatever they hold and however their bytes are cut (RFC 6455 §5)."""
+"""Frames of a client are joined to messages, with any content and however their bytes are split (RFC 6455 §5)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MASK = b"\x01\x02\x03\x04"
 
 
 def frame(first: int, payload: bytes, *, mask: bytes = MASK) -> bytes:
-    """A frame of a client, masked unless the mask is empty."""
+    """Return a frame of a client, masked unless the mask is empty."""
     flag = 0x80 if mask else 0
     if len(payload) < 126:
         head = bytes((first, flag | len(payload)))
@@ -45,7 +45,7 @@ def frame(first: int, payload: bytes, *, mask: bytes = MASK) -> bytes:
 
 
 def frames_of(opcode: int, data: bytes, *, compressed: bool, pieces: int) -> bytes:
-    """A message in so many frames, pings between them."""
+    """Return a message in so many frames with pings between them."""
     size = -(-len(data) // pieces) or 1
     parts = [data[at : at + size] for at in range(0, len(data), size)] or [b""]
     heads = [opcode | (RSV1 if compressed else 0), *[CONTINUATION] * (len(parts) - 1)]
@@ -54,46 +54,46 @@ def frames_of(opcode: int, data: bytes, *, compressed: bool, pieces: int) -> byt
 
 
 def read(
-    reader: FrameReader, data: bytes, cuts: Sequence[int] = (), *, max_bytes: int = MAX_BYTES
+    reader: FrameReader, data: bytes, splits: Sequence[int] = (), *, max_bytes: int = MAX_BYTES
 ) -> list[ReceivedFrame]:
-    """All that is found in bytes that come in pieces, which end at the cuts."""
-    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    found = []
+    """Return everything that is read from bytes that arrive in pieces, split at these offsets."""
+    edges = [0, *sorted(split % (len(data) + 1) for split in splits), len(data)]
+    received = []
     for start, end in itertools.pairwise(edges):
         reader.feed(data[start:end])
-        while (received := reader.next(max_bytes)) is not None:
-            if received is not FRAGMENT:
-                found.append(received)
-    return found
+        while (frame := reader.next(max_bytes)) is not None:
+            if frame is not FRAGMENT:
+                received.append(frame)
+    return received
 
 
-CUTS = st.lists(st.integers(0, 10_000), max_size=10)
+SPLITS = st.lists(st.integers(0, 10_000), max_size=10)
 MESSAGES = st.lists(
     st.tuples(st.sampled_from([TEXT, BINARY]), st.binary(max_size=300), st.booleans(), st.integers(1, 4)),
     max_size=8,
 )
 
 
-@given(MESSAGES, CUTS)
+@given(MESSAGES, SPLITS)
 def test_messages_are_read_as_they_were_sent(
-    messages: list[tuple[int, bytes, bool, int]], cuts: list[int]
+    messages: list[tuple[int, bytes, bool, int]], splits: list[int]
 ) -> None:
     data = b"".join(
         frames_of(opcode, payload, compressed=compressed, pieces=pieces)
         for opcode, payload, compressed, pieces in messages
     )
 
-    found = read(FrameReader(deflated=True), data, cuts)
+    received = read(FrameReader(deflated=True), data, splits)
 
     expected = [ReceivedFrame(opcode, payload, compressed) for opcode, payload, compressed, _ in messages]
-    assert [received for received in found if received.opcode != PING] == expected
-    assert {received.data for received in found if received.opcode == PING} <= {b"between"}
+    assert [message for message in received if message.opcode != PING] == expected
+    assert {message.data for message in received if message.opcode == PING} <= {b"between"}
 
 
-@given(st.binary(max_size=200), CUTS, st.booleans())
-def test_any_bytes_are_read_or_rejected(data: bytes, cuts: list[int], deflated: bool) -> None:
+@given(st.binary(max_size=200), SPLITS, st.booleans())
+def test_any_bytes_are_read_or_rejected(data: bytes, splits: list[int], deflated: bool) -> None:
     with suppress(FrameError):
-        read(FrameReader(deflated=deflated), data, cuts, max_bytes=50)
+        read(FrameReader(deflated=deflated), data, splits, max_bytes=50)
 
 
 BROKEN = {
@@ -114,10 +114,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
 def test_frame_that_rfc_6455_forbids_is_rejected_at_its_header(data: bytes) -> None:
-    with pytest.raises(FrameError) as refused:
+    with pytest.raises(FrameError) as rejected:
         read(FrameReader(deflated=False), data)
 
-    assert refused.value.close_code == 1002
+    assert rejected.value.close_code == 1002
 
 
 @pytest.mark.parametrize("first", [FIN | RSV1 | CONTINUATION, FIN | RSV1 | PING, FIN | RSV1 | CLOSE])
@@ -143,10 +143,10 @@ def test_message_over_the_limit_is_rejected_when_its_size_is_known(data: bytes) 
     small = frame(FIN | TEXT, b"x" * 1000)
 
     assert len(read(reader, small, max_bytes=1000)) == 1
-    with pytest.raises(FrameError) as refused:
+    with pytest.raises(FrameError) as rejected:
         read(reader, data[:-300] if len(data) > 400 else data, max_bytes=1000)
 
-    assert refused.value.close_code == 1009
+    assert rejected.value.close_code == 1009
 
 
 def test_limit_may_change_between_messages() -> None:
@@ -175,9 +175,9 @@ def test_each_fragment_is_returned_so_that_a_caller_can_stop_after_any() -> None
     reader = FrameReader(deflated=False)
     reader.feed(frame(TEXT, b"") + frame(CONTINUATION, b"") * 3 + frame(FIN | CONTINUATION, b"x"))
 
-    found = [reader.next(MAX_BYTES) for _ in range(6)]
+    received = [reader.next(MAX_BYTES) for _ in range(6)]
 
-    assert found == [FRAGMENT] * 4 + [ReceivedFrame(TEXT, b"x", compressed=False), None]
+    assert received == [FRAGMENT] * 4 + [ReceivedFrame(TEXT, b"x", compressed=False), None]
 
 
 def test_large_message_may_arrive_in_small_pieces() -> None:
@@ -205,7 +205,7 @@ def test_close_frame_has_a_code_or_none(payload: bytes, code: int | None) -> Non
 
 
 @pytest.mark.parametrize(
-    ("payload", "refused_with"),
+    ("payload", "close_code"),
     [
         (b"\x03", 1002),
         (b"\x00\x00", 1002),
@@ -217,8 +217,8 @@ def test_close_frame_has_a_code_or_none(payload: bytes, code: int | None) -> Non
         (b"\x03\xe8\xff", 1007),
     ],
 )
-def test_malformed_close_frame_is_rejected(payload: bytes, refused_with: int) -> None:
-    with pytest.raises(FrameError) as refused:
+def test_malformed_close_frame_is_rejected(payload: bytes, close_code: int) -> None:
+    with pytest.raises(FrameError) as rejected:
         frames.close_code_of(payload)
 
-    assert refused.value.close_code == refused_with
+    assert rejected.value.close_code == close_code

@@ -1,4 +1,4 @@
-"""What reaches our connection handler over a socket, and what HTTP forbids."""
+"""The connection handler over real sockets: valid, malformed and slow requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GET = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n"
 
 
 class Server:
-    """A listener with a few handlers that tell the test what happens to them."""
+    """A listener whose handlers set events for the test."""
 
     def __init__(self) -> None:
         self.entered = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What goes wrong between two requests, two frames or two turns of the loop: over real sockets, on both loops."""
+"""Races between two requests, two frames or two turns of the loop: over real sockets, on both loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ON_CLOSE = b"\x88"
 
 
 def masked(opcode: int, payload: bytes = b"") -> bytes:
-    """A client's frame, with a mask of zeros."""
+    """Return a frame of a client with a mask of zeros."""
     return bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload
 
 
@@ -42,10 +42,10 @@ def half_a_post(sid: str) -> bytes:
     return f"POST {target} HTTP/1.1\r\nHost: gateway\r\nContent-Length: 9\r\n\r\n4h".encode()
 
 
-async def turns_until(true: Callable[[], bool]) -> None:
-    """Let the loop turn until something is so."""
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until the condition is true."""
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        while not true():  # noqa: ASYNC110  # nothing tells of it but the state itself
+        while not condition():  # noqa: ASYNC110  # only the state shows it
             await asyncio.sleep(0)
 
 
@@ -160,13 +160,13 @@ async def test_client_that_never_answers_the_close_frame_is_disconnected(
         assert ON_CLOSE in await connection.read_to_end()
 
 
-# connections that go away
+# connections that are lost
 
 
 async def test_session_is_closed_in_the_same_turn_as_its_connection_and_can_still_be_written_to(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """uvloop raises when a closed transport is written to; a broadcast must never meet one."""
+    """uvloop raises when a closed transport is written to; that must never happen in a broadcast."""
     async with running_engine() as (server, _), connect(server.port) as connection:
         await raw_websocket(connection)
         session = only(server)
@@ -307,7 +307,7 @@ async def test_many_frames_in_one_piece_let_the_loop_turn() -> None:
 
 @asynccontextmanager
 async def counting_turns() -> AsyncIterator[list[int]]:
-    """How often the loop has turned so far."""
+    """Count the turns of the loop in the list that is returned."""
     turns = [0]
 
     async def count() -> None:
@@ -429,12 +429,12 @@ async def test_page_of_another_origin_is_rejected_on_both_transports() -> None:
         running_engine() as (server, client),
         aiohttp.ClientSession(headers={"Origin": "https://evil.example"}) as http,
     ):
-        stranger = Client(http, client.url)
-        status, body = await stranger.request("GET", EIO="4", transport="polling")
-        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await stranger.websocket(EIO="4")
+        other_origin = Client(http, client.url)
+        status, body = await other_origin.request("GET", EIO="4", transport="polling")
+        with pytest.raises(aiohttp.WSServerHandshakeError) as rejected:
+            await other_origin.websocket(EIO="4")
 
-        assert (status, json.loads(body)["code"], refused.value.status) == (403, 4, 403)
+        assert (status, json.loads(body)["code"], rejected.value.status) == (403, 4, 403)
         assert server.observer.opened == []
 
 

@@ -216,10 +216,10 @@ def test_pong_answers_the_ping(observer: RecordingObserver) -> None:
     session = websocket_session(observer, writer)
 
     session.ping()
-    asked = session.awaits_pong
+    awaited_pong = session.awaits_pong
     session.receive(Packet("3", ""))
 
-    assert (writer.frames, asked, session.awaits_pong) == ([b"\x81\x012"], True, False)
+    assert (writer.frames, awaited_pong, session.awaits_pong) == ([b"\x81\x012"], True, False)
 
 
 @pytest.mark.parametrize("kind", ["0", "2", "5", "6"])
@@ -517,7 +517,7 @@ def test_closing_session_accepts_nothing_to_send(observer: RecordingObserver) ->
 
 
 class CallCounter:
-    """Counts how often it was callback."""
+    """A callback that counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -584,7 +584,7 @@ def test_closed_session_calls_its_drain_callbacks(observer: RecordingObserver, e
     assert callback.calls == 1
 
 
-# whether it was taken
+# whether it was accepted
 
 
 def test_send_on_a_websocket_returns_whether_the_message_was_accepted(observer: RecordingObserver) -> None:

@@ -23,7 +23,7 @@ MESSAGE_HEAD = b"4"
 
 
 class ReadingWriter(RecordingWriter):
-    """A WebSocket whose client reads when the test says so; what was not read waits."""
+    """A WebSocket whose client reads when the test says so; unread bytes wait."""
 
     def write(self, frame: bytes, /) -> None:
         super().write(frame)
@@ -31,7 +31,7 @@ class ReadingWriter(RecordingWriter):
 
 
 class SessionMachine(RuleBasedStateMachine):
-    """What the carriers got is always the beginning of what the session accepted."""
+    """The transports always have a prefix of what the session accepted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @property
     def received(self) -> list[str]:
-        """What the client got, or will get from a buffer of the kernel's: over polls, then over the WebSocket."""
+        """What the client received or will receive from a kernel buffer: over polls, then over the WebSocket."""
         texts = []
         for frame in self.writer.frames if self.writer is not None else []:
             body = frame[2:] if frame[1] < 126 else frame[4:]
@@ -112,13 +112,13 @@ class SessionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.poll is not None)
     @rule()
-    def take_the_poll_back(self) -> None:
+    def cancel_the_poll(self) -> None:
         self.poll = None
         self.session.poll_lost()
 
     @precondition(lambda self: self.writer is None and self.candidate is None)
     @rule()
-    def try_a_websocket(self) -> None:
+    def start_an_upgrade(self) -> None:
         writer = ReadingWriter()
         if self.session.start_upgrade(writer):
             self.candidate, self.probed = writer, False
@@ -132,7 +132,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.candidate is not None and self.probed)
     @rule()
-    def switch(self) -> None:
+    def upgrade(self) -> None:
         assert self.candidate is not None
         writer, self.candidate = self.candidate, None
         if not self.session.closed:
@@ -168,8 +168,8 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from("33333344441256"))
     def receive(self, kind: str) -> None:
         was_open = self.session.phase is Phase.OPEN
-        heard = self.session.receive(Packet(kind, "data"))
-        assert heard == ("data" if kind == packets.MESSAGE and was_open else None)
+        received = self.session.receive(Packet(kind, "data"))
+        assert received == ("data" if kind == packets.MESSAGE and was_open else None)
 
     @rule(code=st.sampled_from([1000, 1012, 4401]))
     def end(self, code: int) -> None:
@@ -179,37 +179,37 @@ class SessionMachine(RuleBasedStateMachine):
     def abort(self) -> None:
         self.session.abort("aborted")
 
-    # laws
+    # invariants
 
     @invariant()
-    def what_was_received_is_the_beginning_of_what_was_accepted(self) -> None:
+    def received_is_a_prefix_of_accepted(self) -> None:
         assert self.received == self.accepted[: len(self.received)]
 
     @invariant()
-    def on_a_websocket_nothing_is_held_back(self) -> None:
+    def nothing_waits_on_a_websocket(self) -> None:
         if self.writer is not None and not self.session.closed:
             assert self.waiting == []
 
     @invariant()
-    def whoever_polls_is_woken_when_something_waits(self) -> None:
+    def poll_is_woken_when_something_waits(self) -> None:
         if self.poll is not None and (self.waiting or self.session.phase is not Phase.OPEN):
             assert self.poll.woken == 1
 
     @invariant()
-    def what_waits_is_bounded(self) -> None:
+    def waiting_bytes_are_bounded(self) -> None:
         if not self.session.closed:
             sizes = [len(text) + 1 for text in self.waiting]
             assert sum(sizes) <= LIMIT or len(sizes) == 1
         if self.writer is not None:
-            # The outbox once, at the switch, or one packet that is larger; then the bound again.
+            # A full send buffer at the upgrade or one packet that is larger, and then the limit again.
             assert self.writer.waiting <= LIMIT + LONGEST
 
     @invariant()
-    def the_layer_above_hears_of_the_end_once(self) -> None:
+    def end_is_reported_once(self) -> None:
         assert len(self.observer.closed) == (1 if self.session.closed else 0)
 
     @invariant()
-    def after_the_end_nothing_is_written(self) -> None:
+    def nothing_is_written_after_the_end(self) -> None:
         if not self.session.closed:
             return
         written = len(self.writer.frames) if self.writer is not None else 0
@@ -218,7 +218,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert written == self.written_when_closed
 
     def teardown(self) -> None:
-        """A client that goes on reading gets all there is, and then the end if there is one."""
+        """Check that a client that keeps reading receives everything, and then the end if there is one."""
         if self.writer is not None or self.session.closed:
             return
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""What all sessions hold together."""
+"""The statistics of all sessions."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ async def test_sessions_are_counted_by_transport_and_waiting_bytes_are_added_up(
     ]
     sessions[2].send(message("hello"))
 
-    found = await collect_stats(sessions)
+    stats = await collect_stats(sessions)
 
-    assert found.by_transport == {"polling": 2, "websocket": 2}
-    assert found.waiting_bytes == 70 + message("hello").record_bytes
-    assert (found.largest_bytes, found.waiting_sessions) == (70, 2)
+    assert stats.by_transport == {"polling": 2, "websocket": 2}
+    assert stats.waiting_bytes == 70 + message("hello").record_bytes
+    assert (stats.largest_bytes, stats.waiting_sessions) == (70, 2)
 
 
 async def test_closed_session_is_not_counted(observer: RecordingObserver) -> None:
@@ -42,7 +42,7 @@ async def test_closed_session_is_not_counted(observer: RecordingObserver) -> Non
 
 async def test_loop_turns_while_many_sessions_are_counted(observer: RecordingObserver) -> None:
     sessions = [polling_session(observer) for _ in range(5_000)]
-    found, turns = await with_turns(collect_stats(sessions))
+    stats, turns = await with_turns(collect_stats(sessions))
 
-    assert found.by_transport["polling"] == 5_000
+    assert stats.by_transport["polling"] == 5_000
     assert turns >= 8

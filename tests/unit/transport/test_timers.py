@@ -1,4 +1,4 @@
-"""One heap and one timer of the loop for everything that is done later."""
+"""The timer heap of the process, on one timer of the loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.timers import TimerEntry, TimerHeap
 
 
 class FakeHandle:
-    """A timer of the loop."""
+    """Stands for a timer of the loop."""
 
     def __init__(self, due: float, callback: Callable[[], None]) -> None:
         self.due = due
@@ -57,7 +57,7 @@ class FakeLoop:
 
 
 class Timers:
-    """A schedule on a fake loop, and what was done."""
+    """A timer heap on a fake loop, and the actions that ran."""
 
     def __init__(self) -> None:
         self.loop = FakeLoop()

@@ -1,4 +1,4 @@
-"""What a client may send before it joined anything, where it is, and how a body is asked for."""
+"""What a client may send before it has joined a namespace, its address, and 100 Continue."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ UNAUTHENTICATED_BYTES = 1000
 
 
 def join(server: EngineHarness) -> None:
-    """What the layer above does once a namespace was joined."""
+    """Mark all sessions as joined, as the layer above does after CONNECT."""
     for session in server.engine.sessions.values():
         session.joined = True
 
 
 async def received(server: EngineHarness, count: int) -> list[str | bytes]:
     async with asyncio.timeout(TIMEOUT_SECONDS):
-        while len(server.observer.received) < count:  # noqa: ASYNC110  # nothing tells of it but the list itself
+        while len(server.observer.received) < count:  # noqa: ASYNC110  # only the list shows it
             await asyncio.sleep(0)
     return server.observer.received
 

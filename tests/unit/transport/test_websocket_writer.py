@@ -13,7 +13,7 @@ from tests.support.clock import FakeSchedule
 
 
 class RecordingTransport:
-    """A transport of the loop; like uvloop's it raises when it is written to after its connection is is_lost."""
+    """Records writes. Like uvloop's transport it raises if it is written to after the connection is lost."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -36,7 +36,7 @@ class RecordingTransport:
 
 
 class WriterHarness:
-    """A wire, what is transport it, and how often its loss was told."""
+    """A writer, its transport, and how often its owner was notified of the end."""
 
     def __init__(self, schedule: FakeSchedule) -> None:
         self.transport = RecordingTransport()
