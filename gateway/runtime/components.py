@@ -1,4 +1,4 @@
-"""Builds every room of the house and joins them: the one module that knows each of them."""
+"""Build every component of a replica and connect them. No other module knows all of them."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from gateway.services.recovery import Recovery, Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
+from gateway.socketio_server.client import Clients
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
@@ -49,83 +50,114 @@ from ingest_api.pipeline import RestApi
 FINISH_SECONDS: Final = 5.0
 """How long running requests may take to finish when the process stops."""
 HISTORY_SLACK_SECONDS: Final = 15.0
-"""Beyond what is reckoned with: for answers that are long on their way, and whatever stands still for a moment."""
+"""Added to the computed time, for slow responses and a machine that stands still for a moment."""
 
 
 class Components:
-    """One replica, built and at rest; ``life.Gateway`` brings it up and takes it down."""
+    """The components of one replica, built but not started; ``lifecycle.Gateway`` starts and stops them."""
 
     def __init__(
         self, settings: Settings, *, development: Development | None, url: Callable[[], str]
     ) -> None:
-        """Must be made on the running event loop. ``url``: where this replica is reached, once it is. Raises
-        ``bundle.BundleMissing``.
+        """Must be called on the running event loop.
+
+        ``development`` is what only ``serve --dev`` has. ``url`` returns the address of this replica once its ports are
+        open. Raises ``client_bundle.BundleMissing``.
         """
         self.settings = settings
-        self._development = development
-        self._url = url
-        self.clock = SystemClock()
         self._sampling = Sampling(settings.log_sample_rate)
+        self.clock = SystemClock()
         self.schedule = TimerHeap(asyncio.get_running_loop())
-        self._metrics = MetricFactory()
-        self.process_metrics = ProcessMetrics(self._metrics, version=__version__)
-        create_log_metrics(self._metrics)
-        self._request_metrics = RequestMetrics(self._metrics)
-        self.health = health.Health(
-            metrics=self._metrics,
-            now=self.clock.now,
-            status=lambda: (self.degraded_mode.status, self.degraded_mode.since),
-            rejection=lambda: self.state.rejection,
-        )
-        self._rejected_requests = RejectedRequestLog(self._request_metrics)
-        self._ingest_keys = {key.id: key for key in settings.ingest_keys}
-        self.state: State = self._build_state()
-        self.verifier = _verifier(settings, self.clock)
+        self._build_metrics()
         self.telemetry = open_telemetry(
-            os.environ,
-            replica=settings.replica_id,
-            version=__version__,
-            sampling=self._sampling,
+            os.environ, replica=settings.replica_id, version=__version__, sampling=self._sampling
         )
-        self._build_services()
-        self.admission = self._build_admission()
-        self.socketio_server = self._build_socketio_server()
-        self.engine = self._build_engine_server(self.socketio_server)
+        self.hub = Hub(packets.encode_message, metrics=self._metrics, deliveries=self.telemetry.deliveries)
+        self.clients = Clients()
         self.degraded_mode = DegradedMode(
             hub=self.hub,
             schedule=self.schedule,
             clock=self.clock,
-            disconnect_all=self.socketio_server.disconnect_all,
+            disconnect_all=self.clients.disconnect_all,
             stalled_limit_seconds=2 * settings.subscription_timeout_seconds,
             metrics=self._metrics,
-            # Until it was reached (``state_reached``).
+            # Redis counts as unavailable until it was reached (``on_state_ready``).
             status=StateStatus.HEALTHY if settings.redis_url is None else StateStatus.UNAVAILABLE,
         )
-        create_state_metrics(
-            self._metrics,
-            self.state.sizes,
-            history_length=settings.history_length,
-            history_bytes=settings.history_bytes,
+        self.state = self._build_state()
+        self.health = health.Health(
+            now=self.clock.now,
+            status=lambda: (self.degraded_mode.status, self.degraded_mode.since),
+            rejection=lambda: self.state.rejection,
+            metrics=self._metrics,
         )
-        self._request_metrics.init_key_labels(self._ingest_keys)
-        self.http_servers = self._build_http_servers()
+        self.verifier = _build_verifier(settings, self.clock)
+        self.admission = self._build_admission()
+        self._build_services()
+        self.engine = self._build_engine_server(self._build_socketio_server())
+        self.http_servers = self._build_http_servers(
+            None if development is None else self._build_dev_console(development, url)
+        )
 
     def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
-        """Backends come in with these from now on."""
+        """Accept these ingest keys and no others from now on."""
         self._ingest_keys.clear()
         self._ingest_keys.update({key.id: key for key in keys})
         self._request_metrics.init_key_labels(self._ingest_keys)
 
+    def on_state_ready(self) -> None:
+        """Take over the status of the state, which can be used from now on."""
+        if self.state.status is not self.degraded_mode.status:
+            self.degraded_mode.set_status(self.state.status)
+
+    # the state and the services
+
+    def _build_metrics(self) -> None:
+        self._metrics = MetricFactory()
+        self.process_metrics = ProcessMetrics(self._metrics, version=__version__)
+        create_log_metrics(self._metrics)
+        self._request_metrics = RequestMetrics(self._metrics)
+        self._ingest_keys: dict[str, IngestKey] = {}
+        self.use_ingest_keys(self.settings.ingest_keys)
+
+    def _build_state(self) -> State:
+        settings = self.settings
+        if settings.redis_url is None:
+            RedisMetrics(self._metrics)  # they exist without Redis too (docs/reference/metrics.md)
+            state: State = _build_memory_state(settings, self.clock)
+        else:
+            state = RedisState(
+                url=settings.redis_url,
+                prefix=settings.redis_prefix,
+                replica=settings.replica_id,
+                history_length=settings.history_length,
+                history_bytes=settings.history_bytes,
+                recovery_seconds=settings.recovery_seconds,
+                history_slack_seconds=history_slack_seconds(settings),
+                lease_seconds=settings.lease_seconds,
+                subscription_timeout_seconds=settings.subscription_timeout_seconds,
+                revocation_seconds=settings.revocation_seconds,
+                on_gap=self.degraded_mode.on_history_gap,
+                on_status_changed=self.degraded_mode.on_status_changed,
+                metrics=self._metrics,
+            )
+        create_state_metrics(
+            self._metrics,
+            state.sizes,
+            history_length=settings.history_length,
+            history_bytes=settings.history_bytes,
+        )
+        return state
+
     def _build_services(self) -> None:
         settings = self.settings
-        self.hub = Hub(packets.encode_message, metrics=self._metrics, deliveries=self.telemetry.deliveries)
         self.disconnector = Disconnector(
             hub=self.hub,
             broker=self.state.broker,
             presence=self.state.presence,
             sessions=self.state.sessions,
         )
-        self.recovery = Recovery(
+        self._recovery = Recovery(
             broker=self.state.broker,
             sessions=self.state.sessions,
             clock=self.clock,
@@ -133,12 +165,12 @@ class Components:
             send_buffer_bytes=settings.send_buffer_bytes,
         )
         self.replayer = Replayer(
-            recovery=self.recovery,
+            recovery=self._recovery,
             encode=packets.encode_message,
             on_replayed=self.hub.count_replayed,
             deliveries=self.telemetry.deliveries,
         )
-        self.publisher = self.telemetry.wrap(
+        self._publisher = self.telemetry.wrap(
             MessagePublisher(
                 broker=self.state.broker,
                 clock=self.clock,
@@ -148,51 +180,6 @@ class Components:
             )
         )
 
-    def _build_admission(self) -> Admission:
-        settings = self.settings
-        return Admission(
-            self.clock,
-            AdmissionLimits(
-                max_connections=settings.max_connections,
-                max_unauthenticated=settings.max_unauthenticated,
-                connects_per_second=settings.connect_rate,
-                connects_per_second_and_address=settings.connect_rate_per_address,
-            ),
-            metrics=self._metrics,
-        )
-
-    def _build_state(self) -> State:
-        settings = self.settings
-        if settings.redis_url is None:
-            RedisMetrics(self._metrics)  # shown without Redis too (docs/reference/metrics.md)
-            return _memory_state(settings, self.clock)
-        return RedisState(
-            url=settings.redis_url,
-            prefix=settings.redis_prefix,
-            replica=settings.replica_id,
-            history_length=settings.history_length,
-            history_bytes=settings.history_bytes,
-            recovery_seconds=settings.recovery_seconds,
-            history_slack_seconds=history_slack_seconds(settings),
-            lease_seconds=settings.lease_seconds,
-            subscription_timeout_seconds=settings.subscription_timeout_seconds,
-            revocation_seconds=settings.revocation_seconds,
-            on_gap=self._on_history_gap,
-            on_status_changed=self._on_status_changed,
-            metrics=self._metrics,
-        )
-
-    def on_state_ready(self) -> None:
-        """The shared state can be asked for everything now."""
-        if self.state.status is not self.degraded_mode.status:
-            self.degraded_mode.set_status(self.state.status)
-
-    def _on_status_changed(self, status: StateStatus) -> None:
-        self.degraded_mode.on_status_changed(status)
-
-    def _on_history_gap(self, code: str) -> None:
-        self.degraded_mode.on_history_gap(code)
-
     def _build_socketio_server(self) -> SocketIOServer:
         settings = self.settings
         connector = Connector(
@@ -201,7 +188,7 @@ class Components:
             presence=self.state.presence,
             sessions=self.state.sessions,
             revocations=self.state.revocations,
-            recovery=self.recovery,
+            recovery=self._recovery,
             disconnector=self.disconnector,
             clock=self.clock,
             replica=settings.replica_id,
@@ -220,6 +207,7 @@ class Components:
                 messages_per_second=settings.message_rate,
                 max_attachments_bytes=settings.max_frame_bytes,
             ),
+            clients=self.clients,
             handshake=ConnectHandshake(
                 verifier=self.verifier,
                 connector=connector,
@@ -241,6 +229,19 @@ class Components:
             volatile_skipped=self.hub.count_volatile_skipped,
             metrics=self._metrics,
             sampling=self._sampling,
+        )
+
+    def _build_admission(self) -> Admission:
+        settings = self.settings
+        return Admission(
+            self.clock,
+            AdmissionLimits(
+                max_connections=settings.max_connections,
+                max_unauthenticated=settings.max_unauthenticated,
+                connects_per_second=settings.connect_rate,
+                connects_per_second_and_address=settings.connect_rate_per_address,
+            ),
+            metrics=self._metrics,
         )
 
     def _build_engine_server(self, socketio_server: SocketIOServer) -> EngineServer:
@@ -268,6 +269,7 @@ class Components:
         )
 
     def _check_admission(self, address: str) -> HandshakeError | None:
+        """Return None to admit a client, else why its handshake is rejected."""
         if self.health.phase is Phase.STARTING:
             return unavailable("starting", "this replica is starting", 1)
         if not self.verifier.ready:
@@ -278,25 +280,25 @@ class Components:
         if self.degraded_mode.status is StateStatus.SUBSCRIPTION_STALLED:
             return unavailable("state_stalled", "the shared state is not at hand", 5)
         return self.admission.decide(
-            address, sessions=len(self.engine.sessions), unauthenticated=self.socketio_server.unauthenticated
+            address, sessions=len(self.clients.by_sid), unauthenticated=self.clients.unauthenticated
         )
 
     # ports
 
-    def _build_http_servers(self) -> list[HttpServer]:
-        public, backends = web.Application(), web.Application()
-        if self.settings.ingest_port is None:
-            backends = public
-        if self.settings.serve_client:
-            client_bundle.add_routes(public, self.settings.socketio_path)
-        health.add_routes(backends, self.health, self._metrics)
-        if self._development is not None:
-            public.add_subapp("/dev", self._build_dev_console(self._development))
-        # Whatever no route takes is the REST door's, which has its own middlewares and its own words for 404 and 405.
+    def _build_http_servers(self, dev_page: web.Application | None) -> list[HttpServer]:
+        settings = self.settings
         rest_api = self._build_rest_api()
         self._request_metrics.init_labels(rest_api.templates, {"ok": 200, **STATUSES})
+        public = web.Application()
+        backends = public if settings.ingest_port is None else web.Application()
+        if settings.serve_client:
+            client_bundle.add_routes(public, settings.socketio_path)
+        health.add_routes(backends, self.health, self._metrics)
+        if dev_page is not None:
+            public.add_subapp("/dev", dev_page)
+        # The REST API answers every path without a route, with middlewares and texts for 404 and 405 of its own.
         rest.mount(rest_api, backends)
-        direct: dict[str, Handler] = {self.settings.socketio_path: self.engine.handle}
+        direct: dict[str, Handler] = {settings.socketio_path: self.engine.handle}
         if backends is public:
             return [self._build_http_server(public, direct, rest_api)]
         rest.mount(rest.create_not_found_api(clock=self.clock, metrics=self._request_metrics), public)
@@ -312,7 +314,7 @@ class Components:
             app,
             direct=direct,
             fast_path=fast_path,
-            reject=self._rejected_requests,
+            reject=RejectedRequestLog(self._request_metrics),
             head_timeout_seconds=self.settings.request_timeout_seconds,
             finish_seconds=FINISH_SECONDS,
         )
@@ -320,7 +322,7 @@ class Components:
     def _build_rest_api(self) -> RestApi:
         settings = self.settings
         return rest.create_rest_api(
-            publisher=self.publisher,
+            publisher=self._publisher,
             presence=self.state.presence,
             dedup=self.state.dedup,
             rates=self.state.rates,
@@ -336,27 +338,27 @@ class Components:
             is_serving=lambda: self.health.phase is not Phase.STARTING,
         )
 
-    def _build_dev_console(self, development: Development) -> web.Application:
+    def _build_dev_console(self, development: Development, url: Callable[[], str]) -> web.Application:
         return dev_console.create_app(
-            publisher=self.publisher,
+            publisher=self._publisher,
             issue_token=development.issue_token,
             namespace=self.settings.namespaces[0],
             socketio_path=self.settings.socketio_path,
-            commands=lambda: development.commands(self._url()),
+            commands=lambda: development.commands(url()),
         )
 
 
 def history_slack_seconds(settings: Settings) -> float:
-    """How much longer than the window of a session the history is kept.
+    """Return how much longer than RECOVERY_SECONDS an entry is kept in the history.
 
-    A connection may look alive for a heartbeat after its network has gone, and come back later still; where its replica
-    died meanwhile, the window begins when the lease ends.
+    The session of a connection begins to expire when its end is noticed. After a network failure that may take a whole
+    heartbeat. If its replica died meanwhile, the session begins to expire when the lease of the replica ends.
     """
     heartbeat_seconds = settings.ping_interval_seconds + settings.ping_timeout_seconds
     return heartbeat_seconds + settings.lease_seconds + HISTORY_SLACK_SECONDS
 
 
-def _memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
+def _build_memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
     return MemoryState(
         clock=clock,
         replica=settings.replica_id,
@@ -368,7 +370,7 @@ def _memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
     )
 
 
-def _verifier(settings: Settings, clock: SystemClock) -> JwtVerifier:
+def _build_verifier(settings: Settings, clock: SystemClock) -> JwtVerifier:
     return JwtVerifier(
         algorithms=settings.jwt_algorithms,
         clock=clock,

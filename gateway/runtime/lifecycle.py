@@ -222,11 +222,13 @@ class Gateway:
         components.admission.draining = True
         for listener in components.http_servers:
             listener.start_draining()
-        disconnect_client = partial(components.socketio_server.disconnect_client, reason=DRAINING)
+        disconnect_client = partial(components.clients.disconnect, reason=DRAINING)
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_seconds + DRAIN_GRACE_SECONDS):
                 await drain(
-                    components.socketio_server.clients, disconnect_client, seconds=settings.drain_seconds
+                    list(components.clients.by_sid.values()),
+                    disconnect_client,
+                    seconds=settings.drain_seconds,
                 )
 
     async def _stop(self) -> None:
@@ -250,7 +252,7 @@ class Gateway:
         """The ports stay open: who polls fetches its goodbye over a new connection if it has to."""
         components = self._components
         deadline = asyncio.get_running_loop().time() + DISCONNECT_SECONDS
-        components.socketio_server.disconnect_all(DRAINING)
+        components.clients.disconnect_all(DRAINING)
         try:
             async with asyncio.timeout_at(deadline):
                 await components.engine.empty.wait()

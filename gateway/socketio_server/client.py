@@ -59,6 +59,30 @@ class Client:
         return wait_seconds(tat, now, messages_per_second, max(1.0, 2 * messages_per_second)) > 0
 
 
+class Clients:
+    """The clients of one replica. ``SocketIOServer`` adds and removes them; other components may disconnect them."""
+
+    def __init__(self) -> None:
+        self.by_sid: dict[str, Client] = {}
+        """By the sid of their Engine.IO session, in the order in which the sessions were opened."""
+        self.unauthenticated = 0
+        """Number of sessions that have joined no namespace yet."""
+
+    def disconnect(self, client: Client, reason: DisconnectReason) -> None:
+        """End the transport of a client with all its connections; at once if it has joined no namespace."""
+        if client.session.closed:
+            return
+        if client.connections and reason.close_code is not None:
+            client.session.end(reason.close_code, reason.reason)
+        else:
+            client.session.abort(reason.reason)
+
+    def disconnect_all(self, reason: DisconnectReason) -> None:
+        """End the transports of all clients."""
+        for client in list(self.by_sid.values()):
+            self.disconnect(client, reason)
+
+
 class SocketIOTransport:
     """Sends to one connection; satisfies ``hub.ClientTransport``."""
 

@@ -34,7 +34,7 @@ from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.socketio_server import packets
 from gateway.socketio_server.access_log import AccessLog
-from gateway.socketio_server.client import Client
+from gateway.socketio_server.client import Client, Clients
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.python_socketio import Acknowledge, AttachmentsTooLarge, PacketServer
 from gateway.socketio_server.token_refresh import EVENT as REFRESH
@@ -93,6 +93,7 @@ class SocketIOServer:
         self,
         options: SocketIOOptions,
         *,
+        clients: Clients,
         handshake: ConnectHandshake,
         token_refresh: TokenRefresh,
         disconnect: OnDisconnect,
@@ -103,7 +104,7 @@ class SocketIOServer:
         metrics: MetricFactory,
         sampling: Sampling | None = None,
     ) -> None:
-        """``disconnect`` removes a connection from hub and shared state.
+        """``clients`` is empty and filled here. ``disconnect`` removes a connection from hub and shared state.
 
         ``on_upgraded`` is called for each connection that moved to a WebSocket, ``volatile_skipped`` with the reason
         why a volatile message was not sent. ``sampling`` selects which routine disconnects are logged; None: all.
@@ -117,9 +118,7 @@ class SocketIOServer:
         self._clock = clock
         self._volatile_skipped = volatile_skipped
         self._log = AccessLog(clock=clock, sampling=sampling or Sampling())
-        self._clients: dict[str, Client] = {}
-        self.unauthenticated = 0
-        """Number of sessions that have joined no namespace yet."""
+        self._clients = clients
         self._packets = PacketServer(
             self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
         )
@@ -155,7 +154,7 @@ class SocketIOServer:
         metrics.callback_gauge(
             "engineio_sessions_unauthenticated",
             "Engine.IO sessions that have joined no namespace yet.",
-            read=lambda: self.unauthenticated,
+            read=lambda: self._clients.unauthenticated,
         )
 
     # from the transport
@@ -165,18 +164,18 @@ class SocketIOServer:
         deadline = self._schedule.after(
             self._options.connect_timeout_seconds, partial(_close, session, NO_NAMESPACE)
         )
-        self._clients[session.sid] = Client(session, deadline, self)
-        self.unauthenticated += 1
+        self._clients.by_sid[session.sid] = Client(session, deadline, self)
+        self._clients.unauthenticated += 1
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
         """Remove the client of a closed session and all its connections."""
         self._packets.forget(session.sid)
-        client = self._clients.pop(session.sid, None)
+        client = self._clients.by_sid.pop(session.sid, None)
         if client is None:
             return
         client.join_deadline.cancel()
         if not session.joined:
-            self.unauthenticated -= 1
+            self._clients.unauthenticated -= 1
             self._log.unused(client, reason)
         for connection in client.connections.values():
             self._remove(client, connection, reason)
@@ -184,7 +183,7 @@ class SocketIOServer:
 
     def session_upgraded(self, session: EngineSession) -> None:
         """Report that the connections of a client have moved to a WebSocket."""
-        client = self._clients.get(session.sid)
+        client = self._clients.by_sid.get(session.sid)
         for connection in client.connections.values() if client is not None else ():
             self._on_upgraded(connection)
 
@@ -193,7 +192,7 @@ class SocketIOServer:
 
     async def message_received(self, session: EngineSession, data: str | bytes) -> None:
         """Handle one message of a client; a malformed one closes its transport, as on the reference server."""
-        client = self._clients.get(session.sid)
+        client = self._clients.by_sid.get(session.sid)
         if client is None:
             return
         self._received.count((packets.kind_of(data),))
@@ -208,27 +207,6 @@ class SocketIOServer:
         except Exception as error:  # noqa: BLE001  # the decoder raises any exception
             self._log.malformed(client, error)
             _close(session, PROTOCOL_ERROR)
-
-    # from the composition root
-
-    @property
-    def clients(self) -> list[Client]:
-        """All clients, in the order in which their sessions were opened."""
-        return list(self._clients.values())
-
-    def disconnect_client(self, client: Client, reason: DisconnectReason) -> None:
-        """End the transport of a client with all its connections; at once if it has joined no namespace."""
-        if client.session.closed:
-            return
-        if client.connections and reason.close_code is not None:
-            client.session.end(reason.close_code, reason.reason)
-        else:
-            client.session.abort(reason.reason)
-
-    def disconnect_all(self, reason: DisconnectReason) -> None:
-        """End the transports of all clients."""
-        for client in self.clients:
-            self.disconnect_client(client, reason)
 
     # from the connections
 
@@ -245,7 +223,7 @@ class SocketIOServer:
 
     async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None:
         """Handle a CONNECT packet."""
-        client = self._clients[engine_sid]
+        client = self._clients.by_sid[engine_sid]
         if namespace in client.connections or namespace in client.connecting:
             # Without this check a second CONNECT would silently create a second sid.
             _close(client.session, PROTOCOL_ERROR)
@@ -257,7 +235,7 @@ class SocketIOServer:
 
     def on_disconnect(self, engine_sid: str, namespace: str) -> None:
         """Handle a DISCONNECT packet: the client leaves the namespace and cannot resume its connection."""
-        client = self._clients[engine_sid]
+        client = self._clients.by_sid[engine_sid]
         connection = client.connections.pop(namespace, None)
         if connection is not None:
             self._remove(client, connection, CLIENT_DISCONNECT, keeps_session=False)
@@ -267,7 +245,7 @@ class SocketIOServer:
         self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
     ) -> None:
         """Handle an EVENT packet; ``data`` is its name and its arguments."""
-        client = self._clients[engine_sid]
+        client = self._clients.by_sid[engine_sid]
         connection = client.connections.get(namespace)
         if connection is None:
             # Before the first namespace is joined this is a protocol error; later it may have crossed our DISCONNECT.
@@ -284,13 +262,13 @@ class SocketIOServer:
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         """Return the sid in the namespace, or None if it is not joined."""
-        client = self._clients.get(engine_sid)
+        client = self._clients.by_sid.get(engine_sid)
         connection = client.connections.get(namespace) if client is not None else None
         return connection.sid if connection is not None else None
 
     def send(self, engine_sid: str, frames: Frames) -> None:
         """Send a packet that python-socketio has encoded."""
-        client = self._clients.get(engine_sid)
+        client = self._clients.by_sid.get(engine_sid)
         if client is not None:
             client.session.send(frames)
 
@@ -321,7 +299,7 @@ class SocketIOServer:
     def _joined(self, client: Client, connection: Connection) -> None:
         if not client.session.joined:
             client.session.joined = True
-            self.unauthenticated -= 1
+            self._clients.unauthenticated -= 1
         self._opened.count((connection.namespace, connection.transport.name))
         self._open.count((connection.namespace,))
         self._log.accepted(client, connection)

@@ -8,6 +8,7 @@ import json
 from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.hub import Connection
+from gateway.socketio_server.client import Clients
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
@@ -73,6 +74,7 @@ class ServerHarness:
         self.verifier = Verifier()
         self.upgraded: list[Connection] = []
         services = self.services
+        self.clients = Clients()
         self.server = SocketIOServer(
             SocketIOOptions(
                 namespaces=("/", "/events"),
@@ -81,6 +83,7 @@ class ServerHarness:
                 messages_per_second=messages_per_second,
                 max_attachments_bytes=MAX_ATTACHMENTS_BYTES,
             ),
+            clients=self.clients,
             handshake=ConnectHandshake(
                 verifier=self.verifier,
                 connector=services.connector,
