@@ -6,7 +6,7 @@
     request       Request, AuthenticatedRequest, Response and Route
     auth          Authenticator: all checks before the body is parsed, in the order of docs/reference/rest.md
     signing       the text to sign, its signature and the check of both (pure)
-    body          reads request bodies within their limits, and checks their media type
+    body          a body that aiohttp is still receiving, within its limits
     handlers      one method for each call; one request at a time for each idempotency key
     push          turns a body into a Push or a Disconnect; has a fast path for common bodies
     schemas       marshmallow schemas of request and response bodies

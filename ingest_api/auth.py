@@ -6,12 +6,14 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from aiohttp import hdrs
+
 from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.rate_limit import Rate
 from ingest_api import signing
-from ingest_api.body import check_head, read_body
+from ingest_api.body import too_large
 from ingest_api.errors import Problem
 from ingest_api.interfaces import Clock, DedupStore, RateLimits
 from ingest_api.request import AuthenticatedRequest, Handler, Request, Response
@@ -20,6 +22,8 @@ from ingest_api.signing import Credentials, UnknownKey
 
 NONCE_MARGIN_SECONDS: Final = 60
 """How much longer a nonce is kept than its timestamp is valid: the clocks of replicas differ slightly."""
+
+_CONTINUE: Final = "100-continue"
 
 SignedHandler = Callable[[AuthenticatedRequest], Awaitable[Response]]
 
@@ -71,7 +75,7 @@ class Authenticator:
         """
         if not self._is_serving():
             raise BrokerUnavailable("this replica is starting")
-        check_head(request, max_body_bytes=self._max_body_bytes)
+        _check_head(request, max_body_bytes=self._max_body_bytes)
         credentials = signing.read_credentials(request.headers.getall)
         idempotency_key = _idempotency_key(request)
         key = self._keys(credentials.key_id)
@@ -82,7 +86,7 @@ class Authenticator:
         signing.check_timestamp(
             credentials.timestamp, now=self._clock.now(), nonces_since=self._dedup.began_at
         )
-        body = await read_body(
+        body = await _read_body(
             request, max_body_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout_seconds
         )
         request.body_bytes = len(body)
@@ -127,6 +131,35 @@ class Authenticator:
         if not limit.allowed:
             retry_after = {"Retry-After": str(max(1, math.ceil(limit.retry_after_seconds)))}
             raise Problem("rate_limited", "this key has used up its rate", headers=retry_after)
+
+
+def _check_head(request: Request, *, max_body_bytes: int) -> None:
+    """Check the headers that announce the body, before any of it is read.
+
+    Raises:
+        Problem: Content-Encoding, Expect or Content-Length is not acceptable.
+    """
+    headers = request.headers
+    if hdrs.CONTENT_ENCODING in headers:
+        # The signature covers the bytes on the wire. A server that decompresses the body checks other bytes.
+        raise Problem("unsupported_encoding", "a body is sent as it is, without Content-Encoding")
+    if headers.get(hdrs.EXPECT, _CONTINUE).lower() != _CONTINUE:
+        raise Problem("unsupported_expectation", f"the only expectation that is met is {_CONTINUE}")
+    if int(headers.get(hdrs.CONTENT_LENGTH, "0")) > max_body_bytes:
+        raise too_large(max_body_bytes)
+
+
+async def _read_body(request: Request, *, max_body_bytes: int, timeout_seconds: float) -> bytes:
+    """Return the whole body as it was sent.
+
+    Raises:
+        Problem: The body is too large, too slow or incomplete.
+    """
+    if not isinstance(request.body, bytes):
+        return await request.body.read(max_bytes=max_body_bytes, timeout_seconds=timeout_seconds)
+    if len(request.body) > max_body_bytes:
+        raise too_large(max_body_bytes)
+    return request.body
 
 
 def _idempotency_key(request: Request) -> str | None:

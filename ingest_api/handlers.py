@@ -12,13 +12,12 @@ import orjson
 from gateway.domain.dedup import DedupKey
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import Message, PublishResult, new_id
-from gateway.domain.names import user_room
+from gateway.domain.names import USER_PREFIX
 from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
-from ingest_api.body import check_media_type
 from ingest_api.errors import Problem
 from ingest_api.interfaces import Clock, DedupStore, PresenceReader, Publisher
-from ingest_api.push import Push, read_disconnect, read_push
+from ingest_api.push import Push, check_media_type, read_disconnect, read_push
 from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
@@ -85,7 +84,7 @@ class Handlers:
     async def emit_to_user(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection of one user."""
         push = self._read_push(self._emit, authenticated)
-        room = user_room(_user(authenticated))
+        room = USER_PREFIX + _user(authenticated)
         _check_target(authenticated.key, (room,))
         return await self._publish(authenticated, push, (room,), {"room": room})
 

@@ -79,7 +79,7 @@ class RestApi:
         started = self._clock.monotonic()
         request_id = find_request_id(headers.getall(REQUEST_ID_HEADER, ()))
         # W3C Trace Context §3.2.2: a malformed traceparent is ignored and is no reason to reject the request.
-        trace = find_trace(headers.getall(TRACE_HEADER, ()))
+        trace = find_trace(headers.getall(TRACE_HEADER)) if TRACE_HEADER in headers else None
         request = Request(method, target, headers, body, request_id, trace)
         span = None if self._tracer is None else self._begin_span(self._tracer, request)
         try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from aiohttp import hdrs
 from marshmallow import ValidationError
 
 from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_CHARACTERS, RESERVED_EVENTS
@@ -19,11 +20,15 @@ from gateway.domain.times import iso_timestamp
 from ingest_api import json_body
 from ingest_api.errors import Problem
 from ingest_api.json_body import InvalidJson, NotAnObject, ParsedBody, is_plain_json, scan
+from ingest_api.request import JSON, Request
 from ingest_api.schemas import DisconnectSchema, EmitSchema
 
 MAX_FIELD_ERRORS: Final = 20
 _MAX_FIELD_NAME_CHARACTERS: Final = 64
 _NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
+_JSON: Final = re.compile(
+    r"application/json[ \t]*(?:;[ \t]*charset=\"?utf-8\"?[ \t]*)?", re.ASCII | re.IGNORECASE
+)
 
 
 class FastPush(NamedTuple):
@@ -94,6 +99,19 @@ class Disconnect(NamedTuple):
     namespace: str | None
     exclude: frozenset[str]
     revoke: bool
+
+
+def check_media_type(request: Request, body: bytes) -> None:
+    """Check that Content-Type is JSON in UTF-8. An empty body needs no Content-Type.
+
+    Raises:
+        Problem: The media type is missing, repeated or another one.
+    """
+    values = request.headers.getall(hdrs.CONTENT_TYPE, ())
+    if len(values) == 1 and (values[0] == JSON or _JSON.fullmatch(values[0])):
+        return
+    if body or values:
+        raise Problem("unsupported_media_type", f"the body is JSON in UTF-8: send Content-Type: {JSON}")
 
 
 def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
