@@ -32,7 +32,7 @@ class StreamedBody:
                     and not aiohttp_request.content.is_eof()
                 ):
                     await _send_continue(aiohttp_request)
-                return await read_bounded(aiohttp_request.content.iter_any(), max_bytes)
+                return await read_bounded(aiohttp_request.content.readany, max_bytes)
         except BodyTooLarge:
             raise too_large(max_bytes) from None
         except TimeoutError:

@@ -48,7 +48,7 @@ async def fetch_text(url: str) -> str:
         if response.status != HTTPStatus.OK:
             raise aiohttp.ClientError(f"status {response.status} instead of a key set")
         try:
-            body = await read_bounded(response.content.iter_any(), MAX_BYTES)
+            body = await read_bounded(response.content.readany, MAX_BYTES)
         except BodyTooLarge:
             raise aiohttp.ClientError(f"a key set has at most {MAX_BYTES} bytes") from None
         return body.decode()

@@ -199,7 +199,7 @@ async def _read_object(request: web.Request) -> dict[str, Any]:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
             # Not request.read(): it has the limit of the parent application.
-            text = await read_bounded(request.content.iter_any(), MAX_BODY_BYTES)
+            text = await read_bounded(request.content.readany, MAX_BODY_BYTES)
     except BodyTooLarge as error:
         raise _Problem(413, "body_too_large", f"a body has at most {MAX_BODY_BYTES} bytes") from error
     except TimeoutError as error:

@@ -1,22 +1,21 @@
-"""The body of a request, collected up to a limit; the caller awaits the chunks."""
+"""The body of a request, collected up to a limit; the caller supplies the reader of its chunks."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import Awaitable, Callable
 
 
 class BodyTooLarge(Exception):
     """A body has more bytes than its limit allows."""
 
 
-async def read_bounded(chunks: AsyncIterable[bytes], max_bytes: int) -> bytes:
-    """Join the chunks of a body. At most ``max_bytes`` and one chunk are held.
+async def read_bounded(read_chunk: Callable[[], Awaitable[bytes]], max_bytes: int) -> bytes:
+    """Join the chunks of a body until ``read_chunk`` returns an empty one. At most ``max_bytes`` and one chunk are held.
 
-    Raises:
-        BodyTooLarge: at the first chunk that exceeds ``max_bytes``. The rest is not read.
+    Raises: BodyTooLarge at the first chunk that exceeds ``max_bytes``; the rest is not read.
     """
     body = bytearray()
-    async for chunk in chunks:
+    while chunk := await read_chunk():
         body += chunk
         if len(body) > max_bytes:
             raise BodyTooLarge

@@ -105,7 +105,7 @@ class PollingTransport:
         try:
             async with asyncio.timeout(self._body_timeout_seconds):
                 await _send_continue(request)
-                return await read_bounded(request.content.iter_any(), limit_bytes)
+                return await read_bounded(request.content.readany, limit_bytes)
         except BodyTooLarge:
             return errors.PAYLOAD_TOO_LARGE
         except TimeoutError:
