@@ -10,7 +10,7 @@ class BodyTooLarge(Exception):
 
 
 async def read_bounded(read_chunk: Callable[[], Awaitable[bytes]], max_bytes: int) -> bytes:
-    """Join the chunks of a body until ``read_chunk`` returns an empty one. At most ``max_bytes`` and one chunk are held.
+    """Join the chunks of a body until an empty one is read. At most ``max_bytes`` and one chunk are held.
 
     Raises: BodyTooLarge at the first chunk that exceeds ``max_bytes``; the rest is not read.
     """
