@@ -66,7 +66,7 @@ class Hub:
         self._delivered = dict.fromkeys((MESSAGE, VOLATILE, RECOVERED), 0)
         metrics.callback_counter(
             "deliveries",
-            "Messages handed to connections of this replica, by kind.",
+            "Messages sent to connections of this replica, by kind.",
             ("kind",),
             lambda: {(kind,): number for kind, number in self._delivered.items()},
         )

@@ -67,7 +67,7 @@ class DegradedMode:
         )
         self._gaps_counted = metrics.counter(
             "history_gaps",
-            "Interruptions after which messages were missing for good, by code.",
+            "Gaps in the history after which messages are missing for good, by code.",
             ("code",),
             one_label((HISTORY_TRIMMED, DATA_LOST)),
         )

@@ -32,12 +32,12 @@ class MessagePublisher:
         self._published = dict.fromkeys((MESSAGE, VOLATILE, DISCONNECT), 0)
         metrics.callback_counter(
             "messages_published",
-            "What the broker took from backends of this replica, by kind.",
+            "Entries of backends of this replica that the broker accepted, by kind.",
             ("kind",),
             lambda: {(kind,): number for kind, number in self._published.items()},
         )
         self._replays = metrics.counter(
-            "idempotent_replays", "Requests that were answered with what an earlier one had done."
+            "idempotent_replays", "Requests that repeated an idempotency key and got the first result."
         )
 
     async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult:
