@@ -1,10 +1,9 @@
-"""What the process writes about itself: one line for each fact, on stderr, in one form for everybody.
+"""The log of the process: one line for each event, on stderr, in one format for our code and for libraries.
 
-    configuring  configure_logging: level and form, at start and again while it runs
-    logger       the loggers of our own code; a level that is off costs a call that does nothing
-    rendering    from a fact to a line: order, masks, tracebacks, JSON
-    foreign      what libraries say, and what nobody caught
-    output       the one stream, and lines that wait for it
+setup       configure_logging: level and format, at the start and again while the process runs
+rendering   EventLogger, the loggers of our code; from an event to a line: order, masks, tracebacks, JSON
+stdlib      lines of libraries, and exceptions that nothing caught
+output      the one stream, and the lines that wait for it
 
 ``docs/reference/logs.md`` lists every line; a test compares it with the sources.
 """

@@ -1,7 +1,7 @@
-"""The one stream that lines go to, and what becomes of lines while it takes none.
+"""The one stream that lines are written to, and the queue of lines that it does not accept.
 
-The event loop writes lines itself, since that is what they cost least, but never waits: a pipe that nobody reads would
-hold up pushes, probes and signals for as long as it is full.
+The event loop writes lines itself, because that costs least, but it never waits. Otherwise a full pipe without a reader
+would block pushes, probes and signals.
 """
 
 from __future__ import annotations
@@ -17,35 +17,36 @@ from queue import SimpleQueue
 from typing import Final, NamedTuple, TextIO
 
 WAITING_BYTES: Final = 4 * 1024 * 1024
-"""Of lines that wait until the stream takes them. What comes once it is full is lost, until all of it is written."""
+"""Limit of the waiting lines. When it is reached, new lines are dropped until all waiting ones are written."""
 END_SECONDS: Final = 1.0
-"""How long the end of the process waits for them."""
+"""How long the process waits for them at its end."""
 
 
 class _QueuedLine(NamedTuple):
     data: bytes
     reports_drop: int | None = None
-    """Not a line of anybody's: it tells that so many were lost since the process began."""
+    """None for a line of a logger. Else the line reports drops: the number of lines dropped since the start."""
 
 
 class Output:
-    """Writes whole lines in order; what structlog calls a logger, and what the standard library calls a stream.
+    """Writes whole lines in order: a logger for structlog, and a stream for the standard library.
 
-    May be called from every thread, and never waits for the stream. A line that cannot be written (nobody reads and
-    too much waits already, a closed pipe, a full disk) is lost and counted: no push fails for the want of a line.
-    ``line_of_loss`` makes the line that tells how many are missing, which is written once there is room.
+    It may be called from every thread and never waits for the stream. A line that cannot be written (without a reader
+    and with a full queue, to a closed pipe, to a full disk) is dropped and counted, so that no push fails because of a
+    line. ``dropped_line`` renders the line that reports how many were dropped. It is written once the stream accepts
+    lines.
     """
 
     def __init__(self, dropped_line: Callable[[int], str]) -> None:
         self.dropped = 0
-        """Lines, since the process began."""
+        """Number of dropped lines since the process started."""
         self._reported = 0
-        """How many of them a line tells of that was written."""
+        """How many of them were reported by a line that was written."""
         self._dropped_line = dropped_line
-        # It may be the same thread that comes in again: with what a destructor has to say.
+        # Reentrant: a destructor that runs while a line is written may log.
         self._lock = threading.RLock()
         self._busy = False
-        """Somebody writes: what comes meanwhile has to wait for its turn."""
+        """A line is being written, or lines wait: new ones are queued."""
         self._waiting: SimpleQueue[_QueuedLine | None] = SimpleQueue()
         self._waiting_lines = self._waiting_bytes = 0
         self._full = False
@@ -53,7 +54,7 @@ class Output:
         self.use(sys.stderr)
 
     def use(self, stream: TextIO) -> None:
-        """Write there from now on."""
+        """Write to this stream from now on."""
         with self._lock:
             self._stream = stream
             self._encoding = stream.encoding or "utf-8"
@@ -68,7 +69,7 @@ class Output:
                 poll.register(self._file, select.POLLOUT)
 
     def write(self, text: str) -> None:
-        """Text with the end of its line."""
+        """Write text that ends with a line feed."""
         with self._lock:
             line = text.encode(self._encoding, "backslashreplace")
             if self._busy:
@@ -87,7 +88,7 @@ class Output:
                 self._start_thread()
 
     def flush(self) -> None:
-        """Nothing that waits here goes out faster for being asked."""
+        """Do nothing: waiting lines are not written faster."""
 
     def _write_line(self, line: str) -> None:
         self.write(line + "\n")
@@ -95,13 +96,13 @@ class Output:
     debug = info = warning = error = critical = _write_line
 
     def _write_nonblocking(self, line: bytes) -> None:
-        """Write what the stream takes without waiting; the rest of it waits."""
+        """Write as much as the stream accepts without waiting, and queue the rest."""
         if not (self._is_regular_file or self._has_room(len(line))):
             self._enqueue(line)
             return
         try:
             written = self._write(line)
-        except BlockingIOError:  # others may have made it so
+        except BlockingIOError:  # another process may have made the pipe non-blocking
             written = 0
         except (OSError, ValueError):  # ValueError: it was closed
             self.dropped += 1
@@ -110,7 +111,7 @@ class Output:
             self._append(_QueuedLine(line[written:]))
 
     def _has_room(self, size: int) -> bool:
-        """A pipe that can be written to takes this much without waiting, and in one piece: poll(2), pipe(7)."""
+        """Return whether a pipe accepts this many bytes without waiting and in one piece: poll(2), pipe(7)."""
         return size <= select.PIPE_BUF and bool(self._poll.poll(0))
 
     def _write(self, data: bytes) -> int:
@@ -120,20 +121,20 @@ class Output:
         self._stream.flush()
         return len(data)
 
-    # what waits, and the thread that writes it
+    # the queue, and the thread that writes it
 
     def _enqueue(self, line: bytes) -> None:
         if self._full or self._waiting_bytes + len(line) > WAITING_BYTES:
-            # Until all of it is written: else a slow reader would get a gap after each line that found room.
+            # Until all are written: otherwise a slow reader would get a gap after each line that fitted.
             self._full = True
             self.dropped += 1
         else:
             self._append(_QueuedLine(line))
 
-    def _append(self, waiting: _QueuedLine) -> None:
+    def _append(self, line: _QueuedLine) -> None:
         self._waiting_lines += 1
-        self._waiting_bytes += len(waiting.data)
-        self._waiting.put(waiting)
+        self._waiting_bytes += len(line.data)
+        self._waiting.put(line)
 
     def _dropped_note(self) -> _QueuedLine:
         return _QueuedLine(
@@ -142,7 +143,7 @@ class Output:
         )
 
     def _start_thread(self) -> None:
-        """If anything waits it is for the thread to go on."""
+        """Let the thread write the waiting lines, if there are any."""
         self._busy = self._waiting_lines > 0
         self._full = self._full and self._busy
         if not self._busy or self._thread is not None:
@@ -150,24 +151,22 @@ class Output:
         self._thread = threading.Thread(target=self._write_queue, name="log", daemon=True)
         try:
             self._thread.start()
-        except (
-            RuntimeError
-        ):  # There are no more threads, or Python is about to end: the next line tries again.
+        except RuntimeError:  # no thread is left, or Python is about to end: the next line tries again
             self._thread = None
             self._busy = False
         else:
             atexit.register(self._finish)
 
     def _write_queue(self) -> None:
-        while (waiting := self._waiting.get()) is not None:
-            written = self._write_blocking(waiting.data)
+        while (line := self._waiting.get()) is not None:
+            written = self._write_blocking(line.data)
             with self._lock:
                 self._waiting_lines -= 1
-                self._waiting_bytes -= len(waiting.data)
+                self._waiting_bytes -= len(line.data)
                 if not written:
-                    self.dropped += waiting.reports_drop is None
-                elif waiting.reports_drop is not None:
-                    self._reported = waiting.reports_drop
+                    self.dropped += line.reports_drop is None
+                elif line.reports_drop is not None:
+                    self._reported = line.reports_drop
                 if self._waiting_lines:
                     continue
                 self._full = False
@@ -176,7 +175,7 @@ class Output:
                 self._busy = self._waiting_lines > 0
 
     def _write_blocking(self, data: bytes) -> bool:
-        """Whether all of it was written."""
+        """Write everything; return whether that succeeded."""
         rest = data
         while rest:
             try:
@@ -188,7 +187,7 @@ class Output:
         return True
 
     def _finish(self) -> None:
-        """Give what waits a little time; a process whose log nobody reads ends all the same."""
+        """Wait for the waiting lines, but not for long: the process also ends if its log has no reader."""
         self._waiting.put(None)
         if self._thread is not None:
             self._thread.join(END_SECONDS)

@@ -1,7 +1,4 @@
-"""From a fact to a line.
-
-The loggers of our own code.
-"""
+"""The loggers of our code, and how an event becomes a line."""
 
 from __future__ import annotations
 
@@ -18,38 +15,39 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 class EventLogger(BoundLoggerBase):
-    """A logger of facts under dotted names: ``log.info("connection.closed", reason=…)``.
+    """A logger of events with dotted names and fields: ``log.info("connection.closed", reason=…)``.
 
-    Loggers are kept by modules and objects for as long as the process runs, so the level is not theirs: ``set_level``
-    puts other methods into this class, which holds for all of them at once, and one that is off does nothing.
+    Modules and objects keep their loggers for the life of the process, so the level is not a property of a logger.
+    ``set_level`` replaces the methods of this class, for all loggers at once. The method of a level that is off does
+    nothing.
     """
 
-    def debug(self, event: str, **facts: Any) -> None:
-        self._proxy_to_logger("debug", event, **facts)
+    def debug(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("debug", event, **fields)
 
-    def info(self, event: str, **facts: Any) -> None:
-        self._proxy_to_logger("info", event, **facts)
+    def info(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("info", event, **fields)
 
-    def warning(self, event: str, **facts: Any) -> None:
-        self._proxy_to_logger("warning", event, **facts)
+    def warning(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("warning", event, **fields)
 
-    def error(self, event: str, **facts: Any) -> None:
-        self._proxy_to_logger("error", event, **facts)
+    def error(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("error", event, **fields)
 
-    def critical(self, event: str, **facts: Any) -> None:
-        self._proxy_to_logger("critical", event, **facts)
+    def critical(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("critical", event, **fields)
 
-    def exception(self, event: str, **facts: Any) -> None:
-        """An error, with the exception that is being handled."""
-        self.error(event, **{"exc_info": True, **facts})
+    def exception(self, event: str, **fields: Any) -> None:
+        """Log an error with the exception that is being handled."""
+        self.error(event, **{"exc_info": True, **fields})
 
     def is_enabled_for(self, level: int) -> bool:
-        """Whether lines of this level of the standard library are written."""
+        """Return whether lines of this level (a number of ``logging``) are written."""
         return level >= _level.number
 
 
 class _Level:
-    """The level in force."""
+    """The current level."""
 
     number = logging.NOTSET
 
@@ -64,17 +62,17 @@ _METHODS: Final[dict[int, tuple[str, Callable[..., None]]]] = {
 
 
 def set_level(number: int) -> None:
-    """From now on write nothing below this level of the standard library, whoever made a logger and when."""
+    """Write no lines below this level (a number of ``logging``), for existing and for new loggers."""
     _level.number = number
     for each, (name, method) in _METHODS.items():
         setattr(EventLogger, name, method if each >= number else _discard)
 
 
-def _discard(_logger: EventLogger, _event: str, **_facts: Any) -> None:
+def _discard(_logger: EventLogger, _event: str, **_fields: Any) -> None:
     pass
 
 
-_NEVER: Final = frozenset(
+_MASKED: Final = frozenset(
     {
         "token",
         "secret",
@@ -91,42 +89,38 @@ _NEVER: Final = frozenset(
     }
 )
 _MASK: Final = "********"
-# JSON lets them stand in a text, and some readers take them for the end of a line.
+# JSON allows them in a string, and some readers take them for the end of a line.
 _LINE_ENDS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-def renderers(*, json: bool, colors: bool) -> list[Processor]:
-    """What makes a line of a fact: an object of JSON, or something for people."""
-    if json:
+def renderers(*, as_json: bool, colors: bool) -> list[Processor]:
+    """Return the last steps that render an event: as a JSON object, or readable for people."""
+    if as_json:
         return [structlog.processors.format_exc_info, _as_json]
-    # Its own way with tracebacks would show the values of variables, and so tokens and payloads.
+    # The default tracebacks of ConsoleRenderer show the values of variables, and so tokens and payloads.
     return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
 
 
-def _begin(_logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
-    """When, how bad and what come first: people read these lines too."""
+def _order_fields(_logger: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    """Put time, level and name first: people read these lines too."""
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return {"timestamp": at, "level": level, "event": event.pop("event"), **event}
 
 
 def _mask(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
-    if not _NEVER.isdisjoint(event):
-        for name in event.keys() & _NEVER:
+    if not _MASKED.isdisjoint(event):
+        for name in event.keys() & _MASKED:
             event[name] = _MASK
     return event
 
 
-SHARED: Final[tuple[Processor, ...]] = (_begin, _mask)
-"""What happens to every fact, whatever it becomes."""
+SHARED: Final[tuple[Processor, ...]] = (_order_fields, _mask)
+"""The first steps of every event, in both formats."""
 
 
 def _as_json(_logger: WrappedLogger, _level: str, event: EventDict) -> str:
     try:
         line = orjson.dumps(event, default=repr).decode()
-    except TypeError:  # a whole number of more than 64 bits, half of a surrogate pair
-        line = _as_json_of_anything(event)
+    except TypeError:  # an integer of more than 64 bits, or half of a surrogate pair
+        line = json.dumps(event, default=repr, skipkeys=True)
     return line if line.isascii() else line.translate(_LINE_ENDS)
-
-
-def _as_json_of_anything(event: Any) -> str:
-    return json.dumps(event, default=repr, skipkeys=True)

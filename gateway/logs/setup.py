@@ -1,8 +1,8 @@
-"""Level and form of the log, at start and again while the process runs.
+"""Level and format of the log, at the start and again while the process runs.
 
-Our own code logs facts under dotted names through structlog, straight to the stream; what libraries say through the
-standard library goes the same way. Payloads and secrets are never handed to a logger (DESIGN §6, law 10); what bears
-the name of a secret is masked all the same.
+Our code logs events with dotted names through structlog, directly to the stream. Lines of libraries, which use the
+standard library, go to the same stream. Payloads and secrets are never passed to a logger (invariant 10 of
+docs/explanation/architecture.md). A field with the name of a secret is masked nevertheless.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ _LEVELS: Final = {
 
 
 def _dropped_line(lines: int) -> str:
-    made: list[str] = []
+    rendered: list[str] = []
     log = structlog.wrap_logger(
-        SimpleNamespace(error=made.append), processors=_processors, wrapper_class=EventLogger
+        SimpleNamespace(error=rendered.append), processors=_processors, wrapper_class=EventLogger
     )
-    # An error, because some of them may be among the lines that are lost.
+    # An error, because there may be errors among the dropped lines.
     log.error("log.lines_dropped", lines=lines)
-    return made[0] + "\n"
+    return rendered[0] + "\n"
 
 
-# Loggers keep these two from their first use on; what is changed is their content.
+# Loggers keep these two objects from their first use on, so only their content is changed.
 _output: Final = Output(_dropped_line)
 _processors: Final[list[Processor]] = []
 
 
 def configure_logging(level: str, format: str = "auto", *, stream: TextIO | None = None) -> None:  # noqa: A002
-    """Set up structlog and the standard library's logging for this process.
+    """Set up structlog and ``logging`` for this process.
 
-    ``level`` is debug, info, warning or error; less than that costs a call that does nothing. ``format`` is json,
-    console, or auto: json unless ``stream`` (stderr) is a terminal. May be called again at any time, and holds at once
-    for every logger there is.
+    ``level`` is debug, info, warning or error; a lower level costs a call that does nothing. ``format`` is json,
+    console, or auto: console on a terminal, else json. ``stream``: None for stderr. It may be called again at any time,
+    and applies to all existing loggers at once.
     """
     stream = sys.stderr if stream is None else stream
     on_terminal = stream.isatty()
     render = rendering.renderers(
-        json=format == "json" or (format == "auto" and not on_terminal), colors=on_terminal
+        as_json=format == "json" or (format == "auto" and not on_terminal), colors=on_terminal
     )
     _output.use(stream)
     _processors[:] = [*rendering.SHARED, *render]
@@ -68,10 +68,10 @@ def configure_logging(level: str, format: str = "auto", *, stream: TextIO | None
 
 
 def is_more_verbose(level: str, other: str) -> str:
-    """The one of two levels at which more is written."""
+    """Return the one of two levels at which more is written."""
     return min(level, other, key=_LEVELS.__getitem__)
 
 
 def lines_dropped() -> int:
-    """How many lines could not be written since the process began."""
+    """Return the number of lines that were dropped since the process started."""
     return _output.dropped

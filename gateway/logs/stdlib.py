@@ -1,4 +1,4 @@
-"""What libraries say through the standard library's logging, and what nobody caught."""
+"""Lines that libraries write through ``logging``, and exceptions that nothing caught."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gateway.logs.output import Output
 
 log = structlog.get_logger("gateway")
 
-# Below warning they write packets, and so payloads and tokens, or each request of the trace export. The level of the
-# first six must be set before their first server is made, else they bring a handler of their own.
+# Below warning they log packets, and so payloads and tokens, or each request of the trace export. The level of the
+# first six must be set before their first server is created, otherwise they add a handler of their own.
 _VERBOSE: Final = (
     "engineio",
     "engineio.server",
@@ -30,23 +30,23 @@ _VERBOSE: Final = (
     "urllib3",
 )
 _WITH_ADDRESSES: Final = ("opentelemetry", "urllib3", "requests")
-"""What exports traces, in whose address and headers the secret of a collector may stand."""
+"""Libraries of the trace export. Its address and headers may contain the secret of a collector."""
 _TASK: Final = re.compile(r"<Task [a-z]+ name='([^']*)'")
 
 
 class _Handler(logging.StreamHandler[Output]):
-    """Where a line of a library cannot be made, it says so instead of printing a traceback with the arguments."""
+    """Logs that a line of a library cannot be formatted, instead of a traceback with the arguments."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the standard library's name
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name of logging
         log.error("log.failed", logger=record.name, exc_info=True)  # noqa: LOG014  # called while one is handled
 
 
 def route(number: int, output: Output, render: Sequence[Processor]) -> None:
-    """Let the standard library's loggers write to ``output``, in our form, from level ``number`` on."""
+    """Let the loggers of ``logging`` write to ``output``, in our format, from level ``number`` on."""
     handler = _Handler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[_without_arguments, *rendering.SHARED, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[_remove_arguments, *rendering.SHARED, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -63,8 +63,11 @@ def route(number: int, output: Output, render: Sequence[Processor]) -> None:
     sys.unraisablehook = _unraisable
 
 
-def _without_arguments(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
-    """The event loop shows what it called, with the arguments, which may be what a client sent; its name will do."""
+def _remove_arguments(_logger: WrappedLogger, _level: str, event: EventDict) -> EventDict:
+    """Remove arguments and secrets from a line of a library.
+
+    The event loop logs the calls that failed, with their arguments, which may come from a client.
+    """
     record = event["_record"]
     if record.name == "asyncio":
         first, _, rest = str(event["event"]).partition("\n")
@@ -73,17 +76,17 @@ def _without_arguments(_logger: WrappedLogger, _level: str, event: EventDict) ->
             first = first.partition("(")[0]
         event["event"] = first if task is None else f"{first} ({task[1]})"
     elif record.name.startswith(_WITH_ADDRESSES):
-        _leave_values_out(record, event)
+        _remove_values(record, event)
     return event
 
 
-def _leave_values_out(record: logging.LogRecord, event: EventDict) -> None:
-    """Only what is said, its numbers, and of errors the kind: addresses and headers may hold a secret."""
+def _remove_values(record: logging.LogRecord, event: EventDict) -> None:
+    """Keep the text without its arguments, those that are numbers, and the types of errors: others may be secret."""
     event["event"] = str(record.msg)
-    told = record.args if isinstance(record.args, tuple) else ()
-    errors = [*told, *(record.exc_info or ())[1:2]]
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    errors = [*arguments, *(record.exc_info or ())[1:2]]
     event["errors"] = [type(each).__name__ for each in errors if isinstance(each, BaseException)]
-    event["numbers"] = [each for each in told if isinstance(each, int | float)]
+    event["numbers"] = [each for each in arguments if isinstance(each, int | float)]
     record.exc_info = record.exc_text = None
     event.pop("exc_info", None)
 
@@ -101,6 +104,6 @@ def _thread_crashed(crash: threading.ExceptHookArgs) -> None:
 
 
 def _unraisable(failure: sys.UnraisableHookArgs) -> None:
-    # Of the object only what it is: its text may hold anything.
+    # Only the name of the object: its text may contain anything.
     where = getattr(failure.object, "__qualname__", type(failure.object).__qualname__)
     log.error("process.exception_ignored", where=where, exc_info=failure.exc_value)

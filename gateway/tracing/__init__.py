@@ -1,11 +1,10 @@
-"""What becomes of messages that belong to a trace: lines of log, and spans for OpenTelemetry where that is set up.
+"""Traces of messages: log lines about their deliveries, and OpenTelemetry spans if an endpoint is configured.
 
-    deliveries   the lines about deliveries
-    telemetry    what the house needs of all that
-    opening      whether spans are exported, decided by the standard OTEL_ variables
-    exporting    spans, and their way to a collector; the one module that imports OpenTelemetry, and only if need be
+telemetry   DeliveryLog writes the lines; Telemetry is what the composition root uses
+setup       open_telemetry: the standard OTEL_ variables decide whether spans are exported
+export      the spans and their export; the only module that imports OpenTelemetry, and only if spans are exported
 
-``docs/reference/logs.md`` says what is in a span.
+``docs/reference/logs.md`` describes the spans.
 """
 
 from gateway.tracing.setup import open_telemetry

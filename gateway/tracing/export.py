@@ -1,8 +1,8 @@
-"""Spans of pushes and deliveries, and their way to a collector (OTLP over HTTP).
+"""Spans of pushes and deliveries, and their export to a collector (OTLP over HTTP).
 
-Attributes are those of the semantic conventions for HTTP and messaging where they have any. Nothing of a user or of a
-payload is among them: no room, no user, no name of an event, no query. What the loop does for a span is to make it and
-to put it into a queue of bounded length; a thread of its own sends it, and drops what finds no place.
+Attributes are those of the semantic conventions for HTTP and messaging, where there are any. None of them holds a room,
+a user, the name of an event, a payload or a query. The event loop creates a span and puts it into a bounded queue. A
+separate thread sends it; a span that does not fit into the queue is dropped.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from gateway.interfaces import DeliveryObserver
 from gateway.tracing.telemetry import Publisher, Telemetry
 
 CLOSE_SECONDS: Final = 2.0
-"""How long the last spans may take when the process stops; a collector that is away keeps nobody from stopping."""
+"""How long the export of the last spans may take when the process stops, so that it stops without a collector too."""
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _FAILED: Final = 500
 Attributes = dict[str, str | int]
 
 
 class ExportingTelemetry(Telemetry):
-    """Tells in lines of log and in spans."""
+    """Writes log lines and exports spans."""
 
     def __init__(self, deliveries: DeliveryObserver, *, replica: str, version: str) -> None:
-        """Reads the OTEL_ variables. Raises ValueError where one of them cannot be used."""
+        """Read the OTEL_ variables. Raises ValueError if one of them cannot be used."""
         ours = {
             "service.name": "sio-gateway",
             "service.version": version,
             "service.instance.id": replica,
         }
         self._provider = TracerProvider(
-            # What the operator says in OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES wins.
+            # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES of the operator take precedence.
             resource=Resource.create().merge(Resource(ours)).merge(OTELResourceDetector().detect()),
-            # At the exit of the process it would wait for the collector once more.
+            # Otherwise it would wait for the collector again at the exit of the process.
             shutdown_on_exit=False,
         )
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -56,20 +56,20 @@ class ExportingTelemetry(Telemetry):
         super().__init__(DeliverySpans(spans, deliveries))
 
     def wrap(self, publisher: Publisher) -> Publisher:
-        """The same publisher, with a span for each message."""
+        """Return the publisher with a span for each message."""
         return PublishingSpans(publisher, self._spans)
 
     async def close(self) -> None:
-        """Export what is left and stop, or give up after CLOSE_SECONDS."""
+        """Export the last spans, for at most CLOSE_SECONDS."""
         loop, closed = asyncio.get_running_loop(), asyncio.Event()
 
         def close() -> None:
             self._provider.shutdown()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: close() gave up
                 loop.call_soon_threadsafe(closed.set)
 
-        # Not of an executor, whose threads the process would wait for.
-        threading.Thread(target=close, name="trace export closes", daemon=True).start()
+        # No executor: the process would wait for its threads.
+        threading.Thread(target=close, name="trace export close", daemon=True).start()
         with suppress(TimeoutError):
             await asyncio.wait_for(closed.wait(), CLOSE_SECONDS)
 
@@ -81,7 +81,7 @@ class RequestSpans:
         self._spans = spans
 
     def begin(self, method: str, parent: Trace | None) -> RequestSpan:
-        """A request came; without ``parent`` a trace begins here."""
+        """Begin the span of a request. Without ``parent`` it begins a trace."""
         known = method if method in _METHODS else "_OTHER"
         attributes = {"http.request.method": known}
         span = self._spans.start_span(
@@ -91,7 +91,7 @@ class RequestSpans:
 
 
 class RequestSpan:
-    """One REST request."""
+    """The span of one REST request; satisfies ``ingest_api.interfaces.Span``."""
 
     def __init__(self, span: otel.Span, method: str, trace: Trace) -> None:
         self._span = span
@@ -99,7 +99,7 @@ class RequestSpan:
         self.trace = trace
 
     def end(self, *, route: str, status: int | None, code: str) -> None:
-        """It is over; ``status`` None: without an answer."""
+        """End the span. ``status``: None if the request got no response."""
         span = self._span
         span.update_name(f"{self._method} {route}")
         span.set_attribute("http.route", route)
@@ -113,16 +113,16 @@ class RequestSpan:
 
 
 class PublishingSpans:
-    """A publisher with a producer span for each message, which its deliveries are children of."""
+    """A publisher with a producer span for each message. The spans of its deliveries are children of it."""
 
     def __init__(self, publisher: Publisher, spans: otel.Tracer) -> None:
         self._publisher = publisher
         self._spans = spans
         self.disconnect_user = publisher.disconnect_user
-        """The span of its request is all there is to tell."""
+        """Without a span of its own: the span of the request shows everything."""
 
     async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult:
-        """See ``Publishing.publish``."""
+        """See ``MessagePublisher.publish``."""
         parent = message.trace
         attributes = _of_message("publish", "send", message) | {
             "messaging.message.body.size": json_bytes(message)
@@ -136,7 +136,7 @@ class PublishingSpans:
         try:
             result = await self._publisher.publish(message._replace(trace=_trace_of(span, parent)), dedup_key)
         except BaseException as error:
-            # Its name alone: what it says may name hosts.
+            # Only its name: its text may contain names of hosts.
             span.set_attribute("error.type", getattr(error, "code", type(error).__name__))
             span.set_status(otel.StatusCode.ERROR)
             raise
@@ -150,30 +150,30 @@ class PublishingSpans:
 
 
 class DeliverySpans:
-    """Consumer spans, one for each message and replica; satisfies ``gateway.interfaces.Deliveries``."""
+    """Consumer spans of messages; satisfies ``gateway.interfaces.DeliveryObserver``."""
 
     def __init__(self, spans: otel.Tracer, log: DeliveryObserver) -> None:
-        """``log`` is told the same."""
+        """``log`` is notified too."""
         self._spans = spans
         self._log = log
 
     def delivered(self, message: Message, connections: int, seconds: float) -> None:
-        """This replica handed it to so many connections, which took it so long."""
+        """Export that this replica sent a message to connections, and the seconds that it took."""
         self._log.delivered(message, connections, seconds)
         self._span("deliver", message, seconds, {"sio_gateway.connections": connections})
 
     def replayed(self, message: Message, sid: str) -> None:
-        """A connection got it from the history."""
+        """Export that a connection got a message from the history."""
         self._log.replayed(message, sid)
-        self._span("catch up", message, 0.0, {"sio_gateway.connections": 1})
+        self._span("replay", message, 0.0, {"sio_gateway.connections": 1})
 
-    def _span(self, operation: str, message: Message, seconds: float, more: Attributes) -> None:
+    def _span(self, operation: str, message: Message, seconds: float, attributes: Attributes) -> None:
         ended = time.time_ns()
         span = self._spans.start_span(
             f"{operation} {message.namespace}",
             context=_context(message.trace),
             kind=otel.SpanKind.CONSUMER,
-            attributes=_of_message(operation, "process", message) | more,
+            attributes=_of_message(operation, "process", message) | attributes,
             start_time=ended - round(seconds * 1e9),
         )
         span.end(ended)
@@ -190,7 +190,7 @@ def _of_message(operation: str, type_: str, message: Message) -> Attributes:
 
 
 def _context(parent: Trace | None) -> Context:
-    """That of a parent in another process; without one an empty one, which begins a trace."""
+    """Return the context of a parent in another process. Without a parent it is empty and begins a trace."""
     context = Context()
     if parent is None:
         return context
@@ -204,8 +204,11 @@ def _context(parent: Trace | None) -> Context:
 
 
 def _trace_of(span: otel.Span, parent: Trace | None) -> Trace:
-    """What a span is to those that come after it. Whether the id of a trace is random is its beginner's to say (W3C
-    level 2, §3.2.2.5.2), and the SDK forgets it."""
+    """Return the span as the parent of later spans.
+
+    The flag that says that the trace id is random is set by the first span (W3C level 2, §3.2.2.5.2). The SDK does not
+    keep it, so it is taken from the parent.
+    """
     context = span.get_span_context()
     flags = int(context.trace_flags) & (SAMPLED | RANDOM)
     if parent is not None:

@@ -1,5 +1,6 @@
-"""Whether spans are exported: the standard variables of OpenTelemetry decide, and nothing of it is imported unless they
-say so.
+"""Decide by the standard variables of OpenTelemetry whether spans are exported.
+
+OpenTelemetry is imported only if they are.
 
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
@@ -20,29 +21,31 @@ log = structlog.get_logger(__name__)
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_SPOKEN: Final = "http/protobuf"
+_PROTOCOL: Final = "http/protobuf"
 _HEADERS: Final = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=")
-"""A name as HTTP has it (RFC 9110 §5.6.2), and what parts it from its value."""
-_QUOTES: Final = "opentelemetry.util.re"
+"""The name of an HTTP header (RFC 9110 §5.6.2) and the ``=`` behind it."""
+_HEADER_LOGGER: Final = "opentelemetry.util.re"
 
 
 def open_telemetry(
     environ: Mapping[str, str], *, replica: str, version: str, sampling: Sampling
 ) -> Telemetry:
-    """What the environment asks for. Says in one line of log why nothing is exported although something is asked for;
-    never a reason not to start."""
+    """Return the telemetry that the environment configures.
+
+    If spans are configured and cannot be exported, a log line gives the reason, and the gateway starts without them.
+    """
     deliveries = DeliveryLog(sampling)
-    if not is_asked_for(environ):
+    if not is_configured(environ):
         return Telemetry(deliveries)
-    protocol = _first(environ, _PROTOCOLS, default=_SPOKEN)
-    if protocol != _SPOKEN:
-        advice = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_SPOKEN}, and the endpoint to that port of the collector (4318)"
+    protocol = _first(environ, _PROTOCOLS, default=_PROTOCOL)
+    if protocol != _PROTOCOL:
+        advice = f"set OTEL_EXPORTER_OTLP_PROTOCOL={_PROTOCOL}, and the endpoint to that port of the collector (4318)"
         log.warning("tracing.protocol_unsupported", protocol=protocol, advice=advice)
         return Telemetry(deliveries)
     _check_headers(environ)
     try:
-        # Some of the variables are read by importing.
+        # OpenTelemetry reads some of the variables when it is imported.
         from gateway.tracing.export import ExportingTelemetry
 
         return ExportingTelemetry(deliveries, replica=replica, version=version)
@@ -55,8 +58,8 @@ def open_telemetry(
 
 
 def _check_headers(environ: Mapping[str, str]) -> None:
-    """OpenTelemetry quotes a header that it cannot read, and that is where the secret of a collector stands."""
-    logging.getLogger(_QUOTES).disabled = True
+    """Log a malformed header without its value. OpenTelemetry would log its value, the secret of a collector."""
+    logging.getLogger(_HEADER_LOGGER).disabled = True
     for name in _HEADERS:
         parts = [part for part in environ.get(name, "").split(",") if part.strip()]
         if not all(_HEADER.match(part.strip()) for part in parts):
@@ -64,8 +67,8 @@ def _check_headers(environ: Mapping[str, str]) -> None:
             log.warning("tracing.misconfigured", reason=reason, advice="what is not of that form is not sent")
 
 
-def is_asked_for(environ: Mapping[str, str]) -> bool:
-    """Whether an endpoint is named and nothing switches the export off."""
+def is_configured(environ: Mapping[str, str]) -> bool:
+    """Return whether an endpoint is set and the export is not switched off."""
     return (
         bool(_first(environ, _ENDPOINTS))
         and environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true"
@@ -74,5 +77,5 @@ def is_asked_for(environ: Mapping[str, str]) -> bool:
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...], *, default: str = "") -> str:
-    """The value of the first variable that is set; an empty one counts as not set."""
+    """Return the value of the first variable that is set and not empty."""
     return next((value for name in names if (value := environ.get(name, "").strip())), default)

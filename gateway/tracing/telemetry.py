@@ -1,7 +1,4 @@
-"""What the house tells of traces; here in lines of log, in ``exporting`` in spans as well.
-
-The lines about deliveries of messages that belong to a trace.
-"""
+"""Log lines about deliveries of traced messages. ``export`` adds spans to them."""
 
 from __future__ import annotations
 
@@ -19,39 +16,42 @@ from gateway.interfaces import DeliveryObserver
 
 
 class DeliveryLog:
-    """Satisfies ``gateway.interfaces.Deliveries``. Whoever began a trace decides by its sampled flag how loud it is: info or
-    debug; of those at info ``sampling`` keeps a part."""
+    """Writes a line for each delivery; satisfies ``gateway.interfaces.DeliveryObserver``.
+
+    The sampled flag of the trace decides about the level: info if it is set, debug otherwise. ``sampling`` keeps a part
+    of the traces at info.
+    """
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
         self._log = structlog.get_logger(__name__).bind()
 
     def delivered(self, message: Message, connections: int, seconds: float) -> None:
-        """This replica handed it to so many connections, which took it so long."""
-        write, facts = self._line(message.trace)
+        """Log that this replica sent a message to connections, and the seconds that it took."""
+        write, fields = self._line(message.trace)
         if write is not None:
-            facts |= {"connections": connections, "seconds": round(seconds, 6)}
-            write("message.delivered", message_id=message.id, namespace=message.namespace, **facts)
+            fields |= {"connections": connections, "seconds": round(seconds, 6)}
+            write("message.delivered", message_id=message.id, namespace=message.namespace, **fields)
 
     def replayed(self, message: Message, sid: str) -> None:
-        """A connection that came back, or was behind, got it from the history."""
-        write, facts = self._line(message.trace)
+        """Log that a connection got a message from the history."""
+        write, fields = self._line(message.trace)
         if write is not None:
-            write("message.replayed", message_id=message.id, namespace=message.namespace, sid=sid, **facts)
+            write("message.replayed", message_id=message.id, namespace=message.namespace, sid=sid, **fields)
 
     def _line(self, trace: Trace | None) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
-        """Who writes a line about the trace, if anybody, and what it says of the trace."""
+        """Return the method that writes a line about this trace, None for no line, and the fields of the trace."""
         if trace is None:
             return None, {}
         level = logging.INFO if trace.sampled else logging.DEBUG
         if not self._log.is_enabled_for(level):
             return None, {}
-        facts: Mapping[str, Any] = {"trace_id": trace.trace_id, "span_id": trace.span_id}
+        fields: Mapping[str, Any] = {"trace_id": trace.trace_id, "span_id": trace.span_id}
         if not trace.sampled:
-            return self._log.debug, dict(facts)
+            return self._log.debug, dict(fields)
         if not self._sampling.should_log(trace.trace_id):
             return None, {}
-        return self._log.info, {**facts, **self._sampling.fields}
+        return self._log.info, {**fields, **self._sampling.fields}
 
 
 class Span(Protocol):
@@ -70,7 +70,7 @@ class Tracer(Protocol):
 
 
 class Publisher(Protocol):
-    """Accepts what is pushed; see ``gateway.services.publish``."""
+    """Publishes entries; see ``gateway.services.publish.MessagePublisher``, which satisfies it."""
 
     async def publish(self, message: Message, dedup_key: DedupKey | None = None) -> PublishResult: ...
 
@@ -86,17 +86,17 @@ class Publisher(Protocol):
 
 
 class Telemetry:
-    """What the house tells of traces. This one writes lines of log and exports nothing."""
+    """What the composition root uses of this package. This class writes log lines and exports no spans."""
 
     tracer: Tracer | None = None
-    """Begins spans of requests, if anybody collects them."""
+    """Begins the spans of REST requests; None without an export."""
 
     def __init__(self, deliveries: DeliveryObserver) -> None:
         self.deliveries = deliveries
 
     def wrap(self, publisher: Publisher) -> Publisher:
-        """The same publisher, told of in spans."""
+        """Return the publisher, with a span for each message if spans are exported."""
         return publisher
 
     async def close(self) -> None:
-        """Export what is left, within a bounded time, and stop. Never raises."""
+        """Export the last spans, within a bounded time. Never raises."""

@@ -1,4 +1,4 @@
-"""Every line of log that the sources can write, read from the sources."""
+"""Every log line that the sources can write, read from their syntax trees."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tests.support.paths import ROOT
 LEVELS = {"debug", "info", "warning", "error", "critical"}
 LOGGERS = {"log", "_log"}
 CHOSEN = "write"
-"""A call of this name is one of a level that was chosen before."""
+"""A call of this name logs at a level that was chosen before."""
 
 
 @dataclass
 class Line:
-    """One name of a line, over all places that write it."""
+    """All places that write the line of one name."""
 
     levels: set[str] = field(default_factory=set)
-    """Empty where the level is chosen as it is written."""
+    """Empty where the level is chosen when the line is written."""
     fields: set[str] = field(default_factory=set)
     also: set[str] = field(default_factory=set)
-    """Where more fields are handed over together: every text in that module that could be the name of one."""
+    """Where a mapping of fields is passed: every string of that module that may be the name of a field."""
 
 
 def lines_in_sources() -> dict[str, Line]:
-    """Every line by its name."""
+    """Return every line by its name."""
     lines: dict[str, Line] = {}
     for package in ("gateway", "ingest_api"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -46,7 +46,7 @@ def lines_in_sources() -> dict[str, Line]:
 
 
 def _calls(tree: ast.Module) -> Iterator[tuple[str, str, ast.Call]]:
-    """Each line that is written: its name, its level, and the call."""
+    """Yield the name, the level and the call of each line."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -55,8 +55,8 @@ def _calls(tree: ast.Module) -> Iterator[tuple[str, str, ast.Call]]:
             continue
         assert node.args, f"a line without a name: {ast.unparse(node)}"
         name = node.args[0]
-        is_written_out = isinstance(name, ast.Constant) and isinstance(name.value, str)
-        assert is_written_out, f"the name of a line is written out: {ast.unparse(node)}"
+        is_literal = isinstance(name, ast.Constant) and isinstance(name.value, str)
+        assert is_literal, f"the name of a line must be a literal: {ast.unparse(node)}"
         yield ast.literal_eval(name), level, node
 
 

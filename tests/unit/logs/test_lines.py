@@ -1,4 +1,4 @@
-"""What the process writes about itself, seen from outside: one line for each fact, whoever says it."""
+"""The log of a process, read from its stderr: one line for each event, of our code and of libraries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import structlog
 from gateway.logs import configure_logging
 
 level, format = sys.argv[1:3]
-log = structlog.get_logger("gateway.before")  # made before, as at the head of a module
+log = structlog.get_logger("gateway.before")  # created before, as at the head of a module
 configure_logging(level, format)
 {code}
 """
@@ -41,7 +41,7 @@ def only(code: str, **options: str) -> dict[str, Any]:
     return entry
 
 
-def test_a_fact_is_one_json_object_with_time_level_and_event_first() -> None:
+def test_event_is_one_json_object_that_begins_with_time_level_and_name() -> None:
     entry = only("log.info('connection.accepted', user='ü', count=2)")
 
     assert list(entry) == ["timestamp", "level", "event", "user", "count"]
@@ -50,13 +50,13 @@ def test_a_fact_is_one_json_object_with_time_level_and_event_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["aiohttp.server", "asyncio", "anything"])
-def test_what_a_library_says_has_the_same_form(name: str) -> None:
+def test_line_of_a_library_has_the_same_form(name: str) -> None:
     entry = only(f"logging.getLogger({name!r}).warning('%s is odd', 'this')")
 
     assert (entry["level"], entry["event"], entry["logger"]) == ("warning", "this is odd", name)
 
 
-def test_a_traceback_stays_on_the_line() -> None:
+def test_traceback_stays_on_the_line() -> None:
     raising = "try:\n    1 / 0\nexcept ZeroDivisionError:\n    {}"
 
     ours = only(raising.format("log.exception('publish.failed')"))
@@ -66,21 +66,21 @@ def test_a_traceback_stays_on_the_line() -> None:
     assert theirs["exception"].endswith("ZeroDivisionError: division by zero")
 
 
-def test_a_warning_of_python_has_the_same_form() -> None:
+def test_warning_of_python_has_the_same_form() -> None:
     entry = only("warnings.warn('old')")
 
     assert entry["logger"] == "py.warnings"
     assert "UserWarning: old" in entry["event"]
 
 
-def test_less_than_the_level_is_not_written() -> None:
+def test_line_below_the_level_is_not_written() -> None:
     code = "log.debug('a'); log.info('b'); logging.getLogger('x').info('c'); log.warning('d'); log.error('e')"
 
     assert [json.loads(line)["event"] for line in lines(code, level="warning")] == ["d", "e"]
     assert [json.loads(line)["event"] for line in lines(code, level="debug")] == ["a", "b", "c", "d", "e"]
 
 
-def test_socketio_servers_bring_no_handler_of_their_own_and_keep_packets_to_themselves() -> None:
+def test_socketio_servers_add_no_handler_and_log_no_packets() -> None:
     code = (
         "import socketio; server = socketio.AsyncServer(async_mode='aiohttp'); "
         "server.logger.info('received packet'); server.eio.logger.info('received packet'); "
@@ -95,7 +95,7 @@ def test_socketio_servers_bring_no_handler_of_their_own_and_keep_packets_to_them
     ]
 
 
-def test_what_bears_the_name_of_a_secret_is_masked() -> None:
+def test_field_with_the_name_of_a_secret_is_masked() -> None:
     entry = only("log.info('x', token='t', secret='s', signature='v1', query='a=b', data={'a': 1}, user='u')")
 
     assert {name: value for name, value in entry.items() if value != "********"} == {
@@ -106,7 +106,7 @@ def test_what_bears_the_name_of_a_secret_is_masked() -> None:
     }
 
 
-def test_people_get_lines_of_their_own() -> None:
+def test_console_format_is_for_people() -> None:
     (line,) = lines("log.info('connection.accepted', user='alice')", format="console")
 
     assert "connection.accepted" in line
@@ -115,7 +115,7 @@ def test_people_get_lines_of_their_own() -> None:
         json.loads(line)
 
 
-def test_the_form_follows_where_the_lines_go() -> None:
+def test_format_auto_depends_on_the_stream() -> None:
     code = "log.info('connection.accepted')"
     ours, theirs = pty.openpty()
     program = [sys.executable, "-c", PROGRAM.format(code=code), "info", "auto"]
@@ -129,16 +129,16 @@ def test_the_form_follows_where_the_lines_go() -> None:
     assert "connection.accepted" in on_terminal
 
 
-def test_set_up_twice_it_writes_once() -> None:
+def test_line_is_written_once_after_logging_was_configured_twice() -> None:
     code = "configure_logging(level, format); log.info('a'); logging.getLogger('x').info('b')"
 
     assert [json.loads(line)["event"] for line in lines(code)] == ["a", "b"]
 
 
-# --- while it runs ---
+# --- changes while the process runs ---
 
 
-def test_another_level_holds_at_once_for_loggers_of_every_age() -> None:
+def test_level_changes_at_once_for_old_and_new_loggers() -> None:
     code = (
         "bound = log.bind(replica='r'); log.debug('a'); bound.debug('b'); log.info('c'); bound.info('d'); "
         "logging.getLogger('x').debug('e'); "
@@ -152,7 +152,7 @@ def test_another_level_holds_at_once_for_loggers_of_every_age() -> None:
     assert [json.loads(line)["event"] for line in lines(code)] == ["c", "d", "f", "g", "h", "i", "m"]
 
 
-def test_another_form_holds_at_once_for_loggers_of_every_age() -> None:
+def test_format_changes_at_once_for_old_and_new_loggers() -> None:
     code = "bound = log.bind(); bound.info('a'); configure_logging(level, 'console'); bound.info('b')"
 
     first, second = lines(code)
@@ -162,7 +162,7 @@ def test_another_form_holds_at_once_for_loggers_of_every_age() -> None:
     assert not second.startswith("{")
 
 
-def test_whether_a_level_is_on_can_be_asked_before_a_line_is_made() -> None:
+def test_logger_returns_whether_a_level_is_enabled() -> None:
     code = (
         "on = lambda: [log.is_enabled_for(each) for each in (logging.DEBUG, logging.INFO, logging.ERROR)]; "
         "before = on(); configure_logging('debug', format); log.info('x', before=before, after=on())"
@@ -173,7 +173,7 @@ def test_whether_a_level_is_on_can_be_asked_before_a_line_is_made() -> None:
     assert (entry["before"], entry["after"]) == ([False, True, True], [True, True, True])
 
 
-# --- one line is one object, whatever is in it ---
+# --- one line is one object ---
 
 
 @pytest.mark.parametrize(
@@ -190,28 +190,28 @@ def test_whether_a_level_is_on_can_be_asked_before_a_line_is_made() -> None:
         "ValueError('x')",
     ],
 )
-def test_whatever_a_fact_holds_it_is_one_line_of_json(value: str) -> None:
-    entry = only(f"log.info('x', value={value}, last='here')")
+def test_any_value_is_rendered_as_one_line_of_json(value: str) -> None:
+    entry = only(f"log.info('x', value={value}, last='end')")
 
     assert entry["event"] == "x"
-    assert entry["last"] == "here"
+    assert entry["last"] == "end"
 
 
-@pytest.mark.parametrize("gone", ["open('/dev/full', 'w')", "io.StringIO()"])
-def test_a_stream_that_is_gone_disturbs_nobody_and_the_next_one_tells_what_was_lost(gone: str) -> None:
+@pytest.mark.parametrize("stream", ["open('/dev/full', 'w')", "io.StringIO()"])
+def test_stream_that_fails_raises_nothing_and_the_next_one_reports_the_drops(stream: str) -> None:
     code = (
-        f"import io; gone = {gone}; configure_logging(level, format, stream=gone); "
-        "gone.close() if isinstance(gone, io.StringIO) else None; log.error('a'); "
+        f"import io; stream = {stream}; configure_logging(level, format, stream=stream); "
+        "stream.close() if isinstance(stream, io.StringIO) else None; log.error('a'); "
         "configure_logging(level, format); logging.getLogger('x').error('b')"
     )
 
-    told, entry = map(json.loads, lines(code, level="error"))
+    dropped, entry = map(json.loads, lines(code, level="error"))
 
-    assert (told["level"], told["event"], told["lines"]) == ("error", "log.lines_dropped", 1)
+    assert (dropped["level"], dropped["event"], dropped["lines"]) == ("error", "log.lines_dropped", 1)
     assert entry["event"] == "b"
 
 
-# --- what nobody caught ---
+# --- uncaught exceptions ---
 
 
 def crash(code: str) -> tuple[int, list[dict[str, Any]]]:
@@ -225,7 +225,7 @@ def crash(code: str) -> tuple[int, list[dict[str, Any]]]:
     return answer.returncode, [json.loads(line) for line in answer.stderr.splitlines()]
 
 
-def test_what_nobody_caught_is_a_line_without_the_values_of_variables() -> None:
+def test_uncaught_exception_is_logged_without_the_values_of_variables() -> None:
     code = "def fail(word):\n    hidden = word * 2\n    raise RuntimeError('broken')\nfail('hush')"
 
     status, [entry] = crash(code)
@@ -236,7 +236,7 @@ def test_what_nobody_caught_is_a_line_without_the_values_of_variables() -> None:
     assert "hushhush" not in str(entry)
 
 
-def test_what_nobody_caught_in_a_thread_is_a_line() -> None:
+def test_uncaught_exception_of_a_thread_is_logged() -> None:
     code = (
         "import threading\nthread = threading.Thread(target=lambda: 1 / 0, name='export')\n"
         "thread.start(); thread.join()"
@@ -248,7 +248,7 @@ def test_what_nobody_caught_in_a_thread_is_a_line() -> None:
     assert entry["exception"].endswith("ZeroDivisionError: division by zero")
 
 
-def test_what_nobody_could_catch_is_a_line() -> None:
+def test_exception_of_a_destructor_is_logged() -> None:
     code = "class Dying:\n    def __del__(self):\n        raise ValueError('too late')\ndel_me = Dying(); del del_me"
 
     status, [entry] = crash(code)
@@ -257,7 +257,7 @@ def test_what_nobody_could_catch_is_a_line() -> None:
     assert entry["where"].endswith("Dying.__del__")
 
 
-def test_what_the_event_loop_complains_of_is_told_without_the_arguments() -> None:
+def test_failed_callback_of_the_event_loop_is_logged_without_its_arguments() -> None:
     code = (
         "def fail(word):\n    raise ValueError('broken')\n"
         "async def main():\n"
@@ -274,10 +274,10 @@ def test_what_the_event_loop_complains_of_is_told_without_the_arguments() -> Non
     assert "hush" not in entry["event"]
 
 
-def test_a_task_that_failed_alone_is_named() -> None:
+def test_failed_task_is_logged() -> None:
     code = (
         "async def fail():\n    raise ValueError('broken')\n"
-        "async def main():\n    task = asyncio.create_task(fail(), name='lonely')\n    await asyncio.sleep(0.01)\n"
+        "async def main():\n    task = asyncio.create_task(fail(), name='background')\n    await asyncio.sleep(0.01)\n"
         "asyncio.run(main())"
     )
 
@@ -287,14 +287,14 @@ def test_a_task_that_failed_alone_is_named() -> None:
     assert entry["exception"].endswith("ValueError: broken")
 
 
-def test_a_line_of_a_library_that_cannot_be_made_is_told_without_its_arguments() -> None:
+def test_line_of_a_library_that_cannot_be_formatted_is_logged_without_its_arguments() -> None:
     _, [entry] = crash("logging.getLogger('x').warning('%d', 'hush')")
 
     assert (entry["event"], entry["logger"]) == ("log.failed", "x")
     assert "hush" not in str(entry)
 
 
-def test_people_see_no_values_of_variables_either() -> None:
+def test_console_format_shows_no_values_of_variables() -> None:
     code = (
         "def fail(word):\n    hidden = word * 2\n    raise RuntimeError('broken')\n"
         "try:\n    fail('hush')\nexcept RuntimeError:\n    log.exception('x')"

@@ -1,4 +1,4 @@
-"""The page for whoever is woken at night names lines of the log that there are."""
+"""``docs/how-to/operate.md`` names log lines that exist."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^#|\Z)", PAGE, re.MULTILINE | r
 NAME = re.compile(r"`([a-z]+\.[a-z_]+)`")
 
 
-def test_there_are_more_than_ten_failures() -> None:
+def test_page_describes_more_than_ten_failures() -> None:
     assert len(SECTIONS) > 10
 
 
 @pytest.mark.parametrize("failure", SECTIONS)
-def test_each_failure_has_a_symptom_a_line_a_metric_and_a_remedy(failure: str) -> None:
+def test_failure_has_a_symptom_a_line_a_metric_and_a_remedy(failure: str) -> None:
     rows = re.findall(r"^\| (\w+) \| (.+) \|$", SECTIONS[failure], re.MULTILINE)
 
     assert [name for name, _ in rows] == ["symptom", "log", "metric", "remedy"]
@@ -28,7 +28,7 @@ def test_each_failure_has_a_symptom_a_line_a_metric_and_a_remedy(failure: str) -
 
 
 @pytest.mark.parametrize("failure", SECTIONS)
-def test_the_lines_that_it_names_are_written(failure: str) -> None:
+def test_log_lines_of_a_failure_exist(failure: str) -> None:
     (log,) = re.findall(r"^\| log \| (.+) \|$", SECTIONS[failure], re.MULTILINE)
 
     assert set(NAME.findall(log)) - set(LINES) == set()

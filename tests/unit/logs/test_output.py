@@ -1,4 +1,4 @@
-"""What becomes of lines while the stream takes none: nobody waits, order is kept, what is lost is told."""
+"""Lines while the stream accepts none: no caller waits, the order is kept, drops are reported."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ import pytest
 from gateway.logs.output import END_SECONDS, WAITING_BYTES, Output
 from tests.unit.logs.test_lines import crash, only
 
-PATIENCE_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 class Pipe:
-    """An output into a pipe that is read when the test says so."""
+    """An output into a pipe that only the test reads."""
 
     def __init__(self) -> None:
         self.reading, writing = os.pipe()
         self.stream: TextIO = os.fdopen(writing, "w")
-        self.output = Output(lambda lines: f"lost {lines}\n")
+        self.output = Output(lambda lines: f"dropped {lines}\n")
         self.output.use(self.stream)
 
     def fill(self) -> int:
-        """Write numbered lines until the pipe is full and one waits; how many."""
+        """Write numbered lines until the pipe is full and one waits; return their number."""
         number = 0
         while not self.output._waiting_lines:
             self.output.write(f"{number}\n")
@@ -37,9 +37,9 @@ class Pipe:
         return number
 
     def read_until(self, last: str) -> list[str]:
-        """The lines up to this one."""
+        """Read up to this line; return all lines."""
         text = b""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not text.endswith(f"{last}\n".encode()):
             assert select.select([self.reading], [], [], deadline - time.monotonic())[0], text[-200:]
             text += os.read(self.reading, 65536)
@@ -50,12 +50,12 @@ class Pipe:
 def pipe() -> Iterator[Pipe]:
     pipe = Pipe()
     yield pipe
-    os.close(pipe.reading)  # which also ends what the thread still writes
+    os.close(pipe.reading)  # so the thread stops writing
     pipe.output._finish()
     pipe.stream.close()
 
 
-def test_while_there_is_room_a_line_is_there_at_once_and_no_thread_is_started(pipe: Pipe) -> None:
+def test_line_is_written_at_once_without_a_thread_while_the_stream_accepts_it(pipe: Pipe) -> None:
     before = threading.active_count()
     pipe.output.write("a\n")
 
@@ -63,7 +63,7 @@ def test_while_there_is_room_a_line_is_there_at_once_and_no_thread_is_started(pi
     assert threading.active_count() == before
 
 
-def test_what_did_not_find_room_comes_later_and_in_order(pipe: Pipe) -> None:
+def test_lines_that_waited_are_written_in_order(pipe: Pipe) -> None:
     count = pipe.fill()
     for number in range(count, count + 1000):
         pipe.output.write(f"{number}\n")
@@ -72,7 +72,7 @@ def test_what_did_not_find_room_comes_later_and_in_order(pipe: Pipe) -> None:
     assert pipe.output.dropped == 0
 
 
-def test_a_line_that_is_longer_than_a_pipe_promises_room_for_comes_whole_and_in_order(pipe: Pipe) -> None:
+def test_line_longer_than_pipe_buf_is_written_whole_and_in_order(pipe: Pipe) -> None:
     written = ["a", "b" * 200_000, "c", "d" * select.PIPE_BUF, "e"]
     for line in written:
         pipe.output.write(line + "\n")
@@ -80,17 +80,17 @@ def test_a_line_that_is_longer_than_a_pipe_promises_room_for_comes_whole_and_in_
     assert pipe.read_until("e") == written
 
 
-def test_what_waits_has_a_limit_and_what_is_lost_is_told_in_its_place(pipe: Pipe) -> None:
+def test_waiting_lines_have_a_limit_and_drops_are_reported_in_their_place(pipe: Pipe) -> None:
     count = pipe.fill()
     long = "x" * 9_999
     for _ in range(WAITING_BYTES // 10_000 + 100):
         pipe.output.write(long + "\n")
-    lost = pipe.output.dropped
-    assert 100 <= lost <= 110
+    dropped = pipe.output.dropped
+    assert 100 <= dropped <= 110
     assert pipe.output._waiting_bytes <= WAITING_BYTES
-    pipe.output.write("short, and there would be room for it\n")
+    pipe.output.write("short enough to fit\n")
 
-    read = pipe.read_until(f"lost {lost + 1}")
+    read = pipe.read_until(f"dropped {dropped + 1}")
 
     assert read[:count] == [str(number) for number in range(count)]
     assert set(read[count:-1]) == {long}
@@ -98,16 +98,16 @@ def test_what_waits_has_a_limit_and_what_is_lost_is_told_in_its_place(pipe: Pipe
     assert pipe.read_until("again") == ["again"]
 
 
-def test_a_line_that_is_larger_than_all_that_may_wait_is_lost_alone(pipe: Pipe) -> None:
+def test_line_larger_than_the_limit_is_dropped_alone(pipe: Pipe) -> None:
     pipe.output.write("z" * WAITING_BYTES + "\n")
     pipe.output.write("a\n")
 
-    assert pipe.read_until("a") == ["lost 1", "a"]
+    assert pipe.read_until("a") == ["dropped 1", "a"]
 
 
-def test_a_terminal_that_was_told_to_wait_holds_up_nobody() -> None:
+def test_stopped_terminal_does_not_block() -> None:
     ours, theirs = pty.openpty()
-    output = Output(lambda lines: f"lost {lines}\n")
+    output = Output(lambda lines: f"dropped {lines}\n")
     with os.fdopen(theirs, "w") as terminal:
         output.use(terminal)
         termios.tcflow(theirs, termios.TCOOFF)
@@ -119,7 +119,7 @@ def test_a_terminal_that_was_told_to_wait_holds_up_nobody() -> None:
     os.close(ours)
 
 
-def test_a_pipe_that_others_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
+def test_pipe_that_was_made_non_blocking_drops_no_line(pipe: Pipe) -> None:
     os.set_blocking(pipe.stream.fileno(), False)
     count = pipe.fill()
     pipe.output.write("y" * 300_000 + "\n")
@@ -128,23 +128,21 @@ def test_a_pipe_that_others_made_non_blocking_loses_nothing(pipe: Pipe) -> None:
     assert pipe.read_until("end") == [*(str(number) for number in range(count)), "y" * 300_000, "end"]
 
 
-def test_what_is_said_while_a_line_is_written_comes_after_it(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Collecting:
-        """Where garbage is collected just then, with a destructor that has something to say."""
+def test_line_logged_while_another_is_written_follows_it(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    class LoggingPoll:
+        """Logs while it polls, as a destructor may that runs just then."""
 
         def poll(self, _: int) -> list[int]:
             pipe.output.write("b\n")
             return [1]
 
-    monkeypatch.setattr(pipe.output, "_poll", Collecting())
+    monkeypatch.setattr(pipe.output, "_poll", LoggingPoll())
     pipe.output.write("a\n")
 
     assert pipe.read_until("b") == ["a", "b"]
 
 
-def test_lines_of_many_threads_come_whole(pipe: Pipe) -> None:
+def test_lines_of_many_threads_are_written_whole(pipe: Pipe) -> None:
     def write(name: str) -> None:
         for number in range(3000):
             pipe.output.write(f"{name} {number}\n")
@@ -159,10 +157,10 @@ def test_lines_of_many_threads_come_whole(pipe: Pipe) -> None:
         assert [line for line in read if line[0] == name] == [f"{name} {number}" for number in range(3000)]
 
 
-# --- a process with such a stream ---
+# --- a process with a stream that accepts nothing ---
 
 
-def test_libraries_and_what_nobody_caught_wait_for_nobody_either() -> None:
+def test_libraries_and_uncaught_exceptions_do_not_wait_for_the_stream() -> None:
     code = (
         "import os, threading; reading, writing = os.pipe()\n"
         "configure_logging(level, format, stream=os.fdopen(writing, 'w'))\n"
@@ -174,7 +172,7 @@ def test_libraries_and_what_nobody_caught_wait_for_nobody_either() -> None:
     assert crash(code) == (1, [])
 
 
-def test_the_end_of_the_process_waits_for_lines_but_not_for_long() -> None:
+def test_process_waits_briefly_for_lines_at_its_end() -> None:
     began = time.monotonic()
     code = (
         "import os; reading, writing = os.pipe(); "
@@ -185,5 +183,5 @@ def test_the_end_of_the_process_waits_for_lines_but_not_for_long() -> None:
     assert time.monotonic() - began < END_SECONDS + 5
 
 
-def test_a_long_line_is_written_before_the_process_ends() -> None:
+def test_long_line_is_written_before_the_process_ends() -> None:
     assert only("log.info('a' * 300_000)")["event"] == "a" * 300_000

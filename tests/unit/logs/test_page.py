@@ -22,16 +22,16 @@ LINES = lines_in_sources()
 SAMPLED = set(Sampling(0.5).fields)
 
 
-def test_the_page_lists_every_line_that_can_be_written_and_no_other() -> None:
+def test_page_lists_exactly_the_lines_in_the_sources() -> None:
     assert sorted(ROWS) == sorted(LINES)
 
 
-def test_no_row_is_passed_over() -> None:
+def test_every_row_is_parsed() -> None:
     assert len(ROWS) == len([line for line in TABLE.splitlines() if line.startswith("| `")])
 
 
 @pytest.mark.parametrize("name", sorted(LINES))
-def test_a_line_has_the_level_and_the_fields_that_the_page_says(name: str) -> None:
+def test_line_has_the_level_and_fields_of_the_page(name: str) -> None:
     levels, fields, when = ROWS[name]
     line = LINES[name]
 
@@ -39,15 +39,15 @@ def test_a_line_has_the_level_and_the_fields_that_the_page_says(name: str) -> No
     if line.levels:
         assert set(levels) == line.levels
     else:
-        assert len(levels) > 1, "its level is chosen as it is written"
+        assert len(levels) > 1, "the level of the line is chosen when it is written, so the page has several"
     assert len(fields) == len(set(fields))
-    assert line.fields <= set(fields), "the page leaves out fields"
+    assert line.fields <= set(fields), "the page lacks fields"
     more = set(fields) - line.fields
-    assert more <= line.also | (SAMPLED if line.also else set()), "the page has fields that nobody writes"
+    assert more <= line.also | (SAMPLED if line.also else set()), "the page has fields that are never written"
     assert when.endswith(".")
 
 
-def test_the_reader_of_the_sources_sees_what_there_is() -> None:
+def test_known_lines_are_found_in_the_sources() -> None:
     assert LINES["connection.closed"].levels == {"info"}
     assert {"sid", "user", "reason"} <= LINES["connection.closed"].fields
     assert LINES["connection.failed"].fields >= {"exception"}

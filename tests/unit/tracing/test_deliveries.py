@@ -1,4 +1,4 @@
-"""What is written of deliveries: whoever began a trace decides whether, and the sampling how much of it."""
+"""Log lines about deliveries: their level follows the trace, their number the sampling."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def lines_of(*traces: Trace | None, sampling: Sampling) -> list[dict[str, Any]]:
     return [dict(line) for line in lines]
 
 
-def test_a_delivery_names_message_trace_and_how_many_it_reached() -> None:
-    delivered, caught_up = lines_of(Trace("a" * 32, SPAN_ID, 1), sampling=Sampling())
+def test_line_names_message_trace_and_number_of_connections() -> None:
+    delivered, replayed = lines_of(Trace("a" * 32, SPAN_ID, 1), sampling=Sampling())
 
     common = {
         "log_level": "info",
@@ -36,21 +36,21 @@ def test_a_delivery_names_message_trace_and_how_many_it_reached() -> None:
         "span_id": SPAN_ID,
     }
     assert delivered == common | {"event": "message.delivered", "connections": 3, "seconds": 0.25}
-    assert caught_up == common | {"event": "message.replayed", "sid": "s1"}
+    assert replayed == common | {"event": "message.replayed", "sid": "s1"}
 
 
 @pytest.mark.parametrize(("flags", "level"), [(0, "debug"), (2, "debug"), (1, "info"), (3, "info")])
-def test_a_trace_that_is_not_sampled_is_for_those_who_debug(flags: int, level: str) -> None:
+def test_trace_that_is_not_sampled_is_logged_at_debug(flags: int, level: str) -> None:
     lines = lines_of(Trace("a" * 32, SPAN_ID, flags), sampling=Sampling())
 
     assert [line["log_level"] for line in lines] == [level, level]
 
 
-def test_without_a_trace_there_is_nothing_to_say() -> None:
+def test_message_without_a_trace_is_not_logged() -> None:
     assert lines_of(None, sampling=Sampling()) == []
 
 
-def test_the_same_traces_are_kept_everywhere() -> None:
+def test_sampling_keeps_whole_traces() -> None:
     sampling = Sampling(0.5)
     traces = [Trace(f"{number:032x}", SPAN_ID, 1) for number in range(1, 41)]
 

@@ -1,10 +1,10 @@
-"""Whether spans are exported is for the standard variables to say."""
+"""The standard variables of OpenTelemetry decide whether spans are exported."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.tracing.setup import is_asked_for
+from gateway.tracing.setup import is_configured
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 
@@ -18,8 +18,8 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
         ENDPOINT | {"OTEL_SDK_DISABLED": "", "OTEL_TRACES_EXPORTER": ""},
     ],
 )
-def test_an_endpoint_asks_for_it(environ: dict[str, str]) -> None:
-    assert is_asked_for(environ)
+def test_endpoint_switches_the_export_on(environ: dict[str, str]) -> None:
+    assert is_configured(environ)
 
 
 @pytest.mark.parametrize(
@@ -33,5 +33,5 @@ def test_an_endpoint_asks_for_it(environ: dict[str, str]) -> None:
         ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"},
     ],
 )
-def test_without_one_or_when_it_is_switched_off_nothing_is_exported(environ: dict[str, str]) -> None:
-    assert not is_asked_for(environ)
+def test_export_is_off_without_an_endpoint_or_when_it_is_switched_off(environ: dict[str, str]) -> None:
+    assert not is_configured(environ)
