@@ -57,7 +57,7 @@ class HttpServer:
         self._reject = reject
         self._head_timeout_seconds = head_timeout_seconds
         self._sockets: asyncio.Server | None = None
-        self._draining = False
+        self._draining = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port, which the system chooses if ``port`` is 0.
@@ -84,7 +84,7 @@ class HttpServer:
 
         Connections keep open after an answer of ``direct``: the next request of a session has to reach this process.
         """
-        self._draining = True
+        self._draining.set()
 
     def close(self) -> None:
         """Accept no more connections; open ones stay open."""
@@ -121,7 +121,7 @@ class HttpServer:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-        if self._draining and direct is None:
+        if self._draining.is_set() and direct is None:
             response.force_close()
         return response
 
@@ -157,7 +157,7 @@ class HttpServer:
         if self._fast_path is None:
             return GatewayRequestHandler(server, **options)
         return FastPathHandler(
-            server, fast_path=self._fast_path, is_draining=lambda: self._draining, **options
+            server, fast_path=self._fast_path, is_draining=self._draining.is_set, **options
         )
 
 

@@ -8,6 +8,8 @@ line and count have the same form, so that a caller's question about a request i
 from __future__ import annotations
 
 import logging
+import random
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,10 +19,12 @@ import structlog
 from gateway.domain.sampling import Sampling
 from ingest_api.errors import PROBLEM_TYPE, problem_body
 from ingest_api.interfaces import RequestMetrics, Span
-from ingest_api.request import REQUEST_ID_HEADER, UNMATCHED, Request, Response, find_request_id
+from ingest_api.request import REQUEST_ID_HEADER, UNMATCHED, Request, Response
 
 _CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
+_random_bits: Final = random.Random().getrandbits  # noqa: S311  # an id, not a secret
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,7 @@ class AccessLog:
     def __init__(self, *, metrics: RequestMetrics, sampling: Sampling) -> None:
         self._metrics = metrics
         self._sampling = sampling
+        self._is_sampled = sampling.rate < 1.0
         # Bound once: a module's logger is looked up for each line, even for one that is not written.
         self._log = structlog.get_logger(__name__).bind()
 
@@ -68,7 +73,7 @@ class AccessLog:
                 return
             write = self._log.info
         if status < _CLIENT_ERROR:
-            if not self._sampling.should_log(
+            if self._is_sampled and not self._sampling.should_log(
                 request.request_id if request.trace is None else request.trace.trace_id
             ):
                 return
@@ -142,3 +147,10 @@ class RejectedRequestLog:
         self._metrics.request_finished(route=UNMATCHED, status=int(status), code=code)
         headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
         return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)
+
+
+def find_request_id(given: Sequence[str]) -> str:
+    """Return the caller's request id if it is well-formed, else a new one. ``given`` are the X-Request-Id headers."""
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        return given[0]
+    return f"{_random_bits(128):032x}"

@@ -11,11 +11,11 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from gateway.domain.traces import find_trace
-from ingest_api.access_log import AccessLog
+from ingest_api.access_log import AccessLog, find_request_id
 from ingest_api.body import StreamedBody
 from ingest_api.errors import Problem, problem_of
 from ingest_api.interfaces import Clock, Span, Tracer
-from ingest_api.request import REQUEST_ID_HEADER, TRACE_HEADER, BodyStream, Request, Response, find_request_id
+from ingest_api.request import REQUEST_ID_HEADER, TRACE_HEADER, BodyStream, Request, Response
 from ingest_api.routing import Routes
 
 log = structlog.get_logger(__name__)

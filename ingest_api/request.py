@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -24,9 +22,6 @@ TRACE_HEADER: Final = istr("traceparent")
 UNMATCHED: Final = "unmatched"
 """The template of a request that matches no route, in logs and metrics."""
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-
-_random_bits: Final = random.Random().getrandbits  # noqa: S311  # an id, not a secret
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 class BodyStream(Protocol):
@@ -99,10 +94,3 @@ class Route:
     method: str
     template: str
     handle: Handler
-
-
-def find_request_id(given: Sequence[str]) -> str:
-    """Return the caller's request id if it is well-formed, else a new one. ``given`` are the X-Request-Id headers."""
-    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-        return given[0]
-    return f"{_random_bits(128):032x}"

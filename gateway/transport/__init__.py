@@ -18,5 +18,4 @@ heartbeat            ping and pong of every session, on the timer heap of the pr
 stats                what all sessions hold at one moment, and its gauges
 http                 aiohttp's handler of one HTTP connection with what it lacks; the bytes of HTTP answers
 fast_path            the same handler for whole requests that need of aiohttp only its parser
-eager_task           tasks that start at once, where Python can
 """

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 from gateway.interfaces import Schedule, Timer
 from gateway.transport import deflate, frames, packets
-from gateway.transport.eager_task import start_eager_task
 from gateway.transport.frames import FrameError, FrameReader, ReceivedFrame
+from gateway.transport.http import start_eager_task
 from gateway.transport.packets import MalformedPacket, Packet
 from gateway.transport.session import TOO_LARGE, Deliver, EngineSession, MessageLimits
 from gateway.transport.websocket_writer import WebSocketWriter

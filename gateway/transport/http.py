@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
@@ -43,6 +44,20 @@ def encode_switch(headers: Mapping[str, str]) -> bytes:
         *(f"{name}: {value}\r\n" for name, value in headers.items()),
     ]
     return "".join(lines).encode() + b"\r\n"
+
+
+# Most of this work ends without waiting. The second definition goes away with Python 3.11.
+if sys.version_info >= (3, 12):
+
+    def start_eager_task(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start a task that runs at once until it first waits."""
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True, name=name)
+
+else:
+
+    def start_eager_task(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start a task that runs in the next turn of the loop: Python has eager tasks from 3.12 on."""
+        return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
 
 class _Date:
