@@ -60,7 +60,7 @@ def test_a_push_to_a_user_reaches_each_of_their_devices_once_and_nobody_else(roo
 
     answer = room.gateway.push_user(user, "notification:new", data)
 
-    room.gateway.settle(phone, laptop, stranger)
+    room.gateway.wait_until_delivered(phone, laptop, stranger)
     assert (answer["online"], answer["connections"], "exact" in answer) == (True, 2, False)
     assert phone.events("notification:new") == laptop.events("notification:new") == [[data]]
     assert stranger.events("notification:new") == []
@@ -89,7 +89,7 @@ def test_a_push_to_a_room_reaches_those_whose_claims_grant_it(room: Room, user: 
         assert answer.pop("id")
         assert answer == {"room": name, "online": bool(members), "connections": len(members)}
 
-    room.gateway.settle(one, two)
+    room.gateway.wait_until_delivered(one, two)
     for client in (one, two):
         assert client.events("note") == [[name] for name, members in pushes.items() if client in members]
 
@@ -110,8 +110,8 @@ def test_a_broadcast_reaches_everybody_in_its_namespace_but_those_excepted(room:
     ).body
     room.gateway.backend.broadcast(event, 4, **{"except": ["nobody is here"]})
 
-    room.gateway.settle(*everybody)
-    room.gateway.settle(elsewhere, namespace="/events")
+    room.gateway.wait_until_delivered(*everybody)
+    room.gateway.wait_until_delivered(elsewhere, namespace="/events")
     assert "room" not in answer
     assert answer["connections"] >= len(everybody)
     assert partly["exact"] is False
@@ -129,7 +129,7 @@ def test_a_client_in_several_of_the_rooms_gets_one_message_once(room: Room, user
     answer = room.gateway.backend.push_room(rooms, "note", 1).body
     room.gateway.backend.push_room(rooms, "note", 2, **{"except": [f"user:{user}-1"]})
 
-    room.gateway.settle(both, one)
+    room.gateway.wait_until_delivered(both, one)
     assert (answer["rooms"], answer["connections"], answer["exact"]) == (rooms, 4, False)
     assert both.events("note") == [[1]]
     assert one.events("note") == [[1], [2]]
@@ -167,9 +167,9 @@ def test_namespaces_on_one_transport_are_separate_worlds(room: Room, user: str) 
         room.gateway.push_user(user, "note", namespace, namespace=namespace)
 
     for client, namespace in zip(together, namespaces, strict=True):
-        room.gateway.settle(client, namespace=namespace)
+        room.gateway.wait_until_delivered(client, namespace=namespace)
         assert client.events("note") == [[namespace]]
-    room.gateway.settle(alone, namespace="/events")
+    room.gateway.wait_until_delivered(alone, namespace="/events")
     assert alone.events("note") == [["/events"]]
     assert len({client.sid for client in [*together, alone]}) == 4
 
@@ -182,7 +182,7 @@ def test_pushes_arrive_in_order_from_the_first_moment_on_and_while_the_client_up
     for number in range(60):
         room.gateway.push_user(user, "note", number)
 
-    room.gateway.settle(client)
+    room.gateway.wait_until_delivered(client)
     assert client.events("note") == [[number] for number in range(60)]
 
 

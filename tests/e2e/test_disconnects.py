@@ -266,7 +266,7 @@ def test_who_answers_pings_stays(
         everybody[0].wait("disconnect", timeout=1.3)
 
     assert pinging.push_user(user, "still here")["connections"] == len(everybody)
-    pinging.settle(*everybody)
+    pinging.wait_until_delivered(*everybody)
     for client in everybody:
         assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
         client.disconnect()

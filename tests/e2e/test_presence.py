@@ -91,7 +91,9 @@ def test_an_upgrade_changes_the_transport_and_nothing_else(
     gateway = gateway_process
     client = node.open(gateway.url, token=gateway.token(user)).connected()
     client.wait("upgrade")
-    gateway.settle(client)  # what the gateway sends on the WebSocket comes after it took the upgrade in
+    gateway.wait_until_delivered(
+        client
+    )  # what the gateway sends on the WebSocket comes after it took the upgrade in
 
     presence = gateway.backend.presence(user)["connections"]
 
@@ -196,6 +198,6 @@ def test_a_disconnect_ends_the_connections_that_it_names(
     assert set(transports(gateway, user)) == {sid for name, sid in sids.items() if name not in gone}
     for name, client in everybody.items():
         if name not in gone:
-            gateway.settle(client, namespace="/events" if name == "events" else "/")
+            gateway.wait_until_delivered(client, namespace="/events" if name == "events" else "/")
             assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
         client.disconnect()

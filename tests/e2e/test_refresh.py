@@ -32,7 +32,7 @@ def test_a_newer_token_prolongs_the_connection_and_changes_its_rooms_at_once(
     pushes = {
         name: gateway.backend.push_room(f"role:{name}", "note", name).body for name in (before, kept, after)
     }
-    gateway.settle(client)
+    gateway.wait_until_delivered(client)
     assert {name: push["connections"] for name, push in pushes.items()} == {before: 0, kept: 1, after: 1}
     assert client.events("note") == [[kept], [after]]
     client.disconnect()
@@ -49,7 +49,7 @@ def test_the_end_moves_with_the_newer_token(
 
     with pytest.raises(AssertionError, match=r"not within 0\.9 s"):
         client.event("auth:expired", timeout=0.9)
-    gateway.settle(client)
+    gateway.wait_until_delivered(client)
     client.disconnect()
 
 

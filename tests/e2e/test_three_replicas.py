@@ -10,7 +10,7 @@ import pytest
 from gateway.domain.messages import Address
 from gateway.state.redis.redis_keys import RedisKeys
 from tests.support.clients import NodeClients
-from tests.support.cluster import Several, metric
+from tests.support.cluster import Cluster, metric
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
@@ -33,20 +33,20 @@ def test_each_of_300_clients_gets_exactly_its_messages_once_and_in_order(
     redis_server: RedisServer, node: NodeClients
 ) -> None:
     settings = {"redis_prefix": "crowd"}
-    with Several(
+    with Cluster(
         node, [redis_server.url] * 3, clients=300, per_second=100, transports=["websocket"], **settings
-    ) as all_:
-        all_.traffic.flows(500)
+    ) as cluster:
+        cluster.traffic.wait_for_answers(500)
 
-        all_.settle()
+        cluster.verify_deliveries()
 
-        assert set(all_.traffic.first_answers) == {"accepted"}
-        assert {len(all_.audience.at([replica])) for replica in all_.replicas} == {100}
-        targets = {push.target.rpartition("/user-")[0] or push.target for push in all_.traffic.pushes}
+        assert set(cluster.traffic.first_answers) == {"accepted"}
+        assert {len(cluster.clients.at([replica])) for replica in cluster.replicas} == {100}
+        targets = {push.target.rpartition("/user-")[0] or push.target for push in cluster.traffic.pushes}
         assert targets == {"/emit/user", "/emit/room", "/broadcast"}
-        fields = {name for push in all_.traffic.pushes for name in push.body}
+        fields = {name for push in cluster.traffic.pushes for name in push.body}
         assert fields == {"event", "data", "room", "rooms", "except"}
-        all_.end()
+        cluster.verify_and_stop()
 
 
 def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(

@@ -208,7 +208,7 @@ def test_browsers_and_others_hear_compressed_pushes_where_the_operator_wants_it(
 
         for each in data:
             gateway.push_user(user, "news", each)
-        gateway.settle(*everybody)
+        gateway.wait_until_delivered(*everybody)
 
         for client in everybody:
             assert [arguments[0] for arguments in client.events("news")] == data

@@ -8,5 +8,5 @@ clients   stock socket.io-clients under Node (clients.mjs), one Node process for
 upgrading stock clients that upgrade while messages come and go (upgrade_load.mjs)
 redis_server, cutting, link              a Redis, and links to it, that a test breaks
 waiting   until what nothing tells of is so
-audience, traffic, judging, several      clients and backends over several replicas, and whether anybody was lied to
+listeners, traffic, assertions, cluster  clients and backends of several replicas; checks of every delivery
 """

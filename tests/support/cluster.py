@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
-from tests.support.assertions import judge
+from tests.support.assertions import delivery_errors
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.health import verdict
-from tests.support.listeners import SPREAD, Audience
+from tests.support.listeners import SPREAD, ClientGroup
 from tests.support.traffic import Traffic
 
 LEASE_SECONDS = 5.0
@@ -24,7 +24,7 @@ GROWTH_BYTES = 16 * 1024 * 1024
 """How much larger than before the fault a process may be after it; 2 MB were measured."""
 
 
-class Several:
+class Cluster:
     """Replicas r0, r1, … each on its own address of one Redis, with clients on all of them; used as a context."""
 
     def __init__(
@@ -52,17 +52,17 @@ class Several:
             self._kill()
             raise failed[0]
         self.living = list(self.replicas)
-        self.audience = Audience(node, transports)
-        self._clients = clients
+        self.clients = ClientGroup(node, transports)
+        self._client_count = clients
         self._per_second = per_second
 
-    def __enter__(self) -> Several:
+    def __enter__(self) -> Cluster:
         try:
-            self.audience.fill(self.replicas, self._clients)
+            self.clients.fill(self.replicas, self._client_count)
             run = secrets.token_hex(4)
-            self.traffic = Traffic(self.replicas, self.audience, per_second=self._per_second, run=run)
+            self.traffic = Traffic(self.replicas, self.clients, per_second=self._per_second, run=run)
             self.traffic.__enter__()
-            self.traffic.flows(120)
+            self.traffic.wait_for_answers(120)
             self._before = [resident_bytes(replica) for replica in self.replicas]
         except BaseException:
             self._kill()
@@ -75,12 +75,14 @@ class Several:
         self.traffic.stop()
         self._kill()
 
-    def bury(self, replica: GatewayProcess) -> None:
+    def remove_killed(self, replica: GatewayProcess) -> None:
         """It is dead: nobody expects anything of it."""
         self.living.remove(replica)
         self.traffic.without(replica)
 
-    def is_whole(self, *, since: float, seconds: float = LEASE_SECONDS, reached_in: float = 2.0) -> None:
+    def wait_until_consistent(
+        self, *, since: float, seconds: float = LEASE_SECONDS, reached_in: float = 2.0
+    ) -> None:
         """Wait until each living replica is ready and hears, and presence is true ``seconds`` after ``since`` at most.
 
         ``reached_in`` is what the replicas may need to find Redis again, on top of that.
@@ -89,17 +91,17 @@ class Several:
         until(self._all_are_ready, "every replica is ready", deadline)
         until(self._presence_is_true, "presence is true", deadline)
 
-    def settle(self, *, lost: tuple[float, float] | None = None) -> None:
+    def verify_deliveries(self, *, lost: tuple[float, float] | None = None) -> None:
         """End the traffic, repeat what nobody is certain of, wait for the last and judge."""
-        self.traffic.flows(120)
+        self.traffic.wait_for_answers(120)
         self.traffic.stop()
         self.traffic.repeat()
         mark = f"last:{secrets.token_hex(4)}"
-        members = self.audience.at(self.living)
+        members = self.clients.at(self.living)
         assert self.living[0].backend.broadcast(mark).status == 200
-        self.audience.hears(mark, members, seconds=20)
-        heard = self.audience.heard()
-        wrong = judge(self.traffic.pushes, heard, members, lost=lost)
+        self.clients.wait_for_event(mark, members, seconds=20)
+        heard = self.clients.received()
+        wrong = delivery_errors(self.traffic.pushes, heard, members, lost=lost)
         wrong += [
             f"{m.client.id} was disconnected: {heard[m.client.id].left}"
             for m in members
@@ -109,12 +111,12 @@ class Several:
             f"{len(wrong)} things; {self.traffic.first_answers}; seed {self.traffic.seed}"
         )
 
-    def end(self) -> None:
+    def verify_and_stop(self) -> None:
         """Everything that lives is as small as before, stops when it is asked to, and found nothing to complain of."""
         for replica, before in zip(self.replicas, self._before, strict=True):
             if replica in self.living:
                 assert resident_bytes(replica) - before < GROWTH_BYTES
-        self.audience.leave()
+        self.clients.leave()
         with ThreadPoolExecutor() as together:
             statuses = list(together.map(GatewayProcess.stop, self.living))
         assert statuses == [0] * len(self.living)
@@ -131,8 +133,8 @@ class Several:
         return all(verdict(replica) == (200, "ready") for replica in self.living)
 
     def _presence_is_true(self) -> bool:
-        true: dict[str, set[tuple[str, str]]] = {member.user: set() for member in self.audience.members}
-        for member in self.audience.at(self.living):
+        true: dict[str, set[tuple[str, str]]] = {member.user: set() for member in self.clients.members}
+        for member in self.clients.at(self.living):
             true[member.user].add((member.replica.replica_id, member.sid))
         return all(
             self.presence_of(user, replica) == where

@@ -103,7 +103,7 @@ class GatewayProcess:
         assert answer.status == 200, answer
         return answer.body
 
-    def settle(self, *clients: StockClient, namespace: str = "/") -> None:
+    def wait_until_delivered(self, *clients: StockClient, namespace: str = "/") -> None:
         """Wait until everything pushed so far has arrived at these clients: a last event to each comes after it."""
         mark = f"settled:{secrets.token_hex(8)}"
         for client in clients:

@@ -1,4 +1,4 @@
-"""Stock clients spread over replicas, each in rooms that are known: who is to hear what, and who heard what."""
+"""Stock clients on several replicas in known rooms: which messages each must receive, and which it received."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPREAD = ("websocket", "websocket", "polling")
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One client. Its sid stays while it is connected; who comes back by itself keeps it too."""
+    """One client. It keeps its sid while it is connected and when it recovers its session."""
 
     client: StockClient
     replica: GatewayProcess
@@ -29,20 +29,20 @@ class Member:
         return self.client.sid
 
     def is_in(self, names: Collection[str]) -> bool:
-        """Whether one of these, rooms or sids, means it."""
+        """Whether one of these rooms or sids addresses the client."""
         return self.sid in names or not self.rooms.isdisjoint(names)
 
 
 @dataclass
-class Heard:
-    """What one client heard: the numbers of news in the order in which they came, and what it was told of gaps."""
+class Received:
+    """What one client received: numbers of news in order, codes of ``recovery:failed``, reasons of disconnects."""
 
     news: list[int] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
 
-class Audience:
+class ClientGroup:
     """Two clients of each user, on different replicas; two rooms for each client."""
 
     def __init__(self, node: NodeClients, transports: Sequence[str] = SPREAD) -> None:
@@ -51,7 +51,7 @@ class Audience:
         self.members: list[Member] = []
 
     def fill(self, replicas: Sequence[GatewayProcess], count: int) -> None:
-        """Let so many more come in."""
+        """Connect ``count`` more clients."""
         start = len(self.members)
         come = [self._open(replicas, number) for number in range(start, start + count)]
         for member in come:
@@ -74,24 +74,24 @@ class Audience:
         return [member for member in self.members if member.replica in replicas]
 
     def entitled(self, rooms: Collection[str] | None, exclude: Collection[str]) -> frozenset[str]:
-        """The ids of whom a push to these rooms (None: to everyone) is for."""
+        """The ids of the clients that must receive a push to these rooms (None: a broadcast)."""
         return frozenset(
             member.client.id
             for member in self.members
             if (rooms is None or member.is_in(rooms)) and not member.is_in(exclude)
         )
 
-    def heard(self) -> dict[str, Heard]:
-        """By id, up to now."""
-        found = {member.client.id: Heard() for member in self.members}
+    def received(self) -> dict[str, Received]:
+        """What each client has received so far, by its id."""
+        found = {member.client.id: Received() for member in self.members}
         for entry in self._node.journal.entries:
-            heard = found.get(entry["id"])
-            if heard is not None:
-                _note(heard, entry)
+            received = found.get(entry["id"])
+            if received is not None:
+                _record(received, entry)
         return found
 
-    def hears(self, mark: str, members: Iterable[Member], *, seconds: float) -> None:
-        """Wait until an event of that name came to all of them."""
+    def wait_for_event(self, mark: str, members: Iterable[Member], *, seconds: float) -> None:
+        """Wait until each of these clients received an event of that name."""
         missing = {member.client.id for member in members}
 
         def was_last(entry: Entry) -> bool:
@@ -103,19 +103,19 @@ class Audience:
             self._node.journal.wait(was_last, timeout=seconds)
         except AssertionError as late:
             raise AssertionError(
-                f"{len(missing)} clients did not hear the last push in {seconds} s"
+                f"{len(missing)} clients did not receive the last push in {seconds} s"
             ) from late
 
     def leave(self) -> None:
-        """All go."""
+        """Disconnect every client."""
         for member in self.members:
             member.client.disconnect()
 
 
-def _note(heard: Heard, entry: Entry) -> None:
+def _record(received: Received, entry: Entry) -> None:
     if entry["type"] == "disconnect":
-        heard.left.append(entry["reason"])
+        received.left.append(entry["reason"])
     elif entry["type"] == "event" and entry["event"] == NEWS:
-        heard.news.append(entry["args"][0]["n"])
+        received.news.append(entry["args"][0]["n"])
     elif entry["type"] == "event" and entry["event"] == "recovery:failed":
-        heard.gaps.append(entry["args"][0]["code"])
+        received.gaps.append(entry["args"][0]["code"])

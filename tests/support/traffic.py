@@ -1,5 +1,5 @@
 """Steady traffic over several replicas: backends that push one message after the other, each through any replica, and
-keep what they were answered.
+record the answers.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.support.gateway_process import GatewayProcess
-from tests.support.listeners import NEWS, Audience
+from tests.support.listeners import NEWS, ClientGroup
 
 BACKENDS = 6
 ANSWER_SECONDS = 4.0
 REST_SECONDS = 1.0
-"""How long a replica that gave no answer is left alone, as a balancer does."""
+"""How long backends avoid a replica that gave no answer, as a load balancer does."""
 NO_ANSWER = "no_answer"
 ACCEPTED = "accepted"
 UNKNOWN = frozenset({NO_ANSWER, "broker_timeout"})
-"""What a backend repeats with the same Idempotency-Key."""
+"""Outcomes after which a backend repeats the push with the same Idempotency-Key."""
 LARGE = 70_000
 
 
 @dataclass(eq=False)
 class Push:
-    """One push: whom it is for, and what it was answered first and at last."""
+    """One push: the clients that must receive it, and its answers from first to last."""
 
     number: int
     target: str
@@ -51,16 +51,16 @@ class Push:
 
 
 class Traffic:
-    """Runs while it is used as a context, or until it is stopped."""
+    """Backends that push while the context is open, or until ``stop``."""
 
     def __init__(
-        self, replicas: Sequence[GatewayProcess], audience: Audience, *, per_second: float, run: str
+        self, replicas: Sequence[GatewayProcess], clients: ClientGroup, *, per_second: float, run: str
     ) -> None:
-        """``run`` begins every Idempotency-Key. The dice are thrown anew in each run; a failure names their seed."""
+        """``run`` is the prefix of every Idempotency-Key. Each run has a new random seed, which a failure names."""
         self.seed = random.randrange(1_000_000)
         self.replicas = list(replicas)
         self.pushes: list[Push] = []
-        self._audience = audience
+        self._clients = clients
         self._pause = BACKENDS / per_second
         self._run = run
         self._numbers = itertools.count()
@@ -81,29 +81,29 @@ class Traffic:
         self.stop()
 
     def stop(self) -> None:
-        """Push nothing more; returns once everything was answered."""
+        """Stop pushing. Returns when every push has its answer."""
         self._over.set()
         for thread in self._threads:
             thread.join()
 
     @property
     def first_answers(self) -> Counter[str]:
-        """How often what was answered, repeats left out."""
+        """The number of pushes by their first answer."""
         return Counter(push.first for push in list(self.pushes) if push.answers)
 
-    def flows(self, count: int, *, answer: str = ACCEPTED, seconds: float = 20) -> None:
-        """Wait until so many more pushes got that answer."""
+    def wait_for_answers(self, count: int, *, answer: str = ACCEPTED, seconds: float = 20) -> None:
+        """Wait until ``count`` more pushes have that first answer."""
         wanted = self.first_answers[answer] + count
         with self._answered:
             came = self._answered.wait_for(lambda: self.first_answers[answer] >= wanted, timeout=seconds)
         assert came, f"not {count} more {answer} within {seconds} s; until now {self.first_answers}"
 
     def without(self, replica: GatewayProcess) -> None:
-        """Nobody pushes through it any more."""
+        """Stop pushing through this replica."""
         self.replicas = [each for each in self.replicas if each is not replica]
 
     def repeat(self, *, seconds: float = 20) -> None:
-        """Push again what may have been accepted, newly signed and with its Idempotency-Key, until that is certain."""
+        """Repeat each push with an unknown outcome, with its Idempotency-Key, until the outcome is known."""
         deadline = time.monotonic() + seconds
         for push in self.pushes:
             while push.answers[-1] in UNKNOWN or (len(push.answers) > 1 and not push.accepted):
@@ -126,7 +126,7 @@ class Traffic:
 
     def _make(self, dice: random.Random) -> Push:
         number = next(self._numbers)
-        members = self._audience.members
+        members = self._clients.members
         one, other = dice.sample(members, 2)
         rooms = sorted(other.rooms)
         kinds: list[tuple[str, dict[str, Any], set[str] | None]] = [
@@ -139,17 +139,17 @@ class Traffic:
         exclude = dice.choice([[], [], [one.sid], sorted(one.rooms)[1:2]])
         news = {"n": number, "pad": "x" * (LARGE if to and len(to) == 1 and dice.random() < 0.03 else 20)}
         body = fields | {"event": NEWS, "data": news} | ({"except": exclude} if exclude else {})
-        return Push(number, target, body, self._audience.entitled(to, exclude))
+        return Push(number, target, body, self._clients.entitled(to, exclude))
 
     def _send(self, push: Push, replica: GatewayProcess) -> None:
         backend = replace(replica.backend, timeout=ANSWER_SECONDS)
         try:
             answer = backend.post(push.target, push.body, idempotency_key=f"{self._run}-{push.number}")
-            said = ACCEPTED if answer.status == 200 else answer.body["code"]
+            outcome = ACCEPTED if answer.status == 200 else answer.body["code"]
         except (OSError, http.client.HTTPException):
-            said = NO_ANSWER
+            outcome = NO_ANSWER
             self._resting[replica] = time.monotonic() + REST_SECONDS
         with self._answered:
-            push.answers.append(said)
+            push.answers.append(outcome)
             push.answered_at = time.monotonic()
             self._answered.notify_all()
