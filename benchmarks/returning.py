@@ -73,7 +73,7 @@ class _Client:
 
     async def drop(self) -> None:
         if self.socket is not None:
-            self.socket.cut()
+            self.socket.abort()
 
 
 async def _come_and_go(server: Server) -> Figures:

@@ -243,7 +243,7 @@ async def test_payloads_reach_the_wire_as_the_backend_wrote_them(
     expected = [f'42["note",{text}]' for text in texts]
     assert [await socket.frame() for _ in texts] == expected
     assert await polling.packets() == expected
-    await polling.leave()
+    await polling.close()
 
 
 async def test_the_frames_of_a_fresh_connection_are_connect_then_authenticated_then_what_is_pushed(
@@ -264,7 +264,7 @@ async def test_the_frames_of_a_fresh_connection_are_connect_then_authenticated_t
     }
     assert nameless == {"success": True, "userId": "7", "email": None, "socketId": nameless["socketId"]}
     assert await socket.frame() == '42/events,["note",null]'
-    await other.leave()
+    await other.close()
 
 
 async def test_nothing_comes_before_the_greeting_however_much_is_pushed(

@@ -133,7 +133,7 @@ def test_a_client_whose_token_ran_out_is_warned_and_told_and_comes_back_once(
     assert (gone["reason"], gone["active"]) == ("transport close", True)
     again = client.wait("connect_error")
     assert (again["data"], again["active"]) == ({"code": "token_expired"}, False)
-    assert len([entry for entry in client.happened if entry["type"] == "reconnect_attempt"]) == 1
+    assert len([entry for entry in client.entries if entry["type"] == "reconnect_attempt"]) == 1
     assert offline(quick, user, "token_expired")
 
 
@@ -268,7 +268,7 @@ def test_who_answers_pings_stays(
     assert pinging.push_user(user, "still here")["connections"] == len(everybody)
     pinging.wait_until_delivered(*everybody)
     for client in everybody:
-        assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+        assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
         client.disconnect()
 
 
@@ -279,7 +279,7 @@ async def test_a_client_that_goes_away_without_a_word_is_gone_at_once(
     await socket.join(quick.token(f"{user}-socket"))
     await polling.join(quick.token(f"{user}-polling"))
 
-    socket.cut()
+    socket.abort()
     with pytest.raises(TimeoutError):
         await polling.poll(0.2)
 

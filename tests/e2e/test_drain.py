@@ -16,7 +16,7 @@ import pytest
 from tests.support.backend import Answer
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
-from tests.support.health import liveness, readiness, verdict
+from tests.support.health import liveness, readiness, readiness_status
 from tests.support.raw_clients import RawPolling, RawSocket
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.tcp_proxy import TcpProxy
@@ -74,7 +74,7 @@ async def test_while_load_balancers_learn_of_it_the_process_goes_on_as_before(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, node: NodeClients, user: str
 ) -> None:
     gateway = start(shutdown_delay_seconds=DELAY_SECONDS)
-    assert verdict(gateway) == (200, "ready")
+    assert readiness_status(gateway) == (200, "ready")
 
     told_at = time.monotonic()
     gateway.signal(signal.SIGTERM)
@@ -287,8 +287,8 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
         client.wait("connect_error")
 
         own_redis.start()
-        gateway.listens()
-        assert verdict(gateway) == (200, "ready")
+        gateway.wait_until_listening()
+        assert readiness_status(gateway) == (200, "ready")
         client.connected()
         gateway.push_user(user, "in time", 1)
         assert client.event("in time")[0] == 1
@@ -312,7 +312,7 @@ def test_a_replica_drains_while_redis_is_away_and_ends_in_time(
         gateway = start(redis_url=proxy.redis_url, drain_seconds=1)
         client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
         own_redis.freeze()
-        wait_until(lambda: verdict(gateway) == (200, "degraded"), "it is known to be away")
+        wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "it is known to be away")
 
         told_at = time.monotonic()
         gateway.signal(signal.SIGTERM)

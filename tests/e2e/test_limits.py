@@ -90,7 +90,7 @@ def test_clients_that_come_too_fast_are_turned_away_and_all_get_in(
 
     for client in everybody:
         client.connected()
-    errors = [entry for client in everybody for entry in client.happened if entry["type"] == "connect_error"]
+    errors = [entry for client in everybody for entry in client.entries if entry["type"] == "connect_error"]
 
     assert errors
     if carrier == "polling":

@@ -254,10 +254,10 @@ def tokens_good_and_bad(all_: Everything) -> None:
 def events_of_clients(all_: Everything) -> None:
     client = all_.open(token=all_.token("ann")).connected()
     payload = all_.trusted.new("what a client sent")
-    assert "error" in client.ask(all_.trusted.new("the name of an event"), payload)
+    assert "error" in client.emit_with_ack(all_.trusted.new("the name of an event"), payload)
     client.emit("chat", {"text": payload})
-    assert client.ask("auth:refresh", all_.token("ann", secret="z" * 40))["ok"] is False
-    assert client.ask("auth:refresh", all_.token("ann"))["ok"] is True
+    assert client.emit_with_ack("auth:refresh", all_.token("ann", secret="z" * 40))["ok"] is False
+    assert client.emit_with_ack("auth:refresh", all_.token("ann"))["ok"] is True
     for number in range(40):
         client.emit("flood", payload, number)
     client.wait("disconnect")
@@ -268,7 +268,7 @@ def recoveries(all_: Everything) -> None:
     all_.trusted.keep("a pid", client.wait("connect")["pid"])
     assert all_.backend.push_user("ann", "news", all_.trusted.new("a payload")).status == 200
     client.event("news")
-    client.cut()
+    client.close_engine()
     assert client.wait("connect", count=2)["recovered"] is True
     client.disconnect()
     for pid, offset in (

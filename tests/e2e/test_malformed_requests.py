@@ -112,7 +112,7 @@ async def test_a_request_that_does_not_fit_its_session_is_refused_and_leaves_it_
     assert gateway.push_user(user, "note", 1)["connections"] == 2
     assert await client.packets() == ['42["note",1]']
     assert await raw.frame() == '42["note",1]'
-    await client.leave()
+    await client.close()
 
 
 async def test_two_polls_at_once_end_the_session(
@@ -151,7 +151,7 @@ async def test_a_payload_that_is_too_large_is_refused_and_ends_the_session(
     assert await client.poll() == GONE
     other = await joined(gateway, http, user)
     assert (await other.post_bytes(b"3" + fits[:-1]))[0] == 200
-    await other.leave()
+    await other.close()
 
 
 async def test_a_payload_that_arrives_too_slowly_is_refused_and_ends_the_session(
@@ -207,7 +207,7 @@ async def test_an_upgrade_that_does_not_follow_the_steps_leaves_the_session_on_p
     while '42["note",1]' not in packets:
         packets += await client.packets()
     assert set(packets) <= {"6", '42["note",1]'}
-    await client.leave()
+    await client.close()
 
 
 @pytest.mark.parametrize("member", [False, True], ids=["stranger", "member"])

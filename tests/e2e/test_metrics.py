@@ -232,9 +232,12 @@ def test_newer_tokens_are_counted_by_what_became_of_them(
     client = open_stock(node, gateway, user)
     counted = Counted(gateway)
 
-    assert client.ask("auth:refresh", gateway.token(user))["ok"] is True
-    assert client.ask("auth:refresh", gateway.token("another"))["code"] == "token_invalid"
-    assert client.ask("auth:refresh", gateway.token(user, lifetime_seconds=-1))["code"] == "token_expired"
+    assert client.emit_with_ack("auth:refresh", gateway.token(user))["ok"] is True
+    assert client.emit_with_ack("auth:refresh", gateway.token("another"))["code"] == "token_invalid"
+    assert (
+        client.emit_with_ack("auth:refresh", gateway.token(user, lifetime_seconds=-1))["code"]
+        == "token_expired"
+    )
 
     counted.is_exactly(
         {
@@ -279,7 +282,7 @@ async def test_who_is_kicked_is_counted(
         },
     )
     counted = Counted(gateway)
-    raw.cut()
+    raw.abort()
     await asyncio.to_thread(
         counted.is_exactly, {'engineio_sessions_closed_total{reason="transport_close"}': 1}
     )
@@ -307,8 +310,8 @@ async def test_volatile_messages_are_counted_as_delivered_or_as_skipped(
         },
     )
     counted = Counted(gateway)
-    await absent.leave()
-    listens.cut()
+    await absent.close()
+    listens.abort()
     await asyncio.to_thread(
         counted.is_exactly,
         closed("client_close") | closed("transport_close"),
@@ -347,7 +350,7 @@ async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with
     await first.send(connect_packet(gateway.token(user), recovery=True))
     pid = json.loads((await first.frame())[2:])["pid"]
     await first.frame()
-    first.cut()
+    first.abort()
     await asyncio.to_thread(
         scrape_until, gateway, lambda now: now.value("connections", nsp="/") == 0, "it is gone"
     )
@@ -375,7 +378,7 @@ async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with
         },
     )
     for raw in (again, stranger):
-        raw.cut()
+        raw.abort()
 
 
 def test_requests_are_counted_by_their_code_and_by_the_key_that_they_name(

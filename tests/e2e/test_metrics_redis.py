@@ -223,6 +223,6 @@ async def test_own_pushes_are_timed_and_those_of_another_replica_are_not(
     assert now.value("deliveries_total", kind="message") == 2
     assert now.value("redis_messages_received_total") == 2
     assert (await asyncio.to_thread(Scrape, there)).value("delivery_duration_seconds_count") == 0
-    raw.cut()
+    raw.abort()
     for gateway in (here, there):
         assert await asyncio.to_thread(gateway.stop) == 0

@@ -141,7 +141,7 @@ async def test_a_failed_upgrade_leaves_the_connection_where_it_was(
         packets += [packet for packet in await polling.packets() if packet != "6"]
     assert packets == ['42["note",1]']
     assert transports(gateway, user) == {sid: "polling"}
-    await polling.leave()
+    await polling.close()
 
 
 async def test_abrupt_ends_are_noticed(
@@ -153,7 +153,7 @@ async def test_abrupt_ends_are_noticed(
     sids = [(await each.join(gateway.token(user)))["socketId"] for each in (socket, polling, stays)]
     assert set(transports(gateway, user)) == set(sids)
 
-    socket.cut()
+    socket.abort()
     with pytest.raises(TimeoutError):
         await polling.poll(0.1)
 
@@ -199,5 +199,5 @@ def test_a_disconnect_ends_the_connections_that_it_names(
     for name, client in everybody.items():
         if name not in gone:
             gateway.wait_until_delivered(client, namespace="/events" if name == "events" else "/")
-            assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+            assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
         client.disconnect()

@@ -76,7 +76,7 @@ def stays_away_for(milliseconds: int) -> dict[str, Any]:
 def came_back(client: StockClient, times: int = 2) -> None:
     """Wait until it is in again, the same as before."""
     client.wait("event", event="authenticated", count=times)
-    connects = [entry for entry in client.happened if entry["type"] == "connect"]
+    connects = [entry for entry in client.entries if entry["type"] == "connect"]
     assert [entry["recovered"] for entry in connects] == [False] + [True] * (times - 1)
     assert len({entry["sid"] for entry in connects}) == 1
 
@@ -109,7 +109,9 @@ def test_after_the_engine_was_closed(
     here, there = replicas
     client = connect(node, here.url, here.token(user), carrier, reconnectionDelay=500)
 
-    interrupted(client, lambda n: there.push_user(user, "tick", n), lambda: client.cut(replicas[to].url))
+    interrupted(
+        client, lambda n: there.push_user(user, "tick", n), lambda: client.close_engine(replicas[to].url)
+    )
 
     present = there.backend.presence(user)["connections"]
     assert [(each["sid"], each["replica"]) for each in present] == [(client.sid, replicas[to].replica_id)]
@@ -124,7 +126,7 @@ def test_after_the_network_was_cut(
         client = connect(node, proxy.http_url, here.token(user), carrier)
 
         def cut() -> None:
-            client.move(there.url)
+            client.set_url(there.url)
             proxy.break_connections()
 
         interrupted(client, lambda n: there.push_user(user, "tick", n), cut)
@@ -141,7 +143,7 @@ def test_after_its_replica_ended_at_another_one(
 ) -> None:
     stays, user = replicas[0], f"{carrier}-{end.name}"
     client = connect(node, fails.url, fails.token(user), carrier, reconnectionDelay=500)
-    client.move(stays.url)
+    client.set_url(stays.url)
 
     interrupted(client, lambda n: stays.push_user(user, "tick", n), lambda: fails.signal(end))
 
@@ -171,7 +173,7 @@ def test_after_it_came_back_to_where_it_was_again_and_again(
 
     for number in range(20):
         there.push_user(user, "tick", number)
-        client.cut(replicas[number % 2].url)
+        client.close_engine(replicas[number % 2].url)
         client.wait("connect", count=number + 2)
     came_back(client, 21)
     there.push_user(user, "tick", 20)
@@ -203,7 +205,7 @@ def test_a_client_that_was_quiet_for_longer_than_history_is_kept(
     for number in range(2 * HISTORY_LENGTH):
         there.push_user("somebody else", "noise", number)
 
-    interrupted(client, lambda n: there.push_user(user, "tick", n), client.cut)
+    interrupted(client, lambda n: there.push_user(user, "tick", n), client.close_engine)
 
 
 def peak_kib(process: GatewayProcess) -> int:
@@ -220,7 +222,7 @@ def test_much_more_than_an_outbox_was_missed(
     client = connect(
         node, here.url, here.token(user), carrier, reconnectionDelay=3000, reconnectionDelayMax=3000
     )
-    client.cut()
+    client.close_engine()
     client.wait("disconnect")
     before = peak_kib(here)
     for number in range(count):
@@ -244,7 +246,7 @@ def test_while_its_old_connection_still_looks_alive(
         client.wait("event", event="tick", count=1)
         proxy.pause()
         here.push_user(user, "tick", 1)
-        client.cut(there.url)
+        client.close_engine(there.url)
         came_back(client)
 
         def is_over(reason: str) -> bool:
@@ -261,7 +263,7 @@ def test_while_its_old_connection_still_looks_alive(
     assert [(each["sid"], each["replica"]) for each in present] == [(client.sid, "two")]
     assert there.push_user(user, "tick", 2)["connections"] == 1
 
-    client.cut(here.url)
+    client.close_engine(here.url)
     came_back(client, 3)
     here.push_user(user, "tick", 3)
     client.wait("event", event="tick", count=4)
@@ -280,7 +282,7 @@ def test_a_stolen_pid_yields_nothing(replicas: list[GatewayProcess], node: NodeC
 
     assert thief.event("recovery:failed") == [{"code": "other_user"}]
     assert thief.events("secret") == []
-    victim.cut(there.url)
+    victim.close_engine(there.url)
     came_back(victim)
 
 
@@ -294,7 +296,7 @@ def test_an_offset_that_nobody_handed_out_is_told(
     user = f"user-{code}"
     first = connect(node, here.url, here.token(user))
     pid = first.wait("connect")["pid"]
-    first.cut(there.url)
+    first.close_engine(there.url)
     came_back(first)
 
     asks = node.open(there.url, auth={"token": there.token(user), "pid": pid, "offset": offset})
@@ -307,7 +309,7 @@ def test_who_missed_more_than_the_history_holds_is_told(
 ) -> None:
     here, there = replicas
     client = connect(node, here.url, here.token(user), **stays_away_for(2500))
-    client.cut()
+    client.close_engine()
     client.wait("disconnect")
     for number in range(HISTORY_LENGTH + HISTORY_LENGTH // 2):
         there.push_user(user, "tick", number)
@@ -321,7 +323,7 @@ def test_who_comes_too_late_is_told(node: NodeClients, redis_server: RedisServer
         redis_url=redis_server.url, redis_prefix="late", replica_id="late", recovery_seconds=2
     )
     late = connect(node, gateway.url, gateway.token(user), **stays_away_for(3000))
-    late.cut()
+    late.close_engine()
 
     assert late.event("recovery:failed") == [{"code": "session_expired"}]
     gateway.stop()

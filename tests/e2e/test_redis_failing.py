@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
-from tests.support.health import readiness, verdict
+from tests.support.health import readiness, readiness_status
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import wait_until
@@ -42,20 +42,20 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
     )
     assert (refused.status, refused.body["code"]) == (503, "broker_timeout")
     assert int(refused.headers["retry-after"]) >= 1
-    wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
+    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
     newcomer = node.open(gateway.url, token=gateway.token("newcomer"), transports=["websocket"])
     newcomer.wait("connect_error")
-    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
 
     own_redis.thaw()
-    wait_until(lambda: verdict(gateway) == (200, "ready"), "it is back")
+    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it is back")
     newcomer.connected()
     again = gateway.backend.post(f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1")
     assert again.status == 200
     gateway.push_user(user, "after", 1)
     assert client.event("after")[0] == 1
     assert [arguments[0] for arguments in client.events("frozen")] == [1]
-    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
     assert gateway.stop() == 0
     told = [line for line in gateway.log.entries if line.get("event") == "redis.status"]
     assert [(line["status"], line["level"]) for line in told] == [
@@ -75,13 +75,15 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
         client = connect(node, gateway, user)
         proxy.pause_subscriptions()
 
-        wait_until(lambda: verdict(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
+        wait_until(
+            lambda: readiness_status(gateway) == (503, "subscription_stalled"), "it is known to be deaf"
+        )
         assert gateway.backend.presence(user)["online"] is True
         client.wait("disconnect", reason="transport close", timeout=15)
         client.wait("connect_error", timeout=15)
 
         proxy.resume_subscriptions()
-        wait_until(lambda: verdict(gateway) == (200, "ready"), "it hears again")
+        wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it hears again")
         client.wait("connect", count=2, timeout=15)
         client.wait("event", event="authenticated", count=2)
         gateway.push_user(user, "after", 1)
@@ -99,7 +101,7 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     client = connect(node, gateway, user)
     own_redis.ask("CONFIG", "SET", "maxmemory", "1kb")
 
-    wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
+    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
     report = readiness(gateway)[1]
     assert report["degraded"].endswith(": Redis is at its memory limit (OOM)")
     assert report["parts"]["state"]["reason"] == "Redis is at its memory limit (OOM)"
@@ -112,12 +114,12 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     assert Scrape(gateway).value("engineio_requests_rejected_total", reason="state_unavailable") > 0
 
     own_redis.ask("CONFIG", "SET", "maxmemory", "0")
-    wait_until(lambda: verdict(gateway) == (200, "ready"), "it takes what is written again")
+    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it takes what is written again")
     assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="OOM") == 0
     newcomer.connected()
     gateway.push_user(user, "after", 1)
     assert client.event("after")[0] == 1
-    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
     assert [line["code"] for line in said(gateway, "redis.rejecting")] == ["OOM"]
     assert [line["code"] for line in said(gateway, "redis.accepting")] == ["OOM"]
     assert gateway.stop() == 0
@@ -130,12 +132,12 @@ def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(own_red
     )
     own_redis.ask("REPLICAOF", "127.0.0.1", "1")
 
-    wait_until(lambda: verdict(gateway) == (200, "degraded"), "readiness says so")
+    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
     assert readiness(gateway)[1]["degraded"].endswith("(READONLY)")
     assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="READONLY") == 1
 
     own_redis.ask("REPLICAOF", "NO", "ONE")
-    wait_until(lambda: verdict(gateway) == (200, "ready"), "it is a primary again")
+    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it is a primary again")
     for event in ("redis.rejecting", "redis.accepting"):
         # The connection for channels may have been made anew in the meantime, and says it too.
         of_commands = [line for line in said(gateway, event) if line["connection"] == "commands"]
@@ -152,7 +154,7 @@ def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pus
     own_redis.ask("ACL", "SETUSER", "default", "resetchannels")
     own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
-    wait_until(lambda: verdict(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
+    wait_until(lambda: readiness_status(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
     assert "(NOPERM)" in readiness(gateway)[1]["reason"]
     assert Scrape(gateway).value("redis_rejecting", connection="channels", reason="NOPERM") == 1
     gateway.log.wait(lambda line: line["event"] == "gateway.subscription_stalled")
@@ -163,7 +165,7 @@ def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pus
     assert [line["status"] for line in said(gateway, "redis.status")] == ["subscription_stalled"]
 
     own_redis.ask("ACL", "SETUSER", "default", "allchannels")
-    wait_until(lambda: verdict(gateway) == (200, "ready"), "it hears again")
+    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it hears again")
     assert gateway.stop() == 0
     assert [line["event"] for line in gateway.failures()] == ["gateway.subscription_stalled"]
 

@@ -26,7 +26,7 @@ def test_a_newer_token_prolongs_the_connection_and_changes_its_rooms_at_once(
     ).connected()
     ends_at = int(time.time()) + 7200
 
-    answer = client.ask("auth:refresh", gateway.token(user, exp=ends_at, role=[kept, after]))
+    answer = client.emit_with_ack("auth:refresh", gateway.token(user, exp=ends_at, role=[kept, after]))
 
     assert answer == {"ok": True, "expiresAt": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(ends_at))}
     pushes = {
@@ -45,7 +45,7 @@ def test_the_end_moves_with_the_newer_token(
     client = clients.open(gateway.url, token=gateway.token(user, exp=time.time() + 0.7)).connected()
     client.event("auth:expiring")
 
-    assert client.ask("auth:refresh", gateway.token(user))["ok"] is True
+    assert client.emit_with_ack("auth:refresh", gateway.token(user))["ok"] is True
 
     with pytest.raises(AssertionError, match=r"not within 0\.9 s"):
         client.event("auth:expired", timeout=0.9)
@@ -79,7 +79,7 @@ def test_a_bad_newer_token_changes_nothing(
     }
     client = node.open(gateway.url, token=gateway.token(user, role=f"{user}-author")).connected()
 
-    answer = client.ask(
+    answer = client.emit_with_ack(
         "auth:refresh", *[tokens.get(each, each) if isinstance(each, str) else each for each in shown]
     )
 
@@ -97,7 +97,7 @@ def test_a_newer_token_that_was_revoked_is_refused(
     gateway.backend.disconnect(user, revoke=True)
     client = node.open(gateway.url, token=gateway.token(user, iat=time.time())).connected()
 
-    assert client.ask("auth:refresh", old)["code"] == "token_revoked"
+    assert client.emit_with_ack("auth:refresh", old)["code"] == "token_revoked"
     client.disconnect()
 
 
@@ -107,7 +107,10 @@ def test_a_refresh_concerns_the_namespace_it_was_sent_in(
     gateway = gateway_process
     main, events = node.open_together(gateway.url, ["/", "/events"], token=gateway.token(user))
     for client in (main.connected(), events.connected()):
-        assert client.ask("auth:refresh", gateway.token(user, role=f"{user}-{client is main}"))["ok"] is True
+        assert (
+            client.emit_with_ack("auth:refresh", gateway.token(user, role=f"{user}-{client is main}"))["ok"]
+            is True
+        )
 
     for name, expected in ((f"role:{user}-True", (1, 0)), (f"role:{user}-False", (0, 1))):
         counts = [
@@ -127,13 +130,13 @@ def test_an_event_that_the_gateway_does_not_know_is_answered(
         gateway_process.url, token=gateway_process.token(user), transports=[carrier], namespace="/events"
     ).connected()
 
-    answer = client.ask("chat:send", {"text": "hello"}, 2)
+    answer = client.emit_with_ack("chat:send", {"text": "hello"}, 2)
     for number in range(10):
         client.emit("chat:send", number)
 
     assert set(answer) == {"error"}
     assert answer["error"]["code"] == "unknown_event"
-    assert client.ask("chat:send")["error"]["code"] == "unknown_event"  # answered after the ten
+    assert client.emit_with_ack("chat:send")["error"]["code"] == "unknown_event"  # answered after the ten
     told = client.events("error")
     assert len(told) == 1
     assert told[0][0] == {"status": "error", "code": "unknown_event", "message": answer["error"]["message"]}

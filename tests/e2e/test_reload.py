@@ -81,7 +81,7 @@ def test_keys_of_backends_are_rotated_without_a_push_or_a_client_lost(
         "unknown_key"
     )
     assert operator.push(user, SECOND).status == 200
-    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
     client.wait("event", event="note", count=5)
 
 
@@ -99,7 +99,7 @@ def test_the_key_of_tokens_changes_for_who_comes_and_not_for_who_is_there(
     node.open(gateway.url, token=token(user, NEW_JWT_SECRET)).connected()
     assert operator.push(user, FIRST).body["connections"] == 2
     assert client.event("note")[0] == 1
-    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
 
 
 def test_public_keys_and_algorithms_change_too_and_so_does_the_address_of_a_key_set(

@@ -54,7 +54,7 @@ def test_a_push_through_either_replica_reaches_the_clients_of_both(
     assert answers[3]["connections"] >= 2
     for client in (phone, laptop):
         assert client.event("fourth")[0] == 4
-        pushed = [entry for entry in client.happened if entry["type"] == "event"][1:]
+        pushed = [entry for entry in client.entries if entry["type"] == "event"][1:]
         assert [(entry["event"], entry["args"][0]) for entry in pushed] == [
             ("first", 1), ("second", 2), ("third", 3), ("fourth", 4),
         ]  # fmt: skip
@@ -252,7 +252,7 @@ def test_clients_stay_and_all_goes_on_when_redis_comes_back_empty(node: NodeClie
     client.wait("event", event="tick", count=2)
     assert pushed_to(client, "tick") == [0, 1]
     assert pushed_to(client, "retried") == [0]
-    assert not [entry for entry in client.happened if entry["type"] == "disconnect"]
+    assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
     for process in processes:
         assert process.stop() == 0
         assert process.failures() == []

@@ -141,7 +141,7 @@ async def test_a_client_that_leaves_during_a_drain_does_not_hold_it_up(
 
     gateway.signal(signal.SIGTERM)
     assert await witness.closed() == (1012, [])
-    await polling.leave()
+    await polling.close()
 
     assert await asyncio.to_thread(gateway.wait) == 0
     assert not [line for line in gateway.log.entries if line.get("event") == "gateway.drain_timeout"]

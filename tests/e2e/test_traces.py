@@ -130,7 +130,7 @@ def test_what_a_client_missed_is_told_of_when_it_comes_back(
     client = node.open(pair[0].url, token=pair[0].token(user), transports=["websocket"], **away).connected()
     pair[0].push_user(user, "first")
     client.event("first")
-    client.cut()
+    client.close_engine()
     client.wait("disconnect")
 
     message_id = push(pair[1], user, "missed")

@@ -88,7 +88,7 @@ async def test_when_there_are_too_many_strangers_others_are_told_to_come_back(
     assert await counted(http, suspicious, "engineio_sessions_unauthenticated") == 0
     other = await RawSocket.open(http, suspicious.url)
     await other.join(suspicious.token(user))
-    await stranger.leave()
+    await stranger.close()
     await other.socket.close()
 
 
@@ -137,7 +137,7 @@ def test_a_client_joins_several_namespaces_with_large_tokens_and_then_sends_more
     for client in joined:
         client.connected()
 
-    assert joined[0].ask("much", "x" * 90_000)["error"]["code"] == "unknown_event"
+    assert joined[0].emit_with_ack("much", "x" * 90_000)["error"]["code"] == "unknown_event"
     for client in joined:
         client.disconnect()
 
@@ -158,7 +158,7 @@ async def test_each_address_behind_the_proxy_has_its_own_rate(
     assert await refused(behind_a_proxy, http, **neighbour) == [(503, message, "2000")] * 2
     reason = 'engineio_requests_rejected_total{reason="address_rate"}'
     assert await counted(http, behind_a_proxy, reason) == 6
-    await first.leave()
+    await first.close()
     await other.socket.close()
     closed = await asyncio.to_thread(
         behind_a_proxy.log.wait,
@@ -212,5 +212,5 @@ def test_browsers_and_others_hear_compressed_pushes_where_the_operator_wants_it(
 
         for client in everybody:
             assert [arguments[0] for arguments in client.events("news")] == data
-            assert client.ask("much", "x" * 5_000)["error"]["code"] == "unknown_event"
+            assert client.emit_with_ack("much", "x" * 5_000)["error"]["code"] == "unknown_event"
             client.disconnect()

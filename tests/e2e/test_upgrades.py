@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from tests.support.gateway_process import GatewayProcess
-from tests.support.upgrade_load import Upgrading
+from tests.support.upgrade_load import UpgradeLoad
 
 
 def test_40_clients_upgrade_under_50_messages_a_second_each_way() -> None:
     gateway = GatewayProcess(message_rate=100_000)
     try:
-        outcome = Upgrading(gateway, clients=40, seconds=4, per_second=50).run()
+        outcome = UpgradeLoad(gateway, clients=40, seconds=4, per_second=50).run()
     finally:
         assert gateway.stop() == 0
 

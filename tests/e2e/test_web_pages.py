@@ -59,7 +59,7 @@ async def test_pages_of_listed_origins_may_poll_and_read_the_answers(
         assert (poll.status, cors(poll.headers)) == (200, allowed(origin))
     async with http.get(f"{site.url}{PATH}?EIO=4&transport=polling&sid=unknown", headers=page) as refusal:
         assert (refusal.status, cors(refusal.headers)) == (400, allowed(origin))
-    await polling.leave()
+    await polling.close()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_pages_of_other_origins_get_nothing_over_any_transport(
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await http.ws_connect(f"{site.url}{PATH}?EIO=4&transport=websocket{sid}", headers=page)
         assert caught.value.status == 403
-    await polling.leave()
+    await polling.close()
 
 
 async def test_websockets_of_listed_origins_and_of_no_browser_pass(
@@ -153,7 +153,7 @@ def test_the_stock_client_of_a_listed_page_connects_at_another_path_and_a_strang
     assert here.event("note") == [1]
     for client in (stranger, lost):
         assert client.wait("connect_error")["active"] is True
-        assert not [entry for entry in client.happened if entry["type"] == "connect"]
+        assert not [entry for entry in client.entries if entry["type"] == "connect"]
     for client in (here, stranger, lost):
         client.disconnect()
 

@@ -22,7 +22,7 @@ class Clients(ABC):
         self.ids = itertools.count(1)
 
     @abstractmethod
-    def tell(self, **command: Any) -> None:
+    def execute(self, **command: Any) -> None:
         """Have something done; see ``clients.mjs`` for the commands."""
 
     @abstractmethod
@@ -54,7 +54,7 @@ class Clients(ABC):
         if transports is not None:
             options["transports"] = transports
         client = StockClient(self, str(next(self.ids)))
-        self.tell(
+        self.execute(
             do="open",
             id=client.id,
             url=url,
@@ -80,8 +80,8 @@ class NodeClients(Clients):
         others = [self.open(url, token=token, namespace=each, share=first) for each in namespaces[1:]]
         return [first, *others]
 
-    def tell(self, **command: Any) -> None:
-        self._script.tell(command)
+    def execute(self, **command: Any) -> None:
+        self._script.send(command)
 
     def pause(self) -> None:
         """Let all of them stand still, as a laptop does whose lid is closed."""
@@ -103,7 +103,7 @@ class StockClient:
         self.id = client_id
 
     @property
-    def happened(self) -> list[Entry]:
+    def entries(self) -> list[Entry]:
         """Everything that happened to this client so far."""
         return [entry for entry in self._clients.journal.entries if entry["id"] == self.id]
 
@@ -115,7 +115,7 @@ class StockClient:
 
     def events(self, name: str) -> list[list[Any]]:
         """The arguments of every event of that name so far."""
-        return [e["args"] for e in self.happened if e["type"] == "event" and e["event"] == name]
+        return [e["args"] for e in self.entries if e["type"] == "event" and e["event"] == name]
 
     def wait(self, kind: str, *, count: int = 1, timeout: float = TIMEOUT_SECONDS, **fields: Any) -> Entry:
         """The ``count``-th thing of that kind: connect, connect_error, disconnect, upgrade, event …"""
@@ -139,26 +139,26 @@ class StockClient:
         return args
 
     def emit(self, event: str, *args: Any) -> None:
-        self._clients.tell(do="emit", id=self.id, event=event, args=args)
+        self._clients.execute(do="emit", id=self.id, event=event, args=args)
 
-    def ask(self, event: str, *args: Any) -> Any:
+    def emit_with_ack(self, event: str, *args: Any) -> Any:
         """Emit with an acknowledgement and wait for it; its first argument."""
         ask = next(self._asks)
-        self._clients.tell(do="ask", id=self.id, event=event, args=args, ask=ask)
+        self._clients.execute(do="ask", id=self.id, event=event, args=args, ask=ask)
         entry = self.wait("ack", ask=ask)
         assert entry.get("error") is None, entry
         return entry["answer"][0]
 
     def disconnect(self) -> None:
-        self._clients.tell(do="disconnect", id=self.id)
+        self._clients.execute(do="disconnect", id=self.id)
 
     def connect(self, **auth: Any) -> None:
-        self._clients.tell(do="connect", id=self.id, auth=auth or None)
+        self._clients.execute(do="connect", id=self.id, auth=auth or None)
 
-    def cut(self, url: str | None = None) -> None:
+    def close_engine(self, url: str | None = None) -> None:
         """Close the engine under it, as a lost network does; it reconnects by itself, to ``url`` if that is given."""
-        self._clients.tell(do="cut", id=self.id, url=url)
+        self._clients.execute(do="cut", id=self.id, url=url)
 
-    def move(self, url: str) -> None:
+    def set_url(self, url: str) -> None:
         """Whenever it reconnects, it goes there."""
-        self._clients.tell(do="move", id=self.id, url=url)
+        self._clients.execute(do="move", id=self.id, url=url)

@@ -13,7 +13,7 @@ from typing import Any
 from tests.support.assertions import delivery_errors
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
-from tests.support.health import verdict
+from tests.support.health import readiness_status
 from tests.support.listeners import SPREAD, ClientGroup
 from tests.support.traffic import Traffic
 
@@ -130,7 +130,7 @@ class Cluster:
         )
 
     def _all_are_ready(self) -> bool:
-        return all(verdict(replica) == (200, "ready") for replica in self.living)
+        return all(readiness_status(replica) == (200, "ready") for replica in self.living)
 
     def _presence_is_true(self) -> bool:
         true: dict[str, set[tuple[str, str]]] = {member.user: set() for member in self.clients.members}

@@ -36,14 +36,14 @@ class GatewayProcess:
         self.key_id, self.secret, self.jwt_secret = KEY_ID, KEY_SECRET, JWT_SECRET
         self._launch()
         if serves:
-            self.listens()
+            self.wait_until_listening()
 
     def start(self) -> None:
         """Start again on the same port; returns once it serves."""
         self._launch()
-        self.listens()
+        self.wait_until_listening()
 
-    def listens(self) -> None:
+    def wait_until_listening(self) -> None:
         """Wait until it serves clients and backends."""
         self.log.wait(lambda line: line.get("event") == "gateway.listening", timeout=START_SECONDS)
 

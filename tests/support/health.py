@@ -20,7 +20,7 @@ def liveness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:
     return _ask(gateway, "/health/live")
 
 
-def verdict(gateway: GatewayProcess) -> tuple[int, str]:
+def readiness_status(gateway: GatewayProcess) -> tuple[int, str]:
     """Status of /health/ready and its word; ``degraded`` stands for a replica that is ready and cannot push."""
     status, body = readiness(gateway)
     return status, "degraded" if "degraded" in body else body["status"]

@@ -59,7 +59,7 @@ def replicas_conf(replicas: Mapping[str, Upstream]) -> str:
     return "\n".join(blocks)
 
 
-def started(folder: Path, *ports: tuple[str, int]) -> subprocess.Popen[bytes]:
+def start(folder: Path, *ports: tuple[str, int]) -> subprocess.Popen[bytes]:
     """An nginx with the files in ``folder``, listening at these addresses; what it says goes to ``errors`` there."""
     folder.chmod(0o755)  # its workers are somebody else where it is started as root
     # As `ulimits` in compose.yaml: as many open files as there may be.
@@ -93,7 +93,7 @@ class Nginx:
         (self._folder / "replicas.conf").write_text(replicas_conf(self._replicas))
         (self._folder / "gateway.conf").write_text(self._gateway_conf())
         try:
-            self._process = started(
+            self._process = start(
                 self._folder, ("127.0.0.1", self._clients_port), ("127.0.0.1", self._ingest_port)
             )
         except BaseException:
@@ -111,7 +111,7 @@ class Nginx:
         """A backend that pushes through it, with the key that may do everything."""
         return Backend(self.ingest_url, self._any.key_id, self._any.secret)
 
-    def severe(self) -> list[str]:
+    def severe_errors(self) -> list[str]:
         """Lines of its log that tell of more than a replica that is not there."""
         lines = (self._folder / "errors").read_text().splitlines()
         return [line for line in lines if any(f"[{level}]" in line for level in ("emerg", "alert", "crit"))]

@@ -43,7 +43,7 @@ class NodeScript:
         except AssertionError as error:
             raise AssertionError("Node or socket.io-client is missing: run `make install-dev`") from error
 
-    def tell(self, command: Any) -> None:
+    def send(self, command: Any) -> None:
         """Have something done."""
         with self._writing:
             assert self._process.stdin is not None

@@ -43,7 +43,7 @@ class PythonClients(Clients):
         self._start(lambda: self._connect(ids, url, options))
         return list(clients.values())
 
-    def tell(self, **command: Any) -> None:
+    def execute(self, **command: Any) -> None:
         self._start(lambda: self._obey(command))
 
     def stop(self) -> None:

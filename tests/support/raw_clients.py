@@ -87,7 +87,7 @@ class RawSocket:
             frames.append(message.data)
         return self.socket.close_code, frames
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Drop the connection without a word, as a crash does."""
         self._transport.abort()
 
@@ -143,7 +143,7 @@ class RawPolling:
         self._unread = packets[2:]
         return payload
 
-    async def leave(self) -> None:
+    async def close(self) -> None:
         """Close it, as a page does that goes away."""
         await self.post("1")
 

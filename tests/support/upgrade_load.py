@@ -31,7 +31,7 @@ class Outcome:
     answered: int
 
 
-class Upgrading:
+class UpgradeLoad:
     """Clients in one Node process."""
 
     def __init__(self, gateway: GatewayProcess, *, clients: int, seconds: float, per_second: int) -> None:
@@ -54,9 +54,9 @@ class Upgrading:
                 "perSecond": self._per_second,
                 "openingSeconds": self._seconds / 2,
             }
-            script.tell(plan)
+            script.send(plan)
             self._push_at_pace()
-            script.tell(self._pushed)
+            script.send(self._pushed)
             script.wait(30)
         finally:
             script.stop()
@@ -105,7 +105,7 @@ def main() -> None:
     given = parser.parse_args()
     gateway = GatewayProcess(message_rate=100_000, log_level="info")
     try:
-        upgrading = Upgrading(
+        upgrading = UpgradeLoad(
             gateway, clients=given.clients, seconds=given.seconds, per_second=given.per_second
         )
         outcome = upgrading.run()

@@ -23,7 +23,7 @@ import yaml
 
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
-from tests.support.nginx import find_binary, started
+from tests.support.nginx import find_binary, start
 from tests.support.paths import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.waiter import wait_until
@@ -90,7 +90,7 @@ def example(tmp_path: Path) -> Iterator[Example]:
             _moved(file, tmp_path)
         ours = folder / "gateway.conf"
         ours.write_text(re.sub(r"listen (\d+);", rf"listen {address}:\1;", ours.read_text()))
-        nginx = started(folder, (address, 8080), (address, 8081))
+        nginx = start(folder, (address, 8080), (address, 8081))
         stack.callback(nginx.wait, 10)
         stack.callback(nginx.terminate)
         yield Example(f"http://{address}:8080", settings, checks, processes)

@@ -66,7 +66,7 @@ def test_200_clients_connect_upgrade_send_and_lose_nothing_while_a_replica_is_ro
         pushing.last()
         assert crowd.hears_last()
         told = crowd.tell()
-        assert nginx.severe() == []
+        assert nginx.severe_errors() == []
 
     verdict = judge(pushing.pushes, told)
     assert verdict.wrong[:12] == [], verdict

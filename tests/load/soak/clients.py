@@ -122,7 +122,7 @@ class Crowd:
         plan = {"options": manner.options, "auth": manner.auth, "ways": manner.ways, "url": url}
         for number, script in enumerate(self._scripts):
             share = clients[number :: self._processes]
-            script.tell({"do": "begin", "clients": share, "upSeconds": manner.up_seconds} | plan)
+            script.send({"do": "begin", "clients": share, "upSeconds": manner.up_seconds} | plan)
         sids = self._in_order([entry["sids"] for entry in self._expect("connected", CONNECT_SECONDS)])
         self.members = [
             Member(str(number), user, transports, frozenset([f"user:{user}", *rooms]), sid)
@@ -187,7 +187,7 @@ class Crowd:
 
     def _tell(self, do: str, **command: Any) -> None:
         for script in self._scripts:
-            script.tell({"do": do} | command)
+            script.send({"do": do} | command)
 
     def _ask(self, do: str, answer: str, seconds: float) -> None:
         """Have something done that may have been done before; returns once it was done now."""
