@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it should be sent clients (unsigned, for probes and people)."""
+"""Liveness and readiness of the process, for probes and people, and ``/metrics``. These requests are not signed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gateway.domain.times import iso_timestamp
 from gateway.metrics import CONTENT_TYPE, MetricFactory, exposition
 
 LIVENESS_LIMIT_SECONDS: Final = 300.0
-"""How long a replica may be deaf before it counts as not alive. Whatever made it deaf did not pass in a time in which
-it would have met Redis many times, so only a new process can be expected to help."""
+"""How long the subscription may be stalled until the replica counts as not alive. In this time it has reconnected to
+Redis many times without success, so only a new process may help."""
 
 
 class Phase(StrEnum):
-    """How far along the life of a process is."""
+    """The phase of the life of a process."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -27,21 +27,20 @@ class Phase(StrEnum):
 
 
 class Part(NamedTuple):
-    """What one part of the process is, since when, in seconds since 1970, and why, where somebody said so."""
+    """The status of one part of the process, since when (seconds since 1970), and the reason if one is known."""
 
     status: str
     since: float
     reason: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """The same for people."""
-        told = {"status": str(self.status), "since": iso_timestamp(self.since)}
-        return told | {"reason": self.reason} if self.reason else told
+        """Return the part as it is in the report."""
+        fields = {"status": str(self.status), "since": iso_timestamp(self.since)}
+        return fields | {"reason": self.reason} if self.reason else fields
 
 
 class Health:
-    """What the probes are told. ``now`` is the time, ``condition`` what the shared state lets this replica do and since
-    when, both in seconds since 1970; ``refusal`` what the shared state refuses although it answers, or nothing."""
+    """Decides what the probes are answered."""
 
     def __init__(
         self,
@@ -51,53 +50,55 @@ class Health:
         metrics: MetricFactory,
         rejection: Callable[[], str] = str,
     ) -> None:
+        """``now`` returns the time, ``status`` the status of the replica and since when, all in seconds since 1970.
+
+        ``rejection`` returns what the state rejects although it answers, as a sentence, or an empty text.
+        """
         self._now = now
         self._rejection = rejection
         self._status = status
         self.phase = Phase.STARTING
         self._phase_since = now()
         metrics.callback_gauge(
-            "replica_ready", "1 while the readiness probe is answered with 200.", read=lambda: self.ready
+            "replica_ready", "1 while the readiness probe answers 200.", read=lambda: self.ready
         )
         metrics.callback_gauge(
             "replica_draining",
-            "1 once the process was asked to stop.",
+            "1 after the process received a signal to stop.",
             read=lambda: self.phase is Phase.DRAINING,
         )
 
     def enter(self, phase: Phase) -> None:
-        """The process is that far from now on."""
+        """Enter a phase now."""
         if phase is not self.phase:
             self.phase, self._phase_since = phase, self._now()
 
     @property
     def alive(self) -> bool:
-        """Whether the process can serve, or soon will; slow to say no, since no means that it is killed."""
-        condition, since = self._status()
-        return (
-            condition is not StateStatus.SUBSCRIPTION_STALLED or self._now() - since < LIVENESS_LIMIT_SECONDS
-        )
+        """Whether the process can serve, or may be able to soon. False means that it is killed."""
+        status, since = self._status()
+        return status is not StateStatus.SUBSCRIPTION_STALLED or self._now() - since < LIVENESS_LIMIT_SECONDS
 
     @property
     def ready(self) -> bool:
-        """Whether clients and backends should be sent here."""
+        """Whether load balancers should send clients and backends to this replica."""
         return self._unready_part() is None
 
     def report(self) -> dict[str, object]:
-        """The verdict, the part that stands against it and since when, all parts, and ``degraded`` while the shared
-        state is away.
+        """Return the status, the part that is not ready and since when, all parts, and ``degraded`` while the state is
+        unavailable.
 
-        Being away does not end readiness: no other replica would be better off, and callers had better be told so by
-        this replica's own 503 than by a proxy that finds nobody ready.
+        A replica whose state is unavailable stays ready. Other replicas share that state, and callers get the 503 of
+        the gateway instead of that of a proxy without a ready replica.
         """
         parts = self._parts()
-        told = {name: part.as_dict() for name, part in parts.items()}
+        shown = {name: part.as_dict() for name, part in parts.items()}
         name = self._unready_part()
-        report: dict[str, object] = {"status": "ready"} if name is None else {**told[name], "part": name}
+        report: dict[str, object] = {"status": "ready"} if name is None else {**shown[name], "part": name}
         if parts["state"].status == StateStatus.UNAVAILABLE:
             why = f": {parts['state'].reason}" if parts["state"].reason else ""
-            report["degraded"] = f"the shared state is away since {told['state']['since']}{why}"
-        return report | {"parts": told}
+            report["degraded"] = f"the shared state is away since {shown['state']['since']}{why}"
+        return report | {"parts": shown}
 
     def _parts(self) -> dict[str, Part]:
         return {
@@ -106,20 +107,20 @@ class Health:
         }
 
     def _unready_part(self) -> str | None:
-        """The name of the part because of which nobody should be sent here."""
+        """Return the name of the part that is not ready, None if all are."""
         if self.phase is not Phase.SERVING:
             return "process"
         return "state" if self._status()[0] is StateStatus.SUBSCRIPTION_STALLED else None
 
 
 def add_routes(app: web.Application, health: Health, metrics: MetricFactory) -> None:
-    """``/health/live``, ``/health/ready`` and ``/metrics``."""
+    """Add ``/health/live``, ``/health/ready`` and ``/metrics``."""
 
     async def live(_request: web.Request) -> web.Response:
-        return _answer(200, {"status": "live"}) if health.alive else _answer(503, health.report())
+        return _respond(200, {"status": "live"}) if health.alive else _respond(503, health.report())
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(200 if health.ready else 503, health.report())
+        return _respond(200 if health.ready else 503, health.report())
 
     async def scrape(_request: web.Request) -> web.Response:
         return web.Response(body=await exposition(metrics), headers={"Content-Type": CONTENT_TYPE})
@@ -130,11 +131,11 @@ def add_routes(app: web.Application, health: Health, metrics: MetricFactory) -> 
 
 
 async def _reject_method(request: web.Request) -> web.Response:
-    # Else the REST door, which takes what no route does, would say that there is no such path.
+    # Otherwise the REST API, which answers every path without a route, would answer 404.
     raise web.HTTPMethodNotAllowed(request.method, ["GET", "HEAD"])
 
 
-def _answer(status: int, body: dict[str, object]) -> web.Response:
+def _respond(status: int, body: dict[str, object]) -> web.Response:
     return web.Response(
         status=status,
         text=json.dumps(body),

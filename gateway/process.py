@@ -1,4 +1,4 @@
-"""The gateway as a process: its event loop, its signals, its exit status."""
+"""The gateway as a process: event loop, signals, garbage collector and exit status."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from gateway.socketio_server.client_bundle import BundleMissing
 log = structlog.get_logger(__name__)
 
 OnListening = Callable[[str], None]
-"""Told the address once the gateway listens."""
+"""Called with the address once the gateway listens."""
 LoadSettings = Callable[[], Settings]
-"""Reads the settings anew; raises SettingsError."""
+"""Reads the settings again. Raises SettingsError."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
-"""Exit statuses: stopped when told to; something broke while it ran; it cannot start as it is set up."""
+"""Exit statuses: stopped by a signal; failed while it ran; cannot start with this configuration."""
 
 
 def run(
@@ -39,9 +39,9 @@ def run(
     on_listening: OnListening | None = None,
     load_again: LoadSettings | None = None,
 ) -> int:
-    """Run the gateway until SIGTERM or SIGINT; answers the exit status.
+    """Run the gateway until SIGTERM or SIGINT; return the exit status.
 
-    SIGHUP takes over what ``load_again`` reads; without it a terminal that is closed ends the gateway.
+    SIGHUP reloads the settings with ``load_again``. Without it SIGHUP stops the gateway, as when a terminal is closed.
     """
     before, limit = raise_limit()
     if limit != before:
@@ -53,7 +53,7 @@ def run(
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # There is none for Windows.
+    except ImportError:  # uvloop does not exist for Windows
         return None
     return uvloop.new_event_loop
 
@@ -77,7 +77,7 @@ async def _serve(
     except ExceptionGroup as failures:
         for failure in failures.exceptions:
             if isinstance(failure, ListenFailed):
-                advice = "end what uses it, or choose another with GATEWAY_PORT or GATEWAY_INGEST_PORT"
+                advice = "stop the program that uses it, or choose another with GATEWAY_PORT or GATEWAY_INGEST_PORT"
                 log.error("gateway.cannot_listen", reason=str(failure), advice=advice)
             elif isinstance(failure, StateMisconfigured):
                 log.error("gateway.cannot_start", reason=failure.message)
@@ -89,7 +89,7 @@ async def _serve(
 
 
 def _tune_gc() -> None:
-    """Look for garbage in cycles seldom: there is little of it, and looking means walking the whole history.
+    """Let the garbage collector run seldom: there are few cycles, and each run walks the whole history.
 
     With Python's own thresholds it took a fifth of the time of a push, and stopped deliveries for tens of milliseconds.
     """
@@ -107,12 +107,12 @@ def _install_signal_handlers(
     actions = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
     for number, action in actions.items():
         loop.add_signal_handler(number, action)
-    for came in signals.drain():
-        actions[signal.Signals(came)]()
+    for received in signals.drain():
+        actions[signal.Signals(received)]()
 
 
 def _reload(gateway: Gateway, load_again: LoadSettings) -> None:
-    """Settings that cannot be used change nothing: the process goes on with those it has."""
+    """Reload the settings. Settings with problems change nothing."""
     try:
         gateway.reload(load_again())
     except SettingsError as error:
@@ -120,8 +120,8 @@ def _reload(gateway: Gateway, load_again: LoadSettings) -> None:
 
 
 def _stop_or_quit(stopped: asyncio.Event) -> None:
-    """The first signal lets everybody leave, the second ends the process at once."""
+    """Drain and stop at the first signal; exit at once at the second."""
     if stopped.is_set():
-        log.warning("gateway.forced_exit", reason="it was told to stop a second time")
+        log.warning("gateway.forced_exit", reason="a second signal to stop was received")
         os._exit(FAILED)
     stopped.set()

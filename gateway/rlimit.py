@@ -1,4 +1,4 @@
-"""How many files a process may have open, each connection being one: RLIMIT_NOFILE of getrlimit(2)."""
+"""The limit of open files, RLIMIT_NOFILE of getrlimit(2). Each connection is an open file."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from contextlib import suppress
 from typing import Final
 
 _MACOS_MAX: Final = 10_240
-"""OPEN_MAX: where the hard limit is "unlimited", macOS refuses that as a soft one."""
+"""OPEN_MAX: if the hard limit is "unlimited", macOS rejects that as a soft limit."""
 
 
 def raise_limit() -> tuple[int, int]:
-    """Raise the soft limit to the hard one, as far as the system lets; answers the soft limit before and now.
+    """Raise the soft limit to the hard limit, as far as the system permits; return the soft limit before and now.
 
-    The soft limit is low for the sake of programs that wait with select(2), which knows no file above 1023: here nobody
-    does. Raises nothing: where the limit cannot be changed, it stays.
+    The soft limit is low because of programs that use select(2), which handles no file above 1023. The gateway does not
+    use it. Raises nothing: a limit that cannot be changed stays.
     """
-    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for wanted in (most, _MACOS_MAX):
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (hard, _MACOS_MAX):
         if _number(before) < _number(wanted):
             with suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
                 break
     return _number(before), _number(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 

@@ -1,7 +1,8 @@
-"""Signals that come before the process can act on them.
+"""Signals that are received before the event loop can act on them.
 
-Importing the gateway takes most of a second. Until there is a handler, the kernel drops signals to the first process of
-a container (pid_namespaces(7)), so that an orchestrator would wait for its whole patience; elsewhere they kill at once.
+Importing the gateway takes most of a second. Without a handler, the kernel drops signals to the first process of a
+container (pid_namespaces(7)), and an orchestrator would wait for its whole grace period. Elsewhere they kill the
+process at once.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ _deferred: list[int] = []
 
 
 def defer() -> None:
-    """From now on these signals do nothing but wait to be taken."""
+    """Only record these signals from now on."""
     for number in SIGNALS:
-        signal.signal(number, lambda came, _frame: _deferred.append(came))
+        signal.signal(number, lambda received, _frame: _deferred.append(received))
 
 
 def drain() -> list[int]:
-    """Those that came, in order; nobody gets them a second time."""
-    came, _deferred[:] = list(_deferred), []
-    return came
+    """Return the recorded signals in order, and forget them."""
+    received, _deferred[:] = list(_deferred), []
+    return received

@@ -1,4 +1,9 @@
-"""The composition root: ``rooms`` builds and joins the house, ``life`` brings it up and takes it down."""
+"""The composition root: builds the components of a replica, starts and stops them.
+
+components      Components: builds every component and connects them
+lifecycle       Gateway: start, tasks, drain, stop, and the reload of settings
+metrics_setup   metrics of the state and of the log
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Brings a replica up, keeps it running, takes it down; owns every task.
-
-Takes over settings that may change while the process runs.
-"""
+"""Start, run, drain and stop a replica; reload the settings that may change while it runs. Owns every task."""
 
 from __future__ import annotations
 
@@ -28,11 +25,11 @@ log = structlog.get_logger(__name__)
 
 JWT_KEYS: Final = frozenset({"jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms"})
 RELOADED: Final = JWT_KEYS | {"ingest_keys", "log_level"}
-"""All others need another process."""
+"""The settings that SIGHUP reloads. All others need a restart."""
 
 
 def reload(components: Components, settings: Settings) -> None:
-    """Use the new keys and the new log level from now on, for whoever comes; nobody who is here is dropped."""
+    """Use new keys and a new log level from now on. Connected clients stay connected."""
     changed = changed_settings(components.settings, settings)
     if JWT_KEYS & changed:
         components.verifier.change_keys(
@@ -45,65 +42,65 @@ def reload(components: Components, settings: Settings) -> None:
         components.use_ingest_keys(settings.ingest_keys)
     taken = {name: getattr(settings, name) for name in RELOADED & changed}
     former, components.settings = components.settings, replace(components.settings, **taken)
-    # Whoever makes the log quieter wants to see that this was heard.
+    # At the more verbose of the two levels, so that this line is also written when the log becomes less verbose.
     configure_logging(is_more_verbose(former.log_level, settings.log_level), former.log_format)
     log.info("settings.reloaded", changed=sorted(taken), ingest_keys=[key.id for key in settings.ingest_keys])
     if changed - RELOADED:
         log.warning(
             "settings.restart_required",
             names=sorted(changed - RELOADED),
-            reason="these settings were changed, and hold once the process is started again",
+            reason="these settings were changed and take effect after a restart",
         )
     configure_logging(settings.log_level, former.log_format)
 
 
 DISCONNECT_SECONDS: Final = 5.0
-"""How long clients that were asked may take to leave, before they are cut off."""
+"""How long disconnected clients may take to close, before their connections are aborted."""
 DRAIN_GRACE_SECONDS: Final = 1.0
-"""How much longer than DRAIN_SECONDS the drain may take, where the machine stood still meanwhile."""
+"""How much longer than DRAIN_SECONDS the drain may take, if the machine stood still."""
 STOP_SECONDS: Final = 14.0
-"""What comes after the drain, in all: clients leave, requests finish (``rooms.FINISH_SECONDS``), the shared state is
-left. docs/how-to/operate.md and the chart reckon with 15 seconds."""
+"""Limit of everything after the drain: clients close, requests finish (``components.FINISH_SECONDS``), the state is
+closed. docs/how-to/operate.md and the chart expect 15 seconds."""
 STATE_WAIT_SECONDS: Final = 3.0
-"""How long the ports stay shut while the shared state is being reached. Whoever waits for an open port finds one that
-serves; whoever asks for health hears soon why there is none."""
+"""How long the ports stay closed while the gateway connects to the state. A program that waits for an open port then
+finds one that serves. After this time they open, so that probes get the reason."""
 NONCE_WAIT_SECONDS: Final = 2.0
-"""How long nobody is served because the memory of nonces is about to begin. It begins with a second of the clock of
-Redis: what is longer is a clock that is wrong, for which nobody waits."""
+"""How long the start waits until the store of nonces begins. It begins with a full second of the clock of Redis: a
+longer time means that a clock is wrong, and is not waited for."""
 TIMER_SLACK_SECONDS: Final = 0.005
-"""Timers of uvloop may come a millisecond early, and whoever signed in that millisecond would be refused."""
+"""Timers of uvloop may fire a millisecond early. A request signed in that millisecond would be rejected."""
 
 
 class Gateway:
-    """One replica: built by ``__init__``, run by ``run``."""
+    """One replica: ``__init__`` builds it, ``run`` runs it."""
 
     def __init__(self, settings: Settings, *, development: Development | None = None) -> None:
-        """Must be made on the running event loop. Raises ``bundle.BundleMissing``."""
+        """Must be called on the running event loop. Raises ``client_bundle.BundleMissing``."""
         self._settings = settings
         self.url = ""
+        """The address of this replica, once its ports are open."""
         self._components = Components(settings, development=development, url=lambda: self.url)
         self._ports: list[int] = []
 
     async def run(self, stopped: asyncio.Event, on_listening: Callable[[str], None] | None = None) -> None:
-        """Serve until ``stopped`` is set; then let clients and requests finish.
+        """Serve until ``stopped`` is set, then drain and stop.
 
-        A background task that dies sets it too (law 8), and its error is raised once everybody has left, in an
-        ExceptionGroup.
+        A background task that fails sets it too (invariant 8). Raises its error in an ExceptionGroup, after the stop.
         """
         failures: list[Exception] = []
         has_state = asyncio.Event()
 
-        async def until_it_dies(work: Coroutine[Any, Any, None]) -> None:
+        async def until_failure(task: Coroutine[Any, Any, None]) -> None:
             try:
-                await work
-            except Exception as error:  # noqa: BLE001  # raised below; the others go on, since leaving takes them all
+                await task
+            except Exception as error:  # noqa: BLE001  # raised below; the stop needs the other tasks
                 failures.append(error)
                 stopped.set()
 
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(until_it_dies(work), name=name)
-                for name, work in self._background(has_state)
+                tasks.create_task(until_failure(task), name=name)
+                for name, task in self._background(has_state)
             ]
             try:
                 if await self._start(has_state, stopped):
@@ -112,7 +109,7 @@ class Gateway:
                         on_listening(self.url)
                     await stopped.wait()
                     if not any(isinstance(failure, StateMisconfigured) for failure in failures):
-                        # Where something is broken load balancers are not waited for.
+                        # After a failure it does not wait for load balancers.
                         await self._drain(0.0 if failures else self._settings.shutdown_delay_seconds)
             finally:
                 await self._stop()
@@ -122,33 +119,33 @@ class Gateway:
             raise ExceptionGroup("the gateway cannot go on", failures)
 
     def _background(self, has_state: asyncio.Event) -> Iterable[tuple[str, Coroutine[Any, Any, None]]]:
-        """What goes on beside everything else, under the names of its tasks."""
+        """Return the background tasks with their names."""
         components = self._components
         return (
             ("state", components.state.run(has_state)),
             ("broker listener", components.state.broker.listen(components.hub.deliver)),
-            ("reports", components.disconnector.run()),
-            ("gaps", components.degraded_mode.run()),
-            ("catching up", components.replayer.run()),
-            ("keys", self._prepare_keys()),
+            ("presence updates", components.disconnector.run()),
+            ("gap reports", components.degraded_mode.run()),
+            ("replays", components.replayer.run()),
+            ("jwks", self._prepare_keys()),
             ("event loop lag", components.process_metrics.watch_loop()),
         )
 
     def reload(self, settings: Settings) -> None:
-        """Take over what may change while it runs: keys of backends, keys of tokens, the log level."""
+        """Use the ingest keys, token keys and log level of these settings from now on."""
         reload(self._components, settings)
 
-    # coming up
+    # start
 
     async def _start(self, has_state: asyncio.Event, stopped: asyncio.Event) -> bool:
-        """Open the ports once all is there that it takes to serve; whether nobody stopped the process meanwhile.
+        """Open the ports when the state is ready; return False if the process was stopped before.
 
-        Where that takes long they open earlier: probes are answered then, and everybody else is told to come back.
-        Raises CannotListen.
+        After STATE_WAIT_SECONDS they open without the state: probes are answered, other requests get a 503. Raises
+        ListenFailed.
         """
         try:
             async with asyncio.timeout(STATE_WAIT_SECONDS):
-                goes_on = await self._wait_for_state(has_state, stopped)
+                has_started = await self._wait_for_state(has_state, stopped)
         except TimeoutError:
             await self._open_ports()
             log.warning(
@@ -157,19 +154,19 @@ class Gateway:
                 reason="the shared state cannot be reached yet",
             )
             return await self._wait_for_state(has_state, stopped)
-        if goes_on:
+        if has_started:
             await self._open_ports()
-        return goes_on
+        return has_started
 
     async def _wait_for_state(self, has_state: asyncio.Event, stopped: asyncio.Event) -> bool:
-        return await _is_set_first(has_state, stopped) and await self._wait_for_nonces(stopped)
+        return await _wait_unless_stopped(has_state, stopped) and await self._wait_for_nonces(stopped)
 
     async def _open_ports(self) -> None:
         settings = self._settings
         ports = [settings.port] if settings.ingest_port is None else [settings.port, settings.ingest_port]
         self._ports = [
-            await listener.start(settings.host, port)
-            for listener, port in zip(self._components.http_servers, ports, strict=True)
+            await server.start(settings.host, port)
+            for server, port in zip(self._components.http_servers, ports, strict=True)
         ]
         self.url = f"http://{printable_host(settings.host)}:{self._ports[0]}"
 
@@ -180,9 +177,9 @@ class Gateway:
         log.info("gateway.listening", host=settings.host, ports=self._ports, replica=settings.replica_id)
 
     async def _wait_for_nonces(self, stopped: asyncio.Event) -> bool:
-        """Wait until requests that are signed now are good; whether nobody stopped the process meanwhile.
+        """Wait until the store of nonces has begun; return False if the process was stopped before.
 
-        A request signed before the memory of nonces began is refused, so nobody is served before it has begun.
+        A request that was signed before that moment is rejected, so the gateway does not serve earlier.
         """
         seconds = self._components.state.dedup.began_at - self._components.clock.now()
         if seconds > NONCE_WAIT_SECONDS:
@@ -195,19 +192,19 @@ class Gateway:
         return not stopped.is_set()
 
     async def _prepare_keys(self) -> None:
-        """Fetch the issuer's keys ahead of the first client; if they cannot be had, each handshake asks again."""
+        """Fetch the issuer's keys before the first client connects. If that fails, each handshake tries again."""
         try:
             await self._components.verifier.prepare()
         except KeysUnavailable as error:
             log.warning("keys.unavailable", reason=error.message)
 
-    # going down
+    # drain and stop
 
     async def _drain(self, delay_seconds: float) -> None:
-        """Say that nobody should be sent here, wait until that is known, then ask one client after the other to leave.
+        """Report the drain to load balancers, wait for them, then disconnect one client after another.
 
-        Those who were not asked yet are served on, and so are backends. Who was not asked in time, on a machine that
-        stood still, is sent away afterwards.
+        Backends and the remaining clients are served meanwhile. Clients that are left, on a machine that stood still,
+        are disconnected afterwards.
         """
         components, settings = self._components, self._settings
         components.health.enter(Phase.DRAINING)
@@ -220,8 +217,8 @@ class Gateway:
         )
         await asyncio.sleep(delay_seconds)
         components.admission.draining = True
-        for listener in components.http_servers:
-            listener.start_draining()
+        for server in components.http_servers:
+            server.start_draining()
         disconnect_client = partial(components.clients.disconnect, reason=DRAINING)
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_seconds + DRAIN_GRACE_SECONDS):
@@ -232,14 +229,14 @@ class Gateway:
                 )
 
     async def _stop(self) -> None:
-        """Take nobody new, send away who is left, finish what runs, leave the other replicas, close."""
+        """Admit no client, disconnect all, finish requests, and close the state, the keys and the telemetry."""
         components = self._components
         components.health.enter(Phase.DRAINING)
         components.admission.draining = True
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._disconnect_clients()
-                await asyncio.gather(*[listener.stop() for listener in components.http_servers])
+                await asyncio.gather(*[server.stop() for server in components.http_servers])
                 await asyncio.gather(
                     components.state.close(), components.verifier.close(), components.telemetry.close()
                 )
@@ -249,7 +246,10 @@ class Gateway:
         log.info("gateway.stopped", replica=self._settings.replica_id)
 
     async def _disconnect_clients(self) -> None:
-        """The ports stay open: who polls fetches its goodbye over a new connection if it has to."""
+        """Disconnect all clients and wait for them, then close the ports.
+
+        The ports stay open until then: a polling client may need a new connection to receive its last packets.
+        """
         components = self._components
         deadline = asyncio.get_running_loop().time() + DISCONNECT_SECONDS
         components.clients.disconnect_all(DRAINING)
@@ -259,17 +259,17 @@ class Gateway:
                 await components.disconnector.flush()
         except TimeoutError:
             log.warning("gateway.drain_timeout", sessions=len(components.engine.sessions))
-        for listener in components.http_servers:
-            listener.close()
+        for server in components.http_servers:
+            server.close()
         await components.engine.stop(deadline - asyncio.get_running_loop().time())
 
 
-async def _is_set_first(event: asyncio.Event, other: asyncio.Event) -> bool:
-    """Wait for two events; whether it was the first that came."""
-    waiting = [asyncio.create_task(each.wait(), name="start") for each in (event, other)]
+async def _wait_unless_stopped(event: asyncio.Event, stopped: asyncio.Event) -> bool:
+    """Wait until one of the events is set; return whether ``stopped`` is not."""
+    waiting = [asyncio.create_task(each.wait(), name="start") for each in (event, stopped)]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in waiting:
             task.cancel()
-    return not other.is_set()
+    return not stopped.is_set()

@@ -1,4 +1,4 @@
-"""What probes are told."""
+"""What the probes are answered."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ STARTED, SERVING, CHANGED = 1_795_262_400.0, 1_795_262_401.5, 1_795_262_460.25
 
 
 class Replica:
-    """A health over a clock and a condition that a test sets."""
+    """A health with a clock and a status that a test sets."""
 
-    def __init__(self, phase: Phase, condition: StateStatus) -> None:
-        self.now, self.condition, self.since = STARTED, condition, CHANGED
+    def __init__(self, phase: Phase, state_status: StateStatus) -> None:
+        self.now, self.state_status, self.since = STARTED, state_status, CHANGED
         self.metrics = MetricFactory()
         self.health = Health(
-            now=lambda: self.now, status=lambda: (self.condition, self.since), metrics=self.metrics
+            now=lambda: self.now, status=lambda: (self.state_status, self.since), metrics=self.metrics
         )
         self.now = SERVING
         if phase is not Phase.STARTING:
@@ -28,7 +28,7 @@ class Replica:
 
 
 @pytest.mark.parametrize(
-    ("phase", "condition", "status", "part", "since"),
+    ("phase", "state_status", "status", "part", "since"),
     [
         (Phase.STARTING, StateStatus.HEALTHY, "starting", "process", "2026-11-21T12:00:00.000Z"),
         (Phase.STARTING, StateStatus.SUBSCRIPTION_STALLED, "starting", "process", "2026-11-21T12:00:00.000Z"),
@@ -43,37 +43,37 @@ class Replica:
         ),
     ],
 )
-def test_a_replica_that_is_not_ready_says_which_part_and_since_when(
-    phase: Phase, condition: StateStatus, status: str, part: str, since: str
+def test_report_names_the_part_that_is_not_ready_and_since_when(
+    phase: Phase, state_status: StateStatus, status: str, part: str, since: str
 ) -> None:
-    health = Replica(phase, condition).health
+    health = Replica(phase, state_status).health
 
     assert not health.ready
     report = health.report()
     assert (report["status"], report["part"], report["since"]) == (status, part, since)
 
 
-@pytest.mark.parametrize("condition", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
-def test_a_replica_that_serves_and_is_not_deaf_is_ready(condition: StateStatus) -> None:
-    health = Replica(Phase.SERVING, condition).health
+@pytest.mark.parametrize("state_status", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
+def test_replica_that_serves_is_ready_unless_its_subscription_is_stalled(state_status: StateStatus) -> None:
+    health = Replica(Phase.SERVING, state_status).health
 
     assert health.ready
     assert health.report()["status"] == "ready"
     assert health.report()["parts"] == {
         "process": {"status": "serving", "since": "2026-11-21T12:00:01.500Z"},
-        "state": {"status": str(condition), "since": "2026-11-21T12:01:00.250Z"},
+        "state": {"status": str(state_status), "since": "2026-11-21T12:01:00.250Z"},
     }
 
 
-@pytest.mark.parametrize("condition", list(StateStatus))
-def test_only_a_state_that_is_away_makes_it_degraded(condition: StateStatus) -> None:
-    report = Replica(Phase.SERVING, condition).health.report()
+@pytest.mark.parametrize("state_status", list(StateStatus))
+def test_report_is_degraded_only_while_the_state_is_unavailable(state_status: StateStatus) -> None:
+    report = Replica(Phase.SERVING, state_status).health.report()
 
-    told = "the shared state is away since 2026-11-21T12:01:00.250Z"
-    assert report.get("degraded") == (told if condition is StateStatus.UNAVAILABLE else None)
+    degraded = "the shared state is away since 2026-11-21T12:01:00.250Z"
+    assert report.get("degraded") == (degraded if state_status is StateStatus.UNAVAILABLE else None)
 
 
-def test_what_the_state_refuses_is_the_reason() -> None:
+def test_rejection_of_the_state_is_the_reason() -> None:
     health = Health(
         now=lambda: STARTED,
         status=lambda: (StateStatus.UNAVAILABLE, CHANGED),
@@ -88,18 +88,18 @@ def test_what_the_state_refuses_is_the_reason() -> None:
     assert report["parts"]["state"]["reason"] == "it is full (OOM)"  # type: ignore[index]
 
 
-@pytest.mark.parametrize("condition", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
-def test_a_replica_lives_whatever_its_state_does(condition: StateStatus) -> None:
-    replica = Replica(Phase.SERVING, condition)
+@pytest.mark.parametrize("state_status", [StateStatus.HEALTHY, StateStatus.UNAVAILABLE])
+def test_replica_is_alive_whatever_its_state_does(state_status: StateStatus) -> None:
+    replica = Replica(Phase.SERVING, state_status)
     replica.now = CHANGED + 1_000_000
 
     assert replica.health.alive
 
 
-def test_one_that_has_been_deaf_for_long_does_not_count_as_alive_any_more() -> None:
+def test_replica_is_not_alive_after_a_long_stall() -> None:
     replica = Replica(Phase.SERVING, StateStatus.SUBSCRIPTION_STALLED)
 
-    # As docs/how-to/operate.md says: all replicas may be deaf at once, and are not to be killed together soon.
+    # docs/how-to/operate.md: all replicas may stall at once, and must not be killed together soon.
     replica.now = CHANGED + 299
     assert replica.health.alive
     replica.now = CHANGED + 300
