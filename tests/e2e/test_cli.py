@@ -1,4 +1,4 @@
-"""The command line against a live gateway, as people and scripts use it; every command a process of its own."""
+"""The command line against a running gateway, as users and scripts call it; each command is its own process."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from tests.unit.cli.command_line import environment, run
 pytestmark = pytest.mark.core
 
 
-class Listen:
-    """``sio-gateway listen`` under way."""
+class ListenCommand:
+    """A running ``sio-gateway listen``: events from its standard output, messages from its standard error."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        self.events = Journal("what `listen` printed")
-        self.said = Journal("what `listen` said")
+        self.events = Journal("events printed by `listen`")
+        self.messages = Journal("messages of `listen`")
         self._readers = [
             threading.Thread(target=self._read_events, daemon=True),
-            threading.Thread(target=self._read_said, daemon=True),
+            threading.Thread(target=self._read_messages, daemon=True),
         ]
         for reader in self._readers:
             reader.start()
@@ -43,17 +43,17 @@ class Listen:
             self.events.add(json.loads(line))
         self.events.end()
 
-    def _read_said(self) -> None:
+    def _read_messages(self) -> None:
         for line in self._process.stderr or ():
-            self.said.add({"line": line.rstrip("\n")})
-        self.said.end()
+            self.messages.add({"line": line.rstrip("\n")})
+        self.messages.end()
 
     def wait_for(self, event: str, *, after: int = 0) -> Any:
-        """The arguments of the first such event."""
+        """The arguments of the first event of that name from index ``after`` on."""
         return self.events.wait(lambda entry: entry["event"] == event, after=after)["args"]
 
     def end(self, number: int | None = None) -> tuple[int, str]:
-        """Its exit status and everything it said, after a signal or by itself."""
+        """Send the signal, if one is given, and wait for the exit status and all messages."""
         if number is not None and self._process.poll() is None:
             self._process.send_signal(number)
         status = self._process.wait(20)
@@ -62,38 +62,38 @@ class Listen:
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
-        return status, "\n".join(entry["line"] for entry in self.said.entries)
+        return status, "\n".join(entry["line"] for entry in self.messages.entries)
 
 
-Start = Callable[..., Listen]
+StartListen = Callable[..., ListenCommand]
 
 
 @pytest.fixture
-def listen(gateway_process: GatewayProcess) -> Iterator[Start]:
-    """Starts `listen`; whatever is left running at the end is ended as with Ctrl-C."""
-    started: list[Listen] = []
+def listen(gateway_process: GatewayProcess) -> Iterator[StartListen]:
+    """Starts `listen` commands; at the end those still running get SIGINT, as from Ctrl-C."""
+    started: list[ListenCommand] = []
 
-    def start(*arguments: str, **settings: str) -> Listen:
+    def start(*arguments: str, **settings: str) -> ListenCommand:
         command = [sys.executable, "-m", "gateway", "listen", *arguments]
         settings = {"URL": gateway_process.url, "JWT_SECRET": gateway_process.jwt_secret} | settings
-        started.append(Listen(command, environment(**settings)))
+        started.append(ListenCommand(command, environment(**settings)))
         return started[-1]
 
     yield start
-    for each in started:
-        each.end(signal.SIGINT)
+    for command in started:
+        command.end(signal.SIGINT)
 
 
 def call(gateway: GatewayProcess, *arguments: str, **options: Any) -> tuple[int, Any]:
-    """Exit status and answer of a command that calls the gateway."""
+    """Exit status and JSON answer of a command that calls the REST API."""
     options = {"URL": gateway.url, "KEY": gateway.key_id, "SECRET": gateway.secret} | options
     answer = run(*arguments, **options)
     return answer.returncode, json.loads(answer.stdout)
 
 
 @pytest.mark.parametrize("transport", [(), ("--transport", "polling"), ("--transport", "websocket")])
-def test_what_is_emitted_to_a_user_is_printed_where_that_user_listens(
-    gateway_process: GatewayProcess, listen: Start, user: str, transport: tuple[str, ...]
+def test_event_emitted_to_a_user_is_printed_by_the_listener_of_that_user(
+    gateway_process: GatewayProcess, listen: StartListen, user: str, transport: tuple[str, ...]
 ) -> None:
     listener = listen("--sub", user, *transport)
     assert listener.wait_for("authenticated")[0]["userId"] == user
@@ -104,8 +104,8 @@ def test_what_is_emitted_to_a_user_is_printed_where_that_user_listens(
     assert listener.wait_for("notification:new") == [{"title": "hi ü"}]
 
 
-def test_a_token_of_the_command_line_opens_the_rooms_of_its_claims(
-    gateway_process: GatewayProcess, listen: Start, user: str
+def test_token_created_by_the_command_line_joins_the_rooms_of_its_claims(
+    gateway_process: GatewayProcess, listen: StartListen, user: str
 ) -> None:
     token = run(
         "token", "--sub", user, "--claim", f"orgId={user}", JWT_SECRET=gateway_process.jwt_secret
@@ -117,8 +117,8 @@ def test_a_token_of_the_command_line_opens_the_rooms_of_its_claims(
     assert listener.wait_for("report:ready") == [[1, 2]]
 
 
-def test_a_broadcast_reaches_everyone_but_who_is_left_out(
-    gateway_process: GatewayProcess, listen: Start, user: str
+def test_broadcast_reaches_every_client_that_is_not_excepted(
+    gateway_process: GatewayProcess, listen: StartListen, user: str
 ) -> None:
     one, other = listen("--sub", user), listen("--sub", user + "-other")
     one.wait_for("authenticated")
@@ -132,8 +132,8 @@ def test_a_broadcast_reaches_everyone_but_who_is_left_out(
     assert [entry["event"] for entry in one.events.entries] == ["authenticated", "done"]
 
 
-def test_a_namespace_is_listened_to_and_pushed_to(
-    gateway_process: GatewayProcess, listen: Start, user: str
+def test_listen_and_emit_use_the_given_namespace(
+    gateway_process: GatewayProcess, listen: StartListen, user: str
 ) -> None:
     listener = listen("--sub", user, "--namespace", "/events")
     listener.wait_for("authenticated")
@@ -147,8 +147,8 @@ def test_a_namespace_is_listened_to_and_pushed_to(
 
 
 @pytest.mark.parametrize("name", ["a/b", "a%2Fb", "ü b", "a?b#c", "+&=;"])
-def test_a_user_id_of_any_kind_goes_through(
-    gateway_process: GatewayProcess, listen: Start, name: str
+def test_user_id_with_any_characters_is_passed_unchanged(
+    gateway_process: GatewayProcess, listen: StartListen, name: str
 ) -> None:
     listener = listen("--sub", name)
     listener.wait_for("authenticated")
@@ -158,7 +158,9 @@ def test_a_user_id_of_any_kind_goes_through(
     assert listener.wait_for("e") == ["x"]
 
 
-def test_presence_tells_who_is_there(gateway_process: GatewayProcess, listen: Start, user: str) -> None:
+def test_presence_shows_connect_and_disconnect(
+    gateway_process: GatewayProcess, listen: StartListen, user: str
+) -> None:
     status, before = call(gateway_process, "presence", user)
     listener = listen("--sub", user)
     listener.wait_for("authenticated")
@@ -170,8 +172,8 @@ def test_presence_tells_who_is_there(gateway_process: GatewayProcess, listen: St
     assert call(gateway_process, "presence", user)[1]["online"] is False
 
 
-def test_a_repeat_under_the_same_idempotency_key_is_delivered_once(
-    gateway_process: GatewayProcess, listen: Start, user: str
+def test_push_repeated_with_its_idempotency_key_is_delivered_once(
+    gateway_process: GatewayProcess, listen: StartListen, user: str
 ) -> None:
     listener = listen("--sub", user)
     listener.wait_for("authenticated")
@@ -185,31 +187,31 @@ def test_a_repeat_under_the_same_idempotency_key_is_delivered_once(
     assert [entry["event"] for entry in listener.events.entries] == ["authenticated", "e", "done"]
 
 
-def test_a_wrong_secret_is_refused_with_status_1(gateway_process: GatewayProcess) -> None:
+def test_emit_with_a_wrong_secret_exits_with_status_1(gateway_process: GatewayProcess) -> None:
     status, answer = call(gateway_process, "emit", "user", "alice", "e", SECRET="w" * 32)
 
     assert (status, answer["code"]) == (1, "bad_signature")
 
 
-def test_an_event_that_the_rules_forbid_is_refused_with_status_1(gateway_process: GatewayProcess) -> None:
+def test_emit_of_a_reserved_event_name_exits_with_status_1(gateway_process: GatewayProcess) -> None:
     status, answer = call(gateway_process, "emit", "user", "alice", "connect")
 
     assert (status, answer["code"]) == (1, "invalid_body")
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-def test_a_listener_whose_token_is_refused_ends_with_the_code(listen: Start, transport: str) -> None:
+def test_listener_whose_token_is_rejected_exits_with_the_code(listen: StartListen, transport: str) -> None:
     listener = listen(
-        "--sub", "alice", "--transport", transport, JWT_SECRET="another secret, known to nobody else"
+        "--sub", "alice", "--transport", transport, JWT_SECRET="another secret, unknown to the gateway"
     )
 
-    status, said = listener.end()
+    status, message = listener.end()
 
     assert status == 1
-    assert said.startswith("Error: the gateway rejected the connection: token_signature_invalid: ")
+    assert message.startswith("Error: the gateway rejected the connection: token_signature_invalid: ")
 
 
-def test_a_listener_in_an_unknown_namespace_ends(listen: Start) -> None:
+def test_listener_in_an_unknown_namespace_exits(listen: StartListen) -> None:
     assert listen("--sub", "alice", "--namespace", "/nowhere").end() == (
         1,
         "Error: the gateway rejected the connection: Invalid namespace",
@@ -217,52 +219,52 @@ def test_a_listener_in_an_unknown_namespace_ends(listen: Start) -> None:
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-def test_a_listener_that_is_let_go_ends_with_the_reason(
-    gateway_process: GatewayProcess, listen: Start, user: str, transport: str
+def test_listener_disconnected_by_a_backend_exits_with_the_reason(
+    gateway_process: GatewayProcess, listen: StartListen, user: str, transport: str
 ) -> None:
     listener = listen("--sub", user, "--transport", transport)
     listener.wait_for("authenticated")
 
     gateway_process.backend.disconnect(user)
 
-    status, said = listener.end()
+    status, message = listener.end()
     assert status == 1
-    assert "Error: the gateway disconnected the client: kicked: " in said
+    assert "Error: the gateway disconnected the client: kicked: " in message
     assert listener.wait_for("error")[0]["code"] == "kicked"
 
 
-def test_ctrl_c_ends_a_listener_without_a_traceback(listen: Start, user: str) -> None:
+def test_listener_stopped_by_ctrl_c_exits_without_a_traceback(listen: StartListen, user: str) -> None:
     listener = listen("--sub", user)
     listener.wait_for("authenticated")
 
     assert listener.end(signal.SIGINT) == (0, "connected to /")
 
 
-def test_a_listener_ends_when_nobody_reads_any_more(gateway_process: GatewayProcess, user: str) -> None:
-    ours, theirs = os.pipe()
+def test_listener_exits_when_its_output_is_closed(gateway_process: GatewayProcess, user: str) -> None:
+    read_end, write_end = os.pipe()
     listener = subprocess.Popen(
         [sys.executable, "-m", "gateway", "listen", "--sub", user],
         cwd=ROOT,
         env=environment(URL=gateway_process.url, JWT_SECRET=gateway_process.jwt_secret),
-        stdout=theirs,
+        stdout=write_end,
         stderr=subprocess.PIPE,
         text=True,
     )
-    os.close(theirs)
-    with os.fdopen(ours) as lines:
+    os.close(write_end)
+    with os.fdopen(read_end) as lines:
         assert json.loads(lines.readline())["event"] == "authenticated"
     call(gateway_process, "emit", "user", user, "e")
 
-    said = listener.communicate(timeout=20)[1]
+    messages = listener.communicate(timeout=20)[1]
 
-    assert (listener.returncode, said) == (0, "connected to /\n")
+    assert (listener.returncode, messages) == (0, "connected to /\n")
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-def test_a_listener_survives_a_restart_of_the_gateway(user: str, transport: str) -> None:
+def test_listener_reconnects_after_a_restart_of_the_gateway(user: str, transport: str) -> None:
     gateway = GatewayProcess()
     command = [sys.executable, "-m", "gateway", "listen", "--sub", user, "--transport", transport]
-    listener = Listen(command, environment(URL=gateway.url, JWT_SECRET=gateway.jwt_secret))
+    listener = ListenCommand(command, environment(URL=gateway.url, JWT_SECRET=gateway.jwt_secret))
     try:
         listener.wait_for("authenticated")
 
@@ -273,13 +275,13 @@ def test_a_listener_survives_a_restart_of_the_gateway(user: str, transport: str)
         gateway.push_user(user, "e", 1)
         assert listener.wait_for("e") == [1]
     finally:
-        status, said = listener.end(signal.SIGINT)
+        status, messages = listener.end(signal.SIGINT)
         gateway.stop()
     assert status == 0
-    assert "reconnecting in" in said
+    assert "reconnecting in" in messages
 
 
-def test_the_commands_that_serve_dev_prints_work_as_pasted() -> None:
+def test_commands_printed_by_serve_dev_work_when_pasted() -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", "gateway", "serve", "--dev"],
         cwd=ROOT,
@@ -289,17 +291,17 @@ def test_the_commands_that_serve_dev_prints_work_as_pasted() -> None:
         text=True,
     )
     try:
-        printed = commands_in(server)
-        listener = Listen(["bash", "-c", "exec " + printed["listen as alice"]], environment())
+        printed = printed_commands(server)
+        listener = ListenCommand(["bash", "-c", "exec " + printed["listen as alice"]], environment())
         listener.wait_for("authenticated")
 
         pushes = [title for title in printed if "listen" not in title and "token" not in title]
-        answers = {title: pasted(printed[title]) for title in (*pushes, "a token for another user")}
+        answers = {title: run_pasted(printed[title]) for title in (*pushes, "a token for another user")}
 
         for title in pushes:
             assert '"online":true' in answers[title].replace(" ", ""), title
         assert re.fullmatch(r"ey[\w-]+\.[\w-]+\.[\w-]+\n", answers["a token for another user"])
-        emitted = len(pushes) - 1  # without the question who is there
+        emitted = len(pushes) - 1  # without the presence command
         listener.events.wait(bool, after=emitted)
         assert [entry["args"] for entry in listener.events.entries[1:]] == [[{"title": "hi"}]] * emitted
         assert listener.end(signal.SIGINT)[0] == 0
@@ -309,8 +311,8 @@ def test_the_commands_that_serve_dev_prints_work_as_pasted() -> None:
     assert server.returncode == 0
 
 
-def commands_in(server: subprocess.Popen[str]) -> dict[str, str]:
-    """The printed commands by their titles."""
+def printed_commands(server: subprocess.Popen[str]) -> dict[str, str]:
+    """The commands that the server prints, by their titles."""
     commands: dict[str, str] = {}
     title = ""
     for line in server.stdout or ():
@@ -321,11 +323,11 @@ def commands_in(server: subprocess.Popen[str]) -> dict[str, str]:
         elif title and line.strip():
             commands[title] = line.strip()
             title = ""
-    raise AssertionError("the server ended before it had printed everything")
+    raise AssertionError("the server exited before it printed every command")
 
 
-def pasted(command: str) -> str:
-    """What a command prints in a new shell in the repository's folder."""
+def run_pasted(command: str) -> str:
+    """The standard output of a command in a new shell, in the root of the repository."""
     answer = subprocess.run(
         ["bash", "-c", command],
         cwd=ROOT,
