@@ -49,7 +49,7 @@ class DeliveryTimer:
         """When a push was last considered."""
         self._seconds = metrics.histogram(
             "delivery_duration_seconds",
-            "From a push that was checked to its last connection at this replica, of pushes through this replica.",
+            "Time from a checked push through this replica to its last connection here.",
             bounds=_BOUNDS,
         )
 

@@ -55,12 +55,10 @@ class Hub:
         self._create_metrics(metrics)
 
     def _create_metrics(self, metrics: MetricFactory) -> None:
-        metrics.callback_gauge(
-            "users", "Users with a connection to this replica now.", read=lambda: self.users
-        )
+        metrics.callback_gauge("users", "Users with a connection to this replica.", read=lambda: self.users)
         metrics.callback_gauge(
             "rooms",
-            "Rooms with a connection to this replica now, those of single sids not counted.",
+            "Rooms with a connection to this replica, without those of single sids.",
             read=lambda: self.rooms,
         )
         self._delivered = dict.fromkeys((MESSAGE, VOLATILE, RECOVERED), 0)

@@ -31,7 +31,7 @@ class ProcessMetrics:
             lambda: {(version, platform.python_version()): 1},
         )
         self._lag = metrics.histogram(
-            "event_loop_lag_seconds", "How late the event loop comes to what is due.", bounds=_LAG_BOUNDS
+            "event_loop_lag_seconds", "How late the event loop runs a task that is due.", bounds=_LAG_BOUNDS
         )
 
     async def watch_loop(self) -> None:

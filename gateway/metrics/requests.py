@@ -39,23 +39,23 @@ class RequestMetrics:
         self._initial_labels: tuple[Labels, ...] = ()
         self._keys: dict[str, None] = {}
         metrics.callback_counter(
-            "requests", "Requests to the REST door.", ("route", "status", "code"), self._by_response
+            "requests", "Requests to the REST API.", ("route", "status", "code"), self._by_response
         )
         self._seconds = metrics.histogram(
             "request_duration_seconds",
-            "From the head of a request to its answer.",
+            "Time from the head of a request to its response.",
             ("route",),
             bounds=_BOUNDS,
         )
         metrics.callback_counter(
             "ingest_key_requests",
-            "Requests that named an ingest key, by what was answered.",
+            "Requests that named this ingest key, by the code of the response.",
             ("key", "code"),
             self._by_key,
         )
         metrics.callback_gauge(
             "ingest_key_last_used_timestamp_seconds",
-            "When an ingest key last signed a request to this replica, 0 for not since it started.",
+            "When this replica last answered a request signed with this ingest key; 0: not since its start.",
             ("key",),
             lambda: {(key,): self._last_used.get(key, 0.0) for key in self._keys},
         )

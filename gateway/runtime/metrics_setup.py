@@ -25,13 +25,13 @@ def create_state_metrics(
     def items() -> Mapping[tuple[str, ...], float]:
         return {(part,): size for part, size in sizes().items() if part not in _OWN_METRICS}
 
-    metrics.callback_gauge("state_items", "Held in the state now, by what it is.", ("part",), items)
+    metrics.callback_gauge("state_items", "Items in the state that have a limit, by part.", ("part",), items)
     metrics.callback_gauge(
-        "history_entries", "Entries in the history now.", read=lambda: sizes()[_HISTORY_ENTRIES]
+        "history_entries", "Entries in the history.", read=lambda: sizes()[_HISTORY_ENTRIES]
     )
     metrics.callback_gauge(
         "history_bytes",
-        "Bytes of the history now, as HISTORY_BYTES counts.",
+        "Bytes of the history, as HISTORY_BYTES counts them.",
         read=lambda: sizes()[_HISTORY_BYTES],
     )
     metrics.callback_gauge(
@@ -45,6 +45,4 @@ def create_state_metrics(
 
 def create_log_metrics(metrics: MetricFactory) -> None:
     """Create the counter of log lines that could not be written."""
-    metrics.callback_counter(
-        "log_lines_dropped", "Lines of the log that could not be written.", read=lines_dropped
-    )
+    metrics.callback_counter("log_lines_dropped", "Log lines that could not be written.", read=lines_dropped)

@@ -33,71 +33,73 @@ class RedisMetrics:
         self._create_connection_metrics(metrics)
         self._create_subscription_metrics(metrics)
         self.leases_lost = metrics.counter(
-            "leases_lost", "Times that this replica had been taken for dead, or another log was found."
+            "leases_lost", "Times that this replica was considered dead, or that Redis holds another log."
         )
         self.replicas_reaped = metrics.counter(
-            "replicas_reaped", "Dead replicas cleaned up after by this one."
+            "replicas_reaped", "Dead replicas whose data this replica removed."
         )
 
     def _create_connection_metrics(self, metrics: MetricFactory) -> None:
         self.connected = metrics.callback_gauge(
-            "redis_connected", "1 while there is this connection to Redis.", ("connection",)
+            "redis_connected", "1 while this connection to Redis is open.", ("connection",)
         )
         self.rejecting = metrics.callback_gauge(
             "redis_rejecting",
-            "1 while Redis answers on this connection, and refuses.",
+            "1 while Redis answers on this connection and rejects commands, by reason.",
             ("connection", "reason"),
         )
         self._reconnects = metrics.counter(
             "redis_reconnects",
-            "Connections to Redis made after the first one.",
+            "Connections to Redis opened after the first one.",
             ("connection",),
             one_label(CONNECTIONS),
         )
         self._connect_failures = metrics.counter(
             "redis_connect_failures",
-            "Connections to Redis that could not be made.",
+            "Attempts to connect to Redis that failed.",
             ("connection",),
             one_label(CONNECTIONS),
         )
         self.command_seconds = metrics.histogram(
             "redis_command_duration_seconds",
-            "From asking Redis to its answer, repetitions included.",
+            "Time from a command to the answer of Redis, retries included.",
             ("command",),
             bounds=_COMMAND_BOUNDS,
         )
         self.command_failures = metrics.counter(
             "redis_command_failures",
-            "Commands that certainly did nothing (unsent), or of which nobody knows (unanswered).",
+            "Commands that were certainly not executed (not_executed), or perhaps (unknown).",
             ("command", "outcome"),
         )
         self.command_retries = metrics.counter(
-            "redis_command_retries", "Commands asked again within their time.", ("command",)
+            "redis_command_retries", "Repeated attempts to execute a command.", ("command",)
         )
 
     def _create_subscription_metrics(self, metrics: MetricFactory) -> None:
         self.probe_age = metrics.callback_gauge(
-            "pubsub_probe_age_seconds", "Since this replica last heard on a channel what it said to itself."
+            "pubsub_probe_age_seconds", "Time since this replica last received its own probe."
         )
         self.probe_seconds = metrics.histogram(
             "pubsub_probe_round_trip_seconds",
-            "From saying something to itself through Redis to its turn among what is delivered.",
+            "Time from sending a probe through Redis to its turn in the delivery queue.",
             bounds=_PROBE_BOUNDS,
         )
         self.lag = metrics.callback_gauge(
-            "broker_lag_seconds", "How far behind this replica hears what is published."
+            "broker_lag_seconds", "How late this replica receives published messages."
         )
         self.messages_received = metrics.callback_counter(
-            "redis_messages_received", "Entries that came on channels of Redis."
+            "redis_messages_received", "Entries received on channels of Redis."
         )
         self.receive_buffer_overflows = metrics.callback_counter(
             "receive_buffer_overflows",
-            "Times that too much had come on channels, and was read from the log instead.",
+            "Times that the receive buffer was full and was read from the log instead.",
         )
         self.resyncs = metrics.counter("resyncs", "Times that the log was read after an interruption.")
-        self.resynced_entries = metrics.counter("resynced_entries", "Entries that came by reading the log.")
+        self.resynced_entries = metrics.counter(
+            "resynced_entries", "Entries read from the log after an interruption."
+        )
         self.decode_errors = metrics.counter(
-            "decode_errors", "Things on the channels of Redis that this release cannot read."
+            "decode_errors", "Messages on the channels of Redis that this release cannot read."
         )
 
     def init_command_labels(self, commands: Iterable[str]) -> None:

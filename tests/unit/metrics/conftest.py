@@ -1,4 +1,4 @@
-"""A gateway at rest, with Redis, as Prometheus sees it first."""
+"""The first scrape of a real gateway with Redis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.metrics.scraping import families
 
 @pytest.fixture(scope="session")
 def first_scrape() -> Iterator[dict[str, Metric]]:
-    """Every family that a replica with Redis shows before anything has happened, by its name."""
+    """Every metric family of a replica with Redis before the first client or push, by its name."""
     server = RedisServer()
     gateway = GatewayProcess(redis_url=server.url, namespaces="/,/events")
     yield families(gateway)

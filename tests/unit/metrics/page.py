@@ -1,4 +1,4 @@
-"""``docs/reference/metrics.md`` as data, and whether a query names only what is there."""
+"""``docs/reference/metrics.md`` as data, and queries compared with it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.unit.metrics.promql import Query
 PAGE = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
 FILES = ROOT / "helm/sio-gateway/files"
 TARGET = {"namespace", "job", "instance", "pod", "container", "service", "endpoint"}
-"""Labels that Prometheus gives to what it scrapes."""
-OF_PROMETHEUS = {"up": frozenset[str]()}
-"""What Prometheus itself says of what it scrapes."""
-OF_A_HISTOGRAM = {"_bucket": {"le"}, "_sum": set(), "_count": set()}
+"""Labels that Prometheus adds to the series that it scrapes."""
+PROMETHEUS_SERIES = {"up": frozenset[str]()}
+"""Series that Prometheus itself records of a target."""
+HISTOGRAM_SUFFIXES = {"_bucket": {"le"}, "_sum": set(), "_count": set()}
 
 
 class Described(NamedTuple):
@@ -30,7 +30,7 @@ class Described(NamedTuple):
 
 
 def described() -> dict[str, Described]:
-    """Every metric of the page by its name."""
+    """Return every metric of the page by its name."""
     rows = [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         for line in PAGE.splitlines()
@@ -41,24 +41,24 @@ def described() -> dict[str, Described]:
         for name, kind, labels, text in rows
     ]
     names = [each.name for each in found]
-    assert sorted(set(names)) == sorted(names), "a metric is described twice"
+    assert sorted(set(names)) == sorted(names), "a metric is on the page twice"
     return {each.name: each for each in found}
 
 
 def series() -> dict[str, frozenset[str]]:
-    """Every name that a query may select, and the labels that there are."""
-    found = dict(OF_PROMETHEUS)
+    """Return every name that a query may select, with its labels."""
+    found = dict(PROMETHEUS_SERIES)
     for each in described().values():
         if each.type != "histogram":
             found[each.name] = each.labels
             continue
-        for ending, more in OF_A_HISTOGRAM.items():
-            found[each.name + ending] = each.labels | more
+        for suffix, labels in HISTOGRAM_SUFFIXES.items():
+            found[each.name + suffix] = each.labels | labels
     return found
 
 
 def faults(query: Query) -> list[str]:
-    """What a query names that is not on the page."""
+    """Return the metrics and labels in a query that are not on the page."""
     known = series()
     wrong = [f"no metric {name}" for name, _ in query.selected if name not in known]
     available = TARGET.union(*(known.get(name, frozenset()) for name, _ in query.selected))
@@ -73,16 +73,16 @@ def faults(query: Query) -> list[str]:
 
 
 def values_of(matcher: str) -> list[str]:
-    """The values that a matcher names, where it names them one by one."""
+    """Return the values that a matcher lists, none if it is another regular expression."""
     return matcher.split("|") if re.fullmatch(r"[a-z0-9_|]+", matcher) else []
 
 
 Value = tuple[str, str, str]
-"""A metric, a label, a value of that."""
+"""A metric, a label and a value of the label."""
 
 
-def values_asked(query: Query) -> set[Value]:
-    """The values of labels that a query names."""
+def values_in_query(query: Query) -> set[Value]:
+    """Return the label values in a query."""
     return {
         (name, label, value)
         for name, matchers in query.selected
@@ -91,8 +91,8 @@ def values_asked(query: Query) -> set[Value]:
     }
 
 
-def values_shown(families: Mapping[str, Metric]) -> set[Value]:
-    """Those that a gateway shows."""
+def values_in_scrape(families: Mapping[str, Metric]) -> set[Value]:
+    """Return the label values in a scrape."""
     return {
         (sample.name, label, value)
         for family in families.values()

@@ -1,7 +1,7 @@
-"""What a query of Prometheus names: its metrics, and the labels that it asks of each.
+"""The metrics and labels in a PromQL query.
 
-Not a parser of all of PromQL: it reads names, braces, and the lists of labels behind ``by``, ``without``, ``on``,
-``ignoring`` and ``group_…``, which is where everything stands that may be misspelled.
+This is not a parser of all of PromQL. It reads names, braces, and the lists of labels behind ``by``, ``without``,
+``on``, ``ignoring`` and ``group_…``: everything that may be misspelled is in one of them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _WORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan"}
 
 @dataclass
 class Query:
-    """``selected`` are metrics with the labels in their braces, in the order of the text; ``grouped`` all labels of the
-    lists, but for those that are dropped or ignored."""
+    """``selected`` are metrics with the matchers in their braces, in the order of the text.
+
+    ``grouped`` are the labels in lists, ``dropped`` those behind ``without`` and ``ignoring``.
+    """
 
     selected: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     grouped: set[str] = field(default_factory=set)
@@ -35,7 +37,7 @@ class Query:
 
 
 def read(text: str) -> Query:
-    """Raises ValueError for what is no query at the first look: an unknown character, a bracket that is left open."""
+    """Parse a query. Raises ValueError for an unknown character or brackets that do not match."""
     tokens = _tokens(text)
     query, place, depth = Query(), 0, 0
     while place < len(tokens):
@@ -43,7 +45,7 @@ def read(text: str) -> Query:
         after = tokens[place + 1][1] if place + 1 < len(tokens) else ""
         depth += (token == "(") - (token == ")")
         if depth < 0:
-            raise ValueError(f"a bracket too many in {text!r}")
+            raise ValueError(f"too many closing brackets in {text!r}")
         if kind != "name" or token in _WORDS:
             place += 1
         elif token in _LISTS and after == "(":
@@ -55,12 +57,12 @@ def read(text: str) -> Query:
         else:
             place = _metric(tokens, place, query)
     if depth:
-        raise ValueError(f"a bracket is left open in {text!r}")
+        raise ValueError(f"a bracket is not closed in {text!r}")
     return query
 
 
 def _metric(tokens: list[tuple[str, str]], place: int, query: Query) -> int:
-    """A metric and its labels; the place behind it."""
+    """Read a metric and its matchers; return the place behind it."""
     name, matchers = tokens[place][1], dict[str, str]()
     place += 1
     if place < len(tokens) and tokens[place][1] == "{":

@@ -1,4 +1,4 @@
-"""What a real gateway shows, read by Prometheus' own parser."""
+"""Scrapes of a real gateway, parsed by prometheus-client."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ PREFIX = "sio_gateway_"
 
 
 def families(gateway: GatewayProcess) -> dict[str, Metric]:
-    """Everything, by the names that a query selects."""
+    """Return all metric families, by the names that a query selects."""
     with urllib.request.urlopen(f"{gateway.ingest_url}/metrics", timeout=10) as answer:
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         found = list(text_string_to_metric_families(answer.read().decode()))
     names = [family.name for family in found]
-    assert len(set(names)) == len(names), "a family is there twice"
+    assert len(set(names)) == len(names), "a metric family is exposed twice"
     return {family.name + ("_total" if family.type == "counter" else ""): family for family in found}
 
 
 class Scrape:
-    """The numbers of a gateway at one moment."""
+    """The samples of a gateway at one moment."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self._gateway = gateway
@@ -36,15 +36,15 @@ class Scrape:
         }
 
     def value(self, name: str, **labels: str) -> float:
-        """One number; fails where there is none."""
+        """Return one sample. Raises KeyError if it does not exist."""
         return self._samples[PREFIX + name, frozenset(labels.items())]
 
     def has(self, name: str, **labels: str) -> bool:
-        """Whether there is such a number."""
+        """Return whether a sample exists."""
         return (PREFIX + name, frozenset(labels.items())) in self._samples
 
     def grown(self, since: Scrape) -> dict[str, float]:
-        """What is counted now and was not then, as ``name{label="value"}`` without the prefix; zero is left out."""
+        """Return how much counters have grown, by ``name{label="value"}`` without the prefix, without zeros."""
         grown = {}
         for (name, labels), value in self._samples.items():
             growth = value - since._samples.get((name, labels), 0.0)
@@ -54,17 +54,17 @@ class Scrape:
         return grown
 
     def again(self) -> Scrape:
-        """The numbers now."""
+        """Scrape again."""
         return Scrape(self._gateway)
 
 
 def scrape_until(gateway: GatewayProcess, holds: Callable[[Scrape], bool], what: str) -> Scrape:
-    """Look until it holds; the last look."""
-    looks: list[Scrape] = []
+    """Scrape until a condition holds; return that scrape."""
+    scrapes: list[Scrape] = []
 
-    def look() -> bool:
-        looks[:] = [Scrape(gateway)]
-        return holds(looks[0])
+    def scrape() -> bool:
+        scrapes[:] = [Scrape(gateway)]
+        return holds(scrapes[0])
 
-    wait_until(look, what)
-    return looks[0]
+    wait_until(scrape, what)
+    return scrapes[0]

@@ -1,4 +1,4 @@
-"""The alerts ask only for what is there, and tell whoever is woken what to do."""
+"""The alerts query existing metrics, and name the section that says what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import yaml
 from prometheus_client import Metric
 
 from tests.support.paths import ROOT
-from tests.unit.metrics.page import FILES, TARGET, described, faults, series, values_asked, values_shown
+from tests.unit.metrics.page import (
+    FILES,
+    TARGET,
+    described,
+    faults,
+    series,
+    values_in_query,
+    values_in_scrape,
+)
 from tests.unit.metrics.promql import read
 
 DOCUMENT = yaml.safe_load((FILES / "alerts.yaml").read_text(encoding="utf-8"))
@@ -19,7 +27,7 @@ OPERATIONS = (ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
 EACH = pytest.mark.parametrize("alert", ALERTS, ids=[alert["alert"] for alert in ALERTS])
 
 
-def test_the_document_is_what_prometheus_loads() -> None:
+def test_document_has_the_form_that_prometheus_loads() -> None:
     assert list(DOCUMENT) == ["groups"]
     assert all(set(group) == {"name", "rules"} for group in DOCUMENT["groups"])
     names = [alert["alert"] for alert in ALERTS]
@@ -27,7 +35,7 @@ def test_the_document_is_what_prometheus_loads() -> None:
 
 
 @EACH
-def test_an_alert_has_what_prometheus_knows_and_nothing_else(alert: dict[str, Any]) -> None:
+def test_alert_has_only_fields_that_prometheus_knows(alert: dict[str, Any]) -> None:
     assert (
         {"alert", "expr", "labels", "annotations"}
         <= set(alert)
@@ -38,7 +46,7 @@ def test_an_alert_has_what_prometheus_knows_and_nothing_else(alert: dict[str, An
 
 
 @EACH
-def test_an_alert_asks_only_for_what_there_is(alert: dict[str, Any]) -> None:
+def test_alert_queries_existing_metrics_and_labels(alert: dict[str, Any]) -> None:
     query = read(alert["expr"])
 
     assert query.selected
@@ -46,32 +54,30 @@ def test_an_alert_asks_only_for_what_there_is(alert: dict[str, Any]) -> None:
 
 
 @EACH
-def test_an_alert_asks_for_one_job_alone(alert: dict[str, Any]) -> None:
-    """Beside another release that is well, one that is gone would not be missed otherwise."""
+def test_alert_queries_one_job(alert: dict[str, Any]) -> None:
+    """Otherwise a release that is gone would not be noticed beside another one in the same Prometheus."""
     jobs = {matchers.get("job") for _, matchers in read(alert["expr"]).selected}
 
     assert jobs == {"sio-gateway"}
 
 
-def test_a_release_that_is_gone_and_a_replica_that_does_not_answer_are_told() -> None:
-    asked = {alert["alert"]: alert["expr"] for alert in ALERTS}
+def test_absent_release_and_unreachable_replica_have_alerts() -> None:
+    queries = {alert["alert"]: alert["expr"] for alert in ALERTS}
 
-    assert asked["SioGatewayAbsent"] == 'absent(sio_gateway_build_info{job="sio-gateway"})'
-    assert asked["SioGatewayReplicaUnreachable"] == 'up{job="sio-gateway"} == 0'
-
-
-@EACH
-def test_an_alert_asks_for_values_that_there_are(
-    alert: dict[str, Any], first_scrape: dict[str, Metric]
-) -> None:
-    """A misspelled reason would never fire. What is asked for must be there before it happens for the first time."""
-    asked = {each for each in values_asked(read(alert["expr"])) if each[1] not in TARGET}
-
-    assert asked - values_shown(first_scrape) == set()
+    assert queries["SioGatewayAbsent"] == 'absent(sio_gateway_build_info{job="sio-gateway"})'
+    assert queries["SioGatewayReplicaUnreachable"] == 'up{job="sio-gateway"} == 0'
 
 
 @EACH
-def test_an_alert_says_how_bad_it_is_what_happened_and_where_to_read_on(alert: dict[str, Any]) -> None:
+def test_alert_queries_existing_label_values(alert: dict[str, Any], first_scrape: dict[str, Metric]) -> None:
+    """An alert with a misspelled reason would never fire. The series must exist before its first event."""
+    queried = {each for each in values_in_query(read(alert["expr"])) if each[1] not in TARGET}
+
+    assert queried - values_in_scrape(first_scrape) == set()
+
+
+@EACH
+def test_alert_has_a_severity_a_description_and_a_runbook(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"critical", "warning"}
     assert set(alert["annotations"]) == {"summary", "description", "runbook"}
     assert len(alert["annotations"]["description"]) > len("what to make of it")
@@ -79,8 +85,8 @@ def test_an_alert_says_how_bad_it_is_what_happened_and_where_to_read_on(alert: d
 
 
 @EACH
-def test_what_is_said_names_labels_that_the_alert_has(alert: dict[str, Any]) -> None:
-    said = set(
+def test_annotations_use_labels_of_the_alert(alert: dict[str, Any]) -> None:
+    used = set(
         re.findall(r"\$labels\.(\w+)", alert["annotations"]["summary"] + alert["annotations"]["description"])
     )
     query = read(alert["expr"])
@@ -88,18 +94,18 @@ def test_what_is_said_names_labels_that_the_alert_has(alert: dict[str, Any]) -> 
     is_grouped = bool(re.search(r"\bsum by\b|\bmax by\b", alert["expr"]))
     of_metrics = TARGET.union(*(known[name] for name, _ in query.selected)) - query.dropped
 
-    assert said <= (query.grouped - {"le"} if is_grouped else of_metrics)
+    assert used <= (query.grouped - {"le"} if is_grouped else of_metrics)
 
 
 @EACH
-def test_the_page_of_operations_has_the_section_and_names_the_alert_there(alert: dict[str, Any]) -> None:
+def test_runbook_section_names_the_alert(alert: dict[str, Any]) -> None:
     sections = re.split(r"^#+ ", OPERATIONS, flags=re.MULTILINE)
     by_anchor = {title_of(section).lower().replace(" ", "-"): section for section in sections}
 
     assert f"`{alert['alert']}`" in by_anchor[alert["annotations"]["runbook"].partition("#")[2]]
 
 
-def test_every_metric_on_the_page_of_operations_is_there() -> None:
+def test_metrics_on_the_page_of_operations_exist() -> None:
     named = set(re.findall(r"`((?:sio_gateway|process)_[a-z_]+)", OPERATIONS))
     known = set(described()) | set(series())
 

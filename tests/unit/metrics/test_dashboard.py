@@ -1,4 +1,4 @@
-"""The dashboard can be imported, and asks only for what is there."""
+"""The dashboard can be imported and queries existing metrics."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from prometheus_client import Metric
 
-from tests.unit.metrics.page import FILES, described, faults, values_asked, values_shown
+from tests.unit.metrics.page import FILES, described, faults, values_in_query, values_in_scrape
 from tests.unit.metrics.promql import read
 
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-SHOWN_ELSEWHERE = {
+WITHOUT_PANEL = {
     "sio_gateway_engineio_sessions_unauthenticated_limit",
     "sio_gateway_replica_status_changes_total",
     "sio_gateway_log_lines_dropped_total",
@@ -25,11 +25,11 @@ SHOWN_ELSEWHERE = {
     "python_gc_objects_collected_total",
     "python_gc_objects_uncollectable_total",
 }
-"""What somebody asks for who looks for something particular."""
+"""Metrics without a panel: they are for special questions."""
 
 
 def queries() -> Iterator[tuple[str, str]]:
-    """Each query and where it stands."""
+    """Yield each query with the title of its panel or the name of its annotation."""
     for panel in PANELS:
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
@@ -42,7 +42,7 @@ QUERIES = list(queries())
 
 
 @pytest.mark.parametrize(("where", "text"), QUERIES, ids=[where for where, _ in QUERIES])
-def test_a_query_names_only_what_there_is(where: str, text: str) -> None:
+def test_query_names_existing_metrics_and_labels(where: str, text: str) -> None:
     query = read(text)
 
     assert query.selected
@@ -50,7 +50,7 @@ def test_a_query_names_only_what_there_is(where: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(("where", "text"), QUERIES, ids=[where for where, _ in QUERIES])
-def test_a_query_asks_for_the_chosen_replicas_alone(where: str, text: str) -> None:
+def test_query_selects_the_chosen_replicas(where: str, text: str) -> None:
     chosen = {"namespace": "$namespace", "job": "$job", "instance": "$instance"}
 
     asked = [
@@ -61,25 +61,23 @@ def test_a_query_asks_for_the_chosen_replicas_alone(where: str, text: str) -> No
 
 
 @pytest.mark.parametrize(("where", "text"), QUERIES, ids=[where for where, _ in QUERIES])
-def test_a_query_asks_for_values_that_there_are(
-    where: str, text: str, first_scrape: dict[str, Metric]
-) -> None:
-    assert values_asked(read(text)) - values_shown(first_scrape) == set()
+def test_query_names_existing_label_values(where: str, text: str, first_scrape: dict[str, Metric]) -> None:
+    assert values_in_query(read(text)) - values_in_scrape(first_scrape) == set()
 
 
-def test_a_query_is_as_clever_as_the_data_source() -> None:
-    """A rate over a fixed time is empty where the scrape interval is longer, and hides peaks where it is shorter."""
+def test_rate_uses_the_interval_of_the_data_source() -> None:
+    """A rate over a fixed time is empty if the scrape interval is longer, and hides peaks if it is shorter."""
     assert [text for _, text in QUERIES if re.search(r"\[(?!\$__rate_interval\])", text)] == []
 
 
-def test_every_metric_is_on_the_dashboard_or_was_left_out_on_purpose() -> None:
+def test_every_metric_has_a_panel_or_is_listed_as_without() -> None:
     asked = {name for _, text in QUERIES for name, _ in read(text).selected}
     asked |= {re.sub(r"_(bucket|count|sum)$", "", name) for name in asked}
 
-    assert set(described()) - asked == SHOWN_ELSEWHERE
+    assert set(described()) - asked == WITHOUT_PANEL
 
 
-def test_every_panel_is_named_described_and_asks_the_chosen_data_source() -> None:
+def test_panel_has_a_title_a_description_and_the_chosen_data_source() -> None:
     source = {"type": "prometheus", "uid": "${datasource}"}
 
     assert [panel["id"] for panel in PANELS if not (panel["title"] and panel["description"])] == []
@@ -87,7 +85,7 @@ def test_every_panel_is_named_described_and_asks_the_chosen_data_source() -> Non
     assert [t for panel in PANELS for t in panel["targets"] if t["datasource"] != source] == []
 
 
-def test_ids_are_unique_and_no_panel_covers_another() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     cells = [
         (x, y)
@@ -101,13 +99,13 @@ def test_ids_are_unique_and_no_panel_covers_another() -> None:
     assert max(x for x, _ in cells) < 24
 
 
-def test_it_can_be_chosen_what_is_shown() -> None:
+def test_dashboard_has_its_variables() -> None:
     variables: dict[str, Any] = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
 
     assert list(variables) == ["datasource", "namespace", "job", "instance"]
     assert variables["datasource"]["query"] == "prometheus"
     for name in ("namespace", "job", "instance"):
         assert variables[name]["definition"].startswith("label_values(sio_gateway_build_info")
-        # Outside of Kubernetes there is no namespace, which `.*` matches and a list of what was found does not.
+        # Outside of Kubernetes there is no namespace: `.*` matches that, and a list of found values does not.
         assert variables[name]["allValue"] == ".*"
-    assert "__inputs" not in DASHBOARD, "a sidecar cannot answer questions"
+    assert "__inputs" not in DASHBOARD, "a sidecar cannot fill in inputs"

@@ -1,4 +1,4 @@
-"""docs/reference/metrics.md and /metrics tell of the same."""
+"""``docs/reference/metrics.md`` describes exactly the metrics of a scrape."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tests.unit.metrics.page import PAGE, described
 INTERNAL = {"le"}
 
 
-def test_every_metric_is_on_the_page_and_every_one_on_the_page_is_there(
+def test_page_lists_exactly_the_metrics_of_a_scrape(
     first_scrape: dict[str, Metric],
 ) -> None:
     assert sorted(described()) == sorted(first_scrape)
 
 
-def test_types_are_as_the_page_says(first_scrape: dict[str, Metric]) -> None:
+def test_types_are_those_of_the_page(first_scrape: dict[str, Metric]) -> None:
     shown = {name: family.type for name, family in first_scrape.items()}
 
     assert {name: each.type for name, each in described().items()} == shown
 
 
-def test_labels_are_as_the_page_says(first_scrape: dict[str, Metric]) -> None:
+def test_labels_are_those_of_the_page(first_scrape: dict[str, Metric]) -> None:
     shown = {
         name: frozenset(label for sample in family.samples for label in sample.labels) - INTERNAL
         for name, family in first_scrape.items()
@@ -34,11 +34,11 @@ def test_labels_are_as_the_page_says(first_scrape: dict[str, Metric]) -> None:
     assert {name: each.labels for name, each in described().items()} == shown
 
 
-def test_everything_is_there_before_anything_has_happened(first_scrape: dict[str, Metric]) -> None:
+def test_every_metric_has_a_series_in_the_first_scrape(first_scrape: dict[str, Metric]) -> None:
     assert [name for name, family in first_scrape.items() if not family.samples] == []
 
 
-def test_nothing_was_counted_before_anything_has_happened(first_scrape: dict[str, Metric]) -> None:
+def test_counters_are_zero_in_the_first_scrape(first_scrape: dict[str, Metric]) -> None:
     counted = {
         (sample.name, *sample.labels.values())
         for name, family in first_scrape.items()
@@ -50,24 +50,24 @@ def test_nothing_was_counted_before_anything_has_happened(first_scrape: dict[str
     assert counted == set()
 
 
-def test_every_metric_says_what_it_tells() -> None:
+def test_every_metric_has_a_description_on_the_page() -> None:
     assert [name for name, each in described().items() if len(each.text) < 1] == []
 
 
-def test_every_reason_is_explained() -> None:
+def test_every_close_reason_is_on_the_page() -> None:
     section = PAGE.partition("## Reasons")[2].partition("\n## ")[0]
     explained = set(re.findall(r"`([a-z_]+)`", section)) - {"client_disconnect"}
 
     assert {*errors.CLOSE_REASONS, *(ending.reason for ending in disconnects.ALL)} <= explained
 
 
-def test_every_word_of_a_refusal_is_on_the_page() -> None:
+def test_every_rejection_reason_is_on_the_page() -> None:
     words = set(re.findall(r"`([a-z_]+)`", PAGE))
 
     assert set(errors.REJECTIONS) - words == set()
 
 
-def test_no_label_holds_what_others_can_make_up() -> None:
+def test_labels_are_those_with_values_of_our_own() -> None:
     allowed = {
         "nsp", "transport", "reason", "code", "outcome", "kind", "route", "status", "key", "part", "connection",
         "command", "version", "python", "generation",

@@ -1,4 +1,4 @@
-"""Labels that are shown from the start are all that there are: whoever adds a word finds its list here."""
+"""The lists of initial label values are complete: a new value must be added to its list."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ TRANSPORT = ROOT / "gateway/transport"
 
 
 def calls(*folders: Path) -> Iterator[ast.Call]:
-    """Every call in the modules of these folders."""
+    """Yield every call in the modules of these folders."""
     for folder in folders:
         for path in folder.rglob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             yield from (node for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
-def words_of(name: str, *folders: Path) -> set[str]:
-    """The texts among the first two arguments of every call of a function or method of that name."""
+def literals_of(name: str, *folders: Path) -> set[str]:
+    """Return the string literals in the first two arguments of every call of a function or method of that name."""
     found = set()
     for call in calls(*folders):
         called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
@@ -46,45 +46,47 @@ def words_of(name: str, *folders: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("way", ["abort", "lost", "fail", "end"])
-def test_the_transport_ends_sessions_with_words_from_the_list(way: str) -> None:
-    said = words_of(way, TRANSPORT)
+@pytest.mark.parametrize("method", ["abort", "lost", "fail", "end"])
+def test_transport_closes_sessions_for_listed_reasons(method: str) -> None:
+    found = literals_of(method, TRANSPORT)
 
-    assert said
-    assert said - set(errors.CLOSE_REASONS) == set()
+    assert found
+    assert found - set(errors.CLOSE_REASONS) == set()
 
 
-def test_a_handshake_is_turned_away_with_words_from_the_list() -> None:
-    said = {
+def test_handshakes_are_rejected_for_listed_reasons() -> None:
+    found = {
         call.args[0].value
         for call in calls(TRANSPORT, ROOT / "gateway/runtime")
         if getattr(call.func, "id", "") == "unavailable" and isinstance(call.args[0], ast.Constant)
     }
 
-    assert said == set(errors.HANDSHAKES)
+    assert found == set(errors.HANDSHAKES)
 
 
-def test_every_refusal_of_the_transport_is_on_the_list() -> None:
+def test_every_rejection_of_the_transport_is_listed() -> None:
     from gateway.transport import errors
 
-    refusals = {each.reason for each in vars(errors).values() if isinstance(each, errors.HandshakeError)}
+    rejections = {each.reason for each in vars(errors).values() if isinstance(each, errors.HandshakeError)}
 
-    assert refusals | set(errors.HANDSHAKES) == set(errors.REJECTIONS)
+    assert rejections | set(errors.HANDSHAKES) == set(errors.REJECTIONS)
 
 
-def test_every_ending_is_on_the_list() -> None:
+def test_every_disconnect_reason_is_listed() -> None:
     assert {each for each in vars(disconnects).values() if isinstance(each, DisconnectReason)} == set(
         disconnects.ALL
     )
 
 
-def test_a_volatile_message_is_skipped_with_a_word_from_the_list() -> None:
-    said = words_of("volatile_skipped", TRANSPORT) | words_of("count_volatile_skipped", ROOT / "gateway/hub")
+def test_volatile_messages_are_skipped_for_listed_reasons() -> None:
+    found = literals_of("volatile_skipped", TRANSPORT) | literals_of(
+        "count_volatile_skipped", ROOT / "gateway/hub"
+    )
 
-    assert said == set(SKIPPED)
+    assert found == set(SKIPPED)
 
 
-def test_every_code_that_a_client_can_be_refused_with_is_on_the_list() -> None:
+def test_every_rejection_code_of_clients_is_listed() -> None:
     codes = {each.code for each in ConnectionRejected.__subclasses__() if each is not TokenRejected}
 
     assert codes | TokenRejected.CODES <= set(REJECTIONS)
@@ -92,5 +94,5 @@ def test_every_code_that_a_client_can_be_refused_with_is_on_the_list() -> None:
     assert set(RECOVERIES) == RecoveryFailed.CODES | {"recovered"}
 
 
-def test_the_codes_of_keys_are_those_of_the_door() -> None:
+def test_codes_of_ingest_keys_are_those_of_the_rest_api() -> None:
     assert set(KEY_CODES) - {"ok"} <= set(STATUSES)

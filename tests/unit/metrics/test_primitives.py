@@ -1,4 +1,4 @@
-"""Numbers are there from the start, and say what was counted."""
+"""Counters, gauges and histograms, before and after the first observation."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def read(collector: Collector, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(name, labels)
 
 
-def test_a_value_of_a_label_that_is_known_is_zero_until_something_is_counted() -> None:
-    counter = Counter("refused", "Refused.", ("code",), [("full",), ("rate",)])
+def test_initial_series_is_zero_until_something_is_counted() -> None:
+    counter = Counter("rejected", "Rejected.", ("code",), [("full",), ("rate",)])
 
     counter.count(("rate",), 2)
 
-    assert read(counter, "refused_total", code="full") == 0
-    assert read(counter, "refused_total", code="rate") == 2
+    assert read(counter, "rejected_total", code="full") == 0
+    assert read(counter, "rejected_total", code="rate") == 2
 
 
-def test_what_nobody_expected_is_counted_too() -> None:
-    counter = Counter("refused", "Refused.", ("code",))
+def test_series_that_was_not_initialised_is_counted() -> None:
+    counter = Counter("rejected", "Rejected.", ("code",))
 
     counter.count(("new",))
 
-    assert read(counter, "refused_total", code="new") == 1
+    assert read(counter, "rejected_total", code="new") == 1
 
 
 def test_name_that_is_registered_cannot_be_used_again() -> None:
     metrics = MetricFactory()
-    metrics.counter("refused", "Refused.")
+    metrics.counter("rejected", "Rejected.")
 
-    with pytest.raises(ValueError, match="sio_gateway_refused"):
-        metrics.callback_counter("refused", "Refused.")
+    with pytest.raises(ValueError, match="sio_gateway_rejected"):
+        metrics.callback_counter("rejected", "Rejected.")
 
 
-def test_expecting_a_value_again_changes_nothing() -> None:
+def test_init_labels_changes_no_existing_series() -> None:
     counter, histogram = Counter("t", "T.", ("a",)), Histogram("s", "S.", ("a",), bounds=(1.0,))
     counter.count(("x",))
     histogram.observe(0.5, ("x",))
@@ -59,17 +59,17 @@ def test_expecting_a_value_again_changes_nothing() -> None:
     assert read(histogram, "s_count", a="x") == 1
 
 
-def test_a_level_goes_up_and_down() -> None:
-    level = Gauge("open", "Open.")
+def test_gauge_goes_up_and_down() -> None:
+    gauge = Gauge("open", "Open.")
 
-    level.count((), 3)
-    level.count((), -1)
+    gauge.count((), 3)
+    gauge.count((), -1)
 
-    assert read(level, "open") == 2
+    assert read(gauge, "open") == 2
 
 
 @pytest.mark.parametrize(("kind", "name"), [(CallbackGauge, "held"), (CallbackCounter, "held_total")])
-def test_a_reading_looks_each_time_and_shows_nothing_before_it_has_a_place_to_look_at(
+def test_callback_is_read_at_each_scrape_and_has_no_series_before_it_is_set(
     kind: type[CallbackGauge], name: str
 ) -> None:
     callback_gauge, now = kind("held", "Held."), [1]
@@ -84,7 +84,7 @@ def test_a_reading_looks_each_time_and_shows_nothing_before_it_has_a_place_to_lo
 @pytest.mark.parametrize(
     ("amount", "within"), [(0.5, [1, 1, 1]), (1.0, [1, 1, 1]), (1.5, [0, 1, 1]), (3.0, [0, 0, 1])]
 )
-def test_an_amount_is_in_its_bucket_and_in_all_above(amount: float, within: list[int]) -> None:
+def test_amount_is_in_its_bucket_and_in_all_above(amount: float, within: list[int]) -> None:
     histogram = Histogram("s", "S.", bounds=(1.0, 2.0))
 
     histogram.observe(amount)
@@ -93,5 +93,5 @@ def test_an_amount_is_in_its_bucket_and_in_all_above(amount: float, within: list
     assert (read(histogram, "s_count"), read(histogram, "s_sum")) == (1, amount)
 
 
-def test_a_histogram_without_labels_is_there_before_anything_was_observed() -> None:
+def test_histogram_without_labels_has_a_series_from_the_start() -> None:
     assert read(Histogram("s", "S.", bounds=(1.0,)), "s_count") == 0

@@ -1,4 +1,4 @@
-"""The reader of queries finds what it has to."""
+"""The parser of queries finds metrics, labels and mistakes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_metrics_and_their_labels_are_found() -> None:
     assert query.grouped == {"job", "le", "pod"}
 
 
-def test_functions_words_and_texts_are_no_metrics() -> None:
+def test_functions_keywords_and_strings_are_no_metrics() -> None:
     query = read(
         'histogram_quantile(0.99, sum without (z) (c)) and vector(1) unless absent(d{e="f(g)"} offset 5m)'
     )
@@ -24,12 +24,12 @@ def test_functions_words_and_texts_are_no_metrics() -> None:
     assert query.dropped == {"z"}
 
 
-def test_variables_stand_where_texts_and_durations_are() -> None:
+def test_variables_are_allowed_in_strings_and_durations() -> None:
     assert read('rate(a{b=~"$c"}[$__rate_interval])').selected == [("a", {"b": "$c"})]
 
 
 @pytest.mark.parametrize("text", ["sum(a", "a)", "a{b=1", "a{b>1}", "a ? b"])
-def test_what_is_no_query_is_said_to_be_none(text: str) -> None:
+def test_text_that_is_no_query_is_rejected(text: str) -> None:
     with pytest.raises(ValueError):
         read(text)
 
@@ -47,5 +47,5 @@ def test_what_is_no_query_is_said_to_be_none(text: str) -> None:
         ("sum by (le, route) (sio_gateway_request_duration_seconds_bucket)", []),
     ],
 )
-def test_what_is_misspelled_is_found(text: str, wrong: list[str]) -> None:
+def test_misspelled_names_are_found(text: str, wrong: list[str]) -> None:
     assert faults(read(text)) == wrong
