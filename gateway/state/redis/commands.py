@@ -172,7 +172,8 @@ class Commands:
                 raise_rejection(answer)
             except OutcomeUnknown as error:
                 problem: GatewayError = error
-                uncertain = error
+                if uncertain is None or error.rejection:  # a timeout at the deadline must not hide the reason
+                    uncertain = error
                 if not retry:
                     break
             except DeadlineExceeded as error:
@@ -185,8 +186,8 @@ class Commands:
             else:
                 self._metrics.command_seconds.observe(time.monotonic() - began, (name,))
                 return answer
-            if self._loop.time() + FIRST_BACKOFF_SECONDS >= deadline:
-                break
+            if self._loop.time() + 2 * FIRST_BACKOFF_SECONDS >= deadline:
+                break  # an attempt without time for its answer would make a certain rejection unknown
             await asyncio.sleep(FIRST_BACKOFF_SECONDS)
             self._metrics.command_retries.count((name,))
             attempt = partial(self._enqueue_again, deadline)

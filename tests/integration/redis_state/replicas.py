@@ -1,4 +1,4 @@
-"""Replicas that a test starts and listens with, all in this process, over one real server."""
+"""Replicas of a test: Redis states with listeners, all in this process, over one real server."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from tests.contract.recording_listener import RecordingListener
 from tests.contract.values import at
 from tests.support.metrics import counted
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import LOOK_SECONDS, TIMEOUT_SECONDS, await_until
 
-PATIENCE_SECONDS = 15.0
 PREFIX = "t"
+MANUAL_HEARTBEATS: dict[str, Any] = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
+"""With these options a replica sends no heartbeat and no probe during a test but those that the test asks for."""
 
 
 class Replica:
-    """One state with a listener, and everything that it says."""
+    """One state with a listener, and everything that it reports."""
 
     def __init__(self, server: RedisServer, name: str, *, url: str | None = None, **options: Any) -> None:
         defaults: dict[str, Any] = {
@@ -42,24 +44,24 @@ class Replica:
         }
         self.name = name
         self.gaps: list[str] = []
-        self.cleaned: list[str] = []
-        self.conditions: list[StateStatus] = []
+        self.reaped: list[str] = []
+        self.statuses: list[StateStatus] = []
         self.metrics = MetricFactory()
         self.state = RedisState(
             url=parse_redis_url(url or server.url),
             replica=name,
             on_gap=self.gaps.append,
-            on_replica_reaped=self.cleaned.append,
-            on_status_changed=self.conditions.append,
+            on_replica_reaped=self.reaped.append,
+            on_status_changed=self.statuses.append,
             metrics=self.metrics,
             **{**defaults, **options},
         )
-        self.ear = RecordingListener(self.state.broker)
+        self.listener = RecordingListener(self.state.broker)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def unreadable(self) -> float:
-        """How many messages on the channels it could not decode."""
+    def decode_errors(self) -> float:
+        """How many frames and records it could not decode."""
         return counted(self.metrics, "decode_errors_total").get("", 0)
 
     async def start(self) -> None:
@@ -70,18 +72,18 @@ class Replica:
         waiting.cancel()
         if run.done():
             run.result()
-        listen = asyncio.create_task(self.state.broker.listen(self.ear.deliver))
+        listen = asyncio.create_task(self.state.broker.listen(self.listener.deliver))
         self._tasks = [run, listen]
 
     async def stop(self) -> None:
-        """As kill -9 would: nothing is said any more."""
+        """Stop as kill -9 would: without another command to Redis."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def leave(self) -> None:
-        """As SIGTERM would."""
+    async def shut_down(self) -> None:
+        """Stop as SIGTERM would."""
         await self.state.close()
         await self.stop()
 
@@ -93,20 +95,20 @@ class Replica:
         await self.state.presence.register(connection, rooms)
 
     async def push(self, *rooms: str, **options: Any) -> Message:
-        """Push something that Redis must take."""
+        """Append a message that Redis has to accept, and return it."""
         news = make(*rooms, **options)
         await self.state.broker.append(news)
         return news
 
     @property
-    def heard(self) -> list[LogEntry]:
-        """What was handed over so far."""
-        return [entry for _, entry in self.ear.received]
+    def received(self) -> list[LogEntry]:
+        """The entries that were delivered so far."""
+        return [entry for _, entry in self.listener.received]
 
-    async def hears(self, *entries: LogEntry) -> list[tuple[Position, LogEntry]]:
-        """Wait until all of these were handed over; answers everything that was."""
-        await until(lambda: set(ids(entries)) <= set(ids(self.heard)), f"{self.name} hears")
-        return self.ear.received
+    async def receives(self, *entries: LogEntry) -> list[tuple[Position, LogEntry]]:
+        """Wait until all of these are delivered; return everything that is."""
+        await await_until(lambda: set(ids(entries)) <= set(ids(self.received)), f"{self.name} receives them")
+        return self.listener.received
 
 
 def make(*rooms: str, size: int = 5, volatile: bool = False, trace: Trace | None = None) -> Message:
@@ -114,10 +116,15 @@ def make(*rooms: str, size: int = 5, volatile: bool = False, trace: Trace | None
 
 
 def previous_release() -> Codec:
-    """What the release before this one reads and writes: nothing of this one's format."""
+    """The codec of the previous release: it has nothing of this release's format."""
     newest = max(WRITERS)
     forms = {form: decode for form, decode in FORMS.items() if not form.startswith(str(newest))}
     return Codec(forms=forms, writers={number: write for number, write in WRITERS.items() if number < newest})
+
+
+def received_probes(replica: Replica) -> float:
+    """The number of its own probes that a replica has received."""
+    return counted(replica.metrics, "pubsub_probe_round_trip_seconds_count").get("", 0)
 
 
 def ids(entries: Any) -> list[str]:
@@ -126,7 +133,7 @@ def ids(entries: Any) -> list[str]:
 
 @asynccontextmanager
 async def replicas(server: RedisServer, *names: str, **options: Any) -> AsyncIterator[list[Replica]]:
-    """Replicas of these names, listening."""
+    """Start replicas of these names, with listeners, and stop them at the end."""
     made = [Replica(server, name, **options) for name in names]
     try:
         for replica in made:
@@ -137,39 +144,29 @@ async def replicas(server: RedisServer, *names: str, **options: Any) -> AsyncIte
             await replica.stop()
 
 
-async def until(holds: Callable[[], bool], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until something holds that nobody announces."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not holds():  # noqa: ASYNC110  # nobody announces it
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"not within {seconds} s: {what}") from None
-
-
-async def until_redis_says(
-    ask: Callable[[], Awaitable[Any]], expected: Any, *, seconds: float = PATIENCE_SECONDS
+async def await_answer(
+    read: Callable[[], Awaitable[Any]], expected: Any, *, seconds: float = TIMEOUT_SECONDS
 ) -> None:
-    """Wait until the answer is that; meanwhile there may be none."""
+    """Read from Redis until the answer is the expected one. An attempt that fails is repeated."""
     answer: Any = None
     try:
         async with asyncio.timeout(seconds):
             while answer != expected:
-                await asyncio.sleep(0.02)  # it is in Redis, which announces nothing
+                await asyncio.sleep(LOOK_SECONDS)
                 with suppress(BrokerTimeout, BrokerUnavailable):
-                    answer = await ask()
+                    answer = await read()
     except TimeoutError:
         raise AssertionError(f"not within {seconds} s: {expected}; last was {answer}") from None
 
 
-async def append(
+async def append_until_accepted(
     replica: Replica,
     entry: LogEntry,
     dedup_key: DedupKey | None = None,
     *,
-    timeout_seconds: float = PATIENCE_SECONDS,
+    timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> PublishResult:
-    """Repeat until Redis takes it, as a backend does that gets 503."""
+    """Append an entry again until Redis accepts it, as a backend does that receives 503."""
     async with asyncio.timeout(timeout_seconds):
         while True:
             with suppress(BrokerTimeout, BrokerUnavailable):

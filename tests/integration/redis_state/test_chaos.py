@@ -1,4 +1,4 @@
-"""Everything at once: three replicas, pushes of every kind, and somebody who breaks things at random."""
+"""All failures together: three replicas, messages of every kind, and faults at random."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from gateway.domain import positions
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Message
-from tests.integration.redis_state.replicas import Replica, append, make, replicas
+from tests.integration.redis_state.replicas import Replica, append_until_accepted, make, replicas
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 
@@ -18,13 +18,13 @@ SECONDS = 8.0
 
 
 class Pusher:
-    """Pushes through a replica until it is told to stop, and keeps what it was answered."""
+    """Appends messages through a replica until it is cancelled, and keeps them by outcome."""
 
     def __init__(self, replica: Replica, dice: random.Random) -> None:
         self._replica = replica
         self._dice = dice
         self.accepted: list[Message] = []
-        self.refused: list[Message] = []
+        self.rejected: list[Message] = []
         self.unknown: list[Message] = []
 
     async def run(self) -> None:
@@ -34,7 +34,7 @@ class Pusher:
             try:
                 await self._replica.state.broker.append(news)
             except BrokerUnavailable:
-                self.refused.append(news)
+                self.rejected.append(news)
             except BrokerTimeout:
                 self.unknown.append(news)
             else:
@@ -42,7 +42,7 @@ class Pusher:
             await asyncio.sleep(0.005)
 
 
-async def break_things(server: RedisServer, proxies: list[TcpProxy], dice: random.Random) -> None:
+async def inject_faults(server: RedisServer, proxies: list[TcpProxy], dice: random.Random) -> None:
     while True:
         await asyncio.sleep(dice.uniform(0.1, 0.5))
         match dice.choice(["pubsub", "normal", "proxy", "pause", "silence"]):
@@ -64,7 +64,7 @@ async def break_things(server: RedisServer, proxies: list[TcpProxy], dice: rando
                 await asyncio.to_thread(server.ask, "CLIENT", "KILL", "TYPE", kind)
 
 
-async def test_whatever_breaks_each_replica_hears_what_was_accepted_once_and_in_order(
+async def test_each_replica_receives_accepted_entries_once_and_in_order_whatever_fails(
     server: RedisServer,
 ) -> None:
     seed = random.randrange(1_000_000)
@@ -76,15 +76,15 @@ async def test_whatever_breaks_each_replica_hears_what_was_accepted_once_and_in_
             (await stack.enter_async_context(replicas(server, f"r{number}", url=proxy.redis_url)))[0]
             for number, proxy in enumerate(proxies)
         ]
-        heard_by = [{None, *dice.sample(ROOMS, 6)} for _ in made]
-        for replica, rooms in zip(made, heard_by, strict=True):
+        rooms_of = [{None, *dice.sample(ROOMS, 6)} for _ in made]
+        for replica, rooms in zip(made, rooms_of, strict=True):
             await replica.subscribe(*rooms)
         pushers = [Pusher(replica, dice) for replica in made for _ in range(4)]
         tasks = [asyncio.create_task(pusher.run()) for pusher in pushers]
-        breaking = asyncio.create_task(break_things(server, proxies, dice))
+        faults = asyncio.create_task(inject_faults(server, proxies, dice))
         await asyncio.sleep(SECONDS)
-        breaking.cancel()
-        await asyncio.wait([breaking])
+        faults.cancel()
+        await asyncio.wait([faults])
         server.thaw()
         for proxy in proxies:
             proxy.resume()
@@ -94,18 +94,18 @@ async def test_whatever_breaks_each_replica_hears_what_was_accepted_once_and_in_
             task.cancel()
         await asyncio.wait(tasks)
         last = make()
-        await append(made[0], last)
+        await append_until_accepted(made[0], last)
 
         accepted = [news for pusher in pushers for news in pusher.accepted] + [last]
-        refused = {news.id for pusher in pushers for news in pusher.refused}
+        rejected = {news.id for pusher in pushers for news in pusher.rejected}
         assert len(accepted) > 300
-        for replica, rooms in zip(made, heard_by, strict=True):
-            await replica.hears(last)
-            heard = [entry.id for entry in replica.heard]
+        for replica, rooms in zip(made, rooms_of, strict=True):
+            await replica.receives(last)
+            received = [entry.id for entry in replica.received]
             due = {news.id for news in accepted if not rooms.isdisjoint(news.rooms or (None,))}
-            assert len(heard) == len(set(heard)), "something came twice"
-            assert due - set(heard) == set(), "something accepted was not heard"
-            assert refused.isdisjoint(heard), "something refused was heard"
-            orders = [positions.order(position) for position, _ in replica.ear.received]
-            assert orders == sorted(orders), "the order was lost"
+            assert len(received) == len(set(received)), "a message was delivered twice"
+            assert due - set(received) == set(), "an accepted message was not delivered"
+            assert rejected.isdisjoint(received), "a rejected message was delivered"
+            orders = [positions.order(position) for position, _ in replica.listener.received]
+            assert orders == sorted(orders), "positions went back"
             assert replica.gaps == []

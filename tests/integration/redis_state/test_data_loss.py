@@ -1,4 +1,4 @@
-"""What Redis or somebody on its channels takes from a replica: nothing comes twice, and what is lost is told once."""
+"""Lost data and forged frames: nothing is delivered twice, and a loss is reported once."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ import asyncio
 from gateway.domain.messages import Message
 from gateway.state.redis.redis_keys import RedisKeys
 from tests.contract.values import at, newest_position
-from tests.integration.redis_state.replicas import PREFIX, Replica, append, ids, make, replicas, until
+from tests.integration.redis_state.replicas import PREFIX, Replica, append_until_accepted, ids, make, replicas
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiter import await_until
 
 ROOM = RedisKeys(PREFIX).channel(at("room"))
 MANY = 4_500
-"""More than the ids that a replica remembers."""
+"""More entries than the ids that a replica remembers."""
 
 
 async def push_many(a: Replica, number: int) -> list[Message]:
     news: list[Message] = []
     while len(news) < number:
         news += await asyncio.gather(*(a.push("room") for _ in range(min(500, number - len(news)))))
-    await a.hears(*news)
+    await a.receives(*news)
     return news
 
 
-async def test_a_redis_that_lost_more_than_the_places_known_hands_nothing_over_twice(
+async def test_loss_of_more_than_the_known_checkpoints_delivers_nothing_twice(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
-        await a.push("later")  # before anybody here is in that room
+        await a.push("later")  # before the room is subscribed here
         kept = await push_many(a, MANY)
         await a.subscribe("later")
         server.ask("SAVE")
         lost = await push_many(a, 200)
         server.restart()
         after = make("room", "later")
-        await append(a, after)
+        await append_until_accepted(a, after)
 
-        await a.hears(after)
+        await a.receives(after)
 
-        assert sorted(ids(a.heard)) == sorted(ids([*kept, *lost, after]))
+        assert sorted(ids(a.received)) == sorted(ids([*kept, *lost, after]))
         assert a.gaps == ["data_lost"]
 
 
-async def test_frames_of_the_far_future_do_not_make_it_forget_how_far_it_got(server: RedisServer) -> None:
+async def test_frames_of_the_far_future_do_not_displace_the_confirmed_position(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         await a.push("later")
@@ -56,28 +57,28 @@ async def test_frames_of_the_far_future_do_not_make_it_forget_how_far_it_got(ser
             server.ask("PUBLISH", ROOM, b"9%014d-0\n" % number + a.state.codec.encode(entry))
         after = [await a.push("room") for _ in range(3)]
 
-        await a.hears(*after)
+        await a.receives(*after)
 
-        heard = [id_ for id_ in ids(a.heard) if id_ not in ids(forged)]
+        heard = [id_ for id_ in ids(a.received) if id_ not in ids(forged)]
         assert sorted(heard) == sorted(ids([*before, *after]))
 
 
-async def test_what_an_emptied_redis_took_is_heard_though_its_clock_was_set_back(server: RedisServer) -> None:
+async def test_entries_of_an_emptied_redis_with_its_clock_set_back_are_delivered(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         before = await a.push("room")
-        await a.hears(before)
+        await a.receives(before)
         server.ask("FLUSHALL")
         shift_clock(a.state, -3600)
 
         after = [await a.push("room") for _ in range(3)]
 
-        await a.hears(*after)
-        assert ids(a.heard) == ids([before, *after])
+        await a.receives(*after)
+        assert ids(a.received) == ids([before, *after])
         assert a.gaps == []
 
 
-async def test_a_new_log_begins_beyond_what_the_former_one_handed_out(server: RedisServer) -> None:
+async def test_new_log_begins_beyond_the_positions_of_the_former_one(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         positions = []
         for _ in range(20):
@@ -87,20 +88,20 @@ async def test_a_new_log_begins_beyond_what_the_former_one_handed_out(server: Re
         assert positions == sorted(set(positions), key=lambda each: tuple(map(int, each.split("-"))))
 
 
-async def test_who_came_first_to_a_room_is_served_from_there_whoever_comes_later(server: RedisServer) -> None:
+async def test_start_of_a_channel_is_that_of_its_first_subscriber(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
-        listening, generation = a.state.log_reader, a.state.log_reader.cursor.generation
-        listening.watch([ROOM])  # for two, of which the first knows where it begins
-        listening.set_start([ROOM], generation, await newest_position(a.state.broker))
+        log_reader, generation = a.state.log_reader, a.state.log_reader.cursor.generation
+        log_reader.watch([ROOM])  # for two subscribers, of which the first sets the start
+        log_reader.set_start([ROOM], generation, await newest_position(a.state.broker))
         news = await a.push("room")
-        listening.set_start([ROOM], generation, await newest_position(a.state.broker))
+        log_reader.set_start([ROOM], generation, await newest_position(a.state.broker))
 
         a.state.subscriber.reconnect()
 
-        await a.hears(news)
+        await a.receives(news)
 
 
-async def test_large_messages_that_went_before_they_could_be_fetched_are_one_gap(server: RedisServer) -> None:
+async def test_large_messages_trimmed_before_they_were_fetched_are_one_gap(server: RedisServer) -> None:
     bounds = {"history_bytes": 1_000_000, "subscription_timeout_seconds": 30.0}
     async with (
         TcpProxy(server.port) as proxy,
@@ -113,6 +114,6 @@ async def test_large_messages_that_went_before_they_could_be_fetched_are_one_gap
 
         proxy.resume_subscriptions()
 
-        await a.hears(news[-1])
-        await until(lambda: len(a.gaps) > 0, "it is told")
+        await a.receives(news[-1])
+        await await_until(lambda: len(a.gaps) > 0, "the gap is reported")
         assert a.gaps == ["history_trimmed"]

@@ -1,4 +1,4 @@
-"""Redis as people run it: with a user and a password, watched by Sentinel, with TLS."""
+"""Redis as operators run it: with a user and a password, with Sentinel, with TLS."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.redis_url import parse_redis_url
 from gateway.state.redis.connection import ConnectionFactory
 from tests.contract.values import at, connections_at
-from tests.integration.redis_state.replicas import append, ids, make, replicas, until, until_redis_says
+from tests.integration.redis_state.replicas import (
+    append_until_accepted,
+    await_answer,
+    ids,
+    make,
+    received_probes,
+    replicas,
+)
 from tests.support.paths import ROOT
 from tests.support.redis_server import RedisServer, Sentinels, free_port
+from tests.support.waiter import await_until
 from tests.unit.cli.command_line import run
 
 
-async def test_a_user_with_the_least_rights_is_enough(server: RedisServer) -> None:
+async def test_user_with_the_documented_rights_is_sufficient(server: RedisServer) -> None:
     rights = (ROOT / "examples/redis/users.acl").read_text(encoding="utf-8")
     (line,) = [line for line in rights.splitlines() if line.startswith("user sio-gateway ")]
     words = [word.replace("sio-gateway:", "t:") for word in line.split()[2:] if not word.startswith(">")]
@@ -38,79 +46,79 @@ async def test_a_user_with_the_least_rights_is_enough(server: RedisServer) -> No
         await a.subscribe("room")
         await b.register("s1", "ann", "room")
         await b.state.presence.unregister("s1")
-        await a.hears(
+        await a.receives(
             await b.push("room"), await b.push("room", size=100_000), await b.push("room", volatile=True)
         )
-        await asyncio.sleep(1.0)
+        await await_until(lambda: a.state.membership.sizes.replicas == 2, "both have sent heartbeats")
+        await await_until(lambda: min(map(received_probes, (a, b))) >= 2, "probes arrive at both")
 
-        assert a.state.membership.sizes.replicas == 2
-        assert a.conditions == []
+        assert a.statuses == []
 
 
-async def test_sentinel_is_asked_for_the_primary_and_a_failover_is_survived() -> None:
-    with Sentinels() as watched:
-        url = f"redis+sentinel://{watched.sentinels}/main"
-        async with replicas(watched.primary, "a", "b", url=url) as [a, b]:
+async def test_failover_found_through_sentinel_loses_nothing() -> None:
+    with Sentinels() as sentinels:
+        url = f"redis+sentinel://{sentinels.sentinels}/main"
+        async with replicas(sentinels.primary, "a", "b", url=url) as [a, b]:
             await b.subscribe("room")
             await b.register("s1", "ann", "room")
             before = [await a.push("room") for _ in range(20)]
-            await b.hears(*before)
-            await until(watched.is_replicated, "the replica has it all")
+            await b.receives(*before)
+            await await_until(sentinels.is_replicated, "the replica has everything")
 
-            watched.primary.kill()
+            sentinels.primary.kill()
             after = []
             for _ in range(20):
                 after.append(make("room"))
-                await append(a, after[-1], timeout_seconds=40)
+                await append_until_accepted(a, after[-1], timeout_seconds=40)
 
-            await b.hears(*after)
-            assert ids(b.heard) == ids([*before, *after])
-            assert watched.replica.ask("ROLE")[0] == b"master"
+            await b.receives(*after)
+            assert ids(b.received) == ids([*before, *after])
+            assert sentinels.replica.ask("ROLE")[0] == b"master"
             assert b.gaps == []
             assert (await a.state.presence.of_user("ann")).online
 
 
-async def test_a_primary_that_was_replaced_while_it_lived_is_left() -> None:
-    with Sentinels() as watched:
-        url = f"redis+sentinel://{watched.sentinels}/main"
-        async with replicas(watched.primary, "a", "b", url=url) as [a, b]:
+async def test_primary_that_was_demoted_is_left() -> None:
+    with Sentinels() as sentinels:
+        url = f"redis+sentinel://{sentinels.sentinels}/main"
+        async with replicas(sentinels.primary, "a", "b", url=url) as [a, b]:
             await b.subscribe("room")
             before = [await a.push("room") for _ in range(5)]
-            await until(watched.is_replicated, "the replica has it all")
+            await await_until(sentinels.is_replicated, "the replica has everything")
 
-            watched.fail_over()
+            sentinels.fail_over()
             after = []
             for _ in range(20):
                 after.append(make("room"))
-                await append(a, after[-1], timeout_seconds=40)
+                await append_until_accepted(a, after[-1], timeout_seconds=40)
 
-            await b.hears(*after)
-            assert ids(b.heard) == ids([*before, *after])
+            await b.receives(*after)
+            assert ids(b.received) == ids([*before, *after])
 
 
-async def test_presence_is_true_on_a_new_primary_that_never_heard_who_came_and_who_left() -> None:
-    with Sentinels() as watched:
-        url = f"redis+sentinel://{watched.sentinels}/main"
-        async with replicas(watched.primary, "a", "b", url=url, lease_seconds=30) as [a, b]:
+async def test_presence_is_corrected_on_a_new_primary_that_missed_changes() -> None:
+    with Sentinels() as sentinels:
+        url = f"redis+sentinel://{sentinels.sentinels}/main"
+        async with replicas(sentinels.primary, "a", "b", url=url, lease_seconds=30) as [a, b]:
             await a.register("leaves", "ann", "room")
             await a.register("stays", "ann", "room")
-            await until(watched.is_replicated, "the replica has it all")
-            watched.replica.ask("REPLICAOF", "NO", "ONE")  # it is behind from now on
+            await await_until(sentinels.is_replicated, "the replica has everything")
+            sentinels.replica.ask("REPLICAOF", "NO", "ONE")  # it receives nothing from now on
             await a.register("comes", "ann", "room")
             await a.state.presence.unregister("leaves")
 
-            await asyncio.to_thread(watched.primary.kill)
+            await asyncio.to_thread(sentinels.primary.kill)
 
             async def sids() -> set[str]:
                 return {each.sid for each in (await b.state.presence.of_user("ann")).connections}
 
-            await until_redis_says(sids, {"comes", "stays"}, seconds=30)
+            await await_answer(sids, {"comes", "stays"}, seconds=30)
             assert await connections_at(b.state.broker, at("room")) == 2
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A certificate for 127.0.0.1, its own authority; the key lies beside it."""
+    """A self-signed certificate for 127.0.0.1; the key is the file beside it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis of the tests")])
     now = dt.datetime.now(dt.UTC)
@@ -140,7 +148,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def behind_tls(port: int, certificate: Path) -> AsyncIterator[int]:
-    """A port that speaks TLS in front of one that does not, as stunnel does."""
+    """Open a port with TLS in front of one without, as stunnel does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
     tasks: set[asyncio.Task[None]] = set()
@@ -171,7 +179,7 @@ async def behind_tls(port: int, certificate: Path) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def speaking_tls(server: RedisServer, certificate: Path) -> AsyncIterator[int]:
-    """A port of the server that speaks TLS: its own where REDIS_SERVER names one, as Debian's; the wheel's cannot."""
+    """Open a port with TLS: of the server that REDIS_SERVER names, as Debian's; the one of the wheel has no TLS."""
     if "REDIS_SERVER" not in os.environ:
         async with behind_tls(server.port, certificate) as port:
             yield port
@@ -183,21 +191,21 @@ async def speaking_tls(server: RedisServer, certificate: Path) -> AsyncIterator[
     yield port
 
 
-async def test_tls_is_spoken_and_the_certificate_checked(server: RedisServer, certificate: Path) -> None:
+async def test_tls_connection_checks_the_certificate(server: RedisServer, certificate: Path) -> None:
     async with speaking_tls(server, certificate) as port:
         url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}"
         async with replicas(server, "a", url=url) as [a]:
             await a.subscribe("room")
-            await a.hears(await a.push("room"))
+            await a.receives(await a.push("room"))
 
-        stranger = ConnectionFactory(
+        uncertified = ConnectionFactory(
             parse_redis_url(f"rediss://127.0.0.1:{port}"), name="a", timeout_seconds=2.0
         )
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
-            await stranger.connect()
+            await uncertified.connect()
 
 
-async def test_the_doctor_gets_in_with_the_certificate_and_says_when_it_does_not(
+async def test_doctor_connects_with_the_certificate_and_reports_a_failure_without_it(
     server: RedisServer, certificate: Path
 ) -> None:
     keys = {"JWT_SECRET": "s" * 32, "INGEST_KEYS": f"tests:{'i' * 32}", "MAX_CONNECTIONS": "100"}

@@ -1,4 +1,4 @@
-"""What a page of the history costs Redis, which does nothing else for anybody meanwhile."""
+"""What a page of the history costs Redis, which executes nothing else meanwhile."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ async def read_ids(replica: Replica, *rooms: str, max_entries: int = 1_024) -> l
 
 
 def calls_made(server: RedisServer) -> int:
-    """Commands since RESETSTAT, those within scripts too."""
+    """The number of commands since RESETSTAT, including those within scripts."""
     return sum(each["calls"] for each in server.ask("INFO", "commandstats").values())
 
 
-async def test_a_page_of_neighbours_in_the_log_is_read_in_few_ranges(server: RedisServer) -> None:
+async def test_page_of_neighbours_in_the_log_is_read_in_few_ranges(server: RedisServer) -> None:
     async with replicas(server, "a", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a]:
         pushed = await push_many(a, *(["room"] for _ in range(600)))
         server.ask("CONFIG", "RESETSTAT")

@@ -1,4 +1,4 @@
-"""Days on which nobody pushes, and keys that are gone while others stay."""
+"""Days without a message, and keys that are lost while others stay."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ HOUR = 3600.0
 
 
 async def pass_time(a: Replica, server: RedisServer, *, hours: int) -> None:
-    """Let hours pass in which the replica does nothing but give signs of life."""
+    """Let hours pass in which the replica only sends heartbeats."""
     for _ in range(hours):
         shift_clock(a.state, HOUR)
         server.age(PREFIX, HOUR)
         await a.state.membership.heartbeat()
 
 
-async def test_after_days_without_a_push_pushes_are_taken_and_heard_once(server: RedisServer) -> None:
+async def test_messages_after_days_without_one_are_accepted_and_delivered_once(server: RedisServer) -> None:
     async with replicas(server, "a", lease_seconds=4 * HOUR) as [a]:
         await a.subscribe("room")
         first = await a.push("room")
-        await a.hears(first)
+        await a.receives(first)
 
         await pass_time(a, server, hours=51)
 
@@ -36,13 +36,15 @@ async def test_after_days_without_a_push_pushes_are_taken_and_heard_once(server:
         signed = DedupKey("shop", "once", time.time() + 51 * HOUR + 300)
         later.append(make("room"))
         await a.state.broker.append(later[-1], signed)
-        await a.hears(*later)
-        assert ids(a.heard) == ids([first, *later])
+        await a.receives(*later)
+        assert ids(a.received) == ids([first, *later])
         assert a.gaps == []
 
 
 @pytest.mark.parametrize("lost", ["ids:new", "ids:old", "log", "segments", "index:/,room"])
-async def test_pushes_are_taken_and_heard_once_when_one_key_is_lost(server: RedisServer, lost: str) -> None:
+async def test_messages_are_accepted_and_delivered_once_when_a_key_is_lost(
+    server: RedisServer, lost: str
+) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         news = [await a.push("room") for _ in range(5)]
@@ -51,13 +53,13 @@ async def test_pushes_are_taken_and_heard_once_when_one_key_is_lost(server: Redi
 
         news += [await a.push("room") for _ in range(5)]
 
-        await a.hears(*news)
-        assert ids(a.heard) == ids(news)
+        await a.receives(*news)
+        assert ids(a.received) == ids(news)
         page = await a.state.broker.history(START, [at("room")], max_entries=10, max_bytes=10_000)
         assert ids(entry for _, entry in page.entries)[-5:] == ids(news[-5:])
 
 
-async def test_every_key_has_an_end_also_one_that_was_lost_and_made_anew(server: RedisServer) -> None:
+async def test_every_key_has_a_ttl_even_one_created_again_after_a_loss(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.push("room")
         for lost in ("ids:new", "log", "segments"):

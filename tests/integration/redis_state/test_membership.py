@@ -1,4 +1,4 @@
-"""Who lives, and what becomes of what the dead left."""
+"""Leases: presence and sessions of living, dead and stopped replicas."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.state.redis.membership import RELEASE_SECONDS
 from tests.contract.session_resume import resume, resume_failure
 from tests.contract.values import at, connections_at
-from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
+from tests.integration.redis_state.replicas import Replica, await_answer, replicas
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import await_until
 
 LEASE_SECONDS = 1.5
 
@@ -30,7 +31,7 @@ async def count(replica: Replica, room: str | None) -> int:
     return await connections_at(replica.state.broker, at(room))
 
 
-async def test_presence_is_one_over_replicas(server: RedisServer) -> None:
+async def test_presence_covers_all_replicas(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.register("s1", "ann", "room")
         await b.register("s2", "ann", "room")
@@ -43,7 +44,7 @@ async def test_presence_is_one_over_replicas(server: RedisServer) -> None:
             assert [(c.replica, c.sid) for c in found.connections] == [("a", "s1"), ("b", "s2")]
 
 
-async def test_the_presence_of_many_users_is_one_read_over_replicas(server: RedisServer) -> None:
+async def test_presence_of_many_users_is_one_read(server: RedisServer) -> None:
     async with replicas(server, "a", "b", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a, b]:
         for number in range(50):
             for replica in (a, b):
@@ -55,14 +56,14 @@ async def test_the_presence_of_many_users_is_one_read_over_replicas(server: Redi
         found = await a.state.presence.of_users(users)
 
         stats = server.ask("INFO", "commandstats")
-        # A run of the script asks once who lives; nothing else here does for 20 s.
+        # The script reads the living replicas once; no other script here does for 20 s.
         assert [stats[f"cmdstat_{name}"]["calls"] for name in ("zrangebyscore", "hgetall")] == [1, 100]
         assert list(found) == users
         assert [each.online for each in found.values()] == [True] * 50 + [False] * 50
         assert [c.replica for c in found["user7"].connections] == ["a", "b"]
 
 
-async def test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and_cleaned_up_once(
+async def test_connections_of_a_killed_replica_do_not_count_after_its_lease_and_are_reaped_once(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b", "c", lease_seconds=LEASE_SECONDS) as [a, b, c]:
@@ -74,37 +75,37 @@ async def test_the_connections_of_a_killed_replica_are_gone_within_its_lease_and
         assert await count(a, "room") == 251
         await dead.stop()
 
-        await until_redis_says(lambda: count(b, "room"), 1, seconds=LEASE_SECONDS + 0.5)
+        await await_answer(lambda: count(b, "room"), 1, seconds=LEASE_SECONDS + 0.5)
 
-        await until(lambda: server.ask("HLEN", "t:conns:dead") == 0, "it is cleaned up")
-        await until(lambda: a.cleaned + b.cleaned + c.cleaned == ["dead"], "once")
+        await await_until(lambda: server.ask("HLEN", "t:conns:dead") == 0, "it is reaped")
+        await await_until(lambda: a.reaped + b.reaped + c.reaped == ["dead"], "once")
         ann = await a.state.presence.of_user("ann")
         assert (ann.online, ann.last_seen is not None) == (False, True)
         assert server.ask("HGETALL", "t:room:/,room") == {b"b": b"1"}
         assert server.ask("EXISTS", "t:room:/,d1") == 0
 
 
-async def test_a_replica_that_stood_still_past_its_lease_registers_anew(server: RedisServer) -> None:
+async def test_replica_suspended_past_its_lease_registers_its_connections_again(server: RedisServer) -> None:
     async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
-        sleeper = Replica(server, "sleeper", lease_seconds=LEASE_SECONDS)
-        await sleeper.start()
-        await sleeper.register("s1", "ann", "room")
-        await sleeper.register("s2", "ann", "room")
-        # What SIGSTOP does to the others' view of it: its lease ends, and they clean up.
-        server.ask("ZADD", "t:leases", 1, "sleeper")
+        suspended = Replica(server, "suspended", lease_seconds=LEASE_SECONDS)
+        await suspended.start()
+        await suspended.register("s1", "ann", "room")
+        await suspended.register("s2", "ann", "room")
+        # As after SIGSTOP: its lease ends, and the others reap it.
+        server.ask("ZADD", "t:leases", 1, "suspended")
         await a.state.membership.heartbeat()
         await a.state.membership.maintain(0)
-        assert a.cleaned == ["sleeper"]
+        assert a.reaped == ["suspended"]
         assert await count(a, "room") == 0
 
-        await sleeper.state.presence.unregister("s2")
+        await suspended.state.presence.unregister("s2")
 
-        await until_redis_says(lambda: count(a, "room"), 1, seconds=LEASE_SECONDS)
+        await await_answer(lambda: count(a, "room"), 1, seconds=LEASE_SECONDS)
         assert [c.sid for c in (await a.state.presence.of_user("ann")).connections] == ["s1"]
-        await sleeper.stop()
+        await suspended.stop()
 
 
-async def test_late_clean_up_by_a_former_owner_does_nothing(server: RedisServer) -> None:
+async def test_session_is_not_changed_by_a_former_owner(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
         adopted = await resume(b.state.sessions, "p", owner="b/1")
@@ -118,20 +119,20 @@ async def test_late_clean_up_by_a_former_owner_does_nothing(server: RedisServer)
         assert again == ResumedSession(session("p", "b/1"), in_use=True)
 
 
-async def test_a_change_that_a_former_owner_tells_late_is_ignored_by_redis(server: RedisServer) -> None:
+async def test_late_change_by_a_former_owner_is_ignored_by_redis(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
         await resume(b.state.sessions, "p", owner="b/1")
         changed = session("p", "b/1").with_rooms(["own", "new"], Position("1700000000500-0"))
         await b.state.sessions.change(changed)
 
-        # A does not know yet that it has lost it, so that this goes to Redis.
+        # Replica a does not know yet that it lost the session, so the change is sent to Redis.
         await a.state.sessions.change(session("p", "a/1").with_rooms(["late"], START))
 
         assert await resume(a.state.sessions, "p", owner="a/2") == ResumedSession(changed, in_use=True)
 
 
-async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_over(
+async def test_unsaved_session_that_was_taken_over_is_not_restored(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b") as [a, b]:
@@ -148,7 +149,7 @@ async def test_what_a_replica_owes_does_not_bring_back_a_session_that_was_taken_
         assert await resume(b.state.sessions, "p") == ResumedSession(session("p", "b/1"), in_use=False)
 
 
-async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_lease(
+async def test_sessions_of_a_killed_replica_are_kept_for_the_recovery_window_after_its_lease(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0) as [a]:
@@ -157,29 +158,31 @@ async def test_sessions_of_a_killed_replica_are_kept_for_the_window_after_its_le
         for pid in ("soon", "late"):
             await dead.state.sessions.save(session(pid, "dead/1"))
         await dead.stop()
-        await until(lambda: a.cleaned == ["dead"], "it is dead")
+        await await_until(lambda: a.reaped == ["dead"], "it is found dead")
 
-        # It was in use, but nobody is left to believe that it is.
+        # The session was in use, but no living replica can still have its connection.
         adopted = await resume(a.state.sessions, "soon", owner="a/1")
         assert adopted == ResumedSession(session("soon", "dead/1"), in_use=False)
         assert (await resume(a.state.sessions, "soon", owner="a/2")).in_use
         died_at = float(server.ask("HGET", "t:dead", "dead")) / 1000
-        await until(lambda: time.time() > died_at + 2.1, "the window is over")
+        await await_until(lambda: time.time() > died_at + 2.1, "the recovery window has ended")
         assert await resume_failure(a.state.sessions, "late") == "session_expired"
-        await until(lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "and that is told no longer")
+        await await_until(
+            lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "the ended session is forgotten"
+        )
         assert time.time() > died_at + 4.0
         assert await resume_failure(a.state.sessions, "late") == "unknown_session"
-        await until(lambda: server.ask("EXISTS", "t:dead") == 0, "nothing is left of it")
+        await await_until(lambda: server.ask("EXISTS", "t:dead") == 0, "no key is left of it")
 
 
-async def test_after_an_emptied_redis_sessions_are_saved_anew_unless_taken_over(server: RedisServer) -> None:
+async def test_sessions_are_saved_again_in_an_emptied_redis_unless_taken_over(server: RedisServer) -> None:
     async with replicas(server, "a", "b", lease_seconds=LEASE_SECONDS) as [a, b]:
         await a.state.sessions.save(session("stays", "a/1"))
         await a.state.sessions.save(session("moves", "a/1"))
         server.ask("FLUSHALL")
         await b.state.sessions.save(session("moves", "b/1"))
 
-        await until_redis_says(
+        await await_answer(
             lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"stays"], seconds=LEASE_SECONDS
         )
 
@@ -188,7 +191,9 @@ async def test_after_an_emptied_redis_sessions_are_saved_anew_unless_taken_over(
             assert adopted == ResumedSession(session(pid, owner), in_use=True)
 
 
-async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: RedisServer) -> None:
+async def test_process_that_takes_the_name_of_a_dead_one_starts_without_its_connections(
+    server: RedisServer,
+) -> None:
     former = Replica(server, "a")
     await former.start()
     await former.register("s1", "ann", "room")
@@ -205,8 +210,8 @@ async def test_a_process_that_takes_the_name_of_a_dead_one_starts_clean(server: 
 # --- replicas that leave ---
 
 
-async def leavers(server: RedisServer, name: str = "leaves", **options: Any) -> Replica:
-    """A replica with a connection of ann and two sessions, as clients leave behind who were cut off at a stop."""
+async def start_with_connections(server: RedisServer, name: str = "leaves", **options: Any) -> Replica:
+    """Start a replica with a connection of ann and two sessions, as it has when a stop cuts off clients."""
     replica = Replica(server, name, lease_seconds=LEASE_SECONDS, **options)
     await replica.start()
     await replica.register("s1", "ann", "room")
@@ -215,14 +220,14 @@ async def leavers(server: RedisServer, name: str = "leaves", **options: Any) -> 
     return replica
 
 
-async def test_a_replica_that_leaves_is_out_of_presence_at_once_and_nobody_finds_it_dead(
+async def test_replica_that_shuts_down_leaves_presence_at_once_and_is_not_reported_dead(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
-        leaves = await leavers(server)
+        leaves = await start_with_connections(server)
         assert await count(a, "room") == 1
 
-        await leaves.leave()
+        await leaves.shut_down()
 
         ann = await a.state.presence.of_user("ann")
         assert (ann.online, ann.last_seen is not None, await count(a, "room")) == (False, True, 0)
@@ -231,46 +236,55 @@ async def test_a_replica_that_leaves_is_out_of_presence_at_once_and_nobody_finds
         later = Replica(server, "later", lease_seconds=LEASE_SECONDS)
         await later.start()
         await later.stop()
-        await until(lambda: "later" in a.cleaned, "the lease of one that came after it has run out")
-        assert a.cleaned == ["later"]
+        await await_until(lambda: "later" in a.reaped, "the lease of a later replica has ended")
+        assert a.reaped == ["later"]
 
 
-async def test_what_a_replica_cannot_take_out_in_time_others_take_out_without_finding_it_dead(
+async def test_rest_of_a_released_replica_is_reaped_by_others_without_a_report(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
-        leaves = await leavers(server)
+        leaves = await start_with_connections(server)
         await leaves.stop()
-        # Only the first step of leaving came through; it does not matter who says it.
+        # Only the first step of the release is executed; any replica may send it.
         await a.state.commands.call("release_lease", "leaves", leaves.state.membership.process)
         assert await count(a, "room") == 0
 
-        await until(lambda: server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0, "it is taken out")
+        await await_until(
+            lambda: server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0,
+            "its connections are removed",
+        )
 
-        assert a.cleaned == []
+        assert a.reaped == []
 
 
-async def test_sessions_of_a_replica_that_left_are_kept_for_the_window(server: RedisServer) -> None:
+async def test_sessions_of_a_replica_that_shut_down_are_kept_for_the_recovery_window(
+    server: RedisServer,
+) -> None:
     async with replicas(server, "a", lease_seconds=LEASE_SECONDS, recovery_seconds=2.0) as [a]:
-        leaves = await leavers(server, recovery_seconds=2.0)
+        leaves = await start_with_connections(server, recovery_seconds=2.0)
 
-        await leaves.leave()
+        await leaves.shut_down()
 
         adopted = await resume(a.state.sessions, "soon", owner="a/1")
         assert adopted == ResumedSession(session("soon", "leaves/1"), in_use=False)
         left_at = float(server.ask("HGET", "t:dead", "leaves")) / 1000
-        await until(lambda: time.time() > left_at + 2.1, "the window is over")
+        await await_until(lambda: time.time() > left_at + 2.1, "the recovery window has ended")
         assert await resume_failure(a.state.sessions, "late") == "session_expired"
-        await until(lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "nothing is left of it")
+        await await_until(
+            lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "no key is left of it"
+        )
         assert time.time() > left_at + 4.0
         assert await resume_failure(a.state.sessions, "late") == "unknown_session"
         assert server.ask("HKEYS", "t:formats") == [b"a"]
 
 
-async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left(server: RedisServer) -> None:
-    leaves = await leavers(server, "a")
-    shift_clock(leaves.state, -30.0)  # it left so long ago
-    await leaves.leave()
+async def test_recovery_window_continues_when_a_process_takes_the_name_of_a_former_one(
+    server: RedisServer,
+) -> None:
+    leaves = await start_with_connections(server, "a")
+    shift_clock(leaves.state, -30.0)  # it shut down so long ago
+    await leaves.shut_down()
 
     async with replicas(server, "a") as [a]:
         adopted = await resume(a.state.sessions, "late", owner="a/2")
@@ -278,10 +292,12 @@ async def test_the_window_goes_on_when_a_process_takes_the_name_of_one_that_left
     assert adopted == ResumedSession(session("late", "a/1"), in_use=False)
 
 
-async def test_the_window_ends_although_a_process_took_the_name_of_one_that_left(server: RedisServer) -> None:
-    leaves = await leavers(server, "a")
+async def test_recovery_window_ends_although_a_process_took_the_name_of_a_former_one(
+    server: RedisServer,
+) -> None:
+    leaves = await start_with_connections(server, "a")
     shift_clock(leaves.state, -90.0)
-    await leaves.leave()
+    await leaves.shut_down()
 
     async with replicas(server, "a") as [a]:
         assert await resume_failure(a.state.sessions, "late", owner="a/2") == "session_expired"
@@ -290,18 +306,18 @@ async def test_the_window_ends_although_a_process_took_the_name_of_one_that_left
         async def late() -> str:
             return await resume_failure(a.state.sessions, "late", owner="a/2")
 
-        await until_redis_says(late, "unknown_session")
+        await await_answer(late, "unknown_session")
         with server.client() as client:
             assert {*client.scan_iter(match="t:sessions:*")} == set()
         assert server.ask("HKEYS", "t:formats") == [b"a"]
 
 
-async def test_a_replica_that_had_nothing_leaves_nothing(server: RedisServer) -> None:
+async def test_replica_without_connections_leaves_no_keys(server: RedisServer) -> None:
     async with replicas(server, "a") as [_]:
         leaves = Replica(server, "leaves")
         await leaves.start()
 
-        await leaves.leave()
+        await leaves.shut_down()
 
         with server.client() as client:
             names = {*client.scan_iter(match="*leaves*")}
@@ -309,10 +325,10 @@ async def test_a_replica_that_had_nothing_leaves_nothing(server: RedisServer) ->
 
 
 @pytest.mark.parametrize("breaks", [RedisServer.freeze, RedisServer.kill])
-async def test_leaving_a_redis_that_does_not_answer_takes_a_second_and_is_told(
+async def test_release_without_an_answer_takes_a_second_and_is_logged(
     server: RedisServer, breaks: Callable[[RedisServer], None]
 ) -> None:
-    leaves = await leavers(server)
+    leaves = await start_with_connections(server)
     breaks(server)
     began = asyncio.get_running_loop().time()
 
@@ -324,18 +340,18 @@ async def test_leaving_a_redis_that_does_not_answer_takes_a_second_and_is_told(
     await leaves.stop()
 
 
-async def test_a_state_that_has_ended_already_is_not_left(server: RedisServer) -> None:
+async def test_state_that_has_ended_is_not_released(server: RedisServer) -> None:
     async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
-        fails = await leavers(server, "fails")
+        fails = await start_with_connections(server, "fails")
         await fails.stop()
 
-        await fails.leave()
+        await fails.shut_down()
 
         assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a", b"fails"]
-        await until(lambda: a.cleaned == ["fails"], "it is found dead")
+        await await_until(lambda: a.reaped == ["fails"], "it is found dead")
 
 
-async def test_a_heartbeat_costs_the_same_with_many_connections(server: RedisServer) -> None:
+async def test_heartbeat_costs_the_same_with_many_connections(server: RedisServer) -> None:
     async with replicas(server, "a", lease_seconds=60.0, timeout_seconds=30.0) as [a]:
         await asyncio.gather(*(a.register(f"s{number}", f"user{number}") for number in range(1_000)))
         server.ask("CONFIG", "RESETSTAT")
@@ -346,7 +362,7 @@ async def test_a_heartbeat_costs_the_same_with_many_connections(server: RedisSer
         assert calls < 40
 
 
-async def test_every_key_ends_and_begins_with_the_prefix(server: RedisServer) -> None:
+async def test_every_key_has_a_ttl_and_the_prefix(server: RedisServer) -> None:
     async with replicas(server, "a", "b", history_length=50) as [a, b]:
         await a.subscribe("room")
         await a.register("s1", "ann", "room")

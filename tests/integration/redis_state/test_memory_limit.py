@@ -1,4 +1,4 @@
-"""At its memory limit Redis takes what gives some back; the rest waits, and holds nothing else up."""
+"""At its memory limit Redis executes what frees memory; the rest waits and blocks nothing else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
 from tests.contract.values import at, connections_at
-from tests.integration.redis_state.replicas import Replica, replicas, until, until_redis_says
+from tests.integration.redis_state.replicas import Replica, await_answer, replicas
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import await_until
 
 
-async def test_a_registration_that_is_owed_holds_up_neither_who_leaves_nor_the_dead(
+async def test_failed_registration_blocks_neither_unregistering_nor_reaping(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a") as [a]:
@@ -28,14 +29,14 @@ async def test_a_registration_that_is_owed_holds_up_neither_who_leaves_nor_the_d
         with pytest.raises(BrokerUnavailable, match="memory limit"):
             await a.state.presence.change_rooms("s1", {"other"})
         await a.state.presence.unregister("s2")
-        a.state.presence.dirty.add("s2")  # as if the answer had been lost
+        a.state.presence.dirty.add("s2")  # as after a lost answer
         a.state.sessions.mark_all_dirty()
         await dies.stop()
 
-        await until(lambda: a.cleaned == ["z"], "who died is cleaned up")
-        await until(lambda: a.state.presence.dirty == {"s1"}, "who left is taken out")
+        await await_until(lambda: a.reaped == ["z"], "the dead replica is reaped")
+        await await_until(lambda: a.state.presence.dirty == {"s1"}, "the closed connection is removed")
         assert server.ask("HGETALL", "t:room:/,room") == {b"a": b"1"}
 
         server.ask("CONFIG", "SET", "maxmemory", "0")
-        await until_redis_says(lambda: connections_at(a.state.broker, at("other")), 1)
-        await until_redis_says(lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"p"])
+        await await_answer(lambda: connections_at(a.state.broker, at("other")), 1)
+        await await_answer(lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"p"])

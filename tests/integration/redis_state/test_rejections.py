@@ -1,8 +1,7 @@
-"""A Redis that answers and refuses is away: said once with its reason, and once that it is over."""
+"""A Redis that answers and rejects is unavailable: logged once with its reason, and once when it accepts again."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +10,20 @@ from structlog.testing import capture_logs
 
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.status import StateStatus
-from tests.integration.redis_state.replicas import append, make, replicas, until
+from tests.integration.redis_state.replicas import (
+    Replica,
+    append_until_accepted,
+    make,
+    received_probes,
+    replicas,
+)
 from tests.support.metrics import counted
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import await_until
 
 REJECTING = "redis_rejecting"
 
-Meddle = Callable[[RedisServer], Any]
+Change = Callable[[RedisServer], Any]
 
 
 def fill(server: RedisServer) -> None:
@@ -36,11 +42,11 @@ def promote(server: RedisServer) -> None:
     server.ask("REPLICAOF", "NO", "ONE")
 
 
-def ask_for_replicas(server: RedisServer) -> None:
+def require_replicas(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
 
 
-def ask_for_none(server: RedisServer) -> None:
+def require_none(server: RedisServer) -> None:
     server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
 
 
@@ -56,77 +62,87 @@ def allow(server: RedisServer) -> None:
     server.ask("ACL", "SETUSER", "default", "allkeys", "+@all")
 
 
+def failed_probes(replica: Replica) -> float:
+    failures = counted(replica.metrics, "redis_command_failures_total")
+    return sum(number for labels, number in failures.items() if "_probe" in labels)
+
+
 @pytest.mark.parametrize(
     ("begin", "end", "word", "reason"),
     [
         (fill, empty, "OOM", "Redis is at its memory limit"),
         (demote, promote, "READONLY", "this Redis is a replica"),
-        (ask_for_replicas, ask_for_none, "NOREPLICAS", "Redis has too few replicas to accept writes"),
+        (require_replicas, require_none, "NOREPLICAS", "Redis has too few replicas to accept writes"),
         (forbid, allow, "NOPERM", "the Redis user lacks rights"),
         (forbid_keys, allow, "NOPERM", "the Redis user lacks rights that scripts need"),
     ],
 )
-async def test_a_redis_that_refuses_is_away_for_a_reason_that_is_said_once(
-    server: RedisServer, begin: Meddle, end: Meddle, word: str, reason: str
+async def test_rejecting_redis_is_unavailable_and_its_reason_is_logged_once(
+    server: RedisServer, begin: Change, end: Change, word: str, reason: str
 ) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         with capture_logs() as lines:
             begin(server)
-            await until(lambda: a.conditions == [StateStatus.UNAVAILABLE], "it notices, though nobody pushes")
+            await await_until(
+                lambda: a.statuses == [StateStatus.UNAVAILABLE], "the rejection is noticed without a push"
+            )
             assert f"commands {word}" in counted(a.metrics, REJECTING)
             assert a.state.rejection.startswith(reason)
             assert a.state.rejection.endswith(f"({word})")
-            await asyncio.sleep(3)  # nobody announces that nothing more is said
+            failures = failed_probes(a)
+            await await_until(lambda: failed_probes(a) >= failures + 2, "further probes are rejected")
 
             end(server)
-            await until(lambda: a.state.status is StateStatus.HEALTHY, "it takes what is written again")
+            await await_until(lambda: a.state.status is StateStatus.HEALTHY, "Redis accepts writes again")
 
-        assert a.conditions == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
-        said = [
+        assert a.statuses == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
+        logged = [
             (line["event"], line["connection"], line["code"])
             for line in lines
             if line["event"] in {"redis.rejecting", "redis.accepting"}
         ]
-        assert said == [("redis.rejecting", "commands", word), ("redis.accepting", "commands", word)]
+        assert logged == [("redis.rejecting", "commands", word), ("redis.accepting", "commands", word)]
         assert (counted(a.metrics, REJECTING), a.state.rejection) == ({}, "")
         news = make("room")
-        await append(a, news)
-        await a.hears(news)
+        await append_until_accepted(a, news)
+        await a.receives(news)
 
 
-async def test_a_redis_that_dies_while_it_refuses_does_not_take_anything_again(server: RedisServer) -> None:
+async def test_redis_that_dies_while_rejecting_is_not_logged_as_accepting(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         fill(server)
-        await until(lambda: counted(a.metrics, REJECTING) != {}, "it refuses")
+        await await_until(lambda: counted(a.metrics, REJECTING) != {}, "the rejection is noticed")
         with capture_logs() as lines:
             server.kill()
-            await until(lambda: counted(a.metrics, REJECTING) == {}, "it does not even refuse")
+            await await_until(lambda: counted(a.metrics, REJECTING) == {}, "the loss is noticed")
 
         assert a.state.status is StateStatus.UNAVAILABLE
         assert "redis.accepting" not in {line["event"] for line in lines}
 
 
-async def test_who_may_not_publish_is_told_so(server: RedisServer) -> None:
+async def test_user_that_may_not_publish_is_reported(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         server.ask("ACL", "SETUSER", "default", "-publish")
 
-        await until(lambda: a.state.status is StateStatus.SUBSCRIPTION_STALLED, "it hears nothing")
+        await await_until(lambda: a.state.status is StateStatus.SUBSCRIPTION_STALLED, "a stall is reported")
 
         assert a.state.rejection == "the Redis user may not publish (NOPERM)"
 
 
-async def test_at_its_memory_limit_a_push_is_refused_and_the_replica_goes_on_hearing(
+async def test_redis_at_its_memory_limit_rejects_messages_and_still_carries_probes(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, "a") as [a]:
+    async with replicas(server, "a", subscription_timeout_seconds=1.0) as [a]:
         fill(server)
-        await until(lambda: a.state.status is StateStatus.UNAVAILABLE, "it notices")
+        await await_until(lambda: a.state.status is StateStatus.UNAVAILABLE, "the rejection is noticed")
         with pytest.raises(BrokerUnavailable, match="memory limit"):
             await a.state.broker.append(make("room"))
 
-        await asyncio.sleep(a.state.subscription_timeout_seconds + 1)
+        # A probe is sent each fifth of the timeout, so these take longer than the timeout.
+        probes = received_probes(a)
+        await await_until(lambda: received_probes(a) >= probes + 7, "further probes arrive")
 
-        assert a.conditions == [StateStatus.UNAVAILABLE]
+        assert a.statuses == [StateStatus.UNAVAILABLE]
         age = counted(a.metrics, "pubsub_probe_age_seconds")[""]
         assert age < a.state.subscription_timeout_seconds

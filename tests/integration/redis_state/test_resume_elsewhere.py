@@ -1,4 +1,4 @@
-"""A connection that was resumed elsewhere counts there, and nowhere else."""
+"""A connection that was resumed at another replica counts there, and at no other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gateway.domain.positions import START
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession
 from tests.contract.values import at, connections_at
-from tests.integration.redis_state.replicas import Replica, replicas, until_redis_says
+from tests.integration.redis_state.replicas import Replica, await_answer, replicas
 from tests.support.redis_server import RedisServer
 
 LATER, EARLIER = 2_000_000_000.0, 1_000_000_000.0
@@ -28,36 +28,40 @@ async def register(replica: Replica, connected_at: float) -> None:
     await replica.state.presence.register(connection, {"room"})
 
 
-async def where(replica: Replica) -> tuple[list[str], int]:
+async def location(replica: Replica) -> tuple[list[str], int]:
     ann: UserPresence = await replica.state.presence.of_user("ann")
     return [each.replica for each in ann.connections], await connections_at(replica.state.broker, at("room"))
 
 
-async def test_who_is_resumed_at_a_replica_whose_clock_is_behind_counts_there(server: RedisServer) -> None:
+async def test_connection_resumed_at_a_replica_whose_clock_is_behind_counts_there(
+    server: RedisServer,
+) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await connect(a, LATER)
 
         await resume(b, EARLIER)
 
-        assert await where(a) == (["b"], 1)
+        assert await location(a) == (["b"], 1)
 
 
-async def test_a_former_replica_that_registers_anew_takes_nobody_back(server: RedisServer) -> None:
+async def test_former_replica_that_registers_again_does_not_take_the_connection_back(
+    server: RedisServer,
+) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await connect(a, LATER)
         await resume(b, EARLIER)
 
         a.state.presence.mark_all_dirty()
         await a.state.presence.flush(0)
-        assert await where(a) == (["b"], 1)
+        assert await location(a) == (["b"], 1)
 
         await a.state.presence.unregister("s1")
-        assert await where(a) == (["b"], 1)
+        assert await location(a) == (["b"], 1)
         await b.state.presence.unregister("s1")
-        assert await where(a) == ([], 0)
+        assert await location(a) == ([], 0)
 
 
-async def test_a_registration_that_is_told_again_after_the_next_resumption_takes_nobody_back(
+async def test_registration_repeated_after_the_next_resume_does_not_take_the_connection_back(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b") as [a, b]:
@@ -67,27 +71,29 @@ async def test_a_registration_that_is_told_again_after_the_next_resumption_takes
 
         await register(b, LATER)
 
-        assert await where(a) == (["a"], 1)
+        assert await location(a) == (["a"], 1)
         await b.state.presence.unregister("s1")
-        assert await where(a) == (["a"], 1)
+        assert await location(a) == (["a"], 1)
 
 
-async def test_whom_redis_forgot_is_counted_once_the_former_replica_lets_go(server: RedisServer) -> None:
+async def test_connection_unknown_to_a_new_primary_counts_once_the_former_replica_unregisters(
+    server: RedisServer,
+) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await connect(a, EARLIER)
         await resume(b, LATER)
-        # Another primary has not heard of the resumption: there it is as if the client had been resumed at a again.
+        # For a primary that did not receive the resume, it is as if the client had been resumed at a again.
         await resume(a, EARLIER)
         b.state.presence.mark_all_dirty()
         await b.state.presence.flush(0)
-        assert await where(b) == (["a"], 1)
+        assert await location(b) == (["a"], 1)
 
         await a.state.presence.unregister("s1")
 
-        await until_redis_says(lambda: where(b), (["b"], 1))
+        await await_answer(lambda: location(b), (["b"], 1))
 
 
-async def test_whom_a_dead_replica_had_counts_where_it_was_resumed(server: RedisServer) -> None:
+async def test_connection_of_a_dead_replica_counts_where_it_was_resumed(server: RedisServer) -> None:
     async with replicas(server, "b", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [b]:
         dead = Replica(server, "a", lease_seconds=60.0)
         await dead.start()
@@ -97,7 +103,7 @@ async def test_whom_a_dead_replica_had_counts_where_it_was_resumed(server: Redis
 
         await resume(b, EARLIER)
 
-        assert await where(b) == (["b"], 1)
+        assert await location(b) == (["b"], 1)
         await b.state.membership.heartbeat()
         await b.state.membership.maintain(0)
-        assert (b.cleaned, await where(b)) == (["a"], (["b"], 1))
+        assert (b.reaped, await location(b)) == (["a"], (["b"], 1))

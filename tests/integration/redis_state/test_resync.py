@@ -1,4 +1,4 @@
-"""After any interruption everything that is still there arrives: in order, once, before what is new."""
+"""After an interruption every entry that the log still holds is delivered: in order, once, before newer ones."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from tests.contract.values import at, connections_at
 from tests.integration.redis_state.replicas import (
     PREFIX,
     Replica,
-    append,
+    append_until_accepted,
+    await_answer,
     ids,
     make,
     replicas,
-    until,
-    until_redis_says,
 )
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiter import await_until
 
 
 async def push_steadily(replica: Replica, *rooms: str, number: int) -> list[Message]:
-    """So many messages, each repeated until it is taken, a little apart."""
+    """Append messages a little apart, each until it is accepted."""
     news = []
     for _ in range(number):
         message = make(*rooms)
-        await append(replica, message)
+        await append_until_accepted(replica, message)
         news.append(message)
         await asyncio.sleep(0.002)
     return news
 
 
 def assert_rising(replica: Replica) -> None:
-    orders = [positions.order(position) for position, _ in replica.ear.received]
+    orders = [positions.order(position) for position, _ in replica.listener.received]
     assert orders == sorted(orders)
 
 
-async def test_nothing_is_lost_when_channels_are_cut_again_and_again(server: RedisServer) -> None:
+async def test_messages_survive_repeated_loss_of_the_channel_connection(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await b.subscribe("room", "other")
         pushing = asyncio.create_task(push_steadily(a, "room", "other", number=500))
@@ -51,13 +51,13 @@ async def test_nothing_is_lost_when_channels_are_cut_again_and_again(server: Red
 
         news = await pushing
 
-        await b.hears(*news)
-        assert ids(b.heard) == ids(news)
+        await b.receives(*news)
+        assert ids(b.received) == ids(news)
         assert_rising(b)
         assert b.gaps == []
 
 
-async def test_a_replica_whose_link_was_cut_misses_nothing(server: RedisServer) -> None:
+async def test_replica_whose_connections_were_reset_misses_nothing(server: RedisServer) -> None:
     async with (
         TcpProxy(server.port) as proxy,
         replicas(server, "a") as [a],
@@ -67,17 +67,17 @@ async def test_a_replica_whose_link_was_cut_misses_nothing(server: RedisServer) 
         before = await push_steadily(a, "room", number=20)
         proxy.break_connections()
         missed = await push_steadily(a, "room", number=100)
-        await until(lambda: not b.state.commands.is_connected, "the cut is noticed")
+        await await_until(lambda: not b.state.commands.is_connected, "the loss is noticed")
         proxy.accept_connections()
         after = await push_steadily(a, "room", number=20)
 
-        await b.hears(*after)
+        await b.receives(*after)
 
-        assert ids(b.heard) == ids([*before, *missed, *after])
+        assert ids(b.received) == ids([*before, *missed, *after])
         assert b.gaps == []
 
 
-async def test_a_replica_whose_link_went_silent_misses_nothing(server: RedisServer) -> None:
+async def test_replica_whose_connections_were_silent_misses_nothing(server: RedisServer) -> None:
     async with (
         TcpProxy(server.port) as proxy,
         replicas(server, "a") as [a],
@@ -87,68 +87,68 @@ async def test_a_replica_whose_link_went_silent_misses_nothing(server: RedisServ
         before = await push_steadily(a, "room", number=20)
         proxy.pause()
         missed = await push_steadily(a, "room", number=300)
-        await until(lambda: not b.state.commands.is_connected, "the silence is noticed")
+        await await_until(lambda: not b.state.commands.is_connected, "the silence is noticed")
         proxy.resume()
         proxy.break_connections()
         proxy.accept_connections()
         after = await push_steadily(a, "room", number=20)
 
-        await b.hears(*after)
+        await b.receives(*after)
 
-        assert ids(b.heard) == ids([*before, *missed, *after])
+        assert ids(b.received) == ids([*before, *missed, *after])
 
 
-async def test_a_frozen_redis_loses_nothing(server: RedisServer) -> None:
-    async with replicas(server, "a", "b") as [a, b]:
+async def test_frozen_redis_loses_nothing(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", timeout_seconds=0.5, subscription_timeout_seconds=1.0) as [a, b]:
         await b.subscribe("room")
         before = await push_steadily(a, "room", number=20)
         server.freeze()
-        asyncio.get_running_loop().call_later(3.0, server.thaw)
+        asyncio.get_running_loop().call_later(1.5, server.thaw)  # longer than both timeouts
         after = await push_steadily(a, "room", number=20)
 
-        await b.hears(*after)
+        await b.receives(*after)
 
-        assert ids(b.heard) == ids([*before, *after])
+        assert ids(b.received) == ids([*before, *after])
         assert (a.gaps, b.gaps) == ([], [])
 
 
-async def test_a_redis_that_comes_back_empty_is_told_as_lost_data_and_all_goes_on(
+async def test_redis_that_restarts_empty_is_reported_as_lost_data_and_delivery_continues(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await b.subscribe("room")
         before = await push_steadily(a, "room", number=20)
-        await b.hears(*before)
+        await b.receives(*before)
         server.restart()
         after = await push_steadily(a, "room", number=20)
 
-        await b.hears(*after)
+        await b.receives(*after)
 
-        assert ids(b.heard) == ids([*before, *after])
+        assert ids(b.received) == ids([*before, *after])
         assert_rising(b)
         assert set(b.gaps) == {"data_lost"}
 
 
-async def test_a_log_that_begins_after_the_loss_was_told_is_no_second_loss(server: RedisServer) -> None:
+async def test_log_that_begins_after_a_reported_loss_is_not_a_second_loss(server: RedisServer) -> None:
     async with replicas(server, "a", "b", subscription_timeout_seconds=30.0, lease_seconds=30.0) as [a, b]:
         await b.subscribe("room")
-        await b.hears(await a.push("room"))
+        await b.receives(await a.push("room"))
         server.ask("FLUSHALL")
         b.state.subscriber.reconnect()
-        await until(lambda: b.gaps == ["data_lost"], "it is told")
+        await await_until(lambda: b.gaps == ["data_lost"], "the loss is reported")
 
         anew = await a.push("room")
         b.state.subscriber.reconnect()
-        await b.hears(anew, await a.push("room"))
+        await b.receives(anew, await a.push("room"))
         b.state.subscriber.reconnect()
         last = await a.push("room")
-        await b.hears(last)
+        await b.receives(last)
 
-        assert len(ids(b.heard)) == len(set(ids(b.heard))) == 4
+        assert len(ids(b.received)) == len(set(ids(b.received))) == 4
         assert b.gaps == ["data_lost"]
 
 
-async def test_an_emptied_redis_that_stayed_connected_loses_nothing_for_who_is_connected(
+async def test_emptied_redis_that_stayed_connected_loses_nothing_for_connected_clients(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b") as [a, b]:
@@ -158,16 +158,16 @@ async def test_an_emptied_redis_that_stayed_connected_loses_nothing_for_who_is_c
         server.ask("FLUSHALL")
         after = await push_steadily(a, "room", number=5)
 
-        await b.hears(*after)
+        await b.receives(*after)
 
-        assert ids(b.heard) == ids([*before, *after])
-        await until(lambda: b.state.membership.sizes.replicas == 2, "both registered anew")
-        await until_redis_says(
+        assert ids(b.received) == ids([*before, *after])
+        await await_until(lambda: b.state.membership.sizes.replicas == 2, "both have registered again")
+        await await_answer(
             lambda: connections_at(a.state.broker, at("room")), 1, seconds=b.state.lease_seconds
         )
 
 
-async def test_what_was_trimmed_meanwhile_is_told_as_such(server: RedisServer) -> None:
+async def test_entries_trimmed_meanwhile_are_reported_as_trimmed(server: RedisServer) -> None:
     async with (
         TcpProxy(server.port) as proxy,
         replicas(server, "a", history_length=20) as [a],
@@ -175,20 +175,20 @@ async def test_what_was_trimmed_meanwhile_is_told_as_such(server: RedisServer) -
     ):
         await b.subscribe("room")
         before = await push_steadily(a, "room", number=5)
-        await b.hears(*before)
+        await b.receives(*before)
         proxy.break_connections()
         missed = await push_steadily(a, "room", number=100)
         proxy.accept_connections()
 
-        await b.hears(missed[-1])
+        await b.receives(missed[-1])
 
         assert set(b.gaps) == {"history_trimmed"}
-        heard = ids(b.heard)[5:]
-        assert 20 <= len(heard) <= 40
-        assert heard == ids(missed)[-len(heard) :]
+        received = ids(b.received)[5:]
+        assert 20 <= len(received) <= 40
+        assert received == ids(missed)[-len(received) :]
 
 
-async def test_a_primary_that_lost_its_last_writes_is_noticed_and_nothing_comes_twice(
+async def test_primary_that_lost_its_last_writes_is_reported_and_delivers_nothing_twice(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b") as [a, b]:
@@ -196,17 +196,17 @@ async def test_a_primary_that_lost_its_last_writes_is_noticed_and_nothing_comes_
         before = await push_steadily(a, "room", number=20)
         server.ask("SAVE")
         lost = await push_steadily(a, "room", number=20)
-        await b.hears(*lost)
+        await b.receives(*lost)
         server.restart()
         after = await push_steadily(a, "room", number=20)
 
-        await b.hears(*after)
+        await b.receives(*after)
 
-        assert ids(b.heard) == ids([*before, *lost, *after])
+        assert ids(b.received) == ids([*before, *lost, *after])
         assert set(b.gaps) == {"data_lost"}
 
 
-async def test_catching_up_hands_over_nothing_from_before_the_subscription(server: RedisServer) -> None:
+async def test_resync_delivers_nothing_from_before_the_subscription(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await push_steadily(a, "room", number=10)
         await b.subscribe("room")
@@ -214,32 +214,30 @@ async def test_catching_up_hands_over_nothing_from_before_the_subscription(serve
         b.state.subscriber.reconnect()
         later = await push_steadily(a, "room", number=5)
 
-        await b.hears(*later)
+        await b.receives(*later)
 
-        assert ids(b.heard) == ids([*after, *later])
+        assert ids(b.received) == ids([*after, *later])
 
 
-async def test_a_listener_that_falls_behind_reads_the_rest_from_the_log(server: RedisServer) -> None:
+async def test_slow_listener_receives_the_rest_from_the_log(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         slow = Replica(server, "slow", receive_buffer_entries=50)
-        slow.ear = closed = BlockedListener(slow.state.broker)
+        slow.listener = blocked = BlockedListener(slow.state.broker)
         await slow.start()
         await slow.subscribe("room")
         news = await push_steadily(a, "room", number=500)
-        await closed.entered.wait()
-        closed.released.set()
+        await blocked.entered.wait()
+        blocked.released.set()
 
-        await slow.hears(*news)
+        await slow.receives(*news)
 
-        assert ids(slow.heard) == ids(news)
+        assert ids(slow.received) == ids(news)
         assert slow.gaps == []
         await slow.stop()
 
 
 @pytest.mark.parametrize("volatile", [False, True])
-async def test_what_is_too_large_for_a_channel_arrives_all_the_same(
-    server: RedisServer, volatile: bool
-) -> None:
+async def test_message_too_large_for_a_channel_is_delivered(server: RedisServer, volatile: bool) -> None:
     rooms = [f"room{number}" for number in range(100)]
     async with replicas(server, "a", "b") as [a, b]:
         await b.subscribe(*rooms)
@@ -249,12 +247,12 @@ async def test_what_is_too_large_for_a_channel_arrives_all_the_same(
             await a.push("room1"),
         ]
 
-        await b.hears(*news)
+        await b.receives(*news)
 
-        assert b.heard == news
+        assert b.received == news
 
 
-async def test_no_message_brings_more_than_its_bound_to_a_subscriber(server: RedisServer) -> None:
+async def test_message_puts_at_most_its_bound_on_the_channels(server: RedisServer) -> None:
     rooms = [f"room{number}" for number in range(100)]
     async with replicas(server, "a") as [a]:
         channels = [RedisKeys(PREFIX).channel(at(room)) for room in rooms]
@@ -272,15 +270,15 @@ async def test_no_message_brings_more_than_its_bound_to_a_subscriber(server: Red
     assert max(sum(map(len, frames[start : start + 100])) for start in range(0, 400, 100)) < 100_000
 
 
-async def test_a_frame_that_lies_about_its_position_silences_nobody_for_long(server: RedisServer) -> None:
+async def test_frame_with_a_forged_position_does_not_stop_delivery(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         before = await a.push("room")
-        await a.hears(before)
+        await a.receives(before)
         forged = a.state.codec.encode(make("room"))
         server.ask("PUBLISH", RedisKeys(PREFIX).channel(at("room")), b"9999999999999-0\n" + forged)
         after = [await a.push("room") for _ in range(3)]
 
-        await a.hears(*after)
+        await a.receives(*after)
 
-        assert ids(entry for entry in a.heard if entry in [before, *after]) == ids([before, *after])
+        assert ids(entry for entry in a.received if entry in [before, *after]) == ids([before, *after])

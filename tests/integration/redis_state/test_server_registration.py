@@ -1,4 +1,4 @@
-"""A server that may have lost nonces takes no request that was signed before it was met."""
+"""A server that may have lost nonces accepts no request that was signed before it was registered."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, NonceReplayed
-from tests.integration.redis_state.replicas import append, make, replicas, until
+from tests.integration.redis_state.replicas import append_until_accepted, make, replicas
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
 
 
 def signed(nonce: str, *, seconds_ahead: float = 0.0) -> DedupKey:
@@ -18,17 +19,17 @@ def signed(nonce: str, *, seconds_ahead: float = 0.0) -> DedupKey:
     return DedupKey("shop", nonce, signed_at + 300, signed_at=signed_at)
 
 
-async def test_a_request_is_not_taken_again_by_a_redis_that_came_back_with_older_data(
+async def test_request_is_not_accepted_twice_by_a_redis_restarted_with_older_data(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a") as [a]:
-        await asyncio.sleep(1.1)  # requests carry whole seconds: this one was signed after the memory began
+        await await_until(lambda: time.time() > a.state.dedup.began_at, "the memory of nonces has begun")
         server.ask("SAVE")
         used = signed("used")
         await a.state.broker.append(make("room"), used)
         server.restart()
 
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 try:
                     await a.state.broker.append(make("room"), used)
@@ -36,20 +37,20 @@ async def test_a_request_is_not_taken_again_by_a_redis_that_came_back_with_older
                     if "sign it anew" in error.message:
                         break
                 else:
-                    pytest.fail("it was taken twice")
+                    pytest.fail("it was accepted twice")
                 await asyncio.sleep(0.05)
-        await append(a, make("room"), signed("new", seconds_ahead=2))
+        await append_until_accepted(a, make("room"), signed("new", seconds_ahead=2))
 
 
-async def test_a_new_connection_to_the_same_server_leaves_the_memory_as_it_is(server: RedisServer) -> None:
+async def test_new_connection_to_the_same_server_keeps_the_memory_of_nonces(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         began_at = a.state.dedup.began_at
         used = signed("used", seconds_ahead=2)
         await a.state.dedup.consume_nonce(used)
-        await asyncio.sleep(1.1)
+        await await_until(lambda: time.time() > began_at, "a memory that began now would begin later")
         server.ask("CLIENT", "KILL", "TYPE", "normal")
-        await until(lambda: not a.state.commands.is_connected, "the loss is noticed")
-        await until(lambda: a.state.commands.is_connected, "it is connected again")
+        await await_until(lambda: not a.state.commands.is_connected, "the loss is noticed")
+        await await_until(lambda: a.state.commands.is_connected, "it is connected again")
         await a.state.membership.heartbeat()
 
         assert a.state.dedup.began_at == began_at

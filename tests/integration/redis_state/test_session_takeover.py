@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gateway.domain.errors import RecoveryFailed
 from gateway.domain.positions import START
 from gateway.domain.sessions import RecoverySession
 from tests.contract.session_resume import resume
 from tests.contract.values import at, connections_at
-from tests.integration.redis_state.replicas import PREFIX, Replica, replicas, until, until_redis_says
+from tests.integration.redis_state.replicas import MANUAL_HEARTBEATS, PREFIX, Replica, await_answer, replicas
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import await_until
 
 LEASE_SECONDS = 1.5
-CALM: dict[str, Any] = {"lease_seconds": 60.0, "subscription_timeout_seconds": 300.0}
-"""No sign of life but those that a test asks for."""
 
 
 async def session_takeover(a: Replica, b: Replica) -> None:
-    """What was at A in the rooms ``both`` and ``of a`` is at B now, in ``both`` and ``of b``."""
-    await come(a, "s1", "ann", "both", "of a", connected_at=1000.0)
-    await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
+    """Connect at a in the rooms ``both`` and ``of a``, and resume at b in ``both`` and ``of b``."""
+    await connect(a, "s1", "ann", "both", "of a", connected_at=1000.0)
+    await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
 
 
-async def come(replica: Replica, sid: str, user: str, *rooms: str, connected_at: float) -> None:
-    """Somebody connects, or is resumed if he was connected before: he counts where his session is."""
+async def connect(replica: Replica, sid: str, user: str, *rooms: str, connected_at: float) -> None:
+    """Connect, or resume if there is a session: the connection counts where its session is."""
     owner = f"{replica.name}.{connected_at}"
     try:
         await resume(replica.state.sessions, f"pid of {sid}", user=user, owner=owner)
@@ -50,14 +47,14 @@ async def assert_only_at_b(*replicas: Replica) -> None:
 
 
 def keys(server: RedisServer) -> set[bytes]:
-    """All but those of sessions, which nobody ends here."""
+    """All keys but those of sessions, which do not end here."""
     with server.client() as client:
         found = {*client.scan_iter(match=f"{PREFIX}:*", count=1_000)}
         return {key for key in found if not key.startswith(f"{PREFIX}:sessions:".encode())}
 
 
-async def test_a_connection_that_moved_counts_once_and_is_shown_where_it_is(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_resumed_connection_counts_once_and_at_its_new_replica(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await session_takeover(a, b)
 
         await assert_only_at_b(a, b)
@@ -65,8 +62,8 @@ async def test_a_connection_that_moved_counts_once_and_is_shown_where_it_is(serv
         assert server.ask("EXISTS", "t:conns:a", "t:room:/,of a") == 0
 
 
-async def test_others_of_the_same_user_are_left_where_they_are(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_other_connections_of_the_user_stay_where_they_are(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await a.register("s2", "ann", "both", connected_at=900.0)
         await session_takeover(a, b)
 
@@ -80,8 +77,8 @@ async def test_others_of_the_same_user_are_left_where_they_are(server: RedisServ
         assert await counts(b, "both", "s2", "s1", None) == [1, 1, 0, 1]
 
 
-async def test_what_the_former_replica_tells_late_leaves_it_alone(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_late_changes_by_the_former_replica_do_not_affect_the_connection(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await session_takeover(a, b)
 
         await a.state.presence.change_rooms("s1", ["of a", "late"])
@@ -95,8 +92,10 @@ async def test_what_the_former_replica_tells_late_leaves_it_alone(server: RedisS
         assert connection.transport == "websocket"
 
 
-async def test_what_the_former_replica_tells_again_leaves_it_alone(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_repeated_registrations_by_the_former_replica_do_not_affect_the_connection(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await session_takeover(a, b)
 
         for _ in range(2):
@@ -111,8 +110,8 @@ async def test_what_the_former_replica_tells_again_leaves_it_alone(server: Redis
         assert server.ask("EXISTS", "t:conns:a") == 0
 
 
-async def test_telling_again_where_it_is_changes_nothing(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_repeated_registration_by_the_new_replica_changes_nothing(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await session_takeover(a, b)
 
         b.state.presence.mark_all_dirty()
@@ -121,8 +120,8 @@ async def test_telling_again_where_it_is_changes_nothing(server: RedisServer) ->
         await assert_only_at_b(a, b)
 
 
-async def test_after_an_emptied_redis_it_is_where_it_moved_to(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_resumed_connection_is_at_its_new_replica_after_redis_was_emptied(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await session_takeover(a, b)
         server.ask("FLUSHALL")
         for each in (a, b):
@@ -134,8 +133,8 @@ async def test_after_an_emptied_redis_it_is_where_it_moved_to(server: RedisServe
         await assert_only_at_b(a, b)
 
 
-async def test_of_one_that_left_after_it_moved_nothing_is_left(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_resumed_connection_that_closes_leaves_no_keys(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         before = keys(server)
         await session_takeover(a, b)
         a.state.presence.mark_all_dirty()
@@ -152,10 +151,10 @@ async def test_of_one_that_left_after_it_moved_nothing_is_left(server: RedisServ
         assert (len(a.state.presence), len(b.state.presence)) == (0, 0)
 
 
-async def test_of_one_that_its_former_replica_still_believes_in_nothing_is_left_once_that_knows(
+async def test_closed_connection_leaves_no_keys_once_the_former_replica_unregisters_it(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         before = keys(server)
         await session_takeover(a, b)
         await b.state.presence.unregister("s1")
@@ -168,10 +167,10 @@ async def test_of_one_that_its_former_replica_still_believes_in_nothing_is_left_
         assert server.ask("HKEYS", "t:user:ann") == [b""]
 
 
-async def test_one_that_moves_back_is_where_it_was_last(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
+async def test_connection_resumed_at_the_former_replica_again_is_there(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await session_takeover(a, b)
-        await come(a, "s1", "ann", "both", connected_at=1002.0)
+        await connect(a, "s1", "ann", "both", connected_at=1002.0)
 
         b.state.presence.mark_all_dirty()
         await b.state.presence.flush(0)
@@ -182,7 +181,7 @@ async def test_one_that_moves_back_is_where_it_was_last(server: RedisServer) -> 
         assert server.ask("EXISTS", "t:conns:b") == 0
 
 
-async def test_what_a_dead_replica_left_is_taken_out_without_what_moved_away_from_it(
+async def test_reaping_a_dead_replica_keeps_connections_resumed_elsewhere(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "b", lease_seconds=LEASE_SECONDS) as [b]:
@@ -192,58 +191,60 @@ async def test_what_a_dead_replica_left_is_taken_out_without_what_moved_away_fro
         await session_takeover(a, b)
         await a.stop()
 
-        await until(lambda: b.cleaned == ["a"], "it is dead")
-        await until(lambda: server.ask("EXISTS", "t:conns:a") == 0, "it is cleaned up")
+        await await_until(lambda: b.reaped == ["a"], "it is found dead")
+        await await_until(lambda: server.ask("EXISTS", "t:conns:a") == 0, "it is reaped")
 
         await assert_only_at_b(b)
         assert server.ask("HGETALL", "t:room:/,both") == {b"b": b"1"}
 
 
-async def test_one_that_moves_away_from_a_dead_replica_before_that_is_cleaned_up_counts_once(
+async def test_connection_resumed_from_a_dead_replica_before_reaping_counts_once(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, "b", **CALM) as [b]:
-        a = Replica(server, "a", **CALM)
+    async with replicas(server, "b", **MANUAL_HEARTBEATS) as [b]:
+        a = Replica(server, "a", **MANUAL_HEARTBEATS)
         await a.start()
-        await come(a, "s1", "ann", "both", "of a", connected_at=1000.0)
+        await connect(a, "s1", "ann", "both", "of a", connected_at=1000.0)
         await a.stop()
         server.ask("ZADD", "t:leases", 1, "a")
-        await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
+        await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
         await assert_only_at_b(b)
 
         await b.state.membership.heartbeat()
         await b.state.membership.maintain(0)
 
-        assert b.cleaned == ["a"]
+        assert b.reaped == ["a"]
         await assert_only_at_b(b)
         assert server.ask("HGETALL", "t:room:/,both") == {b"b": b"1"}
 
 
-async def test_a_replica_that_was_held_dead_and_lives_leaves_alone_what_moved_meanwhile(
+async def test_replica_reaped_while_suspended_keeps_connections_resumed_elsewhere(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "b", lease_seconds=LEASE_SECONDS) as [b]:
-        sleeper = Replica(server, "a", lease_seconds=LEASE_SECONDS)
-        await sleeper.start()
-        await come(sleeper, "s1", "ann", "both", "of a", connected_at=1000.0)
-        await sleeper.register("s2", "bob", "both", connected_at=1000.0)
+        suspended = Replica(server, "a", lease_seconds=LEASE_SECONDS)
+        await suspended.start()
+        await connect(suspended, "s1", "ann", "both", "of a", connected_at=1000.0)
+        await suspended.register("s2", "bob", "both", connected_at=1000.0)
         server.ask("ZADD", "t:leases", 1, "a")  # as after a SIGSTOP
         await b.state.membership.heartbeat()
         await b.state.membership.maintain(0)
-        await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
+        await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
 
-        await until_redis_says(lambda: counts(b, "both"), [2])
+        await await_answer(lambda: counts(b, "both"), [2])
 
         assert await shown(b) == [("s1", "b", 1001.0)]
         assert await shown(b, "bob") == [("s2", "a", 1000.0)]
         assert await counts(b, "of a", "of b", "s1", "s2", None) == [0, 1, 1, 1, 2]
-        await sleeper.stop()
+        await suspended.stop()
 
 
-async def test_one_counts_where_it_moved_to_even_if_the_clock_there_is_behind(server: RedisServer) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
-        await come(a, "s1", "ann", "both", "of a", connected_at=1001.5)
-        await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
+async def test_resumed_connection_counts_at_its_new_replica_even_with_an_earlier_clock(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
+        await connect(a, "s1", "ann", "both", "of a", connected_at=1001.5)
+        await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
         await assert_only_at_b(a, b)
 
         a.state.presence.mark_all_dirty()
@@ -253,16 +254,16 @@ async def test_one_counts_where_it_moved_to_even_if_the_clock_there_is_behind(se
         await assert_only_at_b(a, b)
 
 
-async def test_what_anybody_wrote_of_a_connection_does_not_keep_it_from_moving_or_leaving(
+async def test_malformed_record_does_not_prevent_a_connection_from_being_resumed_or_closed(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, "a", "b", **CALM) as [a, b]:
-        for rubbish in (b"a", b"a ", b"a {", b"a []", b'a {"v":9}', b'a {"c":"x"}', b"\xff"):
-            await come(a, "s1", "ann", "both", "of a", connected_at=1000.0)
-            server.ask("HSET", "t:user:ann", "s1", rubbish)
-            await come(b, "s1", "ann", "both", "of b", connected_at=1001.0)
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
+        for garbage in (b"a", b"a ", b"a {", b"a []", b'a {"v":9}', b'a {"c":"x"}', b"\xff"):
+            await connect(a, "s1", "ann", "both", "of a", connected_at=1000.0)
+            server.ask("HSET", "t:user:ann", "s1", garbage)
+            await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
             assert await shown(b) == [("s1", "b", 1001.0)]
-            server.ask("HSET", "t:user:ann", "s1", rubbish)
+            server.ask("HSET", "t:user:ann", "s1", garbage)
 
             await b.state.presence.unregister("s1")
             await a.state.presence.unregister("s1")

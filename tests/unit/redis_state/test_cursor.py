@@ -1,4 +1,4 @@
-"""How far a replica has got."""
+"""How far a replica has read, and what it must not deliver twice."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ def at(number: int) -> Position:
     return Position(f"1700000000000-{number}")
 
 
-def test_frames_move_it_forward_and_never_back() -> None:
+def test_frames_move_the_cursor_forward_only() -> None:
     seen = Cursor()
 
     assert [seen.advance(at(number)) for number in (1, 2, 2, 1, 9)] == [True, True, False, False, True]
     assert seen.newest == at(9)
 
 
-def test_an_id_is_new_once() -> None:
+def test_id_is_new_once() -> None:
     seen = Cursor()
 
     assert [seen.first_seen(each) for each in ("a", "b", "a")] == [True, True, False]
 
 
-def test_where_to_look_begins_with_the_newest_and_is_bounded() -> None:
+def test_checkpoints_begin_with_the_newest_and_are_bounded() -> None:
     seen = Cursor()
     for number in range(1000):
         seen.advance(at(number))
@@ -34,7 +34,7 @@ def test_where_to_look_begins_with_the_newest_and_is_bounded() -> None:
     assert len(places) < 100
 
 
-def test_a_canary_sent_before_the_log_was_read_contradicts_nothing() -> None:
+def test_probe_sent_before_the_log_was_read_contradicts_nothing() -> None:
     seen = Cursor()
     seen.advance(at(3))
     seen.move_to(at(9))
@@ -42,7 +42,7 @@ def test_a_canary_sent_before_the_log_was_read_contradicts_nothing() -> None:
     assert not seen.contradicts(at(3))
 
 
-def test_a_frame_beyond_what_the_log_holds_is_contradicted() -> None:
+def test_frame_beyond_the_end_of_the_log_is_contradicted() -> None:
     seen = Cursor()
     seen.advance(at(999))
 
@@ -50,7 +50,7 @@ def test_a_frame_beyond_what_the_log_holds_is_contradicted() -> None:
     assert not seen.contradicts(at(999))
 
 
-def test_nothing_of_an_earlier_log_is_looked_for_in_another() -> None:
+def test_checkpoints_of_an_earlier_log_are_dropped() -> None:
     seen = Cursor()
     seen.advance(at(5))
     seen.begin("another", at(1))
