@@ -1,4 +1,4 @@
-"""What is relied upon of redis-py beyond its documentation; this fails on an upgrade that moves any of it."""
+"""What the code relies on in redis-py beyond its documentation: an upgrade that changes it fails here."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from gateway.state.redis.connection import pack, stream_of
 from tests.support.redis_server import RedisServer
 
 
-async def test_a_connection_writes_to_a_stream_of_asyncio_and_reads_the_answers_to_what_others_write_there() -> (
-    None
-):
+async def test_connection_reads_answers_to_commands_written_to_its_stream() -> None:
     server = RedisServer()
     connection = Connection(host="127.0.0.1", port=server.port, protocol=2)
     assert stream_of(connection) is None

@@ -59,8 +59,8 @@ async def test_frames_of_the_far_future_do_not_displace_the_confirmed_position(s
 
         await a.receives(*after)
 
-        heard = [id_ for id_ in ids(a.received) if id_ not in ids(forged)]
-        assert sorted(heard) == sorted(ids([*before, *after]))
+        delivered = [id_ for id_ in ids(a.received) if id_ not in ids(forged)]
+        assert sorted(delivered) == sorted(ids([*before, *after]))
 
 
 async def test_entries_of_an_emptied_redis_with_its_clock_set_back_are_delivered(server: RedisServer) -> None:

@@ -1,4 +1,4 @@
-"""A stalled subscription and an unavailable Redis are told apart; retries back off and are logged once."""
+"""A stalled subscription differs from an unavailable Redis; retries back off and are logged once."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def test_older_replica_cut_off_past_its_lease_reads_what_newer_ones_wrote_
         )
         await older.start()
         await older.subscribe("room")
-        server.ask("HSET", "t:sessions:o", "p", "left behind")
+        server.ask("HSET", "t:sessions:o", "p", "a session")
         await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
         proxy.break_connections()
         await await_until(lambda: n.reaped == ["o"], "it is found dead")
@@ -84,7 +84,7 @@ async def test_older_replica_that_shut_down_does_not_hold_back_the_format(
         await older.start()
         await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
         if with_sessions:
-            server.ask("HSET", "t:sessions:o", "p", "left behind")
+            server.ask("HSET", "t:sessions:o", "p", "a session")
 
         await older.shut_down()
         await n.state.membership.heartbeat()
