@@ -1,4 +1,4 @@
-"""A replica that was told to stop: what probes, newcomers, clients and backends see until it has ended."""
+"""A replica that drains: what probes, new clients, connected clients and backends observe until it exits."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ pytestmark = pytest.mark.core
 
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 DELAY_SECONDS = 2.0
-MORTAL = """
+FAILING_TASK = """
 import asyncio, signal, sys
 from gateway.services.degraded_mode import DegradedMode
 from gateway.cli import main
 
 async def run(self):
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
-    await told.wait()
-    raise RuntimeError("a task died")
+    failing = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, failing.set)
+    await failing.wait()
+    raise RuntimeError("a task failed")
 
 DegradedMode.run = run
 sys.argv = ["sio-gateway", *sys.argv[4:]]
 main()
 """
-"""A gateway of which a background task dies when it is sent SIGUSR1."""
+"""A gateway with a background task that fails on SIGUSR1."""
 AFTER_THE_DRAIN_SECONDS = 15.0
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., GatewayProcess]]:
-    """Starts a gateway; each that was not waited for is killed in the end."""
+    """Starts gateways and kills those that still run at the end."""
     started: list[GatewayProcess] = []
 
     def start(**settings: Any) -> GatewayProcess:
@@ -63,38 +63,38 @@ def start() -> Iterator[Callable[..., GatewayProcess]]:
 async def joined(
     http: aiohttp.ClientSession, gateway: GatewayProcess, user: str, count: int
 ) -> AsyncIterator[list[RawSocket]]:
-    """So many clients, each a user of its own, on WebSockets that take what comes and never come back."""
+    """``count`` clients, each a user of its own, on raw WebSockets that do not reconnect."""
     sockets = [await RawSocket.open(http, gateway.url) for _ in range(count)]
     for number, socket in enumerate(sockets):
         await socket.join(gateway.token(f"{user}-{number}"))
     yield sockets
 
 
-async def test_while_load_balancers_learn_of_it_the_process_goes_on_as_before(
+async def test_replica_serves_as_before_until_the_shutdown_delay_is_over(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, node: NodeClients, user: str
 ) -> None:
     gateway = start(shutdown_delay_seconds=DELAY_SECONDS)
     assert readiness_status(gateway) == (200, "ready")
 
-    told_at = time.monotonic()
+    signalled_at = time.monotonic()
     gateway.signal(signal.SIGTERM)
     await asyncio.to_thread(gateway.log.wait, lambda line: line.get("event") == "gateway.draining")
     status, body = readiness(gateway)
-    newcomer = node.open(gateway.url, token=gateway.token(user)).connected()
+    new_client = node.open(gateway.url, token=gateway.token(user)).connected()
     pushed = gateway.push_user(user, "meanwhile", 1)
 
     assert (status, body["status"], body["part"]) == (503, "draining", "process")
     assert body["parts"]["state"]["status"] == "healthy"
     assert liveness(gateway) == (200, {"status": "live"})
     assert pushed["connections"] == 1
-    assert newcomer.event("meanwhile")[0] == 1
+    assert new_client.event("meanwhile")[0] == 1
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert time.monotonic() - told_at >= DELAY_SECONDS
-    newcomer.wait("disconnect", reason="transport close")
+    assert time.monotonic() - signalled_at >= DELAY_SECONDS
+    new_client.wait("disconnect", reason="transport close")
     assert gateway.failures() == []
 
 
-async def test_a_client_that_polls_is_served_over_new_connections_while_newcomers_are_turned_away(
+async def test_polling_client_is_served_over_new_connections_while_new_clients_are_rejected(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
 ) -> None:
     gateway = start(drain_seconds=60, cors_origins="https://app.example")
@@ -102,12 +102,12 @@ async def test_a_client_that_polls_is_served_over_new_connections_while_newcomer
         poller = await RawPolling(http, gateway.url).open()
         await poller.join(gateway.token(user))
         gateway.signal(signal.SIGTERM)
-        refused = await turned_away(http, gateway)
+        headers = await wait_until_rejecting(http, gateway)
 
-        # All that a browser needs to come to another replica.
-        assert refused["Retry-After"] == "1"
-        assert refused["Access-Control-Allow-Origin"] == "https://app.example"
-        assert refused["Connection"] == "close"
+        # All that a browser needs to connect to another replica.
+        assert headers["Retry-After"] == "1"
+        assert headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert headers["Connection"] == "close"
         for number in range(3):
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as anew:
                 assert gateway.push_user(user, "served", number)["connections"] == 1
@@ -115,55 +115,55 @@ async def test_a_client_that_polls_is_served_over_new_connections_while_newcomer
                     assert polled.status == 200
                     assert f'"served",{number}' in await polled.text()
 
-        # The last to come is the last to be asked.
+        # Clients are disconnected in the order in which they connected.
         assert await poller.poll() == (200, "1")
         assert await asyncio.to_thread(gateway.wait) == 0
 
 
-async def turned_away(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Mapping[str, str]:
-    """Wait until newcomers are; the headers that they get."""
+async def wait_until_rejecting(http: aiohttp.ClientSession, gateway: GatewayProcess) -> Mapping[str, str]:
+    """Wait until handshakes are rejected; the headers of the answer."""
     async with asyncio.timeout(10):
         while True:
             origin = {"Origin": "https://app.example"}
             async with http.get(gateway.url + HANDSHAKE, headers=origin) as answer:
-                told = await answer.text()
+                text = await answer.text()
             if answer.status == 503:
-                assert told == '{"code":4,"message":"this replica is shutting down"}'
+                assert text == '{"code":4,"message":"this replica is shutting down"}'
                 return answer.headers
 
 
-async def test_clients_are_asked_one_after_the_other_at_an_even_pace(
+async def test_clients_are_disconnected_one_by_one_at_an_even_pace(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
 ) -> None:
     drain_seconds = 4.0
     gateway = start(drain_seconds=drain_seconds)
-    left: list[float] = []
+    closed_at: list[float] = []
 
-    async def stay(socket: RawSocket) -> None:
+    async def wait_until_closed(socket: RawSocket) -> None:
         assert (await socket.closed())[0] == 1012
-        left.append(time.monotonic())
+        closed_at.append(time.monotonic())
 
     async with joined(http, gateway, user, 80) as sockets:
         gateway.signal(signal.SIGTERM)
         begun = time.monotonic()
         async with asyncio.timeout(30):
-            await asyncio.gather(*map(stay, sockets))
+            await asyncio.gather(*map(wait_until_closed, sockets))
 
-    # In each quarter of the time about a quarter of them; the machine is allowed to be late by one share in four.
-    quarters = [sum(moment < begun + drain_seconds * part / 4 for moment in left) for part in (1, 2, 3)]
-    for part, gone in enumerate(quarters, 1):
-        assert 20 * (part - 1) <= gone <= 20 * part + 2, quarters
+    # About a quarter of the clients in each quarter of the time; a busy machine may be one quarter late.
+    quarters = [sum(moment < begun + drain_seconds * part / 4 for moment in closed_at) for part in (1, 2, 3)]
+    for part, count in enumerate(quarters, 1):
+        assert 20 * (part - 1) <= count <= 20 * part + 2, quarters
     assert await asyncio.to_thread(gateway.wait) == 0
 
 
-async def test_backends_are_answered_to_the_end_and_sent_to_open_connections_elsewhere(
+async def test_backends_are_answered_during_the_drain_with_connection_close(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
 ) -> None:
     gateway = start(drain_seconds=60, ingest_port=0, cors_origins="https://app.example")
     assert gateway.push_user(user, "before")["online"] is False
     async with joined(http, gateway, user, 30):
         gateway.signal(signal.SIGTERM)
-        await turned_away(http, gateway)
+        await wait_until_rejecting(http, gateway)
 
         answer: Answer = gateway.backend.push_user(user, "during", 1)
 
@@ -173,22 +173,22 @@ async def test_backends_are_answered_to_the_end_and_sent_to_open_connections_els
     assert gateway.failures() == []
 
 
-async def test_who_does_not_leave_is_cut_off_in_the_end_and_redis_is_left_after_that(
+async def test_client_that_does_not_close_is_cut_off_at_the_end_before_the_lease_is_released(
     redis_server: RedisServer, start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str
 ) -> None:
     gateway = start(drain_seconds=1, redis_url=redis_server.url)
-    deaf_one = await RawPolling(http, gateway.url).open()
-    await deaf_one.join(gateway.token(user))
+    unread = await RawPolling(http, gateway.url).open()
+    await unread.join(gateway.token(user))
 
-    told_at = time.monotonic()
+    signalled_at = time.monotonic()
     gateway.signal(signal.SIGTERM)
 
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
-    assert said_last(gateway, 3) == ["gateway.drain_timeout", "lease.released", "gateway.stopped"]
+    assert time.monotonic() - signalled_at < 1 + AFTER_THE_DRAIN_SECONDS
+    assert last_events(gateway, 3) == ["gateway.drain_timeout", "lease.released", "gateway.stopped"]
 
 
-async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
+async def test_request_that_has_begun_is_answered_before_the_lease_is_released(
     redis_server: RedisServer, start: Callable[..., GatewayProcess], user: str
 ) -> None:
     gateway = start(redis_url=redis_server.url)
@@ -201,13 +201,13 @@ async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
     head = "\r\n".join([f"POST {target} HTTP/1.1", *(f"{k}: {v}" for k, v in signed.items()), "", ""])
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports[0])
     writer.write(head.encode() + body[:5])
-    # Another one is answered behind it, so the first has been begun.
+    # A later request is answered, so the gateway has begun to read this one.
     await asyncio.to_thread(gateway.push_user, user, "fast")
     gateway.signal(signal.SIGTERM)
     await asyncio.to_thread(gateway.log.wait, lambda line: line.get("event") == "gateway.draining")
 
     for byte in body[5:]:
-        # A slow sender: its last byte comes half a second after everything else has been done.
+        # A slow sender: its last byte arrives half a second after all other work is done.
         await asyncio.sleep(0.05)
         writer.write(bytes([byte]))
 
@@ -215,12 +215,12 @@ async def test_a_request_that_is_under_way_is_finished_before_redis_is_left(
     assert answer.startswith("HTTP/1.1 200 OK\r\n")
     assert "\r\nConnection: close\r\n" in answer
     assert await asyncio.to_thread(gateway.wait) == 0
-    assert said_last(gateway, 3) == ["request.answered", "lease.released", "gateway.stopped"]
+    assert last_events(gateway, 3) == ["request.answered", "lease.released", "gateway.stopped"]
     writer.close()
 
 
 @pytest.mark.parametrize("when", ["serving", "draining"])
-async def test_a_background_task_that_dies_drains_and_ends_the_process(
+async def test_background_task_that_fails_drains_and_exits_the_process(
     redis_server: RedisServer,
     start: Callable[..., GatewayProcess],
     http: aiohttp.ClientSession,
@@ -231,7 +231,7 @@ async def test_a_background_task_that_dies_drains_and_ends_the_process(
         redis_url=redis_server.url,
         drain_seconds=3,
         shutdown_delay_seconds=0,
-        under=[sys.executable, "-c", MORTAL],
+        under=[sys.executable, "-c", FAILING_TASK],
     )
     async with joined(http, gateway, user, 60) as sockets:
         if when == "draining":
@@ -242,21 +242,21 @@ async def test_a_background_task_that_dies_drains_and_ends_the_process(
         await sockets[len(sockets) // 2].closed()
         assert gateway.backend.push_user(f"{user}-{len(sockets) - 1}", "still", 1).body["connections"] == 1
 
-        # The last to come is the last to be asked, at the end of the drain.
+        # The last to connect is disconnected last, at the end of the drain.
         assert await sockets[-1].closed() == (1012, ['42["still",1]'])
 
         assert time.monotonic() - begun > 3 * 0.75
         assert await asyncio.to_thread(gateway.wait) == 1
-    assert said_last(gateway, 3) == ["lease.released", "gateway.stopped", "gateway.failed"]
-    assert gateway.log.entries[-1]["reason"] == "a task died"
+    assert last_events(gateway, 3) == ["lease.released", "gateway.stopped", "gateway.failed"]
+    assert gateway.log.entries[-1]["reason"] == "a task failed"
 
 
-def said_last(gateway: GatewayProcess, count: int) -> list[str]:
+def last_events(gateway: GatewayProcess, count: int) -> list[str]:
     return [line["event"] for line in gateway.log.entries][-count:]
 
 
 @pytest.mark.parametrize("settings", [{"shutdown_delay_seconds": 60}, {"drain_seconds": 60}])
-async def test_a_second_signal_ends_the_process_at_once(
+async def test_second_signal_exits_the_process_at_once(
     start: Callable[..., GatewayProcess], http: aiohttp.ClientSession, user: str, settings: dict[str, int]
 ) -> None:
     gateway = start(**settings)
@@ -270,7 +270,7 @@ async def test_a_second_signal_ends_the_process_at_once(
     assert gateway.log.entries[-1]["event"] == "gateway.forced_exit"
 
 
-def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_everybody(
+def test_replica_that_has_not_reached_redis_is_live_but_not_ready_and_rejects_requests(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
     own_redis.kill()
@@ -280,9 +280,9 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
         assert (status, body["status"], body["part"]) == (503, "starting", "process")
         assert body["parts"]["state"]["status"] == "unavailable"
         assert liveness(gateway) == (200, {"status": "live"})
-        refused = gateway.backend.push_user(user, "too early")
-        assert (refused.status, refused.body["code"]) == (503, "broker_unavailable")
-        assert int(refused.headers["retry-after"]) >= 1
+        rejected = gateway.backend.push_user(user, "too early")
+        assert (rejected.status, rejected.body["code"]) == (503, "broker_unavailable")
+        assert int(rejected.headers["retry-after"]) >= 1
         client = node.open(gateway.url, token=gateway.token(user))
         client.wait("connect_error")
 
@@ -297,7 +297,7 @@ def test_a_replica_that_cannot_reach_redis_yet_lives_is_not_ready_and_refuses_ev
         gateway.kill()
 
 
-def test_a_replica_that_waits_for_redis_stops_when_it_is_told_to() -> None:
+def test_replica_that_waits_for_redis_stops_on_sigterm() -> None:
     gateway = GatewayProcess(
         redis_url=f"redis://127.0.0.1:{free_port()}/0", shutdown_delay_seconds=60, serves=False
     )
@@ -305,19 +305,19 @@ def test_a_replica_that_waits_for_redis_stops_when_it_is_told_to() -> None:
     assert gateway.stop() == 0
 
 
-def test_a_replica_drains_while_redis_is_away_and_ends_in_time(
+def test_replica_drains_in_time_while_redis_is_unavailable(
     own_redis: RedisServer, start: Callable[..., GatewayProcess], node: NodeClients, user: str
 ) -> None:
     with TcpProxy(own_redis.port) as proxy:
         gateway = start(redis_url=proxy.redis_url, drain_seconds=1)
         client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
         own_redis.freeze()
-        wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "it is known to be away")
+        wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "the replica is degraded")
 
-        told_at = time.monotonic()
+        signalled_at = time.monotonic()
         gateway.signal(signal.SIGTERM)
 
         client.wait("disconnect", reason="transport close")
         assert gateway.wait(timeout=30) == 0
-        assert time.monotonic() - told_at < 1 + AFTER_THE_DRAIN_SECONDS
+        assert time.monotonic() - signalled_at < 1 + AFTER_THE_DRAIN_SECONDS
         own_redis.thaw()

@@ -1,4 +1,4 @@
-"""What happens when a limit is reached: one client notices, the others do not."""
+"""Limits of connections, of the connect rate and of send buffers: only the client at the limit is affected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket
 
-CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
 ORIGIN = "https://app.example"
 
 
@@ -34,22 +34,22 @@ def full() -> Iterator[GatewayProcess]:
 
 
 @pytest.fixture(scope="module")
-def slow_to_take() -> Iterator[GatewayProcess]:
+def rate_limited() -> Iterator[GatewayProcess]:
     with running(connect_rate=2) as process:
         yield process
 
 
-@CARRIERS
-def test_clients_are_turned_away_from_a_full_replica_and_get_in_when_there_is_room(
-    full: GatewayProcess, clients: Clients, carrier: str, user: str
+@TRANSPORTS
+def test_client_rejected_by_a_full_replica_connects_when_another_client_leaves(
+    full: GatewayProcess, clients: Clients, transport: str, user: str
 ) -> None:
-    first = clients.open(full.url, token=full.token(user), transports=[carrier]).connected()
-    second = clients.open(full.url, token=full.token(user), transports=[carrier])
+    first = clients.open(full.url, token=full.token(user), transports=[transport]).connected()
+    second = clients.open(full.url, token=full.token(user), transports=[transport])
 
     error = second.wait("connect_error")
     second.wait("connect_error", count=2)
     assert error.get("active", True)
-    if "status" in error and carrier == "polling":
+    if "status" in error and transport == "polling":
         assert (error["status"], json.loads(error["body"])) == (
             503,
             {"code": 4, "message": "this replica is full"},
@@ -61,7 +61,7 @@ def test_clients_are_turned_away_from_a_full_replica_and_get_in_when_there_is_ro
     full.log.wait(lambda line: line.get("event") == "connection.closed" and line["sid"] == second.sid)
 
 
-async def test_a_full_replica_says_503_when_to_come_back_and_lets_the_page_read_it(
+async def test_full_replica_answers_503_with_retry_after_and_cors_headers(
     full: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     taken = await RawSocket.open(http, full.url)
@@ -81,67 +81,79 @@ async def test_a_full_replica_says_503_when_to_come_back_and_lets_the_page_read_
     await taken.socket.close()
 
 
-@CARRIERS
-def test_clients_that_come_too_fast_are_turned_away_and_all_get_in(
-    slow_to_take: GatewayProcess, node: NodeClients, carrier: str, user: str
+@TRANSPORTS
+def test_clients_over_the_connect_rate_are_rejected_and_all_connect_later(
+    rate_limited: GatewayProcess, node: NodeClients, transport: str, user: str
 ) -> None:
-    token = slow_to_take.token(user)
-    everybody = [node.open(slow_to_take.url, token=token, transports=[carrier]) for _ in range(5)]
+    token = rate_limited.token(user)
+    all_clients = [node.open(rate_limited.url, token=token, transports=[transport]) for _ in range(5)]
 
-    for client in everybody:
+    for client in all_clients:
         client.connected()
-    errors = [entry for client in everybody for entry in client.entries if entry["type"] == "connect_error"]
+    errors = [entry for client in all_clients for entry in client.entries if entry["type"] == "connect_error"]
 
     assert errors
-    if carrier == "polling":
+    if transport == "polling":
         assert {(error["status"], error["body"]) for error in errors} == {
             (503, '{"code":4,"message":"too many clients connect at once"}')
         }
-    for client in everybody:
+    for client in all_clients:
         client.disconnect()
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[GatewayProcess]:
-    """A gateway that keeps little for clients that do not read."""
+def small_buffer() -> Iterator[GatewayProcess]:
+    """A gateway with a small send buffer."""
     with running(max_body_bytes=200_000, send_buffer_bytes=400_000, log_level="info") as process:
         yield process
 
 
-async def test_who_does_not_read_is_cut_off_and_the_others_go_on(
-    small: GatewayProcess, http: aiohttp.ClientSession, node: NodeClients, user: str
+async def test_client_that_does_not_read_is_disconnected_and_others_keep_receiving(
+    small_buffer: GatewayProcess, http: aiohttp.ClientSession, node: NodeClients, user: str
 ) -> None:
     room = f"{user}-room"
-    reader = node.open(small.url, token=small.token(f"{user}-reader", rooms=[room]), transports=["websocket"])
-    poller = node.open(small.url, token=small.token(f"{user}-poller", rooms=[room]), transports=["polling"])
+    reader = node.open(
+        small_buffer.url, token=small_buffer.token(f"{user}-reader", rooms=[room]), transports=["websocket"]
+    )
+    poller = node.open(
+        small_buffer.url, token=small_buffer.token(f"{user}-poller", rooms=[room]), transports=["polling"]
+    )
     for client in (reader, poller):
         await asyncio.to_thread(client.connected)
-    deaf, absent = await RawSocket.open(http, small.url), await RawPolling(http, small.url).open()
-    await deaf.join(small.token(f"{user}-deaf", rooms=[room]))
-    await absent.join(small.token(f"{user}-absent", rooms=[room]))
+    unread_socket, unread_polling = (
+        await RawSocket.open(http, small_buffer.url),
+        await RawPolling(http, small_buffer.url).open(),
+    )
+    await unread_socket.join(small_buffer.token(f"{user}-unread-socket", rooms=[room]))
+    await unread_polling.join(small_buffer.token(f"{user}-unread-polling", rooms=[room]))
 
-    def push_until_alone() -> int:
-        """As fast as those read who do, so that nobody else falls behind; the number of pushes."""
+    def push_until_disconnected() -> int:
+        """Push at the pace of the two clients that read, so that only the others lag; return the number of pushes."""
         for number in range(1, 300):
-            answer = small.backend.push_room(room, "much", [number, "x" * 190_000]).body
+            answer = small_buffer.backend.push_room(room, "much", [number, "x" * 190_000]).body
             for client in (reader, poller):
                 client.event("much", count=number)
             if answer["connections"] == 2:
                 return number
-        raise AssertionError("those who do not read are still there")
+        raise AssertionError("the clients that do not read are still connected")
 
-    pushed = await asyncio.to_thread(push_until_alone)
+    pushed = await asyncio.to_thread(push_until_disconnected)
 
     for client in (reader, poller):
         assert [arguments[0][0] for arguments in client.events("much")] == list(range(1, pushed + 1))
         client.disconnect()
     reasons = {
-        line["user"]: line["reason"] for line in small.log.entries if line.get("event") == "connection.closed"
+        line["user"]: line["reason"]
+        for line in small_buffer.log.entries
+        if line.get("event") == "connection.closed"
     }
-    assert (reasons[f"{user}-deaf"], reasons[f"{user}-absent"]) == ("slow_consumer", "slow_consumer")
-    assert await absent.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
-    # What had left the gateway before is still there to be read; then the connection ends without a close frame.
-    code, frames = await deaf.closed()
+    assert (reasons[f"{user}-unread-socket"], reasons[f"{user}-unread-polling"]) == (
+        "slow_consumer",
+        "slow_consumer",
+    )
+    assert await unread_polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
+    # Frames sent before can still be read; then the connection ends without a close frame.
+    code, frames = await unread_socket.closed()
     assert code == 1006
     assert [json.loads(frame[2:])[1][0] for frame in frames] == list(range(1, len(frames) + 1))
     assert len(frames) < pushed
