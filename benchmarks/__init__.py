@@ -2,13 +2,14 @@
 
 machine      the cores, the CPU time of other programs, the description of the machine
 servers      the servers under test, each on one core
-load/        clients and backends, on the other cores
-comparing    the gateway beside Socket.IO: rounds, medians, ratios; and the load against a bare sender
+load/        the load generator: clients and backends, on the other cores
+comparison   the gateway beside Socket.IO: rounds, medians, ratios; and the load against a bare sender
 scaling      the cost of each step at 1 000 to 18 000 connections
-returning    the cost of a resumed connection, beside a new one
-stopping     a client that stops reading
-straining    latency during broadcasts to 12 000 clients; browsers that offer compression
-sizing       what Redis spends, for docs/how-to/scale.md: ``python -m benchmarks.sizing``
+resumption   the cost of a resumed connection, beside a new one
+stalled_client      a client that stops reading
+broadcast_latency   latency during broadcasts to 12 000 clients
+compression  browsers that offer permessage-deflate
+sizing       memory and CPU time of Redis, for docs/how-to/scale.md: ``python -m benchmarks.sizing``
 replicas     the Redis state of several replicas in one process, for ``sizing``
 tables       figures as text and Markdown
 plot         figures as an SVG picture

@@ -8,10 +8,19 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import document, machine, returning, scaling, stopping, straining, tables
-from benchmarks.comparing import compare
+from benchmarks import (
+    broadcast_latency,
+    compression,
+    document,
+    machine,
+    resumption,
+    scaling,
+    stalled_client,
+    tables,
+)
+from benchmarks.comparison import compare
 
-PARTS = ("compare", "scale", "return", "stop", "hold", "compression")
+PARTS = ("compare", "scale", "resume", "stall", "latency", "compression")
 SOCKETS = 19_000
 
 
@@ -32,16 +41,16 @@ def main() -> None:
     print(f"\n{seconds / 60:.1f} minutes; other programs used {others:.2f} cores meanwhile")
     if set(options.only) == set(PARTS):
         document.write(
-            document.Found(
+            document.Results(
                 date=dt.datetime.now(dt.UTC).date().isoformat(),
                 machine=machine.describe(),
                 minutes=seconds / 60,
                 others=others,
                 comparison=found["compare"],
                 scale=found["scale"],
-                returned=found["return"],
-                stopped=found["stop"],
-                held=found["hold"],
+                resumed=found["resume"],
+                stalled=found["stall"],
+                latency=found["latency"],
                 compression=found["compression"],
             )
         )
@@ -67,20 +76,20 @@ def _run(part: str, rounds: int) -> Any:
     print(f"\n{part} …", flush=True)
     match part:
         case "compare":
-            return compare(rounds, _say)
+            return compare(rounds, _report)
         case "scale":
-            return scaling.scale(_say)
-        case "return":
-            return returning.come_back(_say)
-        case "stop":
-            return stopping.stop_one(_say)
-        case "hold":
-            return straining.hold(_say)
+            return scaling.measure(_report)
+        case "resume":
+            return resumption.measure(_report)
+        case "stall":
+            return stalled_client.measure(_report)
+        case "latency":
+            return broadcast_latency.measure(_report)
         case _:
-            return straining.offer_compression(_say)
+            return compression.measure(_report)
 
 
-def _say(line: str) -> None:
+def _report(line: str) -> None:
     print(f"  {line}", flush=True)
 
 

@@ -1,6 +1,7 @@
 """A server that answers the handshake and then only sends: ``python -m benchmarks.bare_sender PORT``.
 
-It shows how many deliveries the load can receive: one ``send`` of a ready frame to each client in turn, nothing else.
+It shows how many deliveries the load generator can receive: one ``send`` of a ready frame to each client in turn,
+nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import socket
 import sys
 from functools import partial
 
-SWITCH = (
+SWITCHING_PROTOCOLS = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
@@ -26,7 +27,7 @@ def frame(text: str) -> bytes:
 
 
 OPEN = frame('0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":100000}')
-JOINED = frame('40{"sid":"x"}')
+CONNECTED = frame('40{"sid":"x"}')
 
 
 class BareSender:
@@ -51,14 +52,14 @@ class BareSender:
     def _read(self, connection: socket.socket) -> None:
         data = connection.recv(65536)
         if data.startswith(b"GET"):
-            connection.sendall(SWITCH + OPEN)
+            connection.sendall(SWITCHING_PROTOCOLS + OPEN)
         elif data.startswith(b"POST"):
             pushed = json.loads(data.partition(b"\r\n\r\n")[2])
             self._send(frame("42" + json.dumps([pushed["event"], pushed["data"]], separators=(",", ":"))))
             connection.sendall(ANSWER)
         elif data and connection not in self._clients:
             self._clients.append(connection)
-            connection.sendall(JOINED)
+            connection.sendall(CONNECTED)
         elif not data:
             self._selector.unregister(connection)
             connection.close()

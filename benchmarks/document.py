@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks import tables
-from benchmarks.comparing import Comparison, Figures
+from benchmarks.comparison import Comparison, Figures
 from benchmarks.machine import ROOT
 from benchmarks.plot import bars
 
@@ -14,7 +14,7 @@ PLOT = ROOT / "docs" / "explanation" / "benchmarks.svg"
 
 
 @dataclass(frozen=True)
-class Found:
+class Results:
     """The results of one run of all parts."""
 
     date: str
@@ -23,19 +23,19 @@ class Found:
     others: float
     comparison: Comparison
     scale: dict[int, Figures]
-    returned: dict[str, Figures]
-    stopped: dict[str, Figures]
-    held: dict[str, Figures]
+    resumed: dict[str, Figures]
+    stalled: dict[str, Figures]
+    latency: dict[str, Figures]
     compression: dict[str, Figures]
 
 
-def write(found: Found) -> None:
+def write(found: Results) -> None:
     """Write the page and its SVG picture."""
     PAGE.write_text(_page(found), "utf-8")
     PLOT.write_text(bars(found.comparison), "utf-8")
 
 
-def _page(found: Found) -> str:
+def _page(found: Results) -> str:
     machine = "\n".join(f"- {what}: {which}" for what, which in found.machine.items())
     bare = found.comparison.load["bare sender"]
     return f"""\
@@ -91,7 +91,7 @@ another `role`, the verification of the new token included.
 CPU time of the gateway process alone, in µs for each of 1 000 WebSocket clients: a new connection that can be resumed,
 one that is resumed and missed nothing, and one that missed three messages. Medians of three rounds.
 
-{tables.markdown(tables.kinds(found.returned))}
+{tables.markdown(tables.kinds(found.resumed))}
 
 ## A client that stops reading
 
@@ -99,17 +99,17 @@ One of 1 000 clients is a process that gets SIGSTOP while all clients receive 30
 `PING_INTERVAL_SECONDS` and `PING_TIMEOUT_SECONDS` of 2 s. The table shows the latency of the other clients, the growth
 of the gateway's memory, and when the stopped client is no longer present. Medians of three rounds.
 
-{tables.markdown(tables.kinds(found.stopped))}
+{tables.markdown(tables.kinds(found.stalled))}
 
 ## Latency during a broadcast
 
 How long others wait, in ms, during broadcasts to 12 000 clients: a client for an acknowledgement, and a probe for
 `GET /health/live`, one request every 2 ms or so. Deliveries yield to the event loop every 5 ms; an acknowledgement
 takes one or two turns of the event loop, a request two or three. The 12 000 clients are stopped meanwhile, so that the
-prober has a core for itself. The last column is the total time for which other programs had the gateway's core; such
+probe has a core for itself. The last column is the total time for which other programs had the gateway's core; such
 pauses are part of the longest waits.
 
-{tables.markdown(tables.kinds(found.held))}
+{tables.markdown(tables.kinds(found.latency))}
 
 ## Browsers that offer permessage-deflate
 

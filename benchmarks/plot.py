@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from benchmarks.comparing import ROWS, Comparison
+from benchmarks.comparison import ROWS, Comparison
 from benchmarks.tables import number, shown
 
 WIDTH, LEFT, BAR, ROW = 760, 90, 16, 66

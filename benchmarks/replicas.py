@@ -32,7 +32,7 @@ class Replica:
             timeout_seconds=10.0,
             lease_seconds=30.0,
         )
-        self.heard = 0
+        self.delivered = 0
         self._more = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -49,12 +49,12 @@ class Replica:
         await asyncio.wait(self._tasks)
 
     async def _deliver(self, _entry: LogEntry, _position: Position) -> None:
-        self.heard += 1
+        self.delivered += 1
         self._more.set()
 
-    async def hears(self, number: int) -> None:
+    async def wait_for(self, number: int) -> None:
         """Wait until ``number`` log entries were delivered."""
-        while self.heard < number:
+        while self.delivered < number:
             self._more.clear()
             await self._more.wait()
 
@@ -68,7 +68,7 @@ async def replicas(server: RedisServer, number: int) -> AsyncIterator[list[Repli
         ]
 
 
-async def all_of(jobs: Collection[Callable[[], Awaitable[object]]]) -> None:
+async def run_all(jobs: Collection[Callable[[], Awaitable[object]]]) -> None:
     """Run all jobs, as many at a time as a busy replica would execute."""
     waiting = list(jobs)
     while waiting:

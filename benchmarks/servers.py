@@ -22,7 +22,7 @@ _GATEWAY_SETTINGS = {
     "HOST": "127.0.0.1",
     "JWT_SECRET": JWT_SECRET,
     "INGEST_KEYS": ":".join(KEY),
-    # As the peer, which logs nothing: no line for each connection and request.
+    # The peer logs nothing, so the gateway writes no line for each connection and request either.
     "LOG_LEVEL": "warning",
     "CONNECT_RATE": "100000",
 }
@@ -71,8 +71,8 @@ class Server:
         """Return for how many seconds the server was ready to run while another program had its core."""
         return int(Path(f"/proc/{self._process.pid}/schedstat").read_text("ascii").split()[1]) / 1e9
 
-    def settled_cpu_seconds(self) -> float:
-        """Return the CPU time once the server is idle: it used no more than 20 ms in half a second."""
+    def idle_cpu_seconds(self) -> float:
+        """Return the CPU time once the server is idle: it used no more than 20 ms in the last half second."""
         before, now = float("-inf"), self.cpu_seconds()
         deadline = time.monotonic() + 40
         while now - before >= 0.02 and time.monotonic() < deadline:
@@ -91,7 +91,7 @@ class Server:
         self._log.close()
 
     def _scheduled_seconds(self) -> float:
-        """Return the same in nanoseconds' precision, or 0.0 where the kernel does not keep it for each thread."""
+        """Return the CPU time to the nanosecond, or 0.0 if the kernel does not keep it for each thread."""
         try:
             return (
                 sum(

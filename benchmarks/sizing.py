@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import machine, tables
-from benchmarks.comparing import Figures
-from benchmarks.replicas import Replica, all_of, replicas
+from benchmarks.comparison import Figures
+from benchmarks.replicas import Replica, replicas, run_all
 from gateway.domain import positions
 from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import Address, Message, new_id
@@ -28,9 +28,9 @@ from gateway.domain.sessions import RecoverySession
 from gateway.logs import configure_logging
 from tests.support.redis_server import RedisServer
 
-KEPT: Final = 10_000
+RECORDS: Final = 10_000
 PUSHES: Final = 5_000
-WARMING: Final = 200
+WARM_UP: Final = 200
 NAMESPACE: Final = "/"
 PER_ORGANISATION: Final = 100
 RECORD_BYTES: Final = 300
@@ -40,8 +40,8 @@ FURTHER: Final = "push in the history, a further one, besides its record"
 
 @dataclass(frozen=True)
 class Push:
-    """One kind of push: bytes of its argument, number of replicas that hold its rooms, number of rooms, and number of
-    living replicas if that is larger."""
+    """One kind of push: bytes of its argument, number of replicas that subscribe its rooms, number of rooms, and number
+    of running replicas if that is larger."""
 
     size: int
     holders: int
@@ -64,7 +64,7 @@ PUSHED: Final = (
 )  # fmt: skip
 
 
-def look(server: RedisServer) -> Figures:
+def read_info(server: RedisServer) -> Figures:
     """Read memory in use (bytes), CPU time (µs) and bytes on the wire so far."""
     with server.client() as client:
         info = {**client.info("memory"), **client.info("cpu"), **client.info("stats")}
@@ -96,7 +96,7 @@ def session(index: int) -> RecoverySession:
     )
 
 
-def claim(index: int, *, idempotent: bool = False) -> DedupKey:
+def dedup_key(index: int, *, idempotent: bool = False) -> DedupKey:
     """Make the dedup key of a signed request."""
     now = time.time()
     key = f"order-{index}" if idempotent else None
@@ -109,26 +109,26 @@ def push(index: int, size: int, *rooms: str) -> Message:
     return Message(new_id(), NAMESPACE, rooms or (f"user:user-{index:08}",), "notification:new", (text,))
 
 
-def kept(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
-    """Return for each kind of thing that Redis keeps a function that adds one."""
+def stored_kinds(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
+    """Return for each kind of record that Redis keeps a function that adds one."""
     state = replica.state
 
     async def subscribe(index: int) -> None:
         present, rooms = connection(index)
         await state.broker.subscribe([Address(NAMESPACE, room) for room in (present.sid, rooms[0])])
 
-    async def come_and_go(index: int) -> None:
-        present, rooms = connection(KEPT + index)
+    async def connect_and_disconnect(index: int) -> None:
+        present, rooms = connection(RECORDS + index)
         await state.presence.register(present, rooms)
         await state.presence.unregister(present.sid)
 
     def one_time(index: int) -> Awaitable[object]:
         entry = push(index, RECORD_BYTES)._replace(volatile=True)
-        return state.broker.append(entry, claim(KEPT + index, idempotent=True))
+        return state.broker.append(entry, dedup_key(RECORDS + index, idempotent=True))
 
     return {
         "connection, its user and rooms": lambda index: state.presence.register(*connection(index)),
-        "last seen of a user who disconnected": come_and_go,
+        "last seen of a user who disconnected": connect_and_disconnect,
         "two channels of its own": subscribe,
         "session in use": lambda index: state.sessions.save(session(index)),
         "the same left behind, in addition": lambda index: state.sessions.park(
@@ -136,25 +136,25 @@ def kept(replica: Replica) -> dict[str, Callable[[int], Awaitable[object]]]:
         ),
         FIRST: lambda index: state.broker.append(push(index, RECORD_BYTES)),
         FURTHER: lambda index: state.broker.append(push(index, RECORD_BYTES)),
-        "nonce of a request": lambda index: state.dedup.consume_nonce(claim(index)),
+        "nonce of a request": lambda index: state.dedup.consume_nonce(dedup_key(index)),
         "receipt, nonce and idempotency key": one_time,
     }
 
 
-async def measure_kept(server: RedisServer) -> dict[str, Figures]:
+async def measure_stored(server: RedisServer) -> dict[str, Figures]:
     """Measure bytes in Redis, bytes in the replica and µs of Redis's CPU for one of each kind."""
     found: dict[str, Figures] = {}
     async with replicas(server, 1) as [replica]:
         record = len(replica.state.codec.encode(push(0, RECORD_BYTES)))
-        for kind, add in kept(replica).items():
-            before, own = look(server), own_bytes()
-            await all_of([partial(add, index) for index in range(KEPT)])
-            after = look(server)
+        for kind, add in stored_kinds(replica).items():
+            before, own = read_info(server), own_bytes()
+            await run_all([partial(add, index) for index in range(RECORDS)])
+            after = read_info(server)
             found[kind] = {
-                "bytes in Redis": (after["memory"] - before["memory"]) / KEPT
+                "bytes in Redis": (after["memory"] - before["memory"]) / RECORDS
                 - record * (kind in {FIRST, FURTHER}),
-                "bytes in the replica": (own_bytes() - own) / KEPT,
-                "µs of Redis's CPU": (after["cpu"] - before["cpu"]) / KEPT,
+                "bytes in the replica": (own_bytes() - own) / RECORDS,
+                "µs of Redis's CPU": (after["cpu"] - before["cpu"]) / RECORDS,
             }
     return found
 
@@ -177,17 +177,17 @@ async def measure_push(server: RedisServer, kind: Push) -> Figures:
         publisher = found[0].state.broker
         number = PUSHES // 10 if kind.size >= 50_000 or kind.rooms >= 100 else PUSHES
         pushes = [
-            partial(publisher.append, push(index, kind.size, *rooms), claim(index))
-            for index in range(WARMING + number)
+            partial(publisher.append, push(index, kind.size, *rooms), dedup_key(index))
+            for index in range(WARM_UP + number)
         ]
-        await all_of(pushes[:WARMING])
+        await run_all(pushes[:WARM_UP])
         for holder in found[: kind.holders]:
-            await holder.hears(WARMING)
-        before = look(server)
-        await all_of(pushes[WARMING:])
+            await holder.wait_for(WARM_UP)
+        before = read_info(server)
+        await run_all(pushes[WARM_UP:])
         for holder in found[: kind.holders]:
-            await holder.hears(len(pushes))
-        after = look(server)
+            await holder.wait_for(len(pushes))
+        after = read_info(server)
     cpu = (after["cpu"] - before["cpu"]) / number
     return {
         "µs of CPU": cpu,
@@ -213,7 +213,7 @@ def main() -> None:
         server = RedisServer()
     try:
         print(describe(server))
-        print(f"\n{tables.markdown(tables.kinds(asyncio.run(measure_kept(server))))}\n")
+        print(f"\n{tables.markdown(tables.kinds(asyncio.run(measure_stored(server))))}\n")
         found: dict[str, Figures] = {}
         for kind in PUSHED:
             server.ask("FLUSHALL")

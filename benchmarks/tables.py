@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from benchmarks.comparing import ROWS, Comparison, Figures, Row
+from benchmarks.comparison import ROWS, Comparison, Figures, Row
 
 Table = list[list[str]]
 """Rows of cells, the header first."""
@@ -57,7 +57,7 @@ def scale(found: dict[int, Figures]) -> Table:
 
 
 def kinds(found: dict[str, Figures]) -> Table:
-    """Make a line for each kind of the same experiment."""
+    """Make a line for each variant of a measurement."""
     names = list(next(iter(found.values())))
     return [["", *names]] + [
         [kind, *(number(figures[name]) for name in names)] for kind, figures in found.items()

@@ -1,4 +1,4 @@
-"""Backends: keep-alive connections that replay prepared requests at a given rate."""
+"""Backends: keep-alive connections that send prepared requests at a given rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.load.clients import Loop
-from benchmarks.load.tally import FIRST, Tally
+from benchmarks.load.deliveries import FIRST, DeliveryRecorder
 from tests.support.backend import Backend
 
 EVENT = "notification"
@@ -85,19 +85,19 @@ class Connection:
 def publish(
     loop: Loop,
     port: int,
-    tally: Tally,
+    recorder: DeliveryRecorder,
     requests: list[bytes],
     *,
     connections: int,
     window: int,
     rate: float,
-    nap_seconds: float,
+    pause_seconds: float,
 ) -> dict[str, object]:
-    """Replay the requests; return when each was answered and delivered, or nothing was received for three seconds.
+    """Send the requests; return when each was answered and delivered, or nothing was received for three seconds.
 
     ``window``: how many may be undelivered, 0 for any number. ``rate``: requests each second, 0 for no limit.
-    ``nap_seconds``: how long to sleep after reading all sockets, so that one read brings several messages. With enough
-    undelivered messages the server never waits for that.
+    ``pause_seconds``: how long to sleep after reading all sockets, so that one read brings several
+    messages. While enough messages are undelivered, the server never waits for that.
     """
     backends = [Connection(loop, port) for _ in range(connections)]
     sent = 0
@@ -107,26 +107,26 @@ def publish(
         now = time.monotonic()
         idle = [backend for backend in backends if not backend.busy]
         for backend in idle:
-            if sent >= len(requests) or (window and tally.outstanding >= window):
+            if sent >= len(requests) or (window and recorder.outstanding >= window):
                 break
             if rate and now < began_at + sent / rate:
                 break
-            tally.sent_at[sent] = time.monotonic()
-            tally.outstanding += 1
+            recorder.sent_at[sent] = time.monotonic()
+            recorder.outstanding += 1
             backend.send(requests[sent])
             sent += 1
         answers = sum(backend.answers for backend in backends)
-        if answers + tally.deliveries != progress:
-            progress, progress_at = answers + tally.deliveries, now
+        if answers + recorder.deliveries != progress:
+            progress, progress_at = answers + recorder.deliveries, now
             answered_at = answered_at if answers >= len(requests) else now
-        if answers >= len(requests) and tally.outstanding <= 0:
+        if answers >= len(requests) and recorder.outstanding <= 0:
             break
         if now - progress_at > 3:
             break
         loop.turn(0.001 if rate else 0.05)
-        if nap_seconds:
-            time.sleep(nap_seconds)
-    ended_at = max(tally.last_at, answered_at)
+        if pause_seconds:
+            time.sleep(pause_seconds)
+    ended_at = max(recorder.last_at, answered_at)
     bad = [answer for backend in backends for answer in backend.bad]
     for backend in backends:
         backend.close()
@@ -137,6 +137,6 @@ def publish(
         "cpu_share": (time.process_time() - began_cpu) / (time.monotonic() - began_at),
         "bad": len(bad),
         "first_bad": bad[:1],
-        "undelivered": tally.outstanding,
-        "latency": tally.percentiles(),
+        "undelivered": recorder.outstanding,
+        "latency": recorder.percentiles(),
     }

@@ -1,4 +1,4 @@
-"""Raw sockets that speak Engine.IO 4 and Socket.IO 5 with as little work for each frame as possible."""
+"""Raw sockets that speak Engine.IO 4 and Socket.IO 5 with the least work for each frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.load import frames
-from benchmarks.load.tally import MARK, Tally
+from benchmarks.load.deliveries import MARK, DeliveryRecorder
 
 READ_BYTES = 65536
 PORTS_PER_ADDRESS = 15_000
@@ -19,7 +19,7 @@ OnReady = Callable[[], None]
 
 
 class Loop:
-    """One epoll, and the callback of each readable socket."""
+    """One epoll, and a callback for each socket."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -48,30 +48,30 @@ class Counts:
     def __init__(self) -> None:
         self.connected = 0
         self.failed = 0
-        self.lost = 0
+        self.disconnected = 0
         self.compressed = 0
         self.acks = 0
-        self.refused_acks = 0
-        self.tally = Tally(0, 0)
+        self.rejected_acks = 0
+        self.recorder = DeliveryRecorder(0, 0)
 
     def as_dict(self) -> dict[str, float]:
-        tally = self.tally
+        recorder = self.recorder
         return {
             "connected": self.connected,
             "failed": self.failed,
-            "lost": self.lost,
+            "disconnected": self.disconnected,
             "compressed": self.compressed,
             "acks": self.acks,
-            "refused_acks": self.refused_acks,
-            "deliveries": tally.deliveries,
-            "last_at": tally.last_at,
+            "rejected_acks": self.rejected_acks,
+            "deliveries": recorder.deliveries,
+            "last_at": recorder.last_at,
         }
 
 
 class Client:
     """One connection."""
 
-    __slots__ = ("_counts", "_joined", "_loop", "_rest", "_token", "_upgraded", "fd", "socket")
+    __slots__ = ("_counts", "_connected", "_loop", "_rest", "_token", "_upgraded", "fd", "socket")
 
     def __init__(
         self, loop: Loop, counts: Counts, *, number: int, port: int, token: str, deflate: bool
@@ -80,10 +80,10 @@ class Client:
         self._counts = counts
         self._token = token
         self._rest = b""
-        self._upgraded = self._joined = False
+        self._upgraded = self._connected = False
         self.socket = socket.socket()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Linux: choose the port when connecting, so that one port can serve towards several servers.
+        # Linux: choose the port when connecting, so that one port can be used for connections to several servers.
         self.socket.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24), 1)
         self.socket.bind((f"127.0.0.{2 + number // PORTS_PER_ADDRESS}", 0))
         self.socket.settimeout(10)
@@ -102,12 +102,12 @@ class Client:
         except OSError:
             data = b""
         if not data:
-            self._lost()
+            self._on_disconnect()
             return
         if self._rest:
             data, self._rest = self._rest + data, b""
         if not self._upgraded:
-            data = self._take_answer(data)
+            data = self._read_handshake(data)
         at, end = 0, len(data)
         now = time.monotonic()
         while at < end:
@@ -122,9 +122,9 @@ class Client:
                 return
             found = data.find(MARK, start, stop)
             if found > 0:
-                self._counts.tally.add(int(data[found + 6 : found + 13]), now)
+                self._counts.recorder.record(int(data[found + 6 : found + 13]), now)
             else:
-                self._take(data, start, stop)
+                self._handle_packet(data, start, stop)
             at = stop
 
     def close(self) -> None:
@@ -132,8 +132,8 @@ class Client:
         self._loop.forget(self.fd)
         self.socket.close()
 
-    def _take_answer(self, data: bytes) -> bytes:
-        """Read the answer to the handshake; return the bytes after it."""
+    def _read_handshake(self, data: bytes) -> bytes:
+        """Read the response to the handshake; return the bytes after it."""
         end = data.find(b"\r\n\r\n")
         if end < 0:
             self._rest = data
@@ -146,25 +146,25 @@ class Client:
         self._counts.compressed += b"permessage-deflate" in data[:end]
         return data[end + 4 :]
 
-    def _take(self, data: bytes, start: int, stop: int) -> None:
+    def _handle_packet(self, data: bytes, start: int, stop: int) -> None:
         packet = data[start : min(start + 2, stop)]
         if packet == b"2":
             self.socket.send(frames.PONG)
         elif packet == b"40":
-            self._joined = True
+            self._connected = True
             self._counts.connected += 1
         elif packet == b"43":
             self._counts.acks += 1
-            self._counts.refused_acks += b'"ok":true' not in data[start:stop]
+            self._counts.rejected_acks += b'"ok":true' not in data[start:stop]
         elif packet[:1] == b"0":
             self.socket.send(frames.connect(self._token))
             self._token = ""
         elif packet == b"44":
             self._counts.failed += 1
 
-    def _lost(self) -> None:
+    def _on_disconnect(self) -> None:
         self.close()
-        if self._joined:
-            self._counts.lost += 1
+        if self._connected:
+            self._counts.disconnected += 1
         else:
             self._counts.failed += 1

@@ -6,10 +6,10 @@ import json
 from typing import Final
 
 MASK: Final = bytes(4)
-"""A mask of zeros: the frame is valid, and what is masked stays readable."""
+"""A mask of zeros: the frame is valid, and masked bytes stay readable."""
 PONG: Final = b"\x81\x81" + MASK + b"3"
 DEFLATE: Final = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
-"""What every browser offers."""
+"""The extension that every browser offers."""
 
 
 def text(data: str) -> bytes:
@@ -38,7 +38,7 @@ def connect(token: str) -> bytes:
     return text("40" + json.dumps({"token": token}))
 
 
-def ask(number: int, *event: str) -> bytes:
+def event_with_ack(number: int, *event: str) -> bytes:
     """Encode an event that requests acknowledgement ``number``."""
     return text(f"42{number}{json.dumps(event)}")
 

@@ -1,6 +1,6 @@
-"""The program of one load process: it reads orders as JSON lines from stdin and writes results to stdout.
+"""The program of one load process: it reads commands and writes results, as JSON lines on stdin and stdout.
 
-``benchmarks.load.crowd`` starts it as ``python -m benchmarks.load.worker``; it is of no use by hand.
+``benchmarks.load.generator`` starts it as ``python -m benchmarks.load.worker``; it is not meant to be started by hand.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from benchmarks.load import frames
 from benchmarks.load.backends import Pushes, publish
 from benchmarks.load.clients import Client, Counts, Loop
-from benchmarks.load.tally import Tally
+from benchmarks.load.deliveries import DeliveryRecorder
 from tests.support.tokens import token
 
-GIVE_UP_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 class Worker:
@@ -28,22 +28,22 @@ class Worker:
         self._loop = Loop()
         self._counts = Counts()
         self._clients: list[Client] = []
-        self._orders: deque[dict[str, Any]] = deque()
+        self._commands: deque[dict[str, Any]] = deque()
         self._rest = b""
-        self._ended = False
-        self._loop.watch(sys.stdin.fileno(), self._listen)
+        self._stopped = False
+        self._loop.watch(sys.stdin.fileno(), self._read_commands)
 
     def run(self) -> None:
-        """Serve until stdin ends."""
-        while not self._ended:
+        """Execute commands until stdin ends."""
+        while not self._stopped:
             self._loop.turn(1.0)
-            while self._orders:
-                order = self._orders.popleft()
-                answer = getattr(self, order.pop("do"))(**order)
+            while self._commands:
+                command = self._commands.popleft()
+                answer = getattr(self, command.pop("do"))(**command)
                 sys.stdout.write(json.dumps(answer) + "\n")
                 sys.stdout.flush()
 
-    # orders
+    # commands
 
     def connect(
         self,
@@ -71,8 +71,8 @@ class Worker:
         return self.count() | {"seconds": time.monotonic() - began_at}
 
     def expect(self, messages: int, clients: int) -> dict[str, float]:
-        """Reset the tally; ``clients`` of this process will get each of ``messages`` messages."""
-        self._counts.tally = Tally(messages, clients)
+        """Reset the recorder; ``clients`` of this process will receive each of ``messages`` messages."""
+        self._counts.recorder = DeliveryRecorder(messages, clients)
         return self.count()
 
     def publish(
@@ -86,29 +86,30 @@ class Worker:
         connections: int,
         window: int,
         rate: float,
-        nap: float,
+        pause: float,
     ) -> dict[str, Any]:
         """Push to users ``users[0]`` up to ``users[1]``, or broadcast; call ``expect`` before."""
         requests = Pushes(count, size, range(*users), (key[0], key[1]) if key else None).prepare(port)
         done = publish(
             self._loop,
             port,
-            self._counts.tally,
+            self._counts.recorder,
             requests,
             connections=connections,
             window=window,
             rate=rate,
-            nap_seconds=nap,
+            pause_seconds=pause,
         )
         return done | self.count()
 
     def refresh(
         self, *, first: int, count: int, secret: str, role: str | None, at_once: int
     ) -> dict[str, float]:
-        """Have the newest ``count`` clients refresh their tokens; ``first`` is the user of the oldest of them."""
+        """Refresh the tokens of the newest ``count`` clients; ``first`` is the user of the oldest of them."""
         clients = self._clients[-count:]
         events = [
-            frames.ask(1, "auth:refresh", _token(first + index, secret, role)) for index in range(count)
+            frames.event_with_ack(1, "auth:refresh", _token(first + index, secret, role))
+            for index in range(count)
         ]
         before, began_at = self._counts.acks, time.monotonic()
         for index, client in enumerate(clients):
@@ -119,7 +120,7 @@ class Worker:
             self._wait(began_at)
         return self.count()
 
-    def leave(self, count: int) -> dict[str, float]:
+    def disconnect(self, count: int) -> dict[str, float]:
         """Close the newest ``count`` clients."""
         for client in self._clients[len(self._clients) - count :]:
             client.close()
@@ -134,14 +135,14 @@ class Worker:
 
     def _wait(self, since: float) -> None:
         self._loop.turn(0.05)
-        if time.monotonic() - since > GIVE_UP_SECONDS:
-            raise TimeoutError(f"an order was not executed within {GIVE_UP_SECONDS:.0f} s: {self.count()}")
+        if time.monotonic() - since > TIMEOUT_SECONDS:
+            raise TimeoutError(f"a command was not executed within {TIMEOUT_SECONDS:.0f} s: {self.count()}")
 
-    def _listen(self) -> None:
+    def _read_commands(self) -> None:
         data = os.read(sys.stdin.fileno(), 65536)
-        self._ended = not data
+        self._stopped = not data
         *lines, self._rest = (self._rest + data).split(b"\n")
-        self._orders.extend(json.loads(line) for line in lines)
+        self._commands.extend(json.loads(line) for line in lines)
 
 
 def _token(user: int, secret: str | None, role: str | None) -> str:

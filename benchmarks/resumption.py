@@ -1,4 +1,4 @@
-"""Measure what a resumed connection costs the gateway, beside a new one."""
+"""Measure the CPU time of the gateway for a resumed connection, beside a new one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 
 from benchmarks import servers
-from benchmarks.comparing import Figures
+from benchmarks.comparison import Figures
 from benchmarks.machine import cores, on_cores
 from benchmarks.servers import JWT_SECRET, Server
 from tests.support.backend import Backend
@@ -27,24 +27,24 @@ AT_ONCE: Final = 50
 MISSED: Final = 3
 
 
-def come_back(say: Callable[[str], None]) -> dict[str, Figures]:
-    """Measure the CPU time of the gateway in µs for each new connection, and for each resumed one that missed nothing
-    or three messages, with the memory state and the Redis state."""
+def measure(report: Callable[[str], None]) -> dict[str, Figures]:
+    """Measure the CPU time of the gateway in µs for a new connection, a resumed one that missed nothing, and a resumed
+    one that missed three messages, with the memory state and with the Redis state."""
     found = {}
     with on_cores(set(cores()[1])):
         for kind in ("memory", "Redis"):
-            rounds = [_measure(shared=kind == "Redis") for _ in range(ROUNDS)]
+            rounds = [_measure_state(shared=kind == "Redis") for _ in range(ROUNDS)]
             found[kind] = {row: statistics.median(each[row] for each in rounds) for row in rounds[0]}
-            say(f"{kind}: " + ", ".join(f"{row} {value:,.4g}" for row, value in found[kind].items()))
+            report(f"{kind}: " + ", ".join(f"{row} {value:,.4g}" for row, value in found[kind].items()))
     return found
 
 
-def _measure(*, shared: bool) -> Figures:
+def _measure_state(*, shared: bool) -> Figures:
     redis = RedisServer() if shared else None
     try:
         settings: dict[str, Any] = {} if redis is None else {"redis_url": redis.url}
         with servers.gateway(ping_interval_seconds=3600, **settings) as server:
-            return asyncio.run(_come_and_go(server))
+            return asyncio.run(_measure_connects(server))
     finally:
         if redis is not None:
             redis.stop()
@@ -71,45 +71,45 @@ class _Client:
         if "pid" in accepted:
             self.auth = {"pid": accepted["pid"], "offset": event[2]}
 
-    async def drop(self) -> None:
+    async def disconnect(self) -> None:
         if self.socket is not None:
             self.socket.abort()
 
 
-async def _come_and_go(server: Server) -> Figures:
+async def _measure_connects(server: Server) -> Figures:
     clients = [_Client(token(f"u{number}", JWT_SECRET)) for number in range(CLIENTS)]
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(http_session())
 
         async def costs(step: Callable[[_Client], Awaitable[None]]) -> float:
-            before = server.settled_cpu_seconds()
-            await _each(clients, step)
-            spent = server.settled_cpu_seconds() - before
+            before = server.idle_cpu_seconds()
+            await _for_each(clients, step)
+            spent = server.idle_cpu_seconds() - before
             return spent / CLIENTS * 1e6
 
-        async def drop() -> None:
-            await _each(clients, _Client.drop)
-            server.settled_cpu_seconds()
+        async def disconnect() -> None:
+            await _for_each(clients, _Client.disconnect)
+            server.idle_cpu_seconds()
 
-        def anew(client: _Client) -> Awaitable[None]:
+        def connect(client: _Client) -> Awaitable[None]:
             return client.connect(http, server.url, recovery=True)
 
-        def again(client: _Client) -> Awaitable[None]:
+        def resume(client: _Client) -> Awaitable[None]:
             return client.connect(http, server.url, recovery=True, **client.auth or {})
 
-        await costs(anew)  # warm-up: every step once
-        await drop()
-        new = await costs(anew)
-        await drop()
-        resumed = await costs(again)
-        await drop()
+        await costs(connect)  # warm-up: every step once
+        await disconnect()
+        new = await costs(connect)
+        await disconnect()
+        resumed = await costs(resume)
+        await disconnect()
         await asyncio.to_thread(_push, server)
-        caught_up = await costs(again)
-        await drop()
-    return {"new": new, "resumed": resumed, f"resumed, {MISSED} missed": caught_up}
+        replayed = await costs(resume)
+        await disconnect()
+    return {"new": new, "resumed": resumed, f"resumed, {MISSED} missed": replayed}
 
 
-async def _each(clients: Sequence[_Client], step: Callable[[_Client], Awaitable[None]]) -> None:
+async def _for_each(clients: Sequence[_Client], step: Callable[[_Client], Awaitable[None]]) -> None:
     for start in range(0, len(clients), AT_ONCE):
         await asyncio.gather(*(step(client) for client in clients[start : start + AT_ONCE]))
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from benchmarks import servers
-from benchmarks.load.crowd import Crowd
+from benchmarks.load.generator import LoadGenerator
 from benchmarks.machine import cores
 from benchmarks.servers import Server
 
 CLIENTS: Final = 1000
 BROADCASTS: Final = 300
 EMITS: Final = 12_000
-PACED_SECONDS: Final = 8
-PACE: Final = 1000
-MANY: Final = 9000
+RATE_SECONDS: Final = 8
+PUSH_RATE: Final = 1000
+CONNECTIONS: Final = 9000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ Figures = dict[str, float]
 
 @dataclass
 class Comparison:
-    """Medians for each server and row; ``load`` has the figures of the load processes."""
+    """Medians, lowest and highest round, for each server and row; ``load`` has the figures of the load processes."""
 
     medians: dict[str, Figures]
     spread: dict[str, dict[str, tuple[float, float]]]
@@ -54,13 +54,13 @@ class Comparison:
     rounds: int
 
 
-def compare(rounds: int, say: Callable[[str], None]) -> Comparison:
+def compare(rounds: int, report: Callable[[str], None]) -> Comparison:
     """Run all scenarios against both servers. Takes some minutes."""
     makers = {"gateway": servers.gateway, "node": servers.node}
     results: dict[str, dict[str, list[float]]] = {name: {} for name in makers}
     shares: dict[str, dict[str, list[float]]] = {name: {} for name in [*makers, "bare sender"]}
     for number in range(1, rounds + 1):
-        for scenario in (broadcast, emit, paced, come_and_go):
+        for scenario in (broadcast, emit, latency_at_rate, connect_and_disconnect):
             for name, make in makers.items():
                 with make() as server:
                     figures = scenario(server)
@@ -68,7 +68,7 @@ def compare(rounds: int, say: Callable[[str], None]) -> Comparison:
                     into = shares if row.startswith("load") else results
                     into[name].setdefault(row, []).append(value)
                 shown = ", ".join(f"{row} {value:,.4g}" for row, value in figures.items())
-                say(f"round {number}: {name}: {shown}")
+                report(f"round {number}: {name}: {shown}")
         with servers.bare_sender() as server:
             for row, value in broadcast(server).items():
                 shares["bare sender"].setdefault(row, []).append(value)
@@ -85,12 +85,12 @@ def compare(rounds: int, say: Callable[[str], None]) -> Comparison:
 
 def broadcast(server: Server) -> Figures:
     """Broadcast as fast as one core of the server can deliver."""
-    with Crowd(server, cores()[1]) as crowd:
-        crowd.connect(CLIENTS)
+    with LoadGenerator(server, cores()[1]) as load:
+        load.connect(CLIENTS)
         before = server.cpu_seconds()
-        answer = crowd.broadcast(BROADCASTS)
+        answer = load.broadcast(BROADCASTS)
         used = server.cpu_seconds() - before
-    _complete(answer["missing"], server)
+    _check_complete(answer["missing"], server)
     return {
         "deliveries": answer["deliveries"] / answer["seconds"],
         "deliveries_per_cpu": answer["deliveries"] / used,
@@ -99,13 +99,13 @@ def broadcast(server: Server) -> Figures:
 
 
 def emit(server: Server) -> Figures:
-    """Push single messages from 32 connections of backends, each of which waits for its answer."""
-    with Crowd(server, cores()[1]) as crowd:
-        crowd.connect(CLIENTS)
+    """Push single messages from 32 connections of backends; each waits for the answer before its next request."""
+    with LoadGenerator(server, cores()[1]) as load:
+        load.connect(CLIENTS)
         before = server.cpu_seconds()
-        answer = crowd.emit(EMITS, connections=32)
+        answer = load.emit(EMITS, connections=32)
         used = server.cpu_seconds() - before
-    _complete(answer["missing"], server)
+    _check_complete(answer["missing"], server)
     return {
         "emits": answer["requests_per_second"],
         "emits_per_cpu": EMITS / used,
@@ -113,31 +113,31 @@ def emit(server: Server) -> Figures:
     }
 
 
-def paced(server: Server) -> Figures:
+def latency_at_rate(server: Server) -> Figures:
     """Measure the time from request to delivered message, at a rate that loads neither server."""
-    with Crowd(server, cores()[1]) as crowd:
-        crowd.connect(CLIENTS)
-        answer = crowd.emit(PACE * PACED_SECONDS, connections=16, rate=PACE)
-    _complete(answer["missing"], server)
+    with LoadGenerator(server, cores()[1]) as load:
+        load.connect(CLIENTS)
+        answer = load.emit(PUSH_RATE * RATE_SECONDS, connections=16, rate=PUSH_RATE)
+    _check_complete(answer["missing"], server)
     latency = answer["latency"]
     return {"p50": latency["p50"] * 1e3, "p99": latency["p99"] * 1e3, "load_paced": answer["cpu_share"]}
 
 
-def come_and_go(server: Server) -> Figures:
-    """Measure what connections cost: to connect, to keep, and to close all at once."""
-    empty, before = server.rss_bytes(), server.settled_cpu_seconds()
-    with Crowd(server, cores()[1]) as crowd:
-        crowd.connect(MANY)
+def connect_and_disconnect(server: Server) -> Figures:
+    """Measure the cost of 9 000 connections: CPU time to connect, memory, CPU time when all disconnect at once."""
+    empty, before = server.rss_bytes(), server.idle_cpu_seconds()
+    with LoadGenerator(server, cores()[1]) as load:
+        load.connect(CONNECTIONS)
         time.sleep(2)
         connected, full = server.cpu_seconds(), server.rss_bytes()
     return {
-        "connect": (connected - before) / MANY * 1e6,
-        "memory": (full - empty) / MANY / 1024,
-        "disconnect": server.settled_cpu_seconds() - connected,
+        "connect": (connected - before) / CONNECTIONS * 1e6,
+        "memory": (full - empty) / CONNECTIONS / 1024,
+        "disconnect": server.idle_cpu_seconds() - connected,
     }
 
 
-def _complete(missing: int, server: Server) -> None:
+def _check_complete(missing: int, server: Server) -> None:
     if missing:
         raise RuntimeError(f"{server.name}: {missing} messages were not delivered")
 

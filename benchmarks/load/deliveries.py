@@ -1,4 +1,4 @@
-"""Count deliveries and latencies. Every pushed message carries ``"seq":`` and a number of seven digits."""
+"""Count deliveries and record latencies. Every pushed message carries ``"seq":`` and a number of seven digits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ FIRST: Final = 1_000_000
 MARK: Final = b'"seq":'
 
 
-class Tally:
-    """The messages of one run of pushes, numbered from FIRST."""
+class DeliveryRecorder:
+    """The deliveries of one run of pushes; messages are numbered from FIRST."""
 
     __slots__ = (
-        "arrived",
+        "counts",
         "deliveries",
         "expected",
         "last_at",
@@ -24,26 +24,26 @@ class Tally:
     )
 
     def __init__(self, messages: int, expected: int) -> None:
-        """``expected``: how many clients of this process get each message."""
+        """``expected``: how many clients of this process receive each message."""
         self.expected = expected
         self.sent_at = array("d", bytes(8 * messages))
-        self.arrived = array("l", bytes(8 * messages))
+        self.counts = array("l", bytes(8 * messages))
         self.latencies = array("d")
         self.deliveries = 0
         self.outstanding = 0
         self.stray = 0
         self.last_at = 0.0
 
-    def add(self, seq: int, now: float) -> None:
-        """Count message ``seq`` as delivered to one client."""
+    def record(self, seq: int, now: float) -> None:
+        """Record the delivery of message ``seq`` to one client at ``now`` (monotonic seconds)."""
         index = seq - FIRST
-        if not 0 <= index < len(self.arrived):
+        if not 0 <= index < len(self.counts):
             self.stray += 1
             return
         self.deliveries += 1
         self.last_at = now
         self.latencies.append(now - self.sent_at[index])
-        self.arrived[index] = count = self.arrived[index] + 1
+        self.counts[index] = count = self.counts[index] + 1
         if count == self.expected:
             self.outstanding -= 1
 

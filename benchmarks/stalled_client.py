@@ -1,4 +1,4 @@
-"""Measure a client that stops reading: it may cost a bounded memory, and other clients nothing."""
+"""Measure a client that stops reading: its memory must be bounded, and other clients must not get slower."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from benchmarks import servers
-from benchmarks.comparing import CLIENTS, Figures
-from benchmarks.load.crowd import Answer, Crowd, Worker
+from benchmarks.comparison import CLIENTS, Figures
+from benchmarks.load.generator import Answer, LoadGenerator, Worker
 from benchmarks.machine import cores
 from benchmarks.servers import Server
 from tests.support.backend import Backend
@@ -20,58 +20,58 @@ from tests.support.backend import Backend
 ROUNDS: Final = 3
 PING_SECONDS: Final = 2.0
 HEAVY_BYTES: Final = 4096
-HEAVY_PACE: Final = 30
+HEAVY_RATE: Final = 30
 HEAVY_COUNT: Final = 180
 
 
-def stop_one(say: Callable[[str], None]) -> dict[str, Figures]:
+def measure(report: Callable[[str], None]) -> dict[str, Figures]:
     """Stop one of 1 000 clients (SIGSTOP) during a broadcast; measure the others' latency and the gateway's memory."""
     rounds: dict[str, list[Figures]] = {"none stopped": [], "one stopped": []}
     for _ in range(ROUNDS):
         for kind, figures in rounds.items():
-            figures.append(_hear_out(stop=kind == "one stopped"))
+            figures.append(_measure_broadcasts(stop=kind == "one stopped"))
     found = {
         kind: {row: statistics.median(each[row] for each in figures) for row in figures[0]}
         for kind, figures in rounds.items()
     }
     for kind, medians in found.items():
-        say(f"{kind}: " + ", ".join(f"{row} {value:,.4g}" for row, value in medians.items()))
+        report(f"{kind}: " + ", ".join(f"{row} {value:,.4g}" for row, value in medians.items()))
     return found
 
 
-def _hear_out(*, stop: bool) -> Figures:
+def _measure_broadcasts(*, stop: bool) -> Figures:
     with (
         servers.gateway(
             ping_interval_seconds=PING_SECONDS, ping_timeout_seconds=PING_SECONDS, history_length=10
         ) as server,
-        Crowd(server, cores()[1]) as crowd,
+        LoadGenerator(server, cores()[1]) as load,
     ):
-        crowd.connect(CLIENTS - 1)
-        victim = Worker(cores()[1][-1])
-        victim.first, victim.clients = CLIENTS, 1
-        crowd.order_connect(victim)
-        victim.hear()
-        crowd.broadcast(HEAVY_PACE, size=HEAVY_BYTES, rate=HEAVY_PACE)  # warm-up: buffers grow to their size
-        watch = _Watch(server, f"u{CLIENTS}")
+        load.connect(CLIENTS - 1)
+        stopped = Worker(cores()[1][-1])
+        stopped.first, stopped.clients = CLIENTS, 1
+        load.start_connect(stopped)
+        stopped.read_result()
+        load.broadcast(HEAVY_RATE, size=HEAVY_BYTES, rate=HEAVY_RATE)  # warm-up: buffers grow to their size
+        monitor = _Monitor(server, f"u{CLIENTS}")
         if stop:
-            victim.signal(signal.SIGSTOP)
-        with watch:
-            answer = crowd.broadcast(HEAVY_COUNT, size=HEAVY_BYTES, rate=HEAVY_PACE)
-        victim.signal(signal.SIGCONT)
-        victim.stop()
+            stopped.signal(signal.SIGSTOP)
+        with monitor:
+            answer = load.broadcast(HEAVY_COUNT, size=HEAVY_BYTES, rate=HEAVY_RATE)
+        stopped.signal(signal.SIGCONT)
+        stopped.stop()
     if answer["missing"]:
         raise RuntimeError(f"{answer['missing']} messages were not delivered to the others")
-    return _latency(answer) | watch.figures()
+    return _latency(answer) | monitor.figures()
 
 
-class _Watch:
+class _Monitor:
     """Reads the memory of the server and the presence of one user until the context ends."""
 
     def __init__(self, server: Server, user: str) -> None:
         self._server, self._user = server, user
         self._backend = Backend(server.url, *servers.KEY)
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watch")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="monitor")
         self._began_at, self._before = time.monotonic(), server.rss_bytes()
         self._most = self._before
         self._gone_after = float("nan")
@@ -80,14 +80,14 @@ class _Watch:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
+        self._ended.set()
         self._thread.join()
 
     def figures(self) -> Figures:
         return {"memory MB": (self._most - self._before) / 1e6, "gone after s": self._gone_after}
 
-    def _look(self) -> None:
-        while not self._stopped.wait(0.1):
+    def _run(self) -> None:
+        while not self._ended.wait(0.1):
             self._most = max(self._most, self._server.rss_bytes())
             if math.isnan(self._gone_after) and not self._backend.presence(self._user)["online"]:
                 self._gone_after = time.monotonic() - self._began_at

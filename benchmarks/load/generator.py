@@ -1,4 +1,4 @@
-"""Start load processes, pin them to cores and spread clients over them."""
+"""Start load processes, pin them to cores and divide clients among them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, Self
 from benchmarks.machine import ROOT, on_cores
 from benchmarks.servers import Server
 
-NAP_SECONDS = 0.02
+PAUSE_SECONDS = 0.02
 """See ``backends.publish``."""
 Answer = dict[str, Any]
 
 
 class Worker:
-    """One load process; see ``benchmarks.load.worker`` for the orders."""
+    """One load process; see ``benchmarks.load.worker`` for the commands."""
 
     def __init__(self, core: int) -> None:
         with on_cores({core}):
@@ -35,13 +35,18 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, do: str, **order: Any) -> None:
-        assert self._process.stdin is not None  # noqa: S101  # a pipe was asked for
-        self._process.stdin.write(json.dumps({"do": do} | order) + "\n")
+    def send(self, do: str, **arguments: Any) -> None:
+        """Send a command; read its result with ``read_result``."""
+        assert self._process.stdin is not None  # noqa: S101  # opened as a pipe
+        self._process.stdin.write(json.dumps({"do": do} | arguments) + "\n")
         self._process.stdin.flush()
 
-    def hear(self) -> Answer:
-        """Read the result of the oldest order that has none yet. Raises RuntimeError if the process ended."""
+    def read_result(self) -> Answer:
+        """Read the result of the oldest command whose result was not read.
+
+        Raises:
+            RuntimeError: the process ended.
+        """
         assert self._process.stdout is not None  # noqa: S101
         line = self._process.stdout.readline()
         if not line:
@@ -49,9 +54,10 @@ class Worker:
         answer: Answer = json.loads(line)
         return answer
 
-    def ask(self, do: str, **order: Any) -> Answer:
-        self.tell(do, **order)
-        return self.hear()
+    def execute(self, do: str, **arguments: Any) -> Answer:
+        """Send a command and return its result."""
+        self.send(do, **arguments)
+        return self.read_result()
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
@@ -68,8 +74,11 @@ class Worker:
         self._process.stdout.close()
 
 
-class Crowd:
-    """The clients and backends of one server, users ``u0`` and up, in one process for each core of the load."""
+class LoadGenerator:
+    """The clients and backends of one server, users ``u0`` and up, in one process for each core of the load.
+
+    Used as a context: the processes end with it.
+    """
 
     def __init__(self, server: Server, cores: list[int], *, at_least: int = 1) -> None:
         self._server = server
@@ -91,15 +100,15 @@ class Crowd:
         for index, worker in enumerate(self.workers):
             worker.first = index * share
             worker.clients = max(0, min(share, count - index * share))
-            self.order_connect(worker, role=role, deflate=deflate, at_once=at_once // len(self.workers))
+            self.start_connect(worker, role=role, deflate=deflate, at_once=at_once // len(self.workers))
         for worker in self.workers:
-            _check(worker.hear(), worker.clients)
+            _check(worker.read_result(), worker.clients)
 
-    def order_connect(
+    def start_connect(
         self, worker: Worker, *, role: str | None = None, deflate: bool = False, at_once: int = 300
     ) -> None:
-        """Order one worker to connect its users; read the result with ``hear``."""
-        worker.tell(
+        """Send one worker the command to connect its users; read the result with ``read_result``."""
+        worker.send(
             "connect",
             port=self._server.port,
             first=worker.first,
@@ -112,17 +121,17 @@ class Crowd:
 
     def compressed(self) -> int:
         """Return how many clients negotiated permessage-deflate."""
-        return sum(worker.ask("count")["compressed"] for worker in self.workers)
+        return sum(worker.execute("count")["compressed"] for worker in self.workers)
 
     def broadcast(self, count: int, *, size: int = 64, window: int = 48, rate: float = 0.0) -> Answer:
         """Broadcast from the first worker; the result has ``deliveries`` and ``seconds`` of all workers."""
         for worker in self.workers:
-            worker.ask("expect", messages=count, clients=worker.clients)
-        how: dict[str, Any] = {"window": window, "rate": rate, "nap": 0.0 if rate else NAP_SECONDS}
-        answer = self._publish(self.workers[0], count, size=size, users=range(0), connections=16, **how)
-        wanted = count * sum(worker.clients for worker in self.workers)
+            worker.execute("expect", messages=count, clients=worker.clients)
+        options: dict[str, Any] = {"window": window, "rate": rate, "pause": 0.0 if rate else PAUSE_SECONDS}
+        answer = self._publish(self.workers[0], count, size=size, users=range(0), connections=16, **options)
+        expected = count * sum(worker.clients for worker in self.workers)
         others, deadline = self._others(), time.monotonic() + 10
-        while answer["deliveries"] + sum(each["deliveries"] for each in others) < wanted:
+        while answer["deliveries"] + sum(each["deliveries"] for each in others) < expected:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
@@ -130,7 +139,7 @@ class Crowd:
         every = [answer, *others]
         answer["deliveries"] = sum(each["deliveries"] for each in every)
         answer["seconds"] = max(each["last_at"] for each in every) - answer["began_at"]
-        answer["missing"] = wanted - answer["deliveries"]
+        answer["missing"] = expected - answer["deliveries"]
         return answer
 
     def emit(self, count: int, *, connections: int, rate: float = 0.0, size: int = 64) -> Answer:
@@ -141,15 +150,15 @@ class Crowd:
         self, worker: Worker, count: int, *, connections: int = 32, rate: float = 0.0, size: int = 64
     ) -> Answer:
         """Do the same as ``emit`` with any worker."""
-        worker.ask("expect", messages=count, clients=1)
+        worker.execute("expect", messages=count, clients=1)
         users = range(worker.first, worker.first + min(worker.clients, 1000))
-        how: dict[str, Any] = {"connections": connections, "window": 0, "rate": rate, "nap": 0.0}
-        answer = self._publish(worker, count, size=size, users=users, **how)
+        options: dict[str, Any] = {"connections": connections, "window": 0, "rate": rate, "pause": 0.0}
+        answer = self._publish(worker, count, size=size, users=users, **options)
         answer["missing"] = count - answer["deliveries"]
         return answer
 
     def _publish(self, worker: Worker, count: int, *, users: range, **more: Any) -> Answer:
-        answer = worker.ask(
+        answer = worker.execute(
             "publish",
             port=self._server.port,
             count=count,
@@ -164,9 +173,9 @@ class Crowd:
         return answer
 
     def _others(self) -> list[Answer]:
-        return [worker.ask("count") for worker in self.workers[1:]]
+        return [worker.execute("count") for worker in self.workers[1:]]
 
 
 def _check(answer: Answer, clients: int) -> None:
-    if answer["failed"] or answer["lost"] or answer["connected"] < clients:
+    if answer["failed"] or answer["disconnected"] or answer["connected"] < clients:
         raise RuntimeError(f"not every client is connected: {answer}")
