@@ -216,7 +216,7 @@ def main() -> None:
         print(f"\n{tables.markdown(tables.kinds(asyncio.run(measure_stored(server))))}\n")
         found: dict[str, Figures] = {}
         for kind in PUSHED:
-            server.ask("FLUSHALL")
+            server.execute("FLUSHALL")
             found[str(kind)] = asyncio.run(measure_push(server, kind))
         print(tables.markdown(tables.kinds(found)))
     finally:

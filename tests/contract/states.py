@@ -142,7 +142,7 @@ class RedisUnderTest:
             shift_clock(self._state, stride)
             # A live replica renews its lease and the TTL of its keys.
             ends = int(self.now() * 1000) + 60_000
-            self._server.ask("ZADD", f"{self._prefix}:leases", "XX", ends, REPLICA)
+            self._server.execute("ZADD", f"{self._prefix}:leases", "XX", ends, REPLICA)
             await self._state.membership.heartbeat()
             await self._state.presence.refresh_ttl(0)
 

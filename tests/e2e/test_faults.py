@@ -84,7 +84,7 @@ def test_the_primary_dies_and_sentinel_names_another(node: NodeClients) -> None:
         with Cluster(node, [url] * 3) as cluster:
             killed = time.monotonic()
             watched.primary.kill()
-            until(lambda: watched.replica.ask("ROLE")[0] == b"master", "another primary", killed + 20)
+            until(lambda: watched.replica.execute("ROLE")[0] == b"master", "another primary", killed + 20)
 
             cluster.wait_until_consistent(since=time.monotonic())
             cluster.verify_deliveries(lost=(killed - 0.5, time.monotonic()))
@@ -97,13 +97,13 @@ def test_a_primary_is_replaced_while_it_lives_and_accepts(node: NodeClients) -> 
         leaving = node.open(one.url, token=one.token("leaving"), transports=["websocket"]).connected()
         begun = time.monotonic()
         watched.fail_over()
-        until(lambda: watched.replica.ask("ROLE")[0] == b"master", "another primary", begun + 20)
+        until(lambda: watched.replica.execute("ROLE")[0] == b"master", "another primary", begun + 20)
         # For some seconds the replicas are with the former primary, and what it accepts is lost to the new one.
         coming = node.open(two.url, token=two.token("coming"), transports=["websocket"]).connected()
         leaving.disconnect()
         cluster.traffic.wait_for_answers(60)
-        assert watched.primary.ask("ROLE")[0] == b"master"
-        until(lambda: watched.primary.ask("ROLE")[0] == b"slave", "the former one follows", begun + 40)
+        assert watched.primary.execute("ROLE")[0] == b"master"
+        until(lambda: watched.primary.execute("ROLE")[0] == b"slave", "the former one follows", begun + 40)
         replaced = time.monotonic()
 
         cluster.wait_until_consistent(since=replaced)
@@ -120,7 +120,7 @@ def test_a_primary_is_replaced_while_it_lives_and_accepts(node: NodeClients) -> 
 def test_everybody_who_listens_is_cut_off_again_and_again(own_redis: RedisServer, node: NodeClients) -> None:
     with Cluster(node, [own_redis.url] * 3, per_second=150) as cluster:  # so that each cut hides some of it
         for _ in range(6):
-            own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            own_redis.execute("CLIENT", "KILL", "TYPE", "pubsub")
             cluster.traffic.wait_for_answers(50)
 
         cluster.wait_until_consistent(since=time.monotonic())
@@ -135,10 +135,10 @@ def test_everybody_who_listens_is_cut_off_again_and_again(own_redis: RedisServer
 
 def test_redis_is_at_its_memory_limit(own_redis: RedisServer, node: NodeClients) -> None:
     with Cluster(node, [own_redis.url] * 3) as cluster:
-        own_redis.ask("CONFIG", "SET", "maxmemory", 1_000_000)
+        own_redis.execute("CONFIG", "SET", "maxmemory", 1_000_000)
         cluster.traffic.wait_for_answers(100, answer="broker_unavailable")
         time.sleep(LEASE_SECONDS + 1)
-        own_redis.ask("CONFIG", "SET", "maxmemory", 0)
+        own_redis.execute("CONFIG", "SET", "maxmemory", 0)
 
         cluster.wait_until_consistent(since=time.monotonic())
         cluster.verify_deliveries()

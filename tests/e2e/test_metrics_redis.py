@@ -145,11 +145,11 @@ def test_while_redis_takes_nothing_the_lag_grows(own_redis: RedisServer) -> None
     gateway = GatewayProcess(
         redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
     )
-    own_redis.ask("REPLICAOF", "127.0.0.1", "1")
+    own_redis.execute("REPLICAOF", "127.0.0.1", "1")
 
     scrape_until(gateway, lambda now: now.value("broker_lag_seconds") > 4, "nothing comes that it could hear")
 
-    own_redis.ask("REPLICAOF", "NO", "ONE")
+    own_redis.execute("REPLICAOF", "NO", "ONE")
     scrape_until(gateway, lambda now: now.value("broker_lag_seconds") < 1, "it hears again")
     assert gateway.stop() == 0
 
@@ -197,7 +197,7 @@ def test_a_replica_that_died_is_counted_by_the_one_that_cleans_up_and_one_that_l
 def test_rubbish_on_a_channel_is_counted(own_redis: RedisServer) -> None:
     gateway = GatewayProcess(redis_url=own_redis.url, redis_prefix="rubbish", replica_id="r0")
 
-    own_redis.ask("PUBLISH", RedisKeys("rubbish").probe("r0"), b"rubbish")
+    own_redis.execute("PUBLISH", RedisKeys("rubbish").probe("r0"), b"rubbish")
 
     scrape_until(gateway, lambda now: now.value("decode_errors_total") == 1, "it is counted")
     assert gateway.stop() == 0

@@ -99,7 +99,7 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
         redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
     )
     client = connect(node, gateway, user)
-    own_redis.ask("CONFIG", "SET", "maxmemory", "1kb")
+    own_redis.execute("CONFIG", "SET", "maxmemory", "1kb")
 
     wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
     report = readiness(gateway)[1]
@@ -113,7 +113,7 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     newcomer.wait("connect_error")
     assert Scrape(gateway).value("engineio_requests_rejected_total", reason="state_unavailable") > 0
 
-    own_redis.ask("CONFIG", "SET", "maxmemory", "0")
+    own_redis.execute("CONFIG", "SET", "maxmemory", "0")
     wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it takes what is written again")
     assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="OOM") == 0
     newcomer.connected()
@@ -130,13 +130,13 @@ def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(own_red
     gateway = GatewayProcess(
         redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
     )
-    own_redis.ask("REPLICAOF", "127.0.0.1", "1")
+    own_redis.execute("REPLICAOF", "127.0.0.1", "1")
 
     wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
     assert readiness(gateway)[1]["degraded"].endswith("(READONLY)")
     assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="READONLY") == 1
 
-    own_redis.ask("REPLICAOF", "NO", "ONE")
+    own_redis.execute("REPLICAOF", "NO", "ONE")
     wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it is a primary again")
     for event in ("redis.rejecting", "redis.accepting"):
         # The connection for channels may have been made anew in the meantime, and says it too.
@@ -151,8 +151,8 @@ def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pus
     gateway = GatewayProcess(
         redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
     )
-    own_redis.ask("ACL", "SETUSER", "default", "resetchannels")
-    own_redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    own_redis.execute("ACL", "SETUSER", "default", "resetchannels")
+    own_redis.execute("CLIENT", "KILL", "TYPE", "pubsub")
 
     wait_until(lambda: readiness_status(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
     assert "(NOPERM)" in readiness(gateway)[1]["reason"]
@@ -164,7 +164,7 @@ def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pus
     ]
     assert [line["status"] for line in said(gateway, "redis.status")] == ["subscription_stalled"]
 
-    own_redis.ask("ACL", "SETUSER", "default", "allchannels")
+    own_redis.execute("ACL", "SETUSER", "default", "allchannels")
     wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it hears again")
     assert gateway.stop() == 0
     assert [line["event"] for line in gateway.failures()] == ["gateway.subscription_stalled"]

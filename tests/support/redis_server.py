@@ -115,14 +115,14 @@ class RedisServer:
         """A client of the library's own, to look and to meddle."""
         return redis.Redis(port=self.port, protocol=2, decode_responses=False)
 
-    def ask(self, *command: Any) -> Any:
-        """What one command answers."""
+    def execute(self, *command: Any) -> Any:
+        """Execute one command and return its reply."""
         with self.client() as client:
             return client.execute_command(*command)
 
     def numsub(self, channel: bytes) -> int:
         """How many connections subscribed a channel."""
-        number: int = self.ask("PUBSUB", "NUMSUB", channel)[1]
+        number: int = self.execute("PUBSUB", "NUMSUB", channel)[1]
         return number
 
     def age(self, prefix: str, seconds: float) -> None:
@@ -192,11 +192,11 @@ class Sentinels:
 
     def fail_over(self) -> None:
         """Make the replica the primary, and the other way round."""
-        self._watchers[0].ask("SENTINEL", "FAILOVER", "main")
+        self._watchers[0].execute("SENTINEL", "FAILOVER", "main")
 
     def _know_each_other(self) -> bool:
         for watcher in self._watchers:
-            known = watcher.ask("SENTINEL", "MASTER", "main")
+            known = watcher.execute("SENTINEL", "MASTER", "main")
             facts = known if isinstance(known, dict) else dict(zip(known[::2], known[1::2], strict=True))
             named = {str(k, "utf-8") if isinstance(k, bytes) else k: v for k, v in facts.items()}
             if int(named["num-other-sentinels"]) < 2 or int(named["num-slaves"]) < 1:

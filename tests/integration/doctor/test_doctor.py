@@ -66,7 +66,7 @@ def test_well_configured_redis_has_no_warning(server: RedisServer) -> None:
     replica = RedisServer(replicaof=f"127.0.0.1 {server.port}")
     try:
         for name, value in (("maxmemory", "500mb"), ("appendonly", "yes"), ("min-replicas-to-write", "1")):
-            server.ask("CONFIG", "SET", name, value)
+            server.execute("CONFIG", "SET", name, value)
         with server.client() as client:
             assert client.execute_command("WAIT", 1, 10_000) == 1
         report = Report(server.url)
@@ -89,35 +89,35 @@ def test_report_is_also_printed_as_text(server: RedisServer) -> None:
 def test_doctor_writes_nothing_to_redis(server: RedisServer) -> None:
     Report(server.url)
 
-    assert server.ask("DBSIZE") == 0
+    assert server.execute("DBSIZE") == 0
 
 
 def test_eviction_is_found(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
 
     assert "allkeys-lru" in Report(server.url).only_problem("redis.eviction")
 
 
 def test_small_output_buffer_is_found(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "client-output-buffer-limit", "pubsub 512kb 0 0")
+    server.execute("CONFIG", "SET", "client-output-buffer-limit", "pubsub 512kb 0 0")
 
     assert "512 KiB" in Report(server.url).only_problem("redis.output_buffer")
 
 
 def test_full_memory_is_found(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "maxmemory", "512kb")
+    server.execute("CONFIG", "SET", "maxmemory", "512kb")
 
     assert "of 512 KiB" in Report(server.url).only_problem("redis.memory")
 
 
 def test_too_few_connections_are_found(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "maxclients", "3")
+    server.execute("CONFIG", "SET", "maxclients", "3")
 
     assert "of 3 connections" in Report(server.url).only_problem("redis.clients")
 
 
 def test_primary_without_its_replicas_is_found(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+    server.execute("CONFIG", "SET", "min-replicas-to-write", "1")
 
     assert "requires 1 replicas" in Report(server.url).only_problem("redis.replication")
 
@@ -149,7 +149,7 @@ def restrict_user(server: RedisServer, *rights: str) -> str:
     acl = (ROOT / "examples/redis/users.acl").read_text(encoding="utf-8")
     (line,) = [line for line in acl.splitlines() if line.startswith("user sio-gateway ")]
     words = [word for word in line.split()[2:] if not word.startswith(">")]
-    server.ask("ACL", "SETUSER", "sio-gateway", "reset", f">{PASSWORD}", *words, *rights)
+    server.execute("ACL", "SETUSER", "sio-gateway", "reset", f">{PASSWORD}", *words, *rights)
     return f"redis://sio-gateway:{PASSWORD}@127.0.0.1:{server.port}"
 
 
@@ -187,7 +187,7 @@ def test_user_without_any_right_gets_a_report(server: RedisServer) -> None:
 @pytest.mark.parametrize("credentials", [f"sio-gateway:{PASSWORD}-wrong@", f"nobody:{PASSWORD}@", ""])
 def test_wrong_password_is_reported_and_not_printed(server: RedisServer, credentials: str) -> None:
     restrict_user(server)
-    server.ask("ACL", "SETUSER", "default", "off")
+    server.execute("ACL", "SETUSER", "default", "off")
 
     report = Report(f"redis://{credentials}127.0.0.1:{server.port}")
 
@@ -215,7 +215,7 @@ def test_closed_port_is_reported_with_the_address() -> None:
 
 
 def test_reached_maxclients_is_reported(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "maxclients", "1")
+    server.execute("CONFIG", "SET", "maxclients", "1")
     with server.client() as client:
         assert client.ping()
 
@@ -246,13 +246,13 @@ def test_missing_database_is_reported(server: RedisServer) -> None:
 
 
 def test_records_of_another_format_are_found(server: RedisServer) -> None:
-    server.ask("SET", "sio-gateway:head", "2 of another release")
+    server.execute("SET", "sio-gateway:head", "2 of another release")
 
     assert "format" in Report(server.url).only_problem("redis.records")
 
 
 def test_keys_of_another_application_are_found(server: RedisServer) -> None:
-    server.ask("LPUSH", "sio-gateway:head", "mine")
+    server.execute("LPUSH", "sio-gateway:head", "mine")
 
     assert Report(server.url).only_problem("redis.records")
 

@@ -26,9 +26,9 @@ async def test_garbage_on_the_channels_is_counted_and_delivery_continues(server:
             b"1-1\n9M",
         ]
         for data in garbage:
-            server.ask("PUBLISH", channel, data)
-            server.ask("PUBLISH", probe_channel, data)
-        server.ask("PUBLISH", probe_channel, b"9999999999999-0\n1C\x1eforged\x1eforged")
+            server.execute("PUBLISH", channel, data)
+            server.execute("PUBLISH", probe_channel, data)
+        server.execute("PUBLISH", probe_channel, b"9999999999999-0\n1C\x1eforged\x1eforged")
 
         await a.receives(await a.push("room"))
 
@@ -37,7 +37,7 @@ async def test_garbage_on_the_channels_is_counted_and_delivery_continues(server:
 
 
 def milliseconds(server: RedisServer) -> int:
-    seconds, microseconds = server.ask("TIME")
+    seconds, microseconds = server.execute("TIME")
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
@@ -47,8 +47,8 @@ async def test_garbage_in_the_log_is_skipped_and_reported_as_a_gap(server: Redis
         await a.push("room")
         newest, sequence = positions.order(await newest_position(a.state.broker))
         await await_until(lambda: milliseconds(server) > newest, "the next position has another time")
-        server.ask("XADD", f"{PREFIX}:log", f"{newest}-{sequence + 77}", "r", "garbage", "s", 1)
-        server.ask("RPUSH", f"{PREFIX}:index:/,room", f"{newest}-{sequence + 77}")
+        server.execute("XADD", f"{PREFIX}:log", f"{newest}-{sequence + 77}", "r", "garbage", "s", 1)
+        server.execute("RPUSH", f"{PREFIX}:index:/,room", f"{newest}-{sequence + 77}")
 
         page = await a.state.broker.history(START, [at("room")], max_entries=10, max_bytes=1000)
         a.state.subscriber.reconnect()
@@ -101,7 +101,7 @@ async def test_malformed_presence_is_ignored(server: RedisServer) -> None:
         for number, value in enumerate(
             [b"a {", b"a []", b'a {"v":9}', b'a {"v":1,"n":1,"t":1,"c":"x"}', b"a \xff", b"", b"a"]
         ):
-            server.ask("HSET", f"{PREFIX}:user:ann", f"garbage{number}", value)
+            server.execute("HSET", f"{PREFIX}:user:ann", f"garbage{number}", value)
 
         await await_answer(lambda: sids(a), ["s1"])
 

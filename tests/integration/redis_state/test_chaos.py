@@ -61,7 +61,7 @@ async def inject_faults(server: RedisServer, proxies: list[TcpProxy], dice: rand
                 await asyncio.sleep(dice.uniform(0.0, 1.6))
                 server.thaw()
             case kind:
-                await asyncio.to_thread(server.ask, "CLIENT", "KILL", "TYPE", kind)
+                await asyncio.to_thread(server.execute, "CLIENT", "KILL", "TYPE", kind)
 
 
 async def test_each_replica_receives_accepted_entries_once_and_in_order_whatever_fails(

@@ -88,7 +88,7 @@ async def test_nonce_used_by_an_attempt_without_an_answer_is_not_a_replay(server
         news = make("room")
         push = asyncio.create_task(a.state.broker.append(news, signed("once")))
         await b.receives(news)
-        server.ask("DEL", "t:ids:new")  # lost, while the nonce is not
+        server.execute("DEL", "t:ids:new")  # lost, while the nonce is not
         proxy.break_connections()
         proxy.resume_answers()
         proxy.accept_connections()
@@ -120,5 +120,5 @@ async def test_second_attempt_has_only_the_rest_of_the_timeout(server: RedisServ
 
 
 async def length_of_log(server: RedisServer) -> int:
-    length: int = await asyncio.to_thread(server.ask, "XLEN", "t:log")
+    length: int = await asyncio.to_thread(server.execute, "XLEN", "t:log")
     return length

@@ -34,7 +34,7 @@ async def test_loss_of_more_than_the_known_checkpoints_delivers_nothing_twice(
         await a.push("later")  # before the room is subscribed here
         kept = await push_many(a, MANY)
         await a.subscribe("later")
-        server.ask("SAVE")
+        server.execute("SAVE")
         lost = await push_many(a, 200)
         server.restart()
         after = make("room", "later")
@@ -54,7 +54,7 @@ async def test_frames_of_the_far_future_do_not_displace_the_confirmed_position(s
         await a.subscribe("later")
         forged = [make("room") for _ in range(200)]
         for number, entry in enumerate(forged):
-            server.ask("PUBLISH", ROOM, b"9%014d-0\n" % number + a.state.codec.encode(entry))
+            server.execute("PUBLISH", ROOM, b"9%014d-0\n" % number + a.state.codec.encode(entry))
         after = [await a.push("room") for _ in range(3)]
 
         await a.receives(*after)
@@ -68,7 +68,7 @@ async def test_entries_of_an_emptied_redis_with_its_clock_set_back_are_delivered
         await a.subscribe("room")
         before = await a.push("room")
         await a.receives(before)
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         shift_clock(a.state, -3600)
 
         after = [await a.push("room") for _ in range(3)]
@@ -82,7 +82,7 @@ async def test_new_log_begins_beyond_the_positions_of_the_former_one(server: Red
     async with replicas(server, "a") as [a]:
         positions = []
         for _ in range(20):
-            server.ask("FLUSHALL")
+            server.execute("FLUSHALL")
             positions += [(await a.state.broker.append(make("room"))).position for _ in range(2)]
 
         assert positions == sorted(set(positions), key=lambda each: tuple(map(int, each.split("-"))))

@@ -38,7 +38,7 @@ async def test_request_signed_before_an_emptied_redis_began_anew_is_rejected(ser
         await a.state.broker.append(make("room"), used)
         for each in (a, b):
             shift_clock(each.state, 4.0)
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
 
         with pytest.raises(BrokerUnavailable, match="sign it anew"):
             await b.state.broker.append(make("room"), used)
@@ -107,9 +107,9 @@ async def test_every_check_fails_while_redis_is_unavailable(server: RedisServer)
 async def test_commands_of_one_turn_are_written_together(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.push("room")
-        before = server.ask("INFO", "stats")["total_reads_processed"]
+        before = server.execute("INFO", "stats")["total_reads_processed"]
 
         results = await asyncio.gather(*(a.state.broker.append(make("room")) for _ in range(200)))
 
         assert len(set(ids(results))) == 200
-        assert server.ask("INFO", "stats")["total_reads_processed"] - before < 20
+        assert server.execute("INFO", "stats")["total_reads_processed"] - before < 20

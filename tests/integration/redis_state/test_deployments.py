@@ -38,8 +38,8 @@ async def test_user_with_the_documented_rights_is_sufficient(server: RedisServer
     rights = (ROOT / "examples/redis/users.acl").read_text(encoding="utf-8")
     (line,) = [line for line in rights.splitlines() if line.startswith("user sio-gateway ")]
     words = [word.replace("sio-gateway:", "t:") for word in line.split()[2:] if not word.startswith(">")]
-    server.ask("ACL", "SETUSER", "sio-gateway", "reset", ">s3cr:t/", *words)
-    server.ask("ACL", "SETUSER", "default", "off")
+    server.execute("ACL", "SETUSER", "sio-gateway", "reset", ">s3cr:t/", *words)
+    server.execute("ACL", "SETUSER", "default", "off")
 
     url = f"redis://sio-gateway:s3cr%3At%2F@127.0.0.1:{server.port}"
     async with replicas(server, "a", "b", url=url, lease_seconds=1.0) as [a, b]:
@@ -73,7 +73,7 @@ async def test_failover_found_through_sentinel_loses_nothing() -> None:
 
             await b.receives(*after)
             assert ids(b.received) == ids([*before, *after])
-            assert sentinels.replica.ask("ROLE")[0] == b"master"
+            assert sentinels.replica.execute("ROLE")[0] == b"master"
             assert b.gaps == []
             assert (await a.state.presence.of_user("ann")).online
 
@@ -103,7 +103,7 @@ async def test_presence_is_corrected_on_a_new_primary_that_missed_changes() -> N
             await a.register("leaves", "ann", "room")
             await a.register("stays", "ann", "room")
             await await_until(sentinels.is_replicated, "the replica has everything")
-            sentinels.replica.ask("REPLICAOF", "NO", "ONE")  # it receives nothing from now on
+            sentinels.replica.execute("REPLICAOF", "NO", "ONE")  # it receives nothing from now on
             await a.register("comes", "ann", "room")
             await a.state.presence.unregister("leaves")
 
@@ -187,7 +187,7 @@ async def speaking_tls(server: RedisServer, certificate: Path) -> AsyncIterator[
     port = free_port()
     files = ["tls-cert-file", certificate, "tls-key-file", certificate.with_suffix(".key")]
     others = ["tls-ca-cert-file", certificate, "tls-auth-clients", "no", "tls-port", port]
-    server.ask("CONFIG", "SET", *map(str, files + others))
+    server.execute("CONFIG", "SET", *map(str, files + others))
     yield port
 
 

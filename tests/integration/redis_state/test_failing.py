@@ -109,16 +109,16 @@ async def test_redis_at_its_memory_limit_rejects_messages_and_renews_leases(serv
     async with replicas(server, "a", "b", lease_seconds=1.0) as [a, b]:
         await a.subscribe("room")
         await b.register("s1", "ann")
-        server.ask("CONFIG", "SET", "maxmemory", "1mb")
+        server.execute("CONFIG", "SET", "maxmemory", "1mb")
         rejected = make("room")
 
         with pytest.raises(BrokerUnavailable, match="memory limit"):
             await a.state.broker.append(rejected)
 
-        lease_ends = max(float(server.ask("ZSCORE", "t:leases", name)) for name in ("a", "b")) / 1000
+        lease_ends = max(float(server.execute("ZSCORE", "t:leases", name)) for name in ("a", "b")) / 1000
         await await_until(lambda: time.time() > lease_ends, "the leases of that time have ended")
         assert (await a.state.presence.of_user("ann")).online
-        server.ask("CONFIG", "SET", "maxmemory", "0")
+        server.execute("CONFIG", "SET", "maxmemory", "0")
         await a.receives(await a.push("room"))
         assert rejected.id not in ids(a.received)
         assert (a.reaped, b.reaped) == ([], [])
@@ -129,13 +129,13 @@ async def test_redis_that_became_a_replica_rejects_messages_until_it_is_a_primar
 ) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
-        server.ask("REPLICAOF", "127.0.0.1", "1")
+        server.execute("REPLICAOF", "127.0.0.1", "1")
         rejected = make("room")
 
         with pytest.raises(BrokerUnavailable):
             await a.state.broker.append(rejected)
 
-        server.ask("REPLICAOF", "NO", "ONE")
+        server.execute("REPLICAOF", "NO", "ONE")
         accepted = make("room")
         await append_until_accepted(a, accepted)
         await a.receives(accepted)
@@ -144,8 +144,8 @@ async def test_redis_that_became_a_replica_rejects_messages_until_it_is_a_primar
 
 async def test_redis_that_lost_its_primary_rejects_messages(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
-        server.ask("CONFIG", "SET", "replica-serve-stale-data", "no")
-        server.ask("REPLICAOF", "127.0.0.1", "1")
+        server.execute("CONFIG", "SET", "replica-serve-stale-data", "no")
+        server.execute("REPLICAOF", "127.0.0.1", "1")
 
         with pytest.raises(BrokerUnavailable):
             await a.state.broker.append(make("room"))
@@ -176,7 +176,7 @@ async def test_redis_that_loads_its_data_rejects_messages_until_it_is_loaded(ser
 async def test_scripts_are_sent_again_to_a_redis_that_lost_them(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
-        server.ask("SCRIPT", "FLUSH", "SYNC")
+        server.execute("SCRIPT", "FLUSH", "SYNC")
 
         news = await asyncio.gather(*(a.push("room") for _ in range(20)))
 
@@ -186,7 +186,7 @@ async def test_scripts_are_sent_again_to_a_redis_that_lost_them(server: RedisSer
 
 async def test_append_by_a_user_without_rights_is_rejected(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
-        server.ask("ACL", "SETUSER", "default", "-evalsha", "-eval")
+        server.execute("ACL", "SETUSER", "default", "-evalsha", "-eval")
 
         with pytest.raises(BrokerUnavailable, match="lacks rights"):
             await a.state.broker.append(make("room"))
@@ -211,11 +211,11 @@ async def test_each_message_is_accepted_and_delivered_once_whatever_answers_are_
 async def kill_again_and_again(server: RedisServer, kind: str) -> None:
     while True:
         await asyncio.sleep(0.03)
-        await asyncio.to_thread(server.ask, "CLIENT", "KILL", "TYPE", kind)
+        await asyncio.to_thread(server.execute, "CLIENT", "KILL", "TYPE", kind)
 
 
 async def test_wrong_password_is_rejected_at_the_start(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "requirepass", "right")
+    server.execute("CONFIG", "SET", "requirepass", "right")
 
     with pytest.raises(StateMisconfigured, match="password"):
         await Replica(server, "a", url=f"redis://:wrong@127.0.0.1:{server.port}").start()
@@ -223,7 +223,7 @@ async def test_wrong_password_is_rejected_at_the_start(server: RedisServer) -> N
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
 async def test_redis_that_evicts_is_rejected_at_the_start(server: RedisServer, policy: str) -> None:
-    server.ask("CONFIG", "SET", "maxmemory-policy", policy)
+    server.execute("CONFIG", "SET", "maxmemory-policy", policy)
 
     with pytest.raises(StateMisconfigured, match="set maxmemory-policy to noeviction"):
         await Replica(server, "a").start()
@@ -287,7 +287,7 @@ async def test_connection_unregistered_before_its_registration_was_executed_is_a
         await await_until(lambda: a.state.commands.waiting > 0, "the registration is sent")
         unregistering = asyncio.create_task(a.state.presence.unregister("s1"))
         server.thaw()
-        await asyncio.to_thread(server.ask, "CLIENT", "KILL", "TYPE", "normal")
+        await asyncio.to_thread(server.execute, "CLIENT", "KILL", "TYPE", "normal")
         await asyncio.wait([registering, unregistering])
 
         await await_answer(lambda: connections_at(b.state.broker, at("room")), 0)
@@ -304,7 +304,7 @@ async def test_large_volatile_messages_are_bounded_and_small_ones_are_not(server
         ]
 
         assert {type(outcome) for [outcome] in outcomes} == {Message, BrokerUnavailable}
-        kept = server.ask("KEYS", "t:large:*")
+        kept = server.execute("KEYS", "t:large:*")
         assert len(kept) <= 6  # a quarter of the bound in each of the windows that 20 pushes may fall into
         await a.receives(await a.push("room", volatile=True), await a.push("room", size=100_000))
         shift_clock(a.state, 10)

@@ -25,13 +25,13 @@ async def read_ids(replica: Replica, *rooms: str, max_entries: int = 1_024) -> l
 
 def calls_made(server: RedisServer) -> int:
     """The number of commands since RESETSTAT, including those within scripts."""
-    return sum(each["calls"] for each in server.ask("INFO", "commandstats").values())
+    return sum(each["calls"] for each in server.execute("INFO", "commandstats").values())
 
 
 async def test_page_of_neighbours_in_the_log_is_read_in_few_ranges(server: RedisServer) -> None:
     async with replicas(server, "a", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a]:
         pushed = await push_many(a, *(["room"] for _ in range(600)))
-        server.ask("CONFIG", "RESETSTAT")
+        server.execute("CONFIG", "RESETSTAT")
 
         found = await read_ids(a, "room", "empty")
 

@@ -48,7 +48,7 @@ async def test_messages_are_accepted_and_delivered_once_when_a_key_is_lost(
     async with replicas(server, "a") as [a]:
         await a.subscribe("room")
         news = [await a.push("room") for _ in range(5)]
-        server.ask("DEL", f"{PREFIX}:{lost}")
+        server.execute("DEL", f"{PREFIX}:{lost}")
         shift_clock(a.state, 600)  # so that the generations of ids change and a segment ends
 
         news += [await a.push("room") for _ in range(5)]
@@ -63,7 +63,7 @@ async def test_every_key_has_a_ttl_even_one_created_again_after_a_loss(server: R
     async with replicas(server, "a") as [a]:
         await a.push("room")
         for lost in ("ids:new", "log", "segments"):
-            server.ask("DEL", f"{PREFIX}:{lost}")
+            server.execute("DEL", f"{PREFIX}:{lost}")
         await a.push("room")
         await a.state.membership.heartbeat()
 

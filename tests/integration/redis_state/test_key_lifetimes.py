@@ -65,7 +65,7 @@ async def test_replica_unknown_to_an_emptied_redis_does_not_revive_ended_session
 ) -> None:
     async with replicas(server, "a", lease_seconds=LEASE_SECONDS) as [a]:
         await a.state.sessions.save(session("old"))
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         await suspend(a, LEASE_SECONDS + 61.0)
 
         await a.state.membership.maintain(0)

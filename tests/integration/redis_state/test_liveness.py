@@ -25,13 +25,13 @@ async def test_replica_that_may_not_subscribe_is_stalled_until_it_may(
 ) -> None:
     async with replicas(server, "a", subscription_timeout_seconds=1.0) as [a]:
         await a.subscribe("room")
-        server.ask("ACL", "SETUSER", "default", forbidden)
-        server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        server.execute("ACL", "SETUSER", "default", forbidden)
+        server.execute("CLIENT", "KILL", "TYPE", "pubsub")
 
         await await_until(lambda: a.statuses == [StateStatus.SUBSCRIPTION_STALLED], "a stall is reported")
         accepted = await a.push("room")
 
-        server.ask("ACL", "SETUSER", "default", "allchannels", "+@all")
+        server.execute("ACL", "SETUSER", "default", "allchannels", "+@all")
         await await_until(lambda: a.state.status is StateStatus.HEALTHY, "probes arrive again")
         assert a.statuses == [StateStatus.SUBSCRIPTION_STALLED, StateStatus.HEALTHY]
         await a.receives(accepted, await a.push("room"))
@@ -44,8 +44,8 @@ async def test_forbidden_channels_are_retried_with_backoff_and_logged_once(
         await a.subscribe("room")
         with capture_logs() as lines:
             began = time.monotonic()
-            server.ask("ACL", "SETUSER", "default", "resetchannels")
-            server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+            server.execute("ACL", "SETUSER", "default", "resetchannels")
+            server.execute("CLIENT", "KILL", "TYPE", "pubsub")
             await await_until(
                 lambda: counted(a.metrics, "redis_reconnects_total").get("channels", 0) >= ATTEMPTS,
                 "several attempts to subscribe",
@@ -74,8 +74,8 @@ async def test_forbidden_commands_are_retried_with_backoff_and_logged_once(
 ) -> None:
     async with replicas(server, "a", subscription_timeout_seconds=60.0) as [a]:
         with capture_logs() as lines, server.client() as observer:
-            server.ask("ACL", "SETUSER", "default", "-eval")
-            server.ask("CLIENT", "KILL", "TYPE", "normal")
+            server.execute("ACL", "SETUSER", "default", "-eval")
+            server.execute("CLIENT", "KILL", "TYPE", "normal")
             began = time.monotonic()
             connections = observer.info("stats")["total_connections_received"]
             await await_until(
@@ -87,14 +87,14 @@ async def test_forbidden_commands_are_retried_with_backoff_and_logged_once(
         assert seconds >= MIN_SECONDS
         lost = [line["reason"] for line in lines if line["event"] == "redis.connection_lost"]
         assert len(lost) == 2, lines
-        server.ask("ACL", "SETUSER", "default", "+@all")
+        server.execute("ACL", "SETUSER", "default", "+@all")
         await append_until_accepted(a, make("room"))
 
 
 async def test_script_failing_repeatedly_in_one_way_is_logged_once(server: RedisServer) -> None:
     async with replicas(server, "a", subscription_timeout_seconds=60.0) as [a]:
         with capture_logs() as lines:
-            server.ask("ACL", "SETUSER", "default", "resetkeys")
+            server.execute("ACL", "SETUSER", "default", "resetkeys")
             with pytest.raises(BrokerTimeout):
                 await a.state.broker.append(make("room"))
 

@@ -51,11 +51,11 @@ async def test_presence_of_many_users_is_one_read(server: RedisServer) -> None:
                 await replica.register(f"{replica.name}{number}", f"user{number}")
         users = [f"user{number}" for number in range(100)]
         await a.state.presence.of_users(users)
-        server.ask("CONFIG", "RESETSTAT")
+        server.execute("CONFIG", "RESETSTAT")
 
         found = await a.state.presence.of_users(users)
 
-        stats = server.ask("INFO", "commandstats")
+        stats = server.execute("INFO", "commandstats")
         # The script reads the living replicas once; no other script here does for 20 s.
         assert [stats[f"cmdstat_{name}"]["calls"] for name in ("zrangebyscore", "hgetall")] == [1, 100]
         assert list(found) == users
@@ -77,12 +77,12 @@ async def test_connections_of_a_killed_replica_do_not_count_after_its_lease_and_
 
         await await_answer(lambda: count(b, "room"), 1, seconds=LEASE_SECONDS + 0.5)
 
-        await await_until(lambda: server.ask("HLEN", "t:conns:dead") == 0, "it is reaped")
+        await await_until(lambda: server.execute("HLEN", "t:conns:dead") == 0, "it is reaped")
         await await_until(lambda: a.reaped + b.reaped + c.reaped == ["dead"], "once")
         ann = await a.state.presence.of_user("ann")
         assert (ann.online, ann.last_seen is not None) == (False, True)
-        assert server.ask("HGETALL", "t:room:/,room") == {b"b": b"1"}
-        assert server.ask("EXISTS", "t:room:/,d1") == 0
+        assert server.execute("HGETALL", "t:room:/,room") == {b"b": b"1"}
+        assert server.execute("EXISTS", "t:room:/,d1") == 0
 
 
 async def test_replica_suspended_past_its_lease_registers_its_connections_again(server: RedisServer) -> None:
@@ -92,7 +92,7 @@ async def test_replica_suspended_past_its_lease_registers_its_connections_again(
         await suspended.register("s1", "ann", "room")
         await suspended.register("s2", "ann", "room")
         # As after SIGSTOP: its lease ends, and the others reap it.
-        server.ask("ZADD", "t:leases", 1, "suspended")
+        server.execute("ZADD", "t:leases", 1, "suspended")
         await a.state.membership.heartbeat()
         await a.state.membership.maintain(0)
         assert a.reaped == ["suspended"]
@@ -142,7 +142,7 @@ async def test_unsaved_session_that_was_taken_over_is_not_restored(
         a.state.sessions.mark_all_dirty()
         await a.state.sessions.flush()
 
-        assert server.ask("EXISTS", "t:sessions:a") == 0
+        assert server.execute("EXISTS", "t:sessions:a") == 0
         await b.state.sessions.park("p", owner="b/1")
         a.state.sessions.mark_all_dirty()
         await a.state.sessions.flush()
@@ -164,26 +164,28 @@ async def test_sessions_of_a_killed_replica_are_kept_for_the_recovery_window_aft
         adopted = await resume(a.state.sessions, "soon", owner="a/1")
         assert adopted == ResumedSession(session("soon", "dead/1"), in_use=False)
         assert (await resume(a.state.sessions, "soon", owner="a/2")).in_use
-        died_at = float(server.ask("HGET", "t:dead", "dead")) / 1000
+        died_at = float(server.execute("HGET", "t:dead", "dead")) / 1000
         await await_until(lambda: time.time() > died_at + 2.1, "the recovery window has ended")
         assert await resume_failure(a.state.sessions, "late") == "session_expired"
         await await_until(
-            lambda: server.ask("EXISTS", "t:sessions:dead") == 0, "the ended session is forgotten"
+            lambda: server.execute("EXISTS", "t:sessions:dead") == 0, "the ended session is forgotten"
         )
         assert time.time() > died_at + 4.0
         assert await resume_failure(a.state.sessions, "late") == "unknown_session"
-        await await_until(lambda: server.ask("EXISTS", "t:dead") == 0, "no key is left of it")
+        await await_until(lambda: server.execute("EXISTS", "t:dead") == 0, "no key is left of it")
 
 
 async def test_sessions_are_saved_again_in_an_emptied_redis_unless_taken_over(server: RedisServer) -> None:
     async with replicas(server, "a", "b", lease_seconds=LEASE_SECONDS) as [a, b]:
         await a.state.sessions.save(session("stays", "a/1"))
         await a.state.sessions.save(session("moves", "a/1"))
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         await b.state.sessions.save(session("moves", "b/1"))
 
         await await_answer(
-            lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"stays"], seconds=LEASE_SECONDS
+            lambda: asyncio.to_thread(server.execute, "HKEYS", "t:sessions:a"),
+            [b"stays"],
+            seconds=LEASE_SECONDS,
         )
 
         for pid, owner in (("moves", "b/1"), ("stays", "a/1")):
@@ -231,8 +233,8 @@ async def test_replica_that_shuts_down_leaves_presence_at_once_and_is_not_report
 
         ann = await a.state.presence.of_user("ann")
         assert (ann.online, ann.last_seen is not None, await count(a, "room")) == (False, True, 0)
-        assert server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0
-        assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a"]
+        assert server.execute("EXISTS", "t:conns:leaves", "t:room:/,room") == 0
+        assert server.execute("ZRANGE", "t:leases", 0, -1) == [b"a"]
         later = Replica(server, "later", lease_seconds=LEASE_SECONDS)
         await later.start()
         await later.stop()
@@ -251,7 +253,7 @@ async def test_rest_of_a_released_replica_is_reaped_by_others_without_a_report(
         assert await count(a, "room") == 0
 
         await await_until(
-            lambda: server.ask("EXISTS", "t:conns:leaves", "t:room:/,room") == 0,
+            lambda: server.execute("EXISTS", "t:conns:leaves", "t:room:/,room") == 0,
             "its connections are removed",
         )
 
@@ -268,15 +270,15 @@ async def test_sessions_of_a_replica_that_shut_down_are_kept_for_the_recovery_wi
 
         adopted = await resume(a.state.sessions, "soon", owner="a/1")
         assert adopted == ResumedSession(session("soon", "leaves/1"), in_use=False)
-        left_at = float(server.ask("HGET", "t:dead", "leaves")) / 1000
+        left_at = float(server.execute("HGET", "t:dead", "leaves")) / 1000
         await await_until(lambda: time.time() > left_at + 2.1, "the recovery window has ended")
         assert await resume_failure(a.state.sessions, "late") == "session_expired"
         await await_until(
-            lambda: server.ask("EXISTS", "t:sessions:leaves", "t:dead") == 0, "no key is left of it"
+            lambda: server.execute("EXISTS", "t:sessions:leaves", "t:dead") == 0, "no key is left of it"
         )
         assert time.time() > left_at + 4.0
         assert await resume_failure(a.state.sessions, "late") == "unknown_session"
-        assert server.ask("HKEYS", "t:formats") == [b"a"]
+        assert server.execute("HKEYS", "t:formats") == [b"a"]
 
 
 async def test_recovery_window_continues_when_a_process_takes_the_name_of_a_former_one(
@@ -309,7 +311,7 @@ async def test_recovery_window_ends_although_a_process_took_the_name_of_a_former
         await await_answer(late, "unknown_session")
         with server.client() as client:
             assert {*client.scan_iter(match="t:sessions:*")} == set()
-        assert server.ask("HKEYS", "t:formats") == [b"a"]
+        assert server.execute("HKEYS", "t:formats") == [b"a"]
 
 
 async def test_replica_without_connections_leaves_no_keys(server: RedisServer) -> None:
@@ -321,7 +323,11 @@ async def test_replica_without_connections_leaves_no_keys(server: RedisServer) -
 
         with server.client() as client:
             names = {*client.scan_iter(match="*leaves*")}
-        assert (names, server.ask("HKEYS", "t:formats"), server.ask("EXISTS", "t:dead")) == (set(), [b"a"], 0)
+        assert (names, server.execute("HKEYS", "t:formats"), server.execute("EXISTS", "t:dead")) == (
+            set(),
+            [b"a"],
+            0,
+        )
 
 
 @pytest.mark.parametrize("breaks", [RedisServer.freeze, RedisServer.kill])
@@ -347,18 +353,18 @@ async def test_state_that_has_ended_is_not_released(server: RedisServer) -> None
 
         await fails.shut_down()
 
-        assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a", b"fails"]
+        assert server.execute("ZRANGE", "t:leases", 0, -1) == [b"a", b"fails"]
         await await_until(lambda: a.reaped == ["fails"], "it is found dead")
 
 
 async def test_heartbeat_costs_the_same_with_many_connections(server: RedisServer) -> None:
     async with replicas(server, "a", lease_seconds=60.0, timeout_seconds=30.0) as [a]:
         await asyncio.gather(*(a.register(f"s{number}", f"user{number}") for number in range(1_000)))
-        server.ask("CONFIG", "RESETSTAT")
+        server.execute("CONFIG", "RESETSTAT")
 
         await a.state.membership.heartbeat()
 
-        calls = sum(each["calls"] for each in server.ask("INFO", "commandstats").values())
+        calls = sum(each["calls"] for each in server.execute("INFO", "commandstats").values())
         assert calls < 40
 
 

@@ -25,7 +25,7 @@ async def test_failed_registration_blocks_neither_unregistering_nor_reaping(
         for sid, user in (("s1", "ann"), ("s2", "bob")):
             await a.register(sid, user, "room")
         await a.state.sessions.save(RecoverySession("p", "s1", "ann", "/", "a/1", frozenset(), START))
-        server.ask("CONFIG", "SET", "maxmemory", "1mb")
+        server.execute("CONFIG", "SET", "maxmemory", "1mb")
         with pytest.raises(BrokerUnavailable, match="memory limit"):
             await a.state.presence.change_rooms("s1", {"other"})
         await a.state.presence.unregister("s2")
@@ -35,8 +35,8 @@ async def test_failed_registration_blocks_neither_unregistering_nor_reaping(
 
         await await_until(lambda: a.reaped == ["z"], "the dead replica is reaped")
         await await_until(lambda: a.state.presence.dirty == {"s1"}, "the closed connection is removed")
-        assert server.ask("HGETALL", "t:room:/,room") == {b"a": b"1"}
+        assert server.execute("HGETALL", "t:room:/,room") == {b"a": b"1"}
 
-        server.ask("CONFIG", "SET", "maxmemory", "0")
+        server.execute("CONFIG", "SET", "maxmemory", "0")
         await await_answer(lambda: connections_at(a.state.broker, at("other")), 1)
-        await await_answer(lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"p"])
+        await await_answer(lambda: asyncio.to_thread(server.execute, "HKEYS", "t:sessions:a"), [b"p"])

@@ -27,39 +27,39 @@ Change = Callable[[RedisServer], Any]
 
 
 def fill(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "maxmemory", "1kb")
+    server.execute("CONFIG", "SET", "maxmemory", "1kb")
 
 
 def empty(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "maxmemory", "0")
+    server.execute("CONFIG", "SET", "maxmemory", "0")
 
 
 def demote(server: RedisServer) -> None:
-    server.ask("REPLICAOF", "127.0.0.1", "1")
+    server.execute("REPLICAOF", "127.0.0.1", "1")
 
 
 def promote(server: RedisServer) -> None:
-    server.ask("REPLICAOF", "NO", "ONE")
+    server.execute("REPLICAOF", "NO", "ONE")
 
 
 def require_replicas(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+    server.execute("CONFIG", "SET", "min-replicas-to-write", "1")
 
 
 def require_none(server: RedisServer) -> None:
-    server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+    server.execute("CONFIG", "SET", "min-replicas-to-write", "0")
 
 
 def forbid(server: RedisServer) -> None:
-    server.ask("ACL", "SETUSER", "default", "-evalsha", "-eval")
+    server.execute("ACL", "SETUSER", "default", "-evalsha", "-eval")
 
 
 def forbid_keys(server: RedisServer) -> None:
-    server.ask("ACL", "SETUSER", "default", "resetkeys")
+    server.execute("ACL", "SETUSER", "default", "resetkeys")
 
 
 def allow(server: RedisServer) -> None:
-    server.ask("ACL", "SETUSER", "default", "allkeys", "+@all")
+    server.execute("ACL", "SETUSER", "default", "allkeys", "+@all")
 
 
 def failed_probes(replica: Replica) -> float:
@@ -123,7 +123,7 @@ async def test_redis_that_dies_while_rejecting_is_not_logged_as_accepting(server
 
 async def test_user_that_may_not_publish_is_reported(server: RedisServer) -> None:
     async with replicas(server, "a") as [a]:
-        server.ask("ACL", "SETUSER", "default", "-publish")
+        server.execute("ACL", "SETUSER", "default", "-publish")
 
         await await_until(lambda: a.state.status is StateStatus.SUBSCRIPTION_STALLED, "a stall is reported")
 

@@ -45,11 +45,11 @@ async def test_older_replica_cut_off_past_its_lease_reads_what_newer_ones_wrote_
         )
         await older.start()
         await older.subscribe("room")
-        server.ask("HSET", "t:sessions:o", "p", "a session")
+        server.execute("HSET", "t:sessions:o", "p", "a session")
         await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
         proxy.break_connections()
         await await_until(lambda: n.reaped == ["o"], "it is found dead")
-        await await_until(lambda: server.ask("EXISTS", "t:sessions:o") == 0, "its sessions are removed")
+        await await_until(lambda: server.execute("EXISTS", "t:sessions:o") == 0, "its sessions are removed")
         await n.state.membership.heartbeat()
         news = [await n.push("room") for _ in range(10)]
 
@@ -72,7 +72,7 @@ async def test_older_replica_is_forgotten_once_the_log_holds_nothing_that_it_mis
         await older.stop()
 
         await await_until(lambda: writes(n) == b"2", "no replica needs the older format")
-        assert server.ask("HKEYS", "t:formats") == [b"n"]
+        assert server.execute("HKEYS", "t:formats") == [b"n"]
 
 
 @pytest.mark.parametrize("with_sessions", [False, True])
@@ -84,7 +84,7 @@ async def test_older_replica_that_shut_down_does_not_hold_back_the_format(
         await older.start()
         await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
         if with_sessions:
-            server.ask("HSET", "t:sessions:o", "p", "a session")
+            server.execute("HSET", "t:sessions:o", "p", "a session")
 
         await older.shut_down()
         await n.state.membership.heartbeat()

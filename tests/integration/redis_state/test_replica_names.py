@@ -18,7 +18,7 @@ from tests.support.waiter import TIMEOUT_SECONDS, await_until
 async def test_reaped_replica_notices_it_even_after_a_lost_answer(server: RedisServer) -> None:
     async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await b.register("s1", "ann", "room")
-        server.ask("ZADD", "t:leases", 1, "b")  # it was suspended past its lease, and then
+        server.execute("ZADD", "t:leases", 1, "b")  # it was suspended past its lease, and then
         await a.state.membership.heartbeat()
         await a.state.membership.maintain(0)
         assert await connections_at(a.state.broker, at("room")) == 0
@@ -111,23 +111,23 @@ async def test_process_whose_name_was_taken_ends_without_disturbing_the_other(
 
 async def test_process_that_lost_its_name_cannot_release_the_lease_of_the_other(server: RedisServer) -> None:
     async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
-        server.ask("HSET", "t:holders", "a", "another 1.5")
+        server.execute("HSET", "t:holders", "a", "another 1.5")
         with pytest.raises(BrokerUnavailable):
             await a.state.membership.heartbeat()
 
         await a.state.close()
 
-        assert server.ask("ZRANGE", "t:leases", 0, -1) == [b"a"]
+        assert server.execute("ZRANGE", "t:leases", 0, -1) == [b"a"]
 
 
 async def test_lease_of_an_earlier_process_is_taken_over_once_it_has_ended(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.register("s1", "ann", "room")
         # Another primary knows only the process that had the name before.
-        server.ask("HSET", "t:holders", "a", "former 1.5")
+        server.execute("HSET", "t:holders", "a", "former 1.5")
 
         await await_answer(
-            lambda: asyncio.to_thread(lambda: server.ask("HGET", "t:holders", "a") != b"former 1.5"), True
+            lambda: asyncio.to_thread(lambda: server.execute("HGET", "t:holders", "a") != b"former 1.5"), True
         )
 
         await await_answer(lambda: connections_at(b.state.broker, at("room")), 1)

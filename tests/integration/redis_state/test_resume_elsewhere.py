@@ -99,7 +99,7 @@ async def test_connection_of_a_dead_replica_counts_where_it_was_resumed(server: 
         await dead.start()
         await connect(dead, LATER)
         await dead.stop()
-        server.ask("ZADD", "t:leases", server.ask("TIME")[0] * 1000 - 1000, "a")
+        server.execute("ZADD", "t:leases", server.execute("TIME")[0] * 1000 - 1000, "a")
 
         await resume(b, EARLIER)
 

@@ -47,7 +47,7 @@ async def test_messages_survive_repeated_loss_of_the_channel_connection(server: 
         pushing = asyncio.create_task(push_steadily(a, "room", "other", number=500))
         while not pushing.done():
             await asyncio.sleep(0.1)
-            await asyncio.to_thread(server.ask, "CLIENT", "KILL", "TYPE", "pubsub")
+            await asyncio.to_thread(server.execute, "CLIENT", "KILL", "TYPE", "pubsub")
 
         news = await pushing
 
@@ -133,7 +133,7 @@ async def test_log_that_begins_after_a_reported_loss_is_not_a_second_loss(server
     async with replicas(server, "a", "b", subscription_timeout_seconds=30.0, lease_seconds=30.0) as [a, b]:
         await b.subscribe("room")
         await b.receives(await a.push("room"))
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         b.state.subscriber.reconnect()
         await await_until(lambda: b.gaps == ["data_lost"], "the loss is reported")
 
@@ -155,7 +155,7 @@ async def test_emptied_redis_that_stayed_connected_loses_nothing_for_connected_c
         await b.subscribe("room")
         await b.register("s1", "ann", "room")
         before = await push_steadily(a, "room", number=5)
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         after = await push_steadily(a, "room", number=5)
 
         await b.receives(*after)
@@ -194,7 +194,7 @@ async def test_primary_that_lost_its_last_writes_is_reported_and_delivers_nothin
     async with replicas(server, "a", "b") as [a, b]:
         await b.subscribe("room")
         before = await push_steadily(a, "room", number=20)
-        server.ask("SAVE")
+        server.execute("SAVE")
         lost = await push_steadily(a, "room", number=20)
         await b.receives(*lost)
         server.restart()
@@ -276,7 +276,7 @@ async def test_frame_with_a_forged_position_does_not_stop_delivery(server: Redis
         before = await a.push("room")
         await a.receives(before)
         forged = a.state.codec.encode(make("room"))
-        server.ask("PUBLISH", RedisKeys(PREFIX).channel(at("room")), b"9999999999999-0\n" + forged)
+        server.execute("PUBLISH", RedisKeys(PREFIX).channel(at("room")), b"9999999999999-0\n" + forged)
         after = [await a.push("room") for _ in range(3)]
 
         await a.receives(*after)

@@ -24,7 +24,7 @@ async def test_request_is_not_accepted_twice_by_a_redis_restarted_with_older_dat
 ) -> None:
     async with replicas(server, "a") as [a]:
         await await_until(lambda: time.time() > a.state.dedup.began_at, "the memory of nonces has begun")
-        server.ask("SAVE")
+        server.execute("SAVE")
         used = signed("used")
         await a.state.broker.append(make("room"), used)
         server.restart()
@@ -48,7 +48,7 @@ async def test_new_connection_to_the_same_server_keeps_the_memory_of_nonces(serv
         used = signed("used", seconds_ahead=2)
         await a.state.dedup.consume_nonce(used)
         await await_until(lambda: time.time() > began_at, "a memory that began now would begin later")
-        server.ask("CLIENT", "KILL", "TYPE", "normal")
+        server.execute("CLIENT", "KILL", "TYPE", "normal")
         await await_until(lambda: not a.state.commands.is_connected, "the loss is noticed")
         await await_until(lambda: a.state.commands.is_connected, "it is connected again")
         await a.state.membership.heartbeat()

@@ -58,8 +58,8 @@ async def test_resumed_connection_counts_once_and_at_its_new_replica(server: Red
         await session_takeover(a, b)
 
         await assert_only_at_b(a, b)
-        assert server.ask("HGETALL", "t:room:/,both") == {b"b": b"1"}
-        assert server.ask("EXISTS", "t:conns:a", "t:room:/,of a") == 0
+        assert server.execute("HGETALL", "t:room:/,both") == {b"b": b"1"}
+        assert server.execute("EXISTS", "t:conns:a", "t:room:/,of a") == 0
 
 
 async def test_other_connections_of_the_user_stay_where_they_are(server: RedisServer) -> None:
@@ -69,7 +69,7 @@ async def test_other_connections_of_the_user_stay_where_they_are(server: RedisSe
 
         assert await shown(a) == [("s2", "a", 900.0), ("s1", "b", 1001.0)]
         assert await counts(a, "both", "s2", "s1", None) == [2, 1, 1, 2]
-        assert server.ask("HKEYS", "t:conns:a") == [b"s2"]
+        assert server.execute("HKEYS", "t:conns:a") == [b"s2"]
 
         await b.state.presence.unregister("s1")
 
@@ -107,7 +107,7 @@ async def test_repeated_registrations_by_the_former_replica_do_not_affect_the_co
         await a.state.presence.unregister("s1")
 
         await assert_only_at_b(a, b)
-        assert server.ask("EXISTS", "t:conns:a") == 0
+        assert server.execute("EXISTS", "t:conns:a") == 0
 
 
 async def test_repeated_registration_by_the_new_replica_changes_nothing(server: RedisServer) -> None:
@@ -123,7 +123,7 @@ async def test_repeated_registration_by_the_new_replica_changes_nothing(server: 
 async def test_resumed_connection_is_at_its_new_replica_after_redis_was_emptied(server: RedisServer) -> None:
     async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         await session_takeover(a, b)
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         for each in (a, b):
             await each.state.membership.heartbeat()
 
@@ -146,7 +146,7 @@ async def test_resumed_connection_that_closes_leaves_no_keys(server: RedisServer
         ann = await a.state.presence.of_user("ann")
         assert (ann.online, ann.last_seen is not None) == (False, True)
         assert keys(server) - before == {b"t:user:ann"}
-        assert server.ask("HKEYS", "t:user:ann") == [b""]
+        assert server.execute("HKEYS", "t:user:ann") == [b""]
         assert await counts(a, "both", "of a", "of b", "s1", None) == [0] * 5
         assert (len(a.state.presence), len(b.state.presence)) == (0, 0)
 
@@ -164,7 +164,7 @@ async def test_closed_connection_leaves_no_keys_once_the_former_replica_unregist
         await a.state.presence.unregister("s1")
 
         assert keys(server) - before == {b"t:user:ann"}
-        assert server.ask("HKEYS", "t:user:ann") == [b""]
+        assert server.execute("HKEYS", "t:user:ann") == [b""]
 
 
 async def test_connection_resumed_at_the_former_replica_again_is_there(server: RedisServer) -> None:
@@ -178,7 +178,7 @@ async def test_connection_resumed_at_the_former_replica_again_is_there(server: R
 
         assert await shown(b) == [("s1", "a", 1002.0)]
         assert await counts(b, "both", "of a", "of b", "s1", None) == [1, 0, 0, 1, 1]
-        assert server.ask("EXISTS", "t:conns:b") == 0
+        assert server.execute("EXISTS", "t:conns:b") == 0
 
 
 async def test_reaping_a_dead_replica_keeps_connections_resumed_elsewhere(
@@ -192,10 +192,10 @@ async def test_reaping_a_dead_replica_keeps_connections_resumed_elsewhere(
         await a.stop()
 
         await await_until(lambda: b.reaped == ["a"], "it is found dead")
-        await await_until(lambda: server.ask("EXISTS", "t:conns:a") == 0, "it is reaped")
+        await await_until(lambda: server.execute("EXISTS", "t:conns:a") == 0, "it is reaped")
 
         await assert_only_at_b(b)
-        assert server.ask("HGETALL", "t:room:/,both") == {b"b": b"1"}
+        assert server.execute("HGETALL", "t:room:/,both") == {b"b": b"1"}
 
 
 async def test_connection_resumed_from_a_dead_replica_before_reaping_counts_once(
@@ -206,7 +206,7 @@ async def test_connection_resumed_from_a_dead_replica_before_reaping_counts_once
         await a.start()
         await connect(a, "s1", "ann", "both", "of a", connected_at=1000.0)
         await a.stop()
-        server.ask("ZADD", "t:leases", 1, "a")
+        server.execute("ZADD", "t:leases", 1, "a")
         await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
         await assert_only_at_b(b)
 
@@ -215,7 +215,7 @@ async def test_connection_resumed_from_a_dead_replica_before_reaping_counts_once
 
         assert b.reaped == ["a"]
         await assert_only_at_b(b)
-        assert server.ask("HGETALL", "t:room:/,both") == {b"b": b"1"}
+        assert server.execute("HGETALL", "t:room:/,both") == {b"b": b"1"}
 
 
 async def test_replica_reaped_while_suspended_keeps_connections_resumed_elsewhere(
@@ -226,7 +226,7 @@ async def test_replica_reaped_while_suspended_keeps_connections_resumed_elsewher
         await suspended.start()
         await connect(suspended, "s1", "ann", "both", "of a", connected_at=1000.0)
         await suspended.register("s2", "bob", "both", connected_at=1000.0)
-        server.ask("ZADD", "t:leases", 1, "a")  # as after a SIGSTOP
+        server.execute("ZADD", "t:leases", 1, "a")  # as after a SIGSTOP
         await b.state.membership.heartbeat()
         await b.state.membership.maintain(0)
         await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
@@ -260,13 +260,13 @@ async def test_malformed_record_does_not_prevent_a_connection_from_being_resumed
     async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
         for garbage in (b"a", b"a ", b"a {", b"a []", b'a {"v":9}', b'a {"c":"x"}', b"\xff"):
             await connect(a, "s1", "ann", "both", "of a", connected_at=1000.0)
-            server.ask("HSET", "t:user:ann", "s1", garbage)
+            server.execute("HSET", "t:user:ann", "s1", garbage)
             await connect(b, "s1", "ann", "both", "of b", connected_at=1001.0)
             assert await shown(b) == [("s1", "b", 1001.0)]
-            server.ask("HSET", "t:user:ann", "s1", garbage)
+            server.execute("HSET", "t:user:ann", "s1", garbage)
 
             await b.state.presence.unregister("s1")
             await a.state.presence.unregister("s1")
 
-            assert server.ask("EXISTS", "t:conns:b") == 0
-            server.ask("DEL", "t:user:ann")
+            assert server.execute("EXISTS", "t:conns:b") == 0
+            server.execute("DEL", "t:user:ann")

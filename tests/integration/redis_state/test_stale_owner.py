@@ -32,7 +32,7 @@ async def run_in_reverse(
 ) -> None:
     """Break the connection under the first write, so that it is repeated after the newer one."""
     for script in replica.state.commands.scripts.values():
-        server.ask(
+        server.execute(
             "SCRIPT", "LOAD", script.text
         )  # a script that Redis does not know would be sent again, later
     proxy.pause()
@@ -93,13 +93,13 @@ async def test_session_deleted_while_it_was_saved_is_absent(server: RedisServer,
         await sessions.save(replace(SESSION, pid="other", sid="s2"))
         if anew:
             await sessions.save(SESSION)
-            server.ask("DEL", "t:sessions:a")
+            server.execute("DEL", "t:sessions:a")
             sessions.mark_all_dirty()
         saving = sessions.flush() if anew else sessions.save(SESSION)
 
         await run_in_reverse(server, a, proxy, saving, sessions.delete("p", owner="a/1"))
 
-        await await_answer(lambda: asyncio.to_thread(server.ask, "HKEYS", "t:sessions:a"), [b"other"])
+        await await_answer(lambda: asyncio.to_thread(server.execute, "HKEYS", "t:sessions:a"), [b"other"])
         with pytest.raises(RecoveryFailed, match="unknown_session"):
             await sessions.resume("p", user="ann", namespace="/", owner="a/2")
 
@@ -145,9 +145,9 @@ async def test_session_with_unknown_outcome_of_resume_is_parked_unless_resumed_a
 
         await a.state.sessions.resume("again", user="ann", namespace="/", owner="a/1")
 
-        await await_until(lambda: server.ask("EXISTS", "t:left:gone") == 1, "it is parked")
-        assert server.ask("HKEYS", "t:sessions:a") == [b"again"]
+        await await_until(lambda: server.execute("EXISTS", "t:left:gone") == 1, "it is parked")
+        assert server.execute("HKEYS", "t:sessions:a") == [b"again"]
 
 
 def has_room(server: RedisServer, room: str) -> bool:
-    return room.encode() in (server.ask("HGET", "t:sessions:a", "p") or b"")
+    return room.encode() in (server.execute("HGET", "t:sessions:a", "p") or b"")

@@ -22,7 +22,7 @@ async def test_position_before_the_first_entry_of_a_lost_log_is_a_gap(
     async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
         before = await a.state.broker.subscribe([at("room")])
         await a.push("room")
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         for _ in range(pushed_since):
             await a.push("room")
 
@@ -33,7 +33,7 @@ async def test_position_read_without_a_log_belongs_to_the_next_log(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
         before = await newest_position(a.state.broker)
         pushed = await a.push("room")
 
@@ -45,7 +45,7 @@ async def test_position_read_without_a_log_belongs_to_the_next_log(
 async def test_page_without_a_log_ends_at_the_requested_position(server: RedisServer) -> None:
     async with replicas(server, "a", **MANUAL_HEARTBEATS) as [a]:
         before = await newest_position(a.state.broker)
-        server.ask("FLUSHALL")
+        server.execute("FLUSHALL")
 
         assert await read(a, before) == Page((), last_position=before, has_more=False, gap="data_lost")
 
