@@ -1,4 +1,4 @@
-"""Whoever reads the log of a replica stops reading: the replica goes on, and tells later what is missing."""
+"""A full log pipe: a replica keeps serving when its log is not read, and reports later how many lines it dropped."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.unit.cli.command_line import JWT_SECRET, environment
 
 KEY_ID, KEY_SECRET = "tests", "an ingest secret of the tests and long enough too"
 PIPE_BYTES, QUEUE_BYTES = 64 * 1024, 4 * 1024 * 1024
-"""What a pipe holds on Linux, and ``WAITING_BYTES`` of the log."""
+"""The capacity of a pipe on Linux, and ``WAITING_BYTES`` of the log."""
 LINE_BYTES = 250
-"""At least that many are in the lines of these tests."""
+"""The least size of a line in these tests."""
 END_SECONDS = 10.0
 
 
-class Unread:
-    """A gateway of which nobody reads the log once it listens, until somebody asks for the rest."""
+class UnreadLogGateway:
+    """A gateway whose log is read until it listens, and then not before ``resume_reading``."""
 
     def __init__(self) -> None:
         secrets = {"JWT_SECRET": JWT_SECRET, "INGEST_KEYS": f"{KEY_ID}:{KEY_SECRET}"}
@@ -49,24 +49,24 @@ class Unread:
         for line in self.process.stderr:
             yield json.loads(line)
 
-    def read_on(self) -> None:
-        """Read to its end, beside the test."""
+    def resume_reading(self) -> None:
+        """Read the log to its end, in a thread."""
 
         def read() -> None:
             for entry in self._entries:
                 self.log.add(entry)
             self.log.end()
 
-        self.log = Journal("the log that is read again")
+        self.log = Journal("the log after reading resumed")
         self.reader = threading.Thread(target=read, daemon=True)
         self.reader.start()
 
-    def is_alive(self) -> bool:
+    def is_live(self) -> bool:
         with urllib.request.urlopen(f"{self.url}/health/live", timeout=5) as answer:
             return bool(answer.status == 200)
 
-    def ask(self, numbers: Iterable[int]) -> None:
-        """One request for each, which is its id in the log."""
+    def request(self, numbers: Iterable[int]) -> None:
+        """Send one request for each number, which is its request id in the log."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         for number in numbers:
             connection.request("GET", "/nowhere", headers={"X-Request-Id": f"{number:064}"})
@@ -81,42 +81,42 @@ class Unread:
 
 
 @pytest.fixture
-def unread() -> Iterator[Unread]:
-    unread = Unread()
-    yield unread
-    unread.process.kill()
-    unread.process.communicate()
+def gateway() -> Iterator[UnreadLogGateway]:
+    gateway = UnreadLogGateway()
+    yield gateway
+    gateway.process.kill()
+    gateway.process.communicate()
 
 
-def test_a_replica_whose_log_nobody_reads_serves_and_drains_as_ever(unread: Unread) -> None:
+def test_replica_whose_log_is_not_read_serves_and_drains_normally(gateway: UnreadLogGateway) -> None:
     for _ in range(2 * PIPE_BYTES // LINE_BYTES):
-        assert unread.backend.push_user("ann", "note", 1).status == 200
+        assert gateway.backend.push_user("ann", "note", 1).status == 200
 
-    assert unread.is_alive()
-    unread.process.send_signal(signal.SIGTERM)
-    assert unread.process.wait(END_SECONDS) == 0
+    assert gateway.is_live()
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(END_SECONDS) == 0
 
 
-def test_once_it_is_read_again_the_log_tells_how_many_lines_are_missing_and_is_in_order(
-    unread: Unread,
+def test_log_reports_the_number_of_dropped_lines_in_order_once_it_is_read_again(
+    gateway: UnreadLogGateway,
 ) -> None:
-    asked = (PIPE_BYTES + QUEUE_BYTES) // LINE_BYTES + 1000
-    unread.ask(range(asked))
-    unread.read_on()
-    told = unread.log.wait(lambda entry: entry.get("event") == "log.lines_dropped")
-    unread.ask(range(asked, asked + 10))
-    assert f"sio_gateway_log_lines_dropped_total {told['lines']}.0" in unread.metrics()
-    unread.process.send_signal(signal.SIGTERM)
-    assert unread.process.wait(END_SECONDS) == 0
-    unread.reader.join(END_SECONDS)
+    sent = (PIPE_BYTES + QUEUE_BYTES) // LINE_BYTES + 1000
+    gateway.request(range(sent))
+    gateway.resume_reading()
+    dropped = gateway.log.wait(lambda entry: entry.get("event") == "log.lines_dropped")
+    gateway.request(range(sent, sent + 10))
+    assert f"sio_gateway_log_lines_dropped_total {dropped['lines']}.0" in gateway.metrics()
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(END_SECONDS) == 0
+    gateway.reader.join(END_SECONDS)
 
-    entries = unread.log.entries
-    place = entries.index(told)
+    entries = gateway.log.entries
+    index = entries.index(dropped)
     before, after = (
         [int(entry["request_id"]) for entry in part if entry["event"] == "request.answered"]
-        for part in (entries[:place], entries[place:])
+        for part in (entries[:index], entries[index:])
     )
-    assert before == list(range(asked - told["lines"]))
-    assert after == list(range(asked, asked + 10))
-    assert told["level"] == "error"
+    assert before == list(range(sent - dropped["lines"]))
+    assert after == list(range(sent, sent + 10))
+    assert dropped["level"] == "error"
     assert entries[-1]["event"] == "gateway.stopped"

@@ -1,4 +1,4 @@
-"""Frames that break Engine.IO or Socket.IO: their sender is closed, and nobody else notices."""
+"""Frames that violate Engine.IO or Socket.IO: only the transport of the sender is closed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAD_REQUEST = (400, '{"code":3,"message":"Bad request"}')
 BYTES = b"\x01\x02"
 ATTACHMENT = '{"_placeholder":true,"num":0}'
 
-NO_ENGINE_PACKETS = {
+INVALID_ENGINE_PACKETS = {
     "nothing": "",
     "no type": "x",
     "type 7": "7",
@@ -28,7 +28,7 @@ NO_ENGINE_PACKETS = {
     "upgrade": "5",
 }
 
-NO_SOCKET_PACKETS: dict[str, list[str | bytes]] = {
+INVALID_SOCKET_PACKETS: dict[str, list[str | bytes]] = {
     "nothing": ["4"],
     "no type": ["4x"],
     "type 7": ["47"],
@@ -40,7 +40,7 @@ NO_SOCKET_PACKETS: dict[str, list[str | bytes]] = {
     "event of a string": ['42"x"'],
     "event of no name": ["42[]"],
     "event of an object's name": ["42[{}]"],
-    "event of no one's name": ["42[null]"],
+    "event of a null name": ["42[null]"],
     "event, cut": ['42["x"'],
     "event with a tail": ['42["x"]]'],
     "open arrays": ["42" + "[" * 90_000],
@@ -60,23 +60,23 @@ NO_SOCKET_PACKETS: dict[str, list[str | bytes]] = {
     "connect error": ["44{}"],
 }
 
-ANSWERED: dict[str, tuple[list[str | bytes], str]] = {
+HARMLESS: dict[str, tuple[list[str | bytes], str]] = {
     "a number that is no float": (['427["x",1e999]'], "437["),
     "half a surrogate": (['427["\\ud800"]'], "437["),
     "a reserved name": (['427["connect"]'], "437["),
     "a prototype": (['427["__proto__",{"__proto__":1}]'], "437["),
     "a number for a name": (["427[1]"], "437["),
     "an attachment": ([f'451-7["x",{ATTACHMENT}]', BYTES], "437["),
-    "an acknowledgement nobody asked for": (["431[1]", '427["x"]'], "437["),
-    "an event elsewhere": (['42/nowhere,["x"]', '427["x"]'], "437["),
-    "leaving where it never was": (["41/events,", '427["x"]'], "437["),
-    "a pong nobody asked for": (["3", "3later", '427["x"]'], "437["),
+    "an acknowledgement without a request": (["431[1]", '427["x"]'], "437["),
+    "an event for an unknown namespace": (['42/nowhere,["x"]', '427["x"]'], "437["),
+    "a disconnect from a namespace that was not joined": (["41/events,", '427["x"]'], "437["),
+    "a pong without a ping": (["3", "3later", '427["x"]'], "437["),
 }
 
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
-    """Strangers may send as much as others here, so that large malformed packets of theirs are decoded too."""
+    """A gateway where unauthenticated clients may send large frames, so that theirs are decoded too."""
     process = GatewayProcess(
         namespaces="/,/events",
         connect_rate=2000,
@@ -91,7 +91,7 @@ def gateway() -> Iterator[GatewayProcess]:
 
 @pytest.fixture(autouse=True)
 async def bystander(gateway: GatewayProcess, http: aiohttp.ClientSession, user: str) -> AsyncIterator[None]:
-    """Somebody else is served while it happens and after it."""
+    """Check that another client is served during the test and after it."""
     before = await RawSocket.open(http, gateway.url)
     await before.join(gateway.token(f"{user}-bystander"))
     yield
@@ -116,16 +116,16 @@ async def polling(gateway: GatewayProcess, http: aiohttp.ClientSession, user: st
     return client
 
 
-@pytest.mark.parametrize("frame", NO_ENGINE_PACKETS.values(), ids=NO_ENGINE_PACKETS.keys())
-async def test_what_is_no_engine_packet_closes_its_transport(
+@pytest.mark.parametrize("frame", INVALID_ENGINE_PACKETS.values(), ids=INVALID_ENGINE_PACKETS.keys())
+async def test_invalid_engine_packet_closes_its_transport(
     gateway: GatewayProcess, http: aiohttp.ClientSession, frame: str, user: str
 ) -> None:
-    for who in (None, user):
-        socket = await websocket(gateway, http, who)
+    for joined_as in (None, user):
+        socket = await websocket(gateway, http, joined_as)
         await socket.send(frame)
         assert await socket.closed() == (1002, [])
-        client = await polling(gateway, http, who)
-        # What cannot be read is refused; what can be read, but never comes from a client, ends the session.
+        client = await polling(gateway, http, joined_as)
+        # A packet that cannot be decoded is rejected; one that no client may POST is accepted and ends the session.
         expected = (200, "ok") if frame[:1] in {"0", "2", "5", "6"} else BAD_REQUEST
         assert await client.post(frame) == expected
         assert await client.poll() == UNKNOWN_SID
@@ -135,35 +135,35 @@ async def test_what_is_no_engine_packet_closes_its_transport(
 @pytest.mark.parametrize(
     "body", [b"4\xff\xfe", b"b!!!!", b"bAQ", "bé".encode(), b"3\x1e", b"\x1e", b"3\x1e\x1e3", b"\x00"]
 )
-async def test_a_payload_that_cannot_be_read_is_refused_and_ends_the_session(
+async def test_payload_that_cannot_be_decoded_is_rejected_and_closes_the_session(
     gateway: GatewayProcess, http: aiohttp.ClientSession, body: bytes, user: str
 ) -> None:
-    for who in (None, user):
-        client = await polling(gateway, http, who)
+    for joined_as in (None, user):
+        client = await polling(gateway, http, joined_as)
         assert await client.post_bytes(body) == BAD_REQUEST
         assert await client.poll() == UNKNOWN_SID
 
 
-@pytest.mark.parametrize("frames", NO_SOCKET_PACKETS.values(), ids=NO_SOCKET_PACKETS.keys())
-async def test_what_is_no_socket_packet_closes_its_transport(
+@pytest.mark.parametrize("frames", INVALID_SOCKET_PACKETS.values(), ids=INVALID_SOCKET_PACKETS.keys())
+async def test_invalid_socket_packet_closes_its_transport(
     gateway: GatewayProcess, http: aiohttp.ClientSession, frames: list[str | bytes], user: str
 ) -> None:
-    for who in (None, user):
-        socket = await websocket(gateway, http, who)
+    for joined_as in (None, user):
+        socket = await websocket(gateway, http, joined_as)
         await socket.send(*frames)
         assert await socket.closed() == (1002, [])
-        client = await polling(gateway, http, who)
-        parked = asyncio.create_task(client.poll())
+        client = await polling(gateway, http, joined_as)
+        pending_poll = asyncio.create_task(client.poll())
         assert await client.post(*["bAQI=" if isinstance(each, bytes) else each for each in frames]) == (
             200,
             "ok",
         )
-        assert await parked in ((200, "1"), UNKNOWN_SID)
+        assert await pending_poll in ((200, "1"), UNKNOWN_SID)
         assert await client.poll() == UNKNOWN_SID
 
 
-@pytest.mark.parametrize(("frames", "answer"), ANSWERED.values(), ids=ANSWERED.keys())
-async def test_what_is_odd_but_harmless_is_answered(
+@pytest.mark.parametrize(("frames", "answer"), HARMLESS.values(), ids=HARMLESS.keys())
+async def test_unusual_but_harmless_packet_is_answered(
     gateway: GatewayProcess, http: aiohttp.ClientSession, frames: list[str | bytes], answer: str, user: str
 ) -> None:
     socket = await websocket(gateway, http, user)
@@ -173,7 +173,7 @@ async def test_what_is_odd_but_harmless_is_answered(
 
 
 @pytest.mark.parametrize("frame", ['42["x"]', '427["x"]', '42/events,["x"]', f'451-["x",{ATTACHMENT}]'])
-async def test_an_event_before_anything_was_joined_closes_the_transport(
+async def test_event_before_a_namespace_is_joined_closes_the_transport(
     gateway: GatewayProcess, http: aiohttp.ClientSession, frame: str, user: str
 ) -> None:
     frames = [frame, BYTES] if frame.startswith("45") else [frame]
@@ -184,7 +184,7 @@ async def test_an_event_before_anything_was_joined_closes_the_transport(
     assert await socket.closed() == (1002, [])
 
 
-async def test_a_second_connect_to_a_joined_namespace_closes_the_transport(
+async def test_second_connect_to_a_joined_namespace_closes_the_transport(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket = await websocket(gateway, http, user)
@@ -199,7 +199,7 @@ async def test_a_second_connect_to_a_joined_namespace_closes_the_transport(
 
 
 @pytest.mark.parametrize("auth", ["[]", '"x"', "5", "null", "NaN", '["token"]', '{"token":{"token":1}}'])
-async def test_an_auth_that_is_no_object_with_a_token_is_refused_like_any_other(
+async def test_auth_that_is_not_an_object_with_a_token_is_rejected_with_a_code(
     gateway: GatewayProcess, http: aiohttp.ClientSession, auth: str, user: str
 ) -> None:
     socket = await websocket(gateway, http, None)
@@ -210,7 +210,7 @@ async def test_an_auth_that_is_no_object_with_a_token_is_refused_like_any_other(
     assert (await socket.join(gateway.token(user)))["userId"] == user
 
 
-async def test_a_client_may_leave_and_come_back_on_one_transport(
+async def test_client_may_disconnect_and_reconnect_on_one_transport(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket = await websocket(gateway, http, user)

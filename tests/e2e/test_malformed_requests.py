@@ -1,4 +1,4 @@
-"""Requests to the Engine.IO path that break its rules or those of HTTP and WebSocket: refused in its own words."""
+"""Requests that violate Engine.IO, HTTP or WebSocket on the Engine.IO path: each is rejected with an Engine.IO code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BAD_REQUEST = (400, {"code": 3, "message": "Bad request"})
 BAD_VERSION = (400, {"code": 5, "message": "Unsupported protocol version"})
 TOO_LARGE = (413, {"code": 3, "message": "Payload too large"})
 TOO_SLOW = (408, {"code": 3, "message": "The body did not arrive in time"})
-GONE = (400, '{"code":1,"message":"Session ID unknown"}')
+UNKNOWN_SID_TEXT = (400, '{"code":1,"message":"Session ID unknown"}')
 
 MAX_FRAME_BYTES = 5_000
 UPGRADE = {
@@ -45,7 +45,7 @@ def parsed(answer: tuple[int, str]) -> tuple[int, Any]:
     return answer[0], json.loads(answer[1])
 
 
-async def ask(
+async def send_request(
     http: aiohttp.ClientSession, url: str, method: str, query: str, headers: Any = None
 ) -> tuple[int, Any]:
     async with http.request(method, f"{url}/socket.io/?{query}", headers=headers) as answer:
@@ -59,7 +59,7 @@ async def joined(gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 
 
 @pytest.mark.parametrize(
-    ("asked", "refusal"),
+    ("request_parts", "rejection"),
     [
         (("GET", "EIO=4", {}), UNKNOWN_TRANSPORT),
         (("GET", "EIO=4&transport=", {}), UNKNOWN_TRANSPORT),
@@ -83,16 +83,16 @@ async def joined(gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
         (("GET", "EIO=4&transport=websocket", UPGRADE | {"Connection": "close"}), BAD_REQUEST),
     ],
 )
-async def test_a_handshake_that_breaks_the_rules_is_refused_as_node_does_it(
+async def test_invalid_handshake_is_rejected_as_by_the_node_server(
     gateway: GatewayProcess,
     http: aiohttp.ClientSession,
-    asked: tuple[str, str, dict[str, str]],
-    refusal: tuple[int, Any],
+    request_parts: tuple[str, str, dict[str, str]],
+    rejection: tuple[int, Any],
 ) -> None:
-    assert await ask(http, gateway.url, *asked) == refusal
+    assert await send_request(http, gateway.url, *request_parts) == rejection
 
 
-async def test_a_request_that_does_not_fit_its_session_is_refused_and_leaves_it_alone(
+async def test_request_that_does_not_fit_its_session_is_rejected_and_the_session_stays_open(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     client = await joined(gateway, http, user)
@@ -102,12 +102,12 @@ async def test_a_request_that_does_not_fit_its_session_is_refused_and_leaves_it_
         ("POST", f"EIO=4&transport=websocket&sid={client.sid}", {}),
         ("GET", f"EIO=4&transport=polling&sid={client.sid}", UPGRADE),
     ):
-        assert await ask(http, gateway.url, method, query, headers) == BAD_REQUEST
+        assert await send_request(http, gateway.url, method, query, headers) == BAD_REQUEST
     raw = await RawSocket.open(http, gateway.url)
     await raw.join(gateway.token(user))
     for method in ("GET", "POST"):
         query = f"EIO=4&transport=polling&sid={raw.opened['sid']}"
-        assert await ask(http, gateway.url, method, query) == BAD_REQUEST
+        assert await send_request(http, gateway.url, method, query) == BAD_REQUEST
 
     assert gateway.push_user(user, "note", 1)["connections"] == 2
     assert await client.packets() == ['42["note",1]']
@@ -115,29 +115,29 @@ async def test_a_request_that_does_not_fit_its_session_is_refused_and_leaves_it_
     await client.close()
 
 
-async def test_two_polls_at_once_end_the_session(
+async def test_two_concurrent_polls_close_the_session(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     client = await joined(gateway, http, user)
     answers = await asyncio.gather(client.poll(), client.poll())
 
     assert sorted(answers) == [(200, "1"), (400, '{"code":3,"message":"Bad request"}')]
-    assert await client.poll() == GONE
+    assert await client.poll() == UNKNOWN_SID_TEXT
 
 
-async def test_two_posts_at_once_end_the_session(
+async def test_two_concurrent_posts_close_the_session(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     client = await joined(gateway, http, user)
     finish = await half_sent(gateway, client, b"42", b'["x"]')
 
     assert parsed(await client.post("3")) == BAD_REQUEST
-    assert await client.poll() == GONE
+    assert await client.poll() == UNKNOWN_SID_TEXT
     assert (await finish()).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("declared", [True, False])
-async def test_a_payload_that_is_too_large_is_refused_and_ends_the_session(
+async def test_payload_that_is_too_large_is_rejected_and_closes_the_session(
     gateway: GatewayProcess, http: aiohttp.ClientSession, declared: bool, user: str
 ) -> None:
     client = await joined(gateway, http, user)
@@ -148,13 +148,13 @@ async def test_a_payload_that_is_too_large_is_refused_and_ends_the_session(
             yield body[start : start + 1_000]
 
     assert parsed(await client.post_bytes(too_large if declared else chunks(too_large))) == TOO_LARGE
-    assert await client.poll() == GONE
+    assert await client.poll() == UNKNOWN_SID_TEXT
     other = await joined(gateway, http, user)
     assert (await other.post_bytes(b"3" + fits[:-1]))[0] == 200
     await other.close()
 
 
-async def test_a_payload_that_arrives_too_slowly_is_refused_and_ends_the_session(
+async def test_payload_that_arrives_too_slowly_is_rejected_and_closes_the_session(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     client = await joined(gateway, http, user)
@@ -166,10 +166,10 @@ async def test_a_payload_that_arrives_too_slowly_is_refused_and_ends_the_session
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2]) == TOO_SLOW[1]
     assert 0.4 < time.monotonic() - started < 3
-    assert await client.poll() == GONE
+    assert await client.poll() == UNKNOWN_SID_TEXT
 
 
-async def test_a_payload_that_was_cut_off_ends_the_session(
+async def test_payload_that_is_cut_off_closes_the_session(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     client = await joined(gateway, http, user)
@@ -181,10 +181,10 @@ async def test_a_payload_that_was_cut_off_ends_the_session(
         gateway.log.wait, lambda line: line.get("event") == "connection.closed" and line.get("user") == user
     )
 
-    assert await client.poll() == GONE
+    assert await client.poll() == UNKNOWN_SID_TEXT
 
 
-async def test_an_upgrade_that_does_not_follow_the_steps_leaves_the_session_on_polling(
+async def test_upgrade_with_a_wrong_step_leaves_the_session_on_polling(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     client = await joined(gateway, http, user)
@@ -210,7 +210,7 @@ async def test_an_upgrade_that_does_not_follow_the_steps_leaves_the_session_on_p
     await client.close()
 
 
-@pytest.mark.parametrize("member", [False, True], ids=["stranger", "member"])
+@pytest.mark.parametrize("joined_first", [False, True], ids=["unauthenticated", "joined"])
 @pytest.mark.parametrize(
     ("frame", "code"),
     [
@@ -236,12 +236,12 @@ async def test_an_upgrade_that_does_not_follow_the_steps_leaves_the_session_on_p
         "5001",
     ],
 )
-async def test_a_frame_that_breaks_the_websocket_closes_it(
-    gateway: GatewayProcess, http: aiohttp.ClientSession, frame: bytes, code: int, member: bool
+async def test_frame_that_violates_the_websocket_protocol_closes_the_websocket(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, frame: bytes, code: int, joined_first: bool
 ) -> None:
     raw = await RawSocket.open(http, gateway.url)
-    user = f"member-{code}"
-    if member:
+    user = f"user-{code}"
+    if joined_first:
         await raw.join(gateway.token(user))
 
     raw.write(frame)
@@ -250,7 +250,7 @@ async def test_a_frame_that_breaks_the_websocket_closes_it(
     assert gateway.backend.presence(user)["online"] is False
 
 
-async def test_a_frame_may_be_as_large_as_the_limit_and_come_in_pieces(
+async def test_frame_may_have_the_size_of_the_limit_and_arrive_in_fragments(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     raw = await RawSocket.open(http, gateway.url)
@@ -267,12 +267,12 @@ async def test_a_frame_may_be_as_large_as_the_limit_and_come_in_pieces(
 @pytest.mark.parametrize(
     "sent", [b"\x00\x01\x02\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET /raw.io/?EIO=4"]
 )
-async def test_what_is_no_request_is_refused_and_cut_off(
+async def test_bytes_that_are_not_an_http_request_are_rejected_and_the_connection_is_closed(
     gateway: GatewayProcess, sent: bytes, at_once: bool
 ) -> None:
     def answer() -> bytes:
         with socket.create_connection(("127.0.0.1", gateway.ports[0]), timeout=5) as connection:
-            if not at_once:  # By its answer to this the gateway has turned to the connection before.
+            if not at_once:  # The answer to this shows that the gateway has accepted the connection.
                 gateway.backend.presence("nobody")
             connection.sendall(sent)
             return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -293,14 +293,14 @@ def post_head(client: RawPolling, length: int) -> bytes:
 async def half_sent(
     gateway: GatewayProcess, client: RawPolling, first: bytes, rest: bytes
 ) -> Callable[[], Any]:
-    """A POST of which the gateway has the head and the first bytes; what it answers sends the rest, and reads that.
+    """Send the head and the first bytes of a POST; return a function that sends the rest and returns the answer.
 
-    Without a rest the body stays shorter than it was announced.
+    With an empty ``rest`` the body stays shorter than its Content-Length.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports[0])
     writer.write(post_head(client, len(first + rest) if rest else 100) + first)
     await writer.drain()
-    # By the answer to a later request the gateway has read what came before it.
+    # The answer to a later request shows that the gateway has read these bytes.
     await asyncio.to_thread(gateway.backend.presence, "nobody")
 
     async def finish() -> bytes:

@@ -1,4 +1,4 @@
-"""Many backends push to many clients at once: every message arrives, once, and in order."""
+"""Many backends push to many clients at once: every message arrives once and in order."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _secret(number: int | str) -> str:
 
 
 class Pushed:
-    """One push, and between which moments it was accepted."""
+    """Times of one push: when it started and when it was answered, in seconds of the monotonic clock."""
 
     __slots__ = ("answered_at", "started_at")
 
@@ -53,7 +53,7 @@ async def push(http: aiohttp.ClientSession, backend: Backend, user: str, event: 
 
 
 async def receive(socket: RawSocket) -> list[tuple[int, int]]:
-    """What arrives until the last push: backend and number of each."""
+    """Receive until the last push; backend and number of each message."""
     arrived = []
     while (event := json.loads((await socket.frame(50))[2:]))[0] != LAST:
         arrived.append((event[1][0], event[1][1]))
@@ -92,13 +92,13 @@ async def test_10_000_pushes_of_8_backends_reach_500_clients_once_and_in_order(
     await asyncio.gather(*[push(http, last, user, LAST, None) for user in users])
     arrived = await asyncio.gather(*receiving)
 
-    every = Counter(itertools.chain.from_iterable(arrived))
-    assert len(every) == PUSHES
-    assert every == Counter(pushes.keys())
-    for of_user in arrived:
+    counts = Counter(itertools.chain.from_iterable(arrived))
+    assert len(counts) == PUSHES
+    assert counts == Counter(pushes.keys())
+    for keys in arrived:
         started_latest = 0.0
-        for key in of_user:
-            # Nothing comes after a message whose push began only when its own had been answered.
+        for key in keys:
+            # No message may arrive after one whose push started after the answer to its own.
             assert pushes[key].answered_at >= started_latest
             started_latest = max(started_latest, pushes[key].started_at)
     assert gateway.failures() == []
