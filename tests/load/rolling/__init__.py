@@ -1,5 +1,6 @@
 """Rolling restarts behind a real proxy: Debian's nginx with the configuration of examples/compose.
 
-rolling    one replica after the other is asked to stop and started again, while pushes go on
-pace       how evenly clients came back; pure
+restart          replicas behind nginx, each stopped and started again while pushes continue
+reconnect_rate   how evenly the clients of a drained replica reconnected; pure
+stalls           for how long the machine did not run this process
 """

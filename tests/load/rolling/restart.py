@@ -1,4 +1,4 @@
-"""Replicas behind nginx with a crowd of stock clients, rolled one after the other while pushes go on."""
+"""Replicas behind nginx, restarted one after the other while stock clients receive pushes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.load.soak.clients import Told
+from tests.load.soak.clients import ClientResult
 from tests.load.soak.runner import replicas_on
 from tests.support.gateway_process import GatewayProcess
 from tests.support.nginx import Nginx
@@ -16,25 +16,26 @@ from tests.support.redis_server import RedisServer
 
 ORIGIN = "https://app.example"
 LIMIT_SECONDS = 15.0
-"""What a replica may take to stop, beyond the time in which it lets its clients go."""
+"""How long a replica may take to stop, in addition to its DRAIN_SECONDS."""
 
 
 @dataclass(frozen=True)
-class Roll:
-    """A replica that was asked to stop, and what came of it. ``at`` in Unix seconds."""
+class Restart:
+    """One replica that was stopped and started again."""
 
     replica: str
     at: float
+    """When it got SIGTERM, in Unix seconds."""
     seconds: float
-    """Until it had ended."""
+    """From SIGTERM until the process ended."""
     status: int
-    complaints: list[dict[str, Any]]
-    """Lines of its log that a healthy process does not write."""
+    failures: list[dict[str, Any]]
+    """Lines of its log that a healthy process does not write; see ``GatewayProcess.failures``."""
 
 
 @contextmanager
 def behind_nginx(names: Mapping[str, str], **settings: Any) -> Iterator[tuple[Nginx, list[GatewayProcess]]]:
-    """Replicas on a Redis of their own behind an nginx. ``names``: what nginx calls each, and its REPLICA_ID."""
+    """Run replicas on a Redis of their own behind an nginx. ``names``: name of each in nginx, and its REPLICA_ID."""
     with (
         replicas_on(RedisServer(), list(names.values()), cors_origins=ORIGIN, **settings) as replicas,
         Nginx(dict(zip(names, replicas, strict=True))) as nginx,
@@ -42,15 +43,19 @@ def behind_nginx(names: Mapping[str, str], **settings: Any) -> Iterator[tuple[Ng
         yield nginx, replicas
 
 
-def roll(replica: GatewayProcess, *, drain_seconds: float) -> Roll:
-    """Stop a replica as an orchestrator does, and start it again; returns once it listens."""
-    at, began = time.time(), time.monotonic()
+def restart(replica: GatewayProcess, *, drain_seconds: float) -> Restart:
+    """Stop a replica with SIGTERM, as an orchestrator does, and start it again; return once it listens."""
+    at, started = time.time(), time.monotonic()
     status = replica.stop(drain_seconds + LIMIT_SECONDS)
-    done = Roll(replica.replica_id, at, time.monotonic() - began, status, replica.failures())
+    done = Restart(replica.replica_id, at, time.monotonic() - started, status, replica.failures())
     replica.start()
     return done
 
 
-def came_back(told: Mapping[str, Told], *, since: float, until: float) -> list[tuple[float, float]]:
-    """When clients came back between two moments, in Unix seconds, and for how many seconds they had been away."""
-    return [(at, away) for each in told.values() for at, _, away in each.connects[1:] if since <= at < until]
+def reconnects(
+    results: Mapping[str, ClientResult], *, since: float, until: float
+) -> list[tuple[float, float]]:
+    """Return each reconnect between two moments: when (Unix seconds), and seconds without a connection before it."""
+    return [
+        (at, away) for each in results.values() for at, _, away in each.connects[1:] if since <= at < until
+    ]

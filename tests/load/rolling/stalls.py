@@ -1,4 +1,5 @@
-"""How long the machine stood still meanwhile: what comes in one go after that is not the doing of a gateway."""
+"""Measure for how long the machine did not run this process: clients that reconnect at once after that are not the
+gateway's fault."""
 
 from __future__ import annotations
 
@@ -6,39 +7,39 @@ import threading
 import time
 from types import TracebackType
 
-LOOK_SECONDS = 0.05
-LONG_SECONDS = 0.25
-"""A shorter delay is that of any busy machine."""
+INTERVAL_SECONDS = 0.05
+STALL_SECONDS = 0.25
+"""A shorter delay occurs on any busy machine."""
 
 
-class Standstills:
-    """Looks at the clock all the time, in a thread; used as a context."""
+class StallMonitor:
+    """Reads the clock every 50 ms in a thread and records each delay; used as a context."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[float, float]] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="standstills", daemon=True)
+        self._stalls: list[tuple[float, float]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="stalls", daemon=True)
 
-    def __enter__(self) -> Standstills:
+    def __enter__(self) -> StallMonitor:
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
 
     def longest(self, *, since: float, until: float) -> float:
-        """The seconds of the longest one that touches this time; moments are Unix seconds."""
+        """Return the seconds of the longest stall that overlaps this interval of Unix seconds."""
         return max(
-            (seconds for at, seconds in self._found if since <= at + seconds and at < until), default=0.0
+            (seconds for at, seconds in self._stalls if since <= at + seconds and at < until), default=0.0
         )
 
-    def _look(self) -> None:
-        while not self._over.is_set():
+    def _run(self) -> None:
+        while not self._stopped.is_set():
             at = time.time()
-            self._over.wait(LOOK_SECONDS)
-            late = time.time() - at - LOOK_SECONDS
-            if late > LONG_SECONDS:
-                self._found.append((at, late))
+            self._stopped.wait(INTERVAL_SECONDS)
+            late = time.time() - at - INTERVAL_SECONDS
+            if late > STALL_SECONDS:
+                self._stalls.append((at, late))

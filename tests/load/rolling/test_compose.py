@@ -1,6 +1,6 @@
-"""examples/compose as it is, with processes for containers: its settings, its nginx, its Redis, its commands to try it.
+"""examples/compose unchanged, with processes instead of containers: its settings, nginx, Redis and commands.
 
-Addresses stay what they are but for their beginning: 172.30.0 becomes 127.30.0, which Linux has on every machine.
+Only the prefix of its addresses is replaced: 172.30.0 becomes 127.30.0, which is local on every Linux machine.
 """
 
 from __future__ import annotations
@@ -35,8 +35,7 @@ COMPOSE = ROOT / "examples" / "compose"
 
 @dataclass(frozen=True)
 class Example:
-    """It runs. ``settings`` are those of each replica, by the name of its service, and ``checks`` what asks for its
-    health."""
+    """The running example. ``settings``, ``checks`` (the health check) and ``replicas`` are by name of the service."""
 
     url: str
     settings: dict[str, dict[str, str]]
@@ -44,15 +43,15 @@ class Example:
     replicas: dict[str, GatewayProcess]
 
     def is_healthy(self, service: str) -> bool:
-        """What Docker would find."""
+        """Whether the health check of the service succeeds, as Docker would run it."""
         _, python, *arguments = self.checks[service]
         assert python == "python"
-        where = self.settings[service]["GATEWAY_HOST"]
-        asked = [sys.executable, *(argument.replace("127.0.0.1", where) for argument in arguments)]
-        return subprocess.run(asked, check=False, capture_output=True).returncode == 0
+        host = self.settings[service]["GATEWAY_HOST"]
+        command = [sys.executable, *(argument.replace("127.0.0.1", host) for argument in arguments)]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
     def run(self, service: str, *command: str) -> str:
-        """What `docker compose exec SERVICE sio-gateway …` prints."""
+        """Return what `docker compose exec SERVICE sio-gateway …` prints."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         done = subprocess.run(
             [sys.executable, "-m", "gateway", *command],
@@ -69,14 +68,14 @@ class Example:
 def example(tmp_path: Path) -> Iterator[Example]:
     shutil.copytree(COMPOSE, tmp_path, dirs_exist_ok=True)
     secrets = tmp_path / "secrets"
-    shutil.rmtree(secrets, ignore_errors=True)  # of whoever tries the example out
+    shutil.rmtree(secrets, ignore_errors=True)  # of a copy that was tried out
     subprocess.run(["sh", str(tmp_path / "make-secrets.sh")], check=True, capture_output=True)
     with ExitStack() as stack:
-        redis = RedisServer(include=_moved(tmp_path / "redis.conf", tmp_path))
+        redis = RedisServer(include=_localized(tmp_path / "redis.conf", tmp_path))
         stack.callback(redis.stop)
         url = (secrets / "redis_url").read_text()
         (secrets / "redis_url").write_text(url.replace("redis:6379", f"127.0.0.1:{redis.port}"))
-        services = yaml.safe_load(_moved(tmp_path / "compose.yaml", tmp_path).read_text())["services"]
+        services = yaml.safe_load(_localized(tmp_path / "compose.yaml", tmp_path).read_text())["services"]
         replicas = {name: each for name, each in services.items() if name.startswith("gateway-")}
         settings = {name: _settings(service) for name, service in replicas.items()}
         checks = {name: service["healthcheck"]["test"] for name, service in replicas.items()}
@@ -87,18 +86,18 @@ def example(tmp_path: Path) -> Iterator[Example]:
         address = services["nginx"]["networks"]["front"]["ipv4_address"]
         folder = tmp_path / "nginx"
         for file in folder.iterdir():
-            _moved(file, tmp_path)
-        ours = folder / "gateway.conf"
-        ours.write_text(re.sub(r"listen (\d+);", rf"listen {address}:\1;", ours.read_text()))
+            _localized(file, tmp_path)
+        configuration = folder / "gateway.conf"
+        configuration.write_text(
+            re.sub(r"listen (\d+);", rf"listen {address}:\1;", configuration.read_text())
+        )
         nginx = start(folder, (address, 8080), (address, 8081))
         stack.callback(nginx.wait, 10)
         stack.callback(nginx.terminate)
         yield Example(f"http://{address}:8080", settings, checks, processes)
 
 
-def test_a_push_through_one_replica_reaches_a_client_whom_nginx_let_in(
-    example: Example, node: NodeClients
-) -> None:
+def test_push_through_each_replica_reaches_clients_behind_nginx(example: Example, node: NodeClients) -> None:
     token = example.run("gateway-a", "token", "--sub", "alice")
     polling = node.open(example.url, token=token, transports=["polling"]).connected()
     upgrading = node.open(example.url, token=token).connected()
@@ -115,11 +114,11 @@ def test_a_push_through_one_replica_reaches_a_client_whom_nginx_let_in(
         client.disconnect()
 
 
-def test_a_replica_is_healthy_as_long_as_it_is_ready(example: Example) -> None:
+def test_replica_is_healthy_as_long_as_it_is_ready(example: Example) -> None:
     assert [example.is_healthy(service) for service in example.settings] == [True, True]
     handshake = Request(f"{example.url}/socket.io/?EIO=4&transport=polling")
     handshake.add_header("Cookie", "gateway_replica=a")
-    urlopen(handshake, timeout=5).close()  # a drain lasts as long as somebody is there
+    urlopen(handshake, timeout=5).close()  # a drain lasts as long as a client is connected
 
     example.replicas["gateway-a"].signal(signal.SIGTERM)
     wait_until(lambda: not example.is_healthy("gateway-a"), "the replica that drains is not healthy")
@@ -127,20 +126,20 @@ def test_a_replica_is_healthy_as_long_as_it_is_ready(example: Example) -> None:
     assert example.is_healthy("gateway-b")
 
 
-def test_nginx_takes_the_configuration_exactly_as_it_is(tmp_path: Path) -> None:
+def test_nginx_accepts_the_configuration_unchanged(tmp_path: Path) -> None:
     configuration = COMPOSE / "nginx" / "nginx.conf"
-    tried = subprocess.run(
+    checked = subprocess.run(
         [find_binary(), "-t", "-p", str(tmp_path), "-c", str(configuration)],
         capture_output=True,
         text=True,
         check=False,
     )
 
-    assert (tried.returncode, "[warn]" in tried.stderr) == (0, False), tried.stderr
+    assert (checked.returncode, "[warn]" in checked.stderr) == (0, False), checked.stderr
 
 
-def _moved(file: Path, folder: Path) -> Path:
-    """The file, with the addresses and paths of this machine for those of the containers."""
+def _localized(file: Path, folder: Path) -> Path:
+    """Replace the addresses and paths of the containers in a file by those of this machine; return the file."""
     text = file.read_text().replace("172.30.0.", "127.30.0.").replace("/run/secrets", str(folder / "secrets"))
     file.write_text(text.replace("dir /data", f"dir {folder}").replace("${CORS_ORIGINS:-}", '""'))
     return file
@@ -151,7 +150,7 @@ def _settings(service: Any) -> dict[str, str]:
 
 
 def _start(given: dict[str, str]) -> GatewayProcess:
-    # What the harness gives by itself, taken back: an empty variable counts as not set.
+    # Unset the defaults of GatewayProcess: an empty variable counts as not set.
     settings: dict[str, Any] = {"jwt_secret": "", "ingest_keys": ""}
     settings |= {name.removeprefix("GATEWAY_").lower(): value for name, value in given.items()}
     return GatewayProcess(**settings)

@@ -1,4 +1,4 @@
-"""A rolling restart in the middle of the day: 2 000 clients are let go at an even pace and miss nothing."""
+"""A rolling restart under load: 2 000 clients are disconnected at an even rate and miss nothing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from tests.load.rolling.reconnect_rate import pace
-from tests.load.rolling.restart import LIMIT_SECONDS, Roll, behind_nginx, came_back, roll
-from tests.load.rolling.stalls import Standstills
-from tests.load.soak.backends import Pushing
-from tests.load.soak.clients import Crowd, Manner, Told
-from tests.load.soak.verdict import judge
+from tests.load.rolling.reconnect_rate import reconnect_rate
+from tests.load.rolling.restart import LIMIT_SECONDS, Restart, behind_nginx, reconnects, restart
+from tests.load.rolling.stalls import StallMonitor
+from tests.load.soak.backends import PushLoad
+from tests.load.soak.clients import ClientBehaviour, ClientResult, SoakClients
+from tests.load.soak.comparison import compare
 from tests.support.traffic import ACCEPTED
 from tests.support.waiter import wait_until
 
@@ -20,52 +20,58 @@ pytestmark = [pytest.mark.proxies, pytest.mark.timeout(300)]
 CLIENTS, PROCESSES, PER_SECOND = 2_000, 3, 25.0
 DRAIN_SECONDS = 24.0
 SOON = {"reconnectionDelay": 50, "reconnectionDelayMax": 500}
-"""Options of ``io()``: whoever is let go comes back at once, so that it is the gateway that spreads them."""
+"""Options of ``io()``: a client reconnects at once, so that only the drain spreads the reconnects over time."""
 KINDS = (*[("polling", "websocket")] * 6, *[("websocket",)] * 3, ("polling",))
-"""Out of ten clients: as they come by themselves, on WebSocket from the start, on polling for good."""
+"""Of ten clients: upgrading from polling (the default), WebSocket alone, polling alone."""
 
 
-def test_2000_clients_come_back_evenly_and_lose_nothing_while_three_replicas_are_rolled() -> None:
+def test_2000_clients_reconnect_evenly_and_lose_nothing_while_three_replicas_restart() -> None:
     with (
         behind_nginx({"a": "a", "b": "b", "c": "c"}, drain_seconds=DRAIN_SECONDS) as (nginx, replicas),
-        Crowd(CLIENTS, Manner(SOON, transports=KINDS, up_seconds=None), processes=PROCESSES) as crowd,
-        Standstills() as standstills,
+        SoakClients(
+            CLIENTS, ClientBehaviour(SOON, transports=KINDS, up_seconds=None), processes=PROCESSES
+        ) as clients,
+        StallMonitor() as stalls,
     ):
-        crowd.come(replicas, nginx.url)
-        crowd.settle()
-        with Pushing(crowd, [nginx], per_second=PER_SECOND) as pushing:
-            wait_until(lambda: len(pushing.pushes) > 3 * PER_SECOND, "pushes flow steadily")
-            rolls = []
+        clients.connect(replicas, nginx.url)
+        clients.wait_until_connected()
+        with PushLoad(clients, [nginx], per_second=PER_SECOND) as load:
+            wait_until(
+                lambda: len(load.pushes) > 3 * PER_SECOND, "pushes are accepted before the first restart"
+            )
+            restarts = []
             for replica in replicas:
-                rolls.append(roll(replica, drain_seconds=DRAIN_SECONDS))
-                crowd.settle()
-        crowd.calm()
-        pushing.last()
-        assert crowd.hears_last()
-        told = crowd.tell()
+                restarts.append(restart(replica, drain_seconds=DRAIN_SECONDS))
+                clients.wait_until_connected()
+        clients.stop_dropping()
+        load.push_last()
+        assert clients.wait_for_last()
+        results = clients.results()
 
-    verdict = judge(pushing.pushes, told)
-    assert verdict.wrong[:12] == [], verdict
-    assert verdict.due == verdict.came > 50_000
-    assert verdict.recovered == verdict.reconnects
-    # A replica that starts refuses at once; no request is left without an answer of a gateway.
-    assert {said for push in pushing.pushes for said in push.answers} <= {ACCEPTED, "broker_unavailable"}
-    assert [(each.status, each.complaints) for each in rolls] == [(0, [])] * 3
-    _went_evenly(rolls, told, standstills)
+    comparison = compare(load.pushes, results)
+    assert comparison.wrong[:12] == [], comparison
+    assert comparison.due == comparison.delivered > 50_000
+    assert comparison.recovered == comparison.reconnects
+    # A replica that is starting rejects a push at once; a gateway answers every request.
+    assert {answer for push in load.pushes for answer in push.answers} <= {ACCEPTED, "broker_unavailable"}
+    assert [(each.status, each.failures) for each in restarts] == [(0, [])] * 3
+    _check_rates(restarts, results, stalls)
 
 
-def _went_evenly(rolls: Sequence[Roll], told: Mapping[str, Told], standstills: Standstills) -> None:
-    for each in rolls:
-        back = came_back(told, since=each.at, until=each.at + each.seconds)
-        left = pace([at - away for at, away in back], since=each.at)
-        found = pace([at for at, _ in back], since=each.at)
+def _check_rates(
+    restarts: Sequence[Restart], results: Mapping[str, ClientResult], stalls: StallMonitor
+) -> None:
+    for each in restarts:
+        reconnected = reconnects(results, since=each.at, until=each.at + each.seconds)
+        disconnected = reconnect_rate([at - away for at, away in reconnected], since=each.at)
+        found = reconnect_rate([at for at, _ in reconnected], since=each.at)
         even = found.even_per_second(DRAIN_SECONDS)
-        still = standstills.longest(since=each.at, until=each.at + each.seconds)
-        said = (
-            f"{each.replica} ended after {each.seconds:.1f} s; even pace {even:.1f}; left {left}; came back {found}; "
-            f"the machine stood still for {still:.2f} s"
+        stall_seconds = stalls.longest(since=each.at, until=each.at + each.seconds)
+        summary = (
+            f"{each.replica} ended after {each.seconds:.1f} s; even rate {even:.1f}/s; disconnects {disconnected}; "
+            f"reconnects {found}; the machine stalled for {stall_seconds:.2f} s"
         )
-        print(said)
+        print(summary)
         assert each.seconds < DRAIN_SECONDS + LIMIT_SECONDS
-        # Whoever fell due while the machine stood still comes in one go after that.
-        assert found.peak_per_second <= (2 + still) * even, said
+        # Clients that were due while the machine stalled reconnect at once after it.
+        assert found.peak_per_second <= (2 + stall_seconds) * even, summary

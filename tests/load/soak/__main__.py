@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmarks import machine
 from tests.load.soak import report
-from tests.load.soak.chaos import KILL, KILL_FOR_LONG, ROLL
-from tests.load.soak.clients import Manner
+from tests.load.soak.chaos import KILL, KILL_PAST_LEASE, ROLL
+from tests.load.soak.clients import ClientBehaviour
 from tests.load.soak.runner import Plan, Run, run
 
 CLIENTS, PER_SECOND, SECONDS = 200, 200.0, 120.0
-BLOWS = (KILL, ROLL, KILL_FOR_LONG, ROLL)
+FAULTS = (KILL, ROLL, KILL_PAST_LEASE, ROLL)
 EVERY_SECONDS = 10.0
 DECLINED_SECONDS = 20.0
 PAUSE_SECONDS = 5.0
@@ -22,26 +22,30 @@ PAUSE_SECONDS = 5.0
 
 def main() -> None:
     options = _options()
-    clients, pace, seconds = options.clients, options.per_second, options.seconds
-    began, busy, own = time.monotonic(), machine.busy_seconds(), machine.children_seconds()
+    clients, per_second, seconds = options.clients, options.per_second, options.seconds
+    started, busy, own = time.monotonic(), machine.busy_seconds(), machine.children_seconds()
     print(
-        f"{clients} clients under {pace:.0f} pushes a second, replicas killed and rolled, for {seconds:.0f} s"
+        f"{clients} clients under {per_second:.0f} pushes a second, replicas killed and rolled, for {seconds:.0f} s"
     )
-    broken = run(Plan(clients, pace), lambda it: it.go_on(BLOWS, every=EVERY_SECONDS, seconds=seconds))
+    broken = run(
+        Plan(clients, per_second),
+        lambda injector: injector.inject_every(EVERY_SECONDS, FAULTS, seconds=seconds),
+    )
     _show(broken)
     print(report.text(report.reconnects(broken)))
     print("\na rolling restart")
     rolled = run(
-        Plan(clients, pace, Manner(options={}, up_seconds=None)), lambda it: it.roll_all(pause=PAUSE_SECONDS)
+        Plan(clients, per_second, ClientBehaviour(options={}, up_seconds=None)),
+        lambda injector: injector.roll_all(pause=PAUSE_SECONDS),
     )
     _show(rolled)
     print(report.text(report.each_second(rolled)))
-    declining = Plan(clients, pace, Manner(auth={"recovery": False}), with_sids=False)
-    declined = run(declining, lambda it: it.rest(DECLINED_SECONDS))
-    print(f"\nwith recovery declined, only dropped: {declined.verdict.percent:.1f} % delivered")
+    declining = Plan(clients, per_second, ClientBehaviour(auth={"recovery": False}), with_sids=False)
+    declined = run(declining, lambda injector: injector.wait(DECLINED_SECONDS))
+    print(f"\nwith recovery declined, only dropped: {declined.comparison.percent:.1f} % delivered")
     others = machine.busy_seconds() - busy - machine.children_seconds() + own
-    found = report.Found(broken, rolled, declined, max(0.0, others / (time.monotonic() - began)))
-    if (clients, pace, seconds) == (CLIENTS, PER_SECOND, SECONDS):
+    found = report.Results(broken, rolled, declined, max(0.0, others / (time.monotonic() - started)))
+    if (clients, per_second, seconds) == (CLIENTS, PER_SECOND, SECONDS):
         report.write(found)
         print(f"written: {report.PAGE.relative_to(machine.ROOT)}")
     if found.wrong:
@@ -51,8 +55,8 @@ def main() -> None:
 
 
 def _show(done: Run) -> None:
-    print(report.text(report.figures(done.verdict)))
-    print("\n".join(done.verdict.wrong[:20]))
+    print(report.text(report.figures(done.comparison)))
+    print("\n".join(done.comparison.wrong[:20]))
 
 
 def _options() -> argparse.Namespace:

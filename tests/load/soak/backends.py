@@ -12,46 +12,52 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from tests.load.soak.clients import Crowd, Member
+from tests.load.soak.clients import Member, SoakClients
 from tests.support.backend import Backend
 from tests.support.traffic import ACCEPTED, NO_ANSWER, Push
 
 BACKENDS = 12
-ANSWER_SECONDS = 4.0
-AGAIN_SECONDS = 0.1
-PATIENCE_SECONDS = 60.0
-REPEATED = frozenset({409, 502, 503, 504})
+ANSWER_TIMEOUT_SECONDS = 4.0
+RETRY_DELAY_SECONDS = 0.1
+REPEAT_SECONDS = 60.0
+"""For how long a push is repeated until it is accepted."""
+REPEATED_STATUSES = frozenset({409, 502, 503, 504})
 """Statuses of a gateway, or of a proxy that got no answer from one, after which a push is repeated."""
 LARGE_BYTES = 70_000
 """Size of one of a hundred pushes to a user."""
 KINDS = {"user": 80, "room": 10, "rooms": 6, "broadcast": 2, "volatile": 2}
-"""Of a hundred pushes."""
+"""Kinds of pushes: how many of a hundred."""
 
 
-class Door(Protocol):
+class PushTarget(Protocol):
     """Anything that accepts pushes: a replica, or a proxy in front of several."""
 
     @property
     def backend(self) -> Backend: ...
 
 
-class Pushing:
-    """Pushes while its context is open. ``with_sids``: some pushes except a client by its sid."""
+class PushLoad:
+    """Backends that push while the context is open. ``with_sids``: some pushes except a client by its sid."""
 
     def __init__(
-        self, crowd: Crowd, doors: Sequence[Door], *, per_second: float, with_sids: bool = True
+        self,
+        clients: SoakClients,
+        targets: Sequence[PushTarget],
+        *,
+        per_second: float,
+        with_sids: bool = True,
     ) -> None:
         self.pushes: list[Push] = []
-        self._crowd = crowd
-        self._living = list(doors)
+        self._clients = clients
+        self._targets = list(targets)
         self._with_sids = with_sids
         self._pause = BACKENDS / per_second
         self._run = secrets.token_hex(4)
         self._numbers = itertools.count()
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._push_on, daemon=True) for _ in range(BACKENDS)]
+        self._stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._run_backend, daemon=True) for _ in range(BACKENDS)]
 
-    def __enter__(self) -> Pushing:
+    def __enter__(self) -> PushLoad:
         for thread in self._threads:
             thread.start()
         return self
@@ -59,57 +65,57 @@ class Pushing:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def choose(self, doors: Sequence[Door]) -> None:
-        """Push through ``doors`` from now on."""
-        self._living = list(doors)
+    def choose(self, targets: Sequence[PushTarget]) -> None:
+        """Push through ``targets`` from now on."""
+        self._targets = list(targets)
 
     def stop(self) -> None:
         """Push nothing more; return once every push was accepted or given up."""
-        self._over.set()
+        self._stopped.set()
         for thread in self._threads:
             thread.join()
 
-    def last(self) -> None:
-        """Broadcast the event ``last``, after all other pushes."""
+    def push_last(self) -> None:
+        """Broadcast the event ``last``; no push may follow."""
         push = self._push("/broadcast", {}, frozenset(), "last")
-        self._until_accepted(push, random.Random())
+        self._push_until_accepted(push, random.Random())
         assert push.accepted, push.answers
 
-    def _push_on(self) -> None:
-        dice = random.Random()
-        # At uneven times, or all would push at the same moments. A late backend sends its next push sooner: the rate
-        # is kept.
-        due = time.monotonic() + dice.uniform(0.0, self._pause)
-        while not self._over.wait(max(0.0, due - time.monotonic())):
-            due += dice.uniform(0.2, 1.8) * self._pause
-            push = self._make(dice)
+    def _run_backend(self) -> None:
+        rng = random.Random()
+        # At random intervals, so that backends do not push at the same moments. A late backend sends its next push
+        # sooner, which keeps the rate.
+        due = time.monotonic() + rng.uniform(0.0, self._pause)
+        while not self._stopped.wait(max(0.0, due - time.monotonic())):
+            due += rng.uniform(0.2, 1.8) * self._pause
+            push = self._make(rng)
             self.pushes.append(push)
-            self._until_accepted(push, dice)
+            self._push_until_accepted(push, rng)
 
-    def _make(self, dice: random.Random) -> Push:
-        (kind,) = dice.choices(list(KINDS), list(KINDS.values()))
-        one, other = dice.sample(self._crowd.members, 2)
+    def _make(self, rng: random.Random) -> Push:
+        (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
+        one, other = rng.sample(self._clients.members, 2)
         if kind == "user":
-            pad = "x" * LARGE_BYTES if dice.random() < 0.01 else ""
+            pad = "x" * LARGE_BYTES if rng.random() < 0.01 else ""
             return self._to({f"user:{one.user}"}, f"/emit/user/{one.user}", {}, [], pad)
         if kind == "broadcast":
-            return self._to(None, "/broadcast", {}, dice.choice([[], self._spared(one, dice)]))
+            return self._to(None, "/broadcast", {}, rng.choice([[], self._excluded(one, rng)]))
         rooms = sorted(room for room in one.rooms | other.rooms if room.startswith("room-"))
         if kind == "rooms":
-            return self._to(set(rooms), "/emit/room", {"rooms": rooms}, self._spared(other, dice))
-        room = dice.choice(rooms)
+            return self._to(set(rooms), "/emit/room", {"rooms": rooms}, self._excluded(other, rng))
+        room = rng.choice(rooms)
         volatile = {"volatile": True} if kind == "volatile" else {}
         return self._to({room}, "/emit/room", {"room": room} | volatile, [])
 
-    def _spared(self, member: Member, dice: random.Random) -> list[str]:
+    def _excluded(self, member: Member, rng: random.Random) -> list[str]:
         choices = [[room] for room in sorted(member.rooms)]
-        return dice.choice([*choices, [member.sid]] if self._with_sids else choices)
+        return rng.choice([*choices, [member.sid]] if self._with_sids else choices)
 
     def _to(
         self, rooms: set[str] | None, target: str, fields: dict[str, Any], exclude: list[str], pad: str = ""
     ) -> Push:
-        named = fields | ({"except": exclude} if exclude else {})
-        return self._push(target, named, self._crowd.entitled(rooms, exclude), "news", pad)
+        body = fields | ({"except": exclude} if exclude else {})
+        return self._push(target, body, self._clients.entitled(rooms, exclude), "news", pad)
 
     def _push(
         self, target: str, fields: dict[str, Any], entitled: frozenset[str], event: str, pad: str = ""
@@ -117,24 +123,24 @@ class Pushing:
         number = next(self._numbers)
         return Push(number, target, fields | {"event": event, "data": {"n": number, "pad": pad}}, entitled)
 
-    def _until_accepted(self, push: Push, dice: random.Random) -> None:
-        deadline = push.started_at + PATIENCE_SECONDS
-        while self._again(push, dice) and time.monotonic() < deadline:
-            time.sleep(AGAIN_SECONDS)
+    def _push_until_accepted(self, push: Push, rng: random.Random) -> None:
+        deadline = push.started_at + REPEAT_SECONDS
+        while self._push_once(push, rng) and time.monotonic() < deadline:
+            time.sleep(RETRY_DELAY_SECONDS)
 
-    def _again(self, push: Push, dice: random.Random) -> bool:
-        """Push once; return whether it must be repeated with the same Idempotency-Key, as the REST contract says."""
-        backend = replace(dice.choice(self._living).backend, timeout=ANSWER_SECONDS)
+    def _push_once(self, push: Push, rng: random.Random) -> bool:
+        """Push once; return whether the REST contract requires a repeat with the same Idempotency-Key."""
+        backend = replace(rng.choice(self._targets).backend, timeout=ANSWER_TIMEOUT_SECONDS)
         status = 503
         try:
             answer = backend.post(push.target, push.body, idempotency_key=f"{self._run}-{push.number}")
             status = answer.status
-            is_of_a_gateway = "json" in answer.headers.get("content-type", "")
-            said = (
-                ACCEPTED if status == 200 else answer.body["code"] if is_of_a_gateway else f"proxy {status}"
+            is_from_gateway = "json" in answer.headers.get("content-type", "")
+            outcome = (
+                ACCEPTED if status == 200 else answer.body["code"] if is_from_gateway else f"proxy {status}"
             )
         except (OSError, http.client.HTTPException):
-            said = NO_ANSWER
-        push.answers.append(said)
+            outcome = NO_ANSWER
+        push.answers.append(outcome)
         push.answered_at = time.monotonic()
-        return status in REPEATED
+        return status in REPEATED_STATUSES

@@ -13,9 +13,9 @@ from importlib.metadata import version
 
 from benchmarks.machine import cpu_model
 from tests.load.soak import runner
-from tests.load.soak.chaos import Blow
+from tests.load.soak.chaos import Fault
+from tests.load.soak.comparison import Comparison, per_second
 from tests.load.soak.runner import Run
-from tests.load.soak.verdict import Verdict, per_second
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "soak.md"
@@ -27,7 +27,7 @@ Table = list[list[str]]
 
 
 @dataclass(frozen=True)
-class Found:
+class Results:
     """The runs. ``broken``: connections dropped, replicas killed and rolled. ``rolled``: a rolling restart.
     ``declined``: connections dropped, without recovery."""
 
@@ -39,17 +39,17 @@ class Found:
 
     @property
     def wrong(self) -> list[str]:
-        return [*self.broken.verdict.wrong, *self.rolled.verdict.wrong]
+        return [*self.broken.comparison.wrong, *self.rolled.comparison.wrong]
 
 
-def write(found: Found) -> None:
+def write(found: Results) -> None:
     PAGE.write_text(page(found), encoding="utf-8")
 
 
-def page(found: Found) -> str:
+def page(found: Results) -> str:
     """Format the whole page."""
     broken, rolled, declined = found.broken, found.rolled, found.declined
-    away = sorted(broken.verdict.away)
+    offline = sorted(broken.comparison.offline)
     return f"""# Soak
 
 What clients receive while their connections break and replicas are killed and rolled under load. Every message that
@@ -70,22 +70,22 @@ polling and one on WebSocket.
 room, to several
   rooms with exceptions, to everyone. A push that got a 503, or no answer, is repeated with its `Idempotency-Key` until
   it is accepted.
-- Each client stays connected for {_between(broken.plan.manner.up_seconds)} s and is dropped. Seven times of ten the \
-client closes its engine.
+- Each client stays connected for {_between(broken.plan.behaviour.up_seconds)} s and is dropped. Seven times of ten \
+the client closes its engine.
   Twice the network breaks so that the client notices and the server does not (torn). Once the network drops all
   packets, so that neither notices until a ping fails (silent). The client reconnects 2 s later, to any replica: median
-  {broken.verdict.median_away:.1f} s, longest {away[-1] if away else 0.0:.1f} s.
+  {broken.comparison.median_offline:.1f} s, longest {offline[-1] if offline else 0.0:.1f} s.
 - Every 10 s a replica is killed (`kill -9`) and started again, at once or after its lease of \
 {runner.LEASE_SECONDS:.0f} s has ended, or rolled
   (`SIGTERM`, then started again). Clients and backends continue to choose it until it has ended.
 
-**{_sum(broken.verdict)}**
+**{_sum(broken.comparison)}**
 
-{_markdown(figures(broken.verdict))}
+{_markdown(figures(broken.comparison))}
 
-{_listed("How connections were dropped", broken.verdict.dropped)}
-{_listed("Reasons of `disconnect` in the clients", broken.verdict.left)}
-{_listed("Errors of `connect_error` while reconnecting", broken.verdict.errors)}
+{_listed("How connections were dropped", broken.comparison.dropped)}
+{_listed("Reasons of `disconnect` in the clients", broken.comparison.disconnects)}
+{_listed("Errors of `connect_error` while reconnecting", broken.comparison.errors)}
 
 Reconnects in each second; the header has the last digit of the second.
 
@@ -96,16 +96,16 @@ Reconnects in each second; the header has the last digit of the second.
 The same load; no client is dropped, and clients have their default options (`reconnectionDelay` 1 s, plus or minus a
 half). One replica after the other gets `SIGTERM` and is started again.
 
-**{_sum(rolled.verdict)}**
+**{_sum(rolled.comparison)}**
 
-{_markdown(figures(rolled.verdict))}
+{_markdown(figures(rolled.comparison))}
 
 {_markdown(each_second(rolled))}
 
 ## For comparison
 
 - The same clients with `auth.recovery: false`, only dropped, for {declined.seconds:.0f} s:
-  {declined.verdict.percent:.1f} % delivered. That is what this program counts where nothing is recovered.
+  {declined.comparison.percent:.1f} % delivered. That is what this program counts where nothing is recovered.
 
 ## What counts
 
@@ -128,55 +128,57 @@ and silent connections are held open: what either side still sends is read and d
 {_wrong(found.wrong)}"""
 
 
-def figures(verdict: Verdict) -> Table:
+def figures(comparison: Comparison) -> Table:
     """Make the table of the counts of a run."""
     rows: Sequence[tuple[str, float]] = (
-        ("Pushes", verdict.pushes),
-        ("accepted", verdict.accepted),
-        ("accepted after a repeat", verdict.repeated),
-        ("volatile", verdict.volatile),
-        ("Deliveries due", verdict.due),
-        ("delivered", verdict.came),
-        ("missing", verdict.missing),
-        ("doubled", verdict.doubled),
-        ("out of order", verdict.out_of_order),
-        ("delivered to the wrong client", verdict.misled),
-        ("Reconnects", verdict.reconnects),
-        ("recovered", verdict.recovered),
-        ("neither recovered nor `recovery:failed`", verdict.silently_anew),
-        ("with `recovery:failed`", verdict.failed.total()),
-        *((f"with `{code}`", count) for code, count in verdict.failed.items()),
+        ("Pushes", comparison.pushes),
+        ("accepted", comparison.accepted),
+        ("accepted after a repeat", comparison.repeated),
+        ("volatile", comparison.volatile),
+        ("Deliveries due", comparison.due),
+        ("delivered", comparison.delivered),
+        ("missing", comparison.missing),
+        ("doubled", comparison.doubled),
+        ("out of order", comparison.out_of_order),
+        ("delivered to the wrong client", comparison.misdelivered),
+        ("Reconnects", comparison.reconnects),
+        ("recovered", comparison.recovered),
+        ("neither recovered nor `recovery:failed`", comparison.unexplained),
+        ("with `recovery:failed`", comparison.failed.total()),
+        *((f"with `{code}`", count) for code, count in comparison.failed.items()),
     )
     return [["", "number"], *([what, _number(count)] for what, count in rows)]
 
 
-def _sum(verdict: Verdict) -> str:
+def _sum(comparison: Comparison) -> str:
     # Rounded down: 100 % appears only where nothing is missing.
-    percent = math.floor(verdict.percent * 1000) / 1000
-    return f"{percent:g} % delivered, {verdict.doubled} doubled, {verdict.out_of_order} out of order."
+    percent = math.floor(comparison.percent * 1000) / 1000
+    return f"{percent:g} % delivered, {comparison.doubled} doubled, {comparison.out_of_order} out of order."
 
 
 def reconnects(run: Run) -> Table:
     """Make a table with a row for ten seconds and a column for each second."""
-    counts = per_second(run.told.values(), since=run.began_at, seconds=_whole_rows(run))
+    counts = per_second(run.results.values(), since=run.began_at, seconds=_whole_rows(run))
     table = [["from", *map(str, range(ROW_SECONDS)), "what happened"]]
     for start in range(0, len(counts), ROW_SECONDS):
-        blows = [blow for blow in run.blows if start <= blow.at - run.began_at < start + ROW_SECONDS]
+        faults = [fault for fault in run.faults if start <= fault.at - run.began_at < start + ROW_SECONDS]
         row = map(str, counts[start : start + ROW_SECONDS])
-        table.append([f"{start} s", *row, "; ".join(_tell(blow, run) for blow in blows)])
+        table.append([f"{start} s", *row, "; ".join(_describe(fault, run) for fault in faults)])
     return table
 
 
 def each_second(run: Run) -> Table:
     """Make a table with a row for each second."""
-    counts = per_second(run.told.values(), since=run.began_at, seconds=int(run.seconds) + 1)
+    counts = per_second(run.results.values(), since=run.began_at, seconds=int(run.seconds) + 1)
     return [
         ["second", "reconnects", "what happened"],
         *(
             [
                 str(second),
                 str(count),
-                "; ".join(_tell(blow, run) for blow in run.blows if int(blow.at - run.began_at) == second),
+                "; ".join(
+                    _describe(fault, run) for fault in run.faults if int(fault.at - run.began_at) == second
+                ),
             ]
             for second, count in enumerate(counts)
         ),
@@ -198,10 +200,8 @@ def _markdown(table: Table) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ruler, *rows])
 
 
-def _tell(blow: Blow, run: Run) -> str:
-    return (
-        f"{blow.replica} {blow.kind} at {blow.at - run.began_at:.1f} s, ready after {blow.away_seconds:.1f} s"
-    )
+def _describe(fault: Fault, run: Run) -> str:
+    return f"{fault.replica} {fault.kind} at {fault.at - run.began_at:.1f} s, ready after {fault.down_seconds:.1f} s"
 
 
 def _between(bounds: tuple[float, float] | None) -> str:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.load.soak.backends import Pushing
-from tests.load.soak.chaos import Blow, Breaking
-from tests.load.soak.clients import Crowd, Manner, Member, Told
-from tests.load.soak.verdict import Verdict, judge
+from tests.load.soak.backends import PushLoad
+from tests.load.soak.chaos import Fault, FaultInjector
+from tests.load.soak.clients import ClientBehaviour, ClientResult, Member, SoakClients
+from tests.load.soak.comparison import Comparison, compare
 from tests.support.cluster import until
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
@@ -26,7 +26,7 @@ LEASE_SECONDS = 5.0
 PING_SECONDS = 3.0
 """Interval and timeout, each: a connection that breaks without a close is closed within twice that."""
 RECOVERY_SECONDS = 120.0
-SETTLE_SECONDS = 2 * PING_SECONDS + LEASE_SECONDS + 5.0
+PRESENCE_SECONDS = 2 * PING_SECONDS + LEASE_SECONDS + 5.0
 SETTINGS: dict[str, Any] = {
     "lease_seconds": LEASE_SECONDS,
     "ping_interval_seconds": PING_SECONDS,
@@ -40,11 +40,11 @@ is down, might take the replica's port and keep it from starting again."""
 
 @dataclass(frozen=True)
 class Plan:
-    """How many clients and pushes a second, and how the clients behave."""
+    """The load of a run: number of clients, pushes a second, and behaviour of the clients."""
 
     clients: int
     per_second: float
-    manner: Manner = field(default_factory=Manner)
+    behaviour: ClientBehaviour = field(default_factory=ClientBehaviour)
     with_sids: bool = True
 
 
@@ -57,55 +57,55 @@ class Run:
     """When the first push was sent, in Unix seconds."""
     seconds: float
     pushes: list[Push]
-    told: dict[str, Told]
-    blows: list[Blow]
-    verdict: Verdict
-    lives: list[tuple[str, list[dict[str, Any]]]]
+    results: dict[str, ClientResult]
+    faults: list[Fault]
+    comparison: Comparison
+    logs: list[tuple[str, list[dict[str, Any]]]]
     versions: dict[str, str]
 
     def keep(self, folder: Path) -> None:
         """Write the deliveries of each client, the pushes and the log of each replica to files."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "wrong").write_text("\n".join(self.verdict.wrong))
+        (folder / "wrong").write_text("\n".join(self.comparison.wrong))
         (folder / "pushes").write_text("\n".join(f"{push.number} {push}" for push in self.pushes))
-        (folder / "blows").write_text("\n".join(map(str, self.blows)))
-        for client, told in self.told.items():
-            (folder / f"client-{client}").write_text(f"{told}\n")
-        for number, (replica, lines) in enumerate(self.lives):
+        (folder / "faults").write_text("\n".join(map(str, self.faults)))
+        for client, results in self.results.items():
+            (folder / f"client-{client}").write_text(f"{results}\n")
+        for number, (replica, lines) in enumerate(self.logs):
             (folder / f"log-{number:02}-{replica}").write_text("\n".join(map(str, lines)))
 
 
-Trouble = Callable[[Breaking], None]
+Scenario = Callable[[FaultInjector], None]
 
 
-def run(plan: Plan, trouble: Trouble) -> Run:
-    """Run the load as long as ``trouble`` runs; then wait for the last message and compare."""
+def run(plan: Plan, scenario: Scenario) -> Run:
+    """Run the load as long as ``scenario`` runs; then wait for the last message and compare."""
     server = RedisServer()
-    with replicas_on(server, **SETTINGS) as replicas, Crowd(plan.clients, plan.manner) as crowd:
-        crowd.come(replicas)
-        pushing = Pushing(crowd, replicas, per_second=plan.per_second, with_sids=plan.with_sids)
+    with replicas_on(server, **SETTINGS) as replicas, SoakClients(plan.clients, plan.behaviour) as clients:
+        clients.connect(replicas)
+        load = PushLoad(clients, replicas, per_second=plan.per_second, with_sids=plan.with_sids)
 
-        def choose(living: Sequence[GatewayProcess]) -> None:
-            crowd.choose(living)
-            pushing.choose(living)
+        def choose(running: Sequence[GatewayProcess]) -> None:
+            clients.choose(running)
+            load.choose(running)
 
-        breaking = Breaking(replicas, choose, lease_seconds=LEASE_SECONDS)
+        injector = FaultInjector(replicas, choose, lease_seconds=LEASE_SECONDS)
         began_at = time.time()
-        with pushing:
-            trouble(breaking)
+        with load:
+            scenario(injector)
         seconds = time.time() - began_at
-        crowd.calm()
-        pushing.last()
-        complaints = [] if crowd.hears_last() else ["a client did not get the last message"]
-        told = crowd.tell()
+        clients.stop_dropping()
+        load.push_last()
+        errors = [] if clients.wait_for_last() else ["a client did not get the last message"]
+        results = clients.results()
         if plan.with_sids:  # without recovery a client has another sid after each reconnect
-            complaints += _presence(replicas, crowd.members)
-        versions = {name: crowd.versions[name] for name in ("node", "client")} | {"redis": _version(server)}
-        breaking.end()
-    verdict = judge(pushing.pushes, told)
-    verdict.wrong = complaints + breaking.complaints + verdict.wrong
+            errors += _presence(replicas, clients.members)
+        versions = {name: clients.versions[name] for name in ("node", "client")} | {"redis": _version(server)}
+        injector.stop_all()
+    comparison = compare(load.pushes, results)
+    comparison.wrong = errors + injector.errors + comparison.wrong
     return Run(
-        plan, began_at, seconds, pushing.pushes, told, breaking.blows, verdict, breaking.lives, versions
+        plan, began_at, seconds, load.pushes, results, injector.faults, comparison, injector.logs, versions
     )
 
 
@@ -123,8 +123,8 @@ def replicas_on(
         )
 
     try:
-        with ThreadPoolExecutor() as together:
-            starting = [together.submit(start, name) for name in names]
+        with ThreadPoolExecutor() as pool:
+            starting = [pool.submit(start, name) for name in names]
         replicas += [each.result() for each in starting]
         yield replicas
     finally:
@@ -150,20 +150,20 @@ def _free_fixed_port() -> int:
 
 def _presence(replicas: Sequence[GatewayProcess], members: Sequence[Member]) -> list[str]:
     """Check that presence shows each client once, under its first sid, and no half-open connection."""
-    want: dict[str, list[str]] = {}
+    expected: dict[str, list[str]] = {}
     for member in members:
-        want.setdefault(member.user, []).append(member.sid)
-    lacking = dict.fromkeys(want)
+        expected.setdefault(member.user, []).append(member.sid)
+    wrong = dict.fromkeys(expected)
 
-    def is_true() -> bool:
-        for user in list(lacking):
+    def is_exact() -> bool:
+        for user in list(wrong):
             found = random.choice(replicas).backend.presence(user)["connections"]
-            if sorted(each["sid"] for each in found) == sorted(want[user]):
-                del lacking[user]
-        return not lacking
+            if sorted(each["sid"] for each in found) == sorted(expected[user]):
+                del wrong[user]
+        return not wrong
 
     try:
-        until(is_true, "presence is exact", time.monotonic() + SETTLE_SECONDS)
+        until(is_exact, "presence is exact", time.monotonic() + PRESENCE_SECONDS)
     except AssertionError:
-        return [f"presence of {user} is not {want[user]}" for user in lacking]
+        return [f"presence of {user} is not {expected[user]}" for user in wrong]
     return []

@@ -1,4 +1,4 @@
-// Stock socket.io-clients whose connections break again and again. Each records the events that it got and their
+// Stock socket.io-clients whose connections break repeatedly. Each records the events that it received and their
 // positions. Commands are JSON lines on stdin, reports are JSON lines on stdout.
 import net from "node:net";
 import { createInterface } from "node:readline";
@@ -9,17 +9,17 @@ const { io } = require("socket.io-client");
 const report = (type, more = {}) => process.stdout.write(JSON.stringify({ type, ...more }) + "\n");
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
-const OPENING = 50; // how many connect at a time: many at once are not tested here
-const ANSWER_MS = 10000;
+const OPENING = 50; // how many connect at a time: a burst of handshakes is not the subject here
+const ACK_TIMEOUT_MS = 10000;
 
 const clients = [];
-let living = []; // the ports of the replicas that a balancer would choose from
-let plan; // as in `begin`
+let ports = []; // of the replicas that a load balancer would choose from
+let plan; // the arguments of `connect`
 let dropping = false;
-let awaited = () => {}; // checks whether the current command is done
+let check = () => {}; // checks whether the current command is done
 
-// The network of one client: a port of its own that leads to one replica until the client connects anew.
-class Line {
+// The network of one client: a relay with a port of its own, which leads to one replica until the client reconnects.
+class Relay {
   constructor() {
     this.pairs = new Set();
     this.server = net.createServer((near) => this.accept(near));
@@ -33,7 +33,7 @@ class Line {
     return `http://127.0.0.1:${this.server.address().port}`;
   }
 
-  // The client reconnects: over a new network, to any replica.
+  // The client reconnects: closes all connections; new ones lead to `port`.
   open(port) {
     this.port = port;
     this.silent = false;
@@ -82,33 +82,33 @@ class Line {
     for (const { near } of this.pairs) near.destroy();
   }
 
-  // Neither notices.
+  // Neither side notices.
   silence() {
     this.hold();
     this.silent = true;
   }
 }
 
-const ways = {
+const breaks = {
   closed: (client) => client.socket.io.engine.close(),
-  torn: (client) => client.line.tear(),
-  silent: (client) => client.line.silence(),
+  torn: (client) => client.relay.tear(),
+  silent: (client) => client.relay.silence(),
 };
 
 class Client {
   async start({ token, transports }) {
-    const url = plan.url ?? (await this.layLine());
+    const url = plan.url ?? (await this.openRelay());
     this.got = []; // [number, or -1 for an event of the gateway, position] of every event
     this.connects = []; // [when, whether recovered, time without a connection before it]
     this.failed = []; // codes of recovery:failed
-    this.left = {}; // reasons of disconnects: how often
+    this.disconnects = {}; // reasons of disconnects: how often
     this.errors = {}; // connect_error: how often
-    this.dropped = {}; // ways: how often
-    this.best = transports.at(-1); // what it upgrades to, if it begins with another transport
+    this.dropped = {}; // kinds of breaks: how often
+    this.bestTransport = transports.at(-1); // what it upgrades to, if it begins with another transport
     this.replicas = []; // the replica of each connect; the sid of the Engine.IO session begins with its name
     this.upgrades = 0;
-    this.asked = 0;
-    this.answered = 0;
+    this.emitted = 0;
+    this.acknowledged = 0;
     this.isLast = false;
     // Without a keep-alive agent: where one of its connections breaks, xmlhttprequest-ssl repeats the request and never
     // ends it, so that the client waits forever.
@@ -121,36 +121,36 @@ class Client {
     this.watch();
   }
 
-  async layLine() {
-    this.line = new Line();
-    await this.line.listen();
-    this.line.open(pick(living));
-    return this.line.url;
+  async openRelay() {
+    this.relay = new Relay();
+    await this.relay.listen();
+    this.relay.open(pick(ports));
+    return this.relay.url;
   }
 
-  get carrier() {
+  get transport() {
     return this.socket.io.engine.transport.name;
   }
 
   watch() {
     const { socket } = this;
-    if (this.line) socket.io.on("reconnect_attempt", () => this.line.open(pick(living)));
+    if (this.relay) socket.io.on("reconnect_attempt", () => this.relay.open(pick(ports)));
     socket.io.on("open", () =>
       socket.io.engine.on("upgrade", () => {
         this.upgrades += 1;
-        awaited();
+        check();
       }),
     );
     socket.on("connect", () => {
       const now = Date.now();
-      this.connects.push([now, Boolean(socket.recovered), this.leftAt ? now - this.leftAt : 0]);
+      this.connects.push([now, Boolean(socket.recovered), this.disconnectedAt ? now - this.disconnectedAt : 0]);
       this.replicas.push(socket.io.engine.id.split(".")[0]);
       this.dropLater();
-      awaited();
+      check();
     });
     socket.on("disconnect", (reason) => {
-      this.leftAt = Date.now();
-      this.left[reason] = (this.left[reason] ?? 0) + 1;
+      this.disconnectedAt = Date.now();
+      this.disconnects[reason] = (this.disconnects[reason] ?? 0) + 1;
       clearTimeout(this.timer);
     });
     socket.on("connect_error", (error) => {
@@ -163,7 +163,7 @@ class Client {
       if (event === "recovery:failed") this.failed.push(args[0].code);
       if (event === "last") {
         this.isLast = true;
-        awaited();
+        check();
       }
     });
   }
@@ -176,52 +176,52 @@ class Client {
   }
 
   drop() {
-    const way = pick(plan.ways);
-    this.dropped[way] = (this.dropped[way] ?? 0) + 1;
-    ways[way](this);
+    const kind = pick(plan.breaks);
+    this.dropped[kind] = (this.dropped[kind] ?? 0) + 1;
+    breaks[kind](this);
   }
 
-  // Send an event that the gateway does not know, and count the acknowledgement.
-  ask() {
-    this.asked += 1;
-    this.socket.timeout(ANSWER_MS).emit("question", {}, (late, answer) => {
+  // Emit an event that the gateway does not know, and count the acknowledgement.
+  emitWithAck() {
+    this.emitted += 1;
+    this.socket.timeout(ACK_TIMEOUT_MS).emit("question", {}, (late, answer) => {
       if (late || answer?.error?.code !== "unknown_event") return;
-      this.answered += 1;
-      awaited();
+      this.acknowledged += 1;
+      check();
     });
   }
 
   result() {
-    const { got, connects, failed, left, errors, dropped, replicas, upgrades, answered, carrier } = this;
-    return { got, connects, failed, left, errors, dropped, replicas, upgrades, answered, carrier };
+    const { got, connects, failed, disconnects, errors, dropped, replicas, upgrades, acknowledged, transport } = this;
+    return { got, connects, failed, disconnects, errors, dropped, replicas, upgrades, acknowledged, transport };
   }
 }
 
 const whenAll = (holds, type, more = () => ({})) => {
-  awaited = () => {
+  check = () => {
     if (!clients.every(holds)) return;
-    awaited = () => {};
+    check = () => {};
     report(type, more());
   };
-  awaited();
+  check();
 };
 
-const fewerAreOpening = () =>
+const fewerConnect = () =>
   new Promise((done) => {
-    awaited = () => {
+    check = () => {
       if (clients.filter((client) => !client.socket.connected).length < OPENING) done();
     };
-    awaited();
+    check();
   });
 
 const commands = {
-  async begin({ clients: wanted, ...rest }) {
+  async connect({ clients: wanted, ...rest }) {
     plan = rest;
     for (const each of wanted) {
       const client = new Client();
       await client.start(each);
       clients.push(client);
-      await fewerAreOpening();
+      await fewerConnect();
     }
     whenAll(
       (client) => client.socket.connected,
@@ -229,28 +229,28 @@ const commands = {
       () => ({ sids: clients.map((client) => client.socket.id) }),
     );
   },
-  choose({ ports }) {
-    living = ports;
+  choose({ ports: chosen }) {
+    ports = chosen;
   },
-  ask() {
-    for (const client of clients) client.ask();
-    whenAll((client) => client.answered === client.asked, "answered");
+  emitWithAck() {
+    for (const client of clients) client.emitWithAck();
+    whenAll((client) => client.acknowledged === client.emitted, "acknowledged");
   },
-  settle() {
-    whenAll((client) => client.socket.connected && client.carrier === client.best, "settled");
+  awaitConnected() {
+    whenAll((client) => client.socket.connected && client.transport === client.bestTransport, "allConnected");
   },
   drop() {
     dropping = true;
     for (const client of clients) client.dropLater();
   },
-  calm() {
+  stopDropping() {
     dropping = false;
     for (const client of clients) clearTimeout(client.timer);
-    whenAll((client) => client.isLast, "heard");
+    whenAll((client) => client.isLast, "receivedLast");
   },
-  tell() {
+  reportResults() {
     for (const client of clients) report("result", client.result());
-    report("told");
+    report("reported");
   },
 };
 

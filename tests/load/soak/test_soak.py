@@ -6,28 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.soak.chaos import KILL, ROLL, Breaking
-from tests.load.soak.clients import Manner
+from tests.load.soak.chaos import KILL, ROLL, FaultInjector
+from tests.load.soak.clients import ClientBehaviour
 from tests.load.soak.runner import Plan, run
 
 pytestmark = pytest.mark.timeout(150)
 
-SECONDS, EVERY = 12.0, 4.0
+SECONDS, INTERVAL = 12.0, 4.0
 
 
-def test_nothing_is_lost_doubled_or_out_of_order_while_connections_break_and_replicas_die(
+def test_each_message_is_delivered_once_and_in_order_while_connections_break_and_replicas_are_killed(
     tmp_path: Path,
 ) -> None:
-    def trouble(breaking: Breaking) -> None:
-        breaking.go_on([KILL, ROLL], every=EVERY, seconds=SECONDS)
+    def scenario(injector: FaultInjector) -> None:
+        injector.inject_every(INTERVAL, [KILL, ROLL], seconds=SECONDS)
 
-    done = run(Plan(clients=48, per_second=60, manner=Manner(up_seconds=(1.0, 3.0))), trouble)
+    done = run(Plan(clients=48, per_second=60, behaviour=ClientBehaviour(up_seconds=(1.0, 3.0))), scenario)
 
-    verdict = done.verdict
-    if verdict.wrong:
+    comparison = done.comparison
+    if comparison.wrong:
         done.keep(tmp_path)
-    assert verdict.wrong[:12] == [], f"{len(verdict.wrong)} errors; {verdict}; details in {tmp_path}"
-    assert [blow.kind for blow in done.blows] == [KILL, ROLL, KILL]
-    assert verdict.due == verdict.came > 2000
-    assert verdict.recovered == verdict.reconnects > 60
-    assert set(verdict.dropped) == {"closed", "torn", "silent"}
+    assert comparison.wrong[:12] == [], f"{len(comparison.wrong)} errors; {comparison}; details in {tmp_path}"
+    assert [fault.kind for fault in done.faults] == [KILL, ROLL, KILL]
+    assert comparison.due == comparison.delivered > 2000
+    assert comparison.recovered == comparison.reconnects > 60
+    assert set(comparison.dropped) == {"closed", "torn", "silent"}

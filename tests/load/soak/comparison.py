@@ -1,0 +1,164 @@
+"""Compare deliveries with accepted pushes (invariants 4 to 6 of docs/explanation/architecture.md). Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from tests.load.soak.clients import ClientResult
+from tests.support.traffic import Push
+
+
+@dataclass
+class Comparison:
+    """Counts, and in ``wrong`` a sentence about each error.
+
+    Volatile pushes are due to no client; they are counted only where they were delivered twice or out of order.
+    """
+
+    pushes: int = 0
+    accepted: int = 0
+    repeated: int = 0
+    """Pushes that were accepted only after a repeat."""
+    volatile: int = 0
+    due: int = 0
+    delivered: int = 0
+    """Due deliveries that happened, each counted once."""
+    doubled: int = 0
+    misdelivered: int = 0
+    """Delivered to a client that it was not addressed to, or never accepted."""
+    out_of_order: int = 0
+    reconnects: int = 0
+    recovered: int = 0
+    unexplained: int = 0
+    """Reconnects without ``socket.recovered`` and without ``recovery:failed``."""
+    failed: Counter[str] = field(default_factory=Counter)
+    offline: list[float] = field(default_factory=list)
+    """Seconds without a connection before each reconnect."""
+    disconnects: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> int:
+        return self.due - self.delivered
+
+    @property
+    def percent(self) -> float:
+        """Percent of due deliveries that happened."""
+        return 100.0 * self.delivered / self.due if self.due else 0.0
+
+    @property
+    def median_offline(self) -> float:
+        return median(self.offline) if self.offline else 0.0
+
+
+def compare(pushes: Sequence[Push], results: Mapping[str, ClientResult]) -> Comparison:
+    """Compare the deliveries to clients with the accepted pushes.
+
+    Every client was connected, or about to reconnect, from before the first push until after the last.
+    """
+    comparison = Comparison(
+        pushes=len(pushes),
+        accepted=sum(push.accepted for push in pushes),
+        repeated=sum(len(push.answers) > 1 for push in pushes),
+        volatile=sum(map(_is_volatile, pushes)),
+    )
+    comparison.wrong += [
+        f"{push.number} was answered {push.answers}, and never accepted"
+        for push in pushes
+        if not push.accepted
+    ]
+    by_number = {push.number: push for push in pushes}
+    due: dict[str, set[int]] = {client: set() for client in results}
+    for push in pushes:
+        if push.accepted and not _is_volatile(push):
+            for client in push.entitled:
+                due[client].add(push.number)
+    for client, result in results.items():
+        _count_deliveries(comparison, client, by_number, due[client], result)
+        _check_order(comparison, client, by_number, result)
+        _count_reconnects(comparison, client, result)
+    return comparison
+
+
+def _count_deliveries(
+    comparison: Comparison, client: str, pushes: Mapping[int, Push], due: set[int], result: ClientResult
+) -> None:
+    times = Counter(number for number, _ in result.got if number in pushes)
+    comparison.due += len(due)
+    comparison.delivered += sum(number in times for number in due)
+    comparison.wrong += [f"{client} misses {_what(pushes[number])}" for number in sorted(due - times.keys())]
+    for number, count in times.items():
+        push = pushes[number]
+        if count > 1:
+            comparison.doubled += count - 1
+            comparison.wrong.append(f"{client} got {count} times {_what(push)}")
+        if not push.accepted or client not in push.entitled:
+            comparison.misdelivered += 1
+            comparison.wrong.append(f"{client} got what was not for it: {_what(push)}")
+
+
+def _check_order(
+    comparison: Comparison, client: str, pushes: Mapping[int, Push], result: ClientResult
+) -> None:
+    """Count messages that are out of order.
+
+    No message may follow one whose push began only after its own had been answered. Positions, which order all
+    messages, never go backwards. A volatile message repeats the position of the one before.
+    """
+    latest: Push | None = None
+    newest: tuple[int, ...] = ()
+    for number, position in result.got:
+        push = pushes.get(number)
+        if push is not None:
+            is_out_of_order = latest is not None and push.answered_at < latest.started_at
+            if latest is None or push.started_at > latest.started_at:
+                latest = push
+        else:
+            is_out_of_order = False
+        if position is not None:
+            order = tuple(map(int, position.split("-")))
+            repeats = push is None or _is_volatile(push)
+            is_out_of_order |= order < newest or (order == newest and not repeats)
+            newest = max(newest, order)
+        if is_out_of_order:
+            comparison.out_of_order += 1
+            what = "an event of the gateway" if push is None else _what(push)
+            comparison.wrong.append(f"{client} got too late, at position {position}: {what}")
+
+
+def _count_reconnects(comparison: Comparison, client: str, result: ClientResult) -> None:
+    reconnects = result.connects[1:]
+    recovered = sum(was_recovered for _, was_recovered, _ in reconnects)
+    comparison.reconnects += len(reconnects)
+    comparison.recovered += recovered
+    comparison.failed.update(result.failed)
+    comparison.wrong += [f"{client} got recovery:failed {code}" for code in result.failed]
+    unexplained = max(0, len(reconnects) - recovered - len(result.failed))
+    comparison.unexplained += unexplained
+    if unexplained:
+        comparison.wrong.append(
+            f"{client} reconnected {unexplained} times without being recovered and without recovery:failed"
+        )
+    comparison.offline += [seconds for _, _, seconds in reconnects]
+    for name in ("disconnects", "errors", "dropped"):
+        getattr(comparison, name).update(getattr(result, name))
+
+
+def _is_volatile(push: Push) -> bool:
+    return push.body.get("volatile") is True
+
+
+def _what(push: Push) -> str:
+    kind = {name: value for name, value in push.body.items() if name not in {"event", "data"}}
+    return f"{push.number} ({push.target} {kind}), which was answered {push.answers}"
+
+
+def per_second(results: Iterable[ClientResult], *, since: float, seconds: int) -> list[int]:
+    """Return the number of reconnects in each second after ``since`` (Unix seconds)."""
+    counts = Counter(int(at - since) for each in results for at, _, _ in each.connects[1:] if at >= since)
+    return [counts[second] for second in range(seconds)]
