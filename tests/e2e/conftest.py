@@ -1,4 +1,4 @@
-"""Clients for the tests of the whole gateway."""
+"""Fixtures of the end-to-end tests: users, Redis servers and clients."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tests.support.python_clients import PythonClients
 from tests.support.raw_clients import http_session
 from tests.support.redis_server import RedisServer
 
-NAMES = itertools.count(1)
+NUMBERS = itertools.count(1)
 
-CARRIERS = {"polling": ["polling"], "websocket": ["websocket"], "upgrade": None}
+TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgrade": None}
 
 
 @pytest.fixture
 def user() -> str:
-    """A user whom no other test knows."""
-    return f"user-{next(NAMES)}"
+    """A user that no other test uses."""
+    return f"user-{next(NUMBERS)}"
 
 
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[RedisServer]:
-    """One for all tests of a module."""
+    """A Redis server that all tests of a module share."""
     server = RedisServer()
     yield server
     server.stop()
@@ -34,7 +34,7 @@ def redis_server() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    """One that a test may break."""
+    """A Redis server of one test, which may break it."""
     server = RedisServer()
     yield server
     server.stop()
@@ -42,7 +42,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def python_clients() -> Iterator[PythonClients]:
-    """python-socketio's own clients."""
+    """Clients of python-socketio."""
     clients = PythonClients()
     yield clients
     clients.stop()
@@ -50,14 +50,14 @@ def python_clients() -> Iterator[PythonClients]:
 
 @pytest.fixture(params=["javascript", "python"])
 def clients(request: pytest.FixtureRequest, node: NodeClients) -> Clients:
-    """Each kind of client in turn."""
+    """The stock JavaScript client and the client of python-socketio in turn."""
     return node if request.param == "javascript" else request.getfixturevalue("python_clients")
 
 
-@pytest.fixture(params=list(CARRIERS))
+@pytest.fixture(params=list(TRANSPORTS))
 def transports(request: pytest.FixtureRequest) -> list[str] | None:
-    """Each way to get through in turn: as the ``transports`` of a client."""
-    return CARRIERS[request.param]
+    """The option ``transports`` of a client: polling, WebSocket, and polling with an upgrade in turn."""
+    return TRANSPORTS[request.param]
 
 
 @pytest.fixture

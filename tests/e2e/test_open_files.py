@@ -1,4 +1,7 @@
-"""As many files as the system allows: a soft limit that is low for the sake of other programs holds nobody out."""
+"""Limit of open files: the gateway raises its soft limit to the hard limit when it starts.
+
+Systems keep the soft limit low for the sake of other programs.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from tests.support.gateway_process import GatewayProcess
 RAISED = "gateway.open_files_raised"
 
 
-def started_with(limits: str) -> GatewayProcess:
-    """A gateway whose limits are those that a line of shell sets."""
+def start_under(limits: str) -> GatewayProcess:
+    """Start a gateway under the limits that a line of shell sets."""
     return GatewayProcess(under=["sh", "-c", f'{limits} && exec "$@"', "sh"])
 
 
-def test_more_connections_than_the_soft_limit_find_a_place() -> None:
-    gateway = started_with("ulimit -Sn 64 && ulimit -Hn 512")
+def test_gateway_accepts_more_connections_than_its_initial_soft_limit() -> None:
+    gateway = start_under("ulimit -Sn 64 && ulimit -Hn 512")
     with ExitStack() as connections:
         for _ in range(128):
             connections.enter_context(socket.create_connection(("127.0.0.1", gateway.ports[0]), timeout=5))
@@ -30,8 +33,8 @@ def test_more_connections_than_the_soft_limit_find_a_place() -> None:
     assert gateway.failures() == []
 
 
-def test_where_the_limit_is_as_high_as_it_may_be_nothing_is_said() -> None:
-    gateway = started_with("ulimit -n 512")
+def test_gateway_whose_soft_limit_equals_the_hard_limit_logs_nothing_about_it() -> None:
+    gateway = start_under("ulimit -n 512")
 
     assert gateway.stop() == 0
     assert RAISED not in [line.get("event") for line in gateway.log.entries]

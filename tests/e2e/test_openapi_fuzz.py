@@ -1,6 +1,7 @@
-"""schemathesis reads openapi.yaml, makes up requests that follow it and requests that do not, and looks at the answers.
+"""schemathesis generates requests from openapi.yaml, valid and invalid ones, and validates the answers.
 
-Every request is signed for its bytes just before it is sent: an unsigned one would never get past the door.
+Each request is signed for its bytes just before it is sent: the REST API answers an unsigned one with 401 before it
+reads the body.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ EXAMPLES = 100
 
 
 def description() -> dict[str, Any]:
-    """openapi.yaml, where a namespace is one that this gateway serves: only its operator knows which those are."""
+    """Return openapi.yaml with ``namespace`` limited to those that this gateway serves.
+
+    Only the operator of a gateway knows its namespaces.
+    """
     document: dict[str, Any] = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
     for name in ("Emit", "EmitToRoom", "Disconnect"):
         namespace = document["components"]["schemas"][name]["properties"]["namespace"]
@@ -34,8 +38,8 @@ def description() -> dict[str, Any]:
     return document
 
 
-class Signed(AuthBase):
-    """Signs a request as it is about to be sent."""
+class RequestSigner(AuthBase):
+    """Sign each request just before it is sent."""
 
     def __init__(self, key_id: str, secret: str) -> None:
         self._key_id = key_id
@@ -43,7 +47,9 @@ class Signed(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         body = request.body or b""
-        assert isinstance(body, bytes | str), "a stream could be sent once, but not be signed before"
+        assert isinstance(body, bytes | str), (
+            "a stream can be read once, so it cannot be signed before it is sent"
+        )
         request.headers.update(
             signing.sign(
                 self._secret,
@@ -63,7 +69,7 @@ def _text(value: str | bytes | None) -> str | None:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-# The four headers of the signature are not made up: they are those of the request.
+# The four signature headers are not generated: they depend on the request.
 GENERATION = GenerationConfig(with_security_parameters=False)
 CONFIG = SchemathesisConfig(projects=ProjectsConfig(default=ProjectConfig(generation=GENERATION)))
 SCHEMA = schemathesis.openapi.from_dict(description(), config=CONFIG)
@@ -75,16 +81,16 @@ SCHEMA = schemathesis.openapi.from_dict(description(), config=CONFIG)
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-def test_no_request_finds_an_answer_that_is_not_described(
+def test_answer_to_each_generated_request_matches_openapi_yaml(
     case: schemathesis.Case, gateway_process: GatewayProcess
 ) -> None:
-    signed = Signed(gateway_process.key_id, gateway_process.secret)
+    signer = RequestSigner(gateway_process.key_id, gateway_process.secret)
 
-    case.call_and_validate(base_url=gateway_process.url, auth=signed)
+    case.call_and_validate(base_url=gateway_process.url, auth=signer)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def answers_normally_afterwards(gateway_process: GatewayProcess) -> Any:
-    """However odd the requests were. That nothing was logged as an error, ``gateway_process`` looks at itself."""
+def push_succeeds_afterwards(gateway_process: GatewayProcess) -> Any:
+    """Push once after all requests. ``gateway_process`` checks that no error was logged."""
     yield
     assert gateway_process.backend.broadcast("after", {}).status == 200

@@ -1,4 +1,4 @@
-"""With a port of their own for backends, nothing of the REST door is reachable where browsers are, and vice versa."""
+"""Two ports: with ``INGEST_PORT``, the REST API is not served on the port of Socket.IO, and vice versa."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.backend import Backend
 from tests.support.clients import Clients
 from tests.support.gateway_process import GatewayProcess
 
-BACKENDS_ONLY = ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"]
-BROWSERS_ONLY = [
+INGEST_PATHS = ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"]
+SOCKETIO_PATHS = [
     "/socket.io/?EIO=4&transport=polling",
     "/socket.io/socket.io.js",
     "/socket.io/socket.io.min.js",
@@ -25,6 +25,7 @@ BROWSERS_ONLY = [
 
 @pytest.fixture(scope="module")
 def split() -> Iterator[GatewayProcess]:
+    """A gateway with a port of its own for the REST API."""
     process = GatewayProcess(ingest_port=0)
     assert len(set(process.ports)) == 2
     yield process
@@ -32,7 +33,7 @@ def split() -> Iterator[GatewayProcess]:
     assert process.failures() == []
 
 
-def test_what_comes_in_at_one_port_goes_out_at_the_other(
+def test_push_to_the_ingest_port_reaches_a_client_on_the_socketio_port(
     split: GatewayProcess, clients: Clients, user: str
 ) -> None:
     client = clients.open(split.url, token=split.token(user)).connected()
@@ -44,18 +45,18 @@ def test_what_comes_in_at_one_port_goes_out_at_the_other(
     client.disconnect()
 
 
-@pytest.mark.parametrize("path", BACKENDS_ONLY)
-async def test_backends_and_probes_are_served_at_their_port_alone(
+@pytest.mark.parametrize("path", INGEST_PATHS)
+async def test_path_for_backends_and_probes_is_served_on_the_ingest_port_only(
     split: GatewayProcess, http: aiohttp.ClientSession, path: str
 ) -> None:
     async with http.get(f"{split.ingest_url}{path}") as served:
         assert served.status == 200
-    async with http.get(f"{split.url}{path}") as unknown:
-        await expect_not_found(unknown)
+    async with http.get(f"{split.url}{path}") as other:
+        await expect_not_found(other)
 
 
-@pytest.mark.parametrize("path", BROWSERS_ONLY)
-async def test_browsers_are_served_at_their_port_alone(
+@pytest.mark.parametrize("path", SOCKETIO_PATHS)
+async def test_path_for_browsers_is_served_on_the_socketio_port_only(
     split: GatewayProcess, http: aiohttp.ClientSession, path: str
 ) -> None:
     async with http.get(f"{split.url}{path}") as served:
@@ -63,15 +64,17 @@ async def test_browsers_are_served_at_their_port_alone(
         if (await served.text())[:1] == "0":
             sid = (await served.text()).split('"')[3]
             await (await http.post(f"{split.url}{path}&sid={sid}", data="1")).read()
-    async with http.get(f"{split.ingest_url}{path}") as unknown:
-        await expect_not_found(unknown)
+    async with http.get(f"{split.ingest_url}{path}") as other:
+        await expect_not_found(other)
     if "EIO" in path:
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await http.ws_connect(f"{split.ingest_url}{path.replace('polling', 'websocket')}")
         assert caught.value.status == 404
 
 
-def test_signed_requests_are_not_even_looked_at_where_browsers_are(split: GatewayProcess, user: str) -> None:
+def test_signed_request_to_the_socketio_port_is_answered_with_not_found(
+    split: GatewayProcess, user: str
+) -> None:
     backend = Backend(split.url, split.key_id, split.secret)
 
     for answer in (
@@ -85,9 +88,9 @@ def test_signed_requests_are_not_even_looked_at_where_browsers_are(split: Gatewa
         assert answer.body["code"] == "not_found"
 
 
-def test_both_ports_answer_an_unknown_path_in_the_same_words(split: GatewayProcess) -> None:
-    for port in split.ports:
-        backend = Backend(f"http://127.0.0.1:{port}", split.key_id, split.secret)
+def test_unknown_path_gets_the_same_answer_on_both_ports(split: GatewayProcess) -> None:
+    for number in split.ports:
+        backend = Backend(f"http://127.0.0.1:{number}", split.key_id, split.secret)
         answer = backend.send("GET", "/nothing/here")
         assert (answer.status, answer.body["code"], answer.body["title"]) == (404, "not_found", "Not Found")
 
@@ -97,9 +100,9 @@ async def expect_not_found(answer: aiohttp.ClientResponse) -> None:
     assert (await answer.json(content_type=None))["code"] == "not_found"
 
 
-def test_a_port_that_is_taken_is_named_with_what_to_do_and_the_process_ends(split: GatewayProcess) -> None:
-    taken = str(split.ports[0])
-    environment = {"GATEWAY_PORT": taken, "GATEWAY_LOG_FORMAT": "json", "PATH": os.environ["PATH"]}
+def test_port_in_use_is_named_in_the_log_and_ends_the_process(split: GatewayProcess) -> None:
+    port = str(split.ports[0])
+    environment = {"GATEWAY_PORT": port, "GATEWAY_LOG_FORMAT": "json", "PATH": os.environ["PATH"]}
 
     ended = subprocess.run(
         [sys.executable, "-m", "gateway", "serve", "--dev"],
@@ -110,20 +113,20 @@ def test_a_port_that_is_taken_is_named_with_what_to_do_and_the_process_ends(spli
         check=False,
     )
 
-    said = [json.loads(line) for line in ended.stderr.splitlines()]
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
     assert ended.returncode == 1
-    assert [line["reason"].split(":")[0] for line in said if line["event"] == "gateway.cannot_listen"] == [
-        f"port {taken} of 127.0.0.1 cannot be opened"
+    assert [line["reason"].split(":")[0] for line in lines if line["event"] == "gateway.cannot_listen"] == [
+        f"port {port} of 127.0.0.1 cannot be opened"
     ]
     assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
-async def test_probes_are_asked_with_get_and_told_so_otherwise(
+async def test_probe_path_accepts_get_and_head_and_answers_other_methods_with_405(
     split: GatewayProcess, http: aiohttp.ClientSession, path: str
 ) -> None:
     async with http.head(f"{split.ingest_url}{path}") as served:
         assert served.status == 200
-    async with http.post(f"{split.ingest_url}{path}", data=b"{}") as refused:
-        assert (refused.status, refused.headers["Allow"]) == (405, "GET,HEAD")
-        assert (await refused.json(content_type="application/problem+json"))["code"] == "method_not_allowed"
+    async with http.post(f"{split.ingest_url}{path}", data=b"{}") as rejected:
+        assert (rejected.status, rejected.headers["Allow"]) == (405, "GET,HEAD")
+        assert (await rejected.json(content_type="application/problem+json"))["code"] == "method_not_allowed"

@@ -1,4 +1,4 @@
-"""Who is online, as backends see it: exact while clients come, change their transport, and go in every way."""
+"""Presence as backends see it: exact while clients connect, upgrade their transport and disconnect in every way."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket
 
 
-def closed(gateway: GatewayProcess, sid: str) -> None:
-    """Wait until the gateway knows that this connection is gone."""
+def wait_until_closed(gateway: GatewayProcess, sid: str) -> None:
+    """Wait until the gateway has logged the end of this connection."""
     gateway.log.wait(lambda line: line.get("event") == "connection.closed" and line["sid"] == sid)
 
 
 def transports(gateway: GatewayProcess, user: str) -> dict[str, str]:
-    """The transport of each of the user's connections."""
+    """The transport of each connection of the user, by ``sid``."""
     return {each["sid"]: each["transport"] for each in gateway.backend.presence(user)["connections"]}
 
 
-def seconds(instant: str) -> float:
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", instant)
-    return datetime.fromisoformat(instant).timestamp()
+def unix_seconds(timestamp: str) -> float:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", timestamp)
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
-def test_a_user_who_was_never_here_is_offline_and_was_never_seen(
+def test_user_who_never_connected_is_offline_and_has_no_last_seen(
     gateway_process: GatewayProcess, user: str
 ) -> None:
     assert gateway_process.backend.presence(user) == {
@@ -43,7 +43,7 @@ def test_a_user_who_was_never_here_is_offline_and_was_never_seen(
     assert gateway_process.push_user(user, "note")["online"] is False
 
 
-def test_every_device_and_namespace_is_a_connection_until_it_leaves(
+def test_each_device_and_namespace_is_a_connection_until_it_disconnects(
     gateway_process: GatewayProcess, clients: Clients, user: str
 ) -> None:
     gateway, started = gateway_process, time.time()
@@ -63,7 +63,7 @@ def test_every_device_and_namespace_is_a_connection_until_it_leaves(
         events.sid: ("/events", "websocket"),
     }
     assert len({each["replica"] for each in found.values()}) == 1
-    assert all(started - 1 < seconds(each["connected_at"]) < time.time() + 1 for each in found.values())
+    assert all(started - 1 < unix_seconds(each["connected_at"]) < time.time() + 1 for each in found.values())
     assert [each["connected_at"] for each in presence["connections"]] == sorted(
         each["connected_at"] for each in found.values()
     )
@@ -73,27 +73,25 @@ def test_every_device_and_namespace_is_a_connection_until_it_leaves(
     }
     assert {namespace: push["connections"] for namespace, push in counts.items()} == {"/": 2, "/events": 1}
     phone.disconnect()
-    closed(gateway, phone.sid)
+    wait_until_closed(gateway, phone.sid)
     assert set(transports(gateway, user)) == {main.sid, events.sid}
     main.disconnect()
     events.disconnect()
-    closed(gateway, main.sid)
-    closed(gateway, events.sid)
+    wait_until_closed(gateway, main.sid)
+    wait_until_closed(gateway, events.sid)
     presence = gateway.backend.presence(user)
     assert (presence["online"], presence["connections"]) == (False, [])
-    assert started < seconds(presence["last_seen"]) < time.time() + 1
+    assert started < unix_seconds(presence["last_seen"]) < time.time() + 1
     assert gateway.push_user(user, "note")["connections"] == 0
 
 
-def test_an_upgrade_changes_the_transport_and_nothing_else(
+def test_upgrade_changes_the_transport_and_nothing_else(
     gateway_process: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     gateway = gateway_process
     client = node.open(gateway.url, token=gateway.token(user)).connected()
     client.wait("upgrade")
-    gateway.wait_until_delivered(
-        client
-    )  # what the gateway sends on the WebSocket comes after it took the upgrade in
+    gateway.wait_until_delivered(client)  # it sends on the WebSocket only after it has processed the upgrade
 
     presence = gateway.backend.presence(user)["connections"]
 
@@ -101,7 +99,7 @@ def test_an_upgrade_changes_the_transport_and_nothing_else(
     client.disconnect()
 
 
-async def test_an_upgrade_is_seen_step_by_step(
+async def test_presence_shows_the_websocket_only_when_the_upgrade_is_complete(
     gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     gateway = gateway_process
@@ -119,11 +117,11 @@ async def test_an_upgrade_is_seen_step_by_step(
     assert await socket.receive_str() == '42["while it upgrades",null]'
     assert transports(gateway, user) == {sid: "websocket"}
     await socket.close()
-    await asyncio.to_thread(closed, gateway, sid)
+    await asyncio.to_thread(wait_until_closed, gateway, sid)
     assert gateway.backend.presence(user)["online"] is False
 
 
-async def test_a_failed_upgrade_leaves_the_connection_where_it_was(
+async def test_failed_upgrade_leaves_the_connection_on_polling(
     gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     gateway = gateway_process
@@ -144,7 +142,7 @@ async def test_a_failed_upgrade_leaves_the_connection_where_it_was(
     await polling.close()
 
 
-async def test_abrupt_ends_are_noticed(
+async def test_connections_that_end_abruptly_are_removed_from_presence(
     gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     gateway = gateway_process
@@ -158,13 +156,13 @@ async def test_abrupt_ends_are_noticed(
         await polling.poll(0.1)
 
     for sid in sids[:2]:
-        await asyncio.to_thread(closed, gateway, sid)
+        await asyncio.to_thread(wait_until_closed, gateway, sid)
     assert transports(gateway, user) == {sids[2]: "websocket"}
     assert gateway.backend.presence(user)["last_seen"] is None
 
 
 @pytest.mark.parametrize(
-    ("order", "gone"),
+    ("fields", "disconnected"),
     [
         ({}, {"phone", "laptop", "events"}),
         ({"namespace": "/"}, {"phone", "laptop"}),
@@ -174,30 +172,35 @@ async def test_abrupt_ends_are_noticed(
         ({"except": ["role:USER-boss"]}, {"phone", "events"}),
     ],
 )
-def test_a_disconnect_ends_the_connections_that_it_names(
-    gateway_process: GatewayProcess, node: NodeClients, user: str, order: dict[str, Any], gone: set[str]
+def test_disconnect_request_ends_the_connections_that_it_selects(
+    gateway_process: GatewayProcess,
+    node: NodeClients,
+    user: str,
+    fields: dict[str, Any],
+    disconnected: set[str],
 ) -> None:
     gateway, token = gateway_process, gateway_process.token(user)
     boss = gateway.token(user, role=f"{user}-boss")
-    everybody = {
+    clients = {
         "phone": node.open(gateway.url, token=token, transports=["polling"]),
         "laptop": node.open(gateway.url, token=boss, transports=["websocket"]),
         "events": node.open(gateway.url, token=token, namespace="/events", transports=["websocket"]),
     }
-    sids = {name: client.connected().sid for name, client in everybody.items()}
-    excepted = [sids.get(name, name.replace("USER", user)) for name in order.get("except", ())]
+    sids = {name: client.connected().sid for name, client in clients.items()}
+    excepted = [sids.get(name, name.replace("USER", user)) for name in fields.get("except", ())]
 
-    answer = gateway.backend.disconnect(user, **(order | ({"except": excepted} if excepted else {}))).body
+    answer = gateway.backend.disconnect(user, **(fields | ({"except": excepted} if excepted else {}))).body
 
-    # How many of those excepted are the user's is not known before it is done: an upper bound then, and it says so.
-    in_namespace = sum(order.get("namespace", each) == each for each in ("/", "/", "/events"))
+    # The answer is given before it is known how many excepted connections are the user's. With `except`, it contains
+    # an upper bound and `exact: false`.
+    in_namespace = sum(fields.get("namespace", each) == each for each in ("/", "/", "/events"))
     assert answer == {"disconnected": in_namespace} | ({"exact": False} if excepted else {})
-    for name in gone:
-        assert everybody[name].wait("disconnect")["reason"] == "io server disconnect"
-        closed(gateway, sids[name])
-    assert set(transports(gateway, user)) == {sid for name, sid in sids.items() if name not in gone}
-    for name, client in everybody.items():
-        if name not in gone:
+    for name in disconnected:
+        assert clients[name].wait("disconnect")["reason"] == "io server disconnect"
+        wait_until_closed(gateway, sids[name])
+    assert set(transports(gateway, user)) == {sid for name, sid in sids.items() if name not in disconnected}
+    for name, client in clients.items():
+        if name not in disconnected:
             gateway.wait_until_delivered(client, namespace="/events" if name == "events" else "/")
             assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
         client.disconnect()

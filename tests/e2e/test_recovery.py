@@ -1,4 +1,4 @@
-"""The stock client goes on where it was: after every kind of interruption, at every replica, on both carriers."""
+"""Recovery: the stock client resumes after every kind of interruption, on every replica and on both transports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.core
 
 SEND_BUFFER_BYTES = 1024 * 1024
 HISTORY_LENGTH = 200
-CARRIERS = pytest.mark.parametrize("carrier", ["websocket", "polling"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "polling"])
 
 
 @pytest.fixture(scope="module")
@@ -51,30 +51,21 @@ def replicas(redis_server: RedisServer) -> Iterator[list[GatewayProcess]]:
 
 
 @pytest.fixture
-def fails(replicas: list[GatewayProcess], redis_server: RedisServer) -> Iterator[GatewayProcess]:
-    """A third replica, which a test may stop in whatever way."""
-    process = GatewayProcess(redis_url=redis_server.url, replica_id="fails", lease_seconds=5)
+def failing(replicas: list[GatewayProcess], redis_server: RedisServer) -> Iterator[GatewayProcess]:
+    """A third replica, which a test may stop or kill."""
+    process = GatewayProcess(redis_url=redis_server.url, replica_id="failing", lease_seconds=5)
     yield process
     process.stop()
 
 
 def connect(
-    node: NodeClients, url: str, token: str, carrier: str = "websocket", **options: Any
+    node: NodeClients, url: str, token: str, transport: str = "websocket", **options: Any
 ) -> StockClient:
-    return node.open(url, token=token, transports=[carrier], **options).connected()
+    return node.open(url, token=token, transports=[transport], **options).connected()
 
 
-def stays_away_for(milliseconds: int) -> dict[str, Any]:
-    """The options of a client that comes back just then."""
-    return {
-        "reconnectionDelay": milliseconds,
-        "reconnectionDelayMax": milliseconds,
-        "randomizationFactor": 0,
-    }
-
-
-def came_back(client: StockClient, times: int = 2) -> None:
-    """Wait until it is in again, the same as before."""
+def wait_until_resumed(client: StockClient, times: int = 2) -> None:
+    """Wait for connect number ``times``; every one after the first resumed the session, with the same ``sid``."""
     client.wait("event", event="authenticated", count=times)
     connects = [entry for entry in client.entries if entry["type"] == "connect"]
     assert [entry["recovered"] for entry in connects] == [False] + [True] * (times - 1)
@@ -82,34 +73,38 @@ def came_back(client: StockClient, times: int = 2) -> None:
 
 
 def numbers(client: StockClient) -> list[int]:
+    """The numbers of the ``tick`` events that the client received."""
     return [args[0] for args in client.events("tick")]
 
 
-def interrupted(
+def check_interruption(
     client: StockClient, push: Callable[[int], object], interrupt: Callable[[], object], *, times: int = 2
 ) -> None:
-    """A message before, three while it is away, one when it is back: it gets the five, once and in order."""
+    """Push one message before an interruption, three during it and one after it.
+
+    The client receives all five, once and in order.
+    """
     push(0)
     client.wait("event", event="tick", count=1)
     interrupt()
     client.wait("disconnect", count=times - 1)
     for number in (1, 2, 3):
         push(number)
-    came_back(client, times)
+    wait_until_resumed(client, times)
     push(4)
     client.wait("event", event="tick", count=5)
     assert numbers(client) == [0, 1, 2, 3, 4]
 
 
-@CARRIERS
+@TRANSPORTS
 @pytest.mark.parametrize("to", [0, 1], ids=["to the same replica", "to another replica"])
-def test_after_the_engine_was_closed(
-    replicas: list[GatewayProcess], node: NodeClients, user: str, carrier: str, to: int
+def test_client_whose_engine_was_closed_resumes_on_the_same_or_another_replica(
+    replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str, to: int
 ) -> None:
     here, there = replicas
-    client = connect(node, here.url, here.token(user), carrier, reconnectionDelay=500)
+    client = connect(node, here.url, here.token(user), transport, reconnectionDelay=500)
 
-    interrupted(
+    check_interruption(
         client, lambda n: there.push_user(user, "tick", n), lambda: client.close_engine(replicas[to].url)
     )
 
@@ -117,55 +112,55 @@ def test_after_the_engine_was_closed(
     assert [(each["sid"], each["replica"]) for each in present] == [(client.sid, replicas[to].replica_id)]
 
 
-@CARRIERS
-def test_after_the_network_was_cut(
-    replicas: list[GatewayProcess], node: NodeClients, user: str, carrier: str
+@TRANSPORTS
+def test_client_whose_network_was_cut_resumes_on_another_replica(
+    replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str
 ) -> None:
     here, there = replicas
     with TcpProxy(here.ports[0]) as proxy:
-        client = connect(node, proxy.http_url, here.token(user), carrier)
+        client = connect(node, proxy.http_url, here.token(user), transport)
 
         def cut() -> None:
             client.set_url(there.url)
             proxy.break_connections()
 
-        interrupted(client, lambda n: there.push_user(user, "tick", n), cut)
+        check_interruption(client, lambda n: there.push_user(user, "tick", n), cut)
 
 
-@CARRIERS
+@TRANSPORTS
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_after_its_replica_ended_at_another_one(
+def test_client_of_a_stopped_or_killed_replica_resumes_on_another_one(
     replicas: list[GatewayProcess],
-    fails: GatewayProcess,
+    failing: GatewayProcess,
     node: NodeClients,
-    carrier: str,
+    transport: str,
     end: signal.Signals,
 ) -> None:
-    stays, user = replicas[0], f"{carrier}-{end.name}"
-    client = connect(node, fails.url, fails.token(user), carrier, reconnectionDelay=500)
-    client.set_url(stays.url)
+    surviving, user = replicas[0], f"{transport}-{end.name}"
+    client = connect(node, failing.url, failing.token(user), transport, reconnectionDelay=500)
+    client.set_url(surviving.url)
 
-    interrupted(client, lambda n: stays.push_user(user, "tick", n), lambda: fails.signal(end))
+    check_interruption(client, lambda n: surviving.push_user(user, "tick", n), lambda: failing.signal(end))
 
-    assert [each["replica"] for each in stays.backend.presence(user)["connections"]] == ["one"]
+    assert [each["replica"] for each in surviving.backend.presence(user)["connections"]] == ["one"]
 
 
-@CARRIERS
-def test_after_its_replica_was_killed_and_started_again(
-    replicas: list[GatewayProcess], fails: GatewayProcess, node: NodeClients, user: str, carrier: str
+@TRANSPORTS
+def test_client_of_a_killed_replica_resumes_on_it_after_its_restart(
+    replicas: list[GatewayProcess], failing: GatewayProcess, node: NodeClients, user: str, transport: str
 ) -> None:
-    stays = replicas[0]
-    client = connect(node, fails.url, fails.token(user), carrier, reconnectionDelayMax=500)
+    surviving = replicas[0]
+    client = connect(node, failing.url, failing.token(user), transport, reconnectionDelayMax=500)
 
     def restart() -> None:
-        fails.kill()
+        failing.kill()
         client.wait("disconnect")
-        fails.start()
+        failing.start()
 
-    interrupted(client, lambda n: stays.push_user(user, "tick", n), restart)
+    check_interruption(client, lambda n: surviving.push_user(user, "tick", n), restart)
 
 
-def test_after_it_came_back_to_where_it_was_again_and_again(
+def test_client_that_alternates_between_two_replicas_gets_each_message_once(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     here, there = replicas
@@ -175,14 +170,16 @@ def test_after_it_came_back_to_where_it_was_again_and_again(
         there.push_user(user, "tick", number)
         client.close_engine(replicas[number % 2].url)
         client.wait("connect", count=number + 2)
-    came_back(client, 21)
+    wait_until_resumed(client, 21)
     there.push_user(user, "tick", 20)
     client.wait("event", event="tick", count=21)
 
     assert numbers(client) == list(range(21))
 
 
-def test_in_memory_a_restart_is_told(node: NodeClients, user: str) -> None:
+def test_client_of_a_restarted_gateway_without_redis_gets_recovery_failed(
+    node: NodeClients, user: str
+) -> None:
     gateway = GatewayProcess()
     client = connect(node, gateway.url, gateway.token(user))
     first = client.sid
@@ -197,38 +194,38 @@ def test_in_memory_a_restart_is_told(node: NodeClients, user: str) -> None:
     gateway.stop()
 
 
-def test_a_client_that_was_quiet_for_longer_than_history_is_kept(
+def test_client_without_messages_for_longer_than_the_history_resumes(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     here, there = replicas
     client = connect(node, here.url, here.token(user), reconnectionDelay=500)
     for number in range(2 * HISTORY_LENGTH):
-        there.push_user("somebody else", "noise", number)
+        there.push_user("another user", "noise", number)
 
-    interrupted(client, lambda n: there.push_user(user, "tick", n), client.close_engine)
+    check_interruption(client, lambda n: there.push_user(user, "tick", n), client.close_engine)
 
 
 def peak_kib(process: GatewayProcess) -> int:
+    """The peak resident memory of the process."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-@CARRIERS
-def test_much_more_than_an_outbox_was_missed(
-    replicas: list[GatewayProcess], node: NodeClients, user: str, carrier: str
+@TRANSPORTS
+def test_client_that_missed_much_more_than_a_send_buffer_gets_all_of_it(
+    replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str
 ) -> None:
     here, there = replicas
     size, count = 400_000, 60
-    client = connect(
-        node, here.url, here.token(user), carrier, reconnectionDelay=3000, reconnectionDelayMax=3000
-    )
+    client = connect(node, here.url, here.token(user), transport, reconnection=False)
     client.close_engine()
     client.wait("disconnect")
     before = peak_kib(here)
     for number in range(count):
         there.push_user(user, "large", [number, "x" * size])
+    client.connect()
 
-    came_back(client)
+    wait_until_resumed(client)
 
     assert [args[0][0] for args in client.events("large")] == list(range(count))
     assert all(len(args[0][1]) == size for args in client.events("large"))
@@ -236,7 +233,7 @@ def test_much_more_than_an_outbox_was_missed(
     assert here.failures() == []
 
 
-def test_while_its_old_connection_still_looks_alive(
+def test_client_resumes_while_its_old_connection_still_looks_alive(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     here, there = replicas
@@ -247,9 +244,9 @@ def test_while_its_old_connection_still_looks_alive(
         proxy.pause()
         here.push_user(user, "tick", 1)
         client.close_engine(there.url)
-        came_back(client)
+        wait_until_resumed(client)
 
-        def is_over(reason: str) -> bool:
+        def was_closed_for(reason: str) -> bool:
             return any(
                 line["event"] == "connection.closed"
                 and line["reason"] == reason
@@ -258,20 +255,20 @@ def test_while_its_old_connection_still_looks_alive(
                 if "sid" in line
             )
 
-        wait_until(lambda: is_over("resumed_elsewhere"), "the old one is dropped")
+        wait_until(lambda: was_closed_for("resumed_elsewhere"), "the old connection is closed")
     present = here.backend.presence(user)["connections"]
     assert [(each["sid"], each["replica"]) for each in present] == [(client.sid, "two")]
     assert there.push_user(user, "tick", 2)["connections"] == 1
 
     client.close_engine(here.url)
-    came_back(client, 3)
+    wait_until_resumed(client, 3)
     here.push_user(user, "tick", 3)
     client.wait("event", event="tick", count=4)
 
     assert numbers(client) == [0, 1, 2, 3]
 
 
-def test_a_stolen_pid_yields_nothing(replicas: list[GatewayProcess], node: NodeClients, user: str) -> None:
+def test_stolen_pid_recovers_no_message(replicas: list[GatewayProcess], node: NodeClients, user: str) -> None:
     here, there = replicas
     victim = connect(node, here.url, here.token(user), reconnectionDelay=500)
     here.push_user(user, "secret", 1)
@@ -283,13 +280,13 @@ def test_a_stolen_pid_yields_nothing(replicas: list[GatewayProcess], node: NodeC
     assert thief.event("recovery:failed") == [{"code": "other_user"}]
     assert thief.events("secret") == []
     victim.close_engine(there.url)
-    came_back(victim)
+    wait_until_resumed(victim)
 
 
 @pytest.mark.parametrize(
     ("offset", "code"), [("no position", "malformed_position"), ("9999999999999-0", "data_lost")]
 )
-def test_an_offset_that_nobody_handed_out_is_told(
+def test_offset_that_no_replica_issued_fails_the_recovery(
     replicas: list[GatewayProcess], node: NodeClients, offset: str, code: str
 ) -> None:
     here, there = replicas
@@ -297,32 +294,40 @@ def test_an_offset_that_nobody_handed_out_is_told(
     first = connect(node, here.url, here.token(user))
     pid = first.wait("connect")["pid"]
     first.close_engine(there.url)
-    came_back(first)
+    wait_until_resumed(first)
 
-    asks = node.open(there.url, auth={"token": there.token(user), "pid": pid, "offset": offset})
+    second = node.open(there.url, auth={"token": there.token(user), "pid": pid, "offset": offset})
 
-    assert asks.event("recovery:failed") == [{"code": code}]
+    assert second.event("recovery:failed") == [{"code": code}]
 
 
-def test_who_missed_more_than_the_history_holds_is_told(
+def test_client_that_missed_more_than_the_history_holds_gets_history_trimmed(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     here, there = replicas
-    client = connect(node, here.url, here.token(user), **stays_away_for(2500))
+    client = connect(node, here.url, here.token(user), reconnection=False)
     client.close_engine()
     client.wait("disconnect")
     for number in range(HISTORY_LENGTH + HISTORY_LENGTH // 2):
         there.push_user(user, "tick", number)
+    client.connect()
 
     assert client.event("recovery:failed") == [{"code": "history_trimmed"}]
     assert numbers(client) == []
 
 
-def test_who_comes_too_late_is_told(node: NodeClients, redis_server: RedisServer, user: str) -> None:
+def test_client_that_reconnects_after_the_recovery_window_gets_session_expired(
+    node: NodeClients, redis_server: RedisServer, user: str
+) -> None:
     gateway = GatewayProcess(
         redis_url=redis_server.url, redis_prefix="late", replica_id="late", recovery_seconds=2
     )
-    late = connect(node, gateway.url, gateway.token(user), **stays_away_for(3000))
+    delays: dict[str, Any] = {
+        "reconnectionDelay": 3000,
+        "reconnectionDelayMax": 3000,
+        "randomizationFactor": 0,
+    }
+    late = connect(node, gateway.url, gateway.token(user), **delays)
     late.close_engine()
 
     assert late.event("recovery:failed") == [{"code": "session_expired"}]

@@ -1,4 +1,4 @@
-"""Redis fails under a gateway with clients: what they, backends and probes see, and that all goes on by itself."""
+"""Redis fails under a gateway with clients: what clients, backends and probes see until it recovers by itself."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClien
     return node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
 
 
-def said(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
-    """Its lines of that name."""
+def logged(gateway: GatewayProcess, event: str) -> list[dict[str, Any]]:
+    """The log lines of an event so far."""
     return [line for line in gateway.log.entries if line.get("event") == event]
 
 
-def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_comes_in(
+def test_frozen_redis_keeps_clients_but_rejects_pushes_and_new_clients(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
     gateway = GatewayProcess(
@@ -37,19 +37,19 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
     client = connect(node, gateway, user)
     own_redis.freeze()
 
-    refused = gateway.backend.post(
+    rejected = gateway.backend.post(
         f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1"
     )
-    assert (refused.status, refused.body["code"]) == (503, "broker_timeout")
-    assert int(refused.headers["retry-after"]) >= 1
-    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
-    newcomer = node.open(gateway.url, token=gateway.token("newcomer"), transports=["websocket"])
-    newcomer.wait("connect_error")
+    assert (rejected.status, rejected.body["code"]) == (503, "broker_timeout")
+    assert int(rejected.headers["retry-after"]) >= 1
+    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness is degraded")
+    new_client = node.open(gateway.url, token=gateway.token("new-user"), transports=["websocket"])
+    new_client.wait("connect_error")
     assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
 
     own_redis.thaw()
-    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it is back")
-    newcomer.connected()
+    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "readiness is restored")
+    new_client.connected()
     again = gateway.backend.post(f"/emit/user/{user}", {"event": "frozen", "data": 1}, idempotency_key="k-1")
     assert again.status == 200
     gateway.push_user(user, "after", 1)
@@ -57,15 +57,15 @@ def test_while_redis_stands_still_clients_stay_callers_are_told_and_nobody_new_c
     assert [arguments[0] for arguments in client.events("frozen")] == [1]
     assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
     assert gateway.stop() == 0
-    told = [line for line in gateway.log.entries if line.get("event") == "redis.status"]
-    assert [(line["status"], line["level"]) for line in told] == [
+    lines = [line for line in gateway.log.entries if line.get("event") == "redis.status"]
+    assert [(line["status"], line["level"]) for line in lines] == [
         ("unavailable", "warning"),
         ("healthy", "info"),
     ]
     assert gateway.failures() == []
 
 
-def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_hears_again(
+def test_replica_with_a_stalled_subscription_has_no_clients_until_it_recovers(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
     with TcpProxy(own_redis.port) as proxy:
@@ -76,14 +76,15 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
         proxy.pause_subscriptions()
 
         wait_until(
-            lambda: readiness_status(gateway) == (503, "subscription_stalled"), "it is known to be deaf"
+            lambda: readiness_status(gateway) == (503, "subscription_stalled"),
+            "the stalled subscription is noticed",
         )
         assert gateway.backend.presence(user)["online"] is True
         client.wait("disconnect", reason="transport close", timeout=15)
         client.wait("connect_error", timeout=15)
 
         proxy.resume_subscriptions()
-        wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it hears again")
+        wait_until(lambda: readiness_status(gateway) == (200, "ready"), "the subscription recovered")
         client.wait("connect", count=2, timeout=15)
         client.wait("event", event="authenticated", count=2)
         gateway.push_user(user, "after", 1)
@@ -92,7 +93,7 @@ def test_a_deaf_replica_is_not_ready_and_sends_its_clients_elsewhere_until_it_he
         assert [line["event"] for line in gateway.failures()] == ["gateway.subscription_stalled"]
 
 
-def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
+def test_redis_at_its_memory_limit_is_reported_by_readiness_metrics_and_log(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
     gateway = GatewayProcess(
@@ -101,51 +102,53 @@ def test_a_redis_at_its_memory_limit_is_said_wherever_somebody_looks(
     client = connect(node, gateway, user)
     own_redis.execute("CONFIG", "SET", "maxmemory", "1kb")
 
-    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
+    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness is degraded")
     report = readiness(gateway)[1]
     assert report["degraded"].endswith(": Redis is at its memory limit (OOM)")
     assert report["parts"]["state"]["reason"] == "Redis is at its memory limit (OOM)"
     assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="OOM") == 1
     assert Scrape(gateway).value("replica_status", status="unavailable") == 1
-    refused = gateway.backend.push_user(user, "full", 1)
-    assert (refused.status, refused.body["code"]) == (503, "broker_unavailable")
-    newcomer = node.open(gateway.url, token=gateway.token("newcomer"), transports=["websocket"])
-    newcomer.wait("connect_error")
+    rejected = gateway.backend.push_user(user, "full", 1)
+    assert (rejected.status, rejected.body["code"]) == (503, "broker_unavailable")
+    new_client = node.open(gateway.url, token=gateway.token("new-user"), transports=["websocket"])
+    new_client.wait("connect_error")
     assert Scrape(gateway).value("engineio_requests_rejected_total", reason="state_unavailable") > 0
 
     own_redis.execute("CONFIG", "SET", "maxmemory", "0")
-    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it takes what is written again")
+    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "Redis accepts writes again")
     assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="OOM") == 0
-    newcomer.connected()
+    new_client.connected()
     gateway.push_user(user, "after", 1)
     assert client.event("after")[0] == 1
     assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
-    assert [line["code"] for line in said(gateway, "redis.rejecting")] == ["OOM"]
-    assert [line["code"] for line in said(gateway, "redis.accepting")] == ["OOM"]
+    assert [line["code"] for line in logged(gateway, "redis.rejecting")] == ["OOM"]
+    assert [line["code"] for line in logged(gateway, "redis.accepting")] == ["OOM"]
     assert gateway.stop() == 0
     assert gateway.failures() == []
 
 
-def test_a_primary_that_became_a_replica_is_said_wherever_somebody_looks(own_redis: RedisServer) -> None:
+def test_primary_that_became_a_replica_is_reported_by_readiness_metrics_and_log(
+    own_redis: RedisServer,
+) -> None:
     gateway = GatewayProcess(
         redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
     )
     own_redis.execute("REPLICAOF", "127.0.0.1", "1")
 
-    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness says so")
+    wait_until(lambda: readiness_status(gateway) == (200, "degraded"), "readiness is degraded")
     assert readiness(gateway)[1]["degraded"].endswith("(READONLY)")
     assert Scrape(gateway).value("redis_rejecting", connection="commands", reason="READONLY") == 1
 
     own_redis.execute("REPLICAOF", "NO", "ONE")
     wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it is a primary again")
     for event in ("redis.rejecting", "redis.accepting"):
-        # The connection for channels may have been made anew in the meantime, and says it too.
-        of_commands = [line for line in said(gateway, event) if line["connection"] == "commands"]
+        # The connection for channels may have reconnected in the meantime, and logs a line of its own.
+        of_commands = [line for line in logged(gateway, event) if line["connection"] == "commands"]
         assert [line["code"] for line in of_commands] == ["READONLY"]
     assert gateway.stop() == 0
 
 
-def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pushes(
+def test_replica_without_rights_to_channels_is_unready_logs_why_once_and_accepts_pushes(
     own_redis: RedisServer, user: str
 ) -> None:
     gateway = GatewayProcess(
@@ -154,23 +157,26 @@ def test_a_replica_that_may_not_listen_is_deaf_says_why_once_and_still_takes_pus
     own_redis.execute("ACL", "SETUSER", "default", "resetchannels")
     own_redis.execute("CLIENT", "KILL", "TYPE", "pubsub")
 
-    wait_until(lambda: readiness_status(gateway) == (503, "subscription_stalled"), "it is known to be deaf")
+    wait_until(
+        lambda: readiness_status(gateway) == (503, "subscription_stalled"),
+        "the stalled subscription is noticed",
+    )
     assert "(NOPERM)" in readiness(gateway)[1]["reason"]
     assert Scrape(gateway).value("redis_rejecting", connection="channels", reason="NOPERM") == 1
     gateway.log.wait(lambda line: line["event"] == "gateway.subscription_stalled")
     assert gateway.push_user(user, "meanwhile", 1)["connections"] == 0
-    assert [line["reason"] for line in said(gateway, "redis.channels_lost")][1:] == [
+    assert [line["reason"] for line in logged(gateway, "redis.channels_lost")][1:] == [
         "the Redis user lacks rights"
     ]
-    assert [line["status"] for line in said(gateway, "redis.status")] == ["subscription_stalled"]
+    assert [line["status"] for line in logged(gateway, "redis.status")] == ["subscription_stalled"]
 
     own_redis.execute("ACL", "SETUSER", "default", "allchannels")
-    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it hears again")
+    wait_until(lambda: readiness_status(gateway) == (200, "ready"), "the subscription recovered")
     assert gateway.stop() == 0
     assert [line["event"] for line in gateway.failures()] == ["gateway.subscription_stalled"]
 
 
-def test_clients_are_told_when_redis_lost_what_they_may_have_missed(
+def test_client_gets_recovery_failed_when_redis_lost_what_it_may_have_missed(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
     gateway = GatewayProcess(
@@ -184,13 +190,13 @@ def test_clients_are_told_when_redis_lost_what_they_may_have_missed(
     own_redis.start()
 
     assert client.event("recovery:failed", timeout=15)[0] == {"code": "data_lost"}
-    wait_until(lambda: gateway.backend.push_user(user, "after", 1).status == 200, "it is back")
+    wait_until(lambda: gateway.backend.push_user(user, "after", 1).status == 200, "pushes are accepted again")
     assert client.event("after")[0] == 1
     assert gateway.stop() == 0
     assert gateway.failures() == []
 
 
-def test_a_gateway_that_waits_for_redis_at_its_start_says_so_and_can_be_stopped() -> None:
+def test_gateway_that_waits_for_redis_at_its_start_logs_it_and_can_be_stopped() -> None:
     settings = {
         "GATEWAY_JWT_SECRET": JWT_SECRET,
         "GATEWAY_INGEST_KEYS": f"{KEY_ID}:{KEY_SECRET}",
@@ -200,8 +206,8 @@ def test_a_gateway_that_waits_for_redis_at_its_start_says_so_and_can_be_stopped(
     command = [sys.executable, "-m", "gateway", "serve"]
     with subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE, text=True) as gateway:
         assert gateway.stderr is not None
-        said = next(line for line in gateway.stderr if "redis" in line)
-        assert gateway.poll() is None, said
+        line = next(each for each in gateway.stderr if "redis" in each)
+        assert gateway.poll() is None, line
         gateway.send_signal(signal.SIGTERM)
 
         assert gateway.wait(15) == 0

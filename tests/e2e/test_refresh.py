@@ -1,4 +1,4 @@
-"""What a client may say: a newer token for its connection; to anything else it gets an answer too."""
+"""Events of a client: ``auth:refresh`` with a newer token for its connection; any other is answered with an error."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawSocket
 
-CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
 
 
-@CARRIERS
-def test_a_newer_token_prolongs_the_connection_and_changes_its_rooms_at_once(
-    gateway_process: GatewayProcess, clients: Clients, carrier: str, user: str
+@TRANSPORTS
+def test_newer_token_extends_the_connection_and_changes_its_rooms_at_once(
+    gateway_process: GatewayProcess, clients: Clients, transport: str, user: str
 ) -> None:
     gateway, before, after, kept = gateway_process, f"{user}-author", f"{user}-editor", f"{user}-reader"
     client = clients.open(
-        gateway.url, token=gateway.token(user, role=[before, kept]), transports=[carrier]
+        gateway.url, token=gateway.token(user, role=[before, kept]), transports=[transport]
     ).connected()
     ends_at = int(time.time()) + 7200
 
@@ -38,7 +38,7 @@ def test_a_newer_token_prolongs_the_connection_and_changes_its_rooms_at_once(
     client.disconnect()
 
 
-def test_the_end_moves_with_the_newer_token(
+def test_newer_token_postpones_the_end_of_the_connection(
     gateway_process: GatewayProcess, clients: Clients, user: str
 ) -> None:
     gateway = gateway_process
@@ -67,7 +67,7 @@ def test_the_end_moves_with_the_newer_token(
         (["GOOD", "GOOD"], "token_malformed"),
     ],
 )
-def test_a_bad_newer_token_changes_nothing(
+def test_bad_newer_token_is_rejected_and_changes_nothing(
     gateway_process: GatewayProcess, node: NodeClients, shown: list[Any], code: str, user: str
 ) -> None:
     gateway = gateway_process
@@ -89,7 +89,7 @@ def test_a_bad_newer_token_changes_nothing(
     client.disconnect()
 
 
-def test_a_newer_token_that_was_revoked_is_refused(
+def test_newer_token_that_was_revoked_is_rejected(
     gateway_process: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     gateway = gateway_process
@@ -101,7 +101,7 @@ def test_a_newer_token_that_was_revoked_is_refused(
     client.disconnect()
 
 
-def test_a_refresh_concerns_the_namespace_it_was_sent_in(
+def test_refresh_changes_only_the_namespace_it_was_sent_in(
     gateway_process: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     gateway = gateway_process
@@ -122,12 +122,12 @@ def test_a_refresh_concerns_the_namespace_it_was_sent_in(
     events.disconnect()
 
 
-@CARRIERS
-def test_an_event_that_the_gateway_does_not_know_is_answered(
-    gateway_process: GatewayProcess, clients: Clients, carrier: str, user: str
+@TRANSPORTS
+def test_unknown_events_get_an_error_in_each_ack_and_one_error_event(
+    gateway_process: GatewayProcess, clients: Clients, transport: str, user: str
 ) -> None:
     client = clients.open(
-        gateway_process.url, token=gateway_process.token(user), transports=[carrier], namespace="/events"
+        gateway_process.url, token=gateway_process.token(user), transports=[transport], namespace="/events"
     ).connected()
 
     answer = client.emit_with_ack("chat:send", {"text": "hello"}, 2)
@@ -137,13 +137,13 @@ def test_an_event_that_the_gateway_does_not_know_is_answered(
     assert set(answer) == {"error"}
     assert answer["error"]["code"] == "unknown_event"
     assert client.emit_with_ack("chat:send")["error"]["code"] == "unknown_event"  # answered after the ten
-    told = client.events("error")
-    assert len(told) == 1
-    assert told[0][0] == {"status": "error", "code": "unknown_event", "message": answer["error"]["message"]}
+    errors = client.events("error")
+    assert len(errors) == 1
+    assert errors[0][0] == {"status": "error", "code": "unknown_event", "message": answer["error"]["message"]}
     client.disconnect()
 
 
-def test_who_does_not_ask_for_an_answer_is_told_again_after_a_second(
+def test_error_events_for_unknown_events_are_at_least_one_second_apart(
     gateway_process: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     client = node.open(gateway_process.url, token=gateway_process.token(user)).connected()
@@ -159,7 +159,7 @@ def test_who_does_not_ask_for_an_answer_is_told_again_after_a_second(
     client.disconnect()
 
 
-async def test_answers_have_exactly_these_bytes(
+async def test_answers_to_client_events_have_exactly_these_bytes(
     gateway_process: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket = await RawSocket.open(http, gateway_process.url)
@@ -174,8 +174,8 @@ async def test_answers_have_exactly_these_bytes(
     unknown = '{"code":"unknown_event","message":"' + message + '"}'
     assert await socket.frame() == f'430[{{"error":{unknown}}}]'
     assert await socket.frame() == f'43/events,17[{{"error":{unknown}}}]'
-    refused = json.loads((await socket.frame()).removeprefix("431"))
-    assert refused == [
+    rejected = json.loads((await socket.frame()).removeprefix("431"))
+    assert rejected == [
         {"ok": False, "code": "token_malformed", "message": "this is not a signed JSON Web Token"}
     ]
     assert (

@@ -1,4 +1,4 @@
-"""Who is not let in, what their client is told, and that it stays away then."""
+"""Rejected connections: the error that the client gets, and that it does not reconnect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRANSPORTS = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[GatewayProcess]:
-    """A gateway that checks everything it can of a token."""
+    """A gateway that checks every claim of a token that it can check."""
     process = GatewayProcess(
         namespaces="/,/events", jwt_audience=AUDIENCE, jwt_issuer=ISSUER, max_connections_per_user=2
     )
@@ -35,20 +35,22 @@ def strict() -> Iterator[GatewayProcess]:
     assert process.failures() == []
 
 
-def good(sub: Any, **claims: Any) -> str:
+def valid_token(sub: Any, **claims: Any) -> str:
+    """A token that ``strict`` accepts, unless ``claims`` make it a bad one."""
     return token(sub, JWT_SECRET, **({"aud": AUDIENCE, "iss": ISSUER} | claims))
 
 
-def _headed(**header: Any) -> str:
+def _with_header(**header: Any) -> str:
+    """A token with these fields in its header."""
     now = int(time.time())
     payload = {"sub": "x", "iat": now, "exp": now + 60, "aud": AUDIENCE, "iss": ISSUER}
     return sign({"alg": "HS256"} | header, payload, JWT_SECRET)
 
 
 DAY = 86_400
-"""Tokens are made when tests are collected, and shown when many others have run."""
+"""Seconds. Tokens are created when the tests are collected, and used after many other tests have run."""
 BAD_TOKENS: dict[str, tuple[Any, str]] = {
-    "nothing": (None, "token_missing"),
+    "no token": (None, "token_missing"),
     "empty": ("", "token_malformed"),
     "a word": ("word", "token_malformed"),
     "three words": ("a.b.c", "token_malformed"),
@@ -61,33 +63,33 @@ BAD_TOKENS: dict[str, tuple[Any, str]] = {
         token("x", "another secret, as long as it has to be, really"),
         "token_signature_invalid",
     ),
-    "cut": (good("x")[:-3], "token_signature_invalid"),
-    "no algorithm": (_headed(alg="none"), "token_algorithm_refused"),
-    "another algorithm": (_headed(alg="HS512"), "token_algorithm_refused"),
-    "an asymmetric algorithm": (_headed(alg="RS256"), "token_algorithm_refused"),
-    "extensions": (_headed(crit=["exp"]), "token_invalid"),
-    "expired": (good("x", lifetime_seconds=-1), "token_expired"),
-    "not yet": (good("x", nbf=int(time.time()) + DAY), "token_not_active"),
-    "from the future": (good("x", iat=int(time.time()) + DAY), "token_not_active"),
-    "for others": (good("x", aud=["another-app"]), "token_audience_invalid"),
-    "from others": (good("x", iss="https://else.example"), "token_issuer_invalid"),
-    "no audience": (good("x", aud=None), "token_claim_missing"),
-    "no issuer": (good("x", iss=None), "token_claim_missing"),
-    "no end": (good("x", lifetime_seconds=None), "token_claim_missing"),
-    "nobody": (good(None), "token_claim_missing"),
-    "nobody's name": (good(""), "token_invalid"),
-    "half a number": (good(1.5), "token_invalid"),
-    "a list of users": (good(["x"]), "token_invalid"),
-    "two dots": (good(".."), "token_invalid"),
-    "control characters": (good("a\nb"), "token_invalid"),
-    "milliseconds": (good("x", exp=int(time.time() * 1000)), "token_invalid"),
-    "a room of no name": (good("x", rooms=[""]), "token_invalid"),
-    "too many rooms": (good("x", rooms=[str(n) for n in range(300)]), "token_invalid"),
+    "cut": (valid_token("x")[:-3], "token_signature_invalid"),
+    "no algorithm": (_with_header(alg="none"), "token_algorithm_refused"),
+    "another algorithm": (_with_header(alg="HS512"), "token_algorithm_refused"),
+    "an asymmetric algorithm": (_with_header(alg="RS256"), "token_algorithm_refused"),
+    "extensions": (_with_header(crit=["exp"]), "token_invalid"),
+    "expired": (valid_token("x", lifetime_seconds=-1), "token_expired"),
+    "not active yet": (valid_token("x", nbf=int(time.time()) + DAY), "token_not_active"),
+    "from the future": (valid_token("x", iat=int(time.time()) + DAY), "token_not_active"),
+    "another audience": (valid_token("x", aud=["another-app"]), "token_audience_invalid"),
+    "another issuer": (valid_token("x", iss="https://else.example"), "token_issuer_invalid"),
+    "no audience": (valid_token("x", aud=None), "token_claim_missing"),
+    "no issuer": (valid_token("x", iss=None), "token_claim_missing"),
+    "no expiry": (valid_token("x", lifetime_seconds=None), "token_claim_missing"),
+    "no subject": (valid_token(None), "token_claim_missing"),
+    "an empty subject": (valid_token(""), "token_invalid"),
+    "a fractional number": (valid_token(1.5), "token_invalid"),
+    "a list of users": (valid_token(["x"]), "token_invalid"),
+    "two dots": (valid_token(".."), "token_invalid"),
+    "control characters": (valid_token("a\nb"), "token_invalid"),
+    "milliseconds": (valid_token("x", exp=int(time.time() * 1000)), "token_invalid"),
+    "an empty room name": (valid_token("x", rooms=[""]), "token_invalid"),
+    "too many rooms": (valid_token("x", rooms=[str(n) for n in range(300)]), "token_invalid"),
 }
 
 
 @pytest.mark.parametrize(("bad", "code"), BAD_TOKENS.values(), ids=BAD_TOKENS.keys())
-def test_a_bad_token_is_refused_with_its_code_and_the_client_stays_away(
+def test_client_with_a_bad_token_gets_its_code_and_does_not_reconnect(
     strict: GatewayProcess, node: NodeClients, bad: Any, code: str
 ) -> None:
     client = node.open(strict.url, auth={} if bad is None else {"token": bad}, transports=["websocket"])
@@ -100,10 +102,10 @@ def test_a_bad_token_is_refused_with_its_code_and_the_client_stays_away(
 
 
 @TRANSPORTS
-def test_both_clients_hear_a_refusal_over_every_transport(
+def test_both_clients_get_connect_error_over_every_transport(
     strict: GatewayProcess, clients: Clients, transports: list[str] | None
 ) -> None:
-    client = clients.open(strict.url, token=good("x", lifetime_seconds=-1), transports=transports)
+    client = clients.open(strict.url, token=valid_token("x", lifetime_seconds=-1), transports=transports)
 
     error = client.wait("connect_error")
 
@@ -112,10 +114,10 @@ def test_both_clients_hear_a_refusal_over_every_transport(
 
 
 @TRANSPORTS
-def test_a_namespace_that_is_not_served_is_refused_as_node_does_it(
+def test_unknown_namespace_is_rejected_as_the_node_server_does_it(
     strict: GatewayProcess, clients: Clients, transports: list[str] | None, user: str
 ) -> None:
-    client = clients.open(strict.url, token=good(user), namespace="/nowhere", transports=transports)
+    client = clients.open(strict.url, token=valid_token(user), namespace="/nowhere", transports=transports)
 
     error = client.wait("connect_error")
 
@@ -124,11 +126,11 @@ def test_a_namespace_that_is_not_served_is_refused_as_node_does_it(
     client.disconnect()
 
 
-async def test_refusals_have_exactly_these_bytes(
+async def test_connect_error_packets_have_exactly_these_bytes(
     strict: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket = await RawSocket.open(http, strict.url)
-    await socket.send("40", connect_packet(good(user), "/nowhere"), connect_packet("bad", "/events"))
+    await socket.send("40", connect_packet(valid_token(user), "/nowhere"), connect_packet("bad", "/events"))
 
     assert await socket.frame() == '44{"message":"Authentication error","data":{"code":"token_missing"}}'
     assert await socket.frame() == '44/nowhere,{"message":"Invalid namespace"}'
@@ -140,7 +142,7 @@ async def test_refusals_have_exactly_these_bytes(
 
 @TRANSPORTS
 @pytest.mark.parametrize(
-    "place",
+    "options_with",
     [
         lambda token: {"auth": {"token": token}},
         lambda token: {"extraHeaders": {"Authorization": f"Bearer {token}"}},
@@ -160,10 +162,10 @@ async def test_refusals_have_exactly_these_bytes(
         "header is second",
     ],
 )
-def test_a_token_is_found_in_each_of_its_places(
-    strict: GatewayProcess, clients: Clients, transports: list[str] | None, place: Any, user: str
+def test_token_is_read_from_auth_then_header_then_query(
+    strict: GatewayProcess, clients: Clients, transports: list[str] | None, options_with: Any, user: str
 ) -> None:
-    client = clients.open(strict.url, transports=transports, **place(good(user)))
+    client = clients.open(strict.url, transports=transports, **options_with(valid_token(user)))
 
     assert client.event("authenticated")[0]["userId"] == user
     client.disconnect()
@@ -181,67 +183,67 @@ def test_a_token_is_found_in_each_of_its_places(
         ({"query": {"token": ""}}, "token_malformed"),
     ],
 )
-def test_a_place_that_holds_a_bad_token_is_the_last_one_looked_at(
+def test_bad_token_is_rejected_although_a_later_place_has_a_good_one(
     strict: GatewayProcess, node: NodeClients, options: dict[str, Any], code: str, user: str
 ) -> None:
-    options = json.loads(json.dumps(options).replace("GOOD", good(user)))
+    options = json.loads(json.dumps(options).replace("GOOD", valid_token(user)))
     client = node.open(strict.url, transports=["polling"], **options)
 
     assert client.wait("connect_error")["data"] == {"code": code}
     client.disconnect()
 
 
-def test_a_user_may_have_so_many_connections_and_no_more(
+def test_user_at_the_connection_limit_connects_again_only_after_a_disconnect(
     strict: GatewayProcess, clients: Clients, node: NodeClients, user: str
 ) -> None:
-    first, second = (clients.open(strict.url, token=good(user)).connected() for _ in range(2))
-    third = clients.open(strict.url, token=good(user), namespace="/events")
+    first, second = (clients.open(strict.url, token=valid_token(user)).connected() for _ in range(2))
+    third = clients.open(strict.url, token=valid_token(user), namespace="/events")
 
     assert third.wait("connect_error")["data"] == {"code": "too_many_connections"}
     first.disconnect()
     strict.log.wait(lambda line: line.get("event") == "connection.closed" and line["sid"] == first.sid)
     third.disconnect()
-    fourth = clients.open(strict.url, token=good(user), namespace="/events").connected()
+    fourth = clients.open(strict.url, token=valid_token(user), namespace="/events").connected()
     second.disconnect()
     fourth.disconnect()
 
 
-def test_a_revoked_token_is_put_out_and_never_let_in_again(
+def test_revoked_token_is_disconnected_and_rejected_from_then_on(
     strict: GatewayProcess, clients: Clients, user: str
 ) -> None:
-    old = good(user)
+    old = valid_token(user)
     client = clients.open(strict.url, token=old).connected()
 
     assert strict.backend.disconnect(user, revoke=True).body == {"disconnected": 1}
 
     assert client.event("error")[0]["code"] == "token_revoked"
     assert client.wait("disconnect")["reason"] == "io server disconnect"
-    again = clients.open(strict.url, token=old)
-    assert again.wait("connect_error")["data"] == {"code": "token_revoked"}
-    without_birth = clients.open(strict.url, token=good(user, iat=None))
-    assert without_birth.wait("connect_error")["data"] == {"code": "token_revoked"}
-    renewed = clients.open(strict.url, token=good(user, iat=time.time())).connected()
-    for each in (again, without_birth, renewed):
+    same_token = clients.open(strict.url, token=old)
+    assert same_token.wait("connect_error")["data"] == {"code": "token_revoked"}
+    without_iat = clients.open(strict.url, token=valid_token(user, iat=None))
+    assert without_iat.wait("connect_error")["data"] == {"code": "token_revoked"}
+    renewed = clients.open(strict.url, token=valid_token(user, iat=time.time())).connected()
+    for each in (same_token, without_iat, renewed):
         each.disconnect()
 
 
-async def test_a_transport_that_joined_nothing_is_closed_five_seconds_after_its_refusal(
+async def test_transport_without_a_namespace_is_closed_five_seconds_after_connect_error(
     strict: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
-    refused = await RawSocket.open(http, strict.url)
+    rejected = await RawSocket.open(http, strict.url)
     polling = await RawPolling(http, strict.url).open()
     retries = await RawSocket.open(http, strict.url)
     joined = await RawSocket.open(http, strict.url)
-    await joined.join(good(user))
-    for each in (refused, polling, retries, joined):
+    await joined.join(valid_token(user))
+    for each in (rejected, polling, retries, joined):
         await (each.post if isinstance(each, RawPolling) else each.send)(connect_packet("bad", "/events"))
     assert [packet[:11] for packet in await polling.packets()] == ["44/events,{"]
     assert (await retries.frame())[:11] == "44/events,{"
-    await retries.join(good(user))
+    await retries.join(valid_token(user))
     assert (await joined.frame())[:11] == "44/events,{"
 
     started = time.monotonic()
-    (code, _), (status, text) = await asyncio.gather(refused.closed(8), polling.poll(8))
+    (code, _), (status, text) = await asyncio.gather(rejected.closed(8), polling.poll(8))
 
     assert (code, status, text) == (1000, 200, "1")
     assert 4 < time.monotonic() - started < 7
