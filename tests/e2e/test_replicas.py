@@ -1,4 +1,4 @@
-"""Two replicas on one Redis are one gateway."""
+"""Two replicas on one Redis behave as one gateway."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def connect(node: NodeClients, replica: GatewayProcess, user: str, **claims: obj
     return node.open(replica.url, token=replica.token(user, **claims)).connected()
 
 
-def test_a_push_through_either_replica_reaches_the_clients_of_both(
+def test_push_through_either_replica_reaches_the_clients_of_both(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     one, two = replicas
@@ -60,7 +60,7 @@ def test_a_push_through_either_replica_reaches_the_clients_of_both(
         ]  # fmt: skip
 
 
-def test_presence_is_one_truth_whichever_replica_is_asked(
+def test_presence_is_the_same_on_both_replicas(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     one, two = replicas
@@ -72,7 +72,7 @@ def test_presence_is_one_truth_whichever_replica_is_asked(
         assert {(each["replica"], each["sid"]) for each in found["connections"]} == expected
 
 
-def test_a_kick_through_one_replica_ends_connections_on_the_other(
+def test_disconnect_request_to_one_replica_ends_connections_on_the_other(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     one, two = replicas
@@ -85,7 +85,9 @@ def test_a_kick_through_one_replica_ends_connections_on_the_other(
     assert older.wait("connect_error")["data"]["code"] == "token_revoked"
 
 
-def test_a_request_is_used_once_on_all_replicas(replicas: list[GatewayProcess], user: str) -> None:
+def test_request_that_one_replica_accepted_is_a_replay_on_the_other(
+    replicas: list[GatewayProcess], user: str
+) -> None:
     one, two = replicas
     body = b'{"event":"once","data":1}'
     headers = one.backend.sign("POST", f"/emit/user/{user}", body)
@@ -96,7 +98,7 @@ def test_a_request_is_used_once_on_all_replicas(replicas: list[GatewayProcess], 
     assert (first.status, again.status, again.body["code"]) == (200, 401, "replayed_request")
 
 
-def test_an_idempotency_key_is_known_on_all_replicas(replicas: list[GatewayProcess], user: str) -> None:
+def test_idempotency_key_is_known_on_both_replicas(replicas: list[GatewayProcess], user: str) -> None:
     one, two = replicas
     answers = [
         replica.backend.post(f"/emit/user/{user}", {"event": "paid", "data": 1}, idempotency_key="order-17")
@@ -108,7 +110,7 @@ def test_an_idempotency_key_is_known_on_all_replicas(replicas: list[GatewayProce
     assert answers[1].headers["idempotency-replayed"] == "true"
 
 
-def test_a_redis_that_evicts_is_refused_at_start_with_a_sentence() -> None:
+def test_redis_with_an_eviction_policy_ends_the_start_with_advice() -> None:
     server = RedisServer(maxmemory="50mb", maxmemory_policy="allkeys-lru")
     try:
         environment = {
@@ -137,13 +139,13 @@ def test_a_redis_that_evicts_is_refused_at_start_with_a_sentence() -> None:
 
 @pytest.fixture
 def prefix() -> str:
-    """Of keys that no other test knows."""
+    """A key prefix that no other test uses."""
     return f"pair-{secrets.token_hex(4)}"
 
 
 @pytest.fixture
 def pair(redis_server: RedisServer, prefix: str) -> Iterator[list[GatewayProcess]]:
-    """Two replicas of their own, on keys of their own: one stays, one is to fail."""
+    """Two replicas with a key prefix of their own. A test may stop or kill the second one."""
     processes = [
         GatewayProcess(
             redis_url=redis_server.url,
@@ -152,7 +154,7 @@ def pair(redis_server: RedisServer, prefix: str) -> Iterator[list[GatewayProcess
             lease_seconds=5,
             subscription_timeout_seconds=3,
         )
-        for name in ("stays", "fails")
+        for name in ("surviving", "failing")
     ]
     yield processes
     for process in processes:
@@ -160,79 +162,88 @@ def pair(redis_server: RedisServer, prefix: str) -> Iterator[list[GatewayProcess
 
 
 def pushed_to(client: StockClient, event: str) -> list[int]:
+    """The first argument of each event of that name."""
     return [arguments[0] for arguments in client.events(event)]
 
 
-def test_the_clients_of_a_killed_replica_are_out_of_presence_within_its_lease(
+def test_client_of_a_killed_replica_push_finds_user_offline_within_its_lease(
     pair: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    stays, fails = pair
-    client = connect(node, fails, user)
-    assert stays.push_user(user, "before", 1)["connections"] == 1
-    fails.kill()
+    surviving, failing = pair
+    client = connect(node, failing, user)
+    assert surviving.push_user(user, "before", 1)["connections"] == 1
+    failing.kill()
     client.disconnect()
 
-    wait_until(lambda: not stays.backend.presence(user)["online"], "it is gone", seconds=6)
+    wait_until(lambda: not surviving.backend.presence(user)["online"], "the user is offline", seconds=6)
 
-    assert stays.push_user(user, "after", 1) | {"id": ""} == {
+    assert surviving.push_user(user, "after", 1) | {"id": ""} == {
         "id": "", "room": f"user:{user}", "online": False, "connections": 0,
     }  # fmt: skip
     wait_until(
-        lambda: stays.backend.presence(user)["last_seen"] is not None, "somebody cleaned up", seconds=6
+        lambda: surviving.backend.presence(user)["last_seen"] is not None,
+        "the surviving replica reaped the killed one",
     )
-    assert stays.failures() == []
+    assert surviving.failures() == []
 
 
-def test_a_replica_that_stops_is_out_of_presence_at_once_and_is_not_cleaned_up_after(
+def test_stopped_replica_is_removed_from_presence_at_once_and_not_reaped_later(
     pair: list[GatewayProcess], node: NodeClients, user: str, redis_server: RedisServer, prefix: str
 ) -> None:
-    stays, stops = pair
-    client = connect(node, stops, user)
-    assert stays.backend.presence(user)["online"]
+    surviving, stopped = pair
+    client = connect(node, stopped, user)
+    assert surviving.backend.presence(user)["online"]
 
-    assert stops.stop() == 0
+    assert stopped.stop() == 0
 
-    assert not stays.backend.presence(user)["online"]
+    assert not surviving.backend.presence(user)["online"]
     client.disconnect()
-    dies = GatewayProcess(redis_url=redis_server.url, redis_prefix=prefix, replica_id="dies", lease_seconds=5)
-    dies.kill()
-    # Its lease began after the last of the one that stopped, so that would have run out earlier.
-    stays.log.wait(lambda line: cleaned_up(line) == "dies")
-    assert [cleaned_up(line) for line in stays.log.entries if cleaned_up(line)] == ["dies"]
-    assert "lease.released" in [line.get("event") for line in stops.log.entries]
-    assert stays.failures() + stops.failures() == []
+    killed = GatewayProcess(
+        redis_url=redis_server.url, redis_prefix=prefix, replica_id="killed", lease_seconds=5
+    )
+    killed.kill()
+    # This lease began after the last lease of the stopped replica, which would have expired earlier.
+    surviving.log.wait(lambda line: reaped_replica(line) == "killed")
+    assert [reaped_replica(line) for line in surviving.log.entries if reaped_replica(line)] == ["killed"]
+    assert "lease.released" in [line.get("event") for line in stopped.log.entries]
+    assert surviving.failures() + stopped.failures() == []
 
 
-def cleaned_up(line: dict[str, Any]) -> str | None:
-    """After which replica, if that is what a line of the log tells."""
+def reaped_replica(line: dict[str, Any]) -> str | None:
+    """The replica that a line ``lease.reaped`` names; None for any other line."""
     return line["replica"] if line.get("event") == "lease.reaped" else None
 
 
-def test_a_replica_that_stood_still_past_its_lease_comes_back_with_all_that_was_missed(
+def test_replica_paused_past_its_lease_delivers_all_missed_messages_after_it_resumes(
     pair: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    stays, fails = pair
-    client = connect(node, fails, user)
-    fails.signal(signal.SIGSTOP)
+    surviving, failing = pair
+    client = connect(node, failing, user)
+    failing.signal(signal.SIGSTOP)
     pushes: list[dict[str, Any]] = []
 
-    def nobody_is_there() -> bool:
-        pushes.append(stays.push_user(user, "tick", len(pushes)))
+    def push_finds_user_offline() -> bool:
+        pushes.append(surviving.push_user(user, "tick", len(pushes)))
         return not pushes[-1]["online"]
 
-    wait_until(nobody_is_there, "it counts as dead", seconds=8)
+    wait_until(push_finds_user_offline, "the lease of the paused replica expired")
 
-    fails.signal(signal.SIGCONT)
+    failing.signal(signal.SIGCONT)
 
-    wait_until(lambda: stays.backend.presence(user)["online"], "it registered anew", seconds=6)
-    last = stays.push_user(user, "tick", len(pushes))
+    wait_until(
+        lambda: surviving.backend.presence(user)["online"],
+        "the replica registered its connections again",
+    )
+    last = surviving.push_user(user, "tick", len(pushes))
     assert last["connections"] == 1
     client.wait("event", event="tick", count=len(pushes) + 1)
     assert pushed_to(client, "tick") == list(range(len(pushes) + 1))
-    assert stays.failures() + fails.failures() == []
+    assert surviving.failures() + failing.failures() == []
 
 
-def test_clients_stay_and_all_goes_on_when_redis_comes_back_empty(node: NodeClients, user: str) -> None:
+def test_clients_stay_connected_and_receive_pushes_after_redis_restarts_empty(
+    node: NodeClients, user: str
+) -> None:
     server = RedisServer()
     processes = [
         GatewayProcess(redis_url=server.url, lease_seconds=5, subscription_timeout_seconds=3)
@@ -242,11 +253,14 @@ def test_clients_stay_and_all_goes_on_when_redis_comes_back_empty(node: NodeClie
     client = connect(node, one, user)
     two.push_user(user, "tick", 0)
     server.kill()
-    wait_until(lambda: two.backend.push_user(user, "lost", 0).status == 503, "it is noticed", seconds=5)
+    wait_until(lambda: two.backend.push_user(user, "lost", 0).status == 503, "pushes are rejected")
     server.start()
-    wait_until(lambda: two.backend.push_user(user, "retried", 0).status == 200, "it is back", seconds=10)
+    wait_until(
+        lambda: two.backend.push_user(user, "retried", 0).status == 200,
+        "pushes are accepted again",
+    )
 
-    wait_until(lambda: two.backend.presence(user)["online"], "registered anew", seconds=6)
+    wait_until(lambda: two.backend.presence(user)["online"], "the connection is registered again")
     two.push_user(user, "tick", 1)
 
     client.wait("event", event="tick", count=2)

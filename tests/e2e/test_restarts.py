@@ -1,4 +1,4 @@
-"""The gateway leaves, in good order or not, and starts again: its clients come back and hear what is pushed."""
+"""The gateway is drained or killed and starts again: its clients reconnect and receive pushes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.python_clients import PythonClients
 from tests.support.raw_clients import RawPolling, RawSocket
 
-CARRIERS: tuple[list[str] | None, ...] = (["polling"], ["websocket"], None)
+TRANSPORTS: tuple[list[str] | None, ...] = (["polling"], ["websocket"], None)
 
 
 @pytest.fixture
 def gateway() -> Iterator[GatewayProcess]:
-    """A gateway that a test may stop and start; whichever runs last ends well."""
+    """A gateway that a test may stop and start. The last process exits with 0 and logs no failure."""
     process = GatewayProcess(cors_origins="https://app.example")
     yield process
     assert process.stop() == 0
@@ -28,97 +28,99 @@ def gateway() -> Iterator[GatewayProcess]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_clients_of_both_kinds_come_back_over_every_transport(
+def test_clients_of_both_kinds_reconnect_over_every_transport(
     gateway: GatewayProcess,
     node: NodeClients,
     python_clients: PythonClients,
     number: signal.Signals,
     user: str,
 ) -> None:
-    in_order = number is signal.SIGTERM
-    kinds: list[tuple[Clients, list[str] | None]] = [(node, carriers) for carriers in CARRIERS]
-    # python-socketio's client takes the close packet of a drain for a goodbye; see the test below.
+    is_drain = number is signal.SIGTERM
+    kinds: list[tuple[Clients, list[str] | None]] = [(node, transports) for transports in TRANSPORTS]
+    # python-socketio's client does not reconnect after the close packet of a drain over polling; see the test below.
     kinds += [
-        (python_clients, carriers) for carriers in CARRIERS if not (in_order and carriers == ["polling"])
+        (python_clients, transports)
+        for transports in TRANSPORTS
+        if not (is_drain and transports == ["polling"])
     ]
-    everybody = [
-        clients.open(gateway.url, token=gateway.token(user), transports=carriers)
-        for clients, carriers in kinds
+    opened = [
+        clients.open(gateway.url, token=gateway.token(user), transports=transports)
+        for clients, transports in kinds
     ]
-    for client in everybody:
+    for client in opened:
         client.connected()
-    for client, (clients, carriers) in zip(everybody, kinds, strict=True):
-        if clients is node and carriers is None:
+    for client, (clients, transports) in zip(opened, kinds, strict=True):
+        if clients is node and transports is None:
             client.wait("upgrade")
 
     gateway.signal(number)
-    assert gateway.wait() == (0 if in_order else -number)
+    assert gateway.wait() == (0 if is_drain else -number)
     assert gateway.failures() == []
-    for client, (clients, _) in zip(everybody, kinds, strict=True):
-        gone = client.wait("disconnect")
-        # An Engine.IO client of Python knows no `transport close`.
-        words = (
-            {"transport close"} if in_order and clients is node else {"transport close", "transport error"}
+    for client, (clients, _) in zip(opened, kinds, strict=True):
+        disconnect = client.wait("disconnect")
+        # The Engine.IO client of Python has no reason `transport close`.
+        reasons = (
+            {"transport close"} if is_drain and clients is node else {"transport close", "transport error"}
         )
-        assert gone["reason"] in words
-        assert gone.get("active", True)
+        assert disconnect["reason"] in reasons
+        assert disconnect.get("active", True)
     gateway.start()
-    for client in everybody:
+    for client in opened:
         client.connected(count=2)
 
-    assert gateway.push_user(user, "again", 1)["connections"] == len(everybody)
-    for client in everybody:
+    assert gateway.push_user(user, "again", 1)["connections"] == len(opened)
+    for client in opened:
         assert client.event("again") == [1]
         client.disconnect()
 
 
-def test_the_python_client_takes_the_close_packet_of_a_drain_over_polling_for_a_goodbye(
+def test_python_client_on_polling_does_not_reconnect_after_a_drain(
     gateway: GatewayProcess, python_clients: PythonClients, user: str
 ) -> None:
     client = python_clients.open(gateway.url, token=gateway.token(user), transports=["polling"]).connected()
 
     gateway.signal(signal.SIGTERM)
 
-    # Its `AsyncClient` comes back from a lost connection only; the stock client comes back from this too.
+    # `AsyncClient` reconnects only after a lost connection; the stock client reconnects after this packet too.
     assert client.wait("disconnect")["reason"] == "io server disconnect"
     assert gateway.wait() == 0
     gateway.start()
 
 
-async def test_a_drain_closes_websockets_with_1012_and_answers_polls_with_a_close_packet_alone(
+async def test_drain_closes_websockets_with_1012_and_answers_polls_with_a_close_packet(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket = await RawSocket.open(http, gateway.url)
-    waiting, behind = [await RawPolling(http, gateway.url).open() for _ in range(2)]
-    for each in (socket, waiting, behind):
+    waiting, idle = [await RawPolling(http, gateway.url).open() for _ in range(2)]
+    for each in (socket, waiting, idle):
         await each.join(gateway.token(user))
-    parked = asyncio.create_task(waiting.poll())
+    poll = asyncio.create_task(waiting.poll())
     gateway.push_user(user, "last", 1)
-    assert await parked == (200, '42["last",1]')
-    parked = asyncio.create_task(waiting.poll())
+    assert await poll == (200, '42["last",1]')
+    poll = asyncio.create_task(waiting.poll())
 
     gateway.signal(signal.SIGTERM)
 
     assert await socket.closed() == (1012, ['42["last",1]'])
-    assert await parked == (200, "1")
-    # Clients that come now, on a connection that they still have, are sent elsewhere.
+    assert await poll == (200, "1")
+    # A handshake during the drain, on a TCP connection that is still open, gets 503: another replica serves the retry.
     address = f"{gateway.url}/socket.io/?EIO=4&transport=polling"
-    async with http.get(address, headers={"Origin": "https://app.example"}) as refusal:
-        assert (refusal.status, await refusal.json()) == (
+    async with http.get(address, headers={"Origin": "https://app.example"}) as rejection:
+        assert (rejection.status, await rejection.json()) == (
             503,
             {"code": 4, "message": "this replica is shutting down"},
         )
-        assert refusal.headers["Retry-After"] == "1"
-        assert refusal.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert rejection.headers["Retry-After"] == "1"
+        assert rejection.headers["Access-Control-Allow-Origin"] == "https://app.example"
     async with http.get(f"{gateway.url}/health/ready") as ready:
         assert (ready.status, json.loads(await ready.text())["status"]) == (503, "draining")
-    assert await behind.poll() == (200, '42["last",1]')
-    assert await behind.poll() == (200, "1")
+    assert await idle.poll() == (200, '42["last",1]')
+    assert await idle.poll() == (200, "1")
     assert await asyncio.to_thread(gateway.wait) == 0
     assert not [line for line in gateway.log.entries if line.get("event") == "gateway.drain_timeout"]
 
 
-async def test_a_client_that_never_polls_again_does_not_hold_up_the_end_for_long(
+async def test_client_that_never_polls_again_delays_the_end_of_a_drain_only_briefly(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     polling = await RawPolling(http, gateway.url).open()
@@ -132,7 +134,7 @@ async def test_a_client_that_never_polls_again_does_not_hold_up_the_end_for_long
     ] == [1]
 
 
-async def test_a_client_that_leaves_during_a_drain_does_not_hold_it_up(
+async def test_client_that_disconnects_during_a_drain_does_not_delay_it(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     witness, polling = await RawSocket.open(http, gateway.url), await RawPolling(http, gateway.url).open()

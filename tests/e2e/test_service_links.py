@@ -1,4 +1,4 @@
-"""In a pod that sees a Service named `gateway`, Kubernetes sets variables that look like settings."""
+"""Service links: for a Service named `gateway`, Kubernetes sets variables in each pod that look like settings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LINKS = {
     "GATEWAY_INGEST_PORT": "tcp://10.96.0.12:80",
     "GATEWAY_INGEST_PORT_80_TCP": "tcp://10.96.0.12:80",
 }
-"""Of two Services, ``gateway`` and ``gateway-ingest`` (https://kubernetes.io/docs/concepts/services-networking/service/)."""
+"""Variables of two Services, ``gateway`` and ``gateway-ingest`` (https://kubernetes.io/docs/concepts/services-networking/service/)."""
 
 
-def test_a_gateway_starts_with_them_and_says_nothing_of_them(tmp_path: Path, user: str) -> None:
+def test_gateway_starts_with_service_links_and_does_not_log_them(tmp_path: Path, user: str) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text("port: 0\n")
 
@@ -45,9 +45,9 @@ def test_a_gateway_starts_with_them_and_says_nothing_of_them(tmp_path: Path, use
     assert "tcp://" not in str(gateway.log.entries)
 
 
-def test_the_address_of_a_service_alone_is_refused_with_a_message_of_its_own() -> None:
+def test_service_address_as_the_only_link_is_rejected_with_a_message_of_its_own() -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    refused = subprocess.run(
+    rejected = subprocess.run(
         [sys.executable, "-m", "gateway", "serve"],
         env=inherited | {"GATEWAY_PORT": LINKS["GATEWAY_PORT"]},
         capture_output=True,
@@ -56,5 +56,5 @@ def test_the_address_of_a_service_alone_is_refused_with_a_message_of_its_own() -
         check=False,
     )
 
-    assert refused.returncode == 2
-    assert "GATEWAY_PORT: is what Kubernetes sets for a Service named gateway" in refused.stderr
+    assert rejected.returncode == 2
+    assert "GATEWAY_PORT: is what Kubernetes sets for a Service named gateway" in rejected.stderr

@@ -1,4 +1,4 @@
-"""A client that stops reading costs the gateway its bound and nothing else, and does not outlive the heartbeat."""
+"""A stopped client process costs the gateway at most a send buffer, and is disconnected after the ping timeout."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawSocket
 
-CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
 
 SEND_BUFFER_BYTES = 8 * 1024 * 1024
 SLACK_BYTES = 16 * 1024 * 1024
-"""What a process holds beside its outboxes: requests and frames in the making, and what malloc keeps."""
+"""Memory of a process beside its send buffers: unfinished requests and frames, and what malloc keeps."""
 MESSAGE_BYTES, MESSAGES = 256 * 1024, 200
 PING_SECONDS = 0.5
 
 
 @pytest.fixture
-def standing() -> Iterator[NodeClients]:
+def stoppable() -> Iterator[NodeClients]:
     """Stock clients in a process that can be stopped."""
     clients = NodeClients()
     yield clients
@@ -37,7 +37,7 @@ def standing() -> Iterator[NodeClients]:
 
 @pytest.fixture
 async def others(http: aiohttp.ClientSession) -> AsyncIterator[list[RawSocket]]:
-    """Sockets that are closed at the end."""
+    """WebSockets of other clients, closed at the end of the test."""
     sockets: list[RawSocket] = []
     yield sockets
     for socket in sockets:
@@ -45,29 +45,29 @@ async def others(http: aiohttp.ClientSession) -> AsyncIterator[list[RawSocket]]:
 
 
 def memory(gateway: GatewayProcess) -> int:
-    """Bytes that the process occupies."""
+    """The resident memory of the process in bytes."""
     pages = Path(f"/proc/{gateway.pid}/statm").read_text("ascii").split()[1]
     return int(pages) * resource.getpagesize()
 
 
 async def receive(socket: RawSocket, count: int) -> list[int]:
-    """The numbers of so many messages."""
+    """Receive ``count`` messages; return their numbers."""
     return [json.loads((await socket.frame())[2:])[1]["number"] for _ in range(count)]
 
 
-@CARRIERS
-async def test_memory_stays_bounded_and_the_others_get_everything(
-    standing: NodeClients, http: aiohttp.ClientSession, others: list[RawSocket], carrier: str, user: str
+@TRANSPORTS
+async def test_stopped_client_costs_bounded_memory_and_the_others_get_every_message(
+    stoppable: NodeClients, http: aiohttp.ClientSession, others: list[RawSocket], transport: str, user: str
 ) -> None:
     gateway = GatewayProcess(send_buffer_bytes=SEND_BUFFER_BYTES, history_length=1, ping_timeout_seconds=60)
     try:
-        stopped = standing.open(gateway.url, token=gateway.token(user), transports=[carrier])
+        stopped = stoppable.open(gateway.url, token=gateway.token(user), transports=[transport])
         await asyncio.to_thread(stopped.connected)
         for number in range(2):
             others.append(await RawSocket.open(http, gateway.url))
             await others[-1].join(gateway.token(f"{user}-{number}"))
         before = most = memory(gateway)
-        standing.pause()
+        stoppable.pause()
         receiving = [asyncio.create_task(receive(socket, MESSAGES)) for socket in others]
 
         for number in range(MESSAGES):
@@ -84,14 +84,14 @@ async def test_memory_stays_bounded_and_the_others_get_everything(
     assert gateway.failures() == []
 
 
-@CARRIERS
-def test_who_stands_still_is_gone_within_the_heartbeat(
-    standing: NodeClients, carrier: str, user: str
+@TRANSPORTS
+def test_stopped_client_is_offline_after_the_ping_interval_and_timeout(
+    stoppable: NodeClients, transport: str, user: str
 ) -> None:
     gateway = GatewayProcess(ping_interval_seconds=PING_SECONDS, ping_timeout_seconds=PING_SECONDS)
     try:
-        standing.open(gateway.url, token=gateway.token(user), transports=[carrier]).connected()
-        standing.pause()
+        stoppable.open(gateway.url, token=gateway.token(user), transports=[transport]).connected()
+        stoppable.pause()
         stopped_at = time.monotonic()
 
         for number in itertools.count():

@@ -1,4 +1,4 @@
-"""A process that is told something while it still starts: nothing of it is lost."""
+"""Signals that a process gets while it still starts: none is lost."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.gateway_process import JWT_SECRET
 SETTINGS = f"host: 127.0.0.1\nport: 0\njwt_secret: {JWT_SECRET}\ningest_keys: [{{id: shop, secrets: [{'s' * 32}]}}]\n"
 
 
-class Starting:
-    """A gateway that reads its settings from a pipe, and so stands in the middle of its start until somebody writes."""
+class StartingGateway:
+    """A gateway that reads its settings from a pipe: it waits in the middle of its start for ``write_settings``."""
 
     def __init__(self, pipe: Path) -> None:
         os.mkfifo(pipe)
@@ -33,8 +33,8 @@ class Starting:
         # Returns once the gateway opens its end.
         self._settings = pipe.open("w")
 
-    def go_on(self) -> None:
-        """Let it have its settings, which are in a file from now on."""
+    def write_settings(self) -> None:
+        """Write the settings to the pipe, and replace the pipe by a file with the same settings."""
         file = self._pipe.with_suffix(".yaml")
         file.write_text(SETTINGS)
         file.replace(self._pipe)
@@ -42,40 +42,42 @@ class Starting:
             settings.write(SETTINGS)
 
     def events(self) -> list[str]:
-        """Everything that it says until it has ended."""
+        """The names of all log events until the process has ended."""
         return [json.loads(line)["event"] for line in self.process.communicate(timeout=30)[1].splitlines()]
 
 
 @pytest.fixture
-def starting(tmp_path: Path) -> Iterator[Starting]:
-    starting = Starting(tmp_path / "settings")
+def starting(tmp_path: Path) -> Iterator[StartingGateway]:
+    starting = StartingGateway(tmp_path / "settings")
     yield starting
     starting.process.kill()
     starting.process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_that_is_told_to_stop_before_it_serves_never_does_and_ends_well(
-    starting: Starting, number: signal.Signals
+def test_gateway_that_gets_a_stop_signal_while_it_starts_never_listens_and_exits_with_0(
+    starting: StartingGateway, number: signal.Signals
 ) -> None:
     starting.process.send_signal(number)
 
-    starting.go_on()
+    starting.write_settings()
 
-    said = starting.events()
-    assert "gateway.listening" not in said
-    assert said[-1] == "gateway.stopped"
+    events = starting.events()
+    assert "gateway.listening" not in events
+    assert events[-1] == "gateway.stopped"
     assert starting.process.returncode == 0
 
 
-def test_one_that_is_told_to_read_its_settings_again_does_so_once_it_can(starting: Starting) -> None:
+def test_gateway_that_gets_sighup_while_it_starts_reloads_its_settings_afterwards(
+    starting: StartingGateway,
+) -> None:
     starting.process.send_signal(signal.SIGHUP)
 
-    starting.go_on()
+    starting.write_settings()
 
     assert starting.process.stderr is not None
-    said = (json.loads(line)["event"] for line in starting.process.stderr)
-    assert "settings.reloaded" in said
+    events = (json.loads(line)["event"] for line in starting.process.stderr)
+    assert "settings.reloaded" in events
     starting.process.send_signal(signal.SIGTERM)
-    assert list(said)[-1] == "gateway.stopped"
+    assert list(events)[-1] == "gateway.stopped"
     assert starting.process.wait(10) == 0
