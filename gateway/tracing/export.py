@@ -206,7 +206,7 @@ def _context(parent: Trace | None) -> Context:
 def _trace_of(span: otel.Span, parent: Trace | None) -> Trace:
     """Return the span as the parent of later spans.
 
-    The flag that says that the trace id is random is set by the first span (W3C level 2, §3.2.2.5.2). The SDK does not
+    The flag for a random trace id is set by the first span (W3C level 2, §3.2.2.5.2). The SDK does not
     keep it, so it is taken from the parent.
     """
     context = span.get_span_context()

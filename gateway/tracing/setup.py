@@ -53,7 +53,7 @@ def open_telemetry(
         advice = "install sio-gateway[otel], or unset OTEL_EXPORTER_OTLP_ENDPOINT"
         log.warning("tracing.packages_missing", missing=error.name, advice=advice)
     except ValueError as error:
-        log.warning("tracing.misconfigured", reason=str(error), advice="look at the OTEL_ variables")
+        log.warning("tracing.misconfigured", reason=str(error), advice="check the OTEL_ variables")
     return Telemetry(deliveries)
 
 
