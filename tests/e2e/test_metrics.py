@@ -1,4 +1,4 @@
-"""What happens is counted: each thing once, under its name, and nothing else. With the state in memory and in Redis."""
+"""Each event is counted once, under its name, and no other counter grows; with the state in memory and in Redis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.redis_server import RedisServer
 from tests.unit.metrics.scraping import Scrape, scrape_until
 
 SEND_BUFFER_BYTES = 400_000
-KEYS = f"{KEY_ID}:{KEY_SECRET},idle:the secret of a key that nobody ever uses here"
+KEYS = f"{KEY_ID}:{KEY_SECRET},idle:the secret of a key that is never used here"
 
 
 @pytest.fixture(scope="module", params=["memory", "redis"])
@@ -44,34 +44,34 @@ def gateway(request: pytest.FixtureRequest) -> Iterator[GatewayProcess]:
     assert process.failures() == []
 
 
-def of_state(counted: str) -> bool:
-    """Whether it counts the way to Redis, which is used all the time."""
-    return counted.startswith(("redis_", "resyncs", "caught_up"))
+def is_about_redis(name: str) -> bool:
+    """Whether a counter is about Redis connections, which are in use all the time."""
+    return name.startswith(("redis_", "resyncs", "resynced"))
 
 
-class Counted:
-    """What is counted from the entry to this context on."""
+class CounterGrowth:
+    """The growth of the counters of a gateway since this object was created."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         self._gateway = gateway
         self._before = Scrape(gateway)
 
-    def is_exactly(self, expected: dict[str, float]) -> Scrape:
-        """Wait until that is counted, and see that it is all; the numbers by then."""
+    def wait_until_exactly(self, expected: dict[str, float]) -> Scrape:
+        """Wait until the counters grew by these values, and check that no other counter grew; the last scrape."""
         scrape_until(
-            self._gateway, lambda now: expected.items() <= self._grown(now).items(), f"{expected} is counted"
+            self._gateway, lambda now: expected.items() <= self._grown(now).items(), f"{expected} are counted"
         )
-        # One scrape is not one moment: what it showed first may be older than what it counted last.
+        # A scrape is not atomic: its first values may be older than its last ones.
         last = Scrape(self._gateway)
         assert self._grown(last) == expected
         return last
 
     def _grown(self, now: Scrape) -> dict[str, float]:
-        return {name: growth for name, growth in now.grown(self._before).items() if not of_state(name)}
+        return {name: value for name, value in now.grown(self._before).items() if not is_about_redis(name)}
 
 
 def request(route: str, status: int = 200, code: str = "ok", *, times: int = 1) -> dict[str, float]:
-    """What a request of the key of the tests counts as."""
+    """The counters of a request with the key of the tests."""
     return {
         f'requests_total{{code="{code}",route="{route}",status="{status}"}}': times,
         f'ingest_key_requests_total{{code="{code}",key="tests"}}': times,
@@ -79,6 +79,7 @@ def request(route: str, status: int = 200, code: str = "ok", *, times: int = 1) 
 
 
 def opened(transport: str, nsp: str = "/") -> dict[str, float]:
+    """The counters of a connection that was opened."""
     return {
         f'connections_opened_total{{nsp="{nsp}",transport="{transport}"}}': 1,
         'client_messages_total{kind="connect"}': 1,
@@ -86,6 +87,7 @@ def opened(transport: str, nsp: str = "/") -> dict[str, float]:
 
 
 def closed(reason: str, nsp: str = "/") -> dict[str, float]:
+    """The counters of a connection and of an Engine.IO session that were closed."""
     return {
         f'connections_closed_total{{nsp="{nsp}",reason="{reason}"}}': 1,
         f'engineio_sessions_closed_total{{reason="{reason}"}}': 1,
@@ -99,13 +101,15 @@ def open_stock(node: NodeClients, gateway: GatewayProcess, user: str, **options:
     return node.open(gateway.url, token=token, transports=["websocket"], **options).connected()  # type: ignore[arg-type]
 
 
-def test_a_client_comes_gets_a_push_and_goes(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
-    counted, before = Counted(gateway), Scrape(gateway)
+def test_connection_push_and_disconnect_are_each_counted_once(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    growth, before = CounterGrowth(gateway), Scrape(gateway)
     client = open_stock(node, gateway, user)
     gateway.push_user(user, "news", 1)
     client.event("news")
 
-    during = counted.is_exactly(
+    during = growth.wait_until_exactly(
         opened("websocket")
         | request("/emit/user/{id}")
         | {'messages_published_total{kind="message"}': 1, 'deliveries_total{kind="message"}': 1}
@@ -125,9 +129,9 @@ def test_a_client_comes_gets_a_push_and_goes(gateway: GatewayProcess, node: Node
         took = during.value(f"{histogram}_sum", **labels) - before.value(f"{histogram}_sum", **labels)
         assert 0 < took < 5
 
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
     client.disconnect()
-    after = counted.is_exactly(
+    after = growth.wait_until_exactly(
         {
             'client_messages_total{kind="disconnect"}': 1,
             'connections_closed_total{nsp="/",reason="client_disconnect"}': 1,
@@ -139,19 +143,19 @@ def test_a_client_comes_gets_a_push_and_goes(gateway: GatewayProcess, node: Node
     assert after.value("engineio_sessions", transport="websocket") == 0
 
 
-def test_a_room_counts_each_connection_once_and_nobody_who_is_excepted(
+def test_push_to_rooms_is_counted_once_per_connection_that_is_not_excepted(
     gateway: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     rooms = {"rooms": [f"{user}-a", f"{user}-b"]}
     both = [open_stock(node, gateway, f"{user}-{number}", claims=rooms) for number in range(3)]
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
 
     gateway.backend.push_room([f"{user}-a", f"{user}-b"], "news", 1, **{"except": [f"user:{user}-0"]})
     gateway.backend.broadcast("all", 1)
     for client in both:
         client.event("all")
 
-    now = counted.is_exactly(
+    now = growth.wait_until_exactly(
         {
             'requests_total{code="ok",route="/emit/room",status="200"}': 1,
             'requests_total{code="ok",route="/broadcast",status="200"}': 1,
@@ -160,26 +164,26 @@ def test_a_room_counts_each_connection_once_and_nobody_who_is_excepted(
             'deliveries_total{kind="message"}': 2 + 3,
         }
     )
-    # Two rooms of theirs, and one of each user.
+    # The two shared rooms, and the room of each user.
     assert (now.value("users"), now.value("rooms")) == (3, 2 + 3)
-    leave(gateway, *both)
+    disconnect(gateway, *both)
 
 
-def test_who_polls_and_upgrades_is_counted_where_it_is(
+def test_sessions_are_counted_by_their_transport_before_and_after_an_upgrade(
     gateway: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     poller = node.open(gateway.url, token=gateway.token(user), transports=["polling"]).connected()
     assert Scrape(gateway).value("engineio_sessions", transport="polling") == 1
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
 
-    upgrades = node.open(gateway.url, token=gateway.token(user)).connected()
-    upgrades.wait("upgrade")
+    upgraded = node.open(gateway.url, token=gateway.token(user)).connected()
+    upgraded.wait("upgrade")
 
-    now = counted.is_exactly(opened("polling"))
+    now = growth.wait_until_exactly(opened("polling"))
     assert now.value("engineio_sessions", transport="websocket") == 1
     assert now.value("engineio_sessions", transport="polling") == 1
     assert (now.value("connections", nsp="/"), now.value("users")) == (2, 1)
-    leave(gateway, poller, upgrades)
+    disconnect(gateway, poller, upgraded)
 
 
 @pytest.mark.parametrize(
@@ -192,16 +196,16 @@ def test_who_polls_and_upgrades_is_counted_where_it_is(
         (lambda gateway: {"token": gateway.token("ann", nbf=int(time.time()) + 600)}, "token_not_active"),
     ],
 )
-def test_a_token_that_is_refused_is_counted_by_its_code(
+def test_rejected_token_is_counted_by_its_code(
     gateway: GatewayProcess, node: NodeClients, make: Callable[[GatewayProcess], dict[str, str]], code: str
 ) -> None:
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
 
     client = node.open(gateway.url, auth=make(gateway), transports=["websocket"])
     assert client.wait("connect_error")["data"]["code"] == code
     client.disconnect()
 
-    counted.is_exactly(
+    growth.wait_until_exactly(
         {
             f'connections_rejected_total{{code="{code}"}}': 1,
             'client_messages_total{kind="connect"}': 1,
@@ -210,14 +214,16 @@ def test_a_token_that_is_refused_is_counted_by_its_code(
     )
 
 
-def test_an_unknown_namespace_is_counted(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
-    counted = Counted(gateway)
+def test_connect_to_an_unknown_namespace_is_counted(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    growth = CounterGrowth(gateway)
 
     client = node.open(gateway.url, token=gateway.token(user), namespace="/nowhere", transports=["websocket"])
     client.wait("connect_error")
     client.disconnect()
 
-    counted.is_exactly(
+    growth.wait_until_exactly(
         {
             'connections_rejected_total{code="invalid_namespace"}': 1,
             'client_messages_total{kind="connect"}': 1,
@@ -226,11 +232,11 @@ def test_an_unknown_namespace_is_counted(gateway: GatewayProcess, node: NodeClie
     )
 
 
-def test_newer_tokens_are_counted_by_what_became_of_them(
+def test_token_refreshes_are_counted_by_outcome(
     gateway: GatewayProcess, node: NodeClients, user: str
 ) -> None:
     client = open_stock(node, gateway, user)
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
 
     assert client.emit_with_ack("auth:refresh", gateway.token(user))["ok"] is True
     assert client.emit_with_ack("auth:refresh", gateway.token("another"))["code"] == "token_invalid"
@@ -239,7 +245,7 @@ def test_newer_tokens_are_counted_by_what_became_of_them(
         == "token_expired"
     )
 
-    counted.is_exactly(
+    growth.wait_until_exactly(
         {
             'token_refreshes_total{outcome="refreshed"}': 1,
             'token_refreshes_total{outcome="token_invalid"}': 1,
@@ -247,44 +253,44 @@ def test_newer_tokens_are_counted_by_what_became_of_them(
             'client_messages_total{kind="event"}': 3,
         }
     )
-    leave(gateway, client)
+    disconnect(gateway, client)
 
 
-async def test_a_token_that_runs_out_ends_a_connection_and_is_counted(
+async def test_connection_closed_by_token_expiry_is_counted(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
     raw = await RawSocket.open(http, gateway.url)
     await raw.join(gateway.token(user, lifetime_seconds=2))
 
     assert (await raw.closed())[0] == 4401
 
-    await asyncio.to_thread(counted.is_exactly, opened("websocket") | closed("token_expired"))
+    await asyncio.to_thread(growth.wait_until_exactly, opened("websocket") | closed("token_expired"))
 
 
-async def test_who_is_kicked_is_counted(
+async def test_connection_disconnected_by_a_backend_is_counted(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     raw = await RawSocket.open(http, gateway.url)
     await raw.join(gateway.token(user))
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
 
     answer = await asyncio.to_thread(gateway.backend.disconnect, user)
     assert answer.body["disconnected"] == 1
     await raw.frame()
 
     await asyncio.to_thread(
-        counted.is_exactly,
+        growth.wait_until_exactly,
         request("/disconnect/user/{id}")
         | {
             'messages_published_total{kind="disconnect"}': 1,
             'connections_closed_total{nsp="/",reason="disconnected_by_backend"}': 1,
         },
     )
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
     raw.abort()
     await asyncio.to_thread(
-        counted.is_exactly, {'engineio_sessions_closed_total{reason="transport_close"}': 1}
+        growth.wait_until_exactly, {'engineio_sessions_closed_total{reason="transport_close"}': 1}
     )
 
 
@@ -293,15 +299,15 @@ async def test_volatile_messages_are_counted_as_delivered_or_as_skipped(
 ) -> None:
     listens = await RawSocket.open(http, gateway.url)
     await listens.join(gateway.token(user))
-    absent = await RawPolling(http, gateway.url).open()
-    await absent.join(gateway.token(user))
-    counted = Counted(gateway)
+    unread = await RawPolling(http, gateway.url).open()
+    await unread.join(gateway.token(user))
+    growth = CounterGrowth(gateway)
 
     await asyncio.to_thread(gateway.push_user, user, "now", 1, volatile=True)
     await listens.frame()
 
     await asyncio.to_thread(
-        counted.is_exactly,
+        growth.wait_until_exactly,
         request("/emit/user/{id}")
         | {
             'messages_published_total{kind="volatile"}': 1,
@@ -309,25 +315,28 @@ async def test_volatile_messages_are_counted_as_delivered_or_as_skipped(
             'volatile_skipped_total{reason="no_poll"}': 1,
         },
     )
-    counted = Counted(gateway)
-    await absent.close()
+    growth = CounterGrowth(gateway)
+    await unread.close()
     listens.abort()
     await asyncio.to_thread(
-        counted.is_exactly,
+        growth.wait_until_exactly,
         closed("client_close") | closed("transport_close"),
     )
 
 
-async def test_a_slow_consumer_is_seen_in_its_outbox_before_it_is_cut_off_and_counted_once(
+async def test_slow_consumer_shows_in_the_send_buffer_metrics_and_is_counted_once_when_closed(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
-    absent = await RawPolling(http, gateway.url).open()
-    await absent.join(gateway.token(user))
-    counted = Counted(gateway)
+    unread = await RawPolling(http, gateway.url).open()
+    await unread.join(gateway.token(user))
+    growth = CounterGrowth(gateway)
 
     await asyncio.to_thread(gateway.push_user, user, "much", "x" * 150_000)
     now = await asyncio.to_thread(
-        scrape_until, gateway, lambda now: now.value("send_buffer_waiting_sessions") == 1, "something waits"
+        scrape_until,
+        gateway,
+        lambda now: now.value("send_buffer_waiting_sessions") == 1,
+        "a session has data in its send buffer",
     )
     assert 150_000 < now.value("send_buffer_bytes") == now.value("send_buffer_largest_bytes") < 151_000
     assert now.value("send_buffer_limit_bytes") == SEND_BUFFER_BYTES
@@ -335,7 +344,7 @@ async def test_a_slow_consumer_is_seen_in_its_outbox_before_it_is_cut_off_and_co
         await asyncio.to_thread(gateway.push_user, user, "much", "x" * 150_000)
 
     now = await asyncio.to_thread(
-        counted.is_exactly,
+        growth.wait_until_exactly,
         request("/emit/user/{id}", times=3)
         | {'messages_published_total{kind="message"}': 3, 'deliveries_total{kind="message"}': 2}
         | closed("slow_consumer"),
@@ -343,7 +352,7 @@ async def test_a_slow_consumer_is_seen_in_its_outbox_before_it_is_cut_off_and_co
     assert (now.value("send_buffer_waiting_sessions"), now.value("send_buffer_bytes")) == (0, 0)
 
 
-async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with_the_reason(
+async def test_recoveries_are_counted_by_outcome_and_their_replayed_messages_as_recovered(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     first = await RawSocket.open(http, gateway.url)
@@ -352,23 +361,23 @@ async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with
     await first.frame()
     first.abort()
     await asyncio.to_thread(
-        scrape_until, gateway, lambda now: now.value("connections", nsp="/") == 0, "it is gone"
+        scrape_until, gateway, lambda now: now.value("connections", nsp="/") == 0, "the connection is closed"
     )
     for number in range(3):
         await asyncio.to_thread(gateway.push_user, user, "missed", number)
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
 
     again = await RawSocket.open(http, gateway.url)
     await again.send(connect_packet(gateway.token(user), recovery=True, pid=pid))
     frames = [await again.frame() for _ in range(5)]
     assert [json.loads(frame[2:])[1] for frame in frames[1:4]] == [0, 1, 2]
-    stranger = await RawSocket.open(http, gateway.url)
-    await stranger.send(connect_packet(gateway.token(user), recovery=True, pid="unknown"))
+    unknown = await RawSocket.open(http, gateway.url)
+    await unknown.send(connect_packet(gateway.token(user), recovery=True, pid="unknown"))
     for _ in range(3):
-        await stranger.frame()
+        await unknown.frame()
 
     await asyncio.to_thread(
-        counted.is_exactly,
+        growth.wait_until_exactly,
         {
             'recoveries_total{outcome="recovered"}': 1,
             'recoveries_total{outcome="unknown_session"}': 1,
@@ -377,26 +386,26 @@ async def test_who_comes_back_is_counted_with_what_it_missed_and_who_cannot_with
             'client_messages_total{kind="connect"}': 2,
         },
     )
-    for raw in (again, stranger):
+    for raw in (again, unknown):
         raw.abort()
 
 
-def test_requests_are_counted_by_their_code_and_by_the_key_that_they_name(
+def test_requests_are_counted_by_code_and_by_the_key_that_they_name(
     gateway: GatewayProcess, user: str
 ) -> None:
     backend = gateway.backend
     path, body = f"/emit/user/{user}", b'{"event":"e"}'
     forger = Backend(gateway.ingest_url, "tests", "another secret that is long enough to be one")
-    nobody = Backend(gateway.ingest_url, f"nobody-{secrets.token_hex(4)}", forger.secret)
-    counted, before = Counted(gateway), Scrape(gateway)
+    unknown_key = Backend(gateway.ingest_url, f"unknown-{secrets.token_hex(4)}", forger.secret)
+    growth, before = CounterGrowth(gateway), Scrape(gateway)
     used_before = before.value("ingest_key_last_used_timestamp_seconds", key="tests")
 
     headers = backend.sign("POST", path, body)
     assert forger.send("POST", path, body).body["code"] == "bad_signature"
-    assert nobody.send("POST", path, body).body["code"] == "unknown_key"
+    assert unknown_key.send("POST", path, body).body["code"] == "unknown_key"
     assert backend.send("POST", path, body, headers={"X-Gateway-Timestamp": "1"}).status == 401
-    refused = Scrape(gateway)
-    assert refused.value("ingest_key_last_used_timestamp_seconds", key="tests") == used_before
+    rejected = Scrape(gateway)
+    assert rejected.value("ingest_key_last_used_timestamp_seconds", key="tests") == used_before
     assert backend.send("POST", path, body, headers=headers).status == 200
     assert backend.send("POST", path, body, headers=headers).body["code"] == "replayed_request"
     assert backend.send("POST", path, b"{").body["code"] == "invalid_json"
@@ -405,7 +414,7 @@ def test_requests_are_counted_by_their_code_and_by_the_key_that_they_name(
     def sent(code: str, status: int, route: str = "/emit/user/{id}") -> dict[str, float]:
         return {f'requests_total{{code="{code}",route="{route}",status="{status}"}}': 1}
 
-    now = counted.is_exactly(
+    now = growth.wait_until_exactly(
         request("/emit/user/{id}")
         | request("/emit/user/{id}", 401, "bad_signature")
         | request("/emit/user/{id}", 401, "timestamp_out_of_range")
@@ -422,25 +431,25 @@ def test_requests_are_counted_by_their_code_and_by_the_key_that_they_name(
     assert now.value("ingest_key_requests_total", key="idle", code="ok") == 0
 
 
-def test_a_repetition_is_counted_as_one(gateway: GatewayProcess, user: str) -> None:
-    counted = Counted(gateway)
+def test_repeated_push_is_counted_as_one_message(gateway: GatewayProcess, user: str) -> None:
+    growth = CounterGrowth(gateway)
 
     for _ in range(2):
         answer = gateway.backend.post(f"/emit/user/{user}", {"event": "e"}, idempotency_key=f"once-{user}")
         assert answer.status == 200
 
-    counted.is_exactly(
+    growth.wait_until_exactly(
         request("/emit/user/{id}", times=2)
         | {'messages_published_total{kind="message"}': 1, "idempotent_replays_total": 1}
     )
 
 
-async def test_requests_that_the_transport_refuses_are_counted_by_reason(
+async def test_requests_that_the_transport_rejects_are_counted_by_reason(
     gateway: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
-    counted = Counted(gateway)
+    growth = CounterGrowth(gateway)
     for query in (
-        "EIO=4&transport=polling&sid=nobody",
+        "EIO=4&transport=polling&sid=unknown",
         "EIO=4&transport=carrier-pigeon",
         "EIO=3&transport=polling",
     ):
@@ -448,7 +457,7 @@ async def test_requests_that_the_transport_refuses_are_counted_by_reason(
             assert answer.status == 400
 
     await asyncio.to_thread(
-        counted.is_exactly,
+        growth.wait_until_exactly,
         {
             f'engineio_requests_rejected_total{{reason="{reason}"}}': 1
             for reason in ("unknown_sid", "unknown_transport", "unsupported_protocol")
@@ -456,7 +465,7 @@ async def test_requests_that_the_transport_refuses_are_counted_by_reason(
     )
 
 
-def test_limits_and_readiness_are_there_to_see(gateway: GatewayProcess) -> None:
+def test_limits_and_readiness_are_exposed(gateway: GatewayProcess) -> None:
     now = Scrape(gateway)
 
     assert now.value("engineio_sessions_limit") == 500
@@ -467,11 +476,11 @@ def test_limits_and_readiness_are_there_to_see(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.parametrize("state", ["memory", "redis"])
-def test_the_history_is_seen_in_entries_bytes_and_age(
+def test_history_is_exposed_in_entries_bytes_and_age(
     redis_server: RedisServer, state: str, user: str
 ) -> None:
     settings: dict[str, Any] = {"redis_url": redis_server.url} if state == "redis" else {}
-    # With Redis it is seen at each sign of life, three of which a lease has.
+    # With Redis the values are updated at each heartbeat, three times per lease.
     gateway = GatewayProcess(redis_prefix="seen", lease_seconds=5, history_length=1_000, **settings)
     pushed_at = time.monotonic()
     for _ in range(3):
@@ -481,7 +490,7 @@ def test_the_history_is_seen_in_entries_bytes_and_age(
     now = scrape_until(
         gateway,
         lambda now: now.value("history_entries") > 0 and now.value("history_oldest_age_seconds") > 1,
-        "the history has it",
+        "the history metrics show the messages",
     )
 
     assert now.value("history_entries") == 3
@@ -491,7 +500,7 @@ def test_the_history_is_seen_in_entries_bytes_and_age(
     assert gateway.stop() == 0
 
 
-def test_keys_come_and_go_with_a_reload(tmp_path: Path, user: str) -> None:
+def test_metrics_of_ingest_keys_follow_a_reload(tmp_path: Path, user: str) -> None:
     config, secret = tmp_path / "gateway.yaml", "the secret of a backend, thirty-two bytes and more"
 
     def configure(key: str) -> None:
@@ -514,7 +523,7 @@ def test_keys_come_and_go_with_a_reload(tmp_path: Path, user: str) -> None:
     assert gateway.stop() == 0
 
 
-async def test_a_drain_is_seen_while_it_lasts(http: aiohttp.ClientSession, user: str) -> None:
+async def test_drain_is_exposed_while_it_lasts(http: aiohttp.ClientSession, user: str) -> None:
     gateway = await asyncio.to_thread(GatewayProcess, shutdown_delay_seconds=60, drain_seconds=1)
     raw = await RawSocket.open(http, gateway.url)
     await raw.join(gateway.token(user))
@@ -522,16 +531,16 @@ async def test_a_drain_is_seen_while_it_lasts(http: aiohttp.ClientSession, user:
     gateway.signal(signal.SIGTERM)
 
     now = await asyncio.to_thread(
-        scrape_until, gateway, lambda now: now.value("replica_draining") == 1, "it drains"
+        scrape_until, gateway, lambda now: now.value("replica_draining") == 1, "the replica drains"
     )
     assert now.value("replica_ready") == 0
     assert now.value("connections", nsp="/") == 1
-    gateway.signal(signal.SIGTERM)  # the second one ends it at once
+    gateway.signal(signal.SIGTERM)  # a second signal exits at once
     assert await asyncio.to_thread(gateway.wait) != 0
 
 
-def leave(gateway: GatewayProcess, *clients: StockClient) -> None:
-    """Disconnect them and wait until nothing of them is left."""
+def disconnect(gateway: GatewayProcess, *clients: StockClient) -> None:
+    """Disconnect the clients and wait until no connection or session is left."""
     for client in clients:
         client.disconnect()
     scrape_until(
@@ -541,5 +550,5 @@ def leave(gateway: GatewayProcess, *clients: StockClient) -> None:
             and now.value("engineio_sessions", transport="websocket") == 0
             and now.value("engineio_sessions", transport="polling") == 0
         ),
-        "everybody has left",
+        "every client is disconnected",
     )

@@ -1,4 +1,4 @@
-"""What goes wrong between replicas and Redis is counted, and what cannot be counted is shown as it is now."""
+"""Failures between a replica and Redis are counted; the present status is exposed as gauges."""
 
 from __future__ import annotations
 
@@ -19,41 +19,49 @@ SUBSCRIPTION_TIMEOUT_SECONDS = 2
 LEASE_SECONDS = 5
 
 
-def condition(now: Scrape) -> str:
-    """The one condition that a replica shows."""
+def status(now: Scrape) -> str:
+    """The one status that a replica exposes."""
     shown = [
-        each
-        for each in ("healthy", "subscription_stalled", "unavailable")
-        if now.value("replica_status", status=each)
+        name
+        for name in ("healthy", "subscription_stalled", "unavailable")
+        if now.value("replica_status", status=name)
     ]
     (only,) = shown
     return only
 
 
-def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
+def test_lost_connection_is_counted_once_with_the_entries_of_its_resync(
     own_redis: RedisServer, node: NodeClients, user: str
 ) -> None:
     with TcpProxy(own_redis.port) as proxy:
-        cut_off = GatewayProcess(redis_url=proxy.redis_url, replica_id="cut-off")
+        disconnected = GatewayProcess(redis_url=proxy.redis_url, replica_id="disconnected")
         other = GatewayProcess(redis_url=own_redis.url, replica_id="other")
-        client = node.open(cut_off.url, token=cut_off.token(user), transports=["websocket"]).connected()
-        before = Scrape(cut_off)
+        client = node.open(
+            disconnected.url, token=disconnected.token(user), transports=["websocket"]
+        ).connected()
+        before = Scrape(disconnected)
         assert before.value("redis_connected", connection="commands") == 1
         assert before.value("redis_connected", connection="channels") == 1
 
         proxy.break_connections()
-        away = scrape_until(cut_off, lambda now: condition(now) == "unavailable", "Redis is away")
+        unavailable = scrape_until(
+            disconnected, lambda now: status(now) == "unavailable", "Redis is unavailable"
+        )
         for connection in ("commands", "channels"):
-            assert away.value("redis_connected", connection=connection) == 0
-        assert away.value("replica_ready") == 1, "callers had better get our own 503"
+            assert unavailable.value("redis_connected", connection=connection) == 0
+        assert unavailable.value("replica_ready") == 1, (
+            "the replica must stay ready, so that backends get its own 503"
+        )
         for number in range(3):
             other.push_user(user, "missed", number)
         proxy.accept_connections()
         client.wait("event", event="missed", count=3)
-        cut_off.push_user(user, "after", 1)
+        disconnected.push_user(user, "after", 1)
         client.event("after")
 
-        after = scrape_until(cut_off, lambda now: condition(now) == "healthy", "it hears again")
+        after = scrape_until(
+            disconnected, lambda now: status(now) == "healthy", "the subscription is healthy again"
+        )
         grown = after.grown(before)
         assert grown['redis_reconnects_total{connection="commands"}'] == 1
         assert grown['redis_reconnects_total{connection="channels"}'] == 1
@@ -65,14 +73,12 @@ def test_a_lost_connection_is_counted_once_and_what_was_missed_with_it(
         assert grown['replica_status_changes_total{status="healthy"}'] == 1
         assert "history_gaps_total" not in " ".join(grown)
         assert after.value("redis_connected", connection="channels") == 1
-        for gateway in (cut_off, other):
+        for gateway in (disconnected, other):
             assert gateway.stop() == 0
             assert gateway.failures() == []
 
 
-def test_while_redis_stands_still_requests_fail_by_name_and_commands_with_them(
-    own_redis: RedisServer, user: str
-) -> None:
+def test_requests_and_commands_that_time_out_are_counted_by_name(own_redis: RedisServer, user: str) -> None:
     gateway = GatewayProcess(redis_url=own_redis.url)
     before = Scrape(gateway)
 
@@ -84,7 +90,7 @@ def test_while_redis_stands_still_requests_fail_by_name_and_commands_with_them(
     after = scrape_until(
         gateway,
         lambda now: (
-            now.value("redis_reconnects_total", connection="commands") > 0 and condition(now) == "healthy"
+            now.value("redis_reconnects_total", connection="commands") > 0 and status(now) == "healthy"
         ),
         "Redis is back",
     )
@@ -96,7 +102,7 @@ def test_while_redis_stands_still_requests_fail_by_name_and_commands_with_them(
     assert gateway.stop() == 0
 
 
-def test_commands_are_timed_by_their_script(own_redis: RedisServer, user: str) -> None:
+def test_commands_are_timed_by_script(own_redis: RedisServer, user: str) -> None:
     gateway = GatewayProcess(redis_url=own_redis.url)
     before = Scrape(gateway)
 
@@ -113,48 +119,54 @@ def test_commands_are_timed_by_their_script(own_redis: RedisServer, user: str) -
     assert gateway.stop() == 0
 
 
-def test_a_deaf_replica_shows_how_long_it_has_heard_nothing_and_how_far_it_is_behind(
+def test_replica_with_a_stalled_subscription_exposes_the_age_of_its_last_probe_and_its_lag(
     own_redis: RedisServer,
 ) -> None:
     with TcpProxy(own_redis.port) as proxy:
         gateway = GatewayProcess(
             redis_url=proxy.redis_url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
         )
-        healthy = scrape_until(
-            gateway, lambda now: now.value("pubsub_probe_round_trip_seconds_count") > 0, "it hears itself"
+        scrape_until(
+            gateway,
+            lambda now: (
+                now.value("pubsub_probe_round_trip_seconds_count") > 0
+                and now.value("broker_lag_seconds") < 1
+                and now.value("pubsub_probe_age_seconds") < 1.5
+            ),
+            "pub/sub probes return in time",
         )
-        assert healthy.value("broker_lag_seconds") < 1
-        assert healthy.value("pubsub_probe_age_seconds") < 1.5
 
         proxy.pause_subscriptions()
-        deaf = scrape_until(gateway, lambda now: condition(now) == "subscription_stalled", "it is deaf")
-        assert deaf.value("pubsub_probe_age_seconds") >= SUBSCRIPTION_TIMEOUT_SECONDS
-        assert deaf.value("broker_lag_seconds") > 1
-        assert deaf.value("replica_ready") == 0
+        stalled = scrape_until(
+            gateway, lambda now: status(now) == "subscription_stalled", "the subscription is stalled"
+        )
+        assert stalled.value("pubsub_probe_age_seconds") >= SUBSCRIPTION_TIMEOUT_SECONDS
+        assert stalled.value("broker_lag_seconds") > 1
+        assert stalled.value("replica_ready") == 0
 
         proxy.resume_subscriptions()
         scrape_until(
             gateway,
-            lambda now: condition(now) == "healthy" and now.value("broker_lag_seconds") < 1,
-            "it hears again",
+            lambda now: status(now) == "healthy" and now.value("broker_lag_seconds") < 1,
+            "the subscription is healthy again",
         )
         assert gateway.stop() == 0
 
 
-def test_while_redis_takes_nothing_the_lag_grows(own_redis: RedisServer) -> None:
+def test_lag_grows_while_redis_rejects_writes(own_redis: RedisServer) -> None:
     gateway = GatewayProcess(
         redis_url=own_redis.url, subscription_timeout_seconds=SUBSCRIPTION_TIMEOUT_SECONDS
     )
     own_redis.execute("REPLICAOF", "127.0.0.1", "1")
 
-    scrape_until(gateway, lambda now: now.value("broker_lag_seconds") > 4, "nothing comes that it could hear")
+    scrape_until(gateway, lambda now: now.value("broker_lag_seconds") > 4, "the lag grows")
 
     own_redis.execute("REPLICAOF", "NO", "ONE")
-    scrape_until(gateway, lambda now: now.value("broker_lag_seconds") < 1, "it hears again")
+    scrape_until(gateway, lambda now: now.value("broker_lag_seconds") < 1, "the lag is below 1 s")
     assert gateway.stop() == 0
 
 
-def test_data_that_redis_lost_is_counted_as_a_gap(own_redis: RedisServer, user: str) -> None:
+def test_data_lost_by_redis_is_counted_as_a_gap(own_redis: RedisServer, user: str) -> None:
     gateway = GatewayProcess(redis_url=own_redis.url)
     gateway.push_user(user, "before", 1)
     before = Scrape(gateway)
@@ -167,7 +179,7 @@ def test_data_that_redis_lost_is_counted_as_a_gap(own_redis: RedisServer, user: 
         lambda now: (
             now.value("history_gaps_total", code="data_lost") > 0 and now.value("leases_lost_total") > 0
         ),
-        "it is noticed",
+        "the loss is counted",
     )
     grown = after.grown(before)
     assert grown['history_gaps_total{code="data_lost"}'] == 1
@@ -175,35 +187,39 @@ def test_data_that_redis_lost_is_counted_as_a_gap(own_redis: RedisServer, user: 
     assert gateway.stop() == 0
 
 
-def test_a_replica_that_died_is_counted_by_the_one_that_cleans_up_and_one_that_left_is_not(
+def test_killed_replica_is_counted_by_the_one_that_reaps_it_and_a_stopped_one_is_not(
     own_redis: RedisServer,
 ) -> None:
     settings: dict[str, Any] = {"redis_url": own_redis.url, "lease_seconds": LEASE_SECONDS}
-    stays = GatewayProcess(replica_id="a-stays", **settings)
-    leaves = GatewayProcess(replica_id="b-leaves", **settings)
-    dies = GatewayProcess(replica_id="c-dies", **settings)
-    scrape_until(stays, lambda now: now.value("state_items", part="replicas") == 3, "all know each other")
+    running = GatewayProcess(replica_id="a-running", **settings)
+    stopped = GatewayProcess(replica_id="b-stopped", **settings)
+    killed = GatewayProcess(replica_id="c-killed", **settings)
+    scrape_until(
+        running, lambda now: now.value("state_items", part="replicas") == 3, "every replica is registered"
+    )
 
-    assert leaves.stop() == 0
-    dies.kill()
+    assert stopped.stop() == 0
+    killed.kill()
 
-    now = scrape_until(stays, lambda now: now.value("state_items", part="replicas") == 1, "both are gone")
-    scrape_until(stays, lambda now: now.value("replicas_reaped_total") > 0, "it cleaned up")
+    now = scrape_until(
+        running, lambda now: now.value("state_items", part="replicas") == 1, "one replica is registered"
+    )
+    scrape_until(running, lambda now: now.value("replicas_reaped_total") > 0, "the killed replica is reaped")
     assert now.value("leases_lost_total") == 0
-    assert Scrape(stays).value("replicas_reaped_total") == 1
-    assert stays.stop() == 0
+    assert Scrape(running).value("replicas_reaped_total") == 1
+    assert running.stop() == 0
 
 
-def test_rubbish_on_a_channel_is_counted(own_redis: RedisServer) -> None:
+def test_entry_that_cannot_be_decoded_is_counted(own_redis: RedisServer) -> None:
     gateway = GatewayProcess(redis_url=own_redis.url, redis_prefix="rubbish", replica_id="r0")
 
     own_redis.execute("PUBLISH", RedisKeys("rubbish").probe("r0"), b"rubbish")
 
-    scrape_until(gateway, lambda now: now.value("decode_errors_total") == 1, "it is counted")
+    scrape_until(gateway, lambda now: now.value("decode_errors_total") == 1, "the decode error is counted")
     assert gateway.stop() == 0
 
 
-async def test_own_pushes_are_timed_and_those_of_another_replica_are_not(
+async def test_delivery_time_is_measured_for_own_pushes_only(
     own_redis: RedisServer, http: aiohttp.ClientSession, user: str
 ) -> None:
     here = GatewayProcess(redis_url=own_redis.url, replica_id="here")
