@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from enum import StrEnum
@@ -58,6 +59,8 @@ class Health:
         self._rejection = rejection
         self._status = status
         self.phase = Phase.STARTING
+        self.has_started = asyncio.Event()
+        """Set when the process leaves the phase STARTING."""
         self._phase_since = now()
         metrics.callback_gauge(
             "replica_ready", "1 while the readiness probe answers 200.", read=lambda: self.ready
@@ -72,6 +75,7 @@ class Health:
         """Enter a phase now."""
         if phase is not self.phase:
             self.phase, self._phase_since = phase, self._now()
+            self.has_started.set()
 
     @property
     def alive(self) -> bool:

@@ -13,9 +13,8 @@ from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHER
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.hub.connection import Connection, ConnectionState
-from gateway.hub.delivery_timer import DeliveryTimer
 from gateway.interfaces import DeliveryObserver, Frames
-from gateway.metrics import MetricFactory, one_label
+from gateway.metrics import DeliveryTimer, MetricFactory, one_label
 
 MAX_SLICE_SECONDS: Final = 0.005
 """How long deliveries hold the event loop before they yield to I/O and timers."""

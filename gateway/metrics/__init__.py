@@ -3,7 +3,7 @@
 primitives   Counter, Gauge, CallbackGauge, CallbackCounter, Histogram, and the MetricFactory that registers them
 exposition   the text format of Prometheus
 process      version, memory, files, garbage collector and event loop of the process
-requests     requests to the REST API, which may not import this package
+push         RequestMetrics and DeliveryTimer: what no component of a push can count alone
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 from gateway.metrics.exposition import CONTENT_TYPE, exposition
 from gateway.metrics.primitives import PREFIX, MetricFactory, one_label
 from gateway.metrics.process import ProcessMetrics
-from gateway.metrics.requests import RequestMetrics
+from gateway.metrics.push import DeliveryTimer, RequestMetrics
 
 __all__ = [
     "CONTENT_TYPE",
     "PREFIX",
+    "DeliveryTimer",
     "MetricFactory",
     "ProcessMetrics",
     "RequestMetrics",

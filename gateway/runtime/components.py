@@ -335,7 +335,7 @@ class Components:
             path_prefix=settings.ingest_path_prefix,
             sampling=self._sampling,
             tracer=self.telemetry.tracer,
-            is_serving=lambda: self.health.phase is not Phase.STARTING,
+            is_serving=self.health.has_started.is_set,
         )
 
     def _build_dev_console(self, development: Development, url: Callable[[], str]) -> web.Application:

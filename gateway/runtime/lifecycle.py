@@ -90,33 +90,42 @@ class Gateway:
         failures: list[Exception] = []
         has_state = asyncio.Event()
 
-        async def until_failure(task: Coroutine[Any, Any, None]) -> None:
-            try:
-                await task
-            except Exception as error:  # noqa: BLE001  # raised below; the stop needs the other tasks
+        def on_done(task: asyncio.Task[None]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, Exception):
                 failures.append(error)
                 stopped.set()
 
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(until_failure(task), name=name)
-                for name, task in self._background(has_state)
-            ]
-            try:
-                if await self._start(has_state, stopped):
-                    self._serve()
-                    if on_listening is not None:
-                        on_listening(self.url)
-                    await stopped.wait()
-                    if not any(isinstance(failure, StateMisconfigured) for failure in failures):
-                        # After a failure it does not wait for load balancers.
-                        await self._drain(0.0 if failures else self._settings.shutdown_delay_seconds)
-            finally:
-                await self._stop()
-                for task in background:
-                    task.cancel()
+        # Not in a TaskGroup: it would cancel the others after a failure, and the stop needs them.
+        background = [asyncio.create_task(work, name=name) for name, work in self._background(has_state)]
+        for task in background:
+            task.add_done_callback(on_done)
+        try:
+            if await self._start(has_state, stopped):
+                self._serve()
+                if on_listening is not None:
+                    on_listening(self.url)
+                await stopped.wait()
+                if not any(isinstance(failure, StateMisconfigured) for failure in failures):
+                    # After a failure it does not wait for load balancers.
+                    await self._drain(0.0 if failures else self._settings.shutdown_delay_seconds)
+        except Exception as error:  # noqa: BLE001  # raised below, after the stop
+            failures.append(error)
+        finally:
+            await self._stop_all(background, failures)
         if failures:
-            raise ExceptionGroup("the gateway cannot go on", failures)
+            raise ExceptionGroup("the gateway cannot run", failures)
+
+    async def _stop_all(self, background: list[asyncio.Task[None]], failures: list[Exception]) -> None:
+        """Stop, then cancel the background tasks and wait for them. Adds the error of the stop to ``failures``."""
+        try:
+            await self._stop()
+        except Exception as error:  # noqa: BLE001  # raised by ``run``
+            failures.append(error)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
 
     def _background(self, has_state: asyncio.Event) -> Iterable[tuple[str, Coroutine[Any, Any, None]]]:
         """Return the background tasks with their names."""

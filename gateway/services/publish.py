@@ -6,9 +6,8 @@ from collections.abc import Collection
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import DisconnectCommand, Message, PublishResult, new_id
-from gateway.hub import DeliveryTimer
 from gateway.interfaces import Broker, Clock
-from gateway.metrics import MetricFactory
+from gateway.metrics import DeliveryTimer, MetricFactory
 
 MESSAGE, VOLATILE, DISCONNECT = "message", "volatile", "disconnect"
 

@@ -16,9 +16,8 @@ from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import LogEntry
 from gateway.domain.presence import PresentConnection
 from gateway.http_server import HttpServer
-from gateway.hub import DeliveryTimer
 from gateway.interfaces import Broker, Clock
-from gateway.metrics import MetricFactory
+from gateway.metrics import DeliveryTimer, MetricFactory
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
 from ingest_api import signing

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gateway.domain.messages import Address, Message, new_id
 from gateway.domain.positions import Position
-from gateway.hub import DeliveryTimer, Hub
-from gateway.hub.delivery_timer import MIN_INTERVAL_SECONDS, SAMPLE_EVERY
+from gateway.hub import Hub
 from gateway.metrics import MetricFactory
+from gateway.metrics.push import MIN_INTERVAL_SECONDS, SAMPLE_EVERY, DeliveryTimer
 from tests.support.metrics import counted
 from tests.unit.hub.transports import connection, encode
 
