@@ -14,6 +14,7 @@ import pytest
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
+from tests.support.waiter import TIMEOUT_SECONDS
 
 CORE = ("unit", "contract", "conformance", "repo")
 """The folders that `make test` runs whole; of the others it runs the files with the mark ``core``."""
@@ -86,7 +87,7 @@ class Listening:
         self._client = client
         self._taken = 1  # the greeting
 
-    async def next(self, timeout: float = 15.0) -> tuple[str, list[Any]]:  # noqa: ASYNC109  # a thread waits
+    async def next(self, timeout: float = TIMEOUT_SECONDS) -> tuple[str, list[Any]]:  # noqa: ASYNC109  # a thread waits
         """The next event and its arguments."""
         self._taken += 1
         entry = await asyncio.to_thread(self._client.wait, "event", count=self._taken, timeout=timeout)

@@ -17,6 +17,7 @@ import pytest
 from tests.support.backend import Backend
 from tests.support.journal import Journal
 from tests.support.paths import ROOT
+from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import JWT_SECRET, environment
 
 KEY_ID, KEY_SECRET = "tests", "an ingest secret of the tests and long enough too"
@@ -24,7 +25,6 @@ PIPE_BYTES, QUEUE_BYTES = 64 * 1024, 4 * 1024 * 1024
 """The capacity of a pipe on Linux, and ``WAITING_BYTES`` of the log."""
 LINE_BYTES = 250
 """The least size of a line in these tests."""
-END_SECONDS = 10.0
 
 
 class UnreadLogGateway:
@@ -62,12 +62,12 @@ class UnreadLogGateway:
         self.reader.start()
 
     def is_live(self) -> bool:
-        with urllib.request.urlopen(f"{self.url}/health/live", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}/health/live", timeout=TIMEOUT_SECONDS) as answer:
             return bool(answer.status == 200)
 
     def request(self, numbers: Iterable[int]) -> None:
         """Send one request for each number, which is its request id in the log."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
         for number in numbers:
             connection.request("GET", "/nowhere", headers={"X-Request-Id": f"{number:064}"})
             answer = connection.getresponse()
@@ -76,7 +76,7 @@ class UnreadLogGateway:
         connection.close()
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
             return str(answer.read().decode())
 
 
@@ -94,7 +94,7 @@ def test_replica_whose_log_is_not_read_serves_and_drains_normally(gateway: Unrea
 
     assert gateway.is_live()
     gateway.process.send_signal(signal.SIGTERM)
-    assert gateway.process.wait(END_SECONDS) == 0
+    assert gateway.process.wait(TIMEOUT_SECONDS) == 0
 
 
 def test_log_reports_the_number_of_dropped_lines_in_order_once_it_is_read_again(
@@ -107,8 +107,8 @@ def test_log_reports_the_number_of_dropped_lines_in_order_once_it_is_read_again(
     gateway.request(range(sent, sent + 10))
     assert f"sio_gateway_log_lines_dropped_total {dropped['lines']}.0" in gateway.metrics()
     gateway.process.send_signal(signal.SIGTERM)
-    assert gateway.process.wait(END_SECONDS) == 0
-    gateway.reader.join(END_SECONDS)
+    assert gateway.process.wait(TIMEOUT_SECONDS) == 0
+    gateway.reader.join(TIMEOUT_SECONDS)
 
     entries = gateway.log.entries
     index = entries.index(dropped)

@@ -28,9 +28,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket
 from tests.support.redis_server import RedisServer
 from tests.support.tokens import sign, token
-from tests.support.waiter import wait_until
-
-pytestmark = pytest.mark.timeout(120)
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 # Pushes to this user raise an exception, the only way to an answer of 500.
 WITH_A_BUG = """
@@ -380,7 +378,7 @@ async def malformed(scenario: Scenario, http: aiohttp.ClientSession) -> None:
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", scenario.gateway.ports[0])
         writer.write(sent.encode())
-        assert await asyncio.wait_for(reader.read(), 20) != b""
+        assert await asyncio.wait_for(reader.read(), TIMEOUT_SECONDS) != b""
         writer.close()
     assert scenario.event("handshake.rejected", reason="forbidden_origin")["origin"] == "https://evil.example"
 
@@ -394,7 +392,7 @@ def redis_unavailable(scenario: Scenario) -> None:
     scenario.redis.start()
     payload = scenario.secret_values.new("a payload")
     wait_until(lambda: scenario.backend.push_user("stays", "back", payload).status == 200, "Redis is back")
-    stays.event("back", timeout=30)
+    stays.event("back")
     stays.disconnect()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket
+from tests.support.waiter import TIMEOUT_SECONDS
 
 UNKNOWN_TRANSPORT = (400, {"code": 0, "message": "Transport unknown"})
 UNKNOWN_SID = (400, {"code": 1, "message": "Session ID unknown"})
@@ -165,7 +166,7 @@ async def test_payload_that_arrives_too_slowly_is_rejected_and_closes_the_sessio
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2]) == TOO_SLOW[1]
-    assert 0.4 < time.monotonic() - started < 3
+    assert time.monotonic() - started > 0.4
     assert await client.poll() == UNKNOWN_SID_TEXT
 
 
@@ -271,7 +272,7 @@ async def test_bytes_that_are_not_an_http_request_are_rejected_and_the_connectio
     gateway: GatewayProcess, sent: bytes, at_once: bool
 ) -> None:
     def answer() -> bytes:
-        with socket.create_connection(("127.0.0.1", gateway.ports[0]), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", gateway.ports[0]), timeout=TIMEOUT_SECONDS) as connection:
             if not at_once:  # The answer to this shows that the gateway has accepted the connection.
                 gateway.backend.presence("nobody")
             connection.sendall(sent)
@@ -305,7 +306,7 @@ async def half_sent(
 
     async def finish() -> bytes:
         writer.write(rest)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
             body = await reader.readexactly(length)

@@ -14,6 +14,7 @@ import pytest
 from tests.support.backend import Backend
 from tests.support.clients import Clients
 from tests.support.gateway_process import GatewayProcess
+from tests.support.waiter import TIMEOUT_SECONDS
 
 INGEST_PATHS = ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"]
 SOCKETIO_PATHS = [
@@ -109,7 +110,7 @@ def test_port_in_use_is_named_in_the_log_and_ends_the_process(split: GatewayProc
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 

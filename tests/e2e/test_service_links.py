@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.gateway_process import GatewayProcess
+from tests.support.waiter import TIMEOUT_SECONDS
 
 LINKS = {
     "GATEWAY_SERVICE_HOST": "10.96.0.11",
@@ -52,7 +53,7 @@ def test_service_address_as_the_only_link_is_rejected_with_a_message_of_its_own(
         env=inherited | {"GATEWAY_PORT": LINKS["GATEWAY_PORT"]},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 

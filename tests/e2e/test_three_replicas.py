@@ -15,8 +15,6 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 
-pytestmark = pytest.mark.timeout(90)
-
 MARK = "for-one-user-alone"
 PUSHES = 20
 DELIVERIES = 'sio_gateway_deliveries_total{kind="message"}'

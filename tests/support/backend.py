@@ -8,9 +8,11 @@ import http.client
 import json
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+from tests.support.waiter import TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Backend:
     url: str
     key_id: str
     secret: str
-    timeout: float = field(default=15.0)
+    timeout: float = TIMEOUT_SECONDS
 
     def sign(
         self, method: str, target: str, body: bytes = b"", *, idempotency_key: str = ""

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from tests.support.journal import TIMEOUT_SECONDS, Entry, Journal
+from tests.support.journal import Entry, Journal
 from tests.support.node_script import NodeScript
+from tests.support.waiter import TIMEOUT_SECONDS
 
 SCRIPT = Path(__file__).with_name("clients.mjs")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -16,10 +16,12 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.health import readiness_status
 from tests.support.listeners import SPREAD, ClientGroup
 from tests.support.traffic import Traffic
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 LEASE_SECONDS = 5.0
 SUBSCRIPTION_TIMEOUT_SECONDS = 3.0
-LOOK_SECONDS = 0.1
+SLACK_SECONDS = 15.0
+"""What replicas may need beyond the lease to find Redis again. 2 s are enough on an idle machine."""
 GROWTH_BYTES = 16 * 1024 * 1024
 """How much larger than before the fault a process may be after it; 2 MB were measured."""
 
@@ -81,15 +83,18 @@ class Cluster:
         self.traffic.without(replica)
 
     def wait_until_consistent(
-        self, *, since: float, seconds: float = LEASE_SECONDS, reached_in: float = 2.0
+        self, *, since: float, seconds: float = LEASE_SECONDS, slack_seconds: float = SLACK_SECONDS
     ) -> None:
         """Wait until each living replica is ready and hears, and presence is true ``seconds`` after ``since`` at most.
 
-        ``reached_in`` is what the replicas may need to find Redis again, on top of that.
+        ``slack_seconds`` is what the replicas may need to find Redis again, on top of that.
         """
-        deadline = since + seconds + reached_in
-        until(self._all_are_ready, "every replica is ready", deadline)
-        until(self._presence_is_true, "presence is true", deadline)
+        deadline = since + seconds + slack_seconds
+        for holds, description in (
+            (self._all_are_ready, "every replica is ready"),
+            (self._presence_is_true, "presence is true"),
+        ):
+            wait_until(holds, description, seconds=deadline - time.monotonic())
 
     def verify_deliveries(self, *, lost: tuple[float, float] | None = None) -> None:
         """End the traffic, repeat what nobody is certain of, wait for the last and judge."""
@@ -99,7 +104,7 @@ class Cluster:
         mark = f"last:{secrets.token_hex(4)}"
         members = self.clients.at(self.living)
         assert self.living[0].backend.broadcast(mark).status == 200
-        self.clients.wait_for_event(mark, members, seconds=20)
+        self.clients.wait_for_event(mark, members, seconds=TIMEOUT_SECONDS)
         heard = self.clients.received()
         wrong = delivery_errors(self.traffic.pushes, heard, members, lost=lost)
         wrong += [
@@ -147,17 +152,9 @@ class Cluster:
             replica.kill()
 
 
-def until(holds: Callable[[], bool], what: str, deadline: float) -> None:
-    """Wait for something that can only be looked at; ``deadline`` is a moment of the monotonic clock."""
-    begun = time.monotonic()
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {deadline - begun:.1f} s: {what}"
-        time.sleep(LOOK_SECONDS)
-
-
 def metric(replica: GatewayProcess, name: str) -> float:
     """The value of a metric that has no labels, or of one series with its labels as they are written."""
-    with urllib.request.urlopen(f"{replica.url}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{replica.url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
         lines: Collection[str] = answer.read().decode().splitlines()
     (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
     return float(value)

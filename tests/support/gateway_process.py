@@ -15,11 +15,12 @@ from typing import Any
 from tests.support.backend import Backend
 from tests.support.clients import StockClient
 from tests.support.journal import Journal
+from tests.support.redis_server import free_port
 from tests.support.tokens import token
+from tests.support.waiter import TIMEOUT_SECONDS
 
 JWT_SECRET = "a secret of the tests, thirty-two bytes and more"
 KEY_ID, KEY_SECRET = "tests", "an ingest secret of the tests and long enough too"
-START_SECONDS = 30.0
 
 
 class GatewayProcess:
@@ -32,7 +33,7 @@ class GatewayProcess:
         self._settings = {name.upper(): str(value) for name, value in settings.items()}
         self._dev = dev
         self._under = under
-        self._port = 0
+        self._port = free_port()
         self.key_id, self.secret, self.jwt_secret = KEY_ID, KEY_SECRET, JWT_SECRET
         self._launch()
         if serves:
@@ -45,7 +46,7 @@ class GatewayProcess:
 
     def wait_until_listening(self) -> None:
         """Wait until it serves clients and backends."""
-        self.log.wait(lambda line: line.get("event") == "gateway.listening", timeout=START_SECONDS)
+        self.log.wait(lambda line: line.get("event") == "gateway.listening", timeout=TIMEOUT_SECONDS)
 
     def _launch(self) -> None:
         """Start it; returns once its ports are open."""
@@ -73,7 +74,7 @@ class GatewayProcess:
         for reader in self._readers:
             reader.start()
         is_open = {"gateway.waiting_for_state", "gateway.listening"}
-        opened = self.log.wait(lambda line: line.get("event") in is_open, timeout=START_SECONDS)
+        opened = self.log.wait(lambda line: line.get("event") in is_open, timeout=TIMEOUT_SECONDS)
         self.ports: list[int] = opened["ports"]
         self._port = self.ports[0]
         self.url = f"http://127.0.0.1:{self.ports[0]}"
@@ -115,14 +116,14 @@ class GatewayProcess:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = TIMEOUT_SECONDS) -> int:
         """Its exit status."""
         status = self._process.wait(timeout)
         for reader in self._readers:
             reader.join(timeout)
         return status
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = TIMEOUT_SECONDS) -> int:
         """Ask it to stop, as an orchestrator does; its exit status."""
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)

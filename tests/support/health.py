@@ -8,6 +8,7 @@ import urllib.request
 from typing import Any
 
 from tests.support.gateway_process import GatewayProcess
+from tests.support.waiter import TIMEOUT_SECONDS
 
 
 def readiness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:
@@ -28,7 +29,7 @@ def readiness_status(gateway: GatewayProcess) -> tuple[int, str]:
 
 def _ask(gateway: GatewayProcess, path: str) -> tuple[int, dict[str, Any]]:
     try:
-        with urllib.request.urlopen(f"{gateway.ingest_url}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{gateway.ingest_url}{path}", timeout=TIMEOUT_SECONDS) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refused:
         with refused:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-TIMEOUT_SECONDS = 15.0
+from tests.support.waiter import TIMEOUT_SECONDS
+
 SHOWN = 40
 
 Entry = dict[str, Any]

@@ -15,10 +15,10 @@ from tests.support.backend import Backend
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
 from tests.support.redis_server import free_port
+from tests.support.waiter import TIMEOUT_SECONDS
 
 CONFIGURATION = ROOT / "examples" / "compose" / "nginx"
 CLIENTS_LISTEN, INGEST_LISTEN = "    listen 8080;\n", "    listen 8081;\n"
-START_SECONDS = 10.0
 HOW_TO_GET_IT = "nginx is missing, which stands in front of replicas here: apt-get install nginx-light"
 
 
@@ -103,7 +103,7 @@ class Nginx:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(START_SECONDS)
+        self._process.wait(TIMEOUT_SECONDS)
         shutil.rmtree(self._folder)
 
     @property
@@ -125,14 +125,14 @@ class Nginx:
 
 
 def _wait_for(process: subprocess.Popen[bytes], addresses: Iterable[tuple[str, int]], errors: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     for address in addresses:
         while True:
             try:
                 socket.create_connection(address, timeout=1).close()
             except OSError:
                 assert process.poll() is None, f"nginx ended: {errors.read_text()}"
-                assert time.monotonic() < deadline, f"nginx does not listen after {START_SECONDS} s"
+                assert time.monotonic() < deadline, f"nginx does not listen after {TIMEOUT_SECONDS} s"
                 time.sleep(0.02)
             else:
                 break

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.journal import TIMEOUT_SECONDS, Entry, Journal
+from tests.support.journal import Entry, Journal
 from tests.support.paths import ROOT
+from tests.support.waiter import TIMEOUT_SECONDS
 
-END_SECONDS = 5.0
+END_SECONDS = 20.0
 
 
 class NodeScript:

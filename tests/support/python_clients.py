@@ -13,6 +13,7 @@ import socketio
 
 from tests.support.clients import Clients, StockClient
 from tests.support.journal import Journal
+from tests.support.waiter import TIMEOUT_SECONDS
 
 _REASONS = {
     "server disconnect": "io server disconnect",
@@ -64,7 +65,7 @@ class PythonClients(Clients):
                 await client.emit(command["event"], tuple(command["args"]), namespace=namespace)
             case "ask":
                 answer = await client.call(
-                    command["event"], tuple(command["args"]), namespace=namespace, timeout=10
+                    command["event"], tuple(command["args"]), namespace=namespace, timeout=TIMEOUT_SECONDS
                 )
                 self.journal.add({"id": client_id, "type": "ack", "ask": command["ask"], "answer": [answer]})
             case "disconnect":
@@ -92,7 +93,7 @@ class PythonClients(Clients):
                 auth=options.get("auth"),
                 transports=options.get("transports"),
                 namespaces=list(ids),
-                wait_timeout=10,
+                wait_timeout=TIMEOUT_SECONDS,
                 retry=True,
             )
         except socketio.exceptions.ConnectionError:
@@ -136,7 +137,7 @@ class PythonClients(Clients):
         self._loop.call_soon_threadsafe(start)
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(15)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_SECONDS)
 
     async def _close(self) -> None:
         for client, _ in self._sockets.values():

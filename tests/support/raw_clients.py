@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.journal import TIMEOUT_SECONDS
+from tests.support.waiter import TIMEOUT_SECONDS
 
 PATH = "/socket.io/"
 SEPARATOR = "\x1e"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,7 +21,9 @@ from typing import Any
 
 import redis
 
-START_SECONDS = 60.0
+from tests.support.waiter import TIMEOUT_SECONDS
+
+TIMEOUT_SECONDS = 60.0
 PORT_ATTEMPTS = 5
 """A free port may be taken by another process before the server listens on it."""
 HOW_TO_GET_IT = (
@@ -45,11 +48,17 @@ def find_binary() -> str:
     return str(program)
 
 
+PORTS = range(15_000, 32_000)
+"""Below the ports that Linux and macOS give to outgoing connections and to servers that ask for port 0."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that no server uses, and that stays free while a server is stopped and started again."""
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:
@@ -76,14 +85,14 @@ class RedisServer:
         """Start the process. Return False if it ended, as when another process took the port."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(self._command(), stdout=log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 return False
             if has_started():
                 return True
             time.sleep(0.01)
-        raise AssertionError(f"the server did not start within {START_SECONDS} s")
+        raise AssertionError(f"the server did not start within {TIMEOUT_SECONDS} s")
 
     def _accepts(self) -> bool:
         """Return whether a process accepts connections on the port."""
@@ -173,7 +182,7 @@ class Sentinels:
         self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}")
         self._watchers = [_Sentinel(self.primary.port) for _ in range(3)]
         self.sentinels = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self._watchers)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline and not self._know_each_other():
             time.sleep(0.05)
         return self

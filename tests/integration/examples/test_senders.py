@@ -30,7 +30,7 @@ USER = "ann/ü x%y+z:1"
 DATA = '{"title":"hi","n":12345678901234567890}'
 SENDER_TIMEOUT_SECONDS = 30  # for one run, the start of a JVM on a busy machine included
 
-pytestmark = pytest.mark.timeout(180)  # the first test of a language also compiles its sender
+pytestmark = pytest.mark.timeout(600)  # the first test of a language also compiles its sender
 
 
 def node() -> str:

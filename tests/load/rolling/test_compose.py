@@ -28,7 +28,7 @@ from tests.support.paths import ROOT
 from tests.support.redis_server import RedisServer
 from tests.support.waiter import wait_until
 
-pytestmark = [pytest.mark.proxies, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.proxies, pytest.mark.timeout(300)]
 
 COMPOSE = ROOT / "examples" / "compose"
 

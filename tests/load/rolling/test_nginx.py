@@ -19,7 +19,7 @@ from tests.support.nginx import Nginx
 from tests.support.raw_clients import http_session
 from tests.support.waiter import wait_until
 
-pytestmark = [pytest.mark.proxies, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.proxies, pytest.mark.timeout(400)]
 
 BY_SID = {"a": "a", "b": "b", "c": "c"}
 """Names in nginx equal to REPLICA_ID, so that nginx finds the replica by the sid."""

@@ -15,7 +15,7 @@ from tests.load.soak.comparison import compare
 from tests.support.traffic import ACCEPTED
 from tests.support.waiter import wait_until
 
-pytestmark = [pytest.mark.proxies, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.proxies, pytest.mark.timeout(600)]
 
 CLIENTS, PROCESSES, PER_SECOND = 2_000, 3, 25.0
 DRAIN_SECONDS = 24.0

@@ -16,17 +16,17 @@ from tests.load.soak.backends import PushLoad
 from tests.load.soak.chaos import Fault, FaultInjector
 from tests.load.soak.clients import ClientBehaviour, ClientResult, Member, SoakClients
 from tests.load.soak.comparison import Comparison, compare
-from tests.support.cluster import until
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.traffic import Push
+from tests.support.waiter import wait_until
 
 NAMES = ("r0", "r1", "r2")
 LEASE_SECONDS = 5.0
 PING_SECONDS = 3.0
 """Interval and timeout, each: a connection that breaks without a close is closed within twice that."""
 RECOVERY_SECONDS = 120.0
-PRESENCE_SECONDS = 2 * PING_SECONDS + LEASE_SECONDS + 5.0
+PRESENCE_SECONDS = 2 * PING_SECONDS + LEASE_SECONDS + 20.0
 SETTINGS: dict[str, Any] = {
     "lease_seconds": LEASE_SECONDS,
     "ping_interval_seconds": PING_SECONDS,
@@ -163,7 +163,7 @@ def _presence(replicas: Sequence[GatewayProcess], members: Sequence[Member]) -> 
         return not wrong
 
     try:
-        until(is_exact, "presence is exact", time.monotonic() + PRESENCE_SECONDS)
+        wait_until(is_exact, "presence is exact", seconds=PRESENCE_SECONDS)
     except AssertionError:
         return [f"presence of {user} is not {expected[user]}" for user in wrong]
     return []

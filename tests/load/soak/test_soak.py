@@ -10,7 +10,7 @@ from tests.load.soak.chaos import KILL, ROLL, FaultInjector
 from tests.load.soak.clients import ClientBehaviour
 from tests.load.soak.runner import Plan, run
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(400)
 
 SECONDS, INTERVAL = 12.0, 4.0
 

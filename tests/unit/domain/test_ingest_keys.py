@@ -81,7 +81,7 @@ def test_pattern_matches_what_its_regular_expression_matches(pattern: str, name:
     assert Scope("emit:room", pattern).matches(name) == (re.fullmatch(expression, name) is not None)
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)  # quadratic work would take hours
 def test_pattern_is_matched_in_linear_time() -> None:
     assert not Scope("emit:room", "*a" * 100 + "*b").matches("a" * 200)
 
