@@ -17,6 +17,7 @@ import pytest
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Journal
 from tests.support.paths import ROOT
+from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import environment, run
 
 pytestmark = pytest.mark.core
@@ -56,9 +57,9 @@ class ListenCommand:
         """Send the signal, if one is given, and wait for the exit status and all messages."""
         if number is not None and self._process.poll() is None:
             self._process.send_signal(number)
-        status = self._process.wait(20)
+        status = self._process.wait(TIMEOUT_SECONDS)
         for reader in self._readers:
-            reader.join(20)
+            reader.join(TIMEOUT_SECONDS)
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
@@ -255,7 +256,7 @@ def test_listener_exits_when_its_output_is_closed(gateway_process: GatewayProces
         assert json.loads(lines.readline())["event"] == "authenticated"
     call(gateway_process, "emit", "user", user, "e")
 
-    messages = listener.communicate(timeout=20)[1]
+    messages = listener.communicate(timeout=TIMEOUT_SECONDS)[1]
 
     assert (listener.returncode, messages) == (0, "connected to /\n")
 
@@ -307,7 +308,7 @@ def test_commands_printed_by_serve_dev_work_when_pasted() -> None:
         assert listener.end(signal.SIGINT)[0] == 0
     finally:
         server.send_signal(signal.SIGINT)
-        server.communicate(timeout=20)
+        server.communicate(timeout=TIMEOUT_SECONDS)
     assert server.returncode == 0
 
 
@@ -334,7 +335,7 @@ def run_pasted(command: str) -> str:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert answer.returncode == 0, answer

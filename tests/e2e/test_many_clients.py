@@ -55,7 +55,7 @@ async def push(http: aiohttp.ClientSession, backend: Backend, user: str, event: 
 async def receive(socket: RawSocket) -> list[tuple[int, int]]:
     """Receive until the last push; backend and number of each message."""
     arrived = []
-    while (event := json.loads((await socket.frame(50))[2:]))[0] != LAST:
+    while (event := json.loads((await socket.frame())[2:]))[0] != LAST:
         arrived.append((event[1][0], event[1][1]))
     return arrived
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from urllib.request import urlopen
 
 from tests.support.gateway_process import GatewayProcess
+from tests.support.waiter import TIMEOUT_SECONDS
 
 RAISED = "gateway.open_files_raised"
 
@@ -23,9 +24,11 @@ def test_gateway_accepts_more_connections_than_its_initial_soft_limit() -> None:
     gateway = start_under("ulimit -Sn 64 && ulimit -Hn 512")
     with ExitStack() as connections:
         for _ in range(128):
-            connections.enter_context(socket.create_connection(("127.0.0.1", gateway.ports[0]), timeout=5))
+            connections.enter_context(
+                socket.create_connection(("127.0.0.1", gateway.ports[0]), timeout=TIMEOUT_SECONDS)
+            )
 
-        assert urlopen(f"{gateway.url}/health/live", timeout=5).status == 200
+        assert urlopen(f"{gateway.url}/health/live", timeout=TIMEOUT_SECONDS).status == 200
 
     assert gateway.stop() == 0
     raised = [line for line in gateway.log.entries if line.get("event") == RAISED]

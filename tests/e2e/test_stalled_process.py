@@ -23,7 +23,11 @@ SEND_BUFFER_BYTES = 8 * 1024 * 1024
 SLACK_BYTES = 16 * 1024 * 1024
 """Memory of a process beside its send buffers: unfinished requests and frames, and what malloc keeps."""
 MESSAGE_BYTES, MESSAGES = 256 * 1024, 200
-PING_SECONDS = 0.5
+PING_SECONDS = 1.5
+LATE_SECONDS = 15.0
+"""What a busy machine may be late."""
+LATE_SECONDS = 15.0
+"""What a busy machine may be late."""
 
 
 @pytest.fixture
@@ -97,8 +101,8 @@ def test_stopped_client_is_offline_after_the_ping_interval_and_timeout(
         for number in itertools.count():
             if not gateway.push_user(user, "note", number)["online"]:
                 break
-            assert time.monotonic() < stopped_at + 2 * PING_SECONDS + 2
-            time.sleep(0.05)
+            assert time.monotonic() < stopped_at + 2 * PING_SECONDS + LATE_SECONDS
+            time.sleep(0.05)  # nothing announces it but the answer to a push
     finally:
         assert gateway.stop() == 0
     assert gateway.failures() == []

@@ -19,7 +19,7 @@ from tests.support.redis_server import RedisServer
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
-STOP_SECONDS = 12.0
+STOP_SECONDS = 30.0
 """Far less than the collector takes that never answers; a process without clients stops in a second or two."""
 
 

@@ -54,7 +54,7 @@ const commands = {
   ask: ({ id, event, args, ask }) =>
     sockets
       .get(id)
-      .timeout(10000)
+      .timeout(60000)
       .emit(event, ...args, (error, ...answer) => report(id, "ack", { ask, error: error?.message, answer })),
   disconnect: ({ id }) => sockets.get(id).disconnect(),
   connect: ({ id, auth }) => {

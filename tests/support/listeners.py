@@ -55,7 +55,7 @@ class ClientGroup:
         start = len(self.members)
         come = [self._open(replicas, number) for number in range(start, start + count)]
         for member in come:
-            member.client.connected(timeout=30)
+            member.client.connected()
         self.members += come
 
     def _open(self, replicas: Sequence[GatewayProcess], number: int) -> Member:

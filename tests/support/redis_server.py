@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,6 @@ import redis
 
 from tests.support.waiter import TIMEOUT_SECONDS
 
-TIMEOUT_SECONDS = 60.0
 PORT_ATTEMPTS = 5
 """A free port may be taken by another process before the server listens on it."""
 HOW_TO_GET_IT = (

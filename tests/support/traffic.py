@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.listeners import NEWS, ClientGroup
+from tests.support.waiter import TIMEOUT_SECONDS
 
 BACKENDS = 6
 ANSWER_SECONDS = 4.0
@@ -91,7 +92,9 @@ class Traffic:
         """The number of pushes by their first answer."""
         return Counter(push.first for push in list(self.pushes) if push.answers)
 
-    def wait_for_answers(self, count: int, *, answer: str = ACCEPTED, seconds: float = 20) -> None:
+    def wait_for_answers(
+        self, count: int, *, answer: str = ACCEPTED, seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         """Wait until ``count`` more pushes have that first answer."""
         wanted = self.first_answers[answer] + count
         with self._answered:
@@ -102,7 +105,7 @@ class Traffic:
         """Stop pushing through this replica."""
         self.replicas = [each for each in self.replicas if each is not replica]
 
-    def repeat(self, *, seconds: float = 20) -> None:
+    def repeat(self, *, seconds: float = TIMEOUT_SECONDS) -> None:
         """Repeat each push with an unknown outcome, with its Idempotency-Key, until the outcome is known."""
         deadline = time.monotonic() + seconds
         for push in self.pushes:

@@ -17,6 +17,7 @@ from typing import Any
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Entry, Journal
 from tests.support.node_script import NodeScript
+from tests.support.waiter import TIMEOUT_SECONDS
 
 SCRIPT = Path(__file__).with_name("upgrade_load.mjs")
 
@@ -57,7 +58,7 @@ class UpgradeLoad:
             script.send(plan)
             self._push_at_pace()
             script.send(self._pushed)
-            script.wait(30)
+            script.wait(TIMEOUT_SECONDS)
         finally:
             script.stop()
         return self._judge([entry for entry in self._journal.entries if entry["type"] == "result"])
@@ -70,7 +71,9 @@ class UpgradeLoad:
             self._pushed += 1
             answer = backend.broadcast("tick", self._pushed)
             assert answer.status == 200, answer
-            assert now < began_at + self._seconds + 15, f"only {len(self._connected)} clients came"
+            assert now < began_at + self._seconds + TIMEOUT_SECONDS, (
+                f"only {len(self._connected)} clients came"
+            )
 
     def _judge(self, results: list[dict[str, Any]]) -> Outcome:
         problems = [] if len(results) == self._clients else [f"{len(results)} clients told of themselves"]
