@@ -26,8 +26,6 @@ MESSAGE_BYTES, MESSAGES = 256 * 1024, 200
 PING_SECONDS = 1.5
 LATE_SECONDS = 15.0
 """What a busy machine may be late."""
-LATE_SECONDS = 15.0
-"""What a busy machine may be late."""
 
 
 @pytest.fixture
