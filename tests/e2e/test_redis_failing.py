@@ -13,7 +13,7 @@ from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, Gatewa
 from tests.support.health import readiness, readiness_status
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.waiter import wait_until
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 from tests.unit.metrics.scraping import Scrape
 
 SUBSCRIPTION_TIMEOUT_SECONDS = 2
@@ -80,12 +80,12 @@ def test_replica_with_a_stalled_subscription_has_no_clients_until_it_recovers(
             "the stalled subscription is noticed",
         )
         assert gateway.backend.presence(user)["online"] is True
-        client.wait("disconnect", reason="transport close", timeout=15)
-        client.wait("connect_error", timeout=15)
+        client.wait("disconnect", reason="transport close")
+        client.wait("connect_error")
 
         proxy.resume_subscriptions()
         wait_until(lambda: readiness_status(gateway) == (200, "ready"), "the subscription recovered")
-        client.wait("connect", count=2, timeout=15)
+        client.wait("connect", count=2)
         client.wait("event", event="authenticated", count=2)
         gateway.push_user(user, "after", 1)
         assert client.event("after")[0] == 1
@@ -189,7 +189,7 @@ def test_client_gets_recovery_failed_when_redis_lost_what_it_may_have_missed(
     own_redis.kill()
     own_redis.start()
 
-    assert client.event("recovery:failed", timeout=15)[0] == {"code": "data_lost"}
+    assert client.event("recovery:failed")[0] == {"code": "data_lost"}
     wait_until(lambda: gateway.backend.push_user(user, "after", 1).status == 200, "pushes are accepted again")
     assert client.event("after")[0] == 1
     assert gateway.stop() == 0
@@ -210,4 +210,4 @@ def test_gateway_that_waits_for_redis_at_its_start_logs_it_and_can_be_stopped() 
         assert gateway.poll() is None, line
         gateway.send_signal(signal.SIGTERM)
 
-        assert gateway.wait(15) == 0
+        assert gateway.wait(TIMEOUT_SECONDS) == 0

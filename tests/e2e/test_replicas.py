@@ -16,7 +16,7 @@ import pytest
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.redis_server import RedisServer
-from tests.support.waiter import wait_until
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 pytestmark = pytest.mark.core
 
@@ -124,7 +124,7 @@ def test_redis_with_an_eviction_policy_ends_the_start_with_advice() -> None:
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
         assert gateway.returncode == 2
@@ -175,7 +175,7 @@ def test_client_of_a_killed_replica_push_finds_user_offline_within_its_lease(
     failing.kill()
     client.disconnect()
 
-    wait_until(lambda: not surviving.backend.presence(user)["online"], "the user is offline", seconds=6)
+    wait_until(lambda: not surviving.backend.presence(user)["online"], "the user is offline")
 
     assert surviving.push_user(user, "after", 1) | {"id": ""} == {
         "id": "", "room": f"user:{user}", "online": False, "connections": 0,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway_process import JWT_SECRET
+from tests.support.waiter import TIMEOUT_SECONDS
 
 SETTINGS = f"host: 127.0.0.1\nport: 0\njwt_secret: {JWT_SECRET}\ningest_keys: [{{id: shop, secrets: [{'s' * 32}]}}]\n"
 
@@ -43,7 +44,10 @@ class StartingGateway:
 
     def events(self) -> list[str]:
         """The names of all log events until the process has ended."""
-        return [json.loads(line)["event"] for line in self.process.communicate(timeout=30)[1].splitlines()]
+        return [
+            json.loads(line)["event"]
+            for line in self.process.communicate(timeout=TIMEOUT_SECONDS)[1].splitlines()
+        ]
 
 
 @pytest.fixture
@@ -80,4 +84,4 @@ def test_gateway_that_gets_sighup_while_it_starts_reloads_its_settings_afterward
     assert "settings.reloaded" in events
     starting.process.send_signal(signal.SIGTERM)
     assert list(events)[-1] == "gateway.stopped"
-    assert starting.process.wait(10) == 0
+    assert starting.process.wait(TIMEOUT_SECONDS) == 0

@@ -26,7 +26,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.nginx import find_binary, start
 from tests.support.paths import ROOT
 from tests.support.redis_server import RedisServer
-from tests.support.waiter import wait_until
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.proxies, pytest.mark.timeout(300)]
 
@@ -92,7 +92,7 @@ def example(tmp_path: Path) -> Iterator[Example]:
             re.sub(r"listen (\d+);", rf"listen {address}:\1;", configuration.read_text())
         )
         nginx = start(folder, (address, 8080), (address, 8081))
-        stack.callback(nginx.wait, 10)
+        stack.callback(nginx.wait, TIMEOUT_SECONDS)
         stack.callback(nginx.terminate)
         yield Example(f"http://{address}:8080", settings, checks, processes)
 
@@ -118,7 +118,7 @@ def test_replica_is_healthy_as_long_as_it_is_ready(example: Example) -> None:
     assert [example.is_healthy(service) for service in example.settings] == [True, True]
     handshake = Request(f"{example.url}/socket.io/?EIO=4&transport=polling")
     handshake.add_header("Cookie", "gateway_replica=a")
-    urlopen(handshake, timeout=5).close()  # a drain lasts as long as a client is connected
+    urlopen(handshake, timeout=TIMEOUT_SECONDS).close()  # a drain lasts as long as a client is connected
 
     example.replicas["gateway-a"].signal(signal.SIGTERM)
     wait_until(lambda: not example.is_healthy("gateway-a"), "the replica that drains is not healthy")

@@ -17,7 +17,7 @@ from tests.load.soak.comparison import compare
 from tests.support.gateway_process import GatewayProcess
 from tests.support.nginx import Nginx
 from tests.support.raw_clients import http_session
-from tests.support.waiter import wait_until
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 pytestmark = [pytest.mark.proxies, pytest.mark.timeout(400)]
 
@@ -110,7 +110,7 @@ async def open_session(http: aiohttp.ClientSession, url: str, cookie: str = "") 
 
 async def wait_until_rejecting(http: aiohttp.ClientSession, replica: GatewayProcess) -> None:
     """Wait until the replica rejects handshakes with 503."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while True:
             async with http.get(f"{replica.url}{HANDSHAKE}") as answer:
                 if answer.status == 503:
