@@ -1,4 +1,4 @@
-"""Three replicas on one Redis: every client gets exactly its messages, and no replica gets those of the others."""
+"""Three replicas on one Redis: each client gets exactly its messages, and each replica only those of its clients."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_each_of_300_clients_gets_exactly_its_messages_once_and_in_order(
         cluster.verify_and_stop()
 
 
-def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(
+def test_push_to_a_user_is_sent_only_to_the_replica_with_that_user(
     redis_server: RedisServer, node: NodeClients
 ) -> None:
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ def test_a_push_to_a_user_costs_only_the_replica_that_has_that_user(
             replicas[number % 3].push_user("ann", MARK, number)
         assert replicas[0].backend.broadcast("last").body["connections"] == 3
         for client in (ann, *others):
-            client.event("last")  # whatever else was for its replica came before
+            client.event("last")  # everything else for its replica was received before
 
         assert len(ann.events(MARK)) == PUSHES
         assert [proxy.counted for proxy in proxies] == [PUSHES, 0, 0]

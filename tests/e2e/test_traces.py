@@ -1,4 +1,4 @@
-"""A push that belongs to a trace can be followed to every replica: in their logs, and as spans at a collector."""
+"""Traces: a push that belongs to a trace can be followed to every replica, in logs and in spans at a collector."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
 UNSAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
 STOP_SECONDS = 30.0
-"""Far less than the collector takes that never answers; a process without clients stops in a second or two."""
+"""Limit for the stop of a process. One without clients takes one or two seconds; a wait for a collector that never
+answers would take far longer."""
 
 
 def exporting(endpoint: str, **more: str) -> list[str]:
-    """What starts a gateway that exports its spans."""
+    """Return the command prefix of a gateway that exports its spans."""
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
         "OTEL_BSP_SCHEDULE_DELAY": "50",
@@ -63,15 +64,15 @@ def push(
     *,
     exclude: Sequence[str] = (),
 ) -> str:
-    """Push with a trace; the id of the message."""
+    """Push with a trace; return the id of the message."""
     body = json.dumps({"event": event, "data": 1, "except": list(exclude)}).encode()
     answer = replica.backend.send("POST", f"/emit/user/{user}", body, headers={"traceparent": traceparent})
     assert answer.status == 200, answer
     return str(answer.body["id"])
 
 
-def delivered(replica: GatewayProcess, message_id: str) -> dict[str, Any]:
-    """The line about a delivery."""
+def delivery_line(replica: GatewayProcess, message_id: str) -> dict[str, Any]:
+    """Wait for the log line about the delivery of a message."""
     return replica.log.wait(
         lambda line: line.get("event") == "message.delivered" and line["message_id"] == message_id
     )
@@ -80,27 +81,27 @@ def delivered(replica: GatewayProcess, message_id: str) -> dict[str, Any]:
 # --- in the logs ---
 
 
-def test_every_replica_that_hands_a_message_over_logs_the_trace_of_its_push(
+def test_each_replica_that_delivers_a_message_logs_the_trace_of_its_push(
     pair: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    there = [node.open(replica.url, token=replica.token(user)).connected() for replica in pair]
+    clients = [node.open(replica.url, token=replica.token(user)).connected() for replica in pair]
 
     message_id = push(pair[0], user, "news")
 
-    for client in there:
+    for client in clients:
         client.event("news")
     answered = pair[0].log.wait(lambda line: line.get("message_id") == message_id)
     assert (answered["event"], answered["connections"], answered["outcome"]) == ("request.answered", 2, "ok")
     assert (answered["trace_id"], answered["span_id"]) == (TRACE_ID, SPAN_ID)
     for replica in pair:
-        line = delivered(replica, message_id)
+        line = delivery_line(replica, message_id)
         assert (line["level"], line["trace_id"], line["span_id"]) == ("info", TRACE_ID, SPAN_ID)
         assert (line["namespace"], line["connections"]) == ("/", 1)
         assert 0 <= line["seconds"] < 5
         assert "sample_rate" not in line
 
 
-def test_without_a_trace_nothing_is_said_of_deliveries_and_with_one_that_is_not_sampled_little(
+def test_delivery_is_logged_at_debug_with_an_unsampled_trace_and_not_at_all_without_one(
     pair: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     client = node.open(pair[1].url, token=pair[1].token(user)).connected()
@@ -109,31 +110,33 @@ def test_without_a_trace_nothing_is_said_of_deliveries_and_with_one_that_is_not_
     quiet = push(pair[0], user, "quiet", UNSAMPLED)
 
     client.event("quiet")
-    assert delivered(pair[1], quiet)["level"] == "debug"
+    assert delivery_line(pair[1], quiet)["level"] == "debug"
     assert [line for line in pair[1].log.entries if line.get("message_id") == plain] == []
 
 
-def test_a_message_that_reaches_nobody_here_leaves_its_line_where_it_came(
+def test_replica_that_delivers_a_message_to_no_connection_logs_it_too(
     pair: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
     client = node.open(pair[1].url, token=pair[1].token(user)).connected()
 
     message_id = push(pair[0], user, "news", exclude=[client.sid])
 
-    assert delivered(pair[1], message_id)["connections"] == 0
+    assert delivery_line(pair[1], message_id)["connections"] == 0
 
 
-def test_what_a_client_missed_is_told_of_when_it_comes_back(
+def test_replay_of_a_missed_message_is_logged_with_its_trace(
     pair: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    away: dict[str, Any] = {"reconnectionDelay": 500, "reconnectionDelayMax": 500, "randomizationFactor": 0}
-    client = node.open(pair[0].url, token=pair[0].token(user), transports=["websocket"], **away).connected()
+    client = node.open(
+        pair[0].url, token=pair[0].token(user), transports=["websocket"], reconnection=False
+    ).connected()
     pair[0].push_user(user, "first")
     client.event("first")
     client.close_engine()
     client.wait("disconnect")
 
     message_id = push(pair[1], user, "missed")
+    client.connect()
 
     client.event("missed")
     line = pair[0].log.wait(lambda line: line.get("event") == "message.replayed")
@@ -148,7 +151,7 @@ def test_what_a_client_missed_is_told_of_when_it_comes_back(
 # --- at a collector ---
 
 
-def test_a_push_is_one_trace_over_two_replicas(
+def test_push_is_one_trace_over_two_replicas(
     redis_server: RedisServer, node: NodeClients, spans: Collector, user: str
 ) -> None:
     with ExitStack() as stack:
@@ -163,18 +166,18 @@ def test_a_push_is_one_trace_over_two_replicas(
         ]
         for replica in replicas:
             stack.callback(replica.stop)
-        there = [node.open(replica.url, token=replica.token(user)).connected() for replica in replicas]
+        clients = [node.open(replica.url, token=replica.token(user)).connected() for replica in replicas]
 
         message_id = push(replicas[0], user, "news")
 
-        for client in there:
+        for client in clients:
             client.event("news")
         server = spans.span("SERVER", http__route="/emit/user/{id}")
         producer = spans.span("PRODUCER", messaging__message__id=message_id)
         consumers = [
             spans.span("CONSUMER", replica=name, messaging__message__id=message_id) for name in ("r0", "r1")
         ]
-        lines = [delivered(replica, message_id) for replica in replicas]
+        lines = [delivery_line(replica, message_id) for replica in replicas]
 
     assert {span["trace_id"] for span in (server, producer, *consumers)} == {TRACE_ID}
     assert (server["parent"], producer["parent"]) == (SPAN_ID, server["span_id"])
@@ -197,20 +200,20 @@ def test_a_push_is_one_trace_over_two_replicas(
         "messaging.message.id": message_id,
         "sio_gateway.connections": 1,
     }
-    # Neither who it was for nor what it was is anybody's business there.
+    # A span names neither the recipient nor the event, and holds no secret.
     for secret in (user, "news", replicas[0].secret):
         assert not [body for body in spans.bodies if secret.encode() in body]
 
 
 @pytest.fixture
 def exporter(spans: Collector) -> Iterator[GatewayProcess]:
-    """One replica that exports."""
+    """A replica that exports its spans."""
     gateway = GatewayProcess(under=exporting(spans.endpoint))
     yield gateway
     gateway.stop()
 
 
-def test_without_a_traceparent_the_gateway_begins_a_trace(
+def test_push_without_a_traceparent_begins_a_trace(
     exporter: GatewayProcess, spans: Collector, node: NodeClients, user: str
 ) -> None:
     client = node.open(exporter.url, token=exporter.token(user)).connected()
@@ -223,17 +226,17 @@ def test_without_a_traceparent_the_gateway_begins_a_trace(
     consumer = spans.span("CONSUMER", messaging__message__id=message_id)
     assert (server["parent"], producer["parent"]) == ("", server["span_id"])
     assert consumer["parent"] == producer["span_id"]
-    assert delivered(exporter, message_id)["trace_id"] == server["trace_id"]
+    assert delivery_line(exporter, message_id)["trace_id"] == server["trace_id"]
 
 
-def test_what_is_refused_and_what_fails_are_spans_too(exporter: GatewayProcess, spans: Collector) -> None:
+def test_rejected_request_is_a_span_that_has_not_failed(exporter: GatewayProcess, spans: Collector) -> None:
     assert exporter.backend.send("POST", "/broadcast", b"{").status == 400
 
-    refused = spans.span("SERVER", http__response__status_code=400)
-    assert (refused["attributes"]["sio_gateway.code"], refused["failed"]) == ("invalid_json", False)
+    rejected = spans.span("SERVER", http__response__status_code=400)
+    assert (rejected["attributes"]["sio_gateway.code"], rejected["failed"]) == ("invalid_json", False)
 
 
-def test_who_asked_for_no_sampling_is_not_exported(
+def test_push_with_an_unsampled_trace_is_not_exported(
     exporter: GatewayProcess, spans: Collector, user: str
 ) -> None:
     quiet = push(exporter, user, "quiet", UNSAMPLED)
@@ -245,7 +248,7 @@ def test_who_asked_for_no_sampling_is_not_exported(
     ] == []
 
 
-def test_what_is_left_is_exported_when_the_process_stops(spans: Collector, user: str) -> None:
+def test_remaining_spans_are_exported_when_the_process_stops(spans: Collector, user: str) -> None:
     gateway = GatewayProcess(under=exporting(spans.endpoint, OTEL_BSP_SCHEDULE_DELAY="600000"))
     message_id = push(gateway, user, "news")
 
@@ -255,8 +258,8 @@ def test_what_is_left_is_exported_when_the_process_stops(spans: Collector, user:
     assert gateway.failures() == []
 
 
-@pytest.mark.parametrize("collector_is", ["silent", "away"])
-def test_a_collector_that_is_not_there_holds_up_nobody(
+@pytest.mark.parametrize("collector_is", ["silent", "unreachable"])
+def test_silent_or_unreachable_collector_delays_neither_pushes_nor_the_stop(
     spans: Collector, node: NodeClients, user: str, collector_is: str
 ) -> None:
     spans.answers.clear()
@@ -279,9 +282,7 @@ def test_a_collector_that_is_not_there_holds_up_nobody(
     "address",
     ["http://127.0.0.1:9/?key=topsecret", "http://topsecret:topsecret@127.0.0.1:9", "topsecret@127.0.0.1:9"],
 )
-def test_what_stands_in_the_way_is_told_without_the_address_that_may_hold_a_secret(
-    user: str, address: str
-) -> None:
+def test_failed_export_is_logged_without_the_address_which_may_hold_a_secret(user: str, address: str) -> None:
     gateway = GatewayProcess(under=exporting(address, OTEL_EXPORTER_OTLP_TIMEOUT="1"))
     push(gateway, user, "news")
 
@@ -292,7 +293,7 @@ def test_what_stands_in_the_way_is_told_without_the_address_that_may_hold_a_secr
     assert "topsecret" not in str(gateway.log.entries)
 
 
-# --- when it is not set up ---
+# --- without export ---
 
 WITHOUT_PACKAGES = """
 import sys
@@ -313,11 +314,14 @@ main()
 
 
 def python(code: str) -> list[str]:
-    """What runs the gateway inside a program; the harness appends the interpreter and ``-m gateway serve``."""
+    """Return the command prefix that runs the gateway inside a program.
+
+    ``GatewayProcess`` appends the interpreter and ``-m gateway serve``.
+    """
     return [sys.executable, "-c", code]
 
 
-def test_without_the_packages_one_line_says_so_and_the_process_serves(user: str) -> None:
+def test_missing_packages_are_logged_once_and_the_process_serves(user: str) -> None:
     gateway = GatewayProcess(under=[*exporting("http://127.0.0.1:4318"), *python(WITHOUT_PACKAGES)])
     gateway.push_user(user, "news")
 
@@ -338,7 +342,9 @@ def test_without_the_packages_one_line_says_so_and_the_process_serves(user: str)
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
     ],
 )
-def test_unless_it_is_asked_for_nothing_of_it_is_imported(variables: dict[str, str], user: str) -> None:
+def test_gateway_that_does_not_export_imports_no_packages_of_the_exporter(
+    variables: dict[str, str], user: str
+) -> None:
     assignments = [f"{name}={value}" for name, value in variables.items()]
     gateway = GatewayProcess(under=["env", *assignments, *python(IMPORTED)])
     gateway.push_user(user, "news")
@@ -346,8 +352,8 @@ def test_unless_it_is_asked_for_nothing_of_it_is_imported(variables: dict[str, s
     assert gateway.stop() == 0
 
     assert {"text": "imported: []"} in gateway.printed.entries
-    told = [line["event"] for line in gateway.log.entries if line["event"].startswith("tracing.")]
-    assert told == (["tracing.protocol_unsupported"] if "grpc" in variables.values() else [])
+    events = [line["event"] for line in gateway.log.entries if line["event"].startswith("tracing.")]
+    assert events == (["tracing.protocol_unsupported"] if "grpc" in variables.values() else [])
 
 
 @pytest.mark.parametrize(
@@ -361,7 +367,7 @@ def test_unless_it_is_asked_for_nothing_of_it_is_imported(variables: dict[str, s
         ("OTEL_EXPORTER_OTLP_HEADERS", "good=1,topsecret"),
     ],
 )
-def test_a_variable_that_cannot_be_used_is_told_without_a_secret_and_the_process_serves(
+def test_unusable_variable_is_logged_without_a_secret_and_the_process_serves(
     user: str, name: str, value: str
 ) -> None:
     gateway = GatewayProcess(under=exporting("http://127.0.0.1:4318", **{name: value}))

@@ -1,4 +1,4 @@
-"""What clients can do that proved nothing yet: no more than a little each, and not too many at once."""
+"""Unauthenticated clients: limits of their number, of the size of their frames and of the rate of handshakes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket, connect_packet
 
-CARRIERS = pytest.mark.parametrize("carrier", ["polling", "websocket"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
 ORIGIN = "https://app.example"
-LARGEST = 32_768
+MAX_UNAUTHENTICATED_FRAME_BYTES = 32_768
 PROXY = {"X-Forwarded-For": "203.0.113.1"}
 
 
@@ -31,109 +31,111 @@ def running(**settings: Any) -> Iterator[GatewayProcess]:
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[GatewayProcess]:
-    """A gateway with the limits that it has by itself."""
+    """A gateway with the default limits."""
     with running(namespaces="/,/a,/b,/c") as process:
         yield process
 
 
 @pytest.fixture(scope="module")
-def suspicious() -> Iterator[GatewayProcess]:
-    """A gateway that takes one stranger at a time."""
+def one_at_a_time() -> Iterator[GatewayProcess]:
+    """A gateway that accepts one unauthenticated client at a time."""
     with running(max_unauthenticated=1) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def behind_a_proxy() -> Iterator[GatewayProcess]:
-    """A gateway behind a proxy on this machine, that takes a handshake in half an hour from each address."""
+    """A gateway behind a proxy on this machine that accepts one handshake per address in 2000 s."""
     with running(trusted_proxies="127.0.0.0/8", connect_rate_per_address=0.0005) as process:
         yield process
 
 
-async def counted(http: aiohttp.ClientSession, gateway: GatewayProcess, metric: str) -> float:
-    """What a line of the metrics says; 0 if it is not there yet."""
+async def metric_value(http: aiohttp.ClientSession, gateway: GatewayProcess, metric: str) -> float:
+    """The value of a metric; 0 if it has no line yet."""
     async with http.get(f"{gateway.ingest_url}/metrics") as answer:
         lines = (await answer.text()).splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"sio_gateway_{metric} "))
 
 
-async def refused(gateway: GatewayProcess, http: aiohttp.ClientSession, **headers: str) -> list[Any]:
-    """Status, body and when to come back, for a handshake on each carrier."""
+async def rejections(gateway: GatewayProcess, http: aiohttp.ClientSession, **headers: str) -> list[Any]:
+    """Attempt a handshake on each transport; return status, message and ``Retry-After`` of each answer."""
     answers = []
-    for carrier, upgrade in (
+    for transport, upgrade in (
         ("polling", {}),
         ("websocket", {"Upgrade": "websocket", "Connection": "Upgrade"}),
     ):
-        address = f"{gateway.url}/socket.io/?EIO=4&transport={carrier}"
+        address = f"{gateway.url}/socket.io/?EIO=4&transport={transport}"
         async with http.get(address, headers={"Origin": ORIGIN} | upgrade | headers) as answer:
             assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
             answers.append((answer.status, (await answer.json())["message"], answer.headers["Retry-After"]))
     return answers
 
 
-async def test_when_there_are_too_many_strangers_others_are_told_to_come_back(
-    suspicious: GatewayProcess, http: aiohttp.ClientSession, user: str
+async def test_handshake_over_the_limit_of_unauthenticated_clients_gets_503_with_retry_after(
+    one_at_a_time: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
-    stranger = await RawPolling(http, suspicious.url).open()
-    assert await counted(http, suspicious, "engineio_sessions_unauthenticated") == 1
+    unauthenticated = await RawPolling(http, one_at_a_time.url).open()
+    assert await metric_value(http, one_at_a_time, "engineio_sessions_unauthenticated") == 1
 
     message = "too many clients have not shown a token yet"
-    assert await refused(suspicious, http) == [(503, message, "5")] * 2
+    assert await rejections(one_at_a_time, http) == [(503, message, "5")] * 2
     assert (
-        await counted(http, suspicious, 'engineio_requests_rejected_total{reason="unauthenticated_limit"}')
+        await metric_value(
+            http, one_at_a_time, 'engineio_requests_rejected_total{reason="unauthenticated_limit"}'
+        )
         == 2
     )
 
-    await stranger.join(suspicious.token(user))
-    assert await counted(http, suspicious, "engineio_sessions_unauthenticated") == 0
-    other = await RawSocket.open(http, suspicious.url)
-    await other.join(suspicious.token(user))
-    await stranger.close()
+    await unauthenticated.join(one_at_a_time.token(user))
+    assert await metric_value(http, one_at_a_time, "engineio_sessions_unauthenticated") == 0
+    other = await RawSocket.open(http, one_at_a_time.url)
+    await other.join(one_at_a_time.token(user))
+    await unauthenticated.close()
     await other.socket.close()
 
 
-@CARRIERS
-async def test_a_client_that_is_turned_away_because_of_strangers_gets_in_later(
-    suspicious: GatewayProcess, http: aiohttp.ClientSession, clients: Clients, carrier: str, user: str
+@TRANSPORTS
+async def test_client_over_the_limit_of_unauthenticated_clients_connects_later(
+    one_at_a_time: GatewayProcess, http: aiohttp.ClientSession, clients: Clients, transport: str, user: str
 ) -> None:
-    stranger = await RawSocket.open(http, suspicious.url)
-    client = clients.open(suspicious.url, token=suspicious.token(user), transports=[carrier])
+    unauthenticated = await RawSocket.open(http, one_at_a_time.url)
+    client = clients.open(one_at_a_time.url, token=one_at_a_time.token(user), transports=[transport])
     await asyncio.to_thread(client.wait, "connect_error")
 
-    await stranger.socket.close()
+    await unauthenticated.socket.close()
 
     await asyncio.to_thread(client.connected)
     client.disconnect()
     await asyncio.to_thread(
-        suspicious.log.wait,
+        one_at_a_time.log.wait,
         lambda line: line.get("event") == "connection.closed" and line["user"] == user,
     )
 
 
-async def test_a_stranger_sends_tokens_and_nothing_larger(
+async def test_unauthenticated_client_that_sends_more_than_a_token_is_disconnected(
     plain: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket, polling = await RawSocket.open(http, plain.url), await RawPolling(http, plain.url).open()
-    too_large = connect_packet("x" * LARGEST)
-    before = await counted(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
+    too_large = connect_packet("x" * MAX_UNAUTHENTICATED_FRAME_BYTES)
+    before = await metric_value(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
 
     await socket.send(too_large)
     assert await socket.closed() == (1009, [])
     assert await polling.post(too_large) == (413, '{"code":3,"message":"Payload too large"}')
     assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
 
-    after = await counted(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
+    after = await metric_value(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
     assert after - before == 2
 
 
-@CARRIERS
-def test_a_client_joins_several_namespaces_with_large_tokens_and_then_sends_more(
-    plain: GatewayProcess, clients: Clients, carrier: str, user: str
+@TRANSPORTS
+def test_client_joins_several_namespaces_with_large_tokens_and_then_sends_a_larger_event(
+    plain: GatewayProcess, clients: Clients, transport: str, user: str
 ) -> None:
     token = plain.token(user, picture="x" * 5_500)
     assert 7_000 < len(token) < 8_192
 
-    joined = clients.open_together(plain.url, ["/", "/a", "/b", "/c"], token=token, transports=[carrier])
+    joined = clients.open_together(plain.url, ["/", "/a", "/b", "/c"], token=token, transports=[transport])
     for client in joined:
         client.connected()
 
@@ -148,16 +150,16 @@ async def test_each_address_behind_the_proxy_has_its_own_rate(
     message = "too many clients connect from this address"
     first = await RawPolling(http, behind_a_proxy.url).open(headers=PROXY)
 
-    assert await refused(behind_a_proxy, http, **PROXY) == [(503, message, "2000")] * 2
-    made_up = {"X-Forwarded-For": "198.51.100.7, 203.0.113.1"}
-    assert await refused(behind_a_proxy, http, **made_up) == [(503, message, "2000")] * 2
+    assert await rejections(behind_a_proxy, http, **PROXY) == [(503, message, "2000")] * 2
+    forged = {"X-Forwarded-For": "198.51.100.7, 203.0.113.1"}
+    assert await rejections(behind_a_proxy, http, **forged) == [(503, message, "2000")] * 2
     other = await RawSocket.open(http, behind_a_proxy.url, headers={"X-Forwarded-For": "2001:db8::1"})
     await other.join(behind_a_proxy.token(user))
 
-    neighbour = {"X-Forwarded-For": "2001:db8::2"}
-    assert await refused(behind_a_proxy, http, **neighbour) == [(503, message, "2000")] * 2
+    same_network = {"X-Forwarded-For": "2001:db8::2"}
+    assert await rejections(behind_a_proxy, http, **same_network) == [(503, message, "2000")] * 2
     reason = 'engineio_requests_rejected_total{reason="address_rate"}'
-    assert await counted(http, behind_a_proxy, reason) == 6
+    assert await metric_value(http, behind_a_proxy, reason) == 6
     await first.close()
     await other.socket.close()
     closed = await asyncio.to_thread(
@@ -167,7 +169,7 @@ async def test_each_address_behind_the_proxy_has_its_own_rate(
     assert closed["address"] == "2001:db8::1"
 
 
-async def test_attachments_of_a_packet_that_is_never_whole_are_bounded(
+async def test_attachments_of_an_incomplete_packet_are_bounded(
     plain: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket = await RawSocket.open(http, plain.url)
@@ -178,7 +180,7 @@ async def test_attachments_of_a_packet_that_is_never_whole_are_bounded(
     assert await socket.closed() == (1009, [])
 
 
-def test_a_curl_that_waits_to_be_asked_for_its_body_is_asked(plain: GatewayProcess, user: str) -> None:
+def test_curl_that_sends_expect_100_continue_is_asked_for_the_body(plain: GatewayProcess, user: str) -> None:
     address = f"{plain.url}/socket.io/?EIO=4&transport=polling"
     opened = subprocess.run(["curl", "-s", address], capture_output=True, check=True, text=True).stdout
     sid = opened.partition('"sid":"')[2].partition('"')[0]
@@ -195,11 +197,11 @@ def test_a_curl_that_waits_to_be_asked_for_its_body_is_asked(plain: GatewayProce
     assert "HTTP/1.1 100 Continue" in answer.stderr
 
 
-def test_browsers_and_others_hear_compressed_pushes_where_the_operator_wants_it(
+def test_clients_of_both_kinds_receive_pushes_when_compression_is_on(
     node: NodeClients, python_clients: Clients, user: str
 ) -> None:
     with running(ws_compression="true", ws_compression_threshold_bytes=100) as gateway:
-        everybody = [
+        opened = [
             clients.open(gateway.url, token=gateway.token(user), transports=transports).connected()
             for clients in (node, python_clients)
             for transports in (["websocket"], ["polling"], None)
@@ -208,9 +210,9 @@ def test_browsers_and_others_hear_compressed_pushes_where_the_operator_wants_it(
 
         for each in data:
             gateway.push_user(user, "news", each)
-        gateway.wait_until_delivered(*everybody)
+        gateway.wait_until_delivered(*opened)
 
-        for client in everybody:
+        for client in opened:
             assert [arguments[0] for arguments in client.events("news")] == data
             assert client.emit_with_ack("much", "x" * 5_000)["error"]["code"] == "unknown_event"
             client.disconnect()

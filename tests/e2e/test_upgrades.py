@@ -1,6 +1,6 @@
-"""Clients upgrade while messages come and go: nothing is lost, doubled or out of order, either way.
+"""Clients upgrade while messages go both ways: no message is lost, doubled or out of order.
 
-``python -m tests.support.upgrade_load --clients 200 --seconds 20`` is the same at full size.
+``python -m tests.support.upgrade_load --clients 200 --seconds 20`` runs the same load at full size.
 """
 
 from __future__ import annotations

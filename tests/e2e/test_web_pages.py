@@ -1,4 +1,4 @@
-"""What a web page meets: which origins may connect, over which transports, at which path, with which client."""
+"""Web pages: which origins may connect, over which transports, at which path, and with which client bundle."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
 from tests.support.raw_clients import RawPolling, RawSocket
 
-APP, ADMIN, STRANGER = "https://app.example", "https://admin.example:8443", "https://stranger.example"
+APP, ADMIN, OTHER = "https://app.example", "https://admin.example:8443", "https://other.example"
 PATH = "/live/events/"
 BUNDLES = ROOT / "gateway" / "socketio_server" / "static"
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[GatewayProcess]:
-    """A gateway for the pages of two origins, at a path of its own."""
+    """A gateway for the pages of two origins, at a path other than the default."""
     process = GatewayProcess(cors_origins=f"{APP},{ADMIN}", socketio_path=PATH)
     yield process
     assert process.stop() == 0
@@ -57,15 +57,15 @@ async def test_pages_of_listed_origins_may_poll_and_read_the_answers(
         assert (post.status, cors(post.headers)) == (200, allowed(origin))
     async with http.get(polling.address, headers=page) as poll:
         assert (poll.status, cors(poll.headers)) == (200, allowed(origin))
-    async with http.get(f"{site.url}{PATH}?EIO=4&transport=polling&sid=unknown", headers=page) as refusal:
-        assert (refusal.status, cors(refusal.headers)) == (400, allowed(origin))
+    async with http.get(f"{site.url}{PATH}?EIO=4&transport=polling&sid=unknown", headers=page) as rejection:
+        assert (rejection.status, cors(rejection.headers)) == (400, allowed(origin))
     await polling.close()
 
 
 @pytest.mark.parametrize(
-    "origin", [STRANGER, "null", "http://app.example", f"{APP}.stranger.example", f"{APP}:444"]
+    "origin", [OTHER, "null", "http://app.example", f"{APP}.other.example", f"{APP}:444"]
 )
-async def test_pages_of_other_origins_get_nothing_over_any_transport(
+async def test_pages_of_other_origins_are_rejected_over_every_transport(
     site: GatewayProcess, http: aiohttp.ClientSession, origin: str, user: str
 ) -> None:
     page = {"Origin": origin}
@@ -78,9 +78,9 @@ async def test_pages_of_other_origins_get_nothing_over_any_transport(
         ("GET", polling.address),
         ("POST", polling.address),
     ):
-        async with http.request(method, address, headers=page) as refusal:
-            assert (refusal.status, await refusal.json()) == (403, {"code": 4, "message": "Forbidden"})
-            assert cors(refusal.headers) == {}
+        async with http.request(method, address, headers=page) as rejection:
+            assert (rejection.status, await rejection.json()) == (403, {"code": 4, "message": "Forbidden"})
+            assert cors(rejection.headers) == {}
     for sid in ("", f"&sid={polling.sid}"):
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await http.ws_connect(f"{site.url}{PATH}?EIO=4&transport=websocket{sid}", headers=page)
@@ -88,7 +88,7 @@ async def test_pages_of_other_origins_get_nothing_over_any_transport(
     await polling.close()
 
 
-async def test_websockets_of_listed_origins_and_of_no_browser_pass(
+async def test_websocket_with_a_listed_origin_or_without_an_origin_is_accepted(
     site: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     for headers in ({"Origin": APP}, {"Origin": "HTTPS://App.Example"}, {}):
@@ -97,15 +97,15 @@ async def test_websockets_of_listed_origins_and_of_no_browser_pass(
         await socket.socket.close()
 
 
-async def test_a_preflight_allows_what_the_client_sends(
+async def test_preflight_allows_what_the_client_sends(
     site: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
-    asked = {
+    headers = {
         "Origin": APP,
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,content-type",
     }
-    async with http.options(f"{site.url}{PATH}?EIO=4&transport=polling", headers=asked) as answer:
+    async with http.options(f"{site.url}{PATH}?EIO=4&transport=polling", headers=headers) as answer:
         assert (answer.status, await answer.read()) == (204, b"")
         assert answer.headers["Access-Control-Allow-Headers"] == "authorization,content-type"
         methods = set(answer.headers["Access-Control-Allow-Methods"].split(", "))
@@ -114,10 +114,10 @@ async def test_a_preflight_allows_what_the_client_sends(
         assert answer.headers["Access-Control-Allow-Credentials"] == "true"
 
 
-async def test_with_a_star_every_origin_is_echoed_with_credentials(
+async def test_wildcard_echoes_every_origin_with_credentials(
     gateway_process: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
-    for origin in (STRANGER, "null", "http://localhost:5173"):
+    for origin in (OTHER, "null", "http://localhost:5173"):
         async with http.get(
             f"{gateway_process.url}/socket.io/?EIO=4&transport=polling", headers={"Origin": origin}
         ) as opened:
@@ -134,7 +134,7 @@ async def test_with_a_star_every_origin_is_echoed_with_credentials(
 @pytest.mark.parametrize(
     "transports", [["polling"], ["websocket"], None], ids=["polling", "websocket", "upgrade"]
 )
-def test_the_stock_client_of_a_listed_page_connects_at_another_path_and_a_strange_one_does_not(
+def test_stock_client_connects_only_from_a_listed_origin_and_at_the_configured_path(
     site: GatewayProcess, node: NodeClients, transports: list[str] | None, user: str
 ) -> None:
     def page(origin: str, path: str) -> Any:
@@ -146,19 +146,19 @@ def test_the_stock_client_of_a_listed_page_connects_at_another_path_and_a_strang
             extraHeaders={"Origin": origin},
         )
 
-    here, stranger, lost = page(APP, PATH), page(STRANGER, PATH), page(APP, "/socket.io/")
+    listed, other, default_path = page(APP, PATH), page(OTHER, PATH), page(APP, "/socket.io/")
 
-    here.connected()
+    listed.connected()
     site.push_user(user, "note", 1)
-    assert here.event("note") == [1]
-    for client in (stranger, lost):
+    assert listed.event("note") == [1]
+    for client in (other, default_path):
         assert client.wait("connect_error")["active"] is True
         assert not [entry for entry in client.entries if entry["type"] == "connect"]
-    for client in (here, stranger, lost):
+    for client in (listed, other, default_path):
         client.disconnect()
 
 
-async def test_the_default_path_is_not_served_where_another_is_chosen(
+async def test_default_path_is_not_served_when_another_one_is_configured(
     site: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
     for path in ("/socket.io/", "/live/", "/live/events", "/live/events/x"):
@@ -167,14 +167,17 @@ async def test_the_default_path_is_not_served_where_another_is_chosen(
             assert (await answer.json(content_type=None))["code"] == "not_found"
 
 
-async def test_polling_is_refused_where_only_websockets_are_served(
+async def test_polling_is_rejected_when_only_websocket_is_configured(
     websocket_only: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
-    async with http.get(f"{websocket_only.url}/socket.io/?EIO=4&transport=polling") as refusal:
-        assert (refusal.status, await refusal.json()) == (400, {"code": 0, "message": "Transport unknown"})
+    async with http.get(f"{websocket_only.url}/socket.io/?EIO=4&transport=polling") as rejection:
+        assert (rejection.status, await rejection.json()) == (
+            400,
+            {"code": 0, "message": "Transport unknown"},
+        )
 
 
-def test_clients_connect_where_only_websockets_are_served(
+def test_clients_connect_when_only_websocket_is_configured(
     websocket_only: GatewayProcess, clients: Clients, user: str
 ) -> None:
     client = clients.open(
@@ -196,7 +199,7 @@ def test_clients_connect_where_only_websockets_are_served(
         ("socket.io.min.js.map", "application/json"),
     ],
 )
-async def test_the_stock_client_is_served_beside_the_transport(
+async def test_client_bundle_is_served_under_the_configured_path(
     site: GatewayProcess, http: aiohttp.ClientSession, name: str, content_type: str
 ) -> None:
     async with http.get(f"{site.url}{PATH}{name}") as answer:
@@ -211,7 +214,7 @@ async def test_the_stock_client_is_served_beside_the_transport(
 @pytest.mark.parametrize(
     "name", ["socket.io.js", "socket.io.min.js", "socket.io.js.map", "version.txt", "../x"]
 )
-async def test_no_client_is_served_where_that_is_switched_off(
+async def test_client_bundle_is_not_served_when_it_is_switched_off(
     websocket_only: GatewayProcess, http: aiohttp.ClientSession, name: str
 ) -> None:
     async with http.get(f"{websocket_only.url}/socket.io/{name}") as answer:
