@@ -65,7 +65,7 @@ def connect(
 
 
 def wait_until_resumed(client: StockClient, times: int = 2) -> None:
-    """Wait for connect number ``times``; every one after the first resumed the session, with the same ``sid``."""
+    """Wait until the client has connected ``times`` times; each time but the first it resumed with the same ``sid``."""
     client.wait("event", event="authenticated", count=times)
     connects = [entry for entry in client.entries if entry["type"] == "connect"]
     assert [entry["recovered"] for entry in connects] == [False] + [True] * (times - 1)
@@ -101,14 +101,14 @@ def check_interruption(
 def test_client_whose_engine_was_closed_resumes_on_the_same_or_another_replica(
     replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str, to: int
 ) -> None:
-    here, there = replicas
-    client = connect(node, here.url, here.token(user), transport, reconnectionDelay=500)
+    one, two = replicas
+    client = connect(node, one.url, one.token(user), transport, reconnectionDelay=500)
 
     check_interruption(
-        client, lambda n: there.push_user(user, "tick", n), lambda: client.close_engine(replicas[to].url)
+        client, lambda n: two.push_user(user, "tick", n), lambda: client.close_engine(replicas[to].url)
     )
 
-    present = there.backend.presence(user)["connections"]
+    present = two.backend.presence(user)["connections"]
     assert [(each["sid"], each["replica"]) for each in present] == [(client.sid, replicas[to].replica_id)]
 
 
@@ -116,15 +116,15 @@ def test_client_whose_engine_was_closed_resumes_on_the_same_or_another_replica(
 def test_client_whose_network_was_cut_resumes_on_another_replica(
     replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str
 ) -> None:
-    here, there = replicas
-    with TcpProxy(here.ports[0]) as proxy:
-        client = connect(node, proxy.http_url, here.token(user), transport)
+    one, two = replicas
+    with TcpProxy(one.ports[0]) as proxy:
+        client = connect(node, proxy.http_url, one.token(user), transport)
 
         def cut() -> None:
-            client.set_url(there.url)
+            client.set_url(two.url)
             proxy.break_connections()
 
-        check_interruption(client, lambda n: there.push_user(user, "tick", n), cut)
+        check_interruption(client, lambda n: two.push_user(user, "tick", n), cut)
 
 
 @TRANSPORTS
@@ -163,15 +163,15 @@ def test_client_of_a_killed_replica_resumes_on_it_after_its_restart(
 def test_client_that_alternates_between_two_replicas_gets_each_message_once(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    here, there = replicas
-    client = connect(node, here.url, here.token(user), reconnectionDelay=10, reconnectionDelayMax=20)
+    one, two = replicas
+    client = connect(node, one.url, one.token(user), reconnectionDelay=10, reconnectionDelayMax=20)
 
     for number in range(20):
-        there.push_user(user, "tick", number)
+        two.push_user(user, "tick", number)
         client.close_engine(replicas[number % 2].url)
         client.wait("connect", count=number + 2)
     wait_until_resumed(client, 21)
-    there.push_user(user, "tick", 20)
+    two.push_user(user, "tick", 20)
     client.wait("event", event="tick", count=21)
 
     assert numbers(client) == list(range(21))
@@ -197,12 +197,12 @@ def test_client_of_a_restarted_gateway_without_redis_gets_recovery_failed(
 def test_client_without_messages_for_longer_than_the_history_resumes(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    here, there = replicas
-    client = connect(node, here.url, here.token(user), reconnectionDelay=500)
+    one, two = replicas
+    client = connect(node, one.url, one.token(user), reconnectionDelay=500)
     for number in range(2 * HISTORY_LENGTH):
-        there.push_user("another user", "noise", number)
+        two.push_user("another user", "noise", number)
 
-    check_interruption(client, lambda n: there.push_user(user, "tick", n), client.close_engine)
+    check_interruption(client, lambda n: two.push_user(user, "tick", n), client.close_engine)
 
 
 def peak_kib(process: GatewayProcess) -> int:
@@ -215,35 +215,35 @@ def peak_kib(process: GatewayProcess) -> int:
 def test_client_that_missed_much_more_than_a_send_buffer_gets_all_of_it(
     replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str
 ) -> None:
-    here, there = replicas
+    one, two = replicas
     size, count = 400_000, 60
-    client = connect(node, here.url, here.token(user), transport, reconnection=False)
+    client = connect(node, one.url, one.token(user), transport, reconnection=False)
     client.close_engine()
     client.wait("disconnect")
-    before = peak_kib(here)
+    before = peak_kib(one)
     for number in range(count):
-        there.push_user(user, "large", [number, "x" * size])
+        two.push_user(user, "large", [number, "x" * size])
     client.connect()
 
     wait_until_resumed(client)
 
     assert [args[0][0] for args in client.events("large")] == list(range(count))
     assert all(len(args[0][1]) == size for args in client.events("large"))
-    assert peak_kib(here) - before < 16 * 1024
-    assert here.failures() == []
+    assert peak_kib(one) - before < 16 * 1024
+    assert one.failures() == []
 
 
 def test_client_resumes_while_its_old_connection_still_looks_alive(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    here, there = replicas
-    with TcpProxy(here.ports[0]) as proxy:
-        client = connect(node, proxy.http_url, here.token(user), reconnectionDelay=500)
-        here.push_user(user, "tick", 0)
+    one, two = replicas
+    with TcpProxy(one.ports[0]) as proxy:
+        client = connect(node, proxy.http_url, one.token(user), reconnectionDelay=500)
+        one.push_user(user, "tick", 0)
         client.wait("event", event="tick", count=1)
         proxy.pause()
-        here.push_user(user, "tick", 1)
-        client.close_engine(there.url)
+        one.push_user(user, "tick", 1)
+        client.close_engine(two.url)
         wait_until_resumed(client)
 
         def was_closed_for(reason: str) -> bool:
@@ -251,35 +251,35 @@ def test_client_resumes_while_its_old_connection_still_looks_alive(
                 line["event"] == "connection.closed"
                 and line["reason"] == reason
                 and line["sid"] == client.sid
-                for line in here.log.entries
+                for line in one.log.entries
                 if "sid" in line
             )
 
         wait_until(lambda: was_closed_for("resumed_elsewhere"), "the old connection is closed")
-    present = here.backend.presence(user)["connections"]
+    present = one.backend.presence(user)["connections"]
     assert [(each["sid"], each["replica"]) for each in present] == [(client.sid, "two")]
-    assert there.push_user(user, "tick", 2)["connections"] == 1
+    assert two.push_user(user, "tick", 2)["connections"] == 1
 
-    client.close_engine(here.url)
+    client.close_engine(one.url)
     wait_until_resumed(client, 3)
-    here.push_user(user, "tick", 3)
+    one.push_user(user, "tick", 3)
     client.wait("event", event="tick", count=4)
 
     assert numbers(client) == [0, 1, 2, 3]
 
 
 def test_stolen_pid_recovers_no_message(replicas: list[GatewayProcess], node: NodeClients, user: str) -> None:
-    here, there = replicas
-    victim = connect(node, here.url, here.token(user), reconnectionDelay=500)
-    here.push_user(user, "secret", 1)
+    one, two = replicas
+    victim = connect(node, one.url, one.token(user), reconnectionDelay=500)
+    one.push_user(user, "secret", 1)
     victim.event("secret")
 
-    stolen = {"token": there.token("thief"), "pid": victim.wait("connect")["pid"], "offset": "0-0"}
-    thief = node.open(there.url, auth=stolen)
+    stolen = {"token": two.token("thief"), "pid": victim.wait("connect")["pid"], "offset": "0-0"}
+    thief = node.open(two.url, auth=stolen)
 
     assert thief.event("recovery:failed") == [{"code": "other_user"}]
     assert thief.events("secret") == []
-    victim.close_engine(there.url)
+    victim.close_engine(two.url)
     wait_until_resumed(victim)
 
 
@@ -289,14 +289,14 @@ def test_stolen_pid_recovers_no_message(replicas: list[GatewayProcess], node: No
 def test_offset_that_no_replica_issued_fails_the_recovery(
     replicas: list[GatewayProcess], node: NodeClients, offset: str, code: str
 ) -> None:
-    here, there = replicas
+    one, two = replicas
     user = f"user-{code}"
-    first = connect(node, here.url, here.token(user))
+    first = connect(node, one.url, one.token(user))
     pid = first.wait("connect")["pid"]
-    first.close_engine(there.url)
+    first.close_engine(two.url)
     wait_until_resumed(first)
 
-    second = node.open(there.url, auth={"token": there.token(user), "pid": pid, "offset": offset})
+    second = node.open(two.url, auth={"token": two.token(user), "pid": pid, "offset": offset})
 
     assert second.event("recovery:failed") == [{"code": code}]
 
@@ -304,12 +304,12 @@ def test_offset_that_no_replica_issued_fails_the_recovery(
 def test_client_that_missed_more_than_the_history_holds_gets_history_trimmed(
     replicas: list[GatewayProcess], node: NodeClients, user: str
 ) -> None:
-    here, there = replicas
-    client = connect(node, here.url, here.token(user), reconnection=False)
+    one, two = replicas
+    client = connect(node, one.url, one.token(user), reconnection=False)
     client.close_engine()
     client.wait("disconnect")
     for number in range(HISTORY_LENGTH + HISTORY_LENGTH // 2):
-        there.push_user(user, "tick", number)
+        two.push_user(user, "tick", number)
     client.connect()
 
     assert client.event("recovery:failed") == [{"code": "history_trimmed"}]

@@ -1,4 +1,4 @@
-"""The domain is values and rules: the standard library, without its event loop, and itself."""
+"""``gateway.domain`` holds values and rules: it imports only the standard library, without asyncio, and itself."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def is_allowed(module: str) -> bool:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
-def test_the_domain_imports_the_standard_library_only(path: Path) -> None:
+def test_domain_imports_the_standard_library_only(path: Path) -> None:
     assert {module for module in imports(path) if not is_allowed(module)} == set()

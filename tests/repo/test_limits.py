@@ -1,4 +1,4 @@
-"""Every limit has a name, a default, a metric and a stated behaviour (law 3), and a test that it holds."""
+"""Each limit has a name, a default, a metric, a stated behaviour and a test (invariant 3 in ``architecture.md``)."""
 
 # ruff: noqa: E501  # a table is read line by line
 
@@ -20,7 +20,7 @@ ROWS = [
     if line.startswith("| ") and not line.startswith(("| limit", "|---"))
 ]
 NO_LIMITS = {"jwt_leeway_seconds", "recovery_seconds", "ws_compression_threshold_bytes"}
-"""They have a unit, but bound nothing that grows."""
+"""Settings that have a unit, but bound nothing that grows."""
 
 ENFORCED = {
     "ping_interval_seconds": "e2e/test_disconnects.py::test_client_that_does_not_answer_pings_is_disconnected",
@@ -53,28 +53,28 @@ LIMITS = [
 ]
 
 
-def test_every_setting_that_is_a_limit_has_a_test_that_reaches_it() -> None:
+def test_each_setting_that_is_a_limit_has_a_test_that_reaches_it() -> None:
     assert sorted(ENFORCED) == sorted(LIMITS)
 
 
 @pytest.mark.parametrize("test", sorted(set(ENFORCED.values())))
-def test_the_test_that_reaches_it_is_there(test: str) -> None:
+def test_test_that_reaches_a_limit_exists(test: str) -> None:
     file, _, name = test.partition("::")
 
     assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", LIMITS)
-def test_every_limit_is_on_the_page_of_limits(name: str) -> None:
+def test_each_limit_is_on_the_page_of_limits(name: str) -> None:
     assert [row for row in ROWS if f"`{name.upper()}`" in "".join(row[:3])], name
 
 
-def test_every_row_says_what_happens() -> None:
+def test_each_row_states_what_happens_at_the_limit() -> None:
     assert ROWS
     assert [row for row in ROWS if len(row) < 3 or len(row[2]) < 3] == []
 
 
-def test_every_metric_that_is_named_there_exists() -> None:
+def test_each_metric_that_the_page_names_exists() -> None:
     named = set(
         re.findall(
             r"`([a-z_]+(?:_total|_sessions|_unauthenticated|_items|_limit|_status)|send_buffer_[a-z_]+|history_(?:entries|bytes|oldest)[a-z_]*)\b",
@@ -85,7 +85,7 @@ def test_every_metric_that_is_named_there_exists() -> None:
     assert {name for name in named if PREFIX + name not in described()} == set()
 
 
-def test_defaults_are_those_of_the_settings() -> None:
+def test_defaults_on_the_page_are_those_of_the_settings() -> None:
     for row in ROWS:
         names = re.findall(r"`([A-Z_]+)`", row[0])
         if len(names) == 1 and row[0].startswith("`") and row[1].replace(" ", "").isdigit():

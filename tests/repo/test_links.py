@@ -1,4 +1,4 @@
-"""Relative links of the documentation: each names a file of the repository, and each anchor a heading of that file."""
+"""Relative links of the documentation: each leads to a file of the repository, and each anchor to a heading of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARKS = re.compile(r"`|\*\*|\[([^\]]*)\]\([^)]*\)")
 
 
 def pages() -> list[Path]:
-    """Every Markdown page that git knows, or would add."""
+    """Each Markdown page that git tracks or would add."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     return sorted(path for path in (ROOT / name for name in listed) if path.is_file())
@@ -43,7 +43,7 @@ def slug(heading: str) -> str:
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
-    """Every anchor of a page; GitHub numbers a repeated heading."""
+    """All anchors of a page. GitHub numbers a repeated heading."""
     found: set[str] = set()
     for heading in HEADING.findall(text_of(page)):
         name, number = slug(heading), 0
@@ -77,7 +77,7 @@ def test_each_relative_link_of_a_page_leads_to_a_file_and_a_heading(page: Path) 
     assert [found for target in links(page) if (found := fault(page, target))] == []
 
 
-def test_the_index_of_the_documentation_links_every_page() -> None:
+def test_index_of_the_documentation_links_each_page() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / target.partition("#")[0]).resolve() for target in links(index)}
     docs = {page for page in PAGES if page.is_relative_to(index.parent) and page != index}
@@ -94,5 +94,5 @@ def test_the_index_of_the_documentation_links_every_page() -> None:
         ("Dart, Swift, Java, Kotlin", "dart-swift-java-kotlin"),
     ],
 )
-def test_an_anchor_is_the_one_that_github_makes(heading: str, anchor: str) -> None:
+def test_anchor_is_the_one_that_github_generates(heading: str, anchor: str) -> None:
     assert slug(heading) == anchor

@@ -1,4 +1,4 @@
-"""``tools/release.py`` finds every version that was forgotten, and the notes of a release."""
+"""``tools/release.py`` finds each file with another version than the tag, and the notes of a release."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_tree_in_which_all_versions_are_those_of_the_tag_has_no_problem(tree: Path) -> None:
+def test_tree_in_which_each_version_is_that_of_the_tag_has_no_problem(tree: Path) -> None:
     assert release.problems(tree, "v0.2.0") == []
 
 
@@ -55,14 +55,14 @@ def test_a_tree_in_which_all_versions_are_those_of_the_tag_has_no_problem(tree: 
         (release.CHART, f"{release.CHART} version"),
     ],
 )
-def test_a_file_with_another_version_is_named(tree: Path, name: str, place: str) -> None:
+def test_file_with_another_version_is_named(tree: Path, name: str, place: str) -> None:
     path = tree / name
     path.write_text(path.read_text(encoding="utf-8").replace("0.2.0", "0.1.9", 1), encoding="utf-8")
 
     assert release.problems(tree, "v0.2.0") == [f"{place} has version 0.1.9, the tag 0.2.0"]
 
 
-def test_the_npm_types_have_the_same_version_once_they_exist(tree: Path) -> None:
+def test_npm_types_have_the_same_version_once_they_exist(tree: Path) -> None:
     path = tree / release.TYPES
     path.parent.mkdir()
     path.write_text(json.dumps({"name": "types", "version": "0.1.0"}), encoding="utf-8")
@@ -71,16 +71,16 @@ def test_the_npm_types_have_the_same_version_once_they_exist(tree: Path) -> None
 
 
 @pytest.mark.parametrize("tag", ["0.2.0", "v0.2", "v0.2.0-rc.1", "v0.2.0\n", "latest"])
-def test_a_tag_has_the_form_of_a_version(tree: Path, tag: str) -> None:
+def test_tag_that_is_not_of_the_form_of_a_version_is_a_problem(tree: Path, tag: str) -> None:
     assert release.problems(tree, tag) == [f"{tag!r} is not of the form v1.2.3"]
 
 
-def test_the_notes_are_the_section_of_the_version_and_nothing_else(tree: Path) -> None:
+def test_notes_are_the_section_of_the_version_and_nothing_else(tree: Path) -> None:
     assert release.notes(tree, "0.2.0") == "### Added\n\n- Something."
     assert release.notes(tree, "0.1.0") == "- The first."
 
 
-def test_a_version_without_notes_cannot_be_released(tree: Path) -> None:
+def test_version_without_notes_is_a_problem(tree: Path) -> None:
     path = tree / "CHANGELOG.md"
     path.write_text(CHANGELOG.replace("### Added\n\n- Something.", ""), encoding="utf-8")
 
@@ -88,5 +88,5 @@ def test_a_version_without_notes_cannot_be_released(tree: Path) -> None:
     assert release.problems(tree, "v0.2.1")[-1] == "CHANGELOG.md has no section '## [0.2.1] - YYYY-MM-DD'"
 
 
-def test_this_tree_has_one_version_in_all_its_files() -> None:
+def test_repository_has_one_version_in_all_its_files() -> None:
     assert len(set(release.versions(ROOT).values())) == 1

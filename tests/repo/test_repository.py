@@ -1,4 +1,4 @@
-"""What a stranger's clone depends on: documents that must exist, pins that hold wherever the packages come from."""
+"""What a fresh clone depends on: documents that must exist, and pins that do not depend on a package index."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ NAMES_AN_INDEX = re.compile(
 @pytest.mark.parametrize(
     "name", ["README.md", "CHANGELOG.md", "LICENSE", "docs/explanation/architecture.md", "openapi.yaml"]
 )
-def test_a_document_that_people_look_for_exists(name: str) -> None:
+def test_document_that_readers_look_for_exists(name: str) -> None:
     assert (ROOT / name).is_file()
 
 
 @pytest.mark.parametrize("name", NPM_LOCKS)
-def test_an_npm_lock_pins_content_and_not_a_registry(name: str) -> None:
+def test_npm_lock_pins_content_and_names_no_registry(name: str) -> None:
     packages = json.loads((ROOT / name).read_text(encoding="utf-8"))["packages"]
     dependencies = {path: entry for path, entry in packages.items() if path}
 
@@ -41,14 +41,14 @@ def test_an_npm_lock_pins_content_and_not_a_registry(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NPM_LOCKS)
-def test_npm_packages_are_asked_for_by_their_exact_version(name: str) -> None:
+def test_npm_packages_are_required_in_an_exact_version(name: str) -> None:
     package = json.loads((ROOT / name).with_name("package.json").read_text(encoding="utf-8"))
     wanted = package.get("dependencies", {}) | package.get("devDependencies", {})
 
     assert [name for name, version in wanted.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
 
 
-def test_the_tested_client_is_the_one_that_is_served() -> None:
+def test_tested_client_is_the_one_that_is_served() -> None:
     served, tested = (
         json.loads((ROOT / name).read_text(encoding="utf-8"))["packages"]["node_modules/socket.io-client"]
         for name in ("tests/support/js/package-lock.json", "client/package-lock.json")
@@ -63,7 +63,7 @@ def test_requirements_do_not_name_an_index(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LOCKED, ids=lambda path: path.name)
-def test_every_requirement_is_pinned_with_its_hashes(path: Path) -> None:
+def test_each_requirement_is_pinned_with_its_hashes(path: Path) -> None:
     entries = re.split(r"^(?=[A-Za-z0-9])", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
 
     assert [entry.split()[0] for entry in entries if "==" not in entry or "--hash=sha256:" not in entry] == []
@@ -79,12 +79,12 @@ def names(dependencies: list[str]) -> set[str]:
     return {re.split(r"[\[<>=~! ;]", dependency)[0].lower() for dependency in dependencies}
 
 
-def test_every_dependency_is_pinned() -> None:
+def test_each_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert names(project["dependencies"]) - pins("runtime.txt").keys() == set()
     assert names(project["optional-dependencies"]["otel"]) - pins("otel.txt").keys() == set()
 
 
-def test_what_exports_traces_changes_no_other_version() -> None:
+def test_packages_for_traces_change_no_version_of_another_package() -> None:
     assert pins("runtime.txt").items() <= pins("otel.txt").items()

@@ -1,4 +1,4 @@
-"""The workflows use what was looked at: actions by commit, few permissions, each Python that the package supports."""
+"""The workflows use actions by commit, few permissions, and each Python version that the package supports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RELEASE = jobs(ROOT / ".github/workflows/release.yml")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_an_action_is_pinned_to_a_commit_and_names_its_version(path: Path) -> None:
+def test_action_is_pinned_to_a_commit_and_names_its_version(path: Path) -> None:
     used = re.findall(r"^\s*(?:- )?uses: (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert used
@@ -36,14 +36,14 @@ def test_an_action_is_pinned_to_a_commit_and_names_its_version(path: Path) -> No
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_gives_at_most_read_permission_to_a_job_that_names_none(path: Path) -> None:
+def test_workflow_gives_at_most_read_permission_to_a_job_that_names_none(path: Path) -> None:
     given = yaml.safe_load(path.read_text(encoding="utf-8"))["permissions"]
 
     assert set(given.values()) <= {"read"}
 
 
 @pytest.mark.parametrize("name", sorted(RELEASE))
-def test_a_job_of_the_release_runs_the_code_of_the_repository_or_writes_but_not_both(name: str) -> None:
+def test_release_job_runs_code_of_the_repository_or_may_write_but_not_both(name: str) -> None:
     job = RELEASE[name]
     uses = [step.get("uses", "") for step in job.get("steps", [])]
     has_code = "uses" in job or any(each.startswith("actions/checkout@") for each in uses)
@@ -53,7 +53,7 @@ def test_a_job_of_the_release_runs_the_code_of_the_repository_or_writes_but_not_
     assert may_write is (name in PUBLISHED)
 
 
-def test_every_python_of_the_package_is_tested_and_no_other() -> None:
+def test_each_python_version_of_the_package_is_tested_and_no_other() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     supported = [
         name.rpartition(" ")[2]
