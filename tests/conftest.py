@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.support.clients import NodeClients, StockClient
@@ -32,6 +33,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
+    _let_children_have_default_signals()
+    # Its limits on the time of one example are for idle machines; pytest-timeout ends what hangs.
+    hypothesis.settings.register_profile(
+        "busy machine",
+        hypothesis.settings(),
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("busy machine")
+
+
+def _let_children_have_default_signals() -> None:
     """Let the processes that tests start have the default signal handlers.
 
     A shell starts ``nohup make test &`` with SIGINT and SIGHUP ignored, and an ignored signal stays ignored across

@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType
 
-TIMEOUT_SECONDS = 5.0
+from tests.support.waiter import TIMEOUT_SECONDS
+
 SEPARATOR = "\x1e"
 
 

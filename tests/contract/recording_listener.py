@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
 from gateway.interfaces import Broker
+from tests.support.waiter import TIMEOUT_SECONDS
 
-TIMEOUT_SECONDS = 10.0
 MARKER_ROOM = "marker"
 
 

@@ -12,7 +12,7 @@ from gateway.domain import positions
 from gateway.domain.messages import LogEntry, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
-from tests.contract.recording_listener import TIMEOUT_SECONDS, BlockedListener, listening
+from tests.contract.recording_listener import BlockedListener, listening
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import (
     at,
@@ -22,6 +22,7 @@ from tests.contract.values import (
     newest_position,
     session_takeover,
 )
+from tests.support.waiter import TIMEOUT_SECONDS
 
 TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 3)
 EACH_EXAMPLE_MAKES_ITS_OWN_STATE = [HealthCheck.function_scoped_fixture]

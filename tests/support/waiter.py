@@ -24,9 +24,15 @@ def wait_until(holds: Callable[[], bool], description: str, *, seconds: float = 
 
 
 async def await_until(
-    holds: Callable[[], bool], description: str, *, seconds: float = TIMEOUT_SECONDS
+    holds: Callable[[], bool],
+    description: str,
+    *,
+    seconds: float = TIMEOUT_SECONDS,
+    pause_seconds: float = LOOK_SECONDS,
 ) -> None:
     """Return when the condition holds, and let the event loop run meanwhile.
+
+    It looks again after ``pause_seconds``; with 0, in each turn of the event loop.
 
     Raises:
         AssertionError: it does not within ``seconds``; the message has the description.
@@ -34,4 +40,4 @@ async def await_until(
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:.1f} s: {description}"
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(pause_seconds)

@@ -20,6 +20,7 @@ from tests.support.backend import Backend
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.tokens import token
+from tests.support.waiter import TIMEOUT_SECONDS
 from tools.chart.rendering import Document, Rendered, Values, render
 
 SHAPES: list[dict[str, Any]] = [
@@ -27,7 +28,6 @@ SHAPES: list[dict[str, Any]] = [
     {"ports__split": False},
     {"config__ingest_path_prefix": "/push", "config__transports": ["polling"]},
 ]
-TIMEOUT_SECONDS = 30
 
 
 class Installed:

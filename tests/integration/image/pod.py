@@ -25,10 +25,10 @@ from typing import Any
 import yaml
 
 from tests.support.redis_server import free_port
+from tests.support.waiter import TIMEOUT_SECONDS
 from tools.chart.rendering import Document, Values, render
 
 KINDS = ("ConfigMap", "Deployment")
-TIMEOUT_SECONDS = 60.0
 
 
 def podman() -> str:

@@ -25,11 +25,11 @@ from ingest_api.access_log import RejectedRequestLog
 from ingest_api.app import create_rest_api, mount
 from ingest_api.pipeline import RestApi
 from tests.support.clock import FakeClock
+from tests.support.waiter import TIMEOUT_SECONDS
 
 NOW = 1_795_262_400.0
 SECRET = "a secret of the tests, thirty-two bytes and more"
 SHOP = IngestKey("shop", (SECRET,))
-TIMEOUT_SECONDS = 10.0
 
 AIOHTTP = "aiohttp"
 FAST_PATH = "fast path"

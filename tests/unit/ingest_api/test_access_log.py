@@ -10,7 +10,8 @@ import pytest
 from gateway.domain.messages import Message
 from gateway.domain.sampling import Sampling
 from gateway.domain.traces import Trace
-from tests.unit.ingest_api.harness import TIMEOUT_SECONDS, RestApiServer, request_head, run_rest_api
+from tests.support.waiter import TIMEOUT_SECONDS
+from tests.unit.ingest_api.harness import RestApiServer, request_head, run_rest_api
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"

@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from gateway.domain.ingest_keys import IngestKey
-from tests.unit.ingest_api.harness import SHOP, TIMEOUT_SECONDS, RestApiServer, run_rest_api
+from tests.support.waiter import TIMEOUT_SECONDS
+from tests.unit.ingest_api.harness import SHOP, RestApiServer, run_rest_api
 
 EVENT = {"event": "e", "data": 1}
 

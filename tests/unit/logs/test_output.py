@@ -14,9 +14,8 @@ from typing import TextIO
 import pytest
 
 from gateway.logs.output import END_SECONDS, WAITING_BYTES, Output
+from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.logs.test_lines import crash, only
-
-TIMEOUT_SECONDS = 10.0
 
 
 class Pipe:

@@ -9,8 +9,8 @@ from gateway.metrics import MetricFactory, ProcessMetrics
 from gateway.metrics.process import INTERVAL_SECONDS
 from gateway.runtime.metrics_setup import create_state_metrics
 from tests.support.metrics import counted
+from tests.support.waiter import TIMEOUT_SECONDS
 
-TIMEOUT_SECONDS = 10.0
 LAG = "sio_gateway_event_loop_lag_seconds"
 
 

@@ -24,12 +24,12 @@ from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
 from tests.support.clock import FakeSchedule
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.unit.hub.transports import RecordingTransport, connection, encode, identity
 
 REPLICA = "replica-1"
 RECOVERY_SECONDS = 100.0
 SEND_BUFFER_BYTES = 40_960
-TIMEOUT_SECONDS = 5.0
 
 
 class GatedPresence:
@@ -141,9 +141,9 @@ class ConnectedClient:
 
     async def wait_live(self) -> None:
         """Wait until the connection is LIVE."""
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while self.connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # no event signals it
-                await asyncio.sleep(0)
+        await await_until(
+            lambda: self.connection.state is ConnectionState.LIVE, "it is live", pause_seconds=0
+        )
 
 
 class Services:

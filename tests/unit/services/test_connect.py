@@ -10,7 +10,8 @@ from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import BrokerUnavailable, GatewayError, TokenRejected, TooManyConnections
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
-from tests.unit.services.harness import TIMEOUT_SECONDS, Services
+from tests.support.waiter import TIMEOUT_SECONDS
+from tests.unit.services.harness import Services
 
 
 async def test_connection_is_registered_in_the_hub_and_in_the_shared_state(services: Services) -> None:

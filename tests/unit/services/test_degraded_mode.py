@@ -12,7 +12,8 @@ from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
 from gateway.domain.status import StateStatus
 from gateway.services.degraded_mode import GAP_EVENT, DegradedMode
 from tests.support.metrics import counted
-from tests.unit.services.harness import TIMEOUT_SECONDS, Services
+from tests.support.waiter import TIMEOUT_SECONDS
+from tests.unit.services.harness import Services
 
 LIMIT_SECONDS = 20.0
 

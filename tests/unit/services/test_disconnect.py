@@ -10,7 +10,8 @@ import structlog
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address
 from gateway.hub import ConnectionState
-from tests.unit.services.harness import TIMEOUT_SECONDS, Services
+from tests.support.waiter import TIMEOUT_SECONDS
+from tests.unit.services.harness import Services
 
 
 async def flush(services: Services) -> None:

@@ -12,11 +12,11 @@ from gateway.domain.messages import DisconnectCommand, Message, SessionTakeover,
 from gateway.domain.positions import Position
 from gateway.hub import ConnectionState
 from gateway.services.recovery import ConnectResult
+from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.hub.transports import RecordingTransport
 from tests.unit.services.harness import (
     RECOVERY_SECONDS,
     SEND_BUFFER_BYTES,
-    TIMEOUT_SECONDS,
     ConnectedClient,
     Services,
 )

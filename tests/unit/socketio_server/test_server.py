@@ -20,7 +20,7 @@ from gateway.domain.disconnects import (
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable
 from gateway.domain.messages import Message, new_id
 from gateway.hub import ConnectionState
-from tests.unit.services.harness import TIMEOUT_SECONDS
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.unit.socketio_server.harness import (
     CONNECT_TIMEOUT_SECONDS,
     MAX_ATTACHMENTS_BYTES,
@@ -67,9 +67,7 @@ async def test_message_published_during_the_handshake_follows_authenticated(
     await connecting
 
     (connection,) = harness.services.hub.connections.values()
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while connection.state is not ConnectionState.LIVE:  # noqa: ASYNC110  # only the state shows it
-            await asyncio.sleep(0)
+    await await_until(lambda: connection.state is ConnectionState.LIVE, "it is live", pause_seconds=0)
     await push(harness, "late")
     await harness.services.wait_delivered()
 

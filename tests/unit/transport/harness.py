@@ -18,8 +18,9 @@ from gateway.transport.cors import Origins
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
 from ingest_api.access_log import RejectedRequestLog
-from tests.conformance.client import TIMEOUT_SECONDS, Client
+from tests.conformance.client import Client
 from tests.support.metrics import counted
+from tests.support.waiter import TIMEOUT_SECONDS
 
 PATH = "/engine.io/"
 MAX_PAYLOAD_BYTES = 1_000_000

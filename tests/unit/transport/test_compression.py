@@ -16,9 +16,10 @@ from aiohttp import WSMsgType
 from gateway.transport.deflate import deflate
 from gateway.transport.packets import Frames, frame_header, message
 from gateway.transport.session import EngineSession
-from tests.conformance.client import TIMEOUT_SECONDS, Client
+from tests.conformance.client import Client
+from tests.support.raw_clients import RawConnection, raw_connection
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, EngineHarness, running_engine
-from tests.unit.transport.raw import RawConnection, connect
 
 FROM_BYTES = 100
 BROWSER = "permessage-deflate; client_max_window_bits"
@@ -67,15 +68,13 @@ def only(server: EngineHarness) -> EngineSession:
 
 
 async def received(server: EngineHarness, count: int) -> list[str | bytes]:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while len(server.observer.received) < count:  # noqa: ASYNC110  # only the list shows it
-            await asyncio.sleep(0)
+    await await_until(lambda: len(server.observer.received) >= count, f"{count} packets", pause_seconds=0)
     return server.observer.received
 
 
 @pytest.mark.parametrize("offers", [BROWSER, "permessage-deflate", None])
 async def test_compression_is_off_by_default_whatever_is_offered(offers: str | None) -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         assert await handshake(connection, offers) is None
 
 
@@ -91,7 +90,7 @@ async def test_compression_is_off_by_default_whatever_is_offered(offers: str | N
 async def test_compression_is_negotiated_without_contexts(offers: str | None, answer: str | None) -> None:
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
-        connect(server.port) as connection,
+        raw_connection(server.port) as connection,
     ):
         assert await handshake(connection, offers) == answer
 
@@ -122,7 +121,7 @@ async def test_compressed_message_has_a_tenth_of_the_bytes_and_is_marked() -> No
     large = message("large and " * 1000)
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
-        connect(server.port) as connection,
+        raw_connection(server.port) as connection,
     ):
         await handshake(connection, BROWSER)
         only(server).send(large)
@@ -155,7 +154,7 @@ async def test_compressed_messages_of_a_client_arrive_in_order_among_plain_ones(
 async def test_compressed_and_plain_messages_of_one_client_are_distinguished() -> None:
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
-        connect(server.port) as connection,
+        raw_connection(server.port) as connection,
     ):
         await handshake(connection, BROWSER)
         compressed = deflate(b"4compressed")
@@ -205,7 +204,7 @@ async def test_message_that_cannot_be_inflated_or_decoded_closes_the_websocket(
 ) -> None:
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
-        connect(server.port) as connection,
+        raw_connection(server.port) as connection,
     ):
         await handshake(connection, BROWSER)
         connection.send(frame + masked(0x88, code.to_bytes(2, "big")))
@@ -233,7 +232,7 @@ async def test_many_decompression_bombs_in_one_piece_are_inflated_one_by_one() -
     bombs, size = 200, MAX_PAYLOAD_BYTES
     async with (
         running_engine(deflates_from_bytes=FROM_BYTES) as (server, _),
-        connect(server.port) as connection,
+        raw_connection(server.port) as connection,
     ):
         await handshake(connection, BROWSER)
         server.observer.may_receive.clear()

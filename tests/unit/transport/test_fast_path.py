@@ -16,7 +16,8 @@ from gateway import http_server
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
 from ingest_api.access_log import RejectedRequestLog
-from tests.unit.transport.raw import TIMEOUT_SECONDS, connect
+from tests.support.raw_clients import raw_connection
+from tests.support.waiter import TIMEOUT_SECONDS
 
 HEAD_TIMEOUT_SECONDS = 0.2
 FAST, AIOHTTP = "fast path", "aiohttp"
@@ -95,7 +96,7 @@ async def wait_entered(server: Server) -> None:
 
 
 async def test_whole_requests_of_one_connection_take_the_fast_path(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         for body in (b"one", b"", b"x" * 10_000):
             connection.send(post("/push", body, "X-Echo: hi"))
             answer = await connection.read_response()
@@ -116,7 +117,7 @@ async def test_whole_requests_of_one_connection_take_the_fast_path(server: Serve
     ids=["not taken", "another method", "the last of its connection", "an older version"],
 )
 async def test_request_that_does_not_match_is_handled_by_aiohttp(server: Server, request_: bytes) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(request_)
         answer = await connection.read_response()
 
@@ -125,7 +126,7 @@ async def test_request_that_does_not_match_is_handled_by_aiohttp(server: Server,
 
 @pytest.mark.parametrize("split", [10, -5, -1], ids=["in the head", "before the body", "in the body"])
 async def test_request_in_two_pieces_is_answered(server: Server, split: int) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         for _ in range(2):
             request_ = post("/push")
             connection.send(request_[:split])
@@ -136,7 +137,7 @@ async def test_request_in_two_pieces_is_answered(server: Server, split: int) -> 
 
 
 async def test_head_timer_ends_when_the_second_piece_of_a_head_arrives(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         request_ = post("/push/wait")
         connection.send(request_[:10])
         await asyncio.sleep(HEAD_TIMEOUT_SECONDS / 4)
@@ -149,7 +150,7 @@ async def test_head_timer_ends_when_the_second_piece_of_a_head_arrives(server: S
 
 async def test_requests_in_one_piece_are_answered_in_order(server: Server) -> None:
     bodies = [str(number).encode() for number in range(50)]
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(
             b"".join(post("/push" if number % 3 else "/long", body) for number, body in enumerate(bodies))
         )
@@ -160,7 +161,7 @@ async def test_requests_in_one_piece_are_answered_in_order(server: Server) -> No
 @pytest.mark.parametrize("first", ["/push/wait", "/long/wait"])
 async def test_requests_that_follow_a_waiting_one_are_answered_after_it(server: Server, first: str) -> None:
     bodies = [str(number).encode() for number in range(200)]
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(post(first, b"first"))
         await wait_entered(server)
         for body in bodies:
@@ -174,7 +175,7 @@ async def test_requests_that_follow_a_waiting_one_are_answered_after_it(server: 
 
 async def test_bytes_that_follow_a_waiting_request_wait_in_the_socket(server: Server) -> None:
     large = post("/push", b"x" * 60_000)
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(post("/push/wait"))
         await wait_entered(server)
         for _ in range(1_000):
@@ -192,7 +193,7 @@ async def test_bytes_that_follow_a_waiting_request_wait_in_the_socket(server: Se
 async def test_exception_is_answered_and_logged_and_the_next_request_is_served(
     server: Server, target: str
 ) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         with structlog.testing.capture_logs() as lines:
             connection.send(post(target, b"", "X-Request-Id: r-1"))
             answer = await connection.read_response()
@@ -207,21 +208,21 @@ async def test_exception_is_answered_and_logged_and_the_next_request_is_served(
 async def test_client_that_closes_before_the_answer_breaks_nothing(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(post("/push/wait"))
         await wait_entered(server)
         connection.reset()
     server.release.set()
 
     await asyncio.wait_for(server.finished.wait(), TIMEOUT_SECONDS)
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(post("/push"))
         assert (await connection.read_response()).status == 200
     assert caplog.records == []
 
 
 async def test_bytes_after_the_last_answer_of_a_connection_are_not_handled(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(b"POST /unread HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n")
         answer = await connection.read_response()
         connection.send(b"x" * 10 + post("/push", b"smuggled"))
@@ -232,7 +233,7 @@ async def test_bytes_after_the_last_answer_of_a_connection_are_not_handled(serve
 
 
 async def test_stopping_server_lets_a_request_finish(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(post("/push/wait"))
         await wait_entered(server)
         stopping = asyncio.create_task(server.listener.stop())
@@ -246,7 +247,7 @@ async def test_stopping_server_lets_a_request_finish(server: Server) -> None:
 
 
 async def test_stopping_server_waits_for_a_limited_time(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(post("/push/wait"))
         await wait_entered(server)
 
@@ -263,7 +264,7 @@ async def test_idle_connection_is_closed_but_not_before_its_answer(
     monkeypatch.setattr(http_server, "KEEPALIVE_SECONDS", 0.2)
     server = Server()
     server.port = await server.listener.start("127.0.0.1", 0)
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(post("/push/wait"))
         await wait_entered(server)
         assert await connection.is_silent_for(0.6)

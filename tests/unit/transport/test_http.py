@@ -18,7 +18,8 @@ from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.transport.http import GatewayRequestHandler
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import PROBLEM_TYPE
-from tests.unit.transport.raw import TIMEOUT_SECONDS, Response, connect
+from tests.support.raw_clients import Response, raw_connection
+from tests.support.waiter import TIMEOUT_SECONDS
 
 HEAD_TIMEOUT_SECONDS = 0.2
 GET = b"GET / HTTP/1.1\r\nHost: gateway\r\n\r\n"
@@ -89,7 +90,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 async def send_request(server: Server, request: bytes) -> Response:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(request)
         return await connection.read_response()
 
@@ -198,7 +199,7 @@ async def test_method_that_a_path_does_not_have_is_answered_as_a_problem(server:
 async def test_malformed_rest_of_a_body_raises_in_its_reader(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(
             b"POST /read HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
         )
@@ -213,7 +214,7 @@ async def test_malformed_rest_of_a_body_raises_in_its_reader(
 
 
 async def test_connection_is_closed_after_a_rejection(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(b"GET / b HTTP/1.1\r\n\r\n" + GET)
         answer = await connection.read_response()
 
@@ -225,7 +226,7 @@ async def test_connection_is_closed_after_a_rejection(server: Server) -> None:
 async def test_half_a_head_times_out(server: Server, part: bytes) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(part)
         answer = await connection.read_response()
         rest = await connection.read_to_end()
@@ -236,7 +237,7 @@ async def test_half_a_head_times_out(server: Server, part: bytes) -> None:
 
 
 async def test_head_that_arrives_in_small_pieces_times_out(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(b"GET / HTTP/1.1\r\n")
         while await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 0.3):
             connection.send(b"X: y\r\n")
@@ -246,7 +247,7 @@ async def test_head_that_arrives_in_small_pieces_times_out(server: Server) -> No
 
 
 async def test_head_in_two_parts_is_answered_if_the_second_arrives_in_time(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(GET[:10])
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS / 4)
         connection.send(GET[10:])
@@ -258,7 +259,7 @@ async def test_head_in_two_parts_is_answered_if_the_second_arrives_in_time(serve
 
 
 async def test_idle_connection_and_slow_body_do_not_time_out(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
         connection.send(b"POST / HTTP/1.1\r\nHost: gateway\r\nContent-Length: 5\r\n\r\nhe")
         assert await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 1.5)
@@ -268,14 +269,14 @@ async def test_idle_connection_and_slow_body_do_not_time_out(server: Server) -> 
 
 
 async def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(b"".join(b"GET /?%d HTTP/1.1\r\nHost: gateway\r\n\r\n" % n for n in range(20)))
 
         assert [(await connection.read_response()).body for _ in range(20)] == [b"%d" % n for n in range(20)]
 
 
 async def test_garbage_after_a_request_is_rejected(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(GET)
         first = await connection.read_response()
         connection.send(b"\x00\x01garbage\r\n\r\n")
@@ -291,7 +292,7 @@ async def test_garbage_after_a_request_is_rejected(server: Server, caplog: pytes
 async def test_garbage_in_one_piece_with_a_request_is_rejected_and_the_request_not_handled(
     server: Server,
 ) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n\x00\x01garbage\r\n\r\n")
         answer = await connection.read_response()
         rest = await connection.read_to_end()
@@ -305,7 +306,7 @@ async def test_garbage_in_one_piece_with_a_request_is_rejected_and_the_request_n
 async def test_waiting_handler_is_notified_at_once_when_its_client_closes(
     server: Server, ending: str
 ) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
         await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
         if ending == "reset":
@@ -326,7 +327,7 @@ async def test_exception_in_a_handler_is_answered_500_as_a_problem_and_logged_on
 
 async def test_exception_after_half_an_answer_ends_the_connection_and_is_logged_once(server: Server) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with connect(server.port) as connection:
+        async with raw_connection(server.port) as connection:
             connection.send(b"GET /half HTTP/1.1\r\nHost: gateway\r\n\r\n")
             rest = await connection.read_to_end()
 
@@ -338,7 +339,7 @@ async def test_client_that_closes_is_not_logged_as_a_failure(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with connect(server.port) as connection:
+        async with raw_connection(server.port) as connection:
             connection.send(b"GET /left HTTP/1.1\r\nHost: gateway\r\n\r\n")
             rest = await connection.read_to_end()
 
@@ -349,7 +350,7 @@ async def test_client_that_closes_is_not_logged_as_a_failure(
 async def test_closed_listener_accepts_no_connection_and_serves_open_ones(
     server: Server,
 ) -> None:
-    async with connect(server.port) as connection:
+    async with raw_connection(server.port) as connection:
         connection.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")
         await asyncio.wait_for(server.entered.wait(), TIMEOUT_SECONDS)
 
@@ -362,7 +363,7 @@ async def test_closed_listener_accepts_no_connection_and_serves_open_ones(
 
 
 async def test_stopping_server_finishes_running_requests_and_closes_idle_connections(server: Server) -> None:
-    async with connect(server.port) as idle, connect(server.port) as busy:
+    async with raw_connection(server.port) as idle, raw_connection(server.port) as busy:
         idle.send(GET)
         await idle.read_response()
         busy.send(b"GET /wait HTTP/1.1\r\nHost: gateway\r\n\r\n")

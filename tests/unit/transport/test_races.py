@@ -16,9 +16,10 @@ import structlog
 
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession
-from tests.conformance.client import TIMEOUT_SECONDS, Client
+from tests.conformance.client import Client
+from tests.support.raw_clients import RawConnection, raw_connection
+from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.unit.transport.harness import PATH, EngineHarness, running_engine
-from tests.unit.transport.raw import RawConnection, connect
 
 ON_CLOSE = b"\x88"
 
@@ -44,9 +45,7 @@ def half_a_post(sid: str) -> bytes:
 
 async def turns_until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until the condition is true."""
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while not condition():  # noqa: ASYNC110  # only the state shows it
-            await asyncio.sleep(0)
+    await await_until(condition, "the condition", pause_seconds=0)
 
 
 def only(server: EngineHarness) -> EngineSession:
@@ -62,7 +61,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_close_frame_of_the_client_is_answered_once(caplog: pytest.LogCaptureFixture) -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8, (1001).to_bytes(2, "big")))
         rest = await connection.read_to_end()
@@ -75,7 +74,7 @@ async def test_close_frame_of_the_client_is_answered_once(caplog: pytest.LogCapt
 
 
 async def test_close_frame_is_sent_once_when_the_server_closes_first() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
         closed = list(server.observer.closed)
@@ -88,7 +87,7 @@ async def test_close_frame_is_sent_once_when_the_server_closes_first() -> None:
 
 
 async def test_close_frame_is_sent_once_when_both_close_at_the_same_time() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8, (1000).to_bytes(2, "big")))
         only(server).end(1012, "draining")
@@ -97,7 +96,7 @@ async def test_close_frame_is_sent_once_when_both_close_at_the_same_time() -> No
 
 
 async def test_close_frame_without_a_code_is_answered_with_1000() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x8))
 
@@ -119,7 +118,7 @@ async def test_close_frame_without_a_code_is_answered_with_1000() -> None:
 async def test_frame_that_rfc_6455_forbids_ends_the_session_at_once_with_one_close_frame(
     caplog: pytest.LogCaptureFixture, frame: bytes, code: int, reason: str
 ) -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         connection.send(frame)
         rest = await connection.read_to_end()
@@ -132,7 +131,7 @@ async def test_frame_that_rfc_6455_forbids_ends_the_session_at_once_with_one_clo
 
 
 async def test_websocket_ping_is_answered() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         connection.send(masked(0x9, b"?") + masked(0x8))
 
@@ -140,7 +139,7 @@ async def test_websocket_ping_is_answered() -> None:
 
 
 async def test_messages_after_the_end_of_a_session_are_dropped() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
         connection.send(masked(0x1, b"4late") + masked(0x1, b"junk") + masked(0x8, (1012).to_bytes(2, "big")))
@@ -153,7 +152,7 @@ async def test_client_that_never_answers_the_close_frame_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("gateway.transport.websocket_writer.CLOSE_SECONDS", 0.1)
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         only(server).end(1012, "draining")
 
@@ -167,7 +166,7 @@ async def test_session_is_closed_in_the_same_turn_as_its_connection_and_can_stil
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """uvloop raises when a closed transport is written to; that must never happen in a broadcast."""
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         session = only(server)
         connection.reset()
@@ -186,7 +185,7 @@ async def test_session_with_a_lost_connection_can_be_ended(ending: str) -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         session = server.engine.sessions[sid]
-        async with connect(server.port) as connection:
+        async with raw_connection(server.port) as connection:
             await raw_websocket(connection, f"EIO=4&transport=websocket&sid={sid}")
             connection.send(masked(0x1, b"2probe"))
             await asyncio.sleep(0)
@@ -202,7 +201,7 @@ async def test_session_with_a_lost_connection_can_be_ended(ending: str) -> None:
 async def test_websocket_client_that_closes_while_its_message_is_handled_leaves_no_session() -> None:
     async with running_engine() as (server, _):
         server.observer.may_receive.clear()
-        async with connect(server.port) as connection:
+        async with raw_connection(server.port) as connection:
             await raw_websocket(connection)
             connection.send(masked(0x1, b"4hello"))
             await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
@@ -215,7 +214,7 @@ async def test_websocket_client_that_closes_while_its_message_is_handled_leaves_
 async def test_polling_client_that_closes_in_the_middle_of_a_post_leaves_no_session() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
-        async with connect(server.port) as connection:
+        async with raw_connection(server.port) as connection:
             connection.send(half_a_post(sid))
             await turns_until(lambda: server.engine.sessions[sid].posting)
         await server.wait_empty()
@@ -224,7 +223,7 @@ async def test_polling_client_that_closes_in_the_middle_of_a_post_leaves_no_sess
 
 
 async def test_body_that_does_not_arrive_in_time_is_rejected_and_ends_the_session() -> None:
-    async with running_engine() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), raw_connection(server.port) as connection:
         sid = await client.open_polling()
         connection.send(half_a_post(sid))
         answer = await connection.read_response()
@@ -296,7 +295,11 @@ async def test_payload_of_many_packets_lets_the_loop_turn() -> None:
 
 
 async def test_many_frames_in_one_piece_let_the_loop_turn() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection, counting_turns() as turns:
+    async with (
+        running_engine() as (server, _),
+        raw_connection(server.port) as connection,
+        counting_turns() as turns,
+    ):
         await raw_websocket(connection)
         connection.send(masked(0x1, b"3") * 20_000 + masked(0x1, b"4end"))
         before = turns[0]
@@ -396,7 +399,10 @@ async def test_messages_reach_an_upgrading_client_once_and_in_order() -> None:
 
 
 async def test_websocket_client_that_does_not_read_is_aborted_once_its_send_buffer_is_full() -> None:
-    async with running_engine(send_buffer_bytes=1_000_000) as (server, _), connect(server.port) as connection:
+    async with (
+        running_engine(send_buffer_bytes=1_000_000) as (server, _),
+        raw_connection(server.port) as connection,
+    ):
         await raw_websocket(connection)
         session = only(server)
         text = message("x" * 100_000)
@@ -452,7 +458,7 @@ async def test_stop_lets_waiting_messages_be_read_first() -> None:
     messages = [str(number) + "x" * 500_000 for number in range(6)]
     async with (
         running_engine(send_buffer_bytes=10_000_000) as (server, _),
-        connect(server.port) as connection,
+        raw_connection(server.port) as connection,
     ):
         await raw_websocket(connection)
         await turns_until(lambda: bool(server.engine.sessions))
@@ -472,7 +478,7 @@ async def test_stop_lets_waiting_messages_be_read_first() -> None:
 
 
 async def test_stop_aborts_connections_that_do_not_answer_in_time() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         await turns_until(lambda: bool(server.engine.sessions))
         only(server).end(1012, "draining")
@@ -484,7 +490,7 @@ async def test_stop_aborts_connections_that_do_not_answer_in_time() -> None:
 
 @pytest.mark.parametrize("protocol", [b"\xff", b"a b", b"caf\xc3\xa9", b'"quoted"', b"", b", second"])
 async def test_subprotocol_that_is_not_a_token_is_rejected_without_a_session(protocol: bytes) -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         connection.send(
             f"GET {PATH}?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -504,7 +510,7 @@ async def test_connection_without_a_session_is_aborted(
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         monkeypatch.setattr(server.engine, "_open_on_websocket", fail)
         with structlog.testing.capture_logs() as lines:
             with pytest.raises(asyncio.IncompleteReadError):
@@ -523,7 +529,7 @@ async def test_frames_that_arrive_with_the_handshake_are_received_in_order() -> 
     ).encode()
     async with running_engine() as (server, _):
         for _ in range(50):
-            async with connect(server.port) as connection:
+            async with raw_connection(server.port) as connection:
                 half = masked(1, b"4first")
                 connection.send(head + half[:5])
                 await asyncio.sleep(0)
@@ -535,7 +541,11 @@ async def test_frames_that_arrive_with_the_handshake_are_received_in_order() -> 
 
 
 async def test_endless_empty_fragments_let_the_loop_turn() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection, counting_turns() as turns:
+    async with (
+        running_engine() as (server, _),
+        raw_connection(server.port) as connection,
+        counting_turns() as turns,
+    ):
         await raw_websocket(connection)
         start, fragment = bytes((0x01, 0x80)) + bytes(4), bytes((0x00, 0x80)) + bytes(4)
         connection.send(start + fragment * 20_000 + bytes((0x80, 0x84)) + bytes(4) + b"4end")
@@ -562,7 +572,7 @@ async def come_and_go(server: EngineHarness, client: Client, number: int) -> Non
         socket, _ = await client.open_websocket()
         await socket.close()
     elif number % 4 == 1:
-        async with connect(server.port) as connection:
+        async with raw_connection(server.port) as connection:
             await raw_websocket(connection)
     elif number % 4 == 2:
         sid = await client.open_polling()
@@ -574,7 +584,7 @@ async def come_and_go(server: EngineHarness, client: Client, number: int) -> Non
 
 
 async def test_connection_that_is_aborted_while_a_message_is_handled_receives_nothing_more() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         await raw_websocket(connection)
         server.observer.may_receive.clear()
         connection.send(masked(1, b"4first") + masked(1, b"4second"))

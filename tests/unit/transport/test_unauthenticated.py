@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 
-from tests.conformance.client import TIMEOUT_SECONDS
 from tests.support.metrics import counted
+from tests.support.raw_clients import raw_connection
+from tests.support.waiter import await_until
 from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, EngineHarness, running_engine
-from tests.unit.transport.raw import connect
 
 UNAUTHENTICATED_BYTES = 1000
 
@@ -22,9 +21,7 @@ def join(server: EngineHarness) -> None:
 
 
 async def received(server: EngineHarness, count: int) -> list[str | bytes]:
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while len(server.observer.received) < count:  # noqa: ASYNC110  # only the list shows it
-            await asyncio.sleep(0)
+    await await_until(lambda: len(server.observer.received) >= count, f"{count} packets", pause_seconds=0)
     return server.observer.received
 
 
@@ -97,7 +94,7 @@ async def test_large_message_instead_of_a_probe_leaves_the_session_on_polling() 
 async def test_admission_is_checked_with_the_address_of_the_client() -> None:
     async with running_engine(trusted_proxies=["127.0.0.0/8"]) as (server, _):
         for forwarded in ([], ["198.51.100.1, 203.0.113.9"], ["203.0.113.9", "2001:db8::9"]):
-            async with connect(server.port) as connection:
+            async with raw_connection(server.port) as connection:
                 lines = "".join(f"X-Forwarded-For: {line}\r\n" for line in forwarded)
                 connection.send(
                     f"GET {PATH}?EIO=4&transport=polling HTTP/1.1\r\nHost: gateway\r\n{lines}\r\n".encode()
@@ -109,7 +106,7 @@ async def test_admission_is_checked_with_the_address_of_the_client() -> None:
 
 
 async def test_forwarded_address_from_an_untrusted_peer_is_ignored() -> None:
-    async with running_engine() as (server, _), connect(server.port) as connection:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
         connection.send(
             f"GET {PATH}?EIO=4&transport=polling HTTP/1.1\r\nHost: gateway\r\n"
             "X-Forwarded-For: 203.0.113.9\r\n\r\n".encode()
@@ -131,7 +128,7 @@ def head(sid: str, length: int, *, expect: str = "100-continue", version: str = 
 
 @pytest.mark.parametrize("expect", ["100-continue", "100-Continue"])
 async def test_client_that_expects_100_continue_gets_it(expect: str) -> None:
-    async with running_engine() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), raw_connection(server.port) as connection:
         sid = await client.open_polling()
         for _ in range(2):
             connection.send(head(sid, 6, expect=expect))
@@ -145,7 +142,7 @@ async def test_client_that_expects_100_continue_gets_it(expect: str) -> None:
 
 
 async def test_client_that_does_not_wait_for_100_continue_is_answered_too() -> None:
-    async with running_engine() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), raw_connection(server.port) as connection:
         sid = await client.open_polling()
         connection.send(head(sid, 6) + b"4hello")
 
@@ -157,14 +154,14 @@ async def test_rejected_request_gets_no_100_continue() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()
         for request, status in ((head("unknown", 6), 400), (head(sid, MAX_PAYLOAD_BYTES + 1), 413)):
-            async with connect(server.port) as connection:
+            async with raw_connection(server.port) as connection:
                 connection.send(request)
                 assert (await connection.read_response()).status == status
 
 
 @pytest.mark.parametrize(("expect", "version"), [("something else", "1.1"), ("100-continue", "1.0")])
 async def test_other_expectations_and_older_clients_get_no_100_continue(expect: str, version: str) -> None:
-    async with running_engine() as (server, client), connect(server.port) as connection:
+    async with running_engine() as (server, client), raw_connection(server.port) as connection:
         sid = await client.open_polling()
         connection.send(head(sid, 6, expect=expect, version=version) + b"4hello")
 
