@@ -1,4 +1,4 @@
-"""Three replicas under traffic, and everything that must be true of them once a fault is over."""
+"""Replicas under traffic, and the checks that must pass once a fault is over."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 LEASE_SECONDS = 5.0
 SUBSCRIPTION_TIMEOUT_SECONDS = 3.0
 SLACK_SECONDS = 15.0
-"""What replicas may need beyond the lease to find Redis again. 2 s are enough on an idle machine."""
+"""The time beyond the lease in which replicas must reach Redis again. 2 s are enough on an idle machine."""
 GROWTH_BYTES = 16 * 1024 * 1024
-"""How much larger than before the fault a process may be after it; 2 MB were measured."""
+"""How much more memory than before the fault a process may hold after it. 2 MB were measured."""
 
 
 class Cluster:
-    """Replicas r0, r1, … each on its own address of one Redis, with clients on all of them; used as a context."""
+    """Replicas r0, r1, …, each with its own URL of one Redis, with clients and traffic on all; a context manager."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Cluster:
         if failed := [error for each in starting if (error := each.exception()) is not None]:
             self._kill()
             raise failed[0]
-        self.living = list(self.replicas)
+        self.running = list(self.replicas)
         self.clients = ClientGroup(node, transports)
         self._client_count = clients
         self._per_second = per_second
@@ -78,73 +78,73 @@ class Cluster:
         self._kill()
 
     def remove_killed(self, replica: GatewayProcess) -> None:
-        """It is dead: nobody expects anything of it."""
-        self.living.remove(replica)
+        """Leave a killed replica out of the traffic and of all checks."""
+        self.running.remove(replica)
         self.traffic.without(replica)
 
     def wait_until_consistent(
         self, *, since: float, seconds: float = LEASE_SECONDS, slack_seconds: float = SLACK_SECONDS
     ) -> None:
-        """Wait until each living replica is ready and hears, and presence is true ``seconds`` after ``since`` at most.
+        """Wait until each running replica is ready and presence is correct.
 
-        ``slack_seconds`` is what the replicas may need to find Redis again, on top of that.
+        The deadline is ``seconds`` after ``since`` (monotonic clock), plus ``slack_seconds`` to reach Redis again.
         """
         deadline = since + seconds + slack_seconds
         for holds, description in (
             (self._all_are_ready, "every replica is ready"),
-            (self._presence_is_true, "presence is true"),
+            (self._presence_is_correct, "presence is correct"),
         ):
             wait_until(holds, description, seconds=deadline - time.monotonic())
 
     def verify_deliveries(self, *, lost: tuple[float, float] | None = None) -> None:
-        """End the traffic, repeat what nobody is certain of, wait for the last and judge."""
+        """End the traffic, repeat pushes with an unknown outcome, wait for the last message, check each delivery."""
         self.traffic.wait_for_answers(120)
         self.traffic.stop()
         self.traffic.repeat()
         mark = f"last:{secrets.token_hex(4)}"
-        members = self.clients.at(self.living)
-        assert self.living[0].backend.broadcast(mark).status == 200
+        members = self.clients.at(self.running)
+        assert self.running[0].backend.broadcast(mark).status == 200
         self.clients.wait_for_event(mark, members, seconds=TIMEOUT_SECONDS)
-        heard = self.clients.received()
-        wrong = delivery_errors(self.traffic.pushes, heard, members, lost=lost)
+        received = self.clients.received()
+        wrong = delivery_errors(self.traffic.pushes, received, members, lost=lost)
         wrong += [
-            f"{m.client.id} was disconnected: {heard[m.client.id].left}"
+            f"{m.client.id} was disconnected: {received[m.client.id].left}"
             for m in members
-            if heard[m.client.id].left
+            if received[m.client.id].left
         ]
         assert wrong[:12] == [], (
-            f"{len(wrong)} things; {self.traffic.first_answers}; seed {self.traffic.seed}"
+            f"{len(wrong)} errors; {self.traffic.first_answers}; seed {self.traffic.seed}"
         )
 
     def verify_and_stop(self) -> None:
-        """Everything that lives is as small as before, stops when it is asked to, and found nothing to complain of."""
+        """Check the memory of each running replica, its exit status after SIGTERM, and that its log has no failure."""
         for replica, before in zip(self.replicas, self._before, strict=True):
-            if replica in self.living:
+            if replica in self.running:
                 assert resident_bytes(replica) - before < GROWTH_BYTES
         self.clients.leave()
         with ThreadPoolExecutor() as together:
-            statuses = list(together.map(GatewayProcess.stop, self.living))
-        assert statuses == [0] * len(self.living)
-        assert [line for replica in self.living for line in replica.failures()] == []
+            statuses = list(together.map(GatewayProcess.stop, self.running))
+        assert statuses == [0] * len(self.running)
+        assert [line for replica in self.running for line in replica.failures()] == []
 
     def presence_of(self, user: str, replica: GatewayProcess) -> set[tuple[str, str]]:
-        """Replica and sid of each connection, as one replica tells it."""
+        """Replica and sid of each connection of the user, as that replica reports it."""
         answer = replica.backend.send("GET", f"/presence/{user}")
         return (
             {(c["replica"], c["sid"]) for c in answer.body["connections"]} if answer.status == 200 else set()
         )
 
     def _all_are_ready(self) -> bool:
-        return all(readiness_status(replica) == (200, "ready") for replica in self.living)
+        return all(readiness_status(replica) == (200, "ready") for replica in self.running)
 
-    def _presence_is_true(self) -> bool:
-        true: dict[str, set[tuple[str, str]]] = {member.user: set() for member in self.clients.members}
-        for member in self.clients.at(self.living):
-            true[member.user].add((member.replica.replica_id, member.sid))
+    def _presence_is_correct(self) -> bool:
+        expected: dict[str, set[tuple[str, str]]] = {member.user: set() for member in self.clients.members}
+        for member in self.clients.at(self.running):
+            expected[member.user].add((member.replica.replica_id, member.sid))
         return all(
-            self.presence_of(user, replica) == where
-            for replica in self.living
-            for user, where in true.items()
+            self.presence_of(user, replica) == connections
+            for replica in self.running
+            for user, connections in expected.items()
         )
 
     def _kill(self) -> None:
@@ -153,7 +153,7 @@ class Cluster:
 
 
 def metric(replica: GatewayProcess, name: str) -> float:
-    """The value of a metric that has no labels, or of one series with its labels as they are written."""
+    """The value of one series; ``name`` includes its labels as they are written, if it has any."""
     with urllib.request.urlopen(f"{replica.url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
         lines: Collection[str] = answer.read().decode().splitlines()
     (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
@@ -161,5 +161,5 @@ def metric(replica: GatewayProcess, name: str) -> float:
 
 
 def resident_bytes(replica: GatewayProcess) -> float:
-    """How much memory the process holds."""
+    """The resident memory of the process."""
     return metric(replica, "process_resident_memory_bytes")
