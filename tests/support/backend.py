@@ -38,7 +38,7 @@ class Backend:
     def sign(
         self, method: str, target: str, body: bytes = b"", *, idempotency_key: str = ""
     ) -> dict[str, str]:
-        """The headers of a signed request."""
+        """Return the headers of a signed request."""
         timestamp, nonce = str(int(time.time())), secrets.token_hex(16)
         digest = hashlib.sha256(body).hexdigest()
         lines = ["v1", self.key_id, method, target, timestamp, nonce, idempotency_key, digest]
@@ -61,9 +61,9 @@ class Backend:
         idempotency_key: str = "",
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """One signed request on a connection of its own; ``headers`` win over those of the signature."""
-        where = urlsplit(self.url)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=self.timeout)
+        """Send one signed request on its own connection; ``headers`` override those of the signature."""
+        address = urlsplit(self.url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=self.timeout)
         sent = self.sign(method, target, body, idempotency_key=idempotency_key)
         if body:
             sent["Content-Type"] = "application/json"

@@ -1,4 +1,4 @@
-// Many stock socket.io-clients in one process: commands as JSON lines on stdin, what happens as JSON lines on stdout.
+// Many stock socket.io-clients in one process: commands as JSON lines on stdin, events as JSON lines on stdout.
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
@@ -34,7 +34,7 @@ function watch(id, socket) {
   );
   socket.on("disconnect", (reason) => report(id, "disconnect", { reason, active: socket.active }));
   socket.onAny((event, ...args) => {
-    // What the client itself takes for a position, it hands to the application as well: a last text, where there is a pid.
+    // With a pid the client takes a last string argument for the position, and passes it to the application as well.
     const offset = socket._pid && typeof args.at(-1) === "string" ? args.pop() : undefined;
     report(id, "event", { event, args, offset });
   });
@@ -51,21 +51,21 @@ const commands = {
     if (manager) socket.connect();
   },
   emit: ({ id, event, args }) => sockets.get(id).emit(event, ...args),
-  ask: ({ id, event, args, ask }) =>
+  emitWithAck: ({ id, event, args, ackId }) =>
     sockets
       .get(id)
       .timeout(60000)
-      .emit(event, ...args, (error, ...answer) => report(id, "ack", { ask, error: error?.message, answer })),
+      .emit(event, ...args, (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
   disconnect: ({ id }) => sockets.get(id).disconnect(),
   connect: ({ id, auth }) => {
     if (auth) sockets.get(id).auth = auth;
     sockets.get(id).connect();
   },
-  move: ({ id, url }) => {
+  setUrl: ({ id, url }) => {
     sockets.get(id).io.uri = url;
   },
-  // As when the network goes away under the client. With `url`, it comes back to there, as behind a load balancer.
-  cut: ({ id, url }) => {
+  // As when the network of the client is lost. With `url`, the client reconnects there, as behind a load balancer.
+  closeEngine: ({ id, url }) => {
     const manager = sockets.get(id).io;
     if (url) manager.uri = url;
     manager.engine.close();

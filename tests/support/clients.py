@@ -1,4 +1,4 @@
-"""Clients of other people: commands go in, what happens to them comes out. The stock ones run under Node."""
+"""Clients of other projects: they execute commands and report events. The stock ones run under Node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("clients.mjs")
 
 
 class Clients(ABC):
-    """Something that runs clients and takes commands for them; ``open`` makes one."""
+    """Runs clients and executes commands for them; ``open`` makes a client."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
@@ -24,7 +24,7 @@ class Clients(ABC):
 
     @abstractmethod
     def execute(self, **command: Any) -> None:
-        """Have something done; see ``clients.mjs`` for the commands."""
+        """Execute a command; see ``clients.mjs`` for the commands."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -34,7 +34,7 @@ class Clients(ABC):
     def open_together(
         self, url: str, namespaces: list[str], *, token: str, transports: list[str] | None = None
     ) -> list[StockClient]:
-        """A client in several namespaces on one transport: one for each namespace, in that order."""
+        """Open several namespaces on one transport; return a client for each, in the same order."""
 
     def open(
         self,
@@ -47,7 +47,7 @@ class Clients(ABC):
         share: StockClient | None = None,
         **options: Any,
     ) -> StockClient:
-        """A client that starts to connect at once; ``options`` are those of ``io()``."""
+        """Open a client, which starts to connect at once; ``options`` are those of ``io()``."""
         if token is not None:
             auth = {"token": token}
         if auth is not None:
@@ -85,10 +85,11 @@ class NodeClients(Clients):
         self._script.send(command)
 
     def pause(self) -> None:
-        """Let all of them stand still, as a laptop does whose lid is closed."""
+        """Stop the Node process (SIGSTOP), like a laptop whose lid is closed."""
         self._script.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        """Continue the Node process."""
         self._script.signal(signal.SIGCONT)
 
     def stop(self) -> None:
@@ -100,26 +101,26 @@ class StockClient:
 
     def __init__(self, clients: Clients, client_id: str) -> None:
         self._clients = clients
-        self._asks = itertools.count(1)
+        self._ack_ids = itertools.count(1)
         self.id = client_id
 
     @property
     def entries(self) -> list[Entry]:
-        """Everything that happened to this client so far."""
+        """All entries of the journal about this client so far."""
         return [entry for entry in self._clients.journal.entries if entry["id"] == self.id]
 
     @property
     def sid(self) -> str:
-        """That of the last greeting."""
+        """The sid of the latest ``authenticated`` event."""
         sid: str = self.events("authenticated")[-1][0]["socketId"]
         return sid
 
     def events(self, name: str) -> list[list[Any]]:
-        """The arguments of every event of that name so far."""
+        """Return the arguments of every event of that name so far."""
         return [e["args"] for e in self.entries if e["type"] == "event" and e["event"] == name]
 
     def wait(self, kind: str, *, count: int = 1, timeout: float = TIMEOUT_SECONDS, **fields: Any) -> Entry:
-        """The ``count``-th thing of that kind: connect, connect_error, disconnect, upgrade, event …"""
+        """Return the ``count``-th entry of a kind (connect, connect_error, disconnect, upgrade, event …), once it exists."""
         seen = itertools.count(1)
 
         def wanted(entry: Entry) -> bool:
@@ -129,13 +130,13 @@ class StockClient:
         return self._clients.journal.wait(wanted, timeout=timeout, of=self.id)
 
     def connected(self, **options: Any) -> StockClient:
-        """Wait until it is in and was greeted, and its library has noticed."""
+        """Wait for ``authenticated`` and until the engine of the client is open."""
         self.wait("event", event="authenticated", **options)
         self.wait("engine")
         return self
 
     def event(self, name: str, **options: Any) -> list[Any]:
-        """The arguments of an event, once it came."""
+        """Wait for an event; return its arguments."""
         args: list[Any] = self.wait("event", event=name, **options)["args"]
         return args
 
@@ -143,10 +144,10 @@ class StockClient:
         self._clients.execute(do="emit", id=self.id, event=event, args=args)
 
     def emit_with_ack(self, event: str, *args: Any) -> Any:
-        """Emit with an acknowledgement and wait for it; its first argument."""
-        ask = next(self._asks)
-        self._clients.execute(do="ask", id=self.id, event=event, args=args, ask=ask)
-        entry = self.wait("ack", ask=ask)
+        """Emit, wait for the acknowledgement, and return its first argument."""
+        ack_id = next(self._ack_ids)
+        self._clients.execute(do="emitWithAck", id=self.id, event=event, args=args, ackId=ack_id)
+        entry = self.wait("ack", ackId=ack_id)
         assert entry.get("error") is None, entry
         return entry["answer"][0]
 
@@ -157,9 +158,9 @@ class StockClient:
         self._clients.execute(do="connect", id=self.id, auth=auth or None)
 
     def close_engine(self, url: str | None = None) -> None:
-        """Close the engine under it, as a lost network does; it reconnects by itself, to ``url`` if that is given."""
-        self._clients.execute(do="cut", id=self.id, url=url)
+        """Close the engine, as a lost network does; the client reconnects by itself, to ``url`` if given."""
+        self._clients.execute(do="closeEngine", id=self.id, url=url)
 
     def set_url(self, url: str) -> None:
-        """Whenever it reconnects, it goes there."""
-        self._clients.execute(do="move", id=self.id, url=url)
+        """Reconnect to ``url`` from now on."""
+        self._clients.execute(do="setUrl", id=self.id, url=url)

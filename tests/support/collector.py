@@ -1,4 +1,4 @@
-"""A collector of traces: takes OTLP over HTTP, as the OpenTelemetry Collector does at its port 4318."""
+"""A collector of traces: receives OTLP over HTTP, as the OpenTelemetry Collector does on its port 4318."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TRACES = "/v1/traces"
 
 
 class Collector:
-    """Keeps the spans that were sent to it; each is an entry of ``spans``."""
+    """Keeps the spans that it receives, as entries of ``spans``."""
 
     def __init__(self) -> None:
         self.spans = Journal("the collector")
         self.bodies: list[bytes] = []
-        """What came, byte for byte."""
+        """Each received body, uncompressed."""
         self.answers = threading.Event()
-        """Cleared: it takes requests and answers none."""
+        """Cleared: requests are received and not answered."""
         self.answers.set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -36,8 +36,10 @@ class Collector:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def span(self, kind: str, *, replica: str | None = None, **attributes: Any) -> Entry:
-        """The first span of this kind (SERVER, PRODUCER, CONSUMER) with these attributes, once it is here; the dots of
-        their names are written as double underscores."""
+        """Wait for the first span of this kind (SERVER, PRODUCER, CONSUMER) with these attributes, and return it.
+
+        Dots in names of attributes are written as double underscores.
+        """
         wanted = {name.replace("__", "."): value for name, value in attributes.items()}
         return self.spans.wait(
             lambda span: (
@@ -74,14 +76,14 @@ class Collector:
                 self.wfile.write(answer)
 
             def log_message(self, *_: object) -> None:
-                """The journal tells what came."""
+                """Write nothing: the journal has every request."""
 
         return Handler
 
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """One that runs as long as the block does."""
+    """Run a collector while the context is open."""
     running = Collector()
     try:
         yield running

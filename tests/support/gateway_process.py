@@ -1,4 +1,4 @@
-"""A gateway as a process of its own, as an operator starts it."""
+"""A gateway as a process, as an operator starts it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ KEY_ID, KEY_SECRET = "tests", "an ingest secret of the tests and long enough too
 
 
 class GatewayProcess:
-    """Starts on a free port; ``settings`` are GATEWAY_ settings in lower case without prefix, ``under`` is a
-    command that starts the command which follows it; unless ``serves`` nobody waits until it does."""
+    """A gateway on a free port.
+
+    ``settings`` are GATEWAY_ settings in lower case without prefix. ``under`` is a command that starts the command
+    after it. With ``serves`` the constructor waits until the gateway serves.
+    """
 
     def __init__(
         self, *, dev: bool = False, under: Sequence[str] = (), serves: bool = True, **settings: Any
@@ -40,7 +43,7 @@ class GatewayProcess:
             self.wait_until_listening()
 
     def start(self) -> None:
-        """Start again on the same port; returns once it serves."""
+        """Start again on the same port; return once it serves."""
         self._launch()
         self.wait_until_listening()
 
@@ -49,7 +52,7 @@ class GatewayProcess:
         self.log.wait(lambda line: line.get("event") == "gateway.listening", timeout=TIMEOUT_SECONDS)
 
     def _launch(self) -> None:
-        """Start it; returns once its ports are open."""
+        """Start the process; return once its ports are open."""
         defaults = {
             "HOST": "127.0.0.1",
             "PORT": str(self._port),
@@ -86,27 +89,27 @@ class GatewayProcess:
 
     @property
     def replica_id(self) -> str:
-        """The name it was given; empty if it made one."""
+        """Its REPLICA_ID; empty if the gateway generated one."""
         return self._settings.get("REPLICA_ID", "")
 
     @property
     def backend(self) -> Backend:
-        """A backend with the key that may do everything."""
+        """A backend whose key has all scopes."""
         return Backend(self.ingest_url, self.key_id, self.secret)
 
     def token(self, sub: Any, **options: Any) -> str:
-        """A token that this gateway accepts; see ``tests.support.tokens.token``."""
+        """Make a token that this gateway accepts; see ``tests.support.tokens.token``."""
         return token(sub, self.jwt_secret, **options)
 
     def push_user(self, user: str, event: str, data: Any = None, **more: Any) -> Any:
-        """Push and expect success; the answer's body."""
+        """Push to a user, check that it succeeds, and return the body of the answer."""
         answer = self.backend.push_user(user, event, data, **more)
         assert answer.status == 200, answer
         return answer.body
 
     def wait_until_delivered(self, *clients: StockClient, namespace: str = "/") -> None:
-        """Wait until everything pushed so far has arrived at these clients: a last event to each comes after it."""
-        mark = f"settled:{secrets.token_hex(8)}"
+        """Wait until every earlier push has been delivered to these clients: a last event to each follows it."""
+        mark = f"delivered:{secrets.token_hex(8)}"
         for client in clients:
             answer = self.backend.push_room(client.sid, mark, namespace=namespace)
             assert answer.body["online"], answer
@@ -117,14 +120,14 @@ class GatewayProcess:
         self._process.send_signal(number)
 
     def wait(self, timeout: float = TIMEOUT_SECONDS) -> int:
-        """Its exit status."""
+        """Wait until the process has ended; return its exit status."""
         status = self._process.wait(timeout)
         for reader in self._readers:
             reader.join(timeout)
         return status
 
     def stop(self, timeout: float = TIMEOUT_SECONDS) -> int:
-        """Ask it to stop, as an orchestrator does; its exit status."""
+        """Stop it with SIGTERM, as an orchestrator does; return its exit status."""
         if self._process.poll() is None:
             self.signal(signal.SIGTERM)
         return self.wait(timeout)
@@ -134,7 +137,7 @@ class GatewayProcess:
         self.wait()
 
     def failures(self) -> list[dict[str, Any]]:
-        """Lines of the log that a healthy process does not write: errors, tracebacks, what is no JSON."""
+        """Return lines of the log that a healthy process does not write: errors, tracebacks, anything but JSON."""
         return [
             line
             for line in self.log.entries

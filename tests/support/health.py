@@ -1,4 +1,4 @@
-"""What a gateway tells its probes."""
+"""Read the health endpoints of a gateway."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tests.support.waiter import TIMEOUT_SECONDS
 
 
 def readiness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:
-    """Status and body of /health/ready."""
-    return _ask(gateway, "/health/ready")
+    """Return status and body of /health/ready."""
+    return _get(gateway, "/health/ready")
 
 
 def liveness(gateway: GatewayProcess) -> tuple[int, dict[str, Any]]:
-    """Status and body of /health/live."""
-    return _ask(gateway, "/health/live")
+    """Return status and body of /health/live."""
+    return _get(gateway, "/health/live")
 
 
 def readiness_status(gateway: GatewayProcess) -> tuple[int, str]:
-    """Status of /health/ready and its word; ``degraded`` stands for a replica that is ready and cannot push."""
+    """Return the HTTP status of /health/ready, and ``degraded`` if the body has it, else its ``status``."""
     status, body = readiness(gateway)
     return status, "degraded" if "degraded" in body else body["status"]
 
 
-def _ask(gateway: GatewayProcess, path: str) -> tuple[int, dict[str, Any]]:
+def _get(gateway: GatewayProcess, path: str) -> tuple[int, dict[str, Any]]:
     try:
         with urllib.request.urlopen(f"{gateway.ingest_url}{path}", timeout=TIMEOUT_SECONDS) as answer:
             return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code, json.load(refused)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Issuer:
-    """Serves a key set, as soon as there is one."""
+    """Serves ``key_set``; answers 503 while it is None."""
 
     def __init__(self) -> None:
         issuer = self

@@ -1,4 +1,4 @@
-"""Things that happened, in order; tests wait for them with a time limit and never sleep."""
+"""Recorded entries in order; tests wait for them with a time limit and never sleep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Entry = dict[str, Any]
 
 
 class Journal:
-    """Filled by a thread, read by a test."""
+    """Entries that a thread adds and a test reads; ``what`` names the source in a failure."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -29,7 +29,7 @@ class Journal:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Declare that no entry follows."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -47,9 +47,11 @@ class Journal:
         after: int = 0,
         of: str | None = None,
     ) -> Entry:
-        """The first entry from index ``after`` on that is wanted.
+        """Wait for the first entry from index ``after`` on that is ``wanted``, and return it.
 
-        Fails with the last there were if it does not come: those ``of`` the client of that id, or of all.
+        Raises:
+            AssertionError: there was none; the message has the last entries: of the client with the id ``of``, or of
+                all.
         """
         deadline = time.monotonic() + timeout
         seen = after
@@ -65,6 +67,6 @@ class Journal:
                     shown = [entry for entry in self._entries if of in (None, entry.get("id"))]
                     last = "\n".join(map(str, shown[-SHOWN:]))
                     raise AssertionError(
-                        f"{self._what}: what was waited for did not come ({why}); the last entries:\n{last}"
+                        f"{self._what}: the awaited entry did not come ({why}); the last entries:\n{last}"
                     )
                 self._changed.wait(left)

@@ -1,4 +1,4 @@
-"""Whether something lets others have their turns of the event loop."""
+"""Count how often a coroutine yields to the event loop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 async def with_turns(work: Coroutine[Any, Any, Result]) -> tuple[Result, int]:
-    """What it answers, and how often others had their turn meanwhile."""
+    """Run ``work``; return its result, and how many turns of the event loop another task had meanwhile."""
     turns = 0
 
     async def take_turns() -> None:
@@ -19,8 +19,8 @@ async def with_turns(work: Coroutine[Any, Any, Result]) -> tuple[Result, int]:
             turns += 1
             await asyncio.sleep(0)
 
-    others = asyncio.create_task(take_turns())
+    other = asyncio.create_task(take_turns())
     try:
         return await work, turns
     finally:
-        others.cancel()
+        other.cancel()

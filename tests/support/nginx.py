@@ -19,12 +19,12 @@ from tests.support.waiter import TIMEOUT_SECONDS
 
 CONFIGURATION = ROOT / "examples" / "compose" / "nginx"
 CLIENTS_LISTEN, INGEST_LISTEN = "    listen 8080;\n", "    listen 8081;\n"
-HOW_TO_GET_IT = "nginx is missing, which stands in front of replicas here: apt-get install nginx-light"
+HOW_TO_GET_IT = "nginx is missing, the proxy in front of replicas in these tests: apt-get install nginx-light"
 
 
 def find_binary() -> str:
-    """The program; fails with a sentence if there is none."""
-    # Debian puts it where only the administrator looks.
+    """Return the path of the program; fail with a hint if there is none."""
+    # On Debian it is in /usr/sbin, which is only in the PATH of root.
     found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     assert found is not None, HOW_TO_GET_IT
     return found
@@ -32,7 +32,7 @@ def find_binary() -> str:
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where one replica listens, for clients and for backends; host:port."""
+    """The addresses of one replica for clients and for backends, as host:port."""
 
     clients: str
     ingest: str
@@ -43,11 +43,11 @@ class Upstream:
 
 
 def replicas_conf(replicas: Mapping[str, Upstream]) -> str:
-    """replicas.conf for these, by the names that nginx has for them; without comments."""
-    everyone = [each.clients for each in replicas.values()]
-    blocks = [_upstream("any", everyone)]
+    """Return replicas.conf for these replicas, by their names in nginx; without comments."""
+    addresses = [each.clients for each in replicas.values()]
+    blocks = [_upstream("any", addresses)]
     for name, each in replicas.items():
-        others = [f"{address} max_fails=0 backup" for address in everyone if address != each.clients]
+        others = [f"{address} max_fails=0 backup" for address in addresses if address != each.clients]
         blocks.append(_upstream(f"{name}_first", [each.clients], others))
     blocks.append(_upstream("ingest", [each.ingest for each in replicas.values()]))
     by_sid = [(f"~^{name}:", f"{name}_first") for name in replicas]
@@ -60,9 +60,9 @@ def replicas_conf(replicas: Mapping[str, Upstream]) -> str:
 
 
 def start(folder: Path, *ports: tuple[str, int]) -> subprocess.Popen[bytes]:
-    """An nginx with the files in ``folder``, listening at these addresses; what it says goes to ``errors`` there."""
-    folder.chmod(0o755)  # its workers are somebody else where it is started as root
-    # As `ulimits` in compose.yaml: as many open files as there may be.
+    """Start nginx with the files in ``folder``; return once it listens on ``ports``. Its log is ``errors`` there."""
+    folder.chmod(0o755)  # started as root, nginx runs its workers as another user
+    # As `ulimits` in compose.yaml: the largest allowed number of open files.
     script = 'ulimit -n "$(ulimit -Hn)"; exec "$0" "$@"'
     options = ["-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
     with (folder / "errors").open("wb") as errors:
@@ -77,7 +77,7 @@ def start(folder: Path, *ports: tuple[str, int]) -> subprocess.Popen[bytes]:
 
 
 class Nginx:
-    """One nginx in front of these replicas, by the names that it has for them; used as a context."""
+    """One nginx in front of replicas, by their names in nginx; used as a context."""
 
     def __init__(self, replicas: Mapping[str, GatewayProcess]) -> None:
         self._any = next(iter(replicas.values()))
@@ -108,18 +108,18 @@ class Nginx:
 
     @property
     def backend(self) -> Backend:
-        """A backend that pushes through it, with the key that may do everything."""
+        """A backend that pushes through nginx; its key has all scopes."""
         return Backend(self.ingest_url, self._any.key_id, self._any.secret)
 
     def severe_errors(self) -> list[str]:
-        """Lines of its log that tell of more than a replica that is not there."""
+        """Return lines of its log that report more than an unreachable replica."""
         lines = (self._folder / "errors").read_text().splitlines()
         return [line for line in lines if any(f"[{level}]" in line for level in ("emerg", "alert", "crit"))]
 
     def _gateway_conf(self) -> str:
         text = (CONFIGURATION / "gateway.conf").read_text()
         for line, port in ((CLIENTS_LISTEN, self._clients_port), (INGEST_LISTEN, self._ingest_port)):
-            assert text.count(line) == 1, f"gateway.conf does not say {line.strip()} once"
+            assert text.count(line) == 1, f"gateway.conf does not have {line.strip()} once"
             text = text.replace(line, f"    listen 127.0.0.1:{port};\n")
         return text
 
@@ -145,5 +145,5 @@ def _upstream(name: str, addresses: Iterable[str], backups: Iterable[str] = ()) 
 
 
 def _map(key: str, variable: str, pairs: Iterable[tuple[str, str]]) -> str:
-    lines = "".join(f"    {given} {found};\n" for given, found in pairs)
+    lines = "".join(f"    {key_value} {result};\n" for key_value, result in pairs)
     return f"map {key} {variable} {{\n{lines}}}\n"

@@ -1,4 +1,4 @@
-"""A script that runs under Node: commands go in as JSON lines, what happens comes out as JSON lines."""
+"""A script that runs under Node: it reads commands and writes entries, both as JSON lines."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ END_SECONDS = 20.0
 
 
 class NodeScript:
-    """One Node process; whatever it tells has a ``type`` and is kept in ``journal``."""
+    """One Node process; each entry that it writes has a ``type`` and is added to ``journal``."""
 
     def __init__(
         self, script: Path, journal: Journal, *, on_entry: Callable[[Entry], None] | None = None
     ) -> None:
-        """``on_entry`` sees each thing before the journal has it, in a thread."""
+        """``on_entry`` is called in a thread with each entry, before the journal has it."""
         self.journal = journal
         self._on_entry = on_entry
         self._process = subprocess.Popen(
@@ -38,21 +38,21 @@ class NodeScript:
         self._reader.start()
 
     def ready(self) -> Entry:
-        """Its first words, once it has said ``ready``; without it Node or a package is missing."""
+        """Wait for the entry ``ready`` and return it; fail if Node or a package is missing."""
         try:
             return self.journal.wait(lambda entry: entry["type"] == "ready")
         except AssertionError as error:
             raise AssertionError("Node or socket.io-client is missing: run `make install-dev`") from error
 
     def send(self, command: Any) -> None:
-        """Have something done."""
+        """Send a command."""
         with self._writing:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
 
     def expect(self, kind: str, *, seconds: float = TIMEOUT_SECONDS, after: int = 0) -> Entry:
-        """The first word of that kind from index ``after`` of the journal on; fails if the script did."""
+        """Wait for the first entry of a kind from index ``after`` of the journal on; fail if ``failed`` is before it."""
         found = self.journal.wait(
             lambda entry: entry["type"] in {kind, "failed"}, timeout=seconds, after=after
         )
@@ -63,11 +63,11 @@ class NodeScript:
         self._process.send_signal(number)
 
     def wait(self, seconds: float) -> None:
-        """Until it has ended by itself."""
+        """Wait until it has ended by itself."""
         self._process.wait(seconds)
 
     def stop(self) -> None:
-        """Close its input, upon which it ends; kill it if it does not."""
+        """Close its stdin, after which it ends; kill it if it does not."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:

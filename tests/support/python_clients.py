@@ -1,4 +1,4 @@
-"""python-socketio's own clients, in one thread with an event loop of its own; commanded like the stock ones."""
+"""python-socketio's own clients, on an event loop in a thread; they execute the same commands as the stock ones."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _REASONS = {
     "server disconnect": "io server disconnect",
     "client disconnect": "io client disconnect",
 }
-"""Their words for the same things in the words of the JavaScript client."""
+"""Reasons of a disconnect: of python-socketio, and of the JavaScript client for the same."""
 
 
 class PythonClients(Clients):
-    """As many AsyncClients as asked for."""
+    """An AsyncClient for each opened client."""
 
     def __init__(self) -> None:
         super().__init__(Journal("python-socketio's clients"))
         self._loop = asyncio.new_event_loop()
         self._sockets: dict[str, tuple[socketio.AsyncClient, str]] = {}
-        self._arrived: dict[str, asyncio.Event] = {}
+        self._connect_ended: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -45,7 +45,7 @@ class PythonClients(Clients):
         return list(clients.values())
 
     def execute(self, **command: Any) -> None:
-        self._start(lambda: self._obey(command))
+        self._start(lambda: self._execute(command))
 
     def stop(self) -> None:
         self._do(self._close())
@@ -53,21 +53,23 @@ class PythonClients(Clients):
         self._thread.join()
         self._loop.close()
 
-    async def _obey(self, command: dict[str, Any]) -> None:
+    async def _execute(self, command: dict[str, Any]) -> None:
         client_id = command["id"]
         if command["do"] == "open":
             await self._connect({command["namespace"]: client_id}, command["url"], command["options"])
             return
         client, namespace = self._sockets[client_id]
-        await self._arrived[client_id].wait()  # AsyncClient cannot be told anything while it connects
+        await self._connect_ended[client_id].wait()  # AsyncClient accepts no calls while it connects
         match command["do"]:
             case "emit":
                 await client.emit(command["event"], tuple(command["args"]), namespace=namespace)
-            case "ask":
+            case "emitWithAck":
                 answer = await client.call(
                     command["event"], tuple(command["args"]), namespace=namespace, timeout=TIMEOUT_SECONDS
                 )
-                self.journal.add({"id": client_id, "type": "ack", "ask": command["ask"], "answer": [answer]})
+                self.journal.add(
+                    {"id": client_id, "type": "ack", "ackId": command["ackId"], "answer": [answer]}
+                )
             case "disconnect":
                 await client.shutdown()
             case unknown:
@@ -82,9 +84,9 @@ class PythonClients(Clients):
         )
         for namespace, client_id in ids.items():
             self._sockets[client_id] = client, namespace
-            self._arrived[client_id] = asyncio.Event()
+            self._connect_ended[client_id] = asyncio.Event()
             self._watch(client, namespace, client_id)
-        # Its handlers would get the position as one more argument; docs/explanation/recovery.md says so.
+        # With recovery its handlers would get the position as one more argument; see docs/explanation/recovery.md.
         query = {"recovery": "0"} | (options.get("query") or {})
         try:
             await client.connect(
@@ -100,7 +102,7 @@ class PythonClients(Clients):
             return  # `connect_error` was reported
         finally:
             for client_id in ids.values():
-                self._arrived[client_id].set()
+                self._connect_ended[client_id].set()
         for client_id in ids.values():
             self.journal.add({"id": client_id, "type": "engine", "transport": client.transport()})
 
@@ -127,7 +129,7 @@ class PythonClients(Clients):
         )
 
     def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Have it done in the other thread, in the order of the calls as far as nothing waits."""
+        """Start a coroutine on the loop of the thread. Coroutines run in the order of the calls until they wait."""
 
         def start() -> None:
             task = self._loop.create_task(work())
@@ -142,7 +144,7 @@ class PythonClients(Clients):
     async def _close(self) -> None:
         for client, _ in self._sockets.values():
             await client.shutdown()
-        # Their own tasks as well: an AsyncClient that was put out over polling leaves some behind.
+        # Tasks of the clients as well: an AsyncClient that the server disconnected over polling leaves some behind.
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

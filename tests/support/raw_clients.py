@@ -1,4 +1,4 @@
-"""Engine.IO and Socket.IO spoken by hand (https://socket.io/docs/v4/engine-io-protocol/), frame by frame."""
+"""Engine.IO and Socket.IO without a client library (https://socket.io/docs/v4/engine-io-protocol/), frame by frame."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEPARATOR = "\x1e"
 
 
 def connect_packet(token: str | None, namespace: str = "/", **auth: Any) -> str:
-    """The frame that asks for a namespace; recovery is declined unless ``recovery`` is true."""
+    """Return the CONNECT packet of a namespace; recovery is declined unless ``recovery`` is true."""
     prefix = "" if namespace == "/" else namespace + ","
     given = ({} if token is None else {"token": token, "recovery": False}) | auth
     return f"40{prefix}{json.dumps(given) if given else ''}"
@@ -26,18 +26,18 @@ def connect_packet(token: str | None, namespace: str = "/", **auth: Any) -> str:
 
 @asynccontextmanager
 async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """Connections without limit, and no cookies."""
+    """Open an HTTP client with any number of connections and without cookies."""
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         yield session
-        # So that sockets which were cut are closed before somebody counts them.
+        # One turn of the event loop closes aborted sockets, which a test may count.
         await asyncio.sleep(0)
 
 
 class RawSocket:
-    """A WebSocket. Pings are answered by ``frame`` while it waits, unless told otherwise."""
+    """A WebSocket. While ``frame`` waits, it answers pings unless ``answers_pings`` is false."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
@@ -48,7 +48,7 @@ class RawSocket:
     async def open(
         cls, http: aiohttp.ClientSession, url: str, *, path: str = PATH, query: str = "", **options: Any
     ) -> RawSocket:
-        """Shake hands and read the open packet; ``query`` starts with an ampersand."""
+        """Open an Engine.IO session and read the open packet; ``query`` starts with an ampersand."""
         address = f"{url.replace('http', 'ws', 1)}{path}?EIO=4&transport=websocket{query}"
         raw = cls(await http.ws_connect(address, max_msg_size=0, **options))
         packet = await raw.frame()
@@ -57,14 +57,14 @@ class RawSocket:
         return raw
 
     async def join(self, token: str, namespace: str = "/", **auth: Any) -> dict[str, Any]:
-        """Connect to a namespace; the payload of ``authenticated``."""
+        """Connect to a namespace; return the payload of ``authenticated``."""
         await self.send(connect_packet(token, namespace, **auth))
         prefix = "" if namespace == "/" else namespace + ","
         accepted = await self.frame()
         assert accepted.startswith(f"40{prefix}{{"), accepted
-        greeting = await self.frame()
-        assert greeting.startswith(f"42{prefix}["), greeting
-        name, payload = json.loads(greeting[2 + len(prefix) :])
+        event = await self.frame()
+        assert event.startswith(f"42{prefix}["), event
+        name, payload = json.loads(event[2 + len(prefix) :])
         assert name == "authenticated"
         return payload
 
@@ -76,24 +76,24 @@ class RawSocket:
                 await self.socket.send_str(frame)
 
     async def frame(self, seconds: float = TIMEOUT_SECONDS) -> str:
-        """The next text frame that is no ping."""
+        """Return the next text frame that is not a ping."""
         message = await self._receive(seconds)
         assert message.type is aiohttp.WSMsgType.TEXT, message
         return message.data
 
     async def closed(self, seconds: float = TIMEOUT_SECONDS) -> tuple[int | None, list[str]]:
-        """The code that the gateway closes with (1006: none), and the frames that came before it."""
+        """Wait for the end; return the close code of the gateway (1006: none), and the frames before it."""
         frames = []
         while (message := await self._receive(seconds)).type is aiohttp.WSMsgType.TEXT:
             frames.append(message.data)
         return self.socket.close_code, frames
 
     def abort(self) -> None:
-        """Drop the connection without a word, as a crash does."""
+        """Close the TCP connection without a close frame, as a crash does."""
         self._transport.abort()
 
     def write(self, data: bytes) -> None:
-        """Bytes as they are, frame and mask included."""
+        """Write raw bytes; the caller encodes and masks frames."""
         self._transport.write(data)
 
     @property
@@ -112,7 +112,7 @@ class RawSocket:
 
 
 class RawPolling:
-    """The polling carrier, one request at a time as the caller asks for them."""
+    """The polling transport; each call sends one request."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, *, path: str = PATH) -> None:
         self._http = http
@@ -122,7 +122,7 @@ class RawPolling:
         self._unread: list[str] = []
 
     async def open(self, *, query: str = "", **options: Any) -> RawPolling:
-        """Shake hands; ``query`` starts with an ampersand."""
+        """Open an Engine.IO session; ``query`` starts with an ampersand."""
         address = f"{self._url}?EIO=4&transport=polling{query}"
         async with self._http.get(address, **options) as answer:
             text = await answer.text()
@@ -132,7 +132,7 @@ class RawPolling:
         return self
 
     async def join(self, token: str, namespace: str = "/", **auth: Any) -> dict[str, Any]:
-        """Connect to a namespace; the payload of ``authenticated``."""
+        """Connect to a namespace; return the payload of ``authenticated``."""
         assert await self.post(connect_packet(token, namespace, **auth)) == (200, "ok")
         packets: list[str] = []
         while len(packets) < 2:
@@ -145,21 +145,21 @@ class RawPolling:
         return payload
 
     async def close(self) -> None:
-        """Close it, as a page does that goes away."""
+        """Close the session, as a page does that is left."""
         await self.post("1")
 
     @property
     def address(self) -> str:
-        """Where it polls and posts."""
+        """The URL of its GET and POST requests."""
         return f"{self._url}?EIO=4&transport=polling&sid={self.sid}"
 
     async def poll(self, seconds: float = TIMEOUT_SECONDS) -> tuple[int, str]:
-        """One GET as it is answered."""
+        """Send one GET; return status and text."""
         async with self._http.get(self.address, timeout=aiohttp.ClientTimeout(total=seconds)) as answer:
             return answer.status, await answer.text()
 
     async def packets(self) -> list[str]:
-        """The packets that the next poll brings, or that came with the greeting; pings are answered."""
+        """Return the packets of the next poll, or those that ``join`` left unread; pings are answered."""
         if self._unread:
             packets, self._unread = self._unread, []
             return packets
@@ -173,7 +173,7 @@ class RawPolling:
                 return rest
 
     async def post(self, *packets: str, **options: Any) -> tuple[int, str]:
-        """One POST with these packets, and how it is answered."""
+        """Send one POST with these packets; return status and text."""
         return await self.post_bytes(SEPARATOR.join(packets).encode(), **options)
 
     async def post_bytes(self, body: Any, **options: Any) -> tuple[int, str]:

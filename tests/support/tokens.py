@@ -1,4 +1,4 @@
-"""JSON Web Tokens (RFC 7519) made by hand, so that the gateway is not tested with its own code."""
+"""JSON Web Tokens (RFC 7519) without a library, so that the gateway is not tested with its own code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def token(sub: Any, secret: str, *, lifetime_seconds: float | None = 3600, **claims: Any) -> str:
-    """An HS256 token; ``claims`` are added, one of None is left out."""
+    """Make an HS256 token; ``claims`` are added, and a claim of None is left out."""
     now = int(time.time())
     payload: dict[str, Any] = {"sub": sub, "iat": now}
     if lifetime_seconds is not None:

@@ -1,5 +1,5 @@
-// Stock clients that start on polling and upgrade while messages come and go. On stdin a plan as a JSON line, then, when
-// the last message has been pushed, its number; on stdout a line for each client that connects, and one for each result.
+// Stock clients that start on polling and upgrade while both sides send messages. On stdin a plan as a JSON line, then,
+// when the last message has been pushed, its number; on stdout a line for each connect, and one for each result.
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
@@ -9,8 +9,8 @@ const { NodeXHR, NodeWebSocket } = require("engine.io-client");
 const report = (line) => process.stdout.write(JSON.stringify(line) + "\n");
 const clients = [];
 
-// The stock WebSocket, opened some time after the client asked for it: on one machine the upgrade would otherwise be over
-// before the first message comes.
+// The stock WebSocket, opened some time after the client wants it: on one machine the upgrade would otherwise end
+// before the first message.
 class LateWebSocket extends NodeWebSocket {
   doOpen() {
     setTimeout(() => super.doOpen(), 200 + Math.random() * 800);
@@ -25,10 +25,10 @@ function open(url, token, perSecond) {
     auth: { token },
     transports: [NodeXHR, LateWebSocket],
   });
-  const seen = { id, first: null, last: null, carriers: {}, asked: 0, answered: 0, transport: null, problems: [] };
+  const seen = { id, first: null, last: null, transports: {}, emitted: 0, answered: 0, transport: null, problems: [] };
   const client = { socket, seen, timer: null };
   clients.push(client);
-  // Below the ack callbacks of the library, which would hide an answer that comes twice.
+  // Below the ack callbacks of the library, which would hide a second answer.
   socket.io.on("open", () =>
     socket.io.engine.on("packet", ({ type, data }) => {
       const answer = type === "message" && /^3(\d+)\[/.exec(data);
@@ -40,17 +40,17 @@ function open(url, token, perSecond) {
   socket.on("connect", () => {
     report({ type: "connect", id });
     client.timer = setInterval(() => {
-      if (seen.asked % 10 === 9) socket.emit("auth:refresh", token, () => {});
-      else socket.emit("count", seen.asked, () => {});
-      seen.asked += 1;
+      if (seen.emitted % 10 === 9) socket.emit("auth:refresh", token, () => {});
+      else socket.emit("count", seen.emitted, () => {});
+      seen.emitted += 1;
     }, 1000 / perSecond);
   });
   socket.on("tick", (number) => {
     seen.first ??= number;
     if (seen.last !== null && number !== seen.last + 1) seen.problems.push(`message ${number} after ${seen.last}`);
     seen.last = number;
-    const carrier = socket.io.engine.transport.name;
-    seen.carriers[carrier] = (seen.carriers[carrier] ?? 0) + 1;
+    const transport = socket.io.engine.transport.name;
+    seen.transports[transport] = (seen.transports[transport] ?? 0) + 1;
   });
   socket.on("connect_error", (error) => seen.problems.push(`connect_error: ${error.message}`));
   socket.on("disconnect", (reason) => seen.problems.push(`disconnect: ${reason}`));
@@ -62,11 +62,11 @@ function begin({ url, tokens, perSecond, openingSeconds }) {
 
 function finish(last) {
   for (const client of clients) clearInterval(client.timer);
-  const patience = Date.now() + 15000;
-  const look = setInterval(() => {
-    const waiting = clients.some(({ seen }) => seen.last !== last || seen.answered < seen.asked);
-    if (waiting && Date.now() < patience) return;
-    clearInterval(look);
+  const deadline = Date.now() + 15000;
+  const timer = setInterval(() => {
+    const waiting = clients.some(({ seen }) => seen.last !== last || seen.answered < seen.emitted);
+    if (waiting && Date.now() < deadline) return;
+    clearInterval(timer);
     for (const { socket, seen } of clients) {
       report({ type: "result", ...seen, transport: socket.io.engine.transport.name });
     }

@@ -1,8 +1,8 @@
-"""Upgrades under fire: stock clients start on polling and upgrade while messages come and go at a pace.
+"""Upgrades under load: stock clients start on polling and upgrade while both sides send messages at a given rate.
 
     python -m tests.support.upgrade_load --clients 200 --seconds 20
 
-pushes 50 messages a second to each and has each send as many, and says what was lost, doubled or out of order.
+pushes 50 messages a second to each client, emits as many from each, and prints what was lost, doubled or out of order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SCRIPT = Path(__file__).with_name("upgrade_load.mjs")
 
 @dataclass(frozen=True)
 class Outcome:
-    """``problems``: in words, none if all is well. The counts are of messages to clients and of answers to theirs."""
+    """``problems``: a sentence for each. ``on_polling`` and ``on_websocket`` count messages to clients by transport,
+    ``answered`` the acknowledgements of theirs."""
 
     problems: list[str]
     on_polling: int
@@ -42,12 +43,12 @@ class UpgradeLoad:
         self._per_second = per_second
         self._pushed = 0
         self._connected: dict[int, int] = {}
-        """How many pushes had begun when a client was known to be connected: it gets every later one."""
+        """How many pushes had begun when a client was known to be connected: it must receive every later one."""
         self._journal = Journal("clients that upgrade")
 
     def run(self) -> Outcome:
-        """Clients come during the first half of the time."""
-        script = NodeScript(SCRIPT, self._journal, on_entry=self._note)
+        """Run the load; clients connect during the first half of the time."""
+        script = NodeScript(SCRIPT, self._journal, on_entry=self._record)
         try:
             plan = {
                 "url": self._gateway.url,
@@ -56,14 +57,14 @@ class UpgradeLoad:
                 "openingSeconds": self._seconds / 2,
             }
             script.send(plan)
-            self._push_at_pace()
+            self._push_at_rate()
             script.send(self._pushed)
             script.wait(TIMEOUT_SECONDS)
         finally:
             script.stop()
-        return self._judge([entry for entry in self._journal.entries if entry["type"] == "result"])
+        return self._evaluate([entry for entry in self._journal.entries if entry["type"] == "result"])
 
-    def _push_at_pace(self) -> None:
+    def _push_at_rate(self) -> None:
         backend = self._gateway.backend
         began_at = time.monotonic()
         while (now := time.monotonic()) < began_at + self._seconds or len(self._connected) < self._clients:
@@ -72,36 +73,36 @@ class UpgradeLoad:
             answer = backend.broadcast("tick", self._pushed)
             assert answer.status == 200, answer
             assert now < began_at + self._seconds + TIMEOUT_SECONDS, (
-                f"only {len(self._connected)} clients came"
+                f"only {len(self._connected)} clients connected"
             )
 
-    def _judge(self, results: list[dict[str, Any]]) -> Outcome:
-        problems = [] if len(results) == self._clients else [f"{len(results)} clients told of themselves"]
+    def _evaluate(self, results: list[dict[str, Any]]) -> Outcome:
+        problems = [] if len(results) == self._clients else [f"{len(results)} clients reported a result"]
         for result in results:
-            who = f"client {result['id']}"
-            problems += [f"{who}: {problem}" for problem in result["problems"][:5]]
+            name = f"client {result['id']}"
+            problems += [f"{name}: {problem}" for problem in result["problems"][:5]]
             if result["first"] is None or result["first"] > self._connected[result["id"]] + 1:
-                problems.append(f"{who}: first got message {result['first']}, not the first it should")
+                problems.append(f"{name}: first message was {result['first']}, which is too late")
             if result["last"] != self._pushed:
-                problems.append(f"{who}: last got message {result['last']} of {self._pushed}")
-            if result["answered"] != result["asked"]:
-                problems.append(f"{who}: {result['answered']} answers to {result['asked']} messages")
+                problems.append(f"{name}: last got message {result['last']} of {self._pushed}")
+            if result["answered"] != result["emitted"]:
+                problems.append(f"{name}: {result['answered']} answers to {result['asked']} messages")
             if result["transport"] != "websocket":
-                problems.append(f"{who}: stayed on {result['transport']}")
+                problems.append(f"{name}: stayed on {result['transport']}")
         return Outcome(
             problems,
-            on_polling=sum(result["carriers"].get("polling", 0) for result in results),
-            on_websocket=sum(result["carriers"].get("websocket", 0) for result in results),
+            on_polling=sum(result["transports"].get("polling", 0) for result in results),
+            on_websocket=sum(result["transports"].get("websocket", 0) for result in results),
             answered=sum(result["answered"] for result in results),
         )
 
-    def _note(self, entry: Entry) -> None:
+    def _record(self, entry: Entry) -> None:
         if entry["type"] == "connect":
             self._connected[entry["id"]] = self._pushed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Has stock clients upgrade while messages come and go.")
+    parser = argparse.ArgumentParser(description="Upgrade stock clients while both sides send messages.")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--per-second", type=int, default=50)
