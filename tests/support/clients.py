@@ -120,7 +120,7 @@ class StockClient:
         return [e["args"] for e in self.entries if e["type"] == "event" and e["event"] == name]
 
     def wait(self, kind: str, *, count: int = 1, timeout: float = TIMEOUT_SECONDS, **fields: Any) -> Entry:
-        """Return the ``count``-th entry of a kind (connect, connect_error, disconnect, upgrade, event …), once it exists."""
+        """Wait for the ``count``-th entry of a kind: connect, connect_error, disconnect, upgrade, event …"""
         seen = itertools.count(1)
 
         def wanted(entry: Entry) -> bool:

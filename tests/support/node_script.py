@@ -52,7 +52,7 @@ class NodeScript:
             self._process.stdin.flush()
 
     def expect(self, kind: str, *, seconds: float = TIMEOUT_SECONDS, after: int = 0) -> Entry:
-        """Wait for the first entry of a kind from index ``after`` of the journal on; fail if ``failed`` is before it."""
+        """Wait for the first entry of a kind from index ``after`` of the journal on; fail if it is ``failed``."""
         found = self.journal.wait(
             lambda entry: entry["type"] in {kind, "failed"}, timeout=seconds, after=after
         )
