@@ -183,7 +183,7 @@ class Sentinels:
         self.primary = RedisServer()
         self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}")
         self._sentinels = [_Sentinel(self.primary.port) for _ in range(3)]
-        self.sentinels = ",".join(f"127.0.0.1:{watcher.port}" for watcher in self._sentinels)
+        self.sentinels = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self._sentinels)
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < deadline and not self._is_complete():
             time.sleep(0.05)
@@ -206,8 +206,8 @@ class Sentinels:
         self._sentinels[0].execute("SENTINEL", "FAILOVER", "main")
 
     def _is_complete(self) -> bool:
-        for watcher in self._sentinels:
-            known = watcher.execute("SENTINEL", "MASTER", "main")
+        for sentinel in self._sentinels:
+            known = sentinel.execute("SENTINEL", "MASTER", "main")
             facts = known if isinstance(known, dict) else dict(zip(known[::2], known[1::2], strict=True))
             named = {str(k, "utf-8") if isinstance(k, bytes) else k: v for k, v in facts.items()}
             if int(named["num-other-sentinels"]) < 2 or int(named["num-slaves"]) < 1:
