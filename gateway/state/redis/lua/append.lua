@@ -1,8 +1,13 @@
 -- Accept an entry: as a whole or not at all, once for each id, and not after the deadline. Publishing comes last: it
 -- alone cannot be taken back, and a script that Redis aborts has published nothing of what it did not finish.
--- Arguments: id, record, volatile, size of the JSON arguments, size of the record, pointer or '', exact, revoked user,
--- revoked at, digest of the nonce or '', its end, signed at, digest of the idempotency key or '', fingerprint,
--- addresses …
+-- Arguments:
+--   2 id; 3 record; 4 whether the message is volatile ('1'); 5 bytes of its JSON arguments; 6 bytes of the record
+--   7 pointer to publish instead of a record that is too large for the channels, or ''
+--   8 whether the number of connections is exact, as stored in the result ('1')
+--   9 user whose tokens are revoked, or ''; 10 when (s)
+--   11 digest of the nonce, or ''; 12 when it may be forgotten (ms); 13 when the request was signed (s, or '')
+--   14 digest of the idempotency key, or ''; 15 fingerprint of the request
+--   16 … addresses
 -- Returns 'OK', position and connections; 'KNOWN' and the first result; or the code of a rejection.
 local id, record, volatile = ARGV[2], ARGV[3], ARGV[4] == '1'
 local argument_bytes, record_bytes, pointer, exact = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
@@ -11,7 +16,7 @@ local nonce_digest, idempotency_key, fingerprint = ARGV[11], ARGV[14], ARGV[15]
 local FIRST_ADDRESS = 16
 
 local now = now_ms()
-local head = read_head(now)
+local head = read_or_create_head(now)
 
 local first_result = call('HGET', K.ids_new, id) or call('HGET', K.ids_old, id)
 if first_result then return { 'KNOWN', first_result } end
@@ -57,7 +62,7 @@ local nonces_in_window
 if nonce_digest ~= '' then
   local rejection
   rejection, nonces_in_window = check_nonce(now, head, nonce_digest, tonumber(ARGV[12]), ARGV[13])
-  if rejection then return { rejection, head.began } end
+  if rejection then return { rejection, head.nonces_since } end
   if idempotency_key ~= '' then
     local result, fingerprint_before = find_result_by_key()
     if result then
@@ -123,7 +128,7 @@ local function append_to_log()
   local ms, sequence = parse_position(head.newest)
   if now > ms then
     -- The first position of a log, like its start, differs from that of another log of the same millisecond.
-    head.newest = now .. '-' .. (head.entries == 0 and tonumber(string.sub(head.log, -3)) * 1000 or 0)
+    head.newest = now .. '-' .. (head.entries == 0 and tonumber(string.sub(head.generation, -3)) * 1000 or 0)
   else
     head.newest = ms .. '-' .. (sequence + 1)
   end

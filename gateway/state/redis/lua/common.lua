@@ -2,7 +2,10 @@
 -- (state.py): scripts.py writes them into the text as constants. Times are milliseconds, which Lua writes as whole
 -- numbers (up to 14 digits).
 -- L.shift is 0. Tests write another value here to move the clock, because the clock of a real server cannot be moved.
--- ARGV[1] is the deadline, at which the caller gives up: a script that has not begun by then must do nothing.
+-- ARGV[1] is the deadline (ms), at which the caller gives up: a script that has not begun by then must do nothing.
+-- Words: an address is a room of a namespace, or a whole namespace (`<namespace>,<room>` or `<namespace>`). A lease
+-- expires, and its replica is reaped then; K.dead holds replicas whose lease has expired. A session is in use while its
+-- connection is open, and parked afterwards; K.left holds the parked ones.
 local call = redis.call
 
 local function now_ms()
@@ -10,42 +13,48 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + L.shift
 end
 
--- The head of the log is one line, because every push reads and writes it: the generation of the log; since when nonces
--- are remembered (s); when the log was created (ms); the newest position; the sums of entries and bytes ever appended;
--- the newest trimmed position, and the sums there; the sums where the open segment began, and when it began; how many
--- ids the newer generation of ids holds, and when it began.
+-- The head is the metadata of the log. It is one line, because every push reads and writes it. Its fields, in order:
+--   generation                                  names this log: the time at which it was created, in microseconds
+--   nonces_since                                since when every nonce is stored (s): older requests are rejected
+--   created_at                                  when the log was created (ms)
+--   newest                                      the newest position
+--   entries, bytes                              the sums of all entries ever appended to this log, and of their bytes
+--   cut, cut_entries, cut_bytes                 the newest trimmed position, and the two sums up to there
+--   segment_entries, segment_bytes, segment_at  the two sums where the open segment began, and when it began (ms)
+--   ids, ids_at                                 how many ids K.ids_new holds, and when it began (ms)
 local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 
 local function write_head(h)
-  call('SET', K.head, h.log .. ' ' .. h.began .. ' ' .. h.made .. ' ' .. h.newest .. ' ' .. h.entries .. ' ' .. h.bytes
-    .. ' ' .. h.cut .. ' ' .. h.cut_entries .. ' ' .. h.cut_bytes .. ' ' .. h.segment_entries .. ' ' .. h.segment_bytes
-    .. ' ' .. h.segment_at .. ' ' .. h.ids .. ' ' .. h.ids_at, 'KEEPTTL')
+  call('SET', K.head, h.generation .. ' ' .. h.nonces_since .. ' ' .. h.created_at .. ' ' .. h.newest
+    .. ' ' .. h.entries .. ' ' .. h.bytes .. ' ' .. h.cut .. ' ' .. h.cut_entries .. ' ' .. h.cut_bytes
+    .. ' ' .. h.segment_entries .. ' ' .. h.segment_bytes .. ' ' .. h.segment_at
+    .. ' ' .. h.ids .. ' ' .. h.ids_at, 'KEEPTTL')
 end
 
 local function parse_head(line)
-  local log, began, made, newest, entries, bytes, cut, cut_entries, cut_bytes, segment_entries, segment_bytes,
-    segment_at, ids, ids_at = string.match(line, HEAD)
+  local generation, nonces_since, created_at, newest, entries, bytes, cut, cut_entries, cut_bytes, segment_entries,
+    segment_bytes, segment_at, ids, ids_at = string.match(line, HEAD)
   return {
-    log = log, began = tonumber(began), made = tonumber(made), newest = newest, entries = tonumber(entries),
-    bytes = tonumber(bytes), cut = cut, cut_entries = cut_entries, cut_bytes = cut_bytes,
+    generation = generation, nonces_since = tonumber(nonces_since), created_at = tonumber(created_at), newest = newest,
+    entries = tonumber(entries), bytes = tonumber(bytes), cut = cut, cut_entries = cut_entries, cut_bytes = cut_bytes,
     segment_entries = tonumber(segment_entries), segment_bytes = tonumber(segment_bytes),
     segment_at = tonumber(segment_at), ids = tonumber(ids), ids_at = tonumber(ids_at),
   }
 end
 
--- Read the head, or create one, which starts a new generation of the log. The former log may have assigned positions of
--- this millisecond, so the new one begins in the next. Its start is a position, too, so that a client that connected
--- before the first entry is known by it. The generation is a time in microseconds; its last three digits are in the
--- start, so that the starts of two logs of one millisecond differ.
-local function read_head(now)
+-- Read the head. Without one, create it, and with it a new generation of the log; what is left of the former log is
+-- deleted. The former log may have assigned positions of this millisecond, so the new one begins in the next. Its start
+-- is a position, too: a client that connects before the first entry gets it. The last three digits of the generation
+-- are in the start, so that the starts of two logs of one millisecond differ.
+local function read_or_create_head(now)
   local line = call('GET', K.head)
   if line then return parse_head(line) end
   local time = call('TIME')
   local start = (now + 1) .. '-' .. tonumber(time[2]) % 1000 * 1000
   local h = {
-    log = time[1] .. string.format('%06d', tonumber(time[2])), began = math.ceil(now / 1000), made = now + 1,
-    newest = start, entries = 0, bytes = 0, cut = start, cut_entries = 0, cut_bytes = 0, segment_entries = 0,
-    segment_bytes = 0, segment_at = now, ids = 0, ids_at = now,
+    generation = time[1] .. string.format('%06d', tonumber(time[2])), nonces_since = math.ceil(now / 1000),
+    created_at = now + 1, newest = start, entries = 0, bytes = 0, cut = start, cut_entries = 0, cut_bytes = 0,
+    segment_entries = 0, segment_bytes = 0, segment_at = now, ids = 0, ids_at = now,
   }
   call('UNLINK', K.log, K.segments, K.ids_new, K.ids_old)
   write_head(h)
@@ -65,12 +74,12 @@ local function is_after(a, b)
   return a_ms > b_ms or (a_ms == b_ms and a_sequence > b_sequence)
 end
 
--- The replicas whose lease has not ended.
+-- The replicas whose lease has not expired.
 local function living_replicas(now)
   return call('ZRANGEBYSCORE', K.leases, '(' .. now, '+inf')
 end
 
--- Count the connections at an address, without those of dead replicas.
+-- Count the connections at an address, without those of replicas whose lease has expired.
 local function count_connections(address, replicas)
   local sum = 0
   if #replicas > 0 then

@@ -1,9 +1,10 @@
 -- Use a nonce without appending an entry.
--- Arguments: digest of the nonce, its end, when the request was signed (s, or '').
--- Returns 'OK', or the code of a rejection and since when nonces are remembered.
+-- Arguments: ARGV[2] digest of the nonce; ARGV[3] when it may be forgotten (ms); ARGV[4] when the request was signed
+-- (s, or '').
+-- Returns 'OK', or the code of a rejection and since when nonces are stored (s).
 local now = now_ms()
-local head = read_head(now)
+local head = read_or_create_head(now)
 local rejection, nonces_in_window = check_nonce(now, head, ARGV[2], tonumber(ARGV[3]), ARGV[4])
-if rejection then return { rejection, head.began } end
+if rejection then return { rejection, head.nonces_since } end
 consume_nonce(now, ARGV[2], nonces_in_window)
 return { 'OK' }

@@ -8,7 +8,7 @@ end
 -- A nonce is kept in the window in which it is used. Two windows are longer than any nonce has to be kept. The window
 -- ahead is checked, too, because a clock may be set back.
 local function check_nonce(now, head, digest, ends, signed_at)
-  if signed_at ~= '' and tonumber(signed_at) < head.began then return 'BEGAN' end
+  if signed_at ~= '' and tonumber(signed_at) < head.nonces_since then return 'BEGAN' end
   if ends <= now then return 'REPLAYED' end
   if ends > now + 2 * L.nonce_window then return 'AHEAD' end
   local window = nonce_window(now)

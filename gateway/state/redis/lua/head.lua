@@ -1,3 +1,3 @@
--- Return the generation of the log and its newest position; create the log if there is none.
-local head = read_head(now_ms())
-return { head.log, head.newest }
+-- Return the generation of the log and its newest position; create the log if it does not exist.
+local head = read_or_create_head(now_ms())
+return { head.generation, head.newest }

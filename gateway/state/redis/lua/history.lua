@@ -5,7 +5,7 @@
 local after, max_entries, max_bytes = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local line = call('GET', K.head)
-local head = line and parse_head(line) or { newest = '0-0', cut = '0-0', made = now }
+local head = line and parse_head(line) or { newest = '0-0', cut = '0-0', created_at = now }
 -- Without a log the next page starts where this one does.
 local newest, cut = line and head.newest or after, head.cut
 
@@ -19,10 +19,11 @@ local function first_after(key, length, position)
   return low
 end
 
--- A position that this log never assigned is from a lost log, and what was lost with that is not known.
+-- Whether the client's position is one that this log never assigned. It was assigned by a log that was lost, and which
+-- entries were lost with that log is not known.
 local function is_lost()
   if after == '0-0' or after == head.newest then return false end
-  if parse_position(after) < head.made then return true end
+  if parse_position(after) < head.created_at then return true end
   return is_after(after, cut) and #call('XRANGE', K.log, after, after) == 0
 end
 

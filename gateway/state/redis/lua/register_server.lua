@@ -1,14 +1,14 @@
 -- Register the server that a new connection reached. A server that no replica has reached before may have lost nonces,
--- because it did not receive or did not save them: so their memory begins anew. There is no deadline: executed later
--- this does no harm.
+-- because it did not receive or did not save them: requests signed before now are rejected from now on. There is no
+-- deadline: executed later this does no harm.
 -- Arguments: identity of the server and its data.
--- Returns since when nonces are remembered.
+-- Returns since when nonces are stored (s).
 local now = now_ms()
-local head = read_head(now)
+local head = read_or_create_head(now)
 if call('GET', K.server) ~= ARGV[1] then
-  head.began = math.max(head.began, math.ceil(now / 1000))
+  head.nonces_since = math.max(head.nonces_since, math.ceil(now / 1000))
   write_head(head)
   call('SET', K.server, ARGV[1])
 end
 call('PEXPIRE', K.server, L.keep)
-return head.began
+return head.nonces_since

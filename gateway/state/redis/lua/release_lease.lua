@@ -1,6 +1,6 @@
--- Release the lease of a replica that stops. From now on none of its connections count. Other replicas reap what it
--- still has in presence and keep its sessions for L.recovery, as after its death; but no lease of it ends, so no
--- replica reports it as dead. The lease of another process of that name stays.
+-- Release the lease of a replica that stops. From now on none of its connections count. Other replicas remove what it
+-- still has in presence and keep its sessions for L.recovery, as after an expired lease; but they do not report it as
+-- reaped, because no lease of it expires. The lease of another process of that name stays.
 -- Arguments: replica, token of the process.
 local replica, now = ARGV[2], now_ms()
 if string.match(call('HGET', K.holders, replica) or ARGV[3], '^%S+') ~= ARGV[3] then return end

@@ -7,8 +7,8 @@ local max_bytes, confirmed, contiguous = tonumber(ARGV[3]), ARGV[4], tonumber(AR
 local FIRST_POSITION = 6
 local now = now_ms()
 local line = call('GET', K.head)
-local head = line and parse_head(line) or { log = '', newest = '0-0', cut = '0-0', cut_entries = '0' }
-local log, newest, cut = head.log, head.newest, head.cut
+local head = line and parse_head(line) or { generation = '', newest = '0-0', cut = '0-0', cut_entries = '0' }
+local log, newest, cut = head.generation, head.newest, head.cut
 
 -- '0-0' is before every position: nothing after it is missing as long as nothing was trimmed.
 local function is_held(position)

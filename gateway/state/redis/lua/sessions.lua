@@ -1,6 +1,6 @@
--- A session is its owner, its user, its namespace and the rest, each on a line; the rest may have several lines. A
--- parked session has a line before these: when it ends (ms). It is kept for as long again, to answer a late client
--- with session_expired.
+-- A session is stored as text: its owner, its user, its namespace and the rest, each on a line; the rest may have
+-- several lines. The owner names the connect attempt that owns the session. A parked session has a line before these:
+-- when it ends (ms). It is kept for L.recovery more, to answer a late client with session_expired.
 
 -- The owner, user, namespace and rest of a session.
 local function parse_session(value)
@@ -13,29 +13,29 @@ local function find_parked(pid)
   return value, tonumber(ends)
 end
 
--- When the lease of a replica ended; nil while it lives. A replica that has no lease and is not dead, either, is about
--- to take one.
-local function lease_end_if_dead(replica, now)
+-- When the lease of a replica expired; nil while it has not. A replica that is neither in K.leases nor in K.dead is
+-- about to take a lease.
+local function lease_end_if_expired(replica, now)
   local ends = tonumber(call('ZSCORE', K.leases, replica) or call('HGET', K.dead, replica) or now + 1)
   return ends <= now and ends or nil
 end
 
--- The key of the hash in which a session is in use, the session, and when it ends if its replica is dead. `own` is the
--- replica where it most likely is.
+-- The key of the hash in which a session is in use, the session, and when it ends if the lease of its replica has
+-- expired. `own` is the replica where it most likely is.
 local function find_in_use(pid, own, now)
   local value = call('HGET', K.sessions .. own, pid)
   if value then return K.sessions .. own, value end
   for _, each in ipairs(call('HKEYS', K.formats)) do
     value = each ~= own and call('HGET', K.sessions .. each, pid)
     if value then
-      local died = lease_end_if_dead(each, now)
-      return K.sessions .. each, value, died and died + L.recovery
+      local lease_end = lease_end_if_expired(each, now)
+      return K.sessions .. each, value, lease_end and lease_end + L.recovery
     end
   end
 end
 
--- Store a session as in use on a replica. The replica is named in K.formats, so that others find the session even
--- while it has no lease.
+-- Store a session as in use on a replica. The replica is added to K.formats, so that find_in_use finds the session even
+-- while the replica has no lease.
 local function put_in_use(own, pid, session)
   call('HSET', K.sessions .. own, pid, session)
   call('PEXPIRE', K.sessions .. own, L.keep)
