@@ -98,7 +98,7 @@ class Listening:
 
     def __init__(self, client: StockClient) -> None:
         self._client = client
-        self._taken = 1  # the greeting
+        self._taken = 1  # ``authenticated``
 
     async def next(self, timeout: float = TIMEOUT_SECONDS) -> tuple[str, list[Any]]:  # noqa: ASYNC109  # a thread waits
         """The next event and its arguments."""

@@ -40,17 +40,17 @@ class Guard:
     def check_peer(self, address: str | None) -> None:
         """Raise Forbidden unless the request comes from this machine; the page shows secrets."""
         if address is None or not _is_loopback(address):
-            raise Forbidden("peer_refused", "the development page is only for browsers on the same machine")
+            raise Forbidden("peer_rejected", "the development page is only for browsers on the same machine")
 
     def check_host(self, host: str) -> None:
         """Raise Forbidden unless ``Host`` names this machine. Any port is allowed, because it may be mapped."""
         if host.lower() not in self._hosts and _host_name(host) not in LOOPBACK_NAMES | self._hosts:
-            raise Forbidden("host_refused", "open the development page under localhost or 127.0.0.1")
+            raise Forbidden("host_rejected", "open the development page under localhost or 127.0.0.1")
 
     def check_origin(self, origin: str | None, host: str) -> None:
         """Raise Forbidden unless ``Origin`` is that of the page. A missing header is rejected."""
         if origin is None or origin.lower() not in {f"http://{host.lower()}", f"https://{host.lower()}"}:
-            raise Forbidden("origin_refused", "only the development page itself may send this request")
+            raise Forbidden("origin_rejected", "only the development page itself may send this request")
 
     def page_secret(self, user: str) -> str:
         """Return the secret of the page of this user."""
@@ -60,7 +60,7 @@ class Guard:
         """Raise Forbidden unless the secret is that of the user's page in this process."""
         if secret is None or not hmac.compare_digest(secret.encode(), self.page_secret(user).encode()):
             raise Forbidden(
-                "secret_refused", "the page belongs to an earlier run or to another user; reload it"
+                "secret_rejected", "the page belongs to an earlier run or to another user; reload it"
             )
 
 

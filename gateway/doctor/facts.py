@@ -39,7 +39,7 @@ class Unreached:
 class DataFacts:
     """The records under the prefix, as far as four queries show them.
 
-    ``head_readable`` and ``newest_readable`` tell whether this release can read the head of the log and its newest
+    ``head_readable`` and ``newest_readable`` state whether this release can read the head of the log and its newest
     entry; None if it does not exist. ``formats`` are the newest record formats that live replicas read, by replica.
     """
 

@@ -74,7 +74,7 @@ def parse_redis_url(url: str) -> RedisUrl:
 
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
-    """Return host and port. The host is empty and the port 0 where the text says so."""
+    """Return host and port. The host is empty and the port 0 if the text has them so."""
     parts = urlsplit(f"//{text}")
     return parts.hostname or "", default_port if parts.port is None else parts.port
 

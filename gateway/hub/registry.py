@@ -247,7 +247,7 @@ class Hub:
         return list(recipients)
 
     def _is_registered(self, connection: Connection) -> bool:
-        """Whether a connection is registered. Its sid does not tell: a connection that resumed it here has the same."""
+        """Whether a connection is registered. Its sid does not decide that: one that resumed it here has the same."""
         return connection in self._members.get(Address(connection.namespace, None), ())
 
     def _join(self, connection: Connection, address: Address) -> bool:

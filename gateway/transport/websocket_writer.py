@@ -85,7 +85,7 @@ class WebSocketWriter:
         self._mark_closed()
 
     def connection_lost(self) -> None:
-        """Cancel the deadline and tell the owner that the writer is closed."""
+        """Cancel the deadline and notify the owner that the writer is closed."""
         if self._close_deadline is not None:
             self._close_deadline.cancel()
         self._mark_closed()

@@ -78,7 +78,7 @@ _MESSAGES: Final = {
     "MISCONF": "Redis cannot save its data and accepts no writes",
     "NOAUTH": "Redis asks for a password",
     "NOPERM": "the Redis user lacks rights",
-    "WRONGPASS": "Redis refuses the password",
+    "WRONGPASS": "Redis rejects the password",
 }
 EVICTS: Final = "EVICTS"
 """Our own code: Redis may evict what it stores."""

@@ -216,7 +216,7 @@ class Membership:
         for part in (
             self._reconcile,
             self.sessions.end,
-            self.presence.remove_departed,
+            self.presence.remove_disconnected,
             self._reap_replicas,
             self.sessions.flush,
             partial(self.presence.flush, within_seconds),

@@ -167,7 +167,7 @@ class RedisPresence:
         self.dirty.update(sid.decode() for sid in known)
         self.mark_all_dirty()
 
-    async def remove_departed(self) -> None:
+    async def remove_disconnected(self) -> None:
         """Unregister again the dirty connections that are closed. Redis executes this at its memory limit, too."""
         for batch in _batches(sid for sid in tuple(self.dirty) if sid not in self._here):
             self.dirty.difference_update(batch)

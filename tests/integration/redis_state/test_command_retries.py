@@ -21,7 +21,7 @@ def signed(nonce: str) -> DedupKey:
     return DedupKey("shop", nonce, signed_at + 360, signed_at=signed_at)
 
 
-async def test_clock_set_ahead_by_more_than_the_timeout_is_adopted_at_once(
+async def test_clock_set_ahead_by_more_than_the_timeout_is_used_at_once(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", timeout_seconds=1.0) as [a]:

@@ -108,8 +108,8 @@ async def test_replica_suspended_past_its_lease_registers_its_connections_again(
 async def test_session_is_not_changed_by_a_former_owner(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
         await a.state.sessions.save(session("p", "a/1"))
-        adopted = await resume(b.state.sessions, "p", owner="b/1")
-        assert adopted == ResumedSession(session("p", "a/1"), in_use=True)
+        resumed = await resume(b.state.sessions, "p", owner="b/1")
+        assert resumed == ResumedSession(session("p", "a/1"), in_use=True)
 
         await a.state.sessions.park("p", owner="a/1")
         await a.state.sessions.delete("p", owner="a/1")
@@ -161,8 +161,8 @@ async def test_sessions_of_a_killed_replica_are_kept_for_the_recovery_window_aft
         await await_until(lambda: a.reaped == ["dead"], "it is found dead")
 
         # The session was in use, but no living replica can still have its connection.
-        adopted = await resume(a.state.sessions, "soon", owner="a/1")
-        assert adopted == ResumedSession(session("soon", "dead/1"), in_use=False)
+        resumed = await resume(a.state.sessions, "soon", owner="a/1")
+        assert resumed == ResumedSession(session("soon", "dead/1"), in_use=False)
         assert (await resume(a.state.sessions, "soon", owner="a/2")).in_use
         died_at = float(server.execute("HGET", "t:dead", "dead")) / 1000
         await await_until(lambda: time.time() > died_at + 2.1, "the recovery window has ended")
@@ -189,8 +189,8 @@ async def test_sessions_are_saved_again_in_an_emptied_redis_unless_taken_over(se
         )
 
         for pid, owner in (("moves", "b/1"), ("stays", "a/1")):
-            adopted = await resume(b.state.sessions, pid, owner="b/2")
-            assert adopted == ResumedSession(session(pid, owner), in_use=True)
+            resumed = await resume(b.state.sessions, pid, owner="b/2")
+            assert resumed == ResumedSession(session(pid, owner), in_use=True)
 
 
 async def test_process_that_takes_the_name_of_a_dead_one_starts_without_its_connections(
@@ -205,8 +205,8 @@ async def test_process_that_takes_the_name_of_a_dead_one_starts_without_its_conn
     async with replicas(server, "a") as [a]:
         assert await count(a, "room") == 0
         assert not (await a.state.presence.of_user("ann")).online
-        adopted = await resume(a.state.sessions, "p", owner="a/2")
-        assert adopted == ResumedSession(session("p", "a/1"), in_use=False)
+        resumed = await resume(a.state.sessions, "p", owner="a/2")
+        assert resumed == ResumedSession(session("p", "a/1"), in_use=False)
 
 
 # --- replicas that leave ---
@@ -268,8 +268,8 @@ async def test_sessions_of_a_replica_that_shut_down_are_kept_for_the_recovery_wi
 
         await leaves.shut_down()
 
-        adopted = await resume(a.state.sessions, "soon", owner="a/1")
-        assert adopted == ResumedSession(session("soon", "leaves/1"), in_use=False)
+        resumed = await resume(a.state.sessions, "soon", owner="a/1")
+        assert resumed == ResumedSession(session("soon", "leaves/1"), in_use=False)
         left_at = float(server.execute("HGET", "t:dead", "leaves")) / 1000
         await await_until(lambda: time.time() > left_at + 2.1, "the recovery window has ended")
         assert await resume_failure(a.state.sessions, "late") == "session_expired"
@@ -289,9 +289,9 @@ async def test_recovery_window_continues_when_a_process_takes_the_name_of_a_form
     await leaves.shut_down()
 
     async with replicas(server, "a") as [a]:
-        adopted = await resume(a.state.sessions, "late", owner="a/2")
+        resumed = await resume(a.state.sessions, "late", owner="a/2")
 
-    assert adopted == ResumedSession(session("late", "a/1"), in_use=False)
+    assert resumed == ResumedSession(session("late", "a/1"), in_use=False)
 
 
 async def test_recovery_window_ends_although_a_process_took_the_name_of_a_former_one(

@@ -131,16 +131,16 @@ async def test_session_with_unknown_outcome_of_resume_is_parked_unless_resumed_a
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b", timeout_seconds=1.0) as [a, b]:
-        adopted = {pid: ("a", pid, "ann", "/", "a/1") for pid in ("gone", "again")}
-        for pid in adopted:
+        resumed = {pid: ("a", pid, "ann", "/", "a/1") for pid in ("gone", "again")}
+        for pid in resumed:
             await b.state.sessions.save(replace(SESSION, pid=pid, owner="b/1"))
         server.freeze()
-        asked = [a.state.sessions.resume(pid, user="ann", namespace="/", owner="a/1") for pid in adopted]
+        asked = [a.state.sessions.resume(pid, user="ann", namespace="/", owner="a/1") for pid in resumed]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(answer) for answer in answers] == [OutcomeUnknown, OutcomeUnknown]
         server.thaw()
         await await_until(lambda: b.state.commands.is_connected, "Redis answers again")
-        for arguments in adopted.values():  # executed after all
+        for arguments in resumed.values():  # executed after all
             await b.state.commands.call("resume_session", *arguments)
 
         await a.state.sessions.resume("again", user="ann", namespace="/", owner="a/1")

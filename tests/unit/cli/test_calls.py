@@ -199,7 +199,7 @@ def test_response_that_is_not_json_ends_with_status_1(recorder: Recorder) -> Non
 
 def test_unreachable_gateway_ends_with_status_3() -> None:
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # bound and not listening: the connection is refused
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: the connect fails
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         answer = run("emit", "broadcast", "e", "--url", url, INGEST_KEYS=KEYS)
 

@@ -159,13 +159,13 @@ async def test_page_opens_under_the_names_of_this_machine(page: Page, host: str)
 async def test_foreign_host_name_is_rejected(page: Page, host: str):
     answer = await page.open(Host=host)
 
-    assert await status_and_code(answer) == (403, "host_refused")
+    assert await status_and_code(answer) == (403, "host_rejected")
     assert "Content-Security-Policy" not in answer.headers
     assert await status_and_code(
         await page.post("token", {"user": "alice"}, Host=host, Origin=f"http://{host}")
     ) == (
         403,
-        "host_refused",
+        "host_rejected",
     )
 
 
@@ -178,7 +178,7 @@ async def test_requests_of_other_pages_are_rejected(
 ):
     answer = await page.post(path, {"user": "alice", "event": "x"}, Origin=origin)
 
-    assert await status_and_code(answer) == (403, "origin_refused")
+    assert await status_and_code(answer) == (403, "origin_rejected")
     assert recorder.messages == []
 
 
@@ -191,7 +191,7 @@ async def test_requests_without_the_secret_of_the_page_are_rejected(
 
     answer = await page.post(path, {"user": "alice", "event": "x"}, **headers)
 
-    assert await status_and_code(answer) == (403, "secret_refused")
+    assert await status_and_code(answer) == (403, "secret_rejected")
     assert recorder.messages == []
 
 
@@ -299,4 +299,4 @@ def test_other_peers_are_rejected(address: str | None):
     with pytest.raises(Forbidden) as error:
         Guard().check_peer(address)
 
-    assert error.value.code == "peer_refused"
+    assert error.value.code == "peer_rejected"

@@ -28,7 +28,7 @@ class FailingBackend:
 @pytest.mark.parametrize(
     ("error", "code", "retry_after"),
     [
-        (BrokerUnavailable("redis://10.0.0.1:6379 refused"), "broker_unavailable", "1"),
+        (BrokerUnavailable("redis://10.0.0.1:6379 rejected"), "broker_unavailable", "1"),
         (
             BrokerUnavailable("redis://10.0.0.1:6379 is full", retry_after_seconds=60),
             "broker_unavailable",

@@ -208,7 +208,7 @@ async def park_session(state, pid: str) -> None:
     burst=st.integers(1, 1_000),
     waits=st.lists(st.floats(0, 10), max_size=5),
 )
-async def test_request_is_allowed_exactly_when_the_rejection_said(
+async def test_request_is_allowed_exactly_when_the_rejection_stated(
     make_memory, clock, *, per_second: float, burst: int, waits: list[float]
 ) -> None:
     state, rate = make_memory(), Rate(per_second, burst)

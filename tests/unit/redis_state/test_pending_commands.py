@@ -108,13 +108,13 @@ async def test_script_unknown_to_redis_is_sent_as_text_once(
 async def test_error_reply_shows_whether_the_command_was_executed(
     pending: PendingCommands, enqueue: Enqueue
 ) -> None:
-    refused, broken = enqueue(b"one"), enqueue(b"two")
+    rejected, broken = enqueue(b"one"), enqueue(b"two")
     pending.take()
 
     pending.fail_oldest(exceptions.OutOfMemoryError("command not allowed"))
     pending.fail_oldest(exceptions.ResponseError("ERR in the middle"))
 
-    await failed(refused, NotExecuted)
+    await failed(rejected, NotExecuted)
     await failed(broken, OutcomeUnknown)
 
 

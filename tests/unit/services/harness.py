@@ -262,7 +262,7 @@ class Services:
         self.replayer.start(
             result,
             first,
-            None if result.first_page is None else lambda at, _: packets.message(f"greeting@{at}"),
+            None if result.first_page is None else lambda at, _: packets.message(f"authenticated@{at}"),
         )
         return ConnectedClient(result, transport)
 

@@ -290,7 +290,7 @@ async def test_refresh_without_the_shared_state_changes_nothing_and_its_repeat_d
     await push(services, "new", "missed")
     after = await services.connect_client(newer, pid=before.pid)
 
-    assert after.event_names == ["connect", "missed", "greeting"]
+    assert after.event_names == ["connect", "missed", "authenticated"]
 
 
 async def test_older_disconnect_command_does_not_end_a_connection(services: Services) -> None:

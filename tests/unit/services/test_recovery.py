@@ -44,7 +44,7 @@ async def test_resumed_client_gets_what_it_missed_once_in_order_then_live_messag
 
     assert (before.event_names, after.event_names) == (
         ["connect", "one"],
-        ["connect", "two", "three", "greeting", "four"],
+        ["connect", "two", "three", "authenticated", "four"],
     )
     assert (after.connection.sid, after.pid) == (before.connection.sid, before.pid)
     assert after.offsets == sorted(after.offsets)
@@ -63,7 +63,7 @@ async def test_offset_that_is_missing_or_before_the_first_position_counts_as_tha
 
     after = await services.connect_client(alice, pid=before.pid, offset=offset)
 
-    assert after.event_names == ["connect", "missed", "greeting"]
+    assert after.event_names == ["connect", "missed", "authenticated"]
 
 
 async def test_quiet_client_whose_offset_is_older_than_the_history_is_resumed(services: Services) -> None:
@@ -72,14 +72,14 @@ async def test_quiet_client_whose_offset_is_older_than_the_history_is_resumed(se
     seen = await services.push("user:alice", "long ago")
     await services.wait_delivered()
     services.schedule.advance(100 * RECOVERY_SECONDS)
-    await services.push("user:bob", "lets go of what is old")
+    await services.push("user:bob", "drops what is old")
     await drop(services, before)
     for number in range(3):
         await services.push("user:alice", str(number))
 
     after = await services.connect_client(alice, pid=before.pid, offset=seen)
 
-    assert after.event_names == ["connect", "0", "1", "2", "greeting"]
+    assert after.event_names == ["connect", "0", "1", "2", "authenticated"]
 
 
 async def test_messages_for_others_are_not_replayed(services: Services) -> None:
@@ -94,7 +94,7 @@ async def test_messages_for_others_are_not_replayed(services: Services) -> None:
 
     after = await services.connect_client(alice, pid=before.pid)
 
-    assert after.event_names == ["connect", "for it alone", "greeting"]
+    assert after.event_names == ["connect", "for it alone", "authenticated"]
 
 
 async def test_rooms_are_those_of_the_current_token(services: Services) -> None:
@@ -107,7 +107,7 @@ async def test_rooms_are_those_of_the_current_token(services: Services) -> None:
     await services.push("role:admin", "still secret")
     await services.wait_delivered()
 
-    assert after.event_names == ["connect", "for all of them", "greeting"]
+    assert after.event_names == ["connect", "for all of them", "authenticated"]
     assert "role:admin" not in after.connection.rooms
 
 
@@ -121,7 +121,7 @@ async def test_messages_from_before_a_room_was_joined_are_not_replayed(services:
 
     after = await services.connect_client(services.identity("alice", "org:7", "role:new"), pid=before.pid)
 
-    assert after.event_names == ["connect", "missed", "greeting"]
+    assert after.event_names == ["connect", "missed", "authenticated"]
 
 
 async def test_room_that_was_left_and_joined_again_is_replayed_from_the_second_join(
@@ -135,7 +135,7 @@ async def test_room_that_was_left_and_joined_again_is_replayed_from_the_second_j
 
     after = await services.connect_client(services.identity("alice", "org:7"), pid=before.pid)
 
-    assert after.event_names == ["connect", "greeting"]
+    assert after.event_names == ["connect", "authenticated"]
 
 
 # --- failures ---
@@ -164,7 +164,7 @@ async def test_pid_of_another_user_gets_nothing_and_stays_valid_for_its_own(serv
     assert (await services.connect_client(services.identity("victim"), pid=victim.pid)).event_names == [
         "connect",
         "secret",
-        "greeting",
+        "authenticated",
     ]
 
 
@@ -298,7 +298,7 @@ async def test_kept_position_replays_what_came_after_it_to_a_new_connection(serv
 
     after = await services.connect_client(services.identity("alice"), resume=seen)
 
-    assert after.event_names == ["connect", "missed", "greeting"]
+    assert after.event_names == ["connect", "missed", "authenticated"]
     assert (after.connection.sid == before.connection.sid, after.pid == before.pid) == (False, False)
 
 
@@ -312,7 +312,7 @@ async def test_client_lost_during_the_replay_from_a_kept_position_resumes_there(
 
     again = await services.connect_client(services.identity("alice"), pid=first.pid)
 
-    assert again.event_names == ["connect", "missed", "greeting"]
+    assert again.event_names == ["connect", "missed", "authenticated"]
 
 
 async def test_older_disconnect_command_does_not_end_a_replay_from_a_kept_position(
@@ -339,7 +339,7 @@ async def test_session_takes_precedence_over_a_kept_position(services: Services)
         services.identity("alice"), pid=before.pid, resume="0-0" if seen else None
     )
 
-    assert (after.pid, after.event_names) == (before.pid, ["connect", "greeting"])
+    assert (after.pid, after.event_names) == (before.pid, ["connect", "authenticated"])
 
 
 async def test_kept_position_that_is_still_the_newest_never_expires(services: Services) -> None:
@@ -348,7 +348,7 @@ async def test_kept_position_that_is_still_the_newest_never_expires(services: Se
 
     after = await services.connect_client(services.identity("alice"), resume=seen)
 
-    assert (after.event_names, after.result.failure) == (["connect", "greeting"], None)
+    assert (after.event_names, after.result.failure) == (["connect", "authenticated"], None)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ async def test_next_page_is_read_once_the_one_before_was_taken(services: Service
     await services.push("user:alice", "later")
     await services.wait_delivered()
 
-    assert client.event_names == ["connect", *map(str, range(20)), "live", "greeting", "later"]
+    assert client.event_names == ["connect", *map(str, range(20)), "live", "authenticated", "later"]
 
 
 async def test_client_that_does_not_read_gets_no_further_page(services: Services) -> None:
@@ -469,7 +469,9 @@ async def test_twenty_drops_during_a_replay_lose_and_double_nothing(services: Se
 
     for _ in range(20):
         client = await services.connect_client(alice, pid=client.pid, offset=offset)
-        read = [event for event in client.transport.events if "@" in event and "greeting" not in event][:3]
+        read = [event for event in client.transport.events if "@" in event and "authenticated" not in event][
+            :3
+        ]
         got += [event.partition("@")[0] for event in read]
         offset = Position(read[-1].partition("@")[2])
         await drop(services, client)
@@ -519,7 +521,7 @@ async def test_late_live_delivery_repeats_nothing(services: Services) -> None:
     services.delivery_gate.set()
     await services.wait_delivered()
 
-    assert after.event_names == ["connect", "missed", "greeting", "live"]
+    assert after.event_names == ["connect", "missed", "authenticated", "live"]
     assert other.event_names == ["connect", "missed", "live"]
 
 
@@ -545,7 +547,7 @@ async def test_positions_on_a_connection_never_go_back_even_with_volatile_messag
         "connect",
         "keeps the listener busy",
         "missed",
-        "greeting",
+        "authenticated",
         "volatile",
         "volatile again",
     ]
@@ -583,7 +585,7 @@ async def test_former_connection_on_this_replica_is_aborted_and_loses_nothing(
     await services.wait_delivered()
 
     assert old.transport.disconnects == [RESUMED_ELSEWHERE]
-    assert new.event_names == ["connect", "lost on its way", "greeting", "live"]
+    assert new.event_names == ["connect", "lost on its way", "authenticated", "live"]
     assert [each.sid for each in await services.online("alice")] == [new.connection.sid]
     await drop(services, new)
     assert (await services.connect_client(alice, pid=new.pid)).result.first_page is not None

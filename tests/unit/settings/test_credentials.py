@@ -38,7 +38,7 @@ def pem(
 
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-SHORT_RSA = pem(rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505  # refused
+SHORT_RSA = pem(rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505  # rejected
 EC256 = ec.generate_private_key(ec.SECP256R1())
 PUBLIC_KEYS = {
     "RS256": pem(RSA),

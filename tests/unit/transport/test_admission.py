@@ -85,7 +85,7 @@ def test_burst_of_one_second_is_admitted_and_then_as_many_as_the_rate_allows() -
     assert counts == [10, 5, 10, 10]
 
 
-def test_rate_below_one_admits_one_and_tells_how_long_to_wait() -> None:
+def test_rate_below_one_admits_one_and_states_how_long_to_wait() -> None:
     clock = FakeClock()
     admission = make(clock, rate=0.2)
     assert count_admitted(admission, 2) == 1
@@ -122,7 +122,7 @@ def test_each_address_has_its_own_rate(started_at: float) -> None:
     assert counts == [10, 10, 5, 10, 10]
 
 
-def test_address_over_its_rate_is_told_how_long_to_wait_and_is_admitted_then() -> None:
+def test_address_over_its_rate_learns_how_long_to_wait_and_is_admitted_then() -> None:
     clock = FakeClock()
     admission = make(clock, address_rate=0.2)
     assert count_admitted(admission, 2) == 1

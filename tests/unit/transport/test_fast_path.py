@@ -1,4 +1,4 @@
-"""Whole requests take the fast path, all others aiohttp's; a client cannot tell the difference."""
+"""Whole requests take the fast path, all others aiohttp's; a client sees no difference."""
 
 from __future__ import annotations
 

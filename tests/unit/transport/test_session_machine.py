@@ -23,7 +23,7 @@ MESSAGE_HEAD = b"4"
 
 
 class ReadingWriter(RecordingWriter):
-    """A WebSocket whose client reads when the test says so; unread bytes wait."""
+    """A WebSocket whose client reads when the test lets it; unread bytes wait."""
 
     def write(self, frame: bytes, /) -> None:
         super().write(frame)

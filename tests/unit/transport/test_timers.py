@@ -149,7 +149,7 @@ def test_exception_in_an_action_is_logged_and_other_actions_run(timers: Timers) 
 
 def test_ten_thousand_heartbeats_take_one_timer_of_the_loop(timers: Timers) -> None:
     for number in range(10_000):
-        timers.after(25 + number / 10_000, "beat")
+        timers.after(25 + number / 10_000, "heartbeat")
 
     assert len(timers.loop.timers) == 1
     timers.loop.advance(26)
