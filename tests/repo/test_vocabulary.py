@@ -21,7 +21,6 @@ WORDS: Final = {
     r"doors?|doorways?": "API, server",
     r"guests?": "client",
     r"newcomers?|strangers?": "unauthenticated client",
-    r"arrivals?|arriving": "connect",
     r"departs?|departed|departing|departures?": "disconnect",
     r"goodbyes?|farewells?": "disconnect, close",
     r"put out|puts out|send away|sends away|sent away|sees? off|seen off|let go|lets go": "disconnect, close",
