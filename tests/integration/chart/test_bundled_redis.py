@@ -9,6 +9,7 @@ import sys
 
 from tests.integration.chart.sets import rendered_set
 from tests.support.redis_server import RedisServer
+from tests.support.waiter import TIMEOUT_SECONDS
 
 
 def test_doctor_reports_no_problem_of_a_redis_with_the_options_of_the_bundled_one() -> None:
@@ -25,7 +26,7 @@ def test_doctor_reports_no_problem_of_a_redis_with_the_options_of_the_bundled_on
             env=os.environ | {"GATEWAY_REDIS_URL": server.url},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
     finally:

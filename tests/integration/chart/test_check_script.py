@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.integration.chart.sets import SETS, rendered_set, with_
+from tests.support.waiter import TIMEOUT_SECONDS
 from tools.chart.rendering import CHART, Rendered, Values, as_yaml, render
 
 SCRIPT = (CHART / "files/check.py").read_text(encoding="utf-8")
@@ -34,7 +35,7 @@ def check(manifest: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 

@@ -1,7 +1,7 @@
 """The senders of examples/backends, each run as a program against a live gateway.
 
 `live_gateway` has `url`, `key_id`, `secret` and `listen(user, **claims)`, an asynchronous context manager whose value
-returns the received events: `await events.next(timeout=15)` -> `(event, args)`.
+returns the received events: `await events.next()` -> `(event, args)`.
 
 The senders in bash, Python and Node run every time. The others need runtimes that a fresh clone does not have, and have
 the mark `examples`. A missing runtime fails the run.
@@ -160,7 +160,7 @@ def settings(live_gateway: Any, **others: str) -> dict[str, str]:
 async def next_pushed(events: Any) -> tuple[str, Any]:
     """Return the next event that a backend pushed, with its one argument."""
     while True:
-        event, args = await events.next(timeout=15)
+        event, args = await events.next()
         if event != "authenticated":  # sent by the gateway after each connect
             return event, with_doubles(json.dumps(args[0]))
 

@@ -6,22 +6,20 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Entry, Journal
 from tests.support.paths import ROOT
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 HERE = Path(__file__).parent
 EXAMPLES = ROOT / "examples" / "frontend"
 NODE = [sys.executable, str(ROOT / "tools" / "node.py")]
-JOIN_TIMEOUT_SECONDS = 15
 USER = "frontend"
 
 
@@ -60,7 +58,7 @@ class Program:
 
     def wait_exit(self) -> int:
         """Wait until the program has ended by itself. Returns its exit status."""
-        status = self.process.wait(15)
+        status = self.process.wait(TIMEOUT_SECONDS)
         self._reader.join()
         return status
 
@@ -202,12 +200,10 @@ def test_node_program_prints_received_events(page_script: Path, gateway_process:
 
 def wait_for_member(gateway: GatewayProcess, room: str) -> None:
     """Push a volatile event, which the page does not show, until the room has a member."""
-    deadline = time.monotonic() + JOIN_TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
-        body: Any = gateway.backend.push_room(room, "probe", volatile=True).body
-        if body["online"]:
-            return
-    raise AssertionError(f"no client joined {room}")
+    wait_until(
+        lambda: gateway.backend.push_room(room, "probe", volatile=True).body["online"],
+        f"a client joined {room}",
+    )
 
 
 def after_live(page: Program) -> list[Entry]:

@@ -112,7 +112,7 @@ async def test_presence_is_corrected_on_a_new_primary_that_missed_changes() -> N
             async def sids() -> set[str]:
                 return {each.sid for each in (await b.state.presence.of_user("ann")).connections}
 
-            await await_answer(sids, {"comes", "stays"}, seconds=30)
+            await await_answer(sids, {"comes", "stays"})
             assert await connections_at(b.state.broker, at("room")) == 2
 
 

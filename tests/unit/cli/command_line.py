@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from tests.support.paths import ROOT
+from tests.support.waiter import TIMEOUT_SECONDS
 
 JWT_SECRET = "the secret that tokens are signed with"
 
@@ -27,6 +28,6 @@ def run(*arguments: str, stdin: str | bytes = "", **settings: str) -> subprocess
         capture_output=True,
         encoding="utf-8",
         errors="surrogateescape",
-        timeout=30,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )

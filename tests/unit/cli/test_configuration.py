@@ -14,6 +14,7 @@ import pytest
 
 from gateway.settings.model import KNOWN
 from tests.support.paths import ROOT
+from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import JWT_SECRET, environment, run
 
 INGEST_SECRET = "the secret that backends sign with"
@@ -78,7 +79,7 @@ def test_serve_prints_problems_as_text_at_a_terminal_unless_json_is_set(
         command = [sys.executable, "-m", "gateway", "serve"]
         settings = environment(**WRONG, **more)
         status = subprocess.run(
-            command, cwd=ROOT, env=settings, stderr=terminal, timeout=30, check=False
+            command, cwd=ROOT, env=settings, stderr=terminal, timeout=TIMEOUT_SECONDS, check=False
         ).returncode
         lines = os.read(reader, 65536).decode().splitlines()
     os.close(reader)

@@ -9,14 +9,14 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.gateway_process import GatewayProcess
-from tests.support.waiter import wait_until
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 PREFIX = "sio_gateway_"
 
 
 def families(gateway: GatewayProcess) -> dict[str, Metric]:
     """Return all metric families, by the names that a query selects."""
-    with urllib.request.urlopen(f"{gateway.ingest_url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{gateway.ingest_url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
         assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         found = list(text_string_to_metric_families(answer.read().decode()))
     names = [family.name for family in found]
