@@ -18,7 +18,7 @@ _GOOD_PUSHES: Final = 128
 _PROBLEM_FRACTION, _WARNING_FRACTION = 0.9, 0.75
 
 
-def memory(redis: RedisFacts, requirements: Requirements) -> Finding:
+def check_memory(redis: RedisFacts, requirements: Requirements) -> Finding:
     """Check that memory has a limit and is not nearly full."""
     name, used, limit = "redis.memory", redis.number("used_memory"), redis.number("maxmemory")
     if used is None or limit is None:
@@ -63,7 +63,7 @@ def _history_bytes(requirements: Requirements) -> int:
     return (requirements.history_bytes + requirements.history_length * ENTRY_BYTES) * 9 // 8
 
 
-def clients(redis: RedisFacts) -> Finding:
+def check_clients(redis: RedisFacts) -> Finding:
     """Check that another replica can connect."""
     name, now, limit = "redis.clients", redis.number("connected_clients"), redis.number("maxclients")
     if now is None or limit is None:
@@ -79,7 +79,7 @@ def clients(redis: RedisFacts) -> Finding:
     return ok(name, f"{usage}; a replica needs {CONNECTIONS_PER_REPLICA}.")
 
 
-def output_buffer(redis: RedisFacts) -> Finding:
+def check_output_buffer(redis: RedisFacts) -> Finding:
     """Check how many of the largest pushes a replica may be behind before Redis disconnects it."""
     name, setting = "redis.output_buffer", redis.config.get("client-output-buffer-limit")
     limit = _pubsub_limit(setting or "")

@@ -12,7 +12,7 @@ _LOSS: Final = "history, sessions, presence and the record of used requests"
 _AOF: Final = "Turn on appendonly with appendfsync everysec."
 
 
-def persistence(redis: RedisFacts) -> Finding:
+def check_persistence(redis: RedisFacts) -> Finding:
     """Check what a crash of Redis loses."""
     name, aof = "redis.persistence", redis.text("aof_enabled")
     if (failure := _save_failure(redis)) is not None:
@@ -59,7 +59,7 @@ def _save_failure(redis: RedisFacts) -> str | None:
     return None
 
 
-def replication(redis: RedisFacts) -> Finding:
+def check_replication(redis: RedisFacts) -> Finding:
     """Check what the loss of the primary loses."""
     name, replicas = "redis.replication", redis.number("connected_slaves")
     if replicas is None:
@@ -99,7 +99,7 @@ def _replica_writes(name: str, replicas: int, required: str | None) -> Finding:
     return ok(name, f"{count}, and rejects writes without {required} of them.")
 
 
-def sentinels(facts: SentinelFacts) -> Finding:
+def check_sentinels(facts: SentinelFacts) -> Finding:
     """Check that the Sentinels answer and agree on the primary."""
     name, answers = "redis.sentinels", facts.primaries
     silent = sorted(address for address, primary in answers.items() if primary is None)

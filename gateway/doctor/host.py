@@ -25,7 +25,7 @@ def read_host_facts() -> HostFacts:
     return HostFacts(files, backlog)
 
 
-def open_files(host: HostFacts, requirements: Requirements) -> Finding:
+def check_open_files(host: HostFacts, requirements: Requirements) -> Finding:
     """Check that the process may open a socket for each client."""
     name, clients = "host.open_files", requirements.max_connections
     needed, allowed = clients + OWN_FILES, host.open_files
@@ -47,7 +47,7 @@ def open_files(host: HostFacts, requirements: Requirements) -> Finding:
     return ok(name, f"{limit}, enough for {clients} clients.")
 
 
-def backlog(host: HostFacts) -> Finding | None:
+def check_backlog(host: HostFacts) -> Finding | None:
     """Check that many clients may connect at the same moment. None if the limit is unknown."""
     name = "host.backlog"
     if host.backlog is None:

@@ -41,28 +41,28 @@ def check_redis(
     requirements: Requirements,
 ) -> list[Finding]:
     """Return the findings about Redis. ``address`` is the one that the descriptions name."""
-    first = [] if sentinels is None else [durability.sentinels(sentinels)]
+    first = [] if sentinels is None else [durability.check_sentinels(sentinels)]
     if isinstance(facts, Unreached):
         return [*first, server.not_reached(facts, address)]
     return [
         *first,
         server.reached(address),
         rights.check(facts, prefix),
-        server.version(facts),
-        server.mode(facts),
-        server.role(facts),
-        server.eviction(facts),
-        server.records(facts, prefix, Codec().newest),
-        capacity.memory(facts, requirements),
-        capacity.clients(facts),
-        capacity.output_buffer(facts),
-        durability.persistence(facts),
-        durability.replication(facts),
-        server.clock(facts),
-        server.round_trip(facts, requirements),
+        server.check_version(facts),
+        server.check_mode(facts),
+        server.check_role(facts),
+        server.check_eviction(facts),
+        server.check_records(facts, prefix, Codec().newest),
+        capacity.check_memory(facts, requirements),
+        capacity.check_clients(facts),
+        capacity.check_output_buffer(facts),
+        durability.check_persistence(facts),
+        durability.check_replication(facts),
+        server.check_clock(facts),
+        server.check_round_trip(facts, requirements),
     ]
 
 
 def check_host(facts: HostFacts, requirements: Requirements) -> list[Finding]:
     """Return the findings about this machine."""
-    return [host.open_files(facts, requirements), *filter(None, [host.backlog(facts)])]
+    return [host.check_open_files(facts, requirements), *filter(None, [host.check_backlog(facts)])]

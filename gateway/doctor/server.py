@@ -35,7 +35,7 @@ def reached(address: str) -> Finding:
     return ok("redis.reachable", f"Redis at {address} answers and accepts the credentials.")
 
 
-def version(redis: RedisFacts) -> Finding:
+def check_version(redis: RedisFacts) -> Finding:
     """Check that the scripts run on this version."""
     name = "redis.version"
     valkey, number = redis.text("valkey_version"), redis.text("redis_version")
@@ -54,7 +54,7 @@ def version(redis: RedisFacts) -> Finding:
     return ok(name, f"The server is {kind} {text}.")
 
 
-def mode(redis: RedisFacts) -> Finding:
+def check_mode(redis: RedisFacts) -> Finding:
     """Check that this server has all the keys."""
     name, value = "redis.mode", redis.text("redis_mode") or redis.text("server_mode")
     if value is None:
@@ -74,7 +74,7 @@ def mode(redis: RedisFacts) -> Finding:
     return ok(name, "The server is standalone, not part of a Cluster.")
 
 
-def role(redis: RedisFacts) -> Finding:
+def check_role(redis: RedisFacts) -> Finding:
     """Check that the server accepts writes."""
     name, value = "redis.role", redis.text("role")
     if value is None:
@@ -94,7 +94,7 @@ def role(redis: RedisFacts) -> Finding:
     return ok(name, "The server is a primary.")
 
 
-def eviction(redis: RedisFacts) -> Finding:
+def check_eviction(redis: RedisFacts) -> Finding:
     """Check that Redis does not evict keys."""
     name, policy = "redis.eviction", redis.text("maxmemory_policy")
     if policy is None:
@@ -113,7 +113,7 @@ def eviction(redis: RedisFacts) -> Finding:
     return ok(name, f"maxmemory-policy is {NO_EVICTION}.")
 
 
-def records(redis: RedisFacts, prefix: str, newest_format: int) -> Finding:
+def check_records(redis: RedisFacts, prefix: str, newest_format: int) -> Finding:
     """Check that this release can read the existing records."""
     name, data = "redis.records", redis.data
     if data is None:
@@ -153,7 +153,7 @@ SLOW_TAIL_SECONDS: Final = 0.05
 _NTP: Final = "Synchronise the clocks of both hosts with NTP (chrony, systemd-timesyncd)."
 
 
-def clock(redis: RedisFacts) -> Finding:
+def check_clock(redis: RedisFacts) -> Finding:
     """Check that both hosts have the same time."""
     name, skew = "redis.clock", redis.skew_seconds
     if skew is None:
@@ -169,7 +169,7 @@ def clock(redis: RedisFacts) -> Finding:
     return ok(name, f"{state}.")
 
 
-def round_trip(redis: RedisFacts, requirements: Requirements) -> Finding:
+def check_round_trip(redis: RedisFacts, requirements: Requirements) -> Finding:
     """Check the duration of a round trip. Every push and every connect waits for one."""
     name, durations = "redis.round_trip", sorted(redis.round_trips)
     if not durations:

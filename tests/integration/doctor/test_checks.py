@@ -106,7 +106,7 @@ def test_unreachable_redis_is_the_only_problem(rejected: bool, phrase: str) -> N
     ],
 )
 def test_version_must_run_the_scripts(versions: dict[str, str | None], level: Level) -> None:
-    assert server.version(with_info(**versions)).level == level
+    assert server.check_version(with_info(**versions)).level == level
 
 
 @pytest.mark.parametrize(
@@ -120,23 +120,23 @@ def test_version_must_run_the_scripts(versions: dict[str, str | None], level: Le
     ],
 )
 def test_server_must_be_standalone(lines: dict[str, str | None], level: Level) -> None:
-    assert server.mode(with_info(**lines)).level == level
+    assert server.check_mode(with_info(**lines)).level == level
 
 
 def test_replica_is_a_problem_that_names_its_primary() -> None:
-    finding = server.role(with_info(role="slave", master_host="10.0.0.1", master_port="6379"))
+    finding = server.check_role(with_info(role="slave", master_host="10.0.0.1", master_port="6379"))
 
     assert finding.level == PROBLEM
     assert "replica of 10.0.0.1:6379" in finding.description
 
 
 def test_redis_that_is_loading_is_a_problem() -> None:
-    assert server.role(with_info(loading="1")).level == PROBLEM
+    assert server.check_role(with_info(loading="1")).level == PROBLEM
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
 def test_redis_that_evicts_is_a_problem(policy: str) -> None:
-    finding = server.eviction(with_info(maxmemory_policy=policy))
+    finding = server.check_eviction(with_info(maxmemory_policy=policy))
 
     assert finding.level == PROBLEM
     assert policy in finding.description
@@ -154,7 +154,7 @@ def test_redis_that_evicts_is_a_problem(policy: str) -> None:
     ],
 )
 def test_records_must_be_readable(data: DataFacts, level: Level) -> None:
-    assert server.records(with_facts(data=data), "p", 1).level == level
+    assert server.check_records(with_facts(data=data), "p", 1).level == level
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_records_must_be_readable(data: DataFacts, level: Level) -> None:
 )
 def test_memory_must_have_a_limit_and_be_below_it(used: int, limit: int, level: Level) -> None:
     assert (
-        capacity.memory(
+        capacity.check_memory(
             with_info(used_memory=str(used * MIB), maxmemory=str(limit * MIB)), REQUIREMENTS
         ).level
         == level
@@ -183,7 +183,7 @@ def test_memory_must_have_a_limit_and_be_below_it(used: int, limit: int, level: 
     ("now", "limit", "level"), [(12, 10_000, OK), (7600, 10_000, WARNING), (9998, 10_000, PROBLEM)]
 )
 def test_connections_must_suffice_for_another_replica(now: int, limit: int, level: Level) -> None:
-    assert capacity.clients(with_info(connected_clients=str(now), maxclients=str(limit))).level == level
+    assert capacity.check_clients(with_info(connected_clients=str(now), maxclients=str(limit))).level == level
 
 
 @pytest.mark.parametrize(
@@ -201,31 +201,31 @@ def test_connections_must_suffice_for_another_replica(now: int, limit: int, leve
 def test_output_buffer_must_hold_many_of_the_largest_pushes(limit: str, level: Level) -> None:
     redis = with_config(client_output_buffer_limit=f"normal 0 0 0 slave 268435456 67108864 60 pubsub {limit}")
 
-    assert capacity.output_buffer(redis).level == level
+    assert capacity.check_output_buffer(redis).level == level
 
 
 @pytest.mark.parametrize("setting", ["", "normal 0 0 0", "pubsub 32mb 8mb 60"])
 def test_output_buffer_limit_that_cannot_be_parsed_is_unknown(setting: str) -> None:
-    assert capacity.output_buffer(with_config(client_output_buffer_limit=setting)).level == UNKNOWN
+    assert capacity.check_output_buffer(with_config(client_output_buffer_limit=setting)).level == UNKNOWN
 
 
 def test_persistence_describes_what_a_crash_loses() -> None:
     rdb = with_info(aof_enabled="0")
 
-    assert "about a second" in durability.persistence(HEALTHY).description
-    assert "loses nothing" in durability.persistence(with_config(appendfsync="always")).description
-    assert "save 3600 1" in durability.persistence(rdb).description
-    assert durability.persistence(rdb).level == WARNING
-    assert "saves nothing" in durability.persistence(with_config(rdb, save="")).description
-    assert durability.persistence(with_config(rdb, save="")).level == WARNING
+    assert "about a second" in durability.check_persistence(HEALTHY).description
+    assert "loses nothing" in durability.check_persistence(with_config(appendfsync="always")).description
+    assert "save 3600 1" in durability.check_persistence(rdb).description
+    assert durability.check_persistence(rdb).level == WARNING
+    assert "saves nothing" in durability.check_persistence(with_config(rdb, save="")).description
+    assert durability.check_persistence(with_config(rdb, save="")).level == WARNING
 
 
 def test_redis_that_cannot_save_is_a_problem() -> None:
     failing = with_info(rdb_last_bgsave_status="err")
 
-    assert durability.persistence(failing).level == PROBLEM
-    assert durability.persistence(with_config(failing, stop_writes_on_bgsave_error="no")).level == OK
-    assert durability.persistence(with_info(aof_last_write_status="err")).level == PROBLEM
+    assert durability.check_persistence(failing).level == PROBLEM
+    assert durability.check_persistence(with_config(failing, stop_writes_on_bgsave_error="no")).level == OK
+    assert durability.check_persistence(with_info(aof_last_write_status="err")).level == PROBLEM
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,13 @@ def test_replication_must_survive_a_failover(
         with_info(connected_slaves=str(replicas), min_slaves_good_slaves=good), min_replicas_to_write=wanted
     )
 
-    assert durability.replication(redis).level == level
+    assert durability.check_replication(redis).level == level
 
 
 def test_denied_config_makes_replication_and_output_buffer_unknown() -> None:
-    assert durability.replication(with_facts(config={})).level == UNKNOWN
-    assert capacity.output_buffer(with_facts(config={})).level == UNKNOWN
-    assert durability.persistence(with_facts(config={})).level == OK
+    assert durability.check_replication(with_facts(config={})).level == UNKNOWN
+    assert capacity.check_output_buffer(with_facts(config={})).level == UNKNOWN
+    assert durability.check_persistence(with_facts(config={})).level == OK
     assert CONFIG != {}
 
 
@@ -266,7 +266,7 @@ def test_denied_config_makes_replication_and_output_buffer_unknown() -> None:
     ],
 )
 def test_sentinels_must_agree(primaries: dict[str, str | None], level: Level) -> None:
-    assert durability.sentinels(SentinelFacts(primaries)).level == level
+    assert durability.check_sentinels(SentinelFacts(primaries)).level == level
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_sentinels_must_agree(primaries: dict[str, str | None], level: Level) ->
     [(0.0, OK), (-0.5, OK), (2.5, WARNING), (-30.0, WARNING), (61.0, PROBLEM), (-90.0, PROBLEM)],
 )
 def test_clocks_must_agree(skew: float, level: Level) -> None:
-    finding = server.clock(with_facts(skew_seconds=skew))
+    finding = server.check_clock(with_facts(skew_seconds=skew))
 
     assert finding.level == level
     if abs(skew) > 0.1:
@@ -282,7 +282,7 @@ def test_clocks_must_agree(skew: float, level: Level) -> None:
 
 
 def test_clock_difference_within_the_error_is_ok() -> None:
-    assert "agree within 5" in server.clock(with_facts(skew_seconds=3.0, skew_error=5.0)).description
+    assert "agree within 5" in server.check_clock(with_facts(skew_seconds=3.0, skew_error=5.0)).description
 
 
 @pytest.mark.parametrize(
@@ -292,14 +292,14 @@ def test_clock_difference_within_the_error_is_ok() -> None:
 def test_round_trip_must_be_short(usual: float, tail: float, level: Level) -> None:
     round_trips = (usual,) * 97 + (tail,) * 3
 
-    assert server.round_trip(with_facts(round_trips=round_trips), REQUIREMENTS).level == level
+    assert server.check_round_trip(with_facts(round_trips=round_trips), REQUIREMENTS).level == level
 
 
 @pytest.mark.parametrize(
     ("allowed", "level"), [(1024, PROBLEM), (20_499, PROBLEM), (20_500, OK), (1_000_000, OK)]
 )
 def test_open_files_must_suffice_for_every_client(allowed: int, level: Level) -> None:
-    assert host.open_files(HostFacts(allowed, None), REQUIREMENTS).level == level
+    assert host.check_open_files(HostFacts(allowed, None), REQUIREMENTS).level == level
 
 
 def test_short_backlog_is_a_warning_and_an_unknown_one_no_finding() -> None:
