@@ -202,23 +202,24 @@ def at_least_one(parse_all: Parser[tuple[str, ...]]) -> Parser[tuple[str, ...]]:
 
 def room_claims(raw: object) -> Mapping[str, str]:
     """Parse ``claim=prefix,claim=prefix`` or a YAML mapping from claims of a token to prefixes of rooms."""
+    prefixes = raw
     if isinstance(raw, str):
         pairs = [part.strip().partition("=") for part in raw.split(",")]
         if not all(claim and prefix for claim, _, prefix in pairs):
             raise ValueError(f"{raw!r} is not of the form claim=prefix,claim=prefix")
         if len({claim for claim, _, _ in pairs}) < len(pairs):
             raise ValueError(f"{raw!r} contains a claim twice")
-        raw = {claim: prefix for claim, _, prefix in pairs}
-    if not isinstance(raw, dict):
+        prefixes = {claim: prefix for claim, _, prefix in pairs}
+    if not isinstance(prefixes, dict):
         raise ValueError("is not a mapping from claims to prefixes of rooms")
-    for claim, prefix in raw.items():
+    for claim, prefix in prefixes.items():
         try:
             check_room(text(claim) and text(prefix))
         except InvalidName as error:
             raise ValueError(
                 f"claim {claim!r}: {prefix!r} is not the beginning of a room name: {error.message}"
             ) from None
-    return MappingProxyType(dict(raw))
+    return MappingProxyType(dict(prefixes))
 
 
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*,]+", re.ASCII)

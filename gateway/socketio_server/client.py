@@ -49,7 +49,7 @@ class Client:
         """No namespace is joined after a rejection or an end, and ``join_deadline`` was set to a few seconds."""
         self.last_error_event_at = float("-inf")
         self.message_tat = FULL
-        """The bucket of received messages (``gateway.domain.rate_limit``)."""
+        """The bucket of received messages: a theoretical arrival time (``gateway.domain.rate_limit``)."""
 
     def exceeds(self, messages_per_second: float, clock: Clock) -> bool:
         """Count one received message; return True if the rate is exceeded, beyond a burst of two seconds."""

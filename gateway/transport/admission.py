@@ -58,7 +58,7 @@ class TrustedProxies:
 
 
 def rate_limit_key(address: str) -> str:
-    """Return what clients are counted by: an IPv4 address, or the /64 network of an IPv6 address.
+    """Return the key under which a client address is counted: an IPv4 address, or the /64 network of an IPv6 address.
 
     A /64 is the smallest network that a provider assigns.
     """
@@ -90,11 +90,14 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 
 
 MAX_ADDRESSES: Final = 65_536
-"""About 8 MB. Beyond it the addresses unseen for the longest are forgotten early; CONNECT_RATE still limits all."""
+"""About 8 MB. Beyond it the buckets not used for the longest are removed early; CONNECT_RATE still limits all."""
 
 
 class AddressRates:
-    """One bucket for each address with a burst of one second (``gateway.domain.rate_limit``)."""
+    """One bucket for each address of a client, with a burst of one second.
+
+    A bucket is a theoretical arrival time (TAT, ``gateway.domain.rate_limit``).
+    """
 
     def __init__(self, clock: Clock, connects_per_second: float) -> None:
         self._clock = clock
@@ -152,8 +155,9 @@ class Admission:
         self._clock = clock
         self._limits = limits
         self._tat = FULL
+        """The bucket of all handshakes: a theoretical arrival time (``gateway.domain.rate_limit``)."""
         by_address = limits.connects_per_second_and_address
-        self._addresses = None if by_address is None else AddressRates(clock, by_address)
+        self._rates_by_address = None if by_address is None else AddressRates(clock, by_address)
         self.draining = False
         metrics.callback_gauge(
             "engineio_sessions_limit",
@@ -176,8 +180,8 @@ class Admission:
             rate = self._limits.connects_per_second
             if rate is not None:
                 self._tat = take_token(self._tat, self._clock.monotonic(), rate)
-            if self._addresses is not None:
-                self._addresses.consume(address)
+            if self._rates_by_address is not None:
+                self._rates_by_address.consume(address)
         return rejection
 
     def _check_capacity(self, sessions: int, unauthenticated: int) -> HandshakeError | None:
@@ -191,12 +195,12 @@ class Admission:
         return None
 
     def _check_rates(self, address: str) -> HandshakeError | None:
-        addresses, rate = self._addresses, self._limits.connects_per_second
-        if addresses is not None and not addresses.allow(address):
+        rates_by_address, rate = self._rates_by_address, self._limits.connects_per_second
+        if rates_by_address is not None and not rates_by_address.allow(address):
             return unavailable(
                 "address_rate",
                 "too many clients connect from this address",
-                math.ceil(addresses.seconds_each),
+                math.ceil(rates_by_address.seconds_each),
             )
         if rate is not None and wait_seconds(self._tat, self._clock.monotonic(), rate, max(1.0, rate)):
             return unavailable("rate", "too many clients connect at once", math.ceil(1 / rate))

@@ -149,6 +149,7 @@ class MemoryRateLimits:
         self._clock = clock
         self._max_buckets = max_buckets
         self._tats: OrderedDict[str, float] = OrderedDict()
+        """Buckets by name, each as its theoretical arrival time (``gateway.domain.rate_limit``)."""
 
     def __len__(self) -> int:
         return len(self._tats)
