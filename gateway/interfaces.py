@@ -141,7 +141,8 @@ class Presence(Protocol):
 class Sessions(Protocol):
     """Recovery sessions.
 
-    Contract: a session has one owner. Writes of a former owner change nothing, however late they arrive.
+    Contract: a session has one owner, a connect attempt (``RecoverySession.owner``). Writes of a former owner change
+    nothing, however late they arrive.
     """
 
     async def save(self, session: RecoverySession) -> None:
@@ -170,7 +171,7 @@ class Sessions(Protocol):
 
 
 class DedupStore(Protocol):
-    """The one-time use of requests that append nothing; ``Broker.append`` uses the same store."""
+    """Nonces of requests that append nothing, each accepted once; ``Broker.append`` uses the same store."""
 
     @property
     def began_at(self) -> float:

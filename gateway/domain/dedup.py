@@ -1,4 +1,4 @@
-"""The one-time use of a signed request."""
+"""Nonce and idempotency key: what makes a signed request count once."""
 
 from __future__ import annotations
 

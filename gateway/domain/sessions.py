@@ -13,10 +13,11 @@ from gateway.domain.positions import Position
 class RecoverySession:
     """What is needed to resume a connection on any replica.
 
-    ``pid`` is the secret that the client resumes with. ``owner`` names the connection that the session belongs to now,
-    and never names another; a connection that is no longer the owner cannot change the session. ``rooms`` are the rooms
-    of the connection. ``joined_at`` has those that it joined after ``first_position``, each with the position at which
-    it joined: older messages of that room are not for it.
+    ``pid`` is the secret that the client resumes with. ``owner`` names the connect attempt that owns the session: the
+    one that created it, then the last one that resumed it. Each attempt has a name of its own, so a late write of a
+    former owner is recognised and changes nothing. ``rooms`` are the rooms of the connection. ``joined_at`` has those
+    that it joined after ``first_position``, each with the position at which it joined: older messages of that room are
+    not for it.
     """
 
     pid: str
@@ -58,10 +59,11 @@ class ResumedSession:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecoveryRequest:
-    """What a client asks for when it connects, unchecked; ``owner`` names this attempt (``RecoverySession.owner``).
+    """What a client asks for when it connects, unchecked.
 
-    ``pid`` and ``offset`` are what the stock client sends by itself. ``resume`` is a position that the application
-    kept. ``is_declined``: the client does not want to be resumable.
+    ``owner`` is made by the gateway and names this connect attempt; a session that is created or resumed for it gets
+    this owner (``RecoverySession.owner``). ``pid`` and ``offset`` are what the stock client sends by itself. ``resume``
+    is a position that the application kept. ``is_declined``: the client does not want to be resumable.
     """
 
     owner: str

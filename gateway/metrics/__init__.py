@@ -3,7 +3,7 @@
 primitives   Counter, Gauge, CallbackGauge, CallbackCounter, Histogram, and the MetricFactory that registers them
 exposition   the text format of Prometheus
 process      version, memory, files, garbage collector and event loop of the process
-push         RequestMetrics and DeliveryTimer: what no component of a push can count alone
+push         RequestMetrics and DeliveryTimer: metrics of a push that span several components
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics of a push that no component can count alone.
+"""Metrics of a push that span several components.
 
 ``RequestMetrics`` counts requests for the REST API, which may not import this package; it satisfies
 ``ingest_api.interfaces.RequestMetrics``. ``DeliveryTimer`` is started by the publisher and stopped by the hub.

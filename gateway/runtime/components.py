@@ -352,7 +352,7 @@ def history_slack_seconds(settings: Settings) -> float:
     """Return how much longer than RECOVERY_SECONDS an entry is kept in the history.
 
     The session of a connection begins to expire when its end is noticed. After a network failure that may take a whole
-    heartbeat. If its replica died meanwhile, the session begins to expire when the lease of the replica ends.
+    heartbeat. If its replica was killed meanwhile, the session begins to expire when the lease of the replica ends.
     """
     heartbeat_seconds = settings.ping_interval_seconds + settings.ping_timeout_seconds
     return heartbeat_seconds + settings.lease_seconds + HISTORY_SLACK_SECONDS

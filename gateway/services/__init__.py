@@ -1,10 +1,10 @@
 """The use cases of the gateway, one module each.
 
 connect         Connector: registers and resumes connections, applies a refreshed token
-degraded_mode   DegradedMode: what this replica does while the shared state is stalled or unavailable
+degraded_mode   DegradedMode: the reaction to a stalled or unavailable state
 disconnect      Disconnector: removes connections and updates the shared state
 drain           drain: disconnects all clients at an even pace
-publish         MessagePublisher: appends messages and disconnect commands of backends
+publish         MessagePublisher: publishes messages and disconnect commands of backends
 recovery        Recovery, Replayer: read sessions and the history, and replay missed messages
 token_expiry    TokenExpiry: warns clients of the end of their tokens, then disconnects them
 """

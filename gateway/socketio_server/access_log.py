@@ -1,4 +1,8 @@
-"""One log line for each connection: when it has ended, or when it was rejected.
+"""Log lines about connections.
+
+Each connection has one line at info level: ``connection.closed`` when it has ended, or ``connection.rejected``; of the
+routine ends only a sample is logged. Malformed packets, rejected token refreshes and failures have lines of their own.
+At debug level accepted connections, accepted refreshes and unused transports are logged, too.
 
 No line has a token, a pid or the sid of an Engine.IO session: with that sid anyone could poll the session.
 """

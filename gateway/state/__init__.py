@@ -1,5 +1,5 @@
-"""The two implementations of ``gateway.interfaces.State``; one of them is chosen whole.
+"""The two implementations of ``gateway.interfaces.State``; a process uses exactly one of them.
 
-memory   one replica, without a server; the specification
+memory   one replica, without a server; what it does, the other must do, too (tests/contract)
 redis    many replicas that share one Redis
 """

@@ -16,6 +16,6 @@ packets              the bytes of Engine.IO packets and polling payloads; WebSoc
 deflate              compression of WebSocket messages: its negotiation and its bytes
 heartbeat            ping and pong of every session, on the timer heap of the process
 stats                what all sessions hold at one moment, and its gauges
-http                 aiohttp's handler of one HTTP connection with what it lacks; the bytes of HTTP answers
-fast_path            the same handler for whole requests that need of aiohttp only its parser
+http                 aiohttp's connection handler, extended: early errors, detach; the bytes of HTTP answers
+fast_path            that handler with a fast path: whole requests that need only aiohttp's parser
 """

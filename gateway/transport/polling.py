@@ -29,7 +29,7 @@ class ParkedPoll:
         self._session = session
 
     def wake(self) -> None:
-        """Let the handler answer in its next turn, with all packets that were sent by then."""
+        """Let the handler answer when its task next runs, with all packets that were sent by then."""
         if not self.woken.done():
             self.woken.set_result(None)
 

@@ -1,4 +1,4 @@
-"""The layout stays plain: packages list their modules, and modules stay few, short and full."""
+"""Packages list their modules, and the numbers of modules, lines of a module and lines of a function are bounded."""
 
 from __future__ import annotations
 

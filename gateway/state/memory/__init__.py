@@ -1,4 +1,4 @@
-"""The state of a gateway with one replica: the default, and the specification of the other.
+"""The state of a gateway with one replica: the default. Its behaviour defines what the Redis state must do.
 
 broker     MemoryBroker: appends entries, queues them for the listener (DeliveryQueue)
 guards     MemoryDedupStore, MemoryRateLimits, MemoryRevocations

@@ -2,10 +2,10 @@
 
     state        RedisState: builds everything below and runs it
     broker       appends entries, subscribes addresses, reads the history
-    presence     who is connected, and the records of connections
+    presence     the connections of each user, and their records
     sessions     recovery sessions, and their records
     guards       nonces and idempotency keys, rate limits, revocations
-    membership   the lease of this replica, and the reaping of dead ones
+    membership   the lease of this replica, and the reaping of replicas whose lease has expired
     liveness     pub/sub probes and the status that follows from them
     log_reader   delivers entries in order, each once; reads the log after an interruption
     cursor       how far this replica has read, and what it has already delivered
@@ -16,8 +16,8 @@
     scripts      assembles the Lua scripts (lua/*.lua) with names and limits
     codec        the bytes of records and frames
     redis_keys   the names of all keys and channels
-    errors       was a command executed or not? and what Redis rejects now
-    metrics      RedisMetrics: what is counted on the way to Redis and back
+    errors       errors that say whether a command was executed, and the current rejections
+    metrics      RedisMetrics: the metrics of commands, connections, channels and resyncs
 
 docs/explanation/architecture.md, "Shared state in Redis", gives the reasons.
 """

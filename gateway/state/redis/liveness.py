@@ -34,7 +34,6 @@ from gateway.state.redis.subscriber import Subscriber
 
 log = structlog.get_logger(__name__)
 
-"""The names of the two connections to Redis."""
 _MAX_IN_FLIGHT: Final = 64
 _PROBE_SECONDS: Final = 2.0
 
@@ -298,7 +297,10 @@ class ProbePublisher:
         await self._probe_write(is_denied=bool(is_denied))
 
     async def _probe_write(self, *, is_denied: bool) -> None:
-        """Run a script that Redis checks as a write: it rejects pushes at its memory limit, and probes not."""
+        """Run a script that is declared as a write: does Redis accept writes?
+
+        At its memory limit Redis rejects pushes, but still executes ``publish_probe``, which is declared ``allow-oom``.
+        """
         try:
             await self._commands.call("write_probe")
         except (BrokerUnavailable, BrokerTimeout) as error:

@@ -1,9 +1,9 @@
-"""The lease of this replica: acquire, renew, release it; reap replicas whose lease has ended.
+"""The lease of this replica: acquire, renew, release it; reap replicas whose lease has expired.
 
 A heartbeat is one script each third of a lease, whatever the number of connections. A replica that finds another lease
 than it had, or another generation of the log, writes all its connections and sessions to Redis again. Among the living
-replicas the first by name reaps the dead ones; each step of that is atomic and may be repeated. A replica that stops
-releases its lease, so no other replica reports it as dead.
+replicas the first by name reaps those whose lease has expired; each step of that is atomic and may be repeated. A
+replica that stops releases its lease, so no other replica reports it as reaped.
 
 A name belongs to one process: a process that sees another one renew the lease of its name must stop.
 """
@@ -52,8 +52,8 @@ class StateSizes:
 class Membership:
     """The lease of this replica, and the work that depends on it.
 
-    ``process`` distinguishes this process from others of the same name. ``on_reaped`` gets the name of each dead
-    replica.
+    ``process`` distinguishes this process from others of the same name. ``on_reaped`` gets the name of each
+    replica that this one reaped.
     """
 
     commands: Commands
@@ -197,7 +197,7 @@ class Membership:
 
         Raises:
             StateMisconfigured: the lease was renewed since it was first found, so that process lives.
-            BrokerUnavailable: the lease may be what a dead process left.
+            BrokerUnavailable: it may be the lease of a process that was killed.
         """
         if self._conflict_ends not in {None, ends}:
             raise StateMisconfigured(
@@ -246,11 +246,11 @@ class Membership:
                 self.on_reaped(replica)
 
     async def _reap(self, replica: str) -> bool:
-        """Remove the connections of a replica without a lease. Return whether this was the first to find it dead."""
+        """Remove the connections of a replica without a lease. Return whether this was the first to find that."""
         remaining, first = 1, 0
         while remaining > 0:
-            remaining, found_dead = await self.commands.call("reap_replica", replica)
-            first += found_dead
+            remaining, is_first = await self.commands.call("reap_replica", replica)
+            first += is_first
         return first > 0
 
     async def _renew_forever(self) -> None:

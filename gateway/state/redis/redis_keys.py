@@ -1,7 +1,7 @@
 """Every name in Redis: keys and channels, all under one prefix. No other module builds one.
 
-    head         string    generation of the log, newest position, sums; when the memory of nonces began
-    server       string    the server and data set on which the memory of nonces is known to be complete
+    head         string    generation of the log, newest position, sums; since when nonces are stored
+    server       string    id of the Redis server and of its data set, whose nonces are complete
     log          stream    recent entries by position: r the record, s the bytes of its arguments
     segments     list      where the log may be cut: position, entries, bytes and time up to there
     index:<a>    list      positions of the log that were addressed to one address
@@ -14,8 +14,8 @@
     rate:<b>     string    when a token bucket will be full
     leases       zset      replicas by the end of their lease
     holders      hash      the process that holds a replica's lease, a blank, when it took it
-    formats      hash      newest record format that each replica reads; 0 for one that only left sessions
-    dead         hash      replicas that are being reaped, and when their lease ended
+    formats      hash      newest record format that each replica reads; 0 for one of which only sessions are left
+    dead         hash      replicas whose lease has expired and that are being reaped, and when it expired
     conns:<r>    hash      connections of one replica by sid, with every address where they count
     room:<a>     hash      number of connections at one address, by replica
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected

@@ -89,9 +89,9 @@ class RedisSessions:
     Sessions in use here are kept here, too, to save them again when Redis has lost them. ``_unsaved`` are pids whose
     record in Redis may be missing or different, ``_ended`` the ends of sessions that are not certainly written.
 
-    A connection was lost when it was parked here, but never later than the lease ended: a dead or suspended replica
-    notices nothing. After such a time ``_suspected`` are the sessions whose connections may be lost since then, for as
-    long as a lost connection may look alive.
+    The recorded time of a loss is when the session was parked here, but never later than the end of the lease: a
+    suspended replica notices nothing. After an expired lease ``_suspected`` are the sessions whose connections may have
+    been lost then, for as long as a lost connection may look alive.
     """
 
     def __init__(self, commands: Commands, *, replica: str, suspect_seconds: float) -> None:
@@ -218,7 +218,7 @@ class RedisSessions:
         return list(self._in_use)
 
     def forget(self, pids: Collection[str]) -> None:
-        """Drop sessions that have ended, because this replica was dead for longer than they are kept."""
+        """Drop sessions that have ended, because the lease here had expired for longer than they are kept."""
         for pid in pids:
             session = self._in_use.pop(pid, None)
             if session is not None:

@@ -45,7 +45,7 @@ class RedisState:
     """``gateway.interfaces.State`` over one Redis. Built on the running event loop; works while ``run`` does.
 
     ``timeout_seconds`` bounds every operation. ``on_gap`` gets the code of a gap that cannot be filled,
-    ``on_status_changed`` the new status, ``on_replica_reaped`` the name of each dead replica.
+    ``on_status_changed`` the new status, ``on_replica_reaped`` the name of each replica that was reaped.
     """
 
     url: RedisUrl
