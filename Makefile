@@ -35,14 +35,19 @@ install-dev: install $(DEV) $(JS) $(FRONT) ## The same, and what tests and check
 run: install ## Start the gateway for development; it prints how to connect and push
 	@exec $(PY) -m gateway serve --dev $(ARGS)
 
+# What belongs before every commit, slow files first. CONTRIBUTING.md says what is added here; test-all runs the rest.
+CORE := $(addprefix tests/e2e/test_,drain.py recovery.py cli.py replicas.py rejected_connections.py delivery.py) \
+        tests/unit tests/contract tests/conformance tests/repo
+
 # Files are spread over two workers for each core; each worker starts gateways and Redis servers of its own.
-PARALLEL := -n auto --dist loadfile
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 test: install-dev ## Run the tests that belong before every commit
-	$(PY) -m pytest $(PARALLEL) -m core $(ARGS)
+	$(PY) -m pytest $(PARALLEL) $(CORE) $(ARGS)
 
 test-all: install-dev ## Run all other tests; needs the Debian packages that .ci/run installs
-	$(PY) -m pytest $(PARALLEL) -m "not core and not image and not proxies" $(ARGS)
+	$(PY) -m pytest $(PARALLEL) -m "not image and not proxies" $(addprefix --ignore=,$(CORE)) \
+	    tests/e2e/test_faults.py tests/load/soak tests/integration tests/e2e tests/load $(ARGS)
 	$(MAKE) --no-print-directory test-redis test-proxies
 
 test-examples: install-dev ## Run the sender of every language in examples/backends

@@ -14,17 +14,7 @@ import pytest
 
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
-from tests.support.paths import ROOT
 from tests.support.waiter import TIMEOUT_SECONDS
-
-CORE = ("unit", "contract", "conformance", "repo")
-"""The folders that `make test` runs whole; of the others it runs the files with the mark ``core``."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.relative_to(ROOT / "tests").parts[0] in CORE:
-            item.add_marker(pytest.mark.core)
 
 
 def pytest_xdist_auto_num_workers() -> int:

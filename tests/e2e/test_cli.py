@@ -20,8 +20,6 @@ from tests.support.paths import ROOT
 from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import environment, run
 
-pytestmark = pytest.mark.core
-
 
 class ListenCommand:
     """A running ``sio-gateway listen``: events from its standard output, messages from its standard error."""

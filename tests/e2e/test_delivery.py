@@ -14,8 +14,6 @@ from tests.support.clients import Clients, NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket
 
-pytestmark = pytest.mark.core
-
 Transports = list[str] | None
 Value = Any
 

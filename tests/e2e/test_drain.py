@@ -22,8 +22,6 @@ from tests.support.redis_server import RedisServer, free_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
-pytestmark = pytest.mark.core
-
 HANDSHAKE = "/socket.io/?EIO=4&transport=polling"
 DELAY_SECONDS = 2.0
 FAILING_TASK = """

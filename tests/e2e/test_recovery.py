@@ -15,8 +15,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import wait_until
 
-pytestmark = pytest.mark.core
-
 SEND_BUFFER_BYTES = 1024 * 1024
 HISTORY_LENGTH = 200
 TRANSPORTS = pytest.mark.parametrize("transport", ["websocket", "polling"])

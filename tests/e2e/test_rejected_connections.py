@@ -16,8 +16,6 @@ from tests.support.gateway_process import JWT_SECRET, GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket, connect_packet
 from tests.support.tokens import sign, token
 
-pytestmark = pytest.mark.core
-
 AUDIENCE, ISSUER = "the-app", "https://issuer.example"
 TRANSPORTS = pytest.mark.parametrize(
     "transports", [["polling"], ["websocket"], None], ids=["polling", "websocket", "upgrade"]

@@ -18,8 +18,6 @@ from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, Gatewa
 from tests.support.redis_server import RedisServer
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
-pytestmark = pytest.mark.core
-
 
 @pytest.fixture(scope="module")
 def replicas(redis_server: RedisServer) -> Iterator[list[GatewayProcess]]:
