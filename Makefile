@@ -47,7 +47,7 @@ test: install-dev ## Run the tests that belong before every commit
 
 test-all: install-dev ## Run all other tests; needs the Debian packages that .ci/run installs
 	$(PY) -m pytest $(PARALLEL) -m "not image and not proxies" $(addprefix --ignore=,$(CORE)) \
-	    tests/e2e/test_faults.py tests/load/soak tests/integration tests/e2e tests/load $(ARGS)
+	    tests/e2e tests/load tests/integration $(ARGS)
 	$(MAKE) --no-print-directory test-redis test-proxies
 
 test-examples: install-dev ## Run the sender of every language in examples/backends
