@@ -3,7 +3,7 @@
     head         string    generation of the log, newest position, sums; since when nonces are stored
     server       string    id of the Redis server and of its data set, whose nonces are complete
     log          stream    recent entries by position: r the record, s the bytes of its arguments
-    segments     list      where the log may be cut: position, entries, bytes and time up to there
+    segments     list      where the log may be trimmed: position, entries, bytes and time up to there
     index:<a>    list      positions of the log that were addressed to one address
     ids:new/old  hash      results by message id, in two generations
     large:<id>   string    a volatile message that is too large for a channel, for twenty seconds
