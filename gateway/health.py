@@ -63,7 +63,7 @@ class Health:
         """Set when the process leaves the phase STARTING."""
         self._phase_since = now()
         metrics.callback_gauge(
-            "replica_ready", "1 while the readiness probe answers 200.", read=lambda: self.ready
+            "replica_ready", "1 while the readiness probe answers 200.", read=lambda: self.is_ready
         )
         metrics.callback_gauge(
             "replica_draining",
@@ -78,13 +78,13 @@ class Health:
             self.has_started.set()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the process can serve, or may be able to soon. False means that it is killed."""
         status, since = self._status()
         return status is not StateStatus.SUBSCRIPTION_STALLED or self._now() - since < LIVENESS_LIMIT_SECONDS
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether load balancers should send clients and backends to this replica."""
         return self._unready_part() is None
 
@@ -121,10 +121,10 @@ def add_routes(app: web.Application, health: Health, metrics: MetricFactory) -> 
     """Add ``/health/live``, ``/health/ready`` and ``/metrics``."""
 
     async def live(_request: web.Request) -> web.Response:
-        return _respond(200, {"status": "live"}) if health.alive else _respond(503, health.report())
+        return _respond(200, {"status": "live"}) if health.is_alive else _respond(503, health.report())
 
     async def ready(_request: web.Request) -> web.Response:
-        return _respond(200 if health.ready else 503, health.report())
+        return _respond(200 if health.is_ready else 503, health.report())
 
     async def scrape(_request: web.Request) -> web.Response:
         return web.Response(body=await exposition(metrics), headers={"Content-Type": CONTENT_TYPE})

@@ -107,7 +107,7 @@ class Handlers:
         return _json(
             {
                 "user": found.user,
-                "online": found.online,
+                "online": found.is_online,
                 "connections": [_connection(connection) for connection in found.connections],
                 "last_seen": None if found.last_seen is None else iso_timestamp(found.last_seen),
             }

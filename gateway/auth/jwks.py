@@ -75,7 +75,7 @@ class JwksCache:
         self._fetch_task: asyncio.Task[None] | None = None
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether a valid set is cached."""
         return bool(self._keys)
 
@@ -85,7 +85,7 @@ class JwksCache:
         Raises:
             KeysUnavailable: No cached key matches, and the last fetch failed.
         """
-        if self.ready and self._clock.monotonic() - self._fetched_at >= RENEW_AFTER_SECONDS:
+        if self.is_ready and self._clock.monotonic() - self._fetched_at >= RENEW_AFTER_SECONDS:
             self._start_fetch()
         found = find_matching(self._keys, algorithm, kid)
         if not found:
@@ -101,14 +101,14 @@ class JwksCache:
         Raises:
             KeysUnavailable: The fetch failed.
         """
-        if not self.ready:
+        if not self.is_ready:
             await self._refresh_if_stale()
-        if not self.ready:
+        if not self.is_ready:
             raise KeysUnavailable(_UNAVAILABLE)
 
     def prefetch(self) -> None:
         """Start a fetch if no valid set is cached, unless one is running or the last one started too recently."""
-        if not self.ready:
+        if not self.is_ready:
             self._start_fetch()
 
     def cancel(self) -> None:
@@ -133,7 +133,7 @@ class JwksCache:
         if self._fetch_task is not None and not self._fetch_task.done():
             return self._fetch_task
         now = self._clock.monotonic()
-        pause = PAUSE_SECONDS if self.ready else FIRST_PAUSE_SECONDS
+        pause = PAUSE_SECONDS if self.is_ready else FIRST_PAUSE_SECONDS
         if self._fetch_started_at is not None and now - self._fetch_started_at < pause:
             return None
         self._fetch_started_at = now

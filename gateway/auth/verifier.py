@@ -108,9 +108,9 @@ class JwtVerifier:
         self.prefetch()
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether tokens can be verified now. False only while the single source of keys is a set not yet fetched."""
-        return bool(self._ring.local) or self._ring.remote is None or self._ring.remote.ready
+        return bool(self._ring.local) or self._ring.remote is None or self._ring.remote.is_ready
 
     async def prepare(self) -> None:
         """Fetch the key set if it was not fetched before.

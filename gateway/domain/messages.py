@@ -99,7 +99,7 @@ def json_bytes(entry: LogEntry) -> int:
     return sum([len(text) if text.isascii() else len(text.encode()) for text in entry.arguments])
 
 
-def count_is_exact(entry: LogEntry) -> bool:
+def has_exact_count(entry: LogEntry) -> bool:
     """Whether the connections at the addresses of an entry, added up, are exactly its recipients.
 
     A connection lives in one namespace, so addresses in different namespaces never share one.

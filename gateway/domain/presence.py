@@ -26,5 +26,5 @@ class UserPresence:
     last_seen: float | None = None
 
     @property
-    def online(self) -> bool:
+    def is_online(self) -> bool:
         return bool(self.connections)

@@ -30,7 +30,7 @@ class Trace(NamedTuple):
     flags: int = 0
 
     @property
-    def sampled(self) -> bool:
+    def is_sampled(self) -> bool:
         """Whether the caller that began the trace records it."""
         return bool(self.flags & SAMPLED)
 

@@ -272,7 +272,7 @@ class Components:
         """Return None to admit a client, else why its handshake is rejected."""
         if self.health.phase is Phase.STARTING:
             return unavailable("starting", "this replica is starting", 1)
-        if not self.verifier.ready:
+        if not self.verifier.is_ready:
             self.verifier.prefetch()
             return unavailable("jwks_unavailable", "the keys to check tokens with are not there yet", 5)
         if self.degraded_mode.status is StateStatus.UNAVAILABLE:

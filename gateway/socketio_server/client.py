@@ -70,7 +70,7 @@ class Clients:
 
     def disconnect(self, client: Client, reason: DisconnectReason) -> None:
         """End the transport of a client with all its connections; at once if it has joined no namespace."""
-        if client.session.closed:
+        if client.session.is_closed:
             return
         if client.connections and reason.close_code is not None:
             client.session.end(reason.close_code, reason.reason)

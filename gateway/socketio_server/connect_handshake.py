@@ -115,9 +115,9 @@ class ConnectHandshake:
         )
         connection = result.connection
         # Nothing waits from here on, so the next delivered message follows CONNECT.
-        if not session.closed:
+        if not session.is_closed:
             self._accept(result)
-        if session.closed:
+        if session.is_closed:
             # The client closed meanwhile, or its send buffer was too full even for these packets.
             self._disconnect(connection)
             return None

@@ -311,7 +311,7 @@ class SocketIOServer:
 
     def _start_join_deadline(self, client: Client) -> None:
         """Close a transport without a namespace soon unless it joins one; another rejection does not add time."""
-        if client.connections or client.session.closed or client.idle_closing:
+        if client.connections or client.session.is_closed or client.idle_closing:
             return
         client.idle_closing = True
         client.join_deadline.cancel()

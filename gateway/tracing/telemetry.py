@@ -43,11 +43,11 @@ class DeliveryLog:
         """Return the method that writes a line about this trace, None for no line, and the fields of the trace."""
         if trace is None:
             return None, {}
-        level = logging.INFO if trace.sampled else logging.DEBUG
+        level = logging.INFO if trace.is_sampled else logging.DEBUG
         if not self._log.is_enabled_for(level):
             return None, {}
         fields: Mapping[str, Any] = {"trace_id": trace.trace_id, "span_id": trace.span_id}
-        if not trace.sampled:
+        if not trace.is_sampled:
             return self._log.debug, dict(fields)
         if not self._sampling.should_log(trace.trace_id):
             return None, {}

@@ -184,7 +184,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _handle_message(self, received: ReceivedFrame) -> None:
         session = self._session
-        if session is None or session.closed:
+        if session is None or session.is_closed:
             return  # Messages after the end of the session are dropped without being decoded.
         try:
             packet = self._decode(received, session)

@@ -56,5 +56,5 @@ class Heartbeat:
     def _schedule_step(
         self, session: EngineSession, delay_seconds: float, step: Callable[[EngineSession], None]
     ) -> None:
-        if not session.closed:
+        if not session.is_closed:
             session.heartbeat_timer = self._schedule.after(delay_seconds, partial(step, session))

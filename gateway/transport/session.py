@@ -126,7 +126,7 @@ class EngineSession:
         return "polling" if self._writer is None else "websocket"
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         return self.phase is Phase.CLOSED
 
     @property
@@ -166,7 +166,7 @@ class EngineSession:
 
     def notify_if_drained(self) -> None:
         """Call the callbacks of ``when_drained`` if the session is drained or closed."""
-        if self._drain_callbacks and (self.closed or self.is_drained):
+        if self._drain_callbacks and (self.is_closed or self.is_drained):
             callbacks, self._drain_callbacks = self._drain_callbacks, []
             for callback in callbacks:
                 callback()

@@ -38,7 +38,7 @@ async def collect_stats(sessions: Collection[EngineSession]) -> SessionStats:
 
 
 def _add(session: EngineSession, found: SessionStats) -> None:
-    if session.closed:
+    if session.is_closed:
         return
     found.by_transport[session.transport] += 1
     waiting = session.bytes_waiting

@@ -66,7 +66,7 @@ async def test_registering_a_sid_again_replaces_the_connection(state: StateUnder
 
     await state.presence.register(replaced, ["b"])
 
-    assert not (await state.presence.of_user("ann")).online
+    assert not (await state.presence.of_user("ann")).is_online
     assert (await state.presence.of_user("bob")).connections == (replaced,)
     assert await counts(state.broker, at(None), at("a"), at("b"), at("s1")) == [0, 0, 0, 0]
     assert await counts(state.broker, at(None, "/chat"), at("b", "/chat"), at("s1", "/chat")) == [1, 1, 1]
@@ -133,7 +133,7 @@ async def test_unknown_sid_changes_nothing(state: StateUnderTest) -> None:
     await state.presence.unregister("s2")
 
     assert await counts(state.broker, at("a"), at("s1"), at(None)) == [0, 0, 0]
-    assert not (await state.presence.of_user("ann")).online
+    assert not (await state.presence.of_user("ann")).is_online
 
 
 async def test_user_is_last_seen_when_the_last_connection_ends(state: StateUnderTest) -> None:
@@ -145,7 +145,7 @@ async def test_user_is_last_seen_when_the_last_connection_ends(state: StateUnder
     await state.presence.unregister("s2")
 
     ann = await state.presence.of_user("ann")
-    assert (ann.online, ann.connections) == (False, ())
+    assert (ann.is_online, ann.connections) == (False, ())
     assert ann.last_seen == pytest.approx(state.now(), abs=CLOCKS_AGREE_WITHIN_SECONDS)
 
 
@@ -156,7 +156,7 @@ async def test_user_who_connected_again_is_online_without_last_seen(state: State
     await state.presence.register(connection("s2", "ann"), [])
 
     ann = await state.presence.of_user("ann")
-    assert (ann.online, ann.last_seen) == (True, None)
+    assert (ann.is_online, ann.last_seen) == (True, None)
 
 
 async def test_last_seen_is_kept_for_its_time_and_no_longer(make_state: MakeState) -> None:
@@ -180,7 +180,7 @@ async def test_connection_is_present_for_as_long_as_it_lasts(make_state: MakeSta
 
     await state.advance(100_000)
 
-    assert (await state.presence.of_user("ann")).online
+    assert (await state.presence.of_user("ann")).is_online
     assert await connections_at(state.broker, at("a")) == 1
 
 

@@ -48,7 +48,7 @@ def test_report_names_the_part_that_is_not_ready_and_since_when(
 ) -> None:
     health = Replica(phase, state_status).health
 
-    assert not health.ready
+    assert not health.is_ready
     report = health.report()
     assert (report["status"], report["part"], report["since"]) == (status, part, since)
 
@@ -57,7 +57,7 @@ def test_report_names_the_part_that_is_not_ready_and_since_when(
 def test_replica_that_serves_is_ready_unless_its_subscription_is_stalled(state_status: StateStatus) -> None:
     health = Replica(Phase.SERVING, state_status).health
 
-    assert health.ready
+    assert health.is_ready
     assert health.report()["status"] == "ready"
     assert health.report()["parts"] == {
         "process": {"status": "serving", "since": "2026-11-21T12:00:01.500Z"},
@@ -93,7 +93,7 @@ def test_replica_is_alive_whatever_its_state_does(state_status: StateStatus) -> 
     replica = Replica(Phase.SERVING, state_status)
     replica.now = CHANGED + 1_000_000
 
-    assert replica.health.alive
+    assert replica.health.is_alive
 
 
 def test_replica_is_not_alive_after_a_long_stall() -> None:
@@ -101,9 +101,9 @@ def test_replica_is_not_alive_after_a_long_stall() -> None:
 
     # docs/how-to/operate.md: all replicas may stall at once, and must not be killed together soon.
     replica.now = CHANGED + 299
-    assert replica.health.alive
+    assert replica.health.is_alive
     replica.now = CHANGED + 300
-    assert not replica.health.alive
+    assert not replica.health.is_alive
 
 
 def test_metrics_show_what_the_probes_answer() -> None:

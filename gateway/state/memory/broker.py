@@ -15,7 +15,7 @@ from gateway.domain.messages import (
     DisconnectCommand,
     LogEntry,
     PublishResult,
-    count_is_exact,
+    has_exact_count,
     is_volatile,
     json_bytes,
 )
@@ -170,7 +170,7 @@ class MemoryBroker:
     def _gap(self, after: Position, addresses: Collection[Address]) -> str | None:
         if after != positions.START and not self._began <= positions.order(after) <= self._order:
             return DATA_LOST  # a position of another process, whose history ended with it
-        return HISTORY_TRIMMED if self._history.trimmed(after, addresses) else None
+        return HISTORY_TRIMMED if self._history.is_trimmed(after, addresses) else None
 
     def _publish(self, entry: LogEntry) -> PublishResult:
         if isinstance(entry, DisconnectCommand) and entry.revoke:
@@ -184,5 +184,5 @@ class MemoryBroker:
         if not self._subscribed.isdisjoint(addresses):
             self._delivery_queue.put(entry, self._newest, size)
         return PublishResult(
-            entry.id, self._newest, self._presence.connections_at(addresses), count_is_exact(entry)
+            entry.id, self._newest, self._presence.connections_at(addresses), has_exact_count(entry)
         )

@@ -205,7 +205,7 @@ class History:
             size += record.size
         return taken, False
 
-    def trimmed(self, after: Position, addresses: Collection[Address]) -> bool:
+    def is_trimmed(self, after: Position, addresses: Collection[Address]) -> bool:
         """Whether an entry after a position, for any of the addresses, was trimmed before its time."""
         return self.trim_markers.after(order(after), addresses, self._clock.monotonic())
 

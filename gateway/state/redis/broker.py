@@ -13,7 +13,7 @@ from gateway.domain.messages import (
     DisconnectCommand,
     LogEntry,
     PublishResult,
-    count_is_exact,
+    has_exact_count,
     is_volatile,
     json_bytes,
 )
@@ -52,7 +52,7 @@ class RedisBroker:
         self._head = keys.named("head")
 
     async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
-        exact = count_is_exact(entry)
+        exact = has_exact_count(entry)
         arguments = self._arguments(entry, exact, dedup_key)
         status, *details = await self._commands.call(
             "append", *arguments, raise_rejection=self._dedup.raise_rejection

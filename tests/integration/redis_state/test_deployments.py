@@ -75,7 +75,7 @@ async def test_failover_found_through_sentinel_loses_nothing() -> None:
             assert ids(b.received) == ids([*before, *after])
             assert sentinels.replica.execute("ROLE")[0] == b"master"
             assert b.gaps == []
-            assert (await a.state.presence.of_user("ann")).online
+            assert (await a.state.presence.of_user("ann")).is_online
 
 
 async def test_primary_that_was_demoted_is_left() -> None:

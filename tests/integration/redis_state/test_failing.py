@@ -117,7 +117,7 @@ async def test_redis_at_its_memory_limit_rejects_messages_and_renews_leases(serv
 
         lease_ends = max(float(server.execute("ZSCORE", "t:leases", name)) for name in ("a", "b")) / 1000
         await await_until(lambda: time.time() > lease_ends, "the leases of that time have ended")
-        assert (await a.state.presence.of_user("ann")).online
+        assert (await a.state.presence.of_user("ann")).is_online
         server.execute("CONFIG", "SET", "maxmemory", "0")
         await a.receives(await a.push("room"))
         assert rejected.id not in ids(a.received)

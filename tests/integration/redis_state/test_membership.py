@@ -59,7 +59,7 @@ async def test_presence_of_many_users_is_one_read(server: RedisServer) -> None:
         # The script reads the living replicas once; no other script here does for 20 s.
         assert [stats[f"cmdstat_{name}"]["calls"] for name in ("zrangebyscore", "hgetall")] == [1, 100]
         assert list(found) == users
-        assert [each.online for each in found.values()] == [True] * 50 + [False] * 50
+        assert [each.is_online for each in found.values()] == [True] * 50 + [False] * 50
         assert [c.replica for c in found["user7"].connections] == ["a", "b"]
 
 
@@ -80,7 +80,7 @@ async def test_connections_of_a_killed_replica_do_not_count_after_its_lease_and_
         await await_until(lambda: server.execute("HLEN", "t:conns:dead") == 0, "it is reaped")
         await await_until(lambda: a.reaped + b.reaped + c.reaped == ["dead"], "once")
         ann = await a.state.presence.of_user("ann")
-        assert (ann.online, ann.last_seen is not None) == (False, True)
+        assert (ann.is_online, ann.last_seen is not None) == (False, True)
         assert server.execute("HGETALL", "t:room:/,room") == {b"b": b"1"}
         assert server.execute("EXISTS", "t:room:/,d1") == 0
 
@@ -204,7 +204,7 @@ async def test_process_that_takes_the_name_of_a_dead_one_starts_without_its_conn
 
     async with replicas(server, "a") as [a]:
         assert await count(a, "room") == 0
-        assert not (await a.state.presence.of_user("ann")).online
+        assert not (await a.state.presence.of_user("ann")).is_online
         resumed = await resume(a.state.sessions, "p", owner="a/2")
         assert resumed == ResumedSession(session("p", "a/1"), in_use=False)
 
@@ -232,7 +232,7 @@ async def test_replica_that_shuts_down_leaves_presence_at_once_and_is_not_report
         await leaves.shut_down()
 
         ann = await a.state.presence.of_user("ann")
-        assert (ann.online, ann.last_seen is not None, await count(a, "room")) == (False, True, 0)
+        assert (ann.is_online, ann.last_seen is not None, await count(a, "room")) == (False, True, 0)
         assert server.execute("EXISTS", "t:conns:leaves", "t:room:/,room") == 0
         assert server.execute("ZRANGE", "t:leases", 0, -1) == [b"a"]
         later = Replica(server, "later", lease_seconds=LEASE_SECONDS)

@@ -30,7 +30,7 @@ async def test_reaped_replica_notices_it_even_after_a_lost_answer(server: RedisS
         await membership.maintain(0)
 
         assert await connections_at(a.state.broker, at("room")) == 1
-        assert (await a.state.presence.of_user("ann")).online
+        assert (await a.state.presence.of_user("ann")).is_online
 
 
 async def test_replica_with_timely_heartbeats_has_nothing_dirty(server: RedisServer) -> None:
@@ -105,7 +105,7 @@ async def test_process_whose_name_was_taken_ends_without_disturbing_the_other(
                 await asyncio.wait_for(run, TIMEOUT_SECONDS)
 
             assert await connections_at(b.state.broker, at("room")) == 1
-            assert (await b.state.presence.of_user("bob")).online
+            assert (await b.state.presence.of_user("bob")).is_online
             await former.stop()
 
 

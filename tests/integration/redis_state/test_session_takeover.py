@@ -144,7 +144,7 @@ async def test_resumed_connection_that_closes_leaves_no_keys(server: RedisServer
         await a.state.presence.unregister("s1")
 
         ann = await a.state.presence.of_user("ann")
-        assert (ann.online, ann.last_seen is not None) == (False, True)
+        assert (ann.is_online, ann.last_seen is not None) == (False, True)
         assert keys(server) - before == {b"t:user:ann"}
         assert server.execute("HKEYS", "t:user:ann") == [b""]
         assert await counts(a, "both", "of a", "of b", "s1", None) == [0] * 5

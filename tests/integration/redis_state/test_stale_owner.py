@@ -56,7 +56,7 @@ async def test_connection_unregistered_while_it_was_registered_again_is_absent(s
         await run_in_reverse(server, a, proxy, presence.flush(0), presence.unregister("s1"))
 
         await await_answer(lambda: connections_at(a.state.broker, at("room")), 1)
-        assert not (await presence.of_user("ann")).online
+        assert not (await presence.of_user("ann")).is_online
 
 
 async def test_rooms_of_a_connection_registered_again_are_the_newest(

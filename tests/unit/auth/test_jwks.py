@@ -97,12 +97,12 @@ async def rejection_code(jwt_verifier: JwtVerifier, text: str) -> str:
 
 
 async def test_only_the_first_token_fetches_the_keys(jwt_verifier: JwtVerifier, issuer: Issuer):
-    assert not jwt_verifier.ready
+    assert not jwt_verifier.is_ready
 
     for _ in range(3):
         assert (await jwt_verifier.verify(signed("one"))).user == "alice"
 
-    assert jwt_verifier.ready
+    assert jwt_verifier.is_ready
     assert issuer.fetches == 1
 
 
@@ -110,7 +110,7 @@ async def test_keys_can_be_fetched_before_the_first_token(jwt_verifier: JwtVerif
     await jwt_verifier.prepare()
     await jwt_verifier.prepare()
 
-    assert jwt_verifier.ready
+    assert jwt_verifier.is_ready
     assert issuer.fetches == 1
 
 
@@ -123,7 +123,7 @@ async def test_prefetch_starts_one_fetch_without_waiting(jwt_verifier: JwtVerifi
     await jwt_verifier.prepare()
     jwt_verifier.prefetch()
 
-    assert jwt_verifier.ready
+    assert jwt_verifier.is_ready
     assert issuer.fetches == 1
 
 
@@ -264,7 +264,7 @@ async def test_secret_works_beside_an_unavailable_key_set(issuer: Issuer):
 
     jwt_verifier = verifier(secret=SECRET, jwks_url="x", fetch=fail, algorithms=("HS256", "RS256"))
 
-    assert jwt_verifier.ready
+    assert jwt_verifier.is_ready
     assert (await jwt_verifier.verify(token())).user == "alice"
     with pytest.raises(KeysUnavailable):
         await jwt_verifier.verify(signed("one"))

@@ -120,7 +120,7 @@ async def test_secret_and_public_key_work_side_by_side():
 
     assert (await jwt_verifier.verify(token())).user == "alice"
     assert (await jwt_verifier.verify(token(key=rsa_key(), algorithm="RS256"))).user == "alice"
-    assert jwt_verifier.ready
+    assert jwt_verifier.is_ready
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "x5c", "x5t"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.domain.messages import Address, DisconnectCommand, Message, count_is_exact, json_bytes, new_id
+from gateway.domain.messages import Address, DisconnectCommand, Message, has_exact_count, json_bytes, new_id
 
 
 def message(*rooms: str, exclude: frozenset[str] = frozenset(), arguments: tuple[str, ...] = ()) -> Message:
@@ -31,22 +31,22 @@ def test_disconnect_command_is_for_the_room_of_the_user_in_each_namespace() -> N
 
 
 def test_count_of_one_address_is_exact() -> None:
-    assert count_is_exact(message())
-    assert count_is_exact(message("a"))
+    assert has_exact_count(message())
+    assert has_exact_count(message("a"))
 
 
 def test_count_is_exact_for_several_namespaces_but_not_for_several_rooms() -> None:
-    assert not count_is_exact(message("a", "b"))
-    assert count_is_exact(disconnect_command("/", "/chat"))
-    assert not count_is_exact(disconnect_command("/", "/"))
+    assert not has_exact_count(message("a", "b"))
+    assert has_exact_count(disconnect_command("/", "/chat"))
+    assert not has_exact_count(disconnect_command("/", "/"))
 
 
 def test_count_with_exclusions_is_not_exact() -> None:
     except_one = frozenset({"sid"})
 
-    assert not count_is_exact(message(exclude=except_one))
-    assert not count_is_exact(message("a", exclude=except_one))
-    assert not count_is_exact(disconnect_command("/", exclude=except_one))
+    assert not has_exact_count(message(exclude=except_one))
+    assert not has_exact_count(message("a", exclude=except_one))
+    assert not has_exact_count(disconnect_command("/", exclude=except_one))
 
 
 def test_json_is_counted_in_bytes_of_utf_8() -> None:

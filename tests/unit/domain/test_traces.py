@@ -22,7 +22,7 @@ def test_traceparent_has_a_trace_a_span_and_the_flags_of_level_2(
     trace = parse_traceparent(f"00-{TRACE_ID}-{SPAN_ID}-{flags}")
 
     assert trace == Trace(TRACE_ID, SPAN_ID, kept)
-    assert trace.sampled is sampled
+    assert trace.is_sampled is sampled
 
 
 @pytest.mark.parametrize("rest", ["", "-", "-what-the-future-will-be-like", "-00"])

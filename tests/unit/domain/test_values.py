@@ -53,8 +53,8 @@ def test_dedup_keys_of_the_same_request_are_equal() -> None:
 
 
 def test_user_is_online_with_a_connection() -> None:
-    assert UserPresence("42", (CONNECTION,)).online
-    assert not UserPresence("42", last_seen=1.0).online
+    assert UserPresence("42", (CONNECTION,)).is_online
+    assert not UserPresence("42", last_seen=1.0).is_online
 
 
 def test_every_error_has_its_own_code() -> None:

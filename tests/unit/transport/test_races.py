@@ -170,7 +170,7 @@ async def test_session_is_closed_in_the_same_turn_as_its_connection_and_can_stil
         await raw_websocket(connection)
         session = only(server)
         connection.reset()
-        while not session.closed:
+        while not session.is_closed:
             session.send(message("x"))
             session.send(message("x"), volatile=True)
             await asyncio.sleep(0)
@@ -408,7 +408,7 @@ async def test_websocket_client_that_does_not_read_is_aborted_once_its_send_buff
         text = message("x" * 100_000)
         for _ in range(1000):
             session.send(text)
-            if session.closed:
+            if session.is_closed:
                 break
             await asyncio.sleep(0)
 

@@ -246,7 +246,7 @@ def test_protocol_error_without_a_poll_closes_the_session(observer: RecordingObs
 
     session.fail("malformed_packet")
 
-    assert (session.closed, observer.closed) == (True, ["malformed_packet"])
+    assert (session.is_closed, observer.closed) == (True, ["malformed_packet"])
 
 
 def test_closing_session_receives_nothing(observer: RecordingObserver) -> None:
@@ -294,7 +294,7 @@ def test_cancelled_poll_closes_the_session(observer: RecordingObserver) -> None:
 
     session.poll_lost()
 
-    assert (session.closed, observer.closed, session.collect()) == (True, ["transport_error"], None)
+    assert (session.is_closed, observer.closed, session.collect()) == (True, ["transport_error"], None)
 
 
 def test_poll_may_be_cancelled_after_the_upgrade(observer: RecordingObserver) -> None:
@@ -453,7 +453,7 @@ def test_ended_websocket_session_sends_a_close_frame_and_is_closed(observer: Rec
 
     session.end(4401, "token_expired")
 
-    assert (writer.closed, observer.closed, session.closed) == ([4401], ["token_expired"], True)
+    assert (writer.closed, observer.closed, session.is_closed) == ([4401], ["token_expired"], True)
 
 
 def test_ended_polling_session_sends_waiting_packets_and_then_a_close_packet_alone(

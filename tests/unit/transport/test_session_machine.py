@@ -77,7 +77,7 @@ class SessionMachine(RuleBasedStateMachine):
         was_open = self.session.phase is Phase.OPEN
         skipped = len(self.observer.skipped)
         self.session.send(message(text), volatile=volatile)
-        if was_open and not self.session.closed and len(self.observer.skipped) == skipped:
+        if was_open and not self.session.is_closed and len(self.observer.skipped) == skipped:
             self.accepted.append(text)
 
     @rule()
@@ -99,7 +99,7 @@ class SessionMachine(RuleBasedStateMachine):
     @rule()
     def collect(self) -> None:
         self.poll = None
-        forgotten = self.session.closed
+        forgotten = self.session.is_closed
         payload = self.session.collect()
         if payload is None:
             assert forgotten
@@ -135,7 +135,7 @@ class SessionMachine(RuleBasedStateMachine):
     def upgrade(self) -> None:
         assert self.candidate is not None
         writer, self.candidate = self.candidate, None
-        if not self.session.closed:
+        if not self.session.is_closed:
             writer.frames.clear()
             self.writer = writer
             assert self.session.upgrade(writer)
@@ -187,7 +187,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_waits_on_a_websocket(self) -> None:
-        if self.writer is not None and not self.session.closed:
+        if self.writer is not None and not self.session.is_closed:
             assert self.waiting == []
 
     @invariant()
@@ -197,7 +197,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def waiting_bytes_are_bounded(self) -> None:
-        if not self.session.closed:
+        if not self.session.is_closed:
             sizes = [len(text) + 1 for text in self.waiting]
             assert sum(sizes) <= LIMIT or len(sizes) == 1
         if self.writer is not None:
@@ -206,11 +206,11 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def end_is_reported_once(self) -> None:
-        assert len(self.observer.closed) == (1 if self.session.closed else 0)
+        assert len(self.observer.closed) == (1 if self.session.is_closed else 0)
 
     @invariant()
     def nothing_is_written_after_the_end(self) -> None:
-        if not self.session.closed:
+        if not self.session.is_closed:
             return
         written = len(self.writer.frames) if self.writer is not None else 0
         if self.written_when_closed is None:
@@ -219,7 +219,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Check that a client that keeps reading receives everything, and then the end if there is one."""
-        if self.writer is not None or self.session.closed:
+        if self.writer is not None or self.session.is_closed:
             return
         for _ in range(3):
             if self.poll is None:
