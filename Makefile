@@ -1,4 +1,4 @@
-# Everything lives in .venv and in the ignored folders; `make clean` removes it all.
+# Everything is installed into .venv and ignored folders; `make clean` removes it.
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -30,7 +30,7 @@ help: ## Show this list
 
 install: $(RUNTIME) $(BUNDLE) ## Set everything up in .venv (needs Python 3.11 or newer)
 
-install-dev: install $(DEV) $(JS) $(FRONT) ## The same, and what tests and checks need
+install-dev: install $(DEV) $(JS) $(FRONT) ## The same, with the packages that tests and checks need
 
 run: install ## Start the gateway for development; it prints how to connect and push
 	@exec $(PY) -m gateway serve --dev $(ARGS)
@@ -50,10 +50,10 @@ test-all: install-dev ## Run all other tests; needs the Debian packages that .ci
 	    tests/e2e tests/load tests/integration $(ARGS)
 	$(MAKE) --no-print-directory test-redis test-proxies
 
-test-examples: install-dev ## Run the sender of every language in examples/backends
+test-examples: install-dev ## Run the example of every language in examples/backends
 	$(PY) -m pytest $(PARALLEL) tests/integration/examples $(ARGS)
 
-test-proxies: install-dev ## Put replicas behind Debian's nginx and roll them under 2 000 clients
+test-proxies: install-dev ## Restart replicas behind Debian's nginx one by one with 2 000 clients connected
 	$(PY) -m pytest tests/load/rolling $(ARGS)
 
 # Without tests/e2e/test_faults.py, which passes there too: it would take two minutes more.
@@ -69,7 +69,7 @@ soak: install-dev ## Break connections and replicas under load for some minutes;
 bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/explanation/benchmarks.md
 	$(PY) -m benchmarks $(ARGS)
 
-chart: install-dev ## Lint the Helm chart, render every value set, hold all of it to the schemas of Kubernetes
+chart: install-dev ## Lint the Helm chart, render every value set and validate it against the Kubernetes schemas
 	$(PY) -m tools.chart
 	$(PY) -m pytest -q tests/integration/chart $(ARGS)
 
@@ -105,20 +105,20 @@ lock: install ## Pin the dependencies anew after a change (UPGRADE=1: to the new
 	$(NODE) $(NPMLOCK) --prefix tests/integration/frontend
 	$(NODE) $(NPMLOCK) --prefix benchmarks
 
-# IMAGE_OPTIONS go to the build: a certificate to mount, say, as at the head of the Dockerfile.
-image: install-dev ## Build the container image with podman, run it as the chart deploys it, see it serve and drain
+# IMAGE_OPTIONS are options of the build, such as a certificate to mount (see the head of the Dockerfile).
+image: install-dev ## Build the container image with podman, run it as the chart deploys it, check that it serves and drains
 	@command -v podman >/dev/null || { echo "podman is needed: Debian's packages podman, runc and catatonit." >&2; exit 1; }
 	BUILDAH_FORMAT=docker podman build $(IMAGE_OPTIONS) -t $(IMAGE) . # podman's own format would drop the HEALTHCHECK
 	IMAGE=$(IMAGE) $(PY) -m pytest tests/integration/image $(ARGS)
 
-clean: ## Remove everything that was made here
+clean: ## Remove everything that these targets created
 	rm -rf $(VENV) build dist client/node_modules tests/support/js/node_modules tests/integration/frontend/node_modules benchmarks/node_modules gateway/socketio_server/static
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --- what the targets above stand on -------------------------------------------------------------------------------
+# --- prerequisites of the targets above ----------------------------------------------------------------------------
 
-# An environment that no longer starts, or is too old, is made anew.
+# An environment that no longer starts, or is too old, is created again.
 $(RUNTIME): requirements/runtime.txt requirements/client.txt requirements/build.txt pyproject.toml
 	@set -e; \
 	if ! $(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \

@@ -17,6 +17,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.waiter import TIMEOUT_SECONDS
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers for each core: many tests wait for other processes most of the time."""
     return 2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2 * (os.cpu_count() or 1)
