@@ -192,7 +192,7 @@ class LogReader:
             cursor.begin(probe.generation, positions.START)
             await self._resync(deliver)
         elif cursor.contradicts(position):
-            # A frame had a forged position, or this primary went back to older data.
+            # A frame had a forged position, or this primary was restored to older data.
             log.warning("redis.position_regressed", seen=cursor.newest, newest=position)
             await self._resync(deliver)
         elif position == cursor.newest or cursor.is_beyond(position):
