@@ -84,7 +84,7 @@ class SessionMachine(RuleBasedStateMachine):
     def ping(self) -> None:
         self.session.ping()
 
-    @precondition(lambda self: self.writer is None and not self.session.closed)
+    @precondition(lambda self: self.writer is None and not self.session.is_closed)
     @rule()
     def park(self) -> None:
         poll = RecordingPoll()
