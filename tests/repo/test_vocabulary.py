@@ -51,7 +51,20 @@ WORDS: Final = {
     r"coping|shelf|tally|tallies|stopwatch": "DegradedMode, MetricFactory, Counter, DeliveryTimer",
     r"whoever|whomever|somebody|nobody|everybody|anybody": "a noun: the client, a replica",
 }
-"""Pattern of the old words, and the term that stands for them."""
+"""Pattern of the old words, and the term that stands for them. Words that plain English needs are among NAMES only."""
+
+NAMES: Final = """
+Adopted Allowance Arriving Canaries Canary CatchingUp CountReading Coping FactLogger HeapSchedule NoEnvelope
+NotRecovered
+Outbox Receipt Refreshing ShortWay Singing SocketLink SocketWire StateUnusable Stopwatch TokenRefused Unanswered Unsent
+ask_one_by_one ask_to_leave be_noticed be_resumable begin_leaving begin_preparing changed_carrier connect_asked
+counted_as early_signals ending_of entries_accepted frames_unreadable has_moved judge_channels kick_in listen_to
+look_whether_drained more_talkative occupied_rooms open_connections owe_all patience_seconds put_out
+replica_condition replicas_cleaned_up send_away send_together state_away state_deaf take_out takes_positions
+tell_everyone until_one_ends wanted_since when_lost
+"""
+"""Identifiers, metrics and labels that the naming table replaced; matched whole, with their capitals."""
+OLD_PRODUCT: Final = re.compile(r"push_gateway_\w+|PushGateway|\bpush-gateway\b")
 
 ALLOWED: Final = (
     r"DEAF_SECONDS|OUTBOX_BYTES|deaf_seconds|outbox_bytes",  # settings that are rejected by their former names
@@ -68,6 +81,7 @@ SKIPPED: Final = re.compile(
 _SPLIT: Final = re.compile(r"_|(?<=[a-z0-9])(?=[A-Z])")
 _WORD: Final = {re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE): term for pattern, term in WORDS.items()}
 _ALLOWED: Final = re.compile("|".join(ALLOWED))
+_NAME: Final = re.compile(rf"\b(?:{'|'.join(NAMES.split())})\b")
 
 
 @cache
@@ -82,6 +96,8 @@ def old_words(text: str) -> list[str]:
     """``line: word (term)`` for each old word."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
+        found += [f"{number}: {match[0]} (sio-gateway)" for match in OLD_PRODUCT.finditer(line)]
+        found += [f"{number}: {match[0]} (the naming table)" for match in _NAME.finditer(line)]
         plain = _SPLIT.sub(" ", _ALLOWED.sub(" ", line))
         for pattern, term in _WORD.items():
             found += [f"{number}: {match[0]} ({term})" for match in pattern.finditer(plain)]
@@ -89,7 +105,17 @@ def old_words(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "line", ["class Newcomer:", "await link.lane", "canary_age = 1", "Whoever asks", "def put_out(self)"]
+    "line",
+    [
+        "class Newcomer:",
+        "await link.lane",
+        "canary_age = 1",
+        "Whoever asks",
+        "def put_out(self)",
+        "Receipt",
+        "PushGatewayAbsent",
+        "push_gateway_rooms",
+    ],
 )
 def test_old_words_are_found_in_prose_and_in_names(line: str) -> None:
     assert old_words(line)
