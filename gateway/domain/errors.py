@@ -74,7 +74,7 @@ class BrokerTimeout(GatewayError):
 class StateMisconfigured(GatewayError):
     """The operator of the shared state has to change something; the message says what."""
 
-    code = "state_unusable"
+    code = "state_misconfigured"
 
 
 class KeysUnavailable(GatewayError):

@@ -143,12 +143,13 @@ def _renamed(former: str, *, in_yaml: bool, as_file: bool) -> str:
 def _unknown(bare: str, names: Iterable[str], *, in_yaml: bool) -> str:
     from difflib import get_close_matches
 
-    nearest = get_close_matches(bare, [*names, CONFIG], n=1, cutoff=0.6)
+    found = get_close_matches(bare, [*names, CONFIG, *FORMER_NAMES], n=1, cutoff=0.6)
+    nearest = FORMER_NAMES.get(found[0], found[0]) if found else ""
     if not in_yaml:
-        return "unknown setting" + (f"; did you mean {PREFIX}{nearest[0].upper()}?" if nearest else "")
+        return "unknown setting" + (f"; did you mean {PREFIX}{nearest.upper()}?" if nearest else "")
     form = "unknown setting; in YAML names are lower case and without prefix"
     # The file cannot name itself.
-    return form + (f": did you mean {nearest[0]}?" if nearest and nearest[0] != CONFIG else "")
+    return form + (f": did you mean {nearest}?" if nearest not in {"", CONFIG} else "")
 
 
 def _read_files(found: Mapping[str, RawValue], problems: Problems) -> dict[str, RawValue]:
