@@ -94,4 +94,4 @@ def _development(settings: Settings) -> Development:
         except UsageError as error:
             raise ValueError(error.message) from error
 
-    return Development(issue_token=issue_token, commands=lambda url: dev_commands(settings, url))
+    return Development(issue_token=issue_token, commands_for=lambda url: dev_commands(settings, url))

@@ -21,6 +21,9 @@ MAX_BODY_BYTES: Final = 64 * 1024
 BODY_TIMEOUT_SECONDS: Final = 10.0
 PAGE_HEADER: Final = "X-Dev-Page"
 
+TokenIssuer = Callable[[str], str]
+"""Return a token for a user id. Raises: ValueError if no token can be signed."""
+
 
 class Publisher(Protocol):
     """The part of the publish service that this package needs."""
@@ -33,19 +36,21 @@ class Publisher(Protocol):
         ...
 
 
-TokenIssuer = Callable[[str], str]
-"""Return a token for a user id. Raises: ValueError if no token can be signed."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Development:
     """The additions of development mode: tokens for any user, and commands to paste.
 
-    ``commands`` returns the commands by title for a gateway at the given URL.
+    ``commands_for`` returns the commands by title for a gateway at the given URL. ``url`` is the address of this
+    gateway: empty until its ports are open, then set by ``gateway.runtime``.
     """
 
     issue_token: TokenIssuer
-    commands: Callable[[str], Mapping[str, str]]
+    commands_for: Callable[[str], Mapping[str, str]]
+    url: str = ""
+
+    def commands(self) -> Mapping[str, str]:
+        """Return the commands by title for this gateway. The ports are open, as ``url`` is set."""
+        return self.commands_for(self.url)
 
 
 def create_app(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
@@ -56,13 +56,10 @@ HISTORY_SLACK_SECONDS: Final = 15.0
 class Components:
     """The components of one replica, built but not started; ``lifecycle.Gateway`` starts and stops them."""
 
-    def __init__(
-        self, settings: Settings, *, development: Development | None, url: Callable[[], str]
-    ) -> None:
+    def __init__(self, settings: Settings, *, development: Development | None) -> None:
         """Must be called on the running event loop.
 
-        ``development`` is what only ``serve --dev`` has. ``url`` returns the address of this replica once its ports are
-        open. Raises ``client_bundle.BundleMissing``.
+        ``development`` is what only ``serve --dev`` has. Raises ``client_bundle.BundleMissing``.
         """
         self.settings = settings
         self._sampling = Sampling(settings.log_sample_rate)
@@ -96,7 +93,7 @@ class Components:
         self._build_services()
         self.engine = self._build_engine_server(self._build_socketio_server())
         self.http_servers = self._build_http_servers(
-            None if development is None else self._build_dev_console(development, url)
+            None if development is None else self._build_dev_console(development)
         )
 
     def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
@@ -274,11 +271,11 @@ class Components:
             return unavailable("starting", "this replica is starting", 1)
         if not self.verifier.is_ready:
             self.verifier.prefetch()
-            return unavailable("jwks_unavailable", "the keys to check tokens with are not there yet", 5)
+            return unavailable("jwks_unavailable", "the keys to verify tokens are not available yet", 5)
         if self.degraded_mode.status is StateStatus.UNAVAILABLE:
-            return unavailable("state_unavailable", "the shared state is not at hand", 5)
+            return unavailable("state_unavailable", "the shared state is unavailable", 5)
         if self.degraded_mode.status is StateStatus.SUBSCRIPTION_STALLED:
-            return unavailable("state_stalled", "the shared state is not at hand", 5)
+            return unavailable("state_stalled", "the subscription to the shared state is stalled", 5)
         return self.admission.decide(
             address, sessions=len(self.clients.by_sid), unauthenticated=self.clients.unauthenticated
         )
@@ -338,13 +335,13 @@ class Components:
             is_serving=self.health.has_started.is_set,
         )
 
-    def _build_dev_console(self, development: Development, url: Callable[[], str]) -> web.Application:
+    def _build_dev_console(self, development: Development) -> web.Application:
         return dev_console.create_app(
             publisher=self._publisher,
             issue_token=development.issue_token,
             namespace=self.settings.namespaces[0],
             socketio_path=self.settings.socketio_path,
-            commands=lambda: development.commands(url()),
+            commands=development.commands,
         )
 
 

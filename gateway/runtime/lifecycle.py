@@ -21,39 +21,9 @@ from gateway.runtime.components import Components
 from gateway.services.drain import drain
 from gateway.settings import Settings, changed_settings
 
-log = structlog.get_logger(__name__)
-
 JWT_KEYS: Final = frozenset({"jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms"})
 RELOADED: Final = JWT_KEYS | {"ingest_keys", "log_level"}
 """The settings that SIGHUP reloads. All others need a restart."""
-
-
-def reload(components: Components, settings: Settings) -> None:
-    """Use new keys and a new log level from now on. Connected clients stay connected."""
-    changed = changed_settings(components.settings, settings)
-    if JWT_KEYS & changed:
-        components.verifier.change_keys(
-            algorithms=settings.jwt_algorithms,
-            secret=settings.jwt_secret,
-            public_key=settings.jwt_public_key,
-            jwks_url=settings.jwt_jwks_url,
-        )
-    if "ingest_keys" in changed:
-        components.use_ingest_keys(settings.ingest_keys)
-    taken = {name: getattr(settings, name) for name in RELOADED & changed}
-    former, components.settings = components.settings, replace(components.settings, **taken)
-    # At the more verbose of the two levels, so that this line is also written when the log becomes less verbose.
-    configure_logging(is_more_verbose(former.log_level, settings.log_level), former.log_format)
-    log.info("settings.reloaded", changed=sorted(taken), ingest_keys=[key.id for key in settings.ingest_keys])
-    if changed - RELOADED:
-        log.warning(
-            "settings.restart_required",
-            names=sorted(changed - RELOADED),
-            reason="these settings were changed and take effect after a restart",
-        )
-    configure_logging(settings.log_level, former.log_format)
-
-
 DISCONNECT_SECONDS: Final = 5.0
 """How long disconnected clients may take to close, before their connections are aborted."""
 DRAIN_GRACE_SECONDS: Final = 1.0
@@ -70,6 +40,8 @@ longer time means that a clock is wrong, and is not waited for."""
 TIMER_SLACK_SECONDS: Final = 0.005
 """Timers of uvloop may fire a millisecond early. A request signed in that millisecond would be rejected."""
 
+log = structlog.get_logger(__name__)
+
 
 class Gateway:
     """One replica: ``__init__`` builds it, ``run`` runs it."""
@@ -77,9 +49,8 @@ class Gateway:
     def __init__(self, settings: Settings, *, development: Development | None = None) -> None:
         """Must be called on the running event loop. Raises ``client_bundle.BundleMissing``."""
         self._settings = settings
-        self.url = ""
-        """The address of this replica, once its ports are open."""
-        self._components = Components(settings, development=development, url=lambda: self.url)
+        self._development = development
+        self._components = Components(settings, development=development)
         self._ports: list[int] = []
 
     async def run(self, stopped: asyncio.Event, on_listening: Callable[[str], None] | None = None) -> None:
@@ -104,7 +75,7 @@ class Gateway:
             if await self._start(has_state, stopped):
                 self._serve()
                 if on_listening is not None:
-                    on_listening(self.url)
+                    on_listening(self._url())
                 await stopped.wait()
                 if not any(isinstance(failure, StateMisconfigured) for failure in failures):
                     # After a failure it does not wait for load balancers.
@@ -141,8 +112,35 @@ class Gateway:
         )
 
     def reload(self, settings: Settings) -> None:
-        """Use the ingest keys, token keys and log level of these settings from now on."""
-        reload(self._components, settings)
+        """Use the ingest keys, token keys and log level of these settings from now on.
+
+        Connected clients stay connected.
+        """
+        components = self._components
+        changed = changed_settings(components.settings, settings)
+        if JWT_KEYS & changed:
+            components.verifier.change_keys(
+                algorithms=settings.jwt_algorithms,
+                secret=settings.jwt_secret,
+                public_key=settings.jwt_public_key,
+                jwks_url=settings.jwt_jwks_url,
+            )
+        if "ingest_keys" in changed:
+            components.use_ingest_keys(settings.ingest_keys)
+        taken = {name: getattr(settings, name) for name in RELOADED & changed}
+        former, components.settings = components.settings, replace(components.settings, **taken)
+        # At the more verbose of the two levels, so that this line is also written when the log becomes less verbose.
+        configure_logging(is_more_verbose(former.log_level, settings.log_level), former.log_format)
+        log.info(
+            "settings.reloaded", changed=sorted(taken), ingest_keys=[key.id for key in settings.ingest_keys]
+        )
+        if changed - RELOADED:
+            log.warning(
+                "settings.restart_required",
+                names=sorted(changed - RELOADED),
+                reason="these settings were changed and take effect after a restart",
+            )
+        configure_logging(settings.log_level, former.log_format)
 
     # start
 
@@ -177,7 +175,12 @@ class Gateway:
             await server.start(settings.host, port)
             for server, port in zip(self._components.http_servers, ports, strict=True)
         ]
-        self.url = f"http://{printable_host(settings.host)}:{self._ports[0]}"
+        if self._development is not None:
+            self._development.url = self._url()
+
+    def _url(self) -> str:
+        """Return the address of this replica for clients. Its ports are open."""
+        return f"http://{printable_host(self._settings.host)}:{self._ports[0]}"
 
     def _serve(self) -> None:
         settings = self._settings
