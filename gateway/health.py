@@ -101,7 +101,7 @@ class Health:
         report: dict[str, object] = {"status": "ready"} if name is None else {**shown[name], "part": name}
         if parts["state"].status == StateStatus.UNAVAILABLE:
             why = f": {parts['state'].reason}" if parts["state"].reason else ""
-            report["degraded"] = f"the shared state is away since {shown['state']['since']}{why}"
+            report["degraded"] = f"the shared state is unavailable since {shown['state']['since']}{why}"
         return report | {"parts": shown}
 
     def _parts(self) -> dict[str, Part]:

@@ -182,7 +182,7 @@ async def test_clients_get_503_with_retry_after_while_the_key_set_is_unavailable
             address = f"{gateway.url}/socket.io/?EIO=4&transport={transport}"
             async with http.get(address, headers=headers) as answer:
                 assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-                message = "the keys to check tokens with are not there yet"
+                message = "the keys to verify tokens are not available yet"
                 assert await answer.json() == {"code": 4, "message": message}
 
         issuer.key_set = key_set(jwk(key, "ES256", kid="k"))

@@ -69,7 +69,7 @@ def test_replica_that_serves_is_ready_unless_its_subscription_is_stalled(state_s
 def test_report_is_degraded_only_while_the_state_is_unavailable(state_status: StateStatus) -> None:
     report = Replica(Phase.SERVING, state_status).health.report()
 
-    degraded = "the shared state is away since 2026-11-21T12:01:00.250Z"
+    degraded = "the shared state is unavailable since 2026-11-21T12:01:00.250Z"
     assert report.get("degraded") == (degraded if state_status is StateStatus.UNAVAILABLE else None)
 
 
@@ -84,7 +84,10 @@ def test_rejection_of_the_state_is_the_reason() -> None:
 
     report = health.report()
 
-    assert report["degraded"] == "the shared state is away since 2026-11-21T12:01:00.250Z: it is full (OOM)"
+    assert (
+        report["degraded"]
+        == "the shared state is unavailable since 2026-11-21T12:01:00.250Z: it is full (OOM)"
+    )
     assert report["parts"]["state"]["reason"] == "it is full (OOM)"  # type: ignore[index]
 
 

@@ -136,7 +136,7 @@ class MemoryState:
 
     @property
     def status(self) -> StateStatus:
-        """Always healthy: memory is never away."""
+        """Always healthy: memory is always available."""
         return StateStatus.HEALTHY
 
     @property
