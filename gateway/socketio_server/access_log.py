@@ -42,15 +42,7 @@ class AccessLog:
 
     def accepted(self, client: Client, connection: Connection) -> None:
         """Log that a namespace was joined; at debug level, because the line about the end has the same fields."""
-        self._log.debug(
-            "connection.accepted",
-            sid=connection.sid,
-            user=connection.user,
-            namespace=connection.namespace,
-            transport=connection.transport.name,
-            address=client.session.handshake.address,
-            recovery=connection.recovery,
-        )
+        self._log.debug("connection.accepted", **_fields_of(client, connection))
 
     def closed(self, client: Client, connection: Connection, reason: str) -> None:
         """Log that a connection has ended; ``seconds`` is its duration."""
@@ -61,12 +53,7 @@ class AccessLog:
             sampled = self._sampling.fields
         self._log.info(
             "connection.closed",
-            sid=connection.sid,
-            user=connection.user,
-            namespace=connection.namespace,
-            transport=connection.transport.name,
-            address=client.session.handshake.address,
-            recovery=connection.recovery,
+            **_fields_of(client, connection),
             reason=reason,
             seconds=round(max(0.0, self._clock.now() - connection.connected_at), 3),
             **sampled,
@@ -105,3 +92,15 @@ class AccessLog:
             self._log.debug("token.refreshed", sid=connection.sid, user=connection.user)
         else:
             self._log.info("token.rejected", sid=connection.sid, user=connection.user, code=rejection)
+
+
+def _fields_of(client: Client, connection: Connection) -> dict[str, str | None]:
+    """Return the fields that the lines about the begin and the end of a connection share."""
+    return {
+        "sid": connection.sid,
+        "user": connection.user,
+        "namespace": connection.namespace,
+        "transport": connection.transport.name,
+        "address": client.session.handshake.address,
+        "recovery": connection.recovery,
+    }

@@ -39,7 +39,9 @@ def lines_in_sources() -> dict[str, Line]:
                     line.fields.add("exception")
                 for keyword in call.keywords:
                     if keyword.arg is None:
-                        line.also |= _texts(tree)
+                        returned = _returned_names(tree, keyword.value)
+                        line.fields |= returned
+                        line.also |= set() if returned else _texts(tree)
                     else:
                         line.fields.add("exception" if keyword.arg == "exc_info" else keyword.arg)
     return lines
@@ -68,6 +70,20 @@ def _level_of(function: ast.expr) -> str | None:
     logger = function.value
     name = logger.id if isinstance(logger, ast.Name) else getattr(logger, "attr", None)
     return function.attr if name in LOGGERS else None
+
+
+def _returned_names(tree: ast.Module, mapping: ast.expr) -> set[str]:
+    """Return the keys of a mapping that is the result of a function of the module, which returns a literal dict."""
+    name = mapping.func.id if isinstance(mapping, ast.Call) and isinstance(mapping.func, ast.Name) else None
+    return {
+        ast.literal_eval(key)
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef) and function.name == name
+        for statement in function.body
+        if isinstance(statement, ast.Return) and isinstance(statement.value, ast.Dict)
+        for key in statement.value.keys
+        if key is not None
+    }
 
 
 def _texts(tree: ast.Module) -> set[str]:

@@ -7,6 +7,8 @@ import re
 import pytest
 
 from gateway.domain.sampling import Sampling
+from gateway.socketio_server.server import CLIENT_DISCONNECT
+from gateway.transport.errors import ALL_CLOSE_REASONS
 from tests.support.paths import ROOT
 from tests.unit.logs.source_events import LEVELS, lines_in_sources
 
@@ -52,3 +54,14 @@ def test_known_lines_are_found_in_the_sources() -> None:
     assert {"sid", "user", "reason"} <= LINES["connection.closed"].fields
     assert LINES["connection.failed"].fields >= {"exception"}
     assert len(LINES) > 50
+
+
+@pytest.mark.parametrize("page", ["docs/reference/logs.md", "docs/reference/metrics.md"])
+def test_table_of_reasons_lists_exactly_the_close_reasons_of_the_code(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    _, heading, table = text.partition("| reason | meaning |\n|---|---|\n")
+    rows = table.partition("\n\n")[0].splitlines()
+    listed = [reason for row in rows for reason in re.findall(r"`([a-z_]+)`", row.split("|")[1])]
+
+    assert heading
+    assert sorted(listed) == sorted({*ALL_CLOSE_REASONS, CLIENT_DISCONNECT})
