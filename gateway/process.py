@@ -20,8 +20,6 @@ from gateway.runtime import Gateway
 from gateway.settings import Settings, SettingsError
 from gateway.socketio_server.client_bundle import BundleMissing
 
-log = structlog.get_logger(__name__)
-
 OnListening = Callable[[str], None]
 """Called with the address once the gateway listens."""
 LoadSettings = Callable[[], Settings]
@@ -30,6 +28,8 @@ LoadSettings = Callable[[], Settings]
 GC_THRESHOLDS = (50_000, 20, 100)
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
 """Exit statuses: stopped by a signal; failed while it ran; cannot start with this configuration."""
+
+log = structlog.get_logger(__name__)
 
 
 def run(

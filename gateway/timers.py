@@ -15,6 +15,10 @@ from typing import Final
 
 import structlog
 
+_COMPACT_FROM: Final = 1024
+
+log = structlog.get_logger(__name__)
+
 
 class SystemClock:
     """The clocks of the machine; satisfies ``gateway.interfaces.Clock``."""
@@ -24,11 +28,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
-
-
-log = structlog.get_logger(__name__)
-
-_COMPACT_FROM: Final = 1024
 
 
 class TimerEntry:

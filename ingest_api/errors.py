@@ -18,6 +18,16 @@ from ingest_api.signing import SCHEME, SignatureRejected, TimestampOutOfRange
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
+# The phrases of RFC 9110 §15.5, which Python has since 3.13.
+_TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+# The errors' own messages may name hosts of the operator, so a backend gets these instead.
+_BROKER_DETAILS: Final = {
+    BrokerUnavailable.code: "the request was not accepted and has no effect; sign it anew and repeat it later",
+    BrokerTimeout.code: "it is unknown whether the request was accepted; only a repeat with the same"
+    " Idempotency-Key is sure to take effect once",
+}
+
 STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "bad_request": HTTPStatus.BAD_REQUEST,
     "invalid_path": HTTPStatus.BAD_REQUEST,
@@ -120,14 +130,3 @@ def problem_of(error: Exception) -> Problem | None:
 
 def _unauthorized(code: str, detail: str, members: Mapping[str, object] | None = None) -> Problem:
     return Problem(code, detail, headers={"WWW-Authenticate": SCHEME}, members=members)
-
-
-# The phrases of RFC 9110 §15.5, which Python has since 3.13.
-_TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
-
-# The errors' own messages may name hosts of the operator, so a backend gets these instead.
-_BROKER_DETAILS: Final = {
-    BrokerUnavailable.code: "the request was not accepted and has no effect; sign it anew and repeat it later",
-    BrokerTimeout.code: "it is unknown whether the request was accepted; only a repeat with the same"
-    " Idempotency-Key is sure to take effect once",
-}

@@ -22,6 +22,10 @@ CONTENT_TYPE: Final = "application/yaml"
 API_VERSION: Final = "1.0.0"
 
 _JSON: Final = "application/json"
+_TIMESTAMP_NEEDS_AN_OBJECT: Final = {
+    "if": {"properties": {"timestamp": {"const": True}}, "required": ["timestamp"]},
+    "then": {"properties": {"data": {"type": "object"}}, "required": ["data"]},
+}
 
 
 @cache
@@ -157,12 +161,6 @@ def _describe_operation() -> dict[str, Any]:
 
 def _examples(named: dict[str, Any]) -> dict[str, Any]:
     return {name: {"value": value} for name, value in named.items()}
-
-
-_TIMESTAMP_NEEDS_AN_OBJECT: Final = {
-    "if": {"properties": {"timestamp": {"const": True}}, "required": ["timestamp"]},
-    "then": {"properties": {"data": {"type": "object"}}, "required": ["data"]},
-}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -38,36 +38,6 @@ SIGNING_HEADERS: Final = (
     ("signature", signing.SIGNATURE_HEADER, "`v1=` and the HMAC-SHA256 of the request in lower-case hex."),
 )
 
-
-def _header(description: str, type_: str, *examples: Any) -> dict[str, Any]:
-    return {"description": description, "schema": {"type": type_, "examples": list(examples)}}
-
-
-_RATE: Final = "Only for ingest keys that have a rate (draft-ietf-httpapi-ratelimit-headers-06)."
-
-HEADERS: Final[Mapping[str, dict[str, Any]]] = {
-    "X-Request-Id": _header("The id of the request, also in the gateway's log.", "string", "order-4711"),
-    "RateLimit-Limit": _header(f"Requests that the key may send at once. {_RATE}", "integer", 100),
-    "RateLimit-Remaining": _header(f"How many of these requests are left. {_RATE}", "integer", 99),
-    "RateLimit-Reset": _header(
-        f"Seconds until all of these requests are available again. {_RATE}", "integer", 1
-    ),
-    "Retry-After": _header("Seconds to wait before a repeat.", "integer", 1),
-    "Idempotency-Replayed": _header(
-        "`true`: this is the response to an earlier request with the same Idempotency-Key.", "string", "true"
-    ),
-    "WWW-Authenticate": _header("Always `Gateway-HMAC`.", "string", "Gateway-HMAC"),
-    "Allow": _header("The method that this path accepts.", "string", "POST"),
-}
-
-PROBLEM_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
-    401: ("WWW-Authenticate",),
-    405: ("Allow",),
-    409: ("Retry-After",),
-    429: ("Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
-    503: ("Retry-After",),
-}
-
 PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "UserId": {
         "name": "id",
@@ -112,6 +82,14 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     },
 }
 
+PROBLEM_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
+    401: ("WWW-Authenticate",),
+    405: ("Allow",),
+    409: ("Retry-After",),
+    429: ("Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
+    503: ("Retry-After",),
+}
+
 REMEDIES: Final[Mapping[str, str]] = {
     "bad_request": "The request is not valid HTTP, or its body ended early. Check the proxies in front of the gateway.",
     "invalid_path": "The id in the path is empty, too long, holds control characters or is not percent-encoded UTF-8.",
@@ -145,6 +123,30 @@ REMEDIES: Final[Mapping[str, str]] = {
 }
 """What a caller should do about each error code."""
 
+_RATE: Final = "Only for ingest keys that have a rate (draft-ietf-httpapi-ratelimit-headers-06)."
+_EVENT: Final = {"event": "notification:new", "data": {"title": "hi"}}
+_ID: Final = "kf3l2Yq0T8m3c9kQdR0uWA"
+
+
+def _header(description: str, type_: str, *examples: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": type_, "examples": list(examples)}}
+
+
+HEADERS: Final[Mapping[str, dict[str, Any]]] = {
+    "X-Request-Id": _header("The id of the request, also in the gateway's log.", "string", "order-4711"),
+    "RateLimit-Limit": _header(f"Requests that the key may send at once. {_RATE}", "integer", 100),
+    "RateLimit-Remaining": _header(f"How many of these requests are left. {_RATE}", "integer", 99),
+    "RateLimit-Reset": _header(
+        f"Seconds until all of these requests are available again. {_RATE}", "integer", 1
+    ),
+    "Retry-After": _header("Seconds to wait before a repeat.", "integer", 1),
+    "Idempotency-Replayed": _header(
+        "`true`: this is the response to an earlier request with the same Idempotency-Key.", "string", "true"
+    ),
+    "WWW-Authenticate": _header("Always `Gateway-HMAC`.", "string", "Gateway-HMAC"),
+    "Allow": _header("The method that this path accepts.", "string", "POST"),
+}
+
 
 def problem_example(code: str) -> Any:
     """Return an example of a problem document with this code."""
@@ -174,9 +176,6 @@ class Operation:
     body_examples: dict[str, Any] = field(default_factory=dict)
     statuses: tuple[int, ...] = (400, 401, 403, 404, 405, 408, 409, 413, 415, 417, 422, 429, 500, 503, 505)
 
-
-_EVENT: Final = {"event": "notification:new", "data": {"title": "hi"}}
-_ID: Final = "kf3l2Yq0T8m3c9kQdR0uWA"
 
 OPERATIONS: Final = (
     Operation(

@@ -18,12 +18,11 @@ from ingest_api.interfaces import Clock, Span, Tracer
 from ingest_api.request import REQUEST_ID_HEADER, TRACE_HEADER, BodyStream, Request, Response
 from ingest_api.routing import Routes
 
-log = structlog.get_logger(__name__)
-
-
 _METHODS: Final = ("POST", "GET")
 ResponseParts = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
+
+log = structlog.get_logger(__name__)
 
 
 class RestApi:

@@ -25,6 +25,8 @@ from ingest_api.schemas import DisconnectSchema, EmitSchema
 
 MAX_FIELD_ERRORS: Final = 20
 _MAX_FIELD_NAME_CHARACTERS: Final = 64
+_SPACE: Final = r"[ \t\n\r]*+"
+_INVALID_ROOMS: Final = (["."], [".."])
 _NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
 _JSON: Final = re.compile(
     r"application/json[ \t]*(?:;[ \t]*charset=\"?utf-8\"?[ \t]*)?", re.ASCII | re.IGNORECASE
@@ -39,9 +41,6 @@ class FastPush(NamedTuple):
     data: str
 
 
-_SPACE: Final = r"[ \t\n\r]*+"
-
-
 def _member(name: str, max_characters: int) -> str:
     """Return a pattern for a member with a short value of printable ASCII without escapes, and its white space."""
     return rf'{_SPACE}"{name}"{_SPACE}:{_SPACE}"([ !#-\[\]-~]{{1,{max_characters}}})"{_SPACE}'
@@ -51,7 +50,6 @@ _EVENT: Final = _member("event", MAX_EVENT_CHARACTERS)
 _ROOM: Final = _member("room", MAX_ROOM_CHARACTERS)
 _HEAD: Final = re.compile(rf'{_SPACE}\{{(?:{_ROOM},)?{_EVENT},(?:{_ROOM},)?{_SPACE}"data"{_SPACE}:{_SPACE}')
 _TAIL: Final = re.compile(rf"{_SPACE}(?:,{_ROOM})?\}}{_SPACE}")
-_INVALID_ROOMS: Final = (["."], [".."])
 
 
 def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:

@@ -20,6 +20,7 @@ from gateway.domain.names import MAX_USER_CHARACTERS, check_user
 from ingest_api.errors import Problem
 from ingest_api.request import Request, Route
 
+_ID: Final = "{id}"
 # RFC 9112 §3.2.2: clients send the absolute form to a proxy, and a server must accept it.
 _AUTHORITY: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
 # RFC 3986 §3.3: pchar, percent-encodings included.
@@ -70,9 +71,6 @@ def decode_user(segment: str) -> str:
         raise Problem("invalid_path", f"the id in the path is not UTF-8: byte {error.start}") from None
     except InvalidName as error:
         raise Problem("invalid_path", f"in the path: {error.message}") from None
-
-
-_ID: Final = "{id}"
 
 
 class Routes:

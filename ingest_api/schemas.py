@@ -28,6 +28,10 @@ MAX_EXCEPT: Final = 100
 # The rules of gateway.domain.names as JSON Schema.
 NAME_PATTERN: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
 _ROOM: Final = {"minLength": 1, "maxLength": MAX_ROOM_CHARACTERS, "pattern": NAME_PATTERN}
+_EXACT: Final = {
+    "description": "Present, and false, only if `connections` or `disconnected` is an upper bound.",
+    "const": False,
+}
 
 
 class StrictBoolean(fields.Boolean):
@@ -206,12 +210,6 @@ class DisconnectSchema(_Addressed):
             "description": "Also reject, on every replica, every token of the user that was issued before now."
         },
     )
-
-
-_EXACT: Final = {
-    "description": "Present, and false, only if `connections` or `disconnected` is an upper bound.",
-    "const": False,
-}
 
 
 def _text(description: str, *examples: Any, **more: Any) -> fields.String:

@@ -22,6 +22,9 @@ _MAX_DELAY_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 20.0
 _CLOSE_SECONDS: Final = 0.5
 
+_DISABLED_LOG: Final = logging.getLogger("sio-gateway.disabled")
+_DISABLED_LOG.disabled = True
+
 
 class Listener:
     """Connect, print one JSON line for each event, and reconnect until the gateway rejects the connection.
@@ -174,10 +177,6 @@ class _Connection:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self.stdout_closed = True
             self._ended.set()
-
-
-_DISABLED_LOG: Final = logging.getLogger("sio-gateway.disabled")
-_DISABLED_LOG.disabled = True
 
 
 def _print(sentence: str) -> None:

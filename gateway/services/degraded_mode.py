@@ -15,9 +15,9 @@ from gateway.hub import Hub
 from gateway.interfaces import Clock, Schedule, Timer
 from gateway.metrics import MetricFactory, one_label
 
-log = structlog.get_logger(__name__)
-
 GAP_EVENT: Final = "recovery:failed"
+
+log = structlog.get_logger(__name__)
 
 
 class DegradedMode:

@@ -13,9 +13,9 @@ from gateway.domain.messages import Address, SessionTakeover
 from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Presence, Sessions
 
-log = structlog.get_logger(__name__)
-
 Update = Callable[[], Awaitable[object]]
+
+log = structlog.get_logger(__name__)
 
 
 class Disconnector:

@@ -31,13 +31,17 @@ from gateway.hub import Connection, ConnectionState, Encode, reason_of
 from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Sessions
 from gateway.services.degraded_mode import GAP_EVENT
 
-log = structlog.get_logger(__name__)
-
 _PID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _MAX_CONCURRENT_PAGES: Final = 4
 """Pages that one replica reads at a time, so that pushes and heartbeats get through while many clients reconnect."""
 _ENTRY_BYTES: Final = 2048
 """What an entry may take in a send buffer beside its arguments: its name, its frame and the overhead of the loop."""
+
+Finish = Callable[[Position, bool], Frames]
+"""Encodes the last packet of a connect handshake: the position up to which the client has all messages, and whether
+none was missing."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +207,6 @@ def _parse(text: object) -> Position | None:
         return positions.parse(text)
     except MalformedPosition as error:
         raise RecoveryFailed(error.code) from error
-
-
-Finish = Callable[[Position, bool], Frames]
-"""Encodes the last packet of a connect handshake: the position up to which the client has all messages, and whether
-none was missing."""
 
 
 class _Replay(NamedTuple):

@@ -22,6 +22,11 @@ from gateway.socketio_server.client import Client, SocketIOTransport
 from gateway.transport.packets import Frames
 from gateway.transport.session import EngineSession, Handshake
 
+AUTHENTICATED: Final = "authenticated"
+RECOVERIES: Final = ("recovered", *sorted(RecoveryFailed.CODES))
+"""How a recovery request ended."""
+_ATTEMPT_NUMBERS: Final = count()
+
 
 def find_token(auth: object, handshake: Handshake) -> str:
     """Return ``auth.token`` of the CONNECT packet, else ``Authorization: Bearer``, else ``token`` of the query.
@@ -52,9 +57,6 @@ def _text(token: object) -> str:
     return token
 
 
-_ATTEMPT_NUMBERS: Final = count()
-
-
 def read_recovery_request(auth: object, session: EngineSession) -> RecoveryRequest:
     """Read ``auth.pid`` and ``auth.offset`` of the stock client, and ``auth.resume``, which an application may send.
 
@@ -69,11 +71,6 @@ def read_recovery_request(auth: object, session: EngineSession) -> RecoveryReque
         resume=fields.get("resume"),
         is_declined=fields.get("recovery") is False or session.handshake.declines_recovery,
     )
-
-
-AUTHENTICATED: Final = "authenticated"
-RECOVERIES: Final = ("recovered", *sorted(RecoveryFailed.CODES))
-"""How a recovery request ended."""
 
 
 class ConnectHandshake:

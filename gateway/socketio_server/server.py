@@ -45,13 +45,6 @@ from gateway.transport.session import EngineSession
 
 INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"}
 """Exactly as from Node's server."""
-
-
-def authentication_error(error: ConnectionRejected) -> dict[str, object]:
-    """Return the payload of the CONNECT_ERROR for a rejected token."""
-    return {"message": "Authentication error", "data": {"code": error.code}}
-
-
 REJECTED_CLOSE_SECONDS: Final = 5.0
 """How long a transport without a namespace stays open after a rejection."""
 _ERROR_EVENT_SECONDS: Final = 1.0
@@ -64,6 +57,11 @@ REJECTIONS: Final = (
     *SERVER_FAILURES,
 )
 """Codes of rejected CONNECT packets. The client gets each of them except SERVER_FAILURES."""
+
+
+def authentication_error(error: ConnectionRejected) -> dict[str, object]:
+    """Return the payload of the CONNECT_ERROR for a rejected token."""
+    return {"message": "Authentication error", "data": {"code": error.code}}
 
 
 class OnDisconnect(Protocol):

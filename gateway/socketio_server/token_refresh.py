@@ -12,11 +12,11 @@ from gateway.hub import Connection
 from gateway.interfaces import TokenVerifier
 from gateway.metrics import MetricFactory, one_label
 
-log = structlog.get_logger(__name__)
-
 EVENT = "auth:refresh"
 REFRESHES: Final = ("refreshed", *sorted(TokenRejected.CODES), *SERVER_FAILURES)
 """Outcomes of a token refresh."""
+
+log = structlog.get_logger(__name__)
 
 
 class Connector(Protocol):

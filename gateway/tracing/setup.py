@@ -17,8 +17,6 @@ import structlog
 from gateway.domain.sampling import Sampling
 from gateway.tracing.telemetry import DeliveryLog, Telemetry
 
-log = structlog.get_logger(__name__)
-
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL: Final = "http/protobuf"
@@ -26,6 +24,8 @@ _HEADERS: Final = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEAD
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\s*=")
 """The name of an HTTP header (RFC 9110 §5.6.2) and the ``=`` behind it."""
 _HEADER_LOGGER: Final = "opentelemetry.util.re"
+
+log = structlog.get_logger(__name__)
 
 
 def open_telemetry(

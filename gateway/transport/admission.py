@@ -24,6 +24,8 @@ from gateway.metrics import MetricFactory
 from gateway.transport.errors import HandshakeError, unavailable
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
+MAX_ADDRESSES: Final = 65_536
+"""About 8 MB. Beyond it the buckets not used for the longest are removed early; CONNECT_RATE still limits all."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """Prefix of an IPv6 address that is mapped from an IPv4 address (RFC 4291 §2.5.5.2)."""
 
@@ -87,10 +89,6 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return mapped or address
-
-
-MAX_ADDRESSES: Final = 65_536
-"""About 8 MB. Beyond it the buckets not used for the longest are removed early; CONNECT_RATE still limits all."""
 
 
 class AddressRates:

@@ -2,7 +2,7 @@
 
 The codes 0 to 5 are those of the reference server (engine.io, ``Server.errors``).
 
-The reasons of rejections and of ended sessions are listed at the end: their metrics start with 0 for each.
+All reasons of rejections and of ended sessions are listed: their metrics start with 0 for each.
 """
 
 from __future__ import annotations
@@ -11,6 +11,37 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain import disconnects
+
+HANDSHAKES: Final = (
+    "address_rate",
+    "draining",
+    "connection_limit",
+    "unauthenticated_limit",
+    "jwks_unavailable",
+    "rate",
+    "starting",
+    "state_unavailable",
+    "state_stalled",
+)
+"""Reasons for which a handshake is answered with 503."""
+CLOSE_REASONS: Final = (
+    "client_close",
+    "internal_error",
+    "malformed_frame",
+    "malformed_packet",
+    "message_too_large",
+    "overlapping_polls",
+    "overlapping_posts",
+    "payload_rejected",
+    "ping_timeout",
+    "protocol_error",
+    "slow_consumer",
+    "transport_close",
+    "transport_error",
+)
+"""Reasons for which the transport ends a session; the layers above have their own (``gateway.domain.disconnects``)."""
+ALL_CLOSE_REASONS: Final = tuple(sorted({*CLOSE_REASONS, *(each.reason for each in disconnects.ALL)}))
+"""All reasons for which a session ends, of the transport and of the layers above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +63,6 @@ FORBIDDEN: Final = HandshakeError(403, 4, "Forbidden", "forbidden_origin")
 UNSUPPORTED_PROTOCOL: Final = HandshakeError(400, 5, "Unsupported protocol version", "unsupported_protocol")
 PAYLOAD_TOO_LARGE: Final = HandshakeError(413, 3, "Payload too large", "payload_too_large")
 BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time", "body_timeout")
-
-
-def unavailable(reason: str, message: str, retry_after_seconds: int) -> HandshakeError:
-    """Return a rejection with 503: this replica admits no client now. The stock client backs off and retries."""
-    return HandshakeError(503, 4, message, reason, retry_after_seconds)
-
-
-HANDSHAKES: Final = (
-    "address_rate",
-    "draining",
-    "connection_limit",
-    "unauthenticated_limit",
-    "jwks_unavailable",
-    "rate",
-    "starting",
-    "state_unavailable",
-    "state_stalled",
-)
-"""Reasons for which a handshake is answered with 503."""
 REJECTIONS: Final = (
     *HANDSHAKES,
     *(
@@ -68,21 +80,8 @@ REJECTIONS: Final = (
     ),
 )
 """Reasons for which a request to the Socket.IO path is rejected."""
-CLOSE_REASONS: Final = (
-    "client_close",
-    "internal_error",
-    "malformed_frame",
-    "malformed_packet",
-    "message_too_large",
-    "overlapping_polls",
-    "overlapping_posts",
-    "payload_rejected",
-    "ping_timeout",
-    "protocol_error",
-    "slow_consumer",
-    "transport_close",
-    "transport_error",
-)
-"""Reasons for which the transport ends a session; the layers above have their own (``gateway.domain.disconnects``)."""
-ALL_CLOSE_REASONS: Final = tuple(sorted({*CLOSE_REASONS, *(each.reason for each in disconnects.ALL)}))
-"""All reasons for which a session ends, of the transport and of the layers above."""
+
+
+def unavailable(reason: str, message: str, retry_after_seconds: int) -> HandshakeError:
+    """Return a rejection with 503: this replica admits no client now. The stock client backs off and retries."""
+    return HandshakeError(503, 4, message, reason, retry_after_seconds)

@@ -13,6 +13,8 @@ CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
 
+MESSAGES: Final = frozenset({TEXT, BINARY})
+
 _OPCODES: Final = frozenset({0x0, TEXT, BINARY, CLOSE, PING, PONG})
 _OPCODE: Final = 0x0F
 _FIN: Final = 0x80
@@ -20,6 +22,9 @@ _RSV: Final = 0x70
 _RSV1: Final = 0x40
 _MASKED: Final = 0x80
 _MAX_CONTROL_BYTES: Final = 125
+_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+_EMPTY: Final = bytearray()
+"""The empty buffer of all connections; nothing is ever added to it."""
 
 PROTOCOL_ERROR: Final = 1002
 INVALID_TEXT: Final = 1007
@@ -44,7 +49,6 @@ class ReceivedFrame(NamedTuple):
 
 FRAGMENT: Final = ReceivedFrame(0x0, b"", compressed=False)
 """Stands for a frame whose message is not complete yet."""
-MESSAGES: Final = frozenset({TEXT, BINARY})
 
 
 class FrameReader:
@@ -163,8 +167,3 @@ def _unmask(mask: bytearray, payload: bytearray) -> bytes:
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
-
-
-_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
-_EMPTY: Final = bytearray()
-"""The empty buffer of all connections; nothing is ever added to it."""

@@ -20,7 +20,12 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+LINGER_SECONDS: Final = 5.0
+"""How long the rest of a rejected body is read and dropped, so that its sender can read the answer."""
 _STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_LOGGER: Final = logging.getLogger("aiohttp.server")
+
+log = structlog.get_logger(__name__)
 
 
 def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
@@ -75,13 +80,6 @@ class _Date:
 
 
 _date: Final = _Date()
-
-
-log = structlog.get_logger(__name__)
-
-
-LINGER_SECONDS: Final = 5.0
-"""How long the rest of a rejected body is read and dropped, so that its sender can read the answer."""
 
 
 class Reject(Protocol):
@@ -270,4 +268,3 @@ class _Detached(web.StreamResponse):
 
 
 DETACHED: Final = _Detached()
-_LOGGER: Final = logging.getLogger("aiohttp.server")

@@ -28,12 +28,12 @@ from gateway.transport.stats import create_stats_metrics
 from gateway.transport.transports import FrameWriter
 from gateway.transport.websocket import WebSocketTransport
 
-log = structlog.get_logger(__name__)
-
 PROTOCOL_VERSION: Final = "4"
 MAX_ORIGIN_CHARACTERS: Final = 200
 """Maximum length of an origin in the log: a client may send any text."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+
+log = structlog.get_logger(__name__)
 
 
 class EngineObserver(SessionObserver, Protocol):

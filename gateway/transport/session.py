@@ -24,6 +24,8 @@ from gateway.transport.packets import Packet
 from gateway.transport.transports import FrameWriter, Poll, SendBuffer
 
 CLIENT_CLOSE: Final = "client_close"
+TOO_LARGE: Final = "message_too_large"
+"""The reason for closing a session whose client exceeds ``MessageLimits``."""
 FRAME_BYTES: Final = 1024
 """Memory of the event loop for each frame that waits, beside its bytes (measured: 830 with uvloop)."""
 
@@ -378,8 +380,6 @@ def _deflated(frames: Frames, from_bytes: int) -> bytes:
 
 Deliver = Callable[[EngineSession, str | bytes], Awaitable[None]]
 """Passes one message of a client to the layer above."""
-TOO_LARGE: Final = "message_too_large"
-"""The reason for closing a session whose client exceeds ``MessageLimits``."""
 
 
 @dataclass(frozen=True, slots=True)
