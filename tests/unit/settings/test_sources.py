@@ -36,8 +36,8 @@ def yaml(folder: Path, text: str) -> dict[str, str]:
         ("PING_INTERVALL", "unknown setting; did you mean GATEWAY_PING_INTERVAL_SECONDS?"),
         ("JWT_SECRETS", "unknown setting; did you mean GATEWAY_JWT_SECRET?"),
         ("QQQQ", "unknown setting"),
-        ("DEAF_SECOND", "unknown setting; did you mean GATEWAY_SUBSCRIPTION_TIMEOUT_SECONDS?"),
-        ("OUTBOX_BYTE", "unknown setting; did you mean GATEWAY_SEND_BUFFER_BYTES?"),
+        ("DEAF_SECONDSS", "unknown setting; did you mean GATEWAY_SUBSCRIPTION_TIMEOUT_SECONDS?"),
+        ("OUTBOX_BYTESS", "unknown setting; did you mean GATEWAY_SEND_BUFFER_BYTES?"),
     ],
 )
 def test_unknown_name_is_rejected_with_the_nearest_known_name(name: str, sentence: str) -> None:
