@@ -58,6 +58,8 @@ def test_frozen_redis_keeps_clients_but_rejects_pushes_and_new_clients(
     assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
     assert gateway.stop() == 0
     lines = [line for line in gateway.log.entries if line.get("event") == "redis.status"]
+    # On a busy machine the commands may recover some time before the probe, which has a status of its own.
+    lines = [line for line in lines if line["status"] != "subscription_stalled"]
     assert [(line["status"], line["level"]) for line in lines] == [
         ("unavailable", "warning"),
         ("healthy", "info"),

@@ -28,7 +28,7 @@ from tests.support.paths import ROOT
 BACKENDS = ROOT / "examples" / "backends"
 USER = "ann/ü x%y+z:1"
 DATA = '{"title":"hi","n":12345678901234567890}'
-SENDER_TIMEOUT_SECONDS = 30  # for one run, the start of a JVM on a busy machine included
+SENDER_TIMEOUT_SECONDS = 120  # for one run, the start of a JVM on a busy machine included
 
 pytestmark = pytest.mark.timeout(600)  # the first test of a language also compiles its sender
 

@@ -38,7 +38,7 @@ class Replica:
             "history_length": 10_000,
             "history_bytes": 50_000_000,
             "recovery_seconds": 60.0,
-            "timeout_seconds": 1.0,
+            "timeout_seconds": 3.0,
             "lease_seconds": 2.0,
             "subscription_timeout_seconds": 2.0,
         }

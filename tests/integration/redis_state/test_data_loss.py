@@ -29,7 +29,7 @@ async def push_many(a: Replica, number: int) -> list[Message]:
 async def test_loss_of_more_than_the_known_checkpoints_delivers_nothing_twice(
     server: RedisServer,
 ) -> None:
-    async with replicas(server, "a") as [a]:
+    async with replicas(server, "a", timeout_seconds=30.0) as [a]:
         await a.subscribe("room")
         await a.push("later")  # before the room is subscribed here
         kept = await push_many(a, MANY)
@@ -47,7 +47,7 @@ async def test_loss_of_more_than_the_known_checkpoints_delivers_nothing_twice(
 
 
 async def test_frames_of_the_far_future_do_not_displace_the_confirmed_position(server: RedisServer) -> None:
-    async with replicas(server, "a") as [a]:
+    async with replicas(server, "a", timeout_seconds=30.0) as [a]:
         await a.subscribe("room")
         await a.push("later")
         before = await push_many(a, MANY)
