@@ -76,16 +76,16 @@ class LiveGateway:
         self._node = node
 
     @asynccontextmanager
-    async def listen(self, user: str, **claims: Any) -> AsyncIterator[Listening]:
+    async def listen(self, user: str, **claims: Any) -> AsyncIterator[ReceivedEvents]:
         """A connected client of that user, in the rooms of those claims."""
         client = self._node.open(self.url, token=self._process.token(user, **claims))
         await asyncio.to_thread(client.connected)
-        yield Listening(client)
+        yield ReceivedEvents(client)
         client.disconnect()
 
 
-class Listening:
-    """What arrives at a client, one after the other."""
+class ReceivedEvents:
+    """The events that a client receives, in order."""
 
     def __init__(self, client: StockClient) -> None:
         self._client = client
