@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tests.load.soak.clients import ClientResult
@@ -31,6 +32,8 @@ class Restart:
     status: int
     failures: list[dict[str, Any]]
     """Lines of its log that a healthy process does not write; see ``GatewayProcess.failures``."""
+    disconnected_at: list[float]
+    """When it closed the connection of each client, in Unix seconds."""
 
 
 @contextmanager
@@ -47,7 +50,13 @@ def restart(replica: GatewayProcess, *, drain_seconds: float) -> Restart:
     """Stop a replica with SIGTERM, as an orchestrator does, and start it again; return once it listens."""
     at, started = time.time(), time.monotonic()
     status = replica.stop(drain_seconds + LIMIT_SECONDS)
-    done = Restart(replica.replica_id, at, time.monotonic() - started, status, replica.failures())
+    disconnected_at = [
+        datetime.fromisoformat(line["timestamp"]).timestamp()
+        for line in replica.log.entries
+        if line.get("event") == "connection.closed" and line["reason"] == "draining"
+    ]
+    seconds = time.monotonic() - started
+    done = Restart(replica.replica_id, at, seconds, status, replica.failures(), disconnected_at)
     replica.start()
     return done
 
