@@ -346,7 +346,7 @@ def disconnects(scenario: Scenario) -> None:
 async def malformed(scenario: Scenario, http: aiohttp.ClientSession) -> None:
     new = scenario.secret_values.new
     for frames in (
-        (new("a frame"),),
+        (f"x{new('a frame')}",),  # x is no packet type; the value may begin with one
         (f"42[{json.dumps(new('an event'))}",),
         ('451-["x",{"_placeholder":true,"num":9}]', new("an attachment").encode()),
         (f"4{'9' * 30}{new('a packet')}",),
