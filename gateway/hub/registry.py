@@ -65,7 +65,7 @@ class Hub:
             "deliveries",
             "Messages sent to connections of this replica, by kind.",
             ("kind",),
-            lambda: {(kind,): number for kind, number in self._delivered.items()},
+            read=lambda: {(kind,): number for kind, number in self._delivered.items()},
         )
         self._skipped = metrics.counter(
             "volatile_skipped",

@@ -9,7 +9,7 @@ push         RequestMetrics and DeliveryTimer: metrics of a push that span sever
 from __future__ import annotations
 
 from gateway.metrics.exposition import CONTENT_TYPE, exposition
-from gateway.metrics.primitives import PREFIX, MetricFactory, one_label
+from gateway.metrics.primitives import PREFIX, MetricFactory, Read, one_label
 from gateway.metrics.process import ProcessMetrics
 from gateway.metrics.push import DeliveryTimer, RequestMetrics
 
@@ -19,6 +19,7 @@ __all__ = [
     "DeliveryTimer",
     "MetricFactory",
     "ProcessMetrics",
+    "Read",
     "RequestMetrics",
     "exposition",
     "one_label",

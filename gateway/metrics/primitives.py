@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -27,15 +27,41 @@ Labels = tuple[str, ...]
 Read = Callable[[], Mapping[Labels, float] | float]
 """Returns the current value of each series, or one value for a metric without labels."""
 
+_FamilyType = type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]
 
-class Counter(Collector):
+
+class _Family(Collector):
+    """A name, a help text and label names; a subclass has the series."""
+
+    _type: _FamilyType
+
+    def __init__(self, name: str, text: str, labels: Labels) -> None:
+        self._description = name, text, labels
+
+    def describe(self) -> Iterable[Metric]:
+        name, text, labels = self._description
+        yield self._type(name, text, labels=labels)
+
+    def collect(self) -> Iterable[Metric]:
+        name, text, labels = self._description
+        family = self._type(name, text, labels=labels)
+        for series in self._collect_series():
+            family.add_metric(*series)
+        yield family
+
+    def _collect_series(self) -> Iterable[tuple[Any, ...]]:
+        """Return the arguments of ``add_metric`` of the family for each series: its labels, then its values."""
+        raise NotImplementedError
+
+
+class Counter(_Family):
     """A counter. ``name`` has no suffix ``_total``."""
 
-    _family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily
+    _type: _FamilyType = CounterMetricFamily
 
     def __init__(self, name: str, text: str, labels: Labels = (), initial: Iterable[Labels] = ()) -> None:
         """``text`` is the help text, ``initial`` the series that exist from the start."""
-        self._description = name, text, labels
+        super().__init__(name, text, labels)
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
         self.init_labels(initial)
 
@@ -48,50 +74,34 @@ class Counter(Collector):
         """Add an amount to one series."""
         self._values[labels] = self._values.get(labels, 0.0) + amount
 
-    def describe(self) -> Iterable[Metric]:
-        name, text, labels = self._description
-        yield self._family(name, text, labels=labels)
-
-    def collect(self) -> Iterable[Metric]:
-        name, text, labels = self._description
-        family = self._family(name, text, labels=labels)
-        for values, amount in self._values.items():
-            family.add_metric(values, amount)
-        yield family
+    def _collect_series(self) -> Iterable[tuple[Any, ...]]:
+        return self._values.items()
 
 
 class Gauge(Counter):
     """A gauge that is counted up and down."""
 
-    _family = GaugeMetricFamily
+    _type: _FamilyType = GaugeMetricFamily
 
 
-class CallbackGauge(Collector):
-    """A gauge whose values are read at each scrape. It has no series until ``read`` is set."""
+class CallbackGauge(_Family):
+    """A gauge whose values are read at each scrape."""
 
-    _family: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily
+    _type: _FamilyType = GaugeMetricFamily
 
-    def __init__(self, name: str, text: str, labels: Labels = (), read: Read = dict) -> None:
-        self._description = name, text, labels
-        self.read = read
+    def __init__(self, name: str, text: str, labels: Labels = (), *, read: Read) -> None:
+        super().__init__(name, text, labels)
+        self._read = read
 
-    def describe(self) -> Iterable[Metric]:
-        name, text, labels = self._description
-        yield self._family(name, text, labels=labels)
-
-    def collect(self) -> Iterable[Metric]:
-        name, text, labels = self._description
-        family = self._family(name, text, labels=labels)
-        found = self.read()
-        for values, amount in found.items() if isinstance(found, Mapping) else [((), found)]:
-            family.add_metric(values, amount)
-        yield family
+    def _collect_series(self) -> Iterable[tuple[Any, ...]]:
+        found = self._read()
+        return found.items() if isinstance(found, Mapping) else [((), found)]
 
 
 class CallbackCounter(CallbackGauge):
     """A counter whose values are read at each scrape. ``name`` has no suffix ``_total``."""
 
-    _family = CounterMetricFamily
+    _type: _FamilyType = CounterMetricFamily
 
 
 class _Series(NamedTuple):
@@ -101,11 +111,13 @@ class _Series(NamedTuple):
     total: list[float]
 
 
-class Histogram(Collector):
+class Histogram(_Family):
     """A histogram. ``bounds`` are the upper ends of its buckets; a bucket without an end follows them."""
 
+    _type: _FamilyType = HistogramMetricFamily
+
     def __init__(self, name: str, text: str, labels: Labels = (), *, bounds: Sequence[float]) -> None:
-        self._description = name, text, labels
+        super().__init__(name, text, labels)
         self._bounds = tuple(bounds)
         self._ends = [*map(str, self._bounds), "+Inf"]
         self._series: dict[Labels, _Series] = {}
@@ -127,17 +139,9 @@ class Histogram(Collector):
         series.counts[bisect_left(self._bounds, amount)] += 1
         series.total[0] += amount
 
-    def describe(self) -> Iterable[Metric]:
-        name, text, labels = self._description
-        yield HistogramMetricFamily(name, text, labels=labels)
-
-    def collect(self) -> Iterable[Metric]:
-        name, text, labels = self._description
-        family = HistogramMetricFamily(name, text, labels=labels)
-        for values, series in self._series.items():
-            buckets = list(zip(self._ends, accumulate(series.counts), strict=True))
-            family.add_metric(values, buckets=buckets, sum_value=series.total[0])
-        yield family
+    def _collect_series(self) -> Iterable[tuple[Any, ...]]:
+        for labels, series in self._series.items():
+            yield labels, list(zip(self._ends, accumulate(series.counts), strict=True)), series.total[0]
 
 
 class MetricFactory:
@@ -165,17 +169,15 @@ class MetricFactory:
         self.registry.register(gauge)
         return gauge
 
-    def callback_gauge(self, name: str, text: str, labels: Labels = (), read: Read = dict) -> CallbackGauge:
+    def callback_gauge(self, name: str, text: str, labels: Labels = (), *, read: Read) -> CallbackGauge:
         """Create a gauge that is read at each scrape."""
-        gauge = CallbackGauge(PREFIX + name, text, labels, read)
+        gauge = CallbackGauge(PREFIX + name, text, labels, read=read)
         self.registry.register(gauge)
         return gauge
 
-    def callback_counter(
-        self, name: str, text: str, labels: Labels = (), read: Read = dict
-    ) -> CallbackCounter:
+    def callback_counter(self, name: str, text: str, labels: Labels = (), *, read: Read) -> CallbackCounter:
         """Create a counter that is read at each scrape."""
-        counter = CallbackCounter(PREFIX + name, text, labels, read)
+        counter = CallbackCounter(PREFIX + name, text, labels, read=read)
         self.registry.register(counter)
         return counter
 

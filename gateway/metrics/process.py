@@ -28,7 +28,7 @@ class ProcessMetrics:
             "build_info",
             "Always 1; the version is in the labels.",
             ("version", "python"),
-            lambda: {(version, platform.python_version()): 1},
+            read=lambda: {(version, platform.python_version()): 1},
         )
         self._lag = metrics.histogram(
             "event_loop_lag_seconds", "How late the event loop runs a task that is due.", bounds=_LAG_BOUNDS

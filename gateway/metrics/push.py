@@ -65,7 +65,7 @@ class RequestMetrics:
         self._initial_labels: tuple[Labels, ...] = ()
         self._keys: dict[str, None] = {}
         metrics.callback_counter(
-            "requests", "Requests to the REST API.", ("route", "status", "code"), self._by_response
+            "requests", "Requests to the REST API.", ("route", "status", "code"), read=self._by_response
         )
         self._seconds = metrics.histogram(
             "request_duration_seconds",
@@ -77,13 +77,13 @@ class RequestMetrics:
             "ingest_key_requests",
             "Requests that named this ingest key, by the code of the response.",
             ("key", "code"),
-            self._by_key,
+            read=self._by_key,
         )
         metrics.callback_gauge(
             "ingest_key_last_used_timestamp_seconds",
             "When this replica last answered a request signed with this ingest key; 0: not since its start.",
             ("key",),
-            lambda: {(key,): self._last_used.get(key, 0.0) for key in self._keys},
+            read=lambda: {(key,): self._last_used.get(key, 0.0) for key in self._keys},
         )
 
     def init_labels(self, routes: Iterable[str], statuses: Mapping[str, int]) -> None:

@@ -34,7 +34,7 @@ from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.state.memory import MemoryState
-from gateway.state.redis import RedisMetrics, RedisState
+from gateway.state.redis import RedisState, create_metrics_without_redis
 from gateway.timers import SystemClock, TimerHeap
 from gateway.tracing import open_telemetry
 from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
@@ -120,7 +120,7 @@ class Components:
     def _build_state(self) -> State:
         settings = self.settings
         if settings.redis_url is None:
-            RedisMetrics(self._metrics)  # they exist without Redis too (docs/reference/metrics.md)
+            create_metrics_without_redis(self._metrics)
             state: State = _build_memory_state(settings, self.clock)
         else:
             state = RedisState(

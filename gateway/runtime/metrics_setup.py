@@ -25,7 +25,9 @@ def create_state_metrics(
     def items() -> Mapping[tuple[str, ...], float]:
         return {(part,): size for part, size in sizes().items() if part not in _OWN_METRICS}
 
-    metrics.callback_gauge("state_items", "Items in the state that have a limit, by part.", ("part",), items)
+    metrics.callback_gauge(
+        "state_items", "Items in the state that have a limit, by part.", ("part",), read=items
+    )
     metrics.callback_gauge(
         "history_entries", "Entries in the history.", read=lambda: sizes()[_HISTORY_ENTRIES]
     )

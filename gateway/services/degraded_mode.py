@@ -57,7 +57,7 @@ class DegradedMode:
             "replica_status",
             "1 for the current status: healthy, subscription_stalled or unavailable.",
             ("status",),
-            lambda: {(status,): status is self.status for status in StateStatus},
+            read=lambda: {(status,): status is self.status for status in StateStatus},
         )
         self._status_changes = metrics.counter(
             "replica_status_changes",

@@ -33,7 +33,7 @@ class MessagePublisher:
             "messages_published",
             "Entries of backends of this replica that the broker accepted, by kind.",
             ("kind",),
-            lambda: {(kind,): number for kind, number in self._published.items()},
+            read=lambda: {(kind,): number for kind, number in self._published.items()},
         )
         self._replays = metrics.counter(
             "idempotent_replays", "Requests that repeated an idempotency key and got the first result."

@@ -61,7 +61,9 @@ def create_stats_metrics(sessions: Mapping[str, EngineSession], metrics: MetricF
         "engineio_sessions",
         "Open Engine.IO sessions, by transport.",
         ("transport",),
-        lambda: {} if found is None else {(name,): number for name, number in found.by_transport.items()},
+        read=lambda: (
+            {} if found is None else {(name,): number for name, number in found.by_transport.items()}
+        ),
     )
     metrics.callback_gauge(
         "send_buffer_bytes",

@@ -17,12 +17,12 @@
     codec        the bytes of records and frames
     redis_keys   the names of all keys and channels
     errors       errors that say whether a command was executed, and the current rejections
-    metrics      RedisMetrics: the metrics of commands, connections, channels and resyncs
+    metrics      the metrics of commands, connections, channels and resyncs; the same without Redis
 
 docs/explanation/architecture.md, "Shared state in Redis", gives the reasons.
 """
 
-from gateway.state.redis.metrics import RedisMetrics
+from gateway.state.redis.metrics import create_metrics_without_redis
 from gateway.state.redis.state import RedisState
 
-__all__ = ["RedisMetrics", "RedisState"]
+__all__ = ["RedisState", "create_metrics_without_redis"]

@@ -1,6 +1,6 @@
-"""The metrics of the Redis state. Its components count on them; ``RedisState`` sets what the callback gauges read.
+"""The metrics of the Redis state: those that its components count on, and those that are read at each scrape.
 
-They are created for a replica without Redis too: all zero, or without a series.
+A replica without Redis has them too: ``create_metrics_without_redis``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Final, Literal
 
-from gateway.metrics import MetricFactory, one_label
+from gateway.metrics import MetricFactory, Read, one_label
 
 COMMANDS: Final = "commands"
 CHANNELS: Final = "channels"
@@ -26,7 +26,7 @@ _PROBE_BOUNDS: Final = (
 
 
 class RedisMetrics:
-    """Connections, commands, the subscription and the lease of one replica."""
+    """What is counted of the connections, commands, subscription and lease of one replica."""
 
     def __init__(self, metrics: MetricFactory) -> None:
         self._connected_before: set[str] = set()
@@ -40,14 +40,6 @@ class RedisMetrics:
         )
 
     def _create_connection_metrics(self, metrics: MetricFactory) -> None:
-        self.connected = metrics.callback_gauge(
-            "redis_connected", "1 while this connection to Redis is open.", ("connection",)
-        )
-        self.rejecting = metrics.callback_gauge(
-            "redis_rejecting",
-            "1 while Redis answers on this connection and rejects commands, by reason.",
-            ("connection", "reason"),
-        )
         self._reconnects = metrics.counter(
             "redis_reconnects",
             "Connections to Redis opened after the first one.",
@@ -76,23 +68,10 @@ class RedisMetrics:
         )
 
     def _create_subscription_metrics(self, metrics: MetricFactory) -> None:
-        self.probe_age = metrics.callback_gauge(
-            "pubsub_probe_age_seconds", "Time since this replica last received its own probe."
-        )
         self.probe_seconds = metrics.histogram(
             "pubsub_probe_round_trip_seconds",
             "Time from sending a probe through Redis to its turn in the delivery queue.",
             bounds=_PROBE_BOUNDS,
-        )
-        self.lag = metrics.callback_gauge(
-            "broker_lag_seconds", "How late this replica receives published messages."
-        )
-        self.messages_received = metrics.callback_counter(
-            "redis_messages_received", "Entries received on channels of Redis."
-        )
-        self.receive_buffer_overflows = metrics.callback_counter(
-            "receive_buffer_overflows",
-            "Times that the receive buffer was full and was read from the log instead.",
         )
         self.resyncs = metrics.counter("resyncs", "Times that the log was read after an interruption.")
         self.resynced_entries = metrics.counter(
@@ -118,3 +97,53 @@ class RedisMetrics:
     def connection_failed(self, connection: ConnectionName) -> None:
         """Count a failed attempt to connect."""
         self._connect_failures.count((connection,))
+
+
+def create_callback_metrics(
+    metrics: MetricFactory,
+    *,
+    connected: Read,
+    rejecting: Read,
+    probe_age: Read,
+    lag: Read,
+    messages_received: Read,
+    receive_buffer_overflows: Read,
+) -> None:
+    """Create the metrics that are read at each scrape."""
+    metrics.callback_gauge(
+        "redis_connected", "1 while this connection to Redis is open.", ("connection",), read=connected
+    )
+    metrics.callback_gauge(
+        "redis_rejecting",
+        "1 while Redis answers on this connection and rejects commands, by reason.",
+        ("connection", "reason"),
+        read=rejecting,
+    )
+    metrics.callback_gauge(
+        "pubsub_probe_age_seconds", "Time since this replica last received its own probe.", read=probe_age
+    )
+    metrics.callback_gauge(
+        "broker_lag_seconds", "How late this replica receives published messages.", read=lag
+    )
+    metrics.callback_counter(
+        "redis_messages_received", "Entries received on channels of Redis.", read=messages_received
+    )
+    metrics.callback_counter(
+        "receive_buffer_overflows",
+        "Times that the receive buffer was full and was read from the log instead.",
+        read=receive_buffer_overflows,
+    )
+
+
+def create_metrics_without_redis(metrics: MetricFactory) -> None:
+    """Create the same metrics for a replica without Redis: all zero, or without a series."""
+    RedisMetrics(metrics)
+    create_callback_metrics(
+        metrics,
+        connected=dict,
+        rejecting=dict,
+        probe_age=dict,
+        lag=dict,
+        messages_received=dict,
+        receive_buffer_overflows=dict,
+    )

@@ -22,7 +22,13 @@ from gateway.state.redis.guards import RedisDedupStore, RedisRateLimits, RedisRe
 from gateway.state.redis.liveness import ProbePublisher, SubscriptionMonitor
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.membership import KEEP_SECONDS, Membership
-from gateway.state.redis.metrics import CHANNELS, COMMANDS, CONNECTIONS, RedisMetrics
+from gateway.state.redis.metrics import (
+    CHANNELS,
+    COMMANDS,
+    CONNECTIONS,
+    RedisMetrics,
+    create_callback_metrics,
+)
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.scripts import load_scripts
@@ -112,7 +118,7 @@ class RedisState:
             metrics=self._metrics,
         )
         self._build_stores()
-        self._set_metric_reads()
+        self._create_callback_metrics()
         self._probe_publisher = ProbePublisher(
             commands=self.commands,
             subscriber=self.subscriber,
@@ -256,21 +262,23 @@ class RedisState:
             "sessions": len(self.sessions),
         }
 
-    def _set_metric_reads(self) -> None:
-        metrics = self._metrics
-        metrics.connected.read = lambda: {
-            (COMMANDS,): self.commands.is_connected,
-            (CHANNELS,): self.subscriber.is_connected,
-        }
-        metrics.rejecting.read = lambda: {
-            (connection, code): self._rejections.now.get(connection) == code
-            for connection in CONNECTIONS
-            for code in REJECTIONS
-        }
-        metrics.probe_age.read = lambda: self._monitor.age_seconds
-        metrics.lag.read = lambda: self._monitor.lag_seconds
-        metrics.messages_received.read = lambda: self.log_reader.messages_received
-        metrics.receive_buffer_overflows.read = lambda: self._receive_buffer.overflows
+    def _create_callback_metrics(self) -> None:
+        create_callback_metrics(
+            self.metrics,
+            connected=lambda: {
+                (COMMANDS,): self.commands.is_connected,
+                (CHANNELS,): self.subscriber.is_connected,
+            },
+            rejecting=lambda: {
+                (connection, code): self._rejections.now.get(connection) == code
+                for connection in CONNECTIONS
+                for code in REJECTIONS
+            },
+            probe_age=lambda: self._monitor.age_seconds,
+            lag=lambda: self._monitor.lag_seconds,
+            messages_received=lambda: self.log_reader.messages_received,
+            receive_buffer_overflows=lambda: self._receive_buffer.overflows,
+        )
 
     def _server_connected(self, identity: ServerId) -> None:
         """Follow the connection for scripts to another server, which does not publish to our subscriptions."""

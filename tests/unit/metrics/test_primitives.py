@@ -12,6 +12,7 @@ from gateway.metrics.primitives import (
     Counter,
     Gauge,
     Histogram,
+    Labels,
     MetricFactory,
 )
 
@@ -44,7 +45,7 @@ def test_name_that_is_registered_cannot_be_used_again() -> None:
     metrics.counter("rejected", "Rejected.")
 
     with pytest.raises(ValueError, match="sio_gateway_rejected"):
-        metrics.callback_counter("rejected", "Rejected.")
+        metrics.callback_counter("rejected", "Rejected.", read=dict)
 
 
 def test_init_labels_changes_no_existing_series() -> None:
@@ -69,14 +70,14 @@ def test_gauge_goes_up_and_down() -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [(CallbackGauge, "held"), (CallbackCounter, "held_total")])
-def test_callback_is_read_at_each_scrape_and_has_no_series_before_it_is_set(
+def test_callback_is_read_at_each_scrape_and_may_return_no_series(
     kind: type[CallbackGauge], name: str
 ) -> None:
-    callback_gauge, now = kind("held", "Held."), [1]
+    now: dict[Labels, float] = {}
+    callback_gauge = kind("held", "Held.", read=lambda: now)
     assert read(callback_gauge, name) is None
 
-    callback_gauge.read = lambda: {(): now[0]}
-    now[0] = 7
+    now[()] = 7
 
     assert read(callback_gauge, name) == 7
 
