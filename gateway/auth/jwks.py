@@ -23,10 +23,10 @@ PAUSE_SECONDS: Final = 30.0
 RENEW_AFTER_SECONDS: Final = 600.0
 
 _UNAVAILABLE: Final = "the keys of the token's issuer are not available at the moment"
-_log = structlog.get_logger("gateway.auth")
-
 Fetch = Callable[[str], Awaitable[str]]
 """Returns the text at a URL. It may raise any exception."""
+
+_log = structlog.get_logger("gateway.auth")
 
 
 async def fetch_text(url: str) -> str:

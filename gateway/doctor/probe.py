@@ -27,6 +27,8 @@ Execute = Callable[..., Awaitable[Any]]
 HEAD_WORDS: Final = 14
 """The number of words in the head of the log (lua/common.lua)."""
 _NEWEST_WORD: Final = 3
+ROUND_TRIPS: Final = 100
+_AUTH_ERRORS: Final = ("NOAUTH", "WRONGPASS")
 
 
 async def read_data_facts(execute: Execute, keys: RedisKeys) -> DataFacts | None:
@@ -70,10 +72,6 @@ async def _is_newest_readable(execute: Execute, keys: RedisKeys, head: Any) -> b
     except (DecodeError, KeyError):
         return False
     return True
-
-
-ROUND_TRIPS: Final = 100
-_AUTH_ERRORS: Final = ("NOAUTH", "WRONGPASS")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,12 @@ from gateway.state.redis.connection import NO_EVICTION
 
 OLDEST: Final = {"Redis": (7, 0), "Valkey": (7, 2)}
 _GRANT_INFO: Final = "Grant +info, which the gateway itself needs too."
+WARNING_SKEW_SECONDS: Final = 2.0
+PROBLEM_SKEW_SECONDS: Final = 60.0
+"""A nonce may be kept for so long that a clock that is 120 s ahead rejects every push. This limit is half of that."""
+SLOW_MEDIAN_SECONDS: Final = 0.005
+SLOW_TAIL_SECONDS: Final = 0.05
+_NTP: Final = "Synchronise the clocks of both hosts with NTP (chrony, systemd-timesyncd)."
 
 
 def not_reached(facts: Unreached, address: str) -> Finding:
@@ -143,14 +149,6 @@ def check_records(redis: RedisFacts, prefix: str, newest_format: int) -> Finding
 
 def _count(replicas: int) -> str:
     return "one replica is" if replicas == 1 else f"{replicas} replicas are"
-
-
-WARNING_SKEW_SECONDS: Final = 2.0
-PROBLEM_SKEW_SECONDS: Final = 60.0
-"""A nonce may be kept for so long that a clock that is 120 s ahead rejects every push. This limit is half of that."""
-SLOW_MEDIAN_SECONDS: Final = 0.005
-SLOW_TAIL_SECONDS: Final = 0.05
-_NTP: Final = "Synchronise the clocks of both hosts with NTP (chrony, systemd-timesyncd)."
 
 
 def check_clock(redis: RedisFacts) -> Finding:

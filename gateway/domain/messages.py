@@ -10,6 +10,9 @@ from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 
+_PROCESS: Final = secrets.token_urlsafe(12) + "-"
+_COUNT: Final = count()
+
 
 class Address(NamedTuple):
     """A room inside a namespace; ``room`` None means everyone in the namespace."""
@@ -130,7 +133,3 @@ class PublishResult(NamedTuple):
 def new_id() -> str:
     """Return a new entry id, URL-safe: 96 random bits of this process, and a count."""
     return f"{_PROCESS}{next(_COUNT):x}"
-
-
-_PROCESS: Final = secrets.token_urlsafe(12) + "-"
-_COUNT: Final = count()

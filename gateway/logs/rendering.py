@@ -13,6 +13,26 @@ import structlog
 from structlog import BoundLoggerBase
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+_MASKED: Final = frozenset(
+    {
+        "token",
+        "secret",
+        "signature",
+        "authorization",
+        "cookie",
+        "password",
+        "pid",
+        "offset",
+        "query",
+        "payload",
+        "data",
+        "args",
+    }
+)
+_MASK: Final = "********"
+# JSON allows them in a string, and some readers take them for the end of a line.
+_LINE_ENDS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
 
 class EventLogger(BoundLoggerBase):
     """A logger of events with dotted names and fields: ``log.info("connection.closed", reason=…)``.
@@ -70,27 +90,6 @@ def set_level(number: int) -> None:
 
 def _discard(_logger: EventLogger, _event: str, **_fields: Any) -> None:
     pass
-
-
-_MASKED: Final = frozenset(
-    {
-        "token",
-        "secret",
-        "signature",
-        "authorization",
-        "cookie",
-        "password",
-        "pid",
-        "offset",
-        "query",
-        "payload",
-        "data",
-        "args",
-    }
-)
-_MASK: Final = "********"
-# JSON allows them in a string, and some readers take them for the end of a line.
-_LINE_ENDS: Final = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 def renderers(*, as_json: bool, colors: bool) -> list[Processor]:

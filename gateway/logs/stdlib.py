@@ -16,8 +16,6 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from gateway.logs import rendering
 from gateway.logs.output import Output
 
-log = structlog.get_logger("gateway")
-
 # Below warning they log packets, and so payloads and tokens, or each request of the trace export. The level of the
 # first six must be set before their first server is created, otherwise they add a handler of their own.
 _VERBOSE: Final = (
@@ -32,6 +30,8 @@ _VERBOSE: Final = (
 _WITH_ADDRESSES: Final = ("opentelemetry", "urllib3", "requests")
 """Libraries of the trace export. Its address and headers may contain the secret of a collector."""
 _TASK: Final = re.compile(r"<Task [a-z]+ name='([^']*)'")
+
+log = structlog.get_logger("gateway")
 
 
 class _Handler(logging.StreamHandler[Output]):

@@ -29,6 +29,7 @@ ALGORITHMS: Final = (*SYMMETRIC, *ASYMMETRIC)
 # What identity providers publish; a key set may contain keys of each type.
 JWKS_DEFAULT: Final = ("RS256", "ES256", "EdDSA")
 _MIN_RSA_BITS: Final = 2048
+_FIELDS: Final = ("id", "secret", "secrets", "secret_file", "scopes", "rate")
 
 
 def algorithm(raw: object) -> str:
@@ -101,9 +102,6 @@ def _load(kind: Algorithm, pem: str) -> object | None:
     except (InvalidKeyError, ValueError, TypeError):
         return None
     return key
-
-
-_FIELDS: Final = ("id", "secret", "secrets", "secret_file", "scopes", "rate")
 
 
 def ingest_keys(raw: object) -> tuple[IngestKey, ...]:

@@ -22,6 +22,14 @@ from gateway.settings import credentials, values
 T = TypeVar("T")
 PREFIX: Final = "GATEWAY_"
 _SPEC: Final = "spec"
+_MIB: Final = 1024 * 1024
+_ROOM_CLAIMS: Final[Mapping[str, str]] = MappingProxyType(
+    {"orgId": "org:", "org_id": "org:", "tenantId": "tenant:", "tenant_id": "tenant:", "role": "role:"}
+)
+_tokens: Final = values.list_of(values.token)
+_namespaces: Final = values.at_least_one(values.list_of(lambda raw: check_namespace(values.text(raw))))
+_transports: Final = values.at_least_one(values.list_of(values.one_of("polling", "websocket")))
+_algorithms: Final = values.list_of(credentials.algorithm)
 
 
 class SettingsError(Exception):
@@ -114,16 +122,6 @@ def new_replica_id() -> str:
     """Return the host name with a random suffix, which differs between replicas of one machine and between restarts."""
     host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:55] or "replica"
     return f"{host}-{secrets.token_hex(4)}"
-
-
-_ROOM_CLAIMS: Final[Mapping[str, str]] = MappingProxyType(
-    {"orgId": "org:", "org_id": "org:", "tenantId": "tenant:", "tenant_id": "tenant:", "role": "role:"}
-)
-_tokens: Final = values.list_of(values.token)
-_namespaces: Final = values.at_least_one(values.list_of(lambda raw: check_namespace(values.text(raw))))
-_transports: Final = values.at_least_one(values.list_of(values.one_of("polling", "websocket")))
-_algorithms: Final = values.list_of(credentials.algorithm)
-_MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

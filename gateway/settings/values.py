@@ -27,6 +27,9 @@ _MAX_SECONDS: Final = 1e9
 _MAX_INTEGER: Final = 10**15
 _INTEGER: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
+_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*,]+", re.ASCII)
+_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_DEFAULT_PORTS: Final = (("http://", ":80"), ("https://", ":443"))
 
 
 def read_secret(path: Path) -> str:
@@ -220,11 +223,6 @@ def room_claims(raw: object) -> Mapping[str, str]:
                 f"claim {claim!r}: {prefix!r} is not the beginning of a room name: {error.message}"
             ) from None
     return MappingProxyType(dict(prefixes))
-
-
-_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*,]+", re.ASCII)
-_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
-_DEFAULT_PORTS: Final = (("http://", ":80"), ("https://", ":443"))
 
 
 def origin(raw: object) -> str:

@@ -26,6 +26,10 @@ from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.ttl_map import TtlMap
 
+MIN_RESULT_SECONDS: Final = 60.0
+MIN_RESULTS: Final = 1_000
+"""Results are kept by id at least for this long, and this many, when less history is kept, or none."""
+
 
 class DeliveryQueue:
     """A bounded queue from ``MemoryBroker.append`` to its listener, first in, first out.
@@ -89,11 +93,6 @@ class DeliveryQueue:
 
     def _has_space(self) -> bool:
         return len(self._queue) < self._max_entries and self._bytes < self._max_bytes
-
-
-MIN_RESULT_SECONDS: Final = 60.0
-MIN_RESULTS: Final = 1_000
-"""Results are kept by id at least for this long, and this many, when less history is kept, or none."""
 
 
 class MemoryBroker:

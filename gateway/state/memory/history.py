@@ -17,7 +17,10 @@ from gateway.interfaces import Clock
 Order = tuple[int, int]
 """The sort key of a position (``positions.order``)."""
 
+ORDER: Final = attrgetter("order")
 _COMPACT_FROM: Final = 32
+_SWEEP: Final = 32
+"""Entries dropped by age in one step, at most: a full log that grew old must not block the event loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,9 +38,6 @@ class Record:
     size: int
     stored_bytes: int
     accepted_at: float
-
-
-ORDER: Final = attrgetter("order")
 
 
 class RoomIndex:
@@ -125,10 +125,6 @@ class TrimMarkers:
             _, marker = self._by_address.popitem(last=False)
             if marker.expires_at > now:
                 self._everywhere = marker
-
-
-_SWEEP: Final = 32
-"""Entries dropped by age in one step, at most: a full log that grew old must not block the event loop."""
 
 
 class History:

@@ -40,8 +40,6 @@ from gateway.state.redis.metrics import COMMANDS, NOT_EXECUTED, UNKNOWN, RedisMe
 from gateway.state.redis.pending import PendingCommands
 from gateway.state.redis.scripts import Script
 
-log = structlog.get_logger(__name__)
-
 Argument = str | bytes | int
 RaiseRejection = Callable[[Any], None]
 """Raises the rejection that an answer means, if it means one."""
@@ -56,6 +54,8 @@ FAILURE_SECONDS: Final = 60.0
 _MAX_FAILURES: Final = 100
 COMMANDS_PER_WRITE: Final = 8
 """With fewer commands a write costs more than an early start of Redis saves; with more one side waits for the other."""
+
+log = structlog.get_logger(__name__)
 
 
 class Commands:

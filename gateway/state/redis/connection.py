@@ -23,6 +23,8 @@ from gateway.state.redis.errors import NotExecuted, code_of, error_from_reply, r
 
 FIRST_BACKOFF_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 1.0
+NO_EVICTION: Final = "noeviction"
+"""The only ``maxmemory-policy`` under which Redis keeps sessions and nonces."""
 
 
 class Backoff:
@@ -63,10 +65,6 @@ async def run_until_first_exit(**coroutines: Coroutine[Any, Any, None]) -> None:
     for end in ends:
         if isinstance(end, Exception):
             raise end
-
-
-NO_EVICTION: Final = "noeviction"
-"""The only ``maxmemory-policy`` under which Redis keeps sessions and nonces."""
 
 
 @dataclass(frozen=True, slots=True)

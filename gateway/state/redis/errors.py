@@ -18,6 +18,45 @@ from redis import exceptions
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, GatewayError, StateMisconfigured
 
+_NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
+_RETRYABLE: Final = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
+_REJECTED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS")
+_MESSAGES: Final = {
+    "READONLY": "this Redis is a replica now",
+    "MASTERDOWN": "this Redis has lost its primary",
+    "LOADING": "Redis is loading its data",
+    "BUSY": "Redis is busy with a script",
+    "NOREPLICAS": "Redis has too few replicas to accept writes",
+    "OOM": "Redis is at its memory limit",
+    "MISCONF": "Redis cannot save its data and accepts no writes",
+    "NOAUTH": "Redis asks for a password",
+    "NOPERM": "the Redis user lacks rights",
+    "WRONGPASS": "Redis rejects the password",
+}
+EVICTS: Final = "EVICTS"
+"""Our own code: Redis may evict what it stores."""
+REJECTIONS: Final = (*(code for code in _MESSAGES if code != "WRONGPASS"), EVICTS)
+"""The codes of rejections. A wrong password is NOAUTH, too: redis-py makes one error of both."""
+_DENIED: Final = ("ACL failure in script", "The user executing the script can't")
+"""How the errors of Valkey and Redis begin for a script that does what its user may not."""
+_BY_TYPE: Final = {
+    exceptions.BusyLoadingError: "LOADING",
+    exceptions.AuthenticationError: "NOAUTH",
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.MasterDownError: "MASTERDOWN",
+    exceptions.ClusterDownError: "CLUSTERDOWN",
+    exceptions.TryAgainError: "TRYAGAIN",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.NoPermissionError: "NOPERM",
+}
+"""redis-py removes the code from the message of some errors and raises errors of these types instead."""
+REPLIES: Final = (
+    exceptions.ResponseError,
+    exceptions.BusyLoadingError,
+    exceptions.AuthenticationError,
+)
+"""Errors that are answers of Redis. Every other error of redis-py means that the connection is lost."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -63,47 +102,6 @@ class OutcomeUnknown(BrokerTimeout):
     def __init__(self, message: str, *, rejection: str = "") -> None:
         super().__init__(message)
         self.rejection = rejection
-
-
-_NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "UNBLOCKED")
-_RETRYABLE: Final = ("LOADING", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
-_REJECTED: Final = ("OOM", "MISCONF", "NOAUTH", "NOPERM", "WRONGPASS")
-_MESSAGES: Final = {
-    "READONLY": "this Redis is a replica now",
-    "MASTERDOWN": "this Redis has lost its primary",
-    "LOADING": "Redis is loading its data",
-    "BUSY": "Redis is busy with a script",
-    "NOREPLICAS": "Redis has too few replicas to accept writes",
-    "OOM": "Redis is at its memory limit",
-    "MISCONF": "Redis cannot save its data and accepts no writes",
-    "NOAUTH": "Redis asks for a password",
-    "NOPERM": "the Redis user lacks rights",
-    "WRONGPASS": "Redis rejects the password",
-}
-EVICTS: Final = "EVICTS"
-"""Our own code: Redis may evict what it stores."""
-REJECTIONS: Final = (*(code for code in _MESSAGES if code != "WRONGPASS"), EVICTS)
-"""The codes of rejections. A wrong password is NOAUTH, too: redis-py makes one error of both."""
-_DENIED: Final = ("ACL failure in script", "The user executing the script can't")
-"""How the errors of Valkey and Redis begin for a script that does what its user may not."""
-_BY_TYPE: Final = {
-    exceptions.BusyLoadingError: "LOADING",
-    exceptions.AuthenticationError: "NOAUTH",
-    exceptions.ReadOnlyError: "READONLY",
-    exceptions.MasterDownError: "MASTERDOWN",
-    exceptions.ClusterDownError: "CLUSTERDOWN",
-    exceptions.TryAgainError: "TRYAGAIN",
-    exceptions.OutOfMemoryError: "OOM",
-    exceptions.NoPermissionError: "NOPERM",
-}
-"""redis-py removes the code from the message of some errors and raises errors of these types instead."""
-
-REPLIES: Final = (
-    exceptions.ResponseError,
-    exceptions.BusyLoadingError,
-    exceptions.AuthenticationError,
-)
-"""Errors that are answers of Redis. Every other error of redis-py means that the connection is lost."""
 
 
 def code_of(error: Exception) -> str:

@@ -32,10 +32,10 @@ from gateway.state.redis.log_reader import PROBE_NUMBER, LogReader
 from gateway.state.redis.metrics import COMMANDS, RedisMetrics
 from gateway.state.redis.subscriber import Subscriber
 
-log = structlog.get_logger(__name__)
-
 _MAX_IN_FLIGHT: Final = 64
 _PROBE_SECONDS: Final = 2.0
+
+log = structlog.get_logger(__name__)
 
 
 class ProbeTracker:

@@ -26,8 +26,6 @@ from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.subscriber import ReceiveBuffer, ResyncMarker
 
-log = structlog.get_logger(__name__)
-
 RETRY_SECONDS: Final = 0.1
 PAGE_BYTES: Final = 1024 * 1024
 """The least after which a page of the log ends, in bytes of records."""
@@ -36,6 +34,8 @@ PROBE_NUMBER: Final = "."
 _ANOTHER_LOG: Final = -1
 _TRIMMED: Final = -2
 """What lua/resync.lua returns instead of a number of lost positions."""
+
+log = structlog.get_logger(__name__)
 
 
 class LogReader:

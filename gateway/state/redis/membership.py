@@ -27,13 +27,13 @@ from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.sessions import RedisSessions
 
-log = structlog.get_logger(__name__)
-
 KEEP_SECONDS: Final = 86_400.0
 """The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 _HEARTBEATS_PER_LEASE: Final = 3
 RELEASE_SECONDS: Final = 1.0
 """The most that releasing the lease adds to a stop. If that is too short, the lease ends by itself."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from gateway.state.redis.redis_keys import RedisKeys, address_name
 
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+_BATCH: Final = 50
+"""Connections in one script, so that no other script waits for long."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -74,10 +76,6 @@ def decode_public(user: str, sid: bytes, value: bytes) -> PresentConnection | No
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-_BATCH: Final = 50
-"""Connections in one script, so that no other script waits for long."""
 
 
 class RedisPresence:

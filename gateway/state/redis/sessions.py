@@ -22,6 +22,8 @@ from gateway.state.redis.commands import Commands
 
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+_BATCH: Final = 50
+"""Sessions in one script, so that no other script waits for long."""
 
 
 def encode_session(session: RecoverySession) -> str:
@@ -67,10 +69,6 @@ def _list(value: object) -> Collection[object]:
     if not isinstance(value, list):
         raise TypeError("no list")
     return value
-
-
-_BATCH: Final = 50
-"""Sessions in one script, so that no other script waits for long."""
 
 
 class _End(NamedTuple):

@@ -23,6 +23,11 @@ from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run
 from gateway.state.redis.errors import REPLIES, NotExecuted, error_from_reply, rejection_of
 from gateway.state.redis.metrics import CHANNELS, RedisMetrics
 
+UNSUBSCRIBE_DELAY_SECONDS: Final = 2.0
+"""How long a channel stays subscribed without connections here: a client that reloads a page reconnects sooner."""
+_BATCH: Final = 500
+"""Channels in one command."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -95,12 +100,6 @@ class ReceiveBuffer:
         self._items.append(last)
         self._bytes = 0
         self.overflows += 1
-
-
-UNSUBSCRIBE_DELAY_SECONDS: Final = 2.0
-"""How long a channel stays subscribed without connections here: a client that reloads a page reconnects sooner."""
-_BATCH: Final = 500
-"""Channels in one command."""
 
 
 class _Waiter:
