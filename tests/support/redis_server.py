@@ -22,7 +22,7 @@ from typing import Any
 
 import redis
 
-from tests.support.waiter import TIMEOUT_SECONDS
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 PORT_ATTEMPTS = 5
 """A free port may be taken by another process before the server listens on it."""
@@ -184,9 +184,11 @@ class Sentinels:
         self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}")
         self._sentinels = [_Sentinel(self.primary.port) for _ in range(3)]
         self.sentinels = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self._sentinels)
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while time.monotonic() < deadline and not self._is_complete():
-            time.sleep(0.05)
+        try:
+            wait_until(self._is_complete, "the Sentinels know each other and the replica")
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
