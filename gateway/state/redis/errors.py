@@ -154,6 +154,7 @@ class Rejections:
     def __init__(self) -> None:
         self._now: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
         self.now: Mapping[str, str] = MappingProxyType(self._now)
         """Connections on which Redis rejects something, each with the code of REJECTIONS."""
 
@@ -167,13 +168,17 @@ class Rejections:
     def record(self, connection: str, problem: GatewayError | None) -> None:
         """Record the last attempt on a connection; None is a success.
 
-        A problem that is no rejection ends one, too, but is not logged as the end: Redis does not accept again.
+        A problem that is no rejection ends one without a log line, because Redis does not accept again. The next
+        success logs that it does.
         """
-        before = self._now.pop(connection, "")
+        self._now.pop(connection, None)
         code = "" if problem is None else rejection_of(problem)
-        if problem is not None and code:
+        if problem is None:
+            before = self._logged.pop(connection, "")
+            if before:
+                log.info("redis.accepting", connection=connection, code=before)
+        elif code:
             self._now[connection], self._reasons[connection] = code, problem.message
-            if code != before:
+            if code != self._logged.get(connection):
+                self._logged[connection] = code
                 log.warning("redis.rejecting", connection=connection, code=code, reason=problem.message)
-        elif before and problem is None:
-            log.info("redis.accepting", connection=connection, code=before)
