@@ -8,7 +8,7 @@ whether it was), unless its docstring says otherwise. Times are seconds since 19
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,8 @@ from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.domain.status import StateStatus
+from gateway.domain.traces import Trace
+from gateway.domain.webhooks import WebhookAnswer
 
 Deliver = Callable[[LogEntry, Position], Awaitable[None]]
 """Delivers one entry, with its position, to the connections of this replica."""
@@ -64,6 +66,15 @@ class Broker(Protocol):
         it consumes the new nonce.
 
         Raises: NonceReplayed or IdempotencyConflict when the dedup key is rejected; nothing happened then.
+        """
+        ...
+
+    async def append_all(
+        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+    ) -> tuple[PublishResult, ...]:
+        """Accept several messages, in this order and all or none, as ``append`` does with one.
+
+        At most 100. Appending them again changes nothing and returns the first results.
         """
         ...
 
@@ -267,6 +278,31 @@ class TokenVerifier(Protocol):
 
         Raises: TokenRejected; KeysUnavailable while the keys to verify it with cannot be fetched.
         """
+        ...
+
+
+class Webhooks(Protocol):
+    """The HTTP endpoints of backends that client events are sent to."""
+
+    async def call(
+        self,
+        webhook: str,
+        *,
+        id: str,
+        type: str,
+        data: Mapping[str, object],
+        trace: Trace | None = None,
+    ) -> WebhookAnswer:
+        """Send one event and return the answer; ``id`` is the same for a second try. Takes a bounded time.
+
+        The event was certainly not sent if the code is ``busy``, or ``backend_unavailable`` without an answer.
+
+        Raises: ClientEventRejected with the code that belongs to the failure (docs/reference/webhooks.md).
+        """
+        ...
+
+    def may(self, webhook: str, scope: str, target: str) -> bool:
+        """Return whether answers of a webhook may do something beyond the sender: ``emit:room`` for a room, …"""
         ...
 
 

@@ -1,20 +1,23 @@
 """Values and rules of the gateway: standard library only, no event loop, no I/O.
 
-bounded_body  read_bounded: the body of a request, up to a limit
-dedup         DedupKey: the one-time use of a signed request
-disconnects   DisconnectReason: how the gateway ends a connection
-errors        the tree of errors, each with a stable code
-identity      Identity: what a verified token says
-ingest_keys   IngestKey, Scope: the credential of one backend
-messages      Message, DisconnectCommand, SessionTakeover: the entries that the broker appends
-names         the rules for user ids, rooms, namespaces and events
-positions     Position: where an entry is in the stream of all entries
-presence      UserPresence: the connections of a user on all replicas
-rate_limit    the rate limit algorithm (GCRA)
-redis_url     RedisUrl: a parsed Redis URL
-sampling      Sampling: which log lines are written
-sessions      RecoverySession: what is needed to resume a connection
-status        StateStatus: what a replica can do
-times         the text form of a time
-traces        Trace: the W3C trace of a message
+bounded_body     read_bounded: the body of a request, up to a limit
+dedup            DedupKey: the one-time use of a signed request
+disconnects      DisconnectReason: how the gateway ends a connection
+errors           the tree of errors, each with a stable code
+event_catalogue  EventCatalogue: what clients may send, and what happens then
+identity         Identity: what a verified token says
+ingest_keys      IngestKey, Scope: the credential of one backend
+messages         Message, DisconnectCommand, SessionTakeover: the entries that the broker appends
+names            the rules for user ids, rooms, namespaces and events
+positions        Position: where an entry is in the stream of all entries
+presence         UserPresence: the connections of a user on all replicas
+rate_limit       the rate limit algorithm (GCRA)
+redis_url        RedisUrl: a parsed Redis URL
+sampling         Sampling: which log lines are written
+sessions         RecoverySession: what is needed to resume a connection
+status           StateStatus: what a replica can do
+templates        references to a client event in JSON values
+times            the text form of a time
+traces           Trace: the W3C trace of a message
+webhooks         WebhookAnswer: what the answer of a webhook asks for
 """

@@ -9,6 +9,7 @@
     ├── KeysUnavailable         the keys that tokens are verified with cannot be fetched now
     ├── NonceReplayed           this nonce of this ingest key was used before
     ├── IdempotencyConflict     this idempotency key was used with another body
+    ├── ClientEventRejected     a client event had no effect, or an unknown one; the client gets the code
     ├── RecoveryFailed          a connection cannot be resumed; the client gets the code
     └── ConnectionRejected      a connection is not accepted; the client gets the code
         ├── TokenRejected       the token does not prove an identity
@@ -119,6 +120,37 @@ class RecoveryFailed(GatewayError):
             raise ValueError(f"{code!r} is not a code of a failed recovery")
         super().__init__(f"the connection cannot be resumed ({code})")
         self.code = code
+
+
+class ClientEventRejected(GatewayError):
+    """A client event failed. The client gets code, message and ``retry_after_seconds`` (None: no time is known).
+
+    ``code`` is one of CODES, or the code that a webhook answered with. ``message`` names paths and keywords of schemas,
+    never values.
+    """
+
+    CODES = frozenset(
+        {
+            "unknown_event",
+            "invalid_payload",
+            "rate_limited",
+            "not_allowed",
+            "not_a_member",
+            "too_many_rooms",
+            "busy",
+            "rejected",
+            "backend_unavailable",
+            "backend_timeout",
+            "backend_error",
+            "broker_unavailable",
+            "broker_timeout",
+        }
+    )
+
+    def __init__(self, code: str, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ConnectionRejected(GatewayError):

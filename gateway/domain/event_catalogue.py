@@ -1,0 +1,220 @@
+"""The event catalogue: what clients may send, what the gateway does then, and what clients get. Values without code.
+
+``gateway.events`` reads them from a file. What the catalogue does not name is rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Final, Protocol
+
+from gateway.domain.templates import Template
+
+SID_MARK: Final = "~"
+"""The first character of a sid. No client joins such a room, and no claim grants one."""
+RESERVED_PREFIXES: Final = ("user:", "org:", "tenant:", "role:", SID_MARK)
+"""Rooms with these prefixes are never joined by asking; only a rule whose glob begins so lets clients send to them."""
+
+
+class Schema(Protocol):
+    """A compiled JSON Schema, with its source."""
+
+    @property
+    def source(self) -> Mapping[str, object] | bool:
+        """The schema as the catalogue has it."""
+        ...
+
+    def problems(self, value: object) -> Mapping[str, str]:
+        """Return sentences by path (``text``, ``items.0``, or empty for the value itself); empty when it is valid.
+
+        Sentences name paths and keywords of the schema, never values.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The arguments of an event: exactly so many, of which the last ``optional`` may be absent.
+
+    ``schemas`` None: any number of any arguments. A schema None: any value.
+    """
+
+    schemas: tuple[Schema | None, ...] | None = None
+    optional: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A pattern of room names: ``*`` stands for any text, every other character for itself.
+
+    A glob matches a name with a reserved prefix only if the glob begins with that prefix.
+    """
+
+    pattern: str
+
+    def matches(self, room: str) -> bool:
+        """Return whether the pattern matches a room name."""
+        for prefix in RESERVED_PREFIXES:
+            if room.startswith(prefix) and not self.pattern.startswith(prefix):
+                return False
+        return _matches(self.pattern, room)
+
+
+class AllowKind(Enum):
+    """Who may do something: nobody, anyone, members of the room, members of one of some rooms, or as a call answers."""
+
+    NOBODY = "nobody"
+    ANYONE = "anyone"
+    MEMBERS = "members"
+    ROOMS = "rooms"
+    CALL = "call"
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Who may join, send or broadcast. ``rooms`` only with ROOMS, ``webhook`` only with CALL."""
+
+    kind: AllowKind
+    rooms: tuple[Glob, ...] = ()
+    webhook: str = ""
+
+
+NOBODY: Final = Allow(AllowKind.NOBODY)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRule:
+    """What clients may do with the rooms that ``match`` matches. The first rule that matches decides."""
+
+    match: Glob
+    join: Allow = NOBODY
+    send: Allow = NOBODY
+    list_members: bool = False
+
+
+class TargetKind(Enum):
+    """Whom an emission is sent to.
+
+    SELF: the sender. OTHERS: the room that the event joined or left, without the sender. EVERYONE: the namespace.
+    ROOMS, USERS, SIDS: names that a template renders, one or a list. OWN_ROOMS: rooms of the sender that a glob matches.
+    """
+
+    SELF = "self"
+    OTHERS = "others"
+    EVERYONE = "everyone"
+    ROOMS = "rooms"
+    USERS = "users"
+    SIDS = "sids"
+    OWN_ROOMS = "own_rooms"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A part of the recipients. ``names`` with ROOMS, USERS and SIDS; ``glob`` with OWN_ROOMS."""
+
+    kind: TargetKind
+    names: Template | None = None
+    glob: Glob | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One message that a client event causes; each connection gets it once, however many targets it is in."""
+
+    to: tuple[Target, ...]
+    event: str
+    arguments: tuple[Template, ...] = ()
+    except_self: bool = False
+    volatile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OnError:
+    """What happens after a failure, in addition to (``emit``) or instead of (``ack``) the standard error."""
+
+    emit: tuple[Emission, ...] = ()
+    ack: Template | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientEvent:
+    """One entry of ``client_events``. ``name`` may end in ``*``.
+
+    ``rate`` is in events per second and connection (burst: two seconds), ``user_rate`` per second and user over all
+    replicas; None means off. ``call`` names a webhook. ``reject`` is the sentence that the client gets. ``ack`` None:
+    the acknowledgement has no argument, or what the call answered.
+    """
+
+    name: str
+    args: Arguments = field(default_factory=Arguments)
+    returns: Schema | None = None
+    allow: tuple[Glob, ...] | None = None
+    rate: float | None = None
+    user_rate: float | None = None
+    dedupe: Template | None = None
+    serial: bool = False
+    call: str | None = None
+    reject: str | None = None
+    join: Template | None = None
+    leave: Template | None = None
+    emit: tuple[Emission, ...] = ()
+    ack: Template | None = None
+    on_error: OnError = field(default_factory=OnError)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """An event that clients get, described."""
+
+    name: str
+    args: Arguments
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamespaceEvents:
+    """The catalogue of one namespace. ``patterns`` are the client events whose name ends in ``*``, longest first."""
+
+    error_event: str = "error"
+    rooms: tuple[RoomRule, ...] = ()
+    broadcast: Allow = NOBODY
+    client_events: Mapping[str, ClientEvent] = field(default_factory=dict)
+    patterns: tuple[ClientEvent, ...] = ()
+    server_events: Mapping[str, ServerEvent] = field(default_factory=dict)
+    allows_undescribed_pushes: bool = True
+
+    def client_event(self, name: str) -> ClientEvent | None:
+        """Return the entry for an event: the exact one, else the longest pattern that matches."""
+        exact = self.client_events.get(name)
+        if exact is not None:
+            return exact
+        return next((each for each in self.patterns if name.startswith(each.name[:-1])), None)
+
+    def rule_for(self, room: str) -> RoomRule | None:
+        """Return the first rule that matches a room."""
+        return next((rule for rule in self.rooms if rule.match.matches(room)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class EventCatalogue:
+    """The whole catalogue; without a file, an empty one. ``schemas`` are the sources of the named schemas."""
+
+    namespaces: Mapping[str, NamespaceEvents] = field(default_factory=dict)
+    schemas: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def webhooks(self) -> frozenset[str]:
+        """Return the ids of all webhooks that entries and rules name."""
+        ids = set()
+        for namespace in self.namespaces.values():
+            entries = [*namespace.client_events.values(), *namespace.patterns]
+            ids.update(entry.call for entry in entries if entry.call is not None)
+            ids.update(rule.join.webhook for rule in namespace.rooms if rule.join.kind is AllowKind.CALL)
+        return frozenset(ids)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    if "*" not in pattern:
+        return pattern == text
+    return fnmatchcase(text, pattern.replace("[", "[[]").replace("?", "[?]"))

@@ -1,0 +1,102 @@
+"""Templates of the event catalogue: JSON values in which a string that begins with ``$`` refers to the client event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+MISSING: Final = object()
+"""What a reference returns when the member that it names is absent: JSON has no such value."""
+
+
+@dataclass(slots=True)
+class EventContext:
+    """What references of one client event refer to.
+
+    ``subject`` is ``sub`` with the type that the token had. ``now`` is the time of the event as ISO 8601 text. ``data``
+    is the socket data. ``error`` is set only for the templates of ``on_error``.
+    """
+
+    arguments: Sequence[object]
+    sid: str
+    user: str
+    subject: object
+    email: str | None
+    now: str
+    id: str
+    data: Mapping[str, object] = field(default_factory=dict)
+    error: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """``$0.room`` is ``Reference("0", ("room",))``; ``root`` is what follows the dollar sign, up to the first dot.
+
+    Roots: ``0`` to ``15``, ``sid``, ``user``, ``sub``, ``email``, ``now``, ``id``, ``data``, ``error``.
+    """
+
+    root: str
+    path: tuple[str, ...] = ()
+
+    def render(self, context: EventContext) -> object:
+        """Return the value that the reference refers to, or MISSING."""
+        value = self._root(context)
+        for member in self.path:
+            value = _member(value, member)
+        return value
+
+    def _root(self, context: EventContext) -> object:
+        root = self.root
+        if root.isdigit():
+            index = int(root)
+            return context.arguments[index] if index < len(context.arguments) else MISSING
+        if root == "sub":
+            return context.subject
+        return getattr(context, root)
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A JSON value without references."""
+
+    value: object
+
+    def render(self, context: EventContext) -> object:  # noqa: ARG002  # the same for every event
+        """Return the value."""
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectTemplate:
+    """A JSON object; members whose value is MISSING are left out, as ``JSON.stringify`` does."""
+
+    members: tuple[tuple[str, Template], ...]
+
+    def render(self, context: EventContext) -> object:
+        """Return the object."""
+        rendered = ((name, template.render(context)) for name, template in self.members)
+        return {name: value for name, value in rendered if value is not MISSING}
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayTemplate:
+    """A JSON array; an item that is MISSING becomes null, as ``JSON.stringify`` does."""
+
+    items: tuple[Template, ...]
+
+    def render(self, context: EventContext) -> object:
+        """Return the array."""
+        rendered = (template.render(context) for template in self.items)
+        return [None if value is MISSING else value for value in rendered]
+
+
+Template = Reference | Literal | ObjectTemplate | ArrayTemplate
+
+
+def _member(value: object, name: str) -> object:
+    if isinstance(value, Mapping):
+        return value.get(name, MISSING)
+    if isinstance(value, list) and name.isascii() and name.isdigit() and len(name) < 6:
+        return value[int(name)] if int(name) < len(value) else MISSING
+    return MISSING
