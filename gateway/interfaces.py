@@ -288,12 +288,12 @@ class Webhooks(Protocol):
         self,
         webhook: str,
         *,
-        id: str,
-        type: str,
+        event_id: str,
+        event_type: str,
         data: Mapping[str, object],
         trace: Trace | None = None,
     ) -> WebhookAnswer:
-        """Send one event and return the answer; ``id`` is the same for a second try. Takes a bounded time.
+        """Send one event and return the answer; ``event_id`` is the same for a second try. Takes a bounded time.
 
         The event was certainly not sent if the code is ``busy``, or ``backend_unavailable`` without an answer.
 
