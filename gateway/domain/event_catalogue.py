@@ -99,7 +99,7 @@ class TargetKind(Enum):
     """Whom an emission is sent to.
 
     SELF: the sender. OTHERS: the room that the event joined or left, without the sender. EVERYONE: the namespace.
-    ROOMS, USERS, SIDS: names that a template renders, one or a list. OWN_ROOMS: rooms of the sender that a glob matches.
+    ROOMS, USERS, SIDS: names that a template renders, one or a list. OWN_ROOMS: rooms of the sender that match a glob.
     """
 
     SELF = "self"
@@ -206,7 +206,7 @@ class EventCatalogue:
 
     def webhooks(self) -> frozenset[str]:
         """Return the ids of all webhooks that entries and rules name."""
-        ids = set()
+        ids: set[str] = set()
         for namespace in self.namespaces.values():
             entries = [*namespace.client_events.values(), *namespace.patterns]
             ids.update(entry.call for entry in entries if entry.call is not None)
