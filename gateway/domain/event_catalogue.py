@@ -64,9 +64,9 @@ class Glob:
 
 
 class AllowKind(Enum):
-    """Who may do something: nobody, anyone, members of the room, members of one of some rooms, or as a call answers."""
+    """Which clients may do something: none, any, members of the room, members of one of some rooms, or as a call answers."""
 
-    NOBODY = "nobody"
+    NEVER = "never"
     ANYONE = "anyone"
     MEMBERS = "members"
     ROOMS = "rooms"
@@ -82,7 +82,7 @@ class Allow:
     webhook: str = ""
 
 
-NOBODY: Final = Allow(AllowKind.NOBODY)
+NEVER: Final = Allow(AllowKind.NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +90,13 @@ class RoomRule:
     """What clients may do with the rooms that ``match`` matches. The first rule that matches decides."""
 
     match: Glob
-    join: Allow = NOBODY
-    send: Allow = NOBODY
+    join: Allow = NEVER
+    send: Allow = NEVER
     list_members: bool = False
 
 
 class TargetKind(Enum):
-    """Whom an emission is sent to.
+    """The recipients of an emission.
 
     SELF: the sender. OTHERS: the room that the event joined or left, without the sender. EVERYONE: the namespace.
     ROOMS, USERS, SIDS: names that a template renders, one or a list. OWN_ROOMS: rooms of the sender that match a glob.
@@ -179,7 +179,7 @@ class NamespaceEvents:
 
     error_event: str = "error"
     rooms: tuple[RoomRule, ...] = ()
-    broadcast: Allow = NOBODY
+    broadcast: Allow = NEVER
     client_events: Mapping[str, ClientEvent] = field(default_factory=dict)
     patterns: tuple[ClientEvent, ...] = ()
     server_events: Mapping[str, ServerEvent] = field(default_factory=dict)

@@ -17,7 +17,7 @@ class WebhookEmission:
 
 @dataclass(frozen=True, slots=True)
 class WebhookAnswer:
-    """A 2xx answer of a webhook. ``has_ack`` tells an absent ``ack`` from null."""
+    """A 2xx answer of a webhook. ``has_ack`` is false when ``ack`` is absent, and true when it is null."""
 
     ack: object = None
     has_ack: bool = False
