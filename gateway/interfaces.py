@@ -254,6 +254,15 @@ class State(Protocol):
         """What the state rejects although it answers, as a sentence; empty when it rejects nothing."""
         ...
 
+    @property
+    def join_wait_seconds(self) -> float:
+        """For how long clients may not join rooms still, 0 if they may.
+
+        A room can have the name of a sid that a replica of the previous release made. So no room is joined while such a
+        replica or such a sid may live, connected or parked.
+        """
+        ...
+
     async def run(self, started: asyncio.Event) -> None:
         """Work until cancelled; set ``started`` once the stores can be used.
 

@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 
 from gateway.domain.errors import InvalidName, TokenRejected
 from gateway.domain.identity import Identity
-from gateway.domain.names import check_room, check_user, user_room
+from gateway.domain.names import SID_PREFIX, check_room, check_user, user_room
 
 Claims = Mapping[str, object]
 
@@ -182,9 +182,15 @@ def _granted(claims: Claims, name: str, prefix: str) -> Iterator[str]:
             # With a prefix it would be a valid name: "org:" would be a room of all users without an organisation.
             raise TokenRejected("token_invalid", f"the claim {name} is empty; leave it out or make it null")
         try:
-            yield check_room(prefix + text)
+            room = check_room(prefix + text)
         except InvalidName as error:
             raise TokenRejected("token_invalid", f"the claim {name} is no room: {error.message}") from error
+        if room.startswith(SID_PREFIX):
+            raise TokenRejected(
+                "token_invalid",
+                f"the claim {name} grants a room that begins with {SID_PREFIX}, as only sids may",
+            )
+        yield room
 
 
 def _text(value: object, name: str) -> str:

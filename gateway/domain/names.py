@@ -16,6 +16,9 @@ MAIN_NAMESPACE: Final = "/"
 
 USER_PREFIX: Final = "user:"
 
+SID_PREFIX: Final = "~"
+"""Every sid begins with it, and no other room: no token grants such a room, and no client joins one."""
+
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )

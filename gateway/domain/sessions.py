@@ -17,7 +17,8 @@ class RecoverySession:
     one that created it, then the last one that resumed it. Each attempt has a name of its own, so a late write of a
     former owner is recognised and changes nothing. ``rooms`` are the rooms of the connection. ``joined_at`` has those
     that it joined after ``first_position``, each with the position at which it joined: older messages of that room are
-    not for it.
+    not for it. ``joined_rooms`` are those of the rooms that it joined by itself: no token granted them, so they stay
+    when it is resumed with another token.
     """
 
     pid: str
@@ -28,19 +29,25 @@ class RecoverySession:
     rooms: frozenset[str]
     first_position: Position
     joined_at: Mapping[str, Position] = field(default_factory=dict, hash=False)
+    joined_rooms: frozenset[str] = frozenset()
 
     def visible_from(self, room: str | None) -> Position:
         """Return the position after which messages to a room are for this connection; room None is everyone."""
         return self.first_position if room is None else self.joined_at.get(room, self.first_position)
 
-    def with_rooms(self, rooms: Collection[str], at: Position) -> RecoverySession:
-        """Return the session with other rooms: those it had keep their position, new ones are joined ``at``."""
+    def with_rooms(
+        self, rooms: Collection[str], at: Position, *, joined: Collection[str] = ()
+    ) -> RecoverySession:
+        """Return the session with other rooms: those it had keep their position, new ones are joined ``at``.
+
+        ``joined`` are those of the rooms that no token granted.
+        """
         joined_at = {
             room: self.joined_at.get(room, at) if room in self.rooms else at
             for room in rooms
             if room not in self.rooms or room in self.joined_at
         }
-        return replace(self, rooms=frozenset(rooms), joined_at=joined_at)
+        return replace(self, rooms=frozenset(rooms), joined_at=joined_at, joined_rooms=frozenset(joined))
 
     def replay_start(self, offset: Position | None) -> Position:
         """Return the position to replay from: the offset of the client, but never before ``first_position``."""

@@ -86,6 +86,7 @@ class Connection:
         "recovery",
         "replay_watermark",
         "rooms",
+        "rooms_lock",
         "session",
         "sid",
         "socket",
@@ -112,6 +113,8 @@ class Connection:
         self.connected_at = connected_at
         self.state = ConnectionState.CONNECTING
         self.rooms: frozenset[str] = frozenset()
+        self.rooms_lock: Lock | None = None
+        """Held while its rooms are changed; made for the first change."""
         self.expiry: Timer | None = None
         self.session = session
         """The session that it can be resumed with; None if recovery is off or declined."""
@@ -135,6 +138,11 @@ class Connection:
     @property
     def user(self) -> str:
         return self.identity.user
+
+    @property
+    def joined_rooms(self) -> frozenset[str]:
+        """The rooms that it joined: those that its token does not grant."""
+        return self.rooms.difference(self.identity.rooms, (self.sid,))
 
     @property
     def was_disconnected(self) -> bool:

@@ -24,6 +24,7 @@ from gateway.runtime.metrics_setup import create_log_metrics, create_state_metri
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
+from gateway.services.memberships import Memberships
 from gateway.services.publish import MessagePublisher
 from gateway.services.recovery import Recovery, Replayer
 from gateway.services.token_expiry import TokenExpiry
@@ -154,6 +155,14 @@ class Components:
             presence=self.state.presence,
             sessions=self.state.sessions,
         )
+        self.memberships = Memberships(
+            hub=self.hub,
+            broker=self.state.broker,
+            presence=self.state.presence,
+            sessions=self.state.sessions,
+            max_rooms_per_connection=settings.max_rooms_per_connection,
+            join_wait_seconds=lambda: self.state.join_wait_seconds,
+        )
         self._recovery = Recovery(
             broker=self.state.broker,
             sessions=self.state.sessions,
@@ -185,6 +194,7 @@ class Components:
             presence=self.state.presence,
             sessions=self.state.sessions,
             revocations=self.state.revocations,
+            memberships=self.memberships,
             recovery=self._recovery,
             disconnector=self.disconnector,
             clock=self.clock,

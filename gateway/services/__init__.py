@@ -4,6 +4,7 @@ connect         Connector: registers and resumes connections, applies a refreshe
 degraded_mode   DegradedMode: the reaction to a stalled or unavailable state
 disconnect      Disconnector: removes connections and updates the shared state
 drain           drain: disconnects all clients at an even pace
+memberships     Memberships: joins and leaves rooms for a connection
 publish         MessagePublisher: publishes messages and disconnect commands of backends
 recovery        Recovery, Replayer: read sessions and the history, and replay missed messages
 token_expiry    TokenExpiry: warns clients of the end of their tokens, then disconnects them

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
 from gateway.domain.disconnects import RESUMED_ELSEWHERE
-from gateway.domain.errors import (
-    BrokerTimeout,
-    BrokerUnavailable,
-    RecoveryFailed,
-    TokenRejected,
-    TooManyConnections,
-)
+from gateway.domain.errors import BrokerUnavailable, RecoveryFailed, TokenRejected, TooManyConnections
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, SessionTakeover, new_id
+from gateway.domain.names import SID_PREFIX
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
 from gateway.hub import ClientTransport, Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Clock, Presence, Revocations, Sessions
 from gateway.services.disconnect import Disconnector
+from gateway.services.memberships import Memberships
 from gateway.services.recovery import ConnectResult, Recovery
 
 _SID_BYTES: Final = 15
@@ -46,6 +42,7 @@ class Connector:
         presence: Presence,
         sessions: Sessions,
         revocations: Revocations,
+        memberships: Memberships,
         recovery: Recovery,
         disconnector: Disconnector,
         clock: Clock,
@@ -58,6 +55,7 @@ class Connector:
         self._presence = presence
         self._sessions = sessions
         self._revocations = revocations
+        self._memberships = memberships
         self._recovery = recovery
         self._disconnector = disconnector
         self._clock = clock
@@ -88,7 +86,7 @@ class Connector:
         return await self._begin(identity, namespace, transport, recovery_request, failure)
 
     async def refresh(self, connection: Connection, identity: Identity) -> None:
-        """Apply a refreshed token: the connection gets the rooms of that token.
+        """Apply a refreshed token: the connection gets the rooms of that token, and stays in those that it joined.
 
         Raises: TokenRejected, BrokerUnavailable, BrokerTimeout; the connection keeps its former rooms then.
         """
@@ -96,12 +94,12 @@ class Connector:
             raise TokenRejected("token_invalid", "the token is another user's")
         rooms = self._rooms(connection.sid, identity)
         await self._reject_revoked(identity)
-        if connection.state is ConnectionState.CLOSED:
-            # It was closed meanwhile: a connection that left the hub must not join rooms again.
-            return
-        if rooms != connection.rooms:
-            await self._change_rooms(connection, rooms)
-        connection.identity = identity
+        async with self._memberships.changing(connection):
+            if connection.state is ConnectionState.CLOSED:
+                # It was closed meanwhile: a connection that left the hub must not join rooms again.
+                return
+            await self._memberships.change(connection, rooms | connection.joined_rooms, identity.rooms)
+            connection.identity = identity
 
     # new or resumed
 
@@ -122,8 +120,8 @@ class Connector:
             session.sid, session.namespace, identity, transport, self._clock.now(), session=session
         )
         async with self._rollback(connection):
-            position = await self._subscribe(connection)
-            changed = session.with_rooms(connection.rooms, position)
+            position = await self._subscribe(connection, session.joined_rooms)
+            changed = session.with_rooms(connection.rooms, position, joined=connection.joined_rooms)
             connection.attach_session(changed)
             first_page = await self._recovery.first_page(connection, changed, recovery_request)
             if changed != session:
@@ -146,7 +144,7 @@ class Connector:
         failure: str | None,
     ) -> ConnectResult:
         self._check_user_limit(identity.user)
-        sid = secrets.token_urlsafe(_SID_BYTES)
+        sid = SID_PREFIX + secrets.token_urlsafe(_SID_BYTES)
         connection = Connection(sid, namespace, identity, transport, self._clock.now())
         first_page = None
         async with self._rollback(connection):
@@ -189,9 +187,12 @@ class Connector:
         if limit is not None and self._hub.connections_of(user) >= limit:
             raise TooManyConnections(f"this user has {limit} connections here already")
 
-    async def _subscribe(self, connection: Connection) -> Position:
-        """Add a connection to the hub and subscribe its rooms; return the position after which everything arrives."""
-        rooms = self._rooms(connection.sid, connection.identity)
+    async def _subscribe(self, connection: Connection, joined: frozenset[str] = frozenset()) -> Position:
+        """Add a connection to the hub and subscribe its rooms; return the position after which everything arrives.
+
+        ``joined`` are rooms that it joined before it was resumed.
+        """
+        rooms = self._rooms(connection.sid, connection.identity) | joined
         self._hub.add(connection, rooms)
         # Also for rooms with connections here: those may still wait for the same subscription.
         position = await self._broker.subscribe(
@@ -216,45 +217,6 @@ class Connector:
             raise TokenRejected("token_revoked", "a backend ended this connection")
         if connection.taken_over:
             raise BrokerUnavailable("the connection was resumed elsewhere meanwhile")
-
-    async def _change_rooms(self, connection: Connection, rooms: frozenset[str]) -> None:
-        before, session = connection.rooms, connection.session
-        # The lock keeps a page of the history, requested for the former rooms, from being sent meanwhile.
-        async with connection.transport.replay_lock:
-            position = await self._apply_rooms(connection, rooms)
-            if session is not None:
-                connection.session = session.with_rooms(rooms, position)
-        try:
-            await self._update_presence(connection)
-        except BaseException:
-            self._hub.change_rooms(connection, before)
-            connection.session = session
-            # A failed update is made up for later by the state; here the former rooms have to be restored.
-            with suppress(BrokerUnavailable, BrokerTimeout):
-                await self._update_presence(connection)
-            raise
-
-    async def _update_presence(self, connection: Connection) -> None:
-        try:
-            await self._presence.change_rooms(connection.sid, connection.rooms)
-        finally:
-            if connection.session is not None:
-                await self._sessions.change(connection.session)
-
-    async def _apply_rooms(self, connection: Connection, rooms: frozenset[str]) -> Position:
-        """Join and leave rooms on this replica, all or none; return the position at which the new ones are joined."""
-        before = connection.rooms
-        changed = [Address(connection.namespace, room) for room in rooms ^ before]
-        # The hub first: a room without connections may be unsubscribed by the connection that left it last.
-        self._hub.change_rooms(connection, rooms)
-        try:
-            return await self._broker.subscribe([each for each in changed if each.room in rooms])
-        except BaseException:
-            self._hub.change_rooms(connection, before)
-            raise
-        finally:
-            # Other connections may have joined meanwhile, or this one closed: the hub knows the rooms in use now.
-            await self._broker.unsubscribe([each for each in changed if not self._hub.has(each)])
 
     def _rooms(self, sid: str, identity: Identity) -> frozenset[str]:
         """Return the rooms that the token grants and the room of the sid.

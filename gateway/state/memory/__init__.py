@@ -144,6 +144,11 @@ class MemoryState:
         """Always empty: memory rejects nothing."""
         return ""
 
+    @property
+    def join_wait_seconds(self) -> float:
+        """Always 0: no sid of another release lives in this process."""
+        return 0.0
+
     def sizes(self) -> dict[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
         return {

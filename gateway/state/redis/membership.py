@@ -106,6 +106,11 @@ class Membership:
             log.info("lease.waiting_for_peers", seconds=self.lease_seconds)
             await asyncio.sleep(self.lease_seconds)
 
+    @property
+    def join_wait_seconds(self) -> float:
+        """For how long clients may not join rooms still."""
+        return 0.0
+
     def wake(self) -> None:
         """Send a heartbeat now: the connection is a new one, perhaps to another server."""
         self._wake.set()

@@ -242,6 +242,11 @@ class RedisState:
         """What Redis rejects although it answers, as a sentence; empty when it rejects nothing."""
         return self._rejections.reason
 
+    @property
+    def join_wait_seconds(self) -> float:
+        """For how long clients may not join rooms still, because a sid of the previous release may live."""
+        return self.membership.join_wait_seconds
+
     def sizes(self) -> dict[str, float]:
         """Return how much of everything that has a limit is held now, under stable names, for the metrics."""
         held = self.membership.sizes

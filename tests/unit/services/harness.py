@@ -18,6 +18,7 @@ from gateway.interfaces import Broker, Presence
 from gateway.metrics import MetricFactory
 from gateway.services.connect import Connector
 from gateway.services.disconnect import Disconnector
+from gateway.services.memberships import Memberships
 from gateway.services.publish import MessagePublisher
 from gateway.services.recovery import ConnectResult, Recovery, Replayer
 from gateway.services.token_expiry import TokenExpiry
@@ -163,6 +164,7 @@ class Services:
         self.presence = GatedPresence(self.state.presence)
         self.revocations = GatedRevocations(self.state)
         self._transports = count()
+        self.join_wait_seconds = 0.0
         self.delivery_gate = asyncio.Event()
         """While it is cleared, the listener delivers nothing."""
         self.delivery_gate.set()
@@ -188,12 +190,21 @@ class Services:
             metrics=self.metrics,
         )
         self.token_expiry = TokenExpiry(schedule=self.schedule, clock=self.clock, leeway_seconds=5)
+        self.memberships = Memberships(
+            hub=self.hub,
+            broker=self.broker,
+            presence=self.presence,
+            sessions=self.state.sessions,
+            max_rooms_per_connection=max_rooms,
+            join_wait_seconds=lambda: self.join_wait_seconds,
+        )
         self.connector = Connector(
             hub=self.hub,
             broker=self.broker,
             presence=self.presence,
             sessions=self.state.sessions,
             revocations=self.revocations,
+            memberships=self.memberships,
             recovery=self.recovery,
             disconnector=self.disconnector,
             clock=self.clock,

@@ -1,0 +1,190 @@
+"""Change the rooms of a connection: join and leave rooms that its token does not grant."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
+from gateway.domain.messages import Address
+from gateway.domain.names import SID_PREFIX
+from gateway.domain.positions import Position
+from gateway.hub import Connection, ConnectionState, Hub
+from gateway.interfaces import Broker, Presence, Sessions
+
+log = structlog.get_logger(__name__)
+
+
+class Memberships:
+    """The rooms of connections, while they are connected.
+
+    A change is made in the hub, then in the subscriptions, presence and the recovery session: in all of them or in
+    none. The changes of one connection are made one after the other. A connection that is closed has no rooms, and
+    changing them does nothing.
+
+    ``max_rooms_per_connection`` counts the rooms that a token grants and those that were joined, not the room of the
+    sid; None means off. ``join_wait_seconds`` returns for how long joins have to be rejected still, 0 if they are not
+    (``State.join_wait_seconds``).
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        broker: Broker,
+        presence: Presence,
+        sessions: Sessions,
+        max_rooms_per_connection: int | None,
+        join_wait_seconds: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._hub = hub
+        self._broker = broker
+        self._presence = presence
+        self._sessions = sessions
+        self._max_rooms_per_connection = max_rooms_per_connection
+        self._join_wait_seconds = join_wait_seconds
+
+    async def join(self, connection: Connection, rooms: Collection[str]) -> tuple[str, ...]:
+        """Join rooms, all or none; return those that the connection was not in, each once, in the order given.
+
+        It gets every message to them that is accepted after this returned.
+
+        Raises: ClientEventRejected (``too_many_rooms``; ``not_allowed`` for the room of another sid;
+            ``broker_unavailable`` while joins are not possible), BrokerUnavailable, BrokerTimeout; no room is joined
+            then.
+        """
+        async with self.changing(connection):
+            joined = tuple(dict.fromkeys(room for room in rooms if room not in connection.rooms))
+            if not joined or connection.state is ConnectionState.CLOSED:
+                return ()
+            self._check_joined(connection, joined)
+            await self.change(connection, connection.rooms.union(joined))
+            return () if _is_closed(connection) else joined
+
+    async def leave(self, connection: Connection, rooms: Collection[str]) -> tuple[str, ...]:
+        """Leave rooms, all or none; return those that were left, each once, in the order given.
+
+        Rooms that the token grants and the room of the sid stay.
+
+        Raises: BrokerUnavailable, BrokerTimeout; no room is left then.
+        """
+        async with self.changing(connection):
+            left = tuple(dict.fromkeys(room for room in rooms if room in connection.joined_rooms))
+            if not left or connection.state is ConnectionState.CLOSED:
+                return ()
+            await self.change(connection, connection.rooms.difference(left))
+            return () if _is_closed(connection) else left
+
+    async def undo(
+        self, connection: Connection, *, joined: Collection[str] = (), left: Collection[str] = ()
+    ) -> None:
+        """Take back what ``join`` and ``leave`` returned, because what belongs to it certainly did not happen.
+
+        Joined rooms are left in any case; the state makes up later for what could not be written. Rooms that were left
+        are joined again unless that fails, which is logged.
+        """
+        async with self.changing(connection):
+            if connection.state is ConnectionState.CLOSED:
+                return
+            await self._leave_surely(connection, connection.joined_rooms.intersection(joined))
+            try:
+                await self.change(connection, connection.rooms.union(left))
+            except (BrokerUnavailable, BrokerTimeout) as error:
+                log.warning("rooms.undo_failed", sid=connection.sid, rooms=len(left), code=error.code)
+
+    @asynccontextmanager
+    async def changing(self, connection: Connection) -> AsyncIterator[None]:
+        """Wait until no other change of the connection's rooms is in progress, and keep others from beginning."""
+        if connection.rooms_lock is None:
+            connection.rooms_lock = asyncio.Lock()
+        async with connection.rooms_lock:
+            yield
+
+    async def change(
+        self, connection: Connection, rooms: frozenset[str], granted: Collection[str] | None = None
+    ) -> None:
+        """Replace the rooms of a connection within ``changing``; ``granted`` by its token, if that is a new one.
+
+        Raises: BrokerUnavailable, BrokerTimeout; the connection keeps its former rooms then.
+        """
+        before, session = connection.rooms, connection.session
+        granted = connection.identity.rooms if granted is None else granted
+        joined = rooms.difference(granted, (connection.sid,))
+        if rooms == before and (session is None or session.joined_rooms == joined):
+            return
+        # The lock keeps a page of the history, requested for the former rooms, from being sent meanwhile.
+        async with connection.transport.replay_lock:
+            position = await self._apply(connection, rooms)
+            if connection.state is ConnectionState.CLOSED:
+                return
+            if session is not None:
+                connection.session = session.with_rooms(rooms, position, joined=joined)
+        try:
+            await self._record(connection)
+        except BaseException:
+            self._hub.change_rooms(connection, before)
+            connection.session = session
+            # A failed update is made up for later by the state; here the former rooms have to be restored.
+            with suppress(BrokerUnavailable, BrokerTimeout):
+                await self._record(connection)
+            raise
+
+    def _check_joined(self, connection: Connection, joined: Collection[str]) -> None:
+        """Raises: ClientEventRejected if the rooms cannot be joined now."""
+        limit = self._max_rooms_per_connection
+        # The room of the sid does not count.
+        if limit is not None and len(connection.rooms) - 1 + len(joined) > limit:
+            raise ClientEventRejected("too_many_rooms", f"a connection is in at most {limit} rooms")
+        if any(room.startswith(SID_PREFIX) for room in joined):
+            raise ClientEventRejected("not_allowed", f"a room that begins with {SID_PREFIX} is not joined")
+        wait_seconds = self._join_wait_seconds()
+        if wait_seconds > 0:
+            raise ClientEventRejected(
+                "broker_unavailable",
+                "rooms cannot be joined until every replica and connection is of this release",
+                retry_after_seconds=wait_seconds,
+            )
+
+    async def _leave_surely(self, connection: Connection, rooms: frozenset[str]) -> None:
+        if not rooms:
+            return
+        remaining, session = connection.rooms - rooms, connection.session
+        self._hub.change_rooms(connection, remaining)
+        if session is not None:
+            connection.session = session.with_rooms(
+                remaining, session.first_position, joined=connection.joined_rooms
+            )
+        addresses = [Address(connection.namespace, room) for room in rooms]
+        await self._broker.unsubscribe([each for each in addresses if not self._hub.has(each)])
+        with suppress(BrokerUnavailable, BrokerTimeout):
+            await self._record(connection)
+
+    async def _record(self, connection: Connection) -> None:
+        """Write the rooms to presence and to the recovery session."""
+        try:
+            await self._presence.change_rooms(connection.sid, connection.rooms)
+        finally:
+            if connection.session is not None:
+                await self._sessions.change(connection.session)
+
+    async def _apply(self, connection: Connection, rooms: frozenset[str]) -> Position:
+        """Join and leave rooms on this replica, all or none; return the position at which the new ones are joined."""
+        before = connection.rooms
+        changed = [Address(connection.namespace, room) for room in rooms ^ before]
+        # The hub first: a room without connections may be unsubscribed by the connection that left it last.
+        self._hub.change_rooms(connection, rooms)
+        try:
+            return await self._broker.subscribe([each for each in changed if each.room in rooms])
+        except BaseException:
+            self._hub.change_rooms(connection, before)
+            raise
+        finally:
+            # Other connections may have joined meanwhile, or this one closed: the hub knows the rooms in use now.
+            await self._broker.unsubscribe([each for each in changed if not self._hub.has(each)])
+
+
+def _is_closed(connection: Connection) -> bool:
+    return connection.state is ConnectionState.CLOSED
