@@ -64,7 +64,7 @@ class Glob:
 
 
 class AllowKind(Enum):
-    """Which clients may do something: none, any, members of the room, members of one of some rooms, or as a call answers."""
+    """Which clients may do something: none, any, members of the room or of one of some rooms, or as a call answers."""
 
     NEVER = "never"
     ANYONE = "anyone"
