@@ -74,7 +74,10 @@ class Broker(Protocol):
     ) -> tuple[PublishResult, ...]:
         """Accept several messages, in this order and all or none, as ``append`` does with one.
 
-        At most 100. Appending them again changes nothing and returns the first results.
+        One request to a shared state. Appending them again changes nothing and returns the first results. The results
+        of a repeated idempotency key are those of its first request, whatever ``messages`` are now.
+
+        Raises: ValueError for more than MAX_BATCH messages, or two with one id; and what ``append`` raises.
         """
         ...
 

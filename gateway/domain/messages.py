@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -12,6 +13,8 @@ from gateway.domain.traces import Trace
 
 _PROCESS: Final = secrets.token_urlsafe(12) + "-"
 _COUNT: Final = count()
+MAX_BATCH: Final = 100
+"""The most messages that are accepted together."""
 
 
 class Address(NamedTuple):
@@ -88,6 +91,14 @@ class SessionTakeover(NamedTuple):
 
 LogEntry = Message | DisconnectCommand | SessionTakeover
 """An entry that the broker appends."""
+
+
+def check_batch(messages: Collection[Message]) -> None:
+    """Raises: ValueError if these messages cannot be accepted together: too many, or an id twice."""
+    if len(messages) > MAX_BATCH:
+        raise ValueError(f"{len(messages)} messages in one batch: at most {MAX_BATCH}")
+    if len({message.id for message in messages}) != len(messages):
+        raise ValueError("two messages of one batch have the same id")
 
 
 def is_volatile(entry: LogEntry) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from gateway.domain import positions
@@ -14,7 +14,9 @@ from gateway.domain.messages import (
     Address,
     DisconnectCommand,
     LogEntry,
+    Message,
     PublishResult,
+    check_batch,
     has_exact_count,
     is_volatile,
     json_bytes,
@@ -125,19 +127,38 @@ class MemoryBroker:
         self._listening = False
 
     async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
+        return (await self._accept((entry,), dedup_key))[0]
+
+    async def append_all(
+        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+    ) -> tuple[PublishResult, ...]:
+        check_batch(messages)
+        return await self._accept(messages, dedup_key) if messages else ()
+
+    async def _accept(
+        self, entries: Sequence[LogEntry], dedup_key: DedupKey | None
+    ) -> tuple[PublishResult, ...]:
+        # The space is for one entry: a batch may exceed the bounds of the queue by its other ones.
         await self._delivery_queue.wait_for_space()
         # No await from here on.
-        result = self._results.get(entry.id)
-        if result is not None:
-            return result
+        known = [self._results.get(entry.id) for entry in entries]
+        if None not in known:
+            return tuple(result for result in known if result is not None)
         if dedup_key is None:
-            result = self._publish(entry)
+            results = self._publish_new(entries, known)
         else:
             digest = self._dedup.check(dedup_key)
-            result = self._dedup.first_result(dedup_key) or self._publish(entry)
-            self._dedup.keep(dedup_key, digest, result)
-        self._results.put(entry.id, result)
-        return result
+            results = self._dedup.first_results(dedup_key) or self._publish_new(entries, known)
+            self._dedup.keep(dedup_key, digest, results)
+        for entry, result in zip(entries, results, strict=False):
+            self._results.put(entry.id, result)
+        return results
+
+    def _publish_new(
+        self, entries: Sequence[LogEntry], known: Sequence[PublishResult | None]
+    ) -> tuple[PublishResult, ...]:
+        """Publish the entries without a known result; return the results of all."""
+        return tuple([result or self._publish(entry) for entry, result in zip(entries, known, strict=True)])
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         self._subscribed.update(addresses)

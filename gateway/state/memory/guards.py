@@ -82,7 +82,7 @@ class Nonces:
 class MemoryDedupStore:
     """Satisfies ``gateway.interfaces.DedupStore``.
 
-    The broker calls ``check`` and ``first_result`` before it publishes and ``keep`` after, without an await in between.
+    The broker calls ``check`` and ``first_results`` before it publishes and ``keep`` after, with no await in between.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class MemoryDedupStore:
         # Requests carry whole seconds: one that was signed earlier in this second may have been used before.
         self._began_at = float(math.ceil(clock.now()))
         self.nonces = Nonces(clock=clock, max_nonces=max_nonces)
-        self.results: TtlMap[bytes, tuple[str, PublishResult]] = TtlMap(
+        self.results: TtlMap[bytes, tuple[str, tuple[PublishResult, ...]]] = TtlMap(
             clock=clock, seconds=idempotency_seconds, max_items=max_idempotency_keys
         )
 
@@ -109,8 +109,8 @@ class MemoryDedupStore:
         """
         return self.nonces.check(dedup_key)
 
-    def first_result(self, dedup_key: DedupKey) -> PublishResult | None:
-        """Return the first result of the idempotency key, if it was used before. It changes nothing.
+    def first_results(self, dedup_key: DedupKey) -> tuple[PublishResult, ...] | None:
+        """Return the first results of the idempotency key, if it was used before. It changes nothing.
 
         Raises: IdempotencyConflict; BrokerUnavailable when no more idempotency keys can be kept.
         """
@@ -123,16 +123,16 @@ class MemoryDedupStore:
                     "more idempotency keys are in use than can be remembered", retry_after_seconds=60
                 )
             return None
-        fingerprint, result = first
+        fingerprint, results = first
         if fingerprint != dedup_key.fingerprint:
             raise IdempotencyConflict("this idempotency key was used with another body")
-        return result._replace(replayed=True)
+        return tuple(result._replace(replayed=True) for result in results)
 
-    def keep(self, dedup_key: DedupKey, digest: int, result: PublishResult) -> None:
-        """Keep a dedup key that was checked, with the result of its request."""
+    def keep(self, dedup_key: DedupKey, digest: int, results: tuple[PublishResult, ...]) -> None:
+        """Keep a dedup key that was checked, with the results of its request."""
         self.nonces.consume(dedup_key, digest)
-        if dedup_key.idempotency_key is not None and not result.replayed:
-            self.results.put(_idempotency_digest(dedup_key), (dedup_key.fingerprint, result))
+        if dedup_key.idempotency_key is not None and not results[0].replayed:
+            self.results.put(_idempotency_digest(dedup_key), (dedup_key.fingerprint, results))
 
 
 def _idempotency_digest(dedup_key: DedupKey) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from gateway.domain import positions
@@ -12,7 +12,9 @@ from gateway.domain.messages import (
     Address,
     DisconnectCommand,
     LogEntry,
+    Message,
     PublishResult,
+    check_batch,
     has_exact_count,
     is_volatile,
     json_bytes,
@@ -31,7 +33,7 @@ _YES_NO: Final = ("0", "1")
 
 
 class RedisBroker:
-    """``gateway.interfaces.Broker``. ``append`` is one script: that is what makes it atomic."""
+    """``gateway.interfaces.Broker``. An append is one script: that is what makes it atomic."""
 
     def __init__(
         self,
@@ -52,40 +54,52 @@ class RedisBroker:
         self._head = keys.named("head")
 
     async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
-        exact = has_exact_count(entry)
-        arguments = self._arguments(entry, exact, dedup_key)
+        return (await self._append((entry,), dedup_key))[0]
+
+    async def append_all(
+        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+    ) -> tuple[PublishResult, ...]:
+        check_batch(messages)
+        return await self._append(messages, dedup_key) if messages else ()
+
+    async def _append(
+        self, entries: Sequence[LogEntry], dedup_key: DedupKey | None
+    ) -> tuple[PublishResult, ...]:
+        arguments = [*_revocation(entries[0]), *arguments_of(dedup_key)]
+        for entry in entries:
+            self._add_arguments(arguments, entry)
         status, *details = await self._commands.call(
             "append", *arguments, raise_rejection=self._dedup.raise_rejection
         )
         if status == b"OK":
-            position, connections = details
-            return PublishResult(entry.id, Position(position.decode()), connections, exact)
+            accepted = zip(entries, details[::2], details[1::2], strict=True)
+            return tuple(
+                [
+                    PublishResult(entry.id, Position(position.decode()), connections, has_exact_count(entry))
+                    for entry, position, connections in accepted
+                ]
+            )
         try:
-            return decode_publish_result(details[0])
+            return tuple(map(decode_publish_result, details))
         except DecodeError as error:
             raise OutcomeUnknown("Redis holds a result that this release cannot read") from error
 
-    def _arguments(self, entry: LogEntry, exact: bool, dedup_key: DedupKey | None) -> list[Argument]:
+    def _add_arguments(self, arguments: list[Argument], entry: LogEntry) -> None:
         record = self._codec.encode(entry)
         addresses = entry.addresses
         # A replica that subscribes all of them receives a copy on each channel.
         pointer = b"" if len(record) * len(addresses) <= INLINE_BYTES else self._codec.pointer(entry)
-        revoked, revoked_at = "", ""
-        if isinstance(entry, DisconnectCommand) and entry.revoke:
-            revoked, revoked_at = entry.user, repr(entry.at)
-        return [
+        arguments += (
             entry.id,
             record,
             _YES_NO[is_volatile(entry)],
             json_bytes(entry),
             len(record),
             pointer,
-            _YES_NO[exact],
-            revoked,
-            revoked_at,
-            *arguments_of(dedup_key),
+            _YES_NO[has_exact_count(entry)],
+            len(addresses),
             *map(address_name, addresses),
-        ]
+        )
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:
         channels = [self._keys.channel(address) for address in addresses]
@@ -135,3 +149,10 @@ class RedisBroker:
             return begun[0].decode(), Position(begun[1].decode())
         generation, _, _, newest, _ = head.decode().split(" ", 4)  # lua/common.lua
         return generation, Position(newest)
+
+
+def _revocation(entry: LogEntry) -> tuple[str, str]:
+    """Return the user whose tokens an entry revokes, and when; empty texts for none."""
+    if isinstance(entry, DisconnectCommand) and entry.revoke:
+        return entry.user, repr(entry.at)
+    return "", ""

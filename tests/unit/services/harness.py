@@ -91,6 +91,7 @@ class GatedBroker:
     def __init__(self, inner: Broker) -> None:
         self._inner = inner
         self.append = inner.append
+        self.append_all = inner.append_all
         self.listen = inner.listen
         self.history = inner.history
         self.subscribed: set[Address] = set()

@@ -1,28 +1,43 @@
--- Accept an entry: as a whole or not at all, once for each id, and not after the deadline. Publishing comes last: it
--- alone cannot be taken back, and a script that Redis aborts has published nothing of what it did not finish.
+-- Accept entries, in their order: all of them or none, once for each id, and not after the deadline. Publishing comes
+-- last: it alone cannot be taken back, and a script that Redis aborts has published nothing of what it did not finish.
 -- Arguments:
---   2 id; 3 record; 4 whether the message is volatile ('1'); 5 bytes of its JSON arguments; 6 bytes of the record
---   7 pointer to publish instead of a record that is too large for the channels, or ''
---   8 whether the number of connections is exact, as stored in the result ('1')
---   9 user whose tokens are revoked, or ''; 10 when (s)
---   11 digest of the nonce, or ''; 12 when it may be forgotten (ms); 13 when the request was signed (s, or '')
---   14 digest of the idempotency key, or ''; 15 fingerprint of the request
---   16 … addresses
--- Returns 'OK', position and connections; 'KNOWN' and the first result; or the code of a rejection.
-local id, record, volatile = ARGV[2], ARGV[3], ARGV[4] == '1'
-local argument_bytes, record_bytes, pointer, exact = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local revoked, revoked_at = ARGV[9], ARGV[10]
-local nonce_digest, idempotency_key, fingerprint = ARGV[11], ARGV[14], ARGV[15]
-local FIRST_ADDRESS = 16
+--   2 user whose tokens are revoked, or ''; 3 when (s)
+--   4 digest of the nonce, or ''; 5 when it may be forgotten (ms); 6 when the request was signed (s, or '')
+--   7 digest of the idempotency key, or ''; 8 fingerprint of the request
+--   9 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
+--       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
+--       connections is exact, as stored in the result ('1'); number of addresses; the addresses
+-- Returns 'OK' and for each entry position and connections; 'KNOWN' and the results, if some were accepted before; or
+-- the code of a rejection.
+local revoked, revoked_at = ARGV[2], ARGV[3]
+local nonce_digest, idempotency_key, fingerprint = ARGV[4], ARGV[7], ARGV[8]
 
 local now = now_ms()
 local head = read_or_create_head(now)
 
-local first_result = call('HGET', K.ids_new, id) or call('HGET', K.ids_old, id)
-if first_result then return { 'KNOWN', first_result } end
+-- The entries that are not known yet, and the results of all: of the others the first ones.
+local entries, results, known = {}, { 'KNOWN' }, 0
+local at = 9
+while ARGV[at] do
+  local first = at + 8
+  local last = first + tonumber(ARGV[at + 7]) - 1
+  local result = call('HGET', K.ids_new, ARGV[at]) or call('HGET', K.ids_old, ARGV[at])
+  results[#results + 1] = result or ''
+  if result then
+    known = known + 1
+  else
+    entries[#entries + 1] = {
+      id = ARGV[at], record = ARGV[at + 1], volatile = ARGV[at + 2] == '1', argument_bytes = ARGV[at + 3],
+      record_bytes = tonumber(ARGV[at + 4]), pointer = ARGV[at + 5], exact = ARGV[at + 6],
+      first = first, last = last, number = #results,
+    }
+  end
+  at = last + 1
+end
+if #entries == 0 then return results end
 if now > tonumber(ARGV[1]) then return { 'LATE', now } end
 
-local function store_result(result)
+local function store_result(id, result)
   -- Two generations: the older one is dropped once the newer is full or old, so an id is known for at least L.ids
   -- entries or L.ids_age.
   if head.ids >= L.ids or now - head.ids_at >= L.ids_age then
@@ -52,26 +67,36 @@ end
 
 -- Large volatile messages are not in the log, whose bounds would cover them: at most those of three windows are kept.
 local large_window = K.volatile .. math.floor(now / L.volatile_window)
-local is_large = volatile and pointer ~= ''
-if is_large then
+local large_bytes = 0
+for _, entry in ipairs(entries) do
+  entry.is_large = entry.volatile and entry.pointer ~= ''
+  if entry.is_large then large_bytes = large_bytes + entry.record_bytes end
+end
+if large_bytes > 0 then
   local volatile_bytes = tonumber(call('HGET', large_window, 'bytes') or 0)
-  if volatile_bytes > 0 and volatile_bytes + record_bytes > L.volatile_bytes then return { 'LARGE_FULL' } end
+  if volatile_bytes > 0 and volatile_bytes + large_bytes > L.volatile_bytes then return { 'LARGE_FULL' } end
 end
 
 local nonces_in_window
 if nonce_digest ~= '' then
   local rejection
-  rejection, nonces_in_window = check_nonce(now, head, nonce_digest, tonumber(ARGV[12]), ARGV[13])
+  rejection, nonces_in_window = check_nonce(now, head, nonce_digest, tonumber(ARGV[5]), ARGV[6])
   if rejection then return { rejection, head.nonces_since } end
   if idempotency_key ~= '' then
-    local result, fingerprint_before = find_result_by_key()
-    if result then
+    local first_results, fingerprint_before = find_result_by_key()
+    if first_results then
       if fingerprint_before ~= fingerprint then return { 'CONFLICT' } end
-      result = string.sub(result, 1, -2) .. '1'
       consume_nonce(now, nonce_digest, nonces_in_window)
-      store_result(result)
+      -- The results of several entries are stored one after the other, each of five fields.
+      results = { 'KNOWN' }
+      for result in string.gmatch(first_results, '%S+ %S+ %S+ %S+ %S+') do
+        results[#results + 1] = string.sub(result, 1, -2) .. '1'
+      end
+      for _, entry in ipairs(entries) do
+        if results[entry.number] then store_result(entry.id, results[entry.number]) end
+      end
       write_head(head)
-      return { 'KNOWN', result }
+      return results
     end
     if call('HLEN', K.answers .. answer_window()) >= L.answers then return { 'ANSWERS_FULL' } end
   end
@@ -84,11 +109,7 @@ if revoked ~= '' then
   call('SET', key, at, 'PX', L.revocation)
 end
 
-local connections = 0
 local replicas = living_replicas(now)
-for i = FIRST_ADDRESS, #ARGV do
-  connections = connections + count_connections(ARGV[i], replicas)
-end
 
 local function close_segment()
   call('RPUSH', K.segments, head.newest .. ' ' .. head.entries .. ' ' .. head.bytes .. ' ' .. now)
@@ -124,7 +145,7 @@ local function add_to_index(address)
   end
 end
 
-local function append_to_log()
+local function append_to_log(entry)
   local ms, sequence = parse_position(head.newest)
   if now > ms then
     -- The first position of a log, like its start, differs from that of another log of the same millisecond.
@@ -132,11 +153,11 @@ local function append_to_log()
   else
     head.newest = ms .. '-' .. (sequence + 1)
   end
-  call('XADD', K.log, head.newest, 'r', record, 's', argument_bytes)
+  call('XADD', K.log, head.newest, 'r', entry.record, 's', entry.argument_bytes)
   if head.entries == 0 then call('PEXPIRE', K.log, L.keep) end
-  head.entries, head.bytes = head.entries + 1, head.bytes + record_bytes
+  head.entries, head.bytes = head.entries + 1, head.bytes + entry.record_bytes
   if L.indexed then
-    for i = FIRST_ADDRESS, #ARGV do add_to_index(ARGV[i]) end
+    for i = entry.first, entry.last do add_to_index(ARGV[i]) end
   end
   if head.entries - head.segment_entries >= L.segment_length or head.bytes - head.segment_bytes >= L.segment_bytes
     or now - head.segment_at >= L.segment_age then
@@ -144,29 +165,39 @@ local function append_to_log()
   end
 end
 
-if not volatile then
-  append_to_log()
-elseif is_large then
-  call('SET', K.large .. id, record, 'PX', 2 * L.volatile_window)
-  call('HINCRBY', large_window, 'bytes', record_bytes)
-  call('PEXPIRE', large_window, 2 * L.volatile_window)
+local accepted = { 'OK' }
+for _, entry in ipairs(entries) do
+  local connections = 0
+  for i = entry.first, entry.last do
+    connections = connections + count_connections(ARGV[i], replicas)
+  end
+  if not entry.volatile then
+    append_to_log(entry)
+  elseif entry.is_large then
+    call('SET', K.large .. entry.id, entry.record, 'PX', 2 * L.volatile_window)
+    call('HINCRBY', large_window, 'bytes', entry.record_bytes)
+    call('PEXPIRE', large_window, 2 * L.volatile_window)
+  end
+  entry.position = head.newest
+  accepted[#accepted + 1], accepted[#accepted + 2] = head.newest, connections
+  results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. entry.exact .. ' 0'
+  store_result(entry.id, results[entry.number])
 end
-
-local result = id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
 if nonce_digest ~= '' then
   consume_nonce(now, nonce_digest, nonces_in_window)
   if idempotency_key ~= '' then
     local key = K.answers .. answer_window()
-    call('HSET', key, idempotency_key, now .. ' ' .. result .. '\n' .. fingerprint)
+    call('HSET', key, idempotency_key, now .. ' ' .. table.concat(results, ' ', 2) .. '\n' .. fingerprint)
     if call('HLEN', key) == 1 then call('PEXPIRE', key, 7 * L.answer_window) end
   end
 end
-store_result(result)
 write_head(head)
 
-local data = head.newest .. '\n' .. (pointer ~= '' and pointer or record)
-for i = FIRST_ADDRESS, #ARGV do
-  -- The entry is accepted even if this user of Redis may not publish: replicas notice that by their probes.
-  redis.pcall('PUBLISH', K.channel .. ARGV[i], data)
+for _, entry in ipairs(entries) do
+  local data = entry.position .. '\n' .. (entry.pointer ~= '' and entry.pointer or entry.record)
+  for i = entry.first, entry.last do
+    -- The entry is accepted even if this user of Redis may not publish: replicas notice that by their probes.
+    redis.pcall('PUBLISH', K.channel .. ARGV[i], data)
+  end
 end
-return { 'OK', head.newest, connections }
+return known > 0 and results or accepted
