@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.dedup import DedupKey
+from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, PublishResult
 from gateway.domain.positions import Position
@@ -219,6 +219,26 @@ class Revocations(Protocol):
         ...
 
 
+class AckStore(Protocol):
+    """Acknowledgements of client events, kept so that a repeat of an event gets the first one.
+
+    Contract: of several callers with one key, on all replicas, at most one holds the claim at a time, until it calls
+    ``keep`` or ``release``, or its seconds are over. Calls of a former holder change nothing.
+    """
+
+    async def claim(self, key: str, holder: str, *, seconds: float) -> AckClaim:
+        """Claim a key, unless its acknowledgement is kept or another holder has the claim. Idempotent for one holder."""
+        ...
+
+    async def keep(self, key: str, holder: str, ack: str) -> None:
+        """Keep the acknowledgement for ten minutes, and end the claim."""
+        ...
+
+    async def release(self, key: str, holder: str) -> None:
+        """End the claim without an acknowledgement: the event had no effect that is known."""
+        ...
+
+
 class State(Protocol):
     """The state as one replica uses it: the stores above, built together, started and closed together.
 
@@ -246,6 +266,9 @@ class State(Protocol):
 
     @property
     def revocations(self) -> Revocations: ...
+
+    @property
+    def acks(self) -> AckStore: ...
 
     @property
     def status(self) -> StateStatus:

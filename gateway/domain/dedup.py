@@ -1,4 +1,4 @@
-"""Nonce and idempotency key: what makes a signed request count once."""
+"""What makes a signed request or a client event count once."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ class DedupKey(NamedTuple):
     scope: str = ""
     fingerprint: str = ""
     signed_at: float | None = None
+
+
+class AckClaim(NamedTuple):
+    """The answer to a claim of a client event that may be a repeat.
+
+    ``is_held``: the claim is the caller's, which lets the event take effect. Otherwise ``ack`` is the acknowledgement of
+    the event, as the JSON text of an array, or None while another caller holds the claim.
+    """
+
+    is_held: bool
+    ack: str | None = None

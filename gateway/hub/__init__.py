@@ -4,7 +4,7 @@ connection       Connection: its state, rooms, recovery session and replay water
 registry         Hub: rooms to connections and back; delivers entries
 """
 
-from gateway.hub.connection import ClientTransport, Connection, ConnectionState
+from gateway.hub.connection import MAX_DATA_BYTES, ClientTransport, Connection, ConnectionState
 from gateway.hub.registry import Encode, Hub, reason_of
 
-__all__ = ["ClientTransport", "Connection", "ConnectionState", "Encode", "Hub", "reason_of"]
+__all__ = ["MAX_DATA_BYTES", "ClientTransport", "Connection", "ConnectionState", "Encode", "Hub", "reason_of"]

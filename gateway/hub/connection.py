@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from asyncio import Lock
+from collections.abc import Mapping
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.domain import positions
 from gateway.domain.disconnects import DisconnectReason
@@ -12,6 +13,10 @@ from gateway.domain.identity import Identity
 from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoverySession
 from gateway.interfaces import Frames, Socket, Timer
+
+
+MAX_DATA_BYTES: Final = 4 * 1024
+"""Bytes of the JSON of the socket data of a connection."""
 
 
 class ConnectionState(Enum):
@@ -77,6 +82,7 @@ class Connection:
 
     __slots__ = (
         "connected_at",
+        "data",
         "disconnected_at",
         "expiry",
         "first_position",
@@ -111,6 +117,8 @@ class Connection:
         self.identity = identity
         self.transport = transport
         self.connected_at = connected_at
+        self.data: Mapping[str, object] = {}
+        """The socket data, which backends set; at most MAX_DATA_BYTES of JSON. It ends with the connection."""
         self.state = ConnectionState.CONNECTING
         self.rooms: frozenset[str] = frozenset()
         self.rooms_lock: Lock | None = None

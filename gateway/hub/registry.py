@@ -44,6 +44,8 @@ class Hub:
         """``deliveries`` is notified of messages that belong to a trace."""
         self.connections: dict[str, Connection] = {}
         """By sid. When a connection is resumed before its former one is removed, this is the resumed one."""
+        self.delivery_callbacks: dict[str, Callable[[], None]] = {}
+        """By message id: called once, after the message was sent to its recipients on this replica."""
         self._encode = encode
         self._deliveries = deliveries
         self._members: dict[Address, Members] = {}
@@ -152,6 +154,8 @@ class Hub:
             self._deliveries.delivered(entry, sent, time.monotonic() - started)
         elif recipients:
             await self._send_variants(entry, position, recipients)
+        if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:
+            callback()
 
     async def _send_variants(
         self, message: Message, position: Position, recipients: Sequence[Connection]

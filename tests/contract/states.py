@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from gateway.domain.redis_url import parse_redis_url
-from gateway.interfaces import Broker, DedupStore, Presence, RateLimits, Revocations, Sessions
+from gateway.interfaces import AckStore, Broker, DedupStore, Presence, RateLimits, Revocations, Sessions
 from gateway.metrics import MetricFactory
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
@@ -33,6 +33,7 @@ class StateUnderTest(Protocol):
     dedup: DedupStore
     rates: RateLimits
     revocations: Revocations
+    acks: AckStore
 
     def now(self) -> float:
         """Return the wall-clock time of the store, in seconds since 1970."""
@@ -79,6 +80,7 @@ class MemoryUnderTest:
         self.dedup: DedupStore = state.dedup
         self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
+        self.acks: AckStore = state.acks
 
     def now(self) -> float:
         return self._clock.now()
@@ -129,6 +131,7 @@ class RedisUnderTest:
         self.dedup: DedupStore = state.dedup
         self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
+        self.acks: AckStore = state.acks
 
     def now(self) -> float:
         return time.time() + self._offset

@@ -1,7 +1,7 @@
 """The state of a gateway with one replica: the default. Its behaviour defines what the Redis state must do.
 
 broker     MemoryBroker: appends entries, queues them for the listener (DeliveryQueue)
-guards     MemoryDedupStore, MemoryRateLimits, MemoryRevocations
+guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits, MemoryRevocations
 history    History: the recent entries, indexed by room; where it was trimmed
 presence   MemoryPresence: the connections of each user
 sessions   MemorySessions: recovery sessions, in use or parked
@@ -19,7 +19,7 @@ from gateway.domain.messages import PublishResult
 from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
 from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
-from gateway.state.memory.guards import MemoryDedupStore, MemoryRateLimits, MemoryRevocations
+from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits, MemoryRevocations
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
 from gateway.state.memory.sessions import MemorySessions
@@ -63,6 +63,8 @@ class MemoryState:
     last_seen_users: int = 100_000
     max_parked_sessions: int = 100_000
     rate_buckets: int = 100_000
+    ack_seconds: float = 600.0
+    max_acks: int = 100_000
 
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
@@ -70,6 +72,7 @@ class MemoryState:
     dedup: MemoryDedupStore = field(init=False)
     rates: MemoryRateLimits = field(init=False)
     revocations: MemoryRevocations = field(init=False)
+    acks: MemoryAckStore = field(init=False)
     _history: History = field(init=False)
     _delivery_queue: DeliveryQueue = field(init=False)
     _results: TtlMap[str, PublishResult] = field(init=False)
@@ -95,6 +98,7 @@ class MemoryState:
         self.revocations = MemoryRevocations(
             clock=clock, seconds=self.revocation_seconds, max_users=self.revoked_users
         )
+        self.acks = MemoryAckStore(clock=clock, seconds=self.ack_seconds, max_acks=self.max_acks)
         self._make_broker()
 
     def _make_broker(self) -> None:
@@ -167,4 +171,5 @@ class MemoryState:
             "last_seen_users": len(self.presence.last_seen),
             "sessions": len(self.sessions),
             "rate_buckets": len(self.rates),
+            "event_acks": len(self.acks),
         }

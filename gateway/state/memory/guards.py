@@ -1,4 +1,4 @@
-"""What guards requests and tokens: dedup keys, rate limits and revocations."""
+"""What guards requests, client events and tokens: dedup keys, kept acknowledgements, rate limits and revocations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final
 
-from gateway.domain.dedup import DedupKey
+from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
 from gateway.domain.messages import PublishResult
 from gateway.domain.rate_limit import FULL, Rate, RateLimitResult, consume
@@ -196,3 +196,52 @@ class MemoryRevocations:
                 "more users were revoked lately than can be remembered", retry_after_seconds=60
             )
         self._revoked_at.put(user, at if known is None else max(known, at))
+
+
+class MemoryAckStore:
+    """Satisfies ``gateway.interfaces.AckStore``. None is removed early: with ``max_acks`` new claims are rejected."""
+
+    def __init__(self, *, clock: Clock, seconds: float, max_acks: int) -> None:
+        self._clock = clock
+        self._max_acks = max_acks
+        self._acks: TtlMap[str, str] = TtlMap(clock=clock, seconds=seconds, max_items=max_acks)
+        self._claims: dict[str, tuple[str, float]] = {}
+        """Holder and end of each claim. Those that were never ended are removed when the store is full."""
+
+    def __len__(self) -> int:
+        return len(self._acks) + len(self._claims)
+
+    async def claim(self, key: str, holder: str, *, seconds: float) -> AckClaim:
+        ack = self._acks.get(key)
+        if ack is not None:
+            return AckClaim(False, ack)
+        now = self._clock.monotonic()
+        held = self._claims.get(key)
+        if held is not None and held[0] != holder and held[1] > now:
+            return AckClaim(False)
+        if held is None and self._is_full(now):
+            raise BrokerUnavailable(
+                "more client events came lately than can be remembered", retry_after_seconds=60
+            )
+        self._claims[key] = holder, now + seconds
+        return AckClaim(True)
+
+    async def keep(self, key: str, holder: str, ack: str) -> None:
+        if self._end_claim(key, holder):
+            self._acks.put(key, ack)
+
+    async def release(self, key: str, holder: str) -> None:
+        self._end_claim(key, holder)
+
+    def _is_full(self, now: float) -> bool:
+        if len(self) < self._max_acks:
+            return False
+        self._claims = {key: held for key, held in self._claims.items() if held[1] > now}
+        return self._acks.is_full() or len(self) >= self._max_acks
+
+    def _end_claim(self, key: str, holder: str) -> bool:
+        held = self._claims.get(key)
+        if held is None or held[0] != holder or held[1] <= self._clock.monotonic():
+            return False
+        del self._claims[key]
+        return True

@@ -1,11 +1,11 @@
-"""Nonces and idempotency keys, rate limits, and revocations of tokens, shared by all replicas."""
+"""Dedup keys, kept acknowledgements, rate limits, and revocations of tokens, shared by all replicas."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
 from typing import Any, Final
 
-from gateway.domain.dedup import DedupKey
+from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.state.redis.commands import Argument, Commands
@@ -118,3 +118,31 @@ class RedisRevocations:
     async def revoked_at(self, user: str) -> float | None:
         at = await self._commands.read("GET", self._keys.named("revoked", user))
         return None if at is None else float(at)
+
+
+class RedisAckStore:
+    """``gateway.interfaces.AckStore``: one key for each client event, with a TTL."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    async def claim(self, key: str, holder: str, *, seconds: float) -> AckClaim:
+        status, *details = await self._commands.call("claim_ack", key, holder, int(seconds * 1000))
+        match status:
+            case b"HELD":
+                return AckClaim(True)
+            case b"KEPT":
+                return AckClaim(False, details[0].decode())
+            case b"BUSY":
+                return AckClaim(False)
+            case b"FULL":
+                raise BrokerUnavailable(
+                    "more client events came lately than can be remembered", retry_after_seconds=60
+                )
+        raise AssertionError(f"a script answered {status!r}")
+
+    async def keep(self, key: str, holder: str, ack: str) -> None:
+        await self._commands.call("keep_ack", key, holder, ack)
+
+    async def release(self, key: str, holder: str) -> None:
+        await self._commands.call("release_ack", key, holder)

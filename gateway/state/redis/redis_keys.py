@@ -12,6 +12,8 @@
     answers:<w>  hash      results by idempotency key, in windows of time
     revoked:<u>  string    since when the tokens of a user are accepted again
     rate:<b>     string    when a token bucket will be full
+    ack:<e>      string    the acknowledgement of a client event, or who lets it take effect now
+    acks:<w>     string    how many client events were claimed in one window of time
     leases       zset      replicas by the end of their lease
     holders      hash      the process that holds a replica's lease, a blank, when it took it
     formats      hash      newest record format that each replica reads; 0 for one of which only sessions are left
@@ -22,7 +24,7 @@
     sessions:<r> hash      sessions in use on one replica, by pid
     left:<pid>   string    a parked session
 
-``<a>`` is an address, ``<b>`` a bucket, ``<r>`` a replica, ``<u>`` a user, ``<w>`` the number of a window of time.
+``<a>`` is an address, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica, ``<u>`` a user, ``<w>`` the number of a window of time.
 Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a replica.
 """
 
@@ -55,6 +57,8 @@ _FAMILIES: Final = {
     "answers": "answers:",
     "revoked": "revoked:",
     "rate": "rate:",
+    "ack": "ack:",
+    "acks": "acks:",
     "conns": "conns:",
     "room": "room:",
     "user": "user:",

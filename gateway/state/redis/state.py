@@ -18,7 +18,7 @@ from gateway.state.redis.codec import Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
 from gateway.state.redis.errors import REJECTIONS, Rejections
-from gateway.state.redis.guards import RedisDedupStore, RedisRateLimits, RedisRevocations
+from gateway.state.redis.guards import RedisAckStore, RedisDedupStore, RedisRateLimits, RedisRevocations
 from gateway.state.redis.liveness import ProbePublisher, SubscriptionMonitor
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.membership import KEEP_SECONDS, Membership
@@ -71,6 +71,8 @@ class RedisState:
     idempotency_keys: int = 5_000_000
     revocation_seconds: float = 30 * DAY
     last_seen_seconds: float = 30 * DAY
+    ack_seconds: float = 600.0
+    max_acks: int = 1_000_000
     receive_buffer_entries: int = 20_000
     receive_buffer_bytes: int = 32 * 1024 * 1024
     on_gap: Callable[[str], None] = lambda _: None
@@ -84,6 +86,7 @@ class RedisState:
     dedup: RedisDedupStore = field(init=False)
     rates: RedisRateLimits = field(init=False)
     revocations: RedisRevocations = field(init=False)
+    acks: RedisAckStore = field(init=False)
     membership: Membership = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +154,7 @@ class RedisState:
         self.dedup = RedisDedupStore(commands)
         self.rates = RedisRateLimits(commands)
         self.revocations = RedisRevocations(commands, self._keys)
+        self.acks = RedisAckStore(commands)
         self.broker = RedisBroker(
             commands=commands,
             subscriber=self.subscriber,
@@ -193,6 +197,9 @@ class RedisState:
             "nonces": max(1, self.nonces // 3),
             "answer_window": _ms(self.idempotency_seconds / 4),
             "answers": max(1, self.idempotency_keys // 5),
+            "ack": _ms(self.ack_seconds),
+            "ack_window": _ms(self.ack_seconds / 4),
+            "acks": max(1, self.max_acks // 5),
             "volatile_window": _ms(_VOLATILE_SECONDS),
             "volatile_bytes": max(1, self.history_bytes // 4),
             "revocation": _ms(self.revocation_seconds),
