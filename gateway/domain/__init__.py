@@ -16,8 +16,9 @@ redis_url        RedisUrl: a parsed Redis URL
 sampling         Sampling: which log lines are written
 sessions         RecoverySession: what is needed to resume a connection
 status           StateStatus: what a replica can do
+strict_json      decode_strictly: JSON of backends
 templates        references to a client event in JSON values
 times            the text form of a time
 traces           Trace: the W3C trace of a message
-webhooks         WebhookAnswer: what the answer of a webhook asks for
+webhooks         Webhook, WebhookAnswer: the endpoint of a backend, and what an answer asks for
 """

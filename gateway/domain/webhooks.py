@@ -1,9 +1,88 @@
-"""Webhooks: the request for a client event, and what an answer asks the gateway to do."""
+"""Webhooks: the HTTP endpoint of a backend, and what an answer of it asks the gateway to do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.domain.ingest_keys import BROADCAST, EMIT_ROOM, EMIT_USER, Scope
+from gateway.domain.names import USER_PREFIX
+
+JOIN: Final = "join"
+DISCONNECT: Final = "disconnect"
+_WITH_GLOB: Final = (EMIT_USER, EMIT_ROOM, JOIN)
+_WITHOUT_GLOB: Final = (BROADCAST, DISCONNECT)
+_NEVER_JOINED: Final = (USER_PREFIX, "~")
+_JOINED_IF_NAMED: Final = ("org:", "tenant:", "role:")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookTls:
+    """The files of TLS. ``digest`` is that of their contents, so that a renewed certificate is a change.
+
+    With ``ca_file`` only its authorities are trusted. ``cert_file`` and ``key_file`` are the client certificate.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Webhook:
+    """An HTTP endpoint of a backend.
+
+    Every one of ``secrets`` (``whsec_`` and base64) signs each request. ``timeout_seconds`` bounds a call with its wait
+    and its second try. ``in_flight`` is the number of requests at once of this replica. ``may`` is what answers may do
+    beyond the sender. ``insecure`` allows plain HTTP to public addresses.
+    """
+
+    id: str
+    url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    timeout_seconds: float = 5.0
+    in_flight: int = 64
+    may: tuple[Scope, ...] = ()
+    insecure: bool = False
+    tls: WebhookTls = field(default_factory=WebhookTls)
+
+    def allows(self, scope: str, target: str) -> bool:
+        """Return whether answers may do ``scope`` (``emit:user``, ``join`` …) with a user or room.
+
+        The room of a user needs ``emit:user``. ``join`` never matches the room of a user or of a sid, and rooms
+        of other claims only with a glob that begins with their prefix.
+        """
+        if scope == EMIT_ROOM and target.startswith(USER_PREFIX):
+            scope, target = EMIT_USER, target.removeprefix(USER_PREFIX)
+        if scope == JOIN and target.startswith(_NEVER_JOINED):
+            return False
+        return any(
+            each.matches(target) and (scope != JOIN or _names_prefix(each.pattern, target))
+            for each in self.may
+            if each.action == scope
+        )
+
+
+def parse_may(text: str) -> Scope:
+    """Parse one scope of ``may``.
+
+    Raises: ValueError with one sentence for anything else.
+    """
+    if text in _WITHOUT_GLOB or text in _WITH_GLOB:
+        return Scope(text)
+    for action in _WITH_GLOB:
+        if text.startswith(action + ":") and len(text) > len(action) + 1:
+            return Scope(action, text[len(action) + 1 :])
+    raise ValueError(
+        f"{text!r} is not something that answers may do: use emit:user[:<glob>], emit:room[:<glob>], broadcast, "
+        "join[:<glob>], disconnect"
+    )
+
+
+def _names_prefix(pattern: str, room: str) -> bool:
+    return all(pattern.startswith(prefix) for prefix in _JOINED_IF_NAMED if room.startswith(prefix))
 
 
 @dataclass(frozen=True, slots=True)

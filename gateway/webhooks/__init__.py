@@ -1,0 +1,15 @@
+"""Webhooks: send events to HTTP endpoints of backends, whose answers become effects (docs/reference/webhooks.md).
+
+signing      the signature of Standard Webhooks
+answers      the meaning of statuses and bodies
+circuit      the circuit breaker
+addresses    the check of an address at the moment of the connection
+connections  the connections of one webhook
+endpoint     one webhook: limits, tries, deadlines
+client       all webhooks: WebhookClient
+"""
+
+from gateway.webhooks.client import WebhookClient
+
+__all__ = ["WebhookClient"]
+"""The client is built by ``gateway.runtime``."""

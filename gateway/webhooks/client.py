@@ -1,0 +1,225 @@
+"""Send events to webhooks: satisfies ``gateway.interfaces.Webhooks``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Final
+
+import structlog
+
+from gateway.domain.errors import ClientEventRejected
+from gateway.domain.sampling import Sampling
+from gateway.domain.times import iso_timestamp
+from gateway.domain.traces import Trace
+from gateway.domain.webhooks import Webhook, WebhookAnswer
+from gateway.interfaces import Clock
+from gateway.metrics import MetricFactory
+from gateway.webhooks.answers import RejectedByBackend, interpret
+from gateway.webhooks.circuit import CircuitOpen
+from gateway.webhooks.endpoint import Endpoint, Exchange
+
+OK: Final = "ok"
+REJECTED: Final = "rejected"
+CIRCUIT_OPEN: Final = "circuit_open"
+CANCELLED: Final = "cancelled"
+OUTCOMES: Final = (
+    OK, REJECTED, "busy", CIRCUIT_OPEN, "backend_unavailable", "backend_timeout", "backend_error", "invalid_payload",
+    CANCELLED,
+)  # fmt: skip
+_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0)
+
+log = structlog.get_logger(__name__)
+
+
+class WebhookClient:
+    """Sends events to webhooks, each with its own connections, limits and circuit breaker.
+
+    One that fails or hangs takes nothing from the others.
+    """
+
+    def __init__(
+        self,
+        webhooks: Iterable[Webhook],
+        *,
+        clock: Clock,
+        metrics: MetricFactory,
+        user_agent: str,
+        own_ports: Callable[[], Collection[int]] = tuple,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """Must be called on the running event loop. ``own_ports`` are the ports that this process listens on.
+
+        Raises: ValueError if a secret or a file of TLS cannot be used.
+        """
+        self._clock = clock
+        self._user_agent = user_agent
+        self._own_ports = own_ports
+        self._sampling = sampling or Sampling()
+        self._endpoints: dict[str, Endpoint] = {}
+        self._retired: dict[Endpoint, asyncio.Task[None]] = {}
+        self._create_metrics(metrics)
+        self.change(webhooks)
+
+    def change(self, webhooks: Iterable[Webhook]) -> None:
+        """Use these webhooks and no others from now on; requests under way finish as they began.
+
+        Raises: ValueError if a secret or a file of TLS cannot be used; then nothing has changed.
+        """
+        endpoints: dict[str, Endpoint] = {}
+        kept: list[tuple[Endpoint, Webhook]] = []
+        created: list[Endpoint] = []
+        try:
+            for webhook in webhooks:
+                endpoint = self._endpoints.get(webhook.id)
+                if endpoint is not None and endpoint.serves(webhook):
+                    kept.append((endpoint, webhook))
+                else:
+                    endpoint = self._create_endpoint(webhook)
+                    created.append(endpoint)
+                endpoints[webhook.id] = endpoint
+        except ValueError:
+            for endpoint in created:
+                self._retire(endpoint)
+            raise
+        for endpoint, webhook in kept:
+            endpoint.change(webhook)
+        former, self._endpoints = self._endpoints, endpoints
+        for endpoint in set(former.values()) - set(endpoints.values()):
+            self._retire(endpoint)
+        self._requests.init_labels((each, outcome) for each in endpoints for outcome in OUTCOMES)
+        self._seconds.init_labels((each,) for each in endpoints)
+
+    async def call(
+        self,
+        webhook: str,
+        *,
+        event_id: str,
+        event_type: str,
+        data: Mapping[str, object],
+        trace: Trace | None = None,
+    ) -> WebhookAnswer:
+        """Send one event and return the answer, within the timeout of the webhook.
+
+        Raises: ClientEventRejected; ValueError if ``event_id`` has other characters than ``A-Z a-z 0-9 _ -``.
+        """
+        endpoint = self._endpoints.get(webhook)
+        if endpoint is None:
+            raise ClientEventRejected("backend_unavailable", "the backend is not configured")
+        started = self._clock.monotonic()
+        exchange: Exchange | None = None
+        outcome = CANCELLED
+        try:
+            exchange = Exchange(event_id, encode_event(event_type, self._clock.now(), data), trace)
+            answer = await endpoint.send(exchange)
+            result = interpret(answer, now=self._clock.now())
+            outcome = OK
+        except RejectedByBackend:
+            outcome = REJECTED
+            raise
+        except CircuitOpen as error:
+            outcome = CIRCUIT_OPEN
+            raise ClientEventRejected(
+                "backend_unavailable",
+                "the backend does not work at the moment",
+                retry_after_seconds=error.retry_after_seconds,
+            ) from None
+        except ClientEventRejected as error:
+            outcome = error.code
+            raise
+        finally:
+            self._requests.count((webhook, outcome))
+            if exchange is not None and exchange.tries:
+                self._record(webhook, exchange, outcome, self._clock.monotonic() - started)
+        return result
+
+    def may(self, webhook: str, scope: str, target: str) -> bool:
+        """Return whether answers of a webhook may do something beyond the sender (``Webhook.allows``)."""
+        endpoint = self._endpoints.get(webhook)
+        return endpoint is not None and endpoint.webhook.allows(scope, target)
+
+    async def close(self) -> None:
+        """Close all connections. Requests that are under way fail."""
+        endpoints = [*self._endpoints.values(), *self._retired]
+        await asyncio.gather(*[endpoint.close() for endpoint in endpoints])
+        await asyncio.gather(*self._retired.values())
+
+    def _create_endpoint(self, webhook: Webhook) -> Endpoint:
+        return Endpoint(
+            webhook,
+            clock=self._clock,
+            user_agent=self._user_agent,
+            own_ports=self._own_ports,
+            on_circuit_changed=partial(_log_circuit, webhook.id),
+        )
+
+    def _retire(self, endpoint: Endpoint) -> None:
+        task = asyncio.create_task(endpoint.finish(), name="webhook-close")
+        self._retired[endpoint] = task
+        task.add_done_callback(lambda _task: self._retired.pop(endpoint, None))
+
+    def _create_metrics(self, metrics: MetricFactory) -> None:
+        self._requests = metrics.counter(
+            "webhook_requests", "Events for webhooks, by what became of them.", ("webhook", "outcome")
+        )
+        self._seconds = metrics.histogram(
+            "webhook_request_seconds",
+            "Time of a request to a webhook, with its wait and its second try.",
+            ("webhook",),
+            bounds=_BOUNDS,
+        )
+        for name, text, read in (
+            ("webhook_in_flight", "Requests that wait for an answer.", lambda each: each.in_flight),
+            ("webhook_waiting", "Events that wait to be sent.", lambda each: each.waiting),
+            (
+                "webhook_circuit_open",
+                "1 while the circuit breaker is open.",
+                lambda each: each.circuit.is_open,
+            ),
+        ):
+            metrics.callback_gauge(name, text, ("webhook",), read=self._reader(read))
+
+    def _reader(self, read: Callable[[Endpoint], float]) -> Callable[[], Mapping[tuple[str, ...], float]]:
+        return lambda: {(name,): float(read(endpoint)) for name, endpoint in self._endpoints.items()}
+
+    def _record(self, webhook: str, exchange: Exchange, outcome: str, seconds: float) -> None:
+        self._seconds.observe(seconds, (webhook,))
+        is_routine = outcome in {OK, REJECTED}
+        key = exchange.event_id if exchange.trace is None else exchange.trace.trace_id
+        if is_routine and not self._sampling.should_log(key):
+            return
+        write = log.info if is_routine else log.warning
+        write(
+            "webhook.answered",
+            webhook=webhook,
+            outcome=outcome,
+            status=exchange.status,
+            seconds=round(seconds, 6),
+            attempts=exchange.tries,
+            trace_id=None if exchange.trace is None else exchange.trace.trace_id,
+            **(self._sampling.fields if is_routine else {}),
+        )
+
+
+def encode_event(event_type: str, now: float, data: Mapping[str, object]) -> bytes:
+    """Return the body of a request.
+
+    Raises: ClientEventRejected with ``invalid_payload`` for data that JSON in UTF-8 cannot hold.
+    """
+    event = {"type": event_type, "timestamp": iso_timestamp(now), "data": data}
+    try:
+        return json.dumps(event, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        raise ClientEventRejected(
+            "invalid_payload",
+            "the event holds what JSON in UTF-8 cannot: binary data, or half a surrogate pair",
+        ) from None
+
+
+def _log_circuit(webhook: str, is_open: bool) -> None:
+    if is_open:
+        log.warning("webhook.circuit_opened", webhook=webhook)
+    else:
+        log.info("webhook.circuit_closed", webhook=webhook)

@@ -1,0 +1,249 @@
+"""One webhook: its connections, its limit of requests in flight, its circuit breaker, and the sending itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Final
+
+import aiohttp
+
+from gateway.domain.bounded_body import BodyTooLarge, read_bounded
+from gateway.domain.errors import ClientEventRejected
+from gateway.domain.traces import Trace, format_traceparent
+from gateway.domain.webhooks import Webhook
+from gateway.interfaces import Clock
+from gateway.webhooks.addresses import AddressCheck, AddressRejected
+from gateway.webhooks.answers import MAX_ANSWER_BYTES, Answer, has_meaning
+from gateway.webhooks.circuit import CircuitBreaker
+from gateway.webhooks.connections import Attempt, Connector, current_attempt
+from gateway.webhooks.signing import decode_secret, signature_headers
+
+WAITING_PER_REQUEST: Final = 4
+"""How many requests may wait, for each that may be in flight."""
+MAX_TRIES: Final = 2
+_READ_BYTES: Final = 64 * 1024
+_NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None)
+"""aiohttp rounds its timeouts up; the whole exchange has one of asyncio."""
+_PERMANENT: Final = (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)
+"""Failures to connect that a second try meets again."""
+
+
+class EncodedAnswer(Exception):
+    """An answer has a content encoding, although none is accepted."""
+
+
+FAILURES: Final = (aiohttp.ClientError, OSError, RuntimeError, BodyTooLarge, EncodedAnswer)
+"""What an exchange ends with that brings no usable answer; uvloop raises RuntimeError for closed connections."""
+
+
+class Exchange:
+    """One request with its tries, as far as it came."""
+
+    def __init__(self, event_id: str, body: bytes, trace: Trace | None) -> None:
+        self.event_id = event_id
+        self.body = body
+        self.trace = trace
+        self.tries = 0
+        self.status: int | None = None
+        self.was_sent = False
+        self.is_probe = False
+        self.attempt = Attempt()
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the backend may have received the request."""
+        return self.was_sent or self.attempt.is_connected
+
+
+class Endpoint:
+    """One webhook. ``webhook`` may be replaced by one with other secrets, timeouts or scopes."""
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        *,
+        clock: Clock,
+        user_agent: str,
+        own_ports: Callable[[], Collection[int]],
+        on_circuit_changed: Callable[[bool], None],
+    ) -> None:
+        """Must be called on the running event loop. Raises ValueError if the files of TLS cannot be used."""
+        self.circuit = CircuitBreaker(clock, on_circuit_changed)
+        self.waiting = 0
+        self.in_flight = 0
+        self._clock = clock
+        self._is_closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._slots = asyncio.Semaphore(webhook.in_flight)
+        check = AddressCheck(
+            plain=webhook.url.startswith("http:"), insecure=webhook.insecure, own_ports=own_ports
+        )
+        self._session = aiohttp.ClientSession(
+            connector=Connector(webhook.tls, check),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_NO_LIMITS,
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=_READ_BYTES,
+            headers={
+                "accept": "application/json",
+                "accept-encoding": "identity",
+                "content-type": "application/json",
+                "user-agent": user_agent,
+            },
+        )
+        self.change(webhook)
+
+    def change(self, webhook: Webhook) -> None:
+        """Use the secrets, the timeout and the scopes of ``webhook`` for every try that begins from now on."""
+        self.webhook = webhook
+        self._keys = [decode_secret(secret) for secret in webhook.secrets]
+
+    def serves(self, webhook: Webhook) -> bool:
+        """Return whether ``change`` is enough for ``webhook``: its connections and its limit are the same."""
+        mine = self.webhook
+        return (mine.url, mine.insecure, mine.tls, mine.in_flight) == (
+            webhook.url,
+            webhook.insecure,
+            webhook.tls,
+            webhook.in_flight,
+        )
+
+    async def send(self, exchange: Exchange) -> Answer:
+        """Wait for a slot and send the request, a second time where that is safe.
+
+        Raises: CircuitOpen; ClientEventRejected, with ``busy``, ``backend_unavailable``, ``backend_timeout`` or
+            ``backend_error``. The circuit breaker has no result yet if it returns.
+        """
+        self.circuit.check()
+        if self._slots.locked() and self.waiting >= WAITING_PER_REQUEST * self.webhook.in_flight:
+            raise ClientEventRejected("busy", "too many events wait for the backend", retry_after_seconds=1)
+        deadline = self._clock.monotonic() + self.webhook.timeout_seconds
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(self.webhook.timeout_seconds):
+                await self._wait_for_slot()
+                return await self._send_in_slot(exchange, deadline)
+        except TimeoutError:
+            if exchange.tries:
+                self.circuit.failed(probe=exchange.is_probe)
+            raise _late(exchange) from None
+        finally:
+            if not self.waiting and not self.in_flight:
+                self._idle.set()
+
+    async def exchange(self, exchange: Exchange, deadline: float) -> Answer:
+        """Send the request, a second time where that is safe. ``deadline`` is the monotonic time of its end.
+
+        Raises: FAILURES.
+        """
+        while True:
+            if self._is_closed:
+                raise aiohttp.ClientConnectionError("the gateway stops")
+            exchange.tries += 1
+            exchange.attempt = Attempt()
+            try:
+                return await self._try(exchange, deadline)
+            except FAILURES as error:
+                if exchange.tries >= MAX_TRIES or not _may_repeat(exchange.attempt, error):
+                    raise
+                exchange.was_sent |= exchange.attempt.is_connected
+
+    async def finish(self) -> None:
+        """Close the connections once no request is under way."""
+        await self._idle.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections. Requests that are under way fail."""
+        self._is_closed = True
+        await self._session.close()
+
+    async def _wait_for_slot(self) -> None:
+        self.waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self.waiting -= 1
+
+    async def _send_in_slot(self, exchange: Exchange, deadline: float) -> Answer:
+        self.in_flight += 1
+        try:
+            exchange.is_probe = self.circuit.enter()
+            try:
+                answer = await self.exchange(exchange, deadline)
+            except FAILURES as error:
+                self.circuit.failed(probe=exchange.is_probe)
+                raise _failure(exchange, error) from error
+            except BaseException:
+                # After a timeout the caller records the failure.
+                self.circuit.abandoned(probe=exchange.is_probe)
+                raise
+            if has_meaning(answer.status):
+                self.circuit.succeeded()
+            else:
+                self.circuit.failed(probe=exchange.is_probe)
+            return answer
+        finally:
+            self.in_flight -= 1
+            self._slots.release()
+
+    async def _try(self, exchange: Exchange, deadline: float) -> Answer:
+        headers = signature_headers(
+            event_id=exchange.event_id,
+            timestamp=int(self._clock.now()),
+            body=exchange.body,
+            keys=self._keys,
+        )
+        headers["gateway-timeout"] = f"{max(0.0, deadline - self._clock.monotonic()):.2f}"
+        if exchange.trace is not None:
+            headers["traceparent"] = format_traceparent(exchange.trace)
+        token = current_attempt.set(exchange.attempt)
+        try:
+            async with self._session.post(
+                self.webhook.url, data=exchange.body, headers=headers, allow_redirects=False
+            ) as response:
+                exchange.status = response.status
+                return await _read(response)
+        finally:
+            current_attempt.reset(token)
+
+
+async def _read(response: aiohttp.ClientResponse) -> Answer:
+    """Read the body, unless the status alone decides; what is not read is dropped with the connection."""
+    retry_after = response.headers.get("retry-after")
+    if not has_meaning(response.status):
+        return Answer(response.status, retry_after=retry_after)
+    if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise EncodedAnswer
+    if (response.content_length or 0) > MAX_ANSWER_BYTES:
+        raise BodyTooLarge
+    body = await read_bounded(response.content.readany, MAX_ANSWER_BYTES)
+    return Answer(response.status, body, retry_after)
+
+
+def _may_repeat(attempt: Attempt, error: Exception) -> bool:
+    if isinstance(error, (BodyTooLarge, EncodedAnswer)):
+        return False
+    if not attempt.is_connected:
+        rejected = isinstance(getattr(error, "os_error", None), AddressRejected)
+        return not rejected and not isinstance(error, _PERMANENT)
+    return attempt.was_idle_connection
+
+
+def _late(exchange: Exchange) -> ClientEventRejected:
+    if not exchange.tries:
+        return ClientEventRejected("busy", "too many events wait for the backend", retry_after_seconds=1)
+    if not exchange.may_have_arrived:
+        return ClientEventRejected("backend_unavailable", "the backend cannot be reached")
+    return ClientEventRejected("backend_timeout", "the backend did not answer in time")
+
+
+def _failure(exchange: Exchange, error: Exception) -> ClientEventRejected:
+    if isinstance(error, (BodyTooLarge, EncodedAnswer)):
+        return ClientEventRejected("backend_error", "the answer of the backend has a wrong form")
+    if not exchange.may_have_arrived:
+        return ClientEventRejected("backend_unavailable", "the backend cannot be reached")
+    return ClientEventRejected("backend_error", "the backend gave no complete answer")
