@@ -50,7 +50,7 @@ test-all: install-dev ## Run all other tests; needs the Debian packages that .ci
 	    tests/e2e tests/load tests/integration $(ARGS)
 	$(MAKE) --no-print-directory test-redis test-proxies
 
-test-examples: install-dev ## Run the example of every language in examples/backends
+test-examples: install-dev ## Run the programs of every language in examples/backends
 	$(PY) -m pytest $(PARALLEL) tests/integration/examples $(ARGS)
 
 test-proxies: install-dev ## Restart replicas behind Debian's nginx one by one with 2 000 clients connected

