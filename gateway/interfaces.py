@@ -280,12 +280,12 @@ class State(Protocol):
         """What the state rejects although it answers, as a sentence; empty when it rejects nothing."""
         ...
 
-    @property
-    def join_wait_seconds(self) -> float:
-        """For how long clients may not join rooms still, 0 if they may.
+    def join_wait_seconds(self, room: str) -> float:
+        """Return for how long clients may not join a room still, 0 if they may. Never waits, never raises.
 
-        A room can have the name of a sid that a replica of the previous release made. So no room is joined while such a
-        replica or such a sid may live, connected or parked.
+        A replica of the previous release does not keep rooms that a connection joined, so none is joined while one may
+        live. It makes sids in FORMER_SID_FORM (``domain.names``), so no room with a name of that form is joined while
+        such a sid may live, connected or parked.
         """
         ...
 

@@ -18,6 +18,8 @@ USER_PREFIX: Final = "user:"
 
 SID_PREFIX: Final = "~"
 """Every sid begins with it, and no other room: no token grants such a room, and no client joins one."""
+FORMER_SID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{20}", re.ASCII)
+"""The form of sids that the previous release made."""
 
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}

@@ -161,7 +161,7 @@ class Components:
             presence=self.state.presence,
             sessions=self.state.sessions,
             max_rooms_per_connection=settings.max_rooms_per_connection,
-            join_wait_seconds=lambda: self.state.join_wait_seconds,
+            join_wait_seconds=self.state.join_wait_seconds,
         )
         self._recovery = Recovery(
             broker=self.state.broker,

@@ -26,8 +26,7 @@ class Memberships:
     changing them does nothing.
 
     ``max_rooms_per_connection`` counts the rooms that a token grants and those that were joined, not the room of the
-    sid; None means off. ``join_wait_seconds`` returns for how long joins have to be rejected still, 0 if they are not
-    (``State.join_wait_seconds``).
+    sid; None means off. A token that grants more takes no joined room away. ``join_wait_seconds`` is that of the state.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Memberships:
         presence: Presence,
         sessions: Sessions,
         max_rooms_per_connection: int | None,
-        join_wait_seconds: Callable[[], float] = lambda: 0.0,
+        join_wait_seconds: Callable[[str], float],
     ) -> None:
         self._hub = hub
         self._broker = broker
@@ -140,11 +139,11 @@ class Memberships:
             raise ClientEventRejected("too_many_rooms", f"a connection is in at most {limit} rooms")
         if any(room.startswith(SID_PREFIX) for room in joined):
             raise ClientEventRejected("not_allowed", f"a room that begins with {SID_PREFIX} is not joined")
-        wait_seconds = self._join_wait_seconds()
+        wait_seconds = max(map(self._join_wait_seconds, joined))
         if wait_seconds > 0:
             raise ClientEventRejected(
                 "broker_unavailable",
-                "rooms cannot be joined until every replica and connection is of this release",
+                "replicas or sids of the previous release still live, so rooms cannot be joined yet",
                 retry_after_seconds=wait_seconds,
             )
 

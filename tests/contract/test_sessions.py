@@ -20,7 +20,7 @@ SESSION = RecoverySession(
     rooms=frozenset({"a", "käse"}),
     first_position=Position("1700000000000-3"),
 )
-JOINED = replace(SESSION, joined_at={"käse": Position("1700000000000-4")})
+JOINED = replace(SESSION, joined_at={"käse": Position("1700000000000-4")}, joined_rooms=frozenset({"käse"}))
 OTHER = "replica-1/t2"
 
 

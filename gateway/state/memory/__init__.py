@@ -148,9 +148,8 @@ class MemoryState:
         """Always empty: memory rejects nothing."""
         return ""
 
-    @property
-    def join_wait_seconds(self) -> float:
-        """Always 0: no sid of another release lives in this process."""
+    def join_wait_seconds(self, room: str) -> float:  # noqa: ARG002  # the same for every room
+        """Return 0: no replica and no sid of another release lives in this process."""
         return 0.0
 
     def sizes(self) -> dict[str, float]:

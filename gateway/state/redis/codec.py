@@ -5,15 +5,15 @@ separated by U+001F. Neither can occur in a JSON text (RFC 8259 §7) nor in a na
 event may be anything; it is the one field that is escaped, as JSON, if it has to be. A frame is the data that is
 published on a channel: a position, a line feed, a record.
 
-    2M  Message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
-    2K  DisconnectCommand: id, user, namespaces, at, flags, exclude                flags: r revoke
-    2T  SessionTakeover: id, namespace, sid, owner
-    2N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
-    2C  Probe: token of the process and number, generation of the log
+    3M  Message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
+    3K  DisconnectCommand: id, user, namespaces, at, flags, exclude                flags: r revoke
+    3T  SessionTakeover: id, namespace, sid, owner
+    3N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
+    3C  Probe: token of the process and number, generation of the log
 
 The number is that of the format. A release reads its own format and the previous one, and writes what all living
-replicas read. Format 1 has no trace (a W3C ``traceparent``, or nothing); a message that is written in it loses its
-trace.
+replicas read. The records of format 2 have the same fields. A replica that reads format 3 makes sids that begin with
+``~`` and keeps the rooms that a connection joined (``membership``). A trace is a W3C ``traceparent``, or nothing.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ INLINE_BYTES: Final = 64 * 1024
 Redis drops a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so a subscriber can be at least
 500 entries behind, whatever their size, before that happens.
 """
-_TRACE: Final = 7
-"""The index of the trace among the fields of a message."""
+TILDE_FORMAT: Final = 3
+"""Replicas that read this format make sids that begin with ``~``, and keep the rooms that a connection joined."""
 
 
 class DecodeError(Exception):
@@ -106,10 +106,9 @@ def _message_fields(number: str, message: Message) -> list[str]:
     if not event.isprintable():
         flags, event = flags + "j", json.dumps(event)
     rooms, exclude = ITEM.join(message.rooms), ITEM.join(message.exclude)
-    if number == "1":
-        return ["1M", message.id, message.namespace, flags, rooms, exclude, event, *message.arguments]
     trace = "" if message.trace is None else format_traceparent(message.trace)
-    return ["2M", message.id, message.namespace, flags, rooms, exclude, event, trace, *message.arguments]
+    kind = f"{number}M"
+    return [kind, message.id, message.namespace, flags, rooms, exclude, event, trace, *message.arguments]
 
 
 def _items(entry: LogEntry) -> int:
@@ -141,10 +140,6 @@ def _decode_message(fields: list[str]) -> Message:
         flags.startswith("v"),
         _trace(trace) if trace else None,
     )
-
-
-def _decode_message_1(fields: list[str]) -> Message:
-    return _decode_message([*fields[:_TRACE], "", *fields[_TRACE:]])
 
 
 def _trace(text: str) -> Trace:
@@ -187,18 +182,20 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple(text.split(ITEM)) if text else ()
 
 
-_SAME_IN_BOTH: Final[Mapping[str, Decode]] = MappingProxyType(
-    {"K": _decode_disconnect, "T": _decode_takeover, "N": _decode_pointer, "C": _decode_probe}
-)
-FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
+_DECODERS: Final[Mapping[str, Decode]] = MappingProxyType(
     {
-        "1M": _decode_message_1,
-        "2M": _decode_message,
-        **{number + letter: decode for number in "12" for letter, decode in _SAME_IN_BOTH.items()},
+        "M": _decode_message,
+        "K": _decode_disconnect,
+        "T": _decode_takeover,
+        "N": _decode_pointer,
+        "C": _decode_probe,
     }
 )
+FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
+    {number + letter: decode for number in "23" for letter, decode in _DECODERS.items()}
+)
 """The decoders of this release: its own format and the previous one."""
-WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({1: partial(_encode, "1"), 2: partial(_encode, "2")})
+WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({2: partial(_encode, "2"), 3: partial(_encode, "3")})
 """The encoders of this release: the newest format, and the previous one while a living replica reads nothing newer."""
 
 

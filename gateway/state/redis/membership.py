@@ -20,7 +20,8 @@ from typing import Final, Never
 import structlog
 
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, StateMisconfigured
-from gateway.state.redis.codec import Codec
+from gateway.domain.names import FORMER_SID_FORM
+from gateway.state.redis.codec import TILDE_FORMAT, Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.guards import RedisDedupStore
 from gateway.state.redis.metrics import RedisMetrics
@@ -73,6 +74,10 @@ class Membership:
     """The last heartbeat, by the clock of Redis."""
     _newest_format: int = field(init=False, default=0)
     """The newest record format that any replica reads."""
+    _oldest_format: int = field(init=False, default=TILDE_FORMAT)
+    """The lowest of the newest record formats that the replicas read."""
+    _former_sids_until_ms: int = field(init=False, default=0)
+    """Until when a sid that does not begin with ``~`` may live, by the clock of Redis."""
     _conflict_ends: bytes | None = field(init=False, default=None)
     """The end of another process's lease of this name, as it was first found."""
     _replicas: list[str] = field(init=False, default_factory=list)
@@ -106,9 +111,12 @@ class Membership:
             log.info("lease.waiting_for_peers", seconds=self.lease_seconds)
             await asyncio.sleep(self.lease_seconds)
 
-    @property
-    def join_wait_seconds(self) -> float:
-        """For how long clients may not join rooms still."""
+    def join_wait_seconds(self, room: str) -> float:
+        """Return for how long clients may not join a room still, as far as the last heartbeat shows."""
+        if self._oldest_format < TILDE_FORMAT:
+            return self.lease_seconds  # until another heartbeat shows what lives
+        if FORMER_SID_FORM.fullmatch(room):
+            return max(0.0, (self._former_sids_until_ms - self.commands.redis_ms()) / 1000)
         return 0.0
 
     def wake(self) -> None:
@@ -169,14 +177,18 @@ class Membership:
         sent_at = asyncio.get_running_loop().time()
         in_use = self.sessions.in_use()  # read first: sessions that are saved from now on are not too old
         status, *answer = await self.commands.call(
-            "heartbeat", self.replica, self.codec.newest, self.process, self._renewed_ms
+            "heartbeat",
+            self.replica,
+            self.codec.newest,
+            self.process,
+            self._renewed_ms,
+            int(self.presence.has_former_sids),
         )
         if status != b"OK":
             self._fail_on_conflict(answer[0])
         self._conflict_ends = None
-        taken, generation, began, now, oldest_format, newest_format, living, ended, sizes, sessions_ended = (
-            answer
-        )
+        taken, generation, began, now, oldest_format, newest_format, living, ended, sizes, *rest = answer
+        sessions_ended, former_sids_until = rest
         self.sessions.lease_renewed(now, now + int(self.lease_seconds * 1000))
         if self._lease not in {None, (taken, generation)}:
             log.warning("lease.lost", connections=len(self.presence))
@@ -193,9 +205,16 @@ class Membership:
         self.dedup.begin(float(began))
         self.commands.set_clock(float(now), sent_at)
         self.codec.negotiate(oldest_format)
-        self._newest_format = newest_format
+        self._note_formats(oldest_format, newest_format, former_sids_until)
         entries, entry_bytes, oldest_ms, nonces = sizes
         self.sizes = StateSizes(entries, entry_bytes, oldest_ms, nonces, len(living))
+
+    def _note_formats(self, oldest: int, newest: int, former_sids_until_ms: int) -> None:
+        if (oldest < TILDE_FORMAT) != (self._oldest_format < TILDE_FORMAT):
+            log.info("rooms.joins_changed", possible=oldest >= TILDE_FORMAT)
+        self._oldest_format, self._newest_format = oldest, newest
+        # Never earlier than it was: a Redis that lost its data does not know the sids that live.
+        self._former_sids_until_ms = max(self._former_sids_until_ms, former_sids_until_ms)
 
     def _fail_on_conflict(self, ends: bytes) -> Never:
         """Raise because another process holds the lease of this name until ``ends``.

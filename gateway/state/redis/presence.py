@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Final
 
 from gateway.domain.messages import Address
+from gateway.domain.names import SID_PREFIX
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.redis_keys import RedisKeys, address_name
@@ -94,14 +95,22 @@ class RedisPresence:
         self._connections_key = keys.named("conns", replica)
         self._replica = replica
         self._here: dict[str, Registration] = {}
+        self._former_sids: set[str] = set()
         self.dirty: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._here)
 
+    @property
+    def has_former_sids(self) -> bool:
+        """Whether a connection here has a sid that the previous release made."""
+        return bool(self._former_sids)
+
     async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
+        if not connection.sid.startswith(SID_PREFIX):
+            self._former_sids.add(connection.sid)
         registered = self._here[connection.sid] = Registration(connection, frozenset(rooms))
         self.dirty.update(await self._write(connection.sid, "register", *self._arguments(registered)))
 
@@ -119,6 +128,7 @@ class RedisPresence:
             await self._write(sid, "update_transport", sid, connection.user, now.encode_public())
 
     async def unregister(self, sid: str) -> None:
+        self._former_sids.discard(sid)
         if self._here.pop(sid, None) is not None:
             await self._write(sid, "unregister", sid)
 

@@ -17,6 +17,7 @@
     leases       zset      replicas by the end of their lease
     holders      hash      the process that holds a replica's lease, a blank, when it took it
     formats      hash      newest record format that each replica reads; 0 for one of which only sessions are left
+    former_sids  string    until when a sid that does not begin with ``~`` may live
     dead         hash      replicas whose lease has expired and that are being reaped, and when it expired
     conns:<r>    hash      connections of one replica by sid, with every address where they count
     room:<a>     hash      number of connections at one address, by replica
@@ -48,6 +49,7 @@ _FIXED: Final = {
     "holders": "holders",
     "formats": "formats",
     "dead": "dead",
+    "former_sids": "former_sids",
 }
 _FAMILIES: Final = {
     "index": "index:",

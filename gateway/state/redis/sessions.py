@@ -1,7 +1,11 @@
 """Recovery sessions and their records.
 
-    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e"}
-                  format, sid, first position, rooms, {room: position at which it was joined} for rooms joined later
+    sessions:<r>  pid → owner, LF, user, LF, namespace, LF, {"v", "s", "p", "r", "e", "j"}
+                  format, sid, first position, rooms, {room: position at which it was joined} for rooms joined later,
+                  rooms that no token granted
+
+The previous release reads records without "j", which there is only if a room was joined, and ignores it: a connection
+that is resumed there leaves these rooms.
 
 A release reads its own format and the previous one. A record that it cannot read counts as absent.
 """
@@ -28,13 +32,15 @@ _BATCH: Final = 50
 
 def encode_session(session: RecoverySession) -> str:
     """Encode the record of a session."""
-    rest = {
+    rest: dict[str, object] = {
         "v": _FORMAT,
         "s": session.sid,
         "p": session.first_position,
         "r": sorted(session.rooms),
         "e": dict(session.joined_at),
     }
+    if session.joined_rooms:
+        rest["j"] = sorted(session.joined_rooms)
     return f"{session.owner}\n{session.user}\n{session.namespace}\n{_ENCODE(rest)}"
 
 
@@ -45,15 +51,17 @@ def decode_session(pid: str, value: bytes) -> RecoverySession | None:
         rest: Any = json.loads(text)
         if rest["v"] != _FORMAT:
             return None
+        rooms = frozenset(map(_text, _list(rest["r"])))
         return RecoverySession(
             pid=pid,
             sid=_text(rest["s"]),
             user=user,
             namespace=namespace,
             owner=owner,
-            rooms=frozenset(map(_text, _list(rest["r"]))),
+            rooms=rooms,
             first_position=positions.parse(rest["p"]),
             joined_at={room: positions.parse(position) for room, position in rest["e"].items()},
+            joined_rooms=rooms.intersection(map(_text, _list(rest.get("j", [])))),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
         return None

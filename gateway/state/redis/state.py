@@ -14,7 +14,7 @@ from gateway.domain.redis_url import RedisUrl
 from gateway.domain.status import StateStatus
 from gateway.metrics import MetricFactory
 from gateway.state.redis.broker import RedisBroker
-from gateway.state.redis.codec import Codec
+from gateway.state.redis.codec import TILDE_FORMAT, Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
 from gateway.state.redis.errors import REJECTIONS, Rejections
@@ -182,6 +182,7 @@ class RedisState:
             "shift": 0,
             "keep": _ms(max(KEEP_SECONDS, 2 * age)),
             "lease": _ms(self.lease_seconds),
+            "tilde_format": TILDE_FORMAT,
             "age": _ms(age),
             "recovery": _ms(self.recovery_seconds),
             # Without a recovery window the log serves resyncs alone, and no client needs the part of one address.
@@ -249,10 +250,9 @@ class RedisState:
         """What Redis rejects although it answers, as a sentence; empty when it rejects nothing."""
         return self._rejections.reason
 
-    @property
-    def join_wait_seconds(self) -> float:
-        """For how long clients may not join rooms still, because a sid of the previous release may live."""
-        return self.membership.join_wait_seconds
+    def join_wait_seconds(self, room: str) -> float:
+        """Return for how long clients may not join a room still: a replica or sid of the previous release may live."""
+        return self.membership.join_wait_seconds(room)
 
     def sizes(self) -> dict[str, float]:
         """Return how much of everything that has a limit is held now, under stable names, for the metrics."""

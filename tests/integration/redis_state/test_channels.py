@@ -19,16 +19,16 @@ async def test_garbage_on_the_channels_is_counted_and_delivery_continues(server:
             b"",
             b"\n",
             b"x" * 1000,
-            b"1-1\n1M",
-            b"1-1\n1K\x1ea\x1eb\x1e/\x1enan\x1e\x1e",
-            b"1-1\n1T\x1ea\x1e/\x1es1",
+            b"1-1\n2M",
+            b"1-1\n2K\x1ea\x1eb\x1e/\x1enan\x1e\x1e",
+            b"1-1\n2T\x1ea\x1e/\x1es1",
             b"\xff\xfe",
             b"1-1\n9M",
         ]
         for data in garbage:
             server.execute("PUBLISH", channel, data)
             server.execute("PUBLISH", probe_channel, data)
-        server.execute("PUBLISH", probe_channel, b"9999999999999-0\n1C\x1eforged\x1eforged")
+        server.execute("PUBLISH", probe_channel, b"9999999999999-0\n2C\x1eforged\x1eforged")
 
         await a.receives(await a.push("room"))
 
@@ -82,12 +82,12 @@ async def test_newer_format_is_written_once_no_replica_needs_the_older_one(serve
         async with replicas(server, "old", codec=previous_release(), lease_seconds=1.0) as [old]:
             await old.push("room")
             await await_until(lambda: new.state.membership.sizes.replicas == 2, "both live")
-            assert new.state.codec.encode(make("room")).startswith(b"1M")
+            assert new.state.codec.encode(make("room")).startswith(b"2M")
             await old.shut_down()
         await new.subscribe("room")
 
         await await_until(
-            lambda: new.state.codec.encode(make("room")).startswith(b"2M"), "the old one has shut down"
+            lambda: new.state.codec.encode(make("room")).startswith(b"3M"), "the old one has shut down"
         )
 
         await new.receives(await new.push("room"))

@@ -6,8 +6,6 @@ import asyncio
 
 import pytest
 
-from gateway.domain.messages import Message
-from gateway.domain.traces import Trace
 from tests.integration.redis_state.replicas import (
     MANUAL_HEARTBEATS,
     Replica,
@@ -19,8 +17,6 @@ from tests.integration.redis_state.replicas import (
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import await_until
-
-TRACE = Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
 
 
 def writes(replica: Replica) -> bytes:
@@ -46,7 +42,7 @@ async def test_older_replica_cut_off_past_its_lease_reads_what_newer_ones_wrote_
         await older.start()
         await older.subscribe("room")
         server.execute("HSET", "t:sessions:o", "p", "a session")
-        await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
+        await await_until(lambda: writes(n) == b"2", "the newer one has noticed the older one")
         proxy.break_connections()
         await await_until(lambda: n.reaped == ["o"], "it is found dead")
         await await_until(lambda: server.execute("EXISTS", "t:sessions:o") == 0, "its sessions are removed")
@@ -67,11 +63,11 @@ async def test_older_replica_is_forgotten_once_the_log_holds_nothing_that_it_mis
     async with replicas(server, "n", **times) as [n]:
         older = Replica(server, "o", url=None, codec=previous_release(), **times)
         await older.start()
-        await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
+        await await_until(lambda: writes(n) == b"2", "the newer one has noticed the older one")
 
         await older.stop()
 
-        await await_until(lambda: writes(n) == b"2", "no replica needs the older format")
+        await await_until(lambda: writes(n) == b"3", "no replica needs the older format")
         assert server.execute("HKEYS", "t:formats") == [b"n"]
 
 
@@ -82,21 +78,21 @@ async def test_older_replica_that_shut_down_does_not_hold_back_the_format(
     async with replicas(server, "n") as [n]:
         older = Replica(server, "o", codec=previous_release())
         await older.start()
-        await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
+        await await_until(lambda: writes(n) == b"2", "the newer one has noticed the older one")
         if with_sessions:
             server.execute("HSET", "t:sessions:o", "p", "a session")
 
         await older.shut_down()
         await n.state.membership.heartbeat()
 
-        assert writes(n) == b"2"
+        assert writes(n) == b"3"
 
 
 async def test_replica_that_starts_beside_newer_ones_receives_everything_from_then_on(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "n") as [n]:
-        assert writes(n) == b"2"
+        assert writes(n) == b"3"
         async with replicas(server, "o", codec=previous_release()) as [older]:
             await older.subscribe("room")
 
@@ -124,7 +120,7 @@ async def test_entry_in_an_unreadable_format_is_reported_as_a_gap(
         )
         await older.start()
         await older.subscribe("room")
-        assert writes(n) == b"2"  # it has not noticed the older one
+        assert writes(n) == b"3"  # it has not noticed the older one
 
         await n.push("elsewhere")
         await n.push("room")
@@ -134,42 +130,3 @@ async def test_entry_in_an_unreadable_format_is_reported_as_a_gap(
         await older.receives(await n.push("room"))
         assert older.gaps == ["data_lost"]
         await older.stop()
-
-
-async def test_messages_beside_an_older_replica_are_delivered_without_a_trace(
-    server: RedisServer,
-) -> None:
-    async with replicas(server, "n") as [n], replicas(server, "o", codec=previous_release()) as [older]:
-        await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
-        for each in (n, older):
-            await each.subscribe("room")
-
-        news = [
-            await n.push("room", trace=TRACE),
-            await older.push("room"),
-            await n.push("room", trace=TRACE),
-        ]
-
-        for each in (n, older):
-            await each.receives(*news)
-            assert (ids(each.received), each.gaps, each.decode_errors) == (ids(news), [], 0)
-            assert traces(each) == [None, None, None]
-
-
-async def test_traces_are_carried_once_the_older_replica_has_shut_down(server: RedisServer) -> None:
-    async with replicas(server, "n", "m") as [n, m]:
-        older = Replica(server, "o", codec=previous_release())
-        await older.start()
-        await m.subscribe("room")
-        await await_until(lambda: writes(n) == b"1", "the newer one has noticed the older one")
-        await older.shut_down()
-        await await_until(lambda: writes(n) == b"2", "no replica needs the older format")
-
-        await m.receives(await n.push("room", trace=TRACE))
-
-        assert traces(m) == [TRACE]
-
-
-def traces(replica: Replica) -> list[Trace | None]:
-    """The traces of the messages that it received."""
-    return [entry.trace for entry in replica.received if isinstance(entry, Message)]

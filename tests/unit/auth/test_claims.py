@@ -79,6 +79,14 @@ async def test_token_without_sub_or_exp_is_rejected(name: str, form: str):
     assert name in rejection.message
 
 
+@pytest.mark.parametrize("content", [{"rooms": ["news", "~eavesdrop"]}, {"tilde": "x"}])
+async def test_token_that_grants_a_room_in_the_form_of_a_sid_is_rejected(content: dict[str, object]):
+    rejection = await rejection_of(claims(**content), room_claims={"tilde": "~", "rooms": ""})
+
+    assert rejection.code == "token_invalid"
+    assert "~" in rejection.message
+
+
 async def test_token_without_exp_is_accepted_if_exp_is_not_required():
     identity = await verifier(require_exp=False).verify(token(claims(exp=None, iat=None)))
 

@@ -165,7 +165,7 @@ class Services:
         self.presence = GatedPresence(self.state.presence)
         self.revocations = GatedRevocations(self.state)
         self._transports = count()
-        self.join_wait_seconds = 0.0
+        self.join_wait_seconds: dict[str, float] = {}
         self.delivery_gate = asyncio.Event()
         """While it is cleared, the listener delivers nothing."""
         self.delivery_gate.set()
@@ -197,7 +197,7 @@ class Services:
             presence=self.presence,
             sessions=self.state.sessions,
             max_rooms_per_connection=max_rooms,
-            join_wait_seconds=lambda: self.join_wait_seconds,
+            join_wait_seconds=lambda room: self.join_wait_seconds.get(room, 0.0),
         )
         self.connector = Connector(
             hub=self.hub,
@@ -277,6 +277,10 @@ class Services:
             None if result.first_page is None else lambda at, _: packets.message(f"authenticated@{at}"),
         )
         return ConnectedClient(result, transport)
+
+    def message(self, room: str) -> Message:
+        """Return a message that the history does not keep."""
+        return Message(new_id(), "/", (room,), "count", (), volatile=True)
 
     async def push(
         self, room: str, event: str, *, volatile: bool = False, exclude: str = "", size_bytes: int = 0

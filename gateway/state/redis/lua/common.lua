@@ -57,6 +57,8 @@ local function read_or_create_head(now)
     segment_entries = 0, segment_bytes = 0, segment_at = now, ids = 0, ids_at = now,
   }
   call('UNLINK', K.log, K.segments, K.ids_new, K.ids_old)
+  -- Nothing of an older release is here.
+  call('SET', K.former_sids, 0, 'PX', L.keep)
   write_head(h)
   call('PEXPIRE', K.head, L.keep)
   return h

@@ -2,7 +2,7 @@
 -- A replica whose lease expired longer than L.recovery ago takes a new lease, and its sessions end: its connections may
 -- have been lost for as long.
 -- Arguments: replica, newest record format that it reads, token of the process, the time of its last heartbeat whose
--- answer it received (ms, 0 for none).
+-- answer it received (ms, 0 for none), '1' if it has a connection whose sid does not begin with `~`.
 -- Returns 'HELD' and the end of the lease while another process has the lease. Otherwise:
 --   1      'OK'
 --   2      when this lease was taken. A replica that receives another time than before was reaped in between, however
@@ -15,6 +15,7 @@
 --   9      the replicas to reap
 --   10     { entries, bytes, when the oldest entry was accepted (ms), nonces }
 --   11     1 if, with another time at 2, the sessions that the process had at its last heartbeat have ended
+--   12     until when a sid that does not begin with `~` may live (ms, 0 if none was ever seen)
 local replica, process, now = ARGV[2], ARGV[4], now_ms()
 local lease_end = call('ZSCORE', K.leases, replica)
 local holder, taken = string.match(call('HGET', K.holders, replica) or '', '^(%S+) (%S+)$')
@@ -48,6 +49,14 @@ for i = 2, #formats, 2 do
   local format = tonumber(formats[i])
   if format > 0 then oldest, newest = math.min(oldest, format), math.max(newest, format) end
 end
+-- Sids of the previous release: made by its replicas, kept by connections that are resumed. Without a time, keys of
+-- that release may be here: sessions that it parked.
+local former_sids = call('GET', K.former_sids)
+if oldest < L.tilde_format or ARGV[6] == '1' or not former_sids then
+  former_sids = now + L.lease + L.age
+  call('SET', K.former_sids, former_sids)
+end
+call('PEXPIRE', K.former_sids, L.keep)
 local to_reap = call('ZRANGEBYSCORE', K.leases, '-inf', now)
 for _, each in ipairs(call('HKEYS', K.dead)) do
   to_reap[#to_reap + 1] = each
@@ -62,4 +71,5 @@ end
 return { 'OK', taken, head.generation, head.nonces_since, now, oldest, newest, living_replicas(now), to_reap,
   { head.entries - head.cut_entries, head.bytes - head.cut_bytes,
     oldest_entry and parse_position(oldest_entry[1]) or 0, nonces },
-  last_heartbeat > 0 and now >= last_heartbeat + L.lease + L.recovery and 1 or 0 }
+  last_heartbeat > 0 and now >= last_heartbeat + L.lease + L.recovery and 1 or 0,
+  tonumber(former_sids) }
