@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -67,6 +67,9 @@ def _lines(settings: Settings) -> Iterator[str]:
 
 
 def _masked(name: str, value: object) -> str:
-    if name == "ingest_keys" and isinstance(value, tuple):
-        return ",".join(f"{key.id}:{_MASK}" for key in value)
+    if name in {"ingest_keys", "webhooks"} and isinstance(value, tuple):
+        separator = ":" if name == "ingest_keys" else "="
+        return ",".join(f"{each.id}{separator}{_MASK}" for each in value)
+    if isinstance(value, Mapping):
+        return ",".join(f"{webhook}:{_MASK}" for webhook in value)
     return _MASK

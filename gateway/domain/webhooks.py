@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,6 +11,9 @@ from typing import Final
 from gateway.domain.ingest_keys import BROADCAST, EMIT_ROOM, EMIT_USER, Scope
 from gateway.domain.names import USER_PREFIX
 
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # the beginning of every secret
+MIN_KEY_BYTES: Final = 24
+MAX_KEY_BYTES: Final = 64
 JOIN: Final = "join"
 DISCONNECT: Final = "disconnect"
 _WITH_GLOB: Final = (EMIT_USER, EMIT_ROOM, JOIN)
@@ -63,6 +68,22 @@ class Webhook:
             for each in self.may
             if each.action == scope
         )
+
+
+def decode_secret(secret: str) -> bytes:
+    """Return the key of a secret.
+
+    Raises: ValueError with one sentence, which quotes nothing of the secret.
+    """
+    if not secret.startswith(SECRET_PREFIX):
+        raise ValueError(f"a secret does not begin with {SECRET_PREFIX}")
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"a secret is not {SECRET_PREFIX} and base64") from None
+    if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
+        raise ValueError(f"the base64 of a secret is not that of {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes")
+    return key
 
 
 def parse_may(text: str) -> Scope:

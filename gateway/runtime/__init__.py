@@ -1,6 +1,7 @@
 """The composition root: builds the components of a replica, starts and stops them.
 
 components      Components: builds every component and connects them
+from_settings   components that are built from settings and few others
 lifecycle       Gateway: start, tasks, drain, stop, and the reload of settings
 metrics_setup   metrics of the state and of the log
 """

@@ -10,7 +10,6 @@ from typing import Final
 from aiohttp import web
 
 from gateway import __version__, dev_console, health
-from gateway.auth import JwtVerifier, fetch_text
 from gateway.dev_console import Development
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
@@ -20,6 +19,12 @@ from gateway.http_server import Handler, HttpServer
 from gateway.hub import Hub
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
+from gateway.runtime.from_settings import (
+    build_memory_state,
+    build_verifier,
+    build_webhooks,
+    history_slack_seconds,
+)
 from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
@@ -34,7 +39,6 @@ from gateway.socketio_server.client import Clients
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
-from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState, create_metrics_without_redis
 from gateway.timers import SystemClock, TimerHeap
 from gateway.tracing import open_telemetry
@@ -50,8 +54,6 @@ from ingest_api.pipeline import RestApi
 
 FINISH_SECONDS: Final = 5.0
 """How long running requests may take to finish when the process stops."""
-HISTORY_SLACK_SECONDS: Final = 15.0
-"""Added to the computed time, for slow responses and a machine that stands still for a moment."""
 
 
 class Components:
@@ -89,7 +91,10 @@ class Components:
             rejection=lambda: self.state.rejection,
             metrics=self._metrics,
         )
-        self.verifier = _build_verifier(settings, self.clock)
+        self.verifier = build_verifier(settings, self.clock)
+        self.own_ports: set[int] = set()
+        """The ports that this process listens on, once they are open."""
+        self.webhooks = build_webhooks(settings, self.clock, self.own_ports, self._metrics, self._sampling)
         self.admission = self._build_admission()
         self._build_services()
         self.engine = self._build_engine_server(self._build_socketio_server())
@@ -122,7 +127,7 @@ class Components:
         settings = self.settings
         if settings.redis_url is None:
             create_metrics_without_redis(self._metrics)
-            state: State = _build_memory_state(settings, self.clock)
+            state: State = build_memory_state(settings, self.clock)
         else:
             state = RedisState(
                 url=settings.redis_url,
@@ -353,42 +358,3 @@ class Components:
             socketio_path=self.settings.socketio_path,
             commands=development.commands,
         )
-
-
-def history_slack_seconds(settings: Settings) -> float:
-    """Return how much longer than RECOVERY_SECONDS an entry is kept in the history.
-
-    The session of a connection begins to expire when its end is noticed. After a network failure that may take a whole
-    heartbeat. If its replica was killed meanwhile, the session begins to expire when the lease of the replica ends.
-    """
-    heartbeat_seconds = settings.ping_interval_seconds + settings.ping_timeout_seconds
-    return heartbeat_seconds + settings.lease_seconds + HISTORY_SLACK_SECONDS
-
-
-def _build_memory_state(settings: Settings, clock: SystemClock) -> MemoryState:
-    return MemoryState(
-        clock=clock,
-        replica=settings.replica_id,
-        history_length=settings.history_length,
-        history_bytes=settings.history_bytes,
-        recovery_seconds=settings.recovery_seconds,
-        history_slack_seconds=history_slack_seconds(settings),
-        revocation_seconds=settings.revocation_seconds,
-    )
-
-
-def _build_verifier(settings: Settings, clock: SystemClock) -> JwtVerifier:
-    return JwtVerifier(
-        algorithms=settings.jwt_algorithms,
-        clock=clock,
-        room_claims=settings.room_claims,
-        secret=settings.jwt_secret,
-        public_key=settings.jwt_public_key,
-        jwks_url=settings.jwt_jwks_url,
-        fetch=fetch_text,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-        leeway_seconds=settings.jwt_leeway_seconds,
-        require_exp=settings.jwt_require_exp,
-        max_lifetime_seconds=settings.revocation_seconds,
-    )

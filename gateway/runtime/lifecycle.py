@@ -19,10 +19,11 @@ from gateway.http_server import printable_host
 from gateway.logs import configure_logging, is_more_verbose
 from gateway.runtime.components import Components
 from gateway.services.drain import drain
-from gateway.settings import Settings, changed_settings
+from gateway.settings import Settings, SettingsError, changed_settings
 
 JWT_KEYS: Final = frozenset({"jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms"})
-RELOADED: Final = JWT_KEYS | {"ingest_keys", "log_level"}
+WEBHOOKS: Final = frozenset({"webhooks", "webhook_secrets"})
+RELOADED: Final = JWT_KEYS | WEBHOOKS | {"ingest_keys", "log_level"}
 """The settings that SIGHUP reloads. All others need a restart."""
 DISCONNECT_SECONDS: Final = 5.0
 """How long disconnected clients may take to close, before their connections are aborted."""
@@ -112,12 +113,19 @@ class Gateway:
         )
 
     def reload(self, settings: Settings) -> None:
-        """Use the ingest keys, token keys and log level of these settings from now on.
+        """Use the ingest keys, token keys, webhooks and log level of these settings from now on.
 
         Connected clients stay connected.
+
+        Raises: SettingsError, and changes nothing.
         """
         components = self._components
         changed = changed_settings(components.settings, settings)
+        if WEBHOOKS & changed:
+            try:
+                components.webhooks.change(settings.webhooks)
+            except ValueError as error:  # a file changed after it was checked
+                raise SettingsError([f"GATEWAY_WEBHOOKS: {error}"]) from None
         if JWT_KEYS & changed:
             components.verifier.change_keys(
                 algorithms=settings.jwt_algorithms,
@@ -175,6 +183,7 @@ class Gateway:
             await server.start(settings.host, port)
             for server, port in zip(self._components.http_servers, ports, strict=True)
         ]
+        self._components.own_ports.update(self._ports)
         if self._development is not None:
             self._development.url = self._url()
 
@@ -250,7 +259,10 @@ class Gateway:
                 await self._disconnect_clients()
                 await asyncio.gather(*[server.stop() for server in components.http_servers])
                 await asyncio.gather(
-                    components.state.close(), components.verifier.close(), components.telemetry.close()
+                    components.webhooks.close(),
+                    components.state.close(),
+                    components.verifier.close(),
+                    components.telemetry.close(),
                 )
         except TimeoutError:
             raise TimeoutError(f"it took longer than {STOP_SECONDS:.0f} seconds to stop") from None

@@ -27,6 +27,7 @@ def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None
     _check_sizes(settings, problems)
     _check_shared_state(settings, problems)
     _check_ports_and_paths(settings, problems)
+    _check_webhooks(settings, problems)
 
 
 def _check_required_keys(settings: Settings, problems: Problems) -> None:
@@ -140,3 +141,23 @@ def _check_ports_and_paths(settings: Settings, problems: Problems) -> None:
     first = settings.socketio_path.strip("/").partition("/")[0]
     if first in _RESERVED_PATHS and not problems.has_error("socketio_path"):
         problems.add("socketio_path", f"/{first} is reserved for another part of the gateway")
+
+
+def _check_webhooks(settings: Settings, problems: Problems) -> None:
+    if problems.has_error("webhooks", "webhook_secrets"):
+        return
+    secrets = settings.webhook_secrets
+    for webhook in settings.webhooks:
+        if not webhook.secrets and webhook.id not in secrets:
+            problems.add(
+                "webhooks",
+                f"the webhook {webhook.id!r} has no secret: give it a secret_file, or set GATEWAY_WEBHOOK_SECRETS to "
+                f"{webhook.id}:whsec_… (`echo whsec_$(openssl rand -base64 32)` makes one)",
+            )
+        elif webhook.secrets and webhook.id in secrets:
+            problems.add(
+                "webhook_secrets", f"the webhook {webhook.id!r} has a secret in GATEWAY_WEBHOOKS too"
+            )
+    ids = {webhook.id for webhook in settings.webhooks}
+    for unknown in secrets.keys() - ids:
+        problems.add("webhook_secrets", f"no webhook has the id {unknown!r}")

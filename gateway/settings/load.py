@@ -11,6 +11,7 @@ from gateway.domain.ingest_keys import IngestKey
 from gateway.settings.checks import check, default_algorithms
 from gateway.settings.model import KNOWN, Problems, Settings
 from gateway.settings.sources import RawValue, read_sources
+from gateway.settings.webhooks import with_secrets
 
 DEVELOPMENT: Final = "default of --dev"
 GENERATED: Final = "generated for this run"
@@ -38,7 +39,7 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
     problems.raise_any(log_format=settings.log_format)
     if not settings.jwt_algorithms:
         settings = dataclasses.replace(settings, jwt_algorithms=default_algorithms(settings))
-    return settings
+    return dataclasses.replace(settings, webhooks=with_secrets(settings.webhooks, settings.webhook_secrets))
 
 
 def _parse(raw_values: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:

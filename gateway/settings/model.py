@@ -17,7 +17,9 @@ from typing import Any, Final, TypeVar
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.names import check_namespace
 from gateway.domain.redis_url import RedisUrl
+from gateway.domain.webhooks import Webhook
 from gateway.settings import credentials, values
+from gateway.settings import webhooks as webhook_parsers
 
 T = TypeVar("T")
 PREFIX: Final = "GATEWAY_"
@@ -112,7 +114,7 @@ def as_text(value: object) -> str:
             return ",".join(as_text(item) for item in value)
         case Mapping():
             return ",".join(f"{claim}={prefix}" for claim, prefix in value.items())
-        case IngestKey():
+        case IngestKey() | Webhook():
             return value.id
         case _:
             return str(value)
@@ -144,6 +146,10 @@ class Settings:
     room_claims: Mapping[str, str] = _setting(values.room_claims, _ROOM_CLAIMS)
 
     ingest_keys: tuple[IngestKey, ...] = _setting(credentials.ingest_keys, (), secret=True)
+    webhooks: tuple[Webhook, ...] = _setting(webhook_parsers.webhooks, (), secret=True)
+    webhook_secrets: Mapping[str, tuple[str, ...]] = _setting(
+        webhook_parsers.webhook_secrets, MappingProxyType({}), secret=True
+    )
 
     redis_url: RedisUrl | None = _setting(values.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
     redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "sio-gateway")

@@ -143,7 +143,9 @@ def _renamed(former: str, *, in_yaml: bool, as_file: bool) -> str:
 def _unknown(bare: str, names: Iterable[str], *, in_yaml: bool) -> str:
     from difflib import get_close_matches
 
-    found = get_close_matches(bare, [*names, CONFIG, *FORMER_NAMES], n=1, cutoff=0.6)
+    without_file = bare.removesuffix(_FILE)
+    found = [without_file] if without_file in KNOWN else []
+    found = found or get_close_matches(bare, [*names, CONFIG, *FORMER_NAMES], n=1, cutoff=0.6)
     nearest = FORMER_NAMES.get(found[0], found[0]) if found else ""
     if not in_yaml:
         return "unknown setting" + (f"; did you mean {PREFIX}{nearest.upper()}?" if nearest else "")

@@ -11,13 +11,13 @@ import aiohttp
 from gateway.domain.bounded_body import BodyTooLarge, read_bounded
 from gateway.domain.errors import ClientEventRejected
 from gateway.domain.traces import Trace, format_traceparent
-from gateway.domain.webhooks import Webhook
+from gateway.domain.webhooks import Webhook, decode_secret
 from gateway.interfaces import Clock
 from gateway.webhooks.addresses import AddressCheck, AddressRejected
 from gateway.webhooks.answers import MAX_ANSWER_BYTES, Answer, has_meaning
 from gateway.webhooks.circuit import CircuitBreaker
 from gateway.webhooks.connections import Attempt, Connector, current_attempt
-from gateway.webhooks.signing import decode_secret, signature_headers
+from gateway.webhooks.signing import signature_headers
 
 WAITING_PER_REQUEST: Final = 4
 """How many requests may wait, for each that may be in flight."""

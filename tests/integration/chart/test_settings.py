@@ -18,10 +18,10 @@ from tests.integration.chart.pod import MOUNTS, PodFiles
 from tests.integration.chart.sets import SETS, gateway, rendered_set
 from tools.chart.rendering import CHART, Rendered
 
-# Settings that the chart sets itself, and the one that each replica generates.
+# Settings that the chart sets itself or that contain secrets, and the one that each replica generates.
 OF_THE_CHART = {
     "port", "ingest_port", "shutdown_delay_seconds", "drain_seconds", "ingest_keys", "jwt_secret", "jwt_public_key",
-    "redis_url", "replica_id",
+    "redis_url", "replica_id", "webhooks", "webhook_secrets",
 }  # fmt: skip
 
 

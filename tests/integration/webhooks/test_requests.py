@@ -8,9 +8,10 @@ import json
 import pytest
 
 from gateway.domain.traces import Trace
+from gateway.domain.webhooks import decode_secret
 from gateway.metrics import MetricFactory
 from gateway.webhooks.answers import MAX_ANSWER_BYTES
-from gateway.webhooks.signing import decode_secret, signature_headers
+from gateway.webhooks.signing import signature_headers
 from tests.integration.webhooks.conftest import NEW_SECRET, OLD_SECRET, MakeClient, call, failure, webhook
 from tests.support.metrics import counted
 from tests.support.redis_server import free_port

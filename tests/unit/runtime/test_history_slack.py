@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.runtime.components import history_slack_seconds
+from gateway.runtime.from_settings import history_slack_seconds
 from gateway.settings import load_settings
 
 

@@ -8,7 +8,8 @@ import hmac
 
 import pytest
 
-from gateway.webhooks.signing import decode_secret, signature_headers
+from gateway.domain.webhooks import decode_secret
+from gateway.webhooks.signing import signature_headers
 
 SECRET = "whsec_ZXhhbXBsZS1ob29rLXNlY3JldC1vZi0zMi1ieXRlcyE="
 BODY = b'{"type":"user.online","timestamp":"2026-11-21T12:00:00.000Z","data":{"user":"42","version":1795262400000}}'

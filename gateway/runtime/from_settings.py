@@ -1,0 +1,73 @@
+"""Components that are built from settings and few others alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from gateway import __version__
+from gateway.auth import JwtVerifier, fetch_text
+from gateway.domain.sampling import Sampling
+from gateway.interfaces import Clock
+from gateway.metrics import MetricFactory
+from gateway.settings import Settings
+from gateway.state.memory import MemoryState
+from gateway.webhooks import WebhookClient
+
+HISTORY_SLACK_SECONDS: Final = 15.0
+"""Added to the computed time, for slow responses and a machine that stands still for a moment."""
+
+
+def history_slack_seconds(settings: Settings) -> float:
+    """Return how much longer than RECOVERY_SECONDS an entry is kept in the history.
+
+    The session of a connection begins to expire when its end is noticed. After a network failure that may take a whole
+    heartbeat. If its replica was killed meanwhile, the session begins to expire when the lease of the replica ends.
+    """
+    heartbeat_seconds = settings.ping_interval_seconds + settings.ping_timeout_seconds
+    return heartbeat_seconds + settings.lease_seconds + HISTORY_SLACK_SECONDS
+
+
+def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
+    """Return the state of a replica without Redis."""
+    return MemoryState(
+        clock=clock,
+        replica=settings.replica_id,
+        history_length=settings.history_length,
+        history_bytes=settings.history_bytes,
+        recovery_seconds=settings.recovery_seconds,
+        history_slack_seconds=history_slack_seconds(settings),
+        revocation_seconds=settings.revocation_seconds,
+    )
+
+
+def build_verifier(settings: Settings, clock: Clock) -> JwtVerifier:
+    """Return the verifier of tokens."""
+    return JwtVerifier(
+        algorithms=settings.jwt_algorithms,
+        clock=clock,
+        room_claims=settings.room_claims,
+        secret=settings.jwt_secret,
+        public_key=settings.jwt_public_key,
+        jwks_url=settings.jwt_jwks_url,
+        fetch=fetch_text,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway_seconds=settings.jwt_leeway_seconds,
+        require_exp=settings.jwt_require_exp,
+        max_lifetime_seconds=settings.revocation_seconds,
+    )
+
+
+def build_webhooks(
+    settings: Settings, clock: Clock, own_ports: Collection[int], metrics: MetricFactory, sampling: Sampling
+) -> WebhookClient:
+    """Return the client of the webhooks; without webhooks it does nothing. ``own_ports`` may grow later."""
+    return WebhookClient(
+        settings.webhooks,
+        clock=clock,
+        metrics=metrics,
+        user_agent=f"sio-gateway/{__version__}",
+        own_ports=lambda: own_ports,
+        sampling=sampling,
+    )

@@ -1,0 +1,209 @@
+"""Parsers of webhooks and of their secrets. No sentence quotes text that may be part of a secret or a URL."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from gateway.domain.ingest_keys import KEY_ID, Scope
+from gateway.domain.webhooks import Webhook, WebhookTls, decode_secret, parse_may
+from gateway.settings.values import boolean, integer, read_secret, seconds, text, web_address
+
+X = TypeVar("X")
+T = TypeVar("T")
+
+MIN_TIMEOUT_SECONDS: Final = 0.1
+MAX_TIMEOUT_SECONDS: Final = 25.0
+MAX_IN_FLIGHT: Final = 1000
+_FIELDS: Final = (
+    "id", "url", "secret", "secrets", "secret_file", "timeout_seconds", "in_flight", "may", "insecure", "ca_file",
+    "cert_file", "key_file",
+)  # fmt: skip
+_OF_NOTIFICATIONS: Final = ("batch", "keep_seconds", "partitions")
+_FILES: Final = ("ca_file", "cert_file", "key_file")
+
+
+def webhooks(raw: object) -> tuple[Webhook, ...]:
+    """Parse ``id=url,id=url`` or a YAML list of mappings. Webhooks may lack secrets (``webhook_secrets``).
+
+    Raises: ValueError with one sentence for each problem.
+    """
+    items: object = raw
+    if isinstance(raw, str):
+        items = [part.strip(" \t") for part in text(raw).split(",")]
+    if not isinstance(items, list) or not items:
+        raise ValueError("is neither id=url,id=url nor a list of mappings with an id and a url")
+    found: list[Webhook] = []
+    sentences: list[str] = []
+    for number, item in enumerate(items, start=1):
+        try:
+            found.append(_webhook(item))
+        except ValueError as error:
+            sentences.extend(f"webhook {number}: {sentence}" for sentence in error.args)
+    ids = [each.id for each in found]
+    sentences += [f"two webhooks have the id {each!r}" for each in dict.fromkeys(ids) if ids.count(each) > 1]
+    if sentences:
+        raise ValueError(*sentences)
+    return tuple(found)
+
+
+def webhook_secrets(raw: object) -> Mapping[str, tuple[str, ...]]:
+    """Parse ``id:secret``, separated by commas or line breaks; an id that repeats has several secrets.
+
+    Raises: ValueError with one sentence for each problem.
+    """
+    pairs = [part.strip(" \t\r").partition(":") for part in text(raw).replace("\n", ",").split(",")]
+    secrets: dict[str, tuple[str, ...]] = {}
+    sentences: list[str] = []
+    for number, (webhook, colon, secret) in enumerate(pairs, start=1):
+        try:
+            if not colon:
+                raise ValueError("has no colon between the id of a webhook and a secret")
+            secrets[_id(webhook)] = _distinct((*secrets.get(webhook, ()), _secret(secret)))
+        except ValueError as error:
+            sentences.extend(f"secret {number}: {sentence}" for sentence in error.args)
+    if sentences:
+        raise ValueError(*sentences)
+    return MappingProxyType(secrets)
+
+
+def with_secrets(found: tuple[Webhook, ...], secrets: Mapping[str, tuple[str, ...]]) -> tuple[Webhook, ...]:
+    """Return the webhooks, those without a secret with theirs of ``secrets``."""
+    return tuple(
+        each if each.secrets else dataclasses.replace(each, secrets=secrets.get(each.id, ()))
+        for each in found
+    )
+
+
+def _webhook(item: object) -> Webhook:
+    if isinstance(item, str):
+        webhook, equals, url = item.partition("=")
+        if not equals:
+            raise ValueError("has no equals sign between its id and its URL")
+        return Webhook(id=_id(webhook), url=_url(url))
+    if not isinstance(item, dict):
+        raise ValueError("is not a mapping with an id and a url")
+    return _webhook_of_mapping(item)
+
+
+def _webhook_of_mapping(item: dict[object, object]) -> Webhook:
+    sentences = [
+        f"{name} is for notifications, which this release does not have: remove it"
+        if name in _OF_NOTIFICATIONS
+        else f"unknown field {str(name)!r}; known are {', '.join(_FIELDS)}"
+        for name in item
+        if name not in _FIELDS
+    ]
+
+    def attempt(parse: Callable[[X], T], raw: X, default: T) -> T:
+        try:
+            return parse(raw)
+        except ValueError as error:
+            sentences.extend(error.args)
+            return default
+
+    def optional(name: str, parse: Callable[[object], T], default: T) -> T:
+        try:
+            return parse(item[name]) if name in item else default
+        except ValueError as error:
+            sentences.extend(f"{name} {sentence}" for sentence in error.args)
+            return default
+
+    webhook = Webhook(
+        id=attempt(_id, item.get("id"), ""),
+        url=attempt(_url, item.get("url"), ""),
+        secrets=attempt(_secrets, item, ()),
+        timeout_seconds=optional("timeout_seconds", _timeout, 5.0),
+        in_flight=optional("in_flight", integer(1, MAX_IN_FLIGHT), 64),
+        may=attempt(_may, item.get("may", []), ()),
+        insecure=optional("insecure", boolean, False),
+        tls=attempt(_tls, item, WebhookTls()),
+    )
+    if sentences:
+        raise ValueError(*sentences)
+    return webhook
+
+
+def _id(raw: object) -> str:
+    if not isinstance(raw, str) or not KEY_ID.fullmatch(raw):
+        raise ValueError("its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return raw
+
+
+def _url(raw: object) -> str:
+    try:
+        url = web_address(raw)
+    except ValueError:
+        raise ValueError(
+            "its url does not begin with https:// or http:// and a host, or contains spaces, a user name or a password"
+        ) from None
+    if urlsplit(url).fragment:
+        raise ValueError("its url has a fragment, which is never sent")
+    return url
+
+
+def _timeout(raw: object) -> float:
+    value = seconds(raw)
+    if not MIN_TIMEOUT_SECONDS <= value <= MAX_TIMEOUT_SECONDS:
+        raise ValueError(f"is not from {MIN_TIMEOUT_SECONDS} to {MAX_TIMEOUT_SECONDS:.0f} seconds")
+    return value
+
+
+def _secrets(item: dict[object, object]) -> tuple[str, ...]:
+    present = [name for name in ("secret", "secrets", "secret_file") if name in item]
+    if not present:
+        return ()
+    if len(present) > 1:
+        raise ValueError("it has more than one of secret, secrets and secret_file")
+    value = item[present[0]]
+    values = value if present[0] == "secrets" else [value]
+    if present[0] == "secret_file":
+        values = read_secret(Path(text(value))).split("\n")
+    if not isinstance(values, list) or not values:
+        raise ValueError("its secrets are not a list of strings")
+    return _distinct(tuple(_secret(each) for each in values))
+
+
+def _secret(raw: object) -> str:
+    secret = text(raw).removesuffix("\r")
+    decode_secret(secret)
+    return secret
+
+
+def _distinct(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(secrets)) < len(secrets):
+        raise ValueError("it has the same secret twice")
+    return secrets
+
+
+def _may(raw: object) -> tuple[Scope, ...]:
+    if not isinstance(raw, list) or not all(isinstance(each, str) for each in raw):
+        raise ValueError("may is not a list of strings")
+    return tuple(parse_may(each) for each in raw)
+
+
+def _tls(item: dict[object, object]) -> WebhookTls:
+    paths = {name: text(item[name]) for name in _FILES if name in item}
+    if not paths:
+        return WebhookTls()
+    if ("cert_file" in paths) != ("key_file" in paths):
+        raise ValueError("it needs both of cert_file and key_file, or none")
+    if str(item.get("url", "")).startswith("http:"):
+        raise ValueError(f"{' and '.join(paths)} need a url that begins with https://")
+    digest = hashlib.sha256()
+    for path in paths.values():
+        try:
+            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    tls = WebhookTls(**paths, digest=digest.hexdigest())
+    # Imported here, because few installations need it and it imports aiohttp.
+    from gateway.webhooks.connections import create_ssl_context
+
+    create_ssl_context(tls)
+    return tls
