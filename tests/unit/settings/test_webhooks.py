@@ -109,13 +109,13 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
             "1: in_flight 0 is out of range: it must be from 1 to 1000",
             (
                 "1: "
-                "'admin' is not something that answers may do: use emit:user[:<glob>], emit:room[:<glob>], broadcast, "
-                "join[:<glob>], disconnect"
+                "'admin' is not something that answers may do: use emit:user[:<glob>], emit:room[:<glob>], "
+                "broadcast, join[:<glob>], disconnect"
             ),
             "2: batch is for notifications, which this release does not have: remove it",
             (
-                "2: unknown field 'colour'; known are id, url, secret, secrets, secret_file, timeout_seconds, in_flight, "
-                "may, insecure, ca_file, cert_file, key_file"
+                "2: unknown field 'colour'; known are id, url, secret, secrets, secret_file, timeout_seconds, "
+                "in_flight, may, insecure, ca_file, cert_file, key_file"
             ),
             "2: the base64 of a secret is not that of 24 to 64 bytes",
             "3: it has more than one of secret, secrets and secret_file",
