@@ -16,6 +16,7 @@
 {{- fail "No backend can push: ingestKeys needs at least one {id, secrets}." -}}
 {{- end -}}
 {{- include "sio-gateway.secretChecks" . -}}
+{{- include "sio-gateway.webhookChecks" . -}}
 {{- include "sio-gateway.redisChecks" . -}}
 {{- include "sio-gateway.portChecks" . -}}
 {{- include "sio-gateway.configChecks" . -}}
@@ -27,6 +28,14 @@
 {{- range $index, $key := .Values.ingestKeys -}}
 {{- if not (regexMatch "^[A-Za-z0-9._-]{1,64}$" $key.id) -}}
 {{- fail (printf "ingestKeys[%d].id is not 1 to 64 of A-Z a-z 0-9 . _ - (a secret belongs under secrets)." $index) -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $webhook := .Values.webhooks -}}
+{{- if not (regexMatch "^[A-Za-z0-9._-]{1,64}$" $webhook.id) -}}
+{{- fail (printf "webhooks[%d].id is not 1 to 64 of A-Z a-z 0-9 . _ - (a secret belongs under secrets)." $index) -}}
+{{- end -}}
+{{- if not (regexMatch "^https?://[^/@\\s?#]+([/?][^\\s#]*)?$" $webhook.url) -}}
+{{- fail (printf "webhooks[%d].url is not a URL that begins with https:// or http://, or it contains a user name, a password or a fragment." $index) -}}
 {{- end -}}
 {{- end -}}
 {{- if not (regexMatch "^$|^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$" .Values.existingSecret.name) -}}
@@ -86,6 +95,29 @@
 {{- range $name, $secret := .Values.secrets -}}
 {{- if $secret -}}
 {{- fail (printf "secrets.%s is set beside existingSecret.name: put it into that Secret." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sio-gateway.webhookChecks" -}}
+{{- $existing := .Values.existingSecret.name -}}
+{{- $seen := dict -}}
+{{- range $index, $webhook := .Values.webhooks -}}
+{{- if hasKey $seen $webhook.id -}}
+{{- fail (printf "webhooks[%d].id: two webhooks have the id %s." $index $webhook.id) -}}
+{{- end -}}
+{{- $_ := set $seen $webhook.id true -}}
+{{- if and $existing $webhook.secrets -}}
+{{- fail (printf "webhooks[%d].secrets is set beside existingSecret.name: put it into that Secret as webhook-%s." $index $webhook.id) -}}
+{{- end -}}
+{{- if not (or $existing $webhook.secrets) -}}
+{{- fail (printf "webhooks[%d].secrets is missing: set a secret that begins with whsec_, or name a Secret in existingSecret.name." $index) -}}
+{{- end -}}
+{{- range $webhook.secrets -}}
+{{- /* 32 to 88 characters are 24 to 64 bytes. */ -}}
+{{- if not (regexMatch "^whsec_[A-Za-z0-9+/]{30,86}[A-Za-z0-9+/=]{2}$" .) -}}
+{{- fail (printf "webhooks[%d].secrets: one is not whsec_ and the base64 of 24 to 64 bytes." $index) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

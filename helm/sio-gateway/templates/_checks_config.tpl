@@ -68,6 +68,18 @@
 {{- fail (printf "networkPolicy.jwksPort is %d, and config.jwt_jwks_url is at port %d." (int $policy.jwksPort) $port) -}}
 {{- end -}}
 {{- end -}}
+{{- $ports := dict -}}
+{{- range $policy.webhookPorts -}}
+{{- $_ := set $ports (toString (int .)) true -}}
+{{- end -}}
+{{- range $index, $webhook := .Values.webhooks -}}
+{{- $default := ternary "443" "80" (hasPrefix "https:" $webhook.url) -}}
+{{- $host := regexReplaceAll "^[^:]+://" $webhook.url "" | regexFind "^[^/?#]*" -}}
+{{- $port := default $default (regexFind ":[0-9]+$" $host | trimPrefix ":") | atoi -}}
+{{- if and $policy.enabled (not (hasKey $ports (toString $port))) -}}
+{{- fail (printf "networkPolicy.webhookPorts lacks %d, the port in webhooks[%d].url." $port $index) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Takes {policy, port}. */}}

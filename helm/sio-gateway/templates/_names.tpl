@@ -32,7 +32,7 @@
 
 {{/* With a checksum of the content: running pods keep their settings when an upgrade brings settings that the gateway rejects. */}}
 {{- define "sio-gateway.configName" -}}
-{{- include "sio-gateway.fullname" . }}-{{ include "sio-gateway.settings" . | sha256sum | trunc 8 }}
+{{- include "sio-gateway.fullname" . }}-{{ include "sio-gateway.configData" . | sha256sum | trunc 8 }}
 {{- end -}}
 
 {{- define "sio-gateway.secretName" -}}

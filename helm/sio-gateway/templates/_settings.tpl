@@ -26,10 +26,13 @@ secret
 {{- range .Values.ingestKeys -}}
 {{- $_ := set $files (printf "ingest-%s" .id) (printf "ingest-%s" .id) -}}
 {{- end -}}
+{{- range .Values.webhooks -}}
+{{- $_ := set $files (printf "webhook-%s" .id) (printf "webhook-%s" .id) -}}
+{{- end -}}
 {{- toYaml $files -}}
 {{- end -}}
 
-{{/* YAML of the chart's own Secret. Each secret of a key is on a line of its own. */}}
+{{/* YAML of the chart's own Secret. Each secret of a key or of a webhook is on a line of its own. */}}
 {{- define "sio-gateway.secretData" -}}
 {{- $data := dict -}}
 {{- with .Values.secrets.jwtSecret }}{{ $_ := set $data "jwt-secret" (b64enc .) }}{{ end -}}
@@ -37,6 +40,9 @@ secret
 {{- with .Values.secrets.redisUrl }}{{ $_ := set $data "redis-url" (b64enc .) }}{{ end -}}
 {{- range .Values.ingestKeys -}}
 {{- $_ := set $data (printf "ingest-%s" .id) (join "\n" .secrets | b64enc) -}}
+{{- end -}}
+{{- range .Values.webhooks -}}
+{{- $_ := set $data (printf "webhook-%s" .id) (join "\n" .secrets | b64enc) -}}
 {{- end -}}
 {{- toYaml $data -}}
 {{- end -}}
@@ -65,7 +71,30 @@ secret
 {{- $ingestKeys = append $ingestKeys (merge (dict "secret_file" (printf "%singest-%s" $mount .id)) (omit . "secrets")) -}}
 {{- end -}}
 {{- $_ := set $settings "ingest_keys" $ingestKeys -}}
+{{- if .Values.events -}}
+{{- $_ := set $settings "events_file" "/etc/sio-gateway/config/events.yaml" -}}
+{{- end -}}
+{{- $webhooks := list -}}
+{{- range .Values.webhooks -}}
+{{- $webhooks = append $webhooks (merge (dict "secret_file" (printf "%swebhook-%s" $mount .id)) (omit . "secrets")) -}}
+{{- end -}}
+{{- if $webhooks -}}
+{{- $_ := set $settings "webhooks" $webhooks -}}
+{{- end -}}
 {{- toYaml $settings -}}
+{{- end -}}
+
+{{/* The event catalogue as text. A mapping becomes JSON, which is YAML: as YAML, Helm would write 1000000 as 1e+06. */}}
+{{- define "sio-gateway.events" -}}
+{{- if .Values.events -}}
+{{- ternary .Values.events (toPrettyJson .Values.events) (kindIs "string" .Values.events) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The content of the ConfigMap, for its checksum. */}}
+{{- define "sio-gateway.configData" -}}
+{{- include "sio-gateway.settings" . -}}
+{{- include "sio-gateway.events" . -}}
 {{- end -}}
 
 {{/* SHUTDOWN_DELAY_SECONDS and DRAIN_SECONDS together: how long a stopping pod still has clients. */}}
