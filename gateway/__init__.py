@@ -17,6 +17,7 @@ socketio_server   handles what clients send: connect handshake, events, token re
 transport         the wire to clients, both ways: Engine.IO 4 on aiohttp (polling, WebSocket, upgrade, heartbeat)
 dev_console       the page at /dev, only with ``serve --dev``
 auth              verifies tokens and returns identities
+events            the event catalogue: from its file to frozen values
 webhooks          sends client events to HTTP endpoints of backends
 tracing           log lines and spans of traced messages
 timers            the clock, and one heap of timers for the whole process

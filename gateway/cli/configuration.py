@@ -23,7 +23,7 @@ def check_config(dev: bool) -> None:
     """Check every setting without starting anything.
 
     Reads the environment variables GATEWAY_… and the files that they name. Prints `ok` (exit status 0), or every
-    problem at once (exit status 2).
+    problem at once (exit status 2). Warnings about the event catalogue go to stderr and change no exit status.
 
     \b
     Example:
@@ -31,7 +31,12 @@ def check_config(dev: bool) -> None:
     """
     from gateway.settings import load_settings
 
-    load_settings(os.environ, dev=dev)
+    settings = load_settings(os.environ, dev=dev)
+    if settings.events_file is not None:
+        from gateway.events import warnings
+
+        for sentence in warnings(settings.event_catalogue):
+            click.echo(f"Warning: {settings.events_file}: {sentence}", err=True)
     click.echo("ok")
 
 

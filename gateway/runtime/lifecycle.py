@@ -23,7 +23,7 @@ from gateway.settings import Settings, SettingsError, changed_settings
 
 JWT_KEYS: Final = frozenset({"jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms"})
 WEBHOOKS: Final = frozenset({"webhooks", "webhook_secrets"})
-RELOADED: Final = JWT_KEYS | WEBHOOKS | {"ingest_keys", "log_level"}
+RELOADED: Final = JWT_KEYS | WEBHOOKS | {"events_file", "ingest_keys", "log_level"}
 """The settings that SIGHUP reloads. All others need a restart."""
 DISCONNECT_SECONDS: Final = 5.0
 """How long disconnected clients may take to close, before their connections are aborted."""
@@ -113,7 +113,7 @@ class Gateway:
         )
 
     def reload(self, settings: Settings) -> None:
-        """Use the ingest keys, token keys, webhooks and log level of these settings from now on.
+        """Use the event catalogue, webhooks, ingest keys, token keys and log level of these settings from now on.
 
         Connected clients stay connected.
 
@@ -136,7 +136,8 @@ class Gateway:
         if "ingest_keys" in changed:
             components.use_ingest_keys(settings.ingest_keys)
         taken = {name: getattr(settings, name) for name in RELOADED & changed}
-        former, components.settings = components.settings, replace(components.settings, **taken)
+        former = components.settings
+        components.settings = replace(former, **taken, event_catalogue=settings.event_catalogue)
         # At the more verbose of the two levels, so that this line is also written when the log becomes less verbose.
         configure_logging(is_more_verbose(former.log_level, settings.log_level), former.log_format)
         log.info(

@@ -6,6 +6,7 @@ credentials  parsers of the keys that verify tokens and of ingest keys
 webhooks     parsers of webhooks and of their secrets
 sources      where values come from: environment, files of secrets, YAML; which names are known
 checks       rules between settings
+events       the event catalogue of GATEWAY_EVENTS_FILE, with its mistakes
 load         read, parse, check and freeze
 
 docs/reference/configuration.md describes every setting.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gateway.domain.ingest_keys import IngestKey
 from gateway.settings.checks import check, default_algorithms
+from gateway.settings.events import read_event_catalogue
 from gateway.settings.model import KNOWN, Problems, Settings
 from gateway.settings.sources import RawValue, read_sources
 from gateway.settings.webhooks import with_secrets
@@ -22,7 +23,7 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
     """Return the settings of an environment and of the files that it names.
 
     ``dev`` listens on the loopback address, allows every origin and generates the secrets that are not set.
-    ``require_keys=False`` is for commands that call a gateway and may lack its keys.
+    ``require_keys=False`` is for commands that call a gateway and may lack its keys and its event catalogue.
 
     Raises: SettingsError with every problem.
     """
@@ -36,6 +37,8 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
         origins |= {name: GENERATED if KNOWN[name].secret else DEVELOPMENT for name in defaults}
     settings = Settings(**parsed, origins=origins)
     check(settings, problems, require_keys=require_keys)
+    if require_keys:
+        settings = dataclasses.replace(settings, event_catalogue=read_event_catalogue(settings, problems))
     problems.raise_any(log_format=settings.log_format)
     if not settings.jwt_algorithms:
         settings = dataclasses.replace(settings, jwt_algorithms=default_algorithms(settings))

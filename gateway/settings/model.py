@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.names import check_namespace
 from gateway.domain.redis_url import RedisUrl
@@ -165,6 +166,7 @@ class Settings:
     socketio_path: str = _setting(values.socketio_path, "/socket.io/")
     serve_client: bool = _setting(values.boolean, True)
     namespaces: tuple[str, ...] = _setting(_namespaces, ("/",))
+    events_file: str | None = _setting(values.text, None)
     transports: tuple[str, ...] = _setting(_transports, ("polling", "websocket"))
     ping_interval_seconds: float = _setting(values.seconds, 25.0, unit="seconds")
     ping_timeout_seconds: float = _setting(values.seconds, 20.0, unit="seconds")
@@ -198,6 +200,9 @@ class Settings:
     log_sample_rate: float = _setting(values.fraction, 1.0)
     log_format: str = _setting(values.one_of("auto", "json", "console"), "auto")
 
+    event_catalogue: EventCatalogue = field(default_factory=EventCatalogue, repr=False)
+    """The content of ``events_file``; empty if it is not set, and for commands that only call a gateway."""
+
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     """The source of each setting that is not at its default; for ``print-env`` and the banner of ``serve --dev``."""
 
@@ -214,8 +219,12 @@ FROM_FILES: Final = tuple(name for name, spec in KNOWN.items() if spec.secret)
 
 
 def changed_settings(before: Settings, after: Settings) -> frozenset[str]:
-    """Return the names of the settings that differ. A generated ``replica_id`` does not count."""
+    """Return the names of the settings that differ. A generated ``replica_id`` does not count.
+
+    ``events_file`` differs when the content of the file does.
+    """
     generated = set() if "replica_id" in after.origins else {"replica_id"}
-    return frozenset(
-        name for name in KNOWN.keys() - generated if getattr(before, name) != getattr(after, name)
-    )
+    names = {name for name in KNOWN.keys() - generated if getattr(before, name) != getattr(after, name)}
+    if before.event_catalogue != after.event_catalogue:
+        names.add("events_file")
+    return frozenset(names)

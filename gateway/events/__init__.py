@@ -1,0 +1,21 @@
+"""The event catalogue: from the file of GATEWAY_EVENTS_FILE to frozen values (``gateway.domain.event_catalogue``).
+
+loader       load_catalogue: the whole file, with every mistake at once
+yaml_tree    YAML text to values that know their lines; bounds of size, depth and aliases
+mistakes     what is wrong with a file: path, sentence and line; readers of values that collect them
+keywords     the keywords of JSON Schema that are supported, with the form of their values
+schemas      JSON Schemas: compilation, and sentences about values
+templates    templates and references
+rules        globs, rules of rooms, and who may do something
+emissions    recipients and messages that a client event causes
+entries      entries of ``client_events`` and ``server_events``
+review       warnings about a catalogue without mistakes
+
+docs/reference/events-file.md describes the file.
+"""
+
+from gateway.events.loader import load_catalogue
+from gateway.events.mistakes import CatalogueError, Mistake
+from gateway.events.review import warnings
+
+__all__ = ["CatalogueError", "Mistake", "load_catalogue", "warnings"]

@@ -1,0 +1,132 @@
+"""The whole file: from YAML text to the frozen catalogue, or to every mistake at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Final
+
+from gateway.domain.event_catalogue import (
+    NEVER,
+    ClientEvent,
+    EventCatalogue,
+    NamespaceEvents,
+    ServerEvent,
+)
+from gateway.domain.names import check_namespace
+from gateway.events.entries import EntryReader
+from gateway.events.mistakes import CatalogueError, Mistake, Mistakes, Part
+from gateway.events.rules import read_broadcast, read_rules
+from gateway.events.schemas import SchemaReader
+from gateway.events.yaml_tree import YamlError, parse_yaml
+
+VERSION: Final = 1
+MAX_EVENTS: Final = 1_000
+_KEYS: Final = ("version", "schemas", "namespaces")
+_NAMESPACE_KEYS: Final = (
+    "error_event", "rooms", "broadcast", "client_events", "server_events", "undescribed_pushes"
+)  # fmt: skip
+_ERROR_EVENTS: Final = ("error", "exception")
+_UNDESCRIBED: Final = ("allow", "reject")
+
+
+def load_catalogue(
+    text: str, *, namespaces: Collection[str] | None, webhooks: Collection[str] | None
+) -> EventCatalogue:
+    """Return the catalogue that a YAML text describes.
+
+    ``namespaces`` are those of GATEWAY_NAMESPACES, ``webhooks`` the ids of GATEWAY_WEBHOOKS. None: any
+    name is accepted.
+
+    Raises: CatalogueError with every mistake.
+    """
+    try:
+        root = parse_yaml(text)
+    except YamlError as error:
+        raise CatalogueError([Mistake("", error.sentence, error.line)]) from None
+    mistakes = Mistakes()
+    catalogue = _read(Part(root, mistakes), namespaces, webhooks)
+    mistakes.raise_any()
+    return catalogue
+
+
+def _read(part: Part, namespaces: Collection[str] | None, webhooks: Collection[str] | None) -> EventCatalogue:
+    fields = part.fields(_KEYS, later=("presence",))
+    if "version" not in fields:
+        if part.is_mapping:
+            part.error(f"has no version; this release reads version: {VERSION}")
+    elif fields["version"].value != VERSION or isinstance(fields["version"].value, bool):
+        fields["version"].error(f"is not {VERSION}, the version that this release reads")
+    schemas = SchemaReader()
+    if "schemas" in fields:
+        schemas.read_named(fields["schemas"])
+    found: dict[str, NamespaceEvents] = {}
+    for name, value in fields["namespaces"].members().items() if "namespaces" in fields else ():
+        _check_namespace(name, value, namespaces)
+        found[name] = _read_namespace(value, schemas, webhooks)
+    count = sum(
+        len(each.client_events) + len(each.patterns) + len(each.server_events) for each in found.values()
+    )
+    if count > MAX_EVENTS:
+        fields["namespaces"].error(f"hold {count} events; at most {MAX_EVENTS} are possible")
+    return EventCatalogue(found, schemas.named)
+
+
+def _check_namespace(name: str, part: Part, known: Collection[str] | None) -> None:
+    from gateway.domain.errors import InvalidName
+
+    try:
+        check_namespace(name)
+    except InvalidName as error:
+        part.error(error.message)
+        return
+    if known is not None and name not in known:
+        nearest = get_close_matches(name, list(known), n=1)
+        advice = f"; did you mean {nearest[0]}?" if nearest else ""
+        part.error(f"is not in GATEWAY_NAMESPACES{advice}")
+
+
+def _read_namespace(part: Part, schemas: SchemaReader, webhooks: Collection[str] | None) -> NamespaceEvents:
+    fields = part.fields(_NAMESPACE_KEYS, later=("online_users",))
+    error_event = fields["error_event"].one_of(_ERROR_EVENTS) if "error_event" in fields else None
+    broadcast = read_broadcast(fields["broadcast"]) if "broadcast" in fields else NEVER
+    entries = EntryReader(schemas, webhooks, broadcasts="broadcast" in fields)
+    exact, patterns = _client_events(fields.get("client_events"), entries)
+    undescribed = (
+        fields["undescribed_pushes"].one_of(_UNDESCRIBED) if "undescribed_pushes" in fields else None
+    )
+    return NamespaceEvents(
+        error_event=error_event or _ERROR_EVENTS[0],
+        rooms=read_rules(fields["rooms"], webhooks) if "rooms" in fields else (),
+        broadcast=broadcast,
+        client_events=exact,
+        patterns=patterns,
+        server_events=_server_events(fields.get("server_events"), entries),
+        allows_undescribed_pushes=undescribed != "reject",
+    )
+
+
+def _client_events(
+    part: Part | None, entries: EntryReader
+) -> tuple[dict[str, ClientEvent], tuple[ClientEvent, ...]]:
+    """Return the entries with exact names, and the patterns, longest first."""
+    exact: dict[str, ClientEvent] = {}
+    patterns: list[ClientEvent] = []
+    for name, value in part.members().items() if part is not None else ():
+        entry = entries.client_event(name, value)
+        if entry is None:
+            continue
+        if name.endswith("*"):
+            patterns.append(entry)
+        else:
+            exact[name] = entry
+    return exact, tuple(sorted(patterns, key=lambda entry: -len(entry.name)))
+
+
+def _server_events(part: Part | None, entries: EntryReader) -> dict[str, ServerEvent]:
+    found: dict[str, ServerEvent] = {}
+    for name, value in part.members().items() if part is not None else ():
+        entry = entries.server_event(name, value)
+        if entry is not None:
+            found[name] = entry
+    return found

@@ -1,0 +1,201 @@
+"""JSON Schemas 2020-12 of the catalogue: a named subset of keywords, compiled by jsonschema-rs.
+
+Three defaults of the library do not fit: it fetches ``$ref`` over HTTP and from files, its patterns may backtrack, and
+its messages quote values. tests/contract/test_jsonschema_options.py pins what is used instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import jsonschema_rs
+
+from gateway.domain.event_catalogue import Schema
+from gateway.events.keywords import check_schema, references
+from gateway.events.mistakes import Part
+
+MAX_VALUE_DEPTH: Final = 64
+"""Levels of objects and arrays in a value. The library is recursive: 100 000 levels would end the process."""
+MAX_PROBLEMS: Final = 20
+MAX_PATH_CHARACTERS: Final = 200
+
+_SENTENCES: Final[Mapping[str, Callable[[Any], str]]] = {
+    "additionalProperties": lambda _: "is not an allowed member (additionalProperties)",
+    "falseSchema": lambda _: "is not allowed",
+    "required": lambda _: "is missing (required)",
+    "type": lambda kind: f"is not of type {' or '.join(kind.types)}",
+    "enum": lambda _: "is none of the values in enum",
+    "const": lambda _: "is not the value of const",
+    "minLength": lambda kind: f"has fewer than {kind.limit} characters (minLength)",
+    "maxLength": lambda kind: f"has more than {kind.limit} characters (maxLength)",
+    "minItems": lambda kind: f"has fewer than {kind.limit} items (minItems)",
+    "maxItems": lambda kind: f"has more than {kind.limit} items (maxItems)",
+    "uniqueItems": lambda _: "holds an item twice (uniqueItems)",
+    "minimum": lambda kind: f"is less than {kind.limit} (minimum)",
+    "maximum": lambda kind: f"is greater than {kind.limit} (maximum)",
+    "exclusiveMinimum": lambda kind: f"is not greater than {kind.limit} (exclusiveMinimum)",
+    "exclusiveMaximum": lambda kind: f"is not less than {kind.limit} (exclusiveMaximum)",
+    "multipleOf": lambda kind: f"is not a multiple of {kind.multiple_of} (multipleOf)",
+    "format": lambda kind: f"is not of format {kind.format}",
+    "pattern": lambda _: "does not match pattern",
+    "anyOf": lambda _: "matches no schema of anyOf",
+    "oneOf": lambda _: "does not match exactly one schema of oneOf",
+    "not": lambda _: "matches the schema of not",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledSchema:
+    """A JSON Schema that values are checked with. Two with the same source are equal."""
+
+    source: Mapping[str, object] | bool
+    definitions: Mapping[str, object]
+    """The named schemas that it refers to, also indirectly."""
+    _validator: jsonschema_rs.Draft202012Validator = field(compare=False, repr=False)
+
+    def problems(self, value: object) -> Mapping[str, str]:
+        """Return at most MAX_PROBLEMS sentences by path; empty when the value is valid."""
+        sentence = _unusable(value)
+        if sentence is not None:
+            return {"": sentence}
+        try:
+            if self._validator.is_valid(value):
+                return {}
+            found: dict[str, str] = {}
+            for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS):
+                for path, text in _described(error):
+                    found.setdefault(path[:MAX_PATH_CHARACTERS], text)
+            return dict(islice(found.items(), MAX_PROBLEMS))
+        except ValueError:  # of the conversion: bytes, a lone surrogate
+            return {"": "is not a JSON value"}
+
+
+def compile_schema(source: Mapping[str, object] | bool, named: Mapping[str, object]) -> CompiledSchema:
+    """Return the compiled schema. ``named`` are all schemas that ``$ref`` may name.
+
+    Raises: ValueError if the library does not accept it.
+    """
+    definitions = _reachable(source, named)
+    # The references (#/schemas/Name) are resolved in a document whose root refers to the schema.
+    document: dict[str, object] = {"schemas": definitions, "allOf": [source]}
+    try:
+        validator = jsonschema_rs.Draft202012Validator(
+            document,
+            retriever=_reject_retrieval,
+            pattern_options=jsonschema_rs.RegexOptions(),
+            validate_formats=True,
+            ignore_unknown_formats=False,
+        )
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+        raise ValueError(f"is not a JSON Schema: {error.message}") from None
+    return CompiledSchema(source, definitions, validator)
+
+
+@dataclass(slots=True)
+class SchemaReader:
+    """Reads schemas of one catalogue. ``named`` are the sources of those under ``schemas``."""
+
+    named: dict[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def read_named(self, part: Part) -> None:
+        """Read the mapping of named schemas."""
+        members = part.members()
+        for name, schema in members.items():
+            _check_name(name, schema)
+            check_schema(schema, members)
+            source = schema.plain()
+            if not isinstance(source, dict):
+                schema.error("is not a mapping")
+                continue
+            self.named[name] = source
+        for name in self.named:
+            if _refers_to_itself(name, self.named):
+                members[name].error("refers to itself without an object or array in between")
+
+    def read(self, part: Part) -> Schema | None:
+        """Return the compiled schema; None if it accepts every value or has a mistake."""
+        check_schema(part, self.named)
+        if part.mistakes.found or part.value is True or part.value == {}:
+            return None
+        source = part.plain()
+        try:
+            return compile_schema(source if isinstance(source, dict) else bool(source), self.named)
+        except ValueError as error:
+            part.error(str(error))
+            return None
+
+
+def _check_name(name: str, part: Part) -> None:
+    is_name = name.isascii() and name.isidentifier() and len(name) <= 64
+    if not is_name:
+        part.error("is not a name of 1 to 64 letters, digits and underscores that begins with a letter")
+
+
+def _refers_to_itself(name: str, named: Mapping[str, object]) -> bool:
+    """Return whether a schema applies itself to the same value, over any number of others."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for other in references(named.get(waiting.pop()), same_value=True):
+            if other == name:
+                return True
+            if other not in seen:
+                seen.add(other)
+                waiting.append(other)
+    return False
+
+
+def _reachable(source: object, named: Mapping[str, object]) -> dict[str, object]:
+    """Return the named schemas that a schema refers to, also indirectly."""
+    found: dict[str, object] = {}
+    waiting = [source]
+    while waiting:
+        for name in references(waiting.pop()):
+            if name not in found and name in named:
+                found[name] = named[name]
+                waiting.append(named[name])
+    return found
+
+
+def _reject_retrieval(uri: str) -> Any:  # noqa: ANN401, ARG001, RUF100  # the signature of the library
+    raise ValueError("a schema is never fetched")
+
+
+def _unusable(value: object) -> str | None:
+    """Return why the library must not get a value, or None: too deep, or a number that JSON lacks."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "is not a JSON number"
+    if not isinstance(value, dict | list):
+        return None
+    level: list[Any] = [value]
+    for _ in range(MAX_VALUE_DEPTH):
+        below: list[Any] = []
+        for container in level:
+            for item in container.values() if type(container) is dict else container:
+                kind = type(item)
+                if kind is dict or kind is list:
+                    below.append(item)
+                elif kind is float and not math.isfinite(item):
+                    return "holds a number that is none in JSON"
+        if not below:
+            return None
+        level = below
+    return f"is nested deeper than {MAX_VALUE_DEPTH} levels"
+
+
+def _described(error: jsonschema_rs.ValidationError) -> Iterator[tuple[str, str]]:
+    """Yield path and sentence of an error of the library; it names no value of the client."""
+    kind: Any = error.kind
+    path = [str(step) for step in error.instance_path]
+    sentence = _SENTENCES.get(kind.name, lambda _: f"does not match ({kind.name})")(kind)
+    if kind.name == "additionalProperties":
+        for name in kind.unexpected:
+            yield ".".join([*path, str(name)]), sentence
+    elif kind.name == "required":
+        yield ".".join([*path, str(kind.property)]), sentence
+    else:
+        yield ".".join(path), sentence
