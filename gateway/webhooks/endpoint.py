@@ -68,7 +68,8 @@ class Endpoint:
         own_ports: Callable[[], Collection[int]],
         on_circuit_changed: Callable[[bool], None],
     ) -> None:
-        """Must be called on the running event loop. Raises ValueError if the files of TLS cannot be used."""
+        """Must be called on the running event loop. Raises ValueError if secrets or files cannot be used."""
+        self.change(webhook)
         self.circuit = CircuitBreaker(clock, on_circuit_changed)
         self.waiting = 0
         self.in_flight = 0
@@ -94,7 +95,6 @@ class Endpoint:
                 "user-agent": user_agent,
             },
         )
-        self.change(webhook)
 
     def change(self, webhook: Webhook) -> None:
         """Use the secrets, the timeout and the scopes of ``webhook`` for every try that begins from now on."""
