@@ -227,7 +227,10 @@ class AckStore(Protocol):
     """
 
     async def claim(self, key: str, holder: str, *, seconds: float) -> AckClaim:
-        """Claim a key, unless its acknowledgement is kept or another holder has the claim. Idempotent for one holder."""
+        """Claim a key, unless its acknowledgement is kept or another holder has the claim.
+
+        Idempotent for one holder.
+        """
         ...
 
     async def keep(self, key: str, holder: str, ack: str) -> None:

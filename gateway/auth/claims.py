@@ -66,13 +66,14 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
     _check_issuer(claims, rules.issuer)
     _check_audience(claims, rules.audience)
     user = _user(claims)
-    email = claims.get("email")
+    email, subject = claims.get("email"), claims["sub"]
     return Identity(
         user=user,
         rooms=frozenset(_rooms(claims, user, rules.room_claims)),
         expires_at=expires_at,
         issued_at=issued_at,
         email=email if isinstance(email, str) else None,
+        subject=subject if isinstance(subject, int) else None,
     )
 
 

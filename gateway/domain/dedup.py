@@ -26,8 +26,8 @@ class DedupKey(NamedTuple):
 class AckClaim(NamedTuple):
     """The answer to a claim of a client event that may be a repeat.
 
-    ``is_held``: the claim is the caller's, which lets the event take effect. Otherwise ``ack`` is the acknowledgement of
-    the event, as the JSON text of an array, or None while another caller holds the claim.
+    ``is_held``: the claim is the caller's, which lets the event take effect. Otherwise ``ack`` is the acknowledgement
+    of the event, as the JSON text of an array, or None while another caller holds the claim.
     """
 
     is_held: bool

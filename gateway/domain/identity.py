@@ -18,3 +18,5 @@ class Identity:
     expires_at: float | None = None
     issued_at: float | None = None
     email: str | None = None
+    subject: int | None = None
+    """The claim ``sub`` where it is a number, of which ``user`` is the text."""

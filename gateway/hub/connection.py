@@ -14,7 +14,6 @@ from gateway.domain.positions import Position
 from gateway.domain.sessions import RecoverySession
 from gateway.interfaces import Frames, Socket, Timer
 
-
 MAX_DATA_BYTES: Final = 4 * 1024
 """Bytes of the JSON of the socket data of a connection."""
 

@@ -27,6 +27,7 @@ from gateway.runtime.from_settings import (
     history_slack_seconds,
 )
 from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
+from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -212,6 +213,22 @@ class Components:
             max_connections_per_user=settings.max_connections_per_user,
             max_rooms_per_connection=settings.max_rooms_per_connection,
         )
+        self.client_events = ClientEvents(
+            EventCatalogue(),
+            effects=Effects(
+                broker=self.state.broker,
+                hub=self.hub,
+                memberships=self.memberships,
+                webhooks=None,
+                replica=settings.replica_id,
+            ),
+            rates=self.state.rates,
+            acks=self.state.acks,
+            clock=self.clock,
+            schedule=self.schedule,
+            namespaces=settings.namespaces,
+            metrics=self._metrics,
+        )
         token_expiry = TokenExpiry(
             schedule=self.schedule, clock=self.clock, leeway_seconds=settings.jwt_leeway_seconds
         )
@@ -239,6 +256,7 @@ class Components:
                 token_expiry=token_expiry,
                 metrics=self._metrics,
             ),
+            client_events=self.client_events,
             disconnect=self.disconnector.disconnect,
             on_upgraded=self.disconnector.on_transport_upgraded,
             schedule=self.schedule,

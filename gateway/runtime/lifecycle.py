@@ -258,7 +258,10 @@ class Gateway:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self._disconnect_clients()
-                await asyncio.gather(*[server.stop() for server in components.http_servers])
+                await asyncio.gather(
+                    *[server.stop() for server in components.http_servers],
+                    components.client_events.close(finish_seconds=FINISH_SECONDS),
+                )
                 await asyncio.gather(
                     components.webhooks.close(),
                     components.state.close(),

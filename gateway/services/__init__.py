@@ -1,5 +1,6 @@
 """The use cases of the gateway, one module each.
 
+client_events   ClientEvents: handles the events of clients as the event catalogue says
 connect         Connector: registers and resumes connections, applies a refreshed token
 degraded_mode   DegradedMode: the reaction to a stalled or unavailable state
 disconnect      Disconnector: removes connections and updates the shared state

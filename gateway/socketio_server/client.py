@@ -29,7 +29,6 @@ class Client:
         "connections",
         "events",
         "message_tat",
-        "last_error_event_at",
         "join_deadline",
         "replay_lock",
         "idle_closing",
@@ -47,7 +46,6 @@ class Client:
         """Held while missed messages are replayed to any connection of the client."""
         self.idle_closing = False
         """No namespace is joined after a rejection or an end, and ``join_deadline`` was set to a few seconds."""
-        self.last_error_event_at = float("-inf")
         self.message_tat = FULL
         """The bucket of received messages: a theoretical arrival time (``gateway.domain.rate_limit``)."""
 

@@ -6,7 +6,7 @@ A packet is its type, the namespace and a comma unless it is ``/``, an acknowled
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -18,12 +18,13 @@ from gateway.transport.packets import Frames, message
 _CONNECT: Final = "0"
 _DISCONNECT: Final = "1"
 _EVENT: Final = "2"
+_ACK: Final = "3"
 _CONNECT_ERROR: Final = "4"
 _KINDS: Final = {
     _CONNECT: "connect",
     _DISCONNECT: "disconnect",
     _EVENT: "event",
-    "3": "ack",
+    _ACK: "ack",
     _CONNECT_ERROR: "connect_error",
     "5": "binary_event",
     "6": "binary_ack",
@@ -60,6 +61,11 @@ def event(
     """
     values = [name, payload] if position is None else [name, payload, position]
     return message(f"{_EVENT}{_prefix(namespace)}{_json(values)}")
+
+
+def ack(namespace: str, ack_id: int, arguments: Sequence[object]) -> Frames:
+    """Encode an acknowledgement. It always has an array: the stock client fails without one."""
+    return message(f"{_ACK}{_prefix(namespace)}{ack_id}{_json(arguments)}")
 
 
 def connect(namespace: str, sid: str, pid: str | None) -> Frames:

@@ -2,7 +2,7 @@
 
 ``tests/contract/test_socketio_overrides.py`` fails on an upgrade that changes what this module relies on.
 
-python-socketio decodes packets, joins binary attachments and encodes acknowledgements. Overridden are:
+python-socketio decodes packets and joins binary attachments. Overridden are:
 
 - the Engine.IO server class (``_engineio_server_class``): ``EngineAdapter`` stands for our transport;
 - the client manager: ``ClientManager`` looks connections up in the server, so that there is one registry;
@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import socketio
-from socketio import packet
 
+from gateway.socketio_server import packets
 from gateway.transport.packets import Frames, message
 
 MAX_ATTACHMENTS: Final = 10
@@ -33,9 +33,9 @@ class AttachmentsTooLarge(Exception):
 
 
 class Acknowledge(Protocol):
-    """Sends the acknowledgement that the client requested."""
+    """Sends the acknowledgement that the client requested. It never waits."""
 
-    async def __call__(self, *arguments: object) -> None: ...
+    def __call__(self, *arguments: object) -> None: ...
 
 
 class ServerEvents(Protocol):
@@ -142,10 +142,8 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
         acknowledge = None if ack_id is None else partial(self._acknowledge, eio_sid, name, ack_id)
         await self._events.on_event(eio_sid, name, data, acknowledge)
 
-    async def _acknowledge(self, eio_sid: str, namespace: str, ack_id: int, *arguments: object) -> None:
-        await self._send_packet(
-            eio_sid, self.packet_class(packet.ACK, namespace=namespace, id=ack_id, data=list(arguments))
-        )
+    def _acknowledge(self, eio_sid: str, namespace: str, ack_id: int, *arguments: object) -> None:
+        self._events.send(eio_sid, packets.ack(namespace, ack_id, arguments))
 
     async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
         encoded = pkt.encode()

@@ -32,6 +32,7 @@ from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
 from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
+from gateway.services.client_events import ClientEvents
 from gateway.socketio_server import packets
 from gateway.socketio_server.access_log import AccessLog
 from gateway.socketio_server.client import Client, Clients
@@ -47,7 +48,6 @@ INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"
 """Exactly as from Node's server."""
 REJECTED_CLOSE_SECONDS: Final = 5.0
 """How long a transport without a namespace stays open after a rejection."""
-_ERROR_EVENT_SECONDS: Final = 1.0
 CLIENT_DISCONNECT: Final = "client_disconnect"
 """Reason of a connection whose client left the namespace and kept its transport."""
 REJECTIONS: Final = (
@@ -94,6 +94,7 @@ class SocketIOServer:
         clients: Clients,
         handshake: ConnectHandshake,
         token_refresh: TokenRefresh,
+        client_events: ClientEvents,
         disconnect: OnDisconnect,
         on_upgraded: Callable[[Connection], None],
         schedule: Schedule,
@@ -110,6 +111,7 @@ class SocketIOServer:
         self._options = options
         self._handshake = handshake
         self._token_refresh = token_refresh
+        self._client_events = client_events
         self._disconnect = disconnect
         self._on_upgraded = on_upgraded
         self._schedule = schedule
@@ -251,12 +253,12 @@ class SocketIOServer:
                 _close(client.session, PROTOCOL_ERROR)
             return
         if data[0] != REFRESH:
-            await self._reject_unknown_event(client, connection, acknowledge)
+            await self._client_events.handle(connection, data[0], data[1:], acknowledge)
             return
         answer = await self._token_refresh.refresh(connection, tuple(data[1:]))
         self._log.refreshed(connection, None if answer["ok"] else str(answer["code"]))
         if acknowledge is not None:
-            await acknowledge(answer)
+            acknowledge(answer)
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         """Return the sid in the namespace, or None if it is not joined."""
@@ -317,20 +319,6 @@ class SocketIOServer:
             REJECTED_CLOSE_SECONDS, partial(_close, client.session, NO_NAMESPACE)
         )
 
-    async def _reject_unknown_event(
-        self, client: Client, connection: Connection, acknowledge: Acknowledge | None
-    ) -> None:
-        message = "the gateway does not know this event; backends push over REST"
-        if acknowledge is not None:
-            await acknowledge({"error": {"code": "unknown_event", "message": message}})
-            return
-        now = self._clock.monotonic()
-        if now - client.last_error_event_at >= _ERROR_EVENT_SECONDS:
-            client.last_error_event_at = now
-            connection.transport.emit(
-                "error", {"status": "error", "code": "unknown_event", "message": message}
-            )
-
     def _disconnect_rate_limited(self, client: Client) -> None:
         for connection in list(client.connections.values()):
             connection.transport.disconnect(RATE_LIMITED)
@@ -341,6 +329,7 @@ class SocketIOServer:
         self, client: Client, connection: Connection, reason: str, *, keeps_session: bool = True
     ) -> None:
         self._disconnect(connection, keeps_session=keeps_session)
+        self._client_events.connection_closed(connection)
         self._closed.count((connection.namespace, reason))
         self._open.count((connection.namespace,), -1)
         self._log.closed(client, connection, reason)

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest
 from gateway.hub import Connection, ConnectionState, Hub
-from gateway.interfaces import Broker, Presence
+from gateway.interfaces import Broker, Presence, Webhooks
 from gateway.metrics import MetricFactory
+from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.connect import Connector
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
@@ -151,7 +153,13 @@ class ConnectedClient:
 class Services:
     """The hub and the services over a memory state. The listener, the disconnector and the replayer run as tasks."""
 
-    def __init__(self, *, max_connections: int | None = None, max_rooms: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_connections: int | None = None,
+        max_rooms: int | None = None,
+        webhooks: Webhooks | None = None,
+    ) -> None:
         self.schedule = FakeSchedule()
         self.clock = self.schedule.clock
         self.state = MemoryState(
@@ -212,6 +220,22 @@ class Services:
             replica=REPLICA,
             max_connections_per_user=max_connections,
             max_rooms_per_connection=max_rooms,
+        )
+        self.client_events = ClientEvents(
+            EventCatalogue(),
+            effects=Effects(
+                broker=self.broker,
+                hub=self.hub,
+                memberships=self.memberships,
+                webhooks=webhooks,
+                replica=REPLICA,
+            ),
+            rates=self.state.rates,
+            acks=self.state.acks,
+            clock=self.clock,
+            schedule=self.schedule,
+            namespaces=("/", "/events"),
+            metrics=self.metrics,
         )
         self._tasks = [
             asyncio.create_task(self.broker.listen(self._deliver)),

@@ -98,6 +98,7 @@ class ServerHarness:
                 token_expiry=services.token_expiry,
                 metrics=services.metrics,
             ),
+            client_events=services.client_events,
             disconnect=services.disconnector.disconnect,
             on_upgraded=self.upgraded.append,
             schedule=services.schedule,

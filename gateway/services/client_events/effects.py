@@ -1,0 +1,208 @@
+"""What a checked client event does: the call, the rooms that it joins or leaves, and its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from gateway.domain.errors import BrokerUnavailable, ClientEventRejected
+from gateway.domain.messages import Message
+from gateway.domain.templates import MISSING, EventContext
+from gateway.domain.times import iso_timestamp
+from gateway.domain.webhooks import WebhookAnswer
+from gateway.hub import Connection, ConnectionState, Hub
+from gateway.interfaces import Broker, Webhooks
+from gateway.services.client_events.answers import AnswerInvalid, PlannedAnswer, plan_answer
+from gateway.services.client_events.queue import DeliveryWait, ReceivedEvent
+from gateway.services.client_events.rules import Plan
+
+CLIENT_EVENT = "client.event"
+ROOM_JOIN = "room.join"
+
+log = structlog.get_logger(__name__)
+
+
+class Memberships(Protocol):
+    """Changes the rooms of connections; see ``gateway.services.memberships``."""
+
+    async def join(self, connection: Connection, rooms: Collection[str]) -> tuple[str, ...]: ...
+
+    async def leave(self, connection: Connection, rooms: Collection[str]) -> tuple[str, ...]: ...
+
+    async def undo(
+        self, connection: Connection, *, joined: Collection[str] = (), left: Collection[str] = ()
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of an event: a value of the label ``outcome``, and what its acknowledgement holds.
+
+    ``delivery`` is the message that the acknowledgement has to follow. ``disconnects``: the client is disconnected
+    afterwards.
+    """
+
+    name: str
+    ack: tuple[object, ...] = ()
+    delivery: DeliveryWait | None = None
+    disconnects: bool = False
+
+
+class Effects:
+    """Calls webhooks, changes rooms and appends messages. ``webhooks`` None: there are none."""
+
+    def __init__(
+        self, *, broker: Broker, hub: Hub, memberships: Memberships, webhooks: Webhooks | None, replica: str
+    ) -> None:
+        self._broker = broker
+        self._hub = hub
+        self._memberships = memberships
+        self._webhooks = webhooks
+        self._replica = replica
+
+    async def apply(self, received: ReceivedEvent, context: EventContext, plan: Plan) -> Outcome:
+        """Let an event take effect.
+
+        Raises: ClientEventRejected, BrokerUnavailable; nothing was changed then, except by the webhook. BrokerTimeout:
+            unknown.
+        """
+        connection, entry = received.connection, received.entry
+        if connection.state is ConnectionState.CLOSED:
+            return Outcome("dropped")
+        for number, (room, webhook) in enumerate(plan.asks):
+            await self._call(webhook, f"{context.id}-j{number}", ROOM_JOIN, received, room)
+        answer, planned = WebhookAnswer(), PlannedAnswer()
+        if entry.call is not None:
+            answer = await self._call(entry.call, context.id, CLIENT_EVENT, received)
+            planned = self._plan_answer(answer, entry.call, received, context)
+        if planned.data is not None:
+            connection.data = planned.data
+        delivery = await self._change(received, plan, answer, planned)
+        return Outcome("ok", _ack(received, context, answer), delivery, answer.disconnect)
+
+    async def append(self, messages: Sequence[Message | None]) -> None:
+        """Append messages, all or none.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
+        present = [message for message in messages if message is not None]
+        if len(present) == 1:
+            await self._broker.append(present[0])
+        elif present:
+            await self._broker.append_all(present)
+
+    async def _change(
+        self, received: ReceivedEvent, plan: Plan, answer: WebhookAnswer, planned: PlannedAnswer
+    ) -> DeliveryWait | None:
+        """Join, leave and append; undo what was joined and left if nothing was appended."""
+        connection = received.connection
+        joined: tuple[str, ...] = ()
+        left: tuple[str, ...] = ()
+        try:
+            if plan.join or answer.join:
+                joined = await self._memberships.join(connection, (*plan.join, *answer.join))
+            if plan.leave or answer.leave:
+                left = await self._memberships.leave(connection, (*plan.leave, *answer.leave))
+            own = {*plan.join, *plan.leave}
+            changed = [room for room in (*joined, *left) if room in own]
+            planned_messages = (*plan.messages, *planned.messages)
+            messages = [each.for_rooms(connection, changed) for each in planned_messages]
+            if received.acknowledge is None and not answer.disconnect:
+                await self.append(messages)
+                return None
+            return await self._append_awaited(connection, messages)
+        except (ClientEventRejected, BrokerUnavailable):
+            if joined or left:
+                await self._memberships.undo(connection, joined=joined, left=left)
+            raise
+
+    async def _append_awaited(
+        self, connection: Connection, messages: Sequence[Message | None]
+    ) -> DeliveryWait | None:
+        """Append messages; return the wait for the last one that reaches the sender, if one does."""
+        last = next((each for each in reversed(messages) if each and _reaches(connection, each)), None)
+        if last is None:
+            await self.append(messages)
+            return None
+        delivery = DeliveryWait(connection)
+        # Before it is appended: the hub may deliver it before the broker has answered.
+        callbacks = self._hub.delivery_callbacks
+        callbacks[last.id] = delivery.delivered
+        delivery.on_end = lambda: callbacks.pop(last.id, None)
+        try:
+            await self.append(messages)
+        except BaseException:
+            callbacks.pop(last.id, None)
+            raise
+        return delivery
+
+    async def _call(
+        self, webhook: str, event_id: str, event_type: str, received: ReceivedEvent, room: str | None = None
+    ) -> WebhookAnswer:
+        if self._webhooks is None:
+            raise ClientEventRejected("backend_unavailable", "the webhook is not configured")
+        data = self._request_data(received)
+        if room is not None:
+            data["room"] = room
+        return await self._webhooks.call(webhook, event_id=event_id, event_type=event_type, data=data)
+
+    def _plan_answer(
+        self, answer: WebhookAnswer, webhook: str, received: ReceivedEvent, context: EventContext
+    ) -> PlannedAnswer:
+        if self._webhooks is None:
+            return PlannedAnswer()
+        try:
+            return plan_answer(
+                answer,
+                webhook=webhook,
+                entry=received.entry,
+                namespace=received.namespace,
+                connection=received.connection,
+                event_id=context.id,
+                may=self._webhooks.may,
+            )
+        except AnswerInvalid as error:
+            log.warning("client_event.answer_rejected", webhook=webhook, reason=str(error))
+            raise ClientEventRejected("backend_error", "the answer of the backend cannot be used") from error
+
+    def _request_data(self, received: ReceivedEvent) -> dict[str, object]:
+        """Return what a webhook gets of an event: neither the token nor its claims."""
+        connection = received.connection
+        return {
+            "namespace": connection.namespace,
+            "event": received.name,
+            "args": list(received.arguments),
+            "wants_ack": received.acknowledge is not None,
+            "mode": "call",
+            "sequence": None,
+            "connection": self._connection_data(connection),
+        }
+
+    def _connection_data(self, connection: Connection) -> Mapping[str, object]:
+        return {
+            "sid": connection.sid,
+            "user": connection.user,
+            "rooms": sorted(connection.rooms - {connection.sid}),
+            "data": connection.data,
+            "connected_at": iso_timestamp(connection.connected_at),
+            "replica": self._replica,
+        }
+
+
+def _ack(received: ReceivedEvent, context: EventContext, answer: WebhookAnswer) -> tuple[object, ...]:
+    """Return the arguments of the acknowledgement: that of the entry, else that of the answer, else none."""
+    template = received.entry.ack
+    if template is None:
+        return (answer.ack,) if answer.has_ack else ()
+    value = template.render(context)
+    return () if value is MISSING else (value,)
+
+
+def _reaches(connection: Connection, message: Message) -> bool:
+    """Whether a message is for a connection too."""
+    if connection.sid in message.exclude or connection.state is ConnectionState.CLOSED:
+        return False
+    return not message.rooms or not connection.rooms.isdisjoint(message.rooms)

@@ -1,0 +1,337 @@
+"""What a client event may do, and whom its messages are for. Pure: an event and the catalogue in, decisions out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import orjson
+
+from gateway.domain.errors import ClientEventRejected, InvalidName
+from gateway.domain.event_catalogue import (
+    RESERVED_PREFIXES,
+    SID_MARK,
+    Allow,
+    AllowKind,
+    Arguments,
+    ClientEvent,
+    Emission,
+    NamespaceEvents,
+    Target,
+    TargetKind,
+)
+from gateway.domain.messages import Message
+from gateway.domain.names import check_room, check_user, user_room
+from gateway.domain.templates import MISSING, EventContext, Template
+from gateway.hub import Connection
+
+MAX_ADDRESSES: Final = 100
+"""Rooms, users and sids that one emission may name, and rooms that one event may join or leave."""
+MAX_DEPTH: Final = 64
+_MAX_PROBLEMS: Final = 5
+_MAX_INTEGER: Final = 2**64 - 1
+_MIN_INTEGER: Final = -(2**63)
+_SID_CHARACTERS: Final = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Recipients:
+    """Whom a message is for. ``others``: the rooms that the event joins or leaves, beside ``rooms``."""
+
+    rooms: tuple[str, ...] = ()
+    everyone: bool = False
+    others: bool = False
+    without_sender: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMessage:
+    """A message that was checked and rendered; its recipients are known once rooms were joined or left."""
+
+    id: str
+    recipients: Recipients
+    event: str
+    arguments: tuple[str, ...]
+    volatile: bool = False
+
+    def for_rooms(self, connection: Connection, changed: Sequence[str]) -> Message | None:
+        """Return the message once the rooms in ``changed`` were joined or left; None if it is for no room."""
+        recipients = self.recipients
+        others = changed if recipients.others else ()
+        rooms = () if recipients.everyone else tuple(dict.fromkeys((*recipients.rooms, *others)))
+        if not rooms and not recipients.everyone:
+            return None
+        exclude = frozenset((connection.sid,)) if recipients.without_sender else frozenset()
+        return Message(
+            self.id, connection.namespace, rooms, self.event, self.arguments, exclude, self.volatile
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a checked event does. ``asks`` are the rooms to join whose rule asks a webhook, with that webhook."""
+
+    join: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+    asks: tuple[tuple[str, str], ...] = ()
+    messages: tuple[PlannedMessage, ...] = ()
+
+
+def plan(
+    entry: ClientEvent, namespace: NamespaceEvents, connection: Connection, context: EventContext
+) -> Plan:
+    """Return what an event does whose arguments were checked.
+
+    Raises: ClientEventRejected when it names no valid room, or one that the client has no right to.
+    """
+    # A room that the client is in changes nothing and needs no right. It is left out, because the client may lose it
+    # before it would be joined.
+    join = tuple([room for room in _named_rooms(entry.join, "join", context) if room not in connection.rooms])
+    leave = _named_rooms(entry.leave, "leave", context)
+    asks = _check_joins(namespace, connection, join)
+    _check_leaves(connection, leave)
+    emissions = plan_emissions(entry.emit, namespace, connection, context, joining=join)
+    return Plan(join, leave, asks, emissions)
+
+
+def plan_emissions(
+    emissions: Sequence[Emission],
+    namespace: NamespaceEvents,
+    connection: Connection,
+    context: EventContext,
+    *,
+    joining: Collection[str] = (),
+) -> tuple[PlannedMessage, ...]:
+    """Render emissions; ``joining`` are rooms that count as the sender's already.
+
+    Raises: ClientEventRejected, as ``plan`` does.
+    """
+    members = connection.rooms.union(joining)
+    return tuple(
+        [
+            PlannedMessage(
+                f"{context.id}-{number}",
+                recipients_of(emission, namespace, connection, members, context),
+                emission.event,
+                tuple([encode(_present(each.render(context))) for each in emission.arguments]),
+                emission.volatile,
+            )
+            for number, emission in enumerate(emissions)
+        ]
+    )
+
+
+def recipients_of(
+    emission: Emission,
+    namespace: NamespaceEvents,
+    connection: Connection,
+    members: Collection[str],
+    context: EventContext,
+) -> Recipients:
+    """Return the recipients of an emission; ``members`` are the rooms that the sender is in.
+
+    Addresses of no valid form are skipped.
+
+    Raises: ClientEventRejected: none is valid, or the client may not send to one.
+    """
+    kinds = {target.kind for target in emission.to}
+    rooms: list[str] = []
+    for target in emission.to:
+        if target.kind is TargetKind.SELF:
+            rooms.append(connection.sid)
+        elif target.kind is TargetKind.EVERYONE:
+            _check_allowed(namespace.broadcast, "", members)
+        elif target.kind is TargetKind.OWN_ROOMS and target.glob is not None:
+            glob = target.glob
+            rooms += sorted(room for room in members if room != connection.sid and glob.matches(room))
+        elif target.names is not None:
+            rooms += _addressed(target, context)
+    if kinds <= {TargetKind.ROOMS, TargetKind.USERS, TargetKind.SIDS} and not rooms:
+        _invalid("no address of an emission is valid")
+    if len(rooms) > MAX_ADDRESSES:
+        _invalid(f"an emission has more than {MAX_ADDRESSES} addresses")
+    for room in _to_check(emission.to, rooms, connection.sid, members):
+        rule = namespace.rule_for(room)
+        _check_allowed(rule.send if rule is not None else Allow(AllowKind.NEVER), room, members)
+    others = TargetKind.OTHERS in kinds
+    return Recipients(
+        rooms=tuple(dict.fromkeys(rooms)),
+        everyone=TargetKind.EVERYONE in kinds,
+        others=others,
+        without_sender=emission.except_self or (others and TargetKind.SELF not in kinds),
+    )
+
+
+def check_arguments(expected: Arguments, arguments: Sequence[object]) -> None:
+    """Check the arguments of an event.
+
+    Raises: ClientEventRejected (``invalid_payload``) that names paths and keywords, never values.
+    """
+    for index, argument in enumerate(arguments):
+        _check_value(argument, f"${index}", 1)
+    schemas = expected.schemas
+    if schemas is None:
+        return
+    if not len(schemas) - expected.optional <= len(arguments) <= len(schemas):
+        least = len(schemas) - expected.optional
+        takes = str(least) if least == len(schemas) else f"{least} to {len(schemas)}"
+        _invalid(f"the event takes {takes} arguments, not {len(arguments)}")
+    problems = [
+        f"${index}{'.' if path else ''}{path}: {sentence}"
+        for index, (schema, argument) in enumerate(zip(schemas, arguments, strict=False))
+        if schema is not None
+        for path, sentence in schema.problems(argument).items()
+    ]
+    if problems:
+        _invalid("; ".join(problems[:_MAX_PROBLEMS]))
+
+
+def check_allow(entry: ClientEvent, rooms: Iterable[str]) -> None:
+    """Check that the client is in one of the rooms that an entry is for.
+
+    Raises: ClientEventRejected (``not_allowed``).
+    """
+    if entry.allow is not None and not any(glob.matches(room) for room in rooms for glob in entry.allow):
+        raise ClientEventRejected("not_allowed", "this client may not send the event")
+
+
+def encode(value: object) -> str:
+    """Return the JSON text of a value."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # A claim of a token may hold half of a surrogate pair, which orjson rejects.
+        return json.dumps(value, separators=(",", ":"))
+
+
+def _present(value: object) -> object:
+    return None if value is MISSING else value
+
+
+def _named_rooms(template: Template | None, member: str, context: EventContext) -> tuple[str, ...]:
+    """Return the valid rooms that ``join`` or ``leave`` names."""
+    if template is None:
+        return ()
+    value = template.render(context)
+    named = value if isinstance(value, list) else [value]
+    rooms = tuple(dict.fromkeys(room for each in named if (room := _room(each)) is not None))
+    if not rooms:
+        _invalid(f"{member} names no valid room")
+    if len(rooms) > MAX_ADDRESSES:
+        _invalid(f"{member} names more than {MAX_ADDRESSES} rooms")
+    return rooms
+
+
+def _check_joins(
+    namespace: NamespaceEvents, connection: Connection, rooms: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return the rooms whose rule asks a webhook, with it."""
+    asks = []
+    for room in rooms:
+        if room.startswith(RESERVED_PREFIXES):
+            raise ClientEventRejected("not_allowed", "a room with a reserved prefix is not joined by asking")
+        rule = namespace.rule_for(room)
+        allow = rule.join if rule is not None else Allow(AllowKind.NEVER)
+        if allow.kind is AllowKind.CALL:
+            asks.append((room, allow.webhook))
+        else:
+            _check_allowed(allow, room, connection.rooms)
+    return tuple(asks)
+
+
+def _check_leaves(connection: Connection, rooms: Sequence[str]) -> None:
+    for room in rooms:
+        if room == connection.sid or room in connection.identity.rooms:
+            raise ClientEventRejected("not_allowed", "a room that the token grants cannot be left")
+
+
+def _check_allowed(allow: Allow, room: str, members: Collection[str]) -> None:
+    if allow.kind is AllowKind.ANYONE:
+        return
+    if allow.kind is AllowKind.MEMBERS:
+        if room not in members:
+            raise ClientEventRejected("not_a_member", "the client is not in the room")
+        return
+    if allow.kind is AllowKind.ROOMS and any(
+        glob.matches(member) for member in members for glob in allow.rooms
+    ):
+        return
+    raise ClientEventRejected("not_allowed", "no rule of the event catalogue allows this")
+
+
+def _addressed(target: Target, context: EventContext) -> list[str]:
+    """Return the rooms of the valid addresses that a target names."""
+    value = target.names.render(context) if target.names is not None else MISSING
+    named = value if isinstance(value, list) else [value]
+    read = {TargetKind.ROOMS: _room, TargetKind.USERS: _user, TargetKind.SIDS: _sid}[target.kind]
+    return [room for each in named[: MAX_ADDRESSES + 1] if (room := read(each)) is not None]
+
+
+def _to_check(
+    targets: Sequence[Target], rooms: Sequence[str], sid: str, members: Collection[str]
+) -> Iterable[str]:
+    """Return the rooms that need a right to send: not the sender's own, which SELF and OWN_ROOMS name."""
+    own: set[str] = set()
+    for target in targets:
+        if target.kind is TargetKind.SELF:
+            own.add(sid)
+        elif target.kind is TargetKind.OWN_ROOMS and target.glob is not None:
+            own.update(room for room in members if target.glob.matches(room))
+    return [room for room in dict.fromkeys(rooms) if room not in own]
+
+
+def _room(value: object) -> str | None:
+    try:
+        return check_room(value) if isinstance(value, str) else None
+    except InvalidName:
+        return None
+
+
+def _user(value: object) -> str | None:
+    # As in a token: an integer stands for its decimal text.
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    try:
+        return user_room(check_user(text)) if isinstance(text, str) else None
+    except InvalidName:
+        return None
+
+
+def _sid(value: object) -> str | None:
+    room = _room(value)
+    is_sid = room is not None and room.startswith(SID_MARK) and len(room) == _SID_CHARACTERS
+    return room if is_sid else None
+
+
+def _check_value(value: object, path: str, depth: int) -> None:
+    """Check that a value is JSON which every backend and client can read."""
+    if isinstance(value, str):
+        if not value.isascii():
+            _check_text(value, path)
+    elif isinstance(value, dict | list):
+        if depth > MAX_DEPTH:
+            _invalid(f"{path}: it is nested deeper than {MAX_DEPTH}")
+        items: Iterable[object] = value
+        if isinstance(value, dict):
+            items = (*value, *value.values())
+        for item in items:
+            _check_value(item, path, depth + 1)
+    elif isinstance(value, bytes | bytearray):
+        _invalid(f"{path}: binary is not supported")
+    elif isinstance(value, float) and not math.isfinite(value):
+        _invalid(f"{path}: NaN and Infinity are not JSON")
+    elif isinstance(value, int) and not _MIN_INTEGER <= value <= _MAX_INTEGER:
+        _invalid(f"{path}: an integer has more than 64 bits")
+
+
+def _check_text(text: str, path: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        _invalid(f"{path}: a text holds a lone surrogate")
+
+
+def _invalid(message: str) -> NoReturn:
+    raise ClientEventRejected("invalid_payload", message)
