@@ -11,7 +11,6 @@ from aiohttp import web
 
 from gateway import __version__, dev_console, health
 from gateway.dev_console import Development
-from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
@@ -21,13 +20,13 @@ from gateway.hub import Hub
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
 from gateway.runtime.from_settings import (
+    build_client_events,
     build_memory_state,
     build_verifier,
     build_webhooks,
     history_slack_seconds,
 )
 from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
-from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -174,6 +173,16 @@ class Components:
             max_rooms_per_connection=settings.max_rooms_per_connection,
             join_wait_seconds=self.state.join_wait_seconds,
         )
+        self.client_events = build_client_events(
+            settings,
+            state=self.state,
+            hub=self.hub,
+            memberships=self.memberships,
+            webhooks=None,
+            clock=self.clock,
+            schedule=self.schedule,
+            metrics=self._metrics,
+        )
         self._recovery = Recovery(
             broker=self.state.broker,
             sessions=self.state.sessions,
@@ -212,22 +221,6 @@ class Components:
             replica=settings.replica_id,
             max_connections_per_user=settings.max_connections_per_user,
             max_rooms_per_connection=settings.max_rooms_per_connection,
-        )
-        self.client_events = ClientEvents(
-            EventCatalogue(),
-            effects=Effects(
-                broker=self.state.broker,
-                hub=self.hub,
-                memberships=self.memberships,
-                webhooks=None,
-                replica=settings.replica_id,
-            ),
-            rates=self.state.rates,
-            acks=self.state.acks,
-            clock=self.clock,
-            schedule=self.schedule,
-            namespaces=settings.namespaces,
-            metrics=self._metrics,
         )
         token_expiry = TokenExpiry(
             schedule=self.schedule, clock=self.clock, leeway_seconds=settings.jwt_leeway_seconds

@@ -7,9 +7,13 @@ from typing import Final
 
 from gateway import __version__
 from gateway.auth import JwtVerifier, fetch_text
+from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.sampling import Sampling
-from gateway.interfaces import Clock
+from gateway.hub import Hub
+from gateway.interfaces import Clock, Schedule, State, Webhooks
 from gateway.metrics import MetricFactory
+from gateway.services.client_events import ClientEvents, Effects
+from gateway.services.memberships import Memberships
 from gateway.settings import Settings
 from gateway.state.memory import MemoryState
 from gateway.webhooks import WebhookClient
@@ -70,4 +74,35 @@ def build_webhooks(
         user_agent=f"sio-gateway/{__version__}",
         own_ports=lambda: own_ports,
         sampling=sampling,
+    )
+
+
+def build_client_events(
+    settings: Settings,
+    *,
+    state: State,
+    hub: Hub,
+    memberships: Memberships,
+    webhooks: Webhooks | None,
+    clock: Clock,
+    schedule: Schedule,
+    metrics: MetricFactory,
+) -> ClientEvents:
+    """Build what handles the events of clients, without an event catalogue."""
+    effects = Effects(
+        broker=state.broker,
+        hub=hub,
+        memberships=memberships,
+        webhooks=webhooks,
+        replica=settings.replica_id,
+    )
+    return ClientEvents(
+        EventCatalogue(),
+        effects=effects,
+        rates=state.rates,
+        acks=state.acks,
+        clock=clock,
+        schedule=schedule,
+        namespaces=settings.namespaces,
+        metrics=metrics,
     )

@@ -17,7 +17,7 @@ from gateway.domain.errors import KeysUnavailable, StateMisconfigured
 from gateway.health import Phase
 from gateway.http_server import printable_host
 from gateway.logs import configure_logging, is_more_verbose
-from gateway.runtime.components import Components
+from gateway.runtime.components import FINISH_SECONDS, Components
 from gateway.services.drain import drain
 from gateway.settings import Settings, SettingsError, changed_settings
 

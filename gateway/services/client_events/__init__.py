@@ -2,13 +2,15 @@
 
 answers   what the answer of a webhook asks for, checked against what it may do
 effects   Effects: calls webhooks, changes rooms, appends messages
-handler   ClientEvents: the way of an event through the steps, and what its client gets
+handler   ClientEvents: the steps of an event
 queue     EventQueue: the order of the events of one connection, and how many may wait
+replies   Replies: what the client gets for its event
 rules     what an event may do, and whom its messages are for
 """
 
 from gateway.services.client_events.effects import Effects
-from gateway.services.client_events.handler import UNKNOWN_EVENT, ClientEvents
+from gateway.services.client_events.handler import ClientEvents
 from gateway.services.client_events.queue import Acknowledge
+from gateway.services.client_events.replies import UNKNOWN_EVENT
 
 __all__ = ["UNKNOWN_EVENT", "Acknowledge", "ClientEvents", "Effects"]

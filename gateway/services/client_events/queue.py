@@ -13,6 +13,8 @@ import orjson
 from gateway.domain.errors import ClientEventRejected
 from gateway.domain.event_catalogue import AllowKind, ClientEvent, NamespaceEvents
 from gateway.domain.rate_limit import FULL, take_token, wait_seconds
+from gateway.domain.templates import EventContext
+from gateway.domain.times import iso_timestamp
 from gateway.hub import Connection, ConnectionState
 from gateway.interfaces import Schedule, Timer
 
@@ -41,6 +43,21 @@ class ReceivedEvent:
     arguments: Sequence[object]
     acknowledge: Acknowledge | None
     received_at: float
+
+    def context(self) -> EventContext:
+        """Return what the templates of its entry refer to."""
+        connection = self.connection
+        identity = connection.identity
+        return EventContext(
+            arguments=self.arguments,
+            sid=connection.sid,
+            user=connection.user,
+            subject=connection.user if identity.subject is None else identity.subject,
+            email=identity.email,
+            now=iso_timestamp(self.received_at),
+            id=self.id,
+            data=connection.data,
+        )
 
     @property
     def is_quick(self) -> bool:

@@ -25,8 +25,8 @@
     sessions:<r> hash      sessions in use on one replica, by pid
     left:<pid>   string    a parked session
 
-``<a>`` is an address, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica, ``<u>`` a user, ``<w>`` the number of
-a window of time. Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a replica.
+``<a>`` is an address, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica, ``<u>`` a user, ``<w>`` the number
+of a window of time. Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a replica.
 """
 
 from __future__ import annotations

@@ -1,0 +1,180 @@
+"""What the client gets for its event: an acknowledgement or an error, and how that is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected, GatewayError
+from gateway.domain.event_catalogue import ClientEvent, NamespaceEvents
+from gateway.domain.names import MAX_EVENT_CHARACTERS
+from gateway.domain.templates import MISSING, EventContext
+from gateway.hub import Connection, ConnectionState
+from gateway.interfaces import Clock, Schedule
+from gateway.metrics import MetricFactory
+from gateway.services.client_events.effects import Effects, Outcome
+from gateway.services.client_events.queue import MAX_WAITING, Acknowledge, EventQueue, ReceivedEvent
+from gateway.services.client_events.rules import plan_emissions
+
+UNKNOWN_EVENT: Final = "the gateway does not know this event; backends push over REST"
+ERROR_EVENT_SECONDS: Final = 1.0
+_NO_EMIT: Final = frozenset({"rate_limited", "busy", BrokerUnavailable.code, BrokerTimeout.code})
+"""Codes after which ``emit`` of ``on_error`` is left out: it would add to the load that caused them."""
+
+log = structlog.get_logger(__name__)
+
+
+class Replies:
+    """Sends acknowledgements and errors, and counts outcomes."""
+
+    def __init__(
+        self,
+        *,
+        effects: Effects,
+        clock: Clock,
+        schedule: Schedule,
+        namespaces: Sequence[str],
+        metrics: MetricFactory,
+    ) -> None:
+        self._effects = effects
+        self._clock = clock
+        self._schedule = schedule
+        self._events = metrics.counter(
+            "client_events",
+            "Events of clients, by their entry in the event catalogue (empty: none) and by outcome.",
+            ("nsp", "event", "outcome"),
+            [(namespace, "", "unknown_event") for namespace in namespaces],
+        )
+
+    async def finish(self, queue: EventQueue, received: ReceivedEvent, outcome: Outcome) -> None:
+        """Send the acknowledgement, behind the messages that the event caused on its connection."""
+        self._count(received.connection.namespace, received.entry, outcome.name)
+        delivery = outcome.delivery
+        if outcome.name == "dropped" or (received.acknowledge is None and not outcome.disconnects):
+            return
+        if delivery is None:
+            _answer(received, outcome)
+            return
+        queue.acks += 1
+
+        def answer() -> None:
+            queue.acks -= 1
+            _answer(received, outcome)
+
+        delivery.then(answer, self._schedule)
+        if queue.acks > MAX_WAITING:
+            await delivery.done()
+
+    async def fail(
+        self,
+        queue: EventQueue,
+        received: ReceivedEvent,
+        error: Exception,
+        context: EventContext | None = None,
+    ) -> None:
+        """Send the error of an event: as its acknowledgement, or as an event."""
+        code, message, retry_after_seconds = _describe(error, received)
+        connection, entry = received.connection, received.entry
+        self._count(connection.namespace, entry, code if code in ClientEventRejected.CODES else _other(error))
+        if connection.state is ConnectionState.CLOSED:
+            return
+        context = context or received.context()
+        context.error = _error_object(code, message, retry_after_seconds)
+        if entry.on_error.emit and code not in _NO_EMIT:
+            await self._emit_on_error(received, context)
+        if received.acknowledge is None:
+            self._emit_error(queue, connection, received.namespace.error_event, received.name, context.error)
+        elif entry.on_error.ack is None:
+            received.acknowledge({"error": context.error})
+        else:
+            value = entry.on_error.ack.render(context)
+            received.acknowledge(*(() if value is MISSING else (value,)))
+
+    async def _emit_on_error(self, received: ReceivedEvent, context: EventContext) -> None:
+        connection, entry = received.connection, received.entry
+        try:
+            # Other ids than those of "emit", which a repeat may still append.
+            of_error = replace(context, id=f"{received.id}-e")
+            messages = plan_emissions(entry.on_error.emit, received.namespace, connection, of_error)
+            await self._effects.append([each.for_rooms(connection, ()) for each in messages])
+        except (ClientEventRejected, BrokerUnavailable, BrokerTimeout) as error:
+            log.debug("client_event.on_error_failed", event_name=entry.name, code=error.code)
+
+    def reject_unknown(
+        self,
+        queue: EventQueue,
+        connection: Connection,
+        namespace: NamespaceEvents | None,
+        event: object,
+        acknowledge: Acknowledge | None,
+    ) -> None:
+        """Send the error of an event without an entry; ``namespace`` None: there is no catalogue for it."""
+        self._events.count((connection.namespace, "", "unknown_event"))
+        error = _error_object("unknown_event", UNKNOWN_EVENT, None)
+        if acknowledge is not None:
+            acknowledge({"error": error})
+        elif namespace is None:
+            self._emit_error(queue, connection, "error", None, error)
+        else:
+            self._emit_error(queue, connection, namespace.error_event, event, error)
+
+    def _emit_error(
+        self,
+        queue: EventQueue,
+        connection: Connection,
+        error_event: str,
+        event: object,
+        error: Mapping[str, object],
+    ) -> None:
+        """Send an error as an event, at most one each ERROR_EVENT_SECONDS."""
+        now = self._clock.monotonic()
+        if now - queue.last_error_at < ERROR_EVENT_SECONDS:
+            return
+        queue.last_error_at = now
+        payload: dict[str, object] = {"status": "error", **error}
+        if event is not None:
+            payload["event"] = _shown(event)
+        if error_event == "exception":
+            # As the exception filter of NestJS does.
+            payload["cause"] = {"pattern": _shown(event)}
+        connection.transport.emit(error_event, payload)
+
+    def _count(self, namespace: str, entry: ClientEvent, outcome: str) -> None:
+        self._events.count((namespace, entry.name, outcome))
+
+
+def _answer(received: ReceivedEvent, outcome: Outcome) -> None:
+    connection = received.connection
+    if received.acknowledge is not None and connection.state is not ConnectionState.CLOSED:
+        received.acknowledge(*outcome.ack)
+    if outcome.disconnects and connection.state is not ConnectionState.CLOSED:
+        connection.transport.disconnect(DISCONNECTED_BY_BACKEND)
+
+
+def _describe(error: Exception, received: ReceivedEvent) -> tuple[str, str, float | None]:
+    """Return code, message and time to retry after of a failed event."""
+    if isinstance(error, ClientEventRejected | BrokerUnavailable | BrokerTimeout):
+        return error.code, error.message, error.retry_after_seconds
+    log.error("client_event.failed", event_name=received.entry.name, exc_info=error)
+    return GatewayError.code, "the gateway failed; its log says why", None
+
+
+def _other(error: Exception) -> str:
+    """Return the outcome to count for a code of a backend, which can be any text, or of a bug."""
+    return "rejected" if isinstance(error, ClientEventRejected) else GatewayError.code
+
+
+def _error_object(code: str, message: str, retry_after_seconds: float | None) -> dict[str, object]:
+    error: dict[str, object] = {"code": code, "message": message}
+    if retry_after_seconds is not None:
+        error["retryAfter"] = retry_after_seconds
+    return error
+
+
+def _shown(event: object) -> object:
+    """Return the name of an event as errors repeat it: its first MAX_EVENT_CHARACTERS characters."""
+    return event[:MAX_EVENT_CHARACTERS] if isinstance(event, str) else event
