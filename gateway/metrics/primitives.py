@@ -5,9 +5,9 @@ prometheus-client take a lock and several calls for each step, because threads m
 one event loop.
 
 Names: ``sio_gateway_<what>_<unit>``, the unit spelled out (``seconds``, ``bytes``); counters end in ``_total``
-(https://prometheus.io/docs/practices/naming/). A label takes values from a list in the code, never a user, room, sid,
-event or another value that a client or a backend can choose. ``docs/reference/metrics.md`` describes each metric, and a
-test compares that page with a scrape.
+(https://prometheus.io/docs/practices/naming/). A label takes values from a list in the code or from the
+configuration, never a user, room, sid or another value that a client or a backend can choose.
+``docs/reference/metrics.md`` describes each metric, and a test compares that page with a scrape.
 """
 
 from __future__ import annotations

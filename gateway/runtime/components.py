@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway import __version__, dev_console, health
 from gateway.dev_console import Development
+from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
@@ -178,7 +179,7 @@ class Components:
             state=self.state,
             hub=self.hub,
             memberships=self.memberships,
-            webhooks=None,
+            webhooks=self.webhooks,
             clock=self.clock,
             schedule=self.schedule,
             metrics=self._metrics,

@@ -7,7 +7,6 @@ from typing import Final
 
 from gateway import __version__
 from gateway.auth import JwtVerifier, fetch_text
-from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.sampling import Sampling
 from gateway.hub import Hub
 from gateway.interfaces import Clock, Schedule, State, Webhooks
@@ -83,12 +82,12 @@ def build_client_events(
     state: State,
     hub: Hub,
     memberships: Memberships,
-    webhooks: Webhooks | None,
+    webhooks: Webhooks,
     clock: Clock,
     schedule: Schedule,
     metrics: MetricFactory,
 ) -> ClientEvents:
-    """Build what handles the events of clients, without an event catalogue."""
+    """Build what handles the events of clients."""
     effects = Effects(
         broker=state.broker,
         hub=hub,
@@ -97,7 +96,7 @@ def build_client_events(
         replica=settings.replica_id,
     )
     return ClientEvents(
-        EventCatalogue(),
+        settings.event_catalogue,
         effects=effects,
         rates=state.rates,
         acks=state.acks,

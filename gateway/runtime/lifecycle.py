@@ -138,6 +138,7 @@ class Gateway:
         taken = {name: getattr(settings, name) for name in RELOADED & changed}
         former = components.settings
         components.settings = replace(former, **taken, event_catalogue=settings.event_catalogue)
+        components.client_events.catalogue = settings.event_catalogue
         # At the more verbose of the two levels, so that this line is also written when the log becomes less verbose.
         configure_logging(is_more_verbose(former.log_level, settings.log_level), former.log_format)
         log.info(

@@ -52,10 +52,10 @@ class Outcome:
 
 
 class Effects:
-    """Calls webhooks, changes rooms and appends messages. ``webhooks`` None: there are none."""
+    """Calls webhooks, changes rooms and appends messages."""
 
     def __init__(
-        self, *, broker: Broker, hub: Hub, memberships: Memberships, webhooks: Webhooks | None, replica: str
+        self, *, broker: Broker, hub: Hub, memberships: Memberships, webhooks: Webhooks, replica: str
     ) -> None:
         self._broker = broker
         self._hub = hub
@@ -142,8 +142,6 @@ class Effects:
     async def _call(
         self, webhook: str, event_id: str, event_type: str, received: ReceivedEvent, room: str | None = None
     ) -> WebhookAnswer:
-        if self._webhooks is None:
-            raise ClientEventRejected("backend_unavailable", "the webhook is not configured")
         data = self._request_data(received)
         if room is not None:
             data["room"] = room
@@ -152,8 +150,6 @@ class Effects:
     def _plan_answer(
         self, answer: WebhookAnswer, webhook: str, received: ReceivedEvent, context: EventContext
     ) -> PlannedAnswer:
-        if self._webhooks is None:
-            return PlannedAnswer()
         try:
             return plan_answer(
                 answer,

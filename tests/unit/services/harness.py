@@ -29,6 +29,7 @@ from gateway.transport import packets
 from tests.support.clock import FakeSchedule
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
 from tests.unit.hub.transports import RecordingTransport, connection, encode, identity
+from tests.unit.services.catalogue import RecordingWebhooks
 
 REPLICA = "replica-1"
 RECOVERY_SECONDS = 100.0
@@ -227,7 +228,7 @@ class Services:
                 broker=self.broker,
                 hub=self.hub,
                 memberships=self.memberships,
-                webhooks=webhooks,
+                webhooks=webhooks or RecordingWebhooks(),
                 replica=REPLICA,
             ),
             rates=self.state.rates,
