@@ -16,6 +16,7 @@ EXISTING_SECRET = {
     "redis.url": "redis://redis.data.svc:6379/0",
     "ingest-shop": "an-existing-secret-of-this-test-000001\nan-existing-secret-of-this-test-000002\n",
     "ingest-reports.v2": "an-existing-secret-of-this-test-000003\n",
+    "webhook-app": "whsec_YS13ZWJob29rLXNlY3JldC1vZi10aGlzLXRlc3QtMDAwMQ==\n",
     "not-for-the-gateway": "never to be mounted",
 }
 

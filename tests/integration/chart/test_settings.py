@@ -85,6 +85,18 @@ def test_ingest_keys_have_the_scopes_rates_and_secrets_of_the_values(
     )
 
 
+def test_webhooks_have_the_settings_and_secrets_of_the_values(tmp_path: Path, issuer: dict[str, str]) -> None:
+    settings = settings_in_pod(rendered_set("all-on"), tmp_path, issuer)
+
+    first, second = settings.webhooks
+    assert (first.id, first.url) == ("app", "https://app.example.com:8443/gateway")
+    assert first.secrets == tuple(SETS["all-on"]["webhooks"][0]["secrets"])
+    assert (first.timeout_seconds, first.in_flight) == (2.5, 128)
+    assert first.may == (Scope("emit:room", "chat:*"), Scope("join", "match:*"), Scope("disconnect"))
+    assert (second.id, second.url) == ("audit", "http://audit.logs.svc:3000/")
+    assert second.secrets == tuple(SETS["all-on"]["webhooks"][1]["secrets"])
+
+
 def test_existing_secret_provides_its_configured_entries_and_nothing_else(
     tmp_path: Path, issuer: dict[str, str]
 ) -> None:
@@ -102,6 +114,7 @@ def test_existing_secret_provides_its_configured_entries_and_nothing_else(
         "ingest-shop",
         "jwt-public-key",
         "redis-url",
+        "webhook-app",
     ]
     assert rendered.of_kind("Secret") == []
 

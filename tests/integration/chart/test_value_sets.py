@@ -175,6 +175,7 @@ def test_secrets_are_in_the_secret_and_in_no_other_object(rendered: Rendered, na
     secrets = [
         *values.get("secrets", {}).values(),
         *(s for key in values["ingestKeys"] for s in key.get("secrets", [])),
+        *(s for webhook in values.get("webhooks", []) for s in webhook.get("secrets", [])),
     ]
     parts = [
         *secrets,
