@@ -21,7 +21,7 @@ from tools.chart.rendering import CHART, Rendered
 # Settings that the chart sets itself or that contain secrets, and the one that each replica generates.
 OF_THE_CHART = {
     "port", "ingest_port", "shutdown_delay_seconds", "drain_seconds", "ingest_keys", "jwt_secret", "jwt_public_key",
-    "redis_url", "replica_id", "webhooks", "webhook_secrets",
+    "redis_url", "replica_id", "events_file", "webhooks", "webhook_secrets",
 }  # fmt: skip
 
 
@@ -95,6 +95,16 @@ def test_webhooks_have_the_settings_and_secrets_of_the_values(tmp_path: Path, is
     assert first.may == (Scope("emit:room", "chat:*"), Scope("join", "match:*"), Scope("disconnect"))
     assert (second.id, second.url) == ("audit", "http://audit.logs.svc:3000/")
     assert second.secrets == tuple(SETS["all-on"]["webhooks"][1]["secrets"])
+
+
+def test_event_catalogue_of_the_values_is_valid_for_the_gateway(
+    tmp_path: Path, issuer: dict[str, str]
+) -> None:
+    settings = settings_in_pod(rendered_set("all-on"), tmp_path, issuer)
+
+    entry = settings.event_catalogue.namespaces["/"].client_event("order:cancel")
+    assert entry is not None
+    assert entry.call == "app"
 
 
 def test_existing_secret_provides_its_configured_entries_and_nothing_else(
