@@ -15,6 +15,7 @@ from ingest_api.handlers import Handlers
 from ingest_api.interfaces import (
     Clock,
     DedupStore,
+    EventSchemas,
     PresenceReader,
     Publisher,
     RateLimits,
@@ -39,6 +40,7 @@ def create_rest_api(
     max_body_bytes: int,
     body_timeout_seconds: float,
     path_prefix: str = "",
+    event_schemas: Callable[[], EventSchemas | None] = lambda: None,
     is_serving: Callable[[], bool] = lambda: True,
     sampling: Sampling | None = None,
     tracer: Tracer | None = None,
@@ -48,8 +50,9 @@ def create_rest_api(
     ``keys`` looks up an ingest key by its id, once for each request. ``path_prefix`` is the part that a proxy strips
     from the signed path. While ``is_serving`` returns false, every signed route responds 503 ``broker_unavailable``
     without checking the request, which may be repeated. ``sampling`` chooses which successful requests are logged;
-    None logs all of them. ``tracer`` is None if no spans are collected. The REST API responds to every path, and does
-    not depend on aiohttp's middlewares.
+    None logs all of them. ``tracer`` is None if no spans are collected. ``event_schemas`` returns those of the event
+    catalogue in effect, or None without one. The REST API responds to every path, and does not depend on aiohttp's
+    middlewares.
     """
     authenticator = Authenticator(
         keys=keys,
@@ -62,7 +65,12 @@ def create_rest_api(
         is_serving=is_serving,
     )
     handlers = Handlers(
-        publisher=publisher, presence=presence, dedup=dedup, clock=clock, namespaces=namespaces
+        publisher=publisher,
+        presence=presence,
+        dedup=dedup,
+        clock=clock,
+        namespaces=namespaces,
+        event_schemas=event_schemas,
     )
     return RestApi(
         routes=Routes(_routes(authenticator, handlers)),

@@ -49,6 +49,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "unsupported_encoding": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "unsupported_expectation": HTTPStatus.EXPECTATION_FAILED,
     "invalid_body": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "unknown_event": HTTPStatus.UNPROCESSABLE_ENTITY,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any, Final
@@ -16,8 +16,8 @@ from gateway.domain.names import USER_PREFIX
 from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
 from ingest_api.errors import Problem
-from ingest_api.interfaces import Clock, DedupStore, PresenceReader, Publisher
-from ingest_api.push import Push, check_media_type, read_disconnect, read_push
+from ingest_api.interfaces import Clock, DedupStore, EventSchemas, PresenceReader, Publisher
+from ingest_api.push import Push, check_media_type, check_push, read_disconnect, read_push
 from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
@@ -71,7 +71,10 @@ class Handlers:
         dedup: DedupStore,
         clock: Clock,
         namespaces: Collection[str],
+        event_schemas: Callable[[], EventSchemas | None] = lambda: None,
     ) -> None:
+        """``event_schemas`` returns None while there is no event catalogue: then every event may be pushed."""
+        self._event_schemas = event_schemas
         self._publisher = publisher
         self._presence = presence
         self._dedup = dedup
@@ -130,7 +133,11 @@ class Handlers:
 
     def _read_push(self, schema: EmitSchema, authenticated: AuthenticatedRequest) -> Push:
         check_media_type(authenticated.request, authenticated.body)
-        return read_push(schema, authenticated.body, now=self._clock.now())
+        push = read_push(schema, authenticated.body, now=self._clock.now())
+        event_schemas = self._event_schemas()
+        if event_schemas is not None:
+            check_push(event_schemas, push)
+        return push
 
     async def _publish(
         self, authenticated: AuthenticatedRequest, push: Push, rooms: tuple[str, ...], address: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.domain.dedup import DedupKey
@@ -26,6 +27,25 @@ class Publisher(Protocol):
         self, user: str, *, namespace: str | None, exclude: frozenset[str], revoke: bool, dedup_key: DedupKey
     ) -> PublishResult:
         """Disconnect the user in one namespace, or in all (None). ``connections`` of the result counts them."""
+        ...
+
+
+class UnknownEvent(Exception):
+    """The event catalogue does not describe an event, and rejects pushes of such events."""
+
+
+class EventSchemas(Protocol):
+    """The events that the event catalogue describes."""
+
+    def check(self, namespace: str, event: str, arguments: tuple[str, ...]) -> Mapping[str, str] | None:
+        """Check the arguments of a push, which are JSON texts.
+
+        Returns sentences by path; None if there are none, also for an event that is not described. A path begins with
+        the index of the argument (``0.text``); an empty one stands for the number of arguments.
+
+        Raises:
+            UnknownEvent: The event is not described, and the catalogue rejects pushes of such events.
+        """
         ...
 
 

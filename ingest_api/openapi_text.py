@@ -113,6 +113,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "unsupported_encoding": "Send the body without `Content-Encoding`.",
     "unsupported_expectation": "Send no `Expect`, or `100-continue`.",
     "invalid_body": "`errors` has sentences about each invalid field.",
+    "unknown_event": "The event catalogue of this gateway does not describe the event: compare its name with the"
+    " `server_events` of the namespace.",
     "rate_limited": "Wait for `Retry-After` seconds, or ask the operator for a higher rate.",
     "internal_error": "An error of the gateway: give the operator the `request_id`.",
     "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"

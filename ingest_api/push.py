@@ -19,6 +19,7 @@ from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_
 from gateway.domain.times import iso_timestamp
 from ingest_api import json_body
 from ingest_api.errors import Problem
+from ingest_api.interfaces import EventSchemas, UnknownEvent
 from ingest_api.json_body import InvalidJson, NotAnObject, ParsedBody, is_plain_json, scan
 from ingest_api.request import JSON, Request
 from ingest_api.schemas import DisconnectSchema, EmitSchema
@@ -80,7 +81,10 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
 
 
 class Push(NamedTuple):
-    """An event to push. ``arguments`` are JSON texts. ``room`` and ``rooms`` are as in the body: at most one."""
+    """An event to push. ``arguments`` are JSON texts. ``room`` and ``rooms`` are as in the body: at most one.
+
+    ``has_args`` is whether the arguments are the elements of ``args``, and not the one in ``data``.
+    """
 
     event: str
     namespace: str
@@ -89,6 +93,7 @@ class Push(NamedTuple):
     volatile: bool
     room: str | None
     rooms: tuple[str, ...]
+    has_args: bool = False
 
 
 class Disconnect(NamedTuple):
@@ -140,7 +145,32 @@ def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
         volatile=loaded["volatile"],
         room=loaded.get("room"),
         rooms=tuple(loaded.get("rooms", ())),
+        has_args="args" in loaded,
     )
+
+
+def check_push(schemas: EventSchemas, push: Push) -> None:
+    """Check a push with the event catalogue.
+
+    Raises:
+        Problem: The catalogue does not accept the arguments (``invalid_body``) or the event (``unknown_event``).
+    """
+    try:
+        problems = schemas.check(push.namespace, push.event, push.arguments)
+    except UnknownEvent:
+        raise Problem(
+            "unknown_event", f"the event catalogue describes no such event of the namespace {push.namespace}"
+        ) from None
+    if problems:
+        found = islice(problems.items(), MAX_FIELD_ERRORS)
+        errors = {_argument_path(path, has_args=push.has_args): [sentence] for path, sentence in found}
+        raise Problem("invalid_body", f"the event catalogue rejects {', '.join(errors)}", errors=errors)
+
+
+def _argument_path(path: str, *, has_args: bool) -> str:
+    """Return the path inside the body of a path that begins with the index of an argument."""
+    field, more = ("args", path) if has_args else ("data", path.partition(".")[2])
+    return f"{field}.{more}" if more else field
 
 
 def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:

@@ -8,6 +8,7 @@ presence       print whether a user is connected
 listen         connect as a client and print every event
 listener       the client of ``listen``
 configuration  ``check-config`` and ``print-env``
+documents      ``types`` and ``asyncapi``: documents of the event catalogue
 doctor         print the findings of ``gateway.doctor``
 version        print the versions
 http_client    signed requests to the REST API
@@ -22,6 +23,7 @@ import click
 
 from gateway.cli.configuration import check_config, print_env
 from gateway.cli.doctor import doctor
+from gateway.cli.documents import asyncapi, types
 from gateway.cli.emit import emit
 from gateway.cli.errors import Commands
 from gateway.cli.listen import listen
@@ -45,7 +47,19 @@ def commands() -> None:
     """
 
 
-for _command in (serve, token, emit, presence, listen, check_config, print_env, doctor, version):
+for _command in (
+    serve,
+    token,
+    emit,
+    presence,
+    listen,
+    check_config,
+    print_env,
+    types,
+    asyncapi,
+    doctor,
+    version,
+):
     commands.add_command(_command)
 
 

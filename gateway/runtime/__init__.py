@@ -3,6 +3,7 @@
 components      Components: builds every component and connects them
 from_settings   components that are built from settings and few others
 lifecycle       Gateway: start, tasks, drain, stop, and the reload of settings
+push_schemas    checks of pushes with the event catalogue
 metrics_setup   metrics of the state and of the log
 """
 

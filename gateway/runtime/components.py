@@ -28,6 +28,7 @@ from gateway.runtime.from_settings import (
     history_slack_seconds,
 )
 from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
+from gateway.runtime.push_schemas import CurrentPushSchemas
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -364,6 +365,7 @@ class Components:
             path_prefix=settings.ingest_path_prefix,
             sampling=self._sampling,
             tracer=self.telemetry.tracer,
+            event_schemas=CurrentPushSchemas(self.event_catalogue),
             is_serving=self.health.has_started.is_set,
         )
 

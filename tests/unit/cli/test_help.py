@@ -37,6 +37,8 @@ def test_commands_are_the_documented_ones() -> None:
         "listen",
         "check-config",
         "print-env",
+        "types",
+        "asyncapi",
         "doctor",
         "version",
     }
