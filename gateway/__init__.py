@@ -3,11 +3,11 @@
 The packages, from the top; imports go down only (docs/explanation/architecture.md):
 
 __main__          ``python -m gateway``
-cli               the command line: serve, token, emit, presence, listen, check-config, print-env, doctor, version
+cli               the command line: serve, token, emit, presence, listen, check-config, print-env, doctor, webhooks, version
 process           the event loop, the signals and the exit status of ``serve``
 rlimit            raises the soft limit of open files
 signals           keeps signals that are received during the imports
-doctor            checks the Redis and the host of a deployment; changes nothing
+doctor            checks the Redis, the host and the webhooks of a deployment; changes nothing
 runtime           the composition root: builds the components, starts and stops them
 settings          the configuration, read once and checked as a whole
 logs              level and format of the log

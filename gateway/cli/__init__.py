@@ -10,6 +10,7 @@ listener       the client of ``listen``
 configuration  ``check-config`` and ``print-env``
 documents      ``types`` and ``asyncapi``: documents of the event catalogue
 doctor         print the findings of ``gateway.doctor``
+webhooks       ``webhooks test``
 version        print the versions
 http_client    signed requests to the REST API
 errors         errors of commands and their exit statuses
@@ -31,6 +32,7 @@ from gateway.cli.presence import presence
 from gateway.cli.serve import serve
 from gateway.cli.token import token
 from gateway.cli.version import version
+from gateway.cli.webhooks import webhooks
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -58,6 +60,7 @@ for _command in (
     types,
     asyncapi,
     doctor,
+    webhooks,
     version,
 ):
     commands.add_command(_command)

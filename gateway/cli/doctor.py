@@ -27,11 +27,11 @@ _WIDTH: Final = 110
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--dev", is_flag=True, help="Use the default settings of `serve --dev`.")
 def doctor(as_json: bool, dev: bool) -> None:
-    """Check the Redis and the host that a gateway will use.
+    """Check the Redis, the host and the webhooks that a gateway will use.
 
     Reads the same settings as `serve` and changes nothing. Prints a finding, and a remedy if one is needed, for each
     of about fifteen checks: rights, version, role, eviction, memory, connections, output buffers, data loss in a crash,
-    clock and round trip of Redis; open files of the host.
+    clock and round trip of Redis; open files of the host. Each webhook gets `webhook.test`.
 
     Exit status: 0 without problems (warnings are allowed), 1 when a problem keeps the gateway from working, 2 when the
     settings are wrong.
@@ -57,6 +57,7 @@ def doctor(as_json: bool, dev: bool) -> None:
 def _run(settings: Settings) -> list[Finding]:
     from gateway.doctor import run_checks
     from gateway.doctor.facts import Requirements
+    from gateway.doctor.webhooks import check_webhooks
     from gateway.state.redis import RedisState
 
     requirements = Requirements(
@@ -66,9 +67,15 @@ def _run(settings: Settings) -> list[Finding]:
         history_length=settings.history_length,
         timeout_seconds=RedisState.timeout_seconds,
     )
-    return asyncio.run(
-        run_checks(url=settings.redis_url, prefix=settings.redis_prefix, requirements=requirements)
-    )
+
+    async def check_all() -> list[Finding]:
+        ports = {settings.port, settings.ingest_port or settings.port}
+        findings = await run_checks(
+            url=settings.redis_url, prefix=settings.redis_prefix, requirements=requirements
+        )
+        return [*findings, *await check_webhooks(settings.webhooks, own_ports=ports)]
+
+    return asyncio.run(check_all())
 
 
 def _as_json(finding: Finding) -> dict[str, str]:

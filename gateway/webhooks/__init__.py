@@ -7,6 +7,7 @@ addresses    the check of an address at the moment of the connection
 connections  the connections of one webhook
 endpoint     one webhook: limits, tries, deadlines
 client       all webhooks: WebhookClient
+check        webhook.test, and what is wrong with a webhook
 """
 
 from gateway.webhooks.client import WebhookClient

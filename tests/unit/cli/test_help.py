@@ -40,6 +40,8 @@ def test_commands_are_the_documented_ones() -> None:
         "types",
         "asyncapi",
         "doctor",
+        "webhooks",
+        "webhooks test",
         "version",
     }
 
