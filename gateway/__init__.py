@@ -3,7 +3,7 @@
 The packages, from the top; imports go down only (docs/explanation/architecture.md):
 
 __main__          ``python -m gateway``
-cli               the command line: serve, token, emit, presence, listen, check-config, print-env, doctor, webhooks, version
+cli               the command line: serve, token, emit, presence, listen, check-config, doctor, webhooks and more
 process           the event loop, the signals and the exit status of ``serve``
 rlimit            raises the soft limit of open files
 signals           keeps signals that are received during the imports

@@ -27,7 +27,7 @@ _WIDTH: Final = 110
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--dev", is_flag=True, help="Use the default settings of `serve --dev`.")
 def doctor(as_json: bool, dev: bool) -> None:
-    """Check the Redis, the host and the webhooks that a gateway will use.
+    """Check the Redis, the host and the webhooks of a gateway.
 
     Reads the same settings as `serve` and changes nothing. Prints a finding, and a remedy if one is needed, for each
     of about fifteen checks: rights, version, role, eviction, memory, connections, output buffers, data loss in a crash,
