@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.domain.clocks import Clock as Clock  # noqa: PLC0414  # an interface, too
+from gateway.domain.clocks import Schedule as Schedule  # noqa: PLC0414  # an interface, too
+from gateway.domain.clocks import Timer as Timer  # noqa: PLC0414  # an interface, too
 from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, PublishResult
@@ -389,32 +392,4 @@ class DeliveryObserver(Protocol):
 
     def replayed(self, message: Message, sid: str) -> None:
         """A connection got the message from the history, because it was resumed or is replaying."""
-        ...
-
-
-class Clock(Protocol):
-    """The clocks of the machine."""
-
-    def now(self) -> float:
-        """Return seconds since 1970; may be set back."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return seconds since an arbitrary start; never goes back."""
-        ...
-
-
-class Timer(Protocol):
-    """One scheduled call."""
-
-    def cancel(self) -> None:
-        """Cancel the call. Idempotent."""
-        ...
-
-
-class Schedule(Protocol):
-    """The scheduled calls of the whole process."""
-
-    def after(self, delay_seconds: float, action: Callable[[], None]) -> Timer:
-        """Call ``action`` on the event loop after the delay; it must not wait."""
         ...

@@ -257,7 +257,7 @@ class ConnectionAnswer(Schema):
 
     sid = _text(
         "The Socket.IO session id, also the name of a room with this connection alone.",
-        "Ni9nOpTmRZ8wVwLqAAAB",
+        "~Ni9nOpTmRZ8wVwLqAAAB",
     )
     namespace = _text("The namespace of the connection.", "/")
     replica = _text("The replica that serves the connection.", "gateway-0")

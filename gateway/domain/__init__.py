@@ -1,6 +1,7 @@
 """Values and rules of the gateway: standard library only, no event loop, no I/O.
 
 bounded_body     read_bounded: the body of a request, up to a limit
+clocks           Clock, Timer, Schedule: the clocks of the process and its scheduled calls
 dedup            DedupKey: the one-time use of a signed request
 disconnects      DisconnectReason: how the gateway ends a connection
 errors           the tree of errors, each with a stable code
