@@ -8,6 +8,7 @@ scaling      the cost of each step at 1 000 to 18 000 connections
 resumption   the cost of a resumed connection, beside a new one
 stalled_client      a client that stops reading
 broadcast_latency   latency during broadcasts to 12 000 clients
+client_events       events of clients beside the same handlers in Node: relays, acknowledgements, webhook calls
 compression  browsers that offer permessage-deflate
 sizing       memory and CPU time of Redis, for docs/how-to/scale.md: ``python -m benchmarks.sizing``
 replicas     the Redis state of several replicas in one process, for ``sizing``
@@ -15,5 +16,6 @@ tables       figures as text and Markdown
 plot         figures as an SVG picture
 document     docs/explanation/benchmarks.md
 
-``socketio_peer.mjs`` and ``bare_sender.py`` are the servers that the gateway is compared with.
+``socketio_peer.mjs`` and ``bare_sender.py`` are the servers that the gateway is compared with. ``webhook_receiver.py``
+is the backend that both call, ``events.yaml`` the event catalogue of the gateway.
 """

@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import (
     broadcast_latency,
+    client_events,
     compression,
     document,
     machine,
@@ -20,7 +21,7 @@ from benchmarks import (
 )
 from benchmarks.comparison import compare
 
-PARTS = ("compare", "scale", "resume", "stall", "latency", "compression")
+PARTS = ("compare", "scale", "resume", "stall", "latency", "compression", "events")
 SOCKETS = 19_000
 
 
@@ -38,6 +39,9 @@ def main() -> None:
         print(f"\n{part}\n{tables.text(_table(part, found[part]))}")
     if "compare" in found:
         print(f"\nshare of a core that the load used\n{tables.text(tables.load(found['compare']))}")
+    if "events" in found:
+        load = tables.load(found["events"], client_events.LOAD)
+        print(f"\nshare of a core that the load of events used\n{tables.text(load)}")
     print(f"\n{seconds / 60:.1f} minutes; other programs used {others:.2f} cores meanwhile")
     if set(options.only) == set(PARTS):
         document.write(
@@ -52,6 +56,7 @@ def main() -> None:
                 stalled=found["stall"],
                 latency=found["latency"],
                 compression=found["compression"],
+                events=found["events"],
             )
         )
         print(
@@ -61,7 +66,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="Measure the gateway on this machine.")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparison (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the comparisons (3)")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -83,6 +88,8 @@ def _run(part: str, rounds: int) -> Any:
             return resumption.measure(_report)
         case "stall":
             return stalled_client.measure(_report)
+        case "events":
+            return client_events.measure(rounds, _report)
         case "latency":
             return broadcast_latency.measure(_report)
         case _:
@@ -96,6 +103,8 @@ def _report(line: str) -> None:
 def _table(part: str, found: Any) -> tables.Table:
     if part == "compare":
         return tables.comparison(found)
+    if part == "events":
+        return tables.comparison(found, client_events.ROWS)
     return tables.scale(found) if part == "scale" else tables.kinds(found)
 
 

@@ -73,12 +73,9 @@ def compare(rounds: int, report: Callable[[str], None]) -> Comparison:
             for row, value in broadcast(server).items():
                 shares["bare sender"].setdefault(row, []).append(value)
     return Comparison(
-        medians=_medians(results),
-        spread={
-            name: {row: (min(values), max(values)) for row, values in rows.items()}
-            for name, rows in results.items()
-        },
-        load=_medians(shares),
+        medians=medians(results),
+        spread=spread(results),
+        load=medians(shares),
         rounds=rounds,
     )
 
@@ -142,8 +139,17 @@ def _check_complete(missing: int, server: Server) -> None:
         raise RuntimeError(f"{server.name}: {missing} messages were not delivered")
 
 
-def _medians(results: dict[str, dict[str, list[float]]]) -> dict[str, Figures]:
+def medians(results: dict[str, dict[str, list[float]]]) -> dict[str, Figures]:
+    """Return the median of all rounds for each server and row."""
     return {
         name: {row: statistics.median(values) for row, values in rows.items()}
+        for name, rows in results.items()
+    }
+
+
+def spread(results: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the lowest and the highest round for each server and row."""
+    return {
+        name: {row: (min(values), max(values)) for row, values in rows.items()}
         for name, rows in results.items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks import tables
+from benchmarks import client_events, tables
 from benchmarks.comparison import Comparison, Figures
 from benchmarks.machine import ROOT
 from benchmarks.plot import bars
@@ -27,6 +27,7 @@ class Results:
     stalled: dict[str, Figures]
     latency: dict[str, Figures]
     compression: dict[str, Figures]
+    events: Comparison
 
 
 def write(found: Results) -> None:
@@ -117,6 +118,29 @@ Every browser does. The gateway does not accept it by default. The table compare
 3 000 that do not: CPU and memory of the gateway for each client and delivery. Medians of three rounds.
 
 {tables.markdown(tables.kinds(found.compression))}
+
+## Events of clients
+
+The peer has the same handlers in its own process (`benchmarks/socketio_peer.mjs`), the gateway has an event catalogue
+(`benchmarks/events.yaml`). 1 000 clients, memory state, one core for the server. The gateway checks the arguments of
+each event with a JSON Schema, and whether the sender is in the room; the peer checks nothing.
+
+{tables.markdown(tables.comparison(found.events, client_events.ROWS))}
+
+Medians of {found.events.rounds} rounds.
+
+- Messages to rooms: 20 000 of 64 characters from 1 000 clients in 100 rooms, each to all 10 clients of the room, at
+  most 500 not yet delivered. Every delivery is counted.
+- Acknowledgements: 40 000 events that the server itself acknowledges, at most 200 at once.
+- Webhook calls: 8 000 events whose acknowledgement is the answer of a webhook, at most 48 at once. The webhook
+  (`benchmarks/webhook_receiver.py`) answers at once and shares a core with the load. The gateway signs each request,
+  the peer sends it unsigned with `fetch`, which keeps its connections.
+- Latency: from the event to its acknowledgement, at 500 events/s for 4 s.
+- Validation: one value of three members, CPU time in the gateway's process alone.
+
+The load uses this share of its core:
+
+{tables.markdown(tables.load(found.events, client_events.LOAD))}
 
 ## Repeat it
 

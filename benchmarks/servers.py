@@ -32,15 +32,23 @@ class Server:
     """A running server; ``jwt_secret`` and ``ingest_key`` are None where nothing is checked."""
 
     def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], *, checks: bool, port: int
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        *,
+        checks: bool,
+        port: int,
+        core: int | None = None,
     ) -> None:
+        """``core``: where it runs; None is that of the server under test."""
         self.name = name
         self.port = port
         self.jwt_secret = JWT_SECRET if checks else None
         self.ingest_key = KEY if checks else None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by stop
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        with on_cores({cores()[0]}):
+        with on_cores({cores()[0] if core is None else core}):
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=inherited | environment, stdout=self._log, stderr=self._log
             )
@@ -127,11 +135,12 @@ def gateway(**settings: Any) -> Server:
     return Server("gateway", [sys.executable, "-m", "gateway", "serve"], environment, checks=True, port=port)
 
 
-def node() -> Server:
-    """Start Node's Socket.IO with the two REST calls that are measured; it checks nothing."""
+def node(*, webhook_url: str = "") -> Server:
+    """Start Node's Socket.IO with the two REST calls and the handlers that are measured; it checks nothing."""
     port = _free_port()
     command = [*node_command(), str(ROOT / "benchmarks" / "socketio_peer.mjs"), str(port)]
-    return Server("node", command, {"NODE_ENV": "production"}, checks=False, port=port)
+    environment = {"NODE_ENV": "production", "WEBHOOK_URL": webhook_url}
+    return Server("node", command, environment, checks=False, port=port)
 
 
 def bare_sender() -> Server:
@@ -139,6 +148,13 @@ def bare_sender() -> Server:
     port = _free_port()
     command = [sys.executable, "-m", "benchmarks.bare_sender", str(port)]
     return Server("bare sender", command, {}, checks=False, port=port)
+
+
+def webhook_receiver() -> Server:
+    """Start the webhook that both servers call, on a core of the load."""
+    port = _free_port()
+    command = [sys.executable, "-m", "benchmarks.webhook_receiver", str(port)]
+    return Server("webhook receiver", command, {}, checks=False, port=port, core=cores()[1][-1])
 
 
 def _free_port() -> int:

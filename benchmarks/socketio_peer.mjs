@@ -1,5 +1,6 @@
-// Node's Socket.IO as a push server: the two REST calls that are measured, and a room for each user. It checks nothing:
-// no token, no signature, no schema. Usage: node socketio_peer.mjs PORT
+// Node's Socket.IO as a push server: the two REST calls that are measured, a room for each user, and the handlers of
+// benchmarks/events.yaml. It checks nothing: no token, no signature, no schema. Usage: node socketio_peer.mjs PORT
+// The handler of "call" sends its request to WEBHOOK_URL, on the kept connections of Node's fetch.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
@@ -19,7 +20,31 @@ const http = createServer((request, response) => {
   });
 });
 
+const callWebhook = async (socket, event, args) => {
+  const response = await fetch(process.env.WEBHOOK_URL, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      type: "client.event",
+      timestamp: new Date().toISOString(),
+      data: { namespace: "/", event, args, connection: { sid: socket.id, rooms: [...socket.rooms] } },
+    }),
+  });
+  return (await response.json()).ack;
+};
+
 http.keepAliveTimeout = 75_000; // as long as the gateway keeps idle connections of backends
 const io = new Server(http, { serveClient: false });
-io.on("connection", (socket) => socket.join(`user:${socket.handshake.auth.token}`));
+io.on("connection", (socket) => {
+  socket.join(`user:${socket.handshake.auth.token}`);
+  socket.on("joinRoom", (room, ack) => {
+    socket.join(room);
+    ack({ ok: true, room });
+  });
+  socket.on("message", ({ room, text, seq }) =>
+    io.to(room).emit("message", { text, seq, sender: socket.id, timestamp: new Date().toISOString() }),
+  );
+  socket.on("ask", ({ seq }, ack) => ack({ ok: true, seq }));
+  socket.on("call", async (message, ack) => ack(await callWebhook(socket, "call", [message])));
+});
 http.listen({ port: Number(process.argv[2]), host: "127.0.0.1", backlog: 4096 });

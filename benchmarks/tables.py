@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from benchmarks.comparison import ROWS, Comparison, Figures, Row
 
+WORK: Final = {"load_broadcast": "Broadcast", "load_emit": "REST pushes", "load_paced": "1 000 pushes/s"}
+AGAINST: Final = {
+    "gateway": "against the gateway",
+    "node": "against Socket.IO",
+    "bare sender": "against a bare sender",
+}
 Table = list[list[str]]
 """Rows of cells, the header first."""
 
@@ -21,28 +28,31 @@ def number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def comparison(found: Comparison) -> Table:
-    """Make a line for each row: both servers, the ratio, lowest and highest round."""
+def comparison(found: Comparison, rows: Mapping[str, Row] = ROWS) -> Table:
+    """Make a line for each row: both servers, the ratio, lowest and highest round.
+
+    A server without a figure for a row has NaN there.
+    """
     table = [["", "", "gateway", "Socket.IO", "ratio", "is better", "lowest and highest round"]]
-    for key, row in ROWS.items():
+    for key, row in rows.items():
         ours, theirs = found.medians["gateway"][key], found.medians["node"][key]
         spread = "; ".join(
             f"{number(low)}–{number(high)}"
             for low, high in (found.spread[name][key] for name in found.spread)
+            if not math.isnan(low)
         )
+        ratio = f"{ours / theirs:.2f}×" if not math.isnan(theirs) else "–"
         better = "more" if row.more_is_better else "less"
-        table.append(
-            [row.title, row.unit, number(ours), number(theirs), f"{ours / theirs:.2f}×", better, spread]
-        )
+        table.append([row.title, row.unit, number(ours), number(theirs), ratio, better, spread])
     return table
 
 
-def load(found: Comparison) -> Table:
-    """Make the table of the share of its core that the load used, the bare sender included."""
-    work = {"load_broadcast": "Broadcast", "load_emit": "REST pushes", "load_paced": "1 000 pushes/s"}
-    table = [["", "against the gateway", "against Socket.IO", "against a bare sender"]]
+def load(found: Comparison, work: Mapping[str, str] = WORK) -> Table:
+    """Make the table of the share of its core that the load used, the bare sender included where there is one."""
+    names = list(found.load)
+    table = [["", *(AGAINST[name] for name in names)]]
     for key, title in work.items():
-        shares = [found.load[name].get(key) for name in ("gateway", "node", "bare sender")]
+        shares = [found.load[name].get(key) for name in names]
         table.append([title, *(f"{share:.0%}" if share is not None else "" for share in shares)])
     return table
 

@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from benchmarks.load import frames
 from benchmarks.load.deliveries import MARK, DeliveryRecorder
@@ -14,6 +15,9 @@ from benchmarks.load.deliveries import MARK, DeliveryRecorder
 READ_BYTES = 65536
 PORTS_PER_ADDRESS = 15_000
 """How many clients share one source address of 127.0.0.0/8, so that ports do not run out."""
+
+ERROR = b'42["error"'
+"""The event that carries an error to a client that requested no acknowledgement."""
 
 OnReady = Callable[[], None]
 
@@ -52,9 +56,10 @@ class Counts:
         self.compressed = 0
         self.acks = 0
         self.rejected_acks = 0
+        self.first_rejected = ""
         self.recorder = DeliveryRecorder(0, 0)
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         recorder = self.recorder
         return {
             "connected": self.connected,
@@ -63,6 +68,7 @@ class Counts:
             "compressed": self.compressed,
             "acks": self.acks,
             "rejected_acks": self.rejected_acks,
+            "first_rejected": self.first_rejected,
             "deliveries": recorder.deliveries,
             "last_at": recorder.last_at,
         }
@@ -71,7 +77,7 @@ class Counts:
 class Client:
     """One connection."""
 
-    __slots__ = ("_counts", "_connected", "_loop", "_rest", "_token", "_upgraded", "fd", "socket")
+    __slots__ = ("_counts", "_connected", "_loop", "_rest", "_token", "_upgraded", "fd", "number", "socket")
 
     def __init__(
         self, loop: Loop, counts: Counts, *, number: int, port: int, token: str, deflate: bool
@@ -81,6 +87,7 @@ class Client:
         self._token = token
         self._rest = b""
         self._upgraded = self._connected = False
+        self.number = number
         self.socket = socket.socket()
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Linux: choose the port when connecting, so that one port can be used for connections to several servers.
@@ -155,12 +162,19 @@ class Client:
             self._counts.connected += 1
         elif packet == b"43":
             self._counts.acks += 1
-            self._counts.rejected_acks += b'"ok":true' not in data[start:stop]
+            if b'"ok":true' not in data[start:stop]:
+                self._on_rejected(data[start:stop])
+        elif data.startswith(ERROR, start, stop):
+            self._on_rejected(data[start:stop])
         elif packet[:1] == b"0":
             self.socket.send(frames.connect(self._token))
             self._token = ""
         elif packet == b"44":
             self._counts.failed += 1
+
+    def _on_rejected(self, packet: bytes) -> None:
+        self._counts.rejected_acks += 1
+        self._counts.first_rejected = self._counts.first_rejected or packet.decode(errors="replace")
 
     def _on_disconnect(self) -> None:
         self.close()

@@ -38,9 +38,14 @@ def connect(token: str) -> bytes:
     return text("40" + json.dumps({"token": token}))
 
 
-def event_with_ack(number: int, *event: str) -> bytes:
+def event(*event: object) -> bytes:
+    """Encode an event: its name and arguments."""
+    return text(f"42{json.dumps(event, separators=(',', ':'))}")
+
+
+def event_with_ack(number: int, *event: object) -> bytes:
     """Encode an event that requests acknowledgement ``number``."""
-    return text(f"42{number}{json.dumps(event)}")
+    return text(f"42{number}{json.dumps(event, separators=(',', ':'))}")
 
 
 def split(data: bytes, at: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from benchmarks.servers import Server
 
 PAUSE_SECONDS = 0.02
 """See ``backends.publish``."""
+EVENTS_PAUSE_SECONDS = 0.005
 Answer = dict[str, Any]
 
 
@@ -156,6 +157,50 @@ class LoadGenerator:
         answer = self._publish(worker, count, size=size, users=users, **options)
         answer["missing"] = count - answer["deliveries"]
         return answer
+
+    def join(self, per_room: int, *, at_once: int = 300) -> None:
+        """Let each client of the first worker join a room, ``per_room`` clients in each."""
+        answer = self.workers[0].execute("join", per_room=per_room, at_once=at_once)
+        self._check_accepted(answer)
+
+    def emit_events(
+        self,
+        event: str,
+        count: int,
+        *,
+        per_room: int,
+        relayed: bool,
+        window: int,
+        rate: float = 0.0,
+        size: int = 64,
+    ) -> Answer:
+        """Let the clients of the first worker emit events in turn.
+
+        ``relayed``: each event reaches every client of the room of its sender; else it is acknowledged.
+        """
+        worker = self.workers[0]
+        worker.execute("expect", messages=count, clients=per_room if relayed else 1)
+        pause = EVENTS_PAUSE_SECONDS if relayed and not rate else 0.0
+        answer = worker.execute(
+            "emit",
+            event=event,
+            count=count,
+            size=size,
+            per_room=per_room,
+            ack=not relayed,
+            window=window,
+            rate=rate,
+            pause=pause,
+        )
+        self._check_accepted(answer)
+        answer["missing"] = count * (per_room if relayed else 1) - answer["deliveries"]
+        return answer
+
+    def _check_accepted(self, answer: Answer) -> None:
+        if answer["rejected_acks"]:
+            raise RuntimeError(
+                f"{self._server.name} rejected {answer['rejected_acks']} events: {answer['first_rejected']}"
+            )
 
     def _publish(self, worker: Worker, count: int, *, users: range, **more: Any) -> Answer:
         answer = worker.execute(

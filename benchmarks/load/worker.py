@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import Any
 
-from benchmarks.load import frames
+from benchmarks.load import client_events, frames
 from benchmarks.load.backends import Pushes, publish
 from benchmarks.load.clients import Client, Counts, Loop
 from benchmarks.load.deliveries import DeliveryRecorder
@@ -55,7 +55,7 @@ class Worker:
         at_once: int,
         deflate: bool,
         role: str | None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Connect users ``u<first>`` and up; return once all are connected or rejected."""
         users = range(first, first + count)
         tokens = [_token(user, secret, role) for user in users]
@@ -70,7 +70,7 @@ class Worker:
             self._wait(began_at)
         return self.count() | {"seconds": time.monotonic() - began_at}
 
-    def expect(self, messages: int, clients: int) -> dict[str, float]:
+    def expect(self, messages: int, clients: int) -> dict[str, Any]:
         """Reset the recorder; ``clients`` of this process will receive each of ``messages`` messages."""
         self._counts.recorder = DeliveryRecorder(messages, clients)
         return self.count()
@@ -104,7 +104,7 @@ class Worker:
 
     def refresh(
         self, *, first: int, count: int, secret: str, role: str | None, at_once: int
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
         """Refresh the tokens of the newest ``count`` clients; ``first`` is the user of the oldest of them."""
         clients = self._clients[-count:]
         events = [
@@ -120,14 +120,45 @@ class Worker:
             self._wait(began_at)
         return self.count()
 
-    def disconnect(self, count: int) -> dict[str, float]:
+    def join(self, *, per_room: int, at_once: int) -> dict[str, Any]:
+        """Let each client join its room; return once all are acknowledged."""
+        before, began_at = self._counts.acks, time.monotonic()
+        for index, client in enumerate(self._clients):
+            while index - (self._counts.acks - before) >= at_once:
+                self._wait(began_at)
+            room = client_events.room_of(client.number, per_room)
+            client.socket.send(frames.event_with_ack(1, "joinRoom", room))
+        while self._counts.acks - before < len(self._clients):
+            self._wait(began_at)
+        return self.count()
+
+    def emit(
+        self,
+        *,
+        event: str,
+        count: int,
+        size: int,
+        per_room: int,
+        ack: bool,
+        window: int,
+        rate: float,
+        pause: float,
+    ) -> dict[str, Any]:
+        """Let the clients emit ``count`` events in turn; call ``expect`` before."""
+        prepared = client_events.Emits(event, count, size, per_room, ack).prepare(self._clients)
+        done = client_events.emit(
+            self._loop, self._counts.recorder, prepared, window=window, rate=rate, pause_seconds=pause
+        )
+        return done | self.count()
+
+    def disconnect(self, count: int) -> dict[str, Any]:
         """Close the newest ``count`` clients."""
         for client in self._clients[len(self._clients) - count :]:
             client.close()
         del self._clients[len(self._clients) - count :]
         return self.count()
 
-    def count(self) -> dict[str, float]:
+    def count(self) -> dict[str, Any]:
         """Return the counters of the clients so far, and the CPU time of this process."""
         return self._counts.as_dict() | {"cpu_seconds": time.process_time(), "at": time.monotonic()}
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import comparison, plot, servers, tables
-from benchmarks.comparison import ROWS, Comparison
+from benchmarks import client_events, comparison, plot, servers, tables
+from benchmarks.comparison import ROWS, Comparison, Figures
 from benchmarks.load import frames
+from benchmarks.load.client_events import Emits
+from benchmarks.load.clients import Client
 from benchmarks.load.generator import LoadGenerator
 from benchmarks.machine import cores
+from benchmarks.servers import Server
+from benchmarks.webhook_receiver import WebhookReceiver
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the benchmark needs Linux")
 
@@ -28,6 +36,13 @@ def results() -> Comparison:
     )
 
 
+def one_sided() -> Comparison:
+    found = results()
+    found.medians["node"] = dict.fromkeys(ROWS, float("nan"))
+    found.spread["node"] = dict.fromkeys(ROWS, (float("nan"), float("nan")))
+    return found
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_load_generator_counts_every_broadcast_and_every_push(workers: int) -> None:
     with servers.gateway() as server, LoadGenerator(server, cores()[1], at_least=workers) as load:
@@ -40,6 +55,50 @@ def test_load_generator_counts_every_broadcast_and_every_push(workers: int) -> N
     assert (large["deliveries"], large["missing"]) == (90, 0)
     assert (single["deliveries"], single["missing"], single["bad"]) == (40, 0, 0)
     assert 0 < single["latency"]["p50"] <= single["latency"]["p99"]
+
+
+@pytest.mark.parametrize("scenario", [client_events.relay, client_events.acknowledge_and_call])
+def test_events_of_clients_are_relayed_acknowledged_and_sent_to_the_webhook(
+    monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Server], Figures]
+) -> None:
+    sizes = {"CLIENTS": 30, "RELAYS": 60, "ACKS": 60, "CALLS": 60, "PACED": 60}
+    for name, size in sizes.items():
+        monkeypatch.setattr(client_events, name, size)
+    with servers.webhook_receiver() as receiver, client_events.gateway(receiver.url) as server:
+        figures = scenario(server)
+
+    assert all(value > 0 for row, value in figures.items() if row != "call_added_p50")
+
+
+def test_event_that_the_server_rejects_ends_the_measurement() -> None:
+    with servers.gateway() as server, LoadGenerator(server, cores()[1]) as load:
+        load.connect(2)
+        with pytest.raises(RuntimeError, match=r"rejected 2 events: .*unknown_event"):
+            load.join(2)
+
+
+def test_clients_emit_in_turn_and_no_room_twice_in_succession() -> None:
+    clients = [cast("Client", SimpleNamespace(number=number)) for number in range(6)]
+    prepared = Emits("message", 7, 1, 2, ack=False).prepare(clients)
+
+    assert [client.number for client, _ in prepared] == [0, 2, 4, 1, 3, 5, 0]
+    assert prepared[1][1].endswith(b'42["message",{"room":"room-1","seq":1000001,"text":"x"}]')
+
+
+def test_validation_of_an_argument_is_measured() -> None:
+    assert client_events.validation_microseconds() > 0
+
+
+def test_webhook_answers_each_complete_request_with_its_number() -> None:
+    written: list[bytes] = []
+    receiver = WebhookReceiver()
+    receiver.connection_made(cast("asyncio.Transport", SimpleNamespace(write=written.append)))
+    request = b'POST / HTTP/1.1\r\nContent-Length: 15\r\n\r\n{"seq":1000007}'
+    receiver.data_received(request + request[:-1])
+
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in written] == [b'{"ack":{"ok":true,"seq":1000007}}']
+    receiver.data_received(request[-1:])
+    assert len(written) == 2
 
 
 def test_cpu_time_of_connects_and_disconnects_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,4 +131,5 @@ def test_table_shows_ratios_and_rounded_figures() -> None:
     first = tables.comparison(results())[1]
 
     assert first[2:5] == ["1 230", "617", "2.00×"]
+    assert tables.comparison(one_sided())[1][3:5] == ["–", "–"]
     assert tables.markdown([["", "a"], ["b", "1"]]) == "|  | a |\n| --- | ---: |\n| b | 1 |"
