@@ -175,7 +175,7 @@ def _unusable(value: object) -> str | None:
     for _ in range(MAX_VALUE_DEPTH):
         below: list[Any] = []
         for container in level:
-            for item in container.values() if type(container) is dict else container:
+            for item in container.values() if isinstance(container, dict) else container:
                 kind = type(item)
                 if kind is dict or kind is list:
                     below.append(item)
@@ -195,6 +195,8 @@ def _described(error: jsonschema_rs.ValidationError) -> Iterator[tuple[str, str]
     if kind.name == "additionalProperties":
         for name in kind.unexpected:
             yield ".".join([*path, str(name)]), sentence
+    elif kind.name == "falseSchema" and error.schema_path[-1:] == ["additionalProperties"]:
+        yield ".".join(path), "has a member, which is not allowed (additionalProperties)"
     elif kind.name == "required":
         yield ".".join([*path, str(kind.property)]), sentence
     else:

@@ -196,3 +196,25 @@ def test_unusable_settings_change_nothing_and_the_log_names_the_problem(
     assert message.startswith(problem)
     assert "topsecret" not in str(failed)
     assert operator.push(user, FIRST).status == 200
+
+
+def test_event_catalogue_is_reloaded_whole_or_not_at_all(
+    operator: Operator, node: NodeClients, user: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.yaml"
+    client = node.open(operator.gateway.url, token=operator.gateway.token(user)).connected()
+
+    file.write_text("version: 1\nnamespaces: {/: {client_events: {ping: {ack: one}}}}\n")
+    operator.write_keys([("shop", [FIRST])], f"events_file: {file}")
+    assert operator.reload()["changed"] == ["events_file"]
+    assert client.emit_with_ack("ping") == "one"
+
+    file.write_text("version: 1\nnamespaces: {/: {client_events: {ping: {ack: two}, pong: {ak: 1}}}}\n")
+    (problem,) = operator.reload("settings.reload_failed")["problems"]
+    assert problem.startswith("GATEWAY_EVENTS_FILE: namespaces./.client_events.pong.ak: is an unknown key")
+    assert client.emit_with_ack("ping") == "one"
+
+    file.write_text("version: 1\nnamespaces: {/: {client_events: {ping: {ack: two}}}}\n")
+    assert operator.reload()["changed"] == ["events_file"]
+    assert client.emit_with_ack("ping") == "two"
+    assert not [entry for entry in client.entries if entry["type"] == "disconnect"]

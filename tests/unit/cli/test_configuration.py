@@ -132,3 +132,26 @@ def test_output_of_print_env_is_valid_input() -> None:
     assert [line.partition("  # ")[0] for line in run("print-env", **(again | GOOD)).stdout.splitlines()] == [
         line.partition("  # ")[0] for line in printed.splitlines()
     ]
+
+
+def test_check_config_lists_mistakes_of_the_event_catalogue(tmp_path: Path) -> None:
+    file = tmp_path / "events.yaml"
+    file.write_text("version: 1\nnamespaces: {/: {client_events: {e: {joni: $0}}}}\n", encoding="utf-8")
+
+    answer = run("check-config", **GOOD, EVENTS_FILE=str(file))
+
+    assert (answer.returncode, answer.stdout) == (2, "")
+    mistake = "namespaces./.client_events.e.joni: is an unknown key; did you mean join? (line 2)"
+    assert answer.stderr.splitlines()[1:] == [f"  GATEWAY_EVENTS_FILE: {mistake} (in {file})"]
+
+
+def test_check_config_warns_about_the_event_catalogue(tmp_path: Path) -> None:
+    file = tmp_path / "events.yaml"
+    file.write_text('version: 1\nnamespaces: {/: {rooms: [{match: "*", join: anyone}]}}\n', encoding="utf-8")
+
+    answer = run("check-config", **GOOD, EVENTS_FILE=str(file))
+
+    assert (answer.returncode, answer.stdout) == (0, "ok\n")
+    assert answer.stderr.splitlines() == [
+        f"Warning: {file}: namespaces./.rooms.0.join: any client may join every room but those with a reserved prefix"
+    ]
