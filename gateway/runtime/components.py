@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway import __version__, dev_console, health
 from gateway.dev_console import Development
+from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
@@ -103,6 +104,10 @@ class Components:
         self.http_servers = self._build_http_servers(
             None if development is None else self._build_dev_console(development)
         )
+
+    def event_catalogue(self) -> EventCatalogue:
+        """Return the event catalogue in effect. A reload replaces it whole."""
+        return self.settings.event_catalogue
 
     def use_ingest_keys(self, keys: Iterable[IngestKey]) -> None:
         """Accept these ingest keys and no others from now on."""
