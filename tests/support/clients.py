@@ -145,11 +145,16 @@ class StockClient:
 
     def emit_with_ack(self, event: str, *args: Any) -> Any:
         """Emit, wait for the acknowledgement, and return its first argument."""
+        return self.emit_with_acks(event, *args)[0]
+
+    def emit_with_acks(self, event: str, *args: Any) -> list[Any]:
+        """Emit, wait for the acknowledgement, and return all its arguments."""
         ack_id = next(self._ack_ids)
         self._clients.execute(do="emitWithAck", id=self.id, event=event, args=args, ackId=ack_id)
         entry = self.wait("ack", ackId=ack_id)
         assert entry.get("error") is None, entry
-        return entry["answer"][0]
+        answer: list[Any] = entry["answer"]
+        return answer
 
     def disconnect(self) -> None:
         self._clients.execute(do="disconnect", id=self.id)

@@ -1,0 +1,387 @@
+"""Client events of the stock client: the gateways of a NestJS application, and every error code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import NodeClients, StockClient
+from tests.support.gateway_process import GatewayProcess
+from tests.support.paths import ROOT
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.waiter import wait_until
+from tests.support.webhook_server import SECRET, WebhookServer
+
+NEST = ROOT / "examples/nestjs/events.yaml"
+NAMESPACES = "/,/chat,/events,/match"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+WITH_ACK = pytest.mark.parametrize("with_ack", [True, False], ids=["with ack", "without ack"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
+
+ERRORS = """
+version: 1
+namespaces:
+  /:
+    rooms:
+      - {match: "members:*", send: members}
+      - {match: "open:*", join: anyone, send: anyone}
+    client_events:
+      rejected: {reject: use the other event}
+      strict: {args: [{type: object, required: [text]}]}
+      rare: {rate: 0.1}
+      staff: {allow: ["role:staff"]}
+      say: {emit: [{to: {room: $0}, event: said, data: $0}]}
+      join: {join: $0}
+      buy: {call: app, dedupe: $0}
+      "ask:*": {call: app}
+      serial: {call: app, serial: true}
+      away: {call: away}
+  /nest:
+    error_event: exception
+    client_events:
+      strict: {args: [{type: object, required: [text]}]}
+"""
+
+
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[WebhookServer]:
+    server = WebhookServer()
+    yield server
+    server.stop()
+
+
+def settings(webhook: WebhookServer, events_file: Path, **more: Any) -> dict[str, Any]:
+    away = f"http://127.0.0.1:{free_port()}/gateway"
+    return {
+        "events_file": events_file,
+        "webhooks": f"app={webhook.url},away={away}",
+        "webhook_secrets": f"app:{SECRET},away:{SECRET}",
+    } | more
+
+
+@pytest.fixture(scope="module")
+def replicas(redis_server: RedisServer, webhook: WebhookServer) -> Iterator[list[GatewayProcess]]:
+    """Two replicas on one Redis, with the catalogue of a NestJS application."""
+    processes = [
+        GatewayProcess(
+            redis_url=redis_server.url,
+            replica_id=name,
+            namespaces=NAMESPACES,
+            **settings(webhook, NEST),
+        )
+        for name in ("one", "two")
+    ]
+    yield processes
+    for process in processes:
+        assert process.failures() == []
+        assert process.stop() == 0
+
+
+def events_file(tmp_path: Path) -> Path:
+    path = tmp_path / "events.yaml"
+    path.write_text(ERRORS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def gateway(webhook: WebhookServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A gateway without Redis, whose catalogue has an entry for each error."""
+    webhooks = tmp_path_factory.mktemp("events")
+    process = GatewayProcess(
+        namespaces="/,/nest",
+        max_rooms_per_connection=3,
+        **settings(webhook, events_file(webhooks)),
+    )
+    yield process
+    assert process.stop() == 0
+    assert process.failures() == []
+
+
+def open_client(
+    node: NodeClients, process: GatewayProcess, user: Any, namespace: str, transport: str, **claims: Any
+) -> StockClient:
+    return node.open(
+        process.url, token=process.token(user, **claims), namespace=namespace, transports=[transport]
+    ).connected()
+
+
+def send(client: StockClient, with_ack: bool, event: str, *args: Any) -> list[Any] | None:
+    """Emit an event; return the arguments of its ack, or None without one."""
+    if with_ack:
+        return client.emit_with_acks(event, *args)
+    client.emit(event, *args)
+    return None
+
+
+# the front ends of a NestJS application
+
+
+@TRANSPORTS
+@WITH_ACK
+def test_chat_of_nest_works_on_two_replicas(
+    replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str, *, with_ack: bool
+) -> None:
+    one, two = replicas
+    room, other = f"lobby of {user}", f"{user}-b"
+    alice = open_client(node, one, user, "/chat", transport)
+    bob = open_client(node, two, other, "/chat", transport)
+    acks = []
+
+    acks.append(send(bob, with_ack, "joinRoom", room))
+    assert bob.event("joinedRoom") == [{"room": room}]
+    acks.append(send(alice, with_ack, "joinRoom", room))
+    assert alice.event("joinedRoom") == [{"room": room}]
+    assert bob.event("userJoined") == [{"userId": alice.sid, "room": room}]
+
+    acks.append(send(alice, with_ack, "message", {"room": room, "text": "hello"}))
+    (received,) = bob.event("message")
+    assert received == {"text": "hello", "sender": alice.sid, "timestamp": received["timestamp"]}
+    assert TIME.fullmatch(received["timestamp"])
+    alice.event("message", count=2)
+    assert alice.events("message") == [[received], ["Message received"]]
+
+    acks.append(send(alice, with_ack, "messageToRoom", {"room": room, "message": "hi"}))
+    assert bob.event("roomMessage") == [{"message": "hi", "sender": alice.sid}]
+    acks.append(send(alice, with_ack, "privateMessage", {"to": other, "message": "psst"}))
+    assert bob.event("privateMessage") == [{"from": user, "message": "psst"}]
+    acks.append(send(alice, with_ack, "privateMessage", {"to": bob.sid, "message": "you"}))
+    assert bob.event("privateMessage", count=2) == [{"from": user, "message": "you"}]
+
+    acks.append(send(bob, with_ack, "leaveRoom", room))
+    assert bob.event("leftRoom") == [{"room": room}]
+    assert alice.event("userLeft") == [{"userId": bob.sid, "room": room}]
+    assert alice.events("roomMessage") == []
+    expected: list[Any] = [[{"event": "joinedRoom", "room": room}]] * 2
+    expected += [[], [], [], [], [{"event": "leftRoom", "room": room}]]
+    assert acks == (expected if with_ack else [None] * 7)
+    for client in (alice, bob):
+        client.disconnect()
+
+
+@TRANSPORTS
+@WITH_ACK
+def test_events_of_nest_reach_the_members_of_a_claim_room(
+    replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str, *, with_ack: bool
+) -> None:
+    one, two = replicas
+    alice = open_client(node, one, user, "/events", transport, orgId=user)
+    bob = open_client(node, two, f"{user}-b", "/events", transport, orgId=user)
+
+    assert send(alice, with_ack, "message", {"room": f"org:{user}", "data": [1]}) == (
+        [] if with_ack else None
+    )
+
+    (received,) = bob.event("message")
+    assert received == {"userId": user, "data": [1], "timestamp": received["timestamp"]}
+    stranger = open_client(node, one, f"{user}-c", "/events", transport)
+    answer = stranger.emit_with_ack("message", {"room": f"org:{user}", "data": 1})
+    assert answer["error"]["code"] == "not_a_member"
+    for client in (alice, bob, stranger):
+        client.disconnect()
+
+
+@TRANSPORTS
+@WITH_ACK
+def test_webhook_answers_an_event_of_nest(
+    replicas: list[GatewayProcess],
+    node: NodeClients,
+    webhook: WebhookServer,
+    user: str,
+    transport: str,
+    *,
+    with_ack: bool,
+) -> None:
+    name = "notification:mark_read"
+    read = {"notificationId": "n-1", "success": True}
+    webhook.answers[name] = (
+        200,
+        {"emit": [{"event": "notification:read", "data": read}], "ack": {"success": True}},
+    )
+    client = open_client(node, replicas[0], user, "/", transport, orgId="7")
+
+    acks = send(client, with_ack, name, {"notificationId": "n-1"})
+
+    assert acks == ([{"success": True}] if with_ack else None)
+    assert client.event("notification:read") == [read]
+    data = webhook.seen[-1][1]["data"]
+    assert (data["namespace"], data["event"], data["args"]) == ("/", name, [{"notificationId": "n-1"}])
+    assert data["wants_ack"] is with_ack
+    assert (data["connection"]["sid"], data["connection"]["rooms"]) == (client.sid, ["org:7", f"user:{user}"])
+    webhook.answers[name] = (422, {"message": "no such notification"})
+    acks = send(client, with_ack, name, {"notificationId": "n-2"})
+    assert acks == ([{"success": False, "error": "no such notification"}] if with_ack else None)
+    wait_until(
+        lambda: [{"message": "Could not mark the notification as read"}] in client.events("error"),
+        "the event of on_error",
+    )
+    client.disconnect()
+
+
+@TRANSPORTS
+def test_client_stays_in_its_rooms_when_it_resumes_on_the_other_replica(
+    replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str
+) -> None:
+    one, two = replicas
+    alice = open_client(node, one, user, "/chat", transport)
+    bob = open_client(node, two, f"{user}-b", "/chat", transport)
+    for client in (alice, bob):
+        client.emit_with_ack("joinRoom", user)
+
+    alice.close_engine(two.url)
+    alice.wait("disconnect")
+    bob.emit("messageToRoom", {"room": user, "message": "missed"})
+
+    assert alice.event("roomMessage") == [{"message": "missed", "sender": bob.sid}]
+    alice.wait("connect", recovered=True)
+    assert alice.emit_with_acks("messageToRoom", {"room": user, "message": "back"}) == []
+    assert bob.event("roomMessage") == [{"message": "back", "sender": alice.sid}]
+    assert bob.emit_with_acks("messageToRoom", {"room": user, "message": "live"}) == []
+    assert alice.event("roomMessage", count=2) == [{"message": "live", "sender": bob.sid}]
+    for client in (alice, bob):
+        client.disconnect()
+
+
+@TRANSPORTS
+def test_ack_never_overtakes_the_event_that_it_follows(
+    replicas: list[GatewayProcess], node: NodeClients, user: str, transport: str
+) -> None:
+    client = open_client(node, replicas[0], user, "/chat", transport)
+
+    for number in range(50):
+        client.emit_with_ack("joinRoom", f"{user} {number}")
+        assert len(client.events("joinedRoom")) == number + 1
+    client.disconnect()
+
+
+# errors
+
+
+CODES: list[tuple[str, list[Any], str]] = [
+    ("nothing", [], "unknown_event"),
+    ("strict", [{}], "invalid_payload"),
+    ("strict", [], "invalid_payload"),
+    ("rejected", [], "rejected"),
+    ("staff", [], "not_allowed"),
+    ("say", ["members:1"], "not_a_member"),
+    ("join", ["members:1"], "not_allowed"),
+    ("join", ["user:bob"], "not_allowed"),
+    ("ask:rejected", [], "rejected"),
+    ("ask:own_code", [], "sold_out"),
+    ("ask:unavailable", [], "backend_unavailable"),
+    ("ask:broken", [], "backend_error"),
+    ("ask:html", [], "backend_error"),
+    ("ask:too_much", [], "backend_error"),
+    ("away", [], "backend_unavailable"),
+]
+
+
+@pytest.mark.parametrize("case", CODES, ids=[f"{event} {code}" for event, _, code in CODES])
+@TRANSPORTS
+def test_error_is_in_the_ack_or_in_one_event(
+    gateway: GatewayProcess,
+    node: NodeClients,
+    webhook: WebhookServer,
+    transport: str,
+    case: tuple[str, list[Any], str],
+) -> None:
+    event, args, code = case
+    webhook.answers |= {
+        "ask:rejected": (400, {"message": "the field is wrong"}),
+        "ask:own_code": (409, {"code": "sold_out", "detail": "nothing is left"}),
+        "ask:unavailable": (503, {}),
+        "ask:broken": (200, b"{"),
+        "ask:html": (200, b"<html>secret</html>"),
+        "ask:too_much": (200, {"emit": [{"to": "everyone", "event": "said"}]}),
+    }
+    client = open_client(node, gateway, "alice", "/", transport)
+    # Failures in a row would open the circuit breaker.
+    assert client.emit_with_acks("ask:success") == []
+
+    answer = client.emit_with_ack(event, *args)
+    client.emit(event, *args)
+
+    (payload,) = client.event("error")
+    assert answer["error"]["code"] == code
+    assert payload == payload | {"status": "error", "code": code, "event": event}
+    assert "secret" not in str(client.entries)
+    client.disconnect()
+
+
+def test_rate_limit_says_when_to_retry(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
+    client = open_client(node, gateway, user, "/", "websocket")
+    assert client.emit_with_acks("rare") == []
+
+    error = client.emit_with_ack("rare")["error"]
+
+    assert error["code"] == "rate_limited"
+    assert 0 < error["retryAfter"] <= 10
+    client.disconnect()
+
+
+def test_too_many_rooms(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
+    client = open_client(node, gateway, user, "/", "websocket")
+    assert [client.emit_with_acks("join", f"open:{number}") for number in range(2)] == [[], []]
+
+    assert client.emit_with_ack("join", "open:2")["error"]["code"] == "too_many_rooms"
+    client.disconnect()
+
+
+def test_exception_event_has_the_cause_as_from_nest(
+    gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    client = open_client(node, gateway, user, "/nest", "websocket")
+
+    client.emit("strict", {})
+
+    (payload,) = client.event("exception")
+    assert payload["cause"] == {"pattern": "strict"}
+    assert (payload["status"], payload["code"], payload["event"]) == ("error", "invalid_payload", "strict")
+    client.disconnect()
+
+
+def test_repeat_of_an_event_is_answered_and_acted_on_once(
+    gateway: GatewayProcess, node: NodeClients, webhook: WebhookServer, user: str
+) -> None:
+    webhook.answers["buy"] = (200, {"ack": "bought"})
+    client = open_client(node, gateway, user, "/", "websocket")
+    before = len(webhook.seen)
+
+    assert [client.emit_with_ack("buy", "b1") for _ in range(3)] == ["bought"] * 3
+    assert len(webhook.seen) == before + 1
+    client.disconnect()
+
+
+@TRANSPORTS
+def test_slow_webhook_delays_neither_other_events_nor_the_heartbeat(
+    request: pytest.FixtureRequest,
+    webhook: WebhookServer,
+    node: NodeClients,
+    user: str,
+    transport: str,
+    *,
+    tmp_path: Path,
+) -> None:
+    process = GatewayProcess(
+        namespaces="/,/nest",
+        ping_interval_seconds=0.5,
+        ping_timeout_seconds=0.5,
+        **settings(webhook, events_file(tmp_path)),
+    )
+    request.addfinalizer(process.kill)
+    webhook.answers |= {"ask:slow": (0, {"ack": "late"}), "serial": (0, {})}
+    client = open_client(node, process, user, "/", transport)
+    for _ in range(8):
+        client.emit("ask:slow")
+
+    assert client.emit_with_acks("strict", {"text": "fast"}) == []
+    assert client.emit_with_ack("ask:slow")["error"]["code"] == "busy"
+    client.emit("serial")
+    assert client.emit_with_acks("strict", {"text": "behind"}) == []
+
+    assert [entry for entry in client.entries if entry["type"] == "disconnect"] == []
+    assert process.stop() == 0
+    assert process.failures() == []
