@@ -34,7 +34,7 @@ namespaces:
       strict: {args: [{type: object, required: [text]}]}
       rare: {rate: 0.1}
       staff: {allow: ["role:staff"]}
-      say: {emit: [{to: {room: $0}, event: said, data: $0}]}
+      say: {emit: [{to: {room: $0}, event: sent, data: $0}]}
       join: {join: $0}
       buy: {call: app, dedupe: $0}
       "ask:*": {call: app}
@@ -295,7 +295,7 @@ def test_error_is_in_the_ack_or_in_one_event(
         "ask:unavailable": (503, {}),
         "ask:broken": (200, b"{"),
         "ask:html": (200, b"<html>secret</html>"),
-        "ask:too_much": (200, {"emit": [{"to": "everyone", "event": "said"}]}),
+        "ask:too_much": (200, {"emit": [{"to": "everyone", "event": "sent"}]}),
     }
     client = open_client(node, gateway, "alice", "/", transport)
     # Failures in a row would open the circuit breaker.

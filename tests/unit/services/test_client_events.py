@@ -235,14 +235,14 @@ async def test_everyone_needs_the_right_to_broadcast(setup: Setup) -> None:
 
 
 async def test_ack_is_sent_after_a_second_when_its_message_is_not_delivered(setup: Setup) -> None:
-    setup.use(catalogue(entry("say", emit=(emit(SELF),), ack="said")))
+    setup.use(catalogue(entry("say", emit=(emit(SELF),), ack="sent")))
     alice = await setup.connect("alice")
     setup.services.delivery_gate.clear()
     await alice.start("say", 1)
     assert alice.acks == []
 
     setup.services.schedule.advance(1.0)
-    assert alice.acks == [("said",)]
+    assert alice.acks == [("sent",)]
     setup.services.delivery_gate.set()
     await setup.services.wait_delivered()
     assert alice.order == ["ack", "event"]
@@ -313,23 +313,23 @@ async def test_depth_of_arguments_is_limited(setup: Setup) -> None:
 
 
 async def test_rate_counts_each_connection_with_a_burst_of_two_seconds(setup: Setup) -> None:
-    setup.use(catalogue(entry("say", rate=2, ack="said")))
+    setup.use(catalogue(entry("say", rate=2, ack="sent")))
     alice, bob = await setup.connect("alice"), await setup.connect("bob")
 
     answers = [await alice.ask("say") for _ in range(5)]
 
-    assert answers[:4] == ["said"] * 4
+    assert answers[:4] == ["sent"] * 4
     assert (answers[4]["error"]["code"], answers[4]["error"]["retryAfter"]) == ("rate_limited", 0.5)
-    assert await bob.ask("say") == "said"
+    assert await bob.ask("say") == "sent"
     setup.services.schedule.advance(0.5)
-    assert await alice.ask("say") == "said"
+    assert await alice.ask("say") == "sent"
 
 
 async def test_user_rate_is_shared_by_the_connections_of_a_user(setup: Setup) -> None:
-    setup.use(catalogue(entry("say", user_rate=1, ack="said")))
+    setup.use(catalogue(entry("say", user_rate=1, ack="sent")))
     one, two = await setup.connect("alice"), await setup.connect("alice")
 
-    assert [await one.ask("say"), await two.ask("say")] == ["said", "said"]
+    assert [await one.ask("say"), await two.ask("say")] == ["sent", "sent"]
     assert await two.code("say") == "rate_limited"
 
 
