@@ -22,7 +22,13 @@ DEFAULT_RETRY_SECONDS: Final = 1.0
 
 _MEMBERS: Final = frozenset({"ack", "emit", "join", "leave", "set", "disconnect"})
 _EMISSION_MEMBERS: Final = frozenset({"to", "event", "data"})
-_TARGETS: Final = {"user": check_user, "users": check_user, "room": check_room, "rooms": check_room}
+_TARGETS: Final = {
+    "user": check_user,
+    "users": check_user,
+    "room": check_room,
+    "rooms": check_room,
+    "sid": check_room,
+}
 _WORDS: Final = ("self", "everyone")
 _CODE: Final = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
@@ -159,7 +165,9 @@ def _check_target(to: object, path: str) -> None:
     if isinstance(to, str) and to in _WORDS:
         return
     if not isinstance(to, dict) or len(to) != 1 or not to.keys() <= _TARGETS.keys():
-        raise ValueError(f"{path} is neither self nor everyone nor exactly one of user, users, room, rooms")
+        raise ValueError(
+            f"{path} is neither self nor everyone nor exactly one of user, users, room, rooms, sid"
+        )
     ((kind, named),) = to.items()
     names = named if kind.endswith("s") else [named]
     if not isinstance(names, list) or not 1 <= len(names) <= MAX_ROOMS:
