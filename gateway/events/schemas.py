@@ -6,6 +6,7 @@ its messages quote values. tests/contract/test_jsonschema_options.py pins what i
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,9 +98,10 @@ def compile_schema(source: Mapping[str, object] | bool, named: Mapping[str, obje
 
 @dataclass(slots=True)
 class SchemaReader:
-    """Reads schemas of one catalogue. ``named`` are the sources of those under ``schemas``."""
+    """Reads schemas of one catalogue. ``named`` are the sources of those under ``schemas``. Equal ones are shared."""
 
     named: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    _compiled: dict[str, CompiledSchema] = field(default_factory=dict)
 
     def read_named(self, part: Part) -> None:
         """Read the mapping of named schemas."""
@@ -122,11 +124,16 @@ class SchemaReader:
         if part.mistakes.found or part.value is True or part.value == {}:
             return None
         source = part.plain()
-        try:
-            return compile_schema(source if isinstance(source, dict) else bool(source), self.named)
-        except ValueError as error:
-            part.error(str(error))
-            return None
+        key = json.dumps(source)
+        if key not in self._compiled:
+            try:
+                self._compiled[key] = compile_schema(
+                    source if isinstance(source, dict) else bool(source), self.named
+                )
+            except ValueError as error:
+                part.error(str(error))
+                return None
+        return self._compiled[key]
 
 
 def _check_name(name: str, part: Part) -> None:
