@@ -15,8 +15,8 @@ from gateway.timers import SystemClock
 from gateway.webhooks.check import CheckResult, check_webhook
 from tests.integration.webhooks.conftest import webhook
 from tests.support.certificate import make_certificate, server_context
+from tests.support.raw_webhook_server import Request, answer, response, serving
 from tests.support.redis_server import free_port
-from tests.support.webhook_server import Request, answer, response, serving
 
 
 async def check(port: int, *, own_ports: tuple[int, ...] = (), **fields: Any) -> CheckResult:

@@ -13,7 +13,7 @@ import pytest
 from gateway.webhooks import WebhookClient
 from tests.integration.webhooks.conftest import MakeClient, call, failure, webhook
 from tests.support.certificate import make_certificate, server_context
-from tests.support.webhook_server import Request, answer, response, serving
+from tests.support.raw_webhook_server import Request, answer, response, serving
 
 GIB = 1024**3
 CHUNK = b"a" * 65536

@@ -15,8 +15,8 @@ from tests.integration.webhooks.conftest import NEW_SECRET, OLD_SECRET, MakeClie
 from tests.support.clock import FakeClock
 from tests.support.loop_turns import with_turns
 from tests.support.metrics import counted
+from tests.support.raw_webhook_server import Request, answer, response, serving
 from tests.support.waiter import await_until
-from tests.support.webhook_server import Request, answer, response, serving
 
 
 class Gate:
