@@ -177,10 +177,10 @@ def test_events_of_nest_reach_the_members_of_a_claim_room(
 
     (received,) = bob.event("message")
     assert received == {"userId": user, "data": [1], "timestamp": received["timestamp"]}
-    stranger = open_client(node, one, f"{user}-c", "/events", transport)
-    answer = stranger.emit_with_ack("message", {"room": f"org:{user}", "data": 1})
+    outsider = open_client(node, one, f"{user}-c", "/events", transport)
+    answer = outsider.emit_with_ack("message", {"room": f"org:{user}", "data": 1})
     assert answer["error"]["code"] == "not_a_member"
-    for client in (alice, bob, stranger):
+    for client in (alice, bob, outsider):
         client.disconnect()
 
 

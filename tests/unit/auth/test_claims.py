@@ -53,6 +53,7 @@ async def test_subject_is_a_string_or_an_integer(sub: object, user: str):
 
     assert identity.user == user
     assert identity.rooms == {f"user:{user}"}
+    assert identity.subject == (sub if isinstance(sub, int) else None)
 
 
 @pytest.mark.parametrize(

@@ -291,3 +291,20 @@ def test_many_items_that_expire_together_are_removed_in_small_steps(clock) -> No
 
     assert 900 < after_one < 1_000
     assert len(items) == 101
+
+
+async def test_claims_of_client_events_are_rejected_at_the_limit_and_removed_when_they_end(
+    make_memory, clock
+) -> None:
+    state = make_memory(max_acks=2)
+    for key in ("a", "b"):
+        assert (await state.acks.claim(key, key, seconds=60)).is_held
+    await state.acks.keep("a", "a", "[]")
+
+    with pytest.raises(BrokerUnavailable):
+        await state.acks.claim("c", "c", seconds=60)
+    assert state.sizes()["event_acks"] == 2
+    clock.advance(61)
+    assert (await state.acks.claim("c", "c", seconds=60)).is_held
+    assert state.sizes()["event_acks"] == 2
+    assert (await state.acks.claim("a", "x", seconds=60)).ack == "[]"

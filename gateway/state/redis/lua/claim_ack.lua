@@ -8,8 +8,9 @@ if value and string.sub(value, 1, 1) == 'a' then return { 'KEPT', string.sub(val
 if value and value ~= mine then return { 'BUSY' } end
 if not value then
   local window = K.acks .. math.floor(now_ms() / L.ack_window)
-  if tonumber(call('GET', window) or 0) >= L.acks then return { 'FULL' } end
-  if call('INCR', window) == 1 then call('PEXPIRE', window, 2 * L.ack_window) end
+  local claimed = tonumber(call('GET', window) or 0)
+  if claimed >= L.acks then return { 'FULL' } end
+  call('SET', window, claimed + 1, 'PX', 2 * L.ack_window)
 end
 call('SET', key, mine, 'PX', ARGV[4])
 return { 'HELD' }
