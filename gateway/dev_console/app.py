@@ -1,4 +1,4 @@
-"""The routes of the development page: the page, a token for its user, and a push to its user."""
+"""The routes of the development page: the page, its documents, a token for its user, and a push to its user."""
 
 from __future__ import annotations
 
@@ -62,11 +62,13 @@ def create_app(
     namespace: str = "/",
     socketio_path: str = "/socket.io/",
     commands: Callable[[], Mapping[str, str]] = dict,
+    documents: Callable[[], Mapping[str, str]] = dict,
 ) -> web.Application:
     """Return the application to mount under ``/dev``, in development mode only.
 
     ``hosts`` are host names under which the page may be opened, in addition to those of the loopback address.
-    ``commands`` returns the commands that the page shows, by title.
+    ``commands`` returns the commands that the page shows, by title. ``documents`` returns the documents that it links
+    to, by file name.
     """
     console = _Console(
         guard=Guard(hosts=hosts),
@@ -76,10 +78,12 @@ def create_app(
         namespace=namespace,
         socketio_path=socketio_path,
         commands=commands,
+        documents=documents,
     )
     app = web.Application(middlewares=[_handle_errors])
     app.router.add_get("", console.show_page)
     app.router.add_get("/", console.show_page)
+    app.router.add_get("/documents/{name}", console.show_document)
     app.router.add_post("/token", console.issue)
     app.router.add_post("/push", console.push)
     return app
@@ -94,6 +98,7 @@ class _Console:
     namespace: str
     socketio_path: str
     commands: Callable[[], Mapping[str, str]]
+    documents: Callable[[], Mapping[str, str]]
 
     async def show_page(self, request: web.Request) -> web.Response:
         """Return the page of the user in ``?user=``."""
@@ -107,9 +112,19 @@ class _Console:
             namespace=self.namespace,
             socketio_path=self.socketio_path,
             commands=self.commands(),
+            documents=list(self.documents()),
         )
         headers = {"Content-Security-Policy": content_security_policy(host)}
         return web.Response(text=text, content_type="text/html", headers=headers)
+
+    async def show_document(self, request: web.Request) -> web.Response:
+        """Return a document as text."""
+        self.guard.check_peer(request.remote)
+        self.guard.check_host(_host(request))
+        text = self.documents().get(request.match_info["name"])
+        if text is None:
+            raise _Problem(404, "not_found", "there is no such document")
+        return web.Response(text=text, content_type="text/plain")
 
     async def issue(self, request: web.Request) -> web.Response:
         """Issue a token: ``{"user"}`` → ``{"token"}``."""

@@ -6,10 +6,11 @@ import hashlib
 import html
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Final
+from urllib.parse import quote
 
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -20,14 +21,26 @@ SECURITY_HEADERS: Final = {
 }
 
 
-def render(*, user: str, secret: str, namespace: str, socketio_path: str, commands: Mapping[str, str]) -> str:
-    """Return the page of one user. ``commands`` are the commands to paste into a terminal, by title."""
+def render(
+    *,
+    user: str,
+    secret: str,
+    namespace: str,
+    socketio_path: str,
+    commands: Mapping[str, str],
+    documents: Collection[str] = (),
+) -> str:
+    """Return the page of one user.
+
+    ``commands`` are the commands to paste into a terminal, by title. ``documents`` are file names to link to.
+    """
     setup = {"user": user, "secret": secret, "namespace": namespace, "path": socketio_path}
     listing = "".join(
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
         f'<pre tabindex="0">{html.escape(command)}</pre></figure>'
         for title, command in commands.items()
     )
+    links = ", ".join(f'<a href="/dev/documents/{quote(name)}">{html.escape(name)}</a>' for name in documents)
     return _fill(
         _read("page.html"),
         {
@@ -38,6 +51,7 @@ def render(*, user: str, secret: str, namespace: str, socketio_path: str, comman
             # A "<" inside a script element could end the element.
             "setup": json.dumps(setup).replace("<", "\\u003c"),
             "commands": listing,
+            "documents": f"<p>Event catalogue: {links}</p>" if links else "",
         },
     )
 

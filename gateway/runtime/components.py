@@ -20,6 +20,7 @@ from gateway.http_server import Handler, HttpServer
 from gateway.hub import Hub
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
+from gateway.runtime.events import CurrentPushSchemas, event_documents
 from gateway.runtime.from_settings import (
     build_client_events,
     build_memory_state,
@@ -28,7 +29,6 @@ from gateway.runtime.from_settings import (
     history_slack_seconds,
 )
 from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
-from gateway.runtime.push_schemas import CurrentPushSchemas
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -376,4 +376,5 @@ class Components:
             namespace=self.settings.namespaces[0],
             socketio_path=self.settings.socketio_path,
             commands=development.commands,
+            documents=lambda: event_documents(self.event_catalogue()),
         )

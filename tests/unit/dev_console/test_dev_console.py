@@ -47,6 +47,7 @@ async def page(recorder: Recorder) -> Any:
         issue_token=lambda user: f"token of {user}",
         hosts=("gateway.test:8080",),
         commands=lambda: {"Push <one>": 'sio-gateway emit user alice hi \'{"a": "<b>"}\''},
+        documents=lambda: {"events.d.ts": "type <A> = 1;"},
     )
     app = web.Application()
     app.add_subapp("/dev", console)
@@ -89,7 +90,11 @@ async def test_page_is_one_document_that_loads_only_from_this_process(page: Page
     text = await answer.text()
 
     assert (answer.status, answer.content_type) == (200, "text/html")
-    assert re.findall(r'(?:src|href)="([^"]*)"', text) == ["data:,", "/socket.io/socket.io.js"]
+    assert re.findall(r'(?:src|href)="([^"]*)"', text) == [
+        "data:,",
+        "/dev/documents/events.d.ts",
+        "/socket.io/socket.io.js",
+    ]
     assert "http://" not in text
     assert "https://" not in text
     assert answer.headers["Cache-Control"] == "no-store"
@@ -118,6 +123,21 @@ async def test_page_shows_the_commands_as_text(page: Page):
 
     assert "Push &lt;one&gt;" in text
     assert "sio-gateway emit user alice hi &#x27;{&quot;a&quot;: &quot;&lt;b&gt;&quot;}&#x27;" in text
+
+
+async def test_page_links_to_documents_which_are_text(page: Page):
+    assert 'href="/dev/documents/events.d.ts"' in await (await page.open()).text()
+
+    document = await page.open("/dev/documents/events.d.ts")
+
+    assert (document.status, document.content_type) == (200, "text/plain")
+    assert await document.text() == "type <A> = 1;"
+    assert document.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_other_documents_and_other_hosts_are_rejected(page: Page):
+    assert (await page.open("/dev/documents/passwords")).status == 404
+    assert (await page.open("/dev/documents/events.d.ts", Host="attacker.example")).status == 403
 
 
 async def test_user_id_is_escaped(page: Page):

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.domain.event_catalogue import Arguments, EventCatalogue, NamespaceEvents, ServerEvent
 from gateway.domain.messages import Message
-from gateway.runtime.push_schemas import CurrentPushSchemas
+from gateway.runtime.events import CurrentPushSchemas
 from tests.unit.ingest_api.harness import RestApiServer, run_rest_api
 
 
@@ -106,7 +106,9 @@ async def test_other_pushes_are_accepted(checking: RestApiServer, body: bytes) -
     assert len(checking.published) == 1
 
 
-async def test_an_undescribed_event_is_rejected_where_the_catalogue_says_so(checking: RestApiServer) -> None:
+async def test_an_undescribed_event_is_rejected_where_the_catalogue_rejects_such_events(
+    checking: RestApiServer,
+) -> None:
     body = {"event": "undescribed", "data": 1, "namespace": "/events"}
 
     rejected = await checking.post("/broadcast", body)

@@ -1,4 +1,7 @@
-"""Check pushes of the REST API with the event catalogue. Only events that it describes are decoded."""
+"""Two uses of the event catalogue: checks of pushes, and documents for the development page.
+
+Only pushes of events that the catalogue describes are decoded.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,16 @@ class CurrentPushSchemas:
             self._source = catalogue
             self._schemas = PushSchemas(catalogue) if catalogue.namespaces else None
         return self._schemas
+
+
+def event_documents(catalogue: EventCatalogue) -> dict[str, str]:
+    """Return the TypeScript and AsyncAPI documents by file name; none for a catalogue without namespaces."""
+    if not catalogue.namespaces:
+        return {}
+    from gateway.events.asyncapi import as_yaml, asyncapi
+    from gateway.events.typescript import typescript
+
+    return {"gateway-events.d.ts": typescript(catalogue), "asyncapi.yaml": as_yaml(asyncapi(catalogue))}
 
 
 def _problems(schemas: tuple[Schema | None, ...], arguments: tuple[str, ...]) -> Iterator[tuple[str, str]]:
