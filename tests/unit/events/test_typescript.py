@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.domain.event_catalogue import (
     Arguments,
@@ -296,3 +299,45 @@ def test_an_event_of_any_arguments_takes_any() -> None:
     assert (
         members(text, "MainClientToServerEvents")["free"] == f"(...args: [...args: unknown[], {ack}]) => void"
     )
+
+
+LEAVES: st.SearchStrategy[Any] = st.one_of(
+    st.booleans(),
+    st.fixed_dictionaries({"type": st.sampled_from(["string", "number", "integer", "boolean", "null"])}),
+    st.fixed_dictionaries(
+        {"const": st.none() | st.booleans() | st.integers() | st.floats(-9, 9) | st.text()}
+    ),
+    st.fixed_dictionaries({"enum": st.lists(st.text() | st.integers(), min_size=1)}),
+    st.just({"$ref": "#/schemas/Note"}),
+)
+
+
+def _larger(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    properties = st.dictionaries(st.text(), inner, max_size=3)
+    several = st.lists(inner, min_size=1, max_size=3)
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "type": st.sampled_from(["object", "array", ["object", "null"], ["array", "string"]]),
+            "properties": properties,
+            "required": st.lists(st.text(), max_size=2),
+            "additionalProperties": inner,
+            "items": inner,
+            "allOf": several,
+            "anyOf": several,
+            "oneOf": several,
+            "not": inner,
+            "description": st.text(),
+        },
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.recursive(LEAVES, _larger, max_leaves=12))
+def test_no_schema_is_without_a_type(schema: Any) -> None:
+    type_ = type_of(schema, Note={"type": "string"})
+
+    assert type_ != ""
+    for opening, closing in ("{}", "()", "[]"):
+        outside = re.sub(r'"(?:[^"\\]|\\.)*"|/\*.*?\*/', "", type_)
+        assert outside.count(opening) == outside.count(closing)
