@@ -17,6 +17,7 @@ from gateway.domain.traces import Trace
 from gateway.domain.webhooks import Webhook, WebhookAnswer
 from gateway.interfaces import Clock
 from gateway.metrics import MetricFactory
+from gateway.webhooks.addresses import AddressRejected
 from gateway.webhooks.answers import RejectedByBackend, interpret
 from gateway.webhooks.circuit import CircuitOpen
 from gateway.webhooks.endpoint import Endpoint, Exchange
@@ -110,7 +111,7 @@ class WebhookClient:
             raise ClientEventRejected("backend_unavailable", "the backend is not configured")
         started = self._clock.monotonic()
         exchange: Exchange | None = None
-        outcome = CANCELLED
+        outcome, reason = CANCELLED, None
         try:
             exchange = Exchange(event_id, encode_event(event_type, self._clock.now(), data), trace)
             answer = await endpoint.send(exchange)
@@ -127,12 +128,12 @@ class WebhookClient:
                 retry_after_seconds=error.retry_after_seconds,
             ) from None
         except ClientEventRejected as error:
-            outcome = error.code
+            outcome, reason = error.code, reason_of(error)
             raise
         finally:
             self._requests.count((webhook, outcome))
             if exchange is not None and exchange.tries:
-                self._record(webhook, exchange, outcome, self._clock.monotonic() - started)
+                self._record(webhook, exchange, outcome, reason, self._clock.monotonic() - started)
         return result
 
     def may(self, webhook: str, scope: str, target: str) -> bool:
@@ -184,7 +185,9 @@ class WebhookClient:
     def _reader(self, read: Callable[[Endpoint], float]) -> Callable[[], Mapping[tuple[str, ...], float]]:
         return lambda: {(name,): float(read(endpoint)) for name, endpoint in self._endpoints.items()}
 
-    def _record(self, webhook: str, exchange: Exchange, outcome: str, seconds: float) -> None:
+    def _record(
+        self, webhook: str, exchange: Exchange, outcome: str, reason: str | None, seconds: float
+    ) -> None:
         self._seconds.observe(seconds, (webhook,))
         is_routine = outcome in {OK, REJECTED}
         key = exchange.event_id if exchange.trace is None else exchange.trace.trace_id
@@ -195,6 +198,7 @@ class WebhookClient:
             "webhook.answered",
             webhook=webhook,
             outcome=outcome,
+            reason=reason,
             status=exchange.status,
             seconds=round(seconds, 6),
             attempts=exchange.tries,
@@ -216,6 +220,21 @@ def encode_event(event_type: str, now: float, data: Mapping[str, object]) -> byt
             "invalid_payload",
             "the event holds what JSON in UTF-8 cannot: binary data, or half a surrogate pair",
         ) from None
+
+
+def reason_of(error: ClientEventRejected) -> str | None:
+    """Return what the operator should know of a failure: the rule that an answer breaks, or the kind of an error.
+
+    It has no host, as texts of aiohttp have, and nothing of an answer.
+    """
+    notes: list[str] = getattr(error, "__notes__", [])
+    if notes:
+        return "; ".join(notes)
+    cause = error.__cause__
+    os_error = getattr(cause, "os_error", None)
+    if isinstance(os_error, AddressRejected):
+        return str(os_error)
+    return None if cause is None else type(cause).__name__
 
 
 def _log_circuit(webhook: str, is_open: bool) -> None:

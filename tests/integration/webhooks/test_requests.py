@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
+from gateway.domain.errors import ClientEventRejected
 from gateway.domain.traces import Trace
 from gateway.domain.webhooks import decode_secret
 from gateway.metrics import MetricFactory
@@ -222,3 +225,48 @@ async def test_data_that_json_cannot_hold_is_not_sent(make_client: MakeClient) -
 
 async def test_unknown_webhook_is_unavailable(make_client: MakeClient) -> None:
     assert (await failure(make_client(), webhook="other")).code == "backend_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome", "reason"),
+    [
+        (200, b"{}", "ok", None),
+        (404, b"", "rejected", None),
+        (500, b"", "backend_error", None),
+        (200, b'{"s3cret":1}', "backend_error", "it has a member other than ack, disconnect, emit, join, leave, set"),
+        (200, b"s3cret", "backend_error", "it is not JSON: line 1, column 1"),
+        (200, b"s" * 70_000, "backend_error", "BodyTooLarge"),
+    ],
+)  # fmt: skip
+async def test_one_line_has_the_outcome_and_the_reason_and_nothing_of_request_or_answer(
+    make_client: MakeClient, status: int, body: bytes, outcome: str, reason: str | None
+) -> None:
+    async with serving(answer(status, body)) as server:
+        client = make_client(webhook(server.port))
+        with capture_logs() as lines, contextlib.suppress(ClientEventRejected):
+            await call(client, {"s3cret": "s3cret"})
+
+    (line,) = lines
+    level = "info" if outcome in {"ok", "rejected"} else "warning"
+    assert line.pop("seconds") < 10
+    assert line == {
+        "event": "webhook.answered", "log_level": level, "webhook": "app", "outcome": outcome, "reason": reason,
+        "status": status, "attempts": 1, "trace_id": None,
+    }  # fmt: skip
+
+
+async def test_line_of_an_unreachable_backend_has_the_kind_of_error_and_no_host(
+    make_client: MakeClient,
+) -> None:
+    client = make_client(
+        webhook(1, url="https://app.invalid/"), webhook(1, id="metadata", url="http://169.254.169.254/")
+    )
+    with capture_logs() as lines:
+        await failure(client)
+        await failure(client, webhook="metadata")
+
+    assert [(line["reason"], line["attempts"]) for line in lines] == [
+        ("ClientConnectorDNSError", 2),
+        ("requests are never sent to a link-local address, as metadata services have", 1),
+    ]
+    assert "app.invalid" not in str(lines)
