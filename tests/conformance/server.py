@@ -118,7 +118,7 @@ class EchoServer:
         elif name == "message":
             self._emit(engine_sid, namespace, ["message-back", *arguments])
         elif name == "message-with-ack" and acknowledge is not None:
-            await acknowledge(*arguments)
+            acknowledge(*arguments)
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         return self._joined.get((engine_sid, namespace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from prometheus_client import Metric
@@ -11,7 +12,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.unit.metrics.scraping import families
 
-WEBHOOK = {
+WEBHOOK: dict[str, Any] = {
     "webhooks": "app=http://127.0.0.1:9/",
     "webhook_secrets": "app:whsec_ZXhhbXBsZS1ob29rLXNlY3JldC1vZi0zMi1ieXRlcyE=",
 }
