@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -353,6 +354,42 @@ def test_repeat_of_an_event_is_answered_and_acted_on_once(
     assert [client.emit_with_ack("buy", "b1") for _ in range(3)] == ["bought"] * 3
     assert len(webhook.seen) == before + 1
     client.disconnect()
+
+
+@TRANSPORTS
+def test_client_with_retries_acts_once_over_reconnects_and_a_killed_replica(
+    webhook: WebhookServer,
+    node: NodeClients,
+    own_redis: RedisServer,
+    transport: str,
+    *,
+    tmp_path: Path,
+) -> None:
+    common = settings(webhook, events_file(tmp_path), namespaces="/,/nest", lease_seconds=5)
+    one, two = (GatewayProcess(redis_url=own_redis.url, replica_id=name, **common) for name in ("one", "two"))
+    webhook.answers["buy"] = (200, {"ack": "bought", "emit": [{"event": "receipt", "data": {}}]})
+    webhook.seen.clear()
+    client = node.open(
+        one.url, token=one.token("alice"), transports=[transport], retries=3, ackTimeout=2000
+    ).connected()
+    for number in range(30):
+        if number == 10:
+            client.close_engine(two.url)
+        if number == 20:
+            client.set_url(one.url)
+            two.signal(signal.SIGKILL)
+        assert client.emit_with_ack("buy", f"{transport}-{number}") == "bought"
+
+    by_value: dict[str, set[str]] = {}
+    for event_id, body in webhook.seen:
+        by_value.setdefault(body["data"]["args"][0], set()).add(event_id)
+    assert len(by_value) == 30
+    assert [ids for ids in by_value.values() if len(ids) != 1] == []
+    one.wait_until_delivered(client)
+    assert len(client.events("receipt")) == 30
+    client.disconnect()
+    two.wait()
+    assert one.stop() == 0
 
 
 @TRANSPORTS

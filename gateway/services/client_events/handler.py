@@ -63,7 +63,6 @@ class ClientEvents:
         namespaces: Sequence[str],
         metrics: MetricFactory,
     ) -> None:
-        self.catalogue = catalogue
         self._effects = effects
         self._rates = rates
         self._acks = acks
@@ -71,6 +70,7 @@ class ClientEvents:
         self._replies = Replies(
             effects=effects, clock=clock, schedule=schedule, namespaces=namespaces, metrics=metrics
         )
+        self.catalogue = catalogue
         self._queues: dict[Connection, EventQueue] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         metrics.callback_gauge(
@@ -78,6 +78,16 @@ class ClientEvents:
             "Client events for which a task runs: those with a webhook, and those that wait for an earlier event.",
             read=lambda: len(self._tasks),
         )
+
+    @property
+    def catalogue(self) -> EventCatalogue:
+        """The event catalogue in effect."""
+        return self._catalogue
+
+    @catalogue.setter
+    def catalogue(self, catalogue: EventCatalogue) -> None:
+        self._catalogue = catalogue
+        self._replies.init_labels(catalogue)
 
     async def handle(
         self,

@@ -10,7 +10,7 @@ import structlog
 
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected, GatewayError
-from gateway.domain.event_catalogue import ClientEvent, NamespaceEvents
+from gateway.domain.event_catalogue import ClientEvent, EventCatalogue, NamespaceEvents
 from gateway.domain.names import MAX_EVENT_CHARACTERS
 from gateway.domain.templates import MISSING, EventContext
 from gateway.hub import Connection, ConnectionState
@@ -49,6 +49,12 @@ class Replies:
             ("nsp", "event", "outcome"),
             [(namespace, "", "unknown_event") for namespace in namespaces],
         )
+
+    def init_labels(self, catalogue: EventCatalogue) -> None:
+        """Show each entry with its successful events from the start."""
+        for name, namespace in catalogue.namespaces.items():
+            entries = (*namespace.client_events.values(), *namespace.patterns)
+            self._events.init_labels((name, entry.name, "ok") for entry in entries)
 
     async def finish(self, queue: EventQueue, received: ReceivedEvent, outcome: Outcome) -> None:
         """Send the acknowledgement, behind the messages that the event caused on its connection."""
