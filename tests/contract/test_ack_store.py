@@ -26,6 +26,15 @@ async def test_claim_of_the_same_holder_is_idempotent(state: StateUnderTest) -> 
     assert await claim(state, "event", "one") == HELD
 
 
+async def test_claim_again_of_its_holder_renews_it(state: StateUnderTest) -> None:
+    await claim(state, "event", "one")
+    await state.advance(CLAIM_SECONDS - 20)
+    await claim(state, "event", "one")
+    await state.advance(CLAIM_SECONDS - 20)
+
+    assert await claim(state, "event", "two") == AckClaim(False)
+
+
 async def test_of_concurrent_callers_one_holds_the_claim(state: StateUnderTest) -> None:
     claims = await asyncio.gather(*(claim(state, "event", f"holder-{number}") for number in range(20)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -389,6 +390,28 @@ def test_client_with_retries_acts_once_over_reconnects_and_a_killed_replica(
     assert len(client.events("receipt")) == 30
     client.disconnect()
     two.wait()
+    assert one.stop() == 0
+
+
+def test_repeat_is_sent_to_the_webhook_again_when_its_replica_was_killed_during_the_call(
+    webhook: WebhookServer, node: NodeClients, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    common = settings(webhook, events_file(tmp_path), namespaces="/,/nest", lease_seconds=5)
+    one, two = (GatewayProcess(redis_url=own_redis.url, replica_id=name, **common) for name in ("one", "two"))
+    webhook.answers["buy"] = (0, {})
+    webhook.seen.clear()
+    client = node.open(two.url, token=two.token("alice"), retries=3, ackTimeout=2000).connected()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(client.emit_with_ack, "buy", "b1")
+        wait_until(lambda: len(webhook.seen) == 1, "the first call")
+        webhook.answers["buy"] = (200, {"ack": "bought"})
+        client.set_url(one.url)
+        two.kill()
+        assert answer.result() == "bought"
+
+    assert len(webhook.seen) == 2
+    assert len({event_id for event_id, _ in webhook.seen}) == 1
+    client.disconnect()
     assert one.stop() == 0
 
 

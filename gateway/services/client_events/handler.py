@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import orjson
@@ -36,8 +36,10 @@ from gateway.services.client_events.rules import (
     plan,
 )
 
-CLAIM_SECONDS: Final = 60.0
-"""How long one replica may take to let an event with a dedupe value take effect: longer than its calls."""
+CLAIM_SECONDS: Final = 3.0
+"""How long the claim of a killed replica makes a repeat wait: shorter than a client with ``retries`` tries again."""
+_RENEW_SECONDS: Final = 1.0
+"""How often the claim of an event is renewed whose webhook has not answered yet."""
 MAX_KEPT_ACK_BYTES: Final = 4 * 1024
 _POLL_SECONDS: Final = 0.1
 """How often a repeat looks whether the first event has its acknowledgement."""
@@ -247,6 +249,27 @@ class ClientEvents:
     async def _claim(self, received: ReceivedEvent, context: EventContext) -> AckClaim:
         return await self._acks.claim(context.id, received.id, seconds=CLAIM_SECONDS)
 
+    @asynccontextmanager
+    async def _renewed(self, received: ReceivedEvent, context: EventContext) -> AsyncIterator[None]:
+        """Renew the claim of an event until its webhook has answered.
+
+        A claim that is lost nevertheless does no harm: a repeat has the same ids for the webhook and for the broker.
+        """
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(_RENEW_SECONDS)
+                with suppress(BrokerUnavailable, BrokerTimeout):
+                    await self._claim(received, context)
+
+        renewal = None if received.is_quick else asyncio.create_task(renew(), name="client event claim")
+        try:
+            yield
+        finally:
+            if renewal is not None:
+                renewal.cancel()
+                await asyncio.wait([renewal])
+
     async def _claimed(
         self, claim: AckClaim, received: ReceivedEvent, context: EventContext, planned: Plan
     ) -> Outcome:
@@ -254,7 +277,8 @@ class ClientEvents:
         if claim.ack is not None:
             return Outcome("repeated", tuple(orjson.loads(claim.ack)))
         try:
-            outcome = await self._effects.apply(received, context, planned)
+            async with self._renewed(received, context):
+                outcome = await self._effects.apply(received, context, planned)
         except BaseException:
             with suppress(BrokerUnavailable, BrokerTimeout):
                 await self._acks.release(context.id, received.id)
