@@ -57,9 +57,10 @@ class Glob:
 
     def matches(self, room: str) -> bool:
         """Return whether the pattern matches a room name."""
-        for prefix in RESERVED_PREFIXES:
-            if room.startswith(prefix) and not self.pattern.startswith(prefix):
-                return False
+        if room.startswith(RESERVED_PREFIXES):
+            for prefix in RESERVED_PREFIXES:
+                if room.startswith(prefix) and not self.pattern.startswith(prefix):
+                    return False
         return _matches(self.pattern, room)
 
 
@@ -194,7 +195,10 @@ class NamespaceEvents:
 
     def rule_for(self, room: str) -> RoomRule | None:
         """Return the first rule that matches a room."""
-        return next((rule for rule in self.rooms if rule.match.matches(room)), None)
+        for rule in self.rooms:
+            if rule.match.matches(room):
+                return rule
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +219,9 @@ class EventCatalogue:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    if "*" not in pattern:
+    head, star, tail = pattern.partition("*")
+    if not star:
         return pattern == text
+    if not tail:  # the usual glob, and this runs for each message to a room
+        return text.startswith(head)
     return fnmatchcase(text, pattern.replace("[", "[[]").replace("?", "[?]"))

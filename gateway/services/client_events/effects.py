@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -37,8 +36,7 @@ class Memberships(Protocol):
     ) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The outcome of an event: a value of the label ``outcome``, and what its acknowledgement holds.
 
     ``delivery`` is the message that the acknowledgement has to follow. ``disconnects``: the client is disconnected

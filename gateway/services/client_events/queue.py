@@ -31,9 +31,12 @@ class Acknowledge(Protocol):
     def __call__(self, *arguments: object) -> None: ...
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class ReceivedEvent:
-    """An event of a client with its entry in the catalogue. Times are seconds since 1970."""
+    """An event of a client with its entry in the catalogue. Times are seconds since 1970.
+
+    Nothing changes it. It is not frozen because its constructor, which runs for each event, would take twice as long.
+    """
 
     id: str
     connection: Connection

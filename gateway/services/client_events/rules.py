@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import orjson
 
 from gateway.domain.errors import ClientEventRejected, InvalidName
 from gateway.domain.event_catalogue import (
+    NEVER,
     RESERVED_PREFIXES,
     SID_MARK,
     Allow,
@@ -37,8 +37,7 @@ _MIN_INTEGER: Final = -(2**63)
 _SID_CHARACTERS: Final = 21
 
 
-@dataclass(frozen=True, slots=True)
-class Recipients:
+class Recipients(NamedTuple):
     """Whom a message is for. ``others``: the rooms that the event joins or leaves, beside ``rooms``."""
 
     rooms: tuple[str, ...] = ()
@@ -47,8 +46,7 @@ class Recipients:
     without_sender: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedMessage:
+class PlannedMessage(NamedTuple):
     """A message that was checked and rendered; its recipients are known once rooms were joined or left."""
 
     id: str
@@ -70,8 +68,7 @@ class PlannedMessage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What a checked event does. ``asks`` are the rooms to join whose rule asks a webhook, with that webhook."""
 
     join: tuple[str, ...] = ()
@@ -109,7 +106,7 @@ def plan_emissions(
 
     Raises: ClientEventRejected, as ``plan`` does.
     """
-    members = connection.rooms.union(joining)
+    members = connection.rooms.union(joining) if joining else connection.rooms
     return tuple(
         [
             PlannedMessage(
@@ -137,32 +134,35 @@ def recipients_of(
 
     Raises: ClientEventRejected: none is valid, or the client may not send to one.
     """
-    kinds = {target.kind for target in emission.to}
+    # Kinds are compared by identity: the hash of an enum member is a call of Python.
+    everyone = others = to_self = to_own_rooms = False
     rooms: list[str] = []
     for target in emission.to:
-        if target.kind is TargetKind.SELF:
+        kind = target.kind
+        if kind is TargetKind.SELF:
+            to_self = True
             rooms.append(connection.sid)
-        elif target.kind is TargetKind.EVERYONE:
+        elif kind is TargetKind.EVERYONE:
+            everyone = True
             _check_allowed(namespace.broadcast, "", members)
-        elif target.kind is TargetKind.OWN_ROOMS and target.glob is not None:
+        elif kind is TargetKind.OTHERS:
+            others = True
+        elif kind is TargetKind.OWN_ROOMS and target.glob is not None:
+            to_own_rooms = True
             glob = target.glob
             rooms += sorted(room for room in members if room != connection.sid and glob.matches(room))
         elif target.names is not None:
             rooms += _addressed(target, context)
-    if kinds <= {TargetKind.ROOMS, TargetKind.USERS, TargetKind.SIDS} and not rooms:
+    if not (rooms or everyone or others or to_own_rooms):
         _invalid("no address of an emission is valid")
     if len(rooms) > MAX_ADDRESSES:
         _invalid(f"an emission has more than {MAX_ADDRESSES} addresses")
-    for room in _to_check(emission.to, rooms, connection.sid, members):
+    unique = tuple(dict.fromkeys(rooms))
+    checked = _to_check(emission.to, unique, connection.sid, members) if to_self or to_own_rooms else unique
+    for room in checked:
         rule = namespace.rule_for(room)
-        _check_allowed(rule.send if rule is not None else Allow(AllowKind.NEVER), room, members)
-    others = TargetKind.OTHERS in kinds
-    return Recipients(
-        rooms=tuple(dict.fromkeys(rooms)),
-        everyone=TargetKind.EVERYONE in kinds,
-        others=others,
-        without_sender=emission.except_self or (others and TargetKind.SELF not in kinds),
-    )
+        _check_allowed(NEVER if rule is None else rule.send, room, members)
+    return Recipients(unique, everyone, others, emission.except_self or (others and not to_self))
 
 
 def check_arguments(expected: Arguments, arguments: Sequence[object]) -> None:
@@ -266,21 +266,25 @@ def _addressed(target: Target, context: EventContext) -> list[str]:
     """Return the rooms of the valid addresses that a target names."""
     value = target.names.render(context) if target.names is not None else MISSING
     named = value if isinstance(value, list) else [value]
-    read = {TargetKind.ROOMS: _room, TargetKind.USERS: _user, TargetKind.SIDS: _sid}[target.kind]
+    kind = target.kind
+    read = _room if kind is TargetKind.ROOMS else _user if kind is TargetKind.USERS else _sid
     return [room for each in named[: MAX_ADDRESSES + 1] if (room := read(each)) is not None]
 
 
 def _to_check(
     targets: Sequence[Target], rooms: Sequence[str], sid: str, members: Collection[str]
 ) -> Iterable[str]:
-    """Return the rooms that need a right to send: not the sender's own, which SELF and OWN_ROOMS name."""
+    """Return the rooms that need a right to send: not the sender's own, which SELF and OWN_ROOMS name.
+
+    ``rooms`` holds each once.
+    """
     own: set[str] = set()
     for target in targets:
         if target.kind is TargetKind.SELF:
             own.add(sid)
         elif target.kind is TargetKind.OWN_ROOMS and target.glob is not None:
             own.update(room for room in members if target.glob.matches(room))
-    return [room for room in dict.fromkeys(rooms) if room not in own]
+    return [room for room in rooms if room not in own]
 
 
 def _room(value: object) -> str | None:

@@ -96,3 +96,5 @@ async def test_closed_connection_has_no_timer(services: Services) -> None:
 def test_times_are_iso_8601_with_milliseconds() -> None:
     assert iso_timestamp(1_700_000_000.0) == "2023-11-14T22:13:20.000Z"
     assert iso_timestamp(1_700_000_000.1239) == "2023-11-14T22:13:20.123Z"
+    # datetime rounds to microseconds first.
+    assert iso_timestamp(1_700_000_000.999_999_9) == "2023-11-14T22:13:21.000Z"
