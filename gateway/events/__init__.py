@@ -5,6 +5,7 @@ yaml_tree     YAML text to values that know their lines; bounds of size, depth a
 mistakes      what is wrong with a file: path, sentence and line; readers of values that collect them
 keywords      the keywords of JSON Schema that are supported, with the form of their values
 schemas       JSON Schemas: compilation, and sentences about values
+recursion     recursive schemas whose checks take exponential time
 templates     templates and references
 rules         globs, rules of rooms, and who may do something
 emissions     recipients and messages that a client event causes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -18,11 +18,16 @@ import jsonschema_rs
 from gateway.domain.event_catalogue import Schema
 from gateway.events.keywords import check_schema, references
 from gateway.events.mistakes import Part
+from gateway.events.recursion import ambiguous_recursions
 
 MAX_VALUE_DEPTH: Final = 64
 """Levels of objects and arrays in a value. The library is recursive: 100 000 levels would end the process."""
 MAX_PROBLEMS: Final = 20
 MAX_PATH_CHARACTERS: Final = 200
+MAX_LISTED_VALUES: Final = 64
+"""A value with more values in it gets its first problem only: the library makes a list of all before the first one."""
+MAX_ALTERNATIVE_VALUES: Final = 256
+"""The same for schemas with ``anyOf`` or ``oneOf``, whose first problem holds all those of each alternative."""
 
 _SENTENCES: Final[Mapping[str, Callable[[Any], str]]] = {
     "additionalProperties": lambda _: "is not an allowed member (additionalProperties)",
@@ -57,22 +62,43 @@ class CompiledSchema:
     definitions: Mapping[str, object]
     """The named schemas that it refers to, also indirectly."""
     _validator: jsonschema_rs.Draft202012Validator = field(compare=False, repr=False)
+    _has_alternatives: bool = field(compare=False, repr=False)
 
     def problems(self, value: object) -> Mapping[str, str]:
         """Return at most MAX_PROBLEMS sentences by path; empty when the value is valid."""
-        sentence = _unusable(value)
-        if sentence is not None:
-            return {"": sentence}
         try:
+            count = _count(value)
             if self._validator.is_valid(value):
                 return {}
             found: dict[str, str] = {}
-            for error in islice(self._validator.iter_errors(value), MAX_PROBLEMS):
+            for error in self._errors(value, count):
                 for path, text in _described(error):
                     found.setdefault(path[:MAX_PATH_CHARACTERS], text)
-            return dict(islice(found.items(), MAX_PROBLEMS))
+            return dict(islice(found.items(), MAX_PROBLEMS)) or {"": "does not match the schema"}
+        except _Unusable as error:
+            return {"": error.sentence}
         except ValueError:  # of the conversion: bytes, a lone surrogate
             return {"": "is not a JSON value"}
+
+    def _errors(self, value: object, count: int) -> Sequence[jsonschema_rs.ValidationError]:
+        """Return the errors of an invalid value of ``count`` values, as far as they are found in a short time."""
+        if count <= MAX_LISTED_VALUES:
+            return list(islice(self._validator.iter_errors(value), MAX_PROBLEMS))
+        if self._has_alternatives and count > MAX_ALTERNATIVE_VALUES:
+            return []
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return [error]
+        return []
+
+
+class _Unusable(Exception):
+    """The library must not get the value."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
 
 
 def compile_schema(source: Mapping[str, object] | bool, named: Mapping[str, object]) -> CompiledSchema:
@@ -93,7 +119,9 @@ def compile_schema(source: Mapping[str, object] | bool, named: Mapping[str, obje
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         raise ValueError(f"is not a JSON Schema: {error.message}") from None
-    return CompiledSchema(source, definitions, validator)
+    text = json.dumps(document)
+    has_alternatives = '"anyOf"' in text or '"oneOf"' in text
+    return CompiledSchema(source, definitions, validator, has_alternatives)
 
 
 @dataclass(slots=True)
@@ -117,6 +145,11 @@ class SchemaReader:
         for name in self.named:
             if _refers_to_itself(name, self.named):
                 members[name].error("refers to itself without an object or array in between")
+        if not part.mistakes.found:
+            for name in ambiguous_recursions(self.named):
+                members[name].error(
+                    "refers to itself twice for one member or item: checks would take exponential time"
+                )
 
     def read(self, part: Part) -> Schema | None:
         """Return the compiled schema; None if it accepts every value or has a mistake."""
@@ -172,26 +205,31 @@ def _reject_retrieval(uri: str) -> Any:  # noqa: ANN401, ARG001, RUF100  # the s
     raise ValueError("a schema is never fetched")
 
 
-def _unusable(value: object) -> str | None:
-    """Return why the library must not get a value, or None: too deep, or a number that JSON lacks."""
-    if isinstance(value, float):
-        return None if math.isfinite(value) else "is not a JSON number"
+def _count(value: object) -> int:
+    """Return how many values a value holds.
+
+    Raises: _Unusable if it is too deep, or holds a number that JSON lacks.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _Unusable("is not a JSON number")
     if not isinstance(value, dict | list):
-        return None
+        return 1
+    count = 1
     level: list[Any] = [value]
     for _ in range(MAX_VALUE_DEPTH):
         below: list[Any] = []
         for container in level:
+            count += len(container)
             for item in container.values() if isinstance(container, dict) else container:
                 kind = type(item)
                 if kind is dict or kind is list:
                     below.append(item)
                 elif kind is float and not math.isfinite(item):
-                    return "holds a number that is none in JSON"
+                    raise _Unusable("holds a number that is none in JSON")
         if not below:
-            return None
+            return count
         level = below
-    return f"is nested deeper than {MAX_VALUE_DEPTH} levels"
+    raise _Unusable(f"is nested deeper than {MAX_VALUE_DEPTH} levels")
 
 
 def _described(error: jsonschema_rs.ValidationError) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,99 @@
+"""Finds recursive schemas whose checks take exponential time.
+
+A schema that checks one member or item of a value twice, and both times reaches itself again, doubles the work at each
+level of the value: 64 levels would never end. A client could stop a replica with one such event.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from gateway.events.keywords import REFERENCE_PREFIX, references
+
+MAX_APPLIED: Final = 1_000
+"""Schemas that one schema applies to the same value, over all references and combinations."""
+_ITEM: Final = ("items", "")
+_OTHER_MEMBER: Final = ("additionalProperties", "")
+
+Named = Mapping[str, Mapping[str, object]]
+Child = tuple[str, str]
+
+
+def ambiguous_recursions(named: Named) -> Iterator[str]:
+    """Yield the names of schemas that reach themselves twice over the same member or item."""
+    reached = {name: _reached(name, named) for name in named}
+    for name, source in named.items():
+        if name in reached[name] and any(
+            _is_ambiguous(schema, name, named, reached) for schema in _parts(source)
+        ):
+            yield name
+
+
+def _is_ambiguous(schema: object, name: str, named: Named, reached: Mapping[str, frozenset[str]]) -> bool:
+    """Return whether a part of the schema ``name`` checks a child twice with schemas that reach ``name``."""
+    counts: Counter[Child] = Counter()
+    for number, applied in enumerate(_applied(schema, named)):
+        if number >= MAX_APPLIED:
+            return True
+        for child, target in _children(applied):
+            direct = set(references(target))
+            if name in direct or any(name in reached.get(other, ()) for other in direct):
+                counts[child] += 1
+    others = counts[_OTHER_MEMBER]
+    return any(count + (others if child[0] == "properties" else 0) > 1 for child, count in counts.items())
+
+
+def _applied(schema: object, named: Named) -> Iterator[Mapping[str, object]]:
+    """Yield a schema and those that it applies to the same value, each as often as it applies it."""
+    waiting = [schema]
+    while waiting:
+        current = waiting.pop()
+        if not isinstance(current, Mapping):
+            continue
+        yield current
+        reference = current.get("$ref")
+        if isinstance(reference, str):
+            waiting.append(named.get(reference.removeprefix(REFERENCE_PREFIX)))
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            several = current.get(keyword)
+            waiting.extend(several if isinstance(several, list) else ())
+        waiting.append(current.get("not"))
+
+
+def _children(schema: Mapping[str, object]) -> Iterator[tuple[Child, object]]:
+    """Yield which members or items a schema checks, and with which schema."""
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping):
+        for member, target in properties.items():
+            yield ("properties", str(member)), target
+    yield _ITEM, schema.get("items")
+    yield _OTHER_MEMBER, schema.get("additionalProperties")
+
+
+def _parts(schema: object) -> Iterator[object]:
+    """Yield a schema and all schemas that are written in it."""
+    waiting = [schema]
+    while waiting:
+        current = waiting.pop()
+        if not isinstance(current, Mapping):
+            continue
+        yield current
+        waiting.extend(target for _, target in _children(current))
+        for keyword in ("allOf", "anyOf", "oneOf"):
+            several = current.get(keyword)
+            waiting.extend(several if isinstance(several, list) else ())
+        waiting.append(current.get("not"))
+
+
+def _reached(name: str, named: Named) -> frozenset[str]:
+    """Return the names that a schema refers to, also indirectly."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for other in references(named.get(waiting.pop())):
+            if other not in found:
+                found.add(other)
+                waiting.append(other)
+    return frozenset(found)
