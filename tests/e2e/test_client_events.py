@@ -393,6 +393,66 @@ def test_client_with_retries_acts_once_over_reconnects_and_a_killed_replica(
     assert one.stop() == 0
 
 
+def test_webhook_without_an_answer_in_time_is_a_timeout(
+    request: pytest.FixtureRequest, webhook: WebhookServer, node: NodeClients, tmp_path: Path
+) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(
+        f"webhooks:\n- {{id: app, url: '{webhook.url}', secret: '{SECRET}', timeout_seconds: 0.3}}\n"
+        f"- {{id: away, url: '{webhook.url}', secret: '{SECRET}'}}\n"
+    )
+    process = GatewayProcess(config=config, namespaces="/,/nest", events_file=events_file(tmp_path))
+    request.addfinalizer(process.kill)
+    webhook.answers["ask:hangs"] = (0, {})
+    client = open_client(node, process, "alice", "/", "websocket")
+
+    assert client.emit_with_ack("ask:hangs")["error"]["code"] == "backend_timeout"
+    client.emit("ask:hangs")
+    assert client.event("error")[0]["code"] == "backend_timeout"
+    client.disconnect()
+
+
+def test_event_fails_while_redis_is_frozen_and_succeeds_afterwards(
+    request: pytest.FixtureRequest,
+    webhook: WebhookServer,
+    node: NodeClients,
+    own_redis: RedisServer,
+    *,
+    tmp_path: Path,
+) -> None:
+    process = GatewayProcess(
+        redis_url=own_redis.url, namespaces="/,/nest", **settings(webhook, events_file(tmp_path))
+    )
+    request.addfinalizer(process.kill)
+    client = open_client(node, process, "alice", "/", "websocket")
+    own_redis.freeze()
+
+    code = client.emit_with_ack("say", "open:1")["error"]["code"]
+    client.emit("say", "open:1")
+    event_code = client.event("error")[0]["code"]
+    own_redis.thaw()
+
+    assert {code, event_code} <= {"broker_timeout", "broker_unavailable"}
+    wait_until(lambda: client.emit_with_acks("say", "open:1") == [], "an event succeeds")
+    client.disconnect()
+
+
+def test_reload_replaces_the_catalogue_for_connected_clients(
+    request: pytest.FixtureRequest, webhook: WebhookServer, node: NodeClients, tmp_path: Path
+) -> None:
+    path = events_file(tmp_path)
+    process = GatewayProcess(namespaces="/,/nest", **settings(webhook, path))
+    request.addfinalizer(process.kill)
+    client = open_client(node, process, "alice", "/", "websocket")
+    assert client.emit_with_ack("new")["error"]["code"] == "unknown_event"
+
+    path.write_text(ERRORS.replace("rejected: {", "new: {ack: known}\n      rejected: {"))
+    process.signal(signal.SIGHUP)
+
+    wait_until(lambda: client.emit_with_ack("new") == "known", "the event is known")
+    client.disconnect()
+
+
 def test_repeat_is_sent_to_the_webhook_again_when_its_replica_was_killed_during_the_call(
     webhook: WebhookServer, node: NodeClients, own_redis: RedisServer, tmp_path: Path
 ) -> None:
