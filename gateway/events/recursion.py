@@ -23,7 +23,8 @@ Child = tuple[str, str]
 
 def ambiguous_recursions(named: Named) -> Iterator[str]:
     """Yield the names of schemas that reach themselves twice over the same member or item."""
-    reached = {name: _reached(name, named) for name in named}
+    direct = {name: frozenset(references(source)) for name, source in named.items()}
+    reached = {name: _reached(name, direct) for name in named}
     for name, source in named.items():
         if name in reached[name] and any(
             _is_ambiguous(schema, name, named, reached) for schema in _parts(source)
@@ -38,8 +39,7 @@ def _is_ambiguous(schema: object, name: str, named: Named, reached: Mapping[str,
         if number >= MAX_APPLIED:
             return True
         for child, target in _children(applied):
-            direct = set(references(target))
-            if name in direct or any(name in reached.get(other, ()) for other in direct):
+            if any(other == name or name in reached.get(other, ()) for other in references(target)):
                 counts[child] += 1
     others = counts[_OTHER_MEMBER]
     return any(count + (others if child[0] == "properties" else 0) > 1 for child, count in counts.items())
@@ -87,12 +87,12 @@ def _parts(schema: object) -> Iterator[object]:
         waiting.append(current.get("not"))
 
 
-def _reached(name: str, named: Named) -> frozenset[str]:
+def _reached(name: str, direct: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Return the names that a schema refers to, also indirectly."""
     found: set[str] = set()
     waiting = [name]
     while waiting:
-        for other in references(named.get(waiting.pop())):
+        for other in direct.get(waiting.pop(), ()):
             if other not in found:
                 found.add(other)
                 waiting.append(other)
