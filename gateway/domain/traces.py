@@ -6,6 +6,7 @@ https://www.w3.org/TR/trace-context-2/: ``traceparent`` alone; ``tracestate`` is
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -33,6 +34,11 @@ class Trace(NamedTuple):
     def is_sampled(self) -> bool:
         """Whether the caller that began the trace records it."""
         return bool(self.flags & SAMPLED)
+
+
+def new_trace() -> Trace:
+    """Begin a trace that only the logs of the gateway have: it is not sampled."""
+    return Trace(secrets.token_hex(16), secrets.token_hex(8), RANDOM)
 
 
 def parse_traceparent(text: str) -> Trace | None:

@@ -11,6 +11,7 @@ from gateway.domain.errors import BrokerUnavailable, ClientEventRejected
 from gateway.domain.messages import Message
 from gateway.domain.templates import MISSING, EventContext
 from gateway.domain.times import iso_timestamp
+from gateway.domain.traces import new_trace
 from gateway.domain.webhooks import WebhookAnswer
 from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Webhooks
@@ -143,7 +144,9 @@ class Effects:
         data = self._request_data(received)
         if room is not None:
             data["room"] = room
-        return await self._webhooks.call(webhook, event_id=event_id, event_type=event_type, data=data)
+        return await self._webhooks.call(
+            webhook, event_id=event_id, event_type=event_type, data=data, trace=new_trace()
+        )
 
     def _plan_answer(
         self, answer: WebhookAnswer, webhook: str, received: ReceivedEvent, context: EventContext

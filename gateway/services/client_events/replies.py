@@ -90,17 +90,22 @@ class Replies:
             return
         context = context or received.context()
         context.error = _error_object(code, message, retry_after_seconds)
+        was_emitted = False
         if entry.on_error.emit and code not in _NO_EMIT:
-            await self._emit_on_error(received, context)
+            was_emitted = await self._emit_on_error(received, context)
         if received.acknowledge is None:
-            self._emit_error(queue, connection, received.namespace.error_event, received.name, context.error)
+            # A client that listens for one error event would get two.
+            if not was_emitted:
+                error_event = received.namespace.error_event
+                self._emit_error(queue, connection, error_event, received.name, context.error)
         elif entry.on_error.ack is None:
             received.acknowledge({"error": context.error})
         else:
             value = entry.on_error.ack.render(context)
             received.acknowledge(*(() if value is MISSING else (value,)))
 
-    async def _emit_on_error(self, received: ReceivedEvent, context: EventContext) -> None:
+    async def _emit_on_error(self, received: ReceivedEvent, context: EventContext) -> bool:
+        """Append the messages of ``on_error``; return whether the broker has them."""
         connection, entry = received.connection, received.entry
         try:
             # Other ids than those of "emit", which a repeat may still append.
@@ -109,6 +114,8 @@ class Replies:
             await self._effects.append([each.for_rooms(connection, ()) for each in messages])
         except (ClientEventRejected, BrokerUnavailable, BrokerTimeout) as error:
             log.debug("client_event.on_error_failed", event_name=entry.name, code=error.code)
+            return False
+        return True
 
     def reject_unknown(
         self,

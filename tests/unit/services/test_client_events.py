@@ -391,6 +391,10 @@ async def test_on_error_emits_and_answers(setup: Setup) -> None:
     assert await alice.ask("say") == {"failed": "no"}
     await setup.services.wait_delivered()
     assert alice.events == ["sorry"]
+    await alice.send("say")
+    await setup.services.wait_delivered()
+    assert alice.events == ["sorry", "sorry"]
+    assert alice.transport.emitted == []
 
 
 # calls
