@@ -134,7 +134,7 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class OnError:
-    """What a client gets after a failure: ``emit`` instead of the error event, ``ack`` instead of the standard error."""
+    """What a client gets after a failure: ``emit`` instead of the error event, ``ack`` instead of the standard ack."""
 
     emit: tuple[Emission, ...] = ()
     ack: Template | None = None

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import socketio
+from socketio.packet import ACK
 
 from gateway.socketio_server import packets
 from gateway.transport.packets import Frames, message
@@ -143,9 +144,16 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
         await self._events.on_event(eio_sid, name, data, acknowledge)
 
     def _acknowledge(self, eio_sid: str, namespace: str, ack_id: int, *arguments: object) -> None:
-        self._events.send(eio_sid, packets.ack(namespace, ack_id, arguments))
+        try:
+            self._events.send(eio_sid, packets.ack(namespace, ack_id, arguments))
+        except TypeError:  # an argument is binary
+            packet = self.packet_class(ACK, namespace=namespace, id=ack_id, data=list(arguments))
+            self._send_encoded(eio_sid, packet)
 
     async def _send_packet(self, eio_sid: str, pkt: Any) -> None:
+        self._send_encoded(eio_sid, pkt)
+
+    def _send_encoded(self, eio_sid: str, pkt: Any) -> None:
         encoded = pkt.encode()
         for part in encoded if isinstance(encoded, list) else [encoded]:
             self._events.send(eio_sid, Frames(part) if isinstance(part, bytes) else message(part))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.traces import parse_traceparent
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
@@ -213,6 +214,10 @@ def test_webhook_answers_an_event_of_nest(
     assert (data["namespace"], data["event"], data["args"]) == ("/", name, [{"notificationId": "n-1"}])
     assert data["wants_ack"] is with_ack
     assert (data["connection"]["sid"], data["connection"]["rooms"]) == (client.sid, ["org:7", f"user:{user}"])
+    trace = parse_traceparent(webhook.traces[-1])
+    assert trace is not None
+    answered = [line for line in replicas[0].log.entries if line.get("event") == "webhook.answered"]
+    assert answered[-1]["trace_id"] == trace.trace_id
     webhook.answers[name] = (422, {"message": "no such notification"})
     acks = send(client, with_ack, name, {"notificationId": "n-2"})
     assert acks == ([{"success": False, "error": "no such notification"}] if with_ack else None)

@@ -21,6 +21,8 @@ class WebhookServer:
         self.answers: dict[str, tuple[int, Any]] = {}
         self.seen: list[tuple[str, dict[str, Any]]] = []
         """The id and the body of each request."""
+        self.traces: list[str] = []
+        """The ``traceparent`` of each request."""
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -28,6 +30,7 @@ class WebhookServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                owner.traces.append(self.headers["traceparent"])
                 owner.seen.append((self.headers["webhook-id"], body))
                 status, answer = owner.answers.get(body["data"]["event"], (200, {}))
                 if status == 0:
