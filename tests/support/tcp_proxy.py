@@ -75,6 +75,14 @@ class TcpProxy:
 
         self._do(accept)
 
+    def lead_to(self, port: int) -> None:
+        """Open each new connection to another port of this machine."""
+
+        def lead() -> None:
+            self._port = port
+
+        self._do(lead)
+
     def pause(self) -> None:
         """Keep the connections open and pass nothing, not even their end."""
         self._do(self._passes.clear)
