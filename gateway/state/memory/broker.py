@@ -47,40 +47,43 @@ class DeliveryQueue:
         self._queue: deque[tuple[LogEntry, Position, int]] = deque()
         self._bytes = 0
         self._not_empty = asyncio.Event()
-        self._space = asyncio.Event()
-        self._space.set()
-        self._waiter_lock = asyncio.Lock()
-        self._waiting = 0
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._reserved = self._reserved_bytes = 0
+        """Space of appends that were woken and have not run yet."""
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    async def wait_for_space(self) -> None:
+    async def wait_for_space(self, entries: Sequence[LogEntry]) -> None:
         """Return when there is space; it is reserved for the caller until it awaits anything else.
+
+        Appends that wait get space in turn, as many in one turn of the event loop as there is space for.
 
         Raises: BrokerUnavailable when there was none for ``wait_seconds``.
         """
-        if self._space.is_set() and not self._waiting:
+        if not self._waiting and self._has_space():
             return
-        self._waiting += 1
+        loop = asyncio.get_running_loop()
+        size = sum([json_bytes(entry) for entry in entries])
+        woken = loop.create_future()
+        self._waiting.append((woken, size))
         try:
-            # The lock wakes one waiter for each space, or all of them would use the same one.
-            async with asyncio.timeout(self._wait_seconds), self._waiter_lock:
-                await self._space.wait()
+            async with asyncio.timeout(self._wait_seconds):
+                await woken
         except TimeoutError as error:
             raise BrokerUnavailable(
                 f"this replica was too busy to take a message for {self._wait_seconds} s"
             ) from error
         finally:
-            self._waiting -= 1
+            if woken.done() and not woken.cancelled():
+                # After the entry was put, or was not for this replica.
+                loop.call_soon(self._release, size)
 
     def put(self, entry: LogEntry, position: Position, size: int) -> None:
         """Queue an entry whose arguments are ``size`` bytes long."""
         self._queue.append((entry, position, size))
         self._bytes += size
         self._not_empty.set()
-        if not self._has_space():
-            self._space.clear()
 
     async def take(self) -> tuple[LogEntry, Position]:
         """Remove and return the oldest entry, once there is one."""
@@ -89,12 +92,29 @@ class DeliveryQueue:
             await self._not_empty.wait()
         entry, position, size = self._queue.popleft()
         self._bytes -= size
-        if self._has_space():
-            self._space.set()
+        if self._waiting:
+            self._wake()
         return entry, position
 
     def _has_space(self) -> bool:
-        return len(self._queue) < self._max_entries and self._bytes < self._max_bytes
+        return (
+            len(self._queue) + self._reserved < self._max_entries
+            and self._bytes + self._reserved_bytes < self._max_bytes
+        )
+
+    def _wake(self) -> None:
+        """Reserve what space there is for the appends that have waited for the longest."""
+        while self._waiting and (self._waiting[0][0].done() or self._has_space()):
+            woken, size = self._waiting.popleft()
+            if not woken.done():
+                self._reserved += 1
+                self._reserved_bytes += size
+                woken.set_result(None)
+
+    def _release(self, size: int) -> None:
+        self._reserved -= 1
+        self._reserved_bytes -= size
+        self._wake()
 
 
 class MemoryBroker:
@@ -139,7 +159,7 @@ class MemoryBroker:
         self, entries: Sequence[LogEntry], dedup_key: DedupKey | None
     ) -> tuple[PublishResult, ...]:
         # The space is for one entry: a batch may exceed the bounds of the queue by its other ones.
-        await self._delivery_queue.wait_for_space()
+        await self._delivery_queue.wait_for_space(entries)
         # No await from here on.
         known = [self._results.get(entry.id) for entry in entries]
         if None not in known:

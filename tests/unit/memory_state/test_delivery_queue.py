@@ -122,6 +122,33 @@ async def test_cancelled_append_leaves_its_turn_to_the_next(make_memory) -> None
     assert appends[0].cancelled()
 
 
+async def test_waiting_appends_get_all_the_space_in_one_turn_of_the_event_loop(make_memory) -> None:
+    state = make_memory(delivery_queue_length=50, delivery_queue_wait_seconds=10)
+    await state.broker.subscribe([at("a")])
+    blocked = BlockedListener(state.broker)
+
+    async with listening(state.broker, blocked):
+        appends = [asyncio.create_task(state.broker.append(message("a"))) for _ in range(101)]
+        await blocked.entered.wait()
+        blocked.released.set()
+        await blocked.first(52)  # the first one, the fifty that were queued, and one that waited
+
+        assert all(append.done() for append in appends)
+
+
+async def test_waiting_append_that_needs_no_space_leaves_it_to_the_next(make_memory) -> None:
+    state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=10)
+    await state.broker.subscribe([at("a")])
+    first, elsewhere, next_one = message("a"), message("b"), message("a")
+    await state.broker.append(first)
+    appends = [asyncio.create_task(state.broker.append(entry)) for entry in (elsewhere, next_one)]
+    await asyncio.wait(appends, timeout=0.01)  # both are waiting for space now
+
+    async with listening(state.broker) as listener:
+        assert [entry for _, entry in await listener.first(2)] == [first, next_one]
+        await asyncio.gather(*appends)
+
+
 async def test_broker_has_one_listener_once(make_memory) -> None:
     state = make_memory()
     async with listening(state.broker) as listener:
