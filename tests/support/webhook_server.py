@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,10 +12,19 @@ from typing import Any
 SECRET = "whsec_ZXhhbXBsZS1ob29rLXNlY3JldC1vZi0zMi1ieXRlcyE="
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report every error but that of a gateway that a test killed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class WebhookServer:
     """Answers each event with the status and body that ``answers`` has for its name; ``seen`` are the requests.
 
-    A status of 0 lets the request wait for longer than a webhook may take.
+    A status of 0 lets the request wait for longer than a webhook may take; ``delay_seconds`` delays each answer.
     """
 
     def __init__(self) -> None:
@@ -23,6 +33,7 @@ class WebhookServer:
         """The id and the body of each request."""
         self.traces: list[str] = []
         """The ``traceparent`` of each request."""
+        self.delay_seconds = 0.0
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -36,6 +47,7 @@ class WebhookServer:
                 if status == 0:
                     time.sleep(3)
                     status = 200
+                time.sleep(owner.delay_seconds)
                 content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -46,8 +58,7 @@ class WebhookServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_port}/gateway"

@@ -36,9 +36,9 @@ from gateway.services.client_events.rules import (
     plan,
 )
 
-CLAIM_SECONDS: Final = 3.0
+CLAIM_SECONDS: Final = 2.0
 """How long the claim of a killed replica makes a repeat wait: shorter than a client with ``retries`` tries again."""
-_RENEW_SECONDS: Final = 1.0
+_RENEW_SECONDS: Final = 0.5
 """How often the claim of an event is renewed whose webhook has not answered yet."""
 MAX_KEPT_ACK_BYTES: Final = 4 * 1024
 _POLL_SECONDS: Final = 0.1
