@@ -33,7 +33,7 @@ namespaces:
       leaveRoom: {args: [{type: string}], rate: 1000000, leave: $0}
       slow: {call: app, emit: [{to: self, event: called, data: $0}], ack: $0}
       serial: {call: app, serial: true, emit: [{to: self, event: called, data: $0}], ack: $0}
-      say: {emit: [{to: self, event: said, data: $0}], ack: $0}
+      note: {emit: [{to: self, event: noted, data: $0}], ack: $0}
 """
 PACKET = re.compile(r"(4[23])(\d*)(\[.*)")
 JOINS = 10_000
@@ -153,21 +153,21 @@ def test_call_of_five_seconds_delays_no_pong_and_keeps_the_order(
 
     client.emit("slow", "first call")
     for number in range(10):
-        assert client.emit_with_ack("say", number) == number
+        assert client.emit_with_ack("note", number) == number
     passed_after = time.monotonic() - started
     client.emit("serial", "second call")
     for number in range(10, 20):
-        client.emit("say", number)
-    client.event("said", count=20)
+        client.emit("note", number)
+    client.event("noted", count=20)
 
     assert passed_after < CALL_SECONDS < time.monotonic() - started
-    assert [args[0] for args in client.events("said")] == list(range(20))
+    assert [args[0] for args in client.events("noted")] == list(range(20))
     order = [
         each["event"]
         for each in client.entries
-        if each["type"] == "event" and each["event"] in {"said", "called"}
+        if each["type"] == "event" and each["event"] in {"noted", "called"}
     ]
-    assert order == ["said"] * 10 + ["called"] * 2 + ["said"] * 10
+    assert order == ["noted"] * 10 + ["called"] * 2 + ["noted"] * 10
     assert [args[0] for args in client.events("called")] == ["first call", "second call"]
     assert [each for each in client.entries if each["type"] == "disconnect"] == []
     client.disconnect()
