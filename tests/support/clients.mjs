@@ -56,6 +56,11 @@ const commands = {
       .get(id)
       .timeout(60000)
       .emit(event, ...args, (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
+  // The timeout and the retries are those of the socket's options.
+  emitWithRetries: ({ id, event, args, ackId }) =>
+    sockets
+      .get(id)
+      .emit(event, ...args, (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
   disconnect: ({ id }) => sockets.get(id).disconnect(),
   connect: ({ id, auth }) => {
     if (auth) sockets.get(id).auth = auth;

@@ -156,6 +156,12 @@ class StockClient:
         answer: list[Any] = entry["answer"]
         return answer
 
+    def emit_with_retries(self, event: str, *args: Any) -> int:
+        """Put an event into the queue of a client with ``retries``; return the ``ackId`` of the entry of its ack."""
+        ack_id = next(self._ack_ids)
+        self._clients.execute(do="emitWithRetries", id=self.id, event=event, args=args, ackId=ack_id)
+        return ack_id
+
     def disconnect(self) -> None:
         self._clients.execute(do="disconnect", id=self.id)
 

@@ -63,6 +63,14 @@ class TcpProxy:
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()
 
+    def forward_to(self, port: int) -> None:
+        """Pass each new connection to another port, as a load balancer does."""
+
+        def change() -> None:
+            self._port = port
+
+        self._do(change)
+
     def break_connections(self) -> None:
         """Reset every connection, and each new one until ``accept_connections``."""
         self._do(self._break)
@@ -132,7 +140,10 @@ class TcpProxy:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await asyncio.sleep(0.01)  # the loop closes aborted sockets in its next turns
+        await asyncio.sleep(0.01)
+        # A busy machine may have left no turns for connections accepted last; aborted sockets are closed in the next.
+        for _ in range(10):
+            await asyncio.sleep(0)
 
     def _break(self) -> None:
         self._is_broken = True
@@ -143,15 +154,18 @@ class TcpProxy:
         if self._is_broken:
             writer.transport.abort()
             return
+        self._writers.add(writer)
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
+            self._writers.discard(writer)
             writer.transport.abort()
             return
         if self._is_broken:
             writer.transport.abort()
             server_writer.transport.abort()
             return
+        self._writers.add(server_writer)
         subscribed = asyncio.Event()
         for direction in (
             self._pass_commands(reader, server_writer, subscribed),
