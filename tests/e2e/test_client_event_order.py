@@ -43,6 +43,7 @@ AT_ONCE = 20
 POLLED_JOINS = 1_000
 CALL_SECONDS = 5.0
 PING_SECONDS = 1.0
+"""Of the test of a long call only: a raw client cannot answer a ping while another POST of it is in progress."""
 
 
 @pytest.fixture
@@ -53,7 +54,11 @@ def webhook() -> Iterator[WebhookServer]:
 
 
 @pytest.fixture
-def gateway(webhook: WebhookServer, tmp_path: Path) -> Iterator[GatewayProcess]:
+def gateway(
+    request: pytest.FixtureRequest, webhook: WebhookServer, tmp_path: Path
+) -> Iterator[GatewayProcess]:
+    """A gateway without Redis; a parameter is the time between pings."""
+    ping_seconds = getattr(request, "param", 25.0)
     events = tmp_path / "events.yaml"
     events.write_text(CATALOGUE)
     config = tmp_path / "gateway.yaml"
@@ -64,8 +69,8 @@ def gateway(webhook: WebhookServer, tmp_path: Path) -> Iterator[GatewayProcess]:
         config=config,
         events_file=events,
         message_rate=1_000_000,
-        ping_interval_seconds=PING_SECONDS,
-        ping_timeout_seconds=PING_SECONDS,
+        ping_interval_seconds=ping_seconds,
+        ping_timeout_seconds=ping_seconds,
     )
     yield process
     process.kill()
@@ -143,6 +148,7 @@ async def test_event_of_a_join_is_polled_before_its_ack(
             assert await client.post(*chain.from_iterable(map(packets_of, numbers))) == (200, "ok")
 
 
+@pytest.mark.parametrize("gateway", [PING_SECONDS], indirect=True, ids=["ping"])
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
 def test_call_of_five_seconds_delays_no_pong_and_keeps_the_order(
     gateway: GatewayProcess, node: NodeClients, webhook: WebhookServer, user: str, transport: str
