@@ -15,6 +15,7 @@ FORMATS: Final = (
 )  # fmt: skip
 TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "null")
 REFERENCE_PREFIX: Final = "#/schemas/"
+MAX_ENUM_OBJECTS: Final = 100
 _MAX_LENGTH: Final = 2**53
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SAME_VALUE: Final = ("not",)
@@ -95,7 +96,9 @@ def _check_type(part: Part) -> None:
 def _check_enum(part: Part) -> None:
     if part.is_list and not part.items():
         part.error("is an empty list, which no value matches")
-    part.items()
+    items = part.items()
+    if sum(item.is_list or item.is_mapping for item in items) > MAX_ENUM_OBJECTS:
+        part.error(f"has more than {MAX_ENUM_OBJECTS} objects and arrays, which are compared one by one")
 
 
 def _check_required(part: Part) -> None:

@@ -1,4 +1,4 @@
-"""Finds recursive schemas whose checks take exponential time.
+"""Finds schemas whose checks take too long: recursive ones that take exponential time, and very large ones.
 
 A schema that checks one member or item of a value twice, and both times reaches itself again, doubles the work at each
 level of the value: 64 levels would never end. A client could stop a replica with one such event.
@@ -14,6 +14,11 @@ from gateway.events.keywords import REFERENCE_PREFIX, references
 
 MAX_APPLIED: Final = 1_000
 """Schemas that one schema applies to the same value, over all references and combinations."""
+MAX_CHECKS: Final = 10_000
+"""Schemas that one schema may apply to a value and its parts, each list and each other member once, over all
+references: 14 schemas that each refer to the next one twice have more."""
+MAX_REFERENCE_DEPTH: Final = 200
+"""References that lead from one schema to the next; a longer chain counts as too many checks."""
 _ITEM: Final = ("items", "")
 _OTHER_MEMBER: Final = ("additionalProperties", "")
 
@@ -30,6 +35,29 @@ def ambiguous_recursions(named: Named) -> Iterator[str]:
             _is_ambiguous(schema, name, named, reached) for schema in _parts(source)
         ):
             yield name
+
+
+def has_too_many_checks(source: object, named: Named) -> bool:
+    """Return whether a schema has more than MAX_CHECKS; a reference back to a schema in progress counts once."""
+    return _checks(source, named, {}, set()) > MAX_CHECKS
+
+
+def _checks(source: object, named: Named, known: dict[str, int], open_names: set[str]) -> int:
+    number = 0
+    for schema in _parts(source):
+        number += 1
+        reference = schema.get("$ref") if isinstance(schema, Mapping) else None
+        if not isinstance(reference, str):
+            continue
+        name = reference.removeprefix(REFERENCE_PREFIX)
+        if len(open_names) > MAX_REFERENCE_DEPTH:
+            return MAX_CHECKS + 1
+        if name not in known and name not in open_names:
+            open_names.add(name)
+            known[name] = min(_checks(named.get(name), named, known, open_names), MAX_CHECKS + 1)
+            open_names.discard(name)
+        number += known.get(name, 1)
+    return number
 
 
 def _is_ambiguous(schema: object, name: str, named: Named, reached: Mapping[str, frozenset[str]]) -> bool:

@@ -18,10 +18,11 @@ import jsonschema_rs
 from gateway.domain.event_catalogue import Schema
 from gateway.events.keywords import check_schema, references
 from gateway.events.mistakes import Part
-from gateway.events.recursion import ambiguous_recursions
+from gateway.events.recursion import MAX_CHECKS, ambiguous_recursions, has_too_many_checks
 
 MAX_VALUE_DEPTH: Final = 64
 """Levels of objects and arrays in a value. The library is recursive: 100 000 levels would end the process."""
+TOO_MANY_CHECKS: Final = f"applies more than {MAX_CHECKS:,} schemas to one value, over all references"
 MAX_PROBLEMS: Final = 20
 MAX_PATH_CHARACTERS: Final = 200
 MAX_LISTED_VALUES: Final = 64
@@ -150,6 +151,9 @@ class SchemaReader:
                 members[name].error(
                     "refers to itself twice for one member or item: checks would take exponential time"
                 )
+            for name, source in self.named.items():
+                if has_too_many_checks(source, self.named):
+                    members[name].error(TOO_MANY_CHECKS)
 
     def read(self, part: Part) -> Schema | None:
         """Return the compiled schema; None if it accepts every value or has a mistake."""
@@ -157,6 +161,9 @@ class SchemaReader:
         if part.mistakes.found or part.value is True or part.value == {}:
             return None
         source = part.plain()
+        if has_too_many_checks(source, self.named):
+            part.error(TOO_MANY_CHECKS)
+            return None
         key = json.dumps(source)
         if key not in self._compiled:
             try:

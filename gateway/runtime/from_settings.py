@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway import __version__
 from gateway.auth import JwtVerifier, fetch_text
+from gateway.domain.event_catalogue import RESERVED_PREFIXES
 from gateway.domain.sampling import Sampling
 from gateway.hub import Hub
 from gateway.interfaces import Clock, Schedule, State, Webhooks
@@ -104,4 +105,5 @@ def build_client_events(
         schedule=schedule,
         namespaces=settings.namespaces,
         metrics=metrics,
+        reserved_prefixes=(*RESERVED_PREFIXES, *settings.room_claims.values()),
     )

@@ -114,6 +114,15 @@ class Memberships:
         joined = rooms.difference(granted, (connection.sid,))
         if rooms == before and (session is None or session.joined_rooms == joined):
             return
+        changed = [Address(connection.namespace, room) for room in rooms ^ before]
+        try:
+            await self._replace(connection, rooms, joined)
+        finally:
+            # Other connections may have joined meanwhile, or this one closed: the hub knows the rooms in use now.
+            await self._broker.unsubscribe([each for each in changed if not self._hub.has(each)])
+
+    async def _replace(self, connection: Connection, rooms: frozenset[str], joined: frozenset[str]) -> None:
+        before, session = connection.rooms, connection.session
         # The lock keeps a page of the history, requested for the former rooms, from being sent meanwhile.
         async with connection.transport.replay_lock:
             position = await self._apply(connection, rooms)
@@ -126,7 +135,16 @@ class Memberships:
         except BaseException:
             self._hub.change_rooms(connection, before)
             connection.session = session
-            # A failed update is made up for later by the state; here the former rooms have to be restored.
+            # A failed update is made up for later by the state; here the former rooms have to be restored. Another
+            # connection may have ended the subscription of a room that was left.
+            with suppress(BrokerUnavailable, BrokerTimeout):
+                await self._broker.subscribe(
+                    [
+                        each
+                        for room in before - rooms
+                        if self._hub.has(each := Address(connection.namespace, room))
+                    ]
+                )
             with suppress(BrokerUnavailable, BrokerTimeout):
                 await self._record(connection)
             raise
@@ -172,17 +190,15 @@ class Memberships:
     async def _apply(self, connection: Connection, rooms: frozenset[str]) -> Position:
         """Join and leave rooms on this replica, all or none; return the position at which the new ones are joined."""
         before = connection.rooms
-        changed = [Address(connection.namespace, room) for room in rooms ^ before]
         # The hub first: a room without connections may be unsubscribed by the connection that left it last.
         self._hub.change_rooms(connection, rooms)
         try:
-            return await self._broker.subscribe([each for each in changed if each.room in rooms])
+            return await self._broker.subscribe(
+                [Address(connection.namespace, room) for room in rooms - before]
+            )
         except BaseException:
             self._hub.change_rooms(connection, before)
             raise
-        finally:
-            # Other connections may have joined meanwhile, or this one closed: the hub knows the rooms in use now.
-            await self._broker.unsubscribe([each for each in changed if not self._hub.has(each)])
 
 
 def _is_closed(connection: Connection) -> bool:

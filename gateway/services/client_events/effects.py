@@ -37,6 +37,10 @@ class Memberships(Protocol):
     ) -> None: ...
 
 
+class ConnectionClosed(Exception):
+    """The connection closed before the event took effect."""
+
+
 class Outcome(NamedTuple):
     """The outcome of an event: a value of the label ``outcome``, and what its acknowledgement holds.
 
@@ -72,14 +76,21 @@ class Effects:
         if connection.state is ConnectionState.CLOSED:
             return Outcome("dropped")
         for number, (room, webhook) in enumerate(plan.asks):
-            await self._call(webhook, f"{context.id}-j{number}", ROOM_JOIN, received, room)
+            _check_room_answer(
+                await self._call(webhook, f"{context.id}-j{number}", ROOM_JOIN, received, room)
+            )
+            if _is_closed(connection):
+                return Outcome("dropped")
         answer, planned = WebhookAnswer(), PlannedAnswer()
         if entry.call is not None:
             answer = await self._call(entry.call, context.id, CLIENT_EVENT, received)
             planned = self._plan_answer(answer, entry.call, received, context)
+        try:
+            delivery = await self._change(received, plan, answer, planned)
+        except ConnectionClosed:
+            return Outcome("dropped")
         if planned.data is not None:
             connection.data = planned.data
-        delivery = await self._change(received, plan, answer, planned)
         return Outcome("ok", _ack(received, context, answer), delivery, answer.disconnect)
 
     async def append(self, messages: Sequence[Message | None]) -> None:
@@ -96,25 +107,33 @@ class Effects:
     async def _change(
         self, received: ReceivedEvent, plan: Plan, answer: WebhookAnswer, planned: PlannedAnswer
     ) -> DeliveryWait | None:
-        """Join, leave and append; undo what was joined and left if nothing was appended."""
+        """Join, leave and append; undo what was joined and left if nothing was appended.
+
+        Raises: ConnectionClosed, instead of an append, if the connection closed before it had changed its rooms.
+        """
         connection = received.connection
         joined: tuple[str, ...] = ()
         left: tuple[str, ...] = ()
+        appends = False
         try:
             if plan.join or answer.join:
                 joined = await self._memberships.join(connection, (*plan.join, *answer.join))
             if plan.leave or answer.leave:
                 left = await self._memberships.leave(connection, (*plan.leave, *answer.leave))
+            if _is_closed(connection) and (plan.join or plan.leave or answer.join or answer.leave):
+                raise ConnectionClosed
             own = {*plan.join, *plan.leave}
             changed = [room for room in (*joined, *left) if room in own]
             planned_messages = (*plan.messages, *planned.messages)
             messages = [each.for_rooms(connection, changed) for each in planned_messages]
+            appends = True
             if received.acknowledge is None and not answer.disconnect:
                 await self.append(messages)
                 return None
             return await self._append_awaited(connection, messages)
-        except (ClientEventRejected, BrokerUnavailable):
-            if joined or left:
+        except Exception as error:
+            is_certain = not appends or isinstance(error, ClientEventRejected | BrokerUnavailable)
+            if is_certain and (joined or left):
                 await self._memberships.undo(connection, joined=joined, left=left)
             raise
 
@@ -187,6 +206,17 @@ class Effects:
             "connected_at": iso_timestamp(connection.connected_at),
             "replica": self._replica,
         }
+
+
+def _is_closed(connection: Connection) -> bool:
+    return connection.state is ConnectionState.CLOSED
+
+
+def _check_room_answer(answer: WebhookAnswer) -> None:
+    """Raises: ClientEventRejected if the answer to ``room.join`` asks for anything: it only allows the join."""
+    if answer.emit or answer.join or answer.leave or answer.set or answer.disconnect:
+        log.warning("client_event.answer_rejected", reason="the answer to room.join holds more than ack")
+        raise ClientEventRejected("backend_error", "the answer of the backend cannot be used")
 
 
 def _ack(received: ReceivedEvent, context: EventContext, answer: WebhookAnswer) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ import orjson
 
 from gateway.domain.dedup import AckClaim
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
-from gateway.domain.event_catalogue import EventCatalogue
+from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.messages import new_id
 from gateway.domain.rate_limit import Rate
 from gateway.domain.templates import MISSING, EventContext
@@ -64,7 +64,10 @@ class ClientEvents:
         schedule: Schedule,
         namespaces: Sequence[str],
         metrics: MetricFactory,
+        reserved_prefixes: tuple[str, ...] = RESERVED_PREFIXES,
     ) -> None:
+        """``reserved_prefixes`` begin the names of rooms that only tokens grant."""
+        self._reserved_prefixes = reserved_prefixes
         self._effects = effects
         self._rates = rates
         self._acks = acks
@@ -162,10 +165,12 @@ class ClientEvents:
     async def _work(self, queue: EventQueue, received: ReceivedEvent) -> None:
         """Handle an event and those that wait behind it, one after the other."""
         following: ReceivedEvent | None = received
-        while following is not None:
-            await self._process(queue, following)
-            following = queue.take()
-        queue.is_busy = False
+        try:
+            while following is not None:
+                await self._process(queue, following)
+                following = queue.take()
+        finally:
+            queue.is_busy = False
 
     async def _process(self, queue: EventQueue, received: ReceivedEvent) -> None:
         """Handle an event up to the point from which the next one may be handled."""
@@ -225,7 +230,7 @@ class ClientEvents:
         check_arguments(entry.args, received.arguments)
         if entry.dedupe is not None:
             context.id = _repeatable_id(received, entry.dedupe.render(context))
-        return plan(entry, received.namespace, connection, context)
+        return plan(entry, received.namespace, connection, context, reserved=self._reserved_prefixes)
 
     async def _check_user_rate(self, received: ReceivedEvent, per_second: float) -> None:
         connection = received.connection

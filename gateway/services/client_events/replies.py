@@ -10,7 +10,7 @@ import structlog
 
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected, GatewayError
-from gateway.domain.event_catalogue import ClientEvent, EventCatalogue, NamespaceEvents
+from gateway.domain.event_catalogue import Arguments, ClientEvent, EventCatalogue, NamespaceEvents
 from gateway.domain.names import MAX_EVENT_CHARACTERS
 from gateway.domain.templates import MISSING, EventContext
 from gateway.hub import Connection, ConnectionState
@@ -18,7 +18,7 @@ from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory
 from gateway.services.client_events.effects import Effects, Outcome
 from gateway.services.client_events.queue import MAX_WAITING, Acknowledge, EventQueue, ReceivedEvent
-from gateway.services.client_events.rules import plan_emissions
+from gateway.services.client_events.rules import check_arguments, plan_emissions
 
 UNKNOWN_EVENT: Final = "the gateway does not know this event; backends push over REST"
 ERROR_EVENT_SECONDS: Final = 1.0
@@ -90,19 +90,24 @@ class Replies:
             return
         context = context or received.context()
         context.error = _error_object(code, message, retry_after_seconds)
+        now = self._clock.monotonic()
+        if received.acknowledge is None and now - queue.last_error_at < ERROR_EVENT_SECONDS:
+            return
         was_emitted = False
         if entry.on_error.emit and code not in _NO_EMIT:
             was_emitted = await self._emit_on_error(received, context)
         if received.acknowledge is None:
             # A client that listens for one error event would get two.
-            if not was_emitted:
+            if was_emitted:
+                queue.last_error_at = now
+            else:
                 error_event = received.namespace.error_event
                 self._emit_error(queue, connection, error_event, received.name, context.error)
         elif entry.on_error.ack is None:
             received.acknowledge({"error": context.error})
         else:
             value = entry.on_error.ack.render(context)
-            received.acknowledge(*(() if value is MISSING else (value,)))
+            received.acknowledge(*(() if value is MISSING else (_checked(value, context.error),)))
 
     async def _emit_on_error(self, received: ReceivedEvent, context: EventContext) -> bool:
         """Append the messages of ``on_error``; return whether the broker has them."""
@@ -114,6 +119,9 @@ class Replies:
             await self._effects.append([each.for_rooms(connection, ()) for each in messages])
         except (ClientEventRejected, BrokerUnavailable, BrokerTimeout) as error:
             log.debug("client_event.on_error_failed", event_name=entry.name, code=error.code)
+            return False
+        except TypeError:  # it renders an argument that is binary, which was not checked
+            log.debug("client_event.on_error_failed", event_name=entry.name, code="invalid_payload")
             return False
         return True
 
@@ -166,6 +174,15 @@ def _answer(received: ReceivedEvent, outcome: Outcome) -> None:
         received.acknowledge(*outcome.ack)
     if outcome.disconnects and connection.state is not ConnectionState.CLOSED:
         connection.transport.disconnect(DISCONNECTED_BY_BACKEND)
+
+
+def _checked(value: object, error: Mapping[str, object]) -> object:
+    """Return a rendered acknowledgement, or the standard one if it is no JSON: arguments may be unchecked."""
+    try:
+        check_arguments(Arguments(), [value])
+    except ClientEventRejected:
+        return {"error": error}
+    return value
 
 
 def _describe(error: Exception, received: ReceivedEvent) -> tuple[str, str, float | None]:

@@ -30,6 +30,8 @@ from gateway.hub import Connection
 
 MAX_ADDRESSES: Final = 100
 """Rooms, users and sids that one emission may name, and rooms that one event may join or leave."""
+MAX_ASKS: Final = 8
+"""Rooms of one event whose rule calls a webhook: the calls are made one after the other."""
 MAX_DEPTH: Final = 64
 _MAX_PROBLEMS: Final = 5
 _MAX_INTEGER: Final = 2**64 - 1
@@ -78,9 +80,14 @@ class Plan(NamedTuple):
 
 
 def plan(
-    entry: ClientEvent, namespace: NamespaceEvents, connection: Connection, context: EventContext
+    entry: ClientEvent,
+    namespace: NamespaceEvents,
+    connection: Connection,
+    context: EventContext,
+    *,
+    reserved: tuple[str, ...] = RESERVED_PREFIXES,
 ) -> Plan:
-    """Return what an event does whose arguments were checked.
+    """Return what an event does whose arguments were checked; no client joins a room with a ``reserved`` prefix.
 
     Raises: ClientEventRejected when it names no valid room, or one that the client has no right to.
     """
@@ -88,7 +95,7 @@ def plan(
     # before it would be joined.
     join = tuple([room for room in _named_rooms(entry.join, "join", context) if room not in connection.rooms])
     leave = _named_rooms(entry.leave, "leave", context)
-    asks = _check_joins(namespace, connection, join)
+    asks = _check_joins(namespace, connection, join, reserved)
     _check_leaves(connection, leave)
     emissions = plan_emissions(entry.emit, namespace, connection, context, joining=join)
     return Plan(join, leave, asks, emissions)
@@ -226,12 +233,12 @@ def _named_rooms(template: Template | None, member: str, context: EventContext) 
 
 
 def _check_joins(
-    namespace: NamespaceEvents, connection: Connection, rooms: Sequence[str]
+    namespace: NamespaceEvents, connection: Connection, rooms: Sequence[str], reserved: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
     """Return the rooms whose rule asks a webhook, with it."""
     asks = []
     for room in rooms:
-        if room.startswith(RESERVED_PREFIXES):
+        if room.startswith(reserved):
             raise ClientEventRejected("not_allowed", "a room with a reserved prefix is not joined by asking")
         rule = namespace.rule_for(room)
         allow = rule.join if rule is not None else Allow(AllowKind.NEVER)
@@ -239,6 +246,8 @@ def _check_joins(
             asks.append((room, allow.webhook))
         else:
             _check_allowed(allow, room, connection.rooms)
+    if len(asks) > MAX_ASKS:
+        _invalid(f"an event joins at most {MAX_ASKS} rooms whose rule calls a webhook")
     return tuple(asks)
 
 
@@ -268,7 +277,7 @@ def _addressed(target: Target, context: EventContext) -> list[str]:
     named = value if isinstance(value, list) else [value]
     kind = target.kind
     read = _room if kind is TargetKind.ROOMS else _user if kind is TargetKind.USERS else _sid
-    return [room for each in named[: MAX_ADDRESSES + 1] if (room := read(each)) is not None]
+    return [room for each in named if (room := read(each)) is not None]
 
 
 def _to_check(

@@ -277,6 +277,38 @@ def test_recursion_over_two_schemas_is_found() -> None:
     assert [mistake.partition(":")[0] for mistake in mistakes(text)] == ["schemas.A", "schemas.B"]
 
 
+def test_schema_whose_checks_double_with_each_reference_is_rejected() -> None:
+    links = "".join(
+        f"  A{number}: {{allOf: [{{$ref: '#/schemas/A{number + 1}'}}, {{$ref: '#/schemas/A{number + 1}'}}]}}\n"
+        for number in range(25)
+    )
+
+    found = mistakes(f"version: 1\nschemas:\n{links}  A25: {{type: integer}}\n")
+
+    assert (
+        found[0] == "schemas.A0: applies more than 10,000 schemas to one value, over all references (line 3)"
+    )
+    assert len(found) < 25
+
+
+def test_long_chain_of_references_is_rejected() -> None:
+    links = "".join(
+        f"  A{number}: {{items: {{$ref: '#/schemas/A{number + 1}'}}}}\n" for number in range(5_000)
+    )
+
+    found = mistakes(f"version: 1\nschemas:\n{links}  A5000: {{type: integer}}\n")
+
+    assert "applies more than 10,000 schemas" in found[0]
+
+
+def test_enum_of_many_objects_is_rejected() -> None:
+    text = "version: 1\nschemas:\n  A: {enum: [" + ", ".join(["{a: 1}"] * 101) + "]}\n"
+
+    assert mistakes(text) == [
+        "schemas.A.enum: has more than 100 objects and arrays, which are compared one by one (line 3)"
+    ]
+
+
 LARGE = list(range(33_000))
 
 

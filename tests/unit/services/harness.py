@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from gateway.domain.event_catalogue import EventCatalogue
+from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
@@ -159,6 +159,7 @@ class Services:
         *,
         max_connections: int | None = None,
         max_rooms: int | None = None,
+        reserved_prefixes: tuple[str, ...] = RESERVED_PREFIXES,
         webhooks: Webhooks | None = None,
     ) -> None:
         self.schedule = FakeSchedule()
@@ -237,6 +238,7 @@ class Services:
             schedule=self.schedule,
             namespaces=("/", "/events"),
             metrics=self.metrics,
+            reserved_prefixes=reserved_prefixes,
         )
         self._tasks = [
             asyncio.create_task(self.broker.listen(self._deliver)),

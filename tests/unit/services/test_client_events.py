@@ -11,7 +11,16 @@ import pytest_asyncio
 
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
-from gateway.domain.event_catalogue import EventCatalogue, Glob, OnError
+from gateway.domain.event_catalogue import (
+    RESERVED_PREFIXES,
+    Allow,
+    AllowKind,
+    Arguments,
+    EventCatalogue,
+    Glob,
+    OnError,
+    RoomRule,
+)
 from gateway.domain.webhooks import WebhookAnswer, WebhookEmission
 from gateway.hub import Connection
 from gateway.services.client_events import UNKNOWN_EVENT
@@ -601,3 +610,98 @@ async def test_tasks_end_when_the_gateway_stops(setup: Setup) -> None:
     await asyncio.wait_for(setup.services.client_events.close(), 5)
 
     assert counted(setup.services.metrics, "client_events_in_progress") == {}
+
+
+# failures that leave nothing half done
+
+
+async def test_rooms_that_only_tokens_grant_are_not_joined(setup: Setup) -> None:
+    services = Services(webhooks=setup.webhooks, reserved_prefixes=(*RESERVED_PREFIXES, "team:"))
+    services.client_events.catalogue = catalogue(entry("join", join="$0"), rules=OPEN)
+    connection, transport = await services.connect_live(services.identity("alice"))
+    alice = Sender(services, connection, transport)
+
+    assert await alice.code("join", "team:admins") == "not_allowed"
+    assert await alice.ask_all("join", "lobby") == ()
+    await services.client_events.close()
+    await services.close()
+
+
+async def test_binary_argument_stops_no_queue(setup: Setup) -> None:
+    on_error = OnError((emit(SELF, event="sorry", data="$0"),), template({"failed": "$0"}))
+    setup.use(
+        catalogue(entry("serial", call="app", serial=True), entry("say", args=Arguments(), on_error=on_error))
+    )
+    alice = await setup.connect("alice")
+    setup.webhooks.gate.clear()
+    await alice.start("serial")
+    await alice.start("say", b"binary")
+    await alice.start("serial")
+    setup.webhooks.gate.set()
+
+    acks = await alice.wait_acks(3)
+
+    assert acks[1][0]["error"]["code"] == "invalid_payload"  # type: ignore[index]
+
+
+async def test_event_whose_connection_closes_before_it_joins_has_no_effect(setup: Setup) -> None:
+    asked = RoomRule(Glob("c:*"), Allow(AllowKind.CALL, webhook="app"))
+    setup.use(catalogue(entry("join", join="$0", emit=(emit(SELF, event="joined"),)), rules=(asked,)))
+    alice = await setup.connect("alice")
+    setup.webhooks.gate.clear()
+    await alice.start("join", "c:1")
+    await await_until(lambda: len(setup.webhooks.calls) == 1, "the call", pause_seconds=0)
+
+    setup.services.disconnector.disconnect(alice.connection)
+    setup.webhooks.gate.set()
+    await await_until(
+        lambda: setup.outcomes().get("/ join dropped", 0) == 1, "the event is dropped", pause_seconds=0
+    )
+
+    assert alice.events == []
+
+
+async def test_answer_to_a_join_that_asks_for_more_is_rejected(setup: Setup) -> None:
+    asked = RoomRule(Glob("c:*"), Allow(AllowKind.CALL, webhook="app"))
+    setup.use(catalogue(entry("join", join="$0"), rules=(asked,)))
+    setup.webhooks.answer = lambda _: WebhookAnswer(set={"a": 1})
+    alice = await setup.connect("alice")
+
+    assert await alice.code("join", "c:1") == "backend_error"
+    assert "c:1" not in alice.connection.rooms
+
+
+async def test_event_joins_few_rooms_that_ask_a_webhook(setup: Setup) -> None:
+    asked = RoomRule(Glob("c:*"), Allow(AllowKind.CALL, webhook="app"))
+    setup.use(catalogue(entry("join", join="$0"), rules=(asked,)))
+    alice = await setup.connect("alice")
+
+    assert await alice.code("join", [f"c:{number}" for number in range(9)]) == "invalid_payload"
+    assert setup.webhooks.calls == []
+
+
+async def test_socket_data_stays_as_it_was_if_the_append_fails(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup.use(catalogue(entry("buy", call="app", emit=(emit(SELF, event="bought"),))))
+    setup.webhooks.answer = lambda _: WebhookAnswer(set={"a": 1})
+    alice = await setup.connect("alice")
+
+    async def fail(*_: object) -> Any:
+        raise BrokerUnavailable("away")
+
+    monkeypatch.setattr(setup.services.broker, "append", fail)
+
+    assert await alice.code("buy", 1) == "broker_unavailable"
+    assert alice.connection.data == {}
+
+
+async def test_messages_of_on_error_are_limited_to_one_a_second(setup: Setup) -> None:
+    setup.use(catalogue(entry("say", reject="no", on_error=OnError((emit(SELF, event="sorry", data="x"),)))))
+    alice = await setup.connect("alice")
+
+    for _ in range(3):
+        await alice.send("say")
+    await setup.services.wait_delivered()
+
+    assert alice.events == ["sorry"]

@@ -215,6 +215,18 @@ async def test_failed_leave_changes_nothing(services: Services) -> None:
         await services.memberships.leave(alice.connection, ["a"])
 
     assert joined(alice.connection) == {"a"}
+    assert Address("/", "a") in services.broker.subscribed
+
+
+async def test_failed_join_leaves_no_subscription(services: Services) -> None:
+    alice = await client(services)
+    services.presence.error = BrokerUnavailable("gone")
+
+    with pytest.raises(BrokerUnavailable):
+        await services.memberships.join(alice.connection, ["a"])
+
+    assert joined(alice.connection) == set()
+    assert Address("/", "a") not in services.broker.subscribed
 
 
 # undo
