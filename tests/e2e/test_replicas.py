@@ -250,6 +250,7 @@ def test_clients_stay_connected_and_receive_pushes_after_redis_restarts_empty(
     one, two = processes
     client = connect(node, one, user)
     two.push_user(user, "tick", 0)
+    client.wait("event", event="tick")
     server.kill()
     wait_until(lambda: two.backend.push_user(user, "lost", 0).status == 503, "pushes are rejected")
     server.start()

@@ -237,13 +237,16 @@ async def test_half_a_head_times_out(server: Server, part: bytes) -> None:
 
 
 async def test_head_that_arrives_in_small_pieces_times_out(server: Server) -> None:
-    async with raw_connection(server.port) as connection:
-        connection.send(b"GET / HTTP/1.1\r\n")
-        while await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 0.3):
-            connection.send(b"X: y\r\n")
-        rest = await connection.read_to_end()
+    answers = []
+    # A piece that crosses the answer makes the kernel reset the connection and drop the answer.
+    while not any(answers) and len(answers) < 5:
+        async with raw_connection(server.port) as connection:
+            connection.send(b"GET / HTTP/1.1\r\n")
+            while await connection.is_silent_for(HEAD_TIMEOUT_SECONDS * 0.3):
+                connection.send(b"X: y\r\n")
+            answers.append(await connection.read_to_end())
 
-    assert b"408" in rest
+    assert b"408" in answers[-1]
 
 
 async def test_head_in_two_parts_is_answered_if_the_second_arrives_in_time(server: Server) -> None:
