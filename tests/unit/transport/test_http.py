@@ -237,7 +237,7 @@ async def test_half_a_head_times_out(server: Server, part: bytes) -> None:
 
 
 async def test_head_that_arrives_in_small_pieces_times_out(server: Server) -> None:
-    answers = []
+    answers: list[bytes] = []
     # A piece that crosses the answer makes the kernel reset the connection and drop the answer.
     while not any(answers) and len(answers) < 5:
         async with raw_connection(server.port) as connection:
