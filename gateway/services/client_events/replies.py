@@ -90,17 +90,12 @@ class Replies:
             return
         context = context or received.context()
         context.error = _error_object(code, message, retry_after_seconds)
-        now = self._clock.monotonic()
-        if received.acknowledge is None and now - queue.last_error_at < ERROR_EVENT_SECONDS:
-            return
         was_emitted = False
         if entry.on_error.emit and code not in _NO_EMIT:
             was_emitted = await self._emit_on_error(received, context)
         if received.acknowledge is None:
             # A client that listens for one error event would get two.
-            if was_emitted:
-                queue.last_error_at = now
-            else:
+            if not was_emitted:
                 error_event = received.namespace.error_event
                 self._emit_error(queue, connection, error_event, received.name, context.error)
         elif entry.on_error.ack is None:

@@ -694,14 +694,3 @@ async def test_socket_data_stays_as_it_was_if_the_append_fails(
 
     assert await alice.code("buy", 1) == "broker_unavailable"
     assert alice.connection.data == {}
-
-
-async def test_messages_of_on_error_are_limited_to_one_a_second(setup: Setup) -> None:
-    setup.use(catalogue(entry("say", reject="no", on_error=OnError((emit(SELF, event="sorry", data="x"),)))))
-    alice = await setup.connect("alice")
-
-    for _ in range(3):
-        await alice.send("say")
-    await setup.services.wait_delivered()
-
-    assert alice.events == ["sorry"]
