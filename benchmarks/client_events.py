@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from benchmarks import servers
-from benchmarks.comparison import CLIENTS, Comparison, Figures, Row, medians, spread
+from benchmarks.comparison import CLIENTS, Comparison, Figures, Row, medians, record, shown, spread
 from benchmarks.load.generator import Answer, LoadGenerator
 from benchmarks.machine import ROOT, cores, on_cores
 from benchmarks.servers import Server
@@ -66,11 +66,8 @@ def measure(rounds: int, report: Callable[[str], None]) -> Comparison:
                 for name, make in makers.items():
                     with make() as server:
                         figures = scenario(server)
-                    for row, value in figures.items():
-                        into = shares if row.startswith("load") else results
-                        into[name].setdefault(row, []).append(value)
-                    shown = ", ".join(f"{row} {value:,.4g}" for row, value in figures.items())
-                    report(f"round {number}: {name}: {shown}")
+                    record(name, figures, results, shares)
+                    report(f"round {number}: {name}: {shown(figures)}")
     results["gateway"]["validation"] = [validation_microseconds() for _ in range(rounds)]
     results["node"]["validation"] = [float("nan")]
     return Comparison(medians(results), spread(results), medians(shares), rounds)

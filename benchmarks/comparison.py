@@ -64,11 +64,8 @@ def compare(rounds: int, report: Callable[[str], None]) -> Comparison:
             for name, make in makers.items():
                 with make() as server:
                     figures = scenario(server)
-                for row, value in figures.items():
-                    into = shares if row.startswith("load") else results
-                    into[name].setdefault(row, []).append(value)
-                shown = ", ".join(f"{row} {value:,.4g}" for row, value in figures.items())
-                report(f"round {number}: {name}: {shown}")
+                record(name, figures, results, shares)
+                report(f"round {number}: {name}: {shown(figures)}")
         with servers.bare_sender() as server:
             for row, value in broadcast(server).items():
                 shares["bare sender"].setdefault(row, []).append(value)
@@ -78,6 +75,23 @@ def compare(rounds: int, report: Callable[[str], None]) -> Comparison:
         load=medians(shares),
         rounds=rounds,
     )
+
+
+def record(
+    name: str,
+    figures: Figures,
+    results: dict[str, dict[str, list[float]]],
+    shares: dict[str, dict[str, list[float]]],
+) -> None:
+    """Add the figures of one scenario of a server; those of the load processes go into ``shares``."""
+    for row, value in figures.items():
+        into = shares if row.startswith("load") else results
+        into[name].setdefault(row, []).append(value)
+
+
+def shown(figures: Figures) -> str:
+    """Return the figures as one line."""
+    return ", ".join(f"{row} {value:,.4g}" for row, value in figures.items())
 
 
 def broadcast(server: Server) -> Figures:

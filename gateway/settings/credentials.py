@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from gateway.domain.ingest_keys import ALL_SCOPES, KEY_ID, MIN_SECRET_BYTES, IngestKey, Scope
 from gateway.domain.rate_limit import Rate
-from gateway.settings.values import integer, per_second, read_secret, text
+from gateway.settings.values import integer, per_second, read_items, read_secret, text
 
 if TYPE_CHECKING:
     from jwt.algorithms import Algorithm
@@ -109,18 +109,9 @@ def ingest_keys(raw: object) -> tuple[IngestKey, ...]:
 
     Raises: ValueError with one sentence for each problem.
     """
-    items: object = raw
-    if isinstance(raw, str):
-        items = [part.strip(" \t") for part in text(raw).split(",")]
-    if not isinstance(items, list) or not items:
-        raise ValueError("is neither id:secret,id:secret nor a list of mappings with an id and a secret")
-    keys: list[IngestKey] = []
-    sentences: list[str] = []
-    for number, item in enumerate(items, start=1):
-        try:
-            keys.append(_key(item))
-        except ValueError as error:
-            sentences.extend(f"key {number}: {sentence}" for sentence in error.args)
+    keys, sentences = read_items(
+        raw, _key, noun="key", form="id:secret,id:secret nor a list of mappings with an id and a secret"
+    )
     sentences += _clashes(keys)
     if sentences:
         raise ValueError(*sentences)

@@ -305,3 +305,25 @@ def socketio_path(raw: object) -> str:
     if not _PATH.fullmatch(value):
         raise ValueError(f"{raw!r} is not a path below /: write it as /socket.io/")
     return value + "/"
+
+
+def read_items(raw: object, read: Parser[T], *, noun: str, form: str) -> tuple[list[T], list[str]]:
+    """Read items separated by commas, or a YAML list; return the valid ones and a sentence for each problem.
+
+    ``noun`` names an item in the sentences, ``form`` what is expected.
+
+    Raises: ValueError if there is no item.
+    """
+    items: object = raw
+    if isinstance(raw, str):
+        items = [part.strip(" \t") for part in text(raw).split(",")]
+    if not isinstance(items, list) or not items:
+        raise ValueError(f"is neither {form}")
+    found: list[T] = []
+    sentences: list[str] = []
+    for number, item in enumerate(items, start=1):
+        try:
+            found.append(read(item))
+        except ValueError as error:
+            sentences.extend(f"{noun} {number}: {sentence}" for sentence in error.args)
+    return found, sentences

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.domain.ingest_keys import KEY_ID, Scope
 from gateway.domain.webhooks import Webhook, WebhookTls, decode_secret, parse_may
-from gateway.settings.values import boolean, integer, read_secret, seconds, text, web_address
+from gateway.settings.values import boolean, integer, read_items, read_secret, seconds, text, web_address
 
 X = TypeVar("X")
 T = TypeVar("T")
@@ -33,18 +33,9 @@ def webhooks(raw: object) -> tuple[Webhook, ...]:
 
     Raises: ValueError with one sentence for each problem.
     """
-    items: object = raw
-    if isinstance(raw, str):
-        items = [part.strip(" \t") for part in text(raw).split(",")]
-    if not isinstance(items, list) or not items:
-        raise ValueError("is neither id=url,id=url nor a list of mappings with an id and a url")
-    found: list[Webhook] = []
-    sentences: list[str] = []
-    for number, item in enumerate(items, start=1):
-        try:
-            found.append(_webhook(item))
-        except ValueError as error:
-            sentences.extend(f"webhook {number}: {sentence}" for sentence in error.args)
+    found, sentences = read_items(
+        raw, _webhook, noun="webhook", form="id=url,id=url nor a list of mappings with an id and a url"
+    )
     ids = [each.id for each in found]
     sentences += [f"two webhooks have the id {each!r}" for each in dict.fromkeys(ids) if ids.count(each) > 1]
     if sentences:
