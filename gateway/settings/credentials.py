@@ -7,19 +7,15 @@ that may be part of a secret.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from gateway.domain.ingest_keys import ALL_SCOPES, KEY_ID, MIN_SECRET_BYTES, IngestKey, Scope
+from gateway.domain.ingest_keys import ALL_SCOPES, MIN_SECRET_BYTES, IngestKey, Scope
 from gateway.domain.rate_limit import Rate
-from gateway.settings.values import integer, per_second, read_items, read_secret, text
+from gateway.settings.values import attempt, identifier, integer, per_second, read_items, read_secret, text
 
 if TYPE_CHECKING:
     from jwt.algorithms import Algorithm
-
-X = TypeVar("X")
-T = TypeVar("T")
 
 SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -123,7 +119,7 @@ def _key(item: object) -> IngestKey:
         key_id, colon, secret = item.partition(":")
         if not colon:
             raise ValueError("has no colon between its id and its secret (a secret contains no comma)")
-        return IngestKey(_id(key_id), (_secret(secret),))
+        return IngestKey(identifier(key_id), (_secret(secret),))
     if not isinstance(item, dict):
         raise ValueError("is not a mapping with an id and a secret")
     return _key_of_mapping(item)
@@ -134,28 +130,14 @@ def _key_of_mapping(item: dict[object, object]) -> IngestKey:
         f"unknown field {str(name)!r}; known are {', '.join(_FIELDS)}" for name in item if name not in _FIELDS
     ]
     key = IngestKey(
-        _attempt(sentences, _id, item.get("id"), ""),
-        _attempt(sentences, _secrets, item, ()),
-        _attempt(sentences, _scopes, item["scopes"], ()) if "scopes" in item else ALL_SCOPES,
-        _attempt(sentences, _rate, item["rate"], None) if "rate" in item else None,
+        attempt(sentences, identifier, item.get("id"), ""),
+        attempt(sentences, _secrets, item, ()),
+        attempt(sentences, _scopes, item["scopes"], ()) if "scopes" in item else ALL_SCOPES,
+        attempt(sentences, _rate, item["rate"], None) if "rate" in item else None,
     )
     if sentences:
         raise ValueError(*sentences)
     return key
-
-
-def _attempt(sentences: list[str], parse: Callable[[X], T], raw: X, default: T) -> T:
-    try:
-        return parse(raw)
-    except ValueError as error:
-        sentences.extend(error.args)
-        return default
-
-
-def _id(raw: object) -> str:
-    if not isinstance(raw, str) or not KEY_ID.fullmatch(raw):
-        raise ValueError("its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -")
-    return raw
 
 
 def _secrets(item: dict[object, object]) -> tuple[str, ...]:

@@ -16,9 +16,11 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.domain.errors import InvalidName
+from gateway.domain.ingest_keys import KEY_ID
 from gateway.domain.names import check_room
 from gateway.domain.redis_url import RedisUrl, parse_redis_url
 
+X = TypeVar("X")
 T = TypeVar("T")
 Parser = Callable[[object], T]
 
@@ -327,3 +329,19 @@ def read_items(raw: object, read: Parser[T], *, noun: str, form: str) -> tuple[l
         except ValueError as error:
             sentences.extend(f"{noun} {number}: {sentence}" for sentence in error.args)
     return found, sentences
+
+
+def attempt(sentences: list[str], parse: Callable[[X], T], raw: X, default: T) -> T:
+    """Return the parsed value; if it has problems, add a sentence for each and return ``default``."""
+    try:
+        return parse(raw)
+    except ValueError as error:
+        sentences.extend(error.args)
+        return default
+
+
+def identifier(raw: object) -> str:
+    """Parse the id of an ingest key or a webhook."""
+    if not isinstance(raw, str) or not KEY_ID.fullmatch(raw):
+        raise ValueError("its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -")
+    return raw

@@ -10,11 +10,20 @@ from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from gateway.domain.ingest_keys import KEY_ID, Scope
+from gateway.domain.ingest_keys import Scope
 from gateway.domain.webhooks import Webhook, WebhookTls, decode_secret, parse_may
-from gateway.settings.values import boolean, integer, read_items, read_secret, seconds, text, web_address
+from gateway.settings.values import (
+    attempt,
+    boolean,
+    identifier,
+    integer,
+    read_items,
+    read_secret,
+    seconds,
+    text,
+    web_address,
+)
 
-X = TypeVar("X")
 T = TypeVar("T")
 
 MIN_TIMEOUT_SECONDS: Final = 0.1
@@ -55,7 +64,7 @@ def webhook_secrets(raw: object) -> Mapping[str, tuple[str, ...]]:
         try:
             if not colon:
                 raise ValueError("has no colon between the id of a webhook and a secret")
-            secrets[_id(webhook)] = _distinct((*secrets.get(webhook, ()), _secret(secret)))
+            secrets[identifier(webhook)] = _distinct((*secrets.get(webhook, ()), _secret(secret)))
         except ValueError as error:
             sentences.extend(f"secret {number}: {sentence}" for sentence in error.args)
     if sentences:
@@ -76,7 +85,7 @@ def _webhook(item: object) -> Webhook:
         webhook, equals, url = item.partition("=")
         if not equals:
             raise ValueError("has no equals sign between its id and its URL")
-        return Webhook(id=_id(webhook), url=_url(url))
+        return Webhook(id=identifier(webhook), url=_url(url))
     if not isinstance(item, dict):
         raise ValueError("is not a mapping with an id and a url")
     return _webhook_of_mapping(item)
@@ -91,13 +100,6 @@ def _webhook_of_mapping(item: dict[object, object]) -> Webhook:
         if name not in _FIELDS
     ]
 
-    def attempt(parse: Callable[[X], T], raw: X, default: T) -> T:
-        try:
-            return parse(raw)
-        except ValueError as error:
-            sentences.extend(error.args)
-            return default
-
     def optional(name: str, parse: Callable[[object], T], default: T) -> T:
         try:
             return parse(item[name]) if name in item else default
@@ -106,24 +108,18 @@ def _webhook_of_mapping(item: dict[object, object]) -> Webhook:
             return default
 
     webhook = Webhook(
-        id=attempt(_id, item.get("id"), ""),
-        url=attempt(_url, item.get("url"), ""),
-        secrets=attempt(_secrets, item, ()),
+        id=attempt(sentences, identifier, item.get("id"), ""),
+        url=attempt(sentences, _url, item.get("url"), ""),
+        secrets=attempt(sentences, _secrets, item, ()),
         timeout_seconds=optional("timeout_seconds", _timeout, 5.0),
         in_flight=optional("in_flight", integer(1, MAX_IN_FLIGHT), 64),
-        may=attempt(_may, item.get("may", []), ()),
+        may=attempt(sentences, _may, item.get("may", []), ()),
         insecure=optional("insecure", boolean, False),
-        tls=attempt(_tls, item, WebhookTls()),
+        tls=attempt(sentences, _tls, item, WebhookTls()),
     )
     if sentences:
         raise ValueError(*sentences)
     return webhook
-
-
-def _id(raw: object) -> str:
-    if not isinstance(raw, str) or not KEY_ID.fullmatch(raw):
-        raise ValueError("its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -")
-    return raw
 
 
 def _url(raw: object) -> str:

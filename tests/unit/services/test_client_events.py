@@ -455,7 +455,7 @@ async def test_answer_of_a_call_becomes_the_ack_and_takes_effect(setup: Setup) -
         WebhookAnswer(emit=(WebhookEmission("message", (), {"room": "shop"}),)),
         WebhookAnswer(emit=(WebhookEmission("message", (), {"user": "bob"}),)),
         WebhookAnswer(emit=(WebhookEmission("message", (), "everyone"),)),
-        WebhookAnswer(emit=(WebhookEmission("message", (), {"nobody": 1}),)),
+        WebhookAnswer(emit=(WebhookEmission("message", (), {"unknown": 1}),)),
         WebhookAnswer(emit=(WebhookEmission("message", (), 7),)),
         WebhookAnswer(emit=(WebhookEmission("connect", ()),)),
         WebhookAnswer(join=("lobby",)),
