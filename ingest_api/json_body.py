@@ -9,23 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from itertools import accumulate
 from json import JSONDecodeError, JSONDecoder
 from typing import Final, NamedTuple
 
-MAX_DEPTH: Final = 64
+from gateway.domain.strict_json import MAX_DEPTH, STRING, is_too_deep
+
 MAX_MEMBERS: Final = 32
 """More members than any call has fields. A body with more is not read to its end."""
 TIMESTAMP: Final = "timestamp"
 
-_OPENING: Final = b"[{"
-_CLOSING: Final = b"]}"
-_STEPS: Final = bytes.maketrans(_OPENING + _CLOSING, b"\x01\x01\xff\xff")
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(_OPENING + _CLOSING))
-# A string, or the rest of the text after an opening quote: it always matches, so no quote is scanned twice.
-_STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
-_STRINGS: Final = re.compile(_STRING, re.DOTALL)
-_CONSTANT: Final = re.compile(_STRING.decode() + "|(-?Infinity|NaN)", re.DOTALL)
+_CONSTANT: Final = re.compile(STRING.decode() + "|(-?Infinity|NaN)", re.DOTALL)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE_SURROGATE: Final = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
@@ -75,7 +68,8 @@ def parse(body: bytes) -> ParsedBody:
         NotAnObject: The body is not a JSON object, or has more than ``MAX_MEMBERS`` members.
     """
     text = _decode(body)
-    _check_depth(body)
+    if is_too_deep(body):
+        raise InvalidJson(f"the body is nested more than {MAX_DEPTH} deep")
     start = _skip_space(text, 0)
     if start == len(text):
         raise InvalidJson("the body is empty")
@@ -123,14 +117,6 @@ def _decode(body: bytes) -> str:
         return body.decode()
     except UnicodeDecodeError as error:
         raise InvalidJson(f"the body is not UTF-8: byte {error.start}") from None
-
-
-def _check_depth(body: bytes) -> None:
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return
-    steps = memoryview(_STRINGS.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)).cast("b")
-    if max(accumulate(steps), default=0) > MAX_DEPTH:
-        raise InvalidJson(f"the body is nested more than {MAX_DEPTH} deep")
 
 
 def _children(

@@ -11,8 +11,9 @@ from typing import Final
 MAX_DEPTH: Final = 64
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[{]}"))
-# A string, or the rest of the text after an opening quote: it always matches, so no quote is scanned twice.
-_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
+"""A string, or the rest of the text after an opening quote: it always matches, so no quote is scanned twice."""
+_STRINGS: Final = re.compile(STRING, re.DOTALL)
 
 
 def decode_strictly(text: bytes) -> object:
@@ -24,7 +25,8 @@ def decode_strictly(text: bytes) -> object:
     """
     if text.startswith(b"\xef\xbb\xbf"):
         raise ValueError("it starts with a byte order mark")
-    _check_depth(text)
+    if is_too_deep(text):
+        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
     try:
         value = json.loads(
             text.decode(), parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_members
@@ -41,12 +43,12 @@ def decode_strictly(text: bytes) -> object:
     return value
 
 
-def _check_depth(text: bytes) -> None:
+def is_too_deep(text: bytes) -> bool:
+    """Return whether a JSON text has more than MAX_DEPTH levels; it need not be valid."""
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
-        return
+        return False
     steps = memoryview(_STRINGS.sub(b"", text).translate(_STEPS, _NOT_BRACKETS)).cast("b")
-    if max(accumulate(steps), default=0) > MAX_DEPTH:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+    return max(accumulate(steps), default=0) > MAX_DEPTH
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -84,10 +84,15 @@ def _applied(schema: object, named: Named) -> Iterator[Mapping[str, object]]:
         reference = current.get("$ref")
         if isinstance(reference, str):
             waiting.append(named.get(reference.removeprefix(REFERENCE_PREFIX)))
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            several = current.get(keyword)
-            waiting.extend(several if isinstance(several, list) else ())
-        waiting.append(current.get("not"))
+        waiting.extend(_combined(current))
+
+
+def _combined(schema: Mapping[str, object]) -> Iterator[object]:
+    """Yield the schemas that ``allOf``, ``anyOf``, ``oneOf`` and ``not`` of a schema hold."""
+    for keyword in ("allOf", "anyOf", "oneOf"):
+        several = schema.get(keyword)
+        yield from several if isinstance(several, list) else ()
+    yield schema.get("not")
 
 
 def _children(schema: Mapping[str, object]) -> Iterator[tuple[Child, object]]:
@@ -109,10 +114,7 @@ def _parts(schema: object) -> Iterator[object]:
             continue
         yield current
         waiting.extend(target for _, target in _children(current))
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            several = current.get(keyword)
-            waiting.extend(several if isinstance(several, list) else ())
-        waiting.append(current.get("not"))
+        waiting.extend(_combined(current))
 
 
 def _reached(name: str, direct: Mapping[str, frozenset[str]]) -> frozenset[str]:
