@@ -292,7 +292,7 @@ class Components:
             ),
             observer=socketio_server,
             schedule=self.schedule,
-            origins=Origins(settings.cors_origins),
+            origins=Origins(settings.cors_origins, same_host=settings.cors_same_host),
             proxies=TrustedProxies(settings.trusted_proxies),
             check_admission=self._check_admission,
             metrics=self._metrics,

@@ -163,6 +163,7 @@ class Settings:
         },
     )
     cors_origins: tuple[str, ...] = _setting(values.origins, ())
+    cors_same_host: bool = _setting(values.boolean, True)
     socketio_path: str = _setting(values.socketio_path, "/socket.io/")
     serve_client: bool = _setting(values.boolean, True)
     namespaces: tuple[str, ...] = _setting(_namespaces, ("/",))

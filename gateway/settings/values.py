@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from gateway.domain.errors import InvalidName
 from gateway.domain.ingest_keys import KEY_ID
 from gateway.domain.names import check_room
+from gateway.domain.origins import parse_allowed_origin
 from gateway.domain.redis_url import RedisUrl, parse_redis_url
 
 X = TypeVar("X")
@@ -29,9 +30,7 @@ _MAX_SECONDS: Final = 1e9
 _MAX_INTEGER: Final = 10**15
 _INTEGER: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
-_ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*,]+", re.ASCII)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
-_DEFAULT_PORTS: Final = (("http://", ":80"), ("https://", ":443"))
 
 
 def read_secret(path: Path) -> str:
@@ -228,22 +227,21 @@ def room_claims(raw: object) -> Mapping[str, str]:
 
 
 def origin(raw: object) -> str:
-    """Parse ``*`` or an ``Origin`` of a browser (RFC 6454 §6.2): scheme, host, and a port unless it is the default."""
-    value = text(raw).lower()
-    if value in {"*", "null"}:
+    """Parse ``*``, an ``Origin`` of a browser, or ``https://*.example.com``, whose ``*`` stands for one label."""
+    value = text(raw)
+    if value == "*":
         return value
-    if "*" in value:
+    parsed = parse_allowed_origin(value)
+    if parsed is None and "*" in value:
         raise ValueError(
-            f"{raw!r}: a part of an origin cannot be a wildcard; list the origins, or use * alone"
+            f"{raw!r}: a wildcard stands for the first label of a domain, as in https://*.preview.example.com; "
+            "list the origins, or use * alone"
         )
-    if not _ORIGIN.fullmatch(value):
-        raise ValueError(
-            f"{raw!r} is not an origin: write it as https://app.example.com, without a path or final slash"
-        )
-    for scheme, port in _DEFAULT_PORTS:
-        if value.startswith(scheme) and value.endswith(port):
-            raise ValueError(f"{raw!r}: browsers omit {port}, so write {value.removesuffix(port)}")
-    return value
+    if parsed is None and not value.isascii():
+        raise ValueError(f"{raw!r} has characters beyond ASCII: write the host as browsers do, as xn--…")
+    if parsed is None:
+        raise ValueError(f"{raw!r} is not an origin: write it as https://app.example.com, without a path")
+    return parsed
 
 
 def origins(raw: object) -> tuple[str, ...]:

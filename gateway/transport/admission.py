@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
+from aiohttp import hdrs
+from multidict import CIMultiDictProxy
+
 from gateway.domain.rate_limit import FULL, take_token, wait_seconds
 from gateway.interfaces import Clock
 from gateway.metrics import MetricFactory
@@ -26,6 +29,8 @@ from gateway.transport.errors import HandshakeError, unavailable
 FORWARDED_FOR: Final = "X-Forwarded-For"
 MAX_ADDRESSES: Final = 65_536
 """About 8 MB. Beyond it the buckets not used for the longest are removed early; CONNECT_RATE still limits all."""
+_SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+"""The values of ``X-Forwarded-Proto``; some proxies write those of WebSockets."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """Prefix of an IPv6 address that is mapped from an IPv4 address (RFC 4291 §2.5.5.2)."""
 
@@ -55,6 +60,19 @@ class TrustedProxies:
             nearest = further
         return str(nearest)
 
+    def requested_host(self, peer: str | None, headers: CIMultiDictProxy[str]) -> tuple[str, str | None]:
+        """Return the host that the client asked for, and ``http`` or ``https`` if a trusted proxy names it.
+
+        A trusted proxy may write both into ``X-Forwarded-Host`` and ``X-Forwarded-Proto``. A header with several values
+        is ignored: a client may have made up any of them.
+        """
+        host, scheme = headers.get(hdrs.HOST, ""), None
+        nearest = _parse(peer) if peer is not None and self._networks else None
+        if nearest is not None and self._trusts(nearest):
+            host = _only_value(headers, "X-Forwarded-Host") or host
+            scheme = _SCHEMES.get(_only_value(headers, "X-Forwarded-Proto").lower())
+        return host, scheme
+
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._networks)
 
@@ -74,6 +92,11 @@ def rate_limit_key(address: str) -> str:
     if packed.startswith(_MAPPED):
         return socket.inet_ntop(socket.AF_INET, packed.removeprefix(_MAPPED))
     return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
+
+
+def _only_value(headers: CIMultiDictProxy[str], name: str) -> str:
+    values = ",".join(headers.getall(name, ())).split(",")
+    return values[0].strip() if len(values) == 1 else ""
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:

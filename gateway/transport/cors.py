@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from gateway.domain.origins import parse_allowed_origin, parse_origin
+
 ANY = "*"
 
 
 class Origins:
     """The allowed origins; ``*`` allows each. A request without ``Origin`` is not a browser's and is allowed."""
 
-    def __init__(self, allowed: Collection[str]) -> None:
+    def __init__(self, allowed: Collection[str], *, same_host: bool = False) -> None:
+        """``same_host``: the origin that has the host and port of the request is allowed too."""
         self._any = ANY in allowed
-        self._allowed = frozenset(origin.lower() for origin in allowed)
+        self._allowed = frozenset(filter(None, map(parse_allowed_origin, allowed)))
+        self._same_host = same_host
 
-    def allows(self, origin: str | None) -> bool:
-        """Whether a page of this origin may connect."""
-        return origin is None or self._any or origin.lower() in self._allowed
+    def allows(self, origin: str | None, *, host: str = "", scheme: str | None = None) -> bool:
+        """Whether a page of this origin may connect.
+
+        ``host``: the ``Host`` of the request as its client sent it; ``scheme``: that of the request, if it is known.
+        """
+        if origin is None or self._any:
+            return True
+        parsed = parse_origin(origin)
+        if parsed is None:
+            return False
+        if parsed.text in self._allowed or parsed.wildcard in self._allowed:
+            return True
+        return self._same_host and parsed.is_at(host, scheme=scheme)
 
     def headers(self, origin: str | None) -> dict[str, str]:
         """Return the headers that let a page of an allowed origin read the answer."""

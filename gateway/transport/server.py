@@ -30,7 +30,7 @@ from gateway.transport.websocket import WebSocketTransport
 
 PROTOCOL_VERSION: Final = "4"
 MAX_ORIGIN_CHARACTERS: Final = 200
-"""Maximum length of an origin in the log: a client may send any text."""
+"""Maximum length of an origin and of a host in the log: a client may send any text."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 log = structlog.get_logger(__name__)
@@ -138,7 +138,7 @@ class EngineServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request to the Engine.IO path."""
         origin = request.headers.get(hdrs.ORIGIN)
-        if not self._origins.allows(origin):
+        if origin is not None and not self._allows(origin, request):
             return self._reject(request, errors.FORBIDDEN, {})
         cors = self._origins.headers(origin)
         if request.method == hdrs.METH_OPTIONS:
@@ -177,6 +177,10 @@ class EngineServer:
 
     def volatile_skipped(self, reason: str) -> None:
         self._observer.volatile_skipped(reason)
+
+    def _allows(self, origin: str, request: web.Request) -> bool:
+        host, scheme = self._proxies.requested_host(request.remote, request.headers)
+        return self._origins.allows(origin, host=host, scheme=scheme)
 
     async def _deliver(self, session: EngineSession, message: str | bytes) -> None:
         try:
@@ -295,6 +299,8 @@ class EngineServer:
         if error is errors.FORBIDDEN:
             # Nearly always a page of the operator's own that is missing in CORS_ORIGINS.
             fields["origin"] = request.headers.get(hdrs.ORIGIN, "")[:MAX_ORIGIN_CHARACTERS]
+            host, _ = self._proxies.requested_host(request.remote, request.headers)
+            fields["host"] = host[:MAX_ORIGIN_CHARACTERS]
         if request.query.get("sid"):
             log.debug("request.rejected", **fields)
         else:

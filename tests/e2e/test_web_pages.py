@@ -30,7 +30,18 @@ def site() -> Iterator[GatewayProcess]:
 
 @pytest.fixture(scope="module")
 def websocket_only() -> Iterator[GatewayProcess]:
-    process = GatewayProcess(transports="websocket", serve_client="false")
+    process = GatewayProcess(transports="websocket", serve_client="false", cors_same_host="false")
+    yield process
+    assert process.stop() == 0
+    assert process.failures() == []
+
+
+@pytest.fixture(scope="module")
+def behind_proxy() -> Iterator[GatewayProcess]:
+    """A gateway behind a proxy on this machine, for previews and for an Electron app."""
+    process = GatewayProcess(
+        trusted_proxies="127.0.0.0/8", cors_origins="https://*.preview.example.com,file://"
+    )
     yield process
     assert process.stop() == 0
     assert process.failures() == []
@@ -86,6 +97,109 @@ async def test_pages_of_other_origins_are_rejected_over_every_transport(
             await http.ws_connect(f"{site.url}{PATH}?EIO=4&transport=websocket{sid}", headers=page)
         assert caught.value.status == 403
     await polling.close()
+
+
+OWN = ["http://{}", "http://{}/", "ws://{}", "WS://{}/"]
+
+
+async def opens(http: aiohttp.ClientSession, url: str, path: str = PATH, **headers: str) -> bool:
+    """Whether a handshake, a preflight and a WebSocket with these headers are accepted; all or none of them are."""
+    address = f"{url}{path}?EIO=4&transport="
+    async with http.options(f"{address}polling", headers=headers) as preflight:
+        accepted = [preflight.status == 204]
+    async with http.get(f"{address}polling", headers=headers) as handshake:
+        accepted.append(handshake.status == 200)
+        assert cors(handshake.headers) == (allowed(headers["Origin"]) if handshake.status == 200 else {})
+        if handshake.status == 200:
+            sid = json.loads((await handshake.text())[1:])["sid"]
+            async with http.post(f"{address}polling&sid={sid}", data="1", headers=headers) as left:
+                assert left.status == 200
+    try:
+        await (await http.ws_connect(f"{address}websocket", headers=headers)).close()
+        accepted.append(True)
+    except aiohttp.WSServerHandshakeError as rejection:
+        accepted.append(rejection.status != 403)
+    assert len(set(accepted)) == 1, accepted
+    return accepted[0]
+
+
+@pytest.mark.parametrize("spelling", OWN)
+async def test_app_that_sends_the_address_of_the_gateway_as_its_origin_is_accepted(
+    site: GatewayProcess, http: aiohttp.ClientSession, spelling: str
+) -> None:
+    assert await opens(http, site.url, Origin=spelling.format(site.url.removeprefix("http://")))
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("push.example.com", "https://push.example.com"),
+        ("push.example.com", "https://push.example.com:443"),
+        ("push.example.com:443", "wss://push.example.com/"),
+        ("[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+async def test_own_host_is_the_one_that_the_request_names(
+    site: GatewayProcess, http: aiohttp.ClientSession, host: str, origin: str
+) -> None:
+    assert await opens(http, site.url, Host=host, Origin=origin)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evilpush.example.com",
+        "https://push.example.com.evil",
+        "https://push.example.com.",
+        "https://push.example.com@evil",
+        "https://push.example.com:8443",
+        "https://a.push.example.com",
+        "file://",
+    ],
+)
+async def test_page_of_a_host_that_looks_alike_is_rejected_and_logged_with_both_names(
+    site: GatewayProcess, http: aiohttp.ClientSession, origin: str
+) -> None:
+    assert not await opens(http, site.url, Host="push.example.com", Origin=origin)
+    line = site.log.wait(
+        lambda line: line.get("event") == "handshake.rejected" and line["origin"] == origin, timeout=5
+    )
+    assert line["host"] == "push.example.com"
+
+
+async def test_forwarded_host_is_ignored_unless_its_sender_is_a_trusted_proxy(
+    site: GatewayProcess, behind_proxy: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    forwarded = {"X-Forwarded-Host": "push.example.com", "X-Forwarded-Proto": "https"}
+    page = {"Origin": "https://push.example.com"}
+
+    assert not await opens(http, site.url, **page, **forwarded)
+    assert await opens(http, behind_proxy.url, "/socket.io/", **page, **forwarded)
+    assert not await opens(
+        http, behind_proxy.url, "/socket.io/", Origin="http://push.example.com", **forwarded
+    )
+
+
+async def test_own_host_is_rejected_when_that_is_switched_off(
+    websocket_only: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await http.ws_connect(
+            f"{websocket_only.url}/socket.io/?EIO=4&transport=websocket", origin=websocket_only.url
+        )
+    assert caught.value.status == 403
+
+
+async def test_previews_and_electron_pages_are_accepted_when_they_are_listed(
+    behind_proxy: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    url = behind_proxy.url
+
+    assert await opens(http, url, "/socket.io/", Origin="https://pr-7.preview.example.com")
+    assert await opens(http, url, "/socket.io/", Origin="file://")
+    assert not await opens(http, url, "/socket.io/", Origin="https://a.b.preview.example.com")
+    assert not await opens(http, url, "/socket.io/", Origin="https://evilpreview.example.com")
+    assert not await opens(http, url, "/socket.io/", Origin="null")
 
 
 async def test_websocket_with_a_listed_origin_or_without_an_origin_is_accepted(

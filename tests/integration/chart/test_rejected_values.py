@@ -33,7 +33,7 @@ def rejection(values: Values) -> str:
         ({"config__port": 80}, "/config", "additional properties 'port' not allowed"),
         ({"config__ping_interval_seconds": 0}, "/config/ping_interval_seconds", "exclusiveMinimum: got 0, want 0"),
         ({"config__max_connections": 1.5}, "/config/max_connections", "got number, want integer"),
-        ({"config__cors_origins": ["https://app.example.com/"]}, "/config/cors_origins/0", "does not match pattern"),
+        ({"config__cors_origins": ["https://app.example.com/x"]}, "/config/cors_origins/0", "does not match pattern"),
         ({"config__transports": []}, "/config/transports", "minItems: got 0, want 1"),
         ({"config__jwt_algorithms": ["none"]}, "/config/jwt_algorithms/0", "value must be one of"),
         ({"config__socketio_path": "socket.io"}, "/config/socketio_path", "does not match pattern"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.transport.admission import TrustedProxies, rate_limit_key
 
@@ -97,3 +98,34 @@ def test_any_text_in_the_header_yields_an_address(lines: list[str], peer: str) -
 )
 def test_clients_are_counted_by_ipv4_address_or_ipv6_network(address: str, name: str) -> None:
     assert rate_limit_key(address) == name
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "requested"),
+    [
+        ("203.0.113.9", {}, ("gateway:8080", None)),
+        ("203.0.113.9", {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}, ("gateway:8080", None)),
+        (None, {"X-Forwarded-Host": "evil.example"}, ("gateway:8080", None)),
+        ("10.0.0.1", {}, ("gateway:8080", None)),
+        ("10.0.0.1", {"X-Forwarded-Host": "push.example"}, ("push.example", None)),
+        ("10.0.0.1", {"X-Forwarded-Proto": "https"}, ("gateway:8080", "https")),
+        ("10.0.0.1", {"X-Forwarded-Host": "push.example", "X-Forwarded-Proto": "WSS"}, ("push.example", "https")),
+        ("10.0.0.1", {"X-Forwarded-Host": "evil.example, push.example"}, ("gateway:8080", None)),
+        ("10.0.0.1", {"X-Forwarded-Proto": "https,http"}, ("gateway:8080", None)),
+        ("10.0.0.1", {"X-Forwarded-Proto": "gopher"}, ("gateway:8080", None)),
+    ],
+)  # fmt: skip
+def test_only_a_trusted_proxy_may_name_the_host_and_scheme_of_a_request(
+    peer: str | None, headers: dict[str, str], requested: tuple[str, str | None]
+) -> None:
+    sent = CIMultiDictProxy(CIMultiDict({"Host": "gateway:8080", **headers}))
+
+    assert PROXIES.requested_host(peer, sent) == requested
+
+
+def test_header_that_comes_twice_names_no_host() -> None:
+    sent = CIMultiDict({"Host": "gateway:8080"})
+    sent.extend([("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Host", "push.example")])
+
+    assert PROXIES.requested_host("10.0.0.1", CIMultiDictProxy(sent)) == ("gateway:8080", None)
+    assert TrustedProxies([]).requested_host("10.0.0.1", CIMultiDictProxy(sent)) == ("gateway:8080", None)

@@ -32,6 +32,34 @@ def test_origin_is_allowed_if_it_is_listed_or_absent(
     assert Origins(allowed).allows(origin) is expected
 
 
+@pytest.mark.parametrize(
+    ("allowed", "origin", "expected"),
+    [
+        (["https://*.preview.example.com"], "https://pr-7.preview.example.com", True),
+        (["https://*.preview.example.com"], "https://a.b.preview.example.com", False),
+        (["https://*.preview.example.com"], "https://preview.example.com", False),
+        (["https://*.preview.example.com"], "https://*.preview.example.com", False),
+        ([PAGE], "wss://app.example:443/", True),
+        (["file://"], "file://", True),
+        (["file://"], "null", False),
+        (["null"], "null", True),
+        (["null"], "file://", False),
+        (["null"], "", False),
+    ],
+)
+def test_origin_is_allowed_in_every_spelling_and_by_a_wildcard(
+    allowed: list[str], origin: str, expected: bool
+) -> None:
+    assert Origins(allowed).allows(origin) is expected
+
+
+def test_own_host_is_allowed_only_if_that_is_on() -> None:
+    assert Origins([], same_host=True).allows("wss://push.example", host="push.example")
+    assert not Origins([]).allows("wss://push.example", host="push.example")
+    assert not Origins([], same_host=True).allows("https://evil.example", host="push.example")
+    assert not Origins([], same_host=True).allows("null", host="")
+
+
 def test_headers_name_the_origin_itself_so_that_credentials_may_be_sent() -> None:
     assert Origins(["*"]).headers(PAGE) == {
         "Access-Control-Allow-Origin": PAGE,
