@@ -83,11 +83,16 @@ def parse_gateway_url(url: str) -> SplitResult:
 
 
 def _key(settings: Settings) -> tuple[str, str]:
+    from gateway.settings.values import secret as parse_secret
+
     key_id, secret = os.environ.get("GATEWAY_KEY"), os.environ.get("GATEWAY_SECRET")
     if key_id and secret:
-        if not (KEY_ID.fullmatch(key_id) and secret.isprintable()):
-            raise UsageError("GATEWAY_KEY or GATEWAY_SECRET contains characters that no key has")
-        return key_id, secret
+        if not KEY_ID.fullmatch(key_id):
+            raise UsageError("GATEWAY_KEY is not 1 to 64 characters of A-Z a-z 0-9 . _ -")
+        try:
+            return key_id, parse_secret(secret)
+        except ValueError as error:
+            raise UsageError(f"GATEWAY_SECRET {error}") from None
     if key_id or secret:
         raise UsageError("GATEWAY_KEY and GATEWAY_SECRET belong together: set both or none")
     if not settings.ingest_keys:

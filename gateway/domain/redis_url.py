@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,6 +12,7 @@ _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 _TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _CERT_REQS: Final = ("required", "optional", "none")
 
 
@@ -92,6 +94,8 @@ def _take_tls_options(query: dict[str, str]) -> dict[str, Any]:
 def _credentials(text: str) -> dict[str, str]:
     username, _, password = text.partition(":")
     given = {"username": unquote(username), "password": unquote(password)}
+    if any(_CONTROL.search(value) for value in given.values()):
+        raise ValueError("has a line break or another control character in its user name or password")
     return {name: value for name, value in given.items() if value}
 
 

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.domain.ingest_keys import ALL_SCOPES, MIN_SECRET_BYTES, IngestKey, Scope
 from gateway.domain.rate_limit import Rate
-from gateway.settings.values import attempt, identifier, integer, per_second, read_items, read_secret, text
+from gateway.settings.values import (
+    attempt,
+    identifier,
+    integer,
+    per_second,
+    read_items,
+    read_secret,
+    secret,
+    text,
+)
 
 if TYPE_CHECKING:
     from jwt.algorithms import Algorithm
@@ -53,13 +62,20 @@ def is_secret(text: str) -> bool:
     return True
 
 
+def jwt_secret(raw: object) -> str:
+    """Parse the secret of tokens. A PEM ends with a line break and is no secret, which ``checks`` reports.
+
+    Raises: ValueError.
+    """
+    return text(raw) if str(raw).lstrip().startswith("-----BEGIN") else secret(raw)
+
+
 def public_key(raw: object) -> str:
     """Parse a public key in PEM. In a single line ``\\n`` stands for a newline, as some shells and dashboards need it.
 
     Raises: ValueError.
     """
-    if not isinstance(raw, str):
-        raise ValueError("is not text")
+    raw = text(raw)
     pem = raw if "\n" in raw.strip() else raw.replace("\\n", "\n")
     if "PRIVATE KEY" in pem:
         raise ValueError("is a private key, which only the issuer of the tokens may have: use its public key")
@@ -116,10 +132,10 @@ def ingest_keys(raw: object) -> tuple[IngestKey, ...]:
 
 def _key(item: object) -> IngestKey:
     if isinstance(item, str):
-        key_id, colon, secret = item.partition(":")
+        key_id, colon, value = item.partition(":")
         if not colon:
             raise ValueError("has no colon between its id and its secret (a secret contains no comma)")
-        return IngestKey(identifier(key_id), (_secret(secret),))
+        return IngestKey(identifier(key_id), (_secret(value),))
     if not isinstance(item, dict):
         raise ValueError("is not a mapping with an id and a secret")
     return _key_of_mapping(item)
@@ -158,12 +174,15 @@ def _secrets(item: dict[object, object]) -> tuple[str, ...]:
 
 
 def _secret(raw: object) -> str:
-    secret = text(raw)
-    if len(secret.encode()) < MIN_SECRET_BYTES:
+    try:
+        value = secret(raw)
+    except ValueError as error:
+        raise ValueError(f"its secret {error}") from None
+    if len(value.encode()) < MIN_SECRET_BYTES:
         raise ValueError(f"its secret has fewer than {MIN_SECRET_BYTES} bytes")
-    if secret != secret.strip() or any(character < " " for character in secret):
-        raise ValueError("its secret begins or ends with white space, or contains a line break")
-    return secret
+    if any(character < " " for character in value):
+        raise ValueError("its secret contains a tab or a line break")
+    return value
 
 
 def _scopes(raw: object) -> tuple[Scope, ...]:
@@ -187,8 +206,8 @@ def _clashes(keys: list[IngestKey]) -> list[str]:
     sentences += [f"two keys have the id {each!r}" for each in dict.fromkeys(ids) if ids.count(each) > 1]
     owners: dict[str, str] = {}
     for key in keys:
-        for secret in key.secrets:
-            other = owners.setdefault(secret, key.id)
+        for each in key.secrets:
+            other = owners.setdefault(each, key.id)
             if other != key.id:
                 sentences.append(f"the keys {other!r} and {key.id!r} have the same secret")
     return sentences

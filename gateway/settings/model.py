@@ -136,7 +136,7 @@ class Settings:
     ingest_port: int | None = _setting(values.integer(0, 65535), None)
     ingest_path_prefix: str = _setting(values.path_prefix, "")
 
-    jwt_secret: str | None = _setting(values.text, None, secret=True)
+    jwt_secret: str | None = _setting(credentials.jwt_secret, None, secret=True)
     jwt_public_key: str | None = _setting(credentials.public_key, None, secret=True)
     jwt_jwks_url: str | None = _setting(values.web_address, None)
     jwt_algorithms: tuple[str, ...] = _setting(_algorithms, (), shown="follows the key")

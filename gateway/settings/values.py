@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
+from unicodedata import category
 from urllib.parse import urlsplit
 
 from gateway.domain.errors import InvalidName
@@ -31,6 +32,20 @@ _MAX_INTEGER: Final = 10**15
 _INTEGER: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Control characters besides tabs and line breaks. A text with NUL is UTF-16 that was read as UTF-8."""
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Unicode categories of white space, controls and invisible marks."""
+_CHARACTER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "\n": "a line break",
+        "\r": "a carriage return",
+        " ": "a space",
+        "\t": "a tab",
+        "\xa0": "a no-break space (U+00A0)",
+        "\ufeff": "a byte order mark (U+FEFF)",
+    }
+)
 
 
 def read_secret(path: Path) -> str:
@@ -42,8 +57,9 @@ def read_secret(path: Path) -> str:
         content = path.read_bytes().decode()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"cannot read {path}: it is not UTF-8") from None
+    except UnicodeDecodeError as error:
+        is_utf_16 = error.object.startswith((b"\xff\xfe", b"\xfe\xff"))
+        raise ValueError(f"cannot read {path}: it is {'UTF-16, ' if is_utf_16 else ''}not UTF-8") from None
     if content.endswith("\r\n"):
         return content[:-2]
     return content.removesuffix("\n")
@@ -57,7 +73,34 @@ def text(raw: object) -> str:
         raw.encode()
     except UnicodeEncodeError:
         raise ValueError("is not UTF-8") from None
+    if raw.startswith("\ufeff"):
+        raise ValueError("begins with a byte order mark (U+FEFF), which editors do not show: remove it")
     return raw
+
+
+def secret(raw: object) -> str:
+    """Parse a secret. White space inside is a part of it, at its ends it is always a mistake.
+
+    ``echo`` and editors add a line break, and the other side, which has none, would make signatures that never match.
+
+    Raises: ValueError with one sentence, which names the character that is wrong and quotes nothing.
+    """
+    value = text(raw)
+    if not value.strip():
+        raise ValueError("consists of white space alone" if value else "is empty")
+    for place, character in (("begins", value[0]), ("ends", value[-1])):
+        if category(character) in _INVISIBLE:
+            raise ValueError(f"{place} with {_name_of(character)}: remove it")
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("is in quotes, which count as a part of it: remove them")
+    control = _CONTROL.search(value)
+    if control is not None:
+        raise ValueError(f"contains {_name_of(control[0])}")
+    return value
+
+
+def _name_of(character: str) -> str:
+    return _CHARACTER_NAMES.get(character, f"the invisible character U+{ord(character):04X}")
 
 
 def token(raw: object) -> str:
@@ -288,7 +331,7 @@ def web_address(raw: object) -> str:
 
 def redis_url(raw: object) -> RedisUrl:
     """Parse the URL of Redis or of its Sentinels. No sentence quotes the value, which may contain a password."""
-    return parse_redis_url(text(raw))
+    return parse_redis_url(secret(raw))
 
 
 def path_prefix(raw: object) -> str:
@@ -316,7 +359,8 @@ def read_items(raw: object, read: Parser[T], *, noun: str, form: str) -> tuple[l
     """
     items: object = raw
     if isinstance(raw, str):
-        items = [part.strip(" \t") for part in text(raw).split(",")]
+        # Not stripped at their ends, which may be those of secrets.
+        items = [part.lstrip(" \t") for part in text(raw).split(",")]
     if not isinstance(items, list) or not items:
         raise ValueError(f"is neither {form}")
     found: list[T] = []

@@ -82,7 +82,7 @@ def with_secrets(found: tuple[Webhook, ...], secrets: Mapping[str, tuple[str, ..
 
 def _webhook(item: object) -> Webhook:
     if isinstance(item, str):
-        webhook, equals, url = item.partition("=")
+        webhook, equals, url = item.rstrip(" \t").partition("=")
         if not equals:
             raise ValueError("has no equals sign between its id and its URL")
         return Webhook(id=identifier(webhook), url=_url(url))

@@ -33,3 +33,15 @@ def test_malformed_url_is_rejected_without_quoting_the_password(url: str) -> Non
         parse_redis_url(url.replace("//r", "//:hunter2@r"))
 
     assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("login", ["u:hunter2%0A", "u:hunter2%0D%0A", "u%00:hunter2", ":%09hunter2"])
+def test_control_character_in_the_login_is_rejected_without_quoting_it(login: str) -> None:
+    with pytest.raises(ValueError, match="has a line break or another control character") as raised:
+        parse_redis_url(f"redis://{login}@r")
+
+    assert "hunter2" not in str(raised.value)
+
+
+def test_password_may_contain_and_end_with_blanks() -> None:
+    assert parse_redis_url("redis://:a%20b%20@r").options["password"] == "a b "

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,80 @@ def test_keys_that_do_not_fit_the_algorithms_are_rejected(
     assert problems(INGEST | {f"GATEWAY_{name}": value for name, value in given.items()}) == sentences
 
 
+EDGES = [
+    ("{}\n", "ends with a line break: remove it"),
+    ("{}\r\n", "ends with a line break: remove it"),
+    ("{}\r", "ends with a carriage return: remove it"),
+    ("{} ", "ends with a space: remove it"),
+    (" {}", "begins with a space: remove it"),
+    ("{}\t", "ends with a tab: remove it"),
+    ("{}\u00a0", "ends with a no-break space (U+00A0): remove it"),
+    ("{}\u200b", "ends with the invisible character U+200B: remove it"),
+    ("{}\ufeff", "ends with a byte order mark (U+FEFF): remove it"),
+    ('"{}"', "is in quotes, which count as a part of it: remove them"),
+    ("'{}'", "is in quotes, which count as a part of it: remove them"),
+    ("{}\x00x", "contains the invisible character U+0000"),
+    ("{}\udcff", "is not UTF-8"),
+]
+"""A secret within what editors, shells and copies add to it; and the sentence about that."""
+
+
+@pytest.mark.parametrize(("form", "sentence"), EDGES)
+def test_jwt_secret_with_something_around_it_is_rejected(tmp_path: Path, form: str, sentence: str) -> None:
+    text = form.format(SECRET)
+
+    assert problems(INGEST | {"GATEWAY_JWT_SECRET": text}) == [f"GATEWAY_JWT_SECRET: {sentence}"]
+    if text.isascii():
+        environ = INGEST | {"GATEWAY_CONFIG": str(tmp_path / "gateway.yaml")}
+        (tmp_path / "gateway.yaml").write_text(f"jwt_secret: {json.dumps(text)}\n", encoding="utf-8")
+        expected = f"GATEWAY_JWT_SECRET: {sentence} (in {tmp_path / 'gateway.yaml'})"
+        assert problems(environ) == [expected]
+        assert SECRET not in expected
+
+
+@pytest.mark.parametrize("text", [" " * 40, "\n" * 40, "\u00a0" * 40])
+def test_jwt_secret_of_white_space_alone_is_rejected(text: str) -> None:
+    assert problems(INGEST | {"GATEWAY_JWT_SECRET": text}) == [
+        "GATEWAY_JWT_SECRET: consists of white space alone"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["a b" * 11, "a\tb" * 11, "a\nb" * 11, "ü" * 16, '"' + "x" * 32, "é\u200db" * 8]
+)
+def test_jwt_secret_may_contain_white_space_and_any_letters(text: str) -> None:
+    assert load_settings(INGEST | {"GATEWAY_JWT_SECRET": text}).jwt_secret == text
+
+
+def test_public_key_may_end_with_line_breaks_and_does_not_begin_with_a_byte_order_mark() -> None:
+    key = PUBLIC_KEYS["ES256"]
+
+    assert load_settings(INGEST | {"GATEWAY_JWT_PUBLIC_KEY": key + "\r\n\n"}).jwt_algorithms == ("ES256",)
+    assert problems(INGEST | {"GATEWAY_JWT_PUBLIC_KEY": "\ufeff" + key}) == [
+        "GATEWAY_JWT_PUBLIC_KEY: begins with a byte order mark (U+FEFF), which editors do not show: remove it"
+    ]
+
+
 # keys of backends
+
+
+@pytest.mark.parametrize(("form", "sentence"), EDGES[:-1])
+def test_ingest_secret_with_something_around_it_is_rejected(tmp_path: Path, form: str, sentence: str) -> None:
+    text = form.format(SECRET)
+    expected = f"GATEWAY_INGEST_KEYS: key 1: its secret {sentence}"
+
+    assert problems(JWT | {"GATEWAY_INGEST_KEYS": f"a:{text},b:{OTHER}"})[0] == expected
+    file = tmp_path / "secrets"
+    file.write_text(f"{text}\n", encoding="utf-8", newline="")
+    environ = from_yaml(tmp_path, f"ingest_keys: [{{id: a, secret_file: {file}}}]")
+    if not text.endswith(("\n", "\r")):  # in a file each line is a secret
+        assert problems(environ) == [f"{expected} (in {environ['GATEWAY_CONFIG']})"]
+
+
+def test_ingest_keys_may_have_blanks_before_each_key() -> None:
+    settings = load_settings(JWT | {"GATEWAY_INGEST_KEYS": f" a:{SECRET},\tb:{OTHER}"})
+
+    assert settings.ingest_keys == (IngestKey("a", (SECRET,)), IngestKey("b", (OTHER,)))
 
 
 def test_ingest_key_is_split_at_its_first_colon() -> None:
@@ -125,7 +199,7 @@ def test_length_of_a_secret_is_counted_in_bytes() -> None:
         (SECRET, ["key 1: has no colon between its id and its secret (a secret contains no comma)"]),
         (f"a b:{SECRET}", ["key 1: its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -"]),
         (f"a:{SECRET},", ["key 2: has no colon between its id and its secret (a secret contains no comma)"]),
-        (f"a:{SECRET}\nb:{OTHER}", ["key 1: its secret begins or ends with white space, or contains a line break"]),
+        (f"a:{SECRET}\nb:{OTHER}", ["key 1: its secret contains a tab or a line break"]),
         (f"a:{SECRET},a:{OTHER}", ["two keys have the id 'a'"]),
         (f"a:{SECRET},b:{SECRET}", ["the keys 'a' and 'b' have the same secret"]),
         (f"a:x,b,c:{SECRET},d:{SECRET}", [
@@ -188,7 +262,7 @@ def test_ingest_keys_in_yaml_have_scopes_rates_and_second_secrets(tmp_path: Path
         (f"{{secret: {SECRET}}}", "key 1: its id is not 1 to 64 characters of A-Z a-z 0-9 . _ -"),
         (f"{{id: a, secrets: [{SECRET}, {SECRET}]}}", "key 1: it has the same secret twice"),
         ("{id: a, secrets: []}", "key 1: its secrets are not a list of strings"),
-        ("{id: a, secret: 12345678901234567890123456789012}", "key 1: is not text; in YAML, put it in quotes"),
+        ("{id: a, secret: 12345678901234567890123456789012}", "key 1: its secret is not text; in YAML, put it in quotes"),
         ("{id: a, secret_file: /nowhere}", "key 1: cannot read /nowhere: No such file or directory"),
         (f"{{id: a, secret: {SECRET}, scopes: [emit]}}", "key 1: 'emit' is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin"),
         (f"{{id: a, secret: {SECRET}, scopes: []}}", "key 1: its scopes are not a list of strings; omit them to allow everything"),
@@ -215,9 +289,9 @@ def test_each_line_of_a_secret_file_is_a_secret_of_the_ingest_key(tmp_path: Path
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "its secret has fewer than 32 bytes"),
-        (f"{SECRET}\n\n{OTHER}\n", "its secret has fewer than 32 bytes"),
-        (f"{SECRET}\r\n{OTHER}\r\n", "its secret begins or ends with white space, or contains a line break"),
+        ("", "its secret is empty"),
+        (f"{SECRET}\n\n{OTHER}\n", "its secret is empty"),
+        (f"{SECRET}\r\n{OTHER}\r\n", "its secret ends with a carriage return: remove it"),
         (f"{SECRET}\n{SECRET}\n", "it has the same secret twice"),
     ],
 )

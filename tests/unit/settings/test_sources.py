@@ -152,7 +152,7 @@ def test_all_problems_are_reported_in_one_message() -> None:
 
 @pytest.mark.parametrize(
     ("content", "secret"),
-    [("s" * 32, "s" * 32), ("s" * 32 + "\n", "s" * 32), ("s" * 32 + "\r\n", "s" * 32), ("s" * 32 + "\n\n", "s" * 32 + "\n")],
+    [("s" * 32, "s" * 32), ("s" * 32 + "\n", "s" * 32), ("s" * 32 + "\r\n", "s" * 32), ("s s\n" * 16, "s s\n" * 15 + "s s")],
 )  # fmt: skip
 def test_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: str) -> None:
     file = tmp_path / "jwt"
@@ -163,6 +163,43 @@ def test_secret_file_loses_one_newline(tmp_path: Path, content: str, secret: str
 
     assert settings.jwt_secret == secret
     assert settings.origins["jwt_secret"] == f"file {file}"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("s" * 32 + "\n\n", "ends with a line break: remove it"),
+        ("s" * 32 + "\r\n\r\n", "ends with a line break: remove it"),
+        ("s" * 32 + " \n", "ends with a space: remove it"),
+        ("\n" + "s" * 32, "begins with a line break: remove it"),
+        ("\ufeff" + "s" * 32, "begins with a byte order mark (U+FEFF), which editors do not show: remove it"),
+        (" " * 40 + "\n", "consists of white space alone"),
+        ("\n", "is empty"),
+    ],
+)
+def test_file_with_more_than_a_secret_and_one_newline_is_rejected(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    file = tmp_path / "jwt"
+    file.write_bytes(content.encode())
+    with pytest.raises(SettingsError) as raised:
+        load_settings({**COMPLETE, "GATEWAY_JWT_SECRET": "", "GATEWAY_JWT_SECRET_FILE": str(file)})
+
+    assert raised.value.problems == [f"GATEWAY_JWT_SECRET: {sentence} (in {file})"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_file_in_utf_16_is_rejected(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "jwt"
+    file.write_bytes(("s" * 32 + "\r\n").encode(encoding))
+    with pytest.raises(SettingsError) as raised:
+        load_settings({**COMPLETE, "GATEWAY_JWT_SECRET": "", "GATEWAY_JWT_SECRET_FILE": str(file)})
+
+    expected = {
+        "utf-16": f"GATEWAY_JWT_SECRET_FILE: cannot read {file}: it is UTF-16, not UTF-8",
+        "utf-16-be": f"GATEWAY_JWT_SECRET: begins with the invisible character U+0000: remove it (in {file})",
+    }
+    assert raised.value.problems == [expected[encoding]]
 
 
 def test_secret_that_is_set_twice_is_rejected(tmp_path: Path) -> None:
