@@ -23,7 +23,6 @@ from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.domain.status import StateStatus
-from gateway.domain.traces import Trace
 from gateway.domain.webhooks import WebhookAnswer
 
 Deliver = Callable[[LogEntry, Position], Awaitable[None]]
@@ -332,13 +331,15 @@ class Webhooks(Protocol):
         event_id: str,
         event_type: str,
         data: Mapping[str, object],
-        trace: Trace | None = None,
+        is_wanted: Callable[[], bool],
     ) -> WebhookAnswer:
         """Send one event and return the answer; ``event_id`` is the same for a second try. Takes a bounded time.
 
-        The event was certainly not sent if the code is ``busy``, or ``backend_unavailable`` without an answer.
+        An event is not sent if ``is_wanted`` is false at the time at which it could be. It was certainly not sent if
+        the code is ``busy``, or ``backend_unavailable`` without an answer.
 
-        Raises: ClientEventRejected with the code that belongs to the failure (docs/reference/webhooks.md).
+        Raises: ClientEventRejected with the code that belongs to the failure (docs/reference/webhooks.md);
+            CallDropped if the event was not sent because it is no longer wanted.
         """
         ...
 

@@ -153,6 +153,10 @@ class ClientEventRejected(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class CallDropped(Exception):
+    """A webhook was not called: while the call waited, it became one that is no longer wanted."""
+
+
 class ConnectionRejected(GatewayError):
     """A connection is not accepted. The client gets the code as ``data.code`` of ``connect_error``."""
 

@@ -97,7 +97,14 @@ class Components:
         self.verifier = build_verifier(settings, self.clock)
         self.own_ports: set[int] = set()
         """The ports that this process listens on, once they are open."""
-        self.webhooks = build_webhooks(settings, self.clock, self.own_ports, self._metrics, self._sampling)
+        self.webhooks = build_webhooks(
+            settings,
+            clock=self.clock,
+            own_ports=self.own_ports,
+            metrics=self._metrics,
+            sampling=self._sampling,
+            tracer=self.telemetry.call_tracer,
+        )
         self.admission = self._build_admission()
         self._build_services()
         self.engine = self._build_engine_server(self._build_socketio_server())

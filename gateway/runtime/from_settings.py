@@ -16,7 +16,7 @@ from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.memberships import Memberships
 from gateway.settings import Settings
 from gateway.state.memory import MemoryState
-from gateway.webhooks import WebhookClient
+from gateway.webhooks import CallTracer, WebhookClient
 
 HISTORY_SLACK_SECONDS: Final = 15.0
 """Added to the computed time, for slow responses and a machine that stands still for a moment."""
@@ -64,7 +64,13 @@ def build_verifier(settings: Settings, clock: Clock) -> JwtVerifier:
 
 
 def build_webhooks(
-    settings: Settings, clock: Clock, own_ports: Collection[int], metrics: MetricFactory, sampling: Sampling
+    settings: Settings,
+    *,
+    clock: Clock,
+    own_ports: Collection[int],
+    metrics: MetricFactory,
+    sampling: Sampling,
+    tracer: CallTracer | None,
 ) -> WebhookClient:
     """Return the client of the webhooks; without webhooks it does nothing. ``own_ports`` may grow later."""
     return WebhookClient(
@@ -74,6 +80,7 @@ def build_webhooks(
         user_agent=f"sio-gateway/{__version__}",
         own_ports=lambda: own_ports,
         sampling=sampling,
+        tracer=tracer,
     )
 
 

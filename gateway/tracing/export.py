@@ -1,8 +1,8 @@
-"""Spans of pushes and deliveries, and their export to a collector (OTLP over HTTP).
+"""Spans of pushes, deliveries and calls of webhooks, and their export to a collector (OTLP over HTTP).
 
 Attributes are those of the semantic conventions for HTTP and messaging, where there are any. None of them holds a room,
-a user, the name of an event, a payload or a query. The event loop creates a span and puts it into a bounded queue. A
-separate thread sends it; a span that does not fit into the queue is dropped.
+a user, the name of an event, a payload, a query or the URL of a webhook. The event loop creates a span and puts it into
+a bounded queue. A separate thread sends it; a span that does not fit into the queue is dropped.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class ExportingTelemetry(Telemetry):
         spans = self._provider.get_tracer("sio-gateway", version)
         self._spans = spans
         self.tracer = RequestSpans(spans)
+        self.call_tracer = CallSpans(spans)
         super().__init__(DeliverySpans(spans, deliveries))
 
     def wrap(self, publisher: Publisher) -> Publisher:
@@ -108,6 +109,47 @@ class RequestSpan:
             span.set_attribute("http.response.status_code", status)
         if status is None or status >= _FAILED:
             span.set_attribute("error.type", code)
+            span.set_status(otel.StatusCode.ERROR)
+        span.end()
+
+
+class CallSpans:
+    """Client spans of calls of webhooks, each with a trace of its own; satisfies ``webhooks.client.CallTracer``."""
+
+    def __init__(self, spans: otel.Tracer) -> None:
+        self._spans = spans
+
+    def begin(self, webhook: str, event_type: str) -> CallSpan:
+        """Begin the span of a call. It includes the wait for a slot, and the second try."""
+        attributes = {
+            "http.request.method": "POST",
+            "sio_gateway.webhook": webhook,
+            "sio_gateway.event_type": event_type,
+        }
+        return CallSpan(
+            self._spans.start_span(
+                f"call {webhook}", context=_context(None), kind=otel.SpanKind.CLIENT, attributes=attributes
+            )
+        )
+
+
+class CallSpan:
+    """The span of one call; satisfies ``gateway.webhooks.client.CallSpan``."""
+
+    def __init__(self, span: otel.Span) -> None:
+        self._span = span
+        self.trace = _trace_of(span, None)
+
+    def end(self, *, outcome: str, is_failure: bool, status: int | None, tries: int) -> None:
+        """End the span. ``status``: None if no answer began; ``tries``: 0 if nothing was sent."""
+        span = self._span
+        span.set_attribute("sio_gateway.outcome", outcome)
+        if status is not None:
+            span.set_attribute("http.response.status_code", status)
+        if tries > 1:
+            span.set_attribute("http.request.resend_count", tries - 1)
+        if is_failure:
+            span.set_attribute("error.type", outcome)
             span.set_status(otel.StatusCode.ERROR)
         span.end()
 

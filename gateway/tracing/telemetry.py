@@ -69,6 +69,21 @@ class Tracer(Protocol):
     def begin(self, method: str, parent: Trace | None) -> Span: ...
 
 
+class CallSpan(Protocol):
+    """See ``gateway.webhooks.client.CallSpan``, which it satisfies."""
+
+    @property
+    def trace(self) -> Trace: ...
+
+    def end(self, *, outcome: str, is_failure: bool, status: int | None, tries: int) -> None: ...
+
+
+class CallTracer(Protocol):
+    """See ``gateway.webhooks.client.CallTracer``, which it satisfies."""
+
+    def begin(self, webhook: str, event_type: str) -> CallSpan: ...
+
+
 class Publisher(Protocol):
     """Publishes entries; see ``gateway.services.publish.MessagePublisher``, which satisfies it."""
 
@@ -90,6 +105,8 @@ class Telemetry:
 
     tracer: Tracer | None = None
     """Begins the spans of REST requests; None without an export."""
+    call_tracer: CallTracer | None = None
+    """Begins the spans of calls of webhooks; None without an export."""
 
     def __init__(self, deliveries: DeliveryObserver) -> None:
         self.deliveries = deliveries

@@ -5,12 +5,13 @@ answers      the meaning of statuses and bodies
 circuit      the circuit breaker
 addresses    the check of an address at the moment of the connection
 connections  the connections of one webhook
+slots        Slots: the requests in flight, and those that wait
 endpoint     one webhook: limits, tries, deadlines
 client       all webhooks: WebhookClient
 check        webhook.test, and what is wrong with a webhook
 """
 
-from gateway.webhooks.client import WebhookClient
+from gateway.webhooks.client import CallTracer, WebhookClient
 
-__all__ = ["WebhookClient"]
+__all__ = ["CallTracer", "WebhookClient"]
 """The client is built by ``gateway.runtime``."""

@@ -12,6 +12,7 @@ import aiohttp
 
 from gateway.domain.bounded_body import BodyTooLarge
 from gateway.domain.errors import ClientEventRejected
+from gateway.domain.traces import new_trace
 from gateway.domain.webhooks import Webhook
 from gateway.interfaces import Clock
 from gateway.webhooks.addresses import AddressRejected
@@ -51,7 +52,7 @@ async def check_webhook(
     exchange = Exchange(
         f"test-{secrets.token_hex(8)}",
         encode_event(TEST_EVENT, clock.now(), {"webhook": webhook.id}),
-        None,
+        new_trace(),
     )
     started = clock.monotonic()
     try:

@@ -6,14 +6,14 @@ import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
-from gateway.domain.errors import ClientEventRejected
+from gateway.domain.errors import CallDropped, ClientEventRejected
 from gateway.domain.sampling import Sampling
 from gateway.domain.times import iso_timestamp
-from gateway.domain.traces import Trace
+from gateway.domain.traces import Trace, new_trace
 from gateway.domain.webhooks import Webhook, WebhookAnswer
 from gateway.interfaces import Clock
 from gateway.metrics import MetricFactory
@@ -25,14 +25,34 @@ from gateway.webhooks.endpoint import Endpoint, Exchange
 OK: Final = "ok"
 REJECTED: Final = "rejected"
 CIRCUIT_OPEN: Final = "circuit_open"
+DROPPED: Final = "dropped"
 CANCELLED: Final = "cancelled"
 OUTCOMES: Final = (
     OK, REJECTED, "busy", CIRCUIT_OPEN, "backend_unavailable", "backend_timeout", "backend_error", "invalid_payload",
-    CANCELLED,
+    DROPPED, CANCELLED,
 )  # fmt: skip
+_EXPECTED: Final = frozenset({OK, REJECTED, DROPPED})
+"""Outcomes that are no failures: neither of the backend, nor of the gateway."""
 _BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0)
 
 log = structlog.get_logger(__name__)
+
+
+class CallSpan(Protocol):
+    """The span of a call. ``trace`` is the place in its trace that the request carries."""
+
+    @property
+    def trace(self) -> Trace: ...
+
+    def end(self, *, outcome: str, is_failure: bool, status: int | None, tries: int) -> None:
+        """End the span. ``outcome`` is one of OUTCOMES; ``status``: None if no answer began."""
+        ...
+
+
+class CallTracer(Protocol):
+    """Begins the spans of calls."""
+
+    def begin(self, webhook: str, event_type: str) -> CallSpan: ...
 
 
 class WebhookClient:
@@ -50,8 +70,11 @@ class WebhookClient:
         user_agent: str,
         own_ports: Callable[[], Collection[int]] = tuple,
         sampling: Sampling | None = None,
+        tracer: CallTracer | None = None,
     ) -> None:
         """Must be called on the running event loop. ``own_ports`` are the ports that this process listens on.
+
+        Without ``tracer`` each request carries a trace that is not sampled.
 
         Raises: ValueError if a secret or a file of TLS cannot be used.
         """
@@ -59,6 +82,7 @@ class WebhookClient:
         self._user_agent = user_agent
         self._own_ports = own_ports
         self._sampling = sampling or Sampling()
+        self._tracer = tracer
         self._endpoints: dict[str, Endpoint] = {}
         self._retired: dict[Endpoint, asyncio.Task[None]] = {}
         self._create_metrics(metrics)
@@ -100,20 +124,22 @@ class WebhookClient:
         event_id: str,
         event_type: str,
         data: Mapping[str, object],
-        trace: Trace | None = None,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> WebhookAnswer:
         """Send one event and return the answer, within the timeout of the webhook.
 
-        Raises: ClientEventRejected; ValueError if ``event_id`` has other characters than ``A-Z a-z 0-9 _ -``.
+        Raises: ClientEventRejected; CallDropped; ValueError if ``event_id`` has other characters than
+            ``A-Z a-z 0-9 _ -``.
         """
         endpoint = self._endpoints.get(webhook)
         if endpoint is None:
             raise ClientEventRejected("backend_unavailable", "the backend is not configured")
         started = self._clock.monotonic()
-        exchange: Exchange | None = None
+        span = None if self._tracer is None else self._tracer.begin(webhook, event_type)
+        exchange = Exchange(event_id, b"", new_trace() if span is None else span.trace, is_wanted)
         outcome, reason = CANCELLED, None
         try:
-            exchange = Exchange(event_id, encode_event(event_type, self._clock.now(), data), trace)
+            exchange.body = encode_event(event_type, self._clock.now(), data)
             answer = await endpoint.send(exchange)
             result = interpret(answer, now=self._clock.now())
             outcome = OK
@@ -127,12 +153,22 @@ class WebhookClient:
                 "the backend does not work at the moment",
                 retry_after_seconds=error.retry_after_seconds,
             ) from None
+        except CallDropped:
+            outcome = DROPPED
+            raise
         except ClientEventRejected as error:
             outcome, reason = error.code, reason_of(error)
             raise
         finally:
             self._requests.count((webhook, outcome))
-            if exchange is not None and exchange.tries:
+            if span is not None:
+                span.end(
+                    outcome=outcome,
+                    is_failure=outcome not in _EXPECTED,
+                    status=exchange.status,
+                    tries=exchange.tries,
+                )
+            if exchange.tries:
                 self._record(webhook, exchange, outcome, reason, self._clock.monotonic() - started)
         return result
 
@@ -172,8 +208,8 @@ class WebhookClient:
             bounds=_BOUNDS,
         )
         for name, text, read in (
-            ("webhook_in_flight", "Requests that wait for an answer.", lambda each: each.in_flight),
-            ("webhook_waiting", "Events that wait to be sent.", lambda each: each.waiting),
+            ("webhook_in_flight", "Requests that wait for an answer.", lambda each: each.slots.in_flight),
+            ("webhook_waiting", "Events that wait to be sent.", lambda each: each.slots.waiting),
             (
                 "webhook_circuit_open",
                 "1 while the circuit breaker is open.",
@@ -189,9 +225,9 @@ class WebhookClient:
         self, webhook: str, exchange: Exchange, outcome: str, reason: str | None, seconds: float
     ) -> None:
         self._seconds.observe(seconds, (webhook,))
-        is_routine = outcome in {OK, REJECTED}
-        key = exchange.event_id if exchange.trace is None else exchange.trace.trace_id
-        if is_routine and not self._sampling.should_log(key):
+        is_routine = outcome in _EXPECTED
+        trace = exchange.trace
+        if is_routine and not self._sampling.should_log(trace.trace_id):
             return
         write = log.info if is_routine else log.warning
         write(
@@ -202,7 +238,8 @@ class WebhookClient:
             status=exchange.status,
             seconds=round(seconds, 6),
             attempts=exchange.tries,
-            trace_id=None if exchange.trace is None else exchange.trace.trace_id,
+            trace_id=trace.trace_id,
+            span_id=trace.span_id,
             **(self._sampling.fields if is_routine else {}),
         )
 

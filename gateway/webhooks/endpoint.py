@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 
 from gateway.domain.bounded_body import BodyTooLarge, read_bounded
-from gateway.domain.errors import ClientEventRejected
+from gateway.domain.errors import CallDropped, ClientEventRejected
 from gateway.domain.traces import Trace, format_traceparent
 from gateway.domain.webhooks import Webhook, decode_secret
 from gateway.interfaces import Clock
@@ -18,9 +18,8 @@ from gateway.webhooks.answers import MAX_ANSWER_BYTES, Answer, has_meaning
 from gateway.webhooks.circuit import CircuitBreaker
 from gateway.webhooks.connections import Attempt, Connector, current_attempt
 from gateway.webhooks.signing import signature_headers
+from gateway.webhooks.slots import Slots
 
-WAITING_PER_REQUEST: Final = 4
-"""How many requests may wait, for each that may be in flight."""
 MAX_TRIES: Final = 2
 _READ_BYTES: Final = 64 * 1024
 _NO_LIMITS: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_read=None, sock_connect=None)
@@ -40,10 +39,14 @@ FAILURES: Final = (aiohttp.ClientError, OSError, RuntimeError, BodyTooLarge, Enc
 class Exchange:
     """One request with its tries, as far as it came."""
 
-    def __init__(self, event_id: str, body: bytes, trace: Trace | None) -> None:
+    def __init__(
+        self, event_id: str, body: bytes, trace: Trace, is_wanted: Callable[[], bool] = lambda: True
+    ) -> None:
+        """``is_wanted`` is asked before each try, as long as the backend cannot have received the request."""
         self.event_id = event_id
         self.body = body
         self.trace = trace
+        self.is_wanted = is_wanted
         self.tries = 0
         self.status: int | None = None
         self.was_sent = False
@@ -71,13 +74,11 @@ class Endpoint:
         """Must be called on the running event loop. Raises ValueError if secrets or files cannot be used."""
         self.change(webhook)
         self.circuit = CircuitBreaker(clock, on_circuit_changed)
-        self.waiting = 0
-        self.in_flight = 0
         self._clock = clock
         self._is_closed = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._slots = asyncio.Semaphore(webhook.in_flight)
+        self.slots = Slots(webhook.in_flight)
         check = AddressCheck(
             plain=webhook.url.startswith("http:"), insecure=webhook.insecure, own_ports=own_ports
         )
@@ -114,34 +115,35 @@ class Endpoint:
     async def send(self, exchange: Exchange) -> Answer:
         """Wait for a slot and send the request, a second time where that is safe.
 
-        Raises: CircuitOpen; ClientEventRejected, with ``busy``, ``backend_unavailable``, ``backend_timeout`` or
-            ``backend_error``. The circuit breaker has no result yet if it returns.
+        Raises: CircuitOpen; CallDropped; ClientEventRejected, with ``busy``, ``backend_unavailable``,
+            ``backend_timeout`` or ``backend_error``.
         """
         self.circuit.check()
-        if self._slots.locked() and self.waiting >= WAITING_PER_REQUEST * self.webhook.in_flight:
-            raise ClientEventRejected("busy", "too many events wait for the backend", retry_after_seconds=1)
+        self.slots.check()
         deadline = self._clock.monotonic() + self.webhook.timeout_seconds
         self._idle.clear()
         try:
             async with asyncio.timeout(self.webhook.timeout_seconds):
-                await self._wait_for_slot()
+                await self.slots.take(exchange.is_wanted)
                 return await self._send_in_slot(exchange, deadline)
         except TimeoutError:
             if exchange.tries:
                 self.circuit.failed(probe=exchange.is_probe)
             raise _late(exchange) from None
         finally:
-            if not self.waiting and not self.in_flight:
+            if not self.slots.waiting and not self.slots.in_flight:
                 self._idle.set()
 
     async def exchange(self, exchange: Exchange, deadline: float) -> Answer:
         """Send the request, a second time where that is safe. ``deadline`` is the monotonic time of its end.
 
-        Raises: FAILURES.
+        Raises: FAILURES; CallDropped.
         """
         while True:
             if self._is_closed:
                 raise aiohttp.ClientConnectionError("the gateway stops")
+            if not exchange.may_have_arrived and not exchange.is_wanted():
+                raise CallDropped
             exchange.tries += 1
             exchange.attempt = Attempt()
             try:
@@ -161,15 +163,7 @@ class Endpoint:
         self._is_closed = True
         await self._session.close()
 
-    async def _wait_for_slot(self) -> None:
-        self.waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self.waiting -= 1
-
     async def _send_in_slot(self, exchange: Exchange, deadline: float) -> Answer:
-        self.in_flight += 1
         try:
             exchange.is_probe = self.circuit.enter()
             try:
@@ -187,8 +181,7 @@ class Endpoint:
                 self.circuit.failed(probe=exchange.is_probe)
             return answer
         finally:
-            self.in_flight -= 1
-            self._slots.release()
+            self.slots.release()
 
     async def _try(self, exchange: Exchange, deadline: float) -> Answer:
         headers = signature_headers(
@@ -198,8 +191,7 @@ class Endpoint:
             keys=self._keys,
         )
         headers["gateway-timeout"] = f"{max(0.0, deadline - self._clock.monotonic()):.2f}"
-        if exchange.trace is not None:
-            headers["traceparent"] = format_traceparent(exchange.trace)
+        headers["traceparent"] = format_traceparent(exchange.trace)
         token = current_attempt.set(exchange.attempt)
         try:
             async with self._session.post(

@@ -7,14 +7,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.domain.traces import parse_traceparent
 from tests.support.clients import NodeClients
 from tests.support.collector import Collector, collector
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
+from tests.support.webhook_server import SECRET, WebhookServer
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -291,6 +294,111 @@ def test_failed_export_is_logged_without_the_address_which_may_hold_a_secret(use
     assert gateway.stop() == 0
     assert failed["level"] in {"warning", "error"}
     assert "topsecret" not in str(gateway.log.entries)
+
+
+@pytest.fixture
+def webhook() -> Iterator[WebhookServer]:
+    server = WebhookServer()
+    yield server
+    server.stop()
+
+
+def test_call_of_a_webhook_is_a_span_whose_context_the_request_carries(
+    tmp_path: Path, spans: Collector, webhook: WebhookServer, node: NodeClients, user: str
+) -> None:
+    gateway = calling(tmp_path, webhook, exporting(spans.endpoint))
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    webhook.answers = {"wrong": (500, {}), "rejected": (404, {})}
+
+    for event in ("chat", "wrong", "rejected"):
+        client.emit_with_acks(event, "s3cret")
+
+    found = [
+        spans.span("CLIENT", sio_gateway__outcome=outcome) for outcome in ("ok", "backend_error", "rejected")
+    ]
+    carried = [trace for header in webhook.traces if (trace := parse_traceparent(header))]
+    assert [(trace.trace_id, trace.span_id, trace.is_sampled) for trace in carried] == [
+        (span["trace_id"], span["span_id"], True) for span in found
+    ]
+    assert [(span["name"], span["parent"], span["failed"]) for span in found] == [
+        ("call app", "", False),
+        ("call app", "", True),
+        ("call app", "", False),
+    ]
+    shared = {
+        "http.request.method": "POST",
+        "sio_gateway.webhook": "app",
+        "sio_gateway.event_type": "client.event",
+    }
+    assert [span["attributes"] for span in found] == [
+        shared | {"http.response.status_code": 200, "sio_gateway.outcome": "ok"},
+        shared
+        | {
+            "http.response.status_code": 500,
+            "sio_gateway.outcome": "backend_error",
+            "error.type": "backend_error",
+        },
+        shared | {"http.response.status_code": 404, "sio_gateway.outcome": "rejected"},
+    ]
+    line = gateway.log.wait(lambda line: line.get("event") == "webhook.answered")
+    assert (line["trace_id"], line["span_id"]) == (found[0]["trace_id"], found[0]["span_id"])
+    assert gateway.stop() == 0
+    for secret in (user, "chat", "s3cret", "t0ken", webhook.url):
+        assert not [body for body in spans.bodies if secret.encode() in body]
+
+
+def test_call_that_could_not_be_sent_is_a_failed_span_without_a_status(
+    tmp_path: Path, spans: Collector, webhook: WebhookServer, node: NodeClients, user: str
+) -> None:
+    webhook.stop()
+    gateway = calling(tmp_path, webhook, exporting(spans.endpoint))
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+
+    client.emit_with_acks("chat")
+
+    span = spans.span("CLIENT", sio_gateway__outcome="backend_unavailable")
+    assert span["failed"]
+    assert span["attributes"] == {
+        "http.request.method": "POST",
+        "http.request.resend_count": 1,
+        "sio_gateway.webhook": "app",
+        "sio_gateway.event_type": "client.event",
+        "sio_gateway.outcome": "backend_unavailable",
+        "error.type": "backend_unavailable",
+    }
+    assert gateway.stop() == 0
+
+
+def test_sampler_decides_about_the_spans_of_calls(
+    tmp_path: Path, spans: Collector, webhook: WebhookServer, node: NodeClients, user: str
+) -> None:
+    gateway = calling(
+        tmp_path, webhook, exporting(spans.endpoint, OTEL_TRACES_SAMPLER="parentbased_always_off")
+    )
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+
+    client.emit_with_acks("chat")
+    push(gateway, user, "news")  # its caller samples it
+
+    spans.span("PRODUCER")
+    assert gateway.stop() == 0
+    assert [span for span in spans.spans.entries if span["kind"] == "CLIENT"] == []
+    (header,) = webhook.traces
+    carried = parse_traceparent(header)
+    assert carried is not None
+    assert not carried.is_sampled
+
+
+def calling(folder: Path, webhook: WebhookServer, under: list[str]) -> GatewayProcess:
+    """Run a gateway that sends every client event to a webhook whose URL holds a secret."""
+    events = folder / "events.yaml"
+    events.write_text('{version: 1, namespaces: {/: {client_events: {"*": {call: app}}}}}', encoding="utf-8")
+    return GatewayProcess(
+        under=under,
+        events_file=events,
+        webhooks=f"app={webhook.url}?key=t0ken",
+        webhook_secrets=f"app:{SECRET}",
+    )
 
 
 # --- without export ---

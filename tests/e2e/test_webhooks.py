@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
+from tests.unit.metrics.scraping import Scrape, scrape_until
 
 OLD, NEW = (base64.b64encode(letter * 32).decode() for letter in (b"o", b"n"))
 CATALOGUE = """
@@ -89,13 +90,13 @@ def backend() -> Iterator[Backend]:
 class Operator:
     """An operator with a gateway that calls ``backend``."""
 
-    def __init__(self, folder: Path, backend: Backend) -> None:
+    def __init__(self, folder: Path, backend: Backend, **fields: object) -> None:
         self._secrets = folder / "secrets"
         self.write_secrets(OLD)
         config, events = folder / "gateway.yaml", folder / "events.yaml"
         events.write_text(CATALOGUE, encoding="utf-8")
         webhook = {"id": "app", "url": backend.url, "secret_file": str(self._secrets), "timeout_seconds": 20}
-        config.write_text(json.dumps({"webhooks": [webhook]}), encoding="utf-8")
+        config.write_text(json.dumps({"webhooks": [webhook | fields]}), encoding="utf-8")
         self.gateway = GatewayProcess(config=config, events_file=events)
 
     def write_secrets(self, *secrets: str) -> None:
@@ -169,3 +170,39 @@ def test_gateway_stops_in_time_while_the_webhook_hangs(
 
     assert backend.received.wait(60)
     # The fixture stops the gateway and expects status 0.
+
+
+def test_calls_that_wait_are_not_sent_once_their_connection_is_closed(
+    tmp_path: Path, backend: Backend, node: NodeClients, user: str
+) -> None:
+    gateway = Operator(tmp_path, backend, in_flight=1).gateway
+    hanging, leaving, staying = (
+        node.open(gateway.url, token=gateway.token(user)).connected() for _ in range(3)
+    )
+    backend.is_slow = True
+    hanging.emit("hanging")
+    assert backend.received.wait(60)
+    for number in range(3):
+        leaving.emit(f"waiting-{number}")
+    wait_for_waiting(gateway, 3)
+    staying.emit("staying")
+    wait_for_waiting(gateway, 4)
+
+    leaving.disconnect()
+    gateway.log.wait(lambda line: line.get("event") == "connection.closed" and line["sid"] == leaving.sid)
+    backend.is_slow = False
+    backend.go.set()
+
+    assert staying.emit_with_ack("after") == "done"
+    assert [event["data"]["event"] for event in backend.events] == ["hanging", "staying", "after"]
+    assert Scrape(gateway).value("webhook_requests_total", webhook="app", outcome="dropped") == 3
+    assert gateway.stop() == 0
+
+
+def wait_for_waiting(gateway: GatewayProcess, number: int) -> None:
+    """Wait until so many calls of the webhook wait for a slot."""
+    scrape_until(
+        gateway,
+        lambda now: now.value("webhook_waiting", webhook="app") == number,
+        f"{number} calls wait",
+    )

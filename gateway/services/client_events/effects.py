@@ -7,11 +7,10 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from gateway.domain.errors import BrokerUnavailable, ClientEventRejected
+from gateway.domain.errors import BrokerUnavailable, CallDropped, ClientEventRejected
 from gateway.domain.messages import Message
 from gateway.domain.templates import MISSING, EventContext
 from gateway.domain.times import iso_timestamp
-from gateway.domain.traces import new_trace
 from gateway.domain.webhooks import WebhookAnswer
 from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Webhooks
@@ -67,28 +66,31 @@ class Effects:
         self._replica = replica
 
     async def apply(self, received: ReceivedEvent, context: EventContext, plan: Plan) -> Outcome:
-        """Let an event take effect.
+        """Let an event take effect, unless its connection closes before.
 
         Raises: ClientEventRejected, BrokerUnavailable; nothing was changed then, except by the webhook. BrokerTimeout:
             unknown.
         """
-        connection, entry = received.connection, received.entry
-        if connection.state is ConnectionState.CLOSED:
+        try:
+            return await self._apply(received, context, plan)
+        except (CallDropped, ConnectionClosed):
             return Outcome("dropped")
+
+    async def _apply(self, received: ReceivedEvent, context: EventContext, plan: Plan) -> Outcome:
+        connection, entry = received.connection, received.entry
+        if _is_closed(connection):
+            raise ConnectionClosed
         for number, (room, webhook) in enumerate(plan.asks):
             _check_room_answer(
                 await self._call(webhook, f"{context.id}-j{number}", ROOM_JOIN, received, room)
             )
             if _is_closed(connection):
-                return Outcome("dropped")
+                raise ConnectionClosed
         answer, planned = WebhookAnswer(), PlannedAnswer()
         if entry.call is not None:
             answer = await self._call(entry.call, context.id, CLIENT_EVENT, received)
             planned = self._plan_answer(answer, entry.call, received, context)
-        try:
-            delivery = await self._change(received, plan, answer, planned)
-        except ConnectionClosed:
-            return Outcome("dropped")
+        delivery = await self._change(received, plan, answer, planned)
         if planned.data is not None:
             connection.data = planned.data
         return Outcome("ok", _ack(received, context, answer), delivery, answer.disconnect)
@@ -163,8 +165,13 @@ class Effects:
         data = self._request_data(received)
         if room is not None:
             data["room"] = room
+        connection = received.connection
         return await self._webhooks.call(
-            webhook, event_id=event_id, event_type=event_type, data=data, trace=new_trace()
+            webhook,
+            event_id=event_id,
+            event_type=event_type,
+            data=data,
+            is_wanted=lambda: not _is_closed(connection),
         )
 
     def _plan_answer(

@@ -30,10 +30,20 @@ def webhook(port: int, **fields: Any) -> Webhook:
     return Webhook(**defaults | fields)
 
 
-async def call(client: WebhookClient, data: Any = None, *, webhook: str = "app") -> WebhookAnswer:
+async def call(
+    client: WebhookClient,
+    data: Any = None,
+    *,
+    webhook: str = "app",
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> WebhookAnswer:
     """Send one event."""
     return await client.call(
-        webhook, event_id="e-1", event_type="client.event", data={"args": []} if data is None else data
+        webhook,
+        event_id="e-1",
+        event_type="client.event",
+        data={"args": []} if data is None else data,
+        is_wanted=is_wanted,
     )
 
 

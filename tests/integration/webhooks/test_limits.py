@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from gateway.domain.errors import ClientEventRejected
+from gateway.domain.errors import CallDropped, ClientEventRejected
 from gateway.domain.webhooks import decode_secret
 from gateway.metrics import MetricFactory
 from gateway.webhooks.signing import signature_headers
@@ -82,6 +82,93 @@ async def test_cancelled_event_leaves_its_place(make_client: MakeClient, metrics
         assert (await call(client)).ack == 1
     assert counted(metrics, "webhook_requests_total") == {"app cancelled": 1, "app ok": 1}
     assert counted(metrics, "webhook_in_flight") == {}
+
+
+async def test_call_that_waits_is_not_sent_once_it_is_unwanted(
+    make_client: MakeClient, metrics: MetricFactory
+) -> None:
+    gate = Gate()
+    is_open = True
+    async with serving(gate.reply) as server:
+        client = make_client(webhook(server.port, in_flight=2))
+        sent = [asyncio.create_task(call(client, is_wanted=lambda: is_open)) for _ in range(2)]
+        await await_until(lambda: len(server.requests) == 2, "two requests are in flight")
+        dropped = [asyncio.create_task(call(client, is_wanted=lambda: is_open)) for _ in range(3)]
+        wanted = asyncio.create_task(call(client))
+        await await_until(lambda: counted(metrics, "webhook_waiting") == {"app": 4}, "four calls wait")
+
+        is_open = False
+        gate.open.set()
+
+        assert [result.ack for result in await asyncio.gather(*sent)] == [1, 1]
+        assert [type(each) for each in await asyncio.gather(*dropped, return_exceptions=True)] == [
+            CallDropped
+        ] * 3
+        assert (await wanted).ack == 1
+        assert (await call(client)).ack == 1, "every slot is free again"
+    assert len(server.requests) == 4
+    assert counted(metrics, "webhook_requests_total") == {"app ok": 4, "app dropped": 3}
+    assert counted(metrics, "webhook_waiting") == counted(metrics, "webhook_in_flight") == {}
+
+
+async def test_unwanted_calls_leave_their_places_to_others(
+    make_client: MakeClient, metrics: MetricFactory
+) -> None:
+    gate = Gate()
+    async with serving(gate.reply) as server:
+        client = make_client(webhook(server.port, in_flight=1))
+        sent = asyncio.create_task(call(client))
+        await server.received.wait()
+        is_open = True
+        unwanted = [asyncio.create_task(call(client, is_wanted=lambda: is_open)) for _ in range(4)]
+        await await_until(lambda: counted(metrics, "webhook_waiting") == {"app": 4}, "no place is left")
+        assert (await failure(client)).code == "busy"
+
+        is_open = False
+        waiting = asyncio.create_task(call(client))
+
+        assert [type(each) for each in await asyncio.gather(*unwanted, return_exceptions=True)] == [
+            CallDropped
+        ] * 4
+        assert counted(metrics, "webhook_waiting") == {"app": 1}
+        gate.open.set()
+        assert [(await sent).ack, (await waiting).ack] == [1, 1]
+
+
+async def test_unwanted_call_has_a_second_try_if_the_backend_may_have_received_the_first(
+    make_client: MakeClient,
+) -> None:
+    is_open = True
+
+    async def hang_up(request: Request, writer: asyncio.StreamWriter) -> bool:
+        nonlocal is_open
+        if request.connection == 1 and request.number == 2:
+            is_open = False
+            return False
+        writer.write(response(200, b'{"ack":1}'))
+        return True
+
+    async with serving(hang_up) as server:
+        client = make_client(webhook(server.port))
+        await call(client)
+        assert (await call(client, is_wanted=lambda: is_open)).ack == 1
+        assert len(server.requests) == 3, "the connection that was kept alive ended, so it was sent again"
+
+
+async def test_unwanted_call_has_no_second_try_if_no_connection_came_about(make_client: MakeClient) -> None:
+    async with serving(answer(200)) as server:
+        pass
+    client = make_client(webhook(server.port))
+    looks = 0
+
+    def is_wanted() -> bool:
+        """Return whether it is the look when it got its slot, or the one before its first try."""
+        nonlocal looks
+        looks += 1
+        return looks < 3
+
+    with pytest.raises(CallDropped):
+        await call(client, is_wanted=is_wanted)
 
 
 async def test_circuit_opens_after_five_failures_and_closes_after_a_probe(

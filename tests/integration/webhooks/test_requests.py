@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.domain.errors import ClientEventRejected
-from gateway.domain.traces import Trace
+from gateway.domain.traces import RANDOM, Trace, format_traceparent, parse_traceparent
 from gateway.domain.webhooks import decode_secret
 from gateway.metrics import MetricFactory
 from gateway.webhooks.answers import MAX_ANSWER_BYTES
@@ -30,7 +30,6 @@ async def test_request_has_the_headers_and_the_signed_body_of_the_contract(make_
             event_id="a-kf3l2Yq0T8m3c9kQ-1f",
             event_type="client.event",
             data={"args": ["ä"]},
-            trace=Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1),
         )
 
     (request,) = server.requests
@@ -43,9 +42,11 @@ async def test_request_has_the_headers_and_the_signed_body_of_the_contract(make_
             "content-type": "application/json",
             "accept-encoding": "identity",
             "user-agent": "sio-gateway/test",
-            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         }.items()
     )
+    trace = parse_traceparent(headers["traceparent"])
+    assert trace is not None
+    assert not trace.is_sampled
     assert 9.0 < float(headers["gateway-timeout"]) <= 10.0
     body = json.loads(request.body)
     assert list(body) == ["type", "timestamp", "data"]
@@ -249,9 +250,12 @@ async def test_one_line_has_the_outcome_and_the_reason_and_nothing_of_request_or
     (line,) = lines
     level = "info" if outcome in {"ok", "rejected"} else "warning"
     assert line.pop("seconds") < 10
+    (request,) = server.requests
+    trace = Trace(line.pop("trace_id"), line.pop("span_id"), RANDOM)
+    assert format_traceparent(trace) == request.headers["traceparent"]
     assert line == {
         "event": "webhook.answered", "log_level": level, "webhook": "app", "outcome": outcome, "reason": reason,
-        "status": status, "attempts": 1, "trace_id": None,
+        "status": status, "attempts": 1,
     }  # fmt: skip
 
 

@@ -21,7 +21,6 @@ from gateway.domain.event_catalogue import (
     TargetKind,
 )
 from gateway.domain.templates import ArrayTemplate, Literal, ObjectTemplate, Reference, Template
-from gateway.domain.traces import Trace
 from gateway.domain.webhooks import WebhookAnswer
 
 ANYONE = Allow(AllowKind.ANYONE)
@@ -98,7 +97,7 @@ class RecordingWebhooks:
         event_id: str,
         event_type: str,
         data: Mapping[str, object],
-        trace: Trace | None = None,
+        is_wanted: Callable[[], bool],
     ) -> WebhookAnswer:
         self.calls.append((event_id, event_type, data))
         await self.gate.wait()
