@@ -27,6 +27,7 @@ COPY requirements/build.txt requirements/build.txt
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --require-hashes --only-binary :all: --no-compile -r requirements/build.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY tools/build_hook.py tools/
 COPY gateway gateway
 COPY ingest_api ingest_api
 COPY --from=client /build/gateway/socketio_server/static gateway/socketio_server/static

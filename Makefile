@@ -33,7 +33,7 @@ install: $(RUNTIME) $(BUNDLE) ## Set everything up in .venv (needs Python 3.11 o
 install-dev: install $(DEV) $(JS) $(FRONT) ## The same, with the packages that tests and checks need
 
 run: install ## Start the gateway for development; it prints how to connect and push
-	@exec $(PY) -m gateway serve --dev $(ARGS)
+	@exec $(VENV)/bin/sio-gateway serve --dev --secrets-file .env $(ARGS)
 
 # What belongs before every commit, slow files first. CONTRIBUTING.md says what is added here; test-all runs the rest.
 CORE := $(addprefix tests/e2e/test_,drain.py recovery.py cli.py replicas.py rejected_connections.py delivery.py) \
@@ -73,14 +73,13 @@ chart: install-dev ## Lint the Helm chart, render every value set and validate i
 	$(PY) -m tools.chart
 	$(PY) -m pytest -q tests/integration/chart $(ARGS)
 
-check: install-dev chart ## Style, types, directions of imports, dependencies, OpenAPI, package, Helm chart
+check: install-dev chart ## Style, types, directions of imports, dependencies, OpenAPI, Helm chart
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-logo
 	$(PY) -m deptry .
 	$(NODE) tests/support/js/node_modules/@redocly/cli/bin/cli.js lint openapi.yaml
-	$(PY) tools/check_package.py
 
 format: install-dev ## Put the code into the project's style
 	$(PY) -m ruff check --fix .
@@ -127,6 +126,7 @@ $(RUNTIME): requirements/runtime.txt requirements/client.txt requirements/build.
 	    "$$python" -m venv --clear $(VENV); \
 	fi
 	@$(LOCKED) -r requirements/runtime.txt -r requirements/client.txt -r requirements/build.txt
+	@$(PY) tools/fetch_client.py
 	@$(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 

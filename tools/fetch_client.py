@@ -1,7 +1,8 @@
 """Copy the stock Socket.IO browser client, pinned in client/package-lock.json, into the package.
 
-The gateway serves these files, so that a page needs only the gateway's address. ``make install`` and the Dockerfile
-run this program. It does nothing if the package already has the pinned version.
+The gateway serves these files, so that a page needs only the gateway's address. ``make install``, the Dockerfile and
+the build of the package (tools/build_hook.py) run this program. It does nothing if the package already has the pinned
+version. With ``--check`` it ends with status 1 instead of fetching.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ def main() -> None:
     version = pinned_version()
     if is_installed(version):
         return
+    if "--check" in sys.argv[1:]:
+        sys.exit(1)
     try:
         with tempfile.TemporaryDirectory() as folder:
             install(download(Path(folder)), version)

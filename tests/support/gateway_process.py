@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tests.support.backend import Backend
@@ -27,15 +28,24 @@ class GatewayProcess:
     """A gateway on a free port.
 
     ``settings`` are GATEWAY_ settings in lower case without prefix. ``under`` is a command that starts the command
-    after it. With ``serves`` the constructor waits until the gateway serves.
+    after it. With ``serves`` the constructor waits until the gateway serves. ``program`` starts another installation,
+    in ``folder``; ``arguments`` are further ones of ``serve``.
     """
 
     def __init__(
-        self, *, dev: bool = False, under: Sequence[str] = (), serves: bool = True, **settings: Any
+        self,
+        *,
+        dev: bool = False,
+        under: Sequence[str] = (),
+        serves: bool = True,
+        program: Sequence[str] = (sys.executable, "-m", "gateway"),
+        folder: Path | None = None,
+        arguments: Sequence[str] = (),
+        **settings: Any,
     ) -> None:
         self._settings = {name.upper(): str(value) for name, value in settings.items()}
-        self._dev = dev
-        self._under = under
+        self._command = (*under, *program, "serve", *(["--dev"] if dev else []), *arguments)
+        self._folder = folder
         self._port = free_port()
         self.key_id, self.secret, self.jwt_secret = KEY_ID, KEY_SECRET, JWT_SECRET
         self._launch()
@@ -63,7 +73,8 @@ class GatewayProcess:
         chosen = {f"GATEWAY_{name}": value for name, value in (defaults | self._settings).items()}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         self._process = subprocess.Popen(
-            [*self._under, sys.executable, "-m", "gateway", "serve", *(["--dev"] if self._dev else [])],
+            self._command,
+            cwd=self._folder,
             env=inherited | chosen,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
