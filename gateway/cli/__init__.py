@@ -5,6 +5,9 @@ banner         the text that ``serve --dev`` prints once it listens
 token          print a token
 emit           push an event
 presence       print whether a user is connected
+disconnect     disconnect a user
+sign           print the headers of a signed request
+keygen         print new secrets
 listen         connect as a client and print every event
 listener       the client of ``listen``
 configuration  ``check-config`` and ``print-env``
@@ -22,20 +25,25 @@ from __future__ import annotations
 
 import click
 
+from gateway import __version__
 from gateway.cli.configuration import check_config, print_env
+from gateway.cli.disconnect import disconnect
 from gateway.cli.doctor import doctor
 from gateway.cli.documents import asyncapi, types
 from gateway.cli.emit import emit
 from gateway.cli.errors import Commands
+from gateway.cli.keygen import keygen
 from gateway.cli.listen import listen
 from gateway.cli.presence import presence
 from gateway.cli.serve import serve
+from gateway.cli.sign import sign
 from gateway.cli.token import token
-from gateway.cli.version import version
+from gateway.cli.version import VERSION_LINE, version
 from gateway.cli.webhooks import webhooks
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message=VERSION_LINE)
 def commands() -> None:
     """Push events to browsers and apps: backends send one signed HTTP request, frontends listen with Socket.IO.
 
@@ -54,7 +62,10 @@ for _command in (
     token,
     emit,
     presence,
+    disconnect,
+    sign,
     listen,
+    keygen,
     check_config,
     print_env,
     types,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from gateway import __version__
 from gateway.cli.token import signed_token
-from gateway.cli.version import own_version
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -19,17 +19,24 @@ _DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _TOKEN_SECONDS: Final = 86_400
 _CLAIMS: Final = {"orgId": 7}
 _EVENT: Final = """notification:new '{"title":"hi"}'"""
+_JWT_PLACEHOLDER: Final = "YOUR_JWT_SECRET"
+_KEY_PLACEHOLDER: Final = "YOUR_KEY_SECRET"
 _SENDER: Final = Path("examples/backends/python/push.py")
 
 
-def dev_banner(settings: Settings, url: str) -> str:
+def dev_banner(settings: Settings, url: str, secrets_file: Path | None = None) -> str:
     """Return the text for a gateway that listens at ``url``, scheme and port included.
 
-    Each command contains the secrets that were generated for this run. Secrets of the operator are not shown; their
-    commands need the same settings in the other terminal.
+    Each command contains the secrets that were generated for development, which ``secrets_file`` keeps. Secrets of the
+    operator are not shown; the commands have a placeholder for each.
     """
     lines = [
-        f"sio-gateway {own_version()} in development mode. Generated secrets are valid for this run only.",
+        f"sio-gateway {__version__} in development mode. "
+        + (
+            "Generated secrets are valid for this run only."
+            if secrets_file is None
+            else f"{secrets_file} keeps its secrets."
+        ),
         "",
         f"  {'Gateway':<8} {url}",
         f"  {'Try it':<8} {url}/dev",
@@ -39,8 +46,8 @@ def dev_banner(settings: Settings, url: str) -> str:
     ]
     for title, command in dev_commands(settings, url).items():
         lines += ["", f"  # {title}", f"  {command}"]
-    if _operator_secrets(settings):
-        lines += ["", f"  These commands need the same {_operator_secrets(settings)} in that terminal."]
+    for placeholder, name in _placeholders(settings).items():
+        lines += ["", f"  Replace {placeholder} by {name}; your own secrets are not shown."]
     return "\n".join([*lines, "", "Ctrl-C ends the gateway.", ""])
 
 
@@ -84,8 +91,9 @@ def _client_commands(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
         options += f" --path {shlex.quote(settings.socketio_path)}"
     if token is not None:
         yield "listen as alice", f"{own_command()} listen{options} --token {token}"
-        secret = {"GATEWAY_JWT_SECRET": settings.jwt_secret} if _is_generated(settings, "jwt_secret") else {}
-        yield "a token for another user", f"{_assignments(secret)}{own_command()} token --sub bob"
+        secret = settings.jwt_secret if _is_generated(settings, "jwt_secret") else _JWT_PLACEHOLDER
+        token_command = f"{_assignments({'GATEWAY_JWT_SECRET': secret})}{own_command()} token --sub bob"
+        yield "a token for another user", token_command
     else:
         yield "listen", f"{own_command()} listen{options} --token YOUR_TOKEN"
 
@@ -107,10 +115,9 @@ def _push_commands(settings: Settings, url: str) -> Iterator[tuple[str, str]]:
 
 
 def _push_environment(settings: Settings, url: str) -> dict[str, str | None]:
-    environment: dict[str, str | None] = {}
-    if _is_generated(settings, "ingest_keys"):
-        key = settings.ingest_keys[0]
-        environment |= {"GATEWAY_KEY": key.id, "GATEWAY_SECRET": key.secrets[0]}
+    key = settings.ingest_keys[0]
+    secret = key.secrets[0] if _is_generated(settings, "ingest_keys") else _KEY_PLACEHOLDER
+    environment: dict[str, str | None] = {"GATEWAY_KEY": key.id, "GATEWAY_SECRET": secret}
     if settings.ingest_path_prefix:
         # The command bypasses the proxy that removes the prefix, so it signs the prefix and does not send it.
         port = urlsplit(_ingest_url(settings, url)).port
@@ -124,13 +131,14 @@ def _is_generated(settings: Settings, name: str) -> bool:
     return settings.origins.get(name) == GENERATED
 
 
-def _operator_secrets(settings: Settings) -> str:
-    names = [
-        name
-        for name in ("jwt_secret", "ingest_keys")
-        if getattr(settings, name) and not _is_generated(settings, name)
-    ]
-    return " and ".join(f"GATEWAY_{name.upper()}" for name in names)
+def _placeholders(settings: Settings) -> dict[str, str]:
+    """Return the placeholders in the commands, with what belongs in their place."""
+    found = {}
+    if settings.jwt_secret and not _is_generated(settings, "jwt_secret"):
+        found[_JWT_PLACEHOLDER] = "your GATEWAY_JWT_SECRET"
+    if not _is_generated(settings, "ingest_keys"):
+        found[_KEY_PLACEHOLDER] = f"the secret of your ingest key {settings.ingest_keys[0].id}"
+    return found
 
 
 def _ingest_url(settings: Settings, url: str) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 import click
 
 from gateway.cli.errors import UsageError
-from gateway.cli.http_client import EXIT_STATUSES, find_endpoint, send_request, url_option
-
-_IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
+from gateway.cli.http_client import (
+    EXIT_STATUSES,
+    check_idempotency_key,
+    find_endpoint,
+    send_request,
+    url_option,
+    user_in_path,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,14 +76,7 @@ def user(user: str, **options: Any) -> None:
       sio-gateway emit user alice notification:new '{"title":"hi"}'
       date +'{"now":"%T"}' | sio-gateway emit user alice tick -
     """
-    from gateway.domain.errors import InvalidName
-    from gateway.domain.names import check_user
-
-    try:
-        path = "/emit/user/" + quote(check_user(user), safe="")
-    except InvalidName as error:
-        raise UsageError(f"the user id {user!r} is invalid: {error.message}") from None
-    _emit(path, {}, **options)
+    _emit("/emit/user/" + user_in_path(user), {}, **options)
 
 
 @emit.command(epilog=EXIT_STATUSES)
@@ -129,8 +125,7 @@ def _emit(
     url: str | None,
 ) -> None:
     endpoint = find_endpoint(url)
-    if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-        raise UsageError("an idempotency key is 1 to 255 printable ASCII characters")
+    check_idempotency_key(idempotency_key)
     fields = {**target, "event": event}
     if namespace is not None:
         fields["namespace"] = namespace

@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import secrets
 import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import click
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 30
+_IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
 # A wildcard address can be listened on, but not connected to.
 _WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104
 
@@ -114,7 +116,7 @@ def send_request(
     Raises: Rejected for a status other than 2xx and for a response that is not JSON. Unreachable.
     """
     target = endpoint.base.path.rstrip("/") + path
-    headers = _headers(endpoint, method, target, body, idempotency_key)
+    headers = signed_headers(endpoint, method, target, body, idempotency_key)
     try:
         status, content = _exchange(endpoint.base, method, target, body, headers)
     except (OSError, http.client.HTTPException) as error:
@@ -129,9 +131,30 @@ def send_request(
         raise Rejected(_rejection(status, response))
 
 
-def _headers(
+def user_in_path(user: str) -> str:
+    """Return a user id as it stands in a path.
+
+    Raises: UsageError if it is invalid.
+    """
+    from gateway.domain.errors import InvalidName
+    from gateway.domain.names import check_user
+
+    try:
+        return quote(check_user(user), safe="")
+    except InvalidName as error:
+        raise UsageError(f"the user id {user!r} is invalid: {error.message}") from None
+
+
+def check_idempotency_key(text: str | None) -> None:
+    """Raises: UsageError if no request can have this key."""
+    if text is not None and not _IDEMPOTENCY_KEY.fullmatch(text):
+        raise UsageError("an idempotency key is 1 to 255 printable ASCII characters")
+
+
+def signed_headers(
     endpoint: Endpoint, method: str, target: str, body: bytes, idempotency_key: str | None
 ) -> dict[str, str]:
+    """Return the headers of a request with a new nonce. ``target`` begins with the path of the endpoint."""
     from ingest_api.signing import sign
 
     headers = {"Content-Type": "application/json"} if body else {}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import click
 
-from gateway.cli.errors import UsageError
-from gateway.cli.http_client import EXIT_STATUSES, find_endpoint, send_request, url_option
+from gateway.cli.http_client import EXIT_STATUSES, find_endpoint, send_request, url_option, user_in_path
 
 
 @click.command(epilog=EXIT_STATUSES)
@@ -23,11 +20,4 @@ def presence(user: str, url: str | None) -> None:
     Example:
       sio-gateway presence alice
     """
-    from gateway.domain.errors import InvalidName
-    from gateway.domain.names import check_user
-
-    try:
-        path = "/presence/" + quote(check_user(user), safe="")
-    except InvalidName as error:
-        raise UsageError(f"the user id {user!r} is invalid: {error.message}") from None
-    send_request(find_endpoint(url), "GET", path)
+    send_request(find_endpoint(url), "GET", "/presence/" + user_in_path(user))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,18 +15,32 @@ from gateway.cli.errors import UsageError
 if TYPE_CHECKING:
     from gateway.dev_console import Development
     from gateway.settings import Settings, SettingsError
+    from gateway.settings.load import DevelopmentSecrets
 
 DEV_TOKEN_SECONDS: Final = 12 * 3600
+_SECRETS_FILE: Final = """\
+# Secrets of `serve --dev`. Not for production. Delete this file to get new ones.
+GATEWAY_JWT_SECRET={new.jwt}
+GATEWAY_INGEST_KEYS={new.ingest_keys}
+"""
 
 
 @click.command()
+@click.option("--host", metavar="ADDRESS", help="Listen on this address; overrides GATEWAY_HOST.")
+@click.option("--port", metavar="PORT", help="Listen on this port; overrides GATEWAY_PORT.")
 @click.option(
     "--dev",
     is_flag=True,
     help="Development mode: needs no settings, listens on this machine only, generates secrets for this run, allows "
     "every origin, serves a page at /dev and prints commands to paste.",
 )
-def serve(dev: bool) -> None:
+@click.option(
+    "--secrets-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --dev: keep the generated secrets in this file, so that they survive a restart. It is created if it "
+    "does not exist.",
+)
+def serve(host: str | None, port: str | None, dev: bool, secrets_file: Path | None) -> None:
     """Run the gateway until Ctrl-C or SIGTERM.
 
     On the signal it disconnects clients over GATEWAY_DRAIN_SECONDS and finishes running requests. A second signal ends
@@ -36,7 +52,7 @@ def serve(dev: bool) -> None:
 
     \b
     Examples:
-      sio-gateway serve --dev
+      sio-gateway serve --dev --secrets-file .env
       GATEWAY_JWT_SECRET_FILE=/run/secrets/jwt GATEWAY_INGEST_KEYS_FILE=/run/secrets/keys sio-gateway serve
     """
     from gateway import signals
@@ -45,9 +61,21 @@ def serve(dev: bool) -> None:
 
     from gateway.settings import SettingsError, load_settings
 
+    options = {"GATEWAY_HOST": host, "GATEWAY_PORT": port}
+    environ = os.environ | {name: value for name, value in options.items() if value is not None}
+    dev_secrets = None
+    if secrets_file is not None:
+        if not dev:
+            raise UsageError(
+                "--secrets-file is for --dev: in production, set GATEWAY_JWT_SECRET_FILE and others"
+            )
+        dev_secrets = kept_secrets(secrets_file)
+        # A shell may have read the file too; its secrets stay those of development.
+        kept = {dev_secrets.jwt, dev_secrets.ingest_keys}
+        environ = {name: value for name, value in environ.items() if value not in kept}
     # Before the large imports, so that a wrong setting is reported at once.
     try:
-        settings = load_settings(os.environ, dev=dev)
+        settings = load_settings(environ, dev=dev, dev_secrets=dev_secrets)
     except SettingsError as error:
         if error.log_format == "console" or (error.log_format == "auto" and sys.stderr.isatty()):
             raise
@@ -61,14 +89,42 @@ def serve(dev: bool) -> None:
     configure_logging(settings.log_level, settings.log_format)
 
     if not dev:
-        sys.exit(run(settings, load_again=lambda: load_settings(os.environ)))
+        sys.exit(run(settings, load_again=lambda: load_settings(environ)))
     sys.exit(
         run(
             settings,
             development=_development(settings),
-            on_listening=lambda url: click.echo(dev_banner(settings, url)),
+            on_listening=lambda url: click.echo(dev_banner(settings, url, secrets_file)),
         )
     )
+
+
+def kept_secrets(path: Path) -> DevelopmentSecrets:
+    """Return the secrets of development mode in a file, which is created with new ones if it does not exist.
+
+    Raises: UsageError if the file cannot be used.
+    """
+    from gateway.settings.load import DEV_KEY_ID, DevelopmentSecrets
+
+    try:
+        if not path.exists():
+            new = DevelopmentSecrets.generate()
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(_SECRETS_FILE.format(new=new))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot use {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
+        ) from None
+    jwt = re.search(r"^GATEWAY_JWT_SECRET=(\S{32,})$", text, re.MULTILINE)
+    ingest = re.search(rf"^GATEWAY_INGEST_KEYS={DEV_KEY_ID}:([^\s,]{{32,}})$", text, re.MULTILINE)
+    if jwt is None or ingest is None:
+        raise UsageError(
+            f"{path} lacks the lines GATEWAY_JWT_SECRET=… and GATEWAY_INGEST_KEYS={DEV_KEY_ID}:… with secrets of 32 "
+            "characters or more: delete the file to get new ones"
+        )
+    return DevelopmentSecrets(jwt[1], ingest[1])
 
 
 def _log_problems(error: SettingsError) -> None:

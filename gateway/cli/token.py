@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway.cli.errors import UsageError
+from gateway.domain.times import parse_duration
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
-
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd]?)", re.ASCII)
 
 
 class Duration(click.ParamType[float]):
@@ -26,9 +23,8 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = _DURATION.fullmatch(str(value))
-        seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-        if seconds < 1:
+        seconds = parse_duration(str(value))
+        if seconds is None or seconds < 1:
             self.fail(
                 f"{value!r} is not a duration of at least one second; write 90s, 15m, 1h or 7d", param, ctx
             )

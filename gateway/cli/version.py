@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
+from typing import Final
 
 import click
 
+from gateway import __version__
 
-def own_version() -> str:
-    """Return the version of the installed distribution."""
-    try:
-        return version_of("sio-gateway")
-    except PackageNotFoundError:
-        return "not installed"
+VERSION_LINE: Final = f"sio-gateway {__version__} (Python {platform.python_version()})"
 
 
 @click.command()
@@ -25,4 +20,4 @@ def version() -> None:
     Example:
       sio-gateway version
     """
-    click.echo(f"sio-gateway {own_version()} (Python {platform.python_version()})")
+    click.echo(VERSION_LINE)

@@ -13,7 +13,7 @@ async function post(path, content) {
     body: JSON.stringify({ user: setup.user, ...content }),
   });
   const body = await response.json();
-  if (!response.ok) throw new Error(`${body.code}: ${body.message}`);
+  if (!response.ok) throw Object.assign(new Error(`${body.code}: ${body.message}`), { code: body.code });
   return body;
 }
 
@@ -44,6 +44,7 @@ function addEvent(name, values, own) {
 
 function connect() {
   let attempt = 0;
+  let ended = false; // the page is of an earlier run of the gateway
   const socket = io(location.origin + setup.namespace, {
     path: setup.path,
     // A function, so that each reconnection has a new token. The token of an earlier attempt is not sent.
@@ -54,8 +55,11 @@ function connect() {
         // This page does not use recovery, so events need no position.
         if (current === attempt) send({ token, recovery: false });
       } catch (error) {
-        showState(error.message, "off");
-        if (current === attempt) socket.io.engine.close();
+        ended = error.code === "secret_rejected";
+        if (ended) socket.disconnect();
+        else if (current === attempt) socket.io.engine.close();
+        showState(ended ? "The gateway was restarted: reload this page." : error.message, "off");
+        element("toggle").hidden = ended;
       }
     },
   });
@@ -71,11 +75,13 @@ function connect() {
     });
   });
   socket.on("connect_error", (error) => {
+    if (ended) return;
     const next = socket.active ? "reconnecting" : "not reconnecting";
     showState(`rejected: ${error.data?.code ?? error.message} (${next})`, "off");
     if (!socket.active) element("toggle").textContent = "Connect";
   });
   socket.on("disconnect", (reason) => {
+    if (ended) return;
     showState(socket.active ? `${reason}, reconnecting` : reason, "off");
     element("transport").textContent = "–";
     element("sid").textContent = "–";

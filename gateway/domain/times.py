@@ -1,9 +1,20 @@
-"""The text form of a time for clients and backends."""
+"""The text form of a time for clients and backends, and that of a duration for operators."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final
+
+_DURATION: Final = re.compile(r"([0-9]{1,16}(?:\.[0-9]{1,16})?)(ms|s|m|h|d|)", re.ASCII)
+_UNITS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds of a duration such as ``25``, ``0.5``, ``25s``, ``2m`` or ``500ms``; None for another text."""
+    match = _DURATION.fullmatch(text)
+    return float(match[1]) * _UNITS[match[2]] if match else None
 
 
 def iso_timestamp(seconds: float) -> str:

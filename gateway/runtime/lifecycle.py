@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from gateway import __version__
 from gateway.dev_console import Development
 from gateway.domain.disconnects import DRAINING
 from gateway.domain.errors import KeysUnavailable, StateMisconfigured
@@ -197,7 +198,13 @@ class Gateway:
         settings = self._settings
         self._components.on_state_ready()
         self._components.health.enter(Phase.SERVING)
-        log.info("gateway.listening", host=settings.host, ports=self._ports, replica=settings.replica_id)
+        log.info(
+            "gateway.listening",
+            version=__version__,
+            host=settings.host,
+            ports=self._ports,
+            replica=settings.replica_id,
+        )
 
     async def _wait_for_nonces(self, stopped: asyncio.Event) -> bool:
         """Wait until the store of nonces has begun; return False if the process was stopped before.

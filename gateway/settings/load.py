@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.domain.ingest_keys import IngestKey
 from gateway.settings.checks import check, default_algorithms
@@ -15,14 +15,38 @@ from gateway.settings.sources import RawValue, read_sources
 from gateway.settings.webhooks import with_secrets
 
 DEVELOPMENT: Final = "default of --dev"
-GENERATED: Final = "generated for this run"
+GENERATED: Final = "generated for development"
 DEV_KEY_ID: Final = "dev"
 
 
-def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys: bool = True) -> Settings:
+class DevelopmentSecrets(NamedTuple):
+    """Secrets of development mode. ``ingest`` is that of the key DEV_KEY_ID."""
+
+    jwt: str
+    ingest: str
+
+    @classmethod
+    def generate(cls) -> DevelopmentSecrets:
+        """Return new random secrets."""
+        return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+
+    @property
+    def ingest_keys(self) -> str:
+        """The value of INGEST_KEYS."""
+        return f"{DEV_KEY_ID}:{self.ingest}"
+
+
+def load_settings(
+    environ: Mapping[str, str],
+    *,
+    dev: bool = False,
+    dev_secrets: DevelopmentSecrets | None = None,
+    require_keys: bool = True,
+) -> Settings:
     """Return the settings of an environment and of the files that it names.
 
-    ``dev`` listens on the loopback address, allows every origin and generates the secrets that are not set.
+    ``dev`` listens on the loopback address, allows every origin and takes the secrets that are not set from
+    ``dev_secrets``, or generates them.
     ``require_keys=False`` is for commands that call a gateway and may lack its keys and its event catalogue.
 
     Raises: SettingsError with every problem.
@@ -32,7 +56,7 @@ def load_settings(environ: Mapping[str, str], *, dev: bool = False, require_keys
     parsed = _parse(raw_values, problems)
     origins = {name: raw_values[name].source for name in parsed}
     if dev:
-        defaults = _dev_defaults(raw_values, problems)
+        defaults = _dev_defaults(raw_values, problems, dev_secrets or DevelopmentSecrets.generate())
         parsed |= defaults
         origins |= {name: GENERATED if KNOWN[name].secret else DEVELOPMENT for name in defaults}
     settings = Settings(**parsed, origins=origins)
@@ -58,12 +82,14 @@ def _parse(raw_values: Mapping[str, RawValue], problems: Problems) -> dict[str, 
     return parsed
 
 
-def _dev_defaults(raw_values: Mapping[str, RawValue], problems: Problems) -> dict[str, Any]:
+def _dev_defaults(
+    raw_values: Mapping[str, RawValue], problems: Problems, dev_secrets: DevelopmentSecrets
+) -> dict[str, Any]:
     """Return the values of development mode for settings that are not set."""
     defaults: dict[str, Any] = {"host": "127.0.0.1", "cors_origins": ("*",)}
     if not {"jwt_secret", "jwt_public_key", "jwt_jwks_url"} & raw_values.keys():
-        defaults["jwt_secret"] = secrets.token_urlsafe(32)
-    defaults["ingest_keys"] = (IngestKey(DEV_KEY_ID, (secrets.token_urlsafe(32),)),)
+        defaults["jwt_secret"] = dev_secrets.jwt
+    defaults["ingest_keys"] = (IngestKey(DEV_KEY_ID, (dev_secrets.ingest,)),)
     return {
         name: value
         for name, value in defaults.items()

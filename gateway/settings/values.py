@@ -21,6 +21,7 @@ from gateway.domain.ingest_keys import KEY_ID
 from gateway.domain.names import check_room
 from gateway.domain.origins import parse_allowed_origin
 from gateway.domain.redis_url import RedisUrl, parse_redis_url
+from gateway.domain.times import parse_duration
 
 X = TypeVar("X")
 T = TypeVar("T")
@@ -143,24 +144,33 @@ def integer(minimum: int, maximum: int = _MAX_INTEGER) -> Parser[int]:
 def _decimal(raw: object, advice: str) -> float:
     if isinstance(raw, str) and _DECIMAL.fullmatch(raw.strip()):
         raw = float(raw)
+    return _bounded(raw, f"a number: {advice}")
+
+
+def _duration(raw: object, kind: str) -> float:
+    parsed = parse_duration(raw.strip()) if isinstance(raw, str) else None
+    return _bounded(raw if parsed is None else parsed, kind)
+
+
+def _bounded(raw: object, kind: str) -> float:
     if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not math.isfinite(raw):
-        raise ValueError(f"{raw!r} is not a number: {advice}")
+        raise ValueError(f"{raw!r} is not {kind}")
     if raw > _MAX_SECONDS:
         raise ValueError(f"{raw!r} is too large: it must be at most {_MAX_SECONDS:.0f}")
     return float(raw)
 
 
 def seconds(raw: object) -> float:
-    """Parse a duration in seconds: decimals allowed, finite and positive."""
-    value = _decimal(raw, "give seconds, such as 25 or 0.5")
+    """Parse a duration in seconds, or with a unit: decimals allowed, finite and positive."""
+    value = _duration(raw, "a duration such as 25, 0.5, 25s or 2m")
     if value <= 0:
         raise ValueError(f"{raw!r} is out of range: it must be more than 0 seconds")
     return value
 
 
 def seconds_or_zero(raw: object) -> float:
-    """Parse a duration in seconds for which 0 has a meaning of its own."""
-    value = _decimal(raw, "give seconds, such as 120 or 0")
+    """Parse a duration in seconds, or with a unit, for which 0 has a meaning of its own."""
+    value = _duration(raw, "a duration such as 120, 0 or 2m")
     if value < 0:
         raise ValueError(f"{raw!r} is out of range: it must be 0 seconds or more")
     return value

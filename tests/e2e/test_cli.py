@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Journal
 from tests.support.paths import ROOT
+from tests.support.redis_server import free_port
 from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import environment, run
 
@@ -338,3 +341,63 @@ def run_pasted(command: str) -> str:
     )
     assert answer.returncode == 0, answer
     return answer.stdout
+
+
+def test_headers_of_sign_are_accepted_once(gateway_process: GatewayProcess, user: str) -> None:
+    body = json.dumps({"event": "hi"})
+    target = f"/emit/user/{user}"
+    keys = {"URL": gateway_process.url, "KEY": gateway_process.key_id, "SECRET": gateway_process.secret}
+    printed = run("sign", "post", target, body, **keys).stdout
+    headers = dict(line.split(": ", 1) for line in printed.splitlines())
+
+    def send() -> int:
+        request = urllib.request.Request(gateway_process.url + target, body.encode(), headers, method="POST")
+        try:
+            with urllib.request.urlopen(request) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    assert (send(), send()) == (200, 401)
+
+
+def test_curl_command_of_sign_runs_as_printed(gateway_process: GatewayProcess, user: str) -> None:
+    keys = {"URL": gateway_process.url, "KEY": gateway_process.key_id, "SECRET": gateway_process.secret}
+    body = '{"event":"it\'s","data":"$HOME ü"}'
+    command = run("sign", "--curl", "POST", f"/emit/user/{user}%2Fb", "-", stdin=body, **keys).stdout
+
+    answer = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+
+    assert json.loads(answer.stdout)["room"] == f"user:{user}/b"
+
+
+@pytest.mark.parametrize("target", ["emit/user/alice", "/emit/user/ü", "/emit/user/a b"])
+def test_sign_rejects_a_target_that_no_request_line_has(target: str) -> None:
+    answer = run("sign", "GET", target, KEY="shop", SECRET="x" * 32)
+
+    assert answer.returncode == 2
+    assert "is not a target such as /emit/user/alice" in answer.stderr
+
+
+def test_disconnect_ends_the_connections_of_a_user_and_revokes_the_token(
+    gateway_process: GatewayProcess, listen: StartListen, user: str
+) -> None:
+    token = gateway_process.token(user)
+    listener = listen("--token", token)
+    listener.wait_for("authenticated")
+
+    status, answer = call(gateway_process, "disconnect", "user", user, "--revoke")
+
+    assert (status, answer) == (0, {"disconnected": 1})
+    assert listener.end()[0] == 1
+    assert "token_revoked" in listen("--token", token).end()[1]
+
+
+def test_port_and_host_of_serve_override_the_environment() -> None:
+    port = free_port()
+    gateway = GatewayProcess(arguments=("--host", "127.0.0.1", "--port", str(port)), port=1, host="::1")
+    try:
+        assert gateway.ports == [port]
+    finally:
+        gateway.kill()

@@ -86,9 +86,10 @@ def test_secrets_of_the_operator_are_not_shown() -> None:
 
     assert JWT_SECRET not in banner
     assert INGEST_SECRET not in banner
-    assert (
-        "These commands need the same GATEWAY_JWT_SECRET and GATEWAY_INGEST_KEYS in that terminal." in banner
-    )
+    assert "GATEWAY_JWT_SECRET=YOUR_JWT_SECRET .venv/bin/sio-gateway token --sub bob\n" in banner
+    assert "GATEWAY_KEY=billing GATEWAY_SECRET=YOUR_KEY_SECRET .venv/bin/sio-gateway emit user" in banner
+    assert "Replace YOUR_JWT_SECRET by your GATEWAY_JWT_SECRET; your own secrets are not shown." in banner
+    assert "Replace YOUR_KEY_SECRET by the secret of your ingest key billing;" in banner
 
 
 def test_banner_has_no_token_if_only_public_keys_are_configured() -> None:

@@ -31,10 +31,10 @@ def test_development_mode_needs_no_settings() -> None:
     assert run("check-config", "--dev").returncode == 0
 
 
-WRONG = {"JWT_SECRET": "short", "PRT": "1", "PING_INTERVAL_SECONDS": "5s"}
+WRONG = {"JWT_SECRET": "short", "PRT": "1", "PING_INTERVAL_SECONDS": "5x"}
 PROBLEMS = [
     "GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?",
-    "GATEWAY_PING_INTERVAL_SECONDS: '5s' is not a number: give seconds, such as 25 or 0.5",
+    "GATEWAY_PING_INTERVAL_SECONDS: '5x' is not a duration such as 25, 0.5, 25s or 2m",
     "GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; set it to id:secret,id:secret",
     "GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one",
 ]

@@ -34,6 +34,10 @@ def test_commands_are_the_documented_ones() -> None:
         "emit room",
         "emit broadcast",
         "presence",
+        "disconnect",
+        "disconnect user",
+        "sign",
+        "keygen",
         "listen",
         "check-config",
         "print-env",
@@ -55,7 +59,9 @@ def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
     assert f"sio-gateway {path[0]}" in result.output
 
 
-@pytest.mark.parametrize("path", [path for path in COMMANDS if path[0] in {"emit", "presence"}], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [path for path in COMMANDS if path[0] in {"emit", "presence", "disconnect"}], ids=" ".join
+)
 def test_help_of_commands_that_call_a_gateway_lists_the_exit_statuses(path: tuple[str, ...]) -> None:
     words = " ".join(CliRunner().invoke(commands, [*path, "--help"]).output.split())
 
@@ -71,8 +77,9 @@ def test_overview_has_a_whole_sentence_for_every_command() -> None:
     assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
 
 
-def test_version_is_that_of_the_distribution() -> None:
-    answer = run("version")
+@pytest.mark.parametrize("argument", ["version", "--version"])
+def test_version_is_that_of_the_distribution(argument: str) -> None:
+    answer = run(argument)
 
     assert answer.returncode == 0
     assert answer.stdout.startswith("sio-gateway ")

@@ -316,7 +316,7 @@ def test_development_mode_generates_missing_secrets_for_each_run() -> None:
     assert [key.id for key in first.ingest_keys] == ["dev"]
     assert first.jwt_secret != second.jwt_secret
     assert first.ingest_keys[0].secrets != second.ingest_keys[0].secrets
-    assert first.origins["jwt_secret"] == first.origins["ingest_keys"] == "generated for this run"
+    assert first.origins["jwt_secret"] == first.origins["ingest_keys"] == "generated for development"
 
 
 def test_development_mode_keeps_settings_that_are_set() -> None:

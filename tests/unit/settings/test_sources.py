@@ -141,7 +141,7 @@ def test_all_problems_are_reported_in_one_message() -> None:
     assert str(raised.value) == (
         "4 problems with the settings (docs/reference/configuration.md lists them all):\n"
         "  GATEWAY_PRT: unknown setting; did you mean GATEWAY_PORT?\n"
-        "  GATEWAY_PING_INTERVAL_SECONDS: 'x' is not a number: give seconds, such as 25 or 0.5\n"
+        "  GATEWAY_PING_INTERVAL_SECONDS: 'x' is not a duration such as 25, 0.5, 25s or 2m\n"
         "  GATEWAY_INGEST_KEYS: is missing: without a key no backend can push; set it to id:secret,id:secret\n"
         "  GATEWAY_JWT_SECRET: has fewer than 32 bytes; `openssl rand -hex 32` makes a good one"
     )
@@ -283,12 +283,12 @@ def test_empty_yaml_file_sets_nothing(tmp_path: Path) -> None:
         (
             "ping_interval_seconds: .inf",
             "PING_INTERVAL_SECONDS",
-            "inf is not a number: give seconds, such as 25 or 0.5",
+            "inf is not a duration such as 25, 0.5, 25s or 2m",
         ),
         (
             "ping_interval_seconds: true",
             "PING_INTERVAL_SECONDS",
-            "True is not a number: give seconds, such as 25 or 0.5",
+            "True is not a duration such as 25, 0.5, 25s or 2m",
         ),
         ("jwt_audience: [1]", "JWT_AUDIENCE", "is not text; in YAML, put it in quotes"),
         ("namespaces: []", "NAMESPACES", "is empty"),
