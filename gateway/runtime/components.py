@@ -335,7 +335,9 @@ class Components:
             public.add_subapp("/dev", dev_page)
         # The REST API answers every path without a route, with middlewares and texts for 404 and 405 of its own.
         rest.mount(rest_api, backends)
-        direct: dict[str, Handler] = {settings.socketio_path: self.engine.handle}
+        # Clients with addTrailingSlash: false omit the slash; a redirect would lose POST bodies and WebSockets.
+        paths = (settings.socketio_path, settings.socketio_path.rstrip("/"))
+        direct: dict[str, Handler] = dict.fromkeys(paths, self.engine.handle)
         if backends is public:
             return [self._build_http_server(public, direct, rest_api)]
         rest.mount(rest.create_not_found_api(clock=self.clock, metrics=self._request_metrics), public)

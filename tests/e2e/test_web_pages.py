@@ -12,7 +12,7 @@ import pytest
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.raw_clients import RawPolling, RawSocket
+from tests.support.raw_clients import RawPolling, RawSocket, raw_connection
 
 APP, ADMIN, OTHER = "https://app.example", "https://admin.example:8443", "https://other.example"
 PATH = "/live/events/"
@@ -272,10 +272,110 @@ def test_stock_client_connects_only_from_a_listed_origin_and_at_the_configured_p
         client.disconnect()
 
 
+SLASHES = pytest.mark.parametrize("path", [PATH, PATH.rstrip("/")], ids=["slash", "no slash"])
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "status"),
+    [
+        ("GET", "EIO=4&transport=polling", 200),
+        ("GET", "EIO=3&transport=polling", 400),
+        ("GET", "EIO=4&transport=polling&sid=unknown", 400),
+        ("GET", "EIO=4&transport=websocket", 400),
+        ("GET", "", 400),
+        ("HEAD", "EIO=4&transport=polling", 400),
+        ("POST", "EIO=4&transport=polling", 400),
+        ("PUT", "EIO=4&transport=polling", 400),
+        ("OPTIONS", "EIO=4&transport=polling", 204),
+    ],
+)
+async def test_path_without_its_last_slash_gets_the_same_answers(
+    site: GatewayProcess, http: aiohttp.ClientSession, method: str, query: str, status: int
+) -> None:
+    answers = []
+    for path in (PATH, PATH.rstrip("/")):
+        async with http.request(
+            method, f"{site.url}{path}?{query}", headers={"Origin": APP}, allow_redirects=False
+        ) as answer:
+            text = await answer.text()
+            headers = {
+                name: value for name, value in answer.headers.items() if name not in {"Date", "Server"}
+            }
+        if text.startswith("0"):
+            sid = json.loads(text[1:])["sid"]
+            text = text.replace(sid, "SID")
+            await (await http.post(f"{site.url}{path}?{query}&sid={sid}", data="1")).read()
+        answers.append((answer.status, headers, text))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == status
+
+
+@SLASHES
+async def test_session_may_change_between_both_paths(
+    site: GatewayProcess, http: aiohttp.ClientSession, path: str, user: str
+) -> None:
+    other = PATH if path != PATH else PATH.rstrip("/")
+    polling = await RawPolling(http, site.url, path=path).open()
+    await polling.join(site.token(user))
+
+    async with http.ws_connect(
+        f"{site.url.replace('http', 'ws')}{other}?EIO=4&transport=websocket&sid={polling.sid}"
+    ) as socket:
+        await socket.send_str("2probe")
+        assert (await socket.receive_str()) == "3probe"
+        await socket.send_str("5")
+        site.push_user(user, "note", 1)
+        assert (await socket.receive_str()).startswith('42["note",1')
+
+
+@SLASHES
+async def test_path_is_served_on_a_connection_whose_requests_take_the_fast_path(
+    site: GatewayProcess, path: str, user: str
+) -> None:
+    """Between two pushes on one connection, whole and split into two pieces."""
+    handshake = f"GET {path}?EIO=4&transport=polling HTTP/1.1\r\nHost: push.example\r\n\r\n".encode()
+
+    def push() -> bytes:
+        body = b'{"event":"note"}'
+        headers = site.backend.sign("POST", f"/emit/user/{user}", body) | {
+            "Host": "push.example",
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"POST /emit/user/{user} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+    async with raw_connection(site.ports[0]) as connection:
+        for requests in ([push()], [handshake], [push()], [push(), handshake], [handshake, push()]):
+            connection.send(b"".join(requests))
+            for request in requests:
+                answer = await connection.read_response()
+                assert (answer.status, answer.body[:5]) == (
+                    200,
+                    b'0{"si' if request == handshake else b'{"id"',
+                )
+
+
+@pytest.mark.parametrize(
+    "transports", [["polling"], ["websocket"], None], ids=["polling", "websocket", "upgrade"]
+)
+def test_stock_client_connects_without_the_last_slash(
+    site: GatewayProcess, node: NodeClients, transports: list[str] | None, user: str
+) -> None:
+    client = node.open(
+        site.url, token=site.token(user), transports=transports, path=PATH, addTrailingSlash=False
+    ).connected()
+
+    site.push_user(user, "note", 1)
+
+    assert client.event("note") == [1]
+    client.disconnect()
+
+
 async def test_default_path_is_not_served_when_another_one_is_configured(
     site: GatewayProcess, http: aiohttp.ClientSession
 ) -> None:
-    for path in ("/socket.io/", "/live/", "/live/events", "/live/events/x"):
+    for path in ("/socket.io/", "/socket.io", "/live/", "/live/event", "/live/eventsx", "/live/events/x"):
         async with http.get(f"{site.url}{path}?EIO=4&transport=polling") as answer:
             assert (answer.status, answer.content_type) == (404, "application/problem+json")
             assert (await answer.json(content_type=None))["code"] == "not_found"

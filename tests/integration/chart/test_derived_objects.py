@@ -138,7 +138,7 @@ def test_ingress_nginx_routes_a_client_to_one_replica_by_a_cookie() -> None:
         NGINX + "affinity": "cookie",
         NGINX + "affinity-mode": "persistent",
         NGINX + "session-cookie-name": "sio_gateway_replica",
-        NGINX + "session-cookie-path": "/socket.io/",
+        NGINX + "session-cookie-path": "/socket.io",
         NGINX + "session-cookie-samesite": "Lax",
         NGINX + "session-cookie-secure": "true",
         NGINX + "session-cookie-change-on-failure": "true",

@@ -131,7 +131,7 @@ def test_topology_spread_counts_the_pods_of_the_gateway(rendered: Rendered) -> N
 @pytest.mark.parametrize("name", [each for each in SETS if rendered_set(each).of_kind("Ingress")])
 def test_ingress_routes_the_socketio_path_to_the_client_service_and_nothing_else(name: str) -> None:
     rendered, values = rendered_set(name), SETS[name]
-    path = values.get("config", {}).get("socketio_path", "/socket.io/").rstrip("/") + "/"
+    path = values.get("config", {}).get("socketio_path", "/socket.io/").rstrip("/")
     backend = {"service": {"name": gateway(rendered)["metadata"]["name"], "port": {"name": "client"}}}
     # Some releases of ingress-nginx reject a Prefix with a dot.
     kind = "ImplementationSpecific"

@@ -187,6 +187,23 @@ async def test_handshake_at_a_full_replica_is_passed_on_and_rejected_with_cors_h
             assert "Set-Cookie" not in answer.headers
 
 
+async def test_path_without_its_last_slash_is_served_at_the_same_replica(
+    by_cookie: Front, http: aiohttp.ClientSession
+) -> None:
+    nginx, _ = by_cookie
+    url = f"{nginx.url}{HANDSHAKE.replace('/?', '?')}"
+    async with http.get(url, allow_redirects=False) as opened:
+        assert opened.status == 200
+        cookie = opened.cookies["gateway_replica"]
+        sid = json.loads((await opened.text())[1:])["sid"]
+    assert cookie["path"] == "/socket.io"
+    for _ in range(3):
+        async with http.post(
+            f"{url}&sid={sid}", data="3", headers={"Cookie": f"gateway_replica={cookie.value}"}
+        ) as post:
+            assert (post.status, await post.text()) == (200, "ok")
+
+
 async def test_port_of_clients_serves_socketio_alone(by_sid: Front, http: aiohttp.ClientSession) -> None:
     nginx, _ = by_sid
     for path in ("/", "/broadcast", "/emit/user/ann", "/health/ready", "/metrics", "/openapi.yaml"):
