@@ -1,4 +1,7 @@
-"""The Redis URL: parsed into hosts, credentials, database and TLS options. No name is resolved here."""
+"""The Redis URL: parsed into hosts, credentials, database and TLS options. No name is resolved here.
+
+And the prefix of the names of keys and channels in that database.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,14 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _CERT_REQS: Final = ("required", "optional", "none")
 
 
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+FAMILIES: Final = frozenset({
+    "index", "ids", "large", "volatile", "nonces", "answers", "revoked", "rate", "ack", "acks", "conns", "room", "user",
+    "sessions", "left", "to", "replica",
+})  # fmt: skip
+"""The words with which the names of many keys begin, behind the prefix and a colon."""
+
+
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
     """A parsed Redis URL. ``repr`` leaves out the options, which hold user names and passwords.
@@ -29,6 +40,11 @@ class RedisUrl:
     tls: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     sentinel_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def database(self) -> int:
+        """The number of the database; 0 without one."""
+        return int(self.options.get("db", 0))
 
 
 def parse_redis_url(url: str) -> RedisUrl:
@@ -105,3 +121,22 @@ def _database(path: list[str]) -> int:
     if len(path) > 1 or not path[0].isdigit():
         raise ValueError("ends in something that is no number of a database")
     return int(path[0])
+
+
+def check_prefix(prefix: str) -> str:
+    """Return the prefix if it can begin the names of keys.
+
+    Keys of the prefix ``gw:user`` could be keys of users of a gateway with the prefix ``gw``.
+
+    Raises:
+        ValueError: a sentence that says what is wrong with it.
+    """
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"{prefix!r} cannot begin the names of keys: use 1 to 64 of A-Z a-z 0-9 _ . : -")
+    taken = FAMILIES.intersection(prefix.split(":")[1:])
+    if taken:
+        raise ValueError(
+            f"{prefix!r} has the part {min(taken)!r} behind a colon, with which the names of keys of another gateway"
+            " begin: choose another word"
+        )
+    return prefix

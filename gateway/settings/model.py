@@ -153,7 +153,7 @@ class Settings:
     )
 
     redis_url: RedisUrl | None = _setting(values.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
-    redis_prefix: str = _setting(values.matching("[A-Za-z0-9_.:-]{1,64}"), "sio-gateway")
+    redis_prefix: str = _setting(values.redis_prefix, "sio-gateway")
     lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
     subscription_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
     replica_id: str = field(

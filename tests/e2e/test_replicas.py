@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -270,3 +271,32 @@ def test_clients_stay_connected_and_receive_pushes_after_redis_restarts_empty(
         assert process.stop() == 0
         assert process.failures() == []
     server.stop()
+
+
+def test_gateways_in_two_databases_of_one_redis_deliver_their_own_pushes_alone(
+    redis_server: RedisServer, node: NodeClients, user: str
+) -> None:
+    gateways = [
+        GatewayProcess(redis_url=f"{redis_server.url}/{number}", replica_id="gateway-0") for number in (3, 4)
+    ]
+    try:
+        clients = [connect(node, gateway, user) for gateway in gateways]
+
+        def push(gateway: GatewayProcess) -> list[int]:
+            name = str(gateways.index(gateway))
+            return [gateway.push_user(user, name, number)["connections"] for number in range(100)]
+
+        with ThreadPoolExecutor() as both:
+            counted = list(both.map(push, gateways))
+
+        assert counted == [[1] * 100] * 2
+        for number, (gateway, client) in enumerate(zip(gateways, clients, strict=True)):
+            gateway.wait_until_delivered(client)
+            got = [each for each in client.entries if each["type"] == "event" and each["event"] in {"0", "1"}]
+            assert [(each["event"], each["args"][0]) for each in got] == [
+                (str(number), n) for n in range(100)
+            ]
+            assert gateway.backend.presence(user)["online"]
+    finally:
+        for gateway in gateways:
+            gateway.stop()

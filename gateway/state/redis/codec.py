@@ -3,17 +3,18 @@
 A record is one entry as text: a format number, a letter, and fields separated by U+001E; lists inside a field are
 separated by U+001F. Neither can occur in a JSON text (RFC 8259 §7) nor in a name (``domain.names``). The name of an
 event may be anything; it is the one field that is escaped, as JSON, if it has to be. A frame is the data that is
-published on a channel: a position, a line feed, a record.
+published on a channel: a position, a line feed, a record, and from format 4 on a last field: the generation of the log.
 
-    3M  Message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
-    3K  DisconnectCommand: id, user, namespaces, at, flags, exclude                flags: r revoke
-    3T  SessionTakeover: id, namespace, sid, owner
-    3N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
-    3C  Probe: token of the process and number, generation of the log
+    4M  Message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
+    4K  DisconnectCommand: id, user, namespaces, at, flags, exclude                flags: r revoke
+    4T  SessionTakeover: id, namespace, sid, owner
+    4N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
+    4C  Probe: token of the process and number, generation of the log
 
-The number is that of the format. A release reads its own format and the previous one, and writes what all living
-replicas read. The records of format 2 have the same fields. A replica that reads format 3 makes sids that begin with
-``~`` and keeps the rooms that a connection joined (``membership``). A trace is a W3C ``traceparent``, or nothing.
+The number is that of the format. A release reads its own format and the two before, and writes what all living replicas
+read. The records of formats 2 and 3 have the same fields. A replica that reads format 3 makes sids that begin with
+``~`` and keeps the rooms that a connection joined (``membership``). One that reads format 4 takes channels from
+``RedisKeys``, and frames of its own log alone (``log_reader``). A trace is a W3C ``traceparent``, or nothing.
 """
 
 from __future__ import annotations
@@ -47,14 +48,20 @@ INLINE_BYTES: Final = 64 * 1024
 Redis drops a subscriber that is 32 MiB behind (``client-output-buffer-limit pubsub``), so a subscriber can be at least
 500 entries behind, whatever their size, before that happens.
 """
+TAGGED_FORMAT: Final = 4
+"""From this format on a frame names the generation of its log."""
 TILDE_FORMAT: Final = 3
 """Replicas that read this format make sids that begin with ``~``, and keep the rooms that a connection joined."""
 
 
 class DecodeError(Exception):
-    """The bytes are no record, or one in a format that this release does not read. ``position``: that of its frame."""
+    """The bytes are no record, or one in a format that this release does not read.
+
+    ``position`` and ``generation`` are those of its frame.
+    """
 
     position: Position | None = None
+    generation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +80,19 @@ class Probe:
     token: str
 
 
+_FIELD: Final = FIELD.encode()
+_TAGGED: Final = b"%d" % TAGGED_FORMAT
 Sent = LogEntry | Pointer | Probe
 Decode = Callable[[list[str]], Sent]
 Encode = Callable[[LogEntry], bytes]
 
 
 class Frame(NamedTuple):
-    """A decoded frame of a channel."""
+    """A decoded frame of a channel. ``generation`` is that of its log; empty in a frame of an earlier format."""
 
     position: Position
     sent: Sent
+    generation: str = ""
 
 
 def _encode(number: str, entry: LogEntry) -> bytes:
@@ -192,11 +202,13 @@ _DECODERS: Final[Mapping[str, Decode]] = MappingProxyType(
     }
 )
 FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
-    {number + letter: decode for number in "23" for letter, decode in _DECODERS.items()}
+    {number + letter: decode for number in "234" for letter, decode in _DECODERS.items()}
 )
-"""The decoders of this release: its own format and the previous one."""
-WRITERS: Final[Mapping[int, Encode]] = MappingProxyType({2: partial(_encode, "2"), 3: partial(_encode, "3")})
-"""The encoders of this release: the newest format, and the previous one while a living replica reads nothing newer."""
+"""The decoders of this release: its own format and the two before."""
+WRITERS: Final[Mapping[int, Encode]] = MappingProxyType(
+    {number: partial(_encode, str(number)) for number in (2, 3, 4)}
+)
+"""The encoders of this release: the newest format, and earlier ones while a living replica reads nothing newer."""
 
 
 class Codec:
@@ -217,6 +229,11 @@ class Codec:
         """
         self._writes = max(min(newest_of_all, self.newest), min(self._writers))
 
+    @property
+    def tags_frames(self) -> bool:
+        """Whether frames of all replicas name the generation of their log: no replica reads only a former format."""
+        return self._writes >= TAGGED_FORMAT
+
     def encode(self, entry: LogEntry) -> bytes:
         """Encode an entry. Raises ValueError for a control character, which no validated entry holds."""
         return self._writers[self._writes](entry)
@@ -236,10 +253,14 @@ class Codec:
             position = positions.parse(head.decode("ascii"))
         except (UnicodeDecodeError, MalformedPosition) as error:
             raise DecodeError("no position") from error
+        generation = b""
+        if record[:1] >= _TAGGED and record[1:2] != b"C":
+            record, _, generation = record.rpartition(_FIELD)
+        named = generation.decode(errors="replace")
         try:
-            return Frame(position, self._decode(record))
+            return Frame(position, self._decode(record), named)
         except DecodeError as error:
-            error.position = position
+            error.position, error.generation = position, named
             raise
 
     def decode_entry(self, record: bytes) -> LogEntry:

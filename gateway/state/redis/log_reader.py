@@ -31,6 +31,7 @@ PAGE_BYTES: Final = 1024 * 1024
 """The least after which a page of the log ends, in bytes of records."""
 PROBE_NUMBER: Final = "."
 """Separates the token of a probe from its number."""
+_MAX_FOREIGN: Final = 64
 _ANOTHER_LOG: Final = -1
 _TRIMMED: Final = -2
 """What lua/resync.lua returns instead of a number of lost positions."""
@@ -70,6 +71,9 @@ class LogReader:
         self._provisional: set[bytes] = set()
         """Watched channels whose beginning is earlier than necessary, until ``set_start`` is called for them."""
         self._is_stale = False
+        self._expects_tags = codec.tags_frames
+        self._foreign: set[str] = set()
+        """Generations of logs of other deployments, as frames on the channels of this one named them."""
         self.started = asyncio.Event()
         self.messages_received = 0
         """Entries received on channels, whether a connection here wants them or not."""
@@ -111,6 +115,7 @@ class LogReader:
         if self.started.is_set():
             raise RuntimeError("a broker has one listener, once")
         self.started.set()
+        self._expects_tags = self._codec.tags_frames
         while True:
             item = await self._receive_buffer.take()
             if isinstance(item, ResyncMarker):
@@ -120,17 +125,22 @@ class LogReader:
                 await self._take(*item, deliver)
 
     async def _take(self, channel: bytes, data: bytes, deliver: Deliver) -> None:
+        if self._codec.tags_frames is not self._expects_tags:
+            # Frames that name no log are foreign from now on. The log has those of former replicas that are under way.
+            self._expects_tags = self._codec.tags_frames
+            self._is_stale = True
         if self._is_stale:
             self._is_stale = False
             await self._resync(deliver)
         try:
-            position, sent = self._codec.decode_frame(data)
+            position, sent, generation = self._codec.decode_frame(data)
         except DecodeError as error:
             self._metrics.decode_errors.count()
             if (
                 channel in self._since
                 and error.position is not None
                 and self.cursor.is_beyond(error.position)
+                and await self._is_own(error.generation, deliver)
             ):
                 # Garbage, or an entry in a format that is newer than this release: the log shows which.
                 await self._resync(deliver)
@@ -141,10 +151,50 @@ class LogReader:
         self.messages_received += 1
         if channel not in self._since:
             return
+        if generation != self.cursor.generation and not await self._is_own(generation, deliver):
+            self._metrics.decode_errors.count()
+            return
         if isinstance(sent, Pointer):
             await self._fetch(sent, position, deliver)
         else:
             await self._deliver(sent, position, deliver)
+
+    async def _is_own(self, generation: str, deliver: Deliver) -> bool:
+        """Return whether a frame is one of this deployment: it names its log, or comes from a former release.
+
+        Databases and deployments of one Redis share its channels, so a frame of any of them, or of any user, may come.
+        """
+        if generation == self.cursor.generation or (not generation and not self._expects_tags):
+            return True
+        if not generation.isdecimal():
+            generation = ""  # one entry for everything that is no name
+        if generation in self._foreign:
+            return False
+        head: Any = await self._retry(lambda: self._commands.read("GET", self._keys.named("head")))
+        if generation and head is not None and head.decode().startswith(f"{generation} "):
+            await self._begin_log(generation, deliver)
+            return True
+        if not self._foreign:
+            log.warning("redis.foreign_messages")
+        if len(self._foreign) >= _MAX_FOREIGN:
+            self._foreign.clear()
+        self._foreign.add(generation)
+        return False
+
+    async def _begin_log(self, generation: str, deliver: Deliver) -> None:
+        """Continue in a log that was created while the connection lasted, because Redis was emptied.
+
+        Every entry since then arrived here, but those whose position equals one of the former log were taken for
+        entries that were already delivered.
+        """
+        log.warning("redis.log_reset")
+        self.cursor.begin(generation, positions.START)
+        await self._resync(deliver)
+
+    @property
+    def _reads_log_only(self) -> bool:
+        """Whether to read every entry from the log: a replica of a former release may use other channels."""
+        return self._keys.has_former_channels and not self._expects_tags
 
     async def _deliver(self, entry: LogEntry, position: Position, deliver: Deliver) -> None:
         cursor = self.cursor
@@ -152,6 +202,9 @@ class LogReader:
             # A volatile message has no position of its own, and positions never go back on a client's connection.
             if cursor.first_seen(entry.id):
                 await deliver(entry, position if cursor.is_beyond(position) else cursor.newest)
+        elif self._reads_log_only:
+            if cursor.is_beyond(position):
+                await self._resync(deliver, is_subscribed=False)
         elif cursor.advance(position) and cursor.first_seen(entry.id):
             await deliver(entry, position)
 
@@ -186,11 +239,9 @@ class LogReader:
         self._on_own_probe(number)
         cursor = self.cursor
         if probe.generation != cursor.generation:
-            # Redis was emptied while the connection lasted: every entry since arrived here, but those whose position
-            # equals one of the former log were taken for entries that were already delivered.
-            log.warning("redis.log_reset")
-            cursor.begin(probe.generation, positions.START)
-            await self._resync(deliver)
+            await self._begin_log(probe.generation, deliver)
+        elif self._reads_log_only:
+            await self._resync(deliver, is_subscribed=False)
         elif cursor.contradicts(position):
             # A frame had a forged position, or this primary was restored to older data.
             log.warning("redis.position_regressed", seen=cursor.newest, newest=position)

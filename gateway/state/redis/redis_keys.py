@@ -26,17 +26,17 @@
     left:<pid>   string    a parked session
 
 ``<a>`` is an address, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica, ``<u>`` a user, ``<w>`` the number
-of a window of time. Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a replica.
+of a window of time. Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a replica. All databases
+of a Redis share its channels, so in database 2 they are ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have
+no number.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from gateway.domain.messages import Address
-
-PREFIX_FORM: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
+from gateway.domain.redis_url import check_prefix
 
 _FIXED: Final = {
     "head": "head",
@@ -66,23 +66,27 @@ _FAMILIES: Final = {
     "user": "user:",
     "sessions": "sessions:",
     "left": "left:",
-    "channel": "to:",
-    "probe": "replica:",
 }
-"""Prefixes of families of keys and channels. Each member adds what distinguishes it."""
+"""Prefixes of families of keys. Each member adds what distinguishes it."""
+_CHANNELS: Final = {"channel": "to:", "probe": "replica:"}
+"""Prefixes of families of channels."""
 
 
 class RedisKeys:
-    """The names under one prefix. Raises ValueError for a prefix that does not match PREFIX_FORM."""
+    """The names under one prefix in one database. Raises ValueError for a prefix that ``check_prefix`` rejects."""
 
-    def __init__(self, prefix: str) -> None:
-        if not PREFIX_FORM.fullmatch(prefix):
-            raise ValueError(f"{prefix!r} cannot begin the names of keys: use 1 to 64 of A-Z a-z 0-9 _ . : -")
-        self._prefix = prefix + ":"
+    def __init__(self, prefix: str, database: int = 0) -> None:
+        self._prefix = check_prefix(prefix) + ":"
+        # No prefix holds an @, so these are the channels of no other prefix.
+        self._channels = self._prefix + (f"@{database}:" if database else "")
+        self.has_former_channels = bool(database)
+        """Whether releases that write record formats up to 3 use other channels: those of database 0."""
 
     def all(self) -> dict[str, str]:
         """Return every key and every prefix of a family, for the scripts. None holds what would end a string in Lua."""
-        return {name: self._prefix + rest for name, rest in {**_FIXED, **_FAMILIES}.items()}
+        names = {name: self._prefix + rest for name, rest in {**_FIXED, **_FAMILIES}.items()}
+        channels = {name: self._channels + rest for name, rest in _CHANNELS.items()}
+        return {**names, **channels, "former_channel": self._prefix + _CHANNELS["channel"]}
 
     def named(self, name: str, member: str = "") -> str:
         """Return one key: a fixed one, or a member of a family."""
@@ -90,11 +94,11 @@ class RedisKeys:
 
     def channel(self, address: Address) -> bytes:
         """Return the channel of an address."""
-        return f"{self._prefix}to:{address_name(address)}".encode()
+        return f"{self._channels}to:{address_name(address)}".encode()
 
     def probe(self, replica: str) -> bytes:
         """Return the channel on which a replica publishes its probes."""
-        return f"{self._prefix}replica:{replica}".encode()
+        return f"{self._channels}replica:{replica}".encode()
 
 
 def address_name(address: Address) -> str:

@@ -14,7 +14,7 @@ from gateway.domain.redis_url import RedisUrl
 from gateway.domain.status import StateStatus
 from gateway.metrics import MetricFactory
 from gateway.state.redis.broker import RedisBroker
-from gateway.state.redis.codec import TILDE_FORMAT, Codec
+from gateway.state.redis.codec import TAGGED_FORMAT, TILDE_FORMAT, Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
 from gateway.state.redis.errors import REJECTIONS, Rejections
@@ -79,6 +79,7 @@ class RedisState:
     on_status_changed: Callable[[StateStatus], None] = lambda _: None
     on_replica_reaped: Callable[[str], None] = lambda _: None
     codec: Codec = field(default_factory=Codec)
+    make_keys: Callable[[str, int], RedisKeys] = RedisKeys
 
     broker: RedisBroker = field(init=False)
     presence: RedisPresence = field(init=False)
@@ -90,7 +91,7 @@ class RedisState:
     membership: Membership = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keys = RedisKeys(self.prefix)
+        self._keys = self.make_keys(self.prefix, self.url.database)
         self._token = secrets.token_urlsafe(12)
         self._server: ServerId | None = None
         self._metrics = RedisMetrics(self.metrics)
@@ -183,6 +184,7 @@ class RedisState:
             "keep": _ms(max(KEEP_SECONDS, 2 * age)),
             "lease": _ms(self.lease_seconds),
             "tilde_format": TILDE_FORMAT,
+            "tagged_byte": ord(str(TAGGED_FORMAT)),
             "age": _ms(age),
             "recovery": _ms(self.recovery_seconds),
             # Without a recovery window the log serves resyncs alone, and no client needs the part of one address.

@@ -115,11 +115,22 @@ def make(*rooms: str, size: int = 5, volatile: bool = False, trace: Trace | None
     return Message(new_id(), "/", rooms, "news", (f'"{"x" * size}"',), volatile=volatile, trace=trace)
 
 
+def release_of(newest: int) -> Codec:
+    """The codec of a release that reads and writes nothing newer than a format."""
+    forms = {form: decode for form, decode in FORMS.items() if int(form[0]) <= newest}
+    return Codec(
+        forms=forms, writers={number: write for number, write in WRITERS.items() if number <= newest}
+    )
+
+
 def previous_release() -> Codec:
-    """The codec of the previous release: it has nothing of this release's format."""
-    newest = max(WRITERS)
-    forms = {form: decode for form, decode in FORMS.items() if not form.startswith(str(newest))}
-    return Codec(forms=forms, writers={number: write for number, write in WRITERS.items() if number < newest})
+    """The codec of a release before rooms could be joined."""
+    return release_of(2)
+
+
+def former_release() -> Codec:
+    """The codec of the release before frames named the log of their deployment."""
+    return release_of(3)
 
 
 def received_probes(replica: Replica) -> float:

@@ -87,7 +87,7 @@ async def test_newer_format_is_written_once_no_replica_needs_the_older_one(serve
         await new.subscribe("room")
 
         await await_until(
-            lambda: new.state.codec.encode(make("room")).startswith(b"3M"), "the old one has shut down"
+            lambda: new.state.codec.encode(make("room")).startswith(b"4M"), "the old one has shut down"
         )
 
         await new.receives(await new.push("room"))

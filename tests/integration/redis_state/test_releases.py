@@ -67,7 +67,7 @@ async def test_older_replica_is_forgotten_once_the_log_holds_nothing_that_it_mis
 
         await older.stop()
 
-        await await_until(lambda: writes(n) == b"3", "no replica needs the older format")
+        await await_until(lambda: writes(n) == b"4", "no replica needs the older format")
         assert server.execute("HKEYS", "t:formats") == [b"n"]
 
 
@@ -85,14 +85,14 @@ async def test_older_replica_that_shut_down_does_not_hold_back_the_format(
         await older.shut_down()
         await n.state.membership.heartbeat()
 
-        assert writes(n) == b"3"
+        assert writes(n) == b"4"
 
 
 async def test_replica_that_starts_beside_newer_ones_receives_everything_from_then_on(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "n") as [n]:
-        assert writes(n) == b"3"
+        assert writes(n) == b"4"
         async with replicas(server, "o", codec=previous_release()) as [older]:
             await older.subscribe("room")
 
@@ -120,7 +120,7 @@ async def test_entry_in_an_unreadable_format_is_reported_as_a_gap(
         )
         await older.start()
         await older.subscribe("room")
-        assert writes(n) == b"3"  # it has not noticed the older one
+        assert writes(n) == b"4"  # it has not noticed the older one
 
         await n.push("elsewhere")
         await n.push("room")

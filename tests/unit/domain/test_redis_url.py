@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.domain.redis_url import RedisUrl, parse_redis_url
+from gateway.domain.redis_url import FAMILIES, RedisUrl, check_prefix, parse_redis_url
+from gateway.state.redis.redis_keys import RedisKeys
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,20 @@ def test_control_character_in_the_login_is_rejected_without_quoting_it(login: st
 
 def test_password_may_contain_and_end_with_blanks() -> None:
     assert parse_redis_url("redis://:a%20b%20@r").options["password"] == "a b "
+
+
+def test_every_family_of_keys_and_channels_is_reserved_in_prefixes() -> None:
+    names = {name.removeprefix("p:") for name in RedisKeys("p").all().values()}
+
+    assert {name.partition(":")[0] for name in names if ":" in name} == FAMILIES
+
+
+@pytest.mark.parametrize("prefix", ["sio-gateway", "user", "gw:a", "gw:users", "a.b:c_d"])
+def test_prefix_of_other_words_is_accepted(prefix: str) -> None:
+    assert check_prefix(prefix) == prefix
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "a@1", "x" * 65, "gw:user", "gw:a:rate", "gw:to", "::left"])
+def test_prefix_that_names_keys_of_another_one_is_rejected(prefix: str) -> None:
+    with pytest.raises(ValueError, match="names of keys"):
+        check_prefix(prefix)

@@ -1,4 +1,4 @@
-"""Records and frames: what this release and the previous one encode and decode."""
+"""Records and frames: what this release and the ones before encode and decode."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_entry_is_decoded_as_it_was_encoded(entry: LogEntry) -> None:
     codec = Codec()
 
     assert codec.decode_entry(codec.encode(entry)) == entry
-    assert codec.decode_frame(b"12-3\n" + codec.encode(entry)) == (Position("12-3"), entry)
+    assert codec.decode_frame(b"12-3\n" + codec.encode(entry) + b"\x1e77") == (Position("12-3"), entry, "77")
     assert type(codec.decode_entry(codec.encode(entry))) is type(entry)
 
 
@@ -98,7 +98,9 @@ def test_arbitrary_bytes_are_decoded_or_raise_decode_error(data: bytes) -> None:
 
 @settings(max_examples=300)
 @given(
-    tag=st.sampled_from(["2M", "2K", "2T", "2N", "2C", "3M", "3K", "3T", "3N", "3C", "4M", "1M", "", "M"]),
+    tag=st.sampled_from(
+        ["2M", "2K", "2T", "2N", "2C", "3M", "3K", "3T", "3N", "3C", "4M", "4C", "4N", "5M", "1M", "", "M"]
+    ),
     fields=st.lists(st.text(max_size=8), max_size=9),
     position=st.sampled_from([b"1-1", b"1-", b"", b"99999999999999999-0", "١-1".encode()]),
 )
@@ -113,7 +115,7 @@ def test_arbitrary_records_are_decoded_or_raise_decode_error(
 def test_session_takeover_is_encoded_as_four_fields() -> None:
     assert (
         Codec().encode(SessionTakeover("id", "/chät", "s1", "b/1"))
-        == "3T\x1eid\x1e/chät\x1es1\x1eb/1".encode()
+        == "4T\x1eid\x1e/chät\x1es1\x1eb/1".encode()
     )
 
 
@@ -131,7 +133,7 @@ def test_session_takeover_is_encoded_as_four_fields() -> None:
         b"3T\x1eid\x1e/\x1es1\x1e",
         b"3T\x1eid\x1e/\x1es1\x1e\xff",
         b"3t\x1eid\x1e/\x1es1\x1eb/1",
-        b"4T\x1eid\x1e/\x1es1\x1eb/1",
+        b"5T\x1eid\x1e/\x1es1\x1eb/1",
         b" 3T\x1eid\x1e/\x1es1\x1eb/1",
     ],
 )

@@ -130,7 +130,8 @@ def test_valid_value_is_parsed(name: str, text: str, value: Any) -> None:
         ("REDIS_URL", "redis://:hunter2@host:port", "names a host or a port that is none"),
         ("REDIS_URL", "redis://:hunter2@a,b", "names several hosts, which only redis+sentinel:// can do"),
         ("REDIS_URL", "redis+sentinel://a,b", "lacks the name of the primary that Sentinel watches: redis+sentinel://host,host/name"),
-        ("REDIS_PREFIX", 'a"b', "'a\"b' is not of the form [A-Za-z0-9_.:-]{1,64}"),
+        ("REDIS_PREFIX", 'a"b', "'a\"b' cannot begin the names of keys: use 1 to 64 of A-Z a-z 0-9 _ . : -"),
+        ("REDIS_PREFIX", "gw:user", "'gw:user' has the part 'user' behind a colon, with which the names of keys of another gateway begin: choose another word"),
         ("LOG_LEVEL", "trace", "'trace' is not one of debug, info, warning, error"),
     ],
 )  # fmt: skip

@@ -195,9 +195,14 @@ write_head(head)
 
 for _, entry in ipairs(entries) do
   local data = entry.position .. '\n' .. (entry.pointer ~= '' and entry.pointer or entry.record)
+  -- A record begins with the number of its format. In an earlier one a replica lives that reads nothing newer: it knows
+  -- no name of the log, and in a database other than 0 it has other channels.
+  local is_tagged = string.byte(data, #entry.position + 2) >= L.tagged_byte
+  if is_tagged then data = data .. '\30' .. head.generation end
   for i = entry.first, entry.last do
     -- The entry is accepted even if this user of Redis may not publish: replicas notice that by their probes.
     redis.pcall('PUBLISH', K.channel .. ARGV[i], data)
+    if not is_tagged and K.channel ~= K.former_channel then redis.pcall('PUBLISH', K.former_channel .. ARGV[i], data) end
   end
 end
 return known > 0 and results or accepted
