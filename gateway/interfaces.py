@@ -225,21 +225,24 @@ class AckStore(Protocol):
     """Acknowledgements of client events, kept so that a repeat of an event gets the first one.
 
     Contract: of several callers with one key, on all replicas, at most one holds the claim at a time, until it calls
-    ``keep`` or ``release``, or its seconds are over. Calls of a former holder change nothing.
+    ``keep`` or ``release``, or its seconds are over. Calls of a former holder change nothing. All calls for a key name
+    the same user, for whom MAX_USER_ACKS and MAX_USER_ACK_BYTES are claimed or kept at most (``domain.dedup``).
     """
 
-    async def claim(self, key: str, holder: str, *, seconds: float) -> AckClaim:
+    async def claim(self, key: str, holder: str, *, user: str, seconds: float) -> AckClaim:
         """Claim a key, unless its acknowledgement is kept or another holder has the claim.
 
         Idempotent for one holder.
+
+        Raises: ClientEventRejected (``busy``) when no more can be kept for the user.
         """
         ...
 
-    async def keep(self, key: str, holder: str, ack: str) -> None:
-        """Keep the acknowledgement for ten minutes, and end the claim."""
+    async def keep(self, key: str, holder: str, ack: str, *, user: str) -> None:
+        """Keep the acknowledgement, of at most MAX_ACK_BYTES, for ten minutes, and end the claim."""
         ...
 
-    async def release(self, key: str, holder: str) -> None:
+    async def release(self, key: str, holder: str, *, user: str) -> None:
         """End the claim without an acknowledgement: the event had no effect that is known."""
         ...
 

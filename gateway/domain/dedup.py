@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+MAX_ACK_BYTES: Final = 4 * 1024
+"""The longest acknowledgement of a client event that is kept for repeats."""
+MAX_USER_ACKS: Final = 5_000
+"""How many client events of one user are remembered at once."""
+MAX_USER_ACK_BYTES: Final = 2 * 1024 * 1024
+"""The acknowledgements of one user that are kept at once, together."""
 
 
 class DedupKey(NamedTuple):

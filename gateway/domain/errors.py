@@ -153,6 +153,15 @@ class ClientEventRejected(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+def user_acks_full(retry_after_seconds: float) -> ClientEventRejected:
+    """Return the error of an event of a user for whom no more can be remembered."""
+    return ClientEventRejected(
+        "busy",
+        "more events of this user came lately than can be remembered",
+        retry_after_seconds=round(retry_after_seconds, 3),
+    )
+
+
 class CallDropped(Exception):
     """A webhook was not called: while the call waited, it became one that is no longer wanted."""
 

@@ -66,6 +66,8 @@ class MakeState(Protocol):
         idempotency_seconds: float = 3600.0,
         revocation_seconds: float = 86_400.0,
         last_seen_seconds: float = 86_400.0,
+        max_user_acks: int = 5_000,
+        max_user_ack_bytes: int = 2_000_000,
     ) -> Awaitable[StateUnderTest]: ...
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.domain.dedup import AckClaim
+from gateway.domain.dedup import MAX_ACK_BYTES, AckClaim
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
 from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.messages import new_id
@@ -40,7 +40,6 @@ CLAIM_SECONDS: Final = 2.0
 """How long the claim of a killed replica makes a repeat wait: shorter than a client with ``retries`` tries again."""
 _RENEW_SECONDS: Final = 0.5
 """How often the claim of an event is renewed whose webhook has not answered yet."""
-MAX_KEPT_ACK_BYTES: Final = 4 * 1024
 _POLL_SECONDS: Final = 0.1
 """How often a repeat looks whether the first event has its acknowledgement."""
 _ID_CHARACTERS: Final = 32
@@ -252,7 +251,9 @@ class ClientEvents:
             )
 
     async def _claim(self, received: ReceivedEvent, context: EventContext) -> AckClaim:
-        return await self._acks.claim(context.id, received.id, seconds=CLAIM_SECONDS)
+        return await self._acks.claim(
+            context.id, received.id, user=received.connection.user, seconds=CLAIM_SECONDS
+        )
 
     @asynccontextmanager
     async def _renewed(self, received: ReceivedEvent, context: EventContext) -> AsyncIterator[None]:
@@ -264,7 +265,7 @@ class ClientEvents:
         async def renew() -> None:
             while True:
                 await asyncio.sleep(_RENEW_SECONDS)
-                with suppress(BrokerUnavailable, BrokerTimeout):
+                with suppress(BrokerUnavailable, BrokerTimeout, ClientEventRejected):
                     await self._claim(received, context)
 
         renewal = None if received.is_quick else asyncio.create_task(renew(), name="client event claim")
@@ -286,15 +287,15 @@ class ClientEvents:
                 outcome = await self._effects.apply(received, context, planned)
         except BaseException:
             with suppress(BrokerUnavailable, BrokerTimeout):
-                await self._acks.release(context.id, received.id)
+                await self._acks.release(context.id, received.id, user=received.connection.user)
             raise
         text = encode(outcome.ack)
         # A claim that is not ended ends by itself: the event has taken effect, so its client gets no error.
         with suppress(BrokerUnavailable, BrokerTimeout):
-            if outcome.name == "ok" and len(text.encode()) <= MAX_KEPT_ACK_BYTES:
-                await self._acks.keep(context.id, received.id, text)
+            if outcome.name == "ok" and len(text.encode()) <= MAX_ACK_BYTES:
+                await self._acks.keep(context.id, received.id, text, user=received.connection.user)
             else:
-                await self._acks.release(context.id, received.id)
+                await self._acks.release(context.id, received.id, user=received.connection.user)
         return outcome
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from gateway.domain.dedup import MAX_USER_ACK_BYTES, MAX_USER_ACKS
 from gateway.domain.messages import PublishResult
 from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
@@ -65,6 +66,8 @@ class MemoryState:
     rate_buckets: int = 100_000
     ack_seconds: float = 600.0
     max_acks: int = 100_000
+    max_user_acks: int = MAX_USER_ACKS
+    max_user_ack_bytes: int = MAX_USER_ACK_BYTES
 
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
@@ -98,7 +101,13 @@ class MemoryState:
         self.revocations = MemoryRevocations(
             clock=clock, seconds=self.revocation_seconds, max_users=self.revoked_users
         )
-        self.acks = MemoryAckStore(clock=clock, seconds=self.ack_seconds, max_acks=self.max_acks)
+        self.acks = MemoryAckStore(
+            clock=clock,
+            seconds=self.ack_seconds,
+            max_acks=self.max_acks,
+            max_user_acks=self.max_user_acks,
+            max_user_ack_bytes=self.max_user_ack_bytes,
+        )
         self._make_broker()
 
     def _make_broker(self) -> None:

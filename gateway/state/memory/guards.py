@@ -10,8 +10,8 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final
 
-from gateway.domain.dedup import AckClaim, DedupKey
-from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
+from gateway.domain.dedup import MAX_ACK_BYTES, AckClaim, DedupKey
+from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed, user_acks_full
 from gateway.domain.messages import PublishResult
 from gateway.domain.rate_limit import FULL, Rate, RateLimitResult, consume
 from gateway.interfaces import Clock
@@ -198,50 +198,131 @@ class MemoryRevocations:
         self._revoked_at.put(user, at if known is None else max(known, at))
 
 
+class _UserAcks:
+    """Counts the claimed and kept client events of each user, and their bytes.
+
+    They are counted in windows of time. An event is kept for as long as ``_KEPT_WINDOWS`` of them, so those that may
+    still be kept are in one window more. Every operation is O(1).
+    """
+
+    _KEPT_WINDOWS: Final = 4
+
+    def __init__(self, seconds: float) -> None:
+        self._window_seconds = seconds / self._KEPT_WINDOWS
+        self._users: OrderedDict[str, dict[int, tuple[int, int]]] = OrderedDict()
+        """How many and how many bytes, by user and window; the user that was counted last is the last one."""
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def window(self, now: float) -> int:
+        """Return the number of a window of time."""
+        return int(now / self._window_seconds)
+
+    def counted(self, user: str, now: float) -> tuple[int, int]:
+        """Return how many are counted for a user, and how many bytes."""
+        self._sweep(now)
+        windows = self._users.get(user, {})
+        for window in [window for window in windows if self._is_over(window, now)]:
+            del windows[window]
+        return sum(count for count, _ in windows.values()), sum(size for _, size in windows.values())
+
+    def wait_seconds(self, user: str, now: float) -> float:
+        """Return how long at most it takes until fewer are counted for a user."""
+        oldest = min(self._users.get(user, {}), default=self.window(now))
+        return (oldest + self._KEPT_WINDOWS + 1) * self._window_seconds - now
+
+    def add(self, user: str, window: int, change: int, change_bytes: int) -> None:
+        """Add to a window, or subtract from it unless it is over."""
+        windows = self._users.setdefault(user, {})
+        self._users.move_to_end(user)
+        if window in windows or change > 0:
+            count, size = windows.get(window, (0, 0))
+            windows[window] = count + change, size + change_bytes
+            if not windows[window][0]:
+                del windows[window]
+        if not windows:
+            del self._users[user]
+
+    def _is_over(self, window: int, now: float) -> bool:
+        return window < self.window(now) - self._KEPT_WINDOWS
+
+    def _sweep(self, now: float) -> None:
+        # Looks at two, while one call adds at most one.
+        for _ in range(_SWEEP):
+            windows = next(iter(self._users.values()), None)
+            if windows is None or not self._is_over(max(windows, default=-1), now):
+                return
+            self._users.popitem(last=False)
+
+
 class MemoryAckStore:
     """Satisfies ``gateway.interfaces.AckStore``. None is removed early: with ``max_acks`` new claims are rejected."""
 
-    def __init__(self, *, clock: Clock, seconds: float, max_acks: int) -> None:
+    def __init__(
+        self, *, clock: Clock, seconds: float, max_acks: int, max_user_acks: int, max_user_ack_bytes: int
+    ) -> None:
         self._clock = clock
         self._max_acks = max_acks
+        self._max_user_acks = max_user_acks
+        self._max_user_ack_bytes = max_user_ack_bytes
         self._acks: TtlMap[str, str] = TtlMap(clock=clock, seconds=seconds, max_items=max_acks)
-        self._claims: dict[str, tuple[str, float]] = {}
-        """Holder and end of each claim. Those that were never ended are removed when the store is full."""
+        self._user_acks = _UserAcks(seconds)
+        self._claims: dict[str, tuple[str, float, int]] = {}
+        """Holder, end and window of each claim. Those that were never ended are removed when the store is full."""
 
     def __len__(self) -> int:
         return len(self._acks) + len(self._claims)
 
-    async def claim(self, key: str, holder: str, *, seconds: float) -> AckClaim:
+    @property
+    def users(self) -> int:
+        """The number of users for whom something is counted."""
+        return len(self._user_acks)
+
+    async def claim(self, key: str, holder: str, *, user: str, seconds: float) -> AckClaim:
         ack = self._acks.get(key)
         if ack is not None:
             return AckClaim(False, ack)
         now = self._clock.monotonic()
-        held = self._claims.get(key)
-        if held is not None and held[0] != holder and held[1] > now:
-            return AckClaim(False)
-        if held is None and self._is_full(now):
+        claimed = self._claims.get(key)
+        if claimed is not None and claimed[1] > now:
+            if claimed[0] != holder:
+                return AckClaim(False)
+            self._claims[key] = holder, now + seconds, claimed[2]
+            return AckClaim(True)
+        self._check_user(user, now)
+        if claimed is None and self._is_full(now):
             raise BrokerUnavailable(
                 "more client events came lately than can be remembered", retry_after_seconds=60
             )
-        self._claims[key] = holder, now + seconds
+        window = self._user_acks.window(now)
+        self._user_acks.add(user, window, 1, MAX_ACK_BYTES)
+        self._claims[key] = holder, now + seconds, window
         return AckClaim(True)
 
-    async def keep(self, key: str, holder: str, ack: str) -> None:
-        if self._end_claim(key, holder):
+    async def keep(self, key: str, holder: str, ack: str, *, user: str) -> None:
+        if self._end_claim(key, holder, user):
+            self._user_acks.add(user, self._user_acks.window(self._clock.monotonic()), 1, len(ack.encode()))
             self._acks.put(key, ack)
 
-    async def release(self, key: str, holder: str) -> None:
-        self._end_claim(key, holder)
+    async def release(self, key: str, holder: str, *, user: str) -> None:
+        self._end_claim(key, holder, user)
+
+    def _check_user(self, user: str, now: float) -> None:
+        count, size = self._user_acks.counted(user, now)
+        if count >= self._max_user_acks or size + MAX_ACK_BYTES > self._max_user_ack_bytes:
+            raise user_acks_full(self._user_acks.wait_seconds(user, now))
 
     def _is_full(self, now: float) -> bool:
         if len(self) < self._max_acks:
             return False
-        self._claims = {key: held for key, held in self._claims.items() if held[1] > now}
+        self._claims = {key: claimed for key, claimed in self._claims.items() if claimed[1] > now}
         return self._acks.is_full() or len(self) >= self._max_acks
 
-    def _end_claim(self, key: str, holder: str) -> bool:
-        held = self._claims.get(key)
-        if held is None or held[0] != holder or held[1] <= self._clock.monotonic():
+    def _end_claim(self, key: str, holder: str, user: str) -> bool:
+        claimed = self._claims.get(key)
+        if claimed is None or claimed[0] != holder or claimed[1] <= self._clock.monotonic():
             return False
         del self._claims[key]
+        self._user_acks.add(user, claimed[2], -1, -MAX_ACK_BYTES)
         return True

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from gateway.domain.dedup import AckClaim, DedupKey
-from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
+from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed, user_acks_full
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import DeadlineExceeded
@@ -126,8 +126,8 @@ class RedisAckStore:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
 
-    async def claim(self, key: str, holder: str, *, seconds: float) -> AckClaim:
-        status, *details = await self._commands.call("claim_ack", key, holder, int(seconds * 1000))
+    async def claim(self, key: str, holder: str, *, user: str, seconds: float) -> AckClaim:
+        status, *details = await self._commands.call("claim_ack", key, holder, user, int(seconds * 1000))
         match status:
             case b"HELD":
                 return AckClaim(True)
@@ -135,14 +135,16 @@ class RedisAckStore:
                 return AckClaim(False, details[0].decode())
             case b"BUSY":
                 return AckClaim(False)
+            case b"USER_FULL":
+                raise user_acks_full(details[0] / 1000)
             case b"FULL":
                 raise BrokerUnavailable(
                     "more client events came lately than can be remembered", retry_after_seconds=60
                 )
         raise AssertionError(f"a script answered {status!r}")
 
-    async def keep(self, key: str, holder: str, ack: str) -> None:
-        await self._commands.call("keep_ack", key, holder, ack)
+    async def keep(self, key: str, holder: str, ack: str, *, user: str) -> None:
+        await self._commands.call("keep_ack", key, holder, user, ack)
 
-    async def release(self, key: str, holder: str) -> None:
-        await self._commands.call("release_ack", key, holder)
+    async def release(self, key: str, holder: str, *, user: str) -> None:
+        await self._commands.call("release_ack", key, holder, user)

@@ -14,6 +14,7 @@
     rate:<b>     string    when a token bucket will be full
     ack:<e>      string    the acknowledgement of a client event, or who lets it take effect now
     acks:<w>     string    how many client events were claimed in one window of time
+    user_acks:<u> hash     how many client events of one user are claimed or kept, and their bytes, by window of time
     leases       zset      replicas by the end of their lease
     holders      hash      the process that holds a replica's lease, a blank, when it took it
     formats      hash      newest record format that each replica reads; 0 for one of which only sessions are left
@@ -61,6 +62,7 @@ _FAMILIES: Final = {
     "rate": "rate:",
     "ack": "ack:",
     "acks": "acks:",
+    "user_acks": "user_acks:",
     "conns": "conns:",
     "room": "room:",
     "user": "user:",

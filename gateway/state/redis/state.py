@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from gateway.domain.dedup import MAX_ACK_BYTES, MAX_USER_ACK_BYTES, MAX_USER_ACKS
 from gateway.domain.errors import StateMisconfigured
 from gateway.domain.redis_url import RedisUrl
 from gateway.domain.status import StateStatus
@@ -73,6 +74,8 @@ class RedisState:
     last_seen_seconds: float = 30 * DAY
     ack_seconds: float = 600.0
     max_acks: int = 1_000_000
+    max_user_acks: int = MAX_USER_ACKS
+    max_user_ack_bytes: int = MAX_USER_ACK_BYTES
     receive_buffer_entries: int = 20_000
     receive_buffer_bytes: int = 32 * 1024 * 1024
     on_gap: Callable[[str], None] = lambda _: None
@@ -203,6 +206,9 @@ class RedisState:
             "ack": _ms(self.ack_seconds),
             "ack_window": _ms(self.ack_seconds / 4),
             "acks": max(1, self.max_acks // 5),
+            "ack_bytes": MAX_ACK_BYTES,
+            "user_acks": self.max_user_acks,
+            "user_ack_bytes": self.max_user_ack_bytes,
             "volatile_window": _ms(_VOLATILE_SECONDS),
             "volatile_bytes": max(1, self.history_bytes // 4),
             "revocation": _ms(self.revocation_seconds),

@@ -382,9 +382,14 @@ async def test_every_key_has_a_ttl_and_the_prefix(server: RedisServer) -> None:
                 *(a.push("room", "other", size=1_000, volatile=volatile) for _ in range(200))
             )
         await a.push("room", size=100_000, volatile=True)
+        for event in ("claimed", "kept", "released"):
+            await a.state.acks.claim(event, "holder", user="ann", seconds=10)
+        await a.state.acks.keep("kept", "holder", "[]", user="ann")
+        await a.state.acks.release("released", "holder", user="ann")
 
         with server.client() as client:
             ttls = {key: client.pttl(key) for key in client.scan_iter()}
 
     assert len(ttls) > 15
+    assert b"t:user_acks:ann" in ttls
     assert {key: ttl for key, ttl in ttls.items() if ttl < 0 or not key.startswith(b"t:")} == {}

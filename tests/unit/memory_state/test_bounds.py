@@ -298,13 +298,30 @@ async def test_claims_of_client_events_are_rejected_at_the_limit_and_removed_whe
 ) -> None:
     state = make_memory(max_acks=2)
     for key in ("a", "b"):
-        assert (await state.acks.claim(key, key, seconds=60)).is_held
-    await state.acks.keep("a", "a", "[]")
+        assert (await state.acks.claim(key, key, user=key, seconds=60)).is_held
+    await state.acks.keep("a", "a", "[]", user="a")
 
     with pytest.raises(BrokerUnavailable):
-        await state.acks.claim("c", "c", seconds=60)
+        await state.acks.claim("c", "c", user="c", seconds=60)
     assert state.sizes()["event_acks"] == 2
     clock.advance(61)
-    assert (await state.acks.claim("c", "c", seconds=60)).is_held
+    assert (await state.acks.claim("c", "c", user="c", seconds=60)).is_held
     assert state.sizes()["event_acks"] == 2
-    assert (await state.acks.claim("a", "x", seconds=60)).ack == "[]"
+    assert (await state.acks.claim("a", "x", user="a", seconds=60)).ack == "[]"
+
+
+async def test_counts_of_users_are_removed_when_nothing_of_them_is_kept(make_memory, clock) -> None:
+    state = make_memory()
+    for number in range(100):
+        await state.acks.claim(f"kept-{number}", "one", user=f"kept-{number}", seconds=60)
+        await state.acks.keep(f"kept-{number}", "one", "[]", user=f"kept-{number}")
+        await state.acks.claim(f"released-{number}", "one", user=f"released-{number}", seconds=60)
+        await state.acks.release(f"released-{number}", "one", user=f"released-{number}")
+    assert state.acks.users == 100
+
+    clock.advance(750)
+    for _ in range(50):
+        await state.acks.claim("new", "one", user="new", seconds=60)
+        clock.advance(60)
+
+    assert state.acks.users == 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gateway.domain.dedup import MAX_USER_ACKS
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
 from gateway.domain.event_catalogue import (
@@ -573,6 +574,22 @@ async def test_repeat_gets_the_first_ack_and_has_no_effect(setup: Setup) -> None
 
     assert len(alice.events) == 2
     assert setup.outcomes() == {"/ say ok": 2, "/ say repeated": 2, "/ say invalid_payload": 1}
+
+
+async def test_user_who_fills_what_is_remembered_is_busy_and_others_are_not(setup: Setup) -> None:
+    setup.use(catalogue(entry("say", dedupe="$0", ack="$0")))
+    alice, bob = await setup.connect("alice"), await setup.connect("bob")
+    for number in range(MAX_USER_ACKS):
+        await alice.start("say", number)
+    await alice.wait_acks(MAX_USER_ACKS)
+
+    error = (await alice.ask("say", "one more"))["error"]
+
+    assert error["code"] == "busy"
+    assert 0 < error["retryAfter"] <= 750
+    assert await alice.ask("say", 0) == 0
+    assert await bob.ask("say", 0) == 0
+    assert setup.outcomes() == {"/ say ok": MAX_USER_ACKS + 1, "/ say busy": 1, "/ say repeated": 1}
 
 
 async def test_repeat_waits_while_the_first_is_under_way(setup: Setup) -> None:

@@ -1,16 +1,26 @@
 -- Claim a client event, unless its acknowledgement is kept or another holder has the claim.
--- Arguments: event, holder, how long the claim lasts (ms).
--- Returns 'HELD', 'BUSY', 'FULL', or 'KEPT' and the acknowledgement.
--- A claim is kept as `c` and its holder, an acknowledgement as `a` and its text.
-local key, mine = K.ack .. ARGV[2], 'c' .. ARGV[3]
+-- Arguments: event, holder, user, how long the claim lasts (ms).
+-- Returns 'HELD', 'BUSY', 'FULL', 'USER_FULL' and how long at most until the user may claim again (ms), or 'KEPT' and
+-- the acknowledgement.
+-- A claim is kept as `c`, the window in which it began and its holder, an acknowledgement as `a` and its text. The
+-- space of the largest acknowledgement is reserved for a claim.
+local key, holder, user, lasts = K.ack .. ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local value = call('GET', key)
 if value and string.sub(value, 1, 1) == 'a' then return { 'KEPT', string.sub(value, 2) } end
-if value and value ~= mine then return { 'BUSY' } end
-if not value then
-  local window = K.acks .. math.floor(now_ms() / L.ack_window)
-  local claimed = tonumber(call('GET', window) or 0)
-  if claimed >= L.acks then return { 'FULL' } end
-  call('SET', window, claimed + 1, 'PX', 2 * L.ack_window)
+if value then
+  if not claimed_in(key, holder) then return { 'BUSY' } end
+  call('PEXPIRE', key, lasts)
+  return { 'HELD' }
 end
-call('SET', key, mine, 'PX', ARGV[4])
+local now = now_ms()
+local window = current_window(now)
+local count, bytes, oldest = counted_of_user(user, window)
+if count >= L.user_acks or bytes + L.ack_bytes > L.user_ack_bytes then
+  return { 'USER_FULL', (oldest + USER_WINDOWS) * L.ack_window - now }
+end
+local claimed = tonumber(call('GET', K.acks .. window) or 0)
+if claimed >= L.acks then return { 'FULL' } end
+call('SET', K.acks .. window, claimed + 1, 'PX', 2 * L.ack_window)
+count_for_user(user, window, 1, L.ack_bytes)
+call('SET', key, 'c' .. window .. ' ' .. holder, 'PX', lasts)
 return { 'HELD' }
