@@ -32,6 +32,7 @@ def check_value_set(values: Values) -> tuple[int, list[str]]:
 
 def run_checks() -> Iterator[tuple[str, list[str]]]:
     """Yield a sentence for each check, with its findings."""
+    yield "defaults: strictly linted", lint({})
     releases = " and ".join(schemas.RELEASES)
     for name, values in value_sets().items():
         count, found = check_value_set(values)

@@ -4,6 +4,7 @@
 {{- if not (regexMatch "^[a-z]" (include "sio-gateway.fullname" .)) -}}
 {{- fail "The name of a Service must begin with a letter, and the name of this release does not: set fullnameOverride." -}}
 {{- end -}}
+{{- include "sio-gateway.nameChecks" . -}}
 {{- include "sio-gateway.formChecks" . -}}
 {{- $files := include "sio-gateway.secretFiles" . | fromYaml -}}
 {{- if not (or (hasKey $files "jwt-secret") (hasKey $files "jwt-public-key") .Values.config.jwt_jwks_url) -}}
@@ -21,6 +22,25 @@
 {{- include "sio-gateway.portChecks" . -}}
 {{- include "sio-gateway.configChecks" . -}}
 {{- include "sio-gateway.policyChecks" . -}}
+{{- end -}}
+
+{{/* Names of other charts are rejected with ours; the schema allows them, because its own error would not name ours. */}}
+{{- define "sio-gateway.nameChecks" -}}
+{{- range $path, $sentence := .Files.Get "files/names.yaml" | fromYaml -}}
+{{- $parts := splitList "." $path -}}
+{{- $parent := $.Values -}}
+{{- range initial $parts -}}
+{{- $parent = get $parent . -}}
+{{- end -}}
+{{- if hasKey $parent (last $parts) -}}
+{{- fail (printf "%s is not a value of this chart: %s." $path $sentence) -}}
+{{- end -}}
+{{- end -}}
+{{- range $index, $host := .Values.ingress.hosts -}}
+{{- if and (kindIs "map" $host) (gt (len $host) 1) -}}
+{{- fail (printf "ingress.hosts[%d] has more than host: the path follows from config.socketio_path." $index) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Values in which a secret may be written by mistake. The error of the schema would quote it; no sentence here does. */}}

@@ -49,11 +49,38 @@
 {{- end -}}
 
 {{- define "sio-gateway.image" -}}
+{{- $registry := default .Values.image.registry (.Values.global).imageRegistry -}}
+{{- $repository := ternary (printf "%s/%s" $registry .Values.image.repository) .Values.image.repository (not (empty $registry)) -}}
 {{- if .Values.image.digest -}}
-{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}
-{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- printf "%s:%s" $repository (default .Chart.AppVersion .Values.image.tag) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* A first part with a dot or a port is a registry, which global.imageRegistry replaces. */}}
+{{- define "sio-gateway.bundledRedisImage" -}}
+{{- $image := .Values.redis.bundled.image -}}
+{{- with (.Values.global).imageRegistry -}}
+{{- $image = printf "%s/%s" . (regexReplaceAll "^[^/]*[.:][^/]*/" $image "") -}}
+{{- end -}}
+{{- $image -}}
+{{- end -}}
+
+{{/* A list of {name}, in YAML; empty without a Secret. */}}
+{{- define "sio-gateway.imagePullSecrets" -}}
+{{- $found := list -}}
+{{- range concat .Values.imagePullSecrets (default list (.Values.global).imagePullSecrets) -}}
+{{- $found = append $found (ternary (dict "name" .) . (kindIs "string" .)) -}}
+{{- end -}}
+{{- with uniq $found -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The host of an entry of ingress.hosts, which is a name or {host}. */}}
+{{- define "sio-gateway.ingressHost" -}}
+{{- ternary . (get (ternary dict . (kindIs "string" .)) "host") (kindIs "string" .) -}}
 {{- end -}}
 
 {{/* Selector of Deployment and Services; it never changes in the life of a release. Takes {root, component}. */}}

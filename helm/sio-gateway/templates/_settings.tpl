@@ -122,3 +122,10 @@ secret
 true
 {{- end -}}
 {{- end -}}
+
+{{/* The seconds of a duration, which is a number or a text such as 25s, 2m or 500ms. */}}
+{{- define "sio-gateway.seconds" -}}
+{{- $units := dict "" 1.0 "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0 -}}
+{{- $unit := regexFind "[a-z]*$" (toString .) -}}
+{{- mulf (toString . | trimSuffix $unit | float64) (get $units $unit) -}}
+{{- end -}}

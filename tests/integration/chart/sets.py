@@ -7,9 +7,13 @@ from typing import Any, Final
 
 import yaml
 
-from tools.chart.rendering import Document, Rendered, Values, render, value_sets
+from tools.chart.rendering import CHART, Document, Rendered, Values, render, value_sets
 
 SETS: Final = value_sets()
+NAMES_OF_OTHERS: Final[dict[str, str]] = yaml.safe_load(
+    (CHART / "files" / "names.yaml").read_text(encoding="utf-8")
+)
+"""Names of values that other charts use, with what this chart has instead."""
 
 
 @cache

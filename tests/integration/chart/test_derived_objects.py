@@ -457,3 +457,18 @@ def test_notes_explain_the_state_in_memory() -> None:
     explained = [name for name in SETS if "state is in memory" in rendered_set(name).notes]
 
     assert explained == ["minimal", "one-port"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"), [(40, 90), ("40s", 90), ("1m", 110), ("500ms", 51), ("1.5m", 140)]
+)
+def test_timeout_of_the_ingress_follows_a_ping_interval_with_a_unit(
+    minimal: Values, interval: int | str, seconds: int
+) -> None:
+    ingress = {"enabled": True, "hosts": ["push.example.com"]}
+    rendered = render(minimal | {"ingress": ingress, "config": {"ping_interval_seconds": interval}})
+
+    annotations = rendered.one("Ingress")["metadata"]["annotations"]
+
+    assert annotations[NGINX + "proxy-read-timeout"] == str(seconds)
+    assert settings_of(rendered)["ping_interval_seconds"] == interval

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.chart.sets import with_
+from tests.integration.chart.sets import NAMES_OF_OTHERS, with_
 from tools.chart.rendering import RenderError, Values, render
 
 SHORT = "geheim"
@@ -25,7 +25,7 @@ def rejection(values: Values) -> str:
     ("change", "path", "reason"),
     [
         ({"replicaCount": "two"}, "/replicaCount", "got string, want integer"),
-        ({"replicas": 2}, "", "additional properties 'replicas' not allowed"),
+        ({"replikas": 2}, "", "additional properties 'replikas' not allowed"),
         ({"image__tagg": "x"}, "/image", "additional properties 'tagg' not allowed"),
         ({"image__digest": "sha256:12"}, "/image/digest", "does not match pattern"),
         ({"image__pullPolicy": "Sometimes"}, "/image/pullPolicy", "value must be one of"),
@@ -156,3 +156,18 @@ def test_release_name_that_begins_with_a_digit_requires_a_fullname_override(mini
 
 def test_subchart_accepts_the_globals_of_its_parent(minimal: Values) -> None:
     assert render(with_(minimal, **{"global": {"anything": [1]}})).documents
+
+
+@pytest.mark.parametrize(("path", "sentence"), NAMES_OF_OTHERS.items())
+def test_name_of_another_chart_is_rejected_with_ours(minimal: Values, path: str, sentence: str) -> None:
+    message = rejection(with_(minimal, **{path.replace(".", "__"): "x"}))
+
+    assert f"{path} is not a value of this chart: {sentence}." in message
+
+
+def test_path_of_an_ingress_host_is_rejected(minimal: Values) -> None:
+    hosts = [{"host": "push.example.com", "paths": [{"path": "/", "pathType": "Prefix"}]}]
+
+    message = rejection(with_(minimal, ingress={"enabled": True, "hosts": hosts}))
+
+    assert "ingress.hosts[0] has more than host: the path follows from config.socketio_path." in message

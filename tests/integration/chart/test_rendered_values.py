@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway import __version__
 from tests.integration.chart.sets import SETS, gateway, mounted, rendered_set, with_
 from tools.chart.rendering import Rendered, Values, render
 
@@ -73,3 +74,57 @@ def test_releases_in_one_namespace_share_no_pod_and_no_name(shared: Values) -> N
     assert {each["metadata"]["name"] for each in first.documents}.isdisjoint(
         each["metadata"]["name"] for each in second.documents
     )
+
+
+def test_global_registry_and_pull_secrets_apply_to_every_image(shared: Values) -> None:
+    del shared["secrets"]["redisUrl"]
+    shared |= {
+        "global": {"imageRegistry": "mirror.example.com:5000", "imagePullSecrets": ["all", {"name": "own"}]},
+        "imagePullSecrets": [{"name": "own"}],
+        "redis": {"bundled": {"enabled": True, "image": "docker.io/valkey/valkey:8.1-alpine"}},
+    }
+    rendered = render(shared)
+    pods = [each["spec"]["template"]["spec"] for each in rendered.of_kind("Deployment")]
+    pods += [each["spec"] for each in rendered.of_kind("Pod")]
+
+    assert {container["image"] for pod in pods for container in pod["containers"]} == {
+        f"mirror.example.com:5000/sio-gateway:{__version__}",
+        "mirror.example.com:5000/valkey/valkey:8.1-alpine",
+    }
+    assert [pod["imagePullSecrets"] for pod in pods] == [[{"name": "own"}, {"name": "all"}]] * len(pods)
+
+
+def test_registry_of_the_image_is_used_without_a_global_one(minimal: Values) -> None:
+    minimal["image"] = {"registry": "registry.example.com", "repository": "team/sio-gateway", "tag": "1.0"}
+
+    (container,) = gateway(render(minimal))["spec"]["template"]["spec"]["containers"]
+
+    assert container["image"] == "registry.example.com/team/sio-gateway:1.0"
+
+
+def test_constraints_of_the_operator_replace_those_of_the_chart(shared: Values) -> None:
+    own = [{"maxSkew": 2, "topologyKey": "example.com/rack", "whenUnsatisfiable": "DoNotSchedule"}]
+
+    pod = gateway(render(shared | {"topologySpreadConstraints": own}))["spec"]["template"]["spec"]
+
+    assert pod["topologySpreadConstraints"] == own
+
+
+def test_ingress_hosts_may_be_written_as_mappings(minimal: Values) -> None:
+    minimal["ingress"] = {"enabled": True, "hosts": [{"host": "a.example.com"}, "b.example.com"]}
+    rendered = render(minimal)
+
+    rules = rendered.one("Ingress")["spec"]["rules"]
+
+    assert [rule["host"] for rule in rules] == ["a.example.com", "b.example.com"]
+    assert "Clients connect to    http://a.example.com, path" in rendered.notes
+
+
+def test_runbook_url_of_each_alert_names_the_page_of_the_operator(minimal: Values) -> None:
+    page = "https://wiki.example.com/sio-gateway/operate"
+
+    rule = render(minimal | {"prometheusRule": {"enabled": True, "runbookUrl": page}}).one("PrometheusRule")
+
+    urls = {each["annotations"]["runbook_url"] for group in rule["spec"]["groups"] for each in group["rules"]}
+    assert {url.partition("#")[0] for url in urls} == {page}
+    assert f"{page}#redis-is-unavailable" in urls

@@ -79,9 +79,11 @@ def test_alert_queries_existing_label_values(alert: dict[str, Any], first_scrape
 @EACH
 def test_alert_has_a_severity_a_description_and_a_runbook(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"critical", "warning"}
-    assert set(alert["annotations"]) == {"summary", "description", "runbook"}
+    assert set(alert["annotations"]) == {"summary", "description", "runbook_url"}
     assert len(alert["annotations"]["description"]) > len("what to make of it")
-    assert re.fullmatch(r"docs/how-to/operate\.md#[a-z0-9]+(-[a-z0-9]+)*", alert["annotations"]["runbook"])
+    assert re.fullmatch(
+        r"docs/how-to/operate\.md#[a-z0-9]+(-[a-z0-9]+)*", alert["annotations"]["runbook_url"]
+    )
 
 
 @EACH
@@ -102,7 +104,7 @@ def test_runbook_section_names_the_alert(alert: dict[str, Any]) -> None:
     sections = re.split(r"^#+ ", OPERATIONS, flags=re.MULTILINE)
     by_anchor = {title_of(section).lower().replace(" ", "-"): section for section in sections}
 
-    assert f"`{alert['alert']}`" in by_anchor[alert["annotations"]["runbook"].partition("#")[2]]
+    assert f"`{alert['alert']}`" in by_anchor[alert["annotations"]["runbook_url"].partition("#")[2]]
 
 
 def test_metrics_on_the_page_of_operations_exist() -> None:
