@@ -27,6 +27,10 @@ class Schema(Protocol):
         """The schema as the catalogue has it."""
         ...
 
+    def accepts(self, value: object) -> bool:
+        """Return whether a value is valid. It holds no other values than JSON, and at most 64 levels."""
+        ...
+
     def problems(self, value: object) -> Mapping[str, str]:
         """Return sentences by path (``text``, ``items.0``, or empty for the value itself); empty when it is valid.
 
@@ -164,6 +168,13 @@ class ClientEvent:
     emit: tuple[Emission, ...] = ()
     ack: Template | None = None
     on_error: OnError = field(default_factory=OnError)
+    only_answers: bool = field(init=False, repr=False, compare=False)
+    """Whether the event has no effect but its acknowledgement, so that it waits for nothing."""
+
+    def __post_init__(self) -> None:
+        effects = (self.user_rate, self.dedupe, self.call, self.join, self.leave)
+        only_answers = not self.emit and all(effect is None for effect in effects)
+        object.__setattr__(self, "only_answers", only_answers)  # The class is frozen.
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.domain.times import iso_timestamp
+
 MISSING: Final = object()
 """What a reference returns when the member that it names is absent: JSON has no such value."""
 
@@ -14,8 +16,8 @@ MISSING: Final = object()
 class EventContext:
     """What references of one client event refer to.
 
-    ``subject`` is ``sub`` with the type that the token had. ``now`` is the time of the event as ISO 8601 text. ``data``
-    is the socket data. ``error`` is set only for the templates of ``on_error``.
+    ``subject`` is ``sub`` with the type that the token had. ``time`` is the time of the event in seconds since 1970.
+    ``data`` is the socket data. ``error`` is set only for the templates of ``on_error``.
     """
 
     arguments: Sequence[object]
@@ -23,10 +25,15 @@ class EventContext:
     user: str
     subject: object
     email: str | None
-    now: str
+    time: float
     id: str
     data: Mapping[str, object] = field(default_factory=dict)
     error: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def now(self) -> str:
+        """The time of the event as ISO 8601 text."""
+        return iso_timestamp(self.time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,12 @@ class ObjectTemplate:
 
     def render(self, context: EventContext) -> object:
         """Return the object."""
-        rendered = ((name, template.render(context)) for name, template in self.members)
-        return {name: value for name, value in rendered if value is not MISSING}
+        rendered = {}
+        for name, template in self.members:
+            value = template.render(context)
+            if value is not MISSING:
+                rendered[name] = value
+        return rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ Template = Reference | Literal | ObjectTemplate | ArrayTemplate
 
 
 def _member(value: object, name: str) -> object:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict | Mapping):
         return value.get(name, MISSING)
     if isinstance(value, list) and name.isascii() and name.isdigit() and len(name) < 6:
         return value[int(name)] if int(name) < len(value) else MISSING

@@ -65,6 +65,10 @@ class CompiledSchema:
     _validator: jsonschema_rs.Draft202012Validator = field(compare=False, repr=False)
     _has_alternatives: bool = field(compare=False, repr=False)
 
+    def accepts(self, value: object) -> bool:
+        """Return whether a value is valid. It is JSON of at most MAX_VALUE_DEPTH levels."""
+        return self._validator.is_valid(value)
+
     def problems(self, value: object) -> Mapping[str, str]:
         """Return at most MAX_PROBLEMS sentences by path; empty when the value is valid."""
         try:

@@ -1,4 +1,4 @@
-"""The bytes of the Socket.IO 5 packets that the gateway sends (https://socket.io/docs/v4/socket-io-protocol/).
+"""The bytes of the Socket.IO 5 packets that the gateway sends, and of the events that it receives (https://socket.io/docs/v4/socket-io-protocol/).
 
 A packet is its type, the namespace and a comma unless it is ``/``, an acknowledgement id if there is one, and JSON.
 """
@@ -6,13 +6,14 @@ A packet is its type, the namespace and a comma unless it is ``/``, an acknowled
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from gateway.domain.messages import Message
 from gateway.domain.positions import Position
+from gateway.services.client_events.rules import MAX_DEPTH
 from gateway.transport.packets import Frames, message
 
 _CONNECT: Final = "0"
@@ -33,11 +34,64 @@ _ATTACHMENT: Final = "attachment"
 _MALFORMED: Final = "malformed"
 KINDS: Final = (*_KINDS.values(), _ATTACHMENT, _MALFORMED)
 """The kinds of messages that a client may send."""
+_MAX_ACK_DIGITS: Final = 18
+_MAX_FLOAT: Final = 2.0**63
+"""orjson makes floats of integers beyond 64 bits. They begin here; those up to 2**64 are left out too."""
+
+
+class EventPacket(NamedTuple):
+    """A received event: its namespace, the id of the requested acknowledgement, its name and its arguments."""
+
+    namespace: str
+    ack_id: int | None
+    values: list[object]
 
 
 def kind_of(data: str | bytes) -> str:
     """Return the kind of a client's message, one of KINDS, by its first character."""
     return _KINDS.get(data[:1], _MALFORMED) if isinstance(data, str) else _ATTACHMENT
+
+
+def decode_event(text: str) -> EventPacket | None:
+    """Decode an event whose name is a string and whose arguments pass ``rules.check_values``.
+
+    Return None for every other message: python-socketio decodes it. That takes about five times as long, and where both
+    decode a message, they return the same.
+    """
+    start = text.find("[")
+    if start < 1 or text[0] != _EVENT:
+        return None
+    namespace, ack_id, head = "/", None, text[1:start]
+    if head.startswith("/"):
+        namespace, comma, head = head.partition(",")
+        if not comma or "?" in namespace:
+            return None
+    if head:
+        if not head.isdecimal() or len(head) > _MAX_ACK_DIGITS:
+            return None
+        ack_id = int(head)
+    try:
+        values = orjson.loads(text[start:])
+    except orjson.JSONDecodeError:
+        return None  # Also for NaN and for half of a surrogate pair, which python-socketio accepts.
+    if not values or type(values[0]) is not str or not _are_plain(values, MAX_DEPTH):
+        return None
+    return EventPacket(namespace, ack_id, values)
+
+
+def _are_plain(values: Iterable[Any], depth: int) -> bool:
+    """Whether values of orjson are at most ``depth`` levels deep and hold no float that may have been an integer."""
+    for value in values:
+        kind = type(value)
+        if kind is str or kind is int:
+            continue
+        if kind is dict or kind is list:
+            items = value.values() if kind is dict else value
+            if not depth or not _are_plain(items, depth - 1):
+                return False
+        elif kind is float and not -_MAX_FLOAT < value < _MAX_FLOAT:
+            return False
+    return True
 
 
 def encode_message(pushed: Message, position: Position | None) -> Frames:

@@ -2,7 +2,8 @@
 
 ``tests/contract/test_socketio_overrides.py`` fails on an upgrade that changes what this module relies on.
 
-python-socketio decodes packets and joins binary attachments. Overridden are:
+python-socketio decodes packets, except for events without attachments (``packets.decode_event``), and joins binary
+attachments. Overridden are:
 
 - the Engine.IO server class (``_engineio_server_class``): ``EngineAdapter`` stands for our transport;
 - the client manager: ``ClientManager`` looks connections up in the server, so that there is one registry;
@@ -22,6 +23,7 @@ from typing import Any, Final, Protocol
 import socketio
 from socketio.packet import ACK
 
+from gateway.interfaces import Handling
 from gateway.socketio_server import packets
 from gateway.transport.packets import Frames, message
 
@@ -46,9 +48,17 @@ class ServerEvents(Protocol):
 
     def on_disconnect(self, engine_sid: str, namespace: str) -> None: ...
 
-    async def on_event(
-        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
-    ) -> None: ...
+    def on_event(
+        self,
+        engine_sid: str,
+        namespace: str,
+        data: list[object],
+        acknowledge: Acknowledge | None,
+        *,
+        are_plain: bool,
+    ) -> Handling:
+        """``are_plain``: the arguments pass ``rules.check_values``."""
+        ...
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None: ...
 
@@ -100,11 +110,21 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
             namespaces=namespaces,
         )
 
-    async def message_received(self, engine_sid: str, data: str | bytes) -> None:
+    def message_received(self, engine_sid: str, data: str | bytes) -> Handling:
         """Decode one message and handle it.
 
-        Raises: AttachmentsTooLarge, or any exception of the decoder for a malformed message.
+        Raises: AttachmentsTooLarge, or any exception of the decoder for a malformed message; also when it is awaited.
         """
+        if isinstance(data, str) and engine_sid not in self._binary_packet:
+            event = packets.decode_event(data)
+            if event is not None:
+                namespace, ack_id, values = event
+                acknowledge = self._acknowledgement(engine_sid, namespace, ack_id)
+                return self._events.on_event(engine_sid, namespace, values, acknowledge, are_plain=True)
+        return self._decode(engine_sid, data)
+
+    async def _decode(self, engine_sid: str, data: str | bytes) -> None:
+        """Let python-socketio decode a message."""
         unfinished = self._binary_packet.get(engine_sid)
         if unfinished is not None:
             if isinstance(data, str):
@@ -140,8 +160,13 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
         if not isinstance(data, list) or not data or not isinstance(data[0], str | int):
             raise ValueError("an event is an array that starts with its name")
         name = namespace or "/"
-        acknowledge = None if ack_id is None else partial(self._acknowledge, eio_sid, name, ack_id)
-        await self._events.on_event(eio_sid, name, data, acknowledge)
+        acknowledge = self._acknowledgement(eio_sid, name, ack_id)
+        handling = self._events.on_event(eio_sid, name, data, acknowledge, are_plain=False)
+        if handling is not None:
+            await handling
+
+    def _acknowledgement(self, eio_sid: str, namespace: str, ack_id: int | None) -> Acknowledge | None:
+        return None if ack_id is None else partial(self._acknowledge, eio_sid, namespace, ack_id)
 
     def _acknowledge(self, eio_sid: str, namespace: str, ack_id: int, *arguments: object) -> None:
         try:

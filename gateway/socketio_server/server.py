@@ -5,11 +5,11 @@ A rejected connection gets a CONNECT_ERROR, which calls the ``connect_error`` ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from gateway.domain.disconnects import (
     DRAINING,
@@ -30,7 +30,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
-from gateway.interfaces import Clock, Schedule
+from gateway.interfaces import Clock, Handling, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.services.client_events import ClientEvents
 from gateway.socketio_server import packets
@@ -190,23 +190,22 @@ class SocketIOServer:
     def volatile_skipped(self, reason: str) -> None:
         self._volatile_skipped(reason)
 
-    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
+    def message_received(self, session: EngineSession, data: str | bytes) -> Handling:
         """Handle one message of a client; a malformed one closes its transport, as on the reference server."""
         client = self._clients.by_sid.get(session.sid)
         if client is None:
-            return
+            return None
         self._received.count((packets.kind_of(data),))
         rate = self._options.messages_per_second
         if rate is not None and client.exceeds(rate, self._clock):
             self._disconnect_rate_limited(client)
-            return
+            return None
         try:
-            await self._packets.message_received(session.sid, data)
-        except AttachmentsTooLarge:
-            _close(session, MESSAGE_TOO_LARGE)
+            handling = self._packets.message_received(session.sid, data)
         except Exception as error:  # noqa: BLE001  # the decoder raises any exception
-            self._log.malformed(client, error)
-            _close(session, PROTOCOL_ERROR)
+            self._message_failed(client, error)
+            return None
+        return None if handling is None else self._finish(client, handling)
 
     # from the connections
 
@@ -241,9 +240,15 @@ class SocketIOServer:
             self._remove(client, connection, CLIENT_DISCONNECT, keeps_session=False)
             self._start_join_deadline(client)
 
-    async def on_event(
-        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
-    ) -> None:
+    def on_event(
+        self,
+        engine_sid: str,
+        namespace: str,
+        data: list[object],
+        acknowledge: Acknowledge | None,
+        *,
+        are_plain: bool,
+    ) -> Handling:
         """Handle an EVENT packet; ``data`` is its name and its arguments."""
         client = self._clients.by_sid[engine_sid]
         connection = client.connections.get(namespace)
@@ -251,14 +256,11 @@ class SocketIOServer:
             # Before the first namespace is joined this is a protocol error; later it may have crossed our DISCONNECT.
             if not client.session.joined:
                 _close(client.session, PROTOCOL_ERROR)
-            return
-        if data[0] != REFRESH:
-            await self._client_events.handle(connection, data[0], data[1:], acknowledge)
-            return
-        answer = await self._token_refresh.refresh(connection, tuple(data[1:]))
-        self._log.refreshed(connection, None if answer["ok"] else str(answer["code"]))
-        if acknowledge is not None:
-            acknowledge(answer)
+            return None
+        name, *arguments = data
+        if name == REFRESH:
+            return self._refresh(connection, arguments, acknowledge)
+        return self._client_events.handle(connection, name, arguments, acknowledge, are_plain=are_plain)
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
         """Return the sid in the namespace, or None if it is not joined."""
@@ -273,6 +275,27 @@ class SocketIOServer:
             client.session.send(frames)
 
     # steps
+
+    async def _finish(self, client: Client, handling: Coroutine[Any, Any, None]) -> None:
+        try:
+            await handling
+        except Exception as error:  # noqa: BLE001  # as in message_received
+            self._message_failed(client, error)
+
+    def _message_failed(self, client: Client, error: Exception) -> None:
+        if isinstance(error, AttachmentsTooLarge):
+            _close(client.session, MESSAGE_TOO_LARGE)
+        else:
+            self._log.malformed(client, error)
+            _close(client.session, PROTOCOL_ERROR)
+
+    async def _refresh(
+        self, connection: Connection, arguments: Sequence[object], acknowledge: Acknowledge | None
+    ) -> None:
+        answer = await self._token_refresh.refresh(connection, tuple(arguments))
+        self._log.refreshed(connection, None if answer["ok"] else str(answer["code"]))
+        if acknowledge is not None:
+            acknowledge(answer)
 
     async def _connect(self, client: Client, namespace: str, auth: object) -> None:
         client.connecting |= {namespace}

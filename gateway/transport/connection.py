@@ -8,7 +8,8 @@ directly (``websocket_writer``).
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
 
 from gateway.interfaces import Schedule, Timer
 from gateway.transport import deflate, frames, packets
@@ -220,13 +221,16 @@ class WebSocketConnection(asyncio.Protocol):
     # handling
 
     def _start_delivery(self, session: EngineSession, message: str | bytes) -> None:
-        task = start_eager_task(self._deliver(session, message), name="message")
+        handling = self._owner.deliver(session, message)
+        if handling is None:
+            return
+        task = start_eager_task(self._finish_delivery(handling), name="message")
         if not task.done():
             self._task = task
 
-    async def _deliver(self, session: EngineSession, message: str | bytes) -> None:
+    async def _finish_delivery(self, handling: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._owner.deliver(session, message)
+            await handling
         finally:
             if self._task is not None:
                 self._task = None

@@ -88,8 +88,9 @@ class PollingTransport:
         try:
             for count, packet in enumerate(packets.decode_payload(body), 1):
                 message = session.receive(packet)
-                if message is not None:
-                    await self._deliver(session, message)
+                handling = None if message is None else self._deliver(session, message)
+                if handling is not None:
+                    await handling
                 if not count % _YIELD_EVERY:
                     # A payload may hold half a million packets; other tasks have to run in between.
                     await asyncio.sleep(0)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import hdrs, web
 
-from gateway.interfaces import Schedule
+from gateway.interfaces import Handling, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.transport import errors
 from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
@@ -43,8 +43,8 @@ class EngineObserver(SessionObserver, Protocol):
         """A session is open; its client has not received the handshake yet."""
         ...
 
-    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
-        """A message arrived; the next one of the session is reported after this returned."""
+    def message_received(self, session: EngineSession, data: str | bytes) -> Handling:
+        """A message arrived; the next one of the session is reported once this one is handled."""
         ...
 
 
@@ -182,9 +182,18 @@ class EngineServer:
         host, scheme = self._proxies.requested_host(request.remote, request.headers)
         return self._origins.allows(origin, host=host, scheme=scheme)
 
-    async def _deliver(self, session: EngineSession, message: str | bytes) -> None:
+    def _deliver(self, session: EngineSession, message: str | bytes) -> Handling:
         try:
-            await self._observer.message_received(session, message)
+            handling = self._observer.message_received(session, message)
+        except Exception:
+            log.exception("message.failed")
+            session.end(1011, "internal_error")
+            return None
+        return None if handling is None else self._finish(session, handling)
+
+    async def _finish(self, session: EngineSession, handling: Coroutine[Any, Any, None]) -> None:
+        try:
+            await handling
         except Exception:
             log.exception("message.failed")
             session.end(1011, "internal_error")

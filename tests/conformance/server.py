@@ -91,7 +91,9 @@ class EchoServer:
 
     async def message_received(self, session: EngineSession, data: str | bytes) -> None:
         try:
-            await self._packets.message_received(session.sid, data)
+            handling = self._packets.message_received(session.sid, data)
+            if handling is not None:
+                await handling
         except Exception:  # noqa: BLE001  # the decoder raises whatever its input provokes
             _close(session, PROTOCOL_ERROR)
 
@@ -109,8 +111,14 @@ class EchoServer:
     def on_disconnect(self, engine_sid: str, namespace: str) -> None:
         self._joined.pop((engine_sid, namespace), None)
 
-    async def on_event(
-        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
+    def on_event(
+        self,
+        engine_sid: str,
+        namespace: str,
+        data: list[object],
+        acknowledge: Acknowledge | None,
+        *,
+        are_plain: bool,
     ) -> None:
         name, *arguments = data
         if (engine_sid, namespace) not in self._joined:

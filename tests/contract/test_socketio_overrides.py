@@ -25,6 +25,7 @@ from gateway.socketio_server.python_socketio import (
     PacketServer,
 )
 from gateway.transport.packets import Frames
+from tests.support.waiter import finished
 
 MAX_ATTACHMENTS_BYTES = 100
 
@@ -57,8 +58,14 @@ class RecordingEvents:
     def on_disconnect(self, engine_sid: str, namespace: str) -> None:
         self.calls.append(("disconnect", engine_sid, namespace))
 
-    async def on_event(
-        self, engine_sid: str, namespace: str, data: list[object], acknowledge: Acknowledge | None
+    def on_event(
+        self,
+        engine_sid: str,
+        namespace: str,
+        data: list[object],
+        acknowledge: Acknowledge | None,
+        *,
+        are_plain: bool,
     ) -> None:
         self.calls.append(("event", engine_sid, namespace, data))
         if acknowledge is not None:
@@ -164,7 +171,7 @@ async def test_connect_and_disconnect_packets_become_calls(
     server: PacketServer, events: RecordingEvents
 ) -> None:
     for text in ("0", '0{"token":"x"}', "0/custom,", '0/custom?a=b,{"token":"x"}', "1", "1/custom,"):
-        await server.message_received("engine", text)
+        await finished(server.message_received("engine", text))
 
     assert events.calls == [
         ("connect", "engine", "/", None),
@@ -179,8 +186,8 @@ async def test_connect_and_disconnect_packets_become_calls(
 async def test_event_packets_become_calls_and_acknowledgements_are_sent(
     server: PacketServer, events: RecordingEvents
 ) -> None:
-    await server.message_received("engine", '2["message",1]')
-    await server.message_received("engine", '2/custom,7["message",1,"two"]')
+    await finished(server.message_received("engine", '2["message",1]'))
+    await finished(server.message_received("engine", '2/custom,7["message",1,"two"]'))
 
     assert events.calls == [
         ("event", "engine", "/", ["message", 1]),
@@ -190,8 +197,8 @@ async def test_event_packets_become_calls_and_acknowledgements_are_sent(
 
 
 async def test_attachments_are_decoded(server: PacketServer, events: RecordingEvents) -> None:
-    await server.message_received("engine", '51-["message",{"_placeholder":true,"num":0}]')
-    await server.message_received("engine", b"\x01")
+    await finished(server.message_received("engine", '51-["message",{"_placeholder":true,"num":0}]'))
+    await finished(server.message_received("engine", b"\x01"))
 
     assert events.calls == [("event", "engine", "/", ["message", b"\x01"])]
 
@@ -199,18 +206,18 @@ async def test_attachments_are_decoded(server: PacketServer, events: RecordingEv
 async def test_incomplete_packet_is_dropped_with_its_session(
     server: PacketServer, events: RecordingEvents
 ) -> None:
-    await server.message_received("engine", '51-["message",{"_placeholder":true,"num":0}]')
+    await finished(server.message_received("engine", '51-["message",{"_placeholder":true,"num":0}]'))
 
     server.forget("engine")
-    await server.message_received("engine", '2["message"]')
+    await finished(server.message_received("engine", '2["message"]'))
 
     assert events.calls == [("event", "engine", "/", ["message"])]
 
 
 async def test_acknowledgements_of_clients_are_ignored(server: PacketServer, events: RecordingEvents) -> None:
-    await server.message_received("engine", "37[1]")
-    await server.message_received("engine", '61-7[{"_placeholder":true,"num":0}]')
-    await server.message_received("engine", b"\x01")
+    await finished(server.message_received("engine", "37[1]"))
+    await finished(server.message_received("engine", '61-7[{"_placeholder":true,"num":0}]'))
+    await finished(server.message_received("engine", b"\x01"))
 
     assert (events.calls, events.sent) == ([], [])
 
@@ -238,17 +245,17 @@ async def test_malformed_packet_raises_and_calls_nothing(
 ) -> None:
     *before, last = messages
     for message in before:
-        await server.message_received("engine", message)
+        await finished(server.message_received("engine", message))
 
     with pytest.raises((ValueError, TypeError, LookupError, RecursionError)):
-        await server.message_received("engine", last)
+        await finished(server.message_received("engine", last))
     assert events.calls == []
 
 
 async def test_maximum_of_attachments_is_accepted(server: PacketServer, events: RecordingEvents) -> None:
-    await server.message_received("engine", f'5{MAX_ATTACHMENTS}-["message"]')
+    await finished(server.message_received("engine", f'5{MAX_ATTACHMENTS}-["message"]'))
     for _ in range(MAX_ATTACHMENTS):
-        await server.message_received("engine", b"")
+        await finished(server.message_received("engine", b""))
 
     assert len(events.calls) == 1
 
@@ -256,12 +263,12 @@ async def test_maximum_of_attachments_is_accepted(server: PacketServer, events: 
 async def test_attachments_that_are_too_large_together_are_rejected_before_they_are_kept(
     server: PacketServer, events: RecordingEvents
 ) -> None:
-    await server.message_received("engine", '53-["message"]')
-    await server.message_received("engine", b"x" * 60)
-    await server.message_received("engine", b"x" * 40)
+    await finished(server.message_received("engine", '53-["message"]'))
+    await finished(server.message_received("engine", b"x" * 60))
+    await finished(server.message_received("engine", b"x" * 40))
 
     with pytest.raises(AttachmentsTooLarge):
-        await server.message_received("engine", b"x")
+        await finished(server.message_received("engine", b"x"))
     assert events.calls == []
 
 

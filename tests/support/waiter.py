@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 TIMEOUT_SECONDS = 60.0
 """Only a test that fails waits so long. On a busy machine everything takes ten times what it takes on an idle one."""
@@ -41,3 +42,9 @@ async def await_until(
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds:.1f} s: {description}"
         await asyncio.sleep(pause_seconds)
+
+
+async def finished(handling: Coroutine[Any, Any, None] | None) -> None:
+    """Return when a message of a client is handled (``gateway.interfaces.Handling``)."""
+    if handling is not None:
+        await handling

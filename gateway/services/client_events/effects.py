@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from gateway.domain.errors import BrokerUnavailable, CallDropped, ClientEventRejected
+from gateway.domain.event_catalogue import ClientEvent
 from gateway.domain.messages import Message
 from gateway.domain.templates import MISSING, EventContext
 from gateway.domain.times import iso_timestamp
@@ -93,7 +94,7 @@ class Effects:
         delivery = await self._change(received, plan, answer, planned)
         if planned.data is not None:
             connection.data = planned.data
-        return Outcome("ok", _ack(received, context, answer), delivery, answer.disconnect)
+        return Outcome("ok", _ack(received.entry, context, answer), delivery, answer.disconnect)
 
     async def append(self, messages: Sequence[Message | None]) -> None:
         """Append messages, all or none.
@@ -226,13 +227,15 @@ def _check_room_answer(answer: WebhookAnswer) -> None:
         raise ClientEventRejected("backend_error", "the answer of the backend cannot be used")
 
 
-def _ack(received: ReceivedEvent, context: EventContext, answer: WebhookAnswer) -> tuple[object, ...]:
-    """Return the arguments of the acknowledgement: that of the entry, else that of the answer, else none."""
-    template = received.entry.ack
-    if template is None:
-        return (answer.ack,) if answer.has_ack else ()
-    value = template.render(context)
+def own_ack(entry: ClientEvent, context: EventContext) -> tuple[object, ...]:
+    """Return the arguments of the acknowledgement that an entry describes."""
+    value = MISSING if entry.ack is None else entry.ack.render(context)
     return () if value is MISSING else (value,)
+
+
+def _ack(entry: ClientEvent, context: EventContext, answer: WebhookAnswer) -> tuple[object, ...]:
+    """Return the arguments of the acknowledgement: that of the entry, else that of the answer, else none."""
+    return (answer.ack,) if entry.ack is None and answer.has_ack else own_ack(entry, context)
 
 
 def _reaches(connection: Connection, message: Message) -> bool:

@@ -18,9 +18,9 @@ from gateway.domain.messages import new_id
 from gateway.domain.rate_limit import Rate
 from gateway.domain.templates import MISSING, EventContext
 from gateway.hub import Connection, ConnectionState
-from gateway.interfaces import AckStore, Clock, RateLimits, Schedule
+from gateway.interfaces import AckStore, Clock, Handling, RateLimits, Schedule
 from gateway.metrics import MetricFactory
-from gateway.services.client_events.effects import Effects, Outcome
+from gateway.services.client_events.effects import Effects, Outcome, own_ack
 from gateway.services.client_events.queue import (
     Acknowledge,
     EventQueue,
@@ -93,43 +93,54 @@ class ClientEvents:
         self._catalogue = catalogue
         self._replies.init_labels(catalogue)
 
-    async def handle(
+    def handle(
         self,
         connection: Connection,
         event: object,
         arguments: Sequence[object],
         acknowledge: Acknowledge | None,
-    ) -> None:
-        """Handle one event of a client. It never waits for a webhook, and raises nothing."""
-        namespace = self.catalogue.namespaces.get(connection.namespace)
+        *,
+        are_plain: bool = False,
+    ) -> Handling:
+        """Handle one event of a client. It never waits for a webhook, and raises nothing.
+
+        ``are_plain``: the arguments pass ``rules.check_values``.
+        """
+        namespace = self._catalogue.namespaces.get(connection.namespace)
         entry = namespace.client_event(event) if namespace is not None and isinstance(event, str) else None
         queue = self._queues.get(connection)
         if queue is None:
             if connection.state is ConnectionState.CLOSED:
-                return
+                return None
             queue = self._queues[connection] = EventQueue()
         if namespace is None or entry is None:
             self._replies.reject_unknown(queue, connection, namespace, event, acknowledge)
-            return
+            return None
         received = ReceivedEvent(
-            new_id(), connection, namespace, entry, str(event), arguments, acknowledge, self._clock.now()
+            new_id(),
+            connection,
+            namespace,
+            entry,
+            str(event),
+            arguments,
+            acknowledge,
+            self._clock.now(),
+            are_plain,
         )
         try:
             queue.check_rate(entry, self._clock.monotonic())
             if queue.is_busy:
                 queue.put(received)
-                return
+                return None
         except ClientEventRejected as error:
-            await self._replies.fail(queue, received, error)
-            return
+            return self._replies.fail(queue, received, error)
+        if entry.only_answers:
+            return self._answer(queue, received)
         queue.is_busy = True
         if not received.is_quick:
             self._start(self._work(queue, received))
-            return
-        try:
-            await self._process(queue, received)
-        finally:
-            self._continue(queue)
+            return None
+        return self._process_alone(queue, received)
 
     def connection_closed(self, connection: Connection) -> None:
         """Drop the events of a closed connection that wait. A call that was sent to a webhook keeps its effects."""
@@ -146,7 +157,25 @@ class ClientEvents:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def _answer(self, queue: EventQueue, received: ReceivedEvent) -> Handling:
+        """Check an event that has no effect but its acknowledgement, and send that: it waits for nothing."""
+        context = received.context()
+        try:
+            _check_rights(received)
+            check_arguments(received.entry.args, received.arguments, are_plain=received.are_plain)
+            self._replies.answer(received, Outcome("ok", own_ack(received.entry, context)))
+        except Exception as error:  # noqa: BLE001  # as in _process
+            return self._replies.fail(queue, received, error, context)
+        return None
+
     # order
+
+    async def _process_alone(self, queue: EventQueue, received: ReceivedEvent) -> None:
+        """Handle an event before which none waits, then begin with those that wait behind it."""
+        try:
+            await self._process(queue, received)
+        finally:
+            self._continue(queue)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="client event")
@@ -221,12 +250,10 @@ class ClientEvents:
         Raises: ClientEventRejected, BrokerUnavailable, BrokerTimeout.
         """
         entry, connection = received.entry, received.connection
-        if entry.reject is not None:
-            raise ClientEventRejected("rejected", entry.reject)
-        check_allow(entry, connection.rooms)
+        _check_rights(received)
         if entry.user_rate is not None:
             await self._check_user_rate(received, entry.user_rate)
-        check_arguments(entry.args, received.arguments)
+        check_arguments(entry.args, received.arguments, are_plain=received.are_plain)
         if entry.dedupe is not None:
             context.id = _repeatable_id(received, entry.dedupe.render(context))
         return plan(entry, received.namespace, connection, context, reserved=self._reserved_prefixes)
@@ -297,6 +324,13 @@ class ClientEvents:
             else:
                 await self._acks.release(context.id, received.id, user=received.connection.user)
         return outcome
+
+
+def _check_rights(received: ReceivedEvent) -> None:
+    entry = received.entry
+    if entry.reject is not None:
+        raise ClientEventRejected("rejected", entry.reject)
+    check_allow(entry, received.connection.rooms)
 
 
 def _repeatable_id(received: ReceivedEvent, value: object) -> str:

@@ -14,7 +14,6 @@ from gateway.domain.errors import ClientEventRejected
 from gateway.domain.event_catalogue import AllowKind, ClientEvent, NamespaceEvents
 from gateway.domain.rate_limit import FULL, take_token, wait_seconds
 from gateway.domain.templates import EventContext
-from gateway.domain.times import iso_timestamp
 from gateway.hub import Connection, ConnectionState
 from gateway.interfaces import Schedule, Timer
 
@@ -46,6 +45,8 @@ class ReceivedEvent:
     arguments: Sequence[object]
     acknowledge: Acknowledge | None
     received_at: float
+    are_plain: bool = False
+    """Whether the arguments pass ``rules.check_values``."""
 
     def context(self) -> EventContext:
         """Return what the templates of its entry refer to."""
@@ -57,7 +58,7 @@ class ReceivedEvent:
             user=connection.user,
             subject=connection.user if identity.subject is None else identity.subject,
             email=identity.email,
-            now=iso_timestamp(self.received_at),
+            time=self.received_at,
             id=self.id,
             data=connection.data,
         )

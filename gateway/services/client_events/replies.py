@@ -58,12 +58,12 @@ class Replies:
 
     async def finish(self, queue: EventQueue, received: ReceivedEvent, outcome: Outcome) -> None:
         """Send the acknowledgement, behind the messages that the event caused on its connection."""
-        self._count(received.connection.namespace, received.entry, outcome.name)
         delivery = outcome.delivery
-        if outcome.name == "dropped" or (received.acknowledge is None and not outcome.disconnects):
+        if delivery is None or outcome.name == "dropped":
+            self.answer(received, outcome)
             return
-        if delivery is None:
-            _answer(received, outcome)
+        self._count(received.connection.namespace, received.entry, outcome.name)
+        if received.acknowledge is None and not outcome.disconnects:
             return
         queue.acks += 1
 
@@ -74,6 +74,12 @@ class Replies:
         delivery.then(answer, self._schedule)
         if queue.acks > MAX_WAITING:
             await delivery.done()
+
+    def answer(self, received: ReceivedEvent, outcome: Outcome) -> None:
+        """Send the acknowledgement of an event that caused no message on its connection."""
+        self._count(received.connection.namespace, received.entry, outcome.name)
+        if outcome.name != "dropped":
+            _answer(received, outcome)
 
     async def fail(
         self,

@@ -20,6 +20,7 @@ from gateway.domain.event_catalogue import (
     ClientEvent,
     Emission,
     NamespaceEvents,
+    Schema,
     Target,
     TargetKind,
 )
@@ -172,13 +173,13 @@ def recipients_of(
     return Recipients(unique, everyone, others, emission.except_self or (others and not to_self))
 
 
-def check_arguments(expected: Arguments, arguments: Sequence[object]) -> None:
-    """Check the arguments of an event.
+def check_arguments(expected: Arguments, arguments: Sequence[object], *, are_plain: bool = False) -> None:
+    """Check the arguments of an event. ``are_plain``: they pass ``check_values``.
 
     Raises: ClientEventRejected (``invalid_payload``) that names paths and keywords, never values.
     """
-    for index, argument in enumerate(arguments):
-        _check_value(argument, f"${index}", 1)
+    if not are_plain:
+        check_values(arguments)
     schemas = expected.schemas
     if schemas is None:
         return
@@ -186,14 +187,20 @@ def check_arguments(expected: Arguments, arguments: Sequence[object]) -> None:
         least = len(schemas) - expected.optional
         takes = str(least) if least == len(schemas) else f"{least} to {len(schemas)}"
         _invalid(f"the event takes {takes} arguments, not {len(arguments)}")
-    problems = [
-        f"${index}{'.' if path else ''}{path}: {sentence}"
-        for index, (schema, argument) in enumerate(zip(schemas, arguments, strict=False))
-        if schema is not None
-        for path, sentence in schema.problems(argument).items()
-    ]
-    if problems:
-        _invalid("; ".join(problems[:_MAX_PROBLEMS]))
+    for schema, argument in zip(schemas, arguments, strict=False):
+        if schema is not None and not schema.accepts(argument):
+            _invalid("; ".join(_problems(schemas, arguments)[:_MAX_PROBLEMS]))
+
+
+def check_values(values: Sequence[object]) -> None:
+    """Check that values are JSON which every backend and client can read.
+
+    That is JSON without binary, NaN, infinity, integers over 64 bits and lone surrogates, and of MAX_DEPTH levels.
+
+    Raises: ClientEventRejected (``invalid_payload``).
+    """
+    for index, value in enumerate(values):
+        _check_value(value, f"${index}", 1)
 
 
 def check_allow(entry: ClientEvent, rooms: Iterable[str]) -> None:
@@ -318,8 +325,16 @@ def _sid(value: object) -> str | None:
     return room if is_sid else None
 
 
+def _problems(schemas: Sequence[Schema | None], arguments: Sequence[object]) -> list[str]:
+    return [
+        f"${index}{'.' if path else ''}{path}: {sentence}"
+        for index, (schema, argument) in enumerate(zip(schemas, arguments, strict=False))
+        if schema is not None
+        for path, sentence in schema.problems(argument).items()
+    ]
+
+
 def _check_value(value: object, path: str, depth: int) -> None:
-    """Check that a value is JSON which every backend and client can read."""
     if isinstance(value, str):
         if not value.isascii():
             _check_text(value, path)

@@ -26,6 +26,9 @@ class Source:
 
     source: Mapping[str, object] | bool
 
+    def accepts(self, value: object) -> bool:
+        return True
+
     def problems(self, value: object) -> Mapping[str, str]:  # generated documents need the source alone
         return {}
 

@@ -122,5 +122,5 @@ def test_templates_of_any_form_render(template: Any, argument: Any) -> None:
     ack = None if catalogue is None else catalogue.namespaces["/"].client_events["e"].ack
     if ack is not None:
         ack.render(
-            EventContext([argument], sid="~s", user="42", subject=42, email=None, now="2026", id="m", data={})
+            EventContext([argument], sid="~s", user="42", subject=42, email=None, time=0.0, id="m", data={})
         )

@@ -20,6 +20,9 @@ class TextRequired:
 
     source: Mapping[str, object] | bool = True
 
+    def accepts(self, value: object) -> bool:
+        return not self.problems(value)
+
     def problems(self, value: object) -> Mapping[str, str]:
         if not isinstance(value, dict):
             return {"": "is not of type object"}
@@ -147,6 +150,9 @@ async def test_at_most_twenty_errors_are_listed() -> None:
     @dataclass(frozen=True)
     class AlwaysWrong:
         source: Mapping[str, object] | bool = True
+
+        def accepts(self, value: object) -> bool:
+            return False
 
         def problems(self, value: object) -> Mapping[str, str]:
             assert value == 1

@@ -27,7 +27,7 @@ from gateway.hub import Connection
 from gateway.services.client_events import UNKNOWN_EVENT
 from gateway.services.client_events.queue import MAX_CALLS, MAX_WAITING
 from tests.support.metrics import counted
-from tests.support.waiter import await_until
+from tests.support.waiter import await_until, finished
 from tests.unit.hub.transports import RecordingTransport
 from tests.unit.services.catalogue import (
     ANYONE,
@@ -63,11 +63,12 @@ class Sender:
 
     async def send(self, event: str, *arguments: object) -> None:
         """Send an event without an ack."""
-        await self._services.client_events.handle(self.connection, event, arguments, None)
+        await finished(self._services.client_events.handle(self.connection, event, arguments, None))
 
     async def start(self, event: str, *arguments: object) -> None:
         """Send an event that wants an ack."""
-        await self._services.client_events.handle(self.connection, event, arguments, self._acknowledge)
+        handling = self._services.client_events.handle(self.connection, event, arguments, self._acknowledge)
+        await finished(handling)
 
     async def ask(self, event: str, *arguments: object) -> Any:
         """Send an event; wait for its ack and return the first argument."""
@@ -199,6 +200,18 @@ async def test_joining_twice_announces_nothing_and_is_acknowledged(setup: Setup)
     assert await bob.ask_all("join", "lobby") == ()
     await setup.services.wait_delivered()
     assert alice.events == ["userJoined"]
+
+
+async def test_event_that_is_only_acknowledged_is_handled_without_a_task(setup: Setup) -> None:
+    setup.use(catalogue(entry("ask", ack="$0", args=Arguments((None,)))))
+    alice = await setup.connect("alice")
+    acks: list[object] = []
+
+    handling = setup.services.client_events.handle(
+        alice.connection, "ask", [5], lambda *given: acks.append(given)
+    )
+
+    assert (handling, acks) == (None, [(5,)])
 
 
 async def test_leaving_announces_to_others(setup: Setup) -> None:

@@ -15,6 +15,7 @@ from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession, Handshake
 from tests.support.metrics import counted
+from tests.support.waiter import finished
 from tests.unit.services.harness import Services
 from tests.unit.transport.recording import RecordingWriter
 
@@ -54,7 +55,7 @@ class SocketClient:
     async def send(self, *packets: str | bytes) -> None:
         """Send Socket.IO packets."""
         for packet in packets:
-            await self._server.message_received(self.session, packet)
+            await finished(self._server.message_received(self.session, packet))
 
     @property
     def packets(self) -> list[str]:
@@ -135,7 +136,7 @@ class ServerHarness:
         self.server.session_opened(session)
         for namespace in namespaces:
             prefix = "" if namespace == "/" else namespace + ","
-            await self.server.message_received(session, f'0{prefix}{{"token":"alice"}}')
+            await finished(self.server.message_received(session, f'0{prefix}{{"token":"alice"}}'))
         session.collect()
         return session
 
