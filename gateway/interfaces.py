@@ -8,9 +8,9 @@ whether it was), unless its docstring says otherwise. Times are seconds since 19
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.domain.clocks import Clock as Clock  # noqa: PLC0414  # an interface, too
 from gateway.domain.clocks import Schedule as Schedule  # noqa: PLC0414  # an interface, too
@@ -349,10 +349,6 @@ class Webhooks(Protocol):
     def may(self, webhook: str, scope: str, target: str) -> bool:
         """Return whether answers of a webhook may do something beyond the sender: ``emit:room`` for a room, …"""
         ...
-
-
-Handling = Coroutine[Any, Any, None] | None
-"""The rest of the handling of a client's message, which has to wait for something; None if it is handled."""
 
 
 class Frames(Protocol):

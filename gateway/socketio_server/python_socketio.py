@@ -23,9 +23,9 @@ from typing import Any, Final, Protocol
 import socketio
 from socketio.packet import ACK
 
-from gateway.interfaces import Handling
 from gateway.socketio_server import packets
 from gateway.transport.packets import Frames, message
+from gateway.transport.session import Handling
 
 MAX_ATTACHMENTS: Final = 10
 """As in the reference parser: a packet is held until its last attachment has arrived."""

@@ -30,7 +30,7 @@ from gateway.domain.errors import (
 )
 from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
-from gateway.interfaces import Clock, Handling, Schedule
+from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.services.client_events import ClientEvents
 from gateway.socketio_server import packets
@@ -42,7 +42,7 @@ from gateway.socketio_server.token_refresh import EVENT as REFRESH
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.errors import ALL_CLOSE_REASONS
 from gateway.transport.packets import Frames
-from gateway.transport.session import EngineSession
+from gateway.transport.session import EngineSession, Handling
 
 INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"}
 """Exactly as from Node's server."""

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 from aiohttp import hdrs, web
 
-from gateway.interfaces import Handling, Schedule
+from gateway.interfaces import Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.transport import errors
 from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
@@ -23,7 +23,7 @@ from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.http import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
-from gateway.transport.session import EngineSession, Handshake, MessageLimits, SessionObserver
+from gateway.transport.session import EngineSession, Handling, Handshake, MessageLimits, SessionObserver
 from gateway.transport.stats import create_stats_metrics
 from gateway.transport.transports import FrameWriter
 from gateway.transport.websocket import WebSocketTransport

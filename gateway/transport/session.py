@@ -13,12 +13,12 @@ invariant 3).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from gateway.interfaces import Frames, Handling, Socket, Timer
+from gateway.interfaces import Frames, Socket, Timer
 from gateway.transport import packets
 from gateway.transport.packets import Packet
 from gateway.transport.transports import FrameWriter, Poll, SendBuffer
@@ -378,6 +378,8 @@ def _deflated(frames: Frames, from_bytes: int) -> bytes:
     return frames.frame if len(frames.frame) < from_bytes else frames.compressed
 
 
+Handling = Coroutine[Any, Any, None] | None
+"""The rest of the handling of a client's message, which has to wait for something; None if it is handled."""
 Deliver = Callable[[EngineSession, str | bytes], Handling]
 """Passes one message of a client to the layer above. The next one is passed once this one is handled."""
 

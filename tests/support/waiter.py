@@ -45,6 +45,6 @@ async def await_until(
 
 
 async def finished(handling: Coroutine[Any, Any, None] | None) -> None:
-    """Return when a message of a client is handled (``gateway.interfaces.Handling``)."""
+    """Return when a message of a client is handled (``gateway.transport.session.Handling``)."""
     if handling is not None:
         await handling

@@ -18,7 +18,7 @@ from gateway.domain.messages import new_id
 from gateway.domain.rate_limit import Rate
 from gateway.domain.templates import MISSING, EventContext
 from gateway.hub import Connection, ConnectionState
-from gateway.interfaces import AckStore, Clock, Handling, RateLimits, Schedule
+from gateway.interfaces import AckStore, Clock, RateLimits, Schedule
 from gateway.metrics import MetricFactory
 from gateway.services.client_events.effects import Effects, Outcome, own_ack
 from gateway.services.client_events.queue import (
@@ -101,9 +101,10 @@ class ClientEvents:
         acknowledge: Acknowledge | None,
         *,
         are_plain: bool = False,
-    ) -> Handling:
-        """Handle one event of a client. It never waits for a webhook, and raises nothing.
+    ) -> Coroutine[Any, Any, None] | None:
+        """Handle one event of a client, or return the coroutine that handles it if it waits for the state.
 
+        It never waits for a webhook, and raises nothing.
         ``are_plain``: the arguments pass ``rules.check_values``.
         """
         namespace = self._catalogue.namespaces.get(connection.namespace)
@@ -157,7 +158,7 @@ class ClientEvents:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _answer(self, queue: EventQueue, received: ReceivedEvent) -> Handling:
+    def _answer(self, queue: EventQueue, received: ReceivedEvent) -> Coroutine[Any, Any, None] | None:
         """Check an event that has no effect but its acknowledgement, and send that: it waits for nothing."""
         context = received.context()
         try:
