@@ -229,10 +229,11 @@ class AckStore(Protocol):
     the same user, for whom MAX_USER_ACKS and MAX_USER_ACK_BYTES are claimed or kept at most (``domain.dedup``).
     """
 
-    async def claim(self, key: str, holder: str, *, user: str, seconds: float) -> AckClaim:
-        """Claim a key, unless its acknowledgement is kept or another holder has the claim.
+    async def claim(self, key: str, holder: str, *, user: str, seconds: float, intent: str = "") -> AckClaim:
+        """Claim a key, or renew the claim, unless its acknowledgement is kept or another holder has the claim.
 
-        Idempotent for one holder.
+        ``intent`` is what the event is about to change. It replaces the former one, which the caller gets, unless it is
+        empty, and is kept for ten minutes, also after the claim has ended by itself.
 
         Raises: ClientEventRejected (``busy``) when no more can be kept for the user.
         """
@@ -242,8 +243,8 @@ class AckStore(Protocol):
         """Keep the acknowledgement, of at most MAX_ACK_BYTES, for ten minutes, and end the claim."""
         ...
 
-    async def release(self, key: str, holder: str, *, user: str) -> None:
-        """End the claim without an acknowledgement: the event had no effect that is known."""
+    async def release(self, key: str, holder: str, *, user: str, keeps_intent: bool = False) -> None:
+        """End the claim without an acknowledgement: there was no effect, or with ``keeps_intent`` an unknown one."""
         ...
 
 
@@ -346,8 +347,8 @@ class Webhooks(Protocol):
         """
         ...
 
-    def may(self, webhook: str, scope: str, target: str) -> bool:
-        """Return whether answers of a webhook may do something beyond the sender: ``emit:room`` for a room, …"""
+    def may(self, webhook: str, scope: str, target: str | None) -> bool:
+        """Return whether answers may do something beyond the sender: ``emit:room`` for a room, …; None: for any."""
         ...
 
 

@@ -34,8 +34,10 @@ class AckClaim(NamedTuple):
     """The answer to a claim of a client event that may be a repeat.
 
     ``is_held``: the claim is the caller's, which lets the event take effect. Otherwise ``ack`` is the acknowledgement
-    of the event, as the JSON text of an array, or None while another caller holds the claim.
+    of the event, as JSON text, or None while another caller holds the claim. ``intent`` is what a former holder was
+    about to change, if it is unknown whether it did.
     """
 
     is_held: bool
     ack: str | None = None
+    intent: str = ""

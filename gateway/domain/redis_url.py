@@ -21,8 +21,8 @@ _CERT_REQS: Final = ("required", "optional", "none")
 
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 FAMILIES: Final = frozenset({
-    "index", "ids", "large", "volatile", "nonces", "answers", "revoked", "rate", "ack", "acks", "conns", "room", "user",
-    "sessions", "left", "to", "replica",
+    "index", "ids", "large", "volatile", "nonces", "answers", "revoked", "rate", "ack", "acks", "user_acks", "intent",
+    "conns", "room", "user", "sessions", "left", "to", "replica",
 })  # fmt: skip
 """The words with which the names of many keys begin, behind the prefix and a colon."""
 

@@ -53,12 +53,14 @@ class Webhook:
     insecure: bool = False
     tls: WebhookTls = field(default_factory=WebhookTls)
 
-    def allows(self, scope: str, target: str) -> bool:
-        """Return whether answers may do ``scope`` (``emit:user``, ``join`` …) with a user or room.
+    def allows(self, scope: str, target: str | None) -> bool:
+        """Return whether answers may do ``scope`` (``emit:user``, ``join`` …) with a user or room; None: with any.
 
         The room of a user needs ``emit:user``. ``join`` never matches the room of a user or of a sid, and rooms
         of other claims only with a glob that begins with their prefix.
         """
+        if target is None:
+            return any(each.action == scope for each in self.may)
         if scope == EMIT_ROOM and target.startswith(USER_PREFIX):
             scope, target = EMIT_USER, target.removeprefix(USER_PREFIX)
         if scope == JOIN and target.startswith(_NEVER_JOINED):

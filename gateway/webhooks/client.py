@@ -172,7 +172,7 @@ class WebhookClient:
                 self._record(webhook, exchange, outcome, reason, self._clock.monotonic() - started)
         return result
 
-    def may(self, webhook: str, scope: str, target: str) -> bool:
+    def may(self, webhook: str, scope: str, target: str | None) -> bool:
         """Return whether answers of a webhook may do something beyond the sender (``Webhook.allows``)."""
         endpoint = self._endpoints.get(webhook)
         return endpoint is not None and endpoint.webhook.allows(scope, target)

@@ -102,6 +102,61 @@ async def test_ack_is_kept_for_ten_minutes(state: StateUnderTest) -> None:
     assert await claim(state, "event", "three") == HELD
 
 
+# what an event was about to change
+
+
+async def test_next_holder_gets_what_the_former_one_was_about_to_change(state: StateUnderTest) -> None:
+    first = await state.acks.claim("event", "one", user="alice", seconds=CLAIM_SECONDS, intent="lobby")
+    renewed = await claim(state, "event", "one")
+    await state.advance(CLAIM_SECONDS + 5)
+
+    assert first == HELD
+    assert renewed == AckClaim(True, intent="lobby")
+    assert await claim(state, "event", "two") == AckClaim(True, intent="lobby")
+    await state.acks.release("event", "two", user="alice", keeps_intent=True)
+    assert await claim(state, "event", "three") == AckClaim(True, intent="lobby")
+    assert await claim(state, "other", "one") == HELD
+
+
+async def test_newer_intent_replaces_the_former_one(state: StateUnderTest) -> None:
+    await state.acks.claim("event", "one", user="alice", seconds=CLAIM_SECONDS, intent="lobby")
+    await state.acks.release("event", "one", user="alice", keeps_intent=True)
+    second = await state.acks.claim("event", "two", user="alice", seconds=CLAIM_SECONDS, intent="hall")
+    await state.acks.release("event", "two", user="alice", keeps_intent=True)
+
+    assert second == AckClaim(True, intent="lobby")
+    assert await claim(state, "event", "three") == AckClaim(True, intent="hall")
+
+
+async def test_caller_without_the_claim_changes_no_intent(state: StateUnderTest) -> None:
+    await state.acks.claim("event", "one", user="alice", seconds=CLAIM_SECONDS, intent="lobby")
+
+    assert await state.acks.claim(
+        "event", "two", user="alice", seconds=CLAIM_SECONDS, intent="hall"
+    ) == AckClaim(False)
+    await state.acks.release("event", "two", user="alice")
+    await state.acks.release("event", "one", user="alice", keeps_intent=True)
+    assert await claim(state, "event", "three") == AckClaim(True, intent="lobby")
+
+
+async def test_released_claim_of_an_event_without_effect_forgets_its_intent(state: StateUnderTest) -> None:
+    await state.acks.claim("event", "one", user="alice", seconds=CLAIM_SECONDS, intent="lobby")
+    await state.acks.release("event", "one", user="alice")
+
+    assert await claim(state, "event", "two") == HELD
+
+
+async def test_intent_is_kept_for_ten_minutes(state: StateUnderTest) -> None:
+    await state.acks.claim("event", "one", user="alice", seconds=CLAIM_SECONDS, intent="lobby")
+    await state.advance(590)
+    kept = await claim(state, "event", "two")
+    await state.advance(20)
+    await state.acks.release("event", "two", user="alice", keeps_intent=True)
+
+    assert kept == AckClaim(True, intent="lobby")
+    assert await claim(state, "event", "three") == HELD
+
+
 # the bound of one user
 
 
@@ -211,3 +266,14 @@ async def test_ack_that_is_kept_late_counts_from_then_on(make_state: MakeState) 
 
     assert await claim(state, "slow", "two") == AckClaim(False, "[]")
     await rejection(state, "another")
+
+
+async def test_intent_that_is_kept_takes_the_space_of_its_bytes(make_state: MakeState) -> None:
+    state = await make_state(max_user_acks=2, max_user_ack_bytes=2 * MAX_ACK_BYTES)
+    await state.acks.claim("event", "one", user="alice", seconds=CLAIM_SECONDS, intent="x" * MAX_ACK_BYTES)
+    await state.acks.release("event", "one", user="alice", keeps_intent=True)
+
+    assert await claim(state, "another", "one") == HELD
+    await rejection(state, "one too many")
+    await state.acks.release("another", "one", user="alice", keeps_intent=True)
+    assert await claim(state, "last", "one") == HELD

@@ -4,6 +4,7 @@ answers   what the answer of a webhook asks for, checked against what it may do
 effects   Effects: calls webhooks, changes rooms, appends messages
 handler   ClientEvents: the steps of an event
 queue     EventQueue: the order of the events of one connection, and how many may wait
+repeats   Repeats: of equal events with a dedupe value one takes effect
 replies   Replies: what the client gets for its event
 rules     what an event may do, and whom its messages are for
 """

@@ -49,7 +49,6 @@ def plan_answer(
     answer: WebhookAnswer,
     *,
     webhook: str,
-    entry: ClientEvent,
     namespace: NamespaceEvents,
     connection: Connection,
     event_id: str,
@@ -59,7 +58,6 @@ def plan_answer(
 
     Raises: AnswerInvalid; nothing of the answer may take effect then.
     """
-    _check_returns(entry, answer)
     for room in (*answer.join, *answer.leave):
         _check_room_change(room, webhook, may)
     if answer.disconnect and not may(webhook, DISCONNECT, connection.user):
@@ -73,7 +71,11 @@ def plan_answer(
     return PlannedAnswer(tuple(messages), _merged_data(connection.data, answer.set))
 
 
-def _check_returns(entry: ClientEvent, answer: WebhookAnswer) -> None:
+def check_returns(entry: ClientEvent, answer: WebhookAnswer) -> None:
+    """Check that an answer has the ``ack`` that the entry describes.
+
+    Raises: AnswerInvalid.
+    """
     if entry.returns is None:
         return
     if not answer.has_ack:

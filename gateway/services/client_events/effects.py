@@ -15,12 +15,19 @@ from gateway.domain.times import iso_timestamp
 from gateway.domain.webhooks import WebhookAnswer
 from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Webhooks
-from gateway.services.client_events.answers import AnswerInvalid, PlannedAnswer, plan_answer
+from gateway.services.client_events.answers import (
+    JOIN,
+    AnswerInvalid,
+    PlannedAnswer,
+    check_returns,
+    plan_answer,
+)
 from gateway.services.client_events.queue import DeliveryWait, ReceivedEvent
 from gateway.services.client_events.rules import Plan
 
 CLIENT_EVENT = "client.event"
 ROOM_JOIN = "room.join"
+_NO_ANSWER = WebhookAnswer()
 
 log = structlog.get_logger(__name__)
 
@@ -41,17 +48,25 @@ class ConnectionClosed(Exception):
     """The connection closed before the event took effect."""
 
 
+class PlannedEvent(NamedTuple):
+    """An event that was checked, and what it does."""
+
+    received: ReceivedEvent
+    context: EventContext
+    plan: Plan
+
+
 class Outcome(NamedTuple):
     """The outcome of an event: a value of the label ``outcome``, and what its acknowledgement holds.
 
-    ``delivery`` is the message that the acknowledgement has to follow. ``disconnects``: the client is disconnected
-    afterwards.
+    ``delivery`` is the message that the acknowledgement has to follow. ``answer`` is that of the webhook, if it was
+    called; with its ``disconnect`` the client is disconnected afterwards.
     """
 
     name: str
     ack: tuple[object, ...] = ()
     delivery: DeliveryWait | None = None
-    disconnects: bool = False
+    answer: WebhookAnswer = _NO_ANSWER
 
 
 class Effects:
@@ -66,35 +81,49 @@ class Effects:
         self._webhooks = webhooks
         self._replica = replica
 
-    async def apply(self, received: ReceivedEvent, context: EventContext, plan: Plan) -> Outcome:
+    def lets_others_pass(self, entry: ClientEvent) -> bool:
+        """Return whether later events of the connection may take effect during the call of an entry.
+
+        They may not if the entry changes rooms, or if answers of its webhook may.
+        """
+        return (
+            entry.call is not None
+            and not entry.serial
+            and entry.join is None
+            and entry.leave is None
+            and not self._webhooks.may(entry.call, JOIN, None)
+        )
+
+    async def apply(self, event: PlannedEvent) -> Outcome:
         """Let an event take effect, unless its connection closes before.
 
         Raises: ClientEventRejected, BrokerUnavailable; nothing was changed then, except by the webhook. BrokerTimeout:
             unknown.
         """
         try:
-            return await self._apply(received, context, plan)
+            return await self._apply(event)
         except (CallDropped, ConnectionClosed):
             return Outcome("dropped")
 
-    async def _apply(self, received: ReceivedEvent, context: EventContext, plan: Plan) -> Outcome:
-        connection, entry = received.connection, received.entry
-        if _is_closed(connection):
-            raise ConnectionClosed
-        for number, (room, webhook) in enumerate(plan.asks):
-            _check_room_answer(
-                await self._call(webhook, f"{context.id}-j{number}", ROOM_JOIN, received, room)
-            )
-            if _is_closed(connection):
-                raise ConnectionClosed
-        answer, planned = WebhookAnswer(), PlannedAnswer()
-        if entry.call is not None:
-            answer = await self._call(entry.call, context.id, CLIENT_EVENT, received)
-            planned = self._plan_answer(answer, entry.call, received, context)
-        delivery = await self._change(received, plan, answer, planned)
-        if planned.data is not None:
-            connection.data = planned.data
-        return Outcome("ok", _ack(received.entry, context, answer), delivery, answer.disconnect)
+    async def repeat(self, event: PlannedEvent, ack: tuple[object, ...], answer: WebhookAnswer) -> Outcome:
+        """Give the connection of a repeat what the event gave to its connection: rooms and socket data, no messages.
+
+        So a client that gets the acknowledgement on a new connection is in the rooms that it is about. ``ack`` and
+        ``answer``, without its messages, are those of the first event.
+
+        Raises: as ``apply`` does.
+        """
+        received, context, plan = event
+        silent = PlannedEvent(received, context, plan._replace(messages=()))
+        planned = PlannedAnswer()
+        try:
+            await self._ask(silent)
+            if received.entry.call is not None:
+                planned = self._plan_answer(answer, received.entry.call, silent, is_repeat=True)
+            await self._change(silent, answer, planned)
+        except (CallDropped, ConnectionClosed):
+            return Outcome("dropped")
+        return Outcome("repeated", ack, answer=answer)
 
     async def append(self, messages: Sequence[Message | None]) -> None:
         """Append messages, all or none.
@@ -107,13 +136,49 @@ class Effects:
         elif present:
             await self._broker.append_all(present)
 
+    async def _apply(self, event: PlannedEvent) -> Outcome:
+        received, context, _ = event
+        await self._ask(event)
+        answer, planned = _NO_ANSWER, PlannedAnswer()
+        if received.entry.call is not None:
+            answer = await self._call(received.entry.call, context.id, CLIENT_EVENT, received)
+            planned = self._plan_answer(answer, received.entry.call, event)
+        delivery = await self._change(event, answer, planned)
+        return Outcome("ok", _ack(received.entry, context, answer), delivery, answer)
+
+    async def _ask(self, event: PlannedEvent) -> None:
+        """Ask the webhooks of the rooms to join.
+
+        Raises: ClientEventRejected if one of them rejects it, CallDropped, ConnectionClosed.
+        """
+        received, context, plan = event
+        connection = received.connection
+        if _is_closed(connection):
+            raise ConnectionClosed
+        for room, webhook in plan.asks:
+            if room in connection.rooms:
+                continue  # a repeat may have waited while the first event joined it
+            event_id = f"{context.id}-j{plan.named.index(room)}"
+            _check_room_answer(await self._call(webhook, event_id, ROOM_JOIN, received, room))
+            if _is_closed(connection):
+                raise ConnectionClosed
+
     async def _change(
-        self, received: ReceivedEvent, plan: Plan, answer: WebhookAnswer, planned: PlannedAnswer
+        self, event: PlannedEvent, answer: WebhookAnswer, planned: PlannedAnswer
     ) -> DeliveryWait | None:
-        """Join, leave and append; undo what was joined and left if nothing was appended.
+        """Join, leave, append and set the socket data; undo what was joined and left if nothing was appended.
 
         Raises: ConnectionClosed, instead of an append, if the connection closed before it had changed its rooms.
         """
+        received, _, plan = event
+        delivery = await self._change_rooms_and_append(received, plan, answer, planned)
+        if planned.data is not None:
+            received.connection.data = planned.data
+        return delivery
+
+    async def _change_rooms_and_append(
+        self, received: ReceivedEvent, plan: Plan, answer: WebhookAnswer, planned: PlannedAnswer
+    ) -> DeliveryWait | None:
         connection = received.connection
         joined: tuple[str, ...] = ()
         left: tuple[str, ...] = ()
@@ -128,7 +193,8 @@ class Effects:
             own = {*plan.join, *plan.leave}
             changed = [room for room in (*joined, *left) if room in own]
             planned_messages = (*plan.messages, *planned.messages)
-            messages = [each.for_rooms(connection, changed) for each in planned_messages]
+            others = (*plan.changed_before, *changed)
+            messages = [each.for_rooms(connection, others) for each in planned_messages]
             appends = True
             if received.acknowledge is None and not answer.disconnect:
                 await self.append(messages)
@@ -176,13 +242,15 @@ class Effects:
         )
 
     def _plan_answer(
-        self, answer: WebhookAnswer, webhook: str, received: ReceivedEvent, context: EventContext
+        self, answer: WebhookAnswer, webhook: str, event: PlannedEvent, *, is_repeat: bool = False
     ) -> PlannedAnswer:
+        received, context, _ = event
         try:
+            if not is_repeat:
+                check_returns(received.entry, answer)
             return plan_answer(
                 answer,
                 webhook=webhook,
-                entry=received.entry,
                 namespace=received.namespace,
                 connection=received.connection,
                 event_id=context.id,

@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
-import orjson
-
-from gateway.domain.dedup import MAX_ACK_BYTES, AckClaim
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
+from gateway.domain.errors import ClientEventRejected
 from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.messages import new_id
 from gateway.domain.rate_limit import Rate
-from gateway.domain.templates import MISSING, EventContext
+from gateway.domain.templates import EventContext
 from gateway.hub import Connection, ConnectionState
 from gateway.interfaces import AckStore, Clock, RateLimits, Schedule
 from gateway.metrics import MetricFactory
-from gateway.services.client_events.effects import Effects, Outcome, own_ack
+from gateway.services.client_events.effects import Effects, Outcome, PlannedEvent, own_ack
 from gateway.services.client_events.queue import (
     Acknowledge,
     EventQueue,
     ReceivedEvent,
     rate_limited,
 )
+from gateway.services.client_events.repeats import Repeats, digest, repeatable_id
 from gateway.services.client_events.replies import Replies
 from gateway.services.client_events.rules import (
     Plan,
     check_allow,
     check_arguments,
-    encode,
     plan,
 )
-
-CLAIM_SECONDS: Final = 2.0
-"""How long the claim of a killed replica makes a repeat wait: shorter than a client with ``retries`` tries again."""
-_RENEW_SECONDS: Final = 0.5
-"""How often the claim of an event is renewed whose webhook has not answered yet."""
-_POLL_SECONDS: Final = 0.1
-"""How often a repeat looks whether the first event has its acknowledgement."""
-_ID_CHARACTERS: Final = 32
-"""Characters of 6 bits of a digest."""
 
 
 class ClientEvents:
@@ -69,7 +54,7 @@ class ClientEvents:
         self._reserved_prefixes = reserved_prefixes
         self._effects = effects
         self._rates = rates
-        self._acks = acks
+        self._repeats = Repeats(acks=acks, effects=effects)
         self._clock = clock
         self._replies = Replies(
             effects=effects, clock=clock, schedule=schedule, namespaces=namespaces, metrics=metrics
@@ -173,10 +158,14 @@ class ClientEvents:
 
     async def _process_alone(self, queue: EventQueue, received: ReceivedEvent) -> None:
         """Handle an event before which none waits, then begin with those that wait behind it."""
+        waiting = None
         try:
-            await self._process(queue, received)
+            waiting = await self._process(queue, received)
         finally:
-            self._continue(queue)
+            if waiting is None:
+                self._continue(queue)
+        if waiting is not None:
+            self._start(self._finish_and_continue(queue, waiting))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="client event")
@@ -196,52 +185,61 @@ class ClientEvents:
         following: ReceivedEvent | None = received
         try:
             while following is not None:
-                await self._process(queue, following)
+                waiting = await self._process(queue, following)
+                if waiting is not None:
+                    await self._finish(queue, waiting)
                 following = queue.take()
         finally:
             queue.is_busy = False
 
-    async def _process(self, queue: EventQueue, received: ReceivedEvent) -> None:
-        """Handle an event up to the point from which the next one may be handled."""
+    async def _finish_and_continue(self, queue: EventQueue, event: PlannedEvent) -> None:
+        try:
+            await self._finish(queue, event)
+        finally:
+            self._continue(queue)
+
+    async def _process(self, queue: EventQueue, received: ReceivedEvent) -> PlannedEvent | None:
+        """Handle an event up to the point from which the next one may be handled.
+
+        Return the event if it has to wait for an equal one in progress: ``_finish`` handles the rest of it, and the
+        next one has to wait for that.
+        """
         context = received.context()
         try:
-            planned = await self._check(received, context)
-            if received.lets_others_pass:
-                self._start_beside(queue, received, context, planned)
-            elif received.entry.dedupe is None:
-                await self._replies.finish(
-                    queue, received, await self._effects.apply(received, context, planned)
-                )
+            event = PlannedEvent(received, context, await self._check(received, context))
+            if self._effects.lets_others_pass(received.entry):
+                queue.begin_call()
+                self._start(self._finish_beside(queue, event))
+                return None
+            if received.entry.dedupe is None:
+                outcome = await self._effects.apply(event)
             else:
-                await self._once(queue, received, context, planned)
+                first = await self._repeats.try_to_apply(event)
+                if first is None:
+                    return event
+                outcome = first
+            await self._replies.finish(queue, received, outcome)
         except Exception as error:  # noqa: BLE001  # the outermost edge of an event: what is unexpected is logged
             await self._replies.fail(queue, received, error, context)
+        return None
 
-    def _start_beside(
-        self, queue: EventQueue, received: ReceivedEvent, context: EventContext, planned: Plan
-    ) -> None:
-        queue.begin_call()
-        self._start(self._run_beside(queue, received, context, planned))
+    async def _finish_beside(self, queue: EventQueue, event: PlannedEvent) -> None:
+        try:
+            await self._finish(queue, event)
+        finally:
+            queue.calls -= 1
 
-    async def _run_beside(
-        self, queue: EventQueue, received: ReceivedEvent, context: EventContext, planned: Plan
-    ) -> None:
+    async def _finish(self, queue: EventQueue, event: PlannedEvent) -> None:
+        """Let a checked event take effect, and send its acknowledgement; that may take long."""
+        received, context, _ = event
         try:
             if received.entry.dedupe is None:
-                outcome = await self._effects.apply(received, context, planned)
+                outcome = await self._effects.apply(event)
             else:
-                claim = await self._claim(received, context)
-                while not claim.is_held and claim.ack is None:
-                    await asyncio.sleep(_POLL_SECONDS)
-                    if received.connection.state is ConnectionState.CLOSED:
-                        return
-                    claim = await self._claim(received, context)
-                outcome = await self._claimed(claim, received, context, planned)
+                outcome = await self._repeats.apply(event)
             await self._replies.finish(queue, received, outcome)
         except Exception as error:  # noqa: BLE001  # as in _process
             await self._replies.fail(queue, received, error, context)
-        finally:
-            queue.calls -= 1
 
     # steps
 
@@ -256,75 +254,15 @@ class ClientEvents:
             await self._check_user_rate(received, entry.user_rate)
         check_arguments(entry.args, received.arguments, are_plain=received.are_plain)
         if entry.dedupe is not None:
-            context.id = _repeatable_id(received, entry.dedupe.render(context))
+            context.id = repeatable_id(received, entry.dedupe.render(context))
         return plan(entry, received.namespace, connection, context, reserved=self._reserved_prefixes)
 
     async def _check_user_rate(self, received: ReceivedEvent, per_second: float) -> None:
         connection = received.connection
-        bucket = _digest(["client event", connection.namespace, received.entry.name, connection.user])
+        bucket = digest(["client event", connection.namespace, received.entry.name, connection.user])
         result = await self._rates.consume(bucket, Rate(per_second, max(1, round(2 * per_second))))
         if not result.allowed:
             raise rate_limited(result.retry_after_seconds)
-
-    async def _once(
-        self, queue: EventQueue, received: ReceivedEvent, context: EventContext, planned: Plan
-    ) -> None:
-        """Let an event with a dedupe value take effect, unless it is a repeat."""
-        claim = await self._claim(received, context)
-        if not claim.is_held and claim.ack is None:
-            self._start_beside(queue, received, context, planned)
-        else:
-            await self._replies.finish(
-                queue, received, await self._claimed(claim, received, context, planned)
-            )
-
-    async def _claim(self, received: ReceivedEvent, context: EventContext) -> AckClaim:
-        return await self._acks.claim(
-            context.id, received.id, user=received.connection.user, seconds=CLAIM_SECONDS
-        )
-
-    @asynccontextmanager
-    async def _renewed(self, received: ReceivedEvent, context: EventContext) -> AsyncIterator[None]:
-        """Renew the claim of an event until its webhook has answered.
-
-        A claim that is lost nevertheless does no harm: a repeat has the same ids for the webhook and for the broker.
-        """
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(_RENEW_SECONDS)
-                with suppress(BrokerUnavailable, BrokerTimeout, ClientEventRejected):
-                    await self._claim(received, context)
-
-        renewal = None if received.is_quick else asyncio.create_task(renew(), name="client event claim")
-        try:
-            yield
-        finally:
-            if renewal is not None:
-                renewal.cancel()
-                await asyncio.wait([renewal])
-
-    async def _claimed(
-        self, claim: AckClaim, received: ReceivedEvent, context: EventContext, planned: Plan
-    ) -> Outcome:
-        """Let a claimed event take effect and keep its acknowledgement, or return the kept one."""
-        if claim.ack is not None:
-            return Outcome("repeated", tuple(orjson.loads(claim.ack)))
-        try:
-            async with self._renewed(received, context):
-                outcome = await self._effects.apply(received, context, planned)
-        except BaseException:
-            with suppress(BrokerUnavailable, BrokerTimeout):
-                await self._acks.release(context.id, received.id, user=received.connection.user)
-            raise
-        text = encode(outcome.ack)
-        # A claim that is not ended ends by itself: the event has taken effect, so its client gets no error.
-        with suppress(BrokerUnavailable, BrokerTimeout):
-            if outcome.name == "ok" and len(text.encode()) <= MAX_ACK_BYTES:
-                await self._acks.keep(context.id, received.id, text, user=received.connection.user)
-            else:
-                await self._acks.release(context.id, received.id, user=received.connection.user)
-        return outcome
 
 
 def _check_rights(received: ReceivedEvent) -> None:
@@ -332,16 +270,3 @@ def _check_rights(received: ReceivedEvent) -> None:
     if entry.reject is not None:
         raise ClientEventRejected("rejected", entry.reject)
     check_allow(entry, received.connection.rooms)
-
-
-def _repeatable_id(received: ReceivedEvent, value: object) -> str:
-    """Return an id that repeats of an event share: made of its user, namespace, name and dedupe value."""
-    if value is MISSING or value is None:
-        raise ClientEventRejected("invalid_payload", "the dedupe value is missing")
-    connection = received.connection
-    return _digest([connection.user, connection.namespace, received.name, value])
-
-
-def _digest(values: Sequence[object]) -> str:
-    digest = hashlib.sha256(encode(values).encode()).digest()
-    return urlsafe_b64encode(digest)[:_ID_CHARACTERS].decode()

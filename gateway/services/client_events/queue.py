@@ -71,12 +71,6 @@ class ReceivedEvent:
             and any(rule.join.kind is AllowKind.CALL for rule in self.namespace.rooms)
         )
 
-    @property
-    def lets_others_pass(self) -> bool:
-        """Whether later events of the connection may take effect while its call is in progress."""
-        entry = self.entry
-        return entry.call is not None and not entry.serial and entry.join is None and entry.leave is None
-
 
 class EventQueue:
     """What waits and what is in progress for one connection."""

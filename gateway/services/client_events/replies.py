@@ -63,7 +63,7 @@ class Replies:
             self.answer(received, outcome)
             return
         self._count(received.connection.namespace, received.entry, outcome.name)
-        if received.acknowledge is None and not outcome.disconnects:
+        if received.acknowledge is None and not outcome.answer.disconnect:
             return
         queue.acks += 1
 
@@ -173,7 +173,7 @@ def _answer(received: ReceivedEvent, outcome: Outcome) -> None:
     connection = received.connection
     if received.acknowledge is not None and connection.state is not ConnectionState.CLOSED:
         received.acknowledge(*outcome.ack)
-    if outcome.disconnects and connection.state is not ConnectionState.CLOSED:
+    if outcome.answer.disconnect and connection.state is not ConnectionState.CLOSED:
         connection.transport.disconnect(DISCONNECTED_BY_BACKEND)
 
 

@@ -72,12 +72,19 @@ class PlannedMessage(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a checked event does. ``asks`` are the rooms to join whose rule asks a webhook, with that webhook."""
+    """What a checked event does.
+
+    ``asks`` are the rooms to join whose rule asks a webhook, with that webhook. ``named`` are the rooms that the event
+    names to join or leave, also those that it does not change. ``changed_before`` are those of them that an attempt
+    of the same event changed without a known outcome: ``others`` includes them once more.
+    """
 
     join: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
     asks: tuple[tuple[str, str], ...] = ()
     messages: tuple[PlannedMessage, ...] = ()
+    named: tuple[str, ...] = ()
+    changed_before: tuple[str, ...] = ()
 
 
 def plan(
@@ -94,12 +101,13 @@ def plan(
     """
     # A room that the client is in changes nothing and needs no right. It is left out, because the client may lose it
     # before it would be joined.
-    join = tuple([room for room in _named_rooms(entry.join, "join", context) if room not in connection.rooms])
+    named = _named_rooms(entry.join, "join", context)
+    join = tuple([room for room in named if room not in connection.rooms])
     leave = _named_rooms(entry.leave, "leave", context)
     asks = _check_joins(namespace, connection, join, reserved)
     _check_leaves(connection, leave)
     emissions = plan_emissions(entry.emit, namespace, connection, context, joining=join)
-    return Plan(join, leave, asks, emissions)
+    return Plan(join, leave, asks, emissions, named or leave)
 
 
 def plan_emissions(

@@ -270,6 +270,7 @@ class MemoryAckStore:
         self._user_acks = _UserAcks(seconds)
         self._claims: dict[str, tuple[str, float, int]] = {}
         """Holder, end and window of each claim. Those that were never ended are removed when the store is full."""
+        self._intents: TtlMap[str, str] = TtlMap(clock=clock, seconds=seconds, max_items=max_acks)
 
     def __len__(self) -> int:
         return len(self._acks) + len(self._claims)
@@ -279,7 +280,7 @@ class MemoryAckStore:
         """The number of users for whom something is counted."""
         return len(self._user_acks)
 
-    async def claim(self, key: str, holder: str, *, user: str, seconds: float) -> AckClaim:
+    async def claim(self, key: str, holder: str, *, user: str, seconds: float, intent: str = "") -> AckClaim:
         ack = self._acks.get(key)
         if ack is not None:
             return AckClaim(False, ack)
@@ -289,7 +290,7 @@ class MemoryAckStore:
             if claimed[0] != holder:
                 return AckClaim(False)
             self._claims[key] = holder, now + seconds, claimed[2]
-            return AckClaim(True)
+            return AckClaim(True, intent=self._replace_intent(key, intent))
         self._check_user(user, now)
         if claimed is None and self._is_full(now):
             raise BrokerUnavailable(
@@ -298,15 +299,28 @@ class MemoryAckStore:
         window = self._user_acks.window(now)
         self._user_acks.add(user, window, 1, MAX_ACK_BYTES)
         self._claims[key] = holder, now + seconds, window
-        return AckClaim(True)
+        return AckClaim(True, intent=self._replace_intent(key, intent))
 
     async def keep(self, key: str, holder: str, ack: str, *, user: str) -> None:
         if self._end_claim(key, holder, user):
             self._user_acks.add(user, self._user_acks.window(self._clock.monotonic()), 1, len(ack.encode()))
             self._acks.put(key, ack)
+            self._intents.pop(key)
 
-    async def release(self, key: str, holder: str, *, user: str) -> None:
-        self._end_claim(key, holder, user)
+    async def release(self, key: str, holder: str, *, user: str, keeps_intent: bool = False) -> None:
+        window = self._claims.get(key, ("", 0.0, 0))[2]
+        if not self._end_claim(key, holder, user):
+            return
+        if not keeps_intent:
+            self._intents.pop(key)
+        elif intent := self._intents.get(key):
+            self._user_acks.add(user, window, 1, len(intent))
+
+    def _replace_intent(self, key: str, intent: str) -> str:
+        former = self._intents.get(key)
+        if intent:
+            self._intents.put(key, intent)
+        return former or ""
 
     def _check_user(self, user: str, now: float) -> None:
         count, size = self._user_acks.counted(user, now)

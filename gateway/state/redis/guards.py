@@ -126,11 +126,13 @@ class RedisAckStore:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
 
-    async def claim(self, key: str, holder: str, *, user: str, seconds: float) -> AckClaim:
-        status, *details = await self._commands.call("claim_ack", key, holder, user, int(seconds * 1000))
+    async def claim(self, key: str, holder: str, *, user: str, seconds: float, intent: str = "") -> AckClaim:
+        status, *details = await self._commands.call(
+            "claim_ack", key, holder, user, int(seconds * 1000), intent
+        )
         match status:
             case b"HELD":
-                return AckClaim(True)
+                return AckClaim(True, intent=details[0].decode())
             case b"KEPT":
                 return AckClaim(False, details[0].decode())
             case b"BUSY":
@@ -146,5 +148,5 @@ class RedisAckStore:
     async def keep(self, key: str, holder: str, ack: str, *, user: str) -> None:
         await self._commands.call("keep_ack", key, holder, user, ack)
 
-    async def release(self, key: str, holder: str, *, user: str) -> None:
-        await self._commands.call("release_ack", key, holder, user)
+    async def release(self, key: str, holder: str, *, user: str, keeps_intent: bool = False) -> None:
+        await self._commands.call("release_ack", key, holder, user, int(keeps_intent))

@@ -13,6 +13,7 @@
     revoked:<u>  string    since when the tokens of a user are accepted again
     rate:<b>     string    when a token bucket will be full
     ack:<e>      string    the acknowledgement of a client event, or who lets it take effect now
+    intent:<e>   string    what a client event was about to change when it was claimed
     acks:<w>     string    how many client events were claimed in one window of time
     user_acks:<u> hash     how many client events of one user are claimed or kept, and their bytes, by window of time
     leases       zset      replicas by the end of their lease
@@ -61,6 +62,7 @@ _FAMILIES: Final = {
     "revoked": "revoked:",
     "rate": "rate:",
     "ack": "ack:",
+    "intent": "intent:",
     "acks": "acks:",
     "user_acks": "user_acks:",
     "conns": "conns:",

@@ -59,3 +59,16 @@ def test_other_scope_is_rejected(text: str) -> None:
 )
 def test_scope_allows_what_it_names(scopes: tuple[str, ...], scope: str, target: str, allowed: bool) -> None:
     assert may(*scopes).allows(scope, target) is allowed
+
+
+@pytest.mark.parametrize(
+    ("scopes", "expected"),
+    [
+        ((), False),
+        (("emit:room", "emit:user", "broadcast", "disconnect"), False),
+        (("join",), True),
+        (("broadcast", "join:match:*"), True),
+    ],
+)
+def test_rooms_may_be_changed_with_a_scope_for_joins(scopes: tuple[str, ...], expected: bool) -> None:
+    assert may(*scopes).allows("join", None) is expected

@@ -1,4 +1,4 @@
-"""The fixture ``services``."""
+"""The fixtures ``services`` and ``setup``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from tests.unit.services.harness import Services
+from tests.unit.services.senders import Setup
 
 
 @pytest_asyncio.fixture
@@ -14,3 +15,11 @@ async def services() -> AsyncIterator[Services]:
     services = Services()
     yield services
     await services.close()
+
+
+@pytest_asyncio.fixture
+async def setup() -> AsyncIterator[Setup]:
+    made = Setup()
+    yield made
+    await made.services.client_events.close()
+    await made.services.close()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from gateway.domain.dedup import MAX_USER_ACKS
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected
 from gateway.domain.event_catalogue import (
@@ -17,25 +14,21 @@ from gateway.domain.event_catalogue import (
     Allow,
     AllowKind,
     Arguments,
-    EventCatalogue,
     Glob,
     OnError,
     RoomRule,
 )
 from gateway.domain.webhooks import WebhookAnswer, WebhookEmission
-from gateway.hub import Connection
 from gateway.services.client_events import UNKNOWN_EVENT
 from gateway.services.client_events.queue import MAX_CALLS, MAX_WAITING
 from tests.support.metrics import counted
-from tests.support.waiter import await_until, finished
-from tests.unit.hub.transports import RecordingTransport
+from tests.support.waiter import await_until
 from tests.unit.services.catalogue import (
     ANYONE,
     EVERYONE,
     MEMBERS,
     OTHERS,
     SELF,
-    RecordingWebhooks,
     ask,
     catalogue,
     emit,
@@ -45,82 +38,9 @@ from tests.unit.services.catalogue import (
     to,
 )
 from tests.unit.services.harness import Services
+from tests.unit.services.senders import Sender, Setup
 
 OPEN = (rule("*", join=ANYONE, send=ANYONE),)
-
-
-class Sender:
-    """A live connection that sends events."""
-
-    def __init__(self, services: Services, connection: Connection, transport: RecordingTransport) -> None:
-        self._services = services
-        self.connection = connection
-        self.transport = transport
-        self.acks: list[tuple[object, ...]] = []
-        self.order: list[str] = []
-        """Events and acks in the order in which they were sent to the client."""
-        transport.on_send = lambda: self.order.append("event")
-
-    async def send(self, event: str, *arguments: object) -> None:
-        """Send an event without an ack."""
-        await finished(self._services.client_events.handle(self.connection, event, arguments, None))
-
-    async def start(self, event: str, *arguments: object) -> None:
-        """Send an event that wants an ack."""
-        handling = self._services.client_events.handle(self.connection, event, arguments, self._acknowledge)
-        await finished(handling)
-
-    async def ask(self, event: str, *arguments: object) -> Any:
-        """Send an event; wait for its ack and return the first argument."""
-        (first,) = await self.ask_all(event, *arguments)
-        return first
-
-    async def ask_all(self, event: str, *arguments: object) -> tuple[object, ...]:
-        before = len(self.acks)
-        await self.start(event, *arguments)
-        return (await self.wait_acks(before + 1))[-1]
-
-    async def wait_acks(self, number: int) -> Sequence[tuple[object, ...]]:
-        await await_until(lambda: len(self.acks) >= number, f"{number} acks", pause_seconds=0)
-        return self.acks
-
-    async def code(self, event: str, *arguments: object) -> str:
-        answer = await self.ask(event, *arguments)
-        return str(answer["error"]["code"])
-
-    @property
-    def events(self) -> list[str]:
-        return self.transport.events
-
-    def _acknowledge(self, *arguments: object) -> None:
-        self.order.append("ack")
-        self.acks.append(arguments)
-
-
-class Setup:
-    """The services with a catalogue and webhooks."""
-
-    def __init__(self, **limits: Any) -> None:
-        self.webhooks = RecordingWebhooks()
-        self.services = Services(webhooks=self.webhooks, **limits)
-
-    def use(self, events: EventCatalogue) -> None:
-        self.services.client_events.catalogue = events
-
-    async def connect(self, user: str, *rooms: str) -> Sender:
-        connection, transport = await self.services.connect_live(self.services.identity(user, *rooms))
-        return Sender(self.services, connection, transport)
-
-    def outcomes(self) -> dict[str, float]:
-        return counted(self.services.metrics, "client_events_total")
-
-
-@pytest_asyncio.fixture
-async def setup() -> AsyncIterator[Setup]:
-    made = Setup()
-    yield made
-    await made.services.client_events.close()
-    await made.services.close()
 
 
 # without a catalogue, and unknown events
@@ -527,6 +447,29 @@ async def test_call_lets_later_events_pass_but_not_if_it_is_serial(setup: Setup)
     assert [first for (first,) in await alice.wait_acks(4)] == ["fast", "slow", "serial", "fast"]
 
 
+async def test_call_whose_answer_may_change_rooms_lets_no_later_event_pass(setup: Setup) -> None:
+    setup.use(
+        catalogue(
+            entry("enter", call="game"),
+            entry("say", emit=(emit(to("room", "match:1")),)),
+            rules=(rule("*", send=MEMBERS),),
+        )
+    )
+    setup.webhooks.allowed = {"game join match:1"}
+    setup.webhooks.answer = lambda _: WebhookAnswer(join=("match:1",))
+    alice = await setup.connect("alice")
+    setup.webhooks.gate.clear()
+    await alice.start("enter")
+    await alice.start("say", "hello")
+    await await_until(lambda: len(setup.webhooks.calls) == 1, "the call", pause_seconds=0)
+    assert alice.acks == []
+
+    setup.webhooks.gate.set()
+    assert await alice.wait_acks(2) == [(), ()]
+    await setup.services.wait_delivered()
+    assert alice.events == ["message"]
+
+
 async def test_calls_and_waiting_events_of_a_connection_are_limited(setup: Setup) -> None:
     setup.use(catalogue(entry("slow", call="app"), entry("serial", call="app", serial=True), entry("fast")))
     alice, bob = await setup.connect("alice"), await setup.connect("bob")
@@ -567,67 +510,6 @@ async def test_events_that_wait_are_dropped_when_the_connection_is_closed(setup:
 
     assert len(setup.webhooks.calls) == 1
     assert (witness.events, alice.acks) == (["message"], [])
-
-
-# repeats
-
-
-async def test_repeat_gets_the_first_ack_and_has_no_effect(setup: Setup) -> None:
-    setup.use(catalogue(entry("say", dedupe="$0.id", emit=(emit(SELF),), ack={"id": "$id", "n": "$0.n"})))
-    alice = await setup.connect("alice")
-    other = await setup.connect("alice")
-
-    first = await alice.ask("say", {"id": "m1", "n": 1})
-    assert first["n"] == 1
-    assert await alice.ask("say", {"id": "m1", "n": 2}) == first
-    assert await other.ask("say", {"id": "m1", "n": 3}) == first
-    assert (await alice.ask("say", {"id": "m2", "n": 4}))["id"] != first["id"]
-    assert await alice.code("say", {}) == "invalid_payload"
-    await setup.services.wait_delivered()
-
-    assert len(alice.events) == 2
-    assert setup.outcomes() == {"/ say ok": 2, "/ say repeated": 2, "/ say invalid_payload": 1}
-
-
-async def test_user_who_fills_what_is_remembered_is_busy_and_others_are_not(setup: Setup) -> None:
-    setup.use(catalogue(entry("say", dedupe="$0", ack="$0")))
-    alice, bob = await setup.connect("alice"), await setup.connect("bob")
-    for number in range(MAX_USER_ACKS):
-        await alice.start("say", number)
-    await alice.wait_acks(MAX_USER_ACKS)
-
-    error = (await alice.ask("say", "one more"))["error"]
-
-    assert error["code"] == "busy"
-    assert 0 < error["retryAfter"] <= 750
-    assert await alice.ask("say", 0) == 0
-    assert await bob.ask("say", 0) == 0
-    assert setup.outcomes() == {"/ say ok": MAX_USER_ACKS + 1, "/ say busy": 1, "/ say repeated": 1}
-
-
-async def test_repeat_waits_while_the_first_is_under_way(setup: Setup) -> None:
-    setup.use(catalogue(entry("buy", dedupe="$0", call="app")))
-    setup.webhooks.answer = lambda _: WebhookAnswer(ack="bought", has_ack=True)
-    alice = await setup.connect("alice")
-    setup.webhooks.gate.clear()
-    await alice.start("buy", "b1")
-    await alice.start("buy", "b1")
-    await await_until(lambda: len(setup.webhooks.calls) == 1, "the call", pause_seconds=0)
-    setup.webhooks.gate.set()
-
-    assert await alice.wait_acks(2) == [("bought",), ("bought",)]
-    assert len(setup.webhooks.calls) == 1
-
-
-async def test_repeat_after_a_failure_is_sent_with_the_same_id(setup: Setup) -> None:
-    setup.use(catalogue(entry("buy", dedupe="$0", call="app")))
-    alice = await setup.connect("alice")
-    setup.webhooks.error = ClientEventRejected("backend_timeout", "no answer in time")
-    assert await alice.code("buy", "b1") == "backend_timeout"
-    setup.webhooks.error = None
-
-    assert await alice.ask_all("buy", "b1") == ()
-    assert len({event_id for event_id, _, _ in setup.webhooks.calls}) == 1
 
 
 async def test_tasks_end_when_the_gateway_stops(setup: Setup) -> None:
