@@ -13,6 +13,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from gateway.transport.fast_path import FastPath, FastPathHandler
 from gateway.transport.http import GatewayRequestHandler, HandlerOptions, Reject
+from gateway.transport.sockets import bind_sockets
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,11 +57,11 @@ class HttpServer:
         self._fast_path = fast_path
         self._reject = reject
         self._head_timeout_seconds = head_timeout_seconds
-        self._sockets: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._draining = asyncio.Event()
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port, which the system chooses if ``port`` is 0.
+        """Listen on every address of the host, and return the port, which the system chooses if ``port`` is 0.
 
         Raises: ListenFailed.
         """
@@ -69,15 +70,17 @@ class HttpServer:
         server.request_handler = partial(self._dispatch, server.request_handler)
         loop = asyncio.get_running_loop()
         try:
-            self._sockets = await loop.create_server(
-                lambda: self._new_connection(server), host, port, backlog=BACKLOG
-            )
+            bound = await bind_sockets(host, port)
+            for each in bound:
+                self._listeners.append(
+                    await loop.create_server(lambda: self._new_connection(server), sock=each, backlog=BACKLOG)
+                )
         except OSError as error:
             raise ListenFailed(
-                f"port {port} of {host} cannot be opened: {error.strerror or error}"
+                f"port {port} of {error.filename or host} cannot be opened: {error.strerror or error}"
             ) from error
-        bound: int = self._sockets.sockets[0].getsockname()[1]
-        return bound
+        chosen: int = bound[0].getsockname()[1]
+        return chosen
 
     def start_draining(self) -> None:
         """Close each connection with its next answer, so that its client opens one to another replica.
@@ -88,8 +91,8 @@ class HttpServer:
 
     def close(self) -> None:
         """Accept no more connections; open ones stay open."""
-        if self._sockets is not None:
-            self._sockets.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def stop(self) -> None:
         """Let running requests finish, then close every connection."""
@@ -163,7 +166,7 @@ class HttpServer:
 
 def printable_host(host: str) -> str:
     """Return the host as it is written in a URL that is opened on this machine."""
-    if host in {"0.0.0.0", "::", ""}:  # noqa: S104  # compared, not bound
+    if host.lower() in {"0.0.0.0", "::", "", "localhost"}:  # noqa: S104  # compared, not bound
         return "127.0.0.1"
     try:
         socket.inet_pton(socket.AF_INET6, host)

@@ -45,7 +45,7 @@ def load_settings(
 ) -> Settings:
     """Return the settings of an environment and of the files that it names.
 
-    ``dev`` listens on the loopback address, allows every origin and takes the secrets that are not set from
+    ``dev`` listens on the loopback addresses, allows every origin and takes the secrets that are not set from
     ``dev_secrets``, or generates them.
     ``require_keys=False`` is for commands that call a gateway and may lack its keys and its event catalogue.
 
@@ -86,7 +86,7 @@ def _dev_defaults(
     raw_values: Mapping[str, RawValue], problems: Problems, dev_secrets: DevelopmentSecrets
 ) -> dict[str, Any]:
     """Return the values of development mode for settings that are not set."""
-    defaults: dict[str, Any] = {"host": "127.0.0.1", "cors_origins": ("*",)}
+    defaults: dict[str, Any] = {"host": "localhost", "cors_origins": ("*",)}
     if not {"jwt_secret", "jwt_public_key", "jwt_jwks_url"} & raw_values.keys():
         defaults["jwt_secret"] = dev_secrets.jwt
     defaults["ingest_keys"] = (IngestKey(DEV_KEY_ID, (dev_secrets.ingest,)),)

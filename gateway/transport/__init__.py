@@ -17,5 +17,6 @@ deflate              compression of WebSocket messages: its negotiation and its 
 heartbeat            ping and pong of every session, on the timer heap of the process
 stats                what all sessions hold at one moment, and its gauges
 http                 aiohttp's connection handler, extended: early errors, detach; the bytes of HTTP answers
+sockets              the listening sockets of a host, for IPv4 and IPv6
 fast_path            that handler with a fast path: whole requests that need only aiohttp's parser
 """

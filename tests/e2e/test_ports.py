@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from tests.support.backend import Backend
-from tests.support.clients import Clients
+from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiter import TIMEOUT_SECONDS
 
@@ -131,3 +131,34 @@ async def test_probe_path_accepts_get_and_head_and_answers_other_methods_with_40
     async with http.post(f"{split.ingest_url}{path}", data=b"{}") as rejected:
         assert (rejected.status, rejected.headers["Allow"]) == (405, "GET,HEAD")
         assert (await rejected.json(content_type="application/problem+json"))["code"] == "method_not_allowed"
+
+
+BOTH_LOOPBACKS = ["127.0.0.1", "[::1]"]
+
+
+@pytest.mark.parametrize(("dev", "host"), [(False, "::"), (False, "localhost"), (True, None)])
+async def test_gateway_serves_clients_and_backends_over_both_families(
+    http: aiohttp.ClientSession, node: NodeClients, user: str, dev: bool, host: str | None
+) -> None:
+    gateway = GatewayProcess(dev=dev, ingest_port=0, host=host)
+    try:
+        for address in BOTH_LOOPBACKS:
+            client = node.open(f"http://{address}:{gateway.ports[0]}", token=gateway.token(user)).connected()
+            backend = Backend(f"http://{address}:{gateway.ports[1]}", gateway.key_id, gateway.secret)
+            assert backend.push_user(user, "note", address).body["connections"] == 1
+            assert client.event("note") == [address]
+            assert backend.presence(user)["online"] is True
+            client.disconnect()
+            async with http.get(f"http://{address}:{gateway.ports[1]}/health/ready") as ready:
+                assert ready.status == 200
+        if dev:
+            page = gateway.printed.wait(
+                lambda line: "Try it" in line.get("text", ""), timeout=TIMEOUT_SECONDS
+            )
+            async with http.get(page["text"].split()[-1]) as opened:
+                assert opened.status == 200
+    finally:
+        assert gateway.stop() == 0
+    addresses = {line["address"] for line in gateway.log.entries if line.get("event") == "connection.closed"}
+    assert addresses == {"127.0.0.1", "::1"}
+    assert gateway.failures() == []

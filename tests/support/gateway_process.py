@@ -27,9 +27,9 @@ KEY_ID, KEY_SECRET = "tests", "an ingest secret of the tests and long enough too
 class GatewayProcess:
     """A gateway on a free port.
 
-    ``settings`` are GATEWAY_ settings in lower case without prefix. ``under`` is a command that starts the command
-    after it. With ``serves`` the constructor waits until the gateway serves. ``program`` starts another installation,
-    in ``folder``; ``arguments`` are further ones of ``serve``.
+    ``settings`` are GATEWAY_ settings in lower case without prefix; None leaves a setting at its default.
+    ``under`` is a command that starts the command after it. With ``serves`` the constructor waits until the gateway
+    serves. ``program`` starts another installation, in ``folder``; ``arguments`` are further ones of ``serve``.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class GatewayProcess:
         arguments: Sequence[str] = (),
         **settings: Any,
     ) -> None:
-        self._settings = {name.upper(): str(value) for name, value in settings.items()}
+        self._settings = {
+            name.upper(): None if value is None else str(value) for name, value in settings.items()
+        }
         self._command = (*under, *program, "serve", *(["--dev"] if dev else []), *arguments)
         self._folder = folder
         self._port = free_port()
@@ -70,7 +72,11 @@ class GatewayProcess:
             "INGEST_KEYS": f"{KEY_ID}:{KEY_SECRET}",
             "LOG_FORMAT": "json",
         }
-        chosen = {f"GATEWAY_{name}": value for name, value in (defaults | self._settings).items()}
+        chosen = {
+            f"GATEWAY_{name}": value
+            for name, value in (defaults | self._settings).items()
+            if value is not None
+        }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         self._process = subprocess.Popen(
             self._command,
@@ -101,7 +107,7 @@ class GatewayProcess:
     @property
     def replica_id(self) -> str:
         """Its REPLICA_ID; empty if the gateway generated one."""
-        return self._settings.get("REPLICA_ID", "")
+        return self._settings.get("REPLICA_ID") or ""
 
     @property
     def backend(self) -> Backend:

@@ -310,7 +310,7 @@ def test_secret_file_with_an_invalid_line_is_rejected_without_quoting_it(
 def test_development_mode_generates_missing_secrets_for_each_run() -> None:
     first, second = load_settings({}, dev=True), load_settings({}, dev=True)
 
-    assert first.host == "127.0.0.1"
+    assert first.host == "localhost"
     assert first.cors_origins == ("*",)
     assert first.jwt_algorithms == ("HS256",)
     assert [key.id for key in first.ingest_keys] == ["dev"]

@@ -386,6 +386,7 @@ async def test_stopping_server_finishes_running_requests_and_closes_idle_connect
         ("0.0.0.0", "127.0.0.1"),
         ("::", "127.0.0.1"),
         ("", "127.0.0.1"),
+        ("localhost", "127.0.0.1"),
         ("::1", "[::1]"),
         ("gw.example", "gw.example"),
     ],
