@@ -82,20 +82,32 @@ def parse_origin(text: str) -> Origin | None:
     return Origin(_format(scheme, host, port), scheme, host, port)
 
 
-def parse_allowed_origin(text: str) -> str | None:
-    """Parse an origin of the operator's list, or ``https://*.example.com``, into its one form; None if it is neither.
+def parse_allowed_origin(text: str) -> str:
+    """Parse an origin of the operator's list, or ``https://*.example.com``, into its one form.
 
     The wildcard stands for one label, as in certificates (RFC 9525 §6.3), and not before a top-level domain.
+
+    Raises:
+        ValueError: a sentence that quotes the text and says what is expected.
     """
+    if not text.isascii():
+        raise ValueError(f"{text!r} has characters beyond ASCII: write the host as browsers do, as xn--…")
     head, wildcard, tail = text.partition("://*.")
     origin = parse_origin(f"{head}://{tail}" if wildcard else text)
-    if origin is None or not wildcard:
-        return None if origin is None else origin.text
-    labels = origin.host.split(".")
+    if origin is None and "*" not in text:
+        raise ValueError(f"{text!r} is not an origin: write it as https://app.example.com, without a path")
+    if origin is None or (wildcard and not _may_have_wildcard(origin.host)):
+        raise ValueError(
+            f"{text!r}: a wildcard stands for the first label of a domain, as in https://*.preview.example.com; "
+            "list the origins, or use * alone"
+        )
+    return _format(origin.scheme, f"*.{origin.host}", origin.port) if wildcard else origin.text
+
+
+def _may_have_wildcard(host: str) -> bool:
+    labels = host.split(".")
     is_domain = all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
-    if not is_domain or (len(labels) == 1 and origin.host != "localhost"):
-        return None
-    return _format(origin.scheme, f"*.{origin.host}", origin.port)
+    return is_domain and (len(labels) > 1 or host == "localhost")
 
 
 def _authority(text: str) -> tuple[str, int | None] | None:

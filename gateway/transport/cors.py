@@ -15,7 +15,7 @@ class Origins:
     def __init__(self, allowed: Collection[str], *, same_host: bool = False) -> None:
         """``same_host``: the origin that has the host and port of the request is allowed too."""
         self._any = ANY in allowed
-        self._allowed = frozenset(filter(None, map(parse_allowed_origin, allowed)))
+        self._allowed = frozenset(parse_allowed_origin(each) for each in allowed if each != ANY)
         self._same_host = same_host
 
     def allows(self, origin: str | None, *, host: str = "", scheme: str | None = None) -> bool:
