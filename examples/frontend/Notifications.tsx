@@ -32,10 +32,10 @@ export function Notifications({ url, getToken }: Props) {
   );
 }
 
-function describe({ status, code }: SocketState): string {
+function describe({ status, code, recovered }: SocketState): string {
   switch (status) {
     case "connected":
-      return "live";
+      return recovered ? "live, nothing missed" : "live";
     case "rejected":
       return `please log in again (${code})`;
     case "ended":

@@ -1,4 +1,6 @@
 // A React hook for sio-gateway: copy it into your project. Needs react >= 18 and socket.io-client 4.
+"use client"; // for Next: it runs in the browser
+
 import { useEffect, useRef, useState } from "react";
 import { io, type ManagerOptions, type Socket, type SocketOptions } from "socket.io-client";
 
@@ -6,8 +8,7 @@ import { io, type ManagerOptions, type Socket, type SocketOptions } from "socket
 export type GetToken = (fresh: boolean) => string | Promise<string>;
 
 /** Handlers of events, by name. They may be new functions on each render, which does not reconnect. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the arguments of an event are defined by your backend
-export type Handlers = Record<string, (...args: any[]) => void>;
+export type Handlers = Record<string, (...args: never[]) => void>;
 
 export type SocketStatus =
   | "off" // `enabled` is false
@@ -20,6 +21,8 @@ export interface SocketState {
   status: SocketStatus;
   code?: string | undefined;
   socketId?: string | undefined;
+  /** Whether the events that were missed before this connection have been received; if not, load your state anew. */
+  recovered?: boolean | undefined;
 }
 
 export interface UseSocketOptions {
@@ -36,7 +39,7 @@ export interface UseSocketOptions {
  * `https://push.example.com/notifications`. Sockets of different namespaces share one connection.
  */
 export function useSocket(url: string, { getToken, on, enabled = true, options }: UseSocketOptions): SocketState {
-  const [state, setState] = useState<SocketState>({ status: enabled ? "connecting" : "off" });
+  const [state, setState] = useState<SocketState>({ status: "connecting" });
   // The latest arguments of the caller, so that the effect depends on `url` and `enabled` alone.
   const latest = useRef({ getToken, on, options });
   useEffect(() => {
@@ -44,15 +47,10 @@ export function useSocket(url: string, { getToken, on, enabled = true, options }
   });
 
   useEffect(() => {
-    if (!enabled) {
-      setState({ status: "off" });
-      return;
-    }
-    setState({ status: "connecting" });
-    return open(url, latest, setState);
+    if (enabled) return open(url, latest, setState);
   }, [url, enabled]);
 
-  return state;
+  return enabled ? state : { status: "off" };
 }
 
 type Latest = { readonly current: Pick<UseSocketOptions, "getToken" | "on" | "options"> };
@@ -96,7 +94,7 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
   socket.on("connect", () => {
     fresh = false;
     endedWith = undefined;
-    setState({ status: "connected", socketId: socket.id });
+    setState({ status: "connected", socketId: socket.id, recovered: socket.recovered });
   });
 
   socket.on("connect_error", (error: Error & { data?: { code?: string } }) => {
@@ -134,11 +132,13 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
   });
 
   // Not `socket.on(name, handler)`: handlers may change with every render.
-  socket.onAny((name: string, ...args: unknown[]) => latest.current.on?.[name]?.(...args));
+  socket.onAny((name: string, ...args: unknown[]) => latest.current.on?.[name]?.(...(args as never[])));
 
   // Deferred: StrictMode unmounts its first mount before this runs, which avoids an abandoned handshake.
   queueMicrotask(() => {
-    if (!stopped) socket.connect();
+    if (stopped) return;
+    setState({ status: "connecting" });
+    socket.connect();
   });
   return () => {
     stopped = true;

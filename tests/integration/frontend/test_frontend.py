@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Entry, Journal
 from tests.support.paths import ROOT
+from tests.support.redis_server import free_port
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 HERE = Path(__file__).parent
@@ -184,6 +188,92 @@ def test_hook_does_not_reconnect_after_a_disconnect_by_a_backend(
         gateway_process.backend.disconnect(USER)
 
         page.wait(status("ended (kicked)"))
+
+
+def test_hook_shows_whether_missed_events_were_recovered(page_script: Path, gateway_process: GatewayProcess):
+    with (
+        TcpProxy(gateway_process.ports[0]) as proxy,
+        program(str(page_script), proxy.http_url, gateway_process.token(USER)) as page,
+    ):
+        page.wait(status("live"))
+        proxy.break_connections()
+        gateway_process.push_user(USER, "notification:new", {"title": "missed"})
+        proxy.accept_connections()
+
+        shown = page.wait(status("live, nothing missed"))
+        page.wait(lambda entry: entry.get("items") == ["missed"])
+        assert shown["calls"] == [False, False]
+
+
+def test_examples_pass_the_recommended_rules_of_the_linter_of_react() -> None:
+    linter = HERE / "node_modules" / "eslint" / "bin" / "eslint.js"
+    files = [str(EXAMPLES / name) for name in ("useSocket.ts", "Notifications.tsx")]
+    found = subprocess.run(
+        [*NODE, str(linter), "--max-warnings=0", "-c", str(HERE / "eslint.config.mjs"), *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (found.returncode, found.stdout) == (0, ""), found
+
+
+def test_hook_is_a_client_module_for_next() -> None:
+    lines = (EXAMPLES / "useSocket.ts").read_text(encoding="utf-8").splitlines()
+
+    assert next(line for line in lines if not line.startswith("//")).startswith('"use client";')
+
+
+@pytest.mark.parametrize(("user", "answered"), [(USER, 200), ("", 401)])
+def test_route_of_next_returns_a_token_of_the_logged_in_user(
+    page_script: Path, gateway_process: GatewayProcess, node: NodeClients, user: str, answered: int
+):
+    build = page_script.parents[3]
+    session = build / "node_modules" / "@" / "lib" / "session.js"  # where the alias of a Next project leads
+    session.parent.mkdir(parents=True, exist_ok=True)
+    session.write_text(f"module.exports = require({json.dumps(str(page_script.with_name('session.js')))});")
+    route = json.dumps(str(build / "examples" / "frontend" / "next" / "route.js"))
+    printed = subprocess.run(
+        [*NODE, "-e", f"require({route}).GET().then(async (r) => console.log(r.status, await r.text()))"],
+        env=os.environ | {"SESSION_USER": user, "GATEWAY_JWT_SECRET": gateway_process.jwt_secret},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found, _, body = printed.partition(" ")
+
+    assert int(found) == answered
+    if answered == 200:
+        client = node.open(gateway_process.url, token=json.loads(body)["token"]).connected()
+        assert client.event("authenticated")[0]["userId"] == user
+        assert gateway_process.backend.push_room("org:7", "e").body["online"] is True
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_page_of_a_vite_server_connects_through_its_proxy(
+    gateway_process: GatewayProcess, node: NodeClients, tmp_path: Path, transport: str
+):
+    (tmp_path / "vite.config.ts").write_bytes((EXAMPLES / "vite.config.ts").read_bytes())
+    (tmp_path / "node_modules").symlink_to(HERE / "node_modules")
+    port = free_port()
+    vite = str(HERE / "node_modules" / "vite" / "bin" / "vite.js")
+    server = subprocess.Popen(
+        [*NODE, vite, "--host", "127.0.0.1", "--port", str(port), "--strictPort"],
+        cwd=tmp_path,
+        env=os.environ | {"GATEWAY_PORT": str(gateway_process.ports[0])},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        token = gateway_process.token(USER)
+        client = node.open(f"http://127.0.0.1:{port}", token=token, transports=[transport])
+        client.connected()  # the client retries until the server listens
+        gateway_process.push_user(USER, "hello")
+        client.event("hello")
+        client.disconnect()
+    finally:
+        server.terminate()
+        server.wait(TIMEOUT_SECONDS)
 
 
 def test_node_program_prints_received_events(page_script: Path, gateway_process: GatewayProcess):
