@@ -64,8 +64,8 @@ class Broker(Protocol):
         """Accept an entry and return when the broker has it; never wait for a client.
 
         When too many entries wait for the listener, wait for space for a limited time before anything else is done. An
-        idempotency key that was used before with the same fingerprint returns the first result with ``replayed`` true;
-        it consumes the new nonce.
+        idempotency key that was used before with the same fingerprint returns the first result with ``replayed`` true
+        and consumes the new nonce. So does a retransmission of an accepted request that had an idempotency key.
 
         Raises: NonceReplayed or IdempotencyConflict when the dedup key is rejected; nothing happened then.
         """
@@ -76,8 +76,8 @@ class Broker(Protocol):
     ) -> tuple[PublishResult, ...]:
         """Accept several messages, in this order and all or none, as ``append`` does with one.
 
-        One request to a shared state. Appending them again changes nothing and returns the first results. The results
-        of a repeated idempotency key are those of its first request, whatever ``messages`` are now.
+        One request to a shared state. Appending them again returns the first results. Those of a repeated idempotency
+        key are those of its first request, whatever ``messages`` are now.
 
         Raises: ValueError for more than MAX_BATCH messages, or two with one id; and what ``append`` raises.
         """
@@ -148,8 +148,7 @@ class Presence(Protocol):
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         """Return the same for each of the users, known or not, in one read: a consistent snapshot of all of them.
 
-        The cost grows with all their connections, and a shared state does nothing else meanwhile: an API that offers
-        this to backends limits the number of users.
+        The cost grows with their connections, and a shared state does nothing else meanwhile: limit the users.
         """
         ...
 
@@ -198,7 +197,7 @@ class DedupStore(Protocol):
         ...
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
-        """Use up the nonce of a dedup key; its idempotency key is ignored.
+        """Use up the nonce of a dedup key. Only a retransmission with an idempotency key is accepted again.
 
         Raises: NonceReplayed, also after ``nonce_expires_at``: a nonce that old is not kept.
         """

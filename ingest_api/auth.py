@@ -187,4 +187,5 @@ def _dedup_key(
         f"{credentials.key_id} {request.method} {request.path}" if idempotency_key else "",
         digest,
         signed_at,
+        credentials.signature,
     )

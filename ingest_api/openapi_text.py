@@ -100,7 +100,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "timestamp_out_of_range": "Set your clock; `server_time` is the gateway's. If the gateway has just started, sign"
     " anew.",
     "bad_signature": "Compare the text that you sign, byte for byte, with docs/reference/signing.md; then the secret.",
-    "replayed_request": "The nonce was used before. Create a new one for every request, also for repeats.",
+    "replayed_request": "The nonce was used before. Create a new one for every request, also for repeats. If your"
+    " program does: its HTTP library repeated the request; send an Idempotency-Key.",
     "missing_scope": "Ask the operator for the scope that `detail` names.",
     "not_found": "Compare the path with openapi.yaml; a `/` in an id is `%2F`.",
     "method_not_allowed": "Use the method in `Allow`.",

@@ -19,6 +19,9 @@ class DedupKey(NamedTuple):
     idempotency key, if there is one, belongs to the key id, method and path in ``scope``; ``fingerprint`` distinguishes
     one body from another. ``signed_at`` is the time at which the request says that it was signed (seconds since 1970):
     a store of nonces that began later rejects the request.
+
+    ``signature`` covers the whole request. HTTP libraries and proxies send a request again, byte for byte, without the
+    knowledge of the program, if it has an idempotency key: such a retransmission is no replay (``retransmission``).
     """
 
     key_id: str
@@ -28,6 +31,14 @@ class DedupKey(NamedTuple):
     scope: str = ""
     fingerprint: str = ""
     signed_at: float | None = None
+    signature: str = ""
+
+    @property
+    def retransmission(self) -> str | None:
+        """Return what equals in a retransmission of this request alone, or None if none is accepted."""
+        if self.idempotency_key is None or not self.signature:
+            return None
+        return f"{self.key_id}\n{self.nonce}\n{self.signature}"
 
 
 class AckClaim(NamedTuple):

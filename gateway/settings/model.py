@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.names import check_namespace
-from gateway.domain.redis_url import RedisUrl
+from gateway.domain.redis_url import RedisUrl, check_prefix
 from gateway.domain.webhooks import Webhook
 from gateway.settings import credentials, values
 from gateway.settings import webhooks as webhook_parsers
@@ -153,7 +153,7 @@ class Settings:
     )
 
     redis_url: RedisUrl | None = _setting(values.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
-    redis_prefix: str = _setting(values.redis_prefix, "sio-gateway")
+    redis_prefix: str = _setting(lambda raw: check_prefix(values.text(raw)), "sio-gateway")
     lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
     subscription_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
     replica_id: str = field(

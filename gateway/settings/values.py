@@ -20,7 +20,7 @@ from gateway.domain.errors import InvalidName
 from gateway.domain.ingest_keys import KEY_ID
 from gateway.domain.names import check_room
 from gateway.domain.origins import parse_allowed_origin
-from gateway.domain.redis_url import RedisUrl, check_prefix, parse_redis_url
+from gateway.domain.redis_url import RedisUrl, parse_redis_url
 from gateway.domain.times import parse_duration
 
 X = TypeVar("X")
@@ -330,11 +330,6 @@ def web_address(raw: object) -> str:
 def redis_url(raw: object) -> RedisUrl:
     """Parse the URL of Redis or of its Sentinels. No sentence quotes the value, which may contain a password."""
     return parse_redis_url(secret(raw))
-
-
-def redis_prefix(raw: object) -> str:
-    """Parse the prefix of keys and channels in Redis."""
-    return check_prefix(text(raw))
 
 
 def path_prefix(raw: object) -> str:

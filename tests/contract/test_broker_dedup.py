@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -203,3 +204,106 @@ async def test_idempotency_key_is_kept_for_its_time_and_no_longer(make_state: Ma
 
     assert (within.id, within.replayed) == (first.id, True)
     assert not after.replayed
+
+
+# --- retransmissions: the same request byte for byte, sent again below the program ---
+
+
+async def test_retransmission_with_an_idempotency_key_returns_the_first_result(
+    state: StateUnderTest,
+) -> None:
+    await state.broker.subscribe([at("a")])
+    news, request = message("a"), dedup_key(state, idempotency_key="key", signature="s")
+    first = await state.broker.append(news, request)
+
+    again = [await state.broker.append(message("a"), request) for _ in range(3)]
+
+    assert again == [first._replace(replayed=True)] * 3
+    assert await newest_position(state.broker) == first.position
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == [news]
+
+
+async def test_retransmission_of_a_repeat_returns_the_first_result(state: StateUnderTest) -> None:
+    first = await state.broker.append(
+        message("a"), dedup_key(state, idempotency_key="key", signature="first")
+    )
+    repeat = dedup_key(state, idempotency_key="key", signature="repeat")
+    await state.broker.append(message("a"), repeat)
+
+    assert await state.broker.append(message("a"), repeat) == first._replace(replayed=True)
+
+
+async def test_retransmission_of_a_batch_returns_the_first_results(state: StateUnderTest) -> None:
+    request = dedup_key(state, idempotency_key="key", signature="s")
+    first = await state.broker.append_all([message("a"), message("b")], request)
+
+    again = await state.broker.append_all([message("a"), message("b")], request)
+
+    assert again == tuple(result._replace(replayed=True) for result in first)
+
+
+async def test_concurrent_retransmissions_publish_once(state: StateUnderTest) -> None:
+    await state.broker.subscribe([at("a")])
+    request = dedup_key(state, idempotency_key="key", signature="s")
+
+    results = await asyncio.gather(*(state.broker.append(message("a"), request) for _ in range(20)))
+
+    assert sum(not result.replayed for result in results) == 1
+    async with listening(state.broker) as listener:
+        assert len(await listener.entries()) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"signature": "other"},
+        {"signature": "other", "fingerprint": "other"},
+        {"signature": "other", "idempotency_key": "other"},
+        {"signature": "other", "scope": "backend POST /emit/room"},
+        {"signature": ""},
+        {"idempotency_key": None},
+    ],
+    ids=" ".join,
+)
+async def test_request_with_a_used_nonce_that_is_no_retransmission_is_a_replay(
+    state: StateUnderTest, other: dict[str, Any]
+) -> None:
+    first: dict[str, Any] = {"nonce": "once", "idempotency_key": "key", "signature": "s"}
+    result = await state.broker.append(message("a"), dedup_key(state, **first))
+
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(message("a"), dedup_key(state, **(first | other)))
+
+    assert await newest_position(state.broker) == result.position
+
+
+async def test_retransmission_without_an_idempotency_key_is_a_replay(state: StateUnderTest) -> None:
+    request = dedup_key(state, signature="s")
+    await state.broker.append(message("a"), request)
+
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(message("a"), request)
+
+
+async def test_retransmission_of_a_rejected_request_is_no_replay(state: StateUnderTest) -> None:
+    await state.broker.append(
+        message("a"), dedup_key(state, idempotency_key="key", fingerprint="one", signature="one")
+    )
+    rejected = dedup_key(state, idempotency_key="key", fingerprint="two", signature="two")
+
+    for _ in range(2):
+        with pytest.raises(IdempotencyConflict):
+            await state.broker.append(message("a"), rejected)
+
+
+async def test_retransmission_is_known_for_as_long_as_its_nonce(state: StateUnderTest) -> None:
+    request = dedup_key(state, idempotency_key="key", signature="s", lives_seconds=300)
+    await state.broker.append(message("a"), request)
+
+    await state.advance(280)
+    assert (await state.broker.append(message("a"), request)).replayed
+    await state.advance(30)
+
+    with pytest.raises(NonceReplayed):
+        await state.broker.append(message("a"), request)

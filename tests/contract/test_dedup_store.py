@@ -96,3 +96,13 @@ async def test_began_at_never_changes(state: StateUnderTest) -> None:
     await state.advance(1000)
 
     assert state.dedup.began_at == began_at
+
+
+async def test_retransmission_with_an_idempotency_key_is_accepted_again(state: StateUnderTest) -> None:
+    request = dedup_key(state, nonce="once", idempotency_key="key", signature="s")
+    for _ in range(3):
+        await state.dedup.consume_nonce(request)
+
+    for other in (dedup_key(state, nonce="once", signature="s"), request._replace(signature="other")):
+        with pytest.raises(NonceReplayed):
+            await state.dedup.consume_nonce(other)

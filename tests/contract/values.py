@@ -80,6 +80,7 @@ def dedup_key(
     idempotency_key: str | None = None,
     scope: str = "backend POST /broadcast",
     fingerprint: str = "body",
+    signature: str = "",
 ) -> DedupKey:
     """Return the dedup key of a request made now, with a new nonce unless one is given."""
     return DedupKey(
@@ -89,4 +90,5 @@ def dedup_key(
         idempotency_key=idempotency_key,
         scope=scope if idempotency_key is not None else "",
         fingerprint=fingerprint if idempotency_key is not None else "",
+        signature=signature,
     )

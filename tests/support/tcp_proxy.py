@@ -75,6 +75,15 @@ class TcpProxy:
         """Reset every connection, and each new one until ``accept_connections``."""
         self._do(self._break)
 
+    def cut_connections(self) -> None:
+        """Reset every connection, and accept new ones."""
+
+        def cut() -> None:
+            self._break()
+            self._is_broken = False
+
+        self._do(cut)
+
     def accept_connections(self) -> None:
         """Accept connections again after ``break_connections``."""
 

@@ -166,6 +166,8 @@ class MemoryBroker:
             return tuple(result for result in known if result is not None)
         if dedup_key is None:
             results = self._publish_new(entries, known)
+        elif retransmitted := self._dedup.retransmitted_results(dedup_key):
+            results = retransmitted
         else:
             digest = self._dedup.check(dedup_key)
             results = self._dedup.first_results(dedup_key) or self._publish_new(entries, known)

@@ -50,7 +50,7 @@ class Nonces:
         self._sweep(now)
         # After the clock was set back, nonces that were removed while it was ahead must not pass.
         is_expired = dedup_key.nonce_expires_at <= max(now, self._forgotten_before)
-        digest = self._digest(dedup_key)
+        digest = self._digest(f"{dedup_key.key_id}\n{dedup_key.nonce}")
         if is_expired or digest in self._consumed:
             raise NonceReplayed("this nonce was used before, or is too old to tell")
         if len(self._consumed) >= self._max_nonces:
@@ -58,7 +58,7 @@ class Nonces:
         return digest
 
     def consume(self, dedup_key: DedupKey, digest: int) -> None:
-        """Keep a nonce that was checked."""
+        """Keep a nonce that was checked, and what identifies a retransmission of its request."""
         end = int(dedup_key.nonce_expires_at) + 1
         bucket = self._buckets.get(end)
         if bucket is None:
@@ -66,10 +66,19 @@ class Nonces:
             heappush(self._ends, end)
         bucket.append(digest)
         self._consumed.add(digest)
+        if dedup_key.retransmission is not None:
+            bucket.append(self._digest(dedup_key.retransmission))
+            self._consumed.add(bucket[-1])
 
-    def _digest(self, dedup_key: DedupKey) -> int:
-        text = f"{dedup_key.key_id}\n{dedup_key.nonce}".encode()
-        return int.from_bytes(blake2b(text, digest_size=8, key=self._secret).digest(), "big")
+    def is_retransmission(self, dedup_key: DedupKey) -> bool:
+        """Return whether this very request, with an idempotency key, was accepted before and is still known."""
+        text = dedup_key.retransmission
+        if text is None or dedup_key.nonce_expires_at <= max(self._clock.now(), self._forgotten_before):
+            return False
+        return self._digest(text) in self._consumed
+
+    def _digest(self, text: str) -> int:
+        return int.from_bytes(blake2b(text.encode(), digest_size=8, key=self._secret).digest(), "big")
 
     def _sweep(self, now: float) -> None:
         for _ in range(_SWEEP):
@@ -100,7 +109,8 @@ class MemoryDedupStore:
         return self._began_at
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
-        self.nonces.consume(dedup_key, self.nonces.check(dedup_key))
+        if not self.nonces.is_retransmission(dedup_key):
+            self.nonces.consume(dedup_key, self.nonces.check(dedup_key))
 
     def check(self, dedup_key: DedupKey) -> int:
         """Return what ``keep`` needs of a dedup key whose nonce was not used before. It changes nothing.
@@ -108,6 +118,10 @@ class MemoryDedupStore:
         Raises: NonceReplayed; BrokerUnavailable when no more nonces can be kept.
         """
         return self.nonces.check(dedup_key)
+
+    def retransmitted_results(self, dedup_key: DedupKey) -> tuple[PublishResult, ...] | None:
+        """Return the first results if the request is a retransmission of one that was accepted. It changes nothing."""
+        return self.first_results(dedup_key) if self.nonces.is_retransmission(dedup_key) else None
 
     def first_results(self, dedup_key: DedupKey) -> tuple[PublishResult, ...] | None:
         """Return the first results of the idempotency key, if it was used before. It changes nothing.

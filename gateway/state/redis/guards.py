@@ -12,7 +12,7 @@ from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import DeadlineExceeded
 from gateway.state.redis.redis_keys import RedisKeys
 
-_NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "")
+_NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "", "")
 
 
 class RedisDedupStore:
@@ -36,7 +36,7 @@ class RedisDedupStore:
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         await self._commands.call(
-            "consume_nonce", *arguments_of(dedup_key)[:3], retry=False, raise_rejection=self.raise_rejection
+            "consume_nonce", *arguments_of(dedup_key)[:4], retry=False, raise_rejection=self.raise_rejection
         )
 
     def raise_rejection(self, answer: list[Any]) -> None:
@@ -79,10 +79,10 @@ class RedisDedupStore:
 
 
 def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
-    """Return the arguments that a script takes for a dedup key; five empty ones for None.
+    """Return the arguments that a script takes for a dedup key; six empty ones for None.
 
-    They are the digest of the nonce, its end in milliseconds, when the request was signed in seconds, the digest of the
-    idempotency key, and the fingerprint.
+    They are the digest of the nonce, its end in milliseconds, when the request was signed in seconds, the digest that
+    equals in a retransmission, that of the idempotency key, and the fingerprint.
     """
     if dedup_key is None:
         return _NO_DEDUP_KEY
@@ -90,9 +90,11 @@ def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
     ends = int(dedup_key.nonce_expires_at * 1000)
     signed_at = "" if dedup_key.signed_at is None else int(dedup_key.signed_at)
     if dedup_key.idempotency_key is None:
-        return (digest, ends, signed_at, "", "")
+        return (digest, ends, signed_at, "", "", "")
     key = blake2b(f"{dedup_key.scope}\n{dedup_key.idempotency_key}".encode(), digest_size=16).digest()
-    return (digest, ends, signed_at, key, dedup_key.fingerprint)
+    request = dedup_key.retransmission
+    retransmission = b"" if request is None else blake2b(request.encode(), digest_size=8).digest()
+    return (digest, ends, signed_at, retransmission, key, dedup_key.fingerprint)
 
 
 class RedisRateLimits:

@@ -78,7 +78,7 @@ LATER_CORRECTIONS: list[tuple[dict[str, Any], tuple[int, str]]] = [
     ({"body": b'{"room":"org:7","x":1}'}, (422, "invalid_body")),
     ({"body": b'{"event":"e","room":"user:7"}'}, (403, "missing_scope")),
     ({"body": VALID}, (200, "ok")),
-    ({}, (401, "replayed_request")),
+    ({"idempotency_key": "two"}, (401, "replayed_request")),
 ]
 
 
