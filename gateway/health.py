@@ -18,6 +18,10 @@ LIVENESS_LIMIT_SECONDS: Final = 300.0
 """How long the subscription may be stalled until the replica counts as not alive. In this time it has reconnected to
 Redis many times without success, so only a new process may help."""
 
+PUBLIC_PATH: Final = "/healthz"
+_PUBLIC_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+"""Some balancers, HAProxy among them, send OPTIONS unless they are configured otherwise."""
+
 
 class Phase(StrEnum):
     """The phase of the life of a process."""
@@ -132,6 +136,20 @@ def add_routes(app: web.Application, health: Health, metrics: MetricFactory) -> 
     for path, handler in (("/health/live", live), ("/health/ready", ready), ("/metrics", scrape)):
         app.router.add_get(path, handler)
         app.router.add_route("*", path, _reject_method)
+
+
+def add_public_route(app: web.Application, health: Health) -> None:
+    """Add ``/healthz`` for load balancers at the port of clients: the status of ``/health/ready`` and nothing else."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=200 if health.is_ready else 503, headers={"Cache-Control": "no-store"})
+
+    async def reject_method(request: web.Request) -> web.Response:
+        raise web.HTTPMethodNotAllowed(request.method, _PUBLIC_METHODS)
+
+    for method in _PUBLIC_METHODS:
+        app.router.add_route(method, PUBLIC_PATH, answer)
+    app.router.add_route("*", PUBLIC_PATH, reject_method)
 
 
 async def _reject_method(request: web.Request) -> web.Response:

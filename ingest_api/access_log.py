@@ -143,6 +143,7 @@ class RejectedRequestLog:
             status=int(status),
             code=code,
             outcome=outcome,
+            detail=detail,
         )
         self._metrics.request_finished(route=UNMATCHED, status=int(status), code=code)
         headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}

@@ -331,6 +331,7 @@ class Components:
         if settings.serve_client:
             client_bundle.add_routes(public, settings.socketio_path)
         health.add_routes(backends, self.health, self._metrics)
+        health.add_public_route(public, self.health)
         if dev_page is not None:
             public.add_subapp("/dev", dev_page)
         # The REST API answers every path without a route, with middlewares and texts for 404 and 405 of its own.

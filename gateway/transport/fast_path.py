@@ -63,6 +63,8 @@ class FastPathHandler(GatewayRequestHandler):
         if self._task is not None:
             self._hold_pipelined(data)
             return
+        if not self._has_had_head and self._reject_other_protocol(data):
+            return
         if self._is_busy():
             super().data_received(data)
             return

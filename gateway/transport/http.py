@@ -23,6 +23,26 @@ from aiohttp.http_exceptions import HttpProcessingError
 LINGER_SECONDS: Final = 5.0
 """How long the rest of a rejected body is read and dropped, so that its sender can read the answer."""
 _STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_PROXY_PROTOCOL: Final = (
+    "the connection begins with the PROXY protocol, which the gateway does not read: switch it off at the load "
+    "balancer (HAProxy: send-proxy; nginx: proxy_protocol; AWS: proxy_protocol_v2.enabled; Google: proxyHeader; "
+    "Traefik: proxyProtocol); the client address comes from X-Forwarded-For with GATEWAY_TRUSTED_PROXIES"
+)
+_OTHER_PROTOCOLS: Final = (
+    (b"PROXY ", HTTPStatus.BAD_REQUEST, _PROXY_PROTOCOL),
+    (b"\r\n\r\n\x00\r\nQUIT\n", HTTPStatus.BAD_REQUEST, _PROXY_PROTOCOL),
+    (
+        b"\x16\x03",
+        HTTPStatus.BAD_REQUEST,
+        "the connection begins with TLS, and this port is for plain HTTP: end TLS at the load balancer, or use http://",
+    ),
+    (
+        b"PRI * HTTP/2.0\r\n",
+        HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+        "the connection begins with HTTP/2: set the load balancer to HTTP/1.1 towards the gateway, as WebSockets need",
+    ),
+)
+"""First bytes of connections to a wrong port or of a wrongly configured load balancer, and the answer to them."""
 _LOGGER: Final = logging.getLogger("aiohttp.server")
 
 log = structlog.get_logger(__name__)
@@ -152,6 +172,8 @@ class GatewayRequestHandler(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes of the client, which may be split anywhere."""
+        if not self._has_had_head and self._reject_other_protocol(data):
+            return
         super().data_received(data)
         self._fail_malformed_body()
         self._update_head_timer()
@@ -214,6 +236,19 @@ class GatewayRequestHandler(web.RequestHandler):
             return
         if request.content.exception() is None:
             request.content.set_exception(web.RequestPayloadError("the body is not HTTP as RFC 9112 has it"))
+
+    def _reject_other_protocol(self, data: bytes) -> bool:
+        """Answer and close a connection that begins in another protocol than HTTP/1; return False if it does not."""
+        if self._head_deadline is not None:
+            return False  # These are not the first bytes of the connection.
+        for beginning, status, detail in _OTHER_PROTOCOLS:
+            if data.startswith(beginning) and self.transport is not None:
+                code = "bad_request" if status == HTTPStatus.BAD_REQUEST else "unsupported_version"
+                headers, body = self._reject(status, code, detail)
+                self.transport.write(encode_response(status, headers, body, close=True))
+                self.force_close()
+                return True
+        return False
 
     # heads
 

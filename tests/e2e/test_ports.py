@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ import pytest
 from tests.support.backend import Backend
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
+from tests.support.raw_clients import raw_connection
 from tests.support.waiter import TIMEOUT_SECONDS
 
 INGEST_PATHS = ["/health/live", "/health/ready", "/metrics", "/openapi.yaml"]
@@ -162,3 +165,89 @@ async def test_gateway_serves_clients_and_backends_over_both_families(
     addresses = {line["address"] for line in gateway.log.entries if line.get("event") == "connection.closed"}
     assert addresses == {"127.0.0.1", "::1"}
     assert gateway.failures() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_load_balancer_gets_a_status_and_nothing_else_at_the_port_of_clients(
+    split: GatewayProcess, gateway_process: GatewayProcess, http: aiohttp.ClientSession, method: str
+) -> None:
+    for process in (split, gateway_process):
+        async with http.request(method, f"{process.url}/healthz") as answer:
+            assert (answer.status, await answer.read()) == (200, b"")
+            assert set(answer.headers) <= {
+                "Date",
+                "Server",
+                "Content-Length",
+                "Cache-Control",
+                "Connection",
+                "Keep-Alive",
+            }
+            assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_check_of_haproxy_is_answered(split: GatewayProcess) -> None:
+    """``option httpchk`` sends HTTP/1.0 without a Host."""
+    async with raw_connection(split.ports[0]) as connection:
+        connection.send(b"OPTIONS /healthz HTTP/1.0\r\n\r\n")
+        assert (await connection.read_to_end()).split()[1] == b"200"
+
+
+async def test_public_path_takes_no_other_method_and_is_no_path_of_backends(
+    split: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    async with http.post(f"{split.url}/healthz", data=b"{}") as rejected:
+        assert (rejected.status, rejected.headers["Allow"]) == (405, "GET,HEAD,OPTIONS")
+    for url in (f"{split.ingest_url}/healthz", f"{split.url}/healthz/x", f"{split.url}/health"):
+        async with http.get(url) as other:
+            await expect_not_found(other)
+
+
+async def test_load_balancer_gets_503_before_a_replica_drains(http: aiohttp.ClientSession) -> None:
+    process = GatewayProcess(shutdown_delay_seconds=TIMEOUT_SECONDS, ingest_port=0)
+    try:
+        process.signal(signal.SIGTERM)
+        process.log.wait(lambda line: line.get("event") == "gateway.draining", timeout=TIMEOUT_SECONDS)
+        for method in ("GET", "HEAD", "OPTIONS"):
+            async with http.request(method, f"{process.url}/healthz") as answer:
+                assert (answer.status, await answer.read()) == (503, b"")
+    finally:
+        process.kill()
+
+
+V2 = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x01\x02\x03\x04\x05\x06\x07\x08\x00\x50\x00\x50"
+REQUEST = b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: push.example\r\n\r\n"
+
+
+@pytest.mark.parametrize("port", [0, 1], ids=["clients", "backends"])
+@pytest.mark.parametrize(
+    ("sent", "status", "words"),
+    [
+        (b"PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n" + REQUEST, 400, ["PROXY protocol", "send-proxy"]),
+        (b"PROXY UNKNOWN\r\n" + REQUEST, 400, ["PROXY protocol", "proxy_protocol_v2.enabled"]),
+        (V2 + REQUEST, 400, ["PROXY protocol", "TRUSTED_PROXIES"]),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, ["TLS"]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, ["HTTP/2", "HTTP/1.1"]),
+    ],
+)
+async def test_other_protocol_of_a_load_balancer_is_named_in_the_log_and_in_the_answer(
+    split: GatewayProcess, port: int, sent: bytes, status: int, words: list[str]
+) -> None:
+    async with raw_connection(split.ports[port]) as connection:
+        connection.send(sent)
+        head, _, body = (await connection.read_to_end()).partition(b"\r\n\r\n")
+
+    assert head.split()[1] == str(status).encode()
+    problem = json.loads(body)
+    assert [word for word in words if word not in problem["detail"]] == []
+    line = split.log.wait(
+        lambda line: line.get("request_id") == problem["request_id"], timeout=TIMEOUT_SECONDS
+    )
+    assert (line["event"], line["status"], line["detail"]) == ("request.answered", status, problem["detail"])
+
+
+async def test_the_same_bytes_later_on_a_connection_are_part_of_a_request(split: GatewayProcess) -> None:
+    async with raw_connection(split.ports[0]) as connection:
+        connection.send(REQUEST[:-2] + b"X-Text: ")
+        await asyncio.sleep(0)
+        connection.send(b"PROXY TCP4\r\n\r\n")
+        assert (await connection.read_response()).status == 200

@@ -5,7 +5,7 @@
 {{- include "sio-gateway.algorithmChecks" . -}}
 {{- $config := .Values.config -}}
 {{- $first := include "sio-gateway.socketioPath" . | trimPrefix "/" | splitList "/" | first -}}
-{{- if has $first (list "emit" "broadcast" "presence" "disconnect" "health" "metrics" "openapi.yaml" "dev") -}}
+{{- if has $first (list "emit" "broadcast" "presence" "disconnect" "health" "healthz" "metrics" "openapi.yaml" "dev") -}}
 {{- fail (printf "config.socketio_path: /%s is reserved for another part of the gateway." $first) -}}
 {{- end -}}
 {{- if and (has "*" $config.cors_origins) (gt (len $config.cors_origins) 1) -}}
