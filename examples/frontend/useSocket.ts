@@ -97,9 +97,15 @@ function open(url: string, latest: Latest, setState: (state: SocketState) => voi
     setState({ status: "connected", socketId: socket.id, recovered: socket.recovered });
   });
 
-  socket.on("connect_error", (error: Error & { data?: { code?: string } }) => {
+  socket.on("connect_error", (error: Error & { data?: { code?: string; retryAfter?: number } }) => {
     if (socket.active) return setState({ status: "connecting" }); // reconnects by itself
     const code = error.data?.code ?? error.message;
+    const retryAfter = error.data?.retryAfter;
+    if (retryAfter !== undefined) {
+      // The clock of the backend is ahead of the gateway's: the same token is accepted then.
+      retry = setTimeout(() => socket.connect(), retryAfter * 1000);
+      return setState({ status: "connecting" });
+    }
     if (code === "token_expired" && !fresh) {
       fresh = true; // the cached token was stale: retry once with a new one
       socket.connect();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -14,6 +15,10 @@ from gateway.domain.names import SID_PREFIX, check_room, check_user, user_room
 Claims = Mapping[str, object]
 
 ROOMS_CLAIM: Final = "rooms"
+CLOCK_SKEW_SECONDS: Final = 5.0
+"""The tolerance for ``nbf`` and ``iat``: how far the clock of an issuer may be ahead. ``exp`` has none of it."""
+MAX_RETRY_AFTER_SECONDS: Final = 3600
+"""A token that is active later is retried every hour. A timer of a browser holds at most 24 days."""
 _LAST_SECOND: Final = 253_402_300_799
 """9999-12-31T23:59:59Z. A later date is an error, most often milliseconds instead of seconds."""
 
@@ -23,7 +28,7 @@ class ClaimRules:
     """The rules for claims.
 
     - ``audience``, ``issuer``: the accepted values; if empty, the claim is not checked.
-    - ``leeway_seconds``: the tolerance for ``exp``, ``nbf`` and ``iat``.
+    - ``leeway_seconds``: the tolerance for ``exp``, and for ``nbf`` and ``iat`` if it is more than CLOCK_SKEW_SECONDS.
     - ``max_lifetime_seconds``: the longest time from ``iat`` to ``exp``; None means no limit.
     - ``room_claims``: maps a claim to the prefix of the rooms that it grants. The claim ``rooms`` grants rooms
       verbatim, unless the mapping names it.
@@ -57,19 +62,21 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
     """Return the identity that the claims describe.
 
     Raises:
-        TokenRejected: The code is that of the first violated rule.
+        TokenRejected: The code is that of the first violated rule. The last rule is the one that the token meets later
+            (``token_not_active``), so a token with ``retry_after_seconds`` meets all others.
     """
     issued_at = _date(claims, "iat")
     expires_at = _expiry(claims, rules, now)
-    _check_not_before(claims, issued_at, rules, now)
     _check_lifetime(issued_at, expires_at, rules.max_lifetime_seconds, now)
     _check_issuer(claims, rules.issuer)
     _check_audience(claims, rules.audience)
     user = _user(claims)
+    rooms = frozenset(_rooms(claims, user, rules.room_claims))
+    _check_not_before(claims, issued_at, rules, now)
     email, subject = claims.get("email"), claims["sub"]
     return Identity(
         user=user,
-        rooms=frozenset(_rooms(claims, user, rules.room_claims)),
+        rooms=rooms,
         expires_at=expires_at,
         issued_at=issued_at,
         email=email if isinstance(email, str) else None,
@@ -108,12 +115,17 @@ def _expiry(claims: Claims, rules: ClaimRules, now: float) -> float | None:
 
 
 def _check_not_before(claims: Claims, issued_at: float | None, rules: ClaimRules, now: float) -> None:
-    latest = now + rules.leeway_seconds
+    latest = now + max(rules.leeway_seconds, CLOCK_SKEW_SECONDS)
     not_before = _date(claims, "nbf")
     if not_before is not None and not_before > latest:
-        raise TokenRejected("token_not_active", "the token is not valid yet (nbf)")
+        raise _not_active("the token is not valid yet (nbf)", not_before - latest)
     if issued_at is not None and issued_at > latest:
-        raise TokenRejected("token_not_active", "the token was issued in the future (iat)")
+        raise _not_active("the token was issued in the future (iat)", issued_at - latest)
+
+
+def _not_active(reason: str, seconds: float) -> TokenRejected:
+    wait_seconds = min(math.ceil(seconds), MAX_RETRY_AFTER_SECONDS)
+    return TokenRejected("token_not_active", reason, retry_after_seconds=wait_seconds)
 
 
 def _check_lifetime(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Final
 
@@ -12,8 +16,8 @@ import structlog
 
 from gateway.auth.jwk import Key, find_matching, read_key_set
 from gateway.domain.bounded_body import BodyTooLarge, read_bounded
-from gateway.domain.errors import KeysUnavailable
-from gateway.interfaces import Clock
+from gateway.domain.errors import KeysStale, KeysUnavailable
+from gateway.interfaces import Clock, Schedule, Timer
 
 TIMEOUT_SECONDS: Final = 5.0
 MAX_BYTES: Final = 1024 * 1024
@@ -21,18 +25,22 @@ FETCH_TIMEOUT_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 30.0
 RENEW_AFTER_SECONDS: Final = 600.0
+MAX_REMEMBERED_TOKENS: Final = 1024
+REMEMBER_SECONDS: Final = 2 * PAUSE_SECONDS
 
 _UNAVAILABLE: Final = "the keys of the token's issuer are not available at the moment"
+_STALE: Final = "the key of the token is not in the key set of its issuer, which is fetched again soon"
 Fetch = Callable[[str], Awaitable[str]]
 """Returns the text at a URL. It may raise any exception."""
 
 _log = structlog.get_logger("gateway.auth")
 
 
-async def fetch_text(url: str) -> str:
-    """Return the text at a URL. Satisfies ``Fetch``.
+async def fetch_text(url: str, *, user_agent: str) -> str:
+    """Return the text at a URL. With ``user_agent`` bound it satisfies ``Fetch``.
 
-    Redirects are not followed: the operator configured one URL, and keys from another would be trusted as well.
+    The proxy is that of ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``. Redirects are not followed: the operator
+    configured one URL, and keys from another would be trusted as well.
 
     Raises:
         aiohttp.ClientError: The request failed, its status is not 200, or the body has more than ``MAX_BYTES``.
@@ -40,8 +48,10 @@ async def fetch_text(url: str) -> str:
         UnicodeDecodeError: The body is not UTF-8.
     """
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    # A cache on the way would return the set from before a rotation.
+    headers = {"User-Agent": user_agent, "Accept": "application/json", "Cache-Control": "no-cache"}
     async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
+        aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=True) as session,
         session.get(url, allow_redirects=False) as response,
     ):
         response.raise_for_status()
@@ -57,43 +67,68 @@ async def fetch_text(url: str) -> str:
 class JwksCache:
     """Caches the newest valid key set of an issuer. Concurrent callers share one fetch.
 
-    - A fetch starts at most every PAUSE_SECONDS (FIRST_PAUSE_SECONDS before the first valid set).
+    - Tokens start a fetch at most every PAUSE_SECONDS (FIRST_PAUSE_SECONDS before the first valid set). The fetches at
+      start and of ``find`` do not count, so the first new key after them is fetched at once.
+    - A token may be rejected for its key only if a fetch succeeded that started after the token was first checked:
+      the set from before may be older than the key.
     - The next valid set replaces the whole set, so a key that the issuer withdrew is rejected within
       RENEW_AFTER_SECONDS. A refresh blocks no caller. A failed fetch changes nothing.
     - A fetch belongs to this object, not to its caller: only its timeout, ``cancel`` or ``close`` ends it.
     """
 
-    def __init__(self, *, url: str, fetch: Fetch, algorithms: Collection[str], clock: Clock) -> None:
+    def __init__(
+        self, *, url: str, fetch: Fetch, algorithms: Collection[str], clock: Clock, schedule: Schedule
+    ) -> None:
         self._url = url
         self._fetch = fetch
         self._algorithms = algorithms
         self._clock = clock
+        self._schedule = schedule
         self._keys: tuple[Key, ...] = ()
-        self._fetch_started_at: float | None = None
+        self._fetch_started_at = -math.inf
+        self._demanded_at = -math.inf
+        """When a token started a fetch."""
+        self._fetched_since = -math.inf
+        """When the last successful fetch started; the set is not older."""
         self._fetched_at = 0.0
         self._fetch_succeeded = False
         self._fetch_task: asyncio.Task[None] | None = None
+        self._next_fetch: Timer | None = None
+        """Starts the fetch that a token needs and that is not allowed yet."""
+        self._waiters: set[asyncio.Future[bool]] = set()
+        self._first_checked_at: OrderedDict[bytes, float] = OrderedDict()
 
     @property
     def is_ready(self) -> bool:
         """Whether a valid set is cached."""
         return bool(self._keys)
 
-    async def find(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
-        """Return the keys that may have signed a token with this header; none if the issuer has no such key.
+    def find(self, algorithm: str, kid: str | None) -> tuple[Key, ...]:
+        """Return the keys that may have signed a token with this header. An old set is renewed in the background."""
+        if self.is_ready and self._clock.monotonic() - self._fetched_at >= RENEW_AFTER_SECONDS:
+            self._start_fetch(PAUSE_SECONDS)
+        return find_matching(self._keys, algorithm, kid)
+
+    def is_newer_than(self, token: str) -> bool:
+        """Whether the set is not older than the first check of this token."""
+        return self._fetched_since >= self._remember(token)
+
+    async def wait_for_newer(self, deadline: float) -> None:
+        """Wait until the next fetch has ended, which starts as soon as it is allowed.
+
+        ``deadline`` is a monotonic time.
 
         Raises:
-            KeysUnavailable: No cached key matches, and the last fetch failed.
+            KeysStale: The fetch has not ended at ``deadline``.
+            KeysUnavailable: The fetch failed.
         """
-        if self.is_ready and self._clock.monotonic() - self._fetched_at >= RENEW_AFTER_SECONDS:
-            self._start_fetch()
-        found = find_matching(self._keys, algorithm, kid)
-        if not found:
-            await self._refresh_if_stale()
-            found = find_matching(self._keys, algorithm, kid)
-        if not found and not self._fetch_succeeded:
+        self._demand_fetch()
+        now = self._clock.monotonic()
+        if not await self._fetch_ends_within(deadline - now):
+            allowed_in_seconds = self._demanded_at + PAUSE_SECONDS - self._clock.monotonic()
+            raise KeysStale(_STALE, retry_after_seconds=math.ceil(max(1.0, allowed_in_seconds)))
+        if not self._fetch_succeeded:
             raise KeysUnavailable(_UNAVAILABLE)
-        return found
 
     async def load(self) -> None:
         """Fetch the set if none is cached, whatever its age.
@@ -102,19 +137,27 @@ class JwksCache:
             KeysUnavailable: The fetch failed.
         """
         if not self.is_ready:
-            await self._refresh_if_stale()
+            fetch_task = self._start_fetch(FIRST_PAUSE_SECONDS)
+            if fetch_task is not None:
+                # Not awaited directly: a caller that is cancelled must not cancel the fetch of the others.
+                await asyncio.wait({fetch_task})
         if not self.is_ready:
             raise KeysUnavailable(_UNAVAILABLE)
 
     def prefetch(self) -> None:
         """Start a fetch if no valid set is cached, unless one is running or the last one started too recently."""
         if not self.is_ready:
-            self._start_fetch()
+            self._start_fetch(FIRST_PAUSE_SECONDS)
 
     def cancel(self) -> None:
-        """Cancel a running fetch. Its callers get KeysUnavailable."""
+        """Cancel a running fetch and the next one. Their callers get KeysUnavailable."""
+        if self._next_fetch is not None:
+            self._next_fetch.cancel()
+            self._next_fetch = None
         if self._fetch_task is not None:
             self._fetch_task.cancel()
+        self._fetch_succeeded = False
+        self._notify_waiters()
 
     async def close(self) -> None:
         """Cancel a running fetch, and wait for its end."""
@@ -122,25 +165,67 @@ class JwksCache:
         if self._fetch_task is not None:
             await asyncio.gather(self._fetch_task, return_exceptions=True)
 
-    async def _refresh_if_stale(self) -> None:
-        fetch_task = self._start_fetch()
-        if fetch_task is not None:
-            # Not awaited directly: a caller that is cancelled while it waits must not cancel the fetch of the others.
-            await asyncio.wait({fetch_task})
+    def _remember(self, token: str) -> float:
+        """Return when this token was first checked in the last REMEMBER_SECONDS, which may be now."""
+        now, digest = self._clock.monotonic(), sha256(token.encode()).digest()
+        first = self._first_checked_at.get(digest, -math.inf)
+        if now - first > REMEMBER_SECONDS:
+            first = now
+            self._first_checked_at.pop(digest, None)
+            self._first_checked_at[digest] = now
+            if len(self._first_checked_at) > MAX_REMEMBERED_TOKENS:
+                self._first_checked_at.popitem(last=False)
+        return first
 
-    def _start_fetch(self) -> asyncio.Task[None] | None:
+    async def _fetch_ends_within(self, seconds: float) -> bool:
+        ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        timer = self._schedule.after(max(0.0, seconds), partial(_set_unless_done, ended, False))
+        self._waiters.add(ended)
+        try:
+            return await ended
+        finally:
+            timer.cancel()
+            self._waiters.discard(ended)
+
+    def _notify_waiters(self) -> None:
+        for waiter in self._waiters:
+            _set_unless_done(waiter, True)
+
+    def _demand_fetch(self) -> None:
+        """Start the fetch that a token needs, now or when it is allowed."""
+        now = self._clock.monotonic()
+        if self._next_fetch is not None or self._is_fetching:
+            return
+        allowed_at = self._fetch_started_at + FIRST_PAUSE_SECONDS
+        if self.is_ready:
+            allowed_at = max(allowed_at, self._demanded_at + PAUSE_SECONDS)
+        if allowed_at > now:
+            self._next_fetch = self._schedule.after(allowed_at - now, self._start_demanded)
+        else:
+            self._start_demanded()
+
+    def _start_demanded(self) -> None:
+        self._next_fetch = None
+        if self.is_ready:
+            self._demanded_at = self._clock.monotonic()
+        self._start_fetch(0.0)
+
+    @property
+    def _is_fetching(self) -> bool:
+        return self._fetch_task is not None and not self._fetch_task.done()
+
+    def _start_fetch(self, pause_seconds: float) -> asyncio.Task[None] | None:
         """Return the running fetch or a new one, or None while it is too early for a new one."""
-        if self._fetch_task is not None and not self._fetch_task.done():
+        if self._is_fetching:
             return self._fetch_task
         now = self._clock.monotonic()
-        pause = PAUSE_SECONDS if self.is_ready else FIRST_PAUSE_SECONDS
-        if self._fetch_started_at is not None and now - self._fetch_started_at < pause:
+        if now - self._fetch_started_at < pause_seconds:
             return None
         self._fetch_started_at = now
-        self._fetch_task = asyncio.create_task(self._fetch_keys(), name="jwks-fetch")
+        self._fetch_task = asyncio.create_task(self._fetch_keys(now), name="jwks-fetch")
         return self._fetch_task
 
-    async def _fetch_keys(self) -> None:
+    async def _fetch_keys(self, started_at: float) -> None:
         self._fetch_succeeded = False
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
@@ -149,6 +234,14 @@ class JwksCache:
         except Exception as error:  # noqa: BLE001  the outermost edge: after any error the last valid set stays
             _log.warning("jwks.failed", error=type(error).__name__, reason=str(error), kept=len(self._keys))
             return
-        self._fetch_succeeded = True
-        self._fetched_at = self._clock.monotonic()
-        _log.info("jwks.fetched", keys=len(self._keys))
+        else:
+            self._fetch_succeeded = True
+            self._fetched_since, self._fetched_at = started_at, self._clock.monotonic()
+            _log.info("jwks.fetched", keys=len(self._keys))
+        finally:
+            self._notify_waiters()
+
+
+def _set_unless_done(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)

@@ -6,6 +6,7 @@ backends issue them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +31,20 @@ from gateway.auth.jwk import (
 from gateway.auth.jwks import Fetch, JwksCache
 from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
-from gateway.interfaces import Clock
+from gateway.interfaces import Clock, Schedule
 
 MAX_TOKEN_CHARACTERS: Final = 8 * 1024
+HOLD_SECONDS: Final = 5.0
+"""How long a token that time may cure is held: one that is active soon, or whose key may be in the next key set.
+
+A client waits a few seconds for its CONNECT without notice. Far below CONNECT_TIMEOUT_SECONDS and a ping timeout.
+"""
+_MARGIN_SECONDS: Final = 0.1
+"""Timers follow the monotonic clock, which may run a little faster than that of the claims."""
+SIGNATURE_INVALID: Final = "token_signature_invalid"
 
 _REJECTIONS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
-    (InvalidSignatureError, "token_signature_invalid", "the signature of the token does not match"),
+    (InvalidSignatureError, SIGNATURE_INVALID, "the signature of the token does not match"),
     (InvalidAlgorithmError, "token_algorithm_refused", "the token's algorithm is not accepted here"),
     (DecodeError, "token_malformed", "this is not a signed JSON Web Token"),
     (PyJWTError, "token_invalid", "the token has a header that is not accepted here"),
@@ -46,7 +55,8 @@ _REJECTIONS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
 class JwtVerifier:
     """Verifies tokens. Satisfies ``gateway.interfaces.TokenVerifier``.
 
-    The order of checks: form, header, algorithm, key, signature, claims.
+    The order of checks: form, header, algorithm, key, signature, claims. What time may cure is waited for, up to
+    HOLD_SECONDS: a token that is not active yet, and a key that is not in the cached key set.
 
     - ``algorithms``: the accepted algorithms. Each needs a key.
     - ``secret``: the key for HS* only.
@@ -63,6 +73,7 @@ class JwtVerifier:
         *,
         algorithms: Collection[str],
         clock: Clock,
+        schedule: Schedule,
         room_claims: Mapping[str, str],
         secret: str | None = None,
         public_key: str | None = None,
@@ -75,6 +86,7 @@ class JwtVerifier:
         max_lifetime_seconds: float | None = None,
     ) -> None:
         self._clock = clock
+        self._schedule = schedule
         self._fetch = fetch
         self._rules = ClaimRules(
             audience=frozenset(audience),
@@ -136,6 +148,7 @@ class JwtVerifier:
 
         Raises:
             TokenRejected: The token is invalid. The code is that of the first check that failed.
+            KeysStale: The key of the token is not in the cached key set, and the next fetch is not allowed yet.
             KeysUnavailable: The keys of the issuer could not be fetched.
         """
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
@@ -143,15 +156,47 @@ class JwtVerifier:
                 "token_malformed", f"a token has at most {MAX_TOKEN_CHARACTERS} characters, all of them ASCII"
             )
         ring = self._ring
-        algorithm, kid = _read_header(token.partition(".")[0])
-        if algorithm not in ring.algorithms:
+        header = _read_header(token.partition(".")[0])
+        if header.algorithm not in ring.algorithms:
             raise _rejection(InvalidAlgorithmError())
         # A local key has no id: ``kid`` selects keys of key sets only.
-        keys = find_matching(ring.local, algorithm, None)
-        if not keys and ring.remote is not None:
-            keys = await ring.remote.find(algorithm, kid)
-        payload = _signed_payload(ring.jws, token, algorithm, keys)
-        return identity_of(read_claims(payload), self._rules, self._clock.now())
+        keys = find_matching(ring.local, header.algorithm, None)
+        if keys or ring.remote is None:
+            payload = _signed_payload(ring.jws, token, header.algorithm, keys)
+        else:
+            payload = await self._remotely_signed_payload(ring.jws, ring.remote, token, header)
+        claims = read_claims(payload)
+        try:
+            return identity_of(claims, self._rules, self._clock.now())
+        except TokenRejected as rejection:
+            wait_seconds = rejection.retry_after_seconds
+            if wait_seconds is None or wait_seconds > HOLD_SECONDS:
+                raise
+        await self._sleep(wait_seconds + _MARGIN_SECONDS)
+        return identity_of(claims, self._rules, self._clock.now())
+
+    async def _remotely_signed_payload(
+        self, jws: PyJWS, remote: JwksCache, token: str, header: _Header
+    ) -> bytes:
+        deadline = self._clock.monotonic() + HOLD_SECONDS
+        while True:
+            keys = remote.find(header.algorithm, header.kid)
+            try:
+                return _signed_payload(jws, token, header.algorithm, keys)
+            except TokenRejected as rejection:
+                # A key with the id of the token is its key: no other one will be published.
+                is_final = any(key.kid is not None and key.kid == header.kid for key in keys)
+                if rejection.code != SIGNATURE_INVALID or is_final or remote.is_newer_than(token):
+                    raise
+            await remote.wait_for_newer(deadline)
+
+    async def _sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        timer = self._schedule.after(seconds, woken.set)
+        try:
+            await woken.wait()
+        finally:
+            timer.cancel()
 
     def _key_ring(
         self, allowed: Collection[str], secret: str | None, public_key: str | None, jwks_url: str | None
@@ -160,7 +205,17 @@ class JwtVerifier:
             raise ValueError("there is a JWT public key and a JWKS address; the gateway takes one of the two")
         algorithms = _check_algorithms(allowed)
         local = _local_keys(secret, public_key, algorithms)
-        remote = _remote_keys(jwks_url, self._fetch, algorithms, self._clock)
+        remote = None
+        if jwks_url is not None:
+            if self._fetch is None:
+                raise ValueError("a JWKS address needs something that fetches it")
+            remote = JwksCache(
+                url=jwks_url,
+                fetch=self._fetch,
+                algorithms=algorithms,
+                clock=self._clock,
+                schedule=self._schedule,
+            )
         _check_every_algorithm_has_a_key(algorithms, local, remote)
         return _KeyRing(algorithms, local, remote, jwks_url, _prepared_jws(algorithms))
 
@@ -264,16 +319,6 @@ def _local_keys(secret: str | None, pem: str | None, algorithms: Collection[str]
     if pem is not None:
         keys.append(public_key(pem, algorithms))
     return tuple(key for key in keys if key.algorithms)
-
-
-def _remote_keys(
-    url: str | None, fetch: Fetch | None, algorithms: Collection[str], clock: Clock
-) -> JwksCache | None:
-    if url is None:
-        return None
-    if fetch is None:
-        raise ValueError("a JWKS address needs something that fetches it")
-    return JwksCache(url=url, fetch=fetch, algorithms=algorithms, clock=clock)
 
 
 def _check_every_algorithm_has_a_key(

@@ -85,7 +85,7 @@ def parse_gateway_url(url: str) -> SplitResult:
 
 
 def _key(settings: Settings) -> tuple[str, str]:
-    from gateway.settings.values import secret as parse_secret
+    from gateway.settings.credentials import secret as parse_secret
 
     key_id, secret = os.environ.get("GATEWAY_KEY"), os.environ.get("GATEWAY_SECRET")
     if key_id and secret:

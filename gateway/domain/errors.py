@@ -7,6 +7,7 @@
     ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same dedup key delivers it once
     ├── StateMisconfigured      the shared state is configured so that the gateway must not rely on it
     ├── KeysUnavailable         the keys that tokens are verified with cannot be fetched now
+    │   └── KeysStale           the issuer may have a newer key; its keys are fetched again soon
     ├── NonceReplayed           this nonce of this ingest key was used before
     ├── IdempotencyConflict     this idempotency key was used with another body
     ├── ClientEventRejected     a client event had no effect, or an unknown one; the client gets the code
@@ -89,6 +90,12 @@ class KeysUnavailable(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class KeysStale(KeysUnavailable):
+    """The key of a token is not in the cached key set, which is older than the token. It is fetched again soon."""
+
+    code = "keys_stale"
+
+
 class NonceReplayed(GatewayError):
     """The nonce was used by an earlier request of the same ingest key."""
 
@@ -167,7 +174,14 @@ class CallDropped(Exception):
 
 
 class ConnectionRejected(GatewayError):
-    """A connection is not accepted. The client gets the code as ``data.code`` of ``connect_error``."""
+    """A connection is not accepted. The client gets the code as ``data.code`` of ``connect_error``.
+
+    ``retry_after_seconds`` is set if the same request will succeed then; the client gets it as ``data.retryAfter``.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class TokenRejected(ConnectionRejected):
@@ -189,10 +203,10 @@ class TokenRejected(ConnectionRejected):
         }
     )
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, retry_after_seconds: int | None = None) -> None:
         if code not in self.CODES:
             raise ValueError(f"{code!r} is not a code of a rejected token")
-        super().__init__(message)
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
         self.code = code
 
 
@@ -206,6 +220,7 @@ SERVER_FAILURES: Final = (
     BrokerTimeout.code,
     BrokerUnavailable.code,
     KeysUnavailable.code,
+    KeysStale.code,
     GatewayError.code,
 )
 """Codes of failures for which the client is not to blame."""

@@ -69,7 +69,7 @@ OWN_SCHEMAS: Final[Mapping[str, JsonSchema]] = {
             _object(
                 {"ok": {"const": True}, "expiresAt": {"type": ["string", "null"], "format": "date-time"}}
             ),
-            _object({"ok": {"const": False}, "code": _TEXT, "message": _TEXT}),
+            _object({"ok": {"const": False}, "code": _TEXT, "message": _TEXT}, _RETRY_AFTER),
         ],
     },
     "RecoveryFailed": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Final
 
 from gateway import __version__
@@ -18,6 +19,7 @@ from gateway.settings import Settings
 from gateway.state.memory import MemoryState
 from gateway.webhooks import CallTracer, WebhookClient
 
+USER_AGENT: Final = f"sio-gateway/{__version__}"
 HISTORY_SLACK_SECONDS: Final = 15.0
 """Added to the computed time, for slow responses and a machine that stands still for a moment."""
 
@@ -45,16 +47,17 @@ def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
     )
 
 
-def build_verifier(settings: Settings, clock: Clock) -> JwtVerifier:
+def build_verifier(settings: Settings, clock: Clock, schedule: Schedule) -> JwtVerifier:
     """Return the verifier of tokens."""
     return JwtVerifier(
         algorithms=settings.jwt_algorithms,
         clock=clock,
+        schedule=schedule,
         room_claims=settings.room_claims,
         secret=settings.jwt_secret,
         public_key=settings.jwt_public_key,
         jwks_url=settings.jwt_jwks_url,
-        fetch=fetch_text,
+        fetch=partial(fetch_text, user_agent=USER_AGENT),
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
         leeway_seconds=settings.jwt_leeway_seconds,
@@ -77,7 +80,7 @@ def build_webhooks(
         settings.webhooks,
         clock=clock,
         metrics=metrics,
-        user_agent=f"sio-gateway/{__version__}",
+        user_agent=USER_AGENT,
         own_ports=lambda: own_ports,
         sampling=sampling,
         tracer=tracer,

@@ -2,7 +2,7 @@
 
 model        every setting with its type, parser, unit and default; the error that lists every problem
 values       parsers from a text or a YAML value to a number, a list, an origin …
-credentials  parsers of the keys that verify tokens and of ingest keys
+credentials  parsers of secrets: the keys that verify tokens, ingest keys, the URL of Redis
 webhooks     parsers of webhooks and of their secrets
 sources      where values come from: environment, files of secrets, YAML; which names are known
 checks       rules between settings

@@ -1,4 +1,4 @@
-"""Parsers of credentials: the keys that verify JSON Web Tokens, and ingest keys.
+"""Parsers of credentials: secrets, the keys that verify JSON Web Tokens, ingest keys, the URL of Redis.
 
 Which algorithm belongs to which key of tokens: RFC 7518 §3.1, RFC 8037. No sentence about an ingest key quotes text
 that may be part of a secret.
@@ -7,11 +7,16 @@ that may be part of a secret.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
+from unicodedata import category
 
 from gateway.domain.ingest_keys import ALL_SCOPES, MIN_SECRET_BYTES, IngestKey, Scope
 from gateway.domain.rate_limit import Rate
+from gateway.domain.redis_url import RedisUrl, parse_redis_url
 from gateway.settings.values import (
     attempt,
     identifier,
@@ -19,7 +24,6 @@ from gateway.settings.values import (
     per_second,
     read_items,
     read_secret,
-    secret,
     text,
 )
 
@@ -34,7 +38,51 @@ ALGORITHMS: Final = (*SYMMETRIC, *ASYMMETRIC)
 # What identity providers publish; a key set may contain keys of each type.
 JWKS_DEFAULT: Final = ("RS256", "ES256", "EdDSA")
 _MIN_RSA_BITS: Final = 2048
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+"""Control characters besides tabs and line breaks. A text with NUL is UTF-16 that was read as UTF-8."""
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
+"""Unicode categories of white space, controls and invisible marks."""
+_CHARACTER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "\n": "a line break",
+        "\r": "a carriage return",
+        " ": "a space",
+        "\t": "a tab",
+        "\xa0": "a no-break space (U+00A0)",
+        "\ufeff": "a byte order mark (U+FEFF)",
+    }
+)
 _FIELDS: Final = ("id", "secret", "secrets", "secret_file", "scopes", "rate")
+
+
+def secret(raw: object) -> str:
+    """Parse a secret. White space inside is a part of it, at its ends it is always a mistake.
+
+    ``echo`` and editors add a line break, and the other side, which has none, would make signatures that never match.
+
+    Raises: ValueError with one sentence, which names the character that is wrong and quotes nothing.
+    """
+    value = text(raw)
+    if not value.strip():
+        raise ValueError("consists of white space alone" if value else "is empty")
+    for place, character in (("begins", value[0]), ("ends", value[-1])):
+        if category(character) in _INVISIBLE:
+            raise ValueError(f"{place} with {_name_of(character)}: remove it")
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("is in quotes, which count as a part of it: remove them")
+    control = _CONTROL.search(value)
+    if control is not None:
+        raise ValueError(f"contains {_name_of(control[0])}")
+    return value
+
+
+def _name_of(character: str) -> str:
+    return _CHARACTER_NAMES.get(character, f"the invisible character U+{ord(character):04X}")
+
+
+def redis_url(raw: object) -> RedisUrl:
+    """Parse the URL of Redis or of its Sentinels. No sentence quotes the value, which may contain a password."""
+    return parse_redis_url(secret(raw))
 
 
 def algorithm(raw: object) -> str:

@@ -152,7 +152,7 @@ class Settings:
         webhook_parsers.webhook_secrets, MappingProxyType({}), secret=True
     )
 
-    redis_url: RedisUrl | None = _setting(values.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
+    redis_url: RedisUrl | None = _setting(credentials.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
     redis_prefix: str = _setting(lambda raw: check_prefix(values.text(raw)), "sio-gateway")
     lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
     subscription_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")

@@ -13,14 +13,12 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
-from unicodedata import category
 from urllib.parse import urlsplit
 
 from gateway.domain.errors import InvalidName
 from gateway.domain.ingest_keys import KEY_ID
 from gateway.domain.names import check_room
 from gateway.domain.origins import parse_allowed_origin
-from gateway.domain.redis_url import RedisUrl, parse_redis_url
 from gateway.domain.times import parse_duration
 
 X = TypeVar("X")
@@ -33,20 +31,6 @@ _MAX_INTEGER: Final = 10**15
 _INTEGER: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""Control characters besides tabs and line breaks. A text with NUL is UTF-16 that was read as UTF-8."""
-_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp"})
-"""Unicode categories of white space, controls and invisible marks."""
-_CHARACTER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "\n": "a line break",
-        "\r": "a carriage return",
-        " ": "a space",
-        "\t": "a tab",
-        "\xa0": "a no-break space (U+00A0)",
-        "\ufeff": "a byte order mark (U+FEFF)",
-    }
-)
 
 
 def read_secret(path: Path) -> str:
@@ -77,31 +61,6 @@ def text(raw: object) -> str:
     if raw.startswith("\ufeff"):
         raise ValueError("begins with a byte order mark (U+FEFF), which editors do not show: remove it")
     return raw
-
-
-def secret(raw: object) -> str:
-    """Parse a secret. White space inside is a part of it, at its ends it is always a mistake.
-
-    ``echo`` and editors add a line break, and the other side, which has none, would make signatures that never match.
-
-    Raises: ValueError with one sentence, which names the character that is wrong and quotes nothing.
-    """
-    value = text(raw)
-    if not value.strip():
-        raise ValueError("consists of white space alone" if value else "is empty")
-    for place, character in (("begins", value[0]), ("ends", value[-1])):
-        if category(character) in _INVISIBLE:
-            raise ValueError(f"{place} with {_name_of(character)}: remove it")
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        raise ValueError("is in quotes, which count as a part of it: remove them")
-    control = _CONTROL.search(value)
-    if control is not None:
-        raise ValueError(f"contains {_name_of(control[0])}")
-    return value
-
-
-def _name_of(character: str) -> str:
-    return _CHARACTER_NAMES.get(character, f"the invisible character U+{ord(character):04X}")
 
 
 def token(raw: object) -> str:
@@ -325,11 +284,6 @@ def web_address(raw: object) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("contains a user name or password, which would get into logs")
     return value
-
-
-def redis_url(raw: object) -> RedisUrl:
-    """Parse the URL of Redis or of its Sentinels. No sentence quotes the value, which may contain a password."""
-    return parse_redis_url(secret(raw))
 
 
 def path_prefix(raw: object) -> str:

@@ -24,6 +24,7 @@ from gateway.domain.errors import (
     BrokerTimeout,
     BrokerUnavailable,
     ConnectionRejected,
+    KeysStale,
     KeysUnavailable,
     TokenRejected,
     TooManyConnections,
@@ -61,7 +62,10 @@ REJECTIONS: Final = (
 
 def authentication_error(error: ConnectionRejected) -> dict[str, object]:
     """Return the payload of the CONNECT_ERROR for a rejected token."""
-    return {"message": "Authentication error", "data": {"code": error.code}}
+    data: dict[str, object] = {"code": error.code}
+    if error.retry_after_seconds is not None:
+        data["retryAfter"] = error.retry_after_seconds
+    return {"message": "Authentication error", "data": data}
 
 
 class OnDisconnect(Protocol):
@@ -307,7 +311,9 @@ class SocketIOServer:
         except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
             # The stock client reconnects after a closed transport, but never after a CONNECT_ERROR.
             self._rejected.count((error.code,))
-            self._log.rejected(client, error.code, error.message, is_server_side=True)
+            # A stale key set is often due to a client that made up a key id.
+            is_server_side = not isinstance(error, KeysStale)
+            self._log.rejected(client, error.code, error.message, is_server_side=is_server_side)
             _close(client.session, DRAINING)
         except Exception:  # noqa: BLE001  # outermost edge: AccessLog.failed logs it with its traceback
             self._log.failed(client, namespace)

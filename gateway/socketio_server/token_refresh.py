@@ -57,7 +57,7 @@ class TokenRefresh:
     async def refresh(self, connection: Connection, arguments: tuple[object, ...]) -> dict[str, object]:
         """Return the acknowledgement: ``{ok:true, expiresAt}`` or ``{ok:false, code, message}``.
 
-        A rejected token changes nothing.
+        A rejected token changes nothing. ``retryAfter`` is added if the same token may be accepted later.
         """
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             return self._rejection("token_malformed", f"{EVENT} takes one token, a string")
@@ -65,7 +65,7 @@ class TokenRefresh:
             identity = await self._verifier.verify(arguments[0])
             await self._connector.refresh(connection, identity)
         except GatewayError as error:
-            return self._rejection(error.code, error.message)
+            return self._rejection(error.code, error.message, getattr(error, "retry_after_seconds", None))
         except Exception:
             log.exception("refresh.failed")
             return self._rejection("internal_error", "the gateway failed; its log says why")
@@ -73,6 +73,11 @@ class TokenRefresh:
         self._refreshes.count(("refreshed",))
         return {"ok": True, "expiresAt": self._token_expiry.expires_at_text(connection)}
 
-    def _rejection(self, code: str, message: str) -> dict[str, object]:
+    def _rejection(
+        self, code: str, message: str, retry_after_seconds: int | None = None
+    ) -> dict[str, object]:
         self._refreshes.count((code,))
-        return {"ok": False, "code": code, "message": message}
+        answer: dict[str, object] = {"ok": False, "code": code, "message": message}
+        if retry_after_seconds is not None:
+            answer["retryAfter"] = retry_after_seconds
+        return answer

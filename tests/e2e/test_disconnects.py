@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
@@ -190,6 +191,39 @@ async def test_clients_get_503_with_retry_after_while_the_key_set_is_unavailable
         for client in clients:
             await asyncio.to_thread(client.connected)
             client.disconnect()
+    finally:
+        issuer.stop()
+        assert gateway.stop() == 0
+    assert gateway.failures() == []
+
+
+async def test_clients_with_a_new_key_connect_by_themselves_although_a_made_up_key_id_spent_the_fetch(
+    http: aiohttp.ClientSession, node: NodeClients, user: str
+) -> None:
+    old, new, issuer = ec_key(), ec_key(ec.SECP256R1, "new"), Issuer()
+
+    def signed(key: ec.EllipticCurvePrivateKey, kid: str) -> str:
+        content = {"sub": user, "exp": time.time() + 300}
+        return token(content, key=key, algorithm="ES256", headers={"kid": kid})
+
+    issuer.key_set = key_set(jwk(old, "ES256", kid="old"))
+    gateway = GatewayProcess(jwt_secret="", jwt_jwks_url=issuer.url)
+    try:
+        await asyncio.to_thread(node.open(gateway.url, token=signed(old, "old")).connected)
+        made_up = node.open(gateway.url, token=signed(new, "made-up"), transports=["websocket"])
+        error = await asyncio.to_thread(made_up.wait, "connect_error")
+        assert (error["active"], error["data"]) == (False, {"code": "token_signature_invalid"})
+
+        issuer.key_set = key_set(jwk(new, "ES256", kid="new"))
+        clients = [
+            node.open(gateway.url, token=signed(new, "new"), transports=transports)
+            for transports in (["polling"], ["websocket"], None)
+        ]
+
+        for client in clients:
+            await asyncio.to_thread(client.connected)
+        errors = [entry for client in clients for entry in client.entries if entry["type"] == "connect_error"]
+        assert [error["active"] for error in errors] == [True] * len(errors)
     finally:
         issuer.stop()
         assert gateway.stop() == 0

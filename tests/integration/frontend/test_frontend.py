@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,6 +147,15 @@ def test_stale_token_of_a_cache_is_replaced_once(page_script: Path, gateway_proc
         assert page.wait(status("live"))["calls"] == [False, True]
     with program(str(page_script), gateway_process.url, stale) as page:
         page.wait(status("please log in again (token_expired)"))
+
+
+def test_hook_retries_when_a_token_of_a_backend_whose_clock_is_ahead_is_active(
+    page_script: Path, gateway_process: GatewayProcess
+):
+    # The clock is more than ten seconds ahead, so that the token is not only held.
+    early = gateway_process.token(USER, iat=int(time.time()) + 13)
+    with program(str(page_script), gateway_process.url, early) as page:
+        assert page.wait(status("live"))["calls"] == [False, False]
 
 
 def test_expiring_token_is_replaced_on_the_open_connection(

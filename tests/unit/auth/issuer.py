@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import get_default_algorithms
 
 from gateway.auth import JwtVerifier
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeClock, FakeSchedule
 
 NOW: Final = 1_800_000_000.0
 SECRET: Final = "a secret of the issuer, 32 bytes or longer"
@@ -36,7 +36,13 @@ def verifier(**options: Any) -> JwtVerifier:
     """Return a verifier at the time NOW. Without options it accepts HS256 with SECRET."""
     if not {"secret", "public_key", "jwks_url"}.intersection(options):
         options["secret"] = SECRET
-    defaults = {"algorithms": ("HS256",), "clock": FakeClock(NOW), "room_claims": ROOM_CLAIMS}
+    schedule = options.get("schedule", FakeSchedule(options.get("clock", FakeClock(NOW))))
+    defaults = {
+        "algorithms": ("HS256",),
+        "clock": schedule.clock,
+        "schedule": schedule,
+        "room_claims": ROOM_CLAIMS,
+    }
     return JwtVerifier(**{**defaults, **options})
 
 
@@ -76,7 +82,8 @@ def rsa_key(name: str = "") -> rsa.RSAPrivateKey:
 
 
 @cache
-def ec_key(curve: type[ec.EllipticCurve] = ec.SECP256R1) -> ec.EllipticCurvePrivateKey:
+def ec_key(curve: type[ec.EllipticCurve] = ec.SECP256R1, name: str = "") -> ec.EllipticCurvePrivateKey:
+    """Return one key for each curve and name."""
     return ec.generate_private_key(curve())
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
+from tests.support.clock import FakeClock, FakeSchedule
+from tests.support.waiter import await_until
 from tests.unit.auth.issuer import NOW, claims, raw_token, token, verifier
 
 HEADER = b'{"alg":"HS256","typ":"JWT"}'
@@ -110,11 +112,60 @@ async def test_leeway_extends_the_expiry():
 
 
 @pytest.mark.parametrize("name", ["nbf", "iat"])
-async def test_token_from_the_future_is_not_active(name: str):
-    future = {name: int(NOW) + 5}
+async def test_clock_of_the_issuer_may_be_five_seconds_ahead(name: str):
+    assert await accepted(token(claims(**{name: NOW + 5}))) == "alice"
+    assert await accepted(token(claims(**{name: NOW + 5})), leeway_seconds=1) == "alice"
+    assert await accepted(token(claims(**{name: NOW + 30})), leeway_seconds=30) == "alice"
+    assert (await rejection_of(claims(exp=NOW))).code == "token_expired"
 
-    assert (await rejection_of(claims(**future), leeway_seconds=4)).code == "token_not_active"
-    assert await accepted(token(claims(**future)), leeway_seconds=5) == "alice"
+
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+async def test_token_that_is_active_within_seconds_is_held_until_then(name: str):
+    schedule = FakeSchedule(FakeClock(NOW))
+    verifying = asyncio.create_task(
+        verifier(schedule=schedule).verify(token(claims(**{name: NOW + 10, "exp": NOW + 60})))
+    )
+    await await_until(lambda: len(schedule) == 1, "the token is held", pause_seconds=0)
+
+    schedule.advance(4.9)
+    await asyncio.sleep(0)
+    assert not verifying.done()
+    schedule.advance(0.3)
+
+    assert (await verifying).user == "alice"
+    assert len(schedule) == 0
+
+
+@pytest.mark.parametrize("name", ["nbf", "iat"])
+@pytest.mark.parametrize(("ahead", "retry_after"), [(10.1, 6), (65, 60), (100_000, 3600)])
+async def test_token_that_is_active_later_is_rejected_with_the_time_to_retry(
+    name: str, ahead: float, retry_after: int
+):
+    rejection = await rejection_of(claims(**{name: NOW + ahead, "exp": NOW + 200_000}))
+
+    assert (rejection.code, rejection.retry_after_seconds) == ("token_not_active", retry_after)
+    assert name in rejection.message
+
+
+async def test_token_that_is_invalid_whatever_the_time_is_not_held():
+    content = claims(nbf=NOW + 7, aud="other")
+
+    assert (await rejection_of(content, audience=("app",))).code == "token_audience_invalid"
+    assert (await rejection_of(claims(nbf=NOW + 7, sub=4.2))).code == "token_invalid"
+    assert (await rejection_of(claims(exp=NOW - 1))).retry_after_seconds is None
+
+
+async def test_token_that_expires_while_it_is_held_is_rejected():
+    schedule = FakeSchedule(FakeClock(NOW))
+    verifying = asyncio.create_task(
+        verifier(schedule=schedule).verify(token(claims(nbf=NOW + 9, exp=NOW + 3)))
+    )
+    await await_until(lambda: len(schedule) == 1, "the token is held", pause_seconds=0)
+    schedule.advance(5)
+
+    with pytest.raises(TokenRejected) as rejection:
+        await verifying
+    assert rejection.value.code == "token_expired"
 
 
 @pytest.mark.parametrize("name", ["exp", "nbf", "iat"])

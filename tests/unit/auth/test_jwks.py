@@ -16,8 +16,10 @@ from jwt.algorithms import get_default_algorithms
 
 from gateway.auth import JwtVerifier
 from gateway.auth.jwk import find_matching, read_key_set
-from gateway.domain.errors import KeysUnavailable, TokenRejected
-from tests.support.clock import FakeClock
+from gateway.domain.errors import KeysStale, KeysUnavailable, TokenRejected
+from gateway.domain.identity import Identity
+from tests.support.clock import FakeClock, FakeSchedule
+from tests.support.waiter import await_until
 from tests.unit.auth.issuer import (
     NOW,
     SECRET,
@@ -63,7 +65,12 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def jwt_verifier(issuer: Issuer, clock: FakeClock) -> AsyncIterator[JwtVerifier]:
+def schedule(clock: FakeClock) -> FakeSchedule:
+    return FakeSchedule(clock)
+
+
+@pytest.fixture
+async def jwt_verifier(issuer: Issuer, schedule: FakeSchedule) -> AsyncIterator[JwtVerifier]:
     app = web.Application()
     app.router.add_get("/keys", issuer.publish)
     server = TestServer(app)
@@ -75,7 +82,7 @@ async def jwt_verifier(issuer: Issuer, clock: FakeClock) -> AsyncIterator[JwtVer
                 return await response.text()
 
         jwt_verifier = verifier(
-            jwks_url=str(server.make_url("/keys")), fetch=fetch, algorithms=ALGORITHMS, clock=clock
+            jwks_url=str(server.make_url("/keys")), fetch=fetch, algorithms=ALGORITHMS, schedule=schedule
         )
         yield jwt_verifier
         await jwt_verifier.close()
@@ -166,23 +173,165 @@ async def test_new_key_is_fetched_when_a_token_names_it(
     assert issuer.fetches == 2
 
 
-async def test_unknown_key_ids_fetch_at_most_every_30_seconds(
+async def held(jwt_verifier: JwtVerifier, schedule: FakeSchedule, text: str) -> asyncio.Task[Identity]:
+    """Start to verify a token, and return when it waits for a fetch."""
+    timers = len(schedule)
+    verifying = asyncio.create_task(jwt_verifier.verify(text))
+    await await_until(lambda: len(schedule) > timers or verifying.done(), "it waits", pause_seconds=0)
+    return verifying
+
+
+def rotate(issuer: Issuer, name: str) -> None:
+    issuer.text = key_set(jwk(rsa_key(name), "RS256", kid=name))
+
+
+async def test_new_key_is_fetched_at_once_after_the_fetch_at_start(
     jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock
 ):
     await jwt_verifier.prepare()
+    clock.advance(2)
+    rotate(issuer, "two")
 
-    for number in range(100):
-        assert (
-            await rejection_code(jwt_verifier, signed("one", f"unknown-{number}"))
-            == "token_signature_invalid"
-        )
-    clock.advance(29)
-    assert await rejection_code(jwt_verifier, signed("one", "unknown")) == "token_signature_invalid"
-    assert issuer.fetches == 1
-
-    clock.advance(1)
-    assert await rejection_code(jwt_verifier, signed("one", "unknown")) == "token_signature_invalid"
+    assert (await jwt_verifier.verify(signed("two"))).user == "alice"
+    assert await rejection_code(jwt_verifier, signed("one", "made-up")) == "token_signature_invalid"
     assert issuer.fetches == 2
+
+
+async def test_new_key_is_accepted_although_a_made_up_key_id_has_spent_the_fetch(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
+):
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    assert await rejection_code(jwt_verifier, signed("one", "made-up")) == "token_signature_invalid"
+    rotate(issuer, "two")
+    schedule.advance(10)
+
+    # The next fetch is allowed in 20 seconds. A client that is closed reconnects by itself.
+    verifying = await held(jwt_verifier, schedule, signed("two"))
+    schedule.advance(5)
+    with pytest.raises(KeysStale) as stale:
+        await verifying
+    assert stale.value.retry_after_seconds == 15
+
+    # It returns within five seconds of that fetch.
+    schedule.advance(12)
+    verifying = await held(jwt_verifier, schedule, signed("two"))
+    assert issuer.fetches == 2
+    schedule.advance(3)
+    assert (await verifying).user == "alice"
+    assert issuer.fetches == 3
+
+
+async def test_fetch_that_a_token_needs_starts_although_its_client_has_left(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
+):
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    await rejection_code(jwt_verifier, signed("one", "made-up"))
+    rotate(issuer, "two")
+    schedule.advance(1)
+    verifying = await held(jwt_verifier, schedule, signed("two"))
+    verifying.cancel()
+    await asyncio.wait({verifying})
+    issuer.requested.clear()
+
+    schedule.advance(29)
+
+    await issuer.requested.wait()
+    await await_until(lambda: len(schedule) == 0, "the fetch has ended")
+    assert (await jwt_verifier.verify(signed("two"))).user == "alice"
+    assert issuer.fetches == 3
+
+
+async def test_token_of_no_key_is_rejected_once_a_fetch_that_started_later_has_no_key_for_it(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
+):
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    await rejection_code(jwt_verifier, signed("one", "first"))
+    schedule.advance(20)
+    verifying = await held(jwt_verifier, schedule, signed("one", "second"))
+    schedule.advance(5)
+    with pytest.raises(KeysStale):
+        await verifying
+
+    schedule.advance(5)
+    await await_until(lambda: issuer.fetches == 3, "the set was fetched")
+    await jwt_verifier.prepare()
+    schedule.advance(1)
+
+    # The token was first seen before that fetch, so it is not held again.
+    assert await rejection_code(jwt_verifier, signed("one", "second")) == "token_signature_invalid"
+    assert (await held(jwt_verifier, schedule, signed("one", "third"))).done() is False
+    assert issuer.fetches == 3
+
+
+async def test_made_up_key_ids_fetch_at_most_every_30_seconds(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
+):
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    for second in range(90):
+        tasks = [
+            asyncio.create_task(jwt_verifier.verify(signed("one", f"made-up-{second}-{number}")))
+            for number in range(3)
+        ]
+        await await_until(lambda: len(schedule) > 0, "they wait", pause_seconds=0)
+        schedule.advance(1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    assert issuer.fetches <= 1 + 4
+
+
+async def test_token_that_arrives_during_a_fetch_is_not_rejected_by_its_set(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
+):
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    issuer.requested.clear()
+    issuer.unblocked.clear()
+    first = await held(jwt_verifier, schedule, signed("one", "made-up"))
+    await issuer.requested.wait()
+    schedule.advance(1)
+    second = await held(jwt_verifier, schedule, signed("two"))
+    issuer.unblocked.set()
+
+    with pytest.raises(TokenRejected):
+        await first
+    await await_until(lambda: len(schedule) == 2, "the second waits for the next fetch")
+    schedule.advance(5)
+    with pytest.raises(KeysStale):
+        await second
+
+
+async def test_key_set_without_key_ids_serves_tokens_with_one_and_is_fetched_after_a_rotation(
+    jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock
+):
+    issuer.text = key_set(jwk(rsa_key("one"), "RS256"))
+    assert (await jwt_verifier.verify(signed("one", "any"))).user == "alice"
+    assert (await jwt_verifier.verify(signed("one", None))).user == "alice"
+    clock.advance(2)
+    issuer.text = key_set(
+        jwk(ec_key(), "ES256"), jwk(rsa_key("three"), "RS256"), jwk(rsa_key("two"), "RS256")
+    )
+
+    assert (await jwt_verifier.verify(signed("two", "any"))).user == "alice"
+    assert (await jwt_verifier.verify(signed("three", None))).user == "alice"
+    assert issuer.fetches == 2
+
+
+def test_token_is_checked_with_the_key_of_its_id_else_with_keys_without_one():
+    text = key_set(
+        jwk(rsa_key("one"), "RS256", kid="one"), jwk(rsa_key("two"), "RS256"), jwk(ec_key(), "ES256")
+    )
+    keys = read_key_set(text, ALGORITHMS)
+
+    assert [key.kid for key in find_matching(keys, "RS256", "one")] == ["one"]
+    assert [key.kid for key in find_matching(keys, "RS256", "unknown")] == [None]
+    assert [key.kid for key in find_matching(keys, "RS256", None)] == ["one", None]
+    assert len(find_matching(keys * 50, "RS256", None)) == 32
 
 
 async def test_keys_are_unavailable_before_the_first_valid_set(

@@ -17,7 +17,7 @@ from gateway.domain.disconnects import (
     TOKEN_EXPIRED,
     DisconnectReason,
 )
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysUnavailable
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, KeysStale, KeysUnavailable, TokenRejected
 from gateway.domain.messages import Message, new_id
 from gateway.hub import ConnectionState
 from tests.support.waiter import TIMEOUT_SECONDS, await_until
@@ -211,7 +211,8 @@ async def test_client_with_a_full_send_buffer_is_aborted_at_connect(harness: Ser
 
 
 @pytest.mark.parametrize(
-    "failure", [BrokerUnavailable("away"), BrokerTimeout("?"), KeysUnavailable("none yet")]
+    "failure",
+    [BrokerUnavailable("away"), BrokerTimeout("?"), KeysUnavailable("none yet"), KeysStale("in a moment")],
 )
 async def test_transport_is_closed_when_a_dependency_is_unavailable_so_that_the_client_reconnects(
     harness: ServerHarness, failure: Exception
@@ -222,6 +223,17 @@ async def test_transport_is_closed_when_a_dependency_is_unavailable_so_that_the_
     await client.send(connect("alice"))
 
     assert (client.packets, client.writer.closed) == ([], [1012])
+
+
+async def test_rejection_that_time_cures_has_the_seconds_to_retry(harness: ServerHarness) -> None:
+    client = harness.open()
+    harness.verifier.fails = TokenRejected("token_not_active", "too early", retry_after_seconds=7)
+
+    await client.send(connect("alice"))
+
+    assert client.packets == [
+        '4{"message":"Authentication error","data":{"code":"token_not_active","retryAfter":7}}'
+    ]
 
 
 async def test_exception_during_connect_is_logged_and_the_client_reconnects(harness: ServerHarness) -> None:
