@@ -68,7 +68,7 @@ def start(folder: Path, *ports: tuple[str, int]) -> subprocess.Popen[bytes]:
     with (folder / "errors").open("wb") as errors:
         process = subprocess.Popen(["sh", "-c", script, find_binary(), *options], stderr=errors)
     try:
-        _wait_for(process, ports, folder / "errors")
+        wait_for_ports(process, ports, folder / "errors")
     except BaseException:
         process.kill()
         process.wait()
@@ -124,15 +124,18 @@ class Nginx:
         return text
 
 
-def _wait_for(process: subprocess.Popen[bytes], addresses: Iterable[tuple[str, int]], errors: Path) -> None:
+def wait_for_ports(
+    process: subprocess.Popen[bytes], addresses: Iterable[tuple[str, int]], errors: Path
+) -> None:
+    """Wait until a proxy listens; fail with its log if it ends before."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     for address in addresses:
         while True:
             try:
                 socket.create_connection(address, timeout=1).close()
             except OSError:
-                assert process.poll() is None, f"nginx ended: {errors.read_text()}"
-                assert time.monotonic() < deadline, f"nginx does not listen after {TIMEOUT_SECONDS} s"
+                assert process.poll() is None, f"the proxy ended: {errors.read_text()}"
+                assert time.monotonic() < deadline, f"the proxy does not listen after {TIMEOUT_SECONDS} s"
                 time.sleep(0.02)
             else:
                 break
