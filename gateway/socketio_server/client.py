@@ -52,6 +52,9 @@ class Client:
     def exceeds(self, messages_per_second: float, clock: Clock) -> bool:
         """Count one received message; return True if the rate is exceeded, beyond a burst of two seconds."""
         now, tat = clock.monotonic(), self.message_tat
+        if tat <= now:  # The bucket is full.
+            self.message_tat = now + 1 / messages_per_second
+            return False
         # A message that came too fast counts too: a client that keeps flooding gets no message through.
         self.message_tat = take_token(tat, now, messages_per_second)
         return wait_seconds(tat, now, messages_per_second, max(1.0, 2 * messages_per_second)) > 0

@@ -118,9 +118,7 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
         if isinstance(data, str) and engine_sid not in self._binary_packet:
             event = packets.decode_event(data)
             if event is not None:
-                namespace, ack_id, values = event
-                acknowledge = self._acknowledgement(engine_sid, namespace, ack_id)
-                return self._events.on_event(engine_sid, namespace, values, acknowledge, are_plain=True)
+                return self._on_event(engine_sid, *event, are_plain=True)
         return self._decode(engine_sid, data)
 
     async def _decode(self, engine_sid: str, data: str | bytes) -> None:
@@ -159,14 +157,15 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
     ) -> None:
         if not isinstance(data, list) or not data or not isinstance(data[0], str | int):
             raise ValueError("an event is an array that starts with its name")
-        name = namespace or "/"
-        acknowledge = self._acknowledgement(eio_sid, name, ack_id)
-        handling = self._events.on_event(eio_sid, name, data, acknowledge, are_plain=False)
+        handling = self._on_event(eio_sid, namespace or "/", ack_id, data, are_plain=False)
         if handling is not None:
             await handling
 
-    def _acknowledgement(self, eio_sid: str, namespace: str, ack_id: int | None) -> Acknowledge | None:
-        return None if ack_id is None else partial(self._acknowledge, eio_sid, namespace, ack_id)
+    def _on_event(
+        self, engine_sid: str, namespace: str, ack_id: int | None, data: list[object], *, are_plain: bool
+    ) -> Handling:
+        acknowledge = None if ack_id is None else partial(self._acknowledge, engine_sid, namespace, ack_id)
+        return self._events.on_event(engine_sid, namespace, data, acknowledge, are_plain=are_plain)
 
     def _acknowledge(self, eio_sid: str, namespace: str, ack_id: int, *arguments: object) -> None:
         try:

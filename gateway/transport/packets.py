@@ -63,12 +63,14 @@ class Frames:
     record of a polling payload is made from a part of that frame.
     """
 
-    __slots__ = ("_binary", "_compressed", "_payload_at", "frame")
+    __slots__ = ("_compressed", "_opcode", "_payload_at", "frame")
 
     def __init__(self, packet: str | bytes) -> None:
         """``packet``: type character and data, or the bytes of a binary message."""
-        self._binary = isinstance(packet, bytes)
-        payload = packet if isinstance(packet, bytes) else packet.encode()
+        if isinstance(packet, bytes):
+            payload, self._opcode = packet, _BINARY_OPCODE
+        else:
+            payload, self._opcode = packet.encode(), _TEXT_OPCODE
         head = frame_header(self._opcode, len(payload))
         self._payload_at = len(head)
         self._compressed: bytes | None = None
@@ -86,17 +88,13 @@ class Frames:
     def record(self) -> bytes:
         """The packet as a record of a polling payload."""
         payload = self.frame[self._payload_at :]
-        return b"b" + base64.b64encode(payload) if self._binary else payload
+        return b"b" + base64.b64encode(payload) if self._opcode == _BINARY_OPCODE else payload
 
     @property
     def record_bytes(self) -> int:
         """The length of ``record``, known without making it."""
         size = len(self.frame) - self._payload_at
-        return 1 + (size + 2) // 3 * 4 if self._binary else size
-
-    @property
-    def _opcode(self) -> int:
-        return _BINARY_OPCODE if self._binary else _TEXT_OPCODE
+        return 1 + (size + 2) // 3 * 4 if self._opcode == _BINARY_OPCODE else size
 
     def _compress(self) -> bytes:
         size = len(self.frame) - self._payload_at

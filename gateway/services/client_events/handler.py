@@ -25,8 +25,8 @@ from gateway.services.client_events.repeats import Repeats, digest, repeatable_i
 from gateway.services.client_events.replies import Replies
 from gateway.services.client_events.rules import (
     Plan,
-    check_allow,
     check_arguments,
+    check_rights,
     plan,
 )
 
@@ -114,7 +114,8 @@ class ClientEvents:
             are_plain,
         )
         try:
-            queue.check_rate(entry, self._clock.monotonic())
+            if entry.rate is not None:
+                queue.check_rate(entry.name, entry.rate, self._clock.monotonic())
             if queue.is_busy:
                 queue.put(received)
                 return None
@@ -147,7 +148,7 @@ class ClientEvents:
         """Check an event that has no effect but its acknowledgement, and send that: it waits for nothing."""
         context = received.context()
         try:
-            _check_rights(received)
+            check_rights(received.entry, received.connection.rooms)
             check_arguments(received.entry.args, received.arguments, are_plain=received.are_plain)
             self._replies.answer(received, Outcome("ok", own_ack(received.entry, context)))
         except Exception as error:  # noqa: BLE001  # as in _process
@@ -249,7 +250,7 @@ class ClientEvents:
         Raises: ClientEventRejected, BrokerUnavailable, BrokerTimeout.
         """
         entry, connection = received.entry, received.connection
-        _check_rights(received)
+        check_rights(entry, connection.rooms)
         if entry.user_rate is not None:
             await self._check_user_rate(received, entry.user_rate)
         check_arguments(entry.args, received.arguments, are_plain=received.are_plain)
@@ -263,10 +264,3 @@ class ClientEvents:
         result = await self._rates.consume(bucket, Rate(per_second, max(1, round(2 * per_second))))
         if not result.allowed:
             raise rate_limited(result.retry_after_seconds)
-
-
-def _check_rights(received: ReceivedEvent) -> None:
-    entry = received.entry
-    if entry.reject is not None:
-        raise ClientEventRejected("rejected", entry.reject)
-    check_allow(entry, received.connection.rooms)

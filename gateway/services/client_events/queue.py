@@ -51,16 +51,8 @@ class ReceivedEvent:
     def context(self) -> EventContext:
         """Return what the templates of its entry refer to."""
         connection = self.connection
-        identity = connection.identity
         return EventContext(
-            arguments=self.arguments,
-            sid=connection.sid,
-            user=connection.user,
-            subject=connection.user if identity.subject is None else identity.subject,
-            email=identity.email,
-            time=self.received_at,
-            id=self.id,
-            data=connection.data,
+            self.arguments, connection.sid, connection.identity, connection.data, self.received_at, self.id
         )
 
     @property
@@ -127,18 +119,16 @@ class EventQueue:
             )
         self.calls += 1
 
-    def check_rate(self, entry: ClientEvent, now: float) -> None:
+    def check_rate(self, entry: str, per_second: float, now: float) -> None:
         """Count an event against the rate of its entry; ``now`` is monotonic.
 
         Raises: ClientEventRejected (``rate_limited``).
         """
-        if entry.rate is None:
-            return
-        tat = self._tats.get(entry.name, FULL)
-        wait = wait_seconds(tat, now, entry.rate, max(1.0, 2 * entry.rate))
+        tat = self._tats.get(entry, FULL)
+        wait = wait_seconds(tat, now, per_second, max(1.0, 2 * per_second))
         if wait:
             raise rate_limited(wait)
-        self._tats[entry.name] = take_token(tat, now, entry.rate)
+        self._tats[entry] = take_token(tat, now, per_second)
 
 
 class DeliveryWait:

@@ -211,11 +211,13 @@ def check_values(values: Sequence[object]) -> None:
         _check_value(value, f"${index}", 1)
 
 
-def check_allow(entry: ClientEvent, rooms: Iterable[str]) -> None:
-    """Check that the client is in one of the rooms that an entry is for.
+def check_rights(entry: ClientEvent, rooms: Iterable[str]) -> None:
+    """Check that an entry rejects no event, and that the client is in one of the rooms that it is for.
 
-    Raises: ClientEventRejected (``not_allowed``).
+    Raises: ClientEventRejected (``rejected``, ``not_allowed``).
     """
+    if entry.reject is not None:
+        raise ClientEventRejected("rejected", entry.reject)
     if entry.allow is not None and not any(glob.matches(room) for room in rooms for glob in entry.allow):
         raise ClientEventRejected("not_allowed", "this client may not send the event")
 

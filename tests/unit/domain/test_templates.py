@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.domain.identity import Identity
 from gateway.domain.templates import (
     MISSING,
     ArrayTemplate,
@@ -17,9 +18,7 @@ from gateway.domain.templates import (
 CONTEXT = EventContext(
     arguments=[{"room": "lobby", "list": [1, [2]]}, None],
     sid="~sid",
-    user="42",
-    subject=42,
-    email=None,
+    identity=Identity("42", frozenset(), subject=42),
     time=1795262400.0,
     id="m-1",
     data={"name": "Ada"},

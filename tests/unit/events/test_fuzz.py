@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.event_catalogue import NEVER, RESERVED_PREFIXES, EventCatalogue
+from gateway.domain.identity import Identity
 from gateway.domain.templates import EventContext, Literal
 from gateway.events import CatalogueError, load_catalogue, warnings
 from tests.support.paths import ROOT
@@ -121,6 +122,4 @@ def test_templates_of_any_form_render(template: Any, argument: Any) -> None:
     catalogue = loaded(text)
     ack = None if catalogue is None else catalogue.namespaces["/"].client_events["e"].ack
     if ack is not None:
-        ack.render(
-            EventContext([argument], sid="~s", user="42", subject=42, email=None, time=0.0, id="m", data={})
-        )
+        ack.render(EventContext([argument], "~s", Identity("42", frozenset(), subject=42), {}, 0.0, "m"))

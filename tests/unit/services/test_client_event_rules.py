@@ -64,7 +64,7 @@ def member(*rooms: str) -> Connection:
 
 
 def context(*arguments: object) -> EventContext:
-    return EventContext(arguments, SID, "alice", "alice", None, 0.0, "id")
+    return EventContext(arguments, SID, identity("alice"), {}, 0.0, "id")
 
 
 def planned(namespace: NamespaceEvents, value: object, **fields: Any) -> Plan | str:
