@@ -3,7 +3,6 @@ import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
 const require = createRequire(new URL("./js/", import.meta.url));
-const { io } = require("socket.io-client");
 const sockets = new Map();
 const report = (id, type, more = {}) => process.stdout.write(JSON.stringify({ id, type, ...more }) + "\n");
 
@@ -42,7 +41,9 @@ function watch(id, socket) {
 
 const commands = {
   // With `manager`, the socket shares the connection of that earlier socket (another namespace on one transport).
-  open({ id, url, namespace = "/", options, manager }) {
+  // `release` is that of the client, such as "4.0"; without it the newest one.
+  open({ id, url, namespace = "/", options, manager, release }) {
+    const { io } = require(release ? `socket.io-client-${release}` : "socket.io-client");
     const socket = manager
       ? sockets.get(manager).io.socket(namespace, options)
       : io(url + namespace, { forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 500, ...options });
@@ -56,6 +57,9 @@ const commands = {
       .get(id)
       .timeout(60000)
       .emit(event, ...args, (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
+  // Every release has this form.
+  emitWithCallback: ({ id, event, args, ackId }) =>
+    sockets.get(id).emit(event, ...args, (...answer) => report(id, "ack", { ackId, answer })),
   // The timeout and the retries are those of the socket's options.
   emitWithRetries: ({ id, event, args, ackId }) =>
     sockets

@@ -45,9 +45,13 @@ class Clients(ABC):
         transports: list[str] | None = None,
         auth: dict[str, Any] | None = None,
         share: StockClient | None = None,
+        release: str | None = None,
         **options: Any,
     ) -> StockClient:
-        """Open a client, which starts to connect at once; ``options`` are those of ``io()``."""
+        """Open a client, which starts to connect at once; ``options`` are those of ``io()``.
+
+        ``release`` is that of the JavaScript client, such as ``4.0``; without it the newest one.
+        """
         if token is not None:
             auth = {"token": token}
         if auth is not None:
@@ -62,6 +66,7 @@ class Clients(ABC):
             namespace=namespace,
             options=options,
             manager=share.id if share else None,
+            release=release,
         )
         return client
 
@@ -154,6 +159,13 @@ class StockClient:
         entry = self.wait("ack", ackId=ack_id)
         assert entry.get("error") is None, entry
         answer: list[Any] = entry["answer"]
+        return answer
+
+    def emit_with_callback(self, event: str, *args: Any) -> list[Any]:
+        """Emit an event with a callback and no timeout, as every release can; return the arguments of its ack."""
+        ack_id = next(self._ack_ids)
+        self._clients.execute(do="emitWithCallback", id=self.id, event=event, args=args, ackId=ack_id)
+        answer: list[Any] = self.wait("ack", ackId=ack_id)["answer"]
         return answer
 
     def emit_with_retries(self, event: str, *args: Any) -> int:
