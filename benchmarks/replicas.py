@@ -48,7 +48,7 @@ class Replica:
             task.cancel()
         await asyncio.wait(self._tasks)
 
-    async def _deliver(self, _entry: LogEntry, _position: Position) -> None:
+    async def _deliver(self, _entry: LogEntry, _position: Position, *, more: bool) -> None:  # noqa: ARG002
         self.delivered += 1
         self._more.set()
 

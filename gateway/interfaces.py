@@ -25,8 +25,14 @@ from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.domain.status import StateStatus
 from gateway.domain.webhooks import WebhookAnswer
 
-Deliver = Callable[[LogEntry, Position], Awaitable[None]]
-"""Delivers one entry, with its position, to the connections of this replica."""
+
+class Deliver(Protocol):
+    """Delivers one entry, with its position, to the connections of this replica.
+
+    ``more``: the next entry follows as soon as this one is delivered, and frames of both may be sent together.
+    """
+
+    def __call__(self, entry: LogEntry, position: Position, /, *, more: bool) -> Awaitable[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,22 +363,18 @@ class Frames(Protocol):
     @property
     def frame(self) -> bytes:
         """The complete WebSocket frame."""
-        ...
 
     @property
     def compressed(self) -> bytes:
         """The complete WebSocket frame for connections that negotiated compression."""
-        ...
 
     @property
     def record(self) -> bytes:
         """The packet in a polling payload."""
-        ...
 
     @property
     def record_bytes(self) -> int:
         """The length of ``record``."""
-        ...
 
 
 class Socket(Protocol):
@@ -380,11 +382,9 @@ class Socket(Protocol):
 
     def write(self, frame: bytes, /) -> object:
         """Send a frame. It never waits."""
-        ...
 
     def get_write_buffer_size(self) -> int:
         """Return the bytes that were written and are still in this process."""
-        ...
 
 
 class DeliveryObserver(Protocol):

@@ -1,10 +1,22 @@
 """The connections and rooms of this replica, and the local fan-out.
 
 connection       Connection: its state, rooms, recovery session and replay watermark
+fan_out          FanOut: writes frames to many sockets, gathered over messages that follow each other
 registry         Hub: rooms to connections and back; delivers entries
 """
 
 from gateway.hub.connection import MAX_DATA_BYTES, ClientTransport, Connection, ConnectionState
+from gateway.hub.fan_out import GATHER_BYTES, GatheredFrames
 from gateway.hub.registry import Encode, Hub, reason_of
 
-__all__ = ["MAX_DATA_BYTES", "ClientTransport", "Connection", "ConnectionState", "Encode", "Hub", "reason_of"]
+__all__ = [
+    "GATHER_BYTES",
+    "MAX_DATA_BYTES",
+    "ClientTransport",
+    "Connection",
+    "ConnectionState",
+    "Encode",
+    "GatheredFrames",
+    "Hub",
+    "reason_of",
+]

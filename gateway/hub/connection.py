@@ -140,7 +140,7 @@ class Connection:
         self.last_skipped: Position | None = None
         """The position of the newest message that was not sent to it because it was not LIVE."""
         self.socket: Socket | None = None
-        """Set only while it is LIVE: a fan-out reads this attribute and no other (``hub.registry._write``)."""
+        """Set only while it is LIVE: a fan-out reads this attribute and no other (``hub.fan_out``)."""
 
     @property
     def user(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,17 +12,9 @@ from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHER
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
 from gateway.domain.positions import Position
 from gateway.hub.connection import Connection, ConnectionState
+from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
 from gateway.interfaces import DeliveryObserver, Frames
 from gateway.metrics import DeliveryTimer, MetricFactory, one_label
-
-MAX_SLICE_SECONDS: Final = 0.005
-"""How long deliveries hold the event loop before they yield to I/O and timers."""
-STEP: Final = 16
-"""Recipients between two readings of the clock."""
-LARGE_BYTES: Final = 8 * 1024
-"""From this size on the clock is read after each recipient: one write takes a tenth of a millisecond."""
-SLOW_SEND_SECONDS: Final = 0.0001
-"""What one send through a transport costs the event loop later in the same turn, such as answering a poll."""
 
 Encode = Callable[[Message, Position | None], Frames]
 """Encodes a message with its position or without; called once for each of the two (invariant 1)."""
@@ -39,9 +30,17 @@ class Hub:
     """Rooms to connections and back. Costs depend on the connection's own rooms and recipients only (invariant 7)."""
 
     def __init__(
-        self, encode: Encode, *, metrics: MetricFactory, deliveries: DeliveryObserver | None = None
+        self,
+        encode: Encode,
+        *,
+        metrics: MetricFactory,
+        deliveries: DeliveryObserver | None = None,
+        gather_bytes: int = GATHER_BYTES,
     ) -> None:
-        """``deliveries`` is notified of messages that belong to a trace."""
+        """``deliveries`` is notified of messages that belong to a trace.
+
+        ``gather_bytes`` bounds the frames that are gathered; it is at most what may wait in this process for a client.
+        """
         self.connections: dict[str, Connection] = {}
         """By sid. When a connection is resumed before its former one is removed, this is the resumed one."""
         self.delivery_callbacks: dict[str, Callable[[], None]] = {}
@@ -52,7 +51,9 @@ class Hub:
         self._namespace_members = 0
         """How many keys of ``_members`` have no room: everyone in a namespace."""
         self._by_user: Counter[str] = Counter()
-        self._slice_ends: float | None = None
+        self._fan_out = FanOut(gather_bytes=gather_bytes)
+        self._unreported: list[tuple[Message, int, float]] = []
+        """Messages to report once their frames are written: each with its connections, and when its delivery began."""
         self._create_metrics(metrics)
 
     def _create_metrics(self, metrics: MetricFactory) -> None:
@@ -84,6 +85,11 @@ class Hub:
     def count_volatile_skipped(self, reason: str) -> None:
         """Count a volatile message that a connection did not get, for one of SKIPPED."""
         self._skipped.count((reason,))
+
+    @property
+    def gathered(self) -> GatheredFrames:
+        """The frames that are gathered; always the same dictionary."""
+        return self._fan_out.gathered
 
     @property
     def users(self) -> int:
@@ -140,50 +146,72 @@ class Hub:
             [address for address in left if self._leave(connection, address)],
         )
 
-    async def deliver(self, entry: LogEntry, position: Position) -> None:
-        """Deliver an entry to its recipients here. The broker calls this for one entry after the other."""
+    async def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> None:
+        """Deliver an entry to its recipients here; see ``interfaces.Deliver``."""
         recipients = await self._recipients(entry)
         if isinstance(entry, DisconnectCommand):
             _disconnect(recipients, reason_of(entry), position)
         elif isinstance(entry, SessionTakeover):
             _close_taken_over(recipients, entry.owner)
-        elif entry.trace is not None and self._deliveries is not None:
-            # Also without a recipient: the trace shows that the message arrived at this replica.
-            started = time.monotonic()
-            sent = await self._send_variants(entry, position, recipients) if recipients else 0
-            self._deliveries.delivered(entry, sent, time.monotonic() - started)
-        elif recipients:
-            await self._send_variants(entry, position, recipients)
+        elif recipients or entry.trace is not None:
+            await self._deliver_message(entry, position, recipients, more=more)
         if self.delivery_callbacks and (callback := self.delivery_callbacks.pop(entry.id, None)) is not None:
             callback()
+        fan_out = self._fan_out
+        if fan_out.gathered and (not more or fan_out.is_full):
+            await fan_out.flush()
+        if self._unreported and not fan_out.gathered:
+            self._report()
+
+    async def _deliver_message(
+        self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
+    ) -> None:
+        # Also without a recipient: the trace shows that the message arrived at this replica.
+        started = time.monotonic() if message.trace is not None else 0.0
+        sent = await self._send_variants(message, position, recipients, more=more) if recipients else 0
+        if message.trace is not None or message.id in self.delivery_timer.started:
+            self._unreported.append((message, sent, started))
+
+    def _report(self) -> None:
+        """Report the messages that are traced or timed, now that all their frames are written."""
+        unreported, self._unreported = self._unreported, []
+        for message, sent, started in unreported:
+            self.delivery_timer.stop(message.id, sent)
+            if message.trace is not None and self._deliveries is not None:
+                self._deliveries.delivered(message, sent, time.monotonic() - started)
 
     async def _send_variants(
-        self, message: Message, position: Position, recipients: Sequence[Connection]
+        self, message: Message, position: Position, recipients: Sequence[Connection], *, more: bool
     ) -> int:
         positioned = [connection for connection in recipients if connection.wants_offsets]
         sent = 0
         if positioned:
-            sent += await self._send(message, position, self._encode(message, position), positioned)
+            frames = self._encode(message, position)
+            sent += await self._send(message, position, frames, positioned, more=more)
         if len(positioned) < len(recipients):
             others = [connection for connection in recipients if not connection.wants_offsets]
-            sent += await self._send(message, position, self._encode(message, None), others)
+            sent += await self._send(message, position, self._encode(message, None), others, more=more)
         self._delivered[VOLATILE if message.volatile else MESSAGE] += sent
-        if message.id in self.delivery_timer.started:
-            self.delivery_timer.stop(message.id, sent)
         return sent
 
     async def _send(
-        self, message: Message, position: Position, frames: Frames, recipients: Sequence[Connection]
+        self,
+        message: Message,
+        position: Position,
+        frames: Frames,
+        recipients: Sequence[Connection],
+        *,
+        more: bool,
     ) -> int:
         """Send encoded frames; return the number of connections that took them."""
         sent = 0
-        step = 1 if len(frames.frame) > LARGE_BYTES else STEP
+        fan_out, frame = self._fan_out, frames.frame
+        step = 1 if len(frame) > LARGE_BYTES else STEP
         for start in range(0, len(recipients), step):
-            batch = recipients[start : start + step]
-            written, others = _write(frames.frame, batch)
+            written, others = fan_out.write(frame, recipients[start : start + step], more=more)
             slow = sum([self._send_slow(each, message, position, frames) for each in others])
             sent += written + slow
-            await self._yield(spent_seconds=slow * SLOW_SEND_SECONDS)
+            await fan_out.pause(spent_seconds=slow * SLOW_SEND_SECONDS)
         return sent
 
     def _send_slow(
@@ -217,22 +245,7 @@ class Hub:
         for connection in list(self.connections.values()):
             if connection.state in {ConnectionState.LIVE, ConnectionState.REPLAYING}:
                 connection.transport.emit(event, payload)
-            await self._yield()
-
-    async def _yield(self, *, spent_seconds: float = 0.0) -> None:
-        """Wait for the next turn of the event loop once deliveries have used up MAX_SLICE_SECONDS of this one.
-
-        All deliveries of one turn share the slice. ``spent_seconds``: work that this turn still has to do for them.
-        """
-        if self._slice_ends is None:
-            self._slice_ends = time.monotonic() + MAX_SLICE_SECONDS
-            asyncio.get_running_loop().call_soon(self._end_slice)
-        self._slice_ends -= spent_seconds
-        if time.monotonic() > self._slice_ends:
-            await asyncio.sleep(0)
-
-    def _end_slice(self) -> None:
-        self._slice_ends = None
+            await self._fan_out.pause()
 
     async def _recipients(self, entry: LogEntry) -> list[Connection]:
         """Return the connections at the addresses, each once, as a copy: members may change while it is sent."""
@@ -242,12 +255,12 @@ class Hub:
         recipients: Members = {}
         for address in addresses:
             recipients.update(self._members.get(address, {}))
-            await self._yield()
+            await self._fan_out.pause()
         for name in entry.exclude:
             for namespace in {address.namespace for address in addresses}:
                 for connection in self._members.get(Address(namespace, name), {}):
                     recipients.pop(connection, None)
-            await self._yield()
+            await self._fan_out.pause()
         return list(recipients)
 
     def _is_registered(self, connection: Connection) -> bool:
@@ -273,24 +286,6 @@ class Hub:
         del self._members[address]
         self._namespace_members -= address.room is None
         return True
-
-
-def _write(frame: bytes, recipients: Iterable[Connection]) -> tuple[int, list[Connection]]:
-    """Write a frame to free sockets; return how many there were, and the connections without one.
-
-    Between two writes the kernel evicts everything else from the caches of the processor, so the cost is the number of
-    objects read for each recipient: here its connection and its socket.
-    """
-    written = 0
-    others = []
-    for connection in recipients:
-        socket = connection.socket
-        if socket is not None and not socket.get_write_buffer_size():
-            socket.write(frame)
-            written += 1
-        else:
-            others.append(connection)
-    return written, others
 
 
 def _addresses(connection: Connection, rooms: Iterable[str]) -> list[Address]:

@@ -17,7 +17,7 @@ from gateway.domain.sampling import Sampling
 from gateway.domain.status import StateStatus
 from gateway.health import Phase
 from gateway.http_server import Handler, HttpServer
-from gateway.hub import Hub
+from gateway.hub import GATHER_BYTES, Hub
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
 from gateway.runtime.events import CurrentPushSchemas, event_documents
@@ -75,7 +75,12 @@ class Components:
         self.telemetry = open_telemetry(
             os.environ, replica=settings.replica_id, version=__version__, sampling=self._sampling
         )
-        self.hub = Hub(packets.encode_message, metrics=self._metrics, deliveries=self.telemetry.deliveries)
+        self.hub = Hub(
+            packets.encode_message,
+            metrics=self._metrics,
+            deliveries=self.telemetry.deliveries,
+            gather_bytes=min(GATHER_BYTES, settings.send_buffer_bytes),
+        )
         self.clients = Clients()
         self.degraded_mode = DegradedMode(
             hub=self.hub,
@@ -303,6 +308,7 @@ class Components:
             proxies=TrustedProxies(settings.trusted_proxies),
             check_admission=self._check_admission,
             metrics=self._metrics,
+            gathered=self.hub.gathered,
         )
 
     def _check_admission(self, address: str) -> HandshakeError | None:

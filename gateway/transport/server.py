@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 from aiohttp import hdrs, web
 
+from gateway.hub import GatheredFrames
 from gateway.interfaces import Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.transport import errors
@@ -81,8 +82,12 @@ class EngineServer:
         proxies: TrustedProxies,
         check_admission: Callable[[str], HandshakeError | None],
         metrics: MetricFactory,
+        gathered: GatheredFrames | None = None,
     ) -> None:
-        """``check_admission`` gets the address of a client before its session is opened; None admits it."""
+        """``check_admission`` gets the address of a client before its session is opened; None admits it.
+
+        ``gathered`` are the frames that the hub has gathered for sockets; None: it gathers none.
+        """
         self.sessions: dict[str, EngineSession] = {}
         self.empty = asyncio.Event()
         """Set while there is no session."""
@@ -111,6 +116,7 @@ class EngineServer:
             limits=limits,
             upgrade_timeout_seconds=options.upgrade_timeout_seconds,
             deflates_from_bytes=options.deflates_from_bytes,
+            gathered={} if gathered is None else gathered,
         )
 
         self._create_metrics(metrics)

@@ -154,9 +154,9 @@ class EngineSession:
 
     def batch(self, *packets: Frames) -> None:
         """Send packets, in one write if the socket is free: each write wakes up the client."""
-        direct = self.socket
-        if direct is not None and not direct.get_write_buffer_size():
-            direct.write(b"".join([frames.frame for frames in packets]))
+        writer = self._writer
+        if writer is not None and self.socket is not None and not writer.bytes_waiting():
+            writer.write(b"".join([frames.frame for frames in packets]))
             return
         for frames in packets:
             self.send(frames)
@@ -176,7 +176,8 @@ class EngineSession:
     @property
     def bytes_waiting(self) -> int:
         """Bytes that wait in this process to be sent."""
-        return self._send_buffer.bytes if self._writer is None else self._writer.bytes_waiting()
+        writer = self._writer
+        return self._send_buffer.bytes if writer is None else writer.bytes_waiting() + writer.bytes_gathered()
 
     @property
     def is_drained(self) -> bool:

@@ -18,13 +18,17 @@ class FrameWriter(Protocol):
 
     @property
     def socket(self) -> Socket:
-        """The socket that frames are written to. It may be written to directly while the connection is open."""
+        """The socket that frames are written to. The hub writes to it directly while the connection is open."""
         ...
 
     def write(self, frame: bytes, /) -> object: ...
 
     def bytes_waiting(self) -> int:
         """Bytes that were written and have not left this process."""
+        ...
+
+    def bytes_gathered(self) -> int:
+        """Bytes that the hub has gathered for the socket; ``write`` sends them first."""
         ...
 
     @property

@@ -9,6 +9,7 @@ from typing import cast
 
 from aiohttp import web
 
+from gateway.hub import GatheredFrames
 from gateway.interfaces import Schedule
 from gateway.transport import errors
 from gateway.transport.connection import UpgradeProbe, WebSocketConnection
@@ -30,6 +31,7 @@ class WebSocketTransport:
         limits: MessageLimits,
         upgrade_timeout_seconds: float,
         deflates_from_bytes: int | None,
+        gathered: GatheredFrames,
     ) -> None:
         """``deflates_from_bytes``: messages of at least this size are compressed if the client offers it; None: off."""
         self.deliver = deliver
@@ -41,6 +43,7 @@ class WebSocketTransport:
         self._schedule = schedule
         self._upgrade_timeout_seconds = upgrade_timeout_seconds
         self._deflates_from_bytes = deflates_from_bytes
+        self._gathered = gathered
 
     def serve(
         self, request: web.Request, open_session: Callable[[WebSocketWriter, bytes], EngineSession]
@@ -94,6 +97,7 @@ class WebSocketTransport:
         writer = WebSocketWriter(
             handler.transport,
             self._schedule,
+            gathered=self._gathered,
             deflates_from_bytes=self._deflates_from_bytes if deflated else None,
         )
         connection = WebSocketConnection(self, writer, deflated=deflated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol
 
+from gateway.hub import GatheredFrames
 from gateway.interfaces import Schedule, Timer
 from gateway.transport import packets
 
@@ -27,6 +28,7 @@ class WebSocketWriter:
 
     __slots__ = (
         "_close_deadline",
+        "_gathered",
         "_is_closed",
         "_schedule",
         "deflates_from_bytes",
@@ -36,25 +38,39 @@ class WebSocketWriter:
     )
 
     def __init__(
-        self, transport: asyncio.Transport, schedule: Schedule, *, deflates_from_bytes: int | None = None
+        self,
+        transport: asyncio.Transport,
+        schedule: Schedule,
+        *,
+        gathered: GatheredFrames,
+        deflates_from_bytes: int | None = None,
     ) -> None:
+        """``gathered`` are the frames that the hub has gathered for this socket and others."""
         self.deflates_from_bytes = deflates_from_bytes
         self.socket = transport
         self.owner: WriterOwner | None = None
         self._schedule = schedule
+        self._gathered = gathered
         self._close_deadline: Timer | None = None
         self._is_closed = False
         self.is_congested = False
         """Set by the event loop (asyncio, "Streaming Protocols": pause_writing)."""
 
     def write(self, frame: bytes, /) -> None:
-        """Send a whole frame."""
-        if not self._is_closed:
-            self.socket.write(frame)
+        """Send a whole frame, behind those that are gathered for the socket."""
+        if self._is_closed:
+            return
+        if self._gathered and (gathered := self._gathered.pop(self.socket, None)) is not None:
+            frame = b"".join((*gathered, frame))
+        self.socket.write(frame)
 
     def bytes_waiting(self) -> int:
         """Bytes that were written and have not left this process."""
         return 0 if self._is_closed else self.socket.get_write_buffer_size()
+
+    def bytes_gathered(self) -> int:
+        """Bytes that the hub has gathered for the socket, which has none waiting."""
+        return sum(map(len, self._gathered.get(self.socket, ())))
 
     def pause_reading(self) -> None:
         """Let received bytes wait in the socket."""
@@ -74,6 +90,7 @@ class WebSocketWriter:
 
     def abort(self) -> None:
         """Abort the connection; bytes that wait are not sent."""
+        self._gathered.pop(self.socket, None)
         self.socket.abort()
 
     def finish(self) -> None:
@@ -93,6 +110,7 @@ class WebSocketWriter:
     def _mark_closed(self) -> None:
         if not self._is_closed:
             self._is_closed = True
+            self._gathered.pop(self.socket, None)
             if self.owner is not None:
                 self.owner.writer_closed(self)
                 self.owner = None

@@ -27,7 +27,7 @@ class RecordingListener:
         """The entries delivered so far, with their positions."""
         return list(self._received)
 
-    async def deliver(self, entry: LogEntry, position: Position) -> None:
+    async def deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
         self._received.append((position, entry))
         async with self._changed:
             self._changed.notify_all()
@@ -60,10 +60,10 @@ class BlockedListener(RecordingListener):
         self.entered = asyncio.Event()
         self.released = asyncio.Event()
 
-    async def deliver(self, entry: LogEntry, position: Position) -> None:
+    async def deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
         self.entered.set()
         await self.released.wait()
-        await super().deliver(entry, position)
+        await super().deliver(entry, position, more=more)
 
 
 @asynccontextmanager

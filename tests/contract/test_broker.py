@@ -352,7 +352,7 @@ async def test_entries_are_delivered_one_at_a_time(state: StateUnderTest) -> Non
     delivered: list[LogEntry] = []
     all_delivered = asyncio.Event()
 
-    async def deliver(entry: LogEntry, position: Position) -> None:
+    async def deliver(entry: LogEntry, position: Position, *, more: bool) -> None:
         nonlocal running, most_running
         running += 1
         most_running = max(most_running, running)
@@ -385,7 +385,7 @@ async def test_append_does_not_wait_for_a_blocked_listener(state: StateUnderTest
 
 
 async def test_exception_of_the_callback_ends_listening_and_is_raised(state: StateUnderTest) -> None:
-    async def deliver(entry: LogEntry, position: Position) -> None:
+    async def deliver(entry: LogEntry, position: Position, *, more: bool) -> None:
         raise LookupError("of the hub")
 
     await state.broker.subscribe([at("org:7")])

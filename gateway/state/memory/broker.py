@@ -195,7 +195,7 @@ class MemoryBroker:
         self._listening = True
         while True:
             entry, position = await self._delivery_queue.take()
-            await deliver(entry, position)
+            await deliver(entry, position, more=len(self._delivery_queue) > 0)
 
     async def history(
         self, after: Position, addresses: Collection[Address], *, max_entries: int, max_bytes: int

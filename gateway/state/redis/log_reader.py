@@ -201,12 +201,12 @@ class LogReader:
         if is_volatile(entry):
             # A volatile message has no position of its own, and positions never go back on a client's connection.
             if cursor.first_seen(entry.id):
-                await deliver(entry, position if cursor.is_beyond(position) else cursor.newest)
+                await deliver(entry, position if cursor.is_beyond(position) else cursor.newest, more=False)
         elif self._reads_log_only:
             if cursor.is_beyond(position):
                 await self._resync(deliver, is_subscribed=False)
         elif cursor.advance(position) and cursor.first_seen(entry.id):
-            await deliver(entry, position)
+            await deliver(entry, position, more=False)
 
     async def _fetch(self, pointer: Pointer, position: Position, deliver: Deliver) -> None:
         """Read an entry that is too large for a channel, and deliver it."""
@@ -302,7 +302,7 @@ class LogReader:
         entry = self._codec.decode_entry(record)
         if not self._is_wanted(entry, position) or not self.cursor.first_seen(entry.id):
             return False
-        await deliver(entry, position)
+        await deliver(entry, position, more=False)
         return True
 
     def _is_wanted(self, entry: LogEntry, position: Position) -> bool:

@@ -13,7 +13,7 @@ from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.hub import Connection, ConnectionState, Hub
-from gateway.hub.registry import LARGE_BYTES, MAX_SLICE_SECONDS, SLOW_SEND_SECONDS, STEP
+from gateway.hub.fan_out import LARGE_BYTES, MAX_SLICE_SECONDS, SLOW_SEND_SECONDS, STEP
 from gateway.interfaces import Frames
 from gateway.metrics import MetricFactory
 from tests.support.loop_turns import with_turns
@@ -268,7 +268,7 @@ def test_connections_of_a_user_are_counted_over_namespaces(harness: HubHarness) 
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every reading of the clock a slice later."""
     ticks = iter(range(10**9))
-    monkeypatch.setattr("gateway.hub.registry.time.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("gateway.hub.fan_out.time.monotonic", lambda: float(next(ticks)))
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,9 @@ async def test_delivery_queue_never_exceeds_its_bound(make_memory) -> None:
     lengths: list[int] = []
 
     class Measure(RecordingListener):
-        async def deliver(self, entry: LogEntry, position: Position) -> None:
+        async def deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
             lengths.append(state.sizes()["delivery_queue_entries"])
-            await super().deliver(entry, position)
+            await super().deliver(entry, position, more=more)
 
     await state.broker.subscribe([at("a")])
     async with listening(state.broker, Measure(state.broker)) as listener:
@@ -156,3 +156,22 @@ async def test_broker_has_one_listener_once(make_memory) -> None:
 
         with pytest.raises(RuntimeError, match="one listener"):
             await state.broker.listen(listener.deliver)
+
+
+async def test_listener_knows_whether_another_entry_is_at_hand(make_memory) -> None:
+    state = make_memory()
+    others: list[bool] = []
+
+    class Note(RecordingListener):
+        async def deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
+            others.append(more)
+            await super().deliver(entry, position, more=more)
+
+    await state.broker.subscribe([at("a")])
+    async with listening(state.broker, Note(state.broker)) as listener:
+        await asyncio.gather(*(state.broker.append(message("a")) for _ in range(3)))
+        await listener.first(3)
+        await state.broker.append(message("a"))
+        await listener.first(4)
+
+    assert others == [True, True, False, False]

@@ -246,9 +246,9 @@ class Services:
             asyncio.create_task(self.replayer.run()),
         ]
 
-    async def _deliver(self, entry: LogEntry, position: Position) -> None:
+    async def _deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
         await self.delivery_gate.wait()
-        await self.hub.deliver(entry, position)
+        await self.hub.deliver(entry, position, more=more)
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -15,6 +15,7 @@ class RecordingWriter:
         self.deflates_from_bytes: int | None = None
         self.frames: list[bytes] = []
         self.waiting = 0
+        self.gathered = 0
         self.closed: list[int] = []
         self.aborted = False
         self.is_congested = False
@@ -31,6 +32,9 @@ class RecordingWriter:
 
     def bytes_waiting(self) -> int:
         return self.waiting
+
+    def bytes_gathered(self) -> int:
+        return self.gathered
 
     def close(self, code: int) -> None:
         self.closed.append(code)

@@ -116,6 +116,16 @@ def test_volatile_message_is_skipped_while_bytes_wait(observer: RecordingObserve
     assert (writer.frames, observer.skipped) == ([message("now").frame], ["bytes_waiting"])
 
 
+def test_volatile_message_is_sent_behind_gathered_frames(observer: RecordingObserver) -> None:
+    writer = RecordingWriter()
+    session = websocket_session(observer, writer)
+    writer.gathered = 1
+
+    session.send(message("now"), volatile=True)
+
+    assert (writer.frames, observer.skipped) == ([message("now").frame], [])
+
+
 # sending on polling
 
 

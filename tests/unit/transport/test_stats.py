@@ -17,7 +17,7 @@ async def test_sessions_are_counted_by_transport_and_waiting_bytes_are_added_up(
     observer: RecordingObserver,
 ) -> None:
     idle, congested = RecordingWriter(), RecordingWriter()
-    congested.waiting = 70
+    congested.waiting, congested.gathered = 50, 20
     sessions = [
         websocket_session(observer, idle),
         websocket_session(observer, congested),

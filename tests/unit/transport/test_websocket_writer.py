@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from gateway.hub import GatheredFrames
 from gateway.transport.packets import close_frame
 from gateway.transport.websocket_writer import CLOSE_SECONDS, WebSocketWriter
 from tests.support.clock import FakeSchedule
@@ -41,7 +42,10 @@ class WriterHarness:
     def __init__(self, schedule: FakeSchedule) -> None:
         self.transport = RecordingTransport()
         self.times_closed = 0
-        self.writer = WebSocketWriter(cast(asyncio.Transport, self.transport), schedule)
+        self.gathered: GatheredFrames = {}
+        self.writer = WebSocketWriter(
+            cast(asyncio.Transport, self.transport), schedule, gathered=self.gathered
+        )
         self.writer.owner = self
 
     def writer_closed(self, _: WebSocketWriter) -> None:
@@ -127,3 +131,47 @@ def test_client_that_does_not_read_the_close_frame_is_aborted(
     schedule.advance(CLOSE_SECONDS)
 
     assert harness.transport.calls == ["close", "abort"]
+
+
+# frames that the hub has gathered
+
+
+def test_gathered_frames_are_sent_before_a_later_one_in_one_write(harness: WriterHarness) -> None:
+    harness.gathered[harness.writer.socket] = [b"one ", b"two "]
+    before = harness.writer.bytes_gathered()
+
+    harness.writer.write(b"three")
+    harness.writer.write(b"four")
+
+    assert (before, harness.writer.bytes_gathered(), harness.gathered) == (8, 0, {})
+    assert harness.transport.written == [b"one two three", b"four"]
+
+
+def test_frames_of_other_sockets_stay_gathered(harness: WriterHarness) -> None:
+    other = RecordingTransport()
+    harness.gathered[other] = [b"other"]
+
+    harness.writer.write(b"frame")
+
+    assert (harness.transport.written, harness.gathered) == ([b"frame"], {other: [b"other"]})
+
+
+@pytest.mark.parametrize("end", ["close", "finish"])
+def test_gathered_frames_are_sent_before_the_close_frame(harness: WriterHarness, end: str) -> None:
+    harness.gathered[harness.writer.socket] = [b"news"]
+
+    if end == "close":
+        harness.writer.close(1000)
+    else:
+        harness.writer.finish()
+
+    assert (harness.transport.written, harness.gathered) == ([b"news" + close_frame(1000)], {})
+
+
+@pytest.mark.parametrize("end", ["abort", "connection_lost"])
+def test_gathered_frames_are_dropped_with_the_connection(harness: WriterHarness, end: str) -> None:
+    harness.gathered[harness.writer.socket] = [b"news"]
+
+    getattr(harness.writer, end)()
+
+    assert (harness.transport.written, harness.gathered) == ([], {})
