@@ -124,7 +124,8 @@ class HttpServer:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-        if self._draining.is_set() and direct is None:
+        handler = cast(GatewayRequestHandler, request.protocol)
+        if handler.is_last_answer or (self._draining.is_set() and direct is None):
             response.force_close()
         return response
 

@@ -16,7 +16,10 @@ packets              the bytes of Engine.IO packets and polling payloads; WebSoc
 deflate              compression of WebSocket messages: its negotiation and its bytes
 heartbeat            ping and pong of every session, on the timer heap of the process
 stats                what all sessions hold at one moment, and its gauges
-http                 aiohttp's connection handler, extended: early errors, detach; the bytes of HTTP answers
+request_boundaries   where the requests of an HTTP connection begin and end; no I/O
+serial_requests      aiohttp's connection handler, changed to handle one request at a time
+http                 that handler, extended: early errors, time for heads, detach
+http_response        the bytes of HTTP/1.1 answers
 sockets              the listening sockets of a host, for IPv4 and IPv6
 fast_path            that handler with a fast path: whole requests that need only aiohttp's parser
 """

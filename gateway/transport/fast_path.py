@@ -7,15 +7,16 @@ no other request is before it on its connection, and nothing about it needs aioh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol, Unpack
+from collections.abc import Callable, Mapping
+from typing import Protocol, Unpack
 
 import structlog
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.transport.http import GatewayRequestHandler, HandlerOptions, encode_response, start_eager_task
+from gateway.transport.http import GatewayRequestHandler, HandlerOptions, start_eager_task
+from gateway.transport.http_response import encode_response
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ class FastPath(Protocol):
 class FastPathHandler(GatewayRequestHandler):
     """One HTTP connection whose requests may take the fast path."""
 
-    __slots__ = ("_task", "_pipelined", "_is_handling", "_is_draining", "_fast_path")
+    __slots__ = ("_fast_path", "_is_draining", "_is_taking", "_task")
 
     def __init__(
         self,
@@ -53,30 +54,8 @@ class FastPathHandler(GatewayRequestHandler):
         self._is_draining = is_draining
         self._task: asyncio.Task[None] | None = None
         """Handles a request on the fast path that waits for something."""
-        self._is_handling = False
-        """Whether aiohttp's task is handling a request."""
-        self._pipelined = b""
-        """Bytes that arrived while a request was handled on the fast path."""
-
-    def data_received(self, data: bytes) -> None:
-        """Parse bytes of the client, which may be split anywhere, and handle a request if they complete one."""
-        if self._task is not None:
-            self._hold_pipelined(data)
-            return
-        if not self._has_had_head and self._reject_other_protocol(data):
-            return
-        if self._is_busy():
-            super().data_received(data)
-            return
-        # aiohttp's task is not woken for a request on the fast path.
-        waiter, self._waiter = self._waiter, None
-        super(GatewayRequestHandler, self).data_received(data)
-        self._waiter = waiter
-        if self._start_fast_path():
-            return
-        if self._messages and waiter is not None and not waiter.done():
-            waiter.set_result(None)
-        self._update_head_timer()
+        self._is_taking = False
+        """Whether requests that arrive now may take the fast path."""
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109  # aiohttp's signature
         """Let a running request finish within ``timeout`` seconds, then cancel it. Called by aiohttp's server."""
@@ -84,51 +63,47 @@ class FastPathHandler(GatewayRequestHandler):
         if self._task is not None:
             self._task.cancel()
 
-    def _handle_request(
-        self,
-        request: web.BaseRequest,
-        start_time: float | None,
-        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Handle a request in aiohttp's task, which calls this in the same step in which it takes the request."""
-        self._is_handling = True
-        return self._handle_fully(request, super()._handle_request(request, start_time, request_handler))
+    def _feed(self) -> None:
+        """Handle what has arrived. aiohttp's task is not woken for requests on the fast path."""
+        if self._is_feeding:
+            return
+        if self._is_handling or self._messages or self._paused:
+            # Another request must be answered first, or bytes be sent.
+            super()._feed()
+            return
+        waiter, self._waiter = self._waiter, None
+        self._is_taking = True
+        super()._feed()
+        self._is_taking = False
+        self._waiter = waiter
+        if self._messages and waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
-    async def _handle_fully(
-        self, request: web.BaseRequest, handling: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
-    ) -> tuple[web.StreamResponse, bool]:
-        response, reset = await handling
-        # If true, aiohttp's task drops the rest of a body or closes: the next bytes are no request (RFC 9112 §9.6).
-        self._is_handling = reset or not response.keep_alive or not request.content.is_eof()
-        return response, reset
+    def _parse(self, piece: bytes) -> None:
+        super()._parse(piece)
+        if self._is_taking and not self._paused:
+            self._start_fast_path()
 
-    def _is_busy(self) -> bool:
-        """Whether another request must be answered, or bytes be sent, before the bytes that arrive now are handled."""
-        return bool(self._is_handling or self._messages or self._paused)
-
-    def _start_fast_path(self) -> bool:
-        """Start to handle what has just arrived if it is one whole request that the fast path matches; else False."""
+    def _start_fast_path(self) -> None:
+        """Start to handle what has just arrived if it is one whole request that the fast path matches."""
         if len(self._messages) != 1 or self._parser is None:
-            return False
+            return
         message, payload = self._messages[0]
         if not isinstance(message, RawRequestMessage) or not _is_whole(message, payload):
-            return False
+            return
         if self._is_draining() or not self._fast_path.matches(message.method, message.path):
-            return False
+            return
         self._messages.clear()
         self._parser.message_consumed()
-        self._stop_head_timer()
-        self._has_had_head = True
         self._request_in_progress = True
         task = start_eager_task(self._answer(message, payload.read_nowait()), name="fast path")
         if not task.done():
             self._task = task
-        return True
 
     async def _answer(self, message: RawRequestMessage, body: bytes) -> None:
         try:
             answer = await self._fast_path.handle(message.method, message.path, message.headers, body)
-            response = encode_response(*answer, close=self._force_close)
+            response = encode_response(*answer, close=self._is_last())
         except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
             response = self._encode_failure(error, message.headers)
         finally:
@@ -139,25 +114,17 @@ class FastPathHandler(GatewayRequestHandler):
         if self.transport is not None:
             self.transport.write(response)
             self._start_keepalive()
-            self._resume_pipelined()
+            self._note_answer()
+
+    def _is_last(self) -> bool:
+        return self._force_close or self.is_last_answer
 
     def _encode_failure(self, error: Exception, headers: CIMultiDictProxy[str]) -> bytes:
         """Log the exception of a handler and return the bytes of an answer 500."""
         log.error("request.failed", exc_info=error)
         return encode_response(
-            *self._internal_error(headers.getall("X-Request-Id", ())), close=self._force_close
+            *self._internal_error(headers.getall("X-Request-Id", ())), close=self._is_last()
         )
-
-    def _hold_pipelined(self, data: bytes) -> None:
-        """Hold bytes until the running request is answered, and stop reading: the rest waits in the socket."""
-        self._pipelined += data
-        self._pause_transport_reading()
-
-    def _resume_pipelined(self) -> None:
-        if self._pipelined:
-            data, self._pipelined = self._pipelined, b""
-            self._resume_transport_reading()
-            self.data_received(data)
 
     def _start_keepalive(self) -> None:
         """Let aiohttp close the connection when it is idle for the keep-alive time, as after aiohttp's own answers."""

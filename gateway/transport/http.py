@@ -1,8 +1,8 @@
-"""aiohttp's handler of one HTTP connection with what aiohttp lacks, and the bytes of HTTP/1.1 answers (RFC 9112 §4).
+"""aiohttp's handler of one HTTP connection with what aiohttp lacks.
 
-The handler answers malformed HTTP with the caller's error body instead of plain text and a traceback, times out heads
-that do not arrive whole, calls a callback when the client closes the connection, and detaches connections that become
-WebSockets.
+The handler handles one request at a time (``serial_requests``). It answers malformed HTTP with the caller's error body
+instead of plain text and a traceback, times out heads that do not arrive whole, calls a callback when the client closes
+the connection, and detaches connections that become WebSockets.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from email.utils import formatdate
+from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
@@ -20,9 +18,9 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-LINGER_SECONDS: Final = 5.0
-"""How long the rest of a rejected body is read and dropped, so that its sender can read the answer."""
-_STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+from gateway.transport.http_response import encode_response
+from gateway.transport.serial_requests import SerialRequestHandler
+
 _PROXY_PROTOCOL: Final = (
     "the connection begins with the PROXY protocol, which the gateway does not read: switch it off at the load "
     "balancer (HAProxy: send-proxy; nginx: proxy_protocol; AWS: proxy_protocol_v2.enabled; Google: proxyHeader; "
@@ -48,29 +46,6 @@ _LOGGER: Final = logging.getLogger("aiohttp.server")
 log = structlog.get_logger(__name__)
 
 
-def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
-    """Encode an answer with its length and date. ``close``: it is the last answer of its connection.
-
-    Raises: ValueError for a header with a line break, which would become two headers.
-    """
-    values = "".join(headers.values())
-    if "\n" in values or "\r" in values:
-        raise ValueError("a header holds a line break")
-    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    end = "Connection: close\r\n\r\n" if close else "\r\n"
-    head = f"{_STATUS_LINES[status]}{fields}Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n{end}"
-    return head.encode() + body
-
-
-def encode_switch(headers: Mapping[str, str]) -> bytes:
-    """Encode the answer 101, after which the connection has another protocol (RFC 9110 §15.2.2)."""
-    lines = [
-        _STATUS_LINES[HTTPStatus.SWITCHING_PROTOCOLS],
-        *(f"{name}: {value}\r\n" for name, value in headers.items()),
-    ]
-    return "".join(lines).encode() + b"\r\n"
-
-
 # Most of this work ends without waiting. The second definition goes away with Python 3.11.
 if sys.version_info >= (3, 12):
 
@@ -83,23 +58,6 @@ else:
     def start_eager_task(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Start a task that runs in the next turn of the loop: Python has eager tasks from 3.12 on."""
         return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
-
-
-class _Date:
-    """The date in the format of HTTP (RFC 9110 §5.6.7), made once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = ""
-
-    def now(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
-        return self._text
-
-
-_date: Final = _Date()
 
 
 class Reject(Protocol):
@@ -121,16 +79,10 @@ class HandlerOptions(TypedDict):
     keepalive_timeout: float
 
 
-class GatewayRequestHandler(web.RequestHandler):
+class GatewayRequestHandler(SerialRequestHandler):
     """One HTTP connection of a client."""
 
-    __slots__ = (
-        "_has_had_head",
-        "_head_deadline",
-        "_head_timeout_seconds",
-        "_reject",
-        "on_close",
-    )
+    __slots__ = ("_head_deadline", "_head_timeout_seconds", "_is_new", "_reject")
 
     def __init__(self, server: web.Server, **options: Unpack[HandlerOptions]) -> None:
         super().__init__(
@@ -139,17 +91,15 @@ class GatewayRequestHandler(web.RequestHandler):
             keepalive_timeout=options["keepalive_timeout"],
             # Heartbeats and timeouts find dead peers much sooner, and setting it costs with every connection.
             tcp_keepalive=False,
-            lingering_time=LINGER_SECONDS,
             auto_decompress=False,
-            access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
+            access_log=None,
             logger=_LOGGER,
         )
         self._reject = options["reject"]
         self._head_timeout_seconds = options["head_timeout_seconds"]
         self._head_deadline: asyncio.TimerHandle | None = None
-        self._has_had_head = False
-        self.on_close: Callable[[], None] | None = None
-        """Called when the connection is lost."""
+        self._is_new = True
+        """Whether no byte has arrived."""
 
     def detach(self, protocol: asyncio.Protocol) -> None:
         """Give the connection to another protocol. For aiohttp it is lost; the current request is answered DETACHED.
@@ -159,36 +109,22 @@ class GatewayRequestHandler(web.RequestHandler):
         transport, self.transport = self.transport, None
         if transport is None:
             raise RuntimeError("the connection is lost")
-        tail, self._message_tail = self._message_tail, b""
+        tail, self._held, self._held_at = self._held[self._held_at :], b"", 0
         transport.set_protocol(protocol)
         super().connection_lost(None)
         if tail:
             # No later bytes may overtake the tail, and the request has to be answered first.
-            if not self._buffer_paused:
+            if not self._is_held_back:
                 transport.pause_reading()
             self._loop.call_soon(_feed_tail, transport, protocol, tail)
-        elif self._buffer_paused:
-            transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes of the client, which may be split anywhere."""
-        if not self._has_had_head and self._reject_other_protocol(data):
-            return
+        """Handle bytes of the client, which may be split anywhere."""
+        if self._is_new:
+            self._is_new = False
+            if self._reject_other_protocol(data):
+                return
         super().data_received(data)
-        self._fail_malformed_body()
-        self._update_head_timer()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End the requests of the connection and call ``on_close``."""
-        self._stop_head_timer()
-        super().connection_lost(exc)
-        if self.on_close is not None:
-            self.on_close()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:  # aiohttp's signature
-        """Resume reading if it was paused. aiohttp calls this for each piece of a body, when it rarely was."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
 
     # errors
 
@@ -229,77 +165,49 @@ class GatewayRequestHandler(web.RequestHandler):
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
-    def _fail_malformed_body(self) -> None:
-        """Raise RequestPayloadError in the reader of a body whose rest is malformed: aiohttp only queues an answer."""
-        request = self._current_request
-        if request is None or not self._messages or request.content.is_eof():
-            return
-        if request.content.exception() is None:
-            request.content.set_exception(web.RequestPayloadError("the body is not HTTP as RFC 9112 has it"))
-
     def _reject_other_protocol(self, data: bytes) -> bool:
         """Answer and close a connection that begins in another protocol than HTTP/1; return False if it does not."""
-        if self._head_deadline is not None:
-            return False  # These are not the first bytes of the connection.
         for beginning, status, detail in _OTHER_PROTOCOLS:
-            if data.startswith(beginning) and self.transport is not None:
+            if data.startswith(beginning):
                 code = "bad_request" if status == HTTPStatus.BAD_REQUEST else "unsupported_version"
-                headers, body = self._reject(status, code, detail)
-                self.transport.write(encode_response(status, headers, body, close=True))
-                self.force_close()
+                self._reject_head(status, code, detail)
                 return True
         return False
 
     # heads
 
-    def _update_head_timer(self) -> None:
-        """Start the timer when a part of a head has arrived, stop it when the head is whole."""
-        is_waiting = self._is_waiting_for_head()
-        if is_waiting and self._head_deadline is None:
-            self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._reject_slow_head)
-        elif not is_waiting:
-            self._stop_head_timer()
+    def head_begun(self) -> None:
+        """Start the timer of a head."""
+        self._head_deadline = self._loop.call_later(self._head_timeout_seconds, self._reject_slow_head)
 
-    def _stop_head_timer(self) -> None:
+    def head_ended(self) -> None:
+        """Stop the timer of a head."""
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
 
-    def _is_waiting_for_head(self) -> bool:
-        if self._messages:
-            self._has_had_head = True
-            return False
-        if self._waiter is None:
-            # A request is being handled, or the first bytes arrived before the task of the connection has run.
-            return not self._has_had_head
-        return not self._waiter.done()
+    def head_cut_off(self) -> None:
+        """Answer a request whose client sends no more."""
+        self._reject_head(
+            HTTPStatus.BAD_REQUEST, "bad_request", "the request ended before its head was complete"
+        )
 
     def _reject_slow_head(self) -> None:
         self._head_deadline = None
-        if self.transport is None:
-            return
-        status = HTTPStatus.REQUEST_TIMEOUT
-        headers, body = self._reject(
-            status, "request_timeout", "the head of the request did not arrive in time"
+        self._reject_head(
+            HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "the head of the request did not arrive in time"
         )
-        self.transport.write(encode_response(status, headers, body, close=True))
-        self.force_close()
+
+    def _reject_head(self, status: HTTPStatus, code: str, detail: str) -> None:
+        """Answer a request whose head is not complete, and close the connection."""
+        if self.transport is not None:
+            headers, body = self._reject(status, code, detail)
+            self.transport.write(encode_response(status, headers, body, close=True))
+            self._linger()
+            self.close()
 
 
 def _feed_tail(transport: asyncio.Transport, protocol: asyncio.Protocol, tail: bytes) -> None:
     if not transport.is_closing():
         transport.resume_reading()
         protocol.data_received(tail)
-
-
-class _Detached(web.StreamResponse):
-    """The answer to a request whose connection was detached from aiohttp: sends nothing."""
-
-    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002  # aiohttp's signature
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Write nothing."""
-
-
-DETACHED: Final = _Detached()

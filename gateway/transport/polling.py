@@ -21,12 +21,13 @@ _YIELD_EVERY: Final = 64
 class ParkedPoll:
     """A GET that waits for packets; satisfies ``transports.Poll``."""
 
-    __slots__ = ("_session", "lost", "woken")
+    __slots__ = ("_connection", "_session", "lost", "woken")
 
-    def __init__(self, session: EngineSession) -> None:
+    def __init__(self, session: EngineSession, connection: GatewayRequestHandler) -> None:
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = False
         self._session = session
+        self._connection = connection
 
     def wake(self) -> None:
         """Let the handler answer when its task next runs, with all packets that were sent by then."""
@@ -34,8 +35,12 @@ class ParkedPoll:
             self.woken.set_result(None)
 
     def on_connection_lost(self) -> None:
-        """Lose the poll: the client has closed the connection of its GET."""
-        if not self.lost:
+        """Lose the poll: the client has closed the connection of its GET, or its side of the connection.
+
+        Both are the same to a server that does not write, so both end the session, as on the reference server. A client
+        that closed its side after its GET gets packets that are ready.
+        """
+        if not self.lost and not (self._connection.connected and self.woken.done()):
             self.lost = True
             self._session.poll_lost()
             self.wake()
@@ -51,11 +56,13 @@ class PollingTransport:
 
     async def poll(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
         """Answer a GET as soon as the session has a packet for it, or ends."""
-        parked = ParkedPoll(session)
+        connection = cast(GatewayRequestHandler, request.protocol)
+        parked = ParkedPoll(session, connection)
         if not session.park(parked):
             return errors.BAD_REQUEST
-        connection = cast(GatewayRequestHandler, request.protocol)
         connection.on_close = parked.on_connection_lost
+        if connection.is_half_closed:
+            parked.on_connection_lost()
         try:
             await parked.woken
         finally:

@@ -14,7 +14,8 @@ from gateway.interfaces import Schedule
 from gateway.transport import errors
 from gateway.transport.connection import UpgradeProbe, WebSocketConnection
 from gateway.transport.errors import HandshakeError
-from gateway.transport.http import DETACHED, GatewayRequestHandler, encode_switch
+from gateway.transport.http import GatewayRequestHandler
+from gateway.transport.http_response import DETACHED, encode_switch
 from gateway.transport.session import Deliver, EngineSession, MessageLimits
 from gateway.transport.websocket_handshake import accept_handshake
 from gateway.transport.websocket_writer import WebSocketWriter
@@ -86,10 +87,10 @@ class WebSocketTransport:
         self, request: web.Request, begin: Callable[[WebSocketConnection, bytes], None]
     ) -> web.StreamResponse | HandshakeError:
         """Accept a WebSocket; abort it if ``begin``, which writes the answer and attaches a session, raises."""
-        answer = accept_handshake(request.headers, offers_deflate=self._deflates_from_bytes is not None)
-        if answer is None:
-            return errors.BAD_REQUEST
         handler = cast(GatewayRequestHandler, request.protocol)
+        answer = accept_handshake(request.headers, offers_deflate=self._deflates_from_bytes is not None)
+        if answer is None or handler.is_half_closed:
+            return errors.BAD_REQUEST
         if handler.transport is None:
             return DETACHED  # The client closed the connection before it was answered.
         head = encode_switch(answer)

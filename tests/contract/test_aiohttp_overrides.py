@@ -1,7 +1,7 @@
 """What the transport uses of aiohttp beyond its documentation; an upgrade that changes any of it fails here.
 
-``gateway/transport/http.py`` and ``fast_path.py`` use aiohttp's handler of one connection, as it is in the release that
-requirements/runtime.txt pins. ``pyproject.toml`` allows no other minor release.
+``serial_requests.py``, ``http.py`` and ``fast_path.py`` of ``gateway/transport`` use aiohttp's handler of one
+connection, as it is in the release that requirements/runtime.txt pins. ``pyproject.toml`` allows no other minor one.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 
 SLOTS = [
-    "_buffer_paused",
     "_close",
     "_current_request",
     "_force_close",
     "_handler_waiter",
     "_keepalive_handle",
     "_keepalive_timeout",
-    "_message_tail",
     "_messages",
     "_next_keepalive_close_time",
     "_parser",
     "_paused",
     "_reading_paused",
+    "_upgraded",
     "_request_in_progress",
     "_waiter",
     "transport",
@@ -36,8 +35,10 @@ METHODS = {
     "_pause_transport_reading": ["self"],
     "_process_keepalive": ["self"],
     "_resume_transport_reading": ["self"],
+    "close": ["self"],
     "connection_lost": ["self", "exc"],
     "data_received": ["self", "data"],
+    "eof_received": ["self"],
     "force_close": ["self"],
     "handle_error": ["self", "request", "status", "exc", "message"],
     "log_exception": ["self", "args", "kw"],
@@ -56,10 +57,13 @@ def test_request_handler_has_methods_with_the_expected_parameters(name: str) -> 
     assert list(inspect.signature(getattr(web.RequestHandler, name)).parameters) == METHODS[name]
 
 
-def test_parser_has_a_method_for_consumed_messages() -> None:
-    assert callable(HttpRequestParser.message_consumed)
+@pytest.mark.parametrize("name", ["message_consumed", "set_upgraded"])
+def test_parser_has_the_methods_that_are_used(name: str) -> None:
+    assert callable(getattr(HttpRequestParser, name))
 
 
-@pytest.mark.parametrize("name", ["method", "path", "version", "headers", "should_close", "upgrade"])
+@pytest.mark.parametrize(
+    "name", ["method", "path", "version", "headers", "should_close", "upgrade", "chunked"]
+)
 def test_parsed_head_has_the_attributes_that_are_used(name: str) -> None:
     assert hasattr(RawRequestMessage, name)

@@ -1,0 +1,274 @@
+"""aiohttp's handler of one HTTP connection, changed to handle one request at a time, each to its end.
+
+Bytes that follow a request wait until it is answered. A request is also answered if its client closes its own side of
+the connection after it. The last answer reaches a client that still sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from gateway.transport.request_boundaries import RequestBoundaries
+
+LINGER_SECONDS: Final = 5.0
+"""How long bytes are read and dropped after the last answer, so that their sender can read it (RFC 9112 §9.6)."""
+HELD_BYTES: Final = 64 * 1024
+"""Reading stops while more bytes than these wait for the answer to a request before them."""
+
+
+class SerialRequestHandler(web.RequestHandler):
+    """One HTTP connection of a client, with one request at a time."""
+
+    __slots__ = (
+        "_boundaries",
+        "_held",
+        "_held_at",
+        "_is_answered",
+        "_is_feeding",
+        "_is_half_closed",
+        "_is_handling",
+        "_is_held_back",
+        "_is_in_head",
+        "_linger_timer",
+        "_lingering",
+        "_payload",
+        "on_close",
+    )
+
+    def __init__(self, server: web.Server, **options: Any) -> None:
+        """``options`` are those of aiohttp's handler."""
+        super().__init__(server, lingering_time=LINGER_SECONDS, **options)
+        self._boundaries = RequestBoundaries()
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        """The body of the last request."""
+        self._is_answered = True
+        """Whether the last request has its answer."""
+        self._held, self._held_at = b"", 0
+        """Bytes that have arrived, and how many of them the parser has."""
+        self._is_feeding = False
+        self._is_handling = False
+        """Whether aiohttp's task is handling a request."""
+        self._is_in_head = False
+        """Whether a part of a head has arrived."""
+        self._is_held_back = False
+        """Whether reading is paused because of ``_held``."""
+        self._is_half_closed = False
+        """Whether the client sends no more; it may still read."""
+        self._lingering: asyncio.Transport | None = None
+        """The transport after the last answer, until the client closes the connection."""
+        self._linger_timer: asyncio.TimerHandle | None = None
+        self.on_close: Callable[[], None] | None = None
+        """Called when the connection is lost, or the client sends no more."""
+
+    @property
+    def is_half_closed(self) -> bool:
+        """Whether the client has closed its side of the connection and can only read."""
+        return self._is_half_closed
+
+    @property
+    def is_last_answer(self) -> bool:
+        """Whether no request can follow the one that is handled."""
+        return self._close or (self._is_half_closed and self._held_at == len(self._held))
+
+    def data_received(self, data: bytes) -> None:
+        """Handle bytes of the client, which may be split anywhere, or parse what the parser holds if there are none."""
+        if self._force_close or self._close or self._lingering is not None:
+            return
+        if not data:
+            self._parse(data)
+        elif self._held_at == len(self._held):
+            self._held, self._held_at = data, 0
+        else:
+            self._held, self._held_at = self._held[self._held_at :] + data, 0
+        self._feed()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature: whether the connection stays open
+        """Answer the requests that have arrived, then close: the client sends no more, and may still read."""
+        self._is_half_closed = True
+        if self._lingering is not None:
+            return False
+        if self._is_answered and self._held_at == len(self._held):
+            if self._is_in_head and not self._force_close:
+                self.head_cut_off()
+            return False
+        self._fail_cut_off_body()
+        if self.on_close is not None:
+            self.on_close()
+        return True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the requests of the connection and call ``on_close``."""
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+        if self._is_in_head:
+            self.head_ended()
+        self._held, self._held_at = b"", 0
+        super().connection_lost(exc)
+        if self.on_close is not None:
+            self.on_close()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # aiohttp's signature
+        """Resume reading if it was paused. aiohttp calls this for each piece of a body, when it rarely was."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def _feed(self) -> None:
+        """Give the parser what has arrived, up to the end of a request that is not answered."""
+        if self._is_feeding:
+            return
+        self._is_feeding = True
+        try:
+            while self._held_at < len(self._held) and not self._is_blocked():
+                end = self._boundaries.cut(self._held, self._held_at)
+                piece = self._held[self._held_at : end]
+                self._held_at = end
+                self._parse(piece)
+        finally:
+            self._is_feeding = False
+        waiting = len(self._held) - self._held_at
+        if not waiting:
+            self._held, self._held_at = b"", 0
+        if self._is_held_back or waiting > HELD_BYTES:
+            self._hold_back(waiting > HELD_BYTES)
+        if self._boundaries.head_bytes or self._is_in_head:
+            self._note_head()
+        if self._is_half_closed:
+            self._fail_cut_off_body()
+
+    def head_begun(self) -> None:
+        """A part of a head has arrived."""
+
+    def head_ended(self) -> None:
+        """A head is complete, or its connection is lost."""
+
+    def head_cut_off(self) -> None:
+        """The client sends no more after a part of a head."""
+
+    def _note_head(self) -> None:
+        was_in_head = self._is_in_head
+        self._is_in_head = self._is_answered and self._payload.is_eof() and self._boundaries.head_bytes > 0
+        if self._is_in_head and not was_in_head:
+            self.head_begun()
+        elif was_in_head and not self._is_in_head:
+            self.head_ended()
+
+    def _is_blocked(self) -> bool:
+        """Whether the next bytes have to wait: for an answer, or for the reader of a body."""
+        if self._force_close or self._close or self.transport is None:
+            return True
+        return self._reading_paused or (not self._is_answered and self._payload.is_eof())
+
+    def _parse(self, piece: bytes) -> None:
+        """Let aiohttp parse bytes that end at or before the end of a head or body, and queue the request."""
+        if piece and self._upgraded and self._parser is not None:
+            # The last request was answered without a change of the protocol.
+            self._parser.set_upgraded(False)
+            self._upgraded = False
+        is_in_body = not self._payload.is_eof()
+        count = len(self._messages)
+        super().data_received(piece)
+        if len(self._messages) == count:
+            if is_in_body and self._payload.is_eof():
+                self._boundaries.end_body()
+        elif is_in_body:
+            # The rest of the body is malformed. Its request is answered, and not this rest as well.
+            self._messages.pop()
+            self._fail_body("the body is not HTTP as RFC 9112 has it")
+            self.close()
+        else:
+            self._begin_request(*self._messages[-1])
+
+    def _begin_request(self, message: object, payload: StreamReader) -> None:
+        self._is_answered = False
+        self._payload = payload
+        length = 0
+        if not payload.is_eof() and isinstance(message, RawRequestMessage) and not message.chunked:
+            length = int(message.headers.get(hdrs.CONTENT_LENGTH, 0))
+        self._boundaries.begin_body(length)
+
+    def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
+        """Handle a request in aiohttp's task, which calls this in the same step in which it takes the request."""
+        self._is_handling = True
+        return self._handle_fully(request, super()._handle_request(request, start_time, request_handler))
+
+    async def _handle_fully(
+        self, request: web.BaseRequest, handling: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
+    ) -> tuple[web.StreamResponse, bool]:
+        response, reset = await handling
+        is_last = reset or not response.keep_alive
+        # If true, aiohttp's task drops the rest of a body or closes: the next bytes are no request (RFC 9112 §9.6).
+        self._is_handling = is_last or not request.content.is_eof()
+        if not is_last:
+            self._note_answer()
+        elif not reset:
+            self._linger()
+            # aiohttp's task does not wait for the rest of the body.
+            request.content.feed_eof()
+        return response, reset
+
+    def _note_answer(self) -> None:
+        """Continue with the next request, or close if the client sends none."""
+        self._is_answered = True
+        if self._reading_paused and self._payload.is_eof():
+            self.resume_reading()  # Its handler left a part of the body unread.
+        if self._held:
+            self._feed()
+        if self._is_half_closed and self._is_answered and self.transport is not None:
+            # Its answer is in the buffer of the transport, which sends it before it closes.
+            self.eof_received()
+            self.force_close()
+
+    def _linger(self) -> None:
+        """Close this side of the connection after the bytes that were written, the other one when the client does.
+
+        A close with unread bytes would reset the connection, and the client might lose the answer.
+        """
+        transport, self.transport = self.transport, None
+        if transport is None:
+            return
+        if self._is_half_closed or transport.is_closing() or not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        transport.resume_reading()
+        self._lingering = transport
+        self._linger_timer = self._loop.call_later(LINGER_SECONDS, transport.close)
+
+    def force_close(self) -> None:
+        """Close the connection once the bytes that were written are sent."""
+        super().force_close()
+        if self._lingering is not None:
+            self._lingering.close()
+
+    def _hold_back(self, is_held_back: bool) -> None:
+        """Stop reading while many bytes are held, so that the rest waits in the socket; resume when they are fewer."""
+        if is_held_back and not self._is_held_back:
+            self._pause_transport_reading()
+        self._is_held_back = is_held_back
+        if not is_held_back and not self._reading_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._is_held_back:
+            super()._resume_transport_reading()
+
+    def _fail_cut_off_body(self) -> None:
+        """Let the reader of a body whose rest never arrives fail."""
+        if self._held_at == len(self._held) and not self._reading_paused:
+            self._fail_body("the body ended before it was complete")
+
+    def _fail_body(self, reason: str) -> None:
+        """Raise RequestPayloadError in the reader of the body, unless the body is complete."""
+        if not self._payload.is_eof() and self._payload.exception() is None:
+            self._payload.set_exception(web.RequestPayloadError(reason))
