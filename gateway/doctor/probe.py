@@ -19,7 +19,7 @@ from gateway.doctor import rights
 from gateway.doctor.facts import CONFIG_NAMES, DataFacts, RedisFacts, SentinelFacts, Unreached
 from gateway.domain.errors import GatewayError, StateMisconfigured
 from gateway.state.redis.codec import Codec, DecodeError
-from gateway.state.redis.connection import ConnectionFactory, parse_info
+from gateway.state.redis.connection import ConnectionFactory, address_text, parse_info
 from gateway.state.redis.errors import REPLIES, code_of
 from gateway.state.redis.redis_keys import RedisKeys
 
@@ -124,7 +124,7 @@ async def probe_redis(
     try:
         connection = await server.connect_unchecked()
     except GatewayError as error:
-        return Unreached(_reason(error), rejection=isinstance(error, StateMisconfigured))
+        return Unreached(error.message.rstrip("."), rejection=isinstance(error, StateMisconfigured))
     query = RedisQuery(connection, timeout_seconds=timeout_seconds)
     try:
         info = await query.execute("INFO")
@@ -148,16 +148,6 @@ async def _query_facts(query: RedisQuery, info: dict[str, str] | None, prefix: s
         skew_error=skew_error,
         data=await read_data_facts(query.execute, RedisKeys(prefix)),
     )
-
-
-def _reason(error: GatewayError) -> str:
-    """Return the text of the cause, which is more precise than that of the error. Neither contains a secret."""
-    cause = error.__cause__
-    if isinstance(cause, (exceptions.ConnectionError, OSError, *REPLIES)) and not isinstance(
-        cause, TimeoutError
-    ):
-        return str(cause).rstrip(".") or error.message
-    return error.message.rstrip(".")
 
 
 async def _measure_clock(query: RedisQuery) -> tuple[tuple[float, ...], float | None, float]:
@@ -210,8 +200,7 @@ async def probe_sentinels(server: ConnectionFactory) -> SentinelFacts | None:
 
 
 def _address_text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return address_text(*address)
 
 
 def target_address(server: ConnectionFactory) -> str:

@@ -122,7 +122,8 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """Open a client of redis-py, to read and to change data."""
-        return redis.Redis(port=self.port, protocol=2, decode_responses=False)
+        password = self.options.get("requirepass")
+        return redis.Redis(port=self.port, protocol=2, password=password, decode_responses=False)
 
     def execute(self, *command: Any) -> Any:
         """Execute one command and return its reply."""
@@ -177,12 +178,21 @@ class RedisServer:
 
 
 class Sentinels:
-    """A primary, a replica of it, and three Sentinels that watch them under the name ``main``."""
+    """A primary, a replica of it, and three Sentinels that watch them under the name ``main``.
+
+    The Sentinels have ``password``, primary and replica ``primary_password``; empty for none.
+    """
+
+    def __init__(self, *, password: str = "", primary_password: str = "") -> None:
+        self._password = password
+        self._primary_password = primary_password
 
     def __enter__(self) -> Sentinels:
-        self.primary = RedisServer()
-        self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}")
-        self._sentinels = [_Sentinel(self.primary.port) for _ in range(3)]
+        needed = self._primary_password
+        options = {"requirepass": needed, "masterauth": needed} if needed else {}
+        self.primary = RedisServer(**options)
+        self.replica = RedisServer(replicaof=f"127.0.0.1 {self.primary.port}", **options)
+        self._sentinels = [_Sentinel(self.primary.port, self._password, needed) for _ in range(3)]
         self.sentinels = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self._sentinels)
         try:
             wait_until(self._is_complete, "the Sentinels know each other and the replica")
@@ -220,16 +230,19 @@ class Sentinels:
 class _Sentinel(RedisServer):
     """One Sentinel. It writes to its configuration, so it needs a file of its own."""
 
-    def __init__(self, watched_port: int) -> None:
+    def __init__(self, watched_port: int, password: str, primary_password: str) -> None:
         self._watched_port = watched_port
-        super().__init__()
+        self._lines = f"requirepass {password}\nsentinel sentinel-pass {password}\n" if password else ""
+        if primary_password:
+            self._lines += f"sentinel auth-pass main {primary_password}\n"
+        super().__init__(**({"requirepass": password} if password else {}))
 
     def _command(self) -> list[str]:
         path = self._folder / "sentinel.conf"
         path.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self._folder}\n"
             f"sentinel monitor main 127.0.0.1 {self._watched_port} 2\n"
-            "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 6000\n"
+            "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 6000\n" + self._lines
         )
         return [find_binary(), str(path), "--sentinel"]
 

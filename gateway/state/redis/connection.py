@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio import Connection, SSLConnection
 
-from gateway.domain.errors import StateMisconfigured
+from gateway.domain.errors import GatewayError, StateMisconfigured
 from gateway.domain.redis_url import RedisUrl
-from gateway.state.redis.errors import NotExecuted, code_of, error_from_reply, rejection_in
+from gateway.state.redis.errors import REPLIES, NotExecuted, code_of, failure_to_connect, rejection_in
+
+X = TypeVar("X")
 
 FIRST_BACKOFF_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 1.0
+_SENTINEL_LOGIN: Final = " (sentinel_password and sentinel_username in the query of GATEWAY_REDIS_URL)"
+_PLAIN_SECONDS: Final = 0.2
 NO_EVICTION: Final = "noeviction"
 """The only ``maxmemory-policy`` under which Redis keeps sessions and nonces."""
 
@@ -94,20 +98,34 @@ class ConnectionFactory:
             NotExecuted: no usable primary was reached in time.
             StateMisconfigured: the credentials are wrong, or the primary may evict keys.
         """
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                host, port = await self._primary()
-                return await self._verify(host, port)
-        except TimeoutError as late:
-            raise NotExecuted(f"Redis did not answer within {self._timeout_seconds} s") from late
+        return await self._open(self._verify)
 
     async def connect_unchecked(self) -> Connection:
         """Open a connection without the checks of ``connect``, for the doctor. Raises the same errors."""
+        return await self._open(self._connect)
+
+    async def _open(self, connect: Callable[[str, int], Awaitable[X]]) -> X:
+        """Find the primary and connect to it, both within the time of an attempt."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_seconds
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._connect(*await self._primary())
+            async with asyncio.timeout_at(deadline):
+                host, port = await self._primary()
         except TimeoutError as late:
-            raise NotExecuted(f"Redis did not answer within {self._timeout_seconds} s") from late
+            raise NotExecuted(f"no Sentinel answered within {self._timeout_seconds} s") from late
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await connect(host, port)
+        except TimeoutError as late:
+            server = f"Redis at {address_text(host, port)}"
+            raise await self._silence(server, host, port, self._timeout_seconds) from late
+
+    async def _silence(self, server: str, host: str, port: int, seconds: float) -> NotExecuted:
+        """Return the error for a server that did not answer: † one without TLS waits for the rest of a handshake."""
+        if self.url.tls and await _answers_without_tls(host, port):
+            return NotExecuted(
+                f"{server} cannot be reached: it does not speak TLS on this port; without TLS the URL is redis://"
+            )
+        return NotExecuted(f"{server} did not answer within {seconds:g} s")
 
     async def query_sentinels(self) -> dict[tuple[str, int], tuple[str, int] | None]:
         """Return the address that each Sentinel gives for the primary, or None; empty without Sentinel.
@@ -126,24 +144,40 @@ class ConnectionFactory:
         url = self.url
         if url.service is None:
             return url.hosts[0]
-        problem = NotExecuted("no Sentinel answered")
+        problems: list[GatewayError] = []
         for host, port in url.hosts:
+            sentinel = f"the Sentinel at {address_text(host, port)}"
+            # A Sentinel that does not answer must not use up the time of the others.
+            seconds = self._timeout_seconds / (len(url.hosts) + 1)
             try:
-                # A Sentinel that does not answer must not use up the time of the others.
-                async with asyncio.timeout(self._timeout_seconds / (len(url.hosts) + 1)):
+                async with asyncio.timeout(seconds):
                     primary = await self._query_sentinel(host, port, url.service)
-            except (NotExecuted, TimeoutError):
-                continue
-            if primary is not None:
-                return primary
-            problem = NotExecuted(f"no Sentinel knows a primary named {url.service!r}")
-        raise problem
+            except (NotExecuted, StateMisconfigured) as problem:
+                problems.append(problem)
+            except TimeoutError:
+                problems.append(await self._silence(sentinel, host, port, seconds))
+            else:
+                if primary is not None:
+                    return primary
+                problems.append(NotExecuted(f"{sentinel} knows no primary named {url.service!r}"))
+        reasons = "; ".join(problem.message for problem in problems)
+        if any(isinstance(problem, StateMisconfigured) for problem in problems):
+            raise StateMisconfigured(reasons)
+        raise NotExecuted(reasons)
 
     async def _query_sentinel(self, host: str, port: int, service: str) -> tuple[str, int] | None:
+        sentinel = f"the Sentinel at {address_text(host, port)}"
         connection = self._make(host, port, self.url.sentinel_options)
         try:
-            await _connect(connection)
+            await _connect(connection, sentinel, tls=self.url.tls, hint=_SENTINEL_LOGIN)
             answer = await execute(connection, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+        except NotExecuted as problem:
+            if problem.rejection == "NOAUTH":
+                raise StateMisconfigured(f"{sentinel} asks for a password{_SENTINEL_LOGIN}") from problem
+            if problem.__cause__ is not None and isinstance(problem.__cause__, REPLIES):
+                text = str(problem.__cause__).partition(", with args")[0]
+                raise NotExecuted(f"{sentinel} rejects the question for the primary: {text}") from problem
+            raise
         finally:
             await connection.disconnect(nowait=True)
         return None if answer is None else (answer[0].decode(), int(answer[1]))
@@ -161,7 +195,8 @@ class ConnectionFactory:
     async def _connect(self, host: str, port: int) -> Connection:
         connection = self._make(host, port, {**self.url.options, "client_name": self._name})
         try:
-            await _connect(connection)
+            named = " (the primary that Sentinel names)" if self.url.service is not None else ""
+            await _connect(connection, f"Redis at {address_text(host, port)}{named}", tls=self.url.tls)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -181,15 +216,33 @@ class ConnectionFactory:
         )
 
 
-async def _connect(connection: Connection) -> None:
+async def _connect(connection: Connection, server: str, *, tls: bool, hint: str = "") -> None:
+    """Connect. ``server`` is how messages name the server, ``hint`` where its password belongs."""
     try:
         await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it without
-    except (exceptions.AuthenticationError, exceptions.NoPermissionError) as error:
-        raise StateMisconfigured(f"Redis rejects this user and password: {error}") from error
-    except (exceptions.ResponseError, exceptions.BusyLoadingError) as error:
-        raise error_from_reply(error) from error
     except (exceptions.RedisError, OSError) as error:
-        raise NotExecuted(f"Redis cannot be reached: {type(error).__name__}") from error
+        problem = failure_to_connect(error, server, tls=tls)
+        if isinstance(problem, StateMisconfigured) and hint:
+            problem = StateMisconfigured(problem.message + hint)
+        raise problem from error
+
+
+async def _answers_without_tls(host: str, port: int) -> bool:
+    """Return whether a server answers a command without TLS."""
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_PLAIN_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(b"PING\r\n")
+                return await reader.read(1) in {b"+", b"-"}
+            finally:
+                writer.transport.abort()
+    return False
+
+
+def address_text(host: str, port: int) -> str:
+    """Return host and port as they stand in a URL."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def pack(*command: str | bytes | int) -> bytes:

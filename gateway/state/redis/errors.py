@@ -9,7 +9,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -127,6 +130,61 @@ def error_from_reply(error: Exception) -> GatewayError:
     if rejection:
         return OutcomeUnknown("the Redis user lacks rights that scripts need", rejection=rejection)
     return OutcomeUnknown(f"Redis failed while it worked on it ({code})")
+
+
+def failure_to_connect(error: Exception, server: str, *, tls: bool) -> GatewayError:
+    """Translate an error of redis-py while it connects. ``server`` names the server with its host and port.
+
+    The sentence is for the operator: it says what failed, and quotes no user name and no password.
+    """
+    # A proxy that does not know AUTH would quote the password.
+    text = str(error).partition(", with args")[0].rstrip(".")
+    if isinstance(error, exceptions.NoPermissionError):
+        return StateMisconfigured(f"{server} accepts the password, and its user lacks rights: {text}")
+    if isinstance(error, exceptions.AuthenticationError):
+        if text.startswith("NOAUTH") or "uthentication required" in text:
+            return StateMisconfigured(f"{server} asks for a password, and the URL has none for it")
+        return StateMisconfigured(f"{server} rejects the user and the password of the URL: {text}")
+    if isinstance(error, exceptions.BusyLoadingError):
+        return error_from_reply(error)
+    if isinstance(error, exceptions.ResponseError):
+        return NotExecuted(f"{server} rejects the connection: {text}", rejection=rejection_in(error))
+    if isinstance(error, exceptions.TimeoutError):
+        return NotExecuted(f"{server} does not answer: no connection in time")
+    return NotExecuted(f"{server} cannot be reached: {_reason_of(error, tls=tls)}")
+
+
+def _reason_of(error: BaseException, *, tls: bool) -> str:
+    """Return why a connection failed: the first cause that is known by its type decides."""
+    cause = error
+    for cause in _causes(error):
+        if isinstance(cause, socket.gaierror):
+            return f"its name cannot be resolved ({cause.strerror or cause})"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"its certificate is not accepted: {cause.verify_message.rstrip('.')}"
+                " (ssl_ca_certs names the file of its authority)"
+            )
+        if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
+            return f"it ends the TLS handshake: {cause.reason} (ssl_certfile and ssl_keyfile name a client certificate)"
+        if isinstance(cause, ssl.SSLError):
+            return "it does not speak TLS on this port; without TLS the URL is redis://"
+        if isinstance(cause, FileNotFoundError | PermissionError):
+            return f"a file of the TLS options cannot be read: {cause.strerror} ({cause.filename or 'ssl_…'})"
+        # asyncio joins the errors of several addresses of a name in one text.
+        if isinstance(cause, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(cause):
+            return "no server listens there"
+    if isinstance(cause, ConnectionError) or "closed by server" in str(error):
+        other = "rediss://, if it speaks TLS" if not tls else "redis://, if it speaks no TLS"
+        return f"it closed the connection at once; the URL is {other}"
+    return str(cause).rstrip(".") or type(cause).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def rejection_in(error: BaseException | None) -> str:
