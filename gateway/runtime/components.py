@@ -301,6 +301,7 @@ class Components:
                 else None,
                 body_timeout_seconds=settings.request_timeout_seconds,
                 send_buffer_bytes=settings.send_buffer_bytes,
+                token_cookie=settings.jwt_cookie,
             ),
             observer=socketio_server,
             schedule=self.schedule,

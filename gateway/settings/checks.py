@@ -24,6 +24,7 @@ def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None
         _check_required_keys(settings, problems)
     _check_jwt_keys(settings, problems)
     _check_algorithms(settings, problems)
+    _check_token_cookie(settings, problems)
     _check_sizes(settings, problems)
     _check_shared_state(settings, problems)
     _check_ports_and_paths(settings, problems)
@@ -54,6 +55,19 @@ def _check_jwt_keys(settings: Settings, problems: Problems) -> None:
         problems.add("jwt_secret", "is a public key, a certificate or a JSON Web Key, and so not a secret")
     if settings.jwt_public_key is not None and settings.jwt_jwks_url is not None:
         problems.add("jwt_jwks_url", "is set together with GATEWAY_JWT_PUBLIC_KEY: remove one of the two")
+
+
+def _check_token_cookie(settings: Settings, problems: Problems) -> None:
+    """Require a list of origins beside a cookie, which browsers send with the WebSocket handshake of every page."""
+    if settings.jwt_cookie is None or problems.has_error("jwt_cookie", "cors_origins"):
+        return
+    for origin in ("*", "null"):
+        if origin in settings.cors_origins:
+            problems.add(
+                "jwt_cookie",
+                f"is set while GATEWAY_CORS_ORIGINS allows {origin}: any web page could connect with the cookie of its "
+                "visitor (cross-site WebSocket hijacking); list the origins of your pages",
+            )
 
 
 def default_algorithms(settings: Settings) -> tuple[str, ...]:

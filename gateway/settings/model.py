@@ -144,6 +144,7 @@ class Settings:
     jwt_issuer: tuple[str, ...] = _setting(_tokens, ())
     jwt_leeway_seconds: float = _setting(values.seconds_or_zero, 0.0, unit="seconds")
     jwt_require_exp: bool = _setting(values.boolean, True)
+    jwt_cookie: str | None = _setting(values.matching("[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}"), None)
     room_claims: Mapping[str, str] = _setting(values.room_claims, _ROOM_CLAIMS)
 
     ingest_keys: tuple[IngestKey, ...] = _setting(credentials.ingest_keys, (), secret=True)

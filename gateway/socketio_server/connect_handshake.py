@@ -25,36 +25,61 @@ from gateway.transport.session import EngineSession, Handshake
 AUTHENTICATED: Final = "authenticated"
 RECOVERIES: Final = ("recovered", *sorted(RecoveryFailed.CODES))
 """How a recovery request ended."""
+BEARER: Final = "bearer"
+"""The scheme of tokens in ``Authorization`` (RFC 6750 §2.1), in lower case."""
+_OTHER_NAMES: Final = ("authorization", "Authorization", "accessToken", "access_token", "jwt")
 _ATTEMPT_NUMBERS: Final = count()
 
 
 def find_token(auth: object, handshake: Handshake) -> str:
-    """Return ``auth.token`` of the CONNECT packet, else ``Authorization: Bearer``, else ``token`` of the query.
+    """Return ``auth.token`` of the CONNECT packet, else the token of ``Authorization``, of the query, or of the cookie.
 
-    The first place that has a value decides: a bad token never falls through to the next place.
+    The first place that has a value decides: a bad token never falls through to the next place. An ``Authorization``
+    of another scheme is a proxy's, and so no value.
 
     Raises: TokenRejected, with token_missing, or token_malformed for a value that is not a token.
     """
-    if isinstance(auth, dict) and auth.get("token") is not None:
-        return _text(auth["token"])
-    if handshake.authorization is not None:
-        scheme, _, token = handshake.authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            raise TokenRejected(
-                "token_malformed", "the Authorization header is not of the form Bearer <token>"
-            )
-        return _text(token.strip())
-    if handshake.query_token is not None:
-        return _text(handshake.query_token)
+    places = (
+        auth.get("token") if isinstance(auth, dict) else None,
+        _without_other_schemes(handshake.authorization),
+        handshake.query_token,
+        handshake.cookie_token,
+    )
+    for value in places:
+        if value is not None:
+            return bearer_token(value)
     raise TokenRejected(
-        "token_missing", "send a token as auth.token, Authorization: Bearer or the query's token"
+        "token_missing",
+        "send a token as auth.token, Authorization: Bearer or the query's token" + _hint(auth),
     )
 
 
-def _text(token: object) -> str:
-    if not isinstance(token, str) or not token:
+def bearer_token(value: object) -> str:
+    """Return a token without white space around it, and without ``Bearer`` in front of it.
+
+    Raises: TokenRejected, with token_malformed.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    parts = text.split(maxsplit=1)
+    if parts and parts[0].lower() == BEARER:
+        text = "".join(parts[1:])
+    if not text:
         raise TokenRejected("token_malformed", "a token is a non-empty string")
-    return token
+    return text
+
+
+def _without_other_schemes(authorization: str | None) -> str | None:
+    """Return the header if it holds a bearer token, or a token without any scheme, which has two dots."""
+    text = (authorization or "").strip()
+    scheme, _, rest = text.partition(" ")
+    is_token = scheme.lower() == BEARER or (not rest and text.count(".") == 2)
+    return text if is_token else None
+
+
+def _hint(auth: object) -> str:
+    """Name the fields of ``auth`` in which applications send tokens to other servers. No other text is repeated."""
+    found = [name for name in _OTHER_NAMES if isinstance(auth, dict) and auth.get(name)]
+    return f" (auth has {' and '.join(found)}, which the gateway does not read)" if found else ""
 
 
 def read_recovery_request(auth: object, session: EngineSession) -> RecoveryRequest:

@@ -11,6 +11,7 @@ from gateway.domain.identity import Identity
 from gateway.hub import Connection
 from gateway.interfaces import TokenVerifier
 from gateway.metrics import MetricFactory, one_label
+from gateway.socketio_server.connect_handshake import bearer_token
 
 EVENT = "auth:refresh"
 REFRESHES: Final = ("refreshed", *sorted(TokenRejected.CODES), *SERVER_FAILURES)
@@ -62,7 +63,7 @@ class TokenRefresh:
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             return self._rejection("token_malformed", f"{EVENT} takes one token, a string")
         try:
-            identity = await self._verifier.verify(arguments[0])
+            identity = await self._verifier.verify(bearer_token(arguments[0]))
             await self._connector.refresh(connection, identity)
         except GatewayError as error:
             return self._rejection(error.code, error.message, getattr(error, "retry_after_seconds", None))

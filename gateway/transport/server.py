@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
+from urllib.parse import unquote
 
 import structlog
 from aiohttp import hdrs, web
@@ -54,6 +55,7 @@ class EngineOptions:
     """Settings of the transport. Sizes in bytes, times in seconds.
 
     ``unauthenticated_payload_bytes`` applies until a session has joined a namespace; None: ``max_payload_bytes`` does.
+    ``token_cookie``: the name of the cookie that may hold the token; None: no cookie is read.
     ``deflates_from_bytes``: WebSocket messages of this size and above are compressed; None: compression is not offered.
     """
 
@@ -67,6 +69,7 @@ class EngineOptions:
     deflates_from_bytes: int | None = None
     body_timeout_seconds: float
     send_buffer_bytes: int
+    token_cookie: str | None = None
 
 
 class EngineServer:
@@ -274,6 +277,7 @@ class EngineServer:
             query_token=request.query.get("token"),
             declines_recovery=request.query.get("recovery") == "0",
             address=address,
+            cookie_token=find_cookie(request.headers.getall(hdrs.COOKIE, []), self._options.token_cookie),
         )
         # 128 random bits after the name of the replica, by which a proxy or an operator finds the replica.
         sid = f"{self._options.replica}.{secrets.token_urlsafe(16)}"
@@ -334,3 +338,14 @@ def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:
         # Another replica may admit the client; over a kept connection it would reach this one again.
         answer.force_close()
     return answer
+
+
+def find_cookie(headers: Sequence[str], name: str | None) -> str | None:
+    """Return the value of the first cookie of this name that has one. Its quotes and percent-encoding are removed."""
+    for header in headers if name is not None else ():
+        for pair in header.split(";"):
+            key, _, value = pair.partition("=")
+            text = unquote(value.strip().strip('"'))
+            if key.strip() == name and text:
+                return text
+    return None

@@ -64,6 +64,7 @@ class Handshake:
     """Address of the client, as far as it is known."""
     declines_recovery: bool = False
     """The query asks not to be given positions."""
+    cookie_token: str | None = None  # of the cookie that the operator named
 
 
 class EngineSession:

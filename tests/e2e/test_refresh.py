@@ -53,6 +53,17 @@ def test_newer_token_postpones_the_end_of_the_connection(
     client.disconnect()
 
 
+def test_newer_token_may_have_bearer_in_front(
+    gateway_process: GatewayProcess, clients: Clients, user: str
+) -> None:
+    client = clients.open(gateway_process.url, token=gateway_process.token(user)).connected()
+
+    answer = client.emit_with_ack("auth:refresh", f"Bearer {gateway_process.token(user)}")
+
+    assert answer["ok"] is True
+    client.disconnect()
+
+
 @pytest.mark.parametrize(
     ("shown", "code"),
     [

@@ -167,6 +167,10 @@ async def test_connect_error_packets_have_exactly_these_bytes(
         lambda token: {"auth": {"token": None, "other": 1}, "query": {"token": token}},
         lambda token: {"auth": {"token": token}, "extraHeaders": {"Authorization": "Bearer bad"}},
         lambda token: {"extraHeaders": {"Authorization": f"Bearer {token}"}, "query": {"token": "bad"}},
+        lambda token: {"auth": {"token": f"Bearer {token}"}},
+        lambda token: {"extraHeaders": {"Authorization": token}},
+        lambda token: {"query": {"token": f"Bearer {token}"}},
+        lambda token: {"extraHeaders": {"Authorization": "Basic eDp5"}, "query": {"token": token}},
     ],
     ids=[
         "auth",
@@ -176,6 +180,10 @@ async def test_connect_error_packets_have_exactly_these_bytes(
         "null is no token",
         "auth is first",
         "header is second",
+        "Bearer in auth",
+        "header without Bearer",
+        "Bearer in the query",
+        "Basic of a proxy beside the query",
     ],
 )
 def test_token_is_read_from_auth_then_header_then_query(
@@ -194,7 +202,10 @@ def test_token_is_read_from_auth_then_header_then_query(
         ({"auth": {"token": ""}, "query": {"token": "GOOD"}}, "token_malformed"),
         ({"auth": {"token": 0}, "query": {"token": "GOOD"}}, "token_malformed"),
         ({"extraHeaders": {"Authorization": "Bearer bad"}, "query": {"token": "GOOD"}}, "token_malformed"),
-        ({"extraHeaders": {"Authorization": "Basic eDp5"}, "query": {"token": "GOOD"}}, "token_malformed"),
+        ({"extraHeaders": {"Authorization": "Basic eDp5"}}, "token_missing"),
+        ({"extraHeaders": {"x-access-token": "GOOD"}}, "token_missing"),
+        ({"extraHeaders": {"Cookie": "token=GOOD"}}, "token_missing"),
+        ({"auth": {"authorization": "Bearer GOOD"}}, "token_missing"),
         ({"extraHeaders": {"Authorization": "Bearer"}, "query": {"token": "GOOD"}}, "token_malformed"),
         ({"query": {"token": ""}}, "token_malformed"),
     ],

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.support.clients import Clients, NodeClients
+from tests.support.clients import Clients, NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
 from tests.support.raw_clients import RawPolling, RawSocket, raw_connection
@@ -434,3 +435,62 @@ async def test_client_bundle_is_not_served_when_it_is_switched_off(
     async with http.get(f"{websocket_only.url}/socket.io/{name}") as answer:
         assert (answer.status, answer.content_type) == (404, "application/problem+json")
         assert (await answer.json(content_type=None))["code"] == "not_found"
+
+
+@pytest.fixture(scope="module")
+def with_cookie() -> Iterator[GatewayProcess]:
+    """A gateway that takes the token from a cookie, for pages of one origin."""
+    process = GatewayProcess(jwt_cookie="__Host-sio", cors_origins=APP)
+    yield process
+    assert process.stop() == 0
+    assert process.failures() == []
+
+
+@pytest.mark.parametrize("transports", [["polling"], ["websocket"], None])
+def test_token_of_the_cookie_is_read_after_the_other_places(
+    with_cookie: GatewayProcess, node: NodeClients, transports: list[str] | None, user: str
+) -> None:
+    good, other = with_cookie.token(user), with_cookie.token(f"{user}-other")
+
+    def open_client(cookie: str, **options: Any) -> StockClient:
+        headers = {"Cookie": f"a=1; {cookie}; b=2", "Origin": APP}
+        return node.open(with_cookie.url, transports=transports, extraHeaders=headers, **options)
+
+    accepted = {
+        f"{user}": [
+            open_client(f"__Host-sio={good}"),
+            open_client(f'__Host-sio="Bearer%20{good}"; __Host-sio={other}'),
+        ],
+        f"{user}-other": [
+            open_client(f"__Host-sio={good}", auth={"token": other}),
+            open_client(f"__Host-sio={good}", query={"token": other}),
+        ],
+    }
+    rejected = {
+        "token_missing": [open_client("__Host-sio="), open_client(f"sio={good}")],
+        "token_malformed": [
+            open_client("__Host-sio=s%3Ax.y"),
+            open_client(f"__Host-sio={good}", auth={"token": "bad"}),
+        ],
+    }
+
+    for name, clients in accepted.items():
+        assert [client.event("authenticated")[0]["userId"] for client in clients] == [name] * 2
+    for code, clients in rejected.items():
+        assert [client.wait("connect_error")["data"] for client in clients] == [{"code": code}] * 2
+    for client in (*chain(*accepted.values()), *chain(*rejected.values())):
+        client.disconnect()
+
+
+async def test_page_of_another_origin_cannot_connect_with_the_cookie_of_its_visitor(
+    with_cookie: GatewayProcess, http: aiohttp.ClientSession, user: str
+) -> None:
+    headers = {"Cookie": f"__Host-sio={with_cookie.token(user)}"}
+    socket = await RawSocket.open(http, with_cookie.url, headers={**headers, "Origin": APP})
+    await socket.send("40")
+    assert (await socket.frame()).startswith("40{")
+
+    for origin in ("https://evil.example", "null", f"{APP}.evil.example"):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as rejected:
+            await RawSocket.open(http, with_cookie.url, headers={**headers, "Origin": origin})
+        assert rejected.value.status == 403

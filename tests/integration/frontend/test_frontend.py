@@ -153,7 +153,7 @@ def test_hook_retries_when_a_token_of_a_backend_whose_clock_is_ahead_is_active(
     page_script: Path, gateway_process: GatewayProcess
 ):
     # The clock is more than ten seconds ahead, so that the token is not only held.
-    early = gateway_process.token(USER, iat=int(time.time()) + 13)
+    early = gateway_process.token(USER, iat=int(time.time()) + 18)
     with program(str(page_script), gateway_process.url, early) as page:
         assert page.wait(status("live"))["calls"] == [False, False]
 

@@ -123,6 +123,8 @@ def test_valid_value_is_parsed(name: str, text: str, value: Any) -> None:
         ("MESSAGE_RATE", "0", "'0' is out of range: it must be more than 0 each second"),
         ("REDIS_URL", "http://x", "is no address of Redis: write it as redis://host:6379, rediss:// or redis+sentinel://"),
         ("REDIS_URL", "redis://", "is no address of Redis: write it as redis://host:6379, rediss:// or redis+sentinel://"),
+        ("JWT_COOKIE", "a b", "'a b' is not of the form [A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}"),
+        ("JWT_COOKIE", "a=b", "'a=b' is not of the form [A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}"),
         ("REDIS_URL", "redis://:hunter2@host\n", "ends with a line break: remove it"),
         ("REDIS_URL", "redis://:hunter2@host ", "ends with a space: remove it"),
         ("REDIS_URL", '"redis://:hunter2@host"', "is in quotes, which count as a part of it: remove them"),
@@ -157,6 +159,8 @@ def test_every_invalid_item_of_a_list_is_reported() -> None:
     [
         ({"SEND_BUFFER_BYTES": "2097151"}, "GATEWAY_SEND_BUFFER_BYTES: must be at least twice GATEWAY_MAX_BODY_BYTES, which is 1048576"),
         ({"HISTORY_BYTES": "1048575"}, "GATEWAY_HISTORY_BYTES: must be at least GATEWAY_MAX_BODY_BYTES, which is 1048576"),
+        ({"JWT_COOKIE": "sio", "CORS_ORIGINS": "*"}, "GATEWAY_JWT_COOKIE: is set while GATEWAY_CORS_ORIGINS allows *: any web page could connect with the cookie of its visitor (cross-site WebSocket hijacking); list the origins of your pages"),
+        ({"JWT_COOKIE": "sio", "CORS_ORIGINS": "https://a.example,null"}, "GATEWAY_JWT_COOKIE: is set while GATEWAY_CORS_ORIGINS allows null: any web page could connect with the cookie of its visitor (cross-site WebSocket hijacking); list the origins of your pages"),
         ({"REDIS_URL": "redis://x", "LEASE_SECONDS": "4"}, "GATEWAY_LEASE_SECONDS: must be at least 5: with less, a short pause of Redis would make every replica count as dead"),
         ({"REDIS_URL": "redis://x", "SUBSCRIPTION_TIMEOUT_SECONDS": "1"}, "GATEWAY_SUBSCRIPTION_TIMEOUT_SECONDS: must be at least 2"),
         ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "SEND_BUFFER_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis executes each push as one command, and every other command waits meanwhile"),
@@ -214,3 +218,14 @@ def test_repr_of_settings_contains_no_secret() -> None:
 
     assert "j" * 32 not in shown
     assert "b" * 32 not in shown
+
+
+def test_cookie_of_the_token_needs_origins_of_pages_also_in_development() -> None:
+    page = {"GATEWAY_CORS_ORIGINS": "https://app.example", "GATEWAY_JWT_COOKIE": "__Host-sio"}
+
+    assert load_settings(page, dev=True).jwt_cookie == "__Host-sio"
+    assert load_settings(COMPLETE | {"GATEWAY_JWT_COOKIE": "sio"}).jwt_cookie == "sio"
+    with pytest.raises(
+        SettingsError, match="GATEWAY_JWT_COOKIE: is set while GATEWAY_CORS_ORIGINS allows \\*"
+    ):
+        load_settings({"GATEWAY_JWT_COOKIE": "sio"}, dev=True)
