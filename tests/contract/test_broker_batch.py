@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.domain import positions
-from gateway.domain.errors import IdempotencyConflict, NonceReplayed
+from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed
 from gateway.domain.messages import MAX_BATCH, Message
 from gateway.domain.positions import START
 from tests.contract.recording_listener import listening
@@ -35,6 +35,25 @@ async def test_messages_of_a_batch_are_delivered_and_kept_in_their_order(state: 
         assert await listener.all_so_far() == [
             (result.position, each) for result, each in zip(results, batch, strict=True)
         ]
+
+
+async def test_batches_are_whole_or_rejected_while_nothing_is_delivered(state: StateUnderTest) -> None:
+    await state.broker.subscribe(ROOM)
+    accepted: list[Message] = []
+
+    for _ in range(12):
+        batch = [message("a") for _ in range(MAX_BATCH)]
+        try:
+            await state.broker.append_all(batch)
+        except BrokerUnavailable:
+            break
+        accepted += batch
+
+    assert len(accepted) >= 1_000
+    assert len(await history(state)) == min(len(accepted), 1_000)
+    async with listening(state.broker) as listener:
+        assert [entry for _, entry in await listener.first(len(accepted))] == accepted
+        assert await listener.entries() == accepted
 
 
 async def test_empty_batch_does_nothing(state: StateUnderTest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.domain import positions
 from gateway.domain.dedup import DedupKey
@@ -33,11 +33,19 @@ MIN_RESULTS: Final = 1_000
 """Results are kept by id at least for this long, and this many, when less history is kept, or none."""
 
 
+class _Space(NamedTuple):
+    """The space that the entries of one append take in the queue."""
+
+    entries: int
+    bytes_before_last: int
+    bytes: int
+
+
 class DeliveryQueue:
     """A bounded queue from ``MemoryBroker.append`` to its listener, first in, first out.
 
-    There is space while it holds fewer than ``max_entries`` and less than ``max_bytes``, so that an entry of any size
-    fits into an empty queue.
+    There is space for an entry while it holds fewer than ``max_entries`` and less than ``max_bytes``, so that an entry
+    of any size fits into an empty queue. There is space for a batch if there is for each of its entries in a row.
     """
 
     def __init__(self, *, max_entries: int, max_bytes: int, wait_seconds: float) -> None:
@@ -47,7 +55,7 @@ class DeliveryQueue:
         self._queue: deque[tuple[LogEntry, Position, int]] = deque()
         self._bytes = 0
         self._not_empty = asyncio.Event()
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], _Space]] = deque()
         self._reserved = self._reserved_bytes = 0
         """Space of appends that were woken and have not run yet."""
 
@@ -59,14 +67,19 @@ class DeliveryQueue:
 
         Appends that wait get space in turn, as many in one turn of the event loop as there is space for.
 
-        Raises: BrokerUnavailable when there was none for ``wait_seconds``.
+        Raises: BrokerUnavailable when there was none for ``wait_seconds``, and at once for a batch that an empty queue
+            has no space for.
         """
-        if not self._waiting and self._has_space():
+        number = len(entries)
+        before_last = sum([json_bytes(entry) for entry in entries[:-1]]) if number > 1 else 0
+        if not self._waiting and self._has_space(number, before_last):
             return
+        if number > self._max_entries or before_last >= self._max_bytes:
+            raise BrokerUnavailable("the messages are more than the queue of this replica can hold")
         loop = asyncio.get_running_loop()
-        size = sum([json_bytes(entry) for entry in entries])
+        space = _Space(number, before_last, before_last + json_bytes(entries[-1]))
         woken = loop.create_future()
-        self._waiting.append((woken, size))
+        self._waiting.append((woken, space))
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await woken
@@ -77,7 +90,10 @@ class DeliveryQueue:
         finally:
             if woken.done() and not woken.cancelled():
                 # After the entry was put, or was not for this replica.
-                loop.call_soon(self._release, size)
+                loop.call_soon(self._release, space)
+            else:
+                # It may have been a batch, and there may be space for what waited behind it.
+                self._wake()
 
     def put(self, entry: LogEntry, position: Position, size: int) -> None:
         """Queue an entry whose arguments are ``size`` bytes long."""
@@ -96,24 +112,27 @@ class DeliveryQueue:
             self._wake()
         return entry, position
 
-    def _has_space(self) -> bool:
+    def _has_space(self, entries: int, bytes_before_last: int) -> bool:
         return (
-            len(self._queue) + self._reserved < self._max_entries
-            and self._bytes + self._reserved_bytes < self._max_bytes
+            len(self._queue) + self._reserved + entries <= self._max_entries
+            and self._bytes + self._reserved_bytes + bytes_before_last < self._max_bytes
         )
 
     def _wake(self) -> None:
         """Reserve what space there is for the appends that have waited for the longest."""
-        while self._waiting and (self._waiting[0][0].done() or self._has_space()):
-            woken, size = self._waiting.popleft()
+        while self._waiting:
+            woken, space = self._waiting[0]
+            if not woken.done() and not self._has_space(space.entries, space.bytes_before_last):
+                return
+            self._waiting.popleft()
             if not woken.done():
-                self._reserved += 1
-                self._reserved_bytes += size
+                self._reserved += space.entries
+                self._reserved_bytes += space.bytes
                 woken.set_result(None)
 
-    def _release(self, size: int) -> None:
-        self._reserved -= 1
-        self._reserved_bytes -= size
+    def _release(self, space: _Space) -> None:
+        self._reserved -= space.entries
+        self._reserved_bytes -= space.bytes
         self._wake()
 
 
@@ -158,7 +177,6 @@ class MemoryBroker:
     async def _accept(
         self, entries: Sequence[LogEntry], dedup_key: DedupKey | None
     ) -> tuple[PublishResult, ...]:
-        # The space is for one entry: a batch may exceed the bounds of the queue by its other ones.
         await self._delivery_queue.wait_for_space(entries)
         # No await from here on.
         known = [self._results.get(entry.id) for entry in entries]

@@ -41,6 +41,83 @@ async def test_space_is_counted_in_bytes_too_and_one_entry_of_any_size_fits(make
         await state.broker.append(message("a"))
 
 
+async def test_batch_is_accepted_only_if_it_fits_as_a_whole(make_memory) -> None:
+    state = make_memory(delivery_queue_length=5, delivery_queue_wait_seconds=0.02)
+    await state.broker.subscribe([at("a")])
+    accepted = [message("a") for _ in range(3)]
+    await state.broker.append_all(accepted)
+    before = (await newest_position(state.broker), state.sizes())
+
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append_all([message("a") for _ in range(3)])
+
+    assert (await newest_position(state.broker), state.sizes()) == before
+    fitting = [message("a") for _ in range(2)]
+    await state.broker.append_all(fitting)
+    assert state.sizes()["delivery_queue_entries"] == 5
+    async with listening(state.broker) as listener:
+        assert [entry for _, entry in await listener.first(5)] == accepted + fitting
+
+
+async def test_append_behind_a_batch_that_found_no_space_takes_what_there_is(make_memory) -> None:
+    state = make_memory(delivery_queue_length=5, delivery_queue_wait_seconds=10)
+    await state.broker.subscribe([at("a")])
+    await state.broker.append_all([message("a") for _ in range(3)])
+    appends = (state.broker.append_all([message("a") for _ in range(3)]), state.broker.append(message("a")))
+    batch, single = [asyncio.create_task(each) for each in appends]
+    await asyncio.wait([batch, single], timeout=0.01)
+    assert not single.done(), "it may not overtake the batch"
+
+    batch.cancel()
+
+    await asyncio.wait_for(single, 5)
+    assert state.sizes()["delivery_queue_entries"] == 4
+
+
+async def test_bytes_of_a_batch_are_counted_as_those_of_single_entries(make_memory) -> None:
+    state = make_memory(delivery_queue_bytes=1_000, delivery_queue_wait_seconds=0.02)
+    await state.broker.subscribe([at("a")])
+    half = f'"{"x" * 498}"'
+    batch = [message("a", arguments=(half,)) for _ in range(2)]
+    await state.broker.append_all(batch)
+    with pytest.raises(BrokerUnavailable):
+        await state.broker.append_all([message("a", arguments=(half,))])
+
+    async with listening(state.broker) as listener:
+        assert await listener.entries() == batch
+        with pytest.raises(BrokerUnavailable):
+            await state.broker.append_all([message("a", arguments=(half,)) for _ in range(3)])
+        await state.broker.append_all([*batch[1:], message("a", arguments=(f'"{"x" * 5_000}"',))])
+
+
+async def test_batch_larger_than_the_queue_is_rejected_without_a_wait(make_memory) -> None:
+    state = make_memory(delivery_queue_length=2, delivery_queue_wait_seconds=60)
+    await state.broker.subscribe([at("a")])
+
+    async with listening(state.broker):
+        with pytest.raises(BrokerUnavailable):
+            await asyncio.wait_for(state.broker.append_all([message("a") for _ in range(3)]), 10)
+
+
+async def test_batches_that_wait_stay_within_the_bound_and_in_order(make_memory) -> None:
+    state = make_memory(delivery_queue_length=5, delivery_queue_wait_seconds=10)
+    lengths: list[int] = []
+
+    class Measure(RecordingListener):
+        async def deliver(self, entry: LogEntry, position: Position) -> None:
+            lengths.append(state.sizes()["delivery_queue_entries"])
+            await super().deliver(entry, position)
+
+    await state.broker.subscribe([at("a")])
+    batches = [[message("a") for _ in range(1 + number % 4)] for number in range(40)]
+    async with listening(state.broker, Measure(state.broker)) as listener:
+        await asyncio.gather(*(state.broker.append_all(batch) for batch in batches))
+        delivered = [entry for _, entry in await listener.first(100)]
+
+    assert delivered == [entry for batch in batches for entry in batch]
+    assert max(lengths) == 4
+
+
 async def test_entry_without_a_subscription_takes_no_space(make_memory) -> None:
     state = make_memory(delivery_queue_length=1, delivery_queue_wait_seconds=0.02)
 
