@@ -70,7 +70,8 @@ async def _serve(
         log.error("gateway.cannot_start", reason=str(error))
         return UNUSABLE
     stopped = asyncio.Event()
-    _install_signal_handlers(gateway, stopped, load_again)
+    reloader = None if load_again is None else _Reloader(gateway, load_again, stopped)
+    _install_signal_handlers(stopped, reloader)
     _tune_gc()
     try:
         await gateway.run(stopped, on_listening)
@@ -85,6 +86,9 @@ async def _serve(
             else:
                 log.error("gateway.failed", reason=str(failure), exc_info=failure)
         return FAILED
+    finally:
+        if reloader is not None:
+            await reloader.close()
     return STOPPED
 
 
@@ -98,25 +102,58 @@ def _tune_gc() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _install_signal_handlers(
-    gateway: Gateway, stopped: asyncio.Event, load_again: LoadSettings | None
-) -> None:
+def _install_signal_handlers(stopped: asyncio.Event, reloader: _Reloader | None) -> None:
     loop = asyncio.get_running_loop()
     stop = partial(_stop_or_quit, stopped)
-    hang_up = stop if load_again is None else partial(_reload, gateway, load_again)
-    actions = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    hang_up = stop if reloader is None else reloader.request
+    actions: dict[signal.Signals, Callable[[], object]] = {
+        signal.SIGTERM: stop,
+        signal.SIGINT: stop,
+        signal.SIGHUP: hang_up,
+    }
     for number, action in actions.items():
         loop.add_signal_handler(number, action)
     for received in signals.drain():
         actions[signal.Signals(received)]()
 
 
-def _reload(gateway: Gateway, load_again: LoadSettings) -> None:
-    """Reload the settings. Settings with problems change nothing."""
-    try:
-        gateway.reload(load_again())
-    except SettingsError as error:
-        log.error("settings.reload_failed", problems=error.problems)
+class _Reloader:
+    """Reloads the settings, one reload after the other. A request during a reload causes one more after it.
+
+    The files are read in a thread, because a large event catalogue takes longer than clients may wait. The event loop
+    then applies the settings at once. Settings with problems change nothing.
+    """
+
+    def __init__(self, gateway: Gateway, load_again: LoadSettings, stopped: asyncio.Event) -> None:
+        self._gateway = gateway
+        self._load_again = load_again
+        self._stopped = stopped
+        self._is_requested = False
+        self._task: asyncio.Task[None] | None = None
+
+    def request(self) -> None:
+        """Begin a reload, now or after the one that is in progress."""
+        self._is_requested = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="reload")
+
+    async def close(self) -> None:
+        """Cancel the reload that is in progress; nothing is applied afterwards."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while self._is_requested and not self._stopped.is_set():
+            self._is_requested = False
+            try:
+                settings = await asyncio.to_thread(self._load_again)
+                if not self._stopped.is_set():
+                    self._gateway.reload(settings)
+            except SettingsError as error:
+                log.error("settings.reload_failed", problems=error.problems)
+            except Exception as error:  # the outermost edge of a reload: the gateway stays as it is
+                log.error("settings.reload_failed", problems=[str(error)], exc_info=error)
 
 
 def _stop_or_quit(stopped: asyncio.Event) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 import jsonschema_rs
 
-from gateway.events.mistakes import Part
+from gateway.events.mistakes import Part, listed
 
 MAX_SCHEMA_DEPTH: Final = 64
 FORMATS: Final = (
@@ -80,8 +80,7 @@ def _check_reference(part: Part, named: Collection[str]) -> None:
     if not reference.startswith(REFERENCE_PREFIX):
         part.error("is not of the form #/schemas/Name; nothing is fetched")
     elif reference.removeprefix(REFERENCE_PREFIX) not in named:
-        known = f"there are {', '.join(named)}" if named else "there are none"
-        part.error(f"names a schema that schemas does not have; {known}")
+        part.error(f"names a schema that schemas does not have; {listed(named)}")
 
 
 def _check_type(part: Part) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Final
 
@@ -15,7 +16,7 @@ from gateway.domain.event_catalogue import (
 )
 from gateway.domain.names import check_namespace
 from gateway.events.entries import EntryReader
-from gateway.events.mistakes import CatalogueError, Mistake, Mistakes, Part
+from gateway.events.mistakes import CatalogueError, Mistake, Mistakes, Part, TooManyMistakes
 from gateway.events.rules import read_broadcast, read_rules
 from gateway.events.schemas import SchemaReader
 from gateway.events.yaml_tree import YamlError, parse_yaml
@@ -45,7 +46,9 @@ def load_catalogue(
     except YamlError as error:
         raise CatalogueError([Mistake("", error.sentence, error.line)]) from None
     mistakes = Mistakes()
-    catalogue = _read(Part(root, mistakes), namespaces, webhooks)
+    catalogue = EventCatalogue()
+    with suppress(TooManyMistakes):
+        catalogue = _read(Part(root, mistakes), namespaces, webhooks)
     mistakes.raise_any()
     return catalogue
 
@@ -61,15 +64,25 @@ def _read(part: Part, namespaces: Collection[str] | None, webhooks: Collection[s
     if "schemas" in fields:
         schemas.read_named(fields["schemas"])
     found: dict[str, NamespaceEvents] = {}
-    for name, value in fields["namespaces"].members().items() if "namespaces" in fields else ():
+    members = fields["namespaces"].members() if "namespaces" in fields else {}
+    count = sum(_count_events(value) for value in members.values())
+    if count > MAX_EVENTS:
+        # They are not read, which could take long.
+        fields["namespaces"].error(f"hold {count} events; at most {MAX_EVENTS} are possible")
+        members = {}
+    for name, value in members.items():
         _check_namespace(name, value, namespaces)
         found[name] = _read_namespace(value, schemas, webhooks)
-    count = sum(
-        len(each.client_events) + len(each.patterns) + len(each.server_events) for each in found.values()
-    )
-    if count > MAX_EVENTS:
-        fields["namespaces"].error(f"hold {count} events; at most {MAX_EVENTS} are possible")
     return EventCatalogue(found, schemas.named)
+
+
+def _count_events(namespace: Part) -> int:
+    """Return how many events a namespace describes, right or wrong."""
+    fields = namespace.node.value
+    lists = (
+        [fields.get(name) for name in ("client_events", "server_events")] if isinstance(fields, dict) else []
+    )
+    return sum(len(each.value) for each in lists if each is not None and isinstance(each.value, dict))
 
 
 def _check_namespace(name: str, part: Part, known: Collection[str] | None) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from typing import Final, TypeVar
 
 from gateway.domain.errors import InvalidName
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 MAX_MISTAKES: Final = 200
 """More are not listed: they have one cause, such as a wrong indentation."""
+MAX_LISTED: Final = 20
+"""Names in one sentence."""
 _PLAIN: Final = re.compile(r"[^\s.\x00-\x1f]{1,80}")
 
 
@@ -40,6 +43,10 @@ class CatalogueError(Exception):
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
+class TooManyMistakes(Exception):
+    """The list of mistakes is full: the rest of the file is not read, which could take long."""
+
+
 @dataclass(slots=True)
 class Mistakes:
     """The mistakes found so far."""
@@ -47,10 +54,15 @@ class Mistakes:
     found: list[Mistake] = field(default_factory=list)
 
     def add(self, path: str, sentence: str, line: int | None) -> None:
-        """Add a mistake, unless the list is full or has it."""
+        """Add a mistake, unless the list has it.
+
+        Raises: TooManyMistakes when it is the last one that is listed.
+        """
         mistake = Mistake(path, sentence, line)
-        if len(self.found) < MAX_MISTAKES and mistake not in self.found:
+        if mistake not in self.found:
             self.found.append(mistake)
+        if len(self.found) >= MAX_MISTAKES:
+            raise TooManyMistakes
 
     def raise_any(self) -> None:
         """Raise CatalogueError if there is a mistake."""
@@ -175,6 +187,14 @@ def only_one(fields: dict[str, Part], *names: str) -> None:
     given = [name for name in names if name in fields]
     for name in given[1:]:
         fields[name].error(f"stands beside {given[0]}: remove one of the two")
+
+
+def listed(names: Collection[str]) -> str:
+    """Return a sentence with names, of which many are not listed."""
+    if not names:
+        return "there are none"
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    return f"there are {', '.join(islice(names, MAX_LISTED))}{more}"
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

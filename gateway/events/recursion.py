@@ -19,6 +19,9 @@ MAX_CHECKS: Final = 10_000
 references: 14 schemas that each refer to the next one twice have more."""
 MAX_REFERENCE_DEPTH: Final = 200
 """References that lead from one schema to the next; a longer chain counts as too many checks."""
+MAX_STEPS: Final = 2_000_000
+"""Schemas that are looked at while the schemas of one file are read. Schemas that all refer to each other take steps
+that grow with the square of their number."""
 _ITEM: Final = ("items", "")
 _OTHER_MEMBER: Final = ("additionalProperties", "")
 
@@ -26,25 +29,49 @@ Named = Mapping[str, Mapping[str, object]]
 Child = tuple[str, str]
 
 
-def ambiguous_recursions(named: Named) -> Iterator[str]:
-    """Yield the names of schemas that reach themselves twice over the same member or item."""
+class TooManySteps(Exception):
+    """The schemas of a file refer to each other so often that reading them would take long."""
+
+
+class Steps:
+    """Counts what is done for the schemas of one file."""
+
+    def __init__(self) -> None:
+        self._left = MAX_STEPS
+
+    def take(self, number: int = 1) -> None:
+        """Count steps. Raises TooManySteps after MAX_STEPS."""
+        self._left -= number
+        if self._left < 0:
+            raise TooManySteps
+
+
+def ambiguous_recursions(named: Named, steps: Steps) -> Iterator[str]:
+    """Yield the names of schemas that reach themselves twice over the same member or item.
+
+    Raises: TooManySteps.
+    """
     direct = {name: frozenset(references(source)) for name, source in named.items()}
-    reached = {name: _reached(name, direct) for name in named}
+    reachable = {name: reached(name, direct, steps) for name in named}
     for name, source in named.items():
-        if name in reached[name] and any(
-            _is_ambiguous(schema, name, named, reached) for schema in _parts(source)
+        if name in reachable[name] and any(
+            _is_ambiguous(schema, name, named, reachable, steps) for schema in _parts(source)
         ):
             yield name
 
 
-def has_too_many_checks(source: object, named: Named) -> bool:
-    """Return whether a schema has more than MAX_CHECKS; a reference back to a schema in progress counts once."""
-    return _checks(source, named, {}, set()) > MAX_CHECKS
+def has_too_many_checks(source: object, named: Named, steps: Steps) -> bool:
+    """Return whether a schema has more than MAX_CHECKS; a reference back to a schema in progress counts once.
+
+    Raises: TooManySteps.
+    """
+    return _checks(source, named, {}, set(), steps) > MAX_CHECKS
 
 
-def _checks(source: object, named: Named, known: dict[str, int], open_names: set[str]) -> int:
+def _checks(source: object, named: Named, known: dict[str, int], open_names: set[str], steps: Steps) -> int:
     number = 0
     for schema in _parts(source):
+        steps.take()
         number += 1
         reference = schema.get("$ref") if isinstance(schema, Mapping) else None
         if not isinstance(reference, str):
@@ -54,20 +81,23 @@ def _checks(source: object, named: Named, known: dict[str, int], open_names: set
             return MAX_CHECKS + 1
         if name not in known and name not in open_names:
             open_names.add(name)
-            known[name] = min(_checks(named.get(name), named, known, open_names), MAX_CHECKS + 1)
+            known[name] = min(_checks(named.get(name), named, known, open_names, steps), MAX_CHECKS + 1)
             open_names.discard(name)
         number += known.get(name, 1)
     return number
 
 
-def _is_ambiguous(schema: object, name: str, named: Named, reached: Mapping[str, frozenset[str]]) -> bool:
+def _is_ambiguous(
+    schema: object, name: str, named: Named, reachable: Mapping[str, frozenset[str]], steps: Steps
+) -> bool:
     """Return whether a part of the schema ``name`` checks a child twice with schemas that reach ``name``."""
     counts: Counter[Child] = Counter()
     for number, applied in enumerate(_applied(schema, named)):
         if number >= MAX_APPLIED:
             return True
         for child, target in _children(applied):
-            if any(other == name or name in reached.get(other, ()) for other in references(target)):
+            steps.take()
+            if any(other == name or name in reachable.get(other, ()) for other in references(target)):
                 counts[child] += 1
     others = counts[_OTHER_MEMBER]
     return any(count + (others if child[0] == "properties" else 0) > 1 for child, count in counts.items())
@@ -117,12 +147,16 @@ def _parts(schema: object) -> Iterator[object]:
         waiting.extend(_combined(current))
 
 
-def _reached(name: str, direct: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Return the names that a schema refers to, also indirectly."""
+def reached(name: str, direct: Mapping[str, frozenset[str]], steps: Steps) -> frozenset[str]:
+    """Return the names that a schema refers to, also indirectly. ``direct`` are those of each schema.
+
+    Raises: TooManySteps.
+    """
     found: set[str] = set()
     waiting = [name]
     while waiting:
         for other in direct.get(waiting.pop(), ()):
+            steps.take()
             if other not in found:
                 found.add(other)
                 waiting.append(other)

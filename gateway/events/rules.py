@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 from gateway.domain.event_catalogue import (
     NEVER,
@@ -13,8 +14,10 @@ from gateway.domain.event_catalogue import (
     RoomRule,
 )
 from gateway.domain.names import check_room
-from gateway.events.mistakes import Part
+from gateway.events.mistakes import Part, listed
 
+MAX_RULES: Final = 1_000
+"""Rules of one namespace. Each join reads them in turn."""
 _RULE_KEYS = ("match", "join", "send", "list_members")
 _WORDS = {"anyone": AllowKind.ANYONE, "members": AllowKind.MEMBERS}
 
@@ -38,14 +41,18 @@ def read_webhook(part: Part, webhooks: Collection[str] | None) -> str | None:
     name = part.text()
     if name is None or webhooks is None or name in webhooks:
         return name
-    known = f"there are {', '.join(sorted(webhooks))}" if webhooks else "none is configured"
+    known = listed(sorted(webhooks)) if webhooks else "none is configured"
     part.error(f"is not the id of a webhook in GATEWAY_WEBHOOKS; {known}")
     return None
 
 
 def read_rules(part: Part, webhooks: Collection[str] | None) -> tuple[RoomRule, ...]:
     """Return the rules of a namespace, in the order of the file."""
-    return tuple(rule for item in part.items() if (rule := _read_rule(item, webhooks)) is not None)
+    items = part.items()
+    if len(items) > MAX_RULES:
+        part.error(f"has {len(items)} rules; at most {MAX_RULES:,} are possible")
+        return ()
+    return tuple(rule for item in items if (rule := _read_rule(item, webhooks)) is not None)
 
 
 def read_broadcast(part: Part) -> Allow:

@@ -18,10 +18,22 @@ import jsonschema_rs
 from gateway.domain.event_catalogue import Schema
 from gateway.events.keywords import check_schema, references
 from gateway.events.mistakes import Part
-from gateway.events.recursion import MAX_CHECKS, ambiguous_recursions, has_too_many_checks
+from gateway.events.recursion import (
+    MAX_CHECKS,
+    Steps,
+    TooManySteps,
+    ambiguous_recursions,
+    has_too_many_checks,
+    reached,
+)
 
 MAX_VALUE_DEPTH: Final = 64
 """Levels of objects and arrays in a value. The library is recursive: 100 000 levels would end the process."""
+TOO_MANY_STEPS: Final = "takes too long to read: the schemas of the file refer too often to each other"
+_BYTES_IN_A_STEP: Final = 4
+_STEPS_OF_AN_OBJECT: Final = 20
+"""What the library compiles in the time of one step, and how many steps an object in a schema takes. (Measured: 25 µs
+and 1 kB for an object.)"""
 TOO_MANY_CHECKS: Final = f"applies more than {MAX_CHECKS:,} schemas to one value, over all references"
 MAX_PROBLEMS: Final = 20
 MAX_PATH_CHARACTERS: Final = 200
@@ -106,14 +118,19 @@ class _Unusable(Exception):
         self.sentence = sentence
 
 
-def compile_schema(source: Mapping[str, object] | bool, named: Mapping[str, object]) -> CompiledSchema:
+def compile_schema(
+    source: Mapping[str, object] | bool, named: Mapping[str, object], steps: Steps | None = None
+) -> CompiledSchema:
     """Return the compiled schema. ``named`` are all schemas that ``$ref`` may name.
 
-    Raises: ValueError if the library does not accept it.
+    Raises: ValueError if the library does not accept it; TooManySteps.
     """
-    definitions = _reachable(source, named)
+    steps = steps or Steps()
+    definitions = _reachable(source, named, steps)
     # The references (#/schemas/Name) are resolved in a document whose root refers to the schema.
     document: dict[str, object] = {"schemas": definitions, "allOf": [source]}
+    text = json.dumps(document)
+    steps.take(len(text) // _BYTES_IN_A_STEP + _STEPS_OF_AN_OBJECT * text.count("{"))
     try:
         validator = jsonschema_rs.Draft202012Validator(
             document,
@@ -124,7 +141,6 @@ def compile_schema(source: Mapping[str, object] | bool, named: Mapping[str, obje
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         raise ValueError(f"is not a JSON Schema: {error.message}") from None
-    text = json.dumps(document)
     has_alternatives = '"anyOf"' in text or '"oneOf"' in text
     return CompiledSchema(source, definitions, validator, has_alternatives)
 
@@ -134,6 +150,7 @@ class SchemaReader:
     """Reads schemas of one catalogue. ``named`` are the sources of those under ``schemas``. Equal ones are shared."""
 
     named: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    _steps: Steps = field(default_factory=Steps)
     _compiled: dict[str, CompiledSchema] = field(default_factory=dict)
 
     def read_named(self, part: Part) -> None:
@@ -147,17 +164,27 @@ class SchemaReader:
                 schema.error("is not a mapping")
                 continue
             self.named[name] = source
+        try:
+            self._check_named(part, members)
+        except TooManySteps:
+            part.error(TOO_MANY_STEPS)
+
+    def _check_named(self, part: Part, members: Mapping[str, Part]) -> None:
+        same_value = {
+            name: frozenset(references(source, same_value=True)) for name, source in self.named.items()
+        }
         for name in self.named:
-            if _refers_to_itself(name, self.named):
+            if name in reached(name, same_value, self._steps):
                 members[name].error("refers to itself without an object or array in between")
-        if not part.mistakes.found:
-            for name in ambiguous_recursions(self.named):
-                members[name].error(
-                    "refers to itself twice for one member or item: checks would take exponential time"
-                )
-            for name, source in self.named.items():
-                if has_too_many_checks(source, self.named):
-                    members[name].error(TOO_MANY_CHECKS)
+        if part.mistakes.found:
+            return
+        for name in ambiguous_recursions(self.named, self._steps):
+            members[name].error(
+                "refers to itself twice for one member or item: checks would take exponential time"
+            )
+        for name, source in self.named.items():
+            if has_too_many_checks(source, self.named, self._steps):
+                members[name].error(TOO_MANY_CHECKS)
 
     def read(self, part: Part) -> Schema | None:
         """Return the compiled schema; None if it accepts every value or has a mistake."""
@@ -165,15 +192,18 @@ class SchemaReader:
         if part.mistakes.found or part.value is True or part.value == {}:
             return None
         source = part.plain()
-        if has_too_many_checks(source, self.named):
-            part.error(TOO_MANY_CHECKS)
-            return None
         key = json.dumps(source)
         if key not in self._compiled:
             try:
+                if has_too_many_checks(source, self.named, self._steps):
+                    part.error(TOO_MANY_CHECKS)
+                    return None
                 self._compiled[key] = compile_schema(
-                    source if isinstance(source, dict) else bool(source), self.named
+                    source if isinstance(source, dict) else bool(source), self.named, self._steps
                 )
+            except TooManySteps:
+                part.error(TOO_MANY_STEPS)
+                return None
             except ValueError as error:
                 part.error(str(error))
                 return None
@@ -186,26 +216,13 @@ def _check_name(name: str, part: Part) -> None:
         part.error("is not a name of 1 to 64 letters, digits and underscores that begins with a letter")
 
 
-def _refers_to_itself(name: str, named: Mapping[str, object]) -> bool:
-    """Return whether a schema applies itself to the same value, over any number of others."""
-    seen: set[str] = set()
-    waiting = [name]
-    while waiting:
-        for other in references(named.get(waiting.pop()), same_value=True):
-            if other == name:
-                return True
-            if other not in seen:
-                seen.add(other)
-                waiting.append(other)
-    return False
-
-
-def _reachable(source: object, named: Mapping[str, object]) -> dict[str, object]:
+def _reachable(source: object, named: Mapping[str, object], steps: Steps) -> dict[str, object]:
     """Return the named schemas that a schema refers to, also indirectly."""
     found: dict[str, object] = {}
     waiting = [source]
     while waiting:
         for name in references(waiting.pop()):
+            steps.take()
             if name not in found and name in named:
                 found[name] = named[name]
                 waiting.append(named[name])

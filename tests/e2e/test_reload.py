@@ -17,6 +17,7 @@ from tests.support.gateway_process import JWT_SECRET, GatewayProcess
 from tests.support.issuer import Issuer
 from tests.support.journal import Entry
 from tests.support.tokens import token
+from tests.support.waiter import wait_until
 from tests.unit.auth.issuer import ec_key, jwk, key_set, public_pem
 from tests.unit.auth.issuer import token as issued
 
@@ -218,3 +219,99 @@ def test_event_catalogue_is_reloaded_whole_or_not_at_all(
     assert operator.reload()["changed"] == ["events_file"]
     assert client.emit_with_ack("ping") == "two"
     assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
+
+
+# --- a large event catalogue ---
+
+
+def large_catalogue(event: str, more: str = "") -> str:
+    """Return a catalogue of about 0.7 MB with an event that is acknowledged with its own name."""
+    schemas = ", ".join(f"{{type: string, maxLength: {number + 1}}}" for number in range(16))
+    events = "".join(f"      event{number}: {{args: [{schemas}]}}\n" for number in range(990))
+    return (
+        "version: 1\nnamespaces:\n  /:\n    client_events:\n"
+        f"      {event}: {{ack: {event}}}\n{events}      last: {{{more}}}\n"
+    )
+
+
+@pytest.fixture
+def events_file(tmp_path: Path) -> Path:
+    path = tmp_path / "events.yaml"
+    path.write_text("{version: 1, namespaces: {/: {client_events: {first: {ack: first}}}}}")
+    return path
+
+
+@pytest.fixture
+def gateway(events_file: Path) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(events_file=events_file)
+    yield gateway
+    assert gateway.stop() == 0
+
+
+def reloads(gateway: GatewayProcess) -> list[str]:
+    """Return the outcomes of all reloads so far."""
+    events = [str(line.get("event")) for line in gateway.log.entries]
+    return [event for event in events if event in {"settings.reloaded", "settings.reload_failed"}]
+
+
+def test_clients_and_backends_are_served_while_a_large_catalogue_is_read(
+    gateway: GatewayProcess, events_file: Path, node: NodeClients, user: str
+) -> None:
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    events_file.write_text(large_catalogue("second"))
+
+    gateway.signal(signal.SIGHUP)
+    pushed = acknowledged = 0
+    while not reloads(gateway):
+        gateway.push_user(user, "news")
+        pushed += 1
+        acknowledged += client.emit_with_ack("first") == "first"
+
+    # A gateway that reads on its event loop serves one or two before the signal, and the next ones afterwards.
+    assert pushed > 5
+    assert acknowledged >= pushed - 1
+    client.event("news", count=pushed)
+    assert client.emit_with_ack("second") == "second"
+    assert client.emit_with_ack("first")["error"]["code"] == "unknown_event"
+
+
+def test_large_catalogue_with_a_mistake_changes_nothing(
+    gateway: GatewayProcess, events_file: Path, node: NodeClients, user: str
+) -> None:
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    events_file.write_text(large_catalogue("second", "call: nowhere"))
+
+    gateway.signal(signal.SIGHUP)
+    failed = gateway.log.wait(lambda line: line.get("event") == "settings.reload_failed")
+
+    assert "client_events.last.call" in str(failed["problems"])
+    assert client.emit_with_ack("first") == "first"
+    assert client.emit_with_ack("second")["error"]["code"] == "unknown_event"
+
+
+def test_reload_that_is_requested_during_another_one_follows_it(
+    gateway: GatewayProcess, events_file: Path, node: NodeClients, user: str
+) -> None:
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    for number in range(5):
+        events_file.write_text(large_catalogue(f"version{number}"))
+        gateway.signal(signal.SIGHUP)
+        gateway.push_user(user, "news")
+    events_file.write_text("{version: 1, namespaces: {/: {client_events: {final: {ack: final}}}}}")
+    gateway.signal(signal.SIGHUP)
+    wait_until(lambda: client.emit_with_ack("final") == "final", "the last file is in effect")
+
+    # The reader of an unfinished file may have failed; no reload of an older file ends later.
+    assert 2 <= len(reloads(gateway)) <= 6
+    gateway.push_user(user, "done")
+    assert client.emit_with_ack("final") == "final"
+
+
+def test_gateway_stops_during_a_reload(events_file: Path) -> None:
+    gateway = GatewayProcess(events_file=events_file)
+    events_file.write_text(large_catalogue("second"))
+
+    gateway.signal(signal.SIGHUP)
+
+    assert gateway.stop() == 0
+    assert gateway.failures() == []

@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from gateway.events.mistakes import MAX_MISTAKES
 from tests.unit.events.loading import entry_mistakes, in_namespace, mistakes
 
 RESERVED: Final = "no client joins rooms that begin with one of user: org: tenant: role: ~; remove join"
@@ -255,3 +256,31 @@ def test_many_mistakes_are_cut_off() -> None:
     text = in_namespace("    client_events:\n" + "".join(f"      e{n}: {{x: 1}}\n" for n in range(900)))
 
     assert len(mistakes(text)) == 200
+
+
+def test_file_is_not_read_further_than_the_mistakes_that_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    def count(*_arguments: object, **_options: object) -> list[str]:
+        nonlocal compared
+        compared += 1
+        return []
+
+    monkeypatch.setattr("gateway.events.mistakes.get_close_matches", count)
+    keys = "".join(f"      key{number}: 1\n" for number in range(50_000))
+
+    found = mistakes(in_namespace(f"    client_events:\n     e:\n{keys}"))
+
+    assert len(found) == compared == MAX_MISTAKES
+
+
+def test_too_many_events_and_rules_are_one_mistake_each() -> None:
+    rules = "".join("    - {match: a, jion: anyone}\n" for _ in range(1_001))
+    events = "".join(f"      e{number}: {{emti: 1}}\n" for number in range(1_001))
+
+    assert mistakes(in_namespace(f"    rooms:\n{rules}")) == [
+        "namespaces./.rooms: has 1001 rules; at most 1,000 are possible (line 4)"
+    ]
+    assert mistakes(in_namespace(f"    client_events:\n{events}")) == [
+        "namespaces: hold 1001 events; at most 1000 are possible (line 2)"
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.events.schemas import compile_schema
+from gateway.events.schemas import TOO_MANY_STEPS, compile_schema
 from tests.unit.events.loading import entry, entry_mistakes, load, mistakes
 
 MESSAGE: dict[str, Any] = {
@@ -293,12 +293,52 @@ def test_schema_whose_checks_double_with_each_reference_is_rejected() -> None:
 
 def test_long_chain_of_references_is_rejected() -> None:
     links = "".join(
-        f"  A{number}: {{items: {{$ref: '#/schemas/A{number + 1}'}}}}\n" for number in range(5_000)
+        f"  A{number}: {{items: {{$ref: '#/schemas/A{number + 1}'}}}}\n" for number in range(1_000)
     )
 
-    found = mistakes(f"version: 1\nschemas:\n{links}  A5000: {{type: integer}}\n")
+    found = mistakes(f"version: 1\nschemas:\n{links}  A1000: {{type: integer}}\n")
 
     assert "applies more than 10,000 schemas" in found[0]
+
+
+@pytest.mark.parametrize("link", ["items: {NEXT}", "allOf: [{NEXT}]"])
+def test_schemas_that_all_lead_to_each_other_are_rejected_before_they_take_long(link: str) -> None:
+    links = "".join(
+        f"  A{number}: {{{link}}}\n".replace("NEXT", f"$ref: '#/schemas/A{number + 1}'")
+        for number in range(15_000)
+    )
+
+    found = mistakes(f"version: 1\nschemas:\n{links}  A15000: {{type: integer}}\n")
+
+    assert found == [f"schemas: {TOO_MANY_STEPS} (line 2)"]
+
+
+@pytest.mark.parametrize(
+    "schemas",
+    [
+        f"S: {{enum: [{', '.join(f'x{number}' for number in range(40_000))}]}}",
+        f"S: {{properties: {{{', '.join(f'a{number}: {{minLength: 1}}' for number in range(5_000))}}}}}",
+    ],
+)
+def test_large_schema_that_many_others_refer_to_is_rejected_before_it_takes_long(schemas: str) -> None:
+    events = "".join(
+        f"      e{number}: {{args: [{{$ref: '#/schemas/S', maxLength: {number}}}]}}\n"
+        for number in range(900)
+    )
+
+    found = mistakes(f"version: 1\nschemas:\n  {schemas}\nnamespaces:\n  /:\n    client_events:\n{events}")
+
+    assert len(found) == 1
+    assert TOO_MANY_STEPS in found[0]
+
+
+def test_reference_to_one_of_many_schemas_lists_some_of_them() -> None:
+    names = "".join(f"  S{number}: {{}}\n" for number in range(1_000))
+
+    (found,) = mistakes(f"version: 1\nschemas:\n{names}  T: {{$ref: '#/schemas/X'}}\n")
+
+    assert "there are S0, S1, " in found
+    assert "S19 and 981 more" in found
 
 
 def test_enum_of_many_objects_is_rejected() -> None:

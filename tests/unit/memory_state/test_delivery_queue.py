@@ -104,9 +104,9 @@ async def test_batches_that_wait_stay_within_the_bound_and_in_order(make_memory)
     lengths: list[int] = []
 
     class Measure(RecordingListener):
-        async def deliver(self, entry: LogEntry, position: Position) -> None:
+        async def deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
             lengths.append(state.sizes()["delivery_queue_entries"])
-            await super().deliver(entry, position)
+            await super().deliver(entry, position, more=more)
 
     await state.broker.subscribe([at("a")])
     batches = [[message("a") for _ in range(1 + number % 4)] for number in range(40)]
