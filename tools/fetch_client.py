@@ -2,11 +2,13 @@
 
 The gateway serves these files, so that a page needs only the gateway's address. ``make install``, the Dockerfile and
 the build of the package (tools/build_hook.py) run this program. It does nothing if the package already has the pinned
-version. With ``--check`` it ends with status 1 instead of fetching.
+version. With ``--check`` it ends with status 1 instead of fetching. Beside each file it writes a compressed one, which
+the gateway sends to clients that accept it.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -28,6 +30,8 @@ FILES = (
     "dist/socket.io.esm.min.js.map",
     "LICENSE",
 )
+COMPRESSED = tuple(name for name in FILES if name != "LICENSE")
+"""Files that a gzip variant is made of. Brotli would save a tenth more and needs a library that nothing else needs."""
 STAMP = "version.txt"
 TIMEOUT_SECONDS = 300
 NPM_OPTIONS = (
@@ -53,6 +57,11 @@ def pinned_version() -> str:
 
 
 def is_installed(version: str) -> bool:
+    """Return whether the bundle has every file of this version, and the compressed ones."""
+    return is_unpacked(version) and all(gzip_of(name).is_file() for name in COMPRESSED)
+
+
+def is_unpacked(version: str) -> bool:
     """Return whether the bundle has every file of this version."""
     stamp = BUNDLE / STAMP
     names = [Path(name).name for name in FILES]
@@ -61,6 +70,18 @@ def is_installed(version: str) -> bool:
         and stamp.read_text(encoding="utf-8") == version
         and all((BUNDLE / name).is_file() for name in names)
     )
+
+
+def gzip_of(name: str) -> Path:
+    """Return the path of the compressed form of a file of the package."""
+    return BUNDLE / f"{Path(name).name}.gz"
+
+
+def compress() -> None:
+    """Write the compressed form of each file. The same file always gives the same bytes."""
+    for name in COMPRESSED:
+        content = (BUNDLE / Path(name).name).read_bytes()
+        gzip_of(name).write_bytes(gzip.compress(content, mtime=0))
 
 
 def download(folder: Path) -> Path:
@@ -115,8 +136,10 @@ def main() -> None:
     if "--check" in sys.argv[1:]:
         sys.exit(1)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            install(download(Path(folder)), version)
+        if not is_unpacked(version):
+            with tempfile.TemporaryDirectory() as folder:
+                install(download(Path(folder)), version)
+        compress()
     except (FetchFailed, OSError) as error:
         sys.exit(f"The Socket.IO browser client could not be fetched: {error}")
     print(f"{version.rsplit(' ', 1)[0]} is in {BUNDLE.relative_to(ROOT)}")

@@ -299,6 +299,9 @@ class Components:
                 deflates_from_bytes=settings.ws_compression_threshold_bytes
                 if settings.ws_compression
                 else None,
+                compresses_polls_from_bytes=settings.http_compression_threshold_bytes
+                if settings.http_compression
+                else None,
                 body_timeout_seconds=settings.request_timeout_seconds,
                 send_buffer_bytes=settings.send_buffer_bytes,
                 token_cookie=settings.jwt_cookie,

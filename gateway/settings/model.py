@@ -181,6 +181,8 @@ class Settings:
     send_buffer_bytes: int = _setting(values.integer(2048), 4 * _MIB, unit="bytes")
     ws_compression: bool = _setting(values.boolean, False)
     ws_compression_threshold_bytes: int = _setting(values.integer(1), 1024, unit="bytes")
+    http_compression: bool = _setting(values.boolean, True)
+    http_compression_threshold_bytes: int = _setting(values.integer(1), 1024, unit="bytes")
     max_connections: int = _setting(values.integer(1), 20_000)
     max_unauthenticated: int = _setting(values.integer(1), 5_000)
     max_connections_per_user: int = _setting(values.integer(1), 100)

@@ -13,13 +13,12 @@ connection           one WebSocket connection: reads frames, handles messages, u
 websocket_writer     one WebSocket that ready frames are written to
 frames               received WebSocket frames: bytes to messages, within a limit; no I/O
 packets              the bytes of Engine.IO packets and polling payloads; WebSocket frames ready to write
-deflate              compression of WebSocket messages: its negotiation and its bytes
+deflate              compression of WebSocket messages and of HTTP answers: negotiation and bytes
 heartbeat            ping and pong of every session, on the timer heap of the process
 stats                what all sessions hold at one moment, and its gauges
 request_boundaries   where the requests of an HTTP connection begin and end; no I/O
 serial_requests      aiohttp's connection handler, changed to handle one request at a time
 http                 that handler, extended: early errors, time for heads, detach
 http_response        the bytes of HTTP/1.1 answers
-sockets              the listening sockets of a host, for IPv4 and IPv6
 fast_path            that handler with a fast path: whole requests that need only aiohttp's parser
 """

@@ -1,12 +1,20 @@
-"""permessage-deflate (RFC 7692): its negotiation, and compressing and inflating the payload of one message.
+"""Compression: of WebSocket messages (permessage-deflate, RFC 7692) and of HTTP answers (gzip), with their negotiation.
 
-Neither side keeps a context between messages. So a message is compressed once for all its recipients, and a connection
-holds no window of 32 KiB.
+WebSocket: neither side keeps a context between messages. So a message is compressed once for all its recipients, and a
+connection holds no window of 32 KiB.
+
+HTTP: equal answers to polls, such as one broadcast to many clients, are compressed once. Large ones are compressed in a
+thread, one at a time, so that the event loop is not blocked.
 """
 
 from __future__ import annotations
 
+import asyncio
+import gzip
+import re
 import zlib
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 _NAME: Final = "permessage-deflate"
@@ -14,6 +22,11 @@ _ANSWER: Final = f"{_NAME}; server_no_context_takeover; client_no_context_takeov
 _WINDOW_BITS: Final = 15
 _TAIL: Final = b"\x00\x00\xff\xff"
 """Bytes that the sender removes and the receiver appends again (§7.2.1, §7.2.2)."""
+MAX_LOOP_BYTES: Final = 32 * 1024
+"""Larger payloads are compressed in a thread: this one takes less than a millisecond, 1 MiB more than ten."""
+_CONNECT: Final = b"40"
+_SEPARATED_CONNECT: Final = b"\x1e40"
+_QUALITY: Final = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 
 
 class InflateError(Exception):
@@ -85,3 +98,89 @@ def inflate(payload: bytes, *, limit_bytes: int) -> bytes:
     if inflater.eof and inflater.unused_data not in {_TAIL, b"\x00" + _TAIL}:
         raise InflateError(too_large=False)
     return inflated
+
+
+class Accepted:
+    """What the lines of an ``Accept-Encoding`` header accept. Without such a header nothing is compressed."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._qualities: dict[str, float] = {}
+        for item in ",".join(lines).lower().split(","):
+            coding, *parameters = (part.strip() for part in item.split(";"))
+            if coding:
+                name = "gzip" if coding == "x-gzip" else coding
+                self._qualities[name] = _quality(parameters)
+
+    @property
+    def gzip(self) -> bool:
+        """Whether gzip is accepted, and no less wanted than the answer as it is."""
+        quality = self._qualities.get("gzip", self._qualities.get("*", 0.0))
+        return quality > 0 and quality >= self._qualities.get("identity", 0.0)
+
+    @property
+    def identity(self) -> bool:
+        """Whether the answer as it is is accepted."""
+        return self._qualities.get("identity", self._qualities.get("*", 1.0)) > 0
+
+
+def _quality(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            text = value.strip()
+            return float(text) if _QUALITY.fullmatch(text) else 0.0
+    return 1.0
+
+
+class PollCompressor:
+    """Compresses the answers to polls from a size on."""
+
+    def __init__(self, from_bytes: int | None) -> None:
+        """``from_bytes``: payloads of this size and above are compressed; None: none is."""
+        self._from_bytes = from_bytes
+        self._one_thread = asyncio.Semaphore(1)
+        self._running: dict[bytes, asyncio.Task[bytes]] = {}
+        """The compression of each large payload that is not finished."""
+        self._latest: tuple[bytes, bytes] = (b"", b"")
+        """The large payload that was compressed last, and its compressed form."""
+
+    async def compress(self, payload: bytes, lines: Sequence[str]) -> bytes | None:
+        """Compress a payload with gzip; return None if it is to be sent as it is.
+
+        ``lines``: those of ``Accept-Encoding``. A payload with a CONNECT packet is not compressed. It holds the secret
+        of the recovery session, perhaps beside a text of another client, and its length must not depend on both.
+        """
+        if self._from_bytes is None or len(payload) < self._from_bytes or not lines:
+            return None
+        if not Accepted(lines).gzip or payload.startswith(_CONNECT) or _SEPARATED_CONNECT in payload:
+            return None
+        if len(payload) <= MAX_LOOP_BYTES:
+            compressed = _gzip(payload)
+        else:
+            compressed = await self._compress_in_thread(payload)
+        return compressed if len(compressed) < len(payload) else None
+
+    async def _compress_in_thread(self, payload: bytes) -> bytes:
+        before, compressed = self._latest
+        if before == payload:
+            return compressed
+        task = self._running.get(payload)
+        if task is None:
+            task = asyncio.create_task(self._run(payload), name="compress poll")
+            self._running[payload] = task
+        # A client that closes its connection must not end the compression that others wait for.
+        return await asyncio.shield(task)
+
+    async def _run(self, payload: bytes) -> bytes:
+        try:
+            async with self._one_thread:
+                compressed = await asyncio.to_thread(gzip.compress, payload, zlib.Z_BEST_SPEED, mtime=0)
+            self._latest = payload, compressed
+            return compressed
+        finally:
+            del self._running[payload]
+
+
+@lru_cache(maxsize=16)
+def _gzip(payload: bytes) -> bytes:
+    return gzip.compress(payload, zlib.Z_BEST_SPEED, mtime=0)

@@ -10,6 +10,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from gateway.domain.bounded_body import BodyTooLarge, read_bounded
 from gateway.transport import errors, packets
+from gateway.transport.deflate import PollCompressor
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.packets import MalformedPacket
@@ -49,8 +50,17 @@ class ParkedPoll:
 class PollingTransport:
     """Answers the polls and posts of open sessions."""
 
-    def __init__(self, deliver: Deliver, *, limits: MessageLimits, body_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        deliver: Deliver,
+        *,
+        limits: MessageLimits,
+        body_timeout_seconds: float,
+        compresses_from_bytes: int | None,
+    ) -> None:
+        """``compresses_from_bytes``: answers of this size and above are compressed; None: none is."""
         self._deliver = deliver
+        self._compressor = PollCompressor(compresses_from_bytes)
         self._limits = limits
         self._body_timeout_seconds = body_timeout_seconds
 
@@ -70,7 +80,12 @@ class PollingTransport:
         payload = None if parked.lost else session.collect()
         if payload is None:
             return errors.UNKNOWN_SID
-        answer = _text_response(payload)
+        compressed = await self._compressor.compress(
+            payload, request.headers.getall(hdrs.ACCEPT_ENCODING, ())
+        )
+        answer = _text_response(payload if compressed is None else compressed)
+        if compressed is not None:
+            answer.headers[hdrs.CONTENT_ENCODING] = "gzip"
         if payload == packets.CLOSE_PACKET.record:
             # A client that reconnects over a kept connection would reach this replica again.
             answer.force_close()

@@ -57,6 +57,7 @@ class EngineOptions:
     ``unauthenticated_payload_bytes`` applies until a session has joined a namespace; None: ``max_payload_bytes`` does.
     ``token_cookie``: the name of the cookie that may hold the token; None: no cookie is read.
     ``deflates_from_bytes``: WebSocket messages of this size and above are compressed; None: compression is not offered.
+    ``compresses_polls_from_bytes``: answers to polls of this size and above are compressed; None: none is.
     """
 
     replica: str
@@ -67,6 +68,7 @@ class EngineOptions:
     max_payload_bytes: int
     unauthenticated_payload_bytes: int | None = None
     deflates_from_bytes: int | None = None
+    compresses_polls_from_bytes: int | None = None
     body_timeout_seconds: float
     send_buffer_bytes: int
     token_cookie: str | None = None
@@ -111,7 +113,10 @@ class EngineServer:
             timeout_seconds=options.ping_timeout_seconds,
         )
         self._polling = PollingTransport(
-            self._deliver, limits=limits, body_timeout_seconds=options.body_timeout_seconds
+            self._deliver,
+            limits=limits,
+            body_timeout_seconds=options.body_timeout_seconds,
+            compresses_from_bytes=options.compresses_polls_from_bytes,
         )
         self._websocket = WebSocketTransport(
             self._deliver,

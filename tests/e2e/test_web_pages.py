@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from itertools import chain
@@ -9,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDictProxy
 
 from tests.support.clients import Clients, NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
@@ -421,9 +423,110 @@ async def test_client_bundle_is_served_under_the_configured_path(
         assert (answer.status, answer.content_type, answer.charset) == (200, content_type, "utf-8")
         assert await answer.read() == (BUNDLES / name).read_bytes()
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        validators = {"If-Modified-Since": answer.headers["Last-Modified"]}
-    async with http.get(f"{site.url}{PATH}{name}", headers=validators) as again:
-        assert again.status == 304
+
+
+GZIP = pytest.mark.parametrize(
+    "accepted",
+    [
+        "gzip",
+        "gzip, deflate, br, zstd",
+        "GZIP;q=0.5",
+        "x-gzip",
+        "*",
+        "*;q=0.1",
+        "identity;q=0.5, gzip;q=0.5",
+        "gzip, identity;q=0",
+        "br, *;q=0.2",
+        "deflate , gzip ; q=1.000",
+    ],
+)
+PLAIN = pytest.mark.parametrize(
+    "accepted",
+    [
+        "",
+        "br",
+        "identity",
+        "gzip;q=0",
+        "gzip;q=0.0, *",
+        "identity, gzip;q=0.9",
+        "identity;q=0.6, *;q=0.5",
+        "gzip;q=2",
+        "gzip;q=x",
+        "gzipped",
+        "notgzip, gzip2",
+    ],
+)
+BOTH_METHODS = pytest.mark.parametrize("method", ["GET", "HEAD"])
+
+
+async def request_file(
+    site: GatewayProcess, method: str, **headers: str
+) -> tuple[int, CIMultiDictProxy[str], bytes]:
+    """Request the client as it is on the wire: aiohttp's client would inflate it and send a header of its own."""
+    async with (
+        aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept-Encoding"]) as http,
+        http.request(method, f"{site.url}{PATH}socket.io.min.js", headers=headers) as answer,
+    ):
+        return answer.status, answer.headers, await answer.read()
+
+
+@BOTH_METHODS
+@GZIP
+async def test_client_bundle_is_sent_compressed_to_clients_that_accept_it(
+    site: GatewayProcess, method: str, accepted: str
+) -> None:
+    status, headers, body = await request_file(site, method, **{"Accept-Encoding": accepted})
+
+    compressed = (BUNDLES / "socket.io.min.js.gz").read_bytes()
+    assert (status, headers["Content-Encoding"], headers["Vary"]) == (200, "gzip", "Accept-Encoding")
+    assert int(headers["Content-Length"]) == len(compressed) < 16_000
+    if method == "GET":
+        assert body == compressed
+        assert gzip.decompress(body) == (BUNDLES / "socket.io.min.js").read_bytes()
+
+
+@BOTH_METHODS
+@PLAIN
+async def test_client_bundle_is_sent_as_it_is_to_clients_that_do_not_accept_gzip(
+    site: GatewayProcess, method: str, accepted: str
+) -> None:
+    status, headers, body = await request_file(site, method, **{"Accept-Encoding": accepted})
+
+    plain = (BUNDLES / "socket.io.min.js").read_bytes()
+    assert (status, "Content-Encoding" in headers, headers["Vary"]) == (200, False, "Accept-Encoding")
+    assert int(headers["Content-Length"]) == len(plain)
+    assert body == (plain if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("accepted", ["identity;q=0", "*;q=0", "gzip;q=0, identity;q=0", "br, identity;q=0"])
+async def test_client_bundle_is_not_acceptable_when_both_forms_are_excluded(
+    site: GatewayProcess, accepted: str
+) -> None:
+    assert (await request_file(site, "GET", **{"Accept-Encoding": accepted}))[0] == 406
+
+
+async def test_each_form_of_the_client_bundle_has_an_etag_of_its_own(
+    site: GatewayProcess, behind_proxy: GatewayProcess, http: aiohttp.ClientSession
+) -> None:
+    tags = {}
+    for accepted in ("gzip", "identity"):
+        _, headers, _ = await request_file(site, "GET", **{"Accept-Encoding": accepted})
+        tags[accepted] = headers["ETag"]
+    assert len(set(tags.values())) == 2
+    for accepted, tag in tags.items():
+        for sent in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            conditions = {"Accept-Encoding": accepted, "If-None-Match": sent}
+            status, headers, body = await request_file(site, "GET", **conditions)
+            assert (status, body, headers["ETag"], headers["Vary"]) == (304, b"", tag, "Accept-Encoding")
+    status, _, _ = await request_file(
+        site, "GET", **{"Accept-Encoding": "gzip", "If-None-Match": tags["identity"]}
+    )
+    assert status == 200
+    # Another replica has the same tags.
+    async with http.head(
+        f"{behind_proxy.url}/socket.io/socket.io.min.js", headers={"Accept-Encoding": "gzip"}
+    ) as other:
+        assert other.headers["ETag"] == tags["gzip"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,12 @@ ROWS = [
     for line in PAGE.splitlines()
     if line.startswith("| ") and not line.startswith(("| limit", "|---"))
 ]
-NO_LIMITS = {"jwt_leeway_seconds", "recovery_seconds", "ws_compression_threshold_bytes"}
+NO_LIMITS = {
+    "jwt_leeway_seconds",
+    "recovery_seconds",
+    "ws_compression_threshold_bytes",
+    "http_compression_threshold_bytes",
+}
 """Settings that have a unit, but bound nothing that grows."""
 
 ENFORCED = {

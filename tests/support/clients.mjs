@@ -3,6 +3,8 @@ import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
 const require = createRequire(new URL("./js/", import.meta.url));
+// Polling by fetch(), which sends Accept-Encoding as a browser does; the XMLHttpRequest of the client for Node does not.
+const { Fetch } = require("engine.io-client");
 const sockets = new Map();
 const report = (id, type, more = {}) => process.stdout.write(JSON.stringify({ id, type, ...more }) + "\n");
 
@@ -44,6 +46,7 @@ const commands = {
   // `release` is that of the client, such as "4.0"; without it the newest one.
   open({ id, url, namespace = "/", options, manager, release }) {
     const { io } = require(release ? `socket.io-client-${release}` : "socket.io-client");
+    if (options.transports?.[0] === "fetch") options.transports = [Fetch];
     const socket = manager
       ? sockets.get(manager).io.socket(namespace, options)
       : io(url + namespace, { forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 500, ...options });

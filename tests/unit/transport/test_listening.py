@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.transport.sockets import bind_sockets
+from gateway.http_server import bind_sockets
 
 
 @contextmanager
@@ -80,7 +80,7 @@ class SocketWithIPv6SwitchedOff(socket.socket):
 async def test_machine_without_ipv6_serves_ipv4_alone(
     monkeypatch: pytest.MonkeyPatch, machine: type[socket.socket], host: str, address: str
 ) -> None:
-    monkeypatch.setattr("gateway.transport.sockets.socket.socket", machine)
+    monkeypatch.setattr("gateway.http_server.socket.socket", machine)
 
     with released(await bind_sockets(host, 0)) as bound:
         assert [each for each, _ in bound] == [address]
@@ -91,7 +91,7 @@ async def test_address_that_the_machine_does_not_have_is_an_error(monkeypatch: p
         await bind_sockets("203.0.113.1", 0)
     assert caught.value.filename == "203.0.113.1"
 
-    monkeypatch.setattr("gateway.transport.sockets.socket.socket", SocketWithoutIPv6)
+    monkeypatch.setattr("gateway.http_server.socket.socket", SocketWithoutIPv6)
     with pytest.raises(OSError, match="family"):
         await bind_sockets("::1", 0)
 
@@ -107,7 +107,7 @@ async def test_chosen_port_is_free_over_both_families(monkeypatch: pytest.Monkey
                 raise OSError(errno.EADDRINUSE, "Address already in use")
             super().bind(address)
 
-    monkeypatch.setattr("gateway.transport.sockets.socket.socket", SocketOfABusyMachine)
+    monkeypatch.setattr("gateway.http_server.socket.socket", SocketOfABusyMachine)
 
     with released(await bind_sockets("localhost", 0)) as bound:
         assert [address for address, _ in bound] == ["127.0.0.1", "::1"]
