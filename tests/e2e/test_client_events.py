@@ -1,4 +1,4 @@
-"""Client events of the stock client: the gateways of a NestJS application, and every error code."""
+"""Client events of the stock client: the gateways of a NestJS application, repeats, reloads and slow webhooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.domain.traces import parse_traceparent
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
-from tests.support.redis_server import RedisServer, free_port
+from tests.support.redis_server import RedisServer
 from tests.support.waiter import wait_until
 from tests.support.webhook_server import SECRET, WebhookServer
 
@@ -25,28 +25,16 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 WITH_ACK = pytest.mark.parametrize("with_ack", [True, False], ids=["with ack", "without ack"])
 TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
 
-ERRORS = """
+OWN = """
 version: 1
 namespaces:
   /:
-    rooms:
-      - {match: "members:*", send: members}
-      - {match: "open:*", join: anyone, send: anyone}
     client_events:
       rejected: {reject: use the other event}
       strict: {args: [{type: object, required: [text]}]}
-      rare: {rate: 0.1}
-      staff: {allow: ["role:staff"]}
-      say: {emit: [{to: {room: $0}, event: sent, data: $0}]}
-      join: {join: $0}
       buy: {call: app, dedupe: $0}
       "ask:*": {call: app}
       serial: {call: app, serial: true}
-      away: {call: away}
-  /nest:
-    error_event: exception
-    client_events:
-      strict: {args: [{type: object, required: [text]}]}
 """
 
 
@@ -58,11 +46,10 @@ def webhook() -> Iterator[WebhookServer]:
 
 
 def settings(webhook: WebhookServer, events_file: Path, **more: Any) -> dict[str, Any]:
-    away = f"http://127.0.0.1:{free_port()}/gateway"
     return {
         "events_file": events_file,
-        "webhooks": f"app={webhook.url},away={away}",
-        "webhook_secrets": f"app:{SECRET},away:{SECRET}",
+        "webhooks": f"app={webhook.url}",
+        "webhook_secrets": f"app:{SECRET}",
     } | more
 
 
@@ -86,19 +73,14 @@ def replicas(redis_server: RedisServer, webhook: WebhookServer) -> Iterator[list
 
 def events_file(tmp_path: Path) -> Path:
     path = tmp_path / "events.yaml"
-    path.write_text(ERRORS)
+    path.write_text(OWN)
     return path
 
 
 @pytest.fixture(scope="module")
 def gateway(webhook: WebhookServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """A gateway without Redis, whose catalogue has an entry for each error."""
-    webhooks = tmp_path_factory.mktemp("events")
-    process = GatewayProcess(
-        namespaces="/,/nest",
-        max_rooms_per_connection=3,
-        **settings(webhook, events_file(webhooks)),
-    )
+    """A gateway without Redis."""
+    process = GatewayProcess(**settings(webhook, events_file(tmp_path_factory.mktemp("events"))))
     yield process
     assert process.stop() == 0
     assert process.failures() == []
@@ -264,90 +246,7 @@ def test_ack_never_overtakes_the_event_that_it_follows(
     client.disconnect()
 
 
-# errors
-
-
-CODES: list[tuple[str, list[Any], str]] = [
-    ("nothing", [], "unknown_event"),
-    ("strict", [{}], "invalid_payload"),
-    ("strict", [], "invalid_payload"),
-    ("rejected", [], "rejected"),
-    ("staff", [], "not_allowed"),
-    ("say", ["members:1"], "not_a_member"),
-    ("join", ["members:1"], "not_allowed"),
-    ("join", ["user:bob"], "not_allowed"),
-    ("ask:rejected", [], "rejected"),
-    ("ask:own_code", [], "sold_out"),
-    ("ask:unavailable", [], "backend_unavailable"),
-    ("ask:broken", [], "backend_error"),
-    ("ask:html", [], "backend_error"),
-    ("ask:too_much", [], "backend_error"),
-    ("away", [], "backend_unavailable"),
-]
-
-
-@pytest.mark.parametrize("case", CODES, ids=[f"{event} {code}" for event, _, code in CODES])
-@TRANSPORTS
-def test_error_is_in_the_ack_or_in_one_event(
-    gateway: GatewayProcess,
-    node: NodeClients,
-    webhook: WebhookServer,
-    transport: str,
-    case: tuple[str, list[Any], str],
-) -> None:
-    event, args, code = case
-    webhook.answers |= {
-        "ask:rejected": (400, {"message": "the field is wrong"}),
-        "ask:own_code": (409, {"code": "sold_out", "detail": "nothing is left"}),
-        "ask:unavailable": (503, {}),
-        "ask:broken": (200, b"{"),
-        "ask:html": (200, b"<html>secret</html>"),
-        "ask:too_much": (200, {"emit": [{"to": "everyone", "event": "sent"}]}),
-    }
-    client = open_client(node, gateway, "alice", "/", transport)
-    # Failures in a row would open the circuit breaker.
-    assert client.emit_with_acks("ask:success") == []
-
-    answer = client.emit_with_ack(event, *args)
-    client.emit(event, *args)
-
-    (payload,) = client.event("error")
-    assert answer["error"]["code"] == code
-    assert payload == payload | {"status": "error", "code": code, "event": event}
-    assert "secret" not in str(client.entries)
-    client.disconnect()
-
-
-def test_rate_limit_says_when_to_retry(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
-    client = open_client(node, gateway, user, "/", "websocket")
-    assert client.emit_with_acks("rare") == []
-
-    error = client.emit_with_ack("rare")["error"]
-
-    assert error["code"] == "rate_limited"
-    assert 0 < error["retryAfter"] <= 10
-    client.disconnect()
-
-
-def test_too_many_rooms(gateway: GatewayProcess, node: NodeClients, user: str) -> None:
-    client = open_client(node, gateway, user, "/", "websocket")
-    assert [client.emit_with_acks("join", f"open:{number}") for number in range(2)] == [[], []]
-
-    assert client.emit_with_ack("join", "open:2")["error"]["code"] == "too_many_rooms"
-    client.disconnect()
-
-
-def test_exception_event_has_the_cause_as_from_nest(
-    gateway: GatewayProcess, node: NodeClients, user: str
-) -> None:
-    client = open_client(node, gateway, user, "/nest", "websocket")
-
-    client.emit("strict", {})
-
-    (payload,) = client.event("exception")
-    assert payload["cause"] == {"pattern": "strict"}
-    assert (payload["status"], payload["code"], payload["event"]) == ("error", "invalid_payload", "strict")
-    client.disconnect()
+# repeats, reload, slow webhooks
 
 
 def test_repeat_of_an_event_is_answered_and_acted_on_once(
@@ -371,7 +270,7 @@ def test_client_with_retries_acts_once_over_reconnects_and_a_killed_replica(
     *,
     tmp_path: Path,
 ) -> None:
-    common = settings(webhook, events_file(tmp_path), namespaces="/,/nest", lease_seconds=5)
+    common = settings(webhook, events_file(tmp_path), lease_seconds=5)
     one, two = (GatewayProcess(redis_url=own_redis.url, replica_id=name, **common) for name in ("one", "two"))
     webhook.answers["buy"] = (200, {"ack": "bought", "emit": [{"event": "receipt", "data": {}}]})
     webhook.seen.clear()
@@ -398,60 +297,16 @@ def test_client_with_retries_acts_once_over_reconnects_and_a_killed_replica(
     assert one.stop() == 0
 
 
-def test_webhook_without_an_answer_in_time_is_a_timeout(
-    request: pytest.FixtureRequest, webhook: WebhookServer, node: NodeClients, tmp_path: Path
-) -> None:
-    config = tmp_path / "gateway.yaml"
-    config.write_text(
-        f"webhooks:\n- {{id: app, url: '{webhook.url}', secret: '{SECRET}', timeout_seconds: 0.3}}\n"
-        f"- {{id: away, url: '{webhook.url}', secret: '{SECRET}'}}\n"
-    )
-    process = GatewayProcess(config=config, namespaces="/,/nest", events_file=events_file(tmp_path))
-    request.addfinalizer(process.kill)
-    webhook.answers["ask:hangs"] = (0, {})
-    client = open_client(node, process, "alice", "/", "websocket")
-
-    assert client.emit_with_ack("ask:hangs")["error"]["code"] == "backend_timeout"
-    client.emit("ask:hangs")
-    assert client.event("error")[0]["code"] == "backend_timeout"
-    client.disconnect()
-
-
-def test_event_fails_while_redis_is_frozen_and_succeeds_afterwards(
-    request: pytest.FixtureRequest,
-    webhook: WebhookServer,
-    node: NodeClients,
-    own_redis: RedisServer,
-    *,
-    tmp_path: Path,
-) -> None:
-    process = GatewayProcess(
-        redis_url=own_redis.url, namespaces="/,/nest", **settings(webhook, events_file(tmp_path))
-    )
-    request.addfinalizer(process.kill)
-    client = open_client(node, process, "alice", "/", "websocket")
-    own_redis.freeze()
-
-    code = client.emit_with_ack("say", "open:1")["error"]["code"]
-    client.emit("say", "open:1")
-    event_code = client.event("error")[0]["code"]
-    own_redis.thaw()
-
-    assert {code, event_code} <= {"broker_timeout", "broker_unavailable"}
-    wait_until(lambda: client.emit_with_acks("say", "open:1") == [], "an event succeeds")
-    client.disconnect()
-
-
 def test_reload_replaces_the_catalogue_for_connected_clients(
     request: pytest.FixtureRequest, webhook: WebhookServer, node: NodeClients, tmp_path: Path
 ) -> None:
     path = events_file(tmp_path)
-    process = GatewayProcess(namespaces="/,/nest", **settings(webhook, path))
+    process = GatewayProcess(**settings(webhook, path))
     request.addfinalizer(process.kill)
     client = open_client(node, process, "alice", "/", "websocket")
     assert client.emit_with_ack("new")["error"]["code"] == "unknown_event"
 
-    path.write_text(ERRORS.replace("rejected: {", "new: {ack: known}\n      rejected: {"))
+    path.write_text(OWN.replace("rejected: {", "new: {ack: known}\n      rejected: {"))
     process.signal(signal.SIGHUP)
 
     wait_until(lambda: client.emit_with_ack("new") == "known", "the event is known")
@@ -461,7 +316,7 @@ def test_reload_replaces_the_catalogue_for_connected_clients(
 def test_repeat_is_sent_to_the_webhook_again_when_its_replica_was_killed_during_the_call(
     webhook: WebhookServer, node: NodeClients, own_redis: RedisServer, tmp_path: Path
 ) -> None:
-    common = settings(webhook, events_file(tmp_path), namespaces="/,/nest", lease_seconds=5)
+    common = settings(webhook, events_file(tmp_path), lease_seconds=5)
     one, two = (GatewayProcess(redis_url=own_redis.url, replica_id=name, **common) for name in ("one", "two"))
     webhook.answers["buy"] = (0, {})
     webhook.seen.clear()
@@ -491,7 +346,6 @@ def test_slow_webhook_delays_neither_other_events_nor_the_heartbeat(
     tmp_path: Path,
 ) -> None:
     process = GatewayProcess(
-        namespaces="/,/nest",
         ping_interval_seconds=0.5,
         ping_timeout_seconds=0.5,
         **settings(webhook, events_file(tmp_path)),

@@ -29,6 +29,8 @@ class WebhookServer:
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[int, Any]] = {}
+        self.headers: dict[str, dict[str, str]] = {}
+        """Further headers of the answer, by event."""
         self.seen: list[tuple[str, dict[str, Any]]] = []
         """The id and the body of each request."""
         self.traces: list[str] = []
@@ -51,6 +53,8 @@ class WebhookServer:
                 content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
+                for name, value in owner.headers.get(body["data"]["event"], {}).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
