@@ -19,7 +19,7 @@ import structlog
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from gateway.transport.fast_path import FastPath, FastPathHandler
-from gateway.transport.http import GatewayRequestHandler, HandlerOptions, Reject
+from gateway.transport.http import CorsHeaders, GatewayRequestHandler, HandlerOptions, Reject
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,6 +27,7 @@ BACKLOG: Final = 4096
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 ANSWER_SECONDS: Final = 2.0
 """How long whole requests may take to be answered when the server stops; nothing that they wait for takes longer."""
+MAX_HEADER_BYTES: Final = 32 * 1024
 KEEPALIVE_SECONDS: Final = 75.0
 """Longer than the 60 s for which common proxies keep an idle connection, so that the proxy closes it first."""
 _BOTH_FAMILIES: Final = {
@@ -58,11 +59,14 @@ class HttpServer:
         reject: Reject,
         head_timeout_seconds: float,
         finish_seconds: float,
+        max_header_bytes: int = MAX_HEADER_BYTES,
+        cors: CorsHeaders = lambda _, __: {},
         fast_path: FastPath | None = None,
     ) -> None:
         """``direct``: handlers of exact paths. ``fast_path``: handles whole requests; it matches none of these paths.
 
-        ``finish_seconds``: how long running requests may take to finish when the server stops.
+        ``finish_seconds``: how long running requests may take to finish when the server stops. ``cors``: makes headers
+        of the answers to requests that reach no handler.
         """
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=ANSWER_SECONDS
@@ -74,6 +78,8 @@ class HttpServer:
         self._direct = direct
         self._fast_path = fast_path
         self._reject = reject
+        self._cors = cors
+        self._max_header_bytes = max_header_bytes
         self._head_timeout_seconds = head_timeout_seconds
         self._listeners: list[asyncio.Server] = []
         self._draining = asyncio.Event()
@@ -175,6 +181,8 @@ class HttpServer:
             "reject": self._reject,
             "head_timeout_seconds": self._head_timeout_seconds,
             "keepalive_timeout": KEEPALIVE_SECONDS,
+            "max_header_bytes": self._max_header_bytes,
+            "cors": self._cors,
         }
         if self._fast_path is None:
             return GatewayRequestHandler(server, **options)

@@ -51,6 +51,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "invalid_body": HTTPStatus.UNPROCESSABLE_ENTITY,
     "unknown_event": HTTPStatus.UNPROCESSABLE_ENTITY,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "headers_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -58,8 +59,8 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
 }
 """Every error code in a response, and its status. Codes are stable, the sentences in ``detail`` are not.
 
-``request_timeout``, ``unsupported_version`` and most ``bad_request`` are responses of the HTTP server to requests that
-never reach the REST API.
+``request_timeout``, ``headers_too_large``, ``unsupported_version`` and most ``bad_request`` are responses of the HTTP
+server to requests that never reach the REST API.
 """
 
 FieldErrors = Mapping[str, Sequence[str]]

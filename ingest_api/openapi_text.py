@@ -117,6 +117,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "unknown_event": "The event catalogue of this gateway does not describe the event: compare its name with the"
     " `server_events` of the namespace.",
     "rate_limited": "Wait for `Retry-After` seconds, or ask the operator for a higher rate.",
+    "headers_too_large": "Send fewer or shorter headers: `detail` names the longest one; the operator sets the limit.",
     "internal_error": "An error of the gateway: give the operator the `request_id`.",
     "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"
     " seconds.",

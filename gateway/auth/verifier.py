@@ -33,7 +33,7 @@ from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.interfaces import Clock, Schedule
 
-MAX_TOKEN_CHARACTERS: Final = 8 * 1024
+MAX_TOKEN_BYTES: Final = 16 * 1024
 HOLD_SECONDS: Final = 5.0
 """How long a token that time may cure is held: one that is active soon, or whose key may be in the next key set.
 
@@ -62,6 +62,7 @@ class JwtVerifier:
     - ``secret``: the key for HS* only.
     - ``public_key`` (PEM), or ``jwks_url`` with ``fetch``: the keys for all other algorithms.
     - ``audience``, ``issuer``: the token must have one of each; if empty, the claim is not checked.
+    - ``max_token_bytes``: the limit of a token, wherever the client sends it.
     - ``max_lifetime_seconds``: how long revocations are kept. A token that lives longer is rejected.
 
     Raises:
@@ -84,8 +85,10 @@ class JwtVerifier:
         leeway_seconds: float = 0.0,
         require_exp: bool = True,
         max_lifetime_seconds: float | None = None,
+        max_token_bytes: int = MAX_TOKEN_BYTES,
     ) -> None:
         self._clock = clock
+        self._max_token_bytes = max_token_bytes
         self._schedule = schedule
         self._fetch = fetch
         self._rules = ClaimRules(
@@ -151,9 +154,12 @@ class JwtVerifier:
             KeysStale: The key of the token is not in the cached key set, and the next fetch is not allowed yet.
             KeysUnavailable: The keys of the issuer could not be fetched.
         """
-        if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
+        if not token.isascii():
+            raise TokenRejected("token_malformed", "all characters of a token are ASCII")
+        if len(token) > self._max_token_bytes:
             raise TokenRejected(
-                "token_malformed", f"a token has at most {MAX_TOKEN_CHARACTERS} characters, all of them ASCII"
+                "token_too_long",
+                f"a token has at most {self._max_token_bytes} bytes (GATEWAY_MAX_TOKEN_BYTES)",
             )
         ring = self._ring
         header = _read_header(token.partition(".")[0])

@@ -191,6 +191,7 @@ class TokenRejected(ConnectionRejected):
         {
             "token_missing",
             "token_malformed",
+            "token_too_long",
             "token_signature_invalid",
             "token_algorithm_refused",
             "token_expired",

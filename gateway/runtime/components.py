@@ -366,6 +366,8 @@ class Components:
             fast_path=fast_path,
             reject=RejectedRequestLog(self._request_metrics),
             head_timeout_seconds=self.settings.request_timeout_seconds,
+            max_header_bytes=self.settings.max_header_bytes,
+            cors=self.engine.cors_headers if direct else (lambda _, __: {}),
             finish_seconds=FINISH_SECONDS,
         )
 

@@ -63,6 +63,7 @@ def build_verifier(settings: Settings, clock: Clock, schedule: Schedule) -> JwtV
         leeway_seconds=settings.jwt_leeway_seconds,
         require_exp=settings.jwt_require_exp,
         max_lifetime_seconds=settings.revocation_seconds,
+        max_token_bytes=settings.max_token_bytes,
     )
 
 

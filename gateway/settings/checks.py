@@ -109,6 +109,14 @@ def _check_algorithms(settings: Settings, problems: Problems) -> None:
 
 
 def _check_sizes(settings: Settings, problems: Problems) -> None:
+    if (
+        not problems.has_error("max_token_bytes", "max_header_bytes")
+        and settings.max_token_bytes >= settings.max_header_bytes
+    ):
+        problems.add(
+            "max_token_bytes",
+            f"must be less than GATEWAY_MAX_HEADER_BYTES, which is {settings.max_header_bytes}",
+        )
     if problems.has_error("max_body_bytes"):
         return
     # A send buffer must hold the largest event beside the one being sent, however long JSON makes its envelope.

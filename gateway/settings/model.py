@@ -175,6 +175,8 @@ class Settings:
     connect_timeout_seconds: float = _setting(values.seconds, 45.0, unit="seconds")
     request_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
 
+    max_header_bytes: int = _setting(values.integer(4096), 32_768, unit="bytes")
+    max_token_bytes: int = _setting(values.integer(256), 16_384, unit="bytes")
     max_body_bytes: int = _setting(values.integer(1024), _MIB, unit="bytes")
     max_frame_bytes: int = _setting(values.integer(1024), 100_000, unit="bytes")
     max_unauthenticated_frame_bytes: int = _setting(values.integer(1024), 32_768, unit="bytes")

@@ -18,7 +18,6 @@ heartbeat            ping and pong of every session, on the timer heap of the pr
 stats                what all sessions hold at one moment, and its gauges
 request_boundaries   where the requests of an HTTP connection begin and end; no I/O
 serial_requests      aiohttp's connection handler, changed to handle one request at a time
-http                 that handler, extended: early errors, time for heads, detach
-http_response        the bytes of HTTP/1.1 answers
+http                 that handler, extended: early errors, limits of heads, detach; the bytes of HTTP answers
 fast_path            that handler with a fast path: whole requests that need only aiohttp's parser
 """

@@ -15,8 +15,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.transport.http import GatewayRequestHandler, HandlerOptions, start_eager_task
-from gateway.transport.http_response import encode_response
+from gateway.transport.http import GatewayRequestHandler, HandlerOptions, encode_response, start_eager_task
 
 log = structlog.get_logger(__name__)
 

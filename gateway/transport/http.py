@@ -1,4 +1,4 @@
-"""aiohttp's handler of one HTTP connection with what aiohttp lacks.
+"""aiohttp's handler of one HTTP connection with what aiohttp lacks, and the bytes of HTTP/1.1 answers (RFC 9112 §4).
 
 The handler handles one request at a time (``serial_requests``). It answers malformed HTTP with the caller's error body
 instead of plain text and a traceback, times out heads that do not arrive whole, calls a callback when the client closes
@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
-from collections.abc import Coroutine, Sequence
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.transport.http_response import encode_response
 from gateway.transport.serial_requests import SerialRequestHandler
 
 _PROXY_PROTOCOL: Final = (
@@ -41,9 +44,35 @@ _OTHER_PROTOCOLS: Final = (
     ),
 )
 """First bytes of connections to a wrong port or of a wrongly configured load balancer, and the answer to them."""
+MAX_HEADERS: Final = 128
+_STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LOGGER: Final = logging.getLogger("aiohttp.server")
 
 log = structlog.get_logger(__name__)
+
+
+def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
+    """Encode an answer with its length and date. ``close``: it is the last answer of its connection.
+
+    Raises: ValueError for a header with a line break, which would become two headers.
+    """
+    values = "".join(headers.values())
+    if "\n" in values or "\r" in values:
+        raise ValueError("a header holds a line break")
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    end = "Connection: close\r\n\r\n" if close else "\r\n"
+    head = f"{_STATUS_LINES[status]}{fields}Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n{end}"
+    return head.encode() + body
+
+
+def encode_switch(headers: Mapping[str, str]) -> bytes:
+    """Encode the answer 101, after which the connection has another protocol (RFC 9110 §15.2.2)."""
+    lines = [
+        _STATUS_LINES[HTTPStatus.SWITCHING_PROTOCOLS],
+        *(f"{name}: {value}\r\n" for name, value in headers.items()),
+    ]
+    return "".join(lines).encode() + b"\r\n"
 
 
 # Most of this work ends without waiting. The second definition goes away with Python 3.11.
@@ -60,6 +89,23 @@ else:
         return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
 
 
+class _Date:
+    """The date in the format of HTTP (RFC 9110 §5.6.7), made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = ""
+
+    def now(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._text = second, formatdate(second, usegmt=True)
+        return self._text
+
+
+_date: Final = _Date()
+
+
 class Reject(Protocol):
     """Makes the answer to a request that reached no handler."""
 
@@ -70,6 +116,14 @@ class Reject(Protocol):
         ...
 
 
+class CorsHeaders(Protocol):
+    """Makes the headers that let a web page read an answer."""
+
+    def __call__(self, remote: str | None, headers: CIMultiDictProxy[str], /) -> Mapping[str, str]:
+        """Return them for a request of this peer with these headers; none if its page may not read the answer."""
+        ...
+
+
 class HandlerOptions(TypedDict):
     """Options that all connections of a port share."""
 
@@ -77,18 +131,22 @@ class HandlerOptions(TypedDict):
     reject: Reject
     head_timeout_seconds: float
     keepalive_timeout: float
+    max_header_bytes: int
+    cors: CorsHeaders
 
 
 class GatewayRequestHandler(SerialRequestHandler):
     """One HTTP connection of a client."""
 
-    __slots__ = ("_head_deadline", "_head_timeout_seconds", "_is_new", "_reject")
+    __slots__ = ("_cors", "_head_deadline", "_head_timeout_seconds", "_is_new", "_reject")
 
     def __init__(self, server: web.Server, **options: Unpack[HandlerOptions]) -> None:
         super().__init__(
             server,
             loop=options["loop"],
             keepalive_timeout=options["keepalive_timeout"],
+            max_header_bytes=options["max_header_bytes"],
+            max_headers=MAX_HEADERS,
             # Heartbeats and timeouts find dead peers much sooner, and setting it costs with every connection.
             tcp_keepalive=False,
             auto_decompress=False,
@@ -96,6 +154,7 @@ class GatewayRequestHandler(SerialRequestHandler):
             logger=_LOGGER,
         )
         self._reject = options["reject"]
+        self._cors = options["cors"]
         self._head_timeout_seconds = options["head_timeout_seconds"]
         self._head_deadline: asyncio.TimerHandle | None = None
         self._is_new = True
@@ -144,16 +203,35 @@ class GatewayRequestHandler(SerialRequestHandler):
             log.error("request.failed", exc_info=exc)
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("the answer cannot be sent any more; the connection ends here") from exc
-        # A request that the parser rejected has its headers, none, in a plain dictionary.
-        request_ids = [value for name, value in request.headers.items() if name.lower() == "x-request-id"]
         if rejected:
-            detail = "the request is not HTTP as RFC 9112 has it"
-            headers, body = self._reject(status, "bad_request", detail, request_ids)
+            status, headers, body = self._reject_malformed(exc)
         else:
-            status, headers, body = self._internal_error(request_ids)
+            status, headers, body = self._internal_error(request.headers.getall("X-Request-Id", ()))
         response = web.Response(status=status, body=body, headers=headers)
         response.force_close()
         return response
+
+    def _reject_malformed(self, exc: BaseException | None) -> tuple[HTTPStatus, dict[str, str], bytes]:
+        """Return the answer to a request that the parser rejected."""
+        if "Too many headers" in str(exc):
+            return self._reject_parsed(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers_too_large",
+                f"the head of the request has more than {MAX_HEADERS} headers",
+            )
+        return self._reject_parsed(
+            HTTPStatus.BAD_REQUEST, "bad_request", "the request is not HTTP as RFC 9112 has it"
+        )
+
+    def _reject_parsed(
+        self, status: HTTPStatus, code: str, detail: str
+    ) -> tuple[HTTPStatus, dict[str, str], bytes]:
+        """Return the answer to a request by the headers of it that have arrived."""
+        given = read_headers(b"".join(self._head))
+        headers, body = self._reject(status, code, detail, given.getall("X-Request-Id", ()))
+        remote = self.peername
+        headers.update(self._cors(remote[0] if isinstance(remote, tuple) else None, given))
+        return status, headers, body
 
     def _internal_error(self, request_ids: Sequence[str]) -> tuple[int, dict[str, str], bytes]:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -188,12 +266,27 @@ class GatewayRequestHandler(SerialRequestHandler):
 
     def head_cut_off(self) -> None:
         """Answer a request whose client sends no more."""
+        if self._boundaries.head_bytes > self._max_header_bytes:
+            self.head_too_long()
+            return
         self._reject_head(
             HTTPStatus.BAD_REQUEST, "bad_request", "the request ended before its head was complete"
         )
 
+    def head_too_long(self) -> None:
+        """Answer a request whose head is too long, and name its longest header, never with the value."""
+        name, length = find_longest_field(b"".join(self._head))
+        self._reject_head(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "headers_too_large",
+            f"the head of the request has more than {self._max_header_bytes} bytes, {length} of them in {name}",
+        )
+
     def _reject_slow_head(self) -> None:
         self._head_deadline = None
+        if self._boundaries.head_bytes > self._max_header_bytes:
+            self.head_too_long()
+            return
         self._reject_head(
             HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "the head of the request did not arrive in time"
         )
@@ -201,7 +294,7 @@ class GatewayRequestHandler(SerialRequestHandler):
     def _reject_head(self, status: HTTPStatus, code: str, detail: str) -> None:
         """Answer a request whose head is not complete, and close the connection."""
         if self.transport is not None:
-            headers, body = self._reject(status, code, detail)
+            status, headers, body = self._reject_parsed(status, code, detail)
             self.transport.write(encode_response(status, headers, body, close=True))
             self._linger()
             self.close()
@@ -211,3 +304,35 @@ def _feed_tail(transport: asyncio.Transport, protocol: asyncio.Protocol, tail: b
     if not transport.is_closing():
         transport.resume_reading()
         protocol.data_received(tail)
+
+
+def read_headers(head: bytes) -> CIMultiDictProxy[str]:
+    """Return the headers of a head that need be neither complete nor valid."""
+    lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    pairs = [
+        (name.decode("latin-1"), value.strip().decode("latin-1")) for name, colon, value in lines if colon
+    ]
+    return CIMultiDictProxy(CIMultiDict(pairs))
+
+
+def find_longest_field(head: bytes) -> tuple[str, int]:
+    """Return the name of the longest header, or ``the request line``, and the bytes of its line."""
+    first, *lines = head.split(b"\r\n")
+    longest = max(lines, key=len, default=b"")
+    if len(first) >= len(longest):
+        return "the request line", len(first)
+    name = longest.partition(b":")[0]
+    return (name.decode() if _NAME.fullmatch(name) else "a header without a valid name"), len(longest)
+
+
+class _Detached(web.StreamResponse):
+    """The answer to a request whose connection was detached from aiohttp: sends nothing."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002  # aiohttp's signature
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write nothing."""
+
+
+DETACHED: Final = _Detached()

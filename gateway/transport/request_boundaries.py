@@ -31,6 +31,11 @@ class RequestBoundaries:
         self._last = b""
         """The last bytes before those that are cut next, as far as they may be a part of ``_END``."""
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the last piece ended with the end of a head, or with bytes that end like one."""
+        return not self._last
+
     def begin_body(self, content_length: int) -> None:
         """Note that a head has ended, and the length of the body that is left: 0 for one in chunks."""
         self._body_left = max(0, content_length - self._joined_body)
@@ -47,9 +52,10 @@ class RequestBoundaries:
             self._body_left -= end - start
             return end
         end = self._find_end(data, start)
-        if end < len(data) and not self.head_bytes:
-            end += self._find_joined_body(data, start, end)
+        is_begun = self.head_bytes > 0
         self.head_bytes += end - start
+        if end < len(data) and not is_begun:
+            return end + self._find_joined_body(data, start, end)
         return end
 
     def _find_joined_body(self, data: bytes, start: int, end: int) -> int:

@@ -27,6 +27,7 @@ class SerialRequestHandler(web.RequestHandler):
 
     __slots__ = (
         "_boundaries",
+        "_head",
         "_held",
         "_held_at",
         "_is_answered",
@@ -37,13 +38,24 @@ class SerialRequestHandler(web.RequestHandler):
         "_is_in_head",
         "_linger_timer",
         "_lingering",
+        "_max_header_bytes",
         "_payload",
         "on_close",
     )
 
-    def __init__(self, server: web.Server, **options: Any) -> None:
-        """``options`` are those of aiohttp's handler."""
-        super().__init__(server, lingering_time=LINGER_SECONDS, **options)
+    def __init__(self, server: web.Server, *, max_header_bytes: int, **options: Any) -> None:
+        """``max_header_bytes`` is the limit of a head; ``options`` are those of aiohttp's handler."""
+        super().__init__(
+            server,
+            lingering_time=LINGER_SECONDS,
+            # The limit of the whole head is reached first.
+            max_line_size=max_header_bytes,
+            max_field_size=max_header_bytes,
+            **options,
+        )
+        self._max_header_bytes = max_header_bytes
+        self._head: list[bytes] = []
+        """The pieces of a head that is not complete, or too long, or malformed."""
         self._boundaries = RequestBoundaries()
         self._payload: StreamReader = EMPTY_PAYLOAD
         """The body of the last request."""
@@ -128,7 +140,10 @@ class SerialRequestHandler(web.RequestHandler):
                 end = self._boundaries.cut(self._held, self._held_at)
                 piece = self._held[self._held_at : end]
                 self._held_at = end
-                self._parse(piece)
+                if self._boundaries.head_bytes > self._max_header_bytes and self._is_between_requests:
+                    self._take_long_head(piece)
+                else:
+                    self._parse(piece)
         finally:
             self._is_feeding = False
         waiting = len(self._held) - self._held_at
@@ -141,6 +156,21 @@ class SerialRequestHandler(web.RequestHandler):
         if self._is_half_closed:
             self._fail_cut_off_body()
 
+    @property
+    def _is_between_requests(self) -> bool:
+        """Whether the next bytes belong to a head."""
+        return self._is_answered and self._payload.is_eof()
+
+    def _take_long_head(self, piece: bytes) -> None:
+        """Read a head that is too long to its end, within a limit: the answer depends on headers of it."""
+        self._head.append(piece)
+        is_complete = self._boundaries.is_at_end or self._boundaries.head_bytes > 2 * self._max_header_bytes
+        if is_complete:
+            self.head_too_long()
+
+    def head_too_long(self) -> None:
+        """A head that is too long is complete, or twice as long as the limit."""
+
     def head_begun(self) -> None:
         """A part of a head has arrived."""
 
@@ -152,7 +182,7 @@ class SerialRequestHandler(web.RequestHandler):
 
     def _note_head(self) -> None:
         was_in_head = self._is_in_head
-        self._is_in_head = self._is_answered and self._payload.is_eof() and self._boundaries.head_bytes > 0
+        self._is_in_head = self._is_between_requests and self._boundaries.head_bytes > 0
         if self._is_in_head and not was_in_head:
             self.head_begun()
         elif was_in_head and not self._is_in_head:
@@ -176,15 +206,21 @@ class SerialRequestHandler(web.RequestHandler):
         if len(self._messages) == count:
             if is_in_body and self._payload.is_eof():
                 self._boundaries.end_body()
+            elif self._is_between_requests:
+                self._head.append(piece)
         elif is_in_body:
             # The rest of the body is malformed. Its request is answered, and not this rest as well.
             self._messages.pop()
             self._fail_body("the body is not HTTP as RFC 9112 has it")
             self.close()
         else:
-            self._begin_request(*self._messages[-1])
+            self._begin_request(*self._messages[-1], piece)
 
-    def _begin_request(self, message: object, payload: StreamReader) -> None:
+    def _begin_request(self, message: object, payload: StreamReader, piece: bytes) -> None:
+        if not isinstance(message, RawRequestMessage):
+            self._head.append(piece)
+        elif self._head:
+            self._head.clear()
         self._is_answered = False
         self._payload = payload
         length = 0

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import structlog
 from aiohttp import hdrs, web
+from multidict import CIMultiDictProxy
 
 from gateway.hub import GatheredFrames
 from gateway.interfaces import Schedule
@@ -22,7 +23,7 @@ from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.heartbeat import Heartbeat
-from gateway.transport.http_response import DETACHED
+from gateway.transport.http import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
 from gateway.transport.session import EngineSession, Handling, Handshake, MessageLimits, SessionObserver
@@ -172,6 +173,14 @@ class EngineServer:
         if answer is not DETACHED:
             answer.headers.update(cors)
         return answer
+
+    def cors_headers(self, remote: str | None, headers: CIMultiDictProxy[str]) -> dict[str, str]:
+        """Return the headers that let a page read the answer to a request that reached no handler."""
+        origin = headers.get(hdrs.ORIGIN)
+        if origin is None:
+            return {}
+        host, scheme = self._proxies.requested_host(remote, headers)
+        return self._origins.headers(origin) if self._origins.allows(origin, host=host, scheme=scheme) else {}
 
     async def stop(self, timeout_seconds: float) -> None:
         """Wait until WebSockets are closed, at most ``timeout_seconds``, then abort the rest. aiohttp ends polls."""
