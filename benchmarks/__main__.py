@@ -21,7 +21,7 @@ from benchmarks import (
 )
 from benchmarks.comparison import compare
 
-PARTS = ("compare", "scale", "resume", "stall", "latency", "compression", "events")
+PARTS = tuple(document.SECTIONS)
 SOCKETS = 19_000
 
 
@@ -43,25 +43,20 @@ def main() -> None:
         load = tables.load(found["events"], client_events.LOAD)
         print(f"\nshare of a core that the load of events used\n{tables.text(load)}")
     print(f"\n{seconds / 60:.1f} minutes; other programs used {others:.2f} cores meanwhile")
+    run = document.Run(
+        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        machine=machine.describe(),
+        minutes=seconds / 60,
+        others=others,
+        found=found,
+    )
     if set(options.only) == set(PARTS):
-        document.write(
-            document.Results(
-                date=dt.datetime.now(dt.UTC).date().isoformat(),
-                machine=machine.describe(),
-                minutes=seconds / 60,
-                others=others,
-                comparison=found["compare"],
-                scale=found["scale"],
-                resumed=found["resume"],
-                stalled=found["stall"],
-                latency=found["latency"],
-                compression=found["compression"],
-                events=found["events"],
-            )
-        )
-        print(
-            f"written: {document.PAGE.relative_to(machine.ROOT)}, {document.PLOT.relative_to(machine.ROOT)}"
-        )
+        document.write(run)
+    elif options.write:
+        document.write_parts(run)
+    else:
+        return
+    print(f"written: {document.PAGE.relative_to(machine.ROOT)}")
 
 
 def _options() -> argparse.Namespace:
@@ -72,7 +67,10 @@ def _options() -> argparse.Namespace:
         nargs="+",
         choices=PARTS,
         default=list(PARTS),
-        help="parts to measure; the page is written only after a run of all parts",
+        help="parts to measure; the whole page is written only after a run of all parts",
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="with --only: replace the sections of these parts in the page"
     )
     return parser.parse_args()
 

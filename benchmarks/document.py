@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from textwrap import fill
+from typing import Any, Final
 
 from benchmarks import client_events, tables
 from benchmarks.comparison import Comparison, Figures
@@ -11,53 +15,97 @@ from benchmarks.plot import bars
 
 PAGE = ROOT / "docs" / "explanation" / "benchmarks.md"
 PLOT = ROOT / "docs" / "explanation" / "benchmarks.svg"
+_LAST: Final = "Repeat it"
+_SECTION: Final = re.compile(r"^## (.+)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Results:
-    """The results of one run of all parts."""
+class Run:
+    """One run: when and where, how long, how many cores other programs used, and what each part found."""
 
     date: str
-    machine: dict[str, str]
+    machine: Mapping[str, str]
     minutes: float
     others: float
-    comparison: Comparison
-    scale: dict[int, Figures]
-    resumed: dict[str, Figures]
-    stalled: dict[str, Figures]
-    latency: dict[str, Figures]
-    compression: dict[str, Figures]
-    events: Comparison
+    found: Mapping[str, Any]
 
 
-def write(found: Results) -> None:
-    """Write the page and its SVG picture."""
-    PAGE.write_text(_page(found), "utf-8")
-    PLOT.write_text(bars(found.comparison), "utf-8")
+def write(run: Run) -> None:
+    """Write the page and its SVG picture. The run has all parts."""
+    PAGE.write_text(page(run), "utf-8")
+    PLOT.write_text(bars(run.found["compare"]), "utf-8")
 
 
-def _page(found: Results) -> str:
-    machine = "\n".join(f"- {what}: {which}" for what, which in found.machine.items())
-    bare = found.comparison.load["bare sender"]
+def write_parts(run: Run) -> None:
+    """Replace the sections of the parts that were measured, or add them; the rest of the page stays as it is."""
+    PAGE.write_text(with_parts(PAGE.read_text("utf-8"), run), "utf-8")
+    if "compare" in run.found:
+        PLOT.write_text(bars(run.found["compare"]), "utf-8")
+
+
+def page(run: Run) -> str:
+    """Return the whole page."""
+    machine = "\n".join(f"- {what}: {which}" for what, which in run.machine.items())
+    sections = "\n".join(section(run.found[part]) for part, section in SECTIONS.items())
     return f"""\
 # Benchmarks
 
 How fast the gateway is beside Node's Socket.IO, what each step costs, and how to measure it on your machine.
 
-`make bench` writes this page. It takes about {found.minutes:.0f} minutes and puts its own figures here. The machine, on
-{found.date}:
+`make bench` writes this page. It takes about {run.minutes:.0f} minutes and puts its own figures here. The machine, on
+{run.date}:
 
 {machine}
 
-Other programs used {found.others:.2f} of its cores on average during the measurement{_noise(found.others)}.
+Other programs used {run.others:.2f} of its cores on average during the measurement{_noise(run.others)}.
 
+{sections}
+## {_LAST}
+
+```sh
+make bench                                # everything; Linux, with Python and make; writes this page
+make bench ARGS="--rounds 1 --only scale" # a part, on the terminal only
+make bench ARGS="--only events --write"   # a part; replaces its section of this page
+python -m tests.support.upgrade_load --clients 200 --seconds 20   # 200 stock clients upgrade during pushes
+```
+"""
+
+
+def with_parts(text: str, run: Run) -> str:
+    """Return the text of a page with the sections of the parts that were measured.
+
+    Raises: ValueError if the text is not such a page.
+    """
+    head, *rest = _SECTION.split(text)
+    sections = dict(zip(rest[::2], rest[1::2], strict=True))
+    if _LAST not in sections:
+        raise ValueError(f"{PAGE} has no section {_LAST!r}: write the whole page first")
+    last = sections.pop(_LAST)
+    machine = "; ".join(f"{what}: {which}" for what, which in run.machine.items())
+    sentence = (
+        f"Measured by itself on {run.date}. {machine}. Other programs used {run.others:.2f} of the cores on average"
+        f"{_noise(run.others)}."
+    )
+    note = fill(sentence, 120, break_long_words=False, break_on_hyphens=False)
+    for part, section in SECTIONS.items():
+        if part in run.found:
+            _, *made = _SECTION.split(section(run.found[part]))
+            made[-1] += f"\n{note}\n\n"
+            sections |= zip(made[::2], made[1::2], strict=True)
+    sections[_LAST] = last
+    return head + "".join(f"## {title}\n{content}" for title, content in sections.items())
+
+
+def _compare(found: Comparison) -> str:
+    bare = found.load["bare sender"]
+    return f"""\
 ## Beside Node's Socket.IO
 
 ![The same figures as bars]({PLOT.name})
 
-{tables.markdown(tables.comparison(found.comparison))}
+{tables.markdown(tables.comparison(found))}
 
-Medians of {found.comparison.rounds} rounds. In each round every server is started anew for each line, in turn. The
+{_rounds(found)} In each round every server is started anew for each line, in turn. The
 server has one core, the load all the others. The gateway verifies a JSON Web Token for each client, and signature,
 nonce and schema of each push. The peer (`benchmarks/socketio_peer.mjs`, Socket.IO with its defaults behind two REST
 calls) checks nothing. Neither writes log lines for connections and requests. On a busy machine the lines by CPU time
@@ -73,35 +121,51 @@ are the most reliable.
 
 The load is raw sockets in Python processes (`benchmarks/load`), standard library alone. It uses this share of its core:
 
-{tables.markdown(tables.load(found.comparison))}
+{tables.markdown(tables.load(found))}
 
 From a server that does nothing but call `send` for each client (`benchmarks/bare_sender.py`) the load receives
 {tables.number(bare["deliveries"])} deliveries/s with {bare["load_broadcast"]:.0%} of its core. That is about what one
 process can send over the loopback of this machine.
+"""
 
+
+def _scale(found: dict[int, Figures]) -> str:
+    return f"""\
 ## Any number of connections
 
 CPU time of the gateway in µs for each step, by number of connections. Medians of three times 1 000 steps (3 000
 pushes). The number of rooms grows with the number of connections. Joining and leaving a room is `auth:refresh` with
 another `role`, the verification of the new token included.
 
-{tables.markdown(tables.scale(found.scale))}
+{tables.markdown(tables.scale(found))}
+"""
 
+
+def _resume(found: dict[str, Figures]) -> str:
+    return f"""\
 ## A client that reconnects
 
 CPU time of the gateway process alone, in µs for each of 1 000 WebSocket clients: a new connection that can be resumed,
 one that is resumed and missed nothing, and one that missed three messages. Medians of three rounds.
 
-{tables.markdown(tables.kinds(found.resumed))}
+{tables.markdown(tables.kinds(found))}
+"""
 
+
+def _stall(found: dict[str, Figures]) -> str:
+    return f"""\
 ## A client that stops reading
 
 One of 1 000 clients is a process that gets SIGSTOP while all clients receive 30 messages of 4 kB a second, with
 `PING_INTERVAL_SECONDS` and `PING_TIMEOUT_SECONDS` of 2 s. The table shows the latency of the other clients, the growth
 of the gateway's memory, and when the stopped client is no longer present. Medians of three rounds.
 
-{tables.markdown(tables.kinds(found.stalled))}
+{tables.markdown(tables.kinds(found))}
+"""
 
+
+def _latency(found: dict[str, Figures]) -> str:
+    return f"""\
 ## Latency during a broadcast
 
 How long others wait, in ms, during broadcasts to 12 000 clients: a client for an acknowledgement, and a probe for
@@ -110,24 +174,32 @@ takes one or two turns of the event loop, a request two or three. The 12 000 cli
 probe has a core for itself. The last column is the total time for which other programs had the gateway's core; such
 pauses are part of the longest waits.
 
-{tables.markdown(tables.kinds(found.latency))}
+{tables.markdown(tables.kinds(found))}
+"""
 
+
+def _compression(found: dict[str, Figures]) -> str:
+    return f"""\
 ## Browsers that offer permessage-deflate
 
 Every browser does. The gateway does not accept it by default. The table compares 3 000 clients that offer it with
 3 000 that do not: CPU and memory of the gateway for each client and delivery. Medians of three rounds.
 
-{tables.markdown(tables.kinds(found.compression))}
+{tables.markdown(tables.kinds(found))}
+"""
 
+
+def _events(found: Comparison) -> str:
+    return f"""\
 ## Events of clients
 
 The peer has the same handlers in its own process (`benchmarks/socketio_peer.mjs`), the gateway has an event catalogue
 (`benchmarks/events.yaml`). 1 000 clients, memory state, one core for the server. The gateway checks the arguments of
 each event with a JSON Schema, and whether the sender is in the room; the peer checks nothing.
 
-{tables.markdown(tables.comparison(found.events, client_events.ROWS))}
+{tables.markdown(tables.comparison(found, client_events.ROWS))}
 
-Medians of {found.events.rounds} rounds.
+{_rounds(found)}
 
 - Messages to rooms: 20 000 of 64 characters from 1 000 clients in 100 rooms, each to all 10 clients of the room, at
   most 500 not yet delivered. Every delivery is counted.
@@ -140,16 +212,24 @@ Medians of {found.events.rounds} rounds.
 
 The load uses this share of its core:
 
-{tables.markdown(tables.load(found.events, client_events.LOAD))}
-
-## Repeat it
-
-```sh
-make bench                                # everything; Linux, with Python and make; writes this page
-make bench ARGS="--rounds 1 --only scale" # a part, on the terminal only
-python -m tests.support.upgrade_load --clients 200 --seconds 20   # 200 stock clients upgrade during pushes
-```
+{tables.markdown(tables.load(found, client_events.LOAD))}
 """
+
+
+SECTIONS: Final[Mapping[str, Callable[[Any], str]]] = {
+    "compare": _compare,
+    "scale": _scale,
+    "resume": _resume,
+    "stall": _stall,
+    "latency": _latency,
+    "compression": _compression,
+    "events": _events,
+}
+"""The parts of a measurement in the order of the page, and what writes the sections of each."""
+
+
+def _rounds(found: Comparison) -> str:
+    return "One round." if found.rounds == 1 else f"Medians of {found.rounds} rounds."
 
 
 def _noise(others: float) -> str:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import client_events, comparison, plot, servers, tables
+from benchmarks import client_events, comparison, document, plot, servers, tables
 from benchmarks.comparison import ROWS, Comparison, Figures
 from benchmarks.load import frames
 from benchmarks.load.client_events import Emits
@@ -133,3 +133,61 @@ def test_table_shows_ratios_and_rounded_figures() -> None:
     assert first[2:5] == ["1 230", "617", "2.00×"]
     assert tables.comparison(one_sided())[1][3:5] == ["–", "–"]
     assert tables.markdown([["", "a"], ["b", "1"]]) == "|  | a |\n| --- | ---: |\n| b | 1 |"
+
+
+def run(**found: object) -> document.Run:
+    return document.Run("2026-11-30", {"CPU": "one, 2 cores"}, 6.0, 1.5, found)
+
+
+def whole_run() -> document.Run:
+    kinds = {"memory": {"new": 1.0}}
+    parts = dict.fromkeys(document.SECTIONS, kinds) | {"scale": {1_000: {"connect": 1.0}}}
+    return run(**parts | {"compare": results(), "events": events()})
+
+
+def events(figure: float = 4321.0) -> Comparison:
+    rows = client_events.ROWS
+    return Comparison(
+        medians={name: dict.fromkeys(rows, figure) for name in ("gateway", "node")},
+        spread={name: dict.fromkeys(rows, (1.0, 2.0)) for name in ("gateway", "node")},
+        load={name: dict.fromkeys(client_events.LOAD, 0.25) for name in ("gateway", "node")},
+        rounds=3,
+    )
+
+
+def test_page_has_the_sections_of_the_committed_one_and_that_of_client_events() -> None:
+    headings = [line for line in document.page(whole_run()).splitlines() if line.startswith("## ")]
+    committed = [line for line in document.PAGE.read_text("utf-8").splitlines() if line.startswith("## ")]
+
+    assert [heading for heading in headings if heading in committed] == committed
+    assert headings[-2:] == ["## Events of clients", "## Repeat it"]
+
+
+def test_run_of_one_part_replaces_its_section_and_no_other() -> None:
+    page = document.page(whole_run())
+
+    changed = document.with_parts(page, run(events=events(8765.0)))
+
+    head, _, rest = page.partition("## Events of clients\n")
+    assert changed.startswith(head)
+    assert changed.endswith(rest[rest.index("## Repeat it") :])
+    assert "8 760" in changed.removeprefix(head)
+    assert "4 320" not in changed
+    assert "Measured by itself on 2026-11-30. CPU: one, 2 cores." in changed
+    assert document.with_parts(changed, run(events=events(8765.0))) == changed
+
+
+def test_run_of_one_part_adds_a_section_that_the_page_lacks() -> None:
+    page = document.page(whole_run())
+    start, end = page.index("## Events of clients"), page.index("## Repeat it")
+
+    changed = document.with_parts(page[:start] + page[end:], run(events=events()))
+
+    assert changed[:start] == page[:start]
+    assert changed[start:].startswith("## Events of clients\n")
+    assert changed.endswith(page[end:])
+
+
+def test_text_that_is_not_the_page_is_not_written() -> None:
+    with pytest.raises(ValueError, match="Repeat it"):
+        document.with_parts("# Something else\n", run(events=events()))
