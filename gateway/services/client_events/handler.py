@@ -14,7 +14,7 @@ from gateway.domain.templates import EventContext
 from gateway.hub import Connection, ConnectionState
 from gateway.interfaces import AckStore, Clock, RateLimits, Schedule
 from gateway.metrics import MetricFactory
-from gateway.services.client_events.effects import Effects, Outcome, PlannedEvent, own_ack
+from gateway.services.client_events.effects import Effects, PlannedEvent, own_ack
 from gateway.services.client_events.queue import (
     Acknowledge,
     EventQueue,
@@ -150,7 +150,7 @@ class ClientEvents:
         try:
             check_rights(received.entry, received.connection.rooms)
             check_arguments(received.entry.args, received.arguments, are_plain=received.are_plain)
-            self._replies.answer(received, Outcome("ok", own_ack(received.entry, context)))
+            self._replies.answer(received, own_ack(received.entry, context))
         except Exception as error:  # noqa: BLE001  # as in _process
             return self._replies.fail(queue, received, error, context)
         return None

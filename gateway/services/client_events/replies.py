@@ -58,12 +58,12 @@ class Replies:
 
     async def finish(self, queue: EventQueue, received: ReceivedEvent, outcome: Outcome) -> None:
         """Send the acknowledgement, behind the messages that the event caused on its connection."""
-        delivery = outcome.delivery
-        if delivery is None or outcome.name == "dropped":
-            self.answer(received, outcome)
-            return
         self._count(received.connection.namespace, received.entry, outcome.name)
-        if received.acknowledge is None and not outcome.answer.disconnect:
+        delivery = outcome.delivery
+        if outcome.name == "dropped" or (received.acknowledge is None and not outcome.answer.disconnect):
+            return
+        if delivery is None:
+            _answer(received, outcome)
             return
         queue.acks += 1
 
@@ -75,11 +75,11 @@ class Replies:
         if queue.acks > MAX_WAITING:
             await delivery.done()
 
-    def answer(self, received: ReceivedEvent, outcome: Outcome) -> None:
-        """Send the acknowledgement of an event that caused no message on its connection."""
-        self._count(received.connection.namespace, received.entry, outcome.name)
-        if outcome.name != "dropped":
-            _answer(received, outcome)
+    def answer(self, received: ReceivedEvent, arguments: tuple[object, ...]) -> None:
+        """Send the acknowledgement of an event that has no other effect."""
+        self._count(received.connection.namespace, received.entry, "ok")
+        if received.acknowledge is not None:
+            received.acknowledge(*arguments)
 
     async def fail(
         self,
