@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -22,6 +23,10 @@ class Address(NamedTuple):
 
     namespace: str
     room: str | None
+
+
+_address: Final[Callable[[tuple[str, str | None]], Address]] = partial(tuple.__new__, Address)
+"""Make an address without the constructor of NamedTuple, which runs in Python: a push makes several."""
 
 
 class Message(NamedTuple):
@@ -47,7 +52,7 @@ class Message(NamedTuple):
         """Its rooms. Several rooms are one delivery: a connection in more than one gets it once."""
         if not self.rooms:
             return (Address(self.namespace, None),)
-        return tuple([Address(self.namespace, room) for room in self.rooms])
+        return tuple([_address((self.namespace, room)) for room in self.rooms])
 
 
 class DisconnectCommand(NamedTuple):

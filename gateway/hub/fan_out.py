@@ -72,20 +72,25 @@ class FanOut:
                 frames = gathered.pop(socket, None)
                 if frames is not None:
                     socket.write(frames[0] if len(frames) == 1 else b"".join(frames))
-            if self._is_slice_over():
+            if self.is_slice_over():
                 await asyncio.sleep(0)
 
-    async def pause(self, *, spent_seconds: float = 0.0) -> None:
-        """Wait for the next turn of the event loop once deliveries have used up MAX_SLICE_SECONDS of this one.
+    async def pause(self) -> None:
+        """Write the gathered frames and wait for the next turn of the event loop."""
+        if self.gathered:
+            await self.flush()
+        await asyncio.sleep(0)
+
+    async def pause_if_due(self) -> None:
+        """Pause once the slice is over."""
+        if self.is_slice_over():
+            await self.pause()
+
+    def is_slice_over(self, *, spent_seconds: float = 0.0) -> bool:
+        """Whether deliveries have used up MAX_SLICE_SECONDS of this turn of the event loop.
 
         All deliveries of one turn share the slice. ``spent_seconds``: work that this turn still has to do for them.
         """
-        if self._is_slice_over(spent_seconds):
-            if self.gathered:
-                await self.flush()
-            await asyncio.sleep(0)
-
-    def _is_slice_over(self, spent_seconds: float = 0.0) -> bool:
         if self._slice_ends is None:
             self._slice_ends = time.monotonic() + MAX_SLICE_SECONDS
             asyncio.get_running_loop().call_soon(self._end_slice)

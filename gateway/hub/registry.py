@@ -148,7 +148,11 @@ class Hub:
 
     async def deliver(self, entry: LogEntry, position: Position, *, more: bool = False) -> None:
         """Deliver an entry to its recipients here; see ``interfaces.Deliver``."""
-        recipients = await self._recipients(entry)
+        addresses = entry.addresses
+        if len(addresses) == 1 and not entry.exclude:
+            recipients = list(self._members.get(addresses[0], ()))
+        else:
+            recipients = await self._recipients(entry, addresses)
         if isinstance(entry, DisconnectCommand):
             _disconnect(recipients, reason_of(entry), position)
         elif isinstance(entry, SessionTakeover):
@@ -209,9 +213,10 @@ class Hub:
         step = 1 if len(frame) > LARGE_BYTES else STEP
         for start in range(0, len(recipients), step):
             written, others = fan_out.write(frame, recipients[start : start + step], more=more)
-            slow = sum([self._send_slow(each, message, position, frames) for each in others])
+            slow = sum([self._send_slow(each, message, position, frames) for each in others]) if others else 0
             sent += written + slow
-            await fan_out.pause(spent_seconds=slow * SLOW_SEND_SECONDS)
+            if fan_out.is_slice_over(spent_seconds=slow * SLOW_SEND_SECONDS):
+                await fan_out.pause()
         return sent
 
     def _send_slow(
@@ -245,22 +250,19 @@ class Hub:
         for connection in list(self.connections.values()):
             if connection.state in {ConnectionState.LIVE, ConnectionState.REPLAYING}:
                 connection.transport.emit(event, payload)
-            await self._fan_out.pause()
+            await self._fan_out.pause_if_due()
 
-    async def _recipients(self, entry: LogEntry) -> list[Connection]:
+    async def _recipients(self, entry: LogEntry, addresses: Collection[Address]) -> list[Connection]:
         """Return the connections at the addresses, each once, as a copy: members may change while it is sent."""
-        addresses = entry.addresses
-        if len(addresses) == 1 and not entry.exclude:
-            return list(self._members.get(addresses[0], ()))
         recipients: Members = {}
         for address in addresses:
             recipients.update(self._members.get(address, {}))
-            await self._fan_out.pause()
+            await self._fan_out.pause_if_due()
         for name in entry.exclude:
             for namespace in {address.namespace for address in addresses}:
                 for connection in self._members.get(Address(namespace, name), {}):
                     recipients.pop(connection, None)
-            await self._fan_out.pause()
+            await self._fan_out.pause_if_due()
         return list(recipients)
 
     def _is_registered(self, connection: Connection) -> bool:

@@ -21,6 +21,8 @@ _FIN: Final = 0x80
 _RSV: Final = 0x70
 _RSV1: Final = 0x40
 _MASKED: Final = 0x80
+_WHOLE_TEXT: Final = _FIN | TEXT
+"""The first byte of nearly every frame: an unfragmented text that is not compressed."""
 _MAX_CONTROL_BYTES: Final = 125
 _CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 _EMPTY: Final = bytearray()
@@ -102,7 +104,8 @@ class FrameReader:
         if len(buffer) < 2:
             return None
         first, second = buffer[0], buffer[1]
-        self._check_header(first, second)
+        if first != _WHOLE_TEXT or second < _MASKED or self._opcode:
+            self._check_header(first, second)
         length, at = second & ~_MASKED, 2
         if length > _MAX_CONTROL_BYTES:
             at += 2 if length == 126 else 8
@@ -129,7 +132,7 @@ class FrameReader:
         Raises: FrameError.
         """
         opcode = first & _OPCODE
-        allowed = _RSV1 if self._deflated and opcode in {TEXT, BINARY} else 0
+        allowed = _RSV1 if self._deflated and opcode in MESSAGES else 0
         is_control = opcode >= CLOSE
         is_malformed = (
             not second & _MASKED

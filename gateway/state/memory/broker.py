@@ -95,6 +95,10 @@ class DeliveryQueue:
                 # It may have been a batch, and there may be space for what waited behind it.
                 self._wake()
 
+    def has_space(self) -> bool:
+        """Whether the append of one entry need not wait."""
+        return not self._waiting and self._has_space(1, 0)
+
     def put(self, entry: LogEntry, position: Position, size: int) -> None:
         """Queue an entry whose arguments are ``size`` bytes long."""
         self._queue.append((entry, position, size))
@@ -166,7 +170,14 @@ class MemoryBroker:
         self._listening = False
 
     async def append(self, entry: LogEntry, dedup_key: DedupKey | None = None) -> PublishResult:
-        return (await self._accept((entry,), dedup_key))[0]
+        if dedup_key is not None or not self._delivery_queue.has_space():
+            return (await self._accept((entry,), dedup_key))[0]
+        # The events of clients: as _accept does it, and twice as fast.
+        result = self._results.get(entry.id)
+        if result is None:
+            result = self._publish(entry)
+            self._results.put(entry.id, result)
+        return result
 
     async def append_all(
         self, messages: Sequence[Message], dedup_key: DedupKey | None = None
