@@ -143,8 +143,10 @@ class Presence(Protocol):
         """Replace the transport of a connection, after an upgrade. An unknown sid changes nothing."""
         ...
 
-    async def unregister(self, sid: str) -> None:
-        """Remove a connection; after the user's last one ``last_seen`` is now. An unknown sid changes nothing."""
+    async def unregister(self, sid: str, *, is_parked: bool = False) -> None:
+        """Remove a connection; after the user's last one ``last_seen`` is now. An unknown sid changes nothing.
+
+        ``is_parked``: until it is registered again, and for RECOVERY_SECONDS at most, it counts as recoverable."""
         ...
 
     async def of_user(self, user: str) -> UserPresence:
@@ -297,9 +299,8 @@ class State(Protocol):
     def join_wait_seconds(self, room: str) -> float:
         """Return for how long clients may not join a room still, 0 if they may. Never waits, never raises.
 
-        A replica of the previous release does not keep rooms that a connection joined, so none is joined while one may
-        live. It makes sids in FORMER_SID_FORM (``domain.names``), so no room with a name of that form is joined while
-        such a sid may live, connected or parked.
+        A replica of a former release keeps no joined rooms, so none is joined while one may live. It makes sids in
+        FORMER_SID_FORM (``domain.names``), so no room of that form is joined while such a sid may live or is parked.
         """
         ...
 

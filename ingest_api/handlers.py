@@ -111,6 +111,7 @@ class Handlers:
             {
                 "user": found.user,
                 "online": found.is_online,
+                "recoverable": found.recoverable,
                 "connections": [_connection(connection) for connection in found.connections],
                 "last_seen": None if found.last_seen is None else iso_timestamp(found.last_seen),
             }
@@ -156,8 +157,13 @@ class Handlers:
         with self._in_flight.lock(authenticated.dedup_key):
             result = await self._publisher.publish(message, authenticated.dedup_key)
         authenticated.request.publish_result = result
-        online = result.connections > 0
-        content = {"id": result.id, **address, "online": online, "connections": result.connections}
+        content = {
+            "id": result.id,
+            **address,
+            "online": result.connections > 0,
+            "connections": result.connections,
+            "recoverable": result.recoverable,
+        }
         return _result_response(content, result)
 
 

@@ -189,12 +189,12 @@ OPERATIONS: Final = (
         tag="push",
         summary="Push an event to one user",
         description="Pushes an event to every connection of the user in the namespace, on every device. Scope"
-        " `emit:user`.\n\nCheck `online` to decide whether to fall back to e-mail. It is read in the same step as the"
-        " push, so there is no race, unlike with a query of the presence before the push.",
+        " `emit:user`.\n\nFall back to e-mail if `connections` and `recoverable` are 0. They are read in the same step"
+        " as the push, so there is no race, unlike with a query of the presence before the push.",
         response=schemas.EmitToUserAnswer,
         response_examples={
-            "online": {"id": _ID, "room": "user:42", "online": True, "connections": 2},
-            "offline": {"id": _ID, "room": "user:42", "online": False, "connections": 0},
+            "online": {"id": _ID, "room": "user:42", "online": True, "connections": 2, "recoverable": 0},
+            "offline": {"id": _ID, "room": "user:42", "online": False, "connections": 0, "recoverable": 0},
         },
         body="Emit",
         body_examples={"notification": _EVENT, "arguments": {"event": "moved", "args": [3, 4]}},
@@ -209,12 +209,13 @@ OPERATIONS: Final = (
         " `user:…` scope `emit:user`.",
         response=schemas.EmitToRoomAnswer,
         response_examples={
-            "room": {"id": _ID, "room": "org:7", "online": True, "connections": 12},
+            "room": {"id": _ID, "room": "org:7", "online": True, "connections": 12, "recoverable": 1},
             "rooms": {
                 "id": _ID,
                 "rooms": ["org:7", "org:8"],
                 "online": True,
                 "connections": 30,
+                "recoverable": 2,
                 "exact": False,
             },
         },
@@ -229,7 +230,7 @@ OPERATIONS: Final = (
         summary="Push an event to everyone",
         description="Pushes an event to every connection in the namespace. Scope `broadcast`.",
         response=schemas.BroadcastAnswer,
-        response_examples={"everyone": {"id": _ID, "online": True, "connections": 5120}},
+        response_examples={"everyone": {"id": _ID, "online": True, "connections": 5120, "recoverable": 9}},
         body="Emit",
         body_examples={"notification": _EVENT},
     ),

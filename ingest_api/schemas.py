@@ -234,6 +234,15 @@ class BroadcastAnswer(Schema):
             "examples": [2],
         },
     )
+    recoverable = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Further connections that were lost, whose clients may reconnect within the recovery window"
+            " and get the message then. Send an e-mail instead only if this and `connections` are 0.",
+            "minimum": 0,
+            "examples": [0],
+        },
+    )
     exact = fields.Boolean(metadata=_EXACT)
 
 
@@ -270,6 +279,15 @@ class PresenceAnswer(Schema):
 
     user = _text("The id of the user.", "42")
     online = fields.Boolean(required=True, metadata={"description": "Whether the user has a connection."})
+    recoverable = fields.Integer(
+        required=True,
+        metadata={
+            "description": "Further connections that were lost, whose clients may reconnect within the recovery"
+            " window.",
+            "minimum": 0,
+            "examples": [0],
+        },
+    )
     connections = fields.List(
         fields.Nested(ConnectionAnswer),
         required=True,

@@ -136,7 +136,7 @@ class _Console:
         return web.json_response({"token": token})
 
     async def push(self, request: web.Request) -> web.Response:
-        """Push an event: ``{"user","event","data"?}`` → ``{"id","room","online","connections"}``, as the REST API."""
+        """Push an event: ``{"user","event","data"?}`` → the response of the REST API."""
         user, body = await self._read_request(request)
         event = body.get("event")
         if not isinstance(event, str):
@@ -155,6 +155,7 @@ class _Console:
                 "room": user_room(user),
                 "online": result.connections > 0,
                 "connections": result.connections,
+                "recoverable": result.recoverable,
             }
         )
 

@@ -32,6 +32,8 @@ _KEYS: Final = (
     "llen {key}", "lrange {key} 0 1", "ltrim {key} 0 1", "xadd {key} * x x", "xrange {key} - +",
     "xrevrange {key} + -", "xtrim {key} maxlen 1",
     "zadd {key} 1 x", "zrem {key} x", "zscore {key} x", "zrangebyscore {key} 0 1",
+    "zcount {key} 0 1", "decr {key}", "hvals {key}", "strlen {key}",
+    "zremrangebyscore {key} 0 1",
 )  # fmt: skip
 
 

@@ -137,6 +137,7 @@ class PublishResult(NamedTuple):
 
     ``connections``: the recipients registered when the entry was accepted; exactly that many when ``exact``, else at
     most. ``replayed``: an earlier request with the same idempotency key was accepted, and this was its answer.
+    ``recoverable``: further recipients whose connection was lost and who may resume it, counted in the same way.
     """
 
     id: str
@@ -144,6 +145,7 @@ class PublishResult(NamedTuple):
     connections: int
     exact: bool
     replayed: bool = False
+    recoverable: int = 0
 
 
 def new_id() -> str:

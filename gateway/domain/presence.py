@@ -19,11 +19,15 @@ class PresentConnection:
 
 @dataclass(frozen=True, slots=True)
 class UserPresence:
-    """The connections of a user, oldest first. ``last_seen``: when the last one ended (seconds since 1970), or None."""
+    """The connections of a user, oldest first. ``last_seen``: when the last one ended (seconds since 1970), or None.
+
+    ``recoverable``: how many further connections were lost and may still be resumed.
+    """
 
     user: str
     connections: tuple[PresentConnection, ...] = field(default=())
     last_seen: float | None = None
+    recoverable: int = 0
 
     @property
     def is_online(self) -> bool:

@@ -83,7 +83,8 @@ class Disconnector:
             steps.push_async_callback(self._end_session, connection, keeps_session=keeps_session)
             # If it was resumed here meanwhile, its sid is registered for the resumed connection.
             if connection.sid not in self._hub.connections:
-                steps.push_async_callback(self._presence.unregister, connection.sid)
+                is_parked = keeps_session and connection.session is not None
+                steps.push_async_callback(self._presence.unregister, connection.sid, is_parked=is_parked)
             # Rooms that other connections joined meanwhile stay subscribed.
             await self._broker.unsubscribe([address for address in unneeded if not self._hub.has(address)])
 

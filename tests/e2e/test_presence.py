@@ -14,6 +14,8 @@ import pytest
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket
+from tests.support.redis_server import free_port
+from tests.support.waiter import wait_until
 
 
 def wait_until_closed(gateway: GatewayProcess, sid: str) -> None:
@@ -37,6 +39,7 @@ def test_user_who_never_connected_is_offline_and_has_no_last_seen(
     assert gateway_process.backend.presence(user) == {
         "user": user,
         "online": False,
+        "recoverable": 0,
         "connections": [],
         "last_seen": None,
     }
@@ -204,3 +207,29 @@ def test_disconnect_request_ends_the_connections_that_it_selects(
             gateway.wait_until_delivered(client, namespace="/events" if name == "events" else "/")
             assert not [entry for entry in client.entries if entry["type"] == "disconnect"]
         client.disconnect()
+
+
+def test_client_that_lost_its_connection_is_recoverable_until_it_resumes(
+    gateway_process: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    gateway = gateway_process
+
+    def counted() -> list[tuple[int, int]]:
+        """Connections and recoverable ones, as a push and the presence report them."""
+        pushed, shown = gateway.push_user(user, "note"), gateway.backend.presence(user)
+        return [
+            (pushed["connections"], pushed["recoverable"]),
+            (len(shown["connections"]), shown["recoverable"]),
+        ]
+
+    client = node.open(gateway.url, token=gateway.token(user), transports=["websocket"]).connected()
+    assert counted() == [(1, 0)] * 2
+
+    client.close_engine(f"http://127.0.0.1:{free_port()}")
+    wait_until_closed(gateway, client.sid)
+    wait_until(lambda: counted() == [(0, 1)] * 2, "the session is parked")
+    client.set_url(gateway.url)
+    wait_until(lambda: counted() == [(1, 0)] * 2, "the session is resumed")
+
+    client.disconnect()
+    wait_until(lambda: counted() == [(0, 0)] * 2, "the session is deleted")

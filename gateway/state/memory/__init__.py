@@ -87,6 +87,8 @@ class MemoryState:
             replica=self.replica,
             last_seen_seconds=self.last_seen_seconds,
             max_last_seen=self.last_seen_users,
+            recovery_seconds=self.recovery_seconds,
+            max_recoverable=self.max_parked_sessions,
         )
         self.sessions = MemorySessions(
             clock=clock, recovery_seconds=self.recovery_seconds, max_parked=self.max_parked_sessions

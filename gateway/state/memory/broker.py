@@ -255,5 +255,9 @@ class MemoryBroker:
         if not self._subscribed.isdisjoint(addresses):
             self._delivery_queue.put(entry, self._newest, size)
         return PublishResult(
-            entry.id, self._newest, self._presence.connections_at(addresses), has_exact_count(entry)
+            entry.id,
+            self._newest,
+            self._presence.connections_at(addresses),
+            has_exact_count(entry),
+            recoverable=self._presence.recoverable_at(addresses),
         )

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.interfaces import Clock
 from gateway.state.memory.ttl_map import TtlMap
 
+K = TypeVar("K")
+
 
 class MemoryPresence:
     """Satisfies ``gateway.interfaces.Presence`` for one replica. Costs depend only on the rooms of the connection.
 
-    ``last_seen`` is kept for ``last_seen_seconds``, and for the ``max_last_seen`` users that disconnected last.
+    ``last_seen`` is kept for ``last_seen_seconds``, and for the ``max_last_seen`` users that disconnected last. A
+    connection that is gone and has a parked session counts as recoverable for ``recovery_seconds``; at most
+    ``max_recoverable`` do, the last ones.
     """
 
-    def __init__(self, *, clock: Clock, replica: str, last_seen_seconds: float, max_last_seen: int) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        replica: str,
+        last_seen_seconds: float,
+        max_last_seen: int,
+        recovery_seconds: float,
+        max_recoverable: int,
+    ) -> None:
         self._clock = clock
         self._replica = replica
         self._connections: dict[str, PresentConnection] = {}
         self._rooms: dict[str, frozenset[str]] = {}
         self._sids: dict[str, dict[str, None]] = {}
-        self._counts: dict[Address, int] = {}
+        self._counts: Counter[Address] = Counter()
+        self._recovery_seconds = recovery_seconds
+        self._max_recoverable = max_recoverable
+        self._parked: OrderedDict[str, _Parked] = OrderedDict()
+        """Recoverable connections by sid, the one whose window ends first in front."""
+        self._parked_counts: Counter[Address] = Counter()
+        self._parked_users: Counter[str] = Counter()
         self.last_seen: TtlMap[str, float] = TtlMap(
             clock=clock, seconds=last_seen_seconds, max_items=max_last_seen
         )
@@ -41,26 +62,37 @@ class MemoryPresence:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         sid = connection.sid
         self._remove(sid)
+        self._forget_parked(sid)
         self._connections[sid] = connection
         self._sids.setdefault(connection.user, {})[sid] = None
         self._rooms[sid] = frozenset(rooms)
-        self._count(_addresses(connection, self._rooms[sid]), 1)
+        _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
         connection = self._connections.get(sid)
         if connection is None:
             return
         before, self._rooms[sid] = self._rooms[sid], frozenset(rooms)
-        self._count(_addresses(connection, self._rooms[sid]), 1)
-        self._count(_addresses(connection, before), -1)
+        _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
+        _count(self._counts, _addresses(connection, before), -1)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         connection = self._connections.get(sid)
         if connection is not None:
             self._connections[sid] = replace(connection, transport=transport)
 
-    async def unregister(self, sid: str) -> None:
+    async def unregister(self, sid: str, *, is_parked: bool = False) -> None:
+        connection = self._connections.get(sid)
+        addresses = () if connection is None else tuple(_addresses(connection, self._rooms[sid]))
         self._remove(sid)
+        if not is_parked:
+            self._forget_parked(sid)
+        elif connection is not None and self._recovery_seconds > 0:
+            ends_at = self._clock.monotonic() + self._recovery_seconds
+            self._parked[sid] = _Parked(ends_at, connection.user, addresses)
+            _count(self._parked_counts, addresses, 1)
+            _count(self._parked_users, (connection.user,), 1)
+            self._sweep_parked()
 
     async def of_user(self, user: str) -> UserPresence:
         return self._read(user)
@@ -72,32 +104,63 @@ class MemoryPresence:
         """Return the connections at each address, added up."""
         return sum([self._counts.get(address, 0) for address in addresses])
 
+    def recoverable_at(self, addresses: Collection[Address]) -> int:
+        """Return the recoverable connections at each address, added up."""
+        if not self._parked:
+            return 0
+        self._sweep_parked()
+        return sum([self._parked_counts[address] for address in addresses])
+
+    def _sweep_parked(self) -> None:
+        now = self._clock.monotonic()
+        while self._parked:
+            sid, parked = next(iter(self._parked.items()))
+            if parked.ends_at > now and len(self._parked) <= self._max_recoverable:
+                return
+            self._forget_parked(sid)
+
+    def _forget_parked(self, sid: str) -> None:
+        parked = self._parked.pop(sid, None)
+        if parked is not None:
+            _count(self._parked_counts, parked.addresses, -1)
+            _count(self._parked_users, (parked.user,), -1)
+
     def _read(self, user: str) -> UserPresence:
+        self._sweep_parked()
+        recoverable = self._parked_users[user]
         sids = self._sids.get(user)
         if sids is None:
-            return UserPresence(user, last_seen=self.last_seen.get(user))
+            return UserPresence(user, last_seen=self.last_seen.get(user), recoverable=recoverable)
         connections = [self._connections[sid] for sid in sids]
         connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
-        return UserPresence(user, tuple(connections))
+        return UserPresence(user, tuple(connections), recoverable=recoverable)
 
     def _remove(self, sid: str) -> None:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
-        self._count(_addresses(connection, self._rooms.pop(sid)), -1)
+        _count(self._counts, _addresses(connection, self._rooms.pop(sid)), -1)
         sids = self._sids[connection.user]
         del sids[sid]
         if not sids:
             del self._sids[connection.user]
             self.last_seen.put(connection.user, self._clock.now())
 
-    def _count(self, addresses: Collection[Address], change: int) -> None:
-        for address in addresses:
-            count = self._counts.get(address, 0) + change
-            if count:
-                self._counts[address] = count
-            else:
-                del self._counts[address]
+
+class _Parked(NamedTuple):
+    ends_at: float
+    user: str
+    addresses: tuple[Address, ...]
+
+
+def _count(counts: Counter[K], keys: Iterable[K], change: int) -> None:
+    """Change each count; none of 0 is kept."""
+    for key in keys:
+        count = counts[key] + change
+        if count:
+            counts[key] = count
+        else:
+            del counts[key]
 
 
 def _addresses(connection: PresentConnection, rooms: frozenset[str]) -> list[Address]:

@@ -72,11 +72,18 @@ class RedisBroker:
             "append", *arguments, raise_rejection=self._dedup.raise_rejection
         )
         if status == b"OK":
-            accepted = zip(entries, details[::2], details[1::2], strict=True)
+            accepted = zip(entries, details[::3], details[1::3], details[2::3], strict=True)
             return tuple(
                 [
-                    PublishResult(entry.id, Position(position.decode()), connections, has_exact_count(entry))
-                    for entry, position, connections in accepted
+                    PublishResult(
+                        entry.id,
+                        Position(at.decode()),
+                        connections,
+                        has_exact_count(entry),
+                        False,
+                        recoverable,
+                    )
+                    for entry, at, connections, recoverable in accepted
                 ]
             )
         try:

@@ -283,11 +283,21 @@ class Codec:
 def decode_publish_result(value: bytes) -> PublishResult:
     """Decode what the scripts keep of an accepted entry: id, position, connections, exact, replayed.
 
+    The fourth is ``exact``, or ``exact+recoverable``.
+
     Raises:
         DecodeError: the value is no result.
     """
     try:
         id_, position, connections, exact, replayed = value.decode().split(" ")
-        return PublishResult(id_, positions.parse(position), int(connections), exact == "1", replayed == "1")
+        exact, _, recoverable = exact.partition("+")
+        return PublishResult(
+            id_,
+            positions.parse(position),
+            int(connections),
+            exact == "1",
+            replayed == "1",
+            int(recoverable or "0"),
+        )
     except (ValueError, MalformedPosition) as error:
         raise DecodeError("no result") from error

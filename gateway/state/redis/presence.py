@@ -1,6 +1,6 @@
 """Who is connected, over all replicas, and the records of connections.
 
-    conns:<r>     sid → {"user", "at": [address names]}         read by the scripts (registry.lua)
+    conns:<r>     sid → {"user", "at": [address names], "r"?}   read by the scripts (registry.lua); r: it has a session
     user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  format, namespace, transport, connected at
 
 A release reads its own format and the previous one. A record that it cannot read counts as absent.
@@ -41,14 +41,16 @@ class Registration:
     def arguments(self, pid: str) -> tuple[str, str, str, str, str]:
         """Return what register.lua takes: sid, user, public record, addresses, pid of the session."""
         connection = self.connection
-        return (connection.sid, connection.user, self.encode_public(), self.encode_addresses(), pid)
+        counted = self.encode_addresses(has_session=bool(pid))
+        return (connection.sid, connection.user, self.encode_public(), counted, pid)
 
-    def encode_addresses(self) -> str:
+    def encode_addresses(self, *, has_session: bool) -> str:
         """Encode the user and every address where the connection counts: namespace, room of the sid, rooms."""
         connection = self.connection
         rooms = {None, connection.sid, *self.rooms}
         names = [address_name(Address(connection.namespace, room)) for room in rooms]
-        return _ENCODE({"user": connection.user, "at": names})
+        record: dict[str, object] = {"user": connection.user, "at": names}
+        return _ENCODE(record | {"r": 1} if has_session else record)
 
     def encode_public(self) -> str:
         """Encode what all replicas read of the connection."""
@@ -96,6 +98,8 @@ class RedisPresence:
         self._replica = replica
         self._here: dict[str, Registration] = {}
         self._former_sids: set[str] = set()
+        self._parked: set[str] = set()
+        """Closed connections whose sessions are parked, while it is not certain that they are unregistered."""
         self.dirty: set[str] = set()
 
     def __len__(self) -> int:
@@ -118,7 +122,8 @@ class RedisPresence:
         known = self._here.get(sid)
         if known is not None:
             now = self._here[sid] = replace(known, rooms=frozenset(rooms))
-            await self._write(sid, "change_rooms", sid, now.encode_addresses())
+            counted = now.encode_addresses(has_session=self._pid_of(sid) is not None)
+            await self._write(sid, "change_rooms", sid, counted)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         known = self._here.get(sid)
@@ -127,10 +132,18 @@ class RedisPresence:
             now = self._here[sid] = replace(known, connection=connection)
             await self._write(sid, "update_transport", sid, connection.user, now.encode_public())
 
-    async def unregister(self, sid: str) -> None:
+    async def unregister(self, sid: str, *, is_parked: bool = False) -> None:
         self._former_sids.discard(sid)
-        if self._here.pop(sid, None) is not None:
-            await self._write(sid, "unregister", sid)
+        was_here = self._here.pop(sid, None) is not None
+        if was_here or not is_parked:
+            if is_parked:
+                self._parked.add(sid)
+            await self._unregister([sid])
+
+    async def _unregister(self, sids: Collection[str]) -> None:
+        arguments = [argument for sid in sids for argument in (sid, str(int(sid in self._parked)))]
+        await self._write_many(sids, "unregister", *arguments)
+        self._parked.difference_update(sids)
 
     async def of_user(self, user: str) -> UserPresence:
         return (await self.of_users([user]))[user]
@@ -179,7 +192,7 @@ class RedisPresence:
         """Unregister again the dirty connections that are closed. Redis executes this at its memory limit, too."""
         for batch in _batches(sid for sid in tuple(self.dirty) if sid not in self._here):
             self.dirty.difference_update(batch)
-            await self._write_many(batch, "unregister", *batch)
+            await self._unregister(batch)
 
     async def flush(self, within_seconds: float) -> None:
         """Register again the dirty connections that are open, spread over a time."""
@@ -202,11 +215,11 @@ class RedisPresence:
         self.dirty.update(await self._write_many(here, "register", *arguments))
 
 
-def _decode(user: str, public: list[bytes], last_seen: bytes) -> UserPresence:
+def _decode(user: str, public: list[bytes], last_seen: bytes, recoverable: int) -> UserPresence:
     decoded = (decode_public(user, *pair) for pair in zip(public[::2], public[1::2], strict=True))
     connections = [connection for connection in decoded if connection is not None]
     connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
-    return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None)
+    return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None, recoverable)
 
 
 def _batches(sids: Iterable[str]) -> Iterator[list[str]]:

@@ -26,11 +26,14 @@
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
     sessions:<r> hash      sessions in use on one replica, by pid
     left:<pid>   string    a parked session
+    parked:<a>   zset      sids whose connections are gone from one address and may be resumed, by when that ends (ms);
+                           of one user in all namespaces under ``u:<u>``
+    parked_at:<s> string   where such a sid is counted: what conns:<r> had of its connection
 
-``<a>`` is an address, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica, ``<u>`` a user, ``<w>`` the number
-of a window of time. Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a replica. All databases
-of a Redis share its channels, so in database 2 they are ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have
-no number.
+``<a>`` is an address, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica, ``<s>`` a sid, ``<u>`` a user,
+``<w>`` the number of a window of time. Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a
+replica. All databases of a Redis share its channels, so in database 2 they are ``@2:to:<a>`` and ``@2:replica:<r>``;
+those of database 0 have no number.
 """
 
 from __future__ import annotations
@@ -70,6 +73,8 @@ _FAMILIES: Final = {
     "user": "user:",
     "sessions": "sessions:",
     "left": "left:",
+    "parked": "parked:",
+    "parked_at": "parked_at:",
 }
 """Prefixes of families of keys. Each member adds what distinguishes it."""
 _CHANNELS: Final = {"channel": "to:", "probe": "replica:"}

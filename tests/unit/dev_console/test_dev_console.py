@@ -249,7 +249,13 @@ async def test_push_is_published_to_the_user_of_the_page(page: Page, recorder: R
     answer = await page.post("push", {"user": "alice", "event": "hi", "data": {"a": [1, "ü", None]}})
 
     (message,) = recorder.messages
-    assert await answer.json() == {"id": message.id, "room": "user:alice", "online": True, "connections": 1}
+    assert await answer.json() == {
+        "id": message.id,
+        "room": "user:alice",
+        "online": True,
+        "connections": 1,
+        "recoverable": 0,
+    }
     assert (message.namespace, message.rooms, message.event) == ("/", ("user:alice",), "hi")
     assert [json.loads(argument) for argument in message.arguments] == [{"a": [1, "ü", None]}]
 

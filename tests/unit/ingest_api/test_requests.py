@@ -22,7 +22,13 @@ async def test_push_to_a_user_returns_the_number_of_its_connections(server: Rest
     assert response.status == 200
     assert response.headers["content-type"] == "application/json"
     [message] = server.published
-    assert response.json == {"id": message.id, "room": "user:42", "online": True, "connections": 2}
+    assert response.json == {
+        "id": message.id,
+        "room": "user:42",
+        "online": True,
+        "connections": 2,
+        "recoverable": 0,
+    }
 
 
 async def test_push_to_an_offline_user_returns_online_false(server: RestApiServer) -> None:
@@ -102,7 +108,13 @@ async def test_push_to_one_room_returns_the_room(server: RestApiServer) -> None:
 
     response = await server.post("/emit/room", {"room": "org:7"} | EVENT)
 
-    assert response.json == {"id": server.published[0].id, "room": "org:7", "online": True, "connections": 1}
+    assert response.json == {
+        "id": server.published[0].id,
+        "room": "org:7",
+        "online": True,
+        "connections": 1,
+        "recoverable": 0,
+    }
 
 
 async def test_push_to_several_rooms_is_one_message_with_an_upper_bound_of_connections(
@@ -120,6 +132,7 @@ async def test_push_to_several_rooms_is_one_message_with_an_upper_bound_of_conne
         "rooms": ["org:8", "org:7"],
         "online": True,
         "connections": 2,
+        "recoverable": 0,
         "exact": False,
     }
 
@@ -139,7 +152,7 @@ async def test_broadcast_response_has_no_room(server: RestApiServer) -> None:
     [message] = server.published
     assert isinstance(message, Message)
     assert message.rooms == ()
-    assert response.json == {"id": message.id, "online": True, "connections": 2}
+    assert response.json == {"id": message.id, "online": True, "connections": 2, "recoverable": 0}
 
 
 async def test_presence_lists_connections_in_all_namespaces(server: RestApiServer) -> None:
@@ -153,6 +166,7 @@ async def test_presence_lists_connections_in_all_namespaces(server: RestApiServe
     assert response.json == {
         "user": "a/b",
         "online": True,
+        "recoverable": 0,
         "connections": [
             {"sid": "one", "namespace": "/", "connected_at": "2026-11-21T12:00:00.000Z"} | common,
             {"sid": "two", "namespace": "/events", "connected_at": "2026-11-21T12:00:01.500Z"} | common,
@@ -170,6 +184,7 @@ async def test_presence_returns_last_seen_after_the_last_disconnect(server: Rest
     assert response.json == {
         "user": "42",
         "online": False,
+        "recoverable": 0,
         "connections": [],
         "last_seen": "2026-11-21T12:00:00.000Z",
     }
@@ -264,3 +279,20 @@ async def test_connection_stays_open_for_the_next_request(server: RestApiServer)
             message += "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
             await connection.send(message + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
             assert (await connection.read_response()).status == 200
+
+
+async def test_responses_count_connections_that_may_be_resumed(server: RestApiServer) -> None:
+    await server.register_connection("42", "a", rooms=("org:7",))
+    await server.state.presence.unregister("a", is_parked=True)
+
+    responses = [
+        await server.post("/emit/user/42", EVENT),
+        await server.post("/emit/room", {"room": "org:7"} | EVENT),
+        await server.post("/emit/room", {"rooms": ["org:7", "user:42"]} | EVENT),
+        await server.post("/broadcast", EVENT),
+        await server.send_signed("GET", "/presence/42"),
+        await server.post("/emit/user/43", EVENT),
+    ]
+
+    assert [each.json["recoverable"] for each in responses] == [1, 1, 2, 1, 1, 0]
+    assert {each.json["online"] for each in responses} == {False}

@@ -61,10 +61,10 @@ class GatedPresence:
     async def change_transport(self, sid: str, transport: str) -> None:
         await self._inner.change_transport(sid, transport)
 
-    async def unregister(self, sid: str) -> None:
+    async def unregister(self, sid: str, *, is_parked: bool = False) -> None:
         if self.error is not None:
             raise self.error
-        await self._inner.unregister(sid)
+        await self._inner.unregister(sid, is_parked=is_parked)
 
     async def of_user(self, user: str) -> UserPresence:
         return await self._inner.of_user(user)

@@ -8,8 +8,8 @@
 --   10 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
 --       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
 --       connections is exact, as stored in the result ('1'); number of addresses; the addresses
--- Returns 'OK' and for each entry position and connections; 'KNOWN' and the results, if some were accepted before; or
--- the code of a rejection.
+-- Returns 'OK' and for each entry position, connections and recoverable sessions; 'KNOWN' and the results, if some were
+-- accepted before; or the code of a rejection.
 local revoked, revoked_at = ARGV[2], ARGV[3]
 local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[7], ARGV[8], ARGV[9]
 
@@ -111,7 +111,7 @@ if revoked ~= '' then
   call('SET', key, at, 'PX', L.revocation)
 end
 
-local replicas = living_replicas(now)
+local replicas, expired = living_replicas(now), expired_replicas(now)
 
 local function close_segment()
   call('RPUSH', K.segments, head.newest .. ' ' .. head.entries .. ' ' .. head.bytes .. ' ' .. now)
@@ -169,9 +169,10 @@ end
 
 local accepted = { 'OK' }
 for _, entry in ipairs(entries) do
-  local connections = 0
+  local connections, recoverable = 0, 0
   for i = entry.first, entry.last do
     connections = connections + count_connections(ARGV[i], replicas)
+    recoverable = recoverable + count_recoverable(ARGV[i], expired, now)
   end
   if not entry.volatile then
     append_to_log(entry)
@@ -181,8 +182,12 @@ for _, entry in ipairs(entries) do
     call('PEXPIRE', large_window, 2 * L.volatile_window)
   end
   entry.position = head.newest
-  accepted[#accepted + 1], accepted[#accepted + 2] = head.newest, connections
-  results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. entry.exact .. ' 0'
+  accepted[#accepted + 1] = head.newest
+  accepted[#accepted + 1] = connections
+  accepted[#accepted + 1] = recoverable
+  -- A former release takes "1+2" for a number that is not exact.
+  local exact = recoverable > 0 and entry.exact .. '+' .. recoverable or entry.exact
+  results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
   store_result(entry.id, results[entry.number])
 end
 if nonce_digest ~= '' then

@@ -81,6 +81,17 @@ local function living_replicas(now)
   return call('ZRANGEBYSCORE', K.leases, '(' .. now, '+inf')
 end
 
+-- The replicas whose lease expired within the recovery window: their clients may still resume.
+local function expired_replicas(now)
+  if L.recovery == 0 then return {} end
+  local expired = call('ZRANGEBYSCORE', K.leases, now - L.recovery, now)
+  local dead = call('HGETALL', K.dead)
+  for i = 1, #dead, 2 do
+    if tonumber(dead[i + 1]) + L.recovery > now then expired[#expired + 1] = dead[i] end
+  end
+  return expired
+end
+
 -- Count the connections at an address, without those of replicas whose lease has expired.
 local function count_connections(address, replicas)
   local sum = 0
@@ -90,4 +101,11 @@ local function count_connections(address, replicas)
     end
   end
   return sum
+end
+
+-- Count the sessions that may be resumed and whose connection is gone from an address: parked ones, and those of
+-- replicas whose lease has expired and that are not reaped yet.
+local function count_recoverable(address, expired, now)
+  if L.recovery == 0 then return 0 end
+  return call('ZCOUNT', K.parked .. address, '(' .. now, '+inf') + count_connections(address, expired)
 end

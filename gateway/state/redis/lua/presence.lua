@@ -1,12 +1,16 @@
 -- Read the presence of users: of each the connections of living replicas, and when the last one disconnected.
 -- Arguments: users …
--- Returns for each user { sid, record, sid, record … } and the time (s), or '' while there are connections.
+-- Returns for each user { sid, record, sid, record … }, the time (s), or '' while there are connections, and how many
+-- sessions may be resumed whose connection is gone.
 local now, is_living = now_ms(), {}
 for _, replica in ipairs(living_replicas(now)) do is_living[replica] = true end
+local is_expired = {}
+for _, replica in ipairs(expired_replicas(now)) do is_expired[replica] = true end
 
 local function read_user(user)
   local fields = call('HGETALL', K.user .. user)
   local connections, last_seen = {}, ''
+  local recoverable = L.recovery == 0 and 0 or call('ZCOUNT', K.parked .. 'u:' .. user, '(' .. now, '+inf')
   for i = 1, #fields, 2 do
     if fields[i] == '' then
       last_seen = fields[i + 1]
@@ -16,12 +20,13 @@ local function read_user(user)
         connections[#connections + 1] = fields[i]
         connections[#connections + 1] = fields[i + 1]
       elseif replica then
+        if is_expired[replica] then recoverable = recoverable + 1 end
         local ended_at = call('ZSCORE', K.leases, replica) or call('HGET', K.dead, replica)
         if ended_at then last_seen = string.format('%.3f', tonumber(ended_at) / 1000) end
       end
     end
   end
-  return { connections, #connections == 0 and last_seen or '' }
+  return { connections, #connections == 0 and last_seen or '', recoverable }
 end
 
 local answers = {}

@@ -1,4 +1,4 @@
--- Remove a hundred connections of a replica whose lease has expired.
+-- Remove a hundred connections of a replica whose lease has expired. Those with a session count as recoverable.
 -- Its sessions stay for RECOVERY_SECONDS after the end of its lease, and for as long again. A replica that reads only
 -- an older format than others is remembered while the log holds what it missed: it may become reachable again.
 -- Arguments: replica.
@@ -25,7 +25,9 @@ end
 local ended_at = tonumber(score or call('HGET', K.dead, replica) or now)
 local found = call('HSCAN', K.conns .. replica, 0, 'COUNT', 100)[2]
 for i = 1, #found, 2 do
-  remove_connection(replica, found[i], found[i + 1], ended_at)
+  local known = found[i + 1]
+  local recoverable_until = cjson.decode(known).r and ended_at + L.recovery or nil
+  remove_connection(replica, found[i], known, ended_at, recoverable_until, now)
 end
 local left = call('HLEN', K.conns .. replica)
 if left == 0 and now > ended_at + 2 * L.recovery then

@@ -16,7 +16,7 @@ local function is_elsewhere(sid, user, pid)
   local known = call('HGET', K.conns .. other, sid)
   if not known then return false end
   if is_living(other) and (pid == '' or call('HEXISTS', K.sessions .. replica, pid) == 0) then return true end
-  remove_connection(other, sid, known, nil)
+  remove_connection(other, sid, known)
   return false
 end
 
@@ -24,10 +24,11 @@ local elsewhere = {}
 for i = 3, #ARGV, 5 do
   local sid, user, record, counted, pid = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
   local known = call('HGET', K.conns .. replica, sid)
-  if known then remove_connection(replica, sid, known, nil) end
+  if known then remove_connection(replica, sid, known) end
   if is_elsewhere(sid, user, pid) then
     elsewhere[#elsewhere + 1] = sid
   else
+    uncount_parked(sid)
     count_at(replica, cjson.decode(counted).at)
     call('HSET', K.conns .. replica, sid, counted)
     call('HSET', K.user .. user, sid, record)

@@ -19,15 +19,44 @@ local function replica_of(record)
   return string.match(record or '', '^(%S+) ')
 end
 
+-- The indexes of a session that may be resumed: one for each address where its connection counted, and one of its user.
+-- Addresses begin with a slash.
+local function parked_indexes(was)
+  local keys = { K.parked .. 'u:' .. was.user }
+  for _, address in ipairs(was.at) do keys[#keys + 1] = K.parked .. address end
+  return keys
+end
+
+-- Count a connection that is gone as recoverable until `ends` (ms).
+local function count_parked(sid, known, ends, now)
+  if ends <= now then return end
+  for _, key in ipairs(parked_indexes(cjson.decode(known))) do
+    call('ZREMRANGEBYSCORE', key, '-inf', now)
+    call('ZADD', key, ends, sid)
+    call('PEXPIRE', key, L.recovery)
+  end
+  call('SET', K.parked_at .. sid, known, 'PX', ends - now)
+end
+
+-- Count a connection as recoverable no more: it was resumed, or its session was deleted.
+local function uncount_parked(sid)
+  local known = call('GET', K.parked_at .. sid)
+  if not known then return end
+  for _, key in ipairs(parked_indexes(cjson.decode(known))) do call('ZREM', key, sid) end
+  call('DEL', K.parked_at .. sid)
+end
+
 -- Remove a connection of a replica everywhere. `last_seen` is stored for its user if this was the last connection. The
--- record of a connection that was resumed at another replica stays.
-local function remove_connection(replica, sid, known, last_seen)
+-- record of a connection that was resumed at another replica stays. Otherwise the connection counts as recoverable until
+-- `recoverable_until` (ms), if that is not nil.
+local function remove_connection(replica, sid, known, last_seen, recoverable_until, now)
   local was = cjson.decode(known)
   uncount_at(replica, was.at)
   call('HDEL', K.conns .. replica, sid)
   local key = K.user .. was.user
   if replica_of(call('HGET', key, sid)) ~= replica then return end
   call('HDEL', key, sid)
+  if recoverable_until then count_parked(sid, known, recoverable_until, now) end
   if call('HLEN', key) == 0 and last_seen then
     call('HSET', key, '', string.format('%.3f', last_seen / 1000))
     call('PEXPIRE', key, L.last_seen)
