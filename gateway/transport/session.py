@@ -187,8 +187,8 @@ class EngineSession:
 
     def _write(self, writer: FrameWriter, frames: Frames, volatile: bool) -> bool:
         frame = frames.frame
-        if writer.deflates_from_bytes is not None:
-            frame = _deflated(frames, writer.deflates_from_bytes)
+        if writer.deflates_from_bytes is not None and len(frame) >= writer.deflates_from_bytes:
+            frame = frames.compressed
         waiting = writer.bytes_waiting()
         if waiting and volatile:
             self._observer.volatile_skipped("bytes_waiting")
@@ -374,10 +374,6 @@ class EngineSession:
             self._candidate = None
         self._observer.session_closed(self, reason)
         self.notify_if_drained()
-
-
-def _deflated(frames: Frames, from_bytes: int) -> bytes:
-    return frames.frame if len(frames.frame) < from_bytes else frames.compressed
 
 
 Handling = Coroutine[Any, Any, None] | None
