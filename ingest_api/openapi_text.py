@@ -43,7 +43,7 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
         "name": "id",
         "in": "path",
         "required": True,
-        "description": "The id of the user: the `sub` of the token. Percent-encoded UTF-8; a `/` is `%2F`.",
+        "description": "The id of the user: the `sub` of the token. Percent-encoded UTF-8 in form NFC; a `/` is `%2F`.",
         "schema": {
             "type": "string",
             "minLength": 1,

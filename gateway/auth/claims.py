@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from gateway.domain.errors import InvalidName, TokenRejected
 from gateway.domain.identity import Identity
@@ -23,6 +23,16 @@ _LAST_SECOND: Final = 253_402_300_799
 """9999-12-31T23:59:59Z. A later date is an error, most often milliseconds instead of seconds."""
 
 
+_TYPES: Final = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    dict: "object",
+    list: "list",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRules:
     """The rules for claims.
@@ -30,8 +40,8 @@ class ClaimRules:
     - ``audience``, ``issuer``: the accepted values; if empty, the claim is not checked.
     - ``leeway_seconds``: the tolerance for ``exp``, and for ``nbf`` and ``iat`` if it is more than CLOCK_SKEW_SECONDS.
     - ``max_lifetime_seconds``: the longest time from ``iat`` to ``exp``; None means no limit.
-    - ``room_claims``: maps a claim to the prefix of the rooms that it grants. The claim ``rooms`` grants rooms
-      verbatim, unless the mapping names it.
+    - ``room_claims``: maps a claim to the prefix of the rooms that it grants. The name may be a path into nested claims
+      (``realm_access.roles``). The claim ``rooms`` grants rooms verbatim, unless the mapping names it.
     """
 
     audience: frozenset[str]
@@ -40,6 +50,14 @@ class ClaimRules:
     require_exp: bool
     max_lifetime_seconds: float | None
     room_claims: Mapping[str, str]
+
+
+class IgnoredClaim(NamedTuple):
+    """A claim, or an item of its list, that should grant a room and does not. The value is in none of the fields."""
+
+    claim: str
+    type: str
+    reason: str
 
 
 def read_claims(payload: bytes) -> Claims:
@@ -58,8 +76,8 @@ def read_claims(payload: bytes) -> Claims:
     return claims
 
 
-def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
-    """Return the identity that the claims describe.
+def identity_of(claims: Claims, rules: ClaimRules, now: float) -> tuple[Identity, Sequence[IgnoredClaim]]:
+    """Return the identity that the claims describe, and the claims of a shape that grants no room.
 
     Raises:
         TokenRejected: The code is that of the first violated rule. The last rule is the one that the token meets later
@@ -71,10 +89,11 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
     _check_issuer(claims, rules.issuer)
     _check_audience(claims, rules.audience)
     user = _user(claims)
-    rooms = frozenset(_rooms(claims, user, rules.room_claims))
+    ignored: list[IgnoredClaim] = []
+    rooms = frozenset(_rooms(claims, user, rules.room_claims, ignored))
     _check_not_before(claims, issued_at, rules, now)
     email, subject = claims.get("email"), claims["sub"]
-    return Identity(
+    identity = Identity(
         user=user,
         rooms=rooms,
         expires_at=expires_at,
@@ -82,6 +101,7 @@ def identity_of(claims: Claims, rules: ClaimRules, now: float) -> Identity:
         email=email if isinstance(email, str) else None,
         subject=subject if isinstance(subject, int) else None,
     )
+    return identity, ignored
 
 
 def _reject_constant(constant: str) -> NoReturn:
@@ -170,34 +190,45 @@ def _user(claims: Claims) -> str:
     value = claims.get("sub")
     if value is None:
         raise TokenRejected("token_claim_missing", "the token has no claim sub")
+    text = _text(value)
+    if text is None:
+        raise TokenRejected("token_invalid", "the claim sub is neither a string nor an integer")
     try:
-        return check_user(_text(value, "sub"))
+        return check_user(text)
     except InvalidName as error:
         raise TokenRejected("token_invalid", f"the claim sub is no user id: {error.message}") from error
 
 
-def _rooms(claims: Claims, user: str, room_claims: Mapping[str, str]) -> Iterator[str]:
+def _rooms(
+    claims: Claims, user: str, room_claims: Mapping[str, str], ignored: list[IgnoredClaim]
+) -> Iterator[str]:
     yield user_room(user)
     if ROOMS_CLAIM not in room_claims:
-        yield from _granted(claims, ROOMS_CLAIM, "")
+        yield from _granted(claims, ROOMS_CLAIM, "", ignored)
     for name, prefix in room_claims.items():
-        yield from _granted(claims, name, prefix)
+        yield from _granted(claims, name, prefix, ignored)
 
 
-def _granted(claims: Claims, name: str, prefix: str) -> Iterator[str]:
-    """Yield the rooms of one claim: none if it is absent or null, one for a value, one for each value of a list."""
-    value = claims.get(name)
+def _granted(claims: Claims, name: str, prefix: str, ignored: list[IgnoredClaim]) -> Iterator[str]:
+    """Yield the rooms of one claim: none if it is absent or null, one for a value, one for each value of a list.
+
+    A value of another shape is often another application's, so it grants no room and rejects no token.
+    """
+    value = find_claim(claims, name)
     if value is None:
         return
     for each in value if isinstance(value, list) else (value,):
-        text = _text(each, name)
+        text = _text(each)
         if not text:
             # With a prefix it would be a valid name: "org:" would be a room of all users without an organisation.
-            raise TokenRejected("token_invalid", f"the claim {name} is empty; leave it out or make it null")
+            reason = "it is empty" if text is not None else "it is neither a string nor an integer"
+            ignored.append(IgnoredClaim(name, _type_of(each), reason))
+            continue
         try:
             room = check_room(prefix + text)
         except InvalidName as error:
-            raise TokenRejected("token_invalid", f"the claim {name} is no room: {error.message}") from error
+            ignored.append(IgnoredClaim(name, _type_of(each), error.message))
+            continue
         if room.startswith(SID_PREFIX):
             raise TokenRejected(
                 "token_invalid",
@@ -206,9 +237,33 @@ def _granted(claims: Claims, name: str, prefix: str) -> Iterator[str]:
         yield room
 
 
-def _text(value: object, name: str) -> str:
+def find_claim(claims: Claims, name: str) -> object:
+    """Return the claim of this exact name, else the one at the end of the path that the name is; None if absent.
+
+    Names may contain dots themselves (``https://example.com/roles``), at each level. Longer names are tried first.
+    """
+    if name in claims:
+        return claims[name]
+    end = name.rfind(".")
+    while end > 0:
+        inner = claims.get(name[:end])
+        if isinstance(inner, dict):
+            found = find_claim(inner, name[end + 1 :])
+            if found is not None:
+                return found
+        end = name.rfind(".", 0, end)
+    return None
+
+
+def _text(value: object) -> str | None:
+    """Return a string, or the text of an integer; None for any other value."""
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise TokenRejected("token_invalid", f"the claim {name} is neither a string nor an integer")
+    return None
+
+
+def _type_of(value: object) -> str:
+    """Return the JSON type of a value."""
+    return _TYPES.get(type(value), "null")

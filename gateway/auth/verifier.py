@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 import jwt
+import structlog
 from jwt import PyJWS
 from jwt.exceptions import DecodeError, InvalidAlgorithmError, InvalidSignatureError, PyJWTError
 from jwt.utils import base64url_decode
 
-from gateway.auth.claims import ClaimRules, identity_of, read_claims
+from gateway.auth.claims import ROOMS_CLAIM, ClaimRules, Claims, IgnoredClaim, identity_of, read_claims
 from gateway.auth.jwk import (
     HMAC_DIGESTS,
     PUBLIC_KEY_ALGORITHMS,
@@ -32,6 +34,7 @@ from gateway.auth.jwks import Fetch, JwksCache
 from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.interfaces import Clock, Schedule
+from gateway.metrics import MetricFactory, one_label
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
 HOLD_SECONDS: Final = 5.0
@@ -42,6 +45,10 @@ A client waits a few seconds for its CONNECT without notice. Far below CONNECT_T
 _MARGIN_SECONDS: Final = 0.1
 """Timers follow the monotonic clock, which may run a little faster than that of the claims."""
 SIGNATURE_INVALID: Final = "token_signature_invalid"
+
+LOG_AGAIN_SECONDS: Final = 60.0
+"""How often a claim of a wrong shape is logged. All tokens of an issuer have it, and the metric counts them."""
+_log = structlog.get_logger("gateway.auth")
 
 _REJECTIONS: Final[tuple[tuple[type[PyJWTError], str, str], ...]] = (
     (InvalidSignatureError, SIGNATURE_INVALID, "the signature of the token does not match"),
@@ -86,6 +93,7 @@ class JwtVerifier:
         require_exp: bool = True,
         max_lifetime_seconds: float | None = None,
         max_token_bytes: int = MAX_TOKEN_BYTES,
+        metrics: MetricFactory,
     ) -> None:
         self._clock = clock
         self._max_token_bytes = max_token_bytes
@@ -100,6 +108,14 @@ class JwtVerifier:
             room_claims=room_claims,
         )
         self._ring = self._key_ring(algorithms, secret, public_key, jwks_url)
+        self._logged_at: dict[IgnoredClaim, float] = {}
+        """When each ignored claim was logged; claims are named by the settings, types and reasons by the code."""
+        self._ignored_claims = metrics.counter(
+            "token_claims_ignored",
+            "Values of claims that should grant a room and have another shape, by claim.",
+            ("claim",),
+            one_label(sorted({ROOMS_CLAIM, *room_claims})),
+        )
 
     def change_keys(
         self,
@@ -173,13 +189,29 @@ class JwtVerifier:
             payload = await self._remotely_signed_payload(ring.jws, ring.remote, token, header)
         claims = read_claims(payload)
         try:
-            return identity_of(claims, self._rules, self._clock.now())
+            return self._identity_of(claims)
         except TokenRejected as rejection:
             wait_seconds = rejection.retry_after_seconds
             if wait_seconds is None or wait_seconds > HOLD_SECONDS:
                 raise
         await self._sleep(wait_seconds + _MARGIN_SECONDS)
-        return identity_of(claims, self._rules, self._clock.now())
+        return self._identity_of(claims)
+
+    def _identity_of(self, claims: Claims) -> Identity:
+        identity, ignored = identity_of(claims, self._rules, self._clock.now())
+        for each in ignored:
+            self._ignored_claims.count((each.claim,))
+            now, logged_at = self._clock.monotonic(), self._logged_at.get(each, -math.inf)
+            if now - logged_at >= LOG_AGAIN_SECONDS:
+                self._logged_at[each] = now
+                _log.warning(
+                    "claim.ignored",
+                    claim=each.claim,
+                    type=each.type,
+                    reason=each.reason,
+                    user=identity.user,
+                )
+        return identity
 
     async def _remotely_signed_payload(
         self, jws: PyJWS, remote: JwksCache, token: str, header: _Header

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.domain.names import USER_PREFIX
+from gateway.domain.names import USER_PREFIX, is_nfc
 from gateway.domain.rate_limit import Rate
 
 MIN_SECRET_BYTES: Final = 32
@@ -37,6 +37,8 @@ class Scope:
         """
         if text in ACTIONS:
             return cls(text)
+        if not is_nfc(text):
+            raise ValueError(f"{text!r} is not in Unicode form NFC, and so matches no name")
         for action in _NARROWED:
             if text.startswith(action + ":") and len(text) > len(action) + 1:
                 return cls(action, text[len(action) + 1 :])

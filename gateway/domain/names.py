@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from unicodedata import is_normalized
 
 from gateway.domain.errors import InvalidName
 
-MAX_USER_CHARACTERS: Final = 128
-MAX_ROOM_CHARACTERS: Final = 200
+MAX_USER_CHARACTERS: Final = 255
+"""OpenID Connect Core §2 allows 255 ASCII characters in ``sub``."""
+MAX_ROOM_CHARACTERS: Final = 300
+"""Holds a prefix and a user id."""
+MAX_NAMESPACE_CHARACTERS: Final = 200
 MAX_EVENT_CHARACTERS: Final = 128
 
 MAIN_NAMESPACE: Final = "/"
@@ -52,7 +56,7 @@ def check_namespace(namespace: str) -> str:
 
     Raises: InvalidName with the rule that it breaks.
     """
-    _check(namespace, "namespace", MAX_ROOM_CHARACTERS)
+    _check(namespace, "namespace", MAX_NAMESPACE_CHARACTERS)
     if not namespace.startswith("/"):
         raise InvalidName("a namespace starts with a slash")
     if "," in namespace or "?" in namespace:
@@ -76,6 +80,11 @@ def check_event(event: str) -> str:
     return event
 
 
+def is_nfc(text: str) -> bool:
+    """Whether a text is in Unicode normalization form C, as keyboards and browsers write it."""
+    return text.isascii() or is_normalized("NFC", text)
+
+
 def user_room(user: str) -> str:
     """Return the room that holds every connection of a user."""
     return USER_PREFIX + user
@@ -90,6 +99,11 @@ def _check(name: str, what: str, max_characters: int) -> str:
         raise InvalidName(f"a {what} is neither '.' nor '..'")
     if _CONTROL.search(name):
         raise InvalidName(f"a {what} holds no control characters")
+    if name.isascii():
+        return name
     if _SURROGATE.search(name):
         raise InvalidName(f"a {what} holds no lone surrogates")
+    if not is_nfc(name):
+        # Rejected and not normalized: two users of an issuer that distinguishes the forms must not become one.
+        raise InvalidName(f"a {what} is in Unicode form NFC (é is one character, not e and an accent)")
     return name

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.domain.ingest_keys import BROADCAST, EMIT_ROOM, EMIT_USER, Scope
-from gateway.domain.names import USER_PREFIX
+from gateway.domain.names import USER_PREFIX, is_nfc
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # the beginning of every secret
 MIN_KEY_BYTES: Final = 24
@@ -95,6 +95,8 @@ def parse_may(text: str) -> Scope:
     """
     if text in _WITHOUT_GLOB or text in _WITH_GLOB:
         return Scope(text)
+    if not is_nfc(text):
+        raise ValueError(f"{text!r} is not in Unicode form NFC, and so matches no name")
     for action in _WITH_GLOB:
         if text.startswith(action + ":") and len(text) > len(action) + 1:
             return Scope(action, text[len(action) + 1 :])

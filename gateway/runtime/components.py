@@ -99,7 +99,7 @@ class Components:
             rejection=lambda: self.state.rejection,
             metrics=self._metrics,
         )
-        self.verifier = build_verifier(settings, self.clock, self.schedule)
+        self.verifier = build_verifier(settings, self.clock, self.schedule, self._metrics)
         self.own_ports: set[int] = set()
         """The ports that this process listens on, once they are open."""
         self.webhooks = build_webhooks(

@@ -47,7 +47,9 @@ def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
     )
 
 
-def build_verifier(settings: Settings, clock: Clock, schedule: Schedule) -> JwtVerifier:
+def build_verifier(
+    settings: Settings, clock: Clock, schedule: Schedule, metrics: MetricFactory
+) -> JwtVerifier:
     """Return the verifier of tokens."""
     return JwtVerifier(
         algorithms=settings.jwt_algorithms,
@@ -64,6 +66,7 @@ def build_verifier(settings: Settings, clock: Clock, schedule: Schedule) -> JwtV
         require_exp=settings.jwt_require_exp,
         max_lifetime_seconds=settings.revocation_seconds,
         max_token_bytes=settings.max_token_bytes,
+        metrics=metrics,
     )
 
 

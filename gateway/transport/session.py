@@ -62,9 +62,8 @@ class Handshake:
     query_token: str | None
     address: str
     """Address of the client, as far as it is known."""
-    declines_recovery: bool = False
-    """The query asks not to be given positions."""
-    cookie_token: str | None = None  # of the cookie that the operator named
+    declines_recovery: bool = False  # the query asks not to be given positions
+    cookie_token: str | None = None
 
 
 class EngineSession:

@@ -14,7 +14,7 @@ import pytest
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, RawSocket
-from tests.support.redis_server import free_port
+from tests.support.redis_server import RedisServer, free_port
 from tests.support.waiter import wait_until
 
 
@@ -44,6 +44,36 @@ def test_user_who_never_connected_is_offline_and_has_no_last_seen(
         "last_seen": None,
     }
     assert gateway_process.push_user(user, "note")["online"] is False
+
+
+@pytest.mark.parametrize("letter", ["x", "ü", "😀"])
+def test_user_id_of_255_characters_works_everywhere(
+    own_redis: RedisServer, clients: Clients, letter: str
+) -> None:
+    gateway = GatewayProcess(redis_url=own_redis.url, room_claims="realm_access.roles=role:,team=team:")
+    user = letter * 255
+    try:
+        content = {"realm_access": {"roles": ["admin"]}, "team": letter * 100, "role": {"not": "a room"}}
+        client = clients.open(gateway.url, token=gateway.token(user, **content)).connected()
+        backend = gateway.backend
+
+        assert backend.presence(user)["online"] is True
+        answers = [
+            backend.push_user(user, "note", 1),
+            backend.push_room(f"user:{user}", "note", 2),
+            backend.push_room([f"team:{letter * 100}", "role:admin"], "note", 3),
+            backend.push_room("role:admin", "note", 4, **{"except": [f"user:{user}"]}),
+        ]
+        assert [answer.status for answer in answers] == [200] * 4
+        gateway.wait_until_delivered(client)
+        assert client.events("note") == [[1], [2], [3]]
+        assert backend.push_user(letter * 256, "note").status == 400
+        assert backend.push_user(user + "e\u0301", "note").status == 400
+        assert backend.disconnect(user).body == {"disconnected": 1}
+        client.wait("disconnect")
+    finally:
+        assert gateway.stop() == 0
+    assert gateway.failures() == []
 
 
 def test_each_device_and_namespace_is_a_connection_until_it_disconnects(

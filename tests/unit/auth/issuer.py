@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from jwt.algorithms import get_default_algorithms
 
 from gateway.auth import JwtVerifier
+from gateway.metrics import MetricFactory
 from tests.support.clock import FakeClock, FakeSchedule
 
 NOW: Final = 1_800_000_000.0
@@ -42,6 +43,7 @@ def verifier(**options: Any) -> JwtVerifier:
         "clock": schedule.clock,
         "schedule": schedule,
         "room_claims": ROOM_CLAIMS,
+        "metrics": MetricFactory(),
     }
     return JwtVerifier(**{**defaults, **options})
 

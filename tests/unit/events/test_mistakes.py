@@ -130,6 +130,10 @@ def test_chain_of_aliases_cannot_exceed_the_depth() -> None:
         ),
         ("    rooms: [{match: a, join: {}}]", "rooms.0.join: has no call"),
         (
+            "    rooms: [{match: 'doc:e\u0301*', join: anyone}]",
+            "rooms.0.match: a room name is in Unicode form NFC (é is one character, not e and an accent)",
+        ),
+        (
             "    rooms: [{match: a, send: {call: app}}]",
             "rooms.0.send: is a mapping; only join may have {call: <webhook>}",
         ),

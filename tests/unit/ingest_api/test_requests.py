@@ -243,7 +243,8 @@ async def test_media_type_may_name_the_charset_utf_8(server: RestApiServer, medi
         ("%E2%80%A8", "\u2028"),
         ("...", "..."),
         ("%41", "A"),
-        ("x" * 128, "x" * 128),
+        ("x" * 255, "x" * 255),
+        ("%C3%A9", "é"),
     ],
 )
 async def test_id_in_the_path_may_be_any_text(server: RestApiServer, segment: str, user: str) -> None:

@@ -53,8 +53,9 @@ async def test_unknown_path_is_not_found(server: RestApiServer, target: str) -> 
         ".",
         "..",
         "%2E%2E",
-        "x" * 129,
-        "%F0%9F%98%80" * 129,
+        "x" * 256,
+        "%F0%9F%98%80" * 256,
+        "e%CC%81",
         '"',
         "a|b",
         "[1]",
@@ -69,6 +70,9 @@ async def test_invalid_id_is_an_invalid_path(server: RestApiServer, path: str, s
 
 async def test_invalid_id_is_an_invalid_path_for_presence(server: RestApiServer) -> None:
     assert (await server.send_signed("GET", "/presence/%FF")).problem == (400, "invalid_path")
+    response = await server.send_signed("GET", "/presence/e%CC%81")
+    assert response.problem == (400, "invalid_path")
+    assert response.json["detail"].endswith("in Unicode form NFC (é is one character, not e and an accent)")
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,8 @@ def test_message_of_invalid_arguments_names_the_path(
         ((Target(TargetKind.OWN_ROOMS, glob=Glob("org:*")),), {"rooms": ("org:7",)}),
         ((Target(TargetKind.OWN_ROOMS, glob=Glob("*")),), {"rooms": ()}),
         ((Target(TargetKind.USERS, template([42, "bob", True, ""])),), {"rooms": ("user:42", "user:bob")}),
+        ((Target(TargetKind.USERS, template(["é", "e\u0301"])),), {"rooms": ("user:é",)}),
+        ((Target(TargetKind.ROOMS, template(["user:é", "user:e\u0301"])),), {"rooms": ("user:é",)}),
         ((Target(TargetKind.SIDS, template([OTHER_SID, "lobby", "~short"])),), {"rooms": (OTHER_SID,)}),
     ],
 )

@@ -208,5 +208,5 @@ def test_no_token_grants_a_room_that_could_be_a_sid(
         room_claims=room_claims,
     )
     with suppress(TokenRejected):
-        identity = identity_of({"sub": "mallory", **claims}, rules, 0)
+        identity, _ = identity_of({"sub": "mallory", **claims}, rules, 0)
         assert not any(room.startswith("~") for room in identity.rooms)

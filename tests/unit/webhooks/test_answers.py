@@ -100,6 +100,8 @@ def test_null_is_an_acknowledgement() -> None:
         b'{"join":"a"}',
         b'{"join":[1]}',
         b'{"join":[""]}',
+        json.dumps({"join": ["e\u0301"]}).encode(),
+        json.dumps({"emit": [{"to": {"user": "e\u0301"}, "event": "a"}]}).encode(),
         b'{"leave":["\\u0000"]}',
         b'{"set":[]}',
         b'{"disconnect":1}',
