@@ -19,7 +19,14 @@ import structlog
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from gateway.transport.fast_path import FastPath, FastPathHandler
-from gateway.transport.http import CorsHeaders, GatewayRequestHandler, HandlerOptions, Reject
+from gateway.transport.http import (
+    CorsHeaders,
+    GatewayRequestHandler,
+    HandlerOptions,
+    HttpLimits,
+    Reject,
+    keepalive_headers,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,9 +34,6 @@ BACKLOG: Final = 4096
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 ANSWER_SECONDS: Final = 2.0
 """How long whole requests may take to be answered when the server stops; nothing that they wait for takes longer."""
-MAX_HEADER_BYTES: Final = 32 * 1024
-KEEPALIVE_SECONDS: Final = 75.0
-"""Longer than the 60 s for which common proxies keep an idle connection, so that the proxy closes it first."""
 _BOTH_FAMILIES: Final = {
     "": ("0.0.0.0", "::"),  # noqa: S104  # the operator asked for all addresses
     "::": ("0.0.0.0", "::"),  # noqa: S104
@@ -57,16 +61,15 @@ class HttpServer:
         *,
         direct: Mapping[str, Handler],
         reject: Reject,
-        head_timeout_seconds: float,
+        limits: HttpLimits,
         finish_seconds: float,
-        max_header_bytes: int = MAX_HEADER_BYTES,
-        cors: CorsHeaders = lambda _, __: {},
+        cors: CorsHeaders | None = None,
         fast_path: FastPath | None = None,
     ) -> None:
         """``direct``: handlers of exact paths. ``fast_path``: handles whole requests; it matches none of these paths.
 
         ``finish_seconds``: how long running requests may take to finish when the server stops. ``cors``: makes headers
-        of the answers to requests that reach no handler.
+        of the answers to requests that reach no handler; None: there are none.
         """
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=ANSWER_SECONDS
@@ -78,9 +81,9 @@ class HttpServer:
         self._direct = direct
         self._fast_path = fast_path
         self._reject = reject
-        self._cors = cors
-        self._max_header_bytes = max_header_bytes
-        self._head_timeout_seconds = head_timeout_seconds
+        self._cors: CorsHeaders = cors or (lambda _, __: {})
+        self._limits = limits
+        self._kept = keepalive_headers(limits.keepalive_seconds)
         self._listeners: list[asyncio.Server] = []
         self._draining = asyncio.Event()
 
@@ -151,6 +154,8 @@ class HttpServer:
         handler = cast(GatewayRequestHandler, request.protocol)
         if handler.is_last_answer or (self._draining.is_set() and direct is None):
             response.force_close()
+        elif request.keep_alive and response.keep_alive is not False and not response.prepared:
+            response.headers.update(self._kept)
         return response
 
     def _translate(self, request: web.Request, rejection: web.HTTPException) -> web.StreamResponse:
@@ -179,9 +184,7 @@ class HttpServer:
         options: HandlerOptions = {
             "loop": asyncio.get_running_loop(),
             "reject": self._reject,
-            "head_timeout_seconds": self._head_timeout_seconds,
-            "keepalive_timeout": KEEPALIVE_SECONDS,
-            "max_header_bytes": self._max_header_bytes,
+            "limits": self._limits,
             "cors": self._cors,
         }
         if self._fast_path is None:

@@ -27,6 +27,7 @@ from gateway.runtime.from_settings import (
     build_verifier,
     build_webhooks,
     history_slack_seconds,
+    http_limits,
 )
 from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
 from gateway.services.connect import Connector
@@ -352,10 +353,8 @@ class Components:
         if backends is public:
             return [self._build_http_server(public, direct, rest_api)]
         rest.mount(rest.create_not_found_api(clock=self.clock, metrics=self._request_metrics), public)
-        return [
-            self._build_http_server(public, direct, None),
-            self._build_http_server(backends, {}, rest_api),
-        ]
+        backend_server = self._build_http_server(backends, {}, rest_api)
+        return [self._build_http_server(public, direct, None), backend_server]
 
     def _build_http_server(
         self, app: web.Application, direct: dict[str, Handler], fast_path: FastPath | None
@@ -365,9 +364,8 @@ class Components:
             direct=direct,
             fast_path=fast_path,
             reject=RejectedRequestLog(self._request_metrics),
-            head_timeout_seconds=self.settings.request_timeout_seconds,
-            max_header_bytes=self.settings.max_header_bytes,
-            cors=self.engine.cors_headers if direct else (lambda _, __: {}),
+            limits=http_limits(self.settings),
+            cors=self.engine.cors_headers if direct else None,
             finish_seconds=FINISH_SECONDS,
         )
 

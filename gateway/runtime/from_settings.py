@@ -17,6 +17,7 @@ from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.memberships import Memberships
 from gateway.settings import Settings
 from gateway.state.memory import MemoryState
+from gateway.transport.http import HttpLimits
 from gateway.webhooks import CallTracer, WebhookClient
 
 USER_AGENT: Final = f"sio-gateway/{__version__}"
@@ -44,6 +45,15 @@ def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
         recovery_seconds=settings.recovery_seconds,
         history_slack_seconds=history_slack_seconds(settings),
         revocation_seconds=settings.revocation_seconds,
+    )
+
+
+def http_limits(settings: Settings) -> HttpLimits:
+    """Return the limits of HTTP connections."""
+    return HttpLimits(
+        head_timeout_seconds=settings.request_timeout_seconds,
+        keepalive_seconds=settings.keepalive_seconds,
+        max_header_bytes=settings.max_header_bytes,
     )
 
 

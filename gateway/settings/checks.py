@@ -25,6 +25,7 @@ def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None
     _check_jwt_keys(settings, problems)
     _check_algorithms(settings, problems)
     _check_token_cookie(settings, problems)
+    _check_requests(settings, problems)
     _check_sizes(settings, problems)
     _check_shared_state(settings, problems)
     _check_ports_and_paths(settings, problems)
@@ -108,7 +109,9 @@ def _check_algorithms(settings: Settings, problems: Problems) -> None:
             )
 
 
-def _check_sizes(settings: Settings, problems: Problems) -> None:
+def _check_requests(settings: Settings, problems: Problems) -> None:
+    if not problems.has_error("keepalive_seconds") and settings.keepalive_seconds < 1:
+        problems.add("keepalive_seconds", "must be at least 1: answers announce it in whole seconds")
     if (
         not problems.has_error("max_token_bytes", "max_header_bytes")
         and settings.max_token_bytes >= settings.max_header_bytes
@@ -117,6 +120,9 @@ def _check_sizes(settings: Settings, problems: Problems) -> None:
             "max_token_bytes",
             f"must be less than GATEWAY_MAX_HEADER_BYTES, which is {settings.max_header_bytes}",
         )
+
+
+def _check_sizes(settings: Settings, problems: Problems) -> None:
     if problems.has_error("max_body_bytes"):
         return
     # A send buffer must hold the largest event beside the one being sent, however long JSON makes its envelope.

@@ -174,6 +174,7 @@ class Settings:
     ping_timeout_seconds: float = _setting(values.seconds, 20.0, unit="seconds")
     connect_timeout_seconds: float = _setting(values.seconds, 45.0, unit="seconds")
     request_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
+    keepalive_seconds: float = _setting(values.seconds, 650.0, unit="seconds")
 
     max_header_bytes: int = _setting(values.integer(4096), 32_768, unit="bytes")
     max_token_bytes: int = _setting(values.integer(256), 16_384, unit="bytes")

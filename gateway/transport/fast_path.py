@@ -15,7 +15,13 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.transport.http import GatewayRequestHandler, HandlerOptions, encode_response, start_eager_task
+from gateway.transport.http import (
+    GatewayRequestHandler,
+    HandlerOptions,
+    encode_response,
+    keepalive_headers,
+    start_eager_task,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +43,7 @@ class FastPath(Protocol):
 class FastPathHandler(GatewayRequestHandler):
     """One HTTP connection whose requests may take the fast path."""
 
-    __slots__ = ("_fast_path", "_is_draining", "_is_taking", "_task")
+    __slots__ = ("_fast_path", "_is_draining", "_is_taking", "_kept", "_task")
 
     def __init__(
         self,
@@ -53,6 +59,8 @@ class FastPathHandler(GatewayRequestHandler):
         self._is_draining = is_draining
         self._task: asyncio.Task[None] | None = None
         """Handles a request on the fast path that waits for something."""
+        headers = keepalive_headers(options["limits"].keepalive_seconds)
+        self._kept = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         self._is_taking = False
         """Whether requests that arrive now may take the fast path."""
 
@@ -102,7 +110,7 @@ class FastPathHandler(GatewayRequestHandler):
     async def _answer(self, message: RawRequestMessage, body: bytes) -> None:
         try:
             answer = await self._fast_path.handle(message.method, message.path, message.headers, body)
-            response = encode_response(*answer, close=self._is_last())
+            response = encode_response(*answer, close=self._is_last(), kept=self._kept)
         except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
             response = self._encode_failure(error, message.headers)
         finally:
@@ -122,7 +130,7 @@ class FastPathHandler(GatewayRequestHandler):
         """Log the exception of a handler and return the bytes of an answer 500."""
         log.error("request.failed", exc_info=error)
         return encode_response(
-            *self._internal_error(headers.getall("X-Request-Id", ())), close=self._is_last()
+            *self._internal_error(headers.getall("X-Request-Id", ())), close=self._is_last(), kept=self._kept
         )
 
     def _start_keepalive(self) -> None:

@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
@@ -45,6 +46,8 @@ _OTHER_PROTOCOLS: Final = (
 )
 """First bytes of connections to a wrong port or of a wrongly configured load balancer, and the answer to them."""
 MAX_HEADERS: Final = 128
+KEEPALIVE_GRACE_SECONDS: Final = 1.0
+"""A connection is closed so much later than announced: a request that was sent in time may still be on its way."""
 _STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LOGGER: Final = logging.getLogger("aiohttp.server")
@@ -52,8 +55,20 @@ _LOGGER: Final = logging.getLogger("aiohttp.server")
 log = structlog.get_logger(__name__)
 
 
-def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, close: bool) -> bytes:
-    """Encode an answer with its length and date. ``close``: it is the last answer of its connection.
+def keepalive_headers(seconds: float) -> dict[str, str]:
+    """Return the headers of an answer after which a connection is kept open for this time (RFC 2068 §19.7.1.1).
+
+    ``Connection`` names the other one (RFC 9110 §7.6.1); Java's ``HttpURLConnection`` reads that only together.
+    """
+    return {"Connection": "keep-alive", "Keep-Alive": f"timeout={int(seconds)}"}
+
+
+def encode_response(
+    status: int, headers: Mapping[str, str], body: bytes, *, close: bool, kept: str = ""
+) -> bytes:
+    """Encode an answer with its length and date.
+
+    ``close``: it is the last answer of its connection. ``kept``: lines of headers for the others.
 
     Raises: ValueError for a header with a line break, which would become two headers.
     """
@@ -61,7 +76,7 @@ def encode_response(status: int, headers: Mapping[str, str], body: bytes, *, clo
     if "\n" in values or "\r" in values:
         raise ValueError("a header holds a line break")
     fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    end = "Connection: close\r\n\r\n" if close else "\r\n"
+    end = "Connection: close\r\n\r\n" if close else f"{kept}\r\n"
     head = f"{_STATUS_LINES[status]}{fields}Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n{end}"
     return head.encode() + body
 
@@ -124,14 +139,24 @@ class CorsHeaders(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpLimits:
+    """Limits of each connection. Sizes in bytes, times in seconds."""
+
+    head_timeout_seconds: float
+    """How long a head may take to arrive."""
+    keepalive_seconds: float = 650.0
+    """How long a connection may be idle: longer than the 600 s of Google's balancers, which have to close it first."""
+    max_header_bytes: int = 32 * 1024
+    """The limit of a head: the request line and all headers."""
+
+
 class HandlerOptions(TypedDict):
     """Options that all connections of a port share."""
 
     loop: asyncio.AbstractEventLoop
     reject: Reject
-    head_timeout_seconds: float
-    keepalive_timeout: float
-    max_header_bytes: int
+    limits: HttpLimits
     cors: CorsHeaders
 
 
@@ -144,8 +169,8 @@ class GatewayRequestHandler(SerialRequestHandler):
         super().__init__(
             server,
             loop=options["loop"],
-            keepalive_timeout=options["keepalive_timeout"],
-            max_header_bytes=options["max_header_bytes"],
+            keepalive_timeout=options["limits"].keepalive_seconds + KEEPALIVE_GRACE_SECONDS,
+            max_header_bytes=options["limits"].max_header_bytes,
             max_headers=MAX_HEADERS,
             # Heartbeats and timeouts find dead peers much sooner, and setting it costs with every connection.
             tcp_keepalive=False,
@@ -155,7 +180,7 @@ class GatewayRequestHandler(SerialRequestHandler):
         )
         self._reject = options["reject"]
         self._cors = options["cors"]
-        self._head_timeout_seconds = options["head_timeout_seconds"]
+        self._head_timeout_seconds = options["limits"].head_timeout_seconds
         self._head_deadline: asyncio.TimerHandle | None = None
         self._is_new = True
         """Whether no byte has arrived."""

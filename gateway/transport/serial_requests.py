@@ -7,6 +7,7 @@ the connection after it. The last answer reaches a client that still sends.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from gateway.transport.request_boundaries import RequestBoundaries
 
 LINGER_SECONDS: Final = 5.0
 """How long bytes are read and dropped after the last answer, so that their sender can read it (RFC 9112 §9.6)."""
+_UNREAD_SECONDS: Final = 1.0
+"""How much later an idle connection is closed that has bytes to read."""
 HELD_BYTES: Final = 64 * 1024
 """Reading stops while more bytes than these wait for the answer to a request before them."""
 
@@ -280,6 +283,23 @@ class SerialRequestHandler(web.RequestHandler):
         transport.resume_reading()
         self._lingering = transport
         self._linger_timer = self._loop.call_later(LINGER_SECONDS, transport.close)
+
+    def _process_keepalive(self) -> None:
+        """Close the connection if it was idle for the keep-alive time. aiohttp's timer calls this, perhaps too early.
+
+        Timers run before the loop reads: a request may have arrived that is not read yet.
+        """
+        now = self._loop.time()
+        if now >= self._next_keepalive_close_time and self._has_unread_bytes():
+            self._next_keepalive_close_time = now + _UNREAD_SECONDS
+        super()._process_keepalive()
+
+    def _has_unread_bytes(self) -> bool:
+        if self.transport is None:
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def force_close(self) -> None:
         """Close the connection once the bytes that were written are sent."""

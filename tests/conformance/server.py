@@ -27,6 +27,7 @@ from gateway.timers import SystemClock, TimerHeap
 from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
+from gateway.transport.http import HttpLimits
 from gateway.transport.packets import Frames, message
 from gateway.transport.server import EngineObserver, EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
@@ -172,7 +173,7 @@ class ConformanceServer:
             web.Application(),
             direct={self.path: self.engine.handle},
             reject=RejectedRequestLog(RequestMetrics(metrics)),
-            head_timeout_seconds=5.0,
+            limits=HttpLimits(head_timeout_seconds=5.0),
             finish_seconds=1.0,
         )
 

@@ -32,6 +32,7 @@ ENFORCED = {
     "ping_timeout_seconds": "e2e/test_disconnects.py::test_client_that_does_not_answer_pings_is_disconnected",
     "connect_timeout_seconds": "e2e/test_disconnects.py::test_client_that_joins_no_namespace_is_closed_after_the_connect_timeout",
     "request_timeout_seconds": "unit/transport/test_races.py::test_body_that_does_not_arrive_in_time_is_rejected_and_ends_the_session",
+    "keepalive_seconds": "unit/transport/test_fast_path.py::test_idle_connection_is_closed_but_not_before_its_answer",
     "max_header_bytes": "e2e/test_long_heads.py::test_long_head_is_answered_431_for_the_page_and_the_log_names_the_header",
     "max_token_bytes": "e2e/test_long_heads.py::test_token_up_to_the_limit_connects_and_a_longer_one_gets_its_code_in_each_place",
     "max_body_bytes": "unit/ingest_api/test_body.py::test_chunked_body_is_counted_while_it_arrives",

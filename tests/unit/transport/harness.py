@@ -15,6 +15,7 @@ from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.timers import TimerHeap
 from gateway.transport.admission import TrustedProxies
 from gateway.transport.cors import Origins
+from gateway.transport.http import HttpLimits
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
 from ingest_api.access_log import RejectedRequestLog
@@ -100,7 +101,7 @@ class EngineHarness:
             web.Application(),
             direct={PATH: self.engine.handle},
             reject=RejectedRequestLog(RequestMetrics(self.metrics)),
-            head_timeout_seconds=5.0,
+            limits=HttpLimits(head_timeout_seconds=5.0),
             finish_seconds=1.0,
         )
         self.port = 0

@@ -12,9 +12,10 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from gateway import http_server
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
+from gateway.transport import http
+from gateway.transport.http import HttpLimits
 from ingest_api.access_log import RejectedRequestLog
 from tests.support.raw_clients import raw_connection
 from tests.support.waiter import TIMEOUT_SECONDS
@@ -26,7 +27,7 @@ FAST, AIOHTTP = "fast path", "aiohttp"
 class Server:
     """Echoes bodies and names the handler in ``X-Handler``; ``/wait`` waits for ``release``."""
 
-    def __init__(self) -> None:
+    def __init__(self, keepalive_seconds: float = 30.0) -> None:
         self.entered = asyncio.Event()
         self.release = asyncio.Event()
         self.finished = asyncio.Event()
@@ -39,7 +40,7 @@ class Server:
             direct={},
             fast_path=self,
             reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
-            head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
+            limits=HttpLimits(head_timeout_seconds=HEAD_TIMEOUT_SECONDS, keepalive_seconds=keepalive_seconds),
             finish_seconds=1.0,
         )
         self.port = 0
@@ -261,8 +262,8 @@ async def test_stopping_server_waits_for_a_limited_time(server: Server) -> None:
 async def test_idle_connection_is_closed_but_not_before_its_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_server, "KEEPALIVE_SECONDS", 0.2)
-    server = Server()
+    monkeypatch.setattr(http, "KEEPALIVE_GRACE_SECONDS", 0.1)
+    server = Server(keepalive_seconds=0.1)
     server.port = await server.listener.start("127.0.0.1", 0)
     async with raw_connection(server.port) as connection:
         connection.send(post("/push/wait"))
@@ -275,3 +276,31 @@ async def test_idle_connection_is_closed_but_not_before_its_answer(
 
         assert await connection.read_to_end() == b""
     await server.listener.stop()
+
+
+@pytest.mark.parametrize(
+    ("request_", "announced"),
+    [
+        (post("/push"), "timeout=30"),
+        (post("/other"), "timeout=30"),
+        (post("/push/fail"), "timeout=30"),
+        (post("/push", b"hello", "Connection: keep-alive", version="1.0"), "timeout=30"),
+        (post("/push", b"hello", version="1.0"), None),
+        (post("/push", b"hello", "Connection: close"), None),
+        (post("/unread"), None),
+        (b"GET /\x00 HTTP/1.1\r\n\r\n", None),
+    ],
+    ids=["fast path", "aiohttp", "failure", "kept with 1.0", "1.0", "close", "closing", "malformed"],
+)
+async def test_answer_announces_how_long_the_connection_is_kept(
+    server: Server, request_: bytes, announced: str | None
+) -> None:
+    async with raw_connection(server.port) as connection:
+        connection.send(request_)
+        answer = await connection.read_response()
+
+    assert answer.headers.get("keep-alive") == announced
+    if announced:
+        assert answer.headers["connection"] == "keep-alive"
+    else:
+        assert answer.headers.get("connection", "close") == "close"

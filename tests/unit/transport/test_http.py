@@ -15,7 +15,7 @@ from aiohttp import web
 
 from gateway.http_server import HttpServer, printable_host
 from gateway.metrics import MetricFactory, RequestMetrics
-from gateway.transport.http import GatewayRequestHandler
+from gateway.transport.http import GatewayRequestHandler, HttpLimits
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import PROBLEM_TYPE
 from tests.support.raw_clients import Response, raw_connection
@@ -45,7 +45,7 @@ class Server:
                 "/read": self._read,
             },
             reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
-            head_timeout_seconds=HEAD_TIMEOUT_SECONDS,
+            limits=HttpLimits(head_timeout_seconds=HEAD_TIMEOUT_SECONDS),
             finish_seconds=2.0,
         )
         self.port = 0
