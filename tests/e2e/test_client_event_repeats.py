@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -63,9 +65,8 @@ def webhook() -> Iterator[WebhookServer]:
 
 
 @pytest.fixture(scope="module")
-def replicas(
-    redis_server: RedisServer, webhook: WebhookServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[GatewayProcess]]:
+def files(webhook: WebhookServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The settings that name files."""
     folder = tmp_path_factory.mktemp("repeats")
     events, config = folder / "events.yaml", folder / "gateway.yaml"
     events.write_text(CATALOGUE)
@@ -74,9 +75,13 @@ def replicas(
         f"- {{id: game, url: '{webhook.url}', secret: '{SECRET}', may: ['join:match:*']}}\n"
         f"- {{id: shop, url: '{webhook.url}', secret: '{SECRET}'}}\n"
     )
+    return {"config": config, "events_file": events}
+
+
+@pytest.fixture(scope="module")
+def replicas(redis_server: RedisServer, files: dict[str, Any]) -> Iterator[list[GatewayProcess]]:
     processes = [
-        GatewayProcess(config=config, redis_url=redis_server.url, replica_id=name, events_file=events)
-        for name in ("one", "two")
+        GatewayProcess(redis_url=redis_server.url, replica_id=name, **files) for name in ("one", "two")
     ]
     yield processes
     for process in processes:
@@ -194,6 +199,42 @@ def test_later_events_wait_for_an_answer_that_may_change_rooms(scene: Scene, use
 
     assert client.event("message") == ["hello"]
     close(client)
+
+
+@pytest.mark.parametrize("is_appended", [True, False], ids=["appended", "not appended"])
+def test_repeat_after_an_unknown_outcome_announces_the_join_and_the_leave_once(
+    scene: Scene,
+    redis_server: RedisServer,
+    files: dict[str, Any],
+    user: str,
+    request: pytest.FixtureRequest,
+    *,
+    is_appended: bool,
+) -> None:
+    room = f"room of {user}"
+    witness = scene.open(scene.two.url, f"{user}-b", room)
+    with TcpProxy(redis_server.port) as redis_proxy:
+        gateway = GatewayProcess(redis_url=redis_proxy.redis_url, replica_id="three", **files)
+        request.addfinalizer(gateway.kill)
+        client = scene.open(gateway.url, user)
+        for event, announced in (("enter", "entered"), ("leave", "gone")):
+            data = {"id": event, "room": room}
+            # Only the script that appends has the name of the message among its arguments.
+            redis_proxy.pause_at(announced.encode(), passes_command=is_appended)
+            assert client.emit_with_ack(event, data)["error"]["code"] == "broker_timeout"
+            redis_proxy.resume()
+            redis_proxy.resume_answers()
+
+            wait_until(partial(has_effect, client, event, data), "the event succeeds")
+            assert witness.event(announced) == [event]
+        scene.two.wait_until_delivered(witness)
+        assert (witness.events("entered"), witness.events("gone")) == ([["enter"]], [["leave"]])
+        close(client, witness)
+        assert gateway.stop() == 0
+
+
+def has_effect(client: StockClient, event: str, data: object) -> bool:
+    return "error" not in client.emit_with_ack(event, data)
 
 
 def lose_the_ack(scene: Scene) -> None:

@@ -31,6 +31,7 @@ class TcpProxy:
         self._passes = _open_gate()
         self._answers_pass = _open_gate()
         self._subscriptions_pass = _open_gate()
+        self._pause_at: tuple[bytes, asyncio.Event] | None = None
         self._started = threading.Event()
         self._stopped = asyncio.Event()
         self._own_port = 0
@@ -116,6 +117,14 @@ class TcpProxy:
         """Pass what was kept by ``pause_answers``, and what comes then."""
         self._do(self._answers_pass.set)
 
+    def pause_at(self, text: bytes, *, passes_command: bool) -> None:
+        """Do as ``pause_answers`` once a command has the text; or as ``pause``, before it is passed."""
+
+        def pause() -> None:
+            self._pause_at = text, self._answers_pass if passes_command else self._passes
+
+        self._do(pause)
+
     def pause_subscriptions(self) -> None:
         """Keep what the server sends on connections that subscribed or subscribe; pass everything else."""
         self._do(self._subscriptions_pass.clear)
@@ -147,9 +156,11 @@ class TcpProxy:
         self._break()
         for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
         await asyncio.sleep(0.01)
+        # Connections that were accepted last are aborted by ``_accept``, each in a task of the server.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=TIMEOUT_SECONDS)
         # A busy machine may have left no turns for connections accepted last; aborted sockets are closed in the next.
         for _ in range(10):
             await asyncio.sleep(0)
@@ -191,6 +202,9 @@ class TcpProxy:
             while data := await source.read(65536):
                 if b"SUBSCRIBE" in data.upper():
                     subscribed.set()
+                if self._pause_at is not None and self._pause_at[0] in data:
+                    self._pause_at[1].clear()
+                    self._pause_at = None
                 await self._write(data, target)
             await self._passes.wait()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -19,7 +19,7 @@ from gateway.hub import ConnectionState
 from gateway.interfaces import AckStore
 from gateway.services.client_events.effects import Effects, Outcome, PlannedEvent
 from gateway.services.client_events.queue import ReceivedEvent
-from gateway.services.client_events.rules import Plan, encode
+from gateway.services.client_events.rules import encode
 
 CLAIM_SECONDS: Final = 2.0
 """How long the claim of a killed replica makes a repeat wait: shorter than a client with ``retries`` tries again."""
@@ -172,11 +172,8 @@ def _intent(event: PlannedEvent) -> str:
     received, _, plan = event
     if not plan.named or not any(each.recipients.others for each in plan.messages):
         return ""
-    return " ".join(map(_mark, _about_to_change(plan, received)))
-
-
-def _about_to_change(plan: Plan, received: ReceivedEvent) -> Collection[str]:
-    return plan.join or received.connection.joined_rooms.intersection(plan.leave)
+    changes = plan.join or received.connection.joined_rooms.intersection(plan.leave)
+    return " ".join(map(_mark, changes))
 
 
 def _marked(rooms: Sequence[str], intent: str) -> tuple[str, ...]:

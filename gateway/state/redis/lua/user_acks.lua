@@ -19,12 +19,12 @@ local function counted_of_user(user, window)
   return sum, bytes, oldest
 end
 
--- Add to a window, or subtract from it unless its field has become that of a later window.
+-- Add to a window, or subtract from it and change its bytes unless its field has become that of a later window.
 local function count_for_user(user, window, change, change_bytes)
   local key, field = K.user_acks .. user, window % USER_WINDOWS
   local at, count, bytes = string.match(call('HGET', key, field) or '', '^(%d+) (%d+) (%d+)$')
   if tonumber(at) ~= window then
-    if change < 0 then return end
+    if change < 1 then return end
     count, bytes = 0, 0
   end
   count, bytes = count + change, bytes + change_bytes
