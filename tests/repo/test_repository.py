@@ -19,6 +19,8 @@ NPM_LOCKS = (
 )
 REQUIREMENTS = sorted((ROOT / "requirements").iterdir())
 LOCKED = [path for path in REQUIREMENTS if path.suffix == ".txt"]
+EXACT_VERSION = re.compile(r"(npm:(@[a-z0-9._-]+/)?[a-z0-9._-]+@)?\d+\.\d+\.\d+")
+"""A version, or an alias: another package of the registry in one version, under a name of its own."""
 NAMES_AN_INDEX = re.compile(
     r"^\s*(-i|-f|--(extra-)?index-url|--find-links|--trusted-host)\b|https?://", re.MULTILINE
 )
@@ -45,7 +47,20 @@ def test_npm_packages_are_required_in_an_exact_version(name: str) -> None:
     package = json.loads((ROOT / name).with_name("package.json").read_text(encoding="utf-8"))
     wanted = package.get("dependencies", {}) | package.get("devDependencies", {})
 
-    assert [name for name, version in wanted.items() if not re.fullmatch(r"\d+\.\d+\.\d+", version)] == []
+    assert [name for name, version in wanted.items() if not EXACT_VERSION.fullmatch(version)] == []
+
+
+@pytest.mark.parametrize("name", NPM_LOCKS)
+def test_npm_lock_has_the_packages_that_are_required(name: str) -> None:
+    package = json.loads((ROOT / name).with_name("package.json").read_text(encoding="utf-8"))
+    wanted = package.get("dependencies", {}) | package.get("devDependencies", {})
+    packages = json.loads((ROOT / name).read_text(encoding="utf-8"))["packages"]
+    locked = {name: packages[f"node_modules/{name}"] for name in wanted}
+
+    assert {
+        name: f"npm:{entry['name']}@{entry['version']}" if "name" in entry else entry["version"]
+        for name, entry in locked.items()
+    } == wanted
 
 
 def test_tested_client_is_the_one_that_is_served() -> None:
