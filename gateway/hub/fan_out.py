@@ -22,6 +22,8 @@ LARGE_BYTES: Final = 8 * 1024
 """From this size on the clock is read after each recipient: one write takes a tenth of a millisecond."""
 GATHER_BYTES: Final = 256 * 1024
 """Frames of this many bytes are gathered at most: for one socket, or for all of them if each frame counts once."""
+GATHER_SECONDS: Final = 0.02
+"""How long gathered frames may wait while deliveries share the event loop with everything else."""
 SLOW_SEND_SECONDS: Final = 0.0001
 """What one send through a transport costs the event loop later in the same turn, such as answering a poll."""
 
@@ -31,7 +33,7 @@ writes to such a socket by itself sends them first, and what closes it removes t
 
 
 class FanOut:
-    """Writes frames to free sockets, at once or gathered. Gathered frames are written before the event loop turns."""
+    """Writes frames to free sockets, at once or gathered."""
 
     def __init__(self, *, gather_bytes: int = GATHER_BYTES) -> None:
         """``gather_bytes`` is at most what may wait in this process for one client."""
@@ -41,6 +43,8 @@ class FanOut:
         """All gathered frames, each counted once: no socket has more."""
         self._newest = b""
         """The frame that was gathered last."""
+        self._began_at = 0.0
+        """When the first of the gathered frames was gathered."""
         self._slice_ends: float | None = None
 
     def write(
@@ -52,6 +56,8 @@ class FanOut:
         """
         if not self.gathered and (not more or len(frame) > LARGE_BYTES):
             return _write(frame, recipients)
+        if not self.gathered:
+            self._began_at = time.monotonic()
         if frame is not self._newest:
             self._newest = frame
             self._bytes += len(frame)
@@ -76,8 +82,8 @@ class FanOut:
                 await asyncio.sleep(0)
 
     async def pause(self) -> None:
-        """Write the gathered frames and wait for the next turn of the event loop."""
-        if self.gathered:
+        """Wait for the next turn of the event loop. Frames that were gathered GATHER_SECONDS ago are written first."""
+        if self.gathered and time.monotonic() - self._began_at > GATHER_SECONDS:
             await self.flush()
         await asyncio.sleep(0)
 

@@ -13,7 +13,7 @@ from gateway.domain.messages import Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.hub import Connection, Hub
-from gateway.hub.fan_out import LARGE_BYTES, STEP
+from gateway.hub.fan_out import GATHER_SECONDS, LARGE_BYTES, MAX_SLICE_SECONDS, STEP
 from gateway.metrics import MetricFactory
 from gateway.socketio_server.client import Client, SocketIOTransport
 from gateway.transport.packets import close_frame, message
@@ -261,11 +261,23 @@ async def test_large_message_is_written_at_once_unless_others_wait_before_it(
     assert harness.peer.socket.written[1:] == [frames("small", large)]
 
 
-async def test_gathered_frames_are_written_before_the_event_loop_turns(
+async def test_gathered_frames_wait_for_later_messages_beyond_a_slice(
     harness: GatheringHarness, clock: Clock
 ) -> None:
     await harness.push("one", more=True)
-    clock.step = 1.0
+    clock.now += 1.5 * MAX_SLICE_SECONDS
+    _, turns = await with_turns(harness.push("two", more=True))
+    before = list(harness.peer.socket.written)
+    await harness.push("three", more=False)
+
+    assert (turns, before, harness.peer.socket.written) == (1, [], [frames("one", "two", "three")])
+
+
+async def test_gathered_frames_are_written_before_the_event_loop_turns_once_they_are_old(
+    harness: GatheringHarness, clock: Clock
+) -> None:
+    await harness.push("one", more=True)
+    clock.now += 1.5 * GATHER_SECONDS
     seen: list[list[bytes]] = []
 
     async def look() -> None:
