@@ -17,7 +17,7 @@ from gateway.transport.admission import TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.http import HttpLimits
 from gateway.transport.server import EngineOptions, EngineServer
-from gateway.transport.session import EngineSession
+from gateway.transport.session import EngineSession, Handling
 from ingest_api.access_log import RejectedRequestLog
 from tests.conformance.client import Client
 from tests.support.metrics import counted
@@ -53,11 +53,19 @@ class Observer:
     def volatile_skipped(self, reason: str) -> None:
         self.skipped.append(reason)
 
-    async def message_received(self, session: EngineSession, data: str | bytes) -> None:
-        if self.fails:
+    def message_received(self, session: EngineSession, data: str | bytes) -> Handling:
+        if self.fails and self.may_receive.is_set():
             raise RuntimeError("a bug")
         self.message_arrived.set()
+        if not self.may_receive.is_set():
+            return self._receive_later(data)
+        self.received.append(data)
+        return None
+
+    async def _receive_later(self, data: str | bytes) -> None:
         await self.may_receive.wait()
+        if self.fails:
+            raise RuntimeError("a bug")
         self.received.append(data)
 
 

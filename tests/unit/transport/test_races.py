@@ -415,14 +415,20 @@ async def test_websocket_client_that_does_not_read_is_aborted_once_its_send_buff
         assert server.observer.closed == ["slow_consumer"]
 
 
+@pytest.mark.parametrize("waits", [False, True])
 async def test_exception_in_the_observer_is_logged_once_and_ends_the_session_with_1011(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, *, waits: bool
 ) -> None:
     async with running_engine() as (server, client):
         server.observer.fails = True
         socket, _ = await client.open_websocket()
+        if waits:
+            server.observer.may_receive.clear()
         with structlog.testing.capture_logs() as logs:
             await socket.send("4hello")
+            if waits:
+                await server.observer.message_arrived.wait()
+                server.observer.may_receive.set()
             code = await socket.wait_closed()
 
         assert code == 1011
