@@ -3,7 +3,7 @@
 ``tests/contract/test_socketio_overrides.py`` fails on an upgrade that changes what this module relies on.
 
 python-socketio decodes packets, except for events without attachments (``packets.decode_event``), and joins binary
-attachments. Overridden are:
+attachments. A binary packet without attachments is handled at once. Overridden are:
 
 - the Engine.IO server class (``_engineio_server_class``): ``EngineAdapter`` stands for our transport;
 - the client manager: ``ClientManager`` looks connections up in the server, so that there is one registry;
@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import socketio
-from socketio.packet import ACK
+from socketio.packet import ACK, BINARY_EVENT
 
 from gateway.socketio_server import packets
 from gateway.transport.packets import Frames, message
@@ -129,10 +129,24 @@ class PacketServer(socketio.AsyncServer):  # type: ignore[misc]
                 raise ValueError("text where an attachment was due")
             if sum(map(len, unfinished.attachments)) + len(data) > self._max_attachments_bytes:
                 raise AttachmentsTooLarge
+        elif isinstance(data, bytes):
+            raise ValueError("an attachment without a packet")
         await self._handle_eio_message(engine_sid, data)
         unfinished = self._binary_packet.get(engine_sid)
-        if unfinished is not None and unfinished.attachment_count > MAX_ATTACHMENTS:
+        if unfinished is None:
+            return
+        if unfinished.attachment_count > MAX_ATTACHMENTS:
             raise ValueError("a packet with too many attachments")
+        if not unfinished.attachment_count:
+            await self._handle_without_attachments(engine_sid, unfinished)
+
+    async def _handle_without_attachments(self, engine_sid: str, packet: Any) -> None:
+        """Handle a binary packet for which python-socketio would wait for ever."""
+        self.forget(engine_sid)
+        if packet.packet_type == BINARY_EVENT:
+            await self._handle_event(engine_sid, packet.namespace, packet.id, packet.data)
+        else:
+            await self._handle_ack(engine_sid, packet.namespace, packet.id, packet.data)
 
     def forget(self, engine_sid: str) -> None:
         """Drop the packet of a closed session whose attachments have not all arrived."""

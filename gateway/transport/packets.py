@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import string
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -25,7 +26,10 @@ MESSAGE: Final = "4"
 UPGRADE: Final = "5"
 NOOP: Final = "6"
 
+BINARY: Final = "b"
 _TYPES: Final = frozenset("0123456")
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_NO_BASE64: Final = bytes(set(range(256)) - set((string.ascii_letters + string.digits + "+/-_").encode()))
 _SEPARATOR: Final = "\x1e"
 _TEXT_OPCODE: Final = 0x81
 _BINARY_OPCODE: Final = 0x82
@@ -88,7 +92,7 @@ class Frames:
     def record(self) -> bytes:
         """The packet as a record of a polling payload."""
         payload = self.frame[self._payload_at :]
-        return b"b" + base64.b64encode(payload) if self._opcode == _BINARY_OPCODE else payload
+        return BINARY.encode() + base64.b64encode(payload) if self._opcode == _BINARY_OPCODE else payload
 
     @property
     def record_bytes(self) -> int:
@@ -150,13 +154,29 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 def decode_text(text: str) -> Packet:
-    """Decode the packet of a text frame.
+    """Decode the packet of a text frame, or a record of a payload.
+
+    Binary data is ``b`` and base64, also on a WebSocket if a client was given ``forceBase64``.
 
     Raises: MalformedPacket.
     """
-    if text[:1] not in _TYPES or not text:
+    kind = text[:1]
+    if kind == BINARY:
+        return Packet(MESSAGE, decode_base64(text[1:]))
+    if kind not in _TYPES or not kind:
         raise MalformedPacket("no packet type")
-    return Packet(text[0], text[1:])
+    return Packet(kind, text[1:])
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode as ``Buffer.from(text, "base64")`` of the reference server does, which rejects nothing.
+
+    Both alphabets are read; line breaks, as the Java client sends them, and all other characters are ignored, and so is
+    padding that is missing. Bits that make no whole byte are dropped.
+    """
+    digits = text.encode("ascii", "ignore").translate(_TO_STANDARD, _NO_BASE64)
+    digits = digits[: len(digits) - (len(digits) % 4 == 1)]
+    return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 
 
 def decode_payload(body: bytes) -> Iterator[Packet]:
@@ -168,21 +188,12 @@ def decode_payload(body: bytes) -> Iterator[Packet]:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise MalformedPacket("a payload is UTF-8") from error
-    return map(_decode_record, text.split(_SEPARATOR))
+    return map(decode_text, text.split(_SEPARATOR))
 
 
 def encode_payload(packets: Iterable[interfaces.Frames]) -> bytes:
     """Encode the body that answers a poll."""
     return b"\x1e".join(packet.record for packet in packets)
-
-
-def _decode_record(record: str) -> Packet:
-    if record[:1] != "b":
-        return decode_text(record)
-    try:
-        return Packet(MESSAGE, base64.b64decode(record[1:], validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise MalformedPacket("binary data is base64") from error
 
 
 CLOSE_PACKET: Final = Frames(CLOSE)

@@ -41,6 +41,14 @@ function watch(id, socket) {
   });
 }
 
+// JSON has no bytes: {"$bytes": [1, 2]} stands for them.
+const revive = (value) => {
+  if (value?.$bytes) return Buffer.from(value.$bytes);
+  if (Array.isArray(value)) return value.map(revive);
+  if (value?.constructor !== Object) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, revive(each)]));
+};
+
 const commands = {
   // With `manager`, the socket shares the connection of that earlier socket (another namespace on one transport).
   // `release` is that of the client, such as "4.0"; without it the newest one.
@@ -54,20 +62,20 @@ const commands = {
     watch(id, socket);
     if (manager) socket.connect();
   },
-  emit: ({ id, event, args }) => sockets.get(id).emit(event, ...args),
+  emit: ({ id, event, args }) => sockets.get(id).emit(event, ...revive(args)),
   emitWithAck: ({ id, event, args, ackId }) =>
     sockets
       .get(id)
       .timeout(60000)
-      .emit(event, ...args, (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
+      .emit(event, ...revive(args), (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
   // Every release has this form.
   emitWithCallback: ({ id, event, args, ackId }) =>
-    sockets.get(id).emit(event, ...args, (...answer) => report(id, "ack", { ackId, answer })),
+    sockets.get(id).emit(event, ...revive(args), (...answer) => report(id, "ack", { ackId, answer })),
   // The timeout and the retries are those of the socket's options.
   emitWithRetries: ({ id, event, args, ackId }) =>
     sockets
       .get(id)
-      .emit(event, ...args, (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
+      .emit(event, ...revive(args), (error, ...answer) => report(id, "ack", { ackId, error: error?.message, answer })),
   disconnect: ({ id }) => sockets.get(id).disconnect(),
   connect: ({ id, auth }) => {
     if (auth) sockets.get(id).auth = auth;
