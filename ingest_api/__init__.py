@@ -6,6 +6,7 @@
     request       Request, AuthenticatedRequest, Response and Route
     auth          Authenticator: all checks before the body is parsed, in the order of docs/reference/rest.md
     signing       the text to sign, its signature and the check of both (pure)
+    signature_mistakes  finds the mistake in a bad signature, for developers (pure)
     body          a body that aiohttp is still receiving, within its limits
     handlers      one method for each call; one request at a time for each idempotency key
     push          turns a body into a Push or a Disconnect; has a fast path for common bodies

@@ -44,6 +44,7 @@ def create_rest_api(
     is_serving: Callable[[], bool] = lambda: True,
     sampling: Sampling | None = None,
     tracer: Tracer | None = None,
+    explains_signatures: bool = False,
 ) -> RestApi:
     """Build the REST API with all its routes.
 
@@ -51,8 +52,8 @@ def create_rest_api(
     from the signed path. While ``is_serving`` returns false, every signed route responds 503 ``broker_unavailable``
     without checking the request, which may be repeated. ``sampling`` chooses which successful requests are logged;
     None logs all of them. ``tracer`` is None if no spans are collected. ``event_schemas`` returns those of the event
-    catalogue in effect, or None without one. The REST API responds to every path, and does not depend on aiohttp's
-    middlewares.
+    catalogue in effect, or None without one. ``explains_signatures`` is for developers (``auth``). The
+    REST API responds to every path, and does not depend on aiohttp's middlewares.
     """
     authenticator = Authenticator(
         keys=keys,
@@ -63,6 +64,7 @@ def create_rest_api(
         body_timeout_seconds=body_timeout_seconds,
         path_prefix=path_prefix,
         is_serving=is_serving,
+        explains_signatures=explains_signatures,
     )
     handlers = Handlers(
         publisher=publisher,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import structlog
 from aiohttp import hdrs
 
 from gateway.domain.dedup import DedupKey
@@ -18,12 +20,19 @@ from ingest_api.errors import Problem
 from ingest_api.interfaces import Clock, DedupStore, RateLimits
 from ingest_api.request import AuthenticatedRequest, Handler, Request, Response
 from ingest_api.routing import origin_form
-from ingest_api.signing import Credentials, UnknownKey
+from ingest_api.signature_mistakes import HELP_PAGE, SignedRequest, find_mistake
+from ingest_api.signing import BadSignature, Credentials, UnknownKey
 
 NONCE_MARGIN_SECONDS: Final = 60
 """How much longer a nonce is kept than its timestamp is valid: the clocks of replicas differ slightly."""
 
 _CONTINUE: Final = "100-continue"
+_MISTAKE_SECONDS: Final = 1.0
+"""The shortest time between two searches for the mistake in a bad signature, which cost some milliseconds each."""
+_TARGET_HEADERS: Final = (
+    "X-Forwarded-Prefix", "X-Forwarded-Uri", "X-Original-URI", "X-Original-URL", "X-Envoy-Original-Path",
+)  # fmt: skip
+"""Headers in which proxies report the target, or the part of it, that they changed."""
 
 SignedHandler = Callable[[AuthenticatedRequest], Awaitable[Response]]
 
@@ -32,7 +41,8 @@ class Authenticator:
     """Checks the signature, scope and rate of requests.
 
     ``is_serving`` is whether the state that the checks need is available. ``path_prefix`` is the part that a proxy
-    strips from the signed path.
+    strips from the signed path. With ``explains_signatures`` the response to a bad signature has the text that was
+    verified and the mistake that was found; otherwise only the log has, at debug.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class Authenticator:
         body_timeout_seconds: float,
         path_prefix: str,
         is_serving: Callable[[], bool],
+        explains_signatures: bool = False,
     ) -> None:
         self._keys = keys
         self._is_serving = is_serving
@@ -55,6 +66,10 @@ class Authenticator:
         self._max_body_bytes = max_body_bytes
         self._body_timeout_seconds = body_timeout_seconds
         self._path_prefix = path_prefix
+        self._explains_signatures = explains_signatures
+        self._search_at = -math.inf
+        # Bound once: a module's logger is looked up for each line, even for one that is not written.
+        self._log = structlog.get_logger(__name__).bind()
 
     def require(self, actions: tuple[str, ...], handle: SignedHandler) -> Handler:
         """Return a handler that authenticates a request before ``handle``. Its key needs a scope for an action."""
@@ -91,7 +106,8 @@ class Authenticator:
         )
         request.body_bytes = len(body)
         digest = signing.body_digest(body)
-        self._check_signature(request, credentials, key, idempotency_key, digest)
+        text = self._signed_text(request, credentials, idempotency_key, digest)
+        self._check_signature(request, credentials, key, text, body)
         request.is_signed = True
         if not key.has_scope(*actions):
             raise Problem("missing_scope", f"this needs a key with the scope {' or '.join(actions)}")
@@ -101,24 +117,51 @@ class Authenticator:
         return AuthenticatedRequest(request=request, key=key, dedup_key=dedup_key, body=body)
 
     def _check_signature(
-        self,
-        request: Request,
-        credentials: Credentials,
-        key: IngestKey,
-        idempotency_key: str | None,
-        digest: str,
+        self, request: Request, credentials: Credentials, key: IngestKey, text: bytes, body: bytes
     ) -> None:
-        target = self._path_prefix + origin_form(request.target)
-        text = signing.string_to_sign(
+        try:
+            signing.check_signature(credentials.signature, key.secrets, text)
+        except BadSignature as error:
+            explanation = self._explain(request, credentials, key, text, body)
+            raise BadSignature(error.detail, help=HELP_PAGE, **explanation) from None
+
+    def _explain(
+        self, request: Request, credentials: Credentials, key: IngestKey, text: bytes, body: bytes
+    ) -> dict[str, object]:
+        """Return what the response says about a bad signature, and log the same at debug.
+
+        How long the search for the mistake takes depends on what it finds, so it is for developers alone.
+        """
+        is_logged = self._log.is_enabled_for(logging.DEBUG)
+        if not (is_logged or self._explains_signatures):
+            return {}
+        mistake, now = None, self._clock.monotonic()
+        if self._explains_signatures or now >= self._search_at:
+            self._search_at = now + _MISTAKE_SECONDS
+            signed = _signed_request(request, credentials, self._path_prefix, body)
+            mistake = find_mistake(credentials.signature, key.secrets, signed)
+        verified_text = text.decode(errors="replace")
+        self._log.debug(
+            "request.bad_signature",
+            request_id=request.request_id,
+            key_id=key.id,
+            verified_text=verified_text,
+            mistake=mistake,
+        )
+        return {"verified_text": verified_text, "mistake": mistake} if self._explains_signatures else {}
+
+    def _signed_text(
+        self, request: Request, credentials: Credentials, idempotency_key: str | None, digest: str
+    ) -> bytes:
+        return signing.string_to_sign(
             key_id=credentials.key_id,
             method=request.method,
-            target=target.encode("utf-8", "surrogateescape"),
+            target=(self._path_prefix + origin_form(request.target)).encode("utf-8", "surrogateescape"),
             timestamp=credentials.timestamp,
             nonce=credentials.nonce,
             idempotency_key=idempotency_key,
             digest=digest,
         )
-        signing.check_signature(credentials.signature, key.secrets, text)
 
     async def _check_rate(self, request: Request, key: IngestKey, rate: Rate) -> None:
         limit = await self._rates.consume(key.id, rate)
@@ -131,6 +174,22 @@ class Authenticator:
         if not limit.allowed:
             retry_after = {"Retry-After": str(max(1, math.ceil(limit.retry_after_seconds)))}
             raise Problem("rate_limited", "this key has used up its rate", headers=retry_after)
+
+
+def _signed_request(request: Request, credentials: Credentials, prefix: str, body: bytes) -> SignedRequest:
+    headers = request.headers
+    return SignedRequest(
+        credentials.key_id,
+        request.method,
+        (prefix + origin_form(request.target)).encode("utf-8", "surrogateescape"),
+        credentials.timestamp,
+        credentials.nonce,
+        _idempotency_key(request),
+        body,
+        prefix=prefix,
+        host=headers.get(hdrs.HOST, ""),
+        others=tuple((name, headers[name]) for name in _TARGET_HEADERS if name in headers),
+    )
 
 
 def _check_head(request: Request, *, max_body_bytes: int) -> None:

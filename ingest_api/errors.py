@@ -14,7 +14,7 @@ from gateway.domain.errors import (
     NonceReplayed,
 )
 from ingest_api.request import Response
-from ingest_api.signing import SCHEME, SignatureRejected, TimestampOutOfRange
+from ingest_api.signing import SCHEME, SignatureRejected
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
@@ -118,8 +118,7 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, Problem):
         return error
     if isinstance(error, SignatureRejected):
-        server_time = {"server_time": error.server_time} if isinstance(error, TimestampOutOfRange) else {}
-        return _unauthorized(error.code, error.detail, server_time)
+        return _unauthorized(error.code, error.detail, error.members)
     if isinstance(error, NonceReplayed):
         return _unauthorized(error.code, "the nonce was used before; sign every request with a new one")
     if isinstance(error, IdempotencyConflict):

@@ -99,7 +99,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "unknown_key": "Ask the operator for the id of your ingest key.",
     "timestamp_out_of_range": "Set your clock; `server_time` is the gateway's. If the gateway has just started, sign"
     " anew.",
-    "bad_signature": "Compare the text that you sign, byte for byte, with docs/reference/signing.md; then the secret.",
+    "bad_signature": "`help` names the page with the usual mistakes; with `serve --dev`, `mistake` names yours.",
     "replayed_request": "The nonce was used before. Create a new one for every request, also for repeats. If your"
     " program does: its HTTP library repeated the request; send an Idempotency-Key.",
     "missing_scope": "Ask the operator for the scope that `detail` names.",

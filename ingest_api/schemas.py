@@ -340,3 +340,19 @@ class ProblemAnswer(Schema):
             "examples": [1795255080],
         }
     )
+    help = fields.String(
+        metadata={
+            "description": "The page of the documentation that lists the usual mistakes (code bad_signature).",
+            "examples": ["docs/how-to/fix-bad-signature.md"],
+        }
+    )
+    verified_text = fields.String(
+        metadata={"description": "The text that was verified (code bad_signature, with `serve --dev` alone)."}
+    )
+    mistake = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "The mistake that explains the signature, or null if none is known (code bad_signature, with"
+            " `serve --dev` alone)."
+        },
+    )

@@ -50,9 +50,11 @@ class SignatureRejected(Exception):
 
     code: ClassVar[str] = "bad_signature"
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, **members: object) -> None:
+        """``members`` are added to the problem document."""
         super().__init__(detail)
         self.detail = detail
+        self.members = members
 
 
 class MissingSignature(SignatureRejected):
@@ -70,14 +72,10 @@ class UnknownKey(SignatureRejected):
 class TimestampOutOfRange(SignatureRejected):
     """The timestamp is too far from ``server_time``, or before the gateway began to store nonces.
 
-    ``server_time`` is in seconds since 1970.
+    The member ``server_time`` is in seconds since 1970.
     """
 
     code = "timestamp_out_of_range"
-
-    def __init__(self, detail: str, *, server_time: int) -> None:
-        super().__init__(detail)
-        self.server_time = server_time
 
 
 class BadSignature(SignatureRejected):

@@ -114,9 +114,7 @@ class Components:
         self.admission = self._build_admission()
         self._build_services()
         self.engine = self._build_engine_server(self._build_socketio_server())
-        self.http_servers = self._build_http_servers(
-            None if development is None else self._build_dev_console(development)
-        )
+        self.http_servers = self._build_http_servers(development)
 
     def event_catalogue(self) -> EventCatalogue:
         """Return the event catalogue in effect. A reload replaces it whole."""
@@ -333,9 +331,9 @@ class Components:
 
     # ports
 
-    def _build_http_servers(self, dev_page: web.Application | None) -> list[HttpServer]:
+    def _build_http_servers(self, development: Development | None) -> list[HttpServer]:
         settings = self.settings
-        rest_api = self._build_rest_api()
+        rest_api = self._build_rest_api(explains_signatures=development is not None)
         self._request_metrics.init_labels(rest_api.templates, {"ok": 200, **STATUSES})
         public = web.Application()
         backends = public if settings.ingest_port is None else web.Application()
@@ -343,8 +341,8 @@ class Components:
             client_bundle.add_routes(public, settings.socketio_path)
         health.add_routes(backends, self.health, self._metrics)
         health.add_public_route(public, self.health)
-        if dev_page is not None:
-            public.add_subapp("/dev", dev_page)
+        if development is not None:
+            public.add_subapp("/dev", self._build_dev_console(development))
         # The REST API answers every path without a route, with middlewares and texts for 404 and 405 of its own.
         rest.mount(rest_api, backends)
         # Clients with addTrailingSlash: false omit the slash; a redirect would lose POST bodies and WebSockets.
@@ -369,7 +367,7 @@ class Components:
             finish_seconds=FINISH_SECONDS,
         )
 
-    def _build_rest_api(self) -> RestApi:
+    def _build_rest_api(self, *, explains_signatures: bool) -> RestApi:
         settings = self.settings
         return rest.create_rest_api(
             publisher=self._publisher,
@@ -387,6 +385,7 @@ class Components:
             tracer=self.telemetry.tracer,
             event_schemas=CurrentPushSchemas(self.event_catalogue),
             is_serving=self.health.has_started.is_set,
+            explains_signatures=explains_signatures,
         )
 
     def _build_dev_console(self, development: Development) -> web.Application:

@@ -103,7 +103,7 @@ def test_timestamp_is_valid_for_five_minutes_in_either_direction(
         return
     with pytest.raises(signing.TimestampOutOfRange) as error:
         signing.check_timestamp(timestamp, now=now, nonces_since=since)
-    assert error.value.server_time == int(now)
+    assert error.value.members["server_time"] == int(now)
 
 
 def test_error_names_the_header_but_not_its_value() -> None:
