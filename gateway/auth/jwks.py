@@ -50,18 +50,23 @@ async def fetch_text(url: str, *, user_agent: str) -> str:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     # A cache on the way would return the set from before a rotation.
     headers = {"User-Agent": user_agent, "Accept": "application/json", "Cache-Control": "no-cache"}
-    async with (
-        aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=True) as session,
-        session.get(url, allow_redirects=False) as response,
-    ):
-        response.raise_for_status()
-        if response.status != HTTPStatus.OK:
-            raise aiohttp.ClientError(f"status {response.status} instead of a key set")
+    async with aiohttp.ClientSession(timeout=timeout, headers=headers, trust_env=True) as session:
         try:
-            body = await read_bounded(response.content.readany, MAX_BYTES)
-        except BodyTooLarge:
-            raise aiohttp.ClientError(f"a key set has at most {MAX_BYTES} bytes") from None
-        return body.decode()
+            request = await session.get(url, allow_redirects=False)
+        except aiohttp.InvalidURL:
+            # Its text is the URL of the proxy, which may hold a password. That of the key set was checked at start.
+            raise aiohttp.ClientError(
+                "HTTPS_PROXY or HTTP_PROXY is not a URL such as http://proxy:3128"
+            ) from None
+        async with request as response:
+            response.raise_for_status()
+            if response.status != HTTPStatus.OK:
+                raise aiohttp.ClientError(f"status {response.status} instead of a key set")
+            try:
+                body = await read_bounded(response.content.readany, MAX_BYTES)
+            except BodyTooLarge:
+                raise aiohttp.ClientError(f"a key set has at most {MAX_BYTES} bytes") from None
+            return body.decode()
 
 
 class JwksCache:

@@ -131,6 +131,8 @@ class ConnectHandshake:
         """
         session = client.session
         identity = await self._verifier.verify(find_token(auth, session.handshake))
+        if session.is_closed:
+            return None  # the verifier may have held the token for seconds
         transport = SocketIOTransport(client, namespace)
         result = await self._connector.connect(
             identity, namespace, transport, read_recovery_request(auth, session)

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from gateway.auth import fetch_text
 from tests.support.certificate import make_certificate, server_context
 
 PROGRAM: Final = """
@@ -139,3 +141,13 @@ async def test_host_in_no_proxy_is_reached_directly(
 
     assert await fetched(str(server.make_url("/keys")), tmp_path, **environment) == "keys"
     assert proxy[0].requests == []
+
+
+@pytest.mark.parametrize("proxy", ["user:hunter2@127.0.0.1:1", "http://user:hunter2@127.0.0.1:1"])
+async def test_password_of_a_proxy_is_in_no_error(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+    with pytest.raises(aiohttp.ClientError) as raised:
+        await fetch_text("https://issuer.test/keys", user_agent="sio-gateway/1.2.3")
+
+    assert "hunter2" not in str(raised.value)

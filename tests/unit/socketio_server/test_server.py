@@ -193,6 +193,20 @@ async def test_client_that_closes_while_its_token_is_verified_leaves_no_connecti
     assert len(harness.services.schedule) == 0
 
 
+async def test_client_that_closes_while_its_token_is_held_is_not_registered(harness: ServerHarness) -> None:
+    client = harness.open()
+    harness.verifier.gate.clear()
+    connecting = asyncio.create_task(client.send(connect("alice")))
+    await asyncio.wait_for(harness.verifier.entered.wait(), TIMEOUT_SECONDS)
+    client.session.lost("transport_close")
+    harness.services.presence.gate.clear()  # a registration would wait here
+    harness.verifier.gate.set()
+
+    await asyncio.wait_for(connecting, TIMEOUT_SECONDS)
+
+    assert harness.counted("connections_opened_total") == {}
+
+
 async def test_client_with_a_full_send_buffer_is_aborted_at_connect(harness: ServerHarness) -> None:
     writer = RecordingWriter()
     client = harness.open(writer=writer)
