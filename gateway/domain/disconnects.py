@@ -15,8 +15,10 @@ class DisconnectReason:
 
     ``reason`` is its name in logs and metrics. ``code`` and ``message``, where there is a code, are sent to the client
     in an ``error`` event. ``sends_packet``: send a Socket.IO DISCONNECT, after which the stock client does not
-    reconnect. Otherwise the transport is closed: a WebSocket with ``close_code`` (RFC 6455 §7.4), or without a frame
-    where that is None. ``keeps_session``: the connection can be resumed.
+    reconnect. Otherwise the transport is closed: a WebSocket with ``close_code`` (RFC 6455 §7.4), or without a close
+    frame where that is None. ``aborts``: at once, and bytes that wait are not sent. ``reconnects``: every client
+    library is to reconnect; on polling some take a close packet for final, so the poll gets an error instead.
+    ``keeps_session``: the connection can be resumed.
     """
 
     reason: str
@@ -24,6 +26,8 @@ class DisconnectReason:
     message: str | None = None
     sends_packet: bool = False
     close_code: int | None = 1000
+    aborts: bool = False
+    reconnects: bool = False
     keeps_session: bool = True
 
 
@@ -44,11 +48,12 @@ RATE_LIMITED: Final = DisconnectReason(
     sends_packet=True,
     keeps_session=False,
 )
-TOKEN_EXPIRED: Final = DisconnectReason("token_expired", close_code=4401)
-DRAINING: Final = DisconnectReason("draining", close_code=1012)
-SUBSCRIPTION_STALLED: Final = DisconnectReason("subscription_stalled", close_code=1013)
-RESUMED_ELSEWHERE: Final = DisconnectReason("resumed_elsewhere", close_code=None)
-SLOW_CONSUMER: Final = DisconnectReason("slow_consumer", close_code=None)
+TOKEN_EXPIRED: Final = DisconnectReason("token_expired", close_code=4401, reconnects=True)
+# OkHttp stops to read after a close frame with a code that it knows, and the Java client does not notice it.
+DRAINING: Final = DisconnectReason("draining", close_code=None, reconnects=True)
+SUBSCRIPTION_STALLED: Final = DisconnectReason("subscription_stalled", close_code=None, reconnects=True)
+RESUMED_ELSEWHERE: Final = DisconnectReason("resumed_elsewhere", close_code=None, aborts=True)
+SLOW_CONSUMER: Final = DisconnectReason("slow_consumer", close_code=None, aborts=True)
 NO_NAMESPACE: Final = DisconnectReason("no_namespace")
 PROTOCOL_ERROR: Final = DisconnectReason("protocol_error", close_code=1002)
 MESSAGE_TOO_LARGE: Final = DisconnectReason("message_too_large", close_code=1009)

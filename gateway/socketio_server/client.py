@@ -73,8 +73,8 @@ class Clients:
         """End the transport of a client with all its connections; at once if it has joined no namespace."""
         if client.session.is_closed:
             return
-        if client.connections and reason.close_code is not None:
-            client.session.end(reason.close_code, reason.reason)
+        if client.connections:
+            end_session(client.session, reason)
         else:
             client.session.abort(reason.reason)
 
@@ -139,8 +139,14 @@ class SocketIOTransport:
             self.emit("error", {"code": reason.code, "message": reason.message})
         if reason.sends_packet:
             session.send(packets.disconnect(self._namespace))
-        elif reason.close_code is not None:
-            session.end(reason.close_code, reason.reason)
         else:
-            session.abort(reason.reason)
+            end_session(session, reason)
         self._client.events.connection_closed(self._client, self._namespace, reason)
+
+
+def end_session(session: EngineSession, reason: DisconnectReason) -> None:
+    """Close the transport of a client as the reason requires."""
+    if reason.aborts:
+        session.abort(reason.reason)
+    else:
+        session.end(reason.close_code, reason.reason, reconnects=reason.reconnects)

@@ -36,7 +36,7 @@ from gateway.metrics import MetricFactory, one_label
 from gateway.services.client_events import ClientEvents
 from gateway.socketio_server import packets
 from gateway.socketio_server.access_log import AccessLog
-from gateway.socketio_server.client import Client, Clients
+from gateway.socketio_server.client import Client, Clients, end_session
 from gateway.socketio_server.connect_handshake import ConnectHandshake
 from gateway.socketio_server.python_socketio import Acknowledge, AttachmentsTooLarge, PacketServer
 from gateway.socketio_server.token_refresh import EVENT as REFRESH
@@ -166,7 +166,7 @@ class SocketIOServer:
     def session_opened(self, session: EngineSession) -> None:
         """Start the time in which a client has to join a namespace."""
         deadline = self._schedule.after(
-            self._options.connect_timeout_seconds, partial(_close, session, NO_NAMESPACE)
+            self._options.connect_timeout_seconds, partial(end_session, session, NO_NAMESPACE)
         )
         self._clients.by_sid[session.sid] = Client(session, deadline, self)
         self._clients.unauthenticated += 1
@@ -229,7 +229,7 @@ class SocketIOServer:
         client = self._clients.by_sid[engine_sid]
         if namespace in client.connections or namespace in client.connecting:
             # Without this check a second CONNECT would silently create a second sid.
-            _close(client.session, PROTOCOL_ERROR)
+            end_session(client.session, PROTOCOL_ERROR)
         elif namespace not in self._options.namespaces:
             self._log.rejected(client, "invalid_namespace", "there is no such namespace")
             self._reject(client, namespace, "invalid_namespace", INVALID_NAMESPACE)
@@ -259,7 +259,7 @@ class SocketIOServer:
         if connection is None:
             # Before the first namespace is joined this is a protocol error; later it may have crossed our DISCONNECT.
             if not client.session.joined:
-                _close(client.session, PROTOCOL_ERROR)
+                end_session(client.session, PROTOCOL_ERROR)
             return None
         name, *arguments = data
         if name == REFRESH:
@@ -288,10 +288,10 @@ class SocketIOServer:
 
     def _message_failed(self, client: Client, error: Exception) -> None:
         if isinstance(error, AttachmentsTooLarge):
-            _close(client.session, MESSAGE_TOO_LARGE)
+            end_session(client.session, MESSAGE_TOO_LARGE)
         else:
             self._log.malformed(client, error)
-            _close(client.session, PROTOCOL_ERROR)
+            end_session(client.session, PROTOCOL_ERROR)
 
     async def _refresh(
         self, connection: Connection, arguments: Sequence[object], acknowledge: Acknowledge | None
@@ -314,11 +314,11 @@ class SocketIOServer:
             # A stale key set is often due to a client that made up a key id.
             is_server_side = not isinstance(error, KeysStale)
             self._log.rejected(client, error.code, error.message, is_server_side=is_server_side)
-            _close(client.session, DRAINING)
+            end_session(client.session, DRAINING)
         except Exception:  # noqa: BLE001  # outermost edge: AccessLog.failed logs it with its traceback
             self._log.failed(client, namespace)
             self._rejected.count(("internal_error",))
-            _close(client.session, DRAINING)
+            end_session(client.session, DRAINING)
         else:
             if connection is not None:
                 self._joined(client, connection)
@@ -345,14 +345,14 @@ class SocketIOServer:
         client.idle_closing = True
         client.join_deadline.cancel()
         client.join_deadline = self._schedule.after(
-            REJECTED_CLOSE_SECONDS, partial(_close, client.session, NO_NAMESPACE)
+            REJECTED_CLOSE_SECONDS, partial(end_session, client.session, NO_NAMESPACE)
         )
 
     def _disconnect_rate_limited(self, client: Client) -> None:
         for connection in list(client.connections.values()):
             connection.transport.disconnect(RATE_LIMITED)
         if not client.connections:
-            _close(client.session, NO_NAMESPACE)
+            end_session(client.session, NO_NAMESPACE)
 
     def _remove(
         self, client: Client, connection: Connection, reason: str, *, keeps_session: bool = True
@@ -362,8 +362,3 @@ class SocketIOServer:
         self._closed.count((connection.namespace, reason))
         self._open.count((connection.namespace,), -1)
         self._log.closed(client, connection, reason)
-
-
-def _close(session: EngineSession, reason: DisconnectReason) -> None:
-    if reason.close_code is not None:
-        session.end(reason.close_code, reason.reason)

@@ -5,7 +5,7 @@ admission            which handshakes are admitted: limits, rates, addresses of 
 cors                 which web pages may connect, and the headers for them
 errors               how a handshake or a request is rejected, and the reasons for which sessions end
 session              one Engine.IO session as a state machine: what to send, when to end; no I/O
-transports           what a session sends through: a WebSocket, a poll, the send buffer
+transports           what a session sends through: a WebSocket, a poll, the send buffer; limits of messages
 polling              the polling transport: GETs that wait for packets, POSTs that bring them
 websocket            the WebSocket transport: opens connections and keeps them until they are closed
 websocket_handshake  the opening handshake of a WebSocket

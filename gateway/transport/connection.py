@@ -16,7 +16,8 @@ from gateway.transport import deflate, frames, packets
 from gateway.transport.frames import FrameError, FrameReader, ReceivedFrame
 from gateway.transport.http import start_eager_task
 from gateway.transport.packets import MalformedPacket, Packet
-from gateway.transport.session import TOO_LARGE, Deliver, EngineSession, MessageLimits
+from gateway.transport.session import TOO_LARGE, Deliver, EngineSession
+from gateway.transport.transports import MessageLimits
 from gateway.transport.websocket_writer import WebSocketWriter
 
 FRAMES_PER_READ: Final = 64
@@ -169,7 +170,7 @@ class WebSocketConnection(asyncio.Protocol):
         if self._session is None or self._is_finished:
             return None
         try:
-            return self._reader.next(self._owner.limits.of(self._session))
+            return self._reader.next(self._owner.limits.of(joined=self._session.joined))
         except FrameError as error:
             self._protocol_error(error.close_code)
             return None
@@ -209,7 +210,7 @@ class WebSocketConnection(asyncio.Protocol):
         opcode, data, compressed = received
         try:
             if compressed:
-                data = deflate.inflate(data, limit_bytes=self._owner.limits.of(session))
+                data = deflate.inflate(data, limit_bytes=self._owner.limits.of(joined=session.joined))
             if opcode == frames.BINARY:
                 return Packet(packets.MESSAGE, data)
             return packets.decode_text(data.decode())

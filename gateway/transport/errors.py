@@ -7,6 +7,7 @@ All reasons of rejections and of ended sessions are listed: their metrics start 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,6 +54,11 @@ class HandshakeError:
     message: str
     reason: str
     retry_after_seconds: int | None = None
+
+    @property
+    def body(self) -> str:
+        """The body of the answer, as on the reference server."""
+        return json.dumps({"code": self.code, "message": self.message}, separators=(",", ":"))
 
 
 UNKNOWN_TRANSPORT: Final = HandshakeError(400, 0, "Transport unknown", "unknown_transport")

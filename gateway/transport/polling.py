@@ -14,9 +14,11 @@ from gateway.transport.deflate import PollCompressor
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.packets import MalformedPacket
-from gateway.transport.session import TOO_LARGE, Deliver, EngineSession, MessageLimits
+from gateway.transport.session import TOO_LARGE, Deliver, EngineSession
+from gateway.transport.transports import MessageLimits
 
 _YIELD_EVERY: Final = 64
+_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 class ParkedPoll:
@@ -77,9 +79,11 @@ class PollingTransport:
             await parked.woken
         finally:
             connection.on_close = None
-        payload = None if parked.lost else session.collect()
-        if payload is None:
+        if parked.lost:
             return errors.UNKNOWN_SID
+        payload = session.collect()
+        if payload is None:
+            return _ended_response() if session.reconnects else errors.UNKNOWN_SID
         compressed = await self._compressor.compress(
             payload, request.headers.getall(hdrs.ACCEPT_ENCODING, ())
         )
@@ -103,7 +107,7 @@ class PollingTransport:
             session.posting = False
 
     async def _receive(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
-        body = await self._read(request, self._limits.of(session))
+        body = await self._read(request, self._limits.of(joined=session.joined))
         if isinstance(body, HandshakeError):
             session.fail(TOO_LARGE if body is errors.PAYLOAD_TOO_LARGE else "payload_rejected")
             return body
@@ -146,11 +150,25 @@ async def _send_continue(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
+def _ended_response() -> web.Response:
+    """Return the error with which a session ends whose client is to reconnect, as if its sid had become unknown.
+
+    Not 503: proxies send a request again for that, and count it as a failure of this replica.
+    """
+    error = errors.UNKNOWN_SID
+    answer = web.Response(
+        status=error.status, text=error.body, content_type="application/json", headers=_NO_STORE
+    )
+    # Over a kept connection the client would reach this replica again.
+    answer.force_close()
+    return answer
+
+
 def _text_response(body: bytes) -> web.Response:
     return web.Response(
         status=HTTPStatus.OK,
         body=body,
         content_type="text/plain",
         charset="UTF-8",
-        headers={"Cache-Control": "no-store"},
+        headers=_NO_STORE,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.http import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
-from gateway.transport.session import EngineSession, Handling, Handshake, MessageLimits, SessionObserver
+from gateway.transport.session import EngineSession, Handling, Handshake, SessionObserver
 from gateway.transport.stats import create_stats_metrics
-from gateway.transport.transports import FrameWriter
+from gateway.transport.transports import FrameWriter, MessageLimits
 from gateway.transport.websocket import WebSocketTransport
 
 PROTOCOL_VERSION: Final = "4"
@@ -345,8 +344,9 @@ class EngineServer:
 
 def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:
     headers = _NO_STORE | cors
-    body = json.dumps({"code": error.code, "message": error.message}, separators=(",", ":"))
-    answer = web.Response(status=error.status, text=body, content_type="application/json", headers=headers)
+    answer = web.Response(
+        status=error.status, text=error.body, content_type="application/json", headers=headers
+    )
     if error.retry_after_seconds is not None:
         answer.headers["Retry-After"] = str(error.retry_after_seconds)
         # Another replica may admit the client; over a kept connection it would reach this one again.

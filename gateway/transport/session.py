@@ -88,6 +88,7 @@ class EngineSession:
         "joined",
         "phase",
         "posting",
+        "reconnects",
         "sid",
     )
 
@@ -119,7 +120,8 @@ class EngineSession:
         self._woken = False
         self._frames_waiting = 0
         """An upper bound of the frames that wait in the buffer of the socket."""
-        self._close_code = 1000
+        self._close_code: int | None = 1000
+        self.reconnects = False
         self._drain_callbacks: list[Callable[[], None]] = []
 
     @property
@@ -251,10 +253,9 @@ class EngineSession:
         return True
 
     def collect(self) -> bytes | None:
-        """Return the payload for the poll that was woken: all packets that wait, a noop, or a close packet.
+        """Return the payload for the poll that was woken: all packets that wait, a noop, or a close packet alone.
 
-        Return None if the session is closed. A close packet is alone in its payload: messages beside it would reach the
-        client twice after a resume.
+        Return None if the poll gets an error. Messages beside a close packet would reach a client that resumes twice.
         """
         self._poll = None
         if self._send_buffer:
@@ -263,7 +264,7 @@ class EngineSession:
             return payload
         if self.phase is Phase.CLOSING:
             self._close(self.end_reason)
-            return packets.CLOSE_PACKET.record
+            return None if self.reconnects else packets.CLOSE_PACKET.record
         if self.phase is Phase.OPEN or self.end_reason == CLIENT_CLOSE:
             return packets.NOOP_PACKET.record
         return None
@@ -333,11 +334,15 @@ class EngineSession:
 
     # ending
 
-    def end(self, code: int, reason: str) -> None:
-        """Send what waits, then close: with a close frame with ``code``, or on polling with a close packet alone."""
+    def end(self, code: int | None, reason: str, *, reconnects: bool = False) -> None:
+        """Send what waits, then close: a WebSocket with a close frame with ``code``, or without one if that is None.
+
+        A poll is answered with a close packet alone, or with an error if the client of any library is to reconnect.
+        """
         if self.phase is not Phase.OPEN:
             return
-        self.phase, self.end_reason, self._close_code = Phase.CLOSING, reason, code
+        self.phase, self.end_reason = Phase.CLOSING, reason
+        self._close_code, self.reconnects = code, reconnects
         if self._writer is not None:
             self._writer.close(code)
             self._close(reason)
@@ -379,18 +384,3 @@ Handling = Coroutine[Any, Any, None] | None
 """The rest of the handling of a client's message, which has to wait for something; None if it is handled."""
 Deliver = Callable[[EngineSession, str | bytes], Handling]
 """Passes one message of a client to the layer above. The next one is passed once this one is handled."""
-
-
-@dataclass(frozen=True, slots=True)
-class MessageLimits:
-    """Limits of one message, in bytes: a WebSocket message with all its fragments, or the body of a POST.
-
-    A session is unauthenticated until it has joined a namespace.
-    """
-
-    joined_bytes: int
-    unauthenticated_bytes: int
-
-    def of(self, session: EngineSession) -> int:
-        """Return the limit that applies to the session now."""
-        return self.joined_bytes if session.joined else self.unauthenticated_bytes

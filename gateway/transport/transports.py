@@ -1,8 +1,9 @@
-"""What a session sends through: the interfaces of a WebSocket and of a poll, and the send buffer between polls."""
+"""What a session sends through: a WebSocket, a poll, the send buffer between polls; and the limits of what it gets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.interfaces import Frames, Socket
@@ -36,8 +37,8 @@ class FrameWriter(Protocol):
         """Whether many bytes wait. When no longer so, ``EngineSession.notify_if_drained`` is called."""
         ...
 
-    def close(self, code: int) -> None:
-        """Send a close frame after everything that was written. Only the first call counts."""
+    def close(self, code: int | None) -> None:
+        """Send a close frame after everything that was written, or with None end the stream. The first call counts."""
         ...
 
     def abort(self) -> None:
@@ -79,3 +80,18 @@ class SendBuffer:
         """Remove and return all packets, the oldest first."""
         taken, self._frames, self.bytes = self._frames, [], 0
         return taken
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimits:
+    """Limits of one message, in bytes: a WebSocket message with all its fragments, or the body of a POST.
+
+    A session is unauthenticated until it has joined a namespace.
+    """
+
+    joined_bytes: int
+    unauthenticated_bytes: int
+
+    def of(self, *, joined: bool) -> int:
+        """Return the limit that applies to a session."""
+        return self.joined_bytes if joined else self.unauthenticated_bytes

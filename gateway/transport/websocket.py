@@ -15,7 +15,8 @@ from gateway.transport import errors
 from gateway.transport.connection import UpgradeProbe, WebSocketConnection
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import DETACHED, GatewayRequestHandler, encode_switch
-from gateway.transport.session import Deliver, EngineSession, MessageLimits
+from gateway.transport.session import Deliver, EngineSession
+from gateway.transport.transports import MessageLimits
 from gateway.transport.websocket_handshake import accept_handshake
 from gateway.transport.websocket_writer import WebSocketWriter
 

@@ -29,6 +29,7 @@ class WebSocketWriter:
     __slots__ = (
         "_close_deadline",
         "_gathered",
+        "_has_ended",
         "_is_closed",
         "_schedule",
         "deflates_from_bytes",
@@ -52,13 +53,15 @@ class WebSocketWriter:
         self._schedule = schedule
         self._gathered = gathered
         self._close_deadline: Timer | None = None
+        self._has_ended = False
+        """Nothing can be written any more; the client has not closed its side yet."""
         self._is_closed = False
         self.is_congested = False
         """Set by the event loop (asyncio, "Streaming Protocols": pause_writing)."""
 
     def write(self, frame: bytes, /) -> None:
         """Send a whole frame, behind those that are gathered for the socket."""
-        if self._is_closed:
+        if self._is_closed or self._has_ended:
             return
         if self._gathered and (gathered := self._gathered.pop(self.socket, None)) is not None:
             frame = b"".join((*gathered, frame))
@@ -82,11 +85,26 @@ class WebSocketWriter:
         if not self._is_closed and not self.socket.is_closing():
             self.socket.resume_reading()
 
-    def close(self, code: int) -> None:
-        """Send a close frame after the bytes that wait; abort if the client does not answer. Only one frame is sent."""
-        if self._close_deadline is None and not self._is_closed:
+    def close(self, code: int | None) -> None:
+        """Send a close frame after the bytes that wait; abort if the client does not answer. Only one frame is sent.
+
+        With None the stream ends without a close frame: the client sees code 1006 (RFC 6455 §7.1.5).
+        """
+        if self._close_deadline is not None or self._is_closed:
+            return
+        if code is None:
+            self._end_stream()
+        else:
             self.write(packets.close_frame(1011 if code in _NEVER_SENT else code))
-            self._close_deadline = self._schedule.after(CLOSE_SECONDS, self.abort)
+        self._close_deadline = self._schedule.after(CLOSE_SECONDS, self.abort)
+
+    def _end_stream(self) -> None:
+        """Half-close: a full close would reset the connection, and lose our last bytes, if bytes of the client wait."""
+        if self._gathered.get(self.socket):
+            self.write(b"")
+        self._has_ended = True
+        if not self.socket.is_closing():
+            self.socket.write_eof()
 
     def abort(self) -> None:
         """Abort the connection; bytes that wait are not sent."""

@@ -63,10 +63,13 @@ def test_client_connects_receives_and_gets_an_acknowledgement(
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # that socket, collected earlier
-def test_client_reconnects_after_a_restart_of_the_gateway(client: SyncClient, user: str) -> None:
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+def test_client_reconnects_after_a_restart_of_the_gateway(
+    client: SyncClient, user: str, transport: str
+) -> None:
     gateway = GatewayProcess()
     try:
-        client.connect(gateway.url, ["websocket"], token=gateway.token(user), recovery=False)
+        client.connect(gateway.url, [transport], token=gateway.token(user), recovery=False)
         client.wait_for("authenticated")
         assert gateway.stop() == 0
         gateway.start()

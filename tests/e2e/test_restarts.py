@@ -13,7 +13,7 @@ import pytest
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.python_clients import PythonClients
-from tests.support.raw_clients import RawPolling, RawSocket
+from tests.support.raw_clients import ENDED, RawPolling, RawSocket
 
 TRANSPORTS: tuple[list[str] | None, ...] = (["polling"], ["websocket"], None)
 
@@ -37,12 +37,7 @@ def test_clients_of_both_kinds_reconnect_over_every_transport(
 ) -> None:
     is_drain = number is signal.SIGTERM
     kinds: list[tuple[Clients, list[str] | None]] = [(node, transports) for transports in TRANSPORTS]
-    # python-socketio's client does not reconnect after the close packet of a drain over polling; see the test below.
-    kinds += [
-        (python_clients, transports)
-        for transports in TRANSPORTS
-        if not (is_drain and transports == ["polling"])
-    ]
+    kinds += [(python_clients, transports) for transports in TRANSPORTS]
     opened = [
         clients.open(gateway.url, token=gateway.token(user), transports=transports)
         for clients, transports in kinds
@@ -56,13 +51,12 @@ def test_clients_of_both_kinds_reconnect_over_every_transport(
     gateway.signal(number)
     assert gateway.wait() == (0 if is_drain else -number)
     assert gateway.failures() == []
-    for client, (clients, _) in zip(opened, kinds, strict=True):
+    for client, (clients, transports) in zip(opened, kinds, strict=True):
         disconnect = client.wait("disconnect")
-        # The Engine.IO client of Python has no reason `transport close`.
-        reasons = (
-            {"transport close"} if is_drain and clients is node else {"transport close", "transport error"}
-        )
-        assert disconnect["reason"] in reasons
+        # A poll ends with an error. The Engine.IO client of Python has no reason `transport close`.
+        is_error = transports == ["polling"] or clients is python_clients
+        reasons = {"transport error" if is_error else "transport close"}
+        assert disconnect["reason"] in (reasons if is_drain else {"transport close", "transport error"})
         assert disconnect.get("active", True)
     gateway.start()
     for client in opened:
@@ -74,20 +68,7 @@ def test_clients_of_both_kinds_reconnect_over_every_transport(
         client.disconnect()
 
 
-def test_python_client_on_polling_does_not_reconnect_after_a_drain(
-    gateway: GatewayProcess, python_clients: PythonClients, user: str
-) -> None:
-    client = python_clients.open(gateway.url, token=gateway.token(user), transports=["polling"]).connected()
-
-    gateway.signal(signal.SIGTERM)
-
-    # `AsyncClient` reconnects only after a lost connection; the stock client reconnects after this packet too.
-    assert client.wait("disconnect")["reason"] == "io server disconnect"
-    assert gateway.wait() == 0
-    gateway.start()
-
-
-async def test_drain_closes_websockets_with_1012_and_answers_polls_with_a_close_packet(
+async def test_drain_ends_websockets_without_a_close_frame_and_answers_polls_with_an_error(
     gateway: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     socket = await RawSocket.open(http, gateway.url)
@@ -101,8 +82,8 @@ async def test_drain_closes_websockets_with_1012_and_answers_polls_with_a_close_
 
     gateway.signal(signal.SIGTERM)
 
-    assert await socket.closed() == (1012, ['42["last",1]'])
-    assert await poll == (200, "1")
+    assert await socket.closed() == (1006, ['42["last",1]'])
+    assert await poll == ENDED
     # A handshake during the drain, on a TCP connection that is still open, gets 503: another replica serves the retry.
     address = f"{gateway.url}/socket.io/?EIO=4&transport=polling"
     async with http.get(address, headers={"Origin": "https://app.example"}) as rejection:
@@ -115,7 +96,7 @@ async def test_drain_closes_websockets_with_1012_and_answers_polls_with_a_close_
     async with http.get(f"{gateway.url}/health/ready") as ready:
         assert (ready.status, json.loads(await ready.text())["status"]) == (503, "draining")
     assert await idle.poll() == (200, '42["last",1]')
-    assert await idle.poll() == (200, "1")
+    assert await idle.poll() == ENDED
     assert await asyncio.to_thread(gateway.wait) == 0
     assert not [line for line in gateway.log.entries if line.get("event") == "gateway.drain_timeout"]
 
@@ -142,7 +123,7 @@ async def test_client_that_disconnects_during_a_drain_does_not_delay_it(
     await polling.join(gateway.token(user))
 
     gateway.signal(signal.SIGTERM)
-    assert await witness.closed() == (1012, [])
+    assert await witness.closed() == (1006, [])
     await polling.close()
 
     assert await asyncio.to_thread(gateway.wait) == 0

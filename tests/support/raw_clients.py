@@ -15,6 +15,8 @@ from tests.support.waiter import TIMEOUT_SECONDS
 
 PATH = "/socket.io/"
 SEPARATOR = "\x1e"
+ENDED = (400, '{"code":1,"message":"Session ID unknown"}')
+"""The answer to the poll of a session that ends while its client is expected to reconnect."""
 
 
 def connect_packet(token: str | None, namespace: str = "/", **auth: Any) -> str:

@@ -95,6 +95,13 @@ def test_only_reasons_that_send_a_packet_delete_the_session() -> None:
     assert len(reasons) >= 8
     assert all(reason.keeps_session != reason.sends_packet for reason in reasons)
     assert all((reason.code is None) == (reason.message is None) for reason in reasons)
-    assert disconnects.DRAINING.close_code == 1012
     assert disconnects.TOKEN_EXPIRED.close_code == 4401
-    assert disconnects.SLOW_CONSUMER.close_code is None
+    assert disconnects.SLOW_CONSUMER.aborts
+
+
+def test_restart_and_stall_send_no_close_frame_and_every_expected_return_gets_an_error_on_polling() -> None:
+    returning = {reason for reason in disconnects.ALL if reason.reconnects}
+
+    assert returning == {disconnects.TOKEN_EXPIRED, disconnects.DRAINING, disconnects.SUBSCRIPTION_STALLED}
+    assert disconnects.DRAINING.close_code is disconnects.SUBSCRIPTION_STALLED.close_code is None
+    assert all(reason.keeps_session and not reason.aborts for reason in returning)

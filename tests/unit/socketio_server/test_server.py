@@ -14,6 +14,7 @@ from gateway.domain.disconnects import (
     RATE_LIMITED,
     REVOKED,
     SLOW_CONSUMER,
+    SUBSCRIPTION_STALLED,
     TOKEN_EXPIRED,
     DisconnectReason,
 )
@@ -236,7 +237,7 @@ async def test_transport_is_closed_when_a_dependency_is_unavailable_so_that_the_
 
     await client.send(connect("alice"))
 
-    assert (client.packets, client.writer.closed) == ([], [1012])
+    assert (client.packets, client.writer.closed) == ([], [None])
 
 
 async def test_rejection_that_time_cures_has_the_seconds_to_retry(harness: ServerHarness) -> None:
@@ -257,7 +258,7 @@ async def test_exception_during_connect_is_logged_and_the_client_reconnects(harn
     with structlog.testing.capture_logs() as logs:
         await client.send(connect("alice"))
 
-    assert client.writer.closed == [1012]
+    assert client.writer.closed == [None]
     assert ("connection.failed", "error") in [(entry["event"], entry["log_level"]) for entry in logs]
     assert harness.counted("connections_rejected_total") == {"internal_error": 1}
 
@@ -492,13 +493,18 @@ async def test_closed_transport_removes_all_its_connections(harness: ServerHarne
         (REVOKED, ["error", "disconnect"], [], False),
         (RATE_LIMITED, ["error", "disconnect"], [], False),
         (TOKEN_EXPIRED, [], [4401], False),
-        (DRAINING, [], [1012], False),
+        (DRAINING, [], [None], False),
+        (SUBSCRIPTION_STALLED, [], [None], False),
         (SLOW_CONSUMER, [], [], True),
     ],
     ids=lambda value: value.reason if isinstance(value, DisconnectReason) else "",
 )
 async def test_connection_ends_as_its_disconnect_reason_requires(
-    harness: ServerHarness, reason: DisconnectReason, expected: list[str], closed: list[int], aborted: bool
+    harness: ServerHarness,
+    reason: DisconnectReason,
+    expected: list[str],
+    closed: list[int | None],
+    aborted: bool,
 ) -> None:
     client = await harness.connected()
     (connection,) = harness.services.hub.connections.values()

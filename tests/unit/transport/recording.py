@@ -16,7 +16,7 @@ class RecordingWriter:
         self.frames: list[bytes] = []
         self.waiting = 0
         self.gathered = 0
-        self.closed: list[int] = []
+        self.closed: list[int | None] = []
         self.aborted = False
         self.is_congested = False
 
@@ -36,7 +36,7 @@ class RecordingWriter:
     def bytes_gathered(self) -> int:
         return self.gathered
 
-    def close(self, code: int) -> None:
+    def close(self, code: int | None) -> None:
         self.closed.append(code)
 
     def abort(self) -> None:

@@ -362,6 +362,20 @@ async def test_session_that_ends_between_probe_and_upgrade_closes_the_websocket(
         assert server.observer.closed == ["draining"]
 
 
+async def test_stream_that_ends_without_a_close_frame_brings_all_while_bytes_of_the_client_wait() -> None:
+    async with running_engine() as (server, _), raw_connection(server.port) as connection:
+        await raw_websocket(connection)
+        server.observer.may_receive.clear()
+        # The first message is being handled, so that the others stay in the socket.
+        connection.send(b"".join(masked(0x1, b"4" + b"x" * 100) for _ in range(5000)))
+        await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
+        only(server).send(message("last" * 50_000))
+        only(server).end(None, "draining", reconnects=True)
+
+        assert (await connection.read_to_end()).endswith(b"last" * 50_000)
+        assert server.observer.closed == ["draining"]
+
+
 async def test_messages_reach_an_upgrading_client_once_and_in_order() -> None:
     async with running_engine() as (server, client):
         sid = await client.open_polling()

@@ -482,6 +482,22 @@ def test_ended_polling_session_sends_waiting_packets_and_then_a_close_packet_alo
     assert (callback, first, second, observer.closed) == ([], b"4last", CLOSE, ["draining"])
 
 
+def test_polling_session_whose_client_is_to_reconnect_sends_waiting_packets_and_then_an_error(
+    observer: RecordingObserver,
+) -> None:
+    session = polling_session(observer)
+    session.send(message("last"))
+    session.end(None, "draining", reconnects=True)
+
+    session.park(RecordingPoll())
+    first = session.collect()
+    before = list(observer.closed)
+    session.park(RecordingPoll())
+    second = session.collect()
+
+    assert (first, before, second, observer.closed) == (b"4last", [], None, ["draining"])
+
+
 def test_parked_poll_is_answered_when_the_session_ends(observer: RecordingObserver) -> None:
     session, poll = polling_session(observer), RecordingPoll()
     session.park(poll)

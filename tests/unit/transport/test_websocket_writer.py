@@ -29,6 +29,12 @@ class RecordingTransport:
     def get_write_buffer_size(self) -> int:
         return sum(map(len, self.written))
 
+    def is_closing(self) -> bool:
+        return "close" in self.calls
+
+    def write_eof(self) -> None:
+        self.calls.append("write_eof")
+
     def close(self) -> None:
         self.calls.append("close")
 
@@ -74,6 +80,22 @@ def test_close_frame_is_sent_once_and_its_answer_awaited(
 
     assert harness.transport.written == [close_frame(1012)]
     assert (before, harness.transport.calls) == ([], ["abort"])
+
+
+def test_stream_that_ends_without_a_close_frame_is_half_closed_behind_what_waits(
+    harness: WriterHarness, schedule: FakeSchedule
+) -> None:
+    harness.writer.write(b"first")
+    harness.gathered[cast(asyncio.Transport, harness.transport)] = [b"gathered"]
+
+    harness.writer.close(None)
+    harness.writer.close(1000)
+    harness.writer.write(b"late")
+    before = list(harness.transport.calls)
+    schedule.advance(CLOSE_SECONDS)
+
+    assert harness.transport.written == [b"first", b"gathered"]
+    assert (before, harness.transport.calls) == (["write_eof"], ["write_eof", "abort"])
 
 
 @pytest.mark.parametrize("code", [1005, 1006, 1015])
