@@ -29,9 +29,13 @@ _MAX_FIELD_NAME_CHARACTERS: Final = 64
 _SPACE: Final = r"[ \t\n\r]*+"
 _INVALID_ROOMS: Final = (["."], [".."])
 _NO_EXCLUSIONS: Final[frozenset[str]] = frozenset()
-_JSON: Final = re.compile(
-    r"application/json[ \t]*(?:;[ \t]*charset=\"?utf-8\"?[ \t]*)?", re.ASCII | re.IGNORECASE
-)
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED: Final = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t -~])*+"'
+_PARAMETER: Final = rf"[ \t]*+;[ \t]*+(?:({_WORD})=({_WORD}|{_QUOTED}))?+"
+_JSON: Final = re.compile(rf"application/json((?:{_PARAMETER})*+)[ \t]*+", re.ASCII | re.IGNORECASE)
+"""JSON with parameters (RFC 9110 §5.6.6)."""
+_PARAMETERS: Final = re.compile(_PARAMETER, re.ASCII)
+_UTF_8: Final = frozenset({"utf-8", "utf8"})
 
 
 class FastPush(NamedTuple):
@@ -105,16 +109,24 @@ class Disconnect(NamedTuple):
 
 
 def check_media_type(request: Request, body: bytes) -> None:
-    """Check that Content-Type is JSON in UTF-8. An empty body needs no Content-Type.
+    """Check that Content-Type is JSON in UTF-8, whatever its other parameters. An empty body needs no Content-Type.
 
     Raises:
         Problem: The media type is missing, repeated or another one.
     """
     values = request.headers.getall(hdrs.CONTENT_TYPE, ())
-    if len(values) == 1 and (values[0] == JSON or _JSON.fullmatch(values[0])):
+    if len(values) == 1 and (values[0] == JSON or _is_json_in_utf_8(values[0])):
         return
     if body or values:
         raise Problem("unsupported_media_type", f"the body is JSON in UTF-8: send Content-Type: {JSON}")
+
+
+def _is_json_in_utf_8(media_type: str) -> bool:
+    found = _JSON.fullmatch(media_type)
+    if found is None:
+        return False
+    parameters = _PARAMETERS.findall(found[1])
+    return all(value.strip('"').lower() in _UTF_8 for name, value in parameters if name.lower() == "charset")
 
 
 def read_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:

@@ -13,7 +13,9 @@ from aiohttp import ETag, hdrs, web
 from gateway.transport.deflate import Accepted
 
 BUNDLE: Final = Path(__file__).parent / "static"
-FILES: Final = ("socket.io.js", "socket.io.min.js", "socket.io.js.map", "socket.io.min.js.map")
+_SCRIPTS: Final = ("socket.io.js", "socket.io.min.js", "socket.io.esm.min.js")
+"""All of the package but those for msgpack, which the gateway does not speak."""
+FILES: Final = (*_SCRIPTS, *(f"{name}.map" for name in _SCRIPTS))
 _HEADERS: Final = {
     "Cache-Control": "public, max-age=3600",
     "Vary": "Accept-Encoding",

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -45,6 +45,8 @@ _OTHER_PROTOCOLS: Final = (
     ),
 )
 """First bytes of connections to a wrong port or of a wrongly configured load balancer, and the answer to them."""
+SERVER_NAME: Final = "sio-gateway"
+"""The header ``Server`` of answers that have one. It never has a version."""
 MAX_HEADERS: Final = 128
 KEEPALIVE_GRACE_SECONDS: Final = 1.0
 """A connection is closed so much later than announced: a request that was sent in time may still be on its way."""
@@ -209,6 +211,13 @@ class GatewayRequestHandler(SerialRequestHandler):
             if self._reject_other_protocol(data):
                 return
         super().data_received(data)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer. aiohttp would add its own version and that of Python."""
+        resp.headers.setdefault(hdrs.SERVER, SERVER_NAME)
+        return await super().finish_response(request, resp, start_time)
 
     # errors
 

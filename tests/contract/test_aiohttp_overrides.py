@@ -39,6 +39,7 @@ METHODS = {
     "connection_lost": ["self", "exc"],
     "data_received": ["self", "data"],
     "eof_received": ["self"],
+    "finish_response": ["self", "request", "resp", "start_time"],
     "force_close": ["self"],
     "handle_error": ["self", "request", "status", "exc", "message"],
     "log_exception": ["self", "args", "kw"],

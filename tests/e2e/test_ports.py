@@ -251,3 +251,48 @@ async def test_the_same_bytes_later_on_a_connection_are_part_of_a_request(split:
         await asyncio.sleep(0)
         connection.send(b"PROXY TCP4\r\n\r\n")
         assert (await connection.read_response()).status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /health/live HTTP/1.1\r\nHost: x",
+        "GET /healthz HTTP/1.1\r\nHost: x",
+        "GET /metrics HTTP/1.1\r\nHost: x",
+        "GET /openapi.yaml HTTP/1.1\r\nHost: x",
+        "GET /nothing HTTP/1.1\r\nHost: x",
+        "POST /broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: 0",
+        "POST /broadcast HTTP/1.1\r\nHost: x\r\nExpect: something",
+        "DELETE /health/live HTTP/1.1\r\nHost: x",
+        "CONNECT x:80 HTTP/1.1\r\nHost: x",
+        "GET /socket.io/socket.io.esm.min.js HTTP/1.1\r\nHost: x",
+        "HEAD /socket.io/socket.io.js HTTP/1.1\r\nHost: x",
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x",
+        "GET /socket.io/?EIO=3&transport=polling HTTP/1.1\r\nHost: x",
+        "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nOrigin: https://else.example",
+        "OPTIONS /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x",
+        (
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
+            "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        ),
+        "GET / HTTP/1.1",
+        "GET / HTTP/1.0",
+        "GET / HTTP/3.0\r\nHost: x",
+        "GET /\0 HTTP/1.1\r\nHost: x",
+        "GET / HTTP/1.1\r\nHost: x\r\nCookie: " + "c" * 40_000,
+        "PRI * HTTP/2.0",
+        "PROXY TCP4 127.0.0.1 127.0.0.1 1 2",
+    ],
+)
+async def test_no_answer_names_a_version(split: GatewayProcess, head: str) -> None:
+    for port in split.ports:
+        async with raw_connection(port) as connection:
+            connection.send(f"{head}\r\n\r\n".encode())
+            received = await connection.read_until(b"\r\n\r\n")
+        fields = received.partition(b"\r\n\r\n")[0].decode().lower().split("\r\n")[1:]
+
+        assert [field for field in fields if field.startswith(("server:", "x-powered-by:", "via:"))] in (
+            [],
+            ["server: sio-gateway"],
+        )
+        assert not [field for field in fields if "python" in field or "aiohttp" in field]

@@ -412,8 +412,10 @@ def test_clients_connect_when_only_websocket_is_configured(
     [
         ("socket.io.js", "text/javascript"),
         ("socket.io.min.js", "text/javascript"),
+        ("socket.io.esm.min.js", "text/javascript"),
         ("socket.io.js.map", "application/json"),
         ("socket.io.min.js.map", "application/json"),
+        ("socket.io.esm.min.js.map", "application/json"),
     ],
 )
 async def test_client_bundle_is_served_under_the_configured_path(
@@ -530,7 +532,8 @@ async def test_each_form_of_the_client_bundle_has_an_etag_of_its_own(
 
 
 @pytest.mark.parametrize(
-    "name", ["socket.io.js", "socket.io.min.js", "socket.io.js.map", "version.txt", "../x"]
+    "name",
+    ["socket.io.js", "socket.io.min.js", "socket.io.esm.min.js", "socket.io.js.map", "version.txt", "../x"],
 )
 async def test_client_bundle_is_not_served_when_it_is_switched_off(
     websocket_only: GatewayProcess, http: aiohttp.ClientSession, name: str
