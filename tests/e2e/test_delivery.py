@@ -89,7 +89,12 @@ def test_push_to_a_room_reaches_the_clients_whose_claims_grant_the_room(
     for name, members in pushes.items():
         answer = factory.gateway.backend.push_room(name, "note", name).body
         assert answer.pop("id")
-        assert answer == {"room": name, "online": bool(members), "connections": len(members)}
+        assert answer == {
+            "room": name,
+            "online": bool(members),
+            "connections": len(members),
+            "recoverable": 0,
+        }
 
     factory.gateway.wait_until_delivered(one, two)
     for client in (one, two):
