@@ -177,7 +177,7 @@ def test_client_of_a_killed_replica_push_finds_user_offline_within_its_lease(
     wait_until(lambda: not surviving.backend.presence(user)["online"], "the user is offline")
 
     assert surviving.push_user(user, "after", 1) | {"id": ""} == {
-        "id": "", "room": f"user:{user}", "online": False, "connections": 0,
+        "id": "", "room": f"user:{user}", "online": False, "connections": 0, "recoverable": 1,
     }  # fmt: skip
     wait_until(
         lambda: surviving.backend.presence(user)["last_seen"] is not None,
