@@ -97,6 +97,19 @@ def test_request_that_one_replica_accepted_is_a_replay_on_the_other(
     assert (first.status, again.status, again.body["code"]) == (200, 401, "replayed_request")
 
 
+def test_retransmission_to_the_other_replica_gets_the_first_response(
+    replicas: list[GatewayProcess], user: str
+) -> None:
+    one, two = replicas
+    target, body = f"/emit/user/{user}", b'{"event":"once","data":1}'
+    headers = one.backend.sign("POST", target, body, idempotency_key="order-1")
+
+    answers = [each.backend.send("POST", target, body, headers=headers) for each in (one, two, one)]
+
+    assert [(answer.status, answer.body) for answer in answers] == [(200, answers[0].body)] * 3
+    assert [answer.headers.get("idempotency-replayed") for answer in answers] == [None, "true", "true"]
+
+
 def test_idempotency_key_is_known_on_both_replicas(replicas: list[GatewayProcess], user: str) -> None:
     one, two = replicas
     answers = [
