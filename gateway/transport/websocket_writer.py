@@ -11,6 +11,8 @@ from gateway.transport import packets
 
 CLOSE_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame (RFC 6455 §7.1.1 leaves it to the server)."""
+ENDED_SECONDS: Final = 1.0
+"""How long a client may take to close its side after a stream that ended without a close frame; some never do."""
 _NEVER_SENT: Final = frozenset({1005, 1006, 1015})
 """Codes that are never in a close frame: they stand for events of the own side (RFC 6455 §7.4.1)."""
 
@@ -94,9 +96,10 @@ class WebSocketWriter:
             return
         if code is None:
             self._end_stream()
+            self._close_deadline = self._schedule.after(ENDED_SECONDS, self._abort_if_sent)
         else:
             self.write(packets.close_frame(1011 if code in _NEVER_SENT else code))
-        self._close_deadline = self._schedule.after(CLOSE_SECONDS, self.abort)
+            self._close_deadline = self._schedule.after(CLOSE_SECONDS, self.abort)
 
     def _end_stream(self) -> None:
         """Half-close: a full close would reset the connection, and lose our last bytes, if bytes of the client wait."""
@@ -105,6 +108,13 @@ class WebSocketWriter:
         self._has_ended = True
         if not self.socket.is_closing():
             self.socket.write_eof()
+
+    def _abort_if_sent(self) -> None:
+        """Abort, or let a client that is still reading have the rest of the time."""
+        if self.bytes_waiting():
+            self._close_deadline = self._schedule.after(CLOSE_SECONDS - ENDED_SECONDS, self.abort)
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Abort the connection; bytes that wait are not sent."""

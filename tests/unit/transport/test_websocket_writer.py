@@ -9,7 +9,7 @@ import pytest
 
 from gateway.hub import GatheredFrames
 from gateway.transport.packets import close_frame
-from gateway.transport.websocket_writer import CLOSE_SECONDS, WebSocketWriter
+from gateway.transport.websocket_writer import CLOSE_SECONDS, ENDED_SECONDS, WebSocketWriter
 from tests.support.clock import FakeSchedule
 
 
@@ -95,6 +95,17 @@ def test_stream_that_ends_without_a_close_frame_is_half_closed_behind_what_waits
     schedule.advance(CLOSE_SECONDS)
 
     assert harness.transport.written == [b"first", b"gathered"]
+    assert (before, harness.transport.calls) == (["write_eof"], ["write_eof", "abort"])
+
+
+def test_client_that_has_everything_and_does_not_close_its_side_is_cut_off_soon(
+    harness: WriterHarness, schedule: FakeSchedule
+) -> None:
+    harness.writer.close(None)
+    schedule.advance(ENDED_SECONDS - 0.1)
+    before = list(harness.transport.calls)
+    schedule.advance(0.1)
+
     assert (before, harness.transport.calls) == (["write_eof"], ["write_eof", "abort"])
 
 
