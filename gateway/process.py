@@ -6,8 +6,11 @@ import asyncio
 import gc
 import os
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -26,6 +29,8 @@ LoadSettings = Callable[[], Settings]
 """Reads the settings again. Raises SettingsError."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
+RELOAD_SECONDS: Final = 30.0
+"""How long the files may take to be read at SIGHUP. The next SIGHUP tries again."""
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
 """Exit statuses: stopped by a signal; failed while it ran; cannot start with this configuration."""
 
@@ -147,13 +152,46 @@ class _Reloader:
         while self._is_requested and not self._stopped.is_set():
             self._is_requested = False
             try:
-                settings = await asyncio.to_thread(self._load_again)
+                async with asyncio.timeout(RELOAD_SECONDS):
+                    settings = await _in_thread(self._load_again)
                 if not self._stopped.is_set():
                     self._gateway.reload(settings)
             except SettingsError as error:
                 log.error("settings.reload_failed", problems=error.problems)
+            except TimeoutError:
+                problem = f"a file could not be read to its end within {RELOAD_SECONDS:.0f} s"
+                log.error("settings.reload_failed", problems=[problem])
             except Exception as error:  # the outermost edge of a reload: the gateway stays as it is
                 log.error("settings.reload_failed", problems=[str(error)], exc_info=error)
+
+
+async def _in_thread(load: LoadSettings) -> Settings:
+    """Return what ``load`` returns in a thread of its own. The exit of the process does not wait for the thread.
+
+    Those of ``asyncio.to_thread`` would keep the process from ending, as when a file is on a server that is away.
+    """
+    loop = asyncio.get_running_loop()
+    loaded: asyncio.Future[Settings] = loop.create_future()
+
+    def end(result: Settings | None, error: Exception | None) -> None:
+        if loaded.done():
+            return  # it was given up
+        if error is not None:
+            loaded.set_exception(error)
+        elif result is not None:
+            loaded.set_result(result)
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = load()
+        except Exception as error:  # noqa: BLE001  # raised where the result is awaited
+            failure = error
+        with suppress(RuntimeError):  # the event loop is closed
+            loop.call_soon_threadsafe(end, result, failure)
+
+    threading.Thread(target=work, name="reload", daemon=True).start()
+    return await loaded
 
 
 def _stop_or_quit(stopped: asyncio.Event) -> None:

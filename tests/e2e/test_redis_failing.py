@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import JWT_SECRET, KEY_ID, KEY_SECRET, GatewayProcess
 from tests.support.health import readiness, readiness_status
+from tests.support.raw_clients import RawPolling, RawSocket, http_session
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 from tests.unit.metrics.scraping import Scrape
 
 SUBSCRIPTION_TIMEOUT_SECONDS = 2
+PING_TIMEOUT_SECONDS = 6
 
 
 def connect(node: NodeClients, gateway: GatewayProcess, user: str) -> StockClient:
@@ -213,3 +217,36 @@ def test_gateway_that_waits_for_redis_at_its_start_logs_it_and_can_be_stopped() 
         gateway.send_signal(signal.SIGTERM)
 
         assert gateway.wait(TIMEOUT_SECONDS) == 0
+
+
+async def test_burst_of_joins_to_a_frozen_redis_holds_up_no_pong(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    events = tmp_path / "events.yaml"
+    events.write_text(
+        "version: 1\n"
+        "namespaces: {/: {rooms: [{match: '*', join: anyone}], client_events: {join: {join: $0, ack: $0}}}}\n"
+    )
+    gateway = GatewayProcess(
+        redis_url=own_redis.url,
+        events_file=events,
+        ping_interval_seconds=1,
+        ping_timeout_seconds=PING_TIMEOUT_SECONDS,
+    )
+    async with http_session() as http:
+        raw = await RawSocket.open(http, gateway.url)
+        await raw.join(gateway.token("ann"))
+        polling = await RawPolling(http, gateway.url).open()
+        await polling.join(gateway.token("ann"))
+        own_redis.freeze()
+
+        joins = [f'42{number}["join","room {number}"]' for number in range(20)]
+        await raw.send(*joins)
+        # Each join takes 2 s. The client sends its pong once its request is answered.
+        async with asyncio.timeout(PING_TIMEOUT_SECONDS):
+            assert (await polling.post(*joins))[0] == 200
+
+        errors = [await raw.frame() for _ in range(5)]
+        assert all('"broker_unavailable"' in error for error in errors)
+    own_redis.thaw()
+    gateway.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,11 @@ class Operator:
     def write_keys(self, keys: list[tuple[str, list[str]]], more: str = "") -> None:
         lines = [f"- {{id: {name}, secrets: {secrets}}}" for name, secrets in keys]
         self._config.write_text("\n".join(["ingest_keys:", *lines, more, ""]))
+
+    def replace_config_by_a_pipe(self) -> None:
+        """Let reading the file wait without an end, as on a file server that is away."""
+        self._config.unlink()
+        os.mkfifo(self._config)
 
     def write_jwt_secret(self, secret: str) -> None:
         self._jwt_secret.write_text(secret + "\n")
@@ -315,3 +321,13 @@ def test_gateway_stops_during_a_reload(events_file: Path) -> None:
 
     assert gateway.stop() == 0
     assert gateway.failures() == []
+
+
+def test_settings_file_that_cannot_be_read_to_its_end_keeps_the_gateway_neither_from_work_nor_from_its_end(
+    operator: Operator, user: str
+) -> None:
+    operator.replace_config_by_a_pipe()
+    operator.gateway.signal(signal.SIGHUP)
+
+    assert operator.push(user, FIRST).status == 200
+    assert operator.gateway.stop(timeout=20) == 0

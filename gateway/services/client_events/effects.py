@@ -136,6 +136,29 @@ class Effects:
         elif present:
             await self._broker.append_all(present)
 
+    async def append_awaited(
+        self, connection: Connection, messages: Sequence[Message | None]
+    ) -> DeliveryWait | None:
+        """Append messages, all or none; return the wait for the last one that reaches the sender, if one does.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
+        last = next((each for each in reversed(messages) if each and _reaches(connection, each)), None)
+        if last is None:
+            await self.append(messages)
+            return None
+        delivery = DeliveryWait(connection)
+        # Before it is appended: the hub may deliver it before the broker has answered.
+        callbacks = self._hub.delivery_callbacks
+        callbacks[last.id] = delivery.delivered
+        delivery.on_end = lambda: callbacks.pop(last.id, None)
+        try:
+            await self.append(messages)
+        except BaseException:
+            callbacks.pop(last.id, None)
+            raise
+        return delivery
+
     async def _apply(self, event: PlannedEvent) -> Outcome:
         received, context, _ = event
         await self._ask(event)
@@ -199,32 +222,12 @@ class Effects:
             if received.acknowledge is None and not answer.disconnect:
                 await self.append(messages)
                 return None
-            return await self._append_awaited(connection, messages)
+            return await self.append_awaited(connection, messages)
         except Exception as error:
             is_certain = not appends or isinstance(error, ClientEventRejected | BrokerUnavailable)
             if is_certain and (joined or left):
                 await self._memberships.undo(connection, joined=joined, left=left)
             raise
-
-    async def _append_awaited(
-        self, connection: Connection, messages: Sequence[Message | None]
-    ) -> DeliveryWait | None:
-        """Append messages; return the wait for the last one that reaches the sender, if one does."""
-        last = next((each for each in reversed(messages) if each and _reaches(connection, each)), None)
-        if last is None:
-            await self.append(messages)
-            return None
-        delivery = DeliveryWait(connection)
-        # Before it is appended: the hub may deliver it before the broker has answered.
-        callbacks = self._hub.delivery_callbacks
-        callbacks[last.id] = delivery.delivered
-        delivery.on_end = lambda: callbacks.pop(last.id, None)
-        try:
-            await self.append(messages)
-        except BaseException:
-            callbacks.pop(last.id, None)
-            raise
-        return delivery
 
     async def _call(
         self, webhook: str, event_id: str, event_type: str, received: ReceivedEvent, room: str | None = None

@@ -16,6 +16,7 @@ from gateway.interfaces import AckStore, Clock, RateLimits, Schedule
 from gateway.metrics import MetricFactory
 from gateway.services.client_events.effects import Effects, PlannedEvent, own_ack
 from gateway.services.client_events.queue import (
+    SLOW_SECONDS,
     Acknowledge,
     EventQueue,
     ReceivedEvent,
@@ -89,7 +90,7 @@ class ClientEvents:
     ) -> Coroutine[Any, Any, None] | None:
         """Handle one event of a client, or return the coroutine that handles it if it waits for the state.
 
-        It never waits for a webhook, and raises nothing.
+        It never waits for a webhook, nor a second time for a slow state, and raises nothing.
         ``are_plain``: the arguments pass ``rules.check_values``.
         """
         namespace = self._catalogue.namespaces.get(connection.namespace)
@@ -124,7 +125,7 @@ class ClientEvents:
         if entry.only_answers:
             return self._answer(queue, received)
         queue.is_busy = True
-        if not received.is_quick:
+        if queue.is_slow or not received.is_quick:
             self._start(self._work(queue, received))
             return None
         return self._process_alone(queue, received)
@@ -206,6 +207,7 @@ class ClientEvents:
         next one has to wait for that.
         """
         context = received.context()
+        began_at = self._clock.monotonic()
         try:
             event = PlannedEvent(received, context, await self._check(received, context))
             if self._effects.lets_others_pass(received.entry):
@@ -222,6 +224,8 @@ class ClientEvents:
             await self._replies.finish(queue, received, outcome)
         except Exception as error:  # noqa: BLE001  # the outermost edge of an event: what is unexpected is logged
             await self._replies.fail(queue, received, error, context)
+        finally:
+            queue.is_slow = self._clock.monotonic() - began_at > SLOW_SECONDS
         return None
 
     async def _finish_beside(self, queue: EventQueue, event: PlannedEvent) -> None:

@@ -20,6 +20,9 @@ from gateway.interfaces import Schedule, Timer
 MAX_WAITING: Final = 64
 MAX_WAITING_BYTES: Final = 256 * 1024
 MAX_CALLS: Final = 8
+SLOW_SECONDS: Final = 0.1
+"""After an event that took longer, the next ones are handled in a task. A client that sends the burst of MESSAGE_RATE
+has its pong read in time nevertheless."""
 ACK_WAIT_SECONDS: Final = 1.0
 """How long an acknowledgement waits for the messages that the event caused on its connection."""
 
@@ -67,11 +70,13 @@ class ReceivedEvent:
 class EventQueue:
     """What waits and what is in progress for one connection."""
 
-    __slots__ = ("_bytes", "_tats", "_waiting", "acks", "calls", "is_busy", "last_error_at")
+    __slots__ = ("_bytes", "_tats", "_waiting", "acks", "calls", "is_busy", "is_slow", "last_error_at")
 
     def __init__(self) -> None:
         self.is_busy = False
         """An event is being handled; later ones wait."""
+        self.is_slow = False
+        """The last event took longer than SLOW_SECONDS, as when the state does not answer."""
         self.calls = 0
         """Events that are in progress beside the queue."""
         self.acks = 0

@@ -17,7 +17,13 @@ from gateway.hub import Connection, ConnectionState
 from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory
 from gateway.services.client_events.effects import Effects, Outcome
-from gateway.services.client_events.queue import MAX_WAITING, Acknowledge, EventQueue, ReceivedEvent
+from gateway.services.client_events.queue import (
+    MAX_WAITING,
+    Acknowledge,
+    DeliveryWait,
+    EventQueue,
+    ReceivedEvent,
+)
 from gateway.services.client_events.rules import check_arguments, plan_emissions
 
 UNKNOWN_EVENT: Final = "the gateway does not know this event; backends push over REST"
@@ -59,21 +65,12 @@ class Replies:
     async def finish(self, queue: EventQueue, received: ReceivedEvent, outcome: Outcome) -> None:
         """Send the acknowledgement, behind the messages that the event caused on its connection."""
         self._count(received.connection.namespace, received.entry, outcome.name)
-        delivery = outcome.delivery
         if outcome.name == "dropped" or (received.acknowledge is None and not outcome.answer.disconnect):
             return
-        if delivery is None:
+        if outcome.delivery is None:
             _answer(received, outcome)
-            return
-        queue.acks += 1
-
-        def answer() -> None:
-            queue.acks -= 1
-            _answer(received, outcome)
-
-        delivery.then(answer, self._schedule)
-        if queue.acks > MAX_WAITING:
-            await delivery.done()
+        else:
+            await self._answer_behind(queue, received, outcome, outcome.delivery)
 
     def answer(self, received: ReceivedEvent, arguments: tuple[object, ...]) -> None:
         """Send the acknowledgement of an event that has no other effect."""
@@ -96,35 +93,53 @@ class Replies:
             return
         context = context or received.context()
         context.error = _error_object(code, message, retry_after_seconds)
-        was_emitted = False
+        was_emitted, delivery = False, None
         if entry.on_error.emit and code not in _NO_EMIT:
-            was_emitted = await self._emit_on_error(received, context)
-        if received.acknowledge is None:
-            # A client that listens for one error event would get two.
-            if not was_emitted:
-                error_event = received.namespace.error_event
-                self._emit_error(queue, connection, error_event, received.name, context.error)
-        elif entry.on_error.ack is None:
-            received.acknowledge({"error": context.error})
-        else:
-            value = entry.on_error.ack.render(context)
-            received.acknowledge(*(() if value is MISSING else (_checked(value, context.error),)))
+            was_emitted, delivery = await self._emit_on_error(received, context)
+        if received.acknowledge is not None:
+            outcome = Outcome(code, _error_ack(entry, context))
+            if delivery is None:
+                _answer(received, outcome)
+            else:
+                await self._answer_behind(queue, received, outcome, delivery)
+        elif not was_emitted:  # A client that listens for one error event would get two.
+            error_event = received.namespace.error_event
+            self._emit_error(queue, connection, error_event, received.name, context.error)
 
-    async def _emit_on_error(self, received: ReceivedEvent, context: EventContext) -> bool:
-        """Append the messages of ``on_error``; return whether the broker has them."""
+    async def _answer_behind(
+        self, queue: EventQueue, received: ReceivedEvent, outcome: Outcome, delivery: DeliveryWait
+    ) -> None:
+        """Send the acknowledgement once the message is sent that it has to follow."""
+        queue.acks += 1
+
+        def answer() -> None:
+            queue.acks -= 1
+            _answer(received, outcome)
+
+        delivery.then(answer, self._schedule)
+        if queue.acks > MAX_WAITING:
+            await delivery.done()
+
+    async def _emit_on_error(
+        self, received: ReceivedEvent, context: EventContext
+    ) -> tuple[bool, DeliveryWait | None]:
+        """Append the messages of ``on_error``; return whether the broker has them, and the wait for the last one."""
         connection, entry = received.connection, received.entry
         try:
             # Other ids than those of "emit", which a repeat may still append.
             of_error = replace(context, id=f"{received.id}-e")
             messages = plan_emissions(entry.on_error.emit, received.namespace, connection, of_error)
-            await self._effects.append([each.for_rooms(connection, ()) for each in messages])
+            addressed = [each.for_rooms(connection, ()) for each in messages]
+            if received.acknowledge is not None:
+                return True, await self._effects.append_awaited(connection, addressed)
+            await self._effects.append(addressed)
         except (ClientEventRejected, BrokerUnavailable, BrokerTimeout) as error:
             log.debug("client_event.on_error_failed", event_name=entry.name, code=error.code)
-            return False
+            return False, None
         except TypeError:  # it renders an argument that is binary, which was not checked
             log.debug("client_event.on_error_failed", event_name=entry.name, code="invalid_payload")
-            return False
-        return True
+            return False, None
+        return True, None
 
     def reject_unknown(
         self,
@@ -175,6 +190,14 @@ def _answer(received: ReceivedEvent, outcome: Outcome) -> None:
         received.acknowledge(*outcome.ack)
     if outcome.answer.disconnect and connection.state is not ConnectionState.CLOSED:
         connection.transport.disconnect(DISCONNECTED_BY_BACKEND)
+
+
+def _error_ack(entry: ClientEvent, context: EventContext) -> tuple[object, ...]:
+    """Return the arguments of the acknowledgement of a failed event: those of ``on_error``, else the error."""
+    if entry.on_error.ack is None:
+        return ({"error": context.error},)
+    value = entry.on_error.ack.render(context)
+    return () if value is MISSING else (_checked(value, context.error),)
 
 
 def _checked(value: object, error: Mapping[str, object]) -> object:

@@ -20,7 +20,7 @@ from gateway.domain.event_catalogue import (
 )
 from gateway.domain.webhooks import WebhookAnswer, WebhookEmission
 from gateway.services.client_events import UNKNOWN_EVENT
-from gateway.services.client_events.queue import MAX_CALLS, MAX_WAITING
+from gateway.services.client_events.queue import MAX_CALLS, MAX_WAITING, SLOW_SECONDS
 from tests.support.metrics import counted
 from tests.support.waiter import await_until
 from tests.unit.services.catalogue import (
@@ -606,3 +606,34 @@ async def test_socket_data_stays_as_it_was_if_the_append_fails(
 
     assert await alice.code("buy", 1) == "broker_unavailable"
     assert alice.connection.data == {}
+
+
+async def test_after_a_slow_event_the_next_ones_do_not_hold_up_the_reading(setup: Setup) -> None:
+    setup.use(catalogue(entry("join", join="$0"), rules=OPEN))
+    alice = await setup.connect("alice")
+    broker, clock = setup.services.broker, setup.services.clock
+
+    def take_long(_: object) -> None:
+        clock.advance(2 * SLOW_SECONDS)
+
+    broker.on_subscribe = take_long
+    await alice.start("join", "a")
+    broker.gate.clear()
+
+    await alice.start("join", "b")
+    await alice.start("join", "c")
+
+    assert alice.acks == [()]
+    broker.gate.set()
+    await alice.wait_acks(3)
+    assert alice.connection.joined_rooms == {"a", "b", "c"}
+
+
+async def test_error_event_of_the_catalogue_is_sent_before_the_ack_of_the_error(setup: Setup) -> None:
+    sorry = OnError((emit(SELF, event="sorry"),))
+    setup.use(catalogue(entry("join", join="$0", on_error=sorry)))
+    alice = await setup.connect("alice")
+
+    assert await alice.code("join", "a") == "not_allowed"
+
+    assert alice.order == ["event", "ack"]
