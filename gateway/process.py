@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -83,8 +85,9 @@ async def _serve(
     except ExceptionGroup as failures:
         for failure in failures.exceptions:
             if isinstance(failure, ListenFailed):
-                advice = "stop the program that uses it, or choose another with GATEWAY_PORT or GATEWAY_INGEST_PORT"
-                log.error("gateway.cannot_listen", reason=str(failure), advice=advice)
+                log.error(
+                    "gateway.cannot_listen", reason=str(failure), advice=_listen_advice(failure.__cause__)
+                )
             elif isinstance(failure, StateMisconfigured):
                 log.error("gateway.cannot_start", reason=failure.message)
                 return UNUSABLE
@@ -105,6 +108,16 @@ def _tune_gc() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _listen_advice(cause: BaseException | None) -> str:
+    """Return what an operator can do about a port that cannot be opened."""
+    code = cause.errno if isinstance(cause, OSError) else None
+    if isinstance(cause, socket.gaierror) or code == errno.EADDRNOTAVAIL:
+        return "set GATEWAY_HOST to an address of this machine"
+    if code == errno.EACCES:
+        return "choose a port from 1024 on with GATEWAY_PORT or GATEWAY_INGEST_PORT"
+    return "stop the program that uses it, or choose another with GATEWAY_PORT or GATEWAY_INGEST_PORT"
 
 
 def _install_signal_handlers(stopped: asyncio.Event, reloader: _Reloader | None) -> None:

@@ -125,6 +125,24 @@ def test_port_in_use_is_named_in_the_log_and_ends_the_process(split: GatewayProc
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+def test_host_that_is_not_of_this_machine_is_named_with_its_setting(host: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", "--dev", "--host", host, "--port", "0"],
+        env={"GATEWAY_LOG_FORMAT": "json", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    (failed,) = [line for line in lines if line["event"] == "gateway.cannot_listen"]
+    assert ended.returncode == 1
+    assert f"of {host} cannot be opened" in failed["reason"]
+    assert failed["advice"] == "set GATEWAY_HOST to an address of this machine"
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/metrics"])
 async def test_probe_path_accepts_get_and_head_and_answers_other_methods_with_405(
     split: GatewayProcess, http: aiohttp.ClientSession, path: str

@@ -2,6 +2,8 @@
 # Print a token for a user, which is valid for an hour: GATEWAY_JWT_SECRET=… bash/token.sh alice
 set -euo pipefail
 
+: "${GATEWAY_JWT_SECRET:?GATEWAY_JWT_SECRET is not set}"
+
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
 
 user=${1//\\/\\\\}

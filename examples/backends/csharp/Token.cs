@@ -11,13 +11,14 @@ public static class Token
     /// <summary>Return a token for a user, which is valid for an hour. Further claims need a JSON library.</summary>
     public static string GatewayToken(string sub)
     {
+        var secret = Environment.GetEnvironmentVariable("GATEWAY_JWT_SECRET");
+        if (string.IsNullOrEmpty(secret)) throw new InvalidOperationException("GATEWAY_JWT_SECRET is not set");
         var now = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
         var user = sub.Replace("\\", "\\\\").Replace("\"", "\\\"");
         var payload = $"{{\"sub\":\"{user}\",\"iat\":{now},\"exp\":{now + 3600}}}";
         var text = Base64Url(Encoding.UTF8.GetBytes("{\"alg\":\"HS256\",\"typ\":\"JWT\"}"))
             + "." + Base64Url(Encoding.UTF8.GetBytes(payload));
-        var secret = Encoding.UTF8.GetBytes(Environment.GetEnvironmentVariable("GATEWAY_JWT_SECRET"));
-        using (var mac = new HMACSHA256(secret))
+        using (var mac = new HMACSHA256(Encoding.UTF8.GetBytes(secret)))
             return text + "." + Base64Url(mac.ComputeHash(Encoding.UTF8.GetBytes(text)));
     }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -13,6 +14,10 @@ import (
 
 // gatewayToken returns a token for sub, which is valid for an hour; claims such as {"orgId": 7} grant rooms.
 func gatewayToken(sub string, claims map[string]any) (string, error) {
+	secret := os.Getenv("GATEWAY_JWT_SECRET")
+	if secret == "" {
+		return "", errors.New("GATEWAY_JWT_SECRET is not set")
+	}
 	now := time.Now().Unix()
 	payload := map[string]any{"sub": sub, "iat": now, "exp": now + 3600}
 	for name, value := range claims {
@@ -24,7 +29,7 @@ func gatewayToken(sub string, claims map[string]any) (string, error) {
 	}
 	base64url := base64.RawURLEncoding.EncodeToString
 	text := base64url([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + base64url(body)
-	mac := hmac.New(sha256.New, []byte(os.Getenv("GATEWAY_JWT_SECRET")))
+	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(text))
 	return text + "." + base64url(mac.Sum(nil)), nil
 }

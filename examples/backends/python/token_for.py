@@ -15,11 +15,13 @@ def base64url(data: bytes) -> bytes:
 
 def gateway_token(sub: str, **claims: object) -> str:
     """Return a token for ``sub``, which is valid for an hour; claims such as ``orgId=7`` grant rooms."""
+    secret = os.environ.get("GATEWAY_JWT_SECRET", "")
+    if not secret:
+        raise RuntimeError("GATEWAY_JWT_SECRET is not set")
     now = int(time.time())
     payload = json.dumps({"sub": sub, "iat": now, "exp": now + 3600, **claims})
     text = base64url(b'{"alg":"HS256","typ":"JWT"}') + b"." + base64url(payload.encode())
-    secret = os.environ["GATEWAY_JWT_SECRET"].encode()
-    return (text + b"." + base64url(hmac.digest(secret, text, hashlib.sha256))).decode()
+    return (text + b"." + base64url(hmac.digest(secret.encode(), text, hashlib.sha256))).decode()
 
 
 if __name__ == "__main__":

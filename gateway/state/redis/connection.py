@@ -123,7 +123,8 @@ class ConnectionFactory:
         """Return the error for a server that did not answer: † one without TLS waits for the rest of a handshake."""
         if self.url.tls and await _answers_without_tls(host, port):
             return NotExecuted(
-                f"{server} cannot be reached: it does not speak TLS on this port; without TLS the URL is redis://"
+                f"{server} cannot be reached: it does not speak TLS on this port;"
+                " without TLS the URL begins with redis, not rediss"
             )
         return NotExecuted(f"{server} did not answer within {seconds:g} s")
 

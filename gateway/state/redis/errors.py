@@ -168,7 +168,7 @@ def _reason_of(error: BaseException, *, tls: bool) -> str:
         if isinstance(cause, ssl.SSLError) and "ALERT" in (cause.reason or ""):
             return f"it ends the TLS handshake: {cause.reason} (ssl_certfile and ssl_keyfile name a client certificate)"
         if isinstance(cause, ssl.SSLError):
-            return "it does not speak TLS on this port; without TLS the URL is redis://"
+            return "it does not speak TLS on this port; without TLS the URL begins with redis, not rediss"
         if isinstance(cause, FileNotFoundError | PermissionError):
             return f"a file of the TLS options cannot be read: {cause.strerror} ({cause.filename or 'ssl_…'})"
         # asyncio joins the errors of several addresses of a name in one text.

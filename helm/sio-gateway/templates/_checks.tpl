@@ -26,13 +26,16 @@
 
 {{/* Names of other charts are rejected with ours; the schema allows them, because its own error would not name ours. */}}
 {{- define "sio-gateway.nameChecks" -}}
+{{- if kindIs "string" .Values.existingSecret -}}
+{{- fail "existingSecret is not a name: the name of your Secret is existingSecret.name." -}}
+{{- end -}}
 {{- range $path, $sentence := .Files.Get "files/names.yaml" | fromYaml -}}
 {{- $parts := splitList "." $path -}}
 {{- $parent := $.Values -}}
 {{- range initial $parts -}}
-{{- $parent = get $parent . -}}
+{{- $parent = get (default dict $parent) . -}}
 {{- end -}}
-{{- if hasKey $parent (last $parts) -}}
+{{- if and (kindIs "map" $parent) (hasKey $parent (last $parts)) -}}
 {{- fail (printf "%s is not a value of this chart: %s." $path $sentence) -}}
 {{- end -}}
 {{- end -}}

@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.integration.chart.sets import NAMES_OF_OTHERS, with_
-from tools.chart.rendering import RenderError, Values, render
+from tests.integration.chart.sets import NAMES_OF_OTHERS, gateway, with_
+from tools.chart.rendering import CHART, RenderError, Values, render
 
 SHORT = "geheim"
+DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+REQUIRED: list[str] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))["required"]
 
 
 def rejection(values: Values) -> str:
@@ -163,6 +167,42 @@ def test_name_of_another_chart_is_rejected_with_ours(minimal: Values, path: str,
     message = rejection(with_(minimal, **{path.replace(".", "__"): "x"}))
 
     assert f"{path} is not a value of this chart: {sentence}." in message
+
+
+SECTIONS = [path for path, each in DEFAULTS.items() if isinstance(each, dict) and path in REQUIRED]
+
+
+def test_each_section_that_templates_read_is_required() -> None:
+    # Only these are read as a whole, or may be absent.
+    free = {
+        "global",
+        "commonLabels",
+        "resources",
+        "podSecurityContext",
+        "securityContext",
+        "deploymentAnnotations",
+    }
+    free |= {"podLabels", "podAnnotations", "nodeSelector", "affinity"}
+    assert set(SECTIONS) == {path for path, each in DEFAULTS.items() if isinstance(each, dict)} - free
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_section_without_content_is_rejected_with_its_name(minimal: Values, section: str) -> None:
+    # `redis:` with nothing below it is null, which removes the defaults.
+    assert f"missing property '{section}'" in rejection(with_(minimal, **{section: None}))
+
+
+def test_name_in_the_place_of_the_section_of_a_secret_is_rejected_with_ours(minimal: Values) -> None:
+    message = rejection(with_(minimal, existingSecret="gateway-credentials"))
+
+    assert "existingSecret is not a name: the name of your Secret is existingSecret.name." in message
+
+
+@pytest.mark.parametrize("pull_secrets", [["regcred"], [{"name": "regcred"}]])
+def test_pull_secrets_are_names_or_mappings(minimal: Values, pull_secrets: list[Any]) -> None:
+    rendered = render(with_(minimal, imagePullSecrets=pull_secrets))
+
+    assert gateway(rendered)["spec"]["template"]["spec"]["imagePullSecrets"] == [{"name": "regcred"}]
 
 
 def test_path_of_an_ingress_host_is_rejected(minimal: Values) -> None:

@@ -77,3 +77,27 @@ def test_printed_token_is_valid_for_an_hour_and_connects_its_user(
     assert claims["sub"] == client.event("authenticated")[0]["userId"] == USER
     assert claims["exp"] - claims["iat"] == 3600
     assert abs(claims["iat"] - time.time()) < PROGRAM_SECONDS
+
+
+@pytest.mark.parametrize("environment", [{}, {"GATEWAY_JWT_SECRET": ""}], ids=["missing", "empty"])
+def test_no_token_is_printed_without_the_secret(
+    program: tuple[str, ...], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        [*program, USER],
+        cwd=BACKENDS,
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "LC_ALL": "C.UTF-8",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=PROGRAM_SECONDS,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert "GATEWAY_JWT_SECRET is not set" in done.stdout + done.stderr
+    assert "eyJ" not in done.stdout

@@ -66,7 +66,7 @@ async def test_server_without_tls_behind_a_tls_url(server: RedisServer) -> None:
 
     assert problem.message == (
         f"Redis at 127.0.0.1:{server.port} cannot be reached: it does not speak TLS on this port; without TLS the"
-        " URL is redis://"
+        " URL begins with redis, not rediss"
     )
 
 
@@ -130,7 +130,7 @@ async def test_sentinel_behind_a_tls_url_that_speaks_none(server: RedisServer) -
 
     assert problem.message == (
         f"the Sentinel at 127.0.0.1:{server.port} cannot be reached: it does not speak TLS on this port; without"
-        " TLS the URL is redis://"
+        " TLS the URL begins with redis, not rediss"
     )
 
 
