@@ -80,6 +80,7 @@ def parse_redis_url(url: str) -> RedisUrl:
     tls = parts.scheme.startswith("rediss")
     tls_options = _take_tls_options(query) if tls else {}
     sentinel_login = {name: query.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    _check_login(sentinel_login)
     if query:
         raise ValueError(f"has options that are not known: {', '.join(sorted(query))}")
     return RedisUrl(
@@ -110,9 +111,13 @@ def _take_tls_options(query: dict[str, str]) -> dict[str, Any]:
 def _credentials(text: str) -> dict[str, str]:
     username, _, password = text.partition(":")
     given = {"username": unquote(username), "password": unquote(password)}
-    if any(_CONTROL.search(value) for value in given.values()):
-        raise ValueError("has a line break or another control character in its user name or password")
+    _check_login(given)
     return {name: value for name, value in given.items() if value}
+
+
+def _check_login(given: Mapping[str, str | None]) -> None:
+    if any(_CONTROL.search(value) for value in given.values() if value):
+        raise ValueError("has a line break or another control character in its user name or password")
 
 
 def _database(path: list[str]) -> int:

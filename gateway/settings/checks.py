@@ -16,6 +16,8 @@ _RESERVED_PATHS: Final = (
 MIN_LEASE_SECONDS: Final = 5
 MIN_SUBSCRIPTION_TIMEOUT_SECONDS: Final = 2
 MAX_SHARED_BODY_BYTES: Final = 16 * 1024 * 1024
+PACKET_BYTES: Final = 1024
+"""Bytes of a packet around its token: the namespace, and what a client sends to resume."""
 
 
 def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None:
@@ -120,6 +122,14 @@ def _check_requests(settings: Settings, problems: Problems) -> None:
             "max_token_bytes",
             f"must be less than GATEWAY_MAX_HEADER_BYTES, which is {settings.max_header_bytes}",
         )
+    for name in ("max_unauthenticated_frame_bytes", "max_frame_bytes"):
+        largest = getattr(settings, name) - PACKET_BYTES
+        if not problems.has_error("max_token_bytes", name) and settings.max_token_bytes > largest:
+            problems.add(
+                "max_token_bytes",
+                f"must be at least {PACKET_BYTES} less than GATEWAY_{name.upper()}, which is {getattr(settings, name)}:"
+                " a frame holds the token and what is around it",
+            )
 
 
 def _check_sizes(settings: Settings, problems: Problems) -> None:

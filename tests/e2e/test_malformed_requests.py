@@ -36,7 +36,9 @@ UPGRADE = {
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
-    process = GatewayProcess(max_frame_bytes=MAX_FRAME_BYTES, request_timeout_seconds=0.5)
+    process = GatewayProcess(
+        max_frame_bytes=MAX_FRAME_BYTES, max_token_bytes=MAX_FRAME_BYTES - 1024, request_timeout_seconds=0.5
+    )
     yield process
     assert process.stop() == 0
     assert process.failures() == []

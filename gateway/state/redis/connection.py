@@ -96,7 +96,8 @@ class ConnectionFactory:
 
         Raises:
             NotExecuted: no usable primary was reached in time.
-            StateMisconfigured: the credentials are wrong, or the primary may evict keys.
+            StateMisconfigured: the credentials are wrong, the primary may evict keys, or the server is a Sentinel or a
+                node of a Cluster.
         """
         return await self._open(self._verify)
 
@@ -187,7 +188,7 @@ class ConnectionFactory:
         connection = await self._connect(host, port)
         try:
             info = parse_info(await execute(connection, "INFO"))
-            _check(info)
+            _check(info, f"Redis at {address_text(host, port)}")
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -283,7 +284,17 @@ def parse_info(answer: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in lines if colon}
 
 
-def _check(info: Mapping[str, str]) -> None:
+def _check(info: Mapping[str, str], server: str) -> None:
+    mode = info.get("redis_mode", info.get("server_mode"))
+    if mode == "sentinel":
+        raise StateMisconfigured(
+            f"{server} is a Sentinel, which has no data: write the URL as redis+sentinel://host,host/name"
+        )
+    if mode == "cluster" or info.get("cluster_enabled") == "1":
+        raise StateMisconfigured(
+            f"{server} belongs to a Cluster, across which the scripts of the gateway do not work: use one primary,"
+            " with Sentinel for failover"
+        )
     if info.get("loading") == "1":
         raise NotExecuted("Redis is loading its data", rejection="LOADING")
     if info.get("role") not in {"master", None}:

@@ -151,6 +151,20 @@ async def test_database_that_does_not_exist(server: RedisServer) -> None:
     )
 
 
+async def test_node_of_a_cluster() -> None:
+    node = RedisServer(cluster_enabled="yes")
+    try:
+        problem = await problem_of(node.url)
+    finally:
+        node.stop()
+
+    assert isinstance(problem, StateMisconfigured)
+    assert problem.message == (
+        f"Redis at 127.0.0.1:{node.port} belongs to a Cluster, across which the scripts of the gateway do not work:"
+        " use one primary, with Sentinel for failover"
+    )
+
+
 async def test_server_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -204,6 +218,17 @@ async def test_sentinel_whose_password_is_missing_or_wrong_names_the_parameter(g
     assert LOGIN in wrong.message
     assert isinstance(unnamed, BrokerUnavailable)
     assert f"the Sentinel at {first} knows no primary named 'other'" in unnamed.message
+
+
+async def test_sentinel_behind_a_url_of_redis(guarded: Sentinels) -> None:
+    address = guarded.sentinels.partition(",")[0]
+
+    problem = await problem_of(f"redis://:{PASSWORD}@{address}")
+
+    assert isinstance(problem, StateMisconfigured)
+    assert problem.message == (
+        f"Redis at {address} is a Sentinel, which has no data: write the URL as redis+sentinel://host,host/name"
+    )
 
 
 async def test_primary_whose_password_is_wrong_is_not_taken_for_a_sentinel(guarded: Sentinels) -> None:

@@ -44,6 +44,14 @@ def test_control_character_in_the_login_is_rejected_without_quoting_it(login: st
     assert "hunter2" not in str(raised.value)
 
 
+@pytest.mark.parametrize("login", ["sentinel_password=hunter2%0A", "sentinel_username=hunter2%00"])
+def test_control_character_in_the_login_of_sentinels_is_rejected_without_quoting_it(login: str) -> None:
+    with pytest.raises(ValueError, match="has a line break or another control character") as raised:
+        parse_redis_url(f"redis+sentinel://r/main?{login}")
+
+    assert "hunter2" not in str(raised.value)
+
+
 def test_password_may_contain_and_end_with_blanks() -> None:
     assert parse_redis_url("redis://:a%20b%20@r").options["password"] == "a b "
 

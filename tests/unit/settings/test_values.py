@@ -166,11 +166,24 @@ def test_every_invalid_item_of_a_list_is_reported() -> None:
         ({"REDIS_URL": "redis://x", "LEASE_SECONDS": "4"}, "GATEWAY_LEASE_SECONDS: must be at least 5: with less, a short pause of Redis would make every replica count as dead"),
         ({"REDIS_URL": "redis://x", "SUBSCRIPTION_TIMEOUT_SECONDS": "1"}, "GATEWAY_SUBSCRIPTION_TIMEOUT_SECONDS: must be at least 2"),
         ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "SEND_BUFFER_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis executes each push as one command, and every other command waits meanwhile"),
+        ({"MAX_TOKEN_BYTES": "31745"}, "GATEWAY_MAX_TOKEN_BYTES: must be at least 1024 less than GATEWAY_MAX_UNAUTHENTICATED_FRAME_BYTES, which is 32768: a frame holds the token and what is around it"),
+        ({"MAX_FRAME_BYTES": "17407"}, "GATEWAY_MAX_TOKEN_BYTES: must be at least 1024 less than GATEWAY_MAX_FRAME_BYTES, which is 17407: a frame holds the token and what is around it"),
+        ({"MAX_TOKEN_BYTES": "40000", "MAX_UNAUTHENTICATED_FRAME_BYTES": "50000"}, "GATEWAY_MAX_TOKEN_BYTES: must be less than GATEWAY_MAX_HEADER_BYTES, which is 32768"),
         ({"INGEST_PORT": "8080"}, "GATEWAY_INGEST_PORT: equals GATEWAY_PORT; remove it to serve everything on one port"),
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other_are_rejected(given: dict[str, str], sentence: str) -> None:
     assert problems(**given) == [sentence]
+
+
+def test_token_limit_may_be_as_large_as_frames_and_heads_allow() -> None:
+    limits = {
+        "MAX_FRAME_BYTES": "51024",
+        "MAX_UNAUTHENTICATED_FRAME_BYTES": "51024",
+        "MAX_HEADER_BYTES": "65536",
+    }
+
+    assert load(MAX_TOKEN_BYTES="50000", **limits).max_token_bytes == 50_000
 
 
 def test_invalid_setting_is_not_compared_with_others() -> None:
