@@ -235,6 +235,7 @@ async def test_acknowledgements_of_clients_are_ignored(server: PacketServer, eve
         ["4{}"],
         [b"\x01"],
         ['51-["message",{"_placeholder":true,"num":0}]', "text"],
+        ['51-["message",{"_placeholder":true,"num":0}]', '2["message"]'],
         ['51-["message",{"_placeholder":true,"num":5}]', b"\x01"],
         [f'5{MAX_ATTACHMENTS + 1}-["message"]'],
         ["2" + "[" * 100_000],
