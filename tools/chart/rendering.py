@@ -49,9 +49,11 @@ def value_sets() -> dict[str, Values]:
     }
 
 
-def render(values: Values, *, release: str = "live", namespace: str = NAMESPACE) -> Rendered:
-    """Render the chart as ``helm install`` does. Raises: RenderError."""
-    with Chart.load(CHART) as chart:
+def render(
+    values: Values, *, release: str = "live", namespace: str = NAMESPACE, source: Path = CHART
+) -> Rendered:
+    """Render the chart, a folder or an archive, as ``helm install`` does. Raises: RenderError."""
+    with Chart.load(source) as chart:
         try:
             # `render` does not validate the values by the schema.
             chart.validate_schema(values)

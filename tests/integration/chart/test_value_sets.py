@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from helm_python import package
 
 from tests.integration.chart.sets import SETS, gateway, rendered_set, settings_of
 from tools.chart import findings
-from tools.chart.rendering import CHART, NAMESPACE, Document, Rendered
+from tools.chart.rendering import CHART, NAMESPACE, Document, Rendered, render
 
 # Kinds that a team may install in its namespace; none of them affects other namespaces.
 KINDS = {
@@ -59,6 +62,21 @@ def texts(value: Any) -> Iterator[str]:
                 yield from texts(each)
         case _:
             yield str(value)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the archive that a release publishes (RELEASING.md)."""
+    return Path(package(CHART, destination=tmp_path_factory.mktemp("archive")))
+
+
+def test_packaged_chart_has_every_file_and_installs_the_same_objects(archive: Path) -> None:
+    with tarfile.open(archive) as files:
+        packaged = set(files.getnames())
+    ours = {f"{CHART.name}/{path.relative_to(CHART)}" for path in CHART.rglob("*") if path.is_file()}
+
+    assert packaged == ours
+    assert render(SETS["all-on"], source=archive) == rendered_set("all-on")
 
 
 def test_value_sets_cover_the_usual_installations() -> None:
