@@ -19,6 +19,7 @@ from gateway.domain.rate_limit import Rate
 from gateway.domain.redis_url import RedisUrl, parse_redis_url
 from gateway.settings.values import (
     attempt,
+    check_quotes,
     identifier,
     integer,
     per_second,
@@ -68,8 +69,7 @@ def secret(raw: object) -> str:
     for place, character in (("begins", value[0]), ("ends", value[-1])):
         if category(character) in _INVISIBLE:
             raise ValueError(f"{place} with {_name_of(character)}: remove it")
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        raise ValueError("is in quotes, which count as a part of it: remove them")
+    check_quotes(value)
     control = _CONTROL.search(value)
     if control is not None:
         raise ValueError(f"contains {_name_of(control[0])}")

@@ -63,6 +63,15 @@ def text(raw: object) -> str:
     return raw
 
 
+def check_quotes(value: str) -> None:
+    """Check that a text is not wrapped in quotes, as ``docker run --env-file`` passes them on.
+
+    Raises: ValueError.
+    """
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("is in quotes, which count as a part of it: remove them")
+
+
 def token(raw: object) -> str:
     """Parse a text without spaces and control characters."""
     value = text(raw)
@@ -177,6 +186,8 @@ def list_of(item: Parser[str]) -> Parser[tuple[str, ...]]:
     """Return a parser of ``a,b`` or a YAML list. ``item`` parses each item. The order is kept; no item may repeat."""
 
     def parse(raw: object) -> tuple[str, ...]:
+        if isinstance(raw, str):
+            check_quotes(raw)
         parts = [part.strip() for part in raw.split(",")] if isinstance(raw, str) else raw
         if not isinstance(parts, list):
             raise ValueError(f"{raw!r} is not a list: separate its items with commas")
@@ -220,6 +231,7 @@ def room_claims(raw: object) -> Mapping[str, str]:
     """Parse ``claim=prefix,claim=prefix`` or a YAML mapping from claims of a token to prefixes of rooms."""
     prefixes = raw
     if isinstance(raw, str):
+        check_quotes(raw)
         pairs = [part.strip().partition("=") for part in raw.split(",")]
         if not all(claim and prefix for claim, _, prefix in pairs):
             raise ValueError(f"{raw!r} is not of the form claim=prefix,claim=prefix")

@@ -35,7 +35,7 @@ def find_token(auth: object, handshake: Handshake) -> str:
     """Return ``auth.token`` of the CONNECT packet, else the token of ``Authorization``, of the query, or of the cookie.
 
     The first place that has a value decides: a bad token never falls through to the next place. An ``Authorization``
-    of another scheme is a proxy's, and so no value.
+    of another scheme is a proxy's, and so no value; nor is an empty text, or ``Bearer`` with nothing behind it.
 
     Raises: TokenRejected, with token_missing, or token_malformed for a value that is not a token.
     """
@@ -46,7 +46,7 @@ def find_token(auth: object, handshake: Handshake) -> str:
         handshake.cookie_token,
     )
     for value in places:
-        if value is not None:
+        if not (value is None or (isinstance(value, str) and not _without_scheme(value))):
             return bearer_token(value)
     raise TokenRejected(
         "token_missing",
@@ -59,13 +59,16 @@ def bearer_token(value: object) -> str:
 
     Raises: TokenRejected, with token_malformed.
     """
-    text = value.strip() if isinstance(value, str) else ""
-    parts = text.split(maxsplit=1)
-    if parts and parts[0].lower() == BEARER:
-        text = "".join(parts[1:])
+    text = _without_scheme(value) if isinstance(value, str) else ""
     if not text:
         raise TokenRejected("token_malformed", "a token is a non-empty string")
     return text
+
+
+def _without_scheme(value: str) -> str:
+    text = value.strip()
+    parts = text.split(maxsplit=1)
+    return "".join(parts[1:]) if parts and parts[0].lower() == BEARER else text
 
 
 def _without_other_schemes(authorization: str | None) -> str | None:
