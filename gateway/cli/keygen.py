@@ -36,6 +36,8 @@ def keygen(keys: tuple[str, ...], webhooks: tuple[str, ...]) -> None:
     for each in (*ids, *webhooks):
         if not KEY_ID.fullmatch(each):
             raise UsageError(f"the id {each!r} is not 1 to 64 of A-Z a-z 0-9 . _ -")
+    if len(set(ids)) < len(ids):
+        raise UsageError("two keys have the same id")
     click.echo(f"GATEWAY_JWT_SECRET={new_secret()}")
     click.echo("GATEWAY_INGEST_KEYS=" + ",".join(f"{each}:{new_secret()}" for each in ids))
     if webhooks:

@@ -122,7 +122,7 @@ def kept_secrets(path: Path) -> DevelopmentSecrets:
     if jwt is None or ingest is None:
         raise UsageError(
             f"{path} lacks the lines GATEWAY_JWT_SECRET=… and GATEWAY_INGEST_KEYS={DEV_KEY_ID}:… with secrets of 32 "
-            "characters or more: delete the file to get new ones"
+            "characters or more: add them; or, for new ones, name another file or move this one away"
         )
     return DevelopmentSecrets(jwt[1], ingest[1])
 

@@ -35,3 +35,11 @@ def test_invalid_id_is_rejected() -> None:
     assert answer.returncode == 2
     assert "the id 'a:b' is not 1 to 64 of A-Z a-z 0-9 . _ -" in answer.stderr
     assert answer.stdout == ""
+
+
+def test_two_keys_with_one_id_are_rejected() -> None:
+    answer = run("keygen", "--key", "shop", "--key", "shop")
+
+    assert answer.returncode == 2
+    assert "two keys have the same id" in answer.stderr
+    assert "GATEWAY_" not in answer.stdout

@@ -45,7 +45,7 @@ def test_file_without_usable_secrets_is_rejected_and_left_alone(tmp_path: Path, 
     path = tmp_path / ".env"
     path.write_text(text)
 
-    with pytest.raises(UsageError, match="delete the file to get new ones"):
+    with pytest.raises(UsageError, match="for new ones, name another file or move this one away"):
         kept_secrets(path)
 
     assert path.read_text() == text
