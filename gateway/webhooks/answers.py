@@ -121,9 +121,8 @@ def _rejection(body: bytes) -> RejectedByBackend:
     if not isinstance(members, dict):
         return RejectedByBackend("rejected", _REJECTED)
     code = members.get("code")
-    sentence = members.get("message", members.get("detail"))
-    if not isinstance(sentence, str) or not sentence.strip():
-        sentence = _REJECTED
+    sentences = (members.get("message"), members.get("detail"))
+    sentence = next((each for each in sentences if isinstance(each, str) and each.strip()), _REJECTED)
     return RejectedByBackend(
         code if isinstance(code, str) and _CODE.fullmatch(code) else "rejected",
         _CONTROL.sub(" ", sentence)[:MAX_MESSAGE_CHARACTERS],

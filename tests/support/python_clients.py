@@ -152,5 +152,15 @@ class PythonClients(Clients):
         await self._http.close()
 
 
+class _ReadResponse(aiohttp.ClientResponse):
+    """A response whose body is read if it is an error: python-engineio drops such a response with its connection."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        response = await super().start(connection)
+        if response.status >= 400:
+            await response.read()
+        return response
+
+
 async def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), response_class=_ReadResponse)

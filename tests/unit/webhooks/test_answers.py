@@ -132,6 +132,13 @@ def test_4xx_is_a_rejection_with_code_and_sentence_of_the_backend(status: int) -
     assert (error.code, error.message) == ("too_late", "The match has ended.")
 
 
+@pytest.mark.parametrize("message", [["text must be a string"], {"text": "wrong"}, 7, "", "  "])
+def test_message_that_is_no_sentence_does_not_hide_the_detail(message: object) -> None:
+    error = rejection(400, {"message": message, "detail": "The text is missing."})
+
+    assert error.message == "The text is missing."
+
+
 def test_problem_json_has_its_sentence_in_detail() -> None:
     error = rejection(422, {"type": "about:blank", "status": 422, "code": "no", "detail": "Not now."})
 
