@@ -50,7 +50,7 @@
 
 {{- define "sio-gateway.image" -}}
 {{- $registry := default .Values.image.registry (.Values.global).imageRegistry -}}
-{{- $repository := ternary (printf "%s/%s" $registry .Values.image.repository) .Values.image.repository (not (empty $registry)) -}}
+{{- $repository := include "sio-gateway.withRegistry" (list $registry .Values.image.repository) -}}
 {{- if .Values.image.digest -}}
 {{- printf "%s@%s" $repository .Values.image.digest -}}
 {{- else -}}
@@ -58,10 +58,14 @@
 {{- end -}}
 {{- end -}}
 
-{{/* A first part with a dot or a port is a registry, which global.imageRegistry replaces. */}}
 {{- define "sio-gateway.bundledRedisImage" -}}
-{{- $image := .Values.redis.bundled.image -}}
-{{- with (.Values.global).imageRegistry -}}
+{{- include "sio-gateway.withRegistry" (list (.Values.global).imageRegistry .Values.redis.bundled.image) -}}
+{{- end -}}
+
+{{/* An image in a registry, or as it is without one. A first part with a dot or a port is a registry, which is replaced. */}}
+{{- define "sio-gateway.withRegistry" -}}
+{{- $image := index . 1 -}}
+{{- with index . 0 -}}
 {{- $image = printf "%s/%s" . (regexReplaceAll "^[^/]*[.:][^/]*/" $image "") -}}
 {{- end -}}
 {{- $image -}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway import __version__
 from tests.integration.chart.sets import SETS, gateway, mounted, rendered_set, with_
 from tools.chart.rendering import Rendered, Values, render
@@ -128,3 +130,16 @@ def test_runbook_url_of_each_alert_names_the_page_of_the_operator(minimal: Value
     urls = {each["annotations"]["runbook_url"] for group in rule["spec"]["groups"] for each in group["rules"]}
     assert {url.partition("#")[0] for url in urls} == {page}
     assert f"{page}#redis-is-unavailable" in urls
+
+
+@pytest.mark.parametrize(
+    "change", [{"global": {"imageRegistry": "mirror.example.com"}}, {"image__registry": "mirror.example.com"}]
+)
+def test_registry_replaces_the_one_in_the_name_of_the_image(minimal: Values, change: Values) -> None:
+    values = with_(
+        minimal, image__repository="registry.example.com:5000/team/sio-gateway", image__tag="1", **change
+    )
+
+    images = {each["image"] for each in gateway(render(values))["spec"]["template"]["spec"]["containers"]}
+
+    assert images == {"mirror.example.com/team/sio-gateway:1"}
