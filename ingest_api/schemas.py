@@ -207,7 +207,7 @@ class DisconnectSchema(_Addressed):
     revoke = StrictBoolean(
         load_default=False,
         metadata={
-            "description": "Also reject, on every replica, every token of the user that was issued before now."
+            "description": "Also reject, on every replica, every token of the user whose `iat` is before now."
         },
     )
 

@@ -32,7 +32,7 @@ def disconnect() -> None:
     metavar="SID",
     help="A room or socket id that stays connected. Repeatable.",
 )
-@click.option("--revoke", is_flag=True, help="Reject every token of USER that was issued before now.")
+@click.option("--revoke", is_flag=True, help="Reject every token of USER whose `iat` is before now.")
 @url_option
 def user(user: str, namespace: str | None, excluded: tuple[str, ...], revoke: bool, url: str | None) -> None:
     """Disconnect every connection of USER.

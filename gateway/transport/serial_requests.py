@@ -199,10 +199,6 @@ class SerialRequestHandler(web.RequestHandler):
 
     def _parse(self, piece: bytes) -> None:
         """Let aiohttp parse bytes that end at or before the end of a head or body, and queue the request."""
-        if piece and self._upgraded and self._parser is not None:
-            # The last request was answered without a change of the protocol.
-            self._parser.set_upgraded(False)
-            self._upgraded = False
         is_in_body = not self._payload.is_eof()
         count = len(self._messages)
         super().data_received(piece)
