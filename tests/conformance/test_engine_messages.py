@@ -57,13 +57,13 @@ async def test_answers_are_never_cached_and_are_plain_text(engine: Client) -> No
         assert answer.headers["Content-Type"] == "text/plain; charset=UTF-8"
 
 
-@pytest.mark.parametrize("body", ["abc", "", "4ok" + SEPARATOR, "b*", "2", "5", "6", "0"])
+@pytest.mark.parametrize("body", ["abc", "", "4ok" + SEPARATOR, "2", "5", "6", "0"])
 async def test_malformed_or_misplaced_packet_ends_a_session_on_polling(engine: Client, body: str) -> None:
     sid = await engine.open_polling()
 
     status, _ = await engine.post(sid, body)
 
-    assert status == (200 if body in {"b*", "2", "5", "6", "0"} else 400)
+    assert status == (200 if body in {"2", "5", "6", "0"} else 400)
     await assert_closed(engine, sid)
 
 
