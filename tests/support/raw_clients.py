@@ -26,6 +26,10 @@ def connect_packet(token: str | None, namespace: str = "/", **auth: Any) -> str:
     return f"40{prefix}{json.dumps(given) if given else ''}"
 
 
+OPENED: dict[aiohttp.ClientSession, list[aiohttp.ClientWebSocketResponse]] = {}
+"""The WebSockets of each session of ``http_session``, which closes them at its end."""
+
+
 @asynccontextmanager
 async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
     """Open an HTTP client with any number of connections and without cookies."""
@@ -34,6 +38,9 @@ async def http_session() -> AsyncIterator[aiohttp.ClientSession]:
         connector=aiohttp.TCPConnector(limit=0), timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         yield session
+        # aiohttp warns of a WebSocket that is collected without being closed, in whichever test that happens.
+        for socket in OPENED.pop(session, ()):
+            socket._response.close()
         # One turn of the event loop closes aborted sockets, which a test may count.
         await asyncio.sleep(0)
 
@@ -53,6 +60,7 @@ class RawSocket:
         """Open an Engine.IO session and read the open packet; ``query`` starts with an ampersand."""
         address = f"{url.replace('http', 'ws', 1)}{path}?EIO=4&transport=websocket{query}"
         raw = cls(await http.ws_connect(address, max_msg_size=0, **options))
+        OPENED.setdefault(http, []).append(raw.socket)
         packet = await raw.frame()
         assert packet[:1] == "0", packet
         raw.opened = json.loads(packet[1:])

@@ -211,7 +211,7 @@ def test_closed_port_is_reported_with_the_address() -> None:
     description = Report(f"redis://127.0.0.1:{port}").only_problem("redis.reachable")
 
     assert f"127.0.0.1:{port}" in description
-    assert "Connect call failed" in description or "refused" in description
+    assert "no server listens there" in description
 
 
 def test_reached_maxclients_is_reported(server: RedisServer) -> None:

@@ -202,7 +202,7 @@ def test_entry_on_the_page_is_that_of_the_example() -> None:
 def test_make_run_executes_the_command_that_these_tests_use() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
 
-    assert "-m gateway serve --dev" in found(r"^run: .*\n\t(.*)$", makefile)
+    assert "/sio-gateway serve --dev" in found(r"^run: .*\n\t(.*)$", makefile)
 
 
 def test_page_sends_events_of_the_catalogue_only() -> None:
