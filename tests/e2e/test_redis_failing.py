@@ -149,7 +149,11 @@ def test_primary_that_became_a_replica_is_reported_by_readiness_metrics_and_log(
     wait_until(lambda: readiness_status(gateway) == (200, "ready"), "it is a primary again")
     for event in ("redis.rejecting", "redis.accepting"):
         # The connection for channels may have reconnected in the meantime, and logs a line of its own.
-        of_commands = [line for line in logged(gateway, event) if line["connection"] == "commands"]
+        def is_of_commands(line: dict[str, Any], event: str = event) -> bool:
+            return line.get("event") == event and line["connection"] == "commands"
+
+        gateway.log.wait(is_of_commands)
+        of_commands = [line for line in gateway.log.entries if is_of_commands(line)]
         assert [line["code"] for line in of_commands] == ["READONLY"]
     assert gateway.stop() == 0
 
