@@ -178,7 +178,24 @@ class Operation:
     body: str | None = None
     body_required: bool = True
     body_examples: dict[str, Any] = field(default_factory=dict)
-    statuses: tuple[int, ...] = (400, 401, 403, 404, 405, 408, 409, 413, 415, 417, 422, 429, 500, 503, 505)
+    statuses: tuple[int, ...] = (
+        400,
+        401,
+        403,
+        404,
+        405,
+        408,
+        409,
+        413,
+        415,
+        417,
+        422,
+        429,
+        431,
+        500,
+        503,
+        505,
+    )
 
 
 OPERATIONS: Final = (
@@ -250,9 +267,10 @@ OPERATIONS: Final = (
                 "online": False,
                 "connections": [],
                 "last_seen": "2026-11-21T09:58:00.123Z",
+                "recoverable": 0,
             }
         },
-        statuses=(400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 500, 503, 505),
+        statuses=(400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 431, 500, 503, 505),
     ),
     Operation(
         id="disconnectUser",
