@@ -35,8 +35,8 @@ class BrowserClientHook(BuildHookInterface[Any]):
         ]
 
     def initialize(self, _version: str, _build_data: dict[str, Any]) -> None:
-        """Fetch the client, or end the build with the sentence of the program that fetches it."""
-        if self._can_fetch() and not self._is_current():
+        """Fetch the client unless it is there, or end the build with the sentence of the program that fetches it."""
+        if self._can_fetch():
             fetched = subprocess.run([sys.executable, FETCH], cwd=self.root, check=False)
             if fetched.returncode != 0:
                 raise SystemExit(fetched.returncode)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import secrets
 import sys
 import time
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 _TIMEOUT_SECONDS: Final = 30
-_IDEMPOTENCY_KEY: Final = re.compile(r"[ -~]{1,255}", re.ASCII)
 # A wildcard address can be listened on, but not connected to.
 _WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104
 
@@ -147,7 +145,9 @@ def user_in_path(user: str) -> str:
 
 def check_idempotency_key(text: str | None) -> None:
     """Raises: UsageError if no request can have this key."""
-    if text is not None and not _IDEMPOTENCY_KEY.fullmatch(text):
+    from ingest_api.signing import IDEMPOTENCY_KEY
+
+    if text is not None and not IDEMPOTENCY_KEY.fullmatch(text):
         raise UsageError("an idempotency key is 1 to 255 printable ASCII characters")
 
 
