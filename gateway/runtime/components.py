@@ -22,12 +22,15 @@ from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
 from gateway.runtime.events import CurrentPushSchemas, event_documents
 from gateway.runtime.from_settings import (
+    admission_limits,
     build_client_events,
     build_memory_state,
     build_verifier,
     build_webhooks,
+    engine_options,
     history_slack_seconds,
     http_limits,
+    socketio_options,
 )
 from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
 from gateway.services.connect import Connector
@@ -41,16 +44,16 @@ from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
 from gateway.socketio_server.client import Clients
 from gateway.socketio_server.connect_handshake import ConnectHandshake
-from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
+from gateway.socketio_server.server import SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.state.redis import RedisState, create_metrics_without_redis
 from gateway.timers import SystemClock, TimerHeap
 from gateway.tracing import open_telemetry
-from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
+from gateway.transport.admission import Admission, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.fast_path import FastPath
-from gateway.transport.server import EngineOptions, EngineServer
+from gateway.transport.server import EngineServer
 from ingest_api import app as rest
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import STATUSES
@@ -111,7 +114,7 @@ class Components:
             sampling=self._sampling,
             tracer=self.telemetry.call_tracer,
         )
-        self.admission = self._build_admission()
+        self.admission = Admission(self.clock, admission_limits(settings), metrics=self._metrics)
         self._build_services()
         self.engine = self._build_engine_server(self._build_socketio_server())
         self.http_servers = self._build_http_servers(development)
@@ -240,13 +243,7 @@ class Components:
         )
 
         return SocketIOServer(
-            SocketIOOptions(
-                namespaces=settings.namespaces,
-                transports=settings.transports,
-                connect_timeout_seconds=settings.connect_timeout_seconds,
-                messages_per_second=settings.message_rate,
-                max_attachments_bytes=settings.max_frame_bytes,
-            ),
+            socketio_options(settings),
             clients=self.clients,
             handshake=ConnectHandshake(
                 verifier=self.verifier,
@@ -272,39 +269,10 @@ class Components:
             sampling=self._sampling,
         )
 
-    def _build_admission(self) -> Admission:
-        settings = self.settings
-        return Admission(
-            self.clock,
-            AdmissionLimits(
-                max_connections=settings.max_connections,
-                max_unauthenticated=settings.max_unauthenticated,
-                connects_per_second=settings.connect_rate,
-                connects_per_second_and_address=settings.connect_rate_per_address,
-            ),
-            metrics=self._metrics,
-        )
-
     def _build_engine_server(self, socketio_server: SocketIOServer) -> EngineServer:
         settings = self.settings
         return EngineServer(
-            EngineOptions(
-                replica=settings.replica_id,
-                transports=settings.transports,
-                ping_interval_seconds=settings.ping_interval_seconds,
-                ping_timeout_seconds=settings.ping_timeout_seconds,
-                max_payload_bytes=settings.max_frame_bytes,
-                unauthenticated_payload_bytes=settings.max_unauthenticated_frame_bytes,
-                deflates_from_bytes=settings.ws_compression_threshold_bytes
-                if settings.ws_compression
-                else None,
-                compresses_polls_from_bytes=settings.http_compression_threshold_bytes
-                if settings.http_compression
-                else None,
-                body_timeout_seconds=settings.request_timeout_seconds,
-                send_buffer_bytes=settings.send_buffer_bytes,
-                token_cookie=settings.jwt_cookie,
-            ),
+            engine_options(settings),
             observer=socketio_server,
             schedule=self.schedule,
             origins=Origins(settings.cors_origins, same_host=settings.cors_same_host),

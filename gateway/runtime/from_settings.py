@@ -16,8 +16,11 @@ from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.memberships import Memberships
 from gateway.settings import Settings
+from gateway.socketio_server.server import SocketIOOptions
 from gateway.state.memory import MemoryState
+from gateway.transport.admission import AdmissionLimits
 from gateway.transport.http import HttpLimits
+from gateway.transport.server import EngineOptions
 from gateway.webhooks import CallTracer, WebhookClient
 
 USER_AGENT: Final = f"sio-gateway/{__version__}"
@@ -54,6 +57,46 @@ def http_limits(settings: Settings) -> HttpLimits:
         head_timeout_seconds=settings.request_timeout_seconds,
         keepalive_seconds=settings.keepalive_seconds,
         max_header_bytes=settings.max_header_bytes,
+    )
+
+
+def admission_limits(settings: Settings) -> AdmissionLimits:
+    """Return the limits of Engine.IO handshakes."""
+    return AdmissionLimits(
+        max_connections=settings.max_connections,
+        max_unauthenticated=settings.max_unauthenticated,
+        connects_per_second=settings.connect_rate,
+        connects_per_second_and_address=settings.connect_rate_per_address,
+    )
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """Return the options of Engine.IO sessions."""
+    return EngineOptions(
+        replica=settings.replica_id,
+        transports=settings.transports,
+        ping_interval_seconds=settings.ping_interval_seconds,
+        ping_timeout_seconds=settings.ping_timeout_seconds,
+        max_payload_bytes=settings.max_frame_bytes,
+        unauthenticated_payload_bytes=settings.max_unauthenticated_frame_bytes,
+        deflates_from_bytes=settings.ws_compression_threshold_bytes if settings.ws_compression else None,
+        compresses_polls_from_bytes=settings.http_compression_threshold_bytes
+        if settings.http_compression
+        else None,
+        body_timeout_seconds=settings.request_timeout_seconds,
+        send_buffer_bytes=settings.send_buffer_bytes,
+        token_cookie=settings.jwt_cookie,
+    )
+
+
+def socketio_options(settings: Settings) -> SocketIOOptions:
+    """Return the options of Socket.IO connections."""
+    return SocketIOOptions(
+        namespaces=settings.namespaces,
+        transports=settings.transports,
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        messages_per_second=settings.message_rate,
+        max_attachments_bytes=settings.max_frame_bytes,
     )
 
 

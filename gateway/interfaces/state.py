@@ -1,4 +1,4 @@
-"""The interfaces between the packages: the state with its stores, and what the hub and the services need.
+"""The interfaces of the state: the broker and the stores.
 
 ``state.memory`` is the specification of the state, and the suite in ``tests/contract`` runs against both states.
 Every ``async`` method of a store may raise BrokerUnavailable (the state was not changed) or BrokerTimeout (unknown
@@ -8,22 +8,17 @@ whether it was), unless its docstring says otherwise. Times are seconds since 19
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.domain.clocks import Clock as Clock  # noqa: PLC0414  # an interface, too
-from gateway.domain.clocks import Schedule as Schedule  # noqa: PLC0414  # an interface, too
-from gateway.domain.clocks import Timer as Timer  # noqa: PLC0414  # an interface, too
 from gateway.domain.dedup import AckClaim, DedupKey
-from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, PublishResult
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.domain.status import StateStatus
-from gateway.domain.webhooks import WebhookAnswer
 
 
 class Deliver(Protocol):
@@ -317,84 +312,4 @@ class State(Protocol):
 
     def sizes(self) -> Mapping[str, float]:
         """How much of everything that has a limit is held now, under stable names, for the metrics."""
-        ...
-
-
-class TokenVerifier(Protocol):
-    """Verifies tokens."""
-
-    async def verify(self, token: str) -> Identity:
-        """Return the identity that a token proves.
-
-        Raises: TokenRejected; KeysUnavailable while the keys to verify it with cannot be fetched.
-        """
-        ...
-
-
-class Webhooks(Protocol):
-    """The HTTP endpoints of backends that client events are sent to."""
-
-    async def call(
-        self,
-        webhook: str,
-        *,
-        event_id: str,
-        event_type: str,
-        data: Mapping[str, object],
-        is_wanted: Callable[[], bool],
-    ) -> WebhookAnswer:
-        """Send one event and return the answer; ``event_id`` is the same for a second try. Takes a bounded time.
-
-        An event is not sent if ``is_wanted`` is false at the time at which it could be. It was certainly not sent if
-        the code is ``busy``, or ``backend_unavailable`` without an answer.
-
-        Raises: ClientEventRejected with the code that belongs to the failure (docs/reference/webhooks.md);
-            CallDropped if the event was not sent because it is no longer wanted.
-        """
-        ...
-
-    def may(self, webhook: str, scope: str, target: str | None) -> bool:
-        """Return whether answers may do something beyond the sender: ``emit:room`` for a room, …; None: for any."""
-        ...
-
-
-class Frames(Protocol):
-    """One message, encoded once for all recipients (invariant 1)."""
-
-    @property
-    def frame(self) -> bytes:
-        """The complete WebSocket frame."""
-
-    @property
-    def compressed(self) -> bytes:
-        """The complete WebSocket frame for connections that negotiated compression."""
-
-    @property
-    def record(self) -> bytes:
-        """The packet in a polling payload."""
-
-    @property
-    def record_bytes(self) -> int:
-        """The length of ``record``."""
-
-
-class Socket(Protocol):
-    """Takes encoded frames; the asyncio transport of a WebSocket is one."""
-
-    def write(self, frame: bytes, /) -> object:
-        """Send a frame. It never waits."""
-
-    def get_write_buffer_size(self) -> int:
-        """Return the bytes that were written and are still in this process."""
-
-
-class DeliveryObserver(Protocol):
-    """Is notified of messages that belong to a trace. Never waits, never raises."""
-
-    def delivered(self, message: Message, connections: int, seconds: float) -> None:
-        """This replica sent the message to so many connections, in so many seconds."""
-        ...
-
-    def replayed(self, message: Message, sid: str) -> None:
-        """A connection got the message from the history, because it was resumed or is replaying."""
         ...

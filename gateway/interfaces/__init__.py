@@ -1,0 +1,45 @@
+"""The interfaces between the packages, each with its contract.
+
+state     the broker and the stores of the state
+backends  what backends decide: tokens and webhooks
+delivery  encoded messages and the sockets that take them
+"""
+
+from __future__ import annotations
+
+from gateway.domain.clocks import Clock, Schedule, Timer
+from gateway.interfaces.backends import TokenVerifier, Webhooks
+from gateway.interfaces.delivery import DeliveryObserver, Frames, Socket
+from gateway.interfaces.state import (
+    AckStore,
+    Broker,
+    DedupStore,
+    Deliver,
+    Page,
+    Presence,
+    RateLimits,
+    Revocations,
+    Sessions,
+    State,
+)
+
+__all__ = [
+    "AckStore",
+    "Broker",
+    "Clock",
+    "DedupStore",
+    "Deliver",
+    "DeliveryObserver",
+    "Frames",
+    "Page",
+    "Presence",
+    "RateLimits",
+    "Revocations",
+    "Schedule",
+    "Sessions",
+    "Socket",
+    "State",
+    "Timer",
+    "TokenVerifier",
+    "Webhooks",
+]

@@ -1,0 +1,47 @@
+"""The interfaces of what backends decide: whether a token is valid, and what a webhook answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from gateway.domain.identity import Identity
+from gateway.domain.webhooks import WebhookAnswer
+
+
+class TokenVerifier(Protocol):
+    """Verifies tokens."""
+
+    async def verify(self, token: str) -> Identity:
+        """Return the identity that a token proves.
+
+        Raises: TokenRejected; KeysUnavailable while the keys to verify it with cannot be fetched.
+        """
+        ...
+
+
+class Webhooks(Protocol):
+    """The HTTP endpoints of backends that client events are sent to."""
+
+    async def call(
+        self,
+        webhook: str,
+        *,
+        event_id: str,
+        event_type: str,
+        data: Mapping[str, object],
+        is_wanted: Callable[[], bool],
+    ) -> WebhookAnswer:
+        """Send one event and return the answer; ``event_id`` is the same for a second try. Takes a bounded time.
+
+        An event is not sent if ``is_wanted`` is false at the time at which it could be. It was certainly not sent if
+        the code is ``busy``, or ``backend_unavailable`` without an answer.
+
+        Raises: ClientEventRejected with the code that belongs to the failure (docs/reference/webhooks.md);
+            CallDropped if the event was not sent because it is no longer wanted.
+        """
+        ...
+
+    def may(self, webhook: str, scope: str, target: str | None) -> bool:
+        """Return whether answers may do something beyond the sender: ``emit:room`` for a room, …; None: for any."""
+        ...

@@ -1,0 +1,49 @@
+"""The interfaces of delivery: encoded messages, the sockets that take them, and who observes it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.domain.messages import Message
+
+
+class Frames(Protocol):
+    """One message, encoded once for all recipients (invariant 1)."""
+
+    @property
+    def frame(self) -> bytes:
+        """The complete WebSocket frame."""
+
+    @property
+    def compressed(self) -> bytes:
+        """The complete WebSocket frame for connections that negotiated compression."""
+
+    @property
+    def record(self) -> bytes:
+        """The packet in a polling payload."""
+
+    @property
+    def record_bytes(self) -> int:
+        """The length of ``record``."""
+
+
+class Socket(Protocol):
+    """Takes encoded frames; the asyncio transport of a WebSocket is one."""
+
+    def write(self, frame: bytes, /) -> object:
+        """Send a frame. It never waits."""
+
+    def get_write_buffer_size(self) -> int:
+        """Return the bytes that were written and are still in this process."""
+
+
+class DeliveryObserver(Protocol):
+    """Is notified of messages that belong to a trace. Never waits, never raises."""
+
+    def delivered(self, message: Message, connections: int, seconds: float) -> None:
+        """This replica sent the message to so many connections, in so many seconds."""
+        ...
+
+    def replayed(self, message: Message, sid: str) -> None:
+        """A connection got the message from the history, because it was resumed or is replaying."""
+        ...
