@@ -223,7 +223,7 @@ OPERATIONS: Final = (
         tag="push",
         summary="Push an event to rooms",
         description="Pushes an event to every connection in one room or in several. Scope `emit:room`; for rooms"
-        " `user:…` scope `emit:user`.",
+        " `user:…` scope `emit:user`; for the room of a sid `emit:user` without a glob.",
         response=schemas.EmitToRoomAnswer,
         response_examples={
             "room": {"id": _ID, "room": "org:7", "online": True, "connections": 12, "recoverable": 1},

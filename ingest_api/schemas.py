@@ -115,7 +115,7 @@ class EmitSchema(_Addressed):
         required=True,
         validate=_rule(check_event),
         metadata={
-            "description": "The name that clients listen for. Some names are reserved by Socket.IO.",
+            "description": "The name that clients listen for. Some names are reserved by Socket.IO and by the gateway.",
             "minLength": 1,
             "maxLength": MAX_EVENT_CHARACTERS,
             "not": {"enum": sorted(RESERVED_EVENTS)},

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.domain.names import USER_PREFIX, is_nfc
+from gateway.domain.names import USER_PREFIX, is_nfc, is_sid_room
 from gateway.domain.rate_limit import Rate
 
 MIN_SECRET_BYTES: Final = 32
@@ -46,6 +46,11 @@ class Scope:
             f"{text!r} is no scope: use emit:user[:<glob>], emit:room[:<glob>], broadcast, presence, admin"
         )
 
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether the pattern matches every name."""
+        return self.pattern == _ANY
+
     def matches(self, name: str) -> bool:
         """Whether the pattern matches the whole of ``name``."""
         first, *others = self.pattern.split("*")
@@ -81,7 +86,7 @@ class IngestKey:
     def __post_init__(self) -> None:
         # Computed once, because every push looks at them.
         object.__setattr__(self, "_actions", frozenset(scope.action for scope in self.scopes))
-        unlimited = frozenset(scope.action for scope in self.scopes if scope.pattern == _ANY)
+        unlimited = frozenset(scope.action for scope in self.scopes if scope.is_unlimited)
         object.__setattr__(self, "_unlimited", unlimited)
 
     def __repr__(self) -> str:
@@ -92,9 +97,14 @@ class IngestKey:
         return not self._actions.isdisjoint(actions)
 
     def can_emit_to(self, room: str) -> bool:
-        """Whether a scope allows to emit to a room. The room of a user needs ``emit:user``, never ``emit:room``."""
+        """Whether a scope allows to emit to a room. The room of a user needs ``emit:user``, never ``emit:room``.
+
+        So does the room of a sid. Its user is not known here, so a glob has to match every user.
+        """
         if room.startswith(USER_PREFIX):
             return self._has_scope_for(EMIT_USER, room[len(USER_PREFIX) :])
+        if is_sid_room(room):
+            return EMIT_USER in self._unlimited
         return self._has_scope_for(EMIT_ROOM, room)
 
     def _has_scope_for(self, action: str, name: str) -> bool:

@@ -25,10 +25,14 @@ SID_PREFIX: Final = "~"
 FORMER_SID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{20}", re.ASCII)
 """The form of sids that the previous release made."""
 
-RESERVED_EVENTS: Final = frozenset(
+_SOCKETIO_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
 """Names that Socket.IO's client and server keep for themselves (Socket.IO 4, "Emit cheatsheet")."""
+_GATEWAY_EVENTS: Final = frozenset({"authenticated", "auth:expiring", "auth:expired", "recovery:failed"})
+"""Events that clients take for the gateway's own word. ``error`` is none: applications send errors of their own."""
+RESERVED_EVENTS: Final = _SOCKETIO_EVENTS | _GATEWAY_EVENTS
+"""Names that no message has."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Unicode category Cc: the C0 controls, DEL and the C1 controls."""
@@ -64,8 +68,23 @@ def check_namespace(namespace: str) -> str:
     return namespace
 
 
+def is_sid_room(room: str) -> bool:
+    """Whether a room is that of one connection."""
+    return room.startswith(SID_PREFIX)
+
+
 def check_event(event: str) -> str:
-    """Return the event name.
+    """Return the event name of a message.
+
+    Raises: InvalidName if it is empty, too long, reserved by Socket.IO or by the gateway, or holds a lone surrogate.
+    """
+    if event in _GATEWAY_EVENTS:
+        raise InvalidName(f"the event name {event!r} is reserved by the gateway")
+    return check_client_event(event)
+
+
+def check_client_event(event: str) -> str:
+    """Return the name of an event that clients send.
 
     Raises: InvalidName if it is empty, too long, reserved by Socket.IO, or holds a lone surrogate.
     """
@@ -73,7 +92,7 @@ def check_event(event: str) -> str:
         raise InvalidName("an event name is not empty")
     if len(event) > MAX_EVENT_CHARACTERS:
         raise InvalidName(f"an event name has at most {MAX_EVENT_CHARACTERS} characters")
-    if event in RESERVED_EVENTS:
+    if event in _SOCKETIO_EVENTS:
         raise InvalidName(f"the event name {event!r} is reserved by Socket.IO")
     if _SURROGATE.search(event):
         raise InvalidName("an event name holds no lone surrogates")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.domain.ingest_keys import BROADCAST, EMIT_ROOM, EMIT_USER, Scope
-from gateway.domain.names import USER_PREFIX, is_nfc
+from gateway.domain.names import SID_PREFIX, USER_PREFIX, is_nfc, is_sid_room
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # the beginning of every secret
 MIN_KEY_BYTES: Final = 24
@@ -18,7 +18,7 @@ JOIN: Final = "join"
 DISCONNECT: Final = "disconnect"
 _WITH_GLOB: Final = (EMIT_USER, EMIT_ROOM, JOIN)
 _WITHOUT_GLOB: Final = (BROADCAST, DISCONNECT)
-_NEVER_JOINED: Final = (USER_PREFIX, "~")
+_NEVER_JOINED: Final = (USER_PREFIX, SID_PREFIX)
 _JOINED_IF_NAMED: Final = ("org:", "tenant:", "role:")
 
 
@@ -56,13 +56,15 @@ class Webhook:
     def allows(self, scope: str, target: str | None) -> bool:
         """Return whether answers may do ``scope`` (``emit:user``, ``join`` …) with a user or room; None: with any.
 
-        The room of a user needs ``emit:user``. ``join`` never matches the room of a user or of a sid, and rooms
-        of other claims only with a glob that begins with their prefix.
+        The room of a user needs ``emit:user``, that of a sid ``emit:user`` for every user. ``join`` never matches the
+        room of a user or of a sid, and rooms of other claims only with a glob that begins with their prefix.
         """
         if target is None:
             return any(each.action == scope for each in self.may)
         if scope == EMIT_ROOM and target.startswith(USER_PREFIX):
             scope, target = EMIT_USER, target.removeprefix(USER_PREFIX)
+        if scope == EMIT_ROOM and is_sid_room(target):
+            return any(each.action == EMIT_USER and each.is_unlimited for each in self.may)
         if scope == JOIN and target.startswith(_NEVER_JOINED):
             return False
         return any(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from gateway.domain.event_catalogue import (
     OnError,
     ServerEvent,
 )
-from gateway.domain.names import check_event
+from gateway.domain.names import check_client_event, check_event
 from gateway.domain.templates import Literal, Reference, Template
 from gateway.events.emissions import EmissionRules, read_emissions, read_name
 from gateway.events.mistakes import Part, only_one
@@ -73,7 +73,7 @@ class EntryReader:
 
     def server_event(self, name: str, part: Part) -> ServerEvent | None:
         """Return the entry; None if its name is wrong."""
-        if _checked(name, part) is None:
+        if _checked(name, part, check_event) is None:
             return None
         return ServerEvent(name, self._arguments(part.fields(("args", "optional"))))
 
@@ -89,18 +89,18 @@ class EntryReader:
         return Arguments(tuple(self.schemas.read(item) for item in items), optional or 0)
 
 
-def _checked(name: str, part: Part) -> str | None:
+def _checked(name: str, part: Part, check: Callable[[str], str]) -> str | None:
     from gateway.domain.errors import InvalidName
 
     try:
-        return check_event(name)
+        return check(name)
     except InvalidName as error:
         part.error(error.message)
         return None
 
 
 def _is_event_name(name: str, part: Part) -> bool:
-    if _checked(name, part) is None:
+    if _checked(name, part, check_client_event) is None:
         return False
     if "*" in name[:-1]:
         part.error("* stands for any text at the end of a name only")

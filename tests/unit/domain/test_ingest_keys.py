@@ -111,6 +111,17 @@ def test_rooms_of_users_need_the_scope_for_users() -> None:
     assert not key("emit:user").can_emit_to("org:7")
 
 
+def test_room_of_a_sid_needs_the_scope_for_every_user() -> None:
+    sid = "~Us0vkvkHVoWsjT_pvFDI"
+
+    assert not key("emit:room").can_emit_to(sid)
+    assert not key("emit:room:~*").can_emit_to(sid)
+    assert not key("emit:user:4*").can_emit_to(sid)
+    assert not key("emit:user:~*").can_emit_to(sid)
+    assert key("emit:user").can_emit_to(sid)
+    assert key("emit:user:*").can_emit_to(sid)
+
+
 def test_patterns_for_users_match_the_id_and_those_for_rooms_the_whole_name() -> None:
     narrow = key("emit:user:4*", "emit:room:org:7")
 

@@ -81,6 +81,19 @@ def test_event_reserved_by_socket_io_is_rejected(event: str) -> None:
         names.check_event(event)
 
 
+@pytest.mark.parametrize("event", ["authenticated", "auth:expiring", "auth:expired", "recovery:failed"])
+def test_event_of_the_gateway_is_reserved_for_it_and_may_be_sent_by_clients(event: str) -> None:
+    with pytest.raises(InvalidName, match="reserved by the gateway"):
+        names.check_event(event)
+
+    assert names.check_client_event(event) == event
+
+
+def test_applications_may_send_errors_of_their_own() -> None:
+    assert names.check_event("error") == "error"
+    assert names.check_event("exception") == "exception"
+
+
 def test_event_without_a_name_is_rejected() -> None:
     with pytest.raises(InvalidName, match="not empty"):
         names.check_event("")

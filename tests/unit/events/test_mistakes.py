@@ -158,6 +158,14 @@ def test_chain_of_aliases_cannot_exceed_the_depth() -> None:
             "    client_events: {'auth:refresh': {}}",
             "client_events.auth:refresh: is an event that the gateway handles itself",
         ),
+        (
+            "    client_events: {e: {emit: [{to: self, event: authenticated}]}}",
+            "client_events.e.emit.0.event: the event name 'authenticated' is reserved by the gateway",
+        ),
+        (
+            "    server_events: {'recovery:failed': {}}",
+            "server_events.recovery:failed: the event name 'recovery:failed' is reserved by the gateway",
+        ),
         ("    client_events: {e: }", "client_events.e: is empty, not a mapping"),
         ("    server_events: {e: {emit: []}}", "server_events.e.emit: is an unknown key"),
         ("    server_events: {e: {optional: 1}}", "server_events.e.optional: stands without args"),

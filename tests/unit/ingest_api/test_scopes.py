@@ -10,6 +10,7 @@ from gateway.domain.ingest_keys import IngestKey, Scope
 from tests.unit.ingest_api.harness import SECRET, run_rest_api
 
 EVENT = {"event": "e"}
+SID = "~Us0vkvkHVoWsjT_pvFDI"
 CALLS: list[tuple[str, str, Any]] = [
     ("POST", "/emit/user/42", EVENT),
     ("POST", "/emit/room", EVENT | {"room": "org:7"}),
@@ -73,6 +74,12 @@ async def test_key_without_scopes_allows_no_call() -> None:
         (["emit:user"], "/emit/room", {"room": "org:7"}, 403),
         (["emit:room", "emit:user"], "/emit/room", {"rooms": ["user:42", "org:7"]}, 200),
         (["emit:room:org:*"], "/emit/room", {"room": "org:7", "except": ["tenant:1", "user:2"]}, 200),
+        (["emit:room"], "/emit/room", {"room": SID}, 403),
+        (["emit:room:~*"], "/emit/room", {"room": SID}, 403),
+        (["emit:room", "emit:user:4*"], "/emit/room", {"rooms": ["org:7", SID]}, 403),
+        (["emit:user:*"], "/emit/room", {"room": SID}, 200),
+        (["emit:room", "emit:user"], "/emit/room", {"rooms": ["org:7", SID]}, 200),
+        (["emit:room"], "/emit/room", {"room": "org:7", "except": [SID]}, 200),
     ],
 )
 async def test_scope_may_be_narrowed_to_names(

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.messages import DisconnectCommand, LogEntry, Message, SessionTakeover
+from gateway.domain.names import RESERVED_EVENTS
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 from gateway.state.redis.codec import (
@@ -32,7 +33,7 @@ MESSAGES = st.builds(
     id=st.text("abc-_", min_size=1, max_size=22),
     namespace=NAMES.map(lambda name: "/" + name),
     rooms=st.lists(NAMES, max_size=4).map(tuple),
-    event=st.text(CHARACTERS, min_size=1, max_size=20),
+    event=st.text(CHARACTERS, min_size=1, max_size=20) | st.sampled_from(sorted(RESERVED_EVENTS)),
     arguments=st.lists(st.one_of(st.just(" [1,\n2]\t"), NAMES.map(json.dumps)), max_size=4).map(tuple),
     exclude=st.frozensets(NAMES, max_size=3),
     volatile=st.booleans(),

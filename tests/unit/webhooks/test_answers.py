@@ -86,6 +86,7 @@ def test_null_is_an_acknowledgement() -> None:
         b'{"emit":[{}]}',
         b'{"emit":[{"event":""}]}',
         b'{"emit":[{"event":"connect"}]}',
+        b'{"emit":[{"event":"auth:expired"}]}',
         b'{"emit":[{"event":1}]}',
         b'{"emit":[{"event":"a","args":[]}]}',
         b'{"emit":[{"event":"a","to":null}]}',
