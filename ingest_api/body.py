@@ -8,6 +8,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.domain.bounded_body import BodyTooLarge, read_bounded
+from gateway.domain.errors import release_frames
 from ingest_api.errors import Problem
 
 
@@ -39,7 +40,9 @@ class StreamedBody:
             raise Problem(
                 "body_timeout", f"the body did not arrive within {timeout_seconds:g} seconds"
             ) from None
-        except (ConnectionError, RequestPayloadError):
+        except (ConnectionError, RequestPayloadError) as error:
+            # The reader of the body keeps the error, whose traceback holds the reader and all that has arrived.
+            release_frames(error)
             raise Problem("bad_request", "the body ended before it was complete") from None
 
 

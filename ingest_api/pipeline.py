@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from gateway.domain.errors import release_frames
 from gateway.domain.traces import find_trace
 from ingest_api.access_log import AccessLog, find_request_id
 from ingest_api.body import StreamedBody
@@ -87,8 +88,7 @@ class RestApi:
             self._access_log.request_cancelled(request, self._clock.monotonic() - started, span)
             raise
         except Exception as error:  # noqa: BLE001 - the outermost edge: an unexpected error is logged, its response has no details
-            problem = problem_of(error) or _internal_error(request, error)
-            response = problem.response(request_id)
+            response = _error_response(request, error)
         self._access_log.request_finished(request, response, self._clock.monotonic() - started, span)
         return response.status, _headers(request, response), response.body
 
@@ -96,6 +96,13 @@ class RestApi:
         span = tracer.begin(request.method, request.trace)
         request.trace = span.trace
         return span
+
+
+def _error_response(request: Request, error: Exception) -> Response:
+    """Return the response to an error, and release the request and its body, which the traceback holds."""
+    response = (problem_of(error) or _internal_error(request, error)).response(request.request_id)
+    release_frames(error)
+    return response
 
 
 def _internal_error(request: Request, error: Exception) -> Problem:

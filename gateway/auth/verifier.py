@@ -289,17 +289,17 @@ class _KeyRing:
 
 
 def _signed_payload(jws: PyJWS, token: str, algorithm: str, keys: Sequence[Key]) -> bytes:
-    failure: PyJWTError = InvalidSignatureError("no key of the issuer has this id")
     for key in keys:
         try:
             decoded = jws.decode_complete(token, key.material, algorithms=[algorithm])
-        except InvalidSignatureError as error:
-            failure = error
+        except InvalidSignatureError:
+            continue
         except PyJWTError as error:
             raise _rejection(error) from error
         else:
             payload: bytes = decoded["payload"]
             return payload
+    failure = InvalidSignatureError()
     raise _rejection(failure) from failure
 
 

@@ -28,6 +28,24 @@ DATA_LOST: Final = "data_lost"
 """The codes of a gap in the history: entries were trimmed to keep a bound, or the state lost them."""
 
 
+def release_frames(error: BaseException) -> None:
+    """Drop the tracebacks of an exception that was handled, and of the exceptions before it.
+
+    A traceback holds all variables of every function that the exception passed. If one of them holds the exception,
+    as in a library that writes ``raise error``, they stay until the garbage collector runs, which is seldom
+    (``gateway.process``).
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        current.__traceback__ = None
+        waiting += (current.__context__, current.__cause__)
+
+
 class GatewayError(Exception):
     """Base of all errors. ``temporary``: the same request may succeed later."""
 

@@ -28,6 +28,7 @@ from gateway.domain.errors import (
     KeysUnavailable,
     TokenRejected,
     TooManyConnections,
+    release_frames,
 )
 from gateway.domain.sampling import Sampling
 from gateway.hub import Connection
@@ -292,6 +293,7 @@ class SocketIOServer:
         else:
             self._log.malformed(client, error)
             end_session(client.session, PROTOCOL_ERROR)
+        release_frames(error)
 
     async def _refresh(
         self, connection: Connection, arguments: Sequence[object], acknowledge: Acknowledge | None
@@ -308,6 +310,7 @@ class SocketIOServer:
         except ConnectionRejected as rejection:
             self._log.rejected(client, rejection.code, rejection.message)
             self._reject(client, namespace, rejection.code, authentication_error(rejection))
+            release_frames(rejection)
         except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
             # The stock client reconnects after a closed transport, but never after a CONNECT_ERROR.
             self._rejected.count((error.code,))
@@ -315,6 +318,7 @@ class SocketIOServer:
             is_server_side = not isinstance(error, KeysStale)
             self._log.rejected(client, error.code, error.message, is_server_side=is_server_side)
             end_session(client.session, DRAINING)
+            release_frames(error)
         except Exception:  # noqa: BLE001  # outermost edge: AccessLog.failed logs it with its traceback
             self._log.failed(client, namespace)
             self._rejected.count(("internal_error",))

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from gateway.domain.errors import SERVER_FAILURES, GatewayError, TokenRejected
+from gateway.domain.errors import SERVER_FAILURES, GatewayError, TokenRejected, release_frames
 from gateway.domain.identity import Identity
 from gateway.hub import Connection
 from gateway.interfaces import TokenVerifier
@@ -66,6 +66,7 @@ class TokenRefresh:
             identity = await self._verifier.verify(bearer_token(arguments[0]))
             await self._connector.refresh(connection, identity)
         except GatewayError as error:
+            release_frames(error)
             return self._rejection(error.code, error.message, getattr(error, "retry_after_seconds", None))
         except Exception:
             log.exception("refresh.failed")

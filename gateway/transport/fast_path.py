@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
+from gateway.domain.errors import release_frames
 from gateway.transport.http import (
     GatewayRequestHandler,
     HandlerOptions,
@@ -129,6 +130,7 @@ class FastPathHandler(GatewayRequestHandler):
     def _encode_failure(self, error: Exception, headers: CIMultiDictProxy[str]) -> bytes:
         """Log the exception of a handler and return the bytes of an answer 500."""
         log.error("request.failed", exc_info=error)
+        release_frames(error)
         return encode_response(
             *self._internal_error(headers.getall("X-Request-Id", ())), close=self._is_last(), kept=self._kept
         )

@@ -23,6 +23,7 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.domain.errors import release_frames
 from gateway.transport.serial_requests import SerialRequestHandler
 
 _PROXY_PROTOCOL: Final = (
@@ -216,6 +217,8 @@ class GatewayRequestHandler(SerialRequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer. aiohttp would add its own version and that of Python."""
+        if isinstance(resp, web.HTTPException):
+            release_frames(resp)  # aiohttp keeps an exception that is a response in a variable.
         resp.headers.setdefault(hdrs.SERVER, SERVER_NAME)
         return await super().finish_response(request, resp, start_time)
 
@@ -236,7 +239,11 @@ class GatewayRequestHandler(SerialRequestHandler):
         if not rejected and not isinstance(exc, ConnectionError):
             log.error("request.failed", exc_info=exc)
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            if exc is not None:
+                release_frames(exc)
             raise ConnectionError("the answer cannot be sent any more; the connection ends here") from exc
+        if exc is not None:
+            release_frames(exc)
         if rejected:
             status, headers, body = self._reject_malformed(exc)
         else:
@@ -274,8 +281,11 @@ class GatewayRequestHandler(SerialRequestHandler):
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log an exception, but not for a body that is malformed in its rest: its request was rejected and answered."""
-        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+        error = kw.get("exc_info")
+        if not isinstance(error, web.RequestPayloadError):
             super().log_exception(*args, **kw)
+        if isinstance(error, BaseException):
+            release_frames(error)
 
     def _reject_other_protocol(self, data: bytes) -> bool:
         """Answer and close a connection that begins in another protocol than HTTP/1; return False if it does not."""

@@ -9,6 +9,7 @@ from typing import Final, cast
 from aiohttp import HttpVersion11, hdrs, web
 
 from gateway.domain.bounded_body import BodyTooLarge, read_bounded
+from gateway.domain.errors import release_frames
 from gateway.transport import errors, packets
 from gateway.transport.deflate import PollCompressor
 from gateway.transport.errors import HandshakeError
@@ -137,7 +138,9 @@ class PollingTransport:
             return errors.PAYLOAD_TOO_LARGE
         except TimeoutError:
             return errors.BODY_TIMEOUT
-        except (web.RequestPayloadError, ConnectionError):
+        except (web.RequestPayloadError, ConnectionError) as error:
+            # The reader of the body keeps the error, whose traceback holds the reader and all that has arrived.
+            release_frames(error)
             return errors.BAD_REQUEST
 
 

@@ -15,6 +15,7 @@ from aiohttp import StreamReader, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from gateway.domain.errors import release_frames
 from gateway.transport.request_boundaries import RequestBoundaries
 
 LINGER_SECONDS: Final = 5.0
@@ -127,6 +128,12 @@ class SerialRequestHandler(web.RequestHandler):
         super().connection_lost(exc)
         if self.on_close is not None:
             self.on_close()
+        self._release()
+
+    def _release(self) -> None:
+        """Drop what refers back to this handler: it would stay until the garbage collector runs, with its last body."""
+        self._payload = EMPTY_PAYLOAD
+        self._keepalive_handle = self._linger_timer = self._lingering = self.on_close = None
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # aiohttp's signature
         """Resume reading if it was paused. aiohttp calls this for each piece of a body, when it rarely was."""
@@ -202,6 +209,8 @@ class SerialRequestHandler(web.RequestHandler):
         is_in_body = not self._payload.is_eof()
         count = len(self._messages)
         super().data_received(piece)
+        if len(self._messages) > count:
+            _release_parser(self._messages[-1][0])
         if len(self._messages) == count:
             if is_in_body and self._payload.is_eof():
                 self._boundaries.end_body()
@@ -324,3 +333,10 @@ class SerialRequestHandler(web.RequestHandler):
         """Raise RequestPayloadError in the reader of the body, unless the body is complete."""
         if not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(web.RequestPayloadError(reason))
+
+
+def _release_parser(message: object) -> None:
+    """Drop the traceback of the error that aiohttp queues for a malformed request: it holds the queue."""
+    error = getattr(message, "exc", None)
+    if isinstance(error, BaseException):
+        release_frames(error)

@@ -9,7 +9,13 @@ from typing import Final
 import structlog
 
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND
-from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, ClientEventRejected, GatewayError
+from gateway.domain.errors import (
+    BrokerTimeout,
+    BrokerUnavailable,
+    ClientEventRejected,
+    GatewayError,
+    release_frames,
+)
 from gateway.domain.event_catalogue import Arguments, ClientEvent, EventCatalogue, NamespaceEvents
 from gateway.domain.names import MAX_EVENT_CHARACTERS
 from gateway.domain.templates import MISSING, EventContext
@@ -87,6 +93,7 @@ class Replies:
     ) -> None:
         """Send the error of an event: as its acknowledgement, or as an event."""
         code, message, retry_after_seconds = _describe(error, received)
+        release_frames(error)
         connection, entry = received.connection, received.entry
         self._count(connection.namespace, entry, code if code in ClientEventRejected.CODES else _other(error))
         if connection.state is ConnectionState.CLOSED:

@@ -24,7 +24,7 @@ import structlog
 from redis import exceptions
 from redis.asyncio import Connection
 
-from gateway.domain.errors import BrokerUnavailable, GatewayError, StateMisconfigured
+from gateway.domain.errors import BrokerUnavailable, GatewayError, StateMisconfigured, release_frames
 from gateway.state.redis.connection import (
     FIRST_BACKOFF_SECONDS,
     Backoff,
@@ -259,6 +259,7 @@ class Commands:
                 self.last_error = error
                 if self._backoff.record_failure(error.message):
                     log.warning("redis.unavailable", reason=error.message)
+                release_frames(error)
             else:
                 await self._use(connection, identity, on_connected)
             await self._backoff.pause()
@@ -288,6 +289,7 @@ class Commands:
             self.last_error = lost if isinstance(lost, BrokerUnavailable) else None
             if self._backoff.record_failure(str(lost)):
                 log.warning("redis.connection_lost", reason=str(lost))
+            release_frames(lost)
         finally:
             if self._is_connected:
                 self._is_connected, self._down_since = False, self._loop.time()

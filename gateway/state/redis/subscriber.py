@@ -18,7 +18,7 @@ import structlog
 from redis import exceptions
 from redis.asyncio import Connection
 
-from gateway.domain.errors import BrokerUnavailable, GatewayError
+from gateway.domain.errors import BrokerUnavailable, GatewayError, release_frames
 from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run_until_first_exit
 from gateway.state.redis.errors import REPLIES, NotExecuted, error_from_reply, rejection_of
 from gateway.state.redis.metrics import CHANNELS, RedisMetrics
@@ -214,6 +214,7 @@ class Subscriber:
                 self._record(error)
                 if self._backoff.record_failure(error.message):
                     log.warning("redis.channels_unavailable", reason=error.message)
+                release_frames(error)
             else:
                 await self._use(connection)
             await self._backoff.pause()
@@ -242,6 +243,7 @@ class Subscriber:
             # The caller of ``reconnect`` has logged the reason.
             if not self._reconnect_requested.is_set() and self._backoff.record_failure(str(lost)):
                 log.warning("redis.channels_lost", reason=str(lost))
+            release_frames(lost)
         finally:
             self.is_connected = False
             # The log reader must not wait any longer: the next connection adds another marker.
