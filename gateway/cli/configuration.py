@@ -23,19 +23,22 @@ def check_config(dev: bool) -> None:
     """Check every setting without starting anything.
 
     Reads the environment variables GATEWAY_… and the files that they name. Prints `ok` (exit status 0), or every
-    problem at once (exit status 2). Warnings about the event catalogue go to stderr and change no exit status.
+    problem at once (exit status 2). Warnings about settings and the event catalogue go to stderr and change no exit
+    status.
 
     \b
     Example:
       GATEWAY_CONFIG=gateway.yaml sio-gateway check-config
     """
-    from gateway.settings import load_settings
+    from gateway.settings import load_settings, warnings
 
     settings = load_settings(os.environ, dev=dev)
+    for warning in warnings(settings):
+        click.echo(f"Warning: {warning}", err=True)
     if settings.events_file is not None:
-        from gateway.events import warnings
+        from gateway.events import warnings as warnings_of_events
 
-        for sentence in warnings(settings.event_catalogue):
+        for sentence in warnings_of_events(settings.event_catalogue):
             click.echo(f"Warning: {settings.events_file}: {sentence}", err=True)
     click.echo("ok")
 

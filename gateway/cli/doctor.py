@@ -31,7 +31,8 @@ def doctor(as_json: bool, dev: bool) -> None:
 
     Reads the same settings as `serve` and changes nothing. Prints a finding, and a remedy if one is needed, for each
     of about fifteen checks: rights, version, role, eviction, memory, connections, output buffers, data loss in a crash,
-    clock and round trip of Redis; open files of the host. Each webhook gets `webhook.test`.
+    clock and round trip of Redis; open files of the host. Each webhook gets `webhook.test`. Unsafe settings get a
+    warning.
 
     Exit status: 0 without problems (warnings are allowed), 1 when a problem keeps the gateway from working, 2 when the
     settings are wrong.
@@ -44,7 +45,8 @@ def doctor(as_json: bool, dev: bool) -> None:
     from gateway.doctor import Level, worst
     from gateway.settings import load_settings
 
-    findings = _run(load_settings(os.environ, dev=dev))
+    settings = load_settings(os.environ, dev=dev)
+    findings = [*_of_settings(settings), *_run(settings)]
     level = worst(findings)
     if as_json:
         click.echo(json.dumps({"level": level, "findings": [_as_json(each) for each in findings]}, indent=2))
@@ -52,6 +54,21 @@ def doctor(as_json: bool, dev: bool) -> None:
         for line in _lines(findings):
             click.echo(line)
     sys.exit(1 if level == Level.PROBLEM else 0)
+
+
+def _of_settings(settings: Settings) -> list[Finding]:
+    """Return a finding for each warning about the settings."""
+    from gateway.doctor.findings import warning
+    from gateway.settings import warnings
+
+    return [
+        warning(
+            f"settings.{each.name}" + (f".{each.item}" if each.item else ""),
+            f"GATEWAY_{each.name.upper()}: {each.sentence}.",
+            each.remedy,
+        )
+        for each in warnings(settings)
+    ]
 
 
 def _run(settings: Settings) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +12,6 @@ from gateway.cli.errors import UsageError
 if TYPE_CHECKING:
     from gateway.domain.event_catalogue import EventCatalogue
     from gateway.events.typescript import Acks
-
-_MAX_BYTES: Final = 1024 * 1024
 
 _file = click.argument("file", envvar="GATEWAY_EVENTS_FILE", type=click.Path(path_type=Path))
 
@@ -73,14 +71,11 @@ def _load(file: Path) -> EventCatalogue:
 
 
 def _read(file: Path) -> str:
+    from gateway.settings.files import read_file
+
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    if len(content) > _MAX_BYTES:
-        raise UsageError(f"{file} is larger than 1 MiB")
-    try:
-        return content.decode("utf-8-sig")
+        return read_file(file).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{file} is not UTF-8") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None

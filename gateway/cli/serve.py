@@ -104,6 +104,7 @@ def kept_secrets(path: Path) -> DevelopmentSecrets:
 
     Raises: UsageError if the file cannot be used.
     """
+    from gateway.settings.files import read_file
     from gateway.settings.load import DEV_KEY_ID, DevelopmentSecrets
 
     try:
@@ -112,11 +113,13 @@ def kept_secrets(path: Path) -> DevelopmentSecrets:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(_SECRETS_FILE.format(new=new))
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot use {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}"
-        ) from None
+        text = read_file(path).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"cannot use {path}: it is not UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"cannot use {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     jwt = re.search(r"^GATEWAY_JWT_SECRET=(\S{32,})$", text, re.MULTILINE)
     ingest = re.search(rf"^GATEWAY_INGEST_KEYS={DEV_KEY_ID}:([^\s,]{{32,}})$", text, re.MULTILINE)
     if jwt is None or ingest is None:

@@ -102,9 +102,7 @@ class _Console:
 
     async def show_page(self, request: web.Request) -> web.Response:
         """Return the page of the user in ``?user=``."""
-        host = _host(request)
-        self.guard.check_peer(request.remote)
-        self.guard.check_host(host)
+        host = self._check_browser(request)
         user = check_user(request.query.get("user") or self.default_user)
         text = render(
             user=user,
@@ -119,8 +117,7 @@ class _Console:
 
     async def show_document(self, request: web.Request) -> web.Response:
         """Return a document as text."""
-        self.guard.check_peer(request.remote)
-        self.guard.check_host(_host(request))
+        self._check_browser(request)
         text = self.documents().get(request.match_info["name"])
         if text is None:
             raise _Problem(404, "not_found", "there is no such document")
@@ -159,14 +156,23 @@ class _Console:
             }
         )
 
+    def _check_browser(self, request: web.Request) -> str:
+        """Return the host of the request.
+
+        Raises: Forbidden unless the request comes directly from a browser on this machine, under one of its names.
+        """
+        self.guard.check_peer(request.remote)
+        self.guard.check_direct(request.headers, (request.version.major, request.version.minor))
+        host = _single(request, "Host") or ""
+        self.guard.check_host(host)
+        return host
+
     async def _read_request(self, request: web.Request) -> tuple[str, dict[str, Any]]:
         """Return the user of the page and the body of its request.
 
         Raises: the errors that ``_handle_errors`` handles.
         """
-        host = _host(request)
-        self.guard.check_peer(request.remote)
-        self.guard.check_host(host)
+        host = self._check_browser(request)
         self.guard.check_origin(_single(request, "Origin"), host)
         body = await _read_object(request)
         user = body.get("user")
@@ -202,10 +208,6 @@ async def _handle_errors(
 
 def _problem(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"code": code, "message": message}, status=status)
-
-
-def _host(request: web.Request) -> str:
-    return _single(request, "Host") or ""
 
 
 def _single(request: web.Request, name: str) -> str | None:

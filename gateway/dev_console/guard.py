@@ -3,6 +3,8 @@
 The page has a loopback address, which every web page in the developer's browser can reach. Therefore:
 
 - The peer must be this machine, whatever address the gateway listens on, because the page shows the secrets of the run.
+- The request must come directly from a browser. A proxy on this machine has a loopback address too, and may pass on
+  requests of any host; with a forwarding header, or with HTTP/1.0 as nginx writes it, the request is rejected.
 - ``Host`` must be a name of this machine. A foreign name that resolves to it (DNS rebinding) is rejected.
 - ``Origin`` must be that of the page. Requests of other pages are rejected, and no CORS header allows them.
 - The request must have the secret of the page, which no other page can read. It is bound to the user of the page.
@@ -13,11 +15,28 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+_FORWARDING_PREFIXES: Final = ("x-forwarded", "x-original-", "x-envoy-", "cf-", "ngrok-", "tailscale-")
+_FORWARDING_NAMES: Final = frozenset(
+    {
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-host",
+        "x-scheme",
+        "true-client-ip",
+        "client-ip",
+        "fastly-client-ip",
+        "cdn-loop",
+    }
+)
+"""Headers that proxies add. No browser sends one of them."""
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -41,6 +60,19 @@ class Guard:
         """Raise Forbidden unless the request comes from this machine; the page shows secrets."""
         if address is None or not _is_loopback(address):
             raise Forbidden("peer_rejected", "the development page is only for browsers on the same machine")
+
+    def check_direct(self, headers: Iterable[str], version: tuple[int, int]) -> None:
+        """Raise Forbidden if a proxy passed the request on. ``headers`` are the names of its headers."""
+        names = {name.lower() for name in headers}
+        if (
+            version < (1, 1)
+            or not _FORWARDING_NAMES.isdisjoint(names)
+            or any(name.startswith(_FORWARDING_PREFIXES) for name in names)
+        ):
+            raise Forbidden(
+                "proxy_rejected",
+                "the development page shows secrets and is not served through a proxy; open it directly",
+            )
 
     def check_host(self, host: str) -> None:
         """Raise Forbidden unless ``Host`` names this machine. Any port is allowed, because it may be mapped."""

@@ -20,7 +20,7 @@ from gateway.http_server import printable_host
 from gateway.logs import configure_logging, is_more_verbose
 from gateway.runtime.components import FINISH_SECONDS, Components
 from gateway.services.drain import drain
-from gateway.settings import Settings, SettingsError, changed_settings
+from gateway.settings import Settings, SettingsError, changed_settings, warnings
 
 JWT_KEYS: Final = frozenset({"jwt_secret", "jwt_public_key", "jwt_jwks_url", "jwt_algorithms"})
 WEBHOOKS: Final = frozenset({"webhooks", "webhook_secrets"})
@@ -54,6 +54,7 @@ class Gateway:
         self._development = development
         self._components = Components(settings, development=development)
         self._ports: list[int] = []
+        _log_warnings(settings)
 
     async def run(self, stopped: asyncio.Event, on_listening: Callable[[str], None] | None = None) -> None:
         """Serve until ``stopped`` is set, then drain and stop.
@@ -145,6 +146,7 @@ class Gateway:
         log.info(
             "settings.reloaded", changed=sorted(taken), ingest_keys=[key.id for key in settings.ingest_keys]
         )
+        _log_warnings(settings)
         if changed - RELOADED:
             log.warning(
                 "settings.restart_required",
@@ -309,3 +311,8 @@ async def _wait_unless_stopped(event: asyncio.Event, stopped: asyncio.Event) -> 
         for task in waiting:
             task.cancel()
     return not stopped.is_set()
+
+
+def _log_warnings(settings: Settings) -> None:
+    for warning in warnings(settings):
+        log.warning("settings.unsafe", name=warning.name, reason=warning.sentence, advice=warning.remedy)

@@ -1,12 +1,16 @@
-"""Rules between settings. A rule is skipped if one of its settings already has a problem."""
+"""Rules between settings, and warnings about them. A rule is skipped if one of its settings already has a problem."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 from gateway.domain.ingest_keys import MIN_SECRET_BYTES
+from gateway.domain.webhooks import decode_secret
 from gateway.settings import credentials
-from gateway.settings.model import Problems, Settings
+from gateway.settings.model import PREFIX, Problems, Settings
 
 # First segments of the paths that the process serves itself (docs/reference/rest.md).
 _RESERVED_PATHS: Final = (
@@ -32,6 +36,70 @@ def check(settings: Settings, problems: Problems, *, require_keys: bool) -> None
     _check_shared_state(settings, problems)
     _check_ports_and_paths(settings, problems)
     _check_webhooks(settings, problems)
+
+
+class SettingsWarning(NamedTuple):
+    """What is unsafe in a setting that works, and what to do. ``item`` is the id of a key or a webhook in it."""
+
+    name: str
+    sentence: str
+    remedy: str
+    item: str = ""
+
+    def __str__(self) -> str:
+        return f"{PREFIX}{self.name.upper()}: {self.sentence}. {self.remedy}"
+
+
+def warnings(settings: Settings) -> list[SettingsWarning]:
+    """Return what is unsafe in settings that have no problem."""
+    return [*_plain_key_set(settings), *_shared_secrets(settings)]
+
+
+def _plain_key_set(settings: Settings) -> Iterator[SettingsWarning]:
+    url = urlsplit(settings.jwt_jwks_url or "")
+    if url.scheme == "http" and not _is_this_machine(url.hostname or ""):
+        yield SettingsWarning(
+            "jwt_jwks_url",
+            "is fetched over plain http, so a host on the way can replace the keys and sign tokens of every user",
+            "Use https.",
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _shared_secrets(settings: Settings) -> Iterator[SettingsWarning]:
+    """Yield a warning for each secret of a key or a webhook that is also one of another use.
+
+    Two keys with one secret are a problem already.
+    """
+    owners = {settings.jwt_secret.encode(): "signs the tokens of clients"} if settings.jwt_secret else {}
+    for key in settings.ingest_keys:
+        for secret in key.secrets:
+            if (other := owners.get(secret.encode())) is not None:
+                yield _shared("ingest_keys", key.id, f"a secret of the key {key.id!r}", other)
+                break
+        owners |= {each.encode(): f"signs the pushes of the key {key.id!r}" for each in key.secrets}
+    for webhook in settings.webhooks:
+        for secret in webhook.secrets:
+            # One program may use the text as it is written, another the bytes that it stands for.
+            other = owners.get(decode_secret(secret)) or owners.get(secret.encode())
+            if other is not None:
+                yield _shared("webhooks", webhook.id, f"a secret of the webhook {webhook.id!r}", other)
+                break
+
+
+def _shared(name: str, item: str, what: str, other: str) -> SettingsWarning:
+    return SettingsWarning(
+        name,
+        f"{what} also {other}, so a program that knows it for one purpose can do the other too",
+        "Use a secret of its own for each purpose: `sio-gateway keygen` makes them.",
+        item,
+    )
 
 
 def _check_required_keys(settings: Settings, problems: Problems) -> None:

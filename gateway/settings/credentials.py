@@ -17,6 +17,7 @@ from unicodedata import category
 from gateway.domain.ingest_keys import ALL_SCOPES, MIN_SECRET_BYTES, IngestKey, Scope
 from gateway.domain.rate_limit import Rate
 from gateway.domain.redis_url import RedisUrl, parse_redis_url
+from gateway.settings.files import check_regular, read_secret
 from gateway.settings.values import (
     attempt,
     check_quotes,
@@ -24,7 +25,6 @@ from gateway.settings.values import (
     integer,
     per_second,
     read_items,
-    read_secret,
     text,
 )
 
@@ -82,7 +82,11 @@ def _name_of(character: str) -> str:
 
 def redis_url(raw: object) -> RedisUrl:
     """Parse the URL of Redis or of its Sentinels. No sentence quotes the value, which may contain a password."""
-    return parse_redis_url(secret(raw))
+    url = parse_redis_url(secret(raw))
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if name in url.options:
+            check_regular(Path(url.options[name]))
+    return url
 
 
 def algorithm(raw: object) -> str:

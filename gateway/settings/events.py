@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.domain.event_catalogue import EventCatalogue
+from gateway.settings.files import read_file
 from gateway.settings.model import Problems, Settings
-
-_MAX_BYTES = 1024 * 1024
 
 
 def read_event_catalogue(settings: Settings, problems: Problems) -> EventCatalogue:
@@ -43,15 +42,6 @@ def _read(path: Path) -> str:
     Raises: ValueError if it cannot be read, is no UTF-8 or is too large.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise ValueError("is not a path of a file") from None
-    if len(content) > _MAX_BYTES:
-        raise ValueError(f"{path} is larger than 1 MiB")
-    try:
-        return content.decode("utf-8-sig")
+        return read_file(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8") from None

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from gateway.settings.files import read_file, read_secret
 from gateway.settings.model import FROM_FILES, KNOWN, PREFIX, Problems
-from gateway.settings.values import read_secret
 
 ENVIRONMENT: Final = "environment"
 CONFIG: Final = "config"
@@ -195,9 +195,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
             return super().construct_mapping(node, deep=deep)
 
     try:
-        content = yaml.load(path.read_bytes(), Loader)  # noqa: S506  # derived from SafeLoader
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        content = yaml.load(read_file(path), Loader)  # noqa: S506  # derived from SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

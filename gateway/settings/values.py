@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -31,23 +30,6 @@ _MAX_INTEGER: Final = 10**15
 _INTEGER: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[0-9]{1,16}(\.[0-9]{1,16})?", re.ASCII)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
-
-
-def read_secret(path: Path) -> str:
-    """Return the text of a secret file, as Docker and Kubernetes mount them, without one newline at its end.
-
-    Raises: ValueError if the file cannot be read.
-    """
-    try:
-        content = path.read_bytes().decode()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        is_utf_16 = error.object.startswith((b"\xff\xfe", b"\xfe\xff"))
-        raise ValueError(f"cannot read {path}: it is {'UTF-16, ' if is_utf_16 else ''}not UTF-8") from None
-    if content.endswith("\r\n"):
-        return content[:-2]
-    return content.removesuffix("\n")
 
 
 def text(raw: object) -> str:

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 from gateway.domain.ingest_keys import Scope
 from gateway.domain.webhooks import Webhook, WebhookTls, decode_secret, parse_may
+from gateway.settings.files import MIB, check_regular, read_file, read_secret
 from gateway.settings.values import (
     attempt,
     boolean,
     identifier,
     integer,
     read_items,
-    read_secret,
     seconds,
     text,
     web_address,
@@ -29,6 +29,7 @@ T = TypeVar("T")
 MIN_TIMEOUT_SECONDS: Final = 0.1
 MAX_TIMEOUT_SECONDS: Final = 25.0
 MAX_IN_FLIGHT: Final = 1000
+_MAX_PEM_BYTES: Final = 16 * MIB
 _FIELDS: Final = (
     "id", "url", "secret", "secrets", "secret_file", "timeout_seconds", "in_flight", "may", "insecure", "ca_file",
     "cert_file", "key_file",
@@ -184,10 +185,9 @@ def _tls(item: dict[object, object]) -> WebhookTls:
         raise ValueError(f"{' and '.join(paths)} need a url that begins with https://")
     digest = hashlib.sha256()
     for path in paths.values():
-        try:
-            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-        except OSError as error:
-            raise ValueError(f"cannot read {path}: {error.strerror}") from None
+        check_regular(Path(path))
+        content = read_file(Path(path), limit_bytes=_MAX_PEM_BYTES)
+        digest.update(hashlib.sha256(content).digest())
     tls = WebhookTls(**paths, digest=digest.hexdigest())
     # Imported here, because few installations need it and it imports aiohttp.
     from gateway.webhooks.connections import create_ssl_context

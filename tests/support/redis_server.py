@@ -14,8 +14,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,26 @@ class RedisServer:
         """Continue a frozen process."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def failing_saves(self) -> Iterator[None]:
+        """Let every save fail while the context is open, so that writes are rejected with MISCONF."""
+        in_the_way = self._folder / "dump.rdb"
+        in_the_way.unlink(missing_ok=True)
+        in_the_way.mkdir()
+        (in_the_way / "file").touch()
+        self.execute("CONFIG", "SET", "save", "3600 1")
+        self.execute("BGSAVE")
+        wait_until(lambda: self._info("rdb_last_bgsave_status") == "err", "a save has failed")
+        try:
+            yield
+        finally:
+            shutil.rmtree(in_the_way)
+            self.execute("CONFIG", "SET", "save", "")
+
+    def _info(self, name: str) -> Any:
+        with self.client() as client:
+            return client.info("persistence")[name]
 
     def stop(self) -> None:
         """End the process and delete its folder."""

@@ -54,6 +54,16 @@ class Report:
         return description
 
 
+def test_unsafe_settings_are_warnings() -> None:
+    shared = {"INGEST_KEYS": f"billing:{JWT_SECRET}", "JWT_JWKS_URL": "http://keys.example.com/jwks.json"}
+
+    report = Report("", **shared)
+
+    assert report.levels("warning")[:2] == ["settings.jwt_jwks_url", "settings.ingest_keys.billing"]
+    assert JWT_SECRET not in report.run.stdout
+    assert report.status == 0
+
+
 def test_default_redis_has_warnings_and_no_problem(server: RedisServer) -> None:
     report = Report(server.url)
 

@@ -37,7 +37,11 @@ class PushTarget(Protocol):
 
 
 class PushLoad:
-    """Backends that push while the context is open. ``with_sids``: some pushes except a client by its sid."""
+    """Backends that push while the context is open.
+
+    ``with_sids``: some pushes except a client by its sid. ``gives_up``: the share of the pushes that are not repeated
+    when they are first answered ``broker_unavailable``.
+    """
 
     def __init__(
         self,
@@ -46,11 +50,13 @@ class PushLoad:
         *,
         per_second: float,
         with_sids: bool = True,
+        gives_up: float = 0.0,
     ) -> None:
         self.pushes: list[Push] = []
         self._clients = clients
         self._targets = list(targets)
         self._with_sids = with_sids
+        self._gives_up = gives_up
         self._pause = BACKENDS / per_second
         self._run = secrets.token_hex(4)
         self._numbers = itertools.count()
@@ -78,7 +84,9 @@ class PushLoad:
     def push_last(self) -> None:
         """Broadcast the event ``last``; no push may follow."""
         push = self._push("/broadcast", {}, frozenset(), "last")
-        self._push_until_accepted(push, random.Random())
+        deadline = time.monotonic() + REPEAT_SECONDS
+        while not push.answers or (not push.accepted and time.monotonic() < deadline):
+            self._push_until_accepted(push, random.Random())
         assert push.accepted, push.answers
 
     def _run_backend(self) -> None:
@@ -126,6 +134,8 @@ class PushLoad:
     def _push_until_accepted(self, push: Push, rng: random.Random) -> None:
         deadline = push.started_at + REPEAT_SECONDS
         while self._push_once(push, rng) and time.monotonic() < deadline:
+            if push.answers == ["broker_unavailable"] and rng.random() < self._gives_up:
+                return
             time.sleep(RETRY_DELAY_SECONDS)
 
     def _push_once(self, push: Push, rng: random.Random) -> bool:

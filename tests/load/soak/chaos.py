@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from tests.support.gateway_process import GatewayProcess
 Choose = Callable[[Sequence[GatewayProcess]], None]
 """Called with the replicas that clients and backends choose from."""
 
-KILL, KILL_PAST_LEASE, ROLL = "kill -9", "kill -9, down past its lease", "SIGTERM"
+KILL, KILL_PAST_LEASE, ROLL, SUSPEND = "kill -9", "kill -9, down past its lease", "SIGTERM", "SIGSTOP"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,16 @@ class FaultInjector:
         replica.start()
         self._choose(self._replicas)
         self.faults.append(Fault(kind, replica.replica_id, at, time.monotonic() - started))
+
+    def suspend(self, replica: GatewayProcess, seconds: float) -> None:
+        """Suspend a replica (SIGSTOP) for some seconds; clients and backends choose others meanwhile."""
+        at = time.time()
+        replica.signal(signal.SIGSTOP)
+        self._choose([each for each in self._replicas if each is not replica])
+        self.wait(seconds)
+        replica.signal(signal.SIGCONT)
+        self._choose(self._replicas)
+        self.faults.append(Fault(SUSPEND, replica.replica_id, at, seconds))
 
     def stop_all(self) -> None:
         """Stop all replicas with SIGTERM, as an orchestrator does."""

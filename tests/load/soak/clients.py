@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,9 +85,12 @@ class ClientResult:
     """How many of its events were acknowledged."""
     transport: str = ""
     """Its transport at the end."""
+    failed_at: list[float] = field(default_factory=list)
+    """When each ``recovery:failed`` arrived, on the monotonic clock of this process."""
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any]) -> ClientResult:
+        wall_ahead = time.time() - time.monotonic()
         return cls(
             [(number, position) for number, position in entry["got"]],
             [(at / 1000, recovered, offline / 1000) for at, recovered, offline in entry["connects"]],
@@ -96,6 +102,7 @@ class ClientResult:
             upgrades=entry["upgrades"],
             acknowledged=entry["acknowledged"],
             transport=entry["transport"],
+            failed_at=[at / 1000 - wall_ahead for at in entry["failedAt"]],
         )
 
 
@@ -153,6 +160,15 @@ class SoakClients:
             if (rooms is None or member.is_in(rooms)) and not member.is_in(exclude)
         )
 
+    @contextmanager
+    def paused(self, process: int) -> Iterator[None]:
+        """Suspend one of the Node processes while the context is open: its clients read nothing."""
+        self._scripts[process].signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._scripts[process].signal(signal.SIGCONT)
+
     def wait_until_connected(self, *, seconds: float = CONNECT_SECONDS) -> None:
         """Wait until every client is connected, and upgraded where it can be."""
         self._execute("awaitConnected", "allConnected", seconds)
@@ -167,6 +183,7 @@ class SoakClients:
 
     def wait_for_last(self) -> bool:
         """Wait until every client received the event ``last``; return whether all did."""
+        self._send("awaitLast")
         try:
             self._expect("receivedLast", RECEIVE_SECONDS)
         except AssertionError:

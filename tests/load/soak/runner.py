@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +46,14 @@ class Plan:
     per_second: float
     behaviour: ClientBehaviour = field(default_factory=ClientBehaviour)
     with_sids: bool = True
+    processes: int = 1
+    """Node processes of the clients."""
+    gives_up: float = 0.0
+    """Share of the pushes that are given up when they are first answered ``broker_unavailable``."""
+    lossy: bool = False
+    """Whether messages may be lost, if the clients get ``recovery:failed``."""
+    rejected: frozenset[str] = frozenset()
+    """Last answers of pushes that need not be accepted."""
 
 
 @dataclass
@@ -79,11 +87,28 @@ Scenario = Callable[[FaultInjector], None]
 
 
 def run(plan: Plan, scenario: Scenario) -> Run:
-    """Run the load as long as ``scenario`` runs; then wait for the last message and compare."""
+    """Run the load on replicas of its own as long as ``scenario`` runs; then wait for the last message and compare."""
     server = RedisServer()
-    with replicas_on(server, **SETTINGS) as replicas, SoakClients(plan.clients, plan.behaviour) as clients:
+    with replicas_on(server, **SETTINGS) as replicas:
+        return run_on(replicas, version_of(server), plan, lambda injector, _: scenario(injector))
+
+
+def run_on(
+    replicas: Sequence[GatewayProcess],
+    redis_version: str,
+    plan: Plan,
+    scenario: Callable[[FaultInjector, SoakClients], None],
+) -> Run:
+    """Do as ``run`` on these replicas, which are stopped at the end."""
+    with SoakClients(plan.clients, plan.behaviour, processes=plan.processes) as clients:
         clients.connect(replicas)
-        load = PushLoad(clients, replicas, per_second=plan.per_second, with_sids=plan.with_sids)
+        load = PushLoad(
+            clients,
+            replicas,
+            per_second=plan.per_second,
+            with_sids=plan.with_sids,
+            gives_up=plan.gives_up,
+        )
 
         def choose(running: Sequence[GatewayProcess]) -> None:
             clients.choose(running)
@@ -92,17 +117,19 @@ def run(plan: Plan, scenario: Scenario) -> Run:
         injector = FaultInjector(replicas, choose, lease_seconds=LEASE_SECONDS)
         began_at = time.time()
         with load:
-            scenario(injector)
+            scenario(injector, clients)
         seconds = time.time() - began_at
         clients.stop_dropping()
+        if plan.lossy:  # a client that is away and will not be recovered would miss the last message
+            clients.wait_until_connected()
         load.push_last()
         errors = [] if clients.wait_for_last() else ["a client did not get the last message"]
         results = clients.results()
         if plan.with_sids:  # without recovery a client has another sid after each reconnect
             errors += _presence(replicas, clients.members)
-        versions = {name: clients.versions[name] for name in ("node", "client")} | {"redis": _version(server)}
+        versions = {name: clients.versions[name] for name in ("node", "client")} | {"redis": redis_version}
         injector.stop_all()
-    comparison = compare(load.pushes, results)
+    comparison = compare(load.pushes, results, lossy=plan.lossy, rejected=plan.rejected)
     comparison.wrong = errors + injector.errors + comparison.wrong
     return Run(
         plan, began_at, seconds, load.pushes, results, injector.faults, comparison, injector.logs, versions
@@ -114,26 +141,35 @@ def replicas_on(
     server: RedisServer, names: Sequence[str] = NAMES, **settings: Any
 ) -> Iterator[list[GatewayProcess]]:
     """Run one replica for each name; at the end kill those still running, and the server. Each has an ingest port."""
+    try:
+        with replicas_at(dict.fromkeys(names, server.url), **settings) as replicas:
+            yield replicas
+    finally:
+        server.stop()
+
+
+@contextmanager
+def replicas_at(urls: Mapping[str, str], **settings: Any) -> Iterator[list[GatewayProcess]]:
+    """Run replicas, ``urls``: names and their URLs of Redis; at the end kill those still running."""
     replicas: list[GatewayProcess] = []
 
     def start(name: str) -> GatewayProcess:
         port, ingest_port = _free_fixed_port(), _free_fixed_port()
         return GatewayProcess(
-            redis_url=server.url, port=port, ingest_port=ingest_port, replica_id=name, **settings
+            redis_url=urls[name], port=port, ingest_port=ingest_port, replica_id=name, **settings
         )
 
     try:
         with ThreadPoolExecutor() as pool:
-            starting = [pool.submit(start, name) for name in names]
+            starting = [pool.submit(start, name) for name in urls]
         replicas += [each.result() for each in starting]
         yield replicas
     finally:
         for replica in replicas:
             replica.kill()
-        server.stop()
 
 
-def _version(server: RedisServer) -> str:
+def version_of(server: RedisServer) -> str:
     with server.client() as client:
         info = client.info("server")
     name = "Valkey" if "valkey_version" in info else "Redis"

@@ -101,6 +101,7 @@ class Client {
     this.got = []; // [number, or -1 for an event of the gateway, position] of every event
     this.connects = []; // [when, whether recovered, time without a connection before it]
     this.failed = []; // codes of recovery:failed
+    this.failedAt = []; // when each arrived
     this.disconnects = {}; // reasons of disconnects: how often
     this.errors = {}; // connect_error: how often
     this.dropped = {}; // kinds of breaks: how often
@@ -160,7 +161,10 @@ class Client {
     socket.onAny((event, ...args) => {
       const position = socket._pid && typeof args.at(-1) === "string" ? args.at(-1) : null;
       this.got.push([args[0]?.n ?? -1, position]);
-      if (event === "recovery:failed") this.failed.push(args[0].code);
+      if (event === "recovery:failed") {
+        this.failed.push(args[0].code);
+        this.failedAt.push(Date.now());
+      }
       if (event === "last") {
         this.isLast = true;
         check();
@@ -192,8 +196,9 @@ class Client {
   }
 
   result() {
-    const { got, connects, failed, disconnects, errors, dropped, replicas, upgrades, acknowledged, transport } = this;
-    return { got, connects, failed, disconnects, errors, dropped, replicas, upgrades, acknowledged, transport };
+    const { got, connects, failed, failedAt, disconnects, errors, dropped, replicas, upgrades, acknowledged } = this;
+    const counts = { disconnects, errors, dropped, replicas, upgrades, acknowledged };
+    return { got, connects, failed, failedAt, ...counts, transport: this.transport };
   }
 }
 
@@ -246,6 +251,8 @@ const commands = {
   stopDropping() {
     dropping = false;
     for (const client of clients) clearTimeout(client.timer);
+  },
+  awaitLast() {
     whenAll((client) => client.isLast, "receivedLast");
   },
   reportResults() {

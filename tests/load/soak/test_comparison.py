@@ -24,9 +24,13 @@ def push(number: int, *answers: str, to: str = "ann", began: float | None = None
 
 
 def received(
-    *got: tuple[int, str | None], connects: Any = (FRESH,), failed: tuple[str, ...] = ()
+    *got: tuple[int, str | None],
+    connects: Any = (FRESH,),
+    failed: tuple[str, ...] = (),
+    failed_at: tuple[float, ...] = (),
 ) -> ClientResult:
-    return ClientResult(list(got), list(connects), list(failed), Counter(), Counter(), Counter())
+    counts = (Counter[str](), Counter[str](), Counter[str]())
+    return ClientResult(list(got), list(connects), list(failed), *counts, failed_at=list(failed_at))
 
 
 def comparison(pushes: list[Push], ann: ClientResult) -> Comparison:
@@ -109,3 +113,37 @@ def test_reconnects_are_counted_by_second() -> None:
     reconnected = received(connects=((0.5, False, 0.0), (10.9, True, 2.0), (12.0, True, 2.0)))
 
     assert per_second([reconnected, reconnected], since=10.0, seconds=4) == [2, 0, 2, 0]
+
+
+def test_message_missing_at_a_client_that_got_recovery_failed_after_it_is_no_error_where_data_is_lost() -> (
+    None
+):
+    missing = received(failed=("data_lost",), failed_at=(2.0,))
+
+    found = compare([push(0)], {"ann": missing}, lossy=True)
+
+    assert found.wrong == []
+    assert (found.due, found.missing, found.unreported) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("at", [(), (0.2,)])
+def test_message_missing_at_a_client_that_got_no_recovery_failed_after_it_is_an_error(
+    at: tuple[float, ...],
+) -> None:
+    missing = received(failed=("data_lost",) * len(at), failed_at=at)
+
+    found = compare([push(0)], {"ann": missing}, lossy=True)
+
+    assert ["ann misses 0" in wrong for wrong in found.wrong] == [True]
+    assert found.unreported == 1
+
+
+def test_push_that_was_rejected_is_an_error_only_where_it_was_delivered() -> None:
+    rejected = [push(0, "broker_unavailable")]
+    unknown = [push(0, NO_ANSWER, "broker_unavailable")]
+    allowed = {"broker_unavailable"}
+
+    assert compare(rejected, {"ann": received()}, rejected=allowed).wrong == []
+    assert compare(rejected, {"ann": received((0, "1-0"))}, rejected=allowed).misdelivered == 1
+    assert compare(unknown, {"ann": received((0, "1-0"))}, rejected=allowed).wrong == []
+    assert compare(unknown, {"ann": received((0, "1-0"), (0, "1-1"))}, rejected=allowed).doubled == 1

@@ -145,6 +145,14 @@ def test_check_config_lists_mistakes_of_the_event_catalogue(tmp_path: Path) -> N
     assert answer.stderr.splitlines()[1:] == [f"  GATEWAY_EVENTS_FILE: {mistake} (in {file})"]
 
 
+def test_check_config_warns_about_unsafe_settings() -> None:
+    answer = run("check-config", **GOOD | {"JWT_JWKS_URL": "http://keys.example.com/jwks.json"})
+
+    assert (answer.returncode, answer.stdout) == (0, "ok\n")
+    (warning,) = answer.stderr.splitlines()
+    assert warning.startswith("Warning: GATEWAY_JWT_JWKS_URL: is fetched over plain http")
+
+
 def test_check_config_warns_about_the_event_catalogue(tmp_path: Path) -> None:
     file = tmp_path / "events.yaml"
     file.write_text('version: 1\nnamespaces: {/: {rooms: [{match: "*", join: anyone}]}}\n', encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -187,6 +188,46 @@ async def test_foreign_host_name_is_rejected(page: Page, host: str):
         403,
         "host_rejected",
     )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Forwarded-For",
+        "x-forwarded-host",
+        "X-Forwarded-Proto",
+        "Forwarded",
+        "X-Real-IP",
+        "Via",
+        "CF-Connecting-IP",
+        "True-Client-IP",
+    ],
+)
+async def test_page_is_not_served_through_a_proxy_that_adds_a_header(
+    page: Page, recorder: Recorder, header: str
+):
+    passed_on = {header: "192.0.2.7"}
+    answers = [
+        await page.open(Host="localhost", **passed_on),
+        await page.open("/dev/documents/events.d.ts", Host="localhost", **passed_on),
+        await page.post("token", {"user": "alice"}, **passed_on),
+        await page.post("push", {"user": "alice", "event": "x"}, **passed_on),
+    ]
+
+    assert [await status_and_code(answer) for answer in answers] == [(403, "proxy_rejected")] * 4
+    assert recorder.messages == []
+
+
+async def test_page_is_not_served_through_nginx_with_its_defaults(page: Page):
+    """``proxy_pass`` alone adds no header, writes the address of the gateway into ``Host``, and HTTP/1.0."""
+    address = page.client.make_url("/")
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(f"GET /dev HTTP/1.0\r\nHost: {page.host}\r\nConnection: close\r\n\r\n".encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+
+    assert answer.split(" ")[1] == "403"
+    assert "proxy_rejected" in answer
 
 
 @pytest.mark.parametrize(
