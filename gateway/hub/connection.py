@@ -54,6 +54,11 @@ class ClientTransport(Protocol):
         ...
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the client has left."""
+        ...
+
+    @property
     def is_drained(self) -> bool:
         """Whether most of what was sent has left the send buffer."""
         ...

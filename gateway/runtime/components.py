@@ -39,6 +39,7 @@ from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.publish import MessagePublisher
 from gateway.services.recovery import Recovery, Replayer
+from gateway.services.replay_budget import ReplayBudget
 from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
@@ -205,6 +206,7 @@ class Components:
             clock=self.clock,
             recovery_seconds=settings.recovery_seconds,
             send_buffer_bytes=settings.send_buffer_bytes,
+            budget=ReplayBudget(clock=self.clock, schedule=self.schedule, metrics=self._metrics),
         )
         self.replayer = Replayer(
             recovery=self._recovery,

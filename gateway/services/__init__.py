@@ -8,5 +8,6 @@ drain           drain: disconnects all clients at an even pace
 memberships     Memberships: joins and leaves rooms for a connection
 publish         MessagePublisher: publishes messages and disconnect commands of backends
 recovery        Recovery, Replayer: read sessions and the history, and replay missed messages
+replay_budget   ReplayBudget: the turns of users at the history, and what they may cost
 token_expiry    TokenExpiry: warns clients of the end of their tokens, then disconnects them
 """

@@ -30,12 +30,12 @@ from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSes
 from gateway.hub import Connection, ConnectionState, Encode, reason_of
 from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Sessions
 from gateway.services.degraded_mode import GAP_EVENT
+from gateway.services.replay_budget import ENTRY_BYTES, ReplayBudget
 
 _PID_FORM: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_MAX_CONCURRENT_PAGES: Final = 4
-"""Pages that one replica reads at a time, so that pushes and heartbeats get through while many clients reconnect."""
-_ENTRY_BYTES: Final = 2048
-"""What an entry may take in a send buffer beside its arguments: its name, its frame and the overhead of the loop."""
+_MAX_PAGE_ENTRIES: Final = 256
+_MAX_PAGE_BYTES: Final = 512 * 1024
+"""A page of this size takes a few milliseconds of the event loop, and of Redis, in which nothing else is done."""
 
 Finish = Callable[[Position, bool], Frames]
 """Encodes the last packet of a connect handshake: the position up to which the client has all messages, and whether
@@ -71,15 +71,16 @@ class Recovery:
         clock: Clock,
         recovery_seconds: float,
         send_buffer_bytes: int,
+        budget: ReplayBudget,
     ) -> None:
         """A page fills at most half of ``send_buffer_bytes``, unless a single entry is larger."""
         self._broker = broker
         self._sessions = sessions
         self._clock = clock
         self._recovery_seconds = recovery_seconds
-        self._page_bytes = send_buffer_bytes // 2
-        self._reading = asyncio.Semaphore(_MAX_CONCURRENT_PAGES)
-        self._page_entries = max(1, send_buffer_bytes // 2 // _ENTRY_BYTES)
+        self._page_bytes = min(send_buffer_bytes // 2, _MAX_PAGE_BYTES)
+        self._page_entries = min(max(1, send_buffer_bytes // 2 // ENTRY_BYTES), _MAX_PAGE_ENTRIES)
+        self._budget = budget
 
     def is_enabled(self, recovery_request: RecoveryRequest) -> bool:
         """Whether the connection of a client with this request gets a recovery session."""
@@ -144,15 +145,21 @@ class Recovery:
         return page
 
     async def read_page(self, connection: Connection, after: Position) -> Page:
-        """Read a page of the entries for the rooms of a connection, including those that are not for it."""
-        rooms = (None, *connection.rooms)
-        async with self._reading:
-            return await self._broker.history(
-                after,
-                [Address(connection.namespace, room) for room in rooms],
-                max_entries=self._page_entries,
-                max_bytes=self._page_bytes,
+        """Read a page of the entries for the rooms of a connection, including those that are not for it.
+
+        It waits for the turn of the user. Nothing is read for a client that has left meanwhile.
+        """
+        async with self._budget.turn(connection.user):
+            if connection.state is ConnectionState.CLOSED or (
+                connection.state is ConnectionState.CONNECTING and connection.transport.is_closed
+            ):
+                return Page((), after, has_more=True)
+            addresses = [Address(connection.namespace, room) for room in (None, *connection.rooms)]
+            page = await self._broker.history(
+                after, addresses, max_entries=self._page_entries, max_bytes=self._page_bytes
             )
+            self._budget.charge(connection.user, page, len(addresses))
+            return page
 
     def _is_too_old(self, position: Position) -> bool:
         """Whether entries after a position may have been trimmed by age, which leaves no gap."""

@@ -111,6 +111,11 @@ class SocketIOTransport:
         self._client.session.batch(*frames)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the client has left."""
+        return self._client.session.is_closed
+
+    @property
     def is_drained(self) -> bool:
         """Whether few of the sent bytes wait to be read."""
         return self._client.session.is_drained

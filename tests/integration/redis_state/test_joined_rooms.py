@@ -15,9 +15,10 @@ from gateway.services.connect import Connector
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.recovery import Recovery
+from gateway.services.replay_budget import ReplayBudget
 from gateway.state.redis.sessions import decode_session, encode_session
 from tests.integration.redis_state.replicas import MANUAL_HEARTBEATS, Replica, previous_release, replicas
-from tests.support.clock import FakeClock
+from tests.support.clock import FakeSchedule
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 from tests.support.waiter import await_until
@@ -31,7 +32,8 @@ class Services:
     """The services of one replica that connect clients and change their rooms."""
 
     def __init__(self, replica: Replica) -> None:
-        state, clock = replica.state, FakeClock()
+        state, schedule = replica.state, FakeSchedule()
+        clock = schedule.clock
         self.replica = replica
         self.hub = Hub(encode, metrics=MetricFactory())
         self.disconnector = Disconnector(
@@ -51,6 +53,7 @@ class Services:
             clock=clock,
             recovery_seconds=60.0,
             send_buffer_bytes=40_960,
+            budget=ReplayBudget(clock=clock, schedule=schedule, metrics=MetricFactory()),
         )
         self.connector = Connector(
             hub=self.hub,

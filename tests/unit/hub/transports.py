@@ -21,6 +21,7 @@ class RecordingTransport:
     def __init__(self, *, has_socket: bool = False) -> None:
         self.name = "websocket"
         self.has_socket = has_socket
+        self.is_closed = False
         self.bytes_waiting = 0
         self.accepts = True
         self.sent: list[Frames] = []

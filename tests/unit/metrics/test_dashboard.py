@@ -20,6 +20,7 @@ WITHOUT_PANEL = {
     "sio_gateway_engineio_sessions_unauthenticated_limit",
     "sio_gateway_replica_status_changes_total",
     "sio_gateway_log_lines_dropped_total",
+    "sio_gateway_replays_waiting",
     "sio_gateway_redis_connected",
     "sio_gateway_redis_messages_received_total",
     "process_virtual_memory_bytes",

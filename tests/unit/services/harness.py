@@ -23,6 +23,7 @@ from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.publish import MessagePublisher
 from gateway.services.recovery import ConnectResult, Recovery, Replayer
+from gateway.services.replay_budget import ReplayBudget
 from gateway.services.token_expiry import TokenExpiry
 from gateway.state.memory import MemoryState
 from gateway.transport import packets
@@ -191,6 +192,7 @@ class Services:
             clock=self.clock,
             recovery_seconds=RECOVERY_SECONDS,
             send_buffer_bytes=SEND_BUFFER_BYTES,
+            budget=ReplayBudget(clock=self.clock, schedule=self.schedule, metrics=self.metrics),
         )
         self.replayer = Replayer(recovery=self.recovery, encode=encode, on_replayed=self.replayed.append)
         self.publisher = MessagePublisher(

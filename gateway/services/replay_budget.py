@@ -1,0 +1,123 @@
+"""Who may read the history next, so that no user takes the time of others by reconnecting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from gateway.domain.messages import json_bytes
+from gateway.interfaces import Clock, Page, Schedule
+from gateway.metrics import MetricFactory
+
+BYTES_PER_SECOND: Final = 8 * 1024 * 1024
+"""What the pages of one user may cost in the long run: three to five percent of the time of a replica."""
+BURST_BYTES: Final = 64 * 1024 * 1024
+"""What they may cost at once: that of some 27 000 small messages, on all connections of the user together."""
+ENTRY_BYTES: Final = 2048
+"""What an entry costs beside its arguments, sent or not: its name, its frame and the overhead of the loop."""
+_ADDRESS_BYTES: Final = 1024
+"""What it costs to search the index of one address."""
+_PAGE_BYTES: Final = 64 * 1024
+"""What an empty page costs."""
+_MAX_CONCURRENT_PAGES: Final = 4
+"""Pages that one replica reads at a time, so that pushes and heartbeats get through while many clients reconnect."""
+
+
+class ReplayBudget:
+    """The turns of users at the history of this replica.
+
+    A user reads one page at a time, and has one place in the queue for the _MAX_CONCURRENT_PAGES that are read at once:
+    so users take turns, however many connections they have. Pages cost what reading and sending them takes, in bytes. A
+    user that has spent BURST_BYTES waits until that is paid, at BYTES_PER_SECOND.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        schedule: Schedule,
+        metrics: MetricFactory,
+        bytes_per_second: float = BYTES_PER_SECOND,
+        burst_bytes: float = BURST_BYTES,
+    ) -> None:
+        self._clock = clock
+        self._schedule = schedule
+        self._bytes_per_second = bytes_per_second
+        self._burst_seconds = burst_bytes / bytes_per_second
+        self._shares: OrderedDict[str, _Share] = OrderedDict()
+        """The users that wait or have not paid yet; those that read last are at the end."""
+        self._reading = asyncio.Semaphore(_MAX_CONCURRENT_PAGES)
+        self._waiting = 0
+        self._delayed = metrics.counter(
+            "replay_pages_delayed",
+            "Pages of the history that waited because their user had read much before.",
+        )
+        metrics.callback_gauge(
+            "replays_waiting",
+            "Connections that wait for their turn to read the history.",
+            read=lambda: self._waiting,
+        )
+
+    def __len__(self) -> int:
+        return len(self._shares)
+
+    @asynccontextmanager
+    async def turn(self, user: str) -> AsyncIterator[None]:
+        """Wait until the user may read a page; the turn ends with the context."""
+        share = self._shares.setdefault(user, _Share())
+        share.turns += 1
+        self._waiting += 1
+        is_waiting = True
+        try:
+            async with share.lock:
+                await self._wait_paid(share)
+                async with self._reading:
+                    self._waiting -= 1
+                    is_waiting = False
+                    yield
+        finally:
+            self._waiting -= is_waiting
+            share.turns -= 1
+            self._forget_paid()
+
+    def charge(self, user: str, page: Page, addresses: int) -> None:
+        """Charge a page to its user within ``turn``; ``addresses`` were searched for it."""
+        entries = sum([json_bytes(entry) for _, entry in page.entries]) + ENTRY_BYTES * len(page.entries)
+        cost = _PAGE_BYTES + _ADDRESS_BYTES * addresses + entries
+        share = self._shares[user]
+        share.paid_at = max(share.paid_at, self._clock.monotonic()) + cost / self._bytes_per_second
+        self._shares.move_to_end(user)
+
+    async def _wait_paid(self, share: _Share) -> None:
+        delay_seconds = share.paid_at - self._burst_seconds - self._clock.monotonic()
+        if delay_seconds <= 0:
+            return
+        self._delayed.count(())
+        paid = asyncio.Event()
+        timer = self._schedule.after(delay_seconds, paid.set)
+        try:
+            await paid.wait()
+        finally:
+            timer.cancel()
+
+    def _forget_paid(self) -> None:
+        now = self._clock.monotonic()
+        while self._shares:
+            user, share = next(iter(self._shares.items()))
+            if share.turns or share.paid_at > now:
+                return
+            del self._shares[user]
+
+
+class _Share:
+    """What one user does: ``turns`` are those that wait or run, ``paid_at`` when everything it read is paid."""
+
+    __slots__ = ("lock", "paid_at", "turns")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.paid_at = 0.0
+        self.turns = 0
