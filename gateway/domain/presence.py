@@ -18,6 +18,21 @@ class PresentConnection:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedConnection:
+    """A connection of this replica that is gone.
+
+    ``pid`` and ``owner`` are those of its recovery session, empty without one. The session is parked, so that the
+    connection counts as recoverable, or deleted. ``keeps_sid``: the sid was resumed here and stays registered.
+    """
+
+    sid: str
+    pid: str = ""
+    owner: str = ""
+    is_parked: bool = False
+    keeps_sid: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UserPresence:
     """The connections of a user, oldest first. ``last_seen``: when the last one ended (seconds since 1970), or None.
 

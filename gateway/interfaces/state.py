@@ -15,7 +15,7 @@ from typing import Protocol
 from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.messages import Address, LogEntry, Message, PublishResult
 from gateway.domain.positions import Position
-from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.domain.status import StateStatus
@@ -188,6 +188,18 @@ class Sessions(Protocol):
         ...
 
 
+class Disconnects(Protocol):
+    """Connections that are gone, of presence and of the recovery sessions together."""
+
+    async def record(self, disconnects: Sequence[ClosedConnection]) -> None:
+        """Unregister the connections, and park or delete their sessions: one request to a shared state.
+
+        Idempotent. A sid that is registered again after the call stays registered. What a failed call did not do is
+        done once the state is available again. A shared state does nothing else meanwhile: limit the connections.
+        """
+        ...
+
+
 class DedupStore(Protocol):
     """Nonces of requests that append nothing, each accepted once; ``Broker.append`` uses the same store."""
 
@@ -268,6 +280,9 @@ class State(Protocol):
 
     @property
     def sessions(self) -> Sessions: ...
+
+    @property
+    def disconnects(self) -> Disconnects: ...
 
     @property
     def dedup(self) -> DedupStore: ...

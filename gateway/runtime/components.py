@@ -180,7 +180,10 @@ class Components:
             hub=self.hub,
             broker=self.state.broker,
             presence=self.state.presence,
-            sessions=self.state.sessions,
+            disconnects=self.state.disconnects,
+            clock=self.clock,
+            max_connections_per_user=settings.max_connections_per_user,
+            metrics=self._metrics,
         )
         self.memberships = Memberships(
             hub=self.hub,

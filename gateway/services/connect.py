@@ -74,6 +74,7 @@ class Connector:
 
         Raises: TooManyConnections, TokenRejected, BrokerUnavailable, BrokerTimeout; nothing stays registered then.
         """
+        self._disconnector.check_waiting(identity.user)
         failure = None
         try:
             if isinstance(recovery_request.pid, str) and self._disconnector.is_ending(recovery_request.pid):

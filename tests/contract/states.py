@@ -9,7 +9,16 @@ from itertools import count
 from typing import Any, Protocol
 
 from gateway.domain.redis_url import parse_redis_url
-from gateway.interfaces import AckStore, Broker, DedupStore, Presence, RateLimits, Revocations, Sessions
+from gateway.interfaces import (
+    AckStore,
+    Broker,
+    DedupStore,
+    Disconnects,
+    Presence,
+    RateLimits,
+    Revocations,
+    Sessions,
+)
 from gateway.metrics import MetricFactory
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
@@ -30,6 +39,7 @@ class StateUnderTest(Protocol):
     broker: Broker
     presence: Presence
     sessions: Sessions
+    disconnects: Disconnects
     dedup: DedupStore
     rates: RateLimits
     revocations: Revocations
@@ -79,6 +89,7 @@ class MemoryUnderTest:
         self.broker: Broker = state.broker
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
+        self.disconnects: Disconnects = state.disconnects
         self.dedup: DedupStore = state.dedup
         self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
@@ -130,6 +141,7 @@ class RedisUnderTest:
         self.broker: Broker = state.broker
         self.presence: Presence = state.presence
         self.sessions: Sessions = state.sessions
+        self.disconnects: Disconnects = state.disconnects
         self.dedup: DedupStore = state.dedup
         self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from gateway.domain.errors import RecoveryFailed
 from gateway.domain.messages import Message
+from gateway.domain.positions import Position
+from gateway.domain.presence import ClosedConnection
+from gateway.domain.sessions import RecoverySession
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import connection, dedup_key, message
 
@@ -40,6 +46,45 @@ async def test_lost_connection_is_recoverable_in_its_rooms_its_sid_and_its_names
         assert await counted(state, *rooms, namespace=namespace) == (0, 0), rooms
     ann = await state.presence.of_user("ann")
     assert (ann.is_online, ann.recoverable, ann.last_seen is not None) == (False, 1, True)
+
+
+async def test_disconnects_are_recorded_together_and_again_without_harm(state: StateUnderTest) -> None:
+    disconnects = []
+    for number in range(60):
+        sid, pid = f"s{number}", f"p{number}"
+        await state.presence.register(connection(sid, "ann"), ["user:ann"])
+        await state.sessions.save(
+            RecoverySession(pid, sid, "ann", "/", "first", frozenset(), Position("1-0"))
+        )
+        disconnects.append(
+            ClosedConnection(sid, pid, "first", is_parked=number % 3 > 0, keeps_sid=number % 5 == 0)
+        )
+    await state.presence.register(connection("alone", "ann"), ["user:ann"])
+    disconnects.append(ClosedConnection("alone"))
+
+    await state.disconnects.record(disconnects)
+    await state.disconnects.record(disconnects)
+
+    assert await counted(state, "user:ann") == (12, 32)
+    for number in range(60):
+        resuming = state.sessions.resume(f"p{number}", user="ann", namespace="/", owner="second")
+        if number % 3:
+            assert not (await resuming).in_use
+        else:
+            with pytest.raises(RecoveryFailed, match="unknown_session"):
+                await resuming
+
+
+async def test_connection_registered_after_it_was_closed_counts(state: StateUnderTest) -> None:
+    await lose(state, "s0", "bob")  # Redis knows the script now, and executes it when it is sent
+    await state.presence.register(connection("s1", "ann"), ["user:ann"])
+
+    leaving = asyncio.create_task(state.disconnects.record([ClosedConnection("s1", is_parked=True)]))
+    await asyncio.sleep(0)
+    await state.presence.register(connection("s1", "ann"), ["user:ann"])
+    await leaving
+
+    assert await counted(state, "user:ann") == (1, 0)
 
 
 async def test_presence_counts_recoverable_connections_of_all_namespaces(state: StateUnderTest) -> None:

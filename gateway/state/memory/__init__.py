@@ -23,7 +23,7 @@ from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, Deliver
 from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits, MemoryRevocations
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
-from gateway.state.memory.sessions import MemorySessions
+from gateway.state.memory.sessions import MemoryDisconnects, MemorySessions
 from gateway.state.memory.ttl_map import TtlMap
 
 __all__ = ["MemoryState"]
@@ -72,6 +72,7 @@ class MemoryState:
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
     sessions: MemorySessions = field(init=False)
+    disconnects: MemoryDisconnects = field(init=False)
     dedup: MemoryDedupStore = field(init=False)
     rates: MemoryRateLimits = field(init=False)
     revocations: MemoryRevocations = field(init=False)
@@ -93,6 +94,7 @@ class MemoryState:
         self.sessions = MemorySessions(
             clock=clock, recovery_seconds=self.recovery_seconds, max_parked=self.max_parked_sessions
         )
+        self.disconnects = MemoryDisconnects(self.presence, self.sessions)
         self.dedup = MemoryDedupStore(
             clock=clock,
             max_nonces=self.nonces,

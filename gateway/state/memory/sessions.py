@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from gateway.domain.errors import RecoveryFailed
+from gateway.domain.presence import ClosedConnection
 from gateway.domain.sessions import RecoverySession, ResumedSession
-from gateway.interfaces import Clock
+from gateway.interfaces import Clock, Presence
 from gateway.state.memory.ttl_map import TtlMap
 
 
@@ -65,6 +67,22 @@ class MemorySessions:
     def _is_owner(self, pid: str, owner: str) -> bool:
         session = self._in_use.get(pid)
         return session is not None and session.owner == owner
+
+
+class MemoryDisconnects:
+    """Satisfies ``gateway.interfaces.Disconnects``."""
+
+    def __init__(self, presence: Presence, sessions: MemorySessions) -> None:
+        self._presence = presence
+        self._sessions = sessions
+
+    async def record(self, disconnects: Sequence[ClosedConnection]) -> None:
+        for each in disconnects:
+            if not each.keeps_sid:
+                await self._presence.unregister(each.sid, is_parked=each.is_parked)
+            if each.pid:
+                end = self._sessions.park if each.is_parked else self._sessions.delete
+                await end(each.pid, owner=each.owner)
 
 
 class _ParkedSession(NamedTuple):

@@ -4,6 +4,7 @@
     broker       appends entries, subscribes addresses, reads the history
     presence     the connections of each user, and their records
     sessions     recovery sessions, and their records
+    disconnects   connections that are gone, many in one script
     guards       nonces and idempotency keys, rate limits, revocations
     membership   the lease of this replica, and the reaping of replicas whose lease has expired
     liveness     pub/sub probes and the status that follows from them

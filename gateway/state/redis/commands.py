@@ -101,6 +101,11 @@ class Commands:
         """Whether the connection is established."""
         return self._is_connected
 
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether Redis could not be reached for as long as a call waits: a new call fails at once."""
+        return not self._is_connected and self._loop.time() - self._down_since > self.timeout_seconds
+
     def redis_ms(self, seconds_from_now: float = 0.0) -> int:
         """Return what the clock of Redis shows now, or in some seconds, as far as known: milliseconds since 1970."""
         return int((self._loop.time() + seconds_from_now) * 1000 + self._clock_offset_ms)
@@ -207,7 +212,7 @@ class Commands:
     def _enqueue(self, packed: bytes, reencode: Callable[[], bytes] | None) -> asyncio.Future[Any]:
         now = self._loop.time()
         answer: asyncio.Future[Any] = self._loop.create_future()
-        if not self._is_connected and now - self._down_since > self.timeout_seconds:
+        if self.is_unavailable:
             answer.set_exception(NotExecuted("Redis is unavailable", retryable=False))
         else:
             self._pending.add(packed, reencode, answer, now)

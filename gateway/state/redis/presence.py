@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.domain.messages import Address
 from gateway.domain.names import SID_PREFIX
@@ -25,7 +25,7 @@ from gateway.state.redis.redis_keys import RedisKeys, address_name
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 _BATCH: Final = 50
-"""Connections in one script, so that no other script waits for long."""
+X = TypeVar("X")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,34 +116,30 @@ class RedisPresence:
         if not connection.sid.startswith(SID_PREFIX):
             self._former_sids.add(connection.sid)
         registered = self._here[connection.sid] = Registration(connection, frozenset(rooms))
-        self.dirty.update(await self._write(connection.sid, "register", *self._arguments(registered)))
+        self.dirty.update(await self.write([connection.sid], "register", *self._arguments(registered)))
 
     async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
         known = self._here.get(sid)
         if known is not None:
             now = self._here[sid] = replace(known, rooms=frozenset(rooms))
             counted = now.encode_addresses(has_session=self._pid_of(sid) is not None)
-            await self._write(sid, "change_rooms", sid, counted)
+            await self.write([sid], "change_rooms", sid, counted)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         known = self._here.get(sid)
         if known is not None:
             connection = replace(known.connection, transport=transport)
             now = self._here[sid] = replace(known, connection=connection)
-            await self._write(sid, "update_transport", sid, connection.user, now.encode_public())
+            await self.write([sid], "update_transport", sid, connection.user, now.encode_public())
 
     async def unregister(self, sid: str, *, is_parked: bool = False) -> None:
-        self._former_sids.discard(sid)
-        was_here = self._here.pop(sid, None) is not None
-        if was_here or not is_parked:
-            if is_parked:
-                self._parked.add(sid)
+        if self.leave(sid, is_parked=is_parked):
             await self._unregister([sid])
 
     async def _unregister(self, sids: Collection[str]) -> None:
-        arguments = [argument for sid in sids for argument in (sid, str(int(sid in self._parked)))]
-        await self._write_many(sids, "unregister", *arguments)
-        self._parked.difference_update(sids)
+        arguments = [argument for sid in sids for argument in (sid, int(sid in self._parked), "", "", "")]
+        await self.write(sids, "disconnect", *arguments)
+        self.left(sids)
 
     async def of_user(self, user: str) -> UserPresence:
         return (await self.of_users([user]))[user]
@@ -156,10 +152,21 @@ class RedisPresence:
     def _arguments(self, registered: Registration) -> tuple[str, ...]:
         return registered.arguments(self._pid_of(registered.connection.sid) or "")
 
-    async def _write(self, sid: str, script: str, *arguments: Argument) -> list[str]:
-        return await self._write_many([sid], script, *arguments)
+    # called by RedisDisconnects
 
-    async def _write_many(self, sids: Collection[str], script: str, *arguments: Argument) -> list[str]:
+    def leave(self, sid: str, *, is_parked: bool) -> bool:
+        """Forget a connection that is gone. Return whether that is to be written."""
+        self._former_sids.discard(sid)
+        was_here = self._here.pop(sid, None) is not None
+        if was_here and is_parked:
+            self._parked.add(sid)
+        return was_here or not is_parked
+
+    def left(self, sids: Collection[str]) -> None:
+        """Record that connections are certainly unregistered."""
+        self._parked.difference_update(sids)
+
+    async def write(self, sids: Collection[str], script: str, *arguments: Argument) -> list[str]:
         """Run a script and return the sids that count at another replica, if the script returns any."""
         written = [(sid, self._here.get(sid)) for sid in sids]
         try:
@@ -190,29 +197,29 @@ class RedisPresence:
 
     async def remove_disconnected(self) -> None:
         """Unregister again the dirty connections that are closed. Redis executes this at its memory limit, too."""
-        for batch in _batches(sid for sid in tuple(self.dirty) if sid not in self._here):
+        for batch in batches(sid for sid in tuple(self.dirty) if sid not in self._here):
             self.dirty.difference_update(batch)
             await self._unregister(batch)
 
     async def flush(self, within_seconds: float) -> None:
         """Register again the dirty connections that are open, spread over a time."""
-        batches = list(_batches(sid for sid in tuple(self.dirty) if sid in self._here))
-        for batch in batches:
+        due = list(batches(sid for sid in tuple(self.dirty) if sid in self._here))
+        for batch in due:
             await self._flush(batch)
-            await asyncio.sleep(within_seconds / len(batches))
+            await asyncio.sleep(within_seconds / len(due))
 
     async def refresh_ttl(self, within_seconds: float) -> None:
         """Renew the TTL of the keys of users and rooms with connections here, spread over a time."""
-        batches = list(_batches(tuple(self._here)))
-        for batch in batches:
+        due = list(batches(tuple(self._here)))
+        for batch in due:
             await self._commands.call("refresh_ttl", self._replica, *batch)
-            await asyncio.sleep(within_seconds / len(batches))
+            await asyncio.sleep(within_seconds / len(due))
 
     async def _flush(self, sids: Collection[str]) -> None:
         here = {sid: self._here[sid] for sid in sids if sid in self._here}  # others are closed by now
         self.dirty.difference_update(here)
         arguments = [argument for each in here.values() for argument in self._arguments(each)]
-        self.dirty.update(await self._write_many(here, "register", *arguments))
+        self.dirty.update(await self.write(here, "register", *arguments))
 
 
 def _decode(user: str, public: list[bytes], last_seen: bytes, recoverable: int) -> UserPresence:
@@ -222,7 +229,8 @@ def _decode(user: str, public: list[bytes], last_seen: bytes, recoverable: int) 
     return UserPresence(user, tuple(connections), float(last_seen) if last_seen else None, recoverable)
 
 
-def _batches(sids: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(sids)
+def batches(items: Iterable[X]) -> Iterator[list[X]]:
+    """Return the items in parts for one script each, so that no other script waits for long."""
+    rest = iter(items)
     while batch := list(islice(rest, _BATCH)):
         yield batch

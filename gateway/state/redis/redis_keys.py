@@ -26,6 +26,9 @@
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
     sessions:<r> hash      sessions in use on one replica, by pid
     left:<pid>   string    a parked session
+    left_ends    zset      the parked sessions, each as its pid, a blank and its bytes, by when it is forgotten
+    left_of:<u>  zset      those of one user
+    left_bytes   string    what all of them take
     parked:<a>   zset      sids whose connections are gone from one address and may be resumed, by when that ends (ms);
                            of one user in all namespaces under ``u:<u>``
     parked_at:<s> string   where such a sid is counted: what conns:<r> had of its connection
@@ -55,6 +58,8 @@ _FIXED: Final = {
     "formats": "formats",
     "dead": "dead",
     "former_sids": "former_sids",
+    "left_ends": "left_ends",
+    "left_bytes": "left_bytes",
 }
 _FAMILIES: Final = {
     "index": "index:",
@@ -73,6 +78,7 @@ _FAMILIES: Final = {
     "user": "user:",
     "sessions": "sessions:",
     "left": "left:",
+    "left_of": "left_of:",
     "parked": "parked:",
     "parked_at": "parked_at:",
 }

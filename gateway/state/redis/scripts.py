@@ -38,7 +38,7 @@ _PARTS: Final = {
     "register": (_WRITES, "common", "registry", _DEADLINE),
     "change_rooms": (_WRITES, "common", "registry", _DEADLINE),
     "update_transport": (_WRITES, "common", _DEADLINE),
-    "unregister": (_FREES, "common", "registry", _DEADLINE),
+    "disconnect": (_FREES, "common", "registry", "sessions", "parked", _DEADLINE),
     "refresh_ttl": (_FREES, "common", _DEADLINE),
     "acquire_lease": (_WRITES, "common", "move_sessions", _DEADLINE),
     "reap_replica": (_FREES, "common", "registry", _DEADLINE),
@@ -46,9 +46,7 @@ _PARTS: Final = {
     "presence": (_READS, "common"),
     "save_session": (_WRITES, "common", "sessions", _DEADLINE),
     "change_session": (_WRITES, "common", "sessions", _DEADLINE),
-    "resume_session": (_WRITES, "common", "sessions", _DEADLINE),
-    "park_session": (_FREES, "common", "sessions", _DEADLINE),
-    "delete_session": (_FREES, "common", "sessions", _DEADLINE),
+    "resume_session": (_WRITES, "common", "registry", "sessions", "parked", _DEADLINE),
 }
 """Each script: its first line, and the files that precede it in the text."""
 

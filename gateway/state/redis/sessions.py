@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -23,6 +23,8 @@ from gateway.domain import positions
 from gateway.domain.errors import MalformedPosition, RecoveryFailed
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.state.redis.commands import Commands
+from gateway.state.redis.errors import NotExecuted
+from gateway.state.redis.presence import batches
 
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
@@ -79,11 +81,12 @@ def _list(value: object) -> Collection[object]:
     return value
 
 
-class _End(NamedTuple):
-    """How a session ended here: the script that writes it, and its arguments after the replica."""
+class End(NamedTuple):
+    """A session that ended here, as disconnect.lua takes it. ``lost_ms``: when it was lost; empty: it is deleted."""
 
-    script: str
-    arguments: tuple[str | int, ...]
+    pid: str
+    owner: str
+    lost_ms: int | str
 
 
 class RedisSessions:
@@ -107,7 +110,7 @@ class RedisSessions:
         self._in_use: dict[str, RecoverySession] = {}
         self._pids: dict[str, str] = {}
         self._unsaved: set[str] = set()
-        self._ended: dict[str, _End] = {}
+        self._ended: dict[str, End] = {}
         self._being_saved: Counter[str] = Counter()
         self._suspect_ms = int(suspect_seconds * 1000)
         self._lease_ends_ms: int | None = None
@@ -118,6 +121,11 @@ class RedisSessions:
 
     def __len__(self) -> int:
         return len(self._in_use)
+
+    @property
+    def unwritten(self) -> int:
+        """The sessions whose record or end is not certainly written."""
+        return len(self._unsaved) + len(self._ended)
 
     def pid_of(self, sid: str) -> str | None:
         """Return the pid of the session in use here for a sid, or None."""
@@ -141,6 +149,8 @@ class RedisSessions:
             status, *found = await self._commands.call(
                 "resume_session", self._replica, pid, user, namespace, owner
             )
+        except NotExecuted:
+            raise
         except BaseException:
             # The session may belong to this owner now, whose connection is about to be closed.
             self._ended[pid] = self._parking(pid, owner)
@@ -157,13 +167,18 @@ class RedisSessions:
         return ResumedSession(session, in_use=status == b"in_use")
 
     async def park(self, pid: str, *, owner: str) -> None:
-        await self._end(pid, owner, self._parking(pid, owner))
+        await self._end(self.leave(pid, owner, is_parked=True))
 
     async def delete(self, pid: str, *, owner: str) -> None:
-        await self._end(pid, owner, _End("delete_session", (pid, owner)))
+        await self._end(self.leave(pid, owner, is_parked=False))
 
-    def _parking(self, pid: str, owner: str) -> _End:
-        return _End("park_session", (pid, owner, self._lost_ms(pid)))
+    async def _end(self, *ends: End) -> None:
+        arguments = [argument for each in ends for argument in ("", 0, *each)]
+        await self._commands.call("disconnect", self._replica, *arguments)
+        self.left(ends)
+
+    def _parking(self, pid: str, owner: str) -> End:
+        return End(pid, owner, self._lost_ms(pid))
 
     def _lost_ms(self, pid: str) -> int:
         """Return when the connection of a session that is parked now was lost, by the clock of Redis."""
@@ -175,17 +190,6 @@ class RedisSessions:
     def _keep(self, session: RecoverySession) -> None:
         self._in_use[session.pid] = session
         self._pids[session.sid] = session.pid
-
-    async def _end(self, pid: str, owner: str, end: _End) -> None:
-        known = self._in_use.get(pid)
-        if known is not None and known.owner == owner:
-            del self._in_use[pid]
-            self._pids.pop(known.sid, None)
-        self._ended[pid] = end
-        await self._commands.call(end.script, self._replica, *end.arguments)
-        # If saving the session had to be repeated, the repetition may be executed after this.
-        if self._ended.get(pid) is end and not self._being_saved[pid] and pid not in self._unsaved:
-            del self._ended[pid]
 
     async def _save(self, sessions: Sequence[RecoverySession]) -> None:
         pids = [session.pid for session in sessions]
@@ -207,6 +211,28 @@ class RedisSessions:
             raise
         # If this write had to be repeated, a newer one may have been executed before it.
         self._unsaved.update(each.pid for each in sessions if self._in_use.get(each.pid) is not each)
+
+    # called by RedisDisconnects
+
+    def leave(self, pid: str, owner: str, *, is_parked: bool) -> End:
+        """Forget a session that is no longer in use here; return its end, which is kept until ``left``."""
+        known = self._in_use.get(pid)
+        if known is not None and known.owner == owner:
+            del self._in_use[pid]
+            self._pids.pop(known.sid, None)
+        end = self._ended[pid] = self._parking(pid, owner) if is_parked else End(pid, owner, "")
+        return end
+
+    def left(self, ends: Iterable[End]) -> None:
+        """Record that the ends of sessions are certainly written."""
+        for end in ends:
+            # If saving the session had to be repeated, the repetition may be executed after this.
+            if (
+                self._ended.get(end.pid) is end
+                and not self._being_saved[end.pid]
+                and end.pid not in self._unsaved
+            ):
+                del self._ended[end.pid]
 
     # called by Membership
 
@@ -243,7 +269,9 @@ class RedisSessions:
 
     async def end(self) -> None:
         """Write again the ends of sessions that failed to be written. Redis executes this at its memory limit, too."""
-        for pid, end in list(self._ended.items()):
-            await self._commands.call(end.script, self._replica, *end.arguments)
-            if self._ended.get(pid) is end:
-                del self._ended[pid]
+        for batch in batches(list(self._ended.values())):
+            arguments = [argument for each in batch for argument in ("", 0, *each)]
+            await self._commands.call("disconnect", self._replica, *arguments)
+            for end in batch:
+                if self._ended.get(end.pid) is end:
+                    del self._ended[end.pid]

@@ -18,6 +18,7 @@ from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.codec import TAGGED_FORMAT, TILDE_FORMAT, Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
+from gateway.state.redis.disconnects import RedisDisconnects
 from gateway.state.redis.errors import REJECTIONS, Rejections
 from gateway.state.redis.guards import RedisAckStore, RedisDedupStore, RedisRateLimits, RedisRevocations
 from gateway.state.redis.liveness import ProbePublisher, SubscriptionMonitor
@@ -74,6 +75,8 @@ class RedisState:
     last_seen_seconds: float = 30 * DAY
     ack_seconds: float = 600.0
     max_acks: int = 1_000_000
+    max_parked_of_user: int | None = None
+    max_parked_bytes: int = 1024 * 1024 * 1024
     max_user_acks: int = MAX_USER_ACKS
     max_user_ack_bytes: int = MAX_USER_ACK_BYTES
     receive_buffer_entries: int = 20_000
@@ -87,6 +90,7 @@ class RedisState:
     broker: RedisBroker = field(init=False)
     presence: RedisPresence = field(init=False)
     sessions: RedisSessions = field(init=False)
+    disconnects: RedisDisconnects = field(init=False)
     dedup: RedisDedupStore = field(init=False)
     rates: RedisRateLimits = field(init=False)
     revocations: RedisRevocations = field(init=False)
@@ -121,6 +125,7 @@ class RedisState:
             self._receive_buffer,
             timeout_seconds=self.timeout_seconds,
             permanent=[self._keys.probe(self.replica)],
+            is_unavailable=lambda: self.commands.is_unavailable,
             record=partial(self._rejections.record, CHANNELS),
             metrics=self._metrics,
         )
@@ -155,6 +160,7 @@ class RedisState:
             commands, replica=self.replica, suspect_seconds=self.history_slack_seconds
         )
         self.presence = RedisPresence(commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of)
+        self.disconnects = RedisDisconnects(self.presence, self.sessions)
         self.dedup = RedisDedupStore(commands)
         self.rates = RedisRateLimits(commands)
         self.revocations = RedisRevocations(commands, self._keys)
@@ -213,6 +219,8 @@ class RedisState:
             "volatile_bytes": max(1, self.history_bytes // 4),
             "revocation": _ms(self.revocation_seconds),
             "last_seen": _ms(self.last_seen_seconds),
+            "user_parked": self.max_parked_of_user or 0,
+            "parked_bytes": self.max_parked_bytes,
         }
 
     # run and close
@@ -280,6 +288,7 @@ class RedisState:
             "connections": len(self.presence),
             "connections_dirty": len(self.presence.dirty),
             "sessions": len(self.sessions),
+            "sessions_dirty": self.sessions.unwritten,
         }
 
     def _create_callback_metrics(self) -> None:

@@ -127,14 +127,16 @@ class Subscriber:
         *,
         timeout_seconds: float,
         permanent: Collection[bytes],
+        is_unavailable: Callable[[], bool],
         record: Callable[[GatewayError | None], None],
         metrics: RedisMetrics,
     ) -> None:
-        """``permanent`` are channels that are never unsubscribed. ``record`` gets the outcome of each attempt to
-        subscribe: an error, or None."""
+        """``permanent`` are channels that are never unsubscribed. ``is_unavailable``: Redis is known not to be reached.
+        ``record`` gets the outcome of each attempt to subscribe: an error, or None."""
         self._factory = factory
         self._receive_buffer = receive_buffer
         self._timeout_seconds = timeout_seconds
+        self._is_unavailable = is_unavailable
         self._record = record
         self._metrics = metrics
         self._wanted: set[bytes] = set(permanent)
@@ -161,8 +163,12 @@ class Subscriber:
         """Subscribe channels and return when Redis has confirmed them all.
 
         Raises:
-            NotExecuted: it did not within the timeout. The channels may be subscribed or not.
+            NotExecuted: it did not within the timeout; the channels may be subscribed or not. Or Redis is known to be
+                unavailable: then nothing waits, and the channels are not subscribed later.
         """
+        channels = tuple(channels)
+        if self._is_unavailable():
+            raise NotExecuted("Redis is unavailable", retryable=False)
         missing: set[bytes] = set()
         for channel in channels:
             self._unsubscribe_at.pop(channel, None)
@@ -298,7 +304,11 @@ class Subscriber:
             await asyncio.sleep(UNSUBSCRIBE_DELAY_SECONDS / 4)
             now = self._loop.time()
             # An unconfirmed channel waits: its confirmation must not be taken for that of a later subscription.
-            due = [c for c, at in self._unsubscribe_at.items() if at <= now and c in self._confirmed]
+            due = [
+                channel
+                for channel, at in self._unsubscribe_at.items()
+                if at <= now and (channel in self._confirmed or not self.is_connected)
+            ]
             for channel in due:
                 del self._unsubscribe_at[channel]
                 self._wanted.discard(channel)

@@ -37,7 +37,13 @@ class Services:
         self.replica = replica
         self.hub = Hub(encode, metrics=MetricFactory())
         self.disconnector = Disconnector(
-            hub=self.hub, broker=state.broker, presence=state.presence, sessions=state.sessions
+            hub=self.hub,
+            broker=state.broker,
+            presence=state.presence,
+            disconnects=state.disconnects,
+            clock=clock,
+            max_connections_per_user=None,
+            metrics=MetricFactory(),
         )
         self.memberships = Memberships(
             hub=self.hub,

@@ -95,6 +95,7 @@ async def test_rejecting_redis_is_unavailable_and_its_reason_is_logged_once(
 
             end(server)
             await await_until(lambda: a.state.status is StateStatus.HEALTHY, "Redis accepts writes again")
+            await await_until(lambda: not a.state.rejection, "no rejection is recorded")
 
         assert a.statuses == [StateStatus.UNAVAILABLE, StateStatus.HEALTHY]
         logged = [

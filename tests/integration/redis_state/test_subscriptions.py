@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
+import pytest
+
+from gateway.domain.errors import BrokerUnavailable
 from gateway.state.redis.redis_keys import RedisKeys
 from tests.contract.values import at
 from tests.integration.redis_state.replicas import PREFIX, ids, replicas
@@ -49,6 +52,22 @@ async def test_channel_subscribed_again_within_the_delay_stays_subscribed(server
 
         assert server.numsub(CHANNEL) == 1
         await a.receives(await a.push("user:ann"))
+
+
+async def test_subscribing_fails_at_once_while_redis_is_known_to_be_unavailable(server: RedisServer) -> None:
+    async with replicas(server, "a", timeout_seconds=1.0) as [a]:
+        await a.subscribe("user:ann")
+        server.kill()
+        await await_until(lambda: a.state.commands.is_unavailable, "it is known")
+
+        async with asyncio.timeout(a.state.timeout_seconds):
+            for number in range(1_000):
+                with pytest.raises(BrokerUnavailable):
+                    await a.subscribe(f"room{number}")
+        server.start()
+        await await_until(lambda: a.state.subscriber.is_connected, "the channels are subscribed again")
+        await await_until(lambda: server.numsub(CHANNEL) == 1, "the room that is needed is subscribed")
+        assert server.numsub(RedisKeys(PREFIX).channel(at("room999"))) == 0
 
 
 async def test_many_subscriptions_in_one_call_are_all_confirmed(server: RedisServer) -> None:

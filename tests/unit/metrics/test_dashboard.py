@@ -21,6 +21,7 @@ WITHOUT_PANEL = {
     "sio_gateway_replica_status_changes_total",
     "sio_gateway_log_lines_dropped_total",
     "sio_gateway_replays_waiting",
+    "sio_gateway_presence_updates_oldest_age_seconds",
     "sio_gateway_redis_connected",
     "sio_gateway_redis_messages_received_total",
     "process_virtual_memory_bytes",

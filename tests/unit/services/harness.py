@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -12,7 +12,7 @@ from gateway.domain.event_catalogue import RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
-from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.sessions import RecoveryRequest
 from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Presence, Webhooks
@@ -63,8 +63,6 @@ class GatedPresence:
         await self._inner.change_transport(sid, transport)
 
     async def unregister(self, sid: str, *, is_parked: bool = False) -> None:
-        if self.error is not None:
-            raise self.error
         await self._inner.unregister(sid, is_parked=is_parked)
 
     async def of_user(self, user: str) -> UserPresence:
@@ -72,6 +70,25 @@ class GatedPresence:
 
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         return await self._inner.of_users(users)
+
+
+class GatedDisconnects:
+    """The memory disconnects; ``record`` waits for ``gate``, and raises ``error`` if it is set."""
+
+    def __init__(self, state: MemoryState) -> None:
+        self._inner = state.disconnects
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+        self.recorded: list[int] = []
+        """How many disconnects each call recorded."""
+
+    async def record(self, disconnects: Sequence[ClosedConnection]) -> None:
+        await self.gate.wait()
+        self.recorded.append(len(disconnects))
+        if self.error is not None:
+            raise self.error
+        await self._inner.record(disconnects)
 
 
 class GatedRevocations:
@@ -174,6 +191,7 @@ class Services:
         )
         self.broker = GatedBroker(self.state.broker)
         self.presence = GatedPresence(self.state.presence)
+        self.disconnects = GatedDisconnects(self.state)
         self.revocations = GatedRevocations(self.state)
         self._transports = count()
         self.join_wait_seconds: dict[str, float] = {}
@@ -182,9 +200,16 @@ class Services:
         self.delivery_gate.set()
         self.replayed: list[int] = []
         self.metrics = MetricFactory()
+        self.disconnector_metrics = MetricFactory()
         self.hub = Hub(encode, metrics=self.metrics)
         self.disconnector = Disconnector(
-            hub=self.hub, broker=self.broker, presence=self.presence, sessions=self.state.sessions
+            hub=self.hub,
+            broker=self.broker,
+            presence=self.presence,
+            disconnects=self.disconnects,
+            clock=self.clock,
+            max_connections_per_user=max_connections,
+            metrics=self.disconnector_metrics,
         )
         self.recovery = Recovery(
             broker=self.broker,

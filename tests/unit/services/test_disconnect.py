@@ -10,6 +10,8 @@ import structlog
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Address
 from gateway.hub import ConnectionState
+from gateway.services import disconnect
+from tests.support.metrics import counted
 from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.services.harness import Services
 
@@ -49,18 +51,66 @@ async def test_closing_cancels_the_timer_of_the_token(services: Services) -> Non
     assert len(services.schedule) == 0
 
 
-async def test_failed_step_of_a_disconnect_does_not_prevent_the_others(services: Services) -> None:
+async def test_failed_disconnect_does_not_keep_the_subscriptions(services: Services) -> None:
     client = await services.connect_client(services.identity("alice", "org:7"))
-    services.presence.error = BrokerUnavailable("unavailable")
+    services.disconnects.error = BrokerUnavailable("unavailable")
 
     services.disconnector.disconnect(client.connection)
     await flush(services)
 
-    services.presence.error = None
     assert services.broker.subscribed == set()
-    assert (
-        await services.connect_client(services.identity("alice"), pid=client.pid)
-    ).result.first_page is not None
+    assert services.disconnector.waiting == 0
+
+
+async def test_user_whose_disconnects_wait_connects_once_they_are_made() -> None:
+    services = Services(max_connections=2)
+    services.disconnects.gate.clear()
+    for _ in range(2):
+        connection, _ = await services.connect_live(services.identity("alice"))
+        services.disconnector.disconnect(connection)
+
+    with pytest.raises(BrokerUnavailable, match="of this user"):
+        await services.connect_declined(services.identity("alice"))
+    await services.connect_declined(services.identity("bob"))
+    services.disconnects.gate.set()
+    await flush(services)
+
+    await services.connect_declined(services.identity("alice"))
+    await services.close()
+
+
+async def test_no_client_connects_while_too_many_updates_wait(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disconnect, "MAX_WAITING", 3)
+    services.disconnects.gate.clear()
+    for number in range(3):
+        connection, _ = await services.connect_live(services.identity(f"user {number}"))
+        services.disconnector.disconnect(connection)
+
+    with pytest.raises(BrokerUnavailable, match="behind"):
+        await services.connect_declined(services.identity("bob"))
+    services.disconnects.gate.set()
+    await flush(services)
+
+    await services.connect_declined(services.identity("bob"))
+
+
+async def test_disconnects_that_wait_are_recorded_together(services: Services) -> None:
+    connections = [(await services.connect_live(services.identity(f"user {n}")))[0] for n in range(500)]
+
+    for connection in connections:
+        services.disconnector.disconnect(connection)
+    services.clock.advance(2)
+    metrics = services.disconnector_metrics
+    assert counted(metrics, "presence_updates_waiting") == {"": 500}
+    assert counted(metrics, "presence_updates_oldest_age_seconds") == {"": 2}
+    await flush(services)
+
+    assert services.disconnects.recorded == [50] * 10
+    assert counted(metrics, "presence_updates_waiting") == {}
+    assert counted(metrics, "presence_updates_oldest_age_seconds") == {}
+    assert await services.is_empty()
 
 
 async def test_room_that_is_needed_again_stays_subscribed(services: Services) -> None:
@@ -94,11 +144,11 @@ async def test_failed_update_is_logged_and_the_next_one_is_made(
 ) -> None:
     first, _ = await services.connect_live(services.identity("alice"))
     second, _ = await services.connect_live(services.identity("bob"))
-    services.presence.error = failure
+    services.disconnects.error = failure
     with structlog.testing.capture_logs() as logs:
         services.disconnector.disconnect(first)
         await flush(services)
-    services.presence.error = None
+    services.disconnects.error = None
 
     services.disconnector.disconnect(second)
     await flush(services)

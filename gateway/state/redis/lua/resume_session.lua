@@ -11,6 +11,6 @@ local _, user, namespace, rest = parse_session(value)
 if namespace ~= ARGV[5] then return { 'unknown_session' } end
 if user ~= ARGV[4] then return { 'other_user' } end
 if session_end and now >= session_end then return { 'session_expired' } end
-if key then call('HDEL', key, pid) else call('DEL', K.left .. pid) end
+if key then call('HDEL', key, pid) else remove_parked(pid, value) end
 put_in_use(own, pid, ARGV[6] .. '\n' .. user .. '\n' .. namespace .. '\n' .. rest)
 return { key and not session_end and 'in_use' or 'left', value }

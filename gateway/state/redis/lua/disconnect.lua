@@ -1,0 +1,29 @@
+-- Record that connections are gone: unregister them, and park or delete their sessions.
+-- Arguments: replica, then for each: sid, or '' if it is registered for another connection; '1' if it counts as
+-- recoverable; pid of its session, or ''; owner of the session; when the connection was lost by the clock of Redis (ms),
+-- or '' to delete the session. A parked session ends L.recovery after the loss, however late this is executed.
+local replica, now = ARGV[2], now_ms()
+local key = K.sessions .. replica
+
+local function unregister(sid, is_parked)
+  local known = call('HGET', K.conns .. replica, sid)
+  if known then remove_connection(replica, sid, known, now, is_parked and now + L.recovery or nil, now) end
+  if not is_parked then uncount_parked(sid) end
+end
+
+local function end_session(pid, owner, lost_at)
+  local value = call('HGET', key, pid)
+  if value and parse_session(value) == owner then
+    call('HDEL', key, pid)
+    if lost_at ~= '' then park(pid, value, math.min(tonumber(lost_at), now) + L.recovery, now) end
+  end
+  if lost_at == '' then
+    local parked = find_parked(pid)
+    if parked and parse_session(parked) == owner then remove_parked(pid, parked) end
+  end
+end
+
+for i = 3, #ARGV, 5 do
+  if ARGV[i] ~= '' then unregister(ARGV[i], ARGV[i + 1] == '1') end
+  if ARGV[i + 2] ~= '' then end_session(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) end
+end
