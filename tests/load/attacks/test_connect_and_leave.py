@@ -1,4 +1,4 @@
-"""A user who connects and leaves in a loop makes no queue: nobody counts who is not there."""
+"""A user who connects and leaves in a loop makes no queue, and no closed connection is counted."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ async def test_disconnects_are_recorded_as_fast_as_one_user_leaves(redis_server:
                     samples.append(await asyncio.to_thread(counted, gateway))
             assert max(samples) <= 2 * SOCKETS, samples
 
-            await await_until(lambda: counted(gateway) == 0, "nobody counts who is not there")
+            await await_until(lambda: counted(gateway) == 0, "no closed connection is counted")
         finally:
             gateway.stop()
