@@ -48,13 +48,16 @@ def serve(host: str | None, port: str | None, dev: bool, secrets_file: Path | No
     level.
 
     Without --dev it needs at least a key that verifies tokens and an ingest key for your backends. If the settings
-    have problems it prints every problem (exit status 2).
+    have problems it prints every problem (exit status 2). The log goes to stderr, which must be open.
 
     \b
     Examples:
       sio-gateway serve --dev --secrets-file .env
       GATEWAY_JWT_SECRET_FILE=/run/secrets/jwt GATEWAY_INGEST_KEYS_FILE=/run/secrets/keys sio-gateway serve
     """
+    if sys.stderr is None:
+        _report_closed_stderr()
+        sys.exit(UsageError.exit_code)
     from gateway import signals
 
     signals.defer()
@@ -97,6 +100,25 @@ def serve(host: str | None, port: str | None, dev: bool, secrets_file: Path | No
             on_listening=lambda url: click.echo(dev_banner(settings, url, secrets_file)),
         )
     )
+
+
+def _report_closed_stderr() -> None:
+    """Report that there is nowhere to log to: on stdout, or to syslog if that is closed too.
+
+    Without a log an operator would not learn why the gateway fails. And the next file or socket that is opened gets
+    the number 2, to which libraries write as they did to stderr.
+    """
+    sentence = (
+        "stderr is closed, and the gateway writes its log there: connect it to a file, a pipe or a terminal "
+        "(2>/dev/null discards the log)"
+    )
+    if sys.stdout is not None:
+        click.echo(f"Error: {sentence}")
+        return
+    import syslog
+
+    syslog.openlog("sio-gateway")
+    syslog.syslog(syslog.LOG_ERR, sentence)
 
 
 def kept_secrets(path: Path) -> DevelopmentSecrets:

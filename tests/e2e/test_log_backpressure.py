@@ -1,9 +1,10 @@
-"""A full log pipe: a replica keeps serving when its log is not read, and reports later how many lines it dropped."""
+"""A log that is not read, or is closed: a replica serves and counts dropped lines. Without stderr it does not start."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -85,7 +86,9 @@ def gateway() -> Iterator[UnreadLogGateway]:
     gateway = UnreadLogGateway()
     yield gateway
     gateway.process.kill()
-    gateway.process.communicate()
+    gateway.process.wait()
+    if gateway.process.stderr is not None:
+        gateway.process.stderr.close()
 
 
 def test_replica_whose_log_is_not_read_serves_and_drains_normally(gateway: UnreadLogGateway) -> None:
@@ -120,3 +123,46 @@ def test_log_reports_the_number_of_dropped_lines_in_order_once_it_is_read_again(
     assert after == list(range(sent, sent + 10))
     assert dropped["level"] == "error"
     assert entries[-1]["event"] == "gateway.stopped"
+
+
+def test_replica_whose_log_was_closed_serves_counts_the_lines_and_stops_normally(
+    gateway: UnreadLogGateway,
+) -> None:
+    assert gateway.process.stderr is not None
+    gateway.process.stderr.close()
+
+    gateway.request(range(50))
+
+    assert gateway.backend.push_user("ann", "note", 1).status == 200
+    (dropped,) = re.findall(r"^sio_gateway_log_lines_dropped_total (\S+)$", gateway.metrics(), re.MULTILINE)
+    assert float(dropped) >= 51
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.process.wait(TIMEOUT_SECONDS) == 0
+
+
+def test_gateway_without_stderr_does_not_start_and_reports_that_on_stdout() -> None:
+    ended = serve_without("2>&-")
+
+    assert ended.returncode == 2
+    assert ended.stdout.startswith("Error: stderr is closed, and the gateway writes its log there")
+
+
+def test_gateway_without_stderr_and_stdout_does_not_start() -> None:
+    assert serve_without(">&- 2>&-").returncode == 2
+
+
+def serve_without(redirection: str) -> subprocess.CompletedProcess[str]:
+    """Run ``serve`` with complete settings and a redirection of the shell; return when it has ended."""
+    command = f'exec "{sys.executable}" -m gateway serve {redirection}'
+    settings = environment(
+        HOST="127.0.0.1", PORT="0", JWT_SECRET=JWT_SECRET, INGEST_KEYS=f"{KEY_ID}:{KEY_SECRET}"
+    )
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env=settings,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )

@@ -472,3 +472,27 @@ def test_timeout_of_the_ingress_follows_a_ping_interval_with_a_unit(
 
     assert annotations[NGINX + "proxy-read-timeout"] == str(seconds)
     assert settings_of(rendered)["ping_interval_seconds"] == interval
+
+
+def test_production_runs_every_container_of_the_gateway_by_digest() -> None:
+    rendered = rendered_set("production")
+    digest = SETS["production"]["image"]["digest"]
+    pods = [gateway(rendered)["spec"]["template"], *rendered.of_kind("Pod")]
+    images = {container["image"] for pod in pods for container in pod["spec"]["containers"]}
+
+    assert images == {f"registry.example.com/sio-gateway@{digest}"}
+
+
+def test_production_reaches_redis_dns_the_key_set_and_webhooks_and_nothing_else() -> None:
+    policy = rendered_set("production").one("NetworkPolicy")["spec"]
+    values = SETS["production"]["networkPolicy"]
+    egress = [([port["port"] for port in rule["ports"]], rule.get("to")) for rule in policy["egress"]]
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert egress == [
+        ([53, 53], None),
+        ([6379], values["redisTo"]),
+        ([443], values["jwksTo"]),
+        ([3000], values["webhookTo"]),
+    ]
+    assert [rule["from"] for rule in policy["ingress"] if not rule.get("from")] == []

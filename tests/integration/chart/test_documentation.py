@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.chart.sets import NAMES_OF_OTHERS
+from tests.integration.chart.sets import NAMES_OF_OTHERS, SETS
 from tests.support.paths import ROOT
 from tools.chart import table
 from tools.chart.rendering import CHART, render, value_sets
@@ -114,6 +114,14 @@ def test_example_of_values_in_the_documentation_can_be_installed(example: str) -
         del values["secrets"]
 
     assert render(values).documents
+
+
+def test_example_for_production_is_the_value_set_that_all_tests_render() -> None:
+    (example,) = re.findall(
+        r"## Install for production\n.*?```yaml\n# values.yaml\n(.*?)```", PAGE, re.DOTALL
+    )
+
+    assert yaml.safe_load(example) == SETS["production"]
 
 
 def test_documentation_has_examples_of_values() -> None:

@@ -31,6 +31,7 @@ REQUIRED_SETS = [
     "sentinel",
     "autoscaled",
     "all-on",
+    "production",
 ]
 
 

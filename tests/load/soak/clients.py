@@ -18,6 +18,8 @@ from tests.support.node_script import NodeScript
 SCRIPT = Path(__file__).with_name("soak.mjs")
 ROOMS = 20
 CONNECT_SECONDS = 60.0
+NOT_RECOVERED = -2
+"""Instead of the number of an event: the client connected and was not recovered."""
 RECEIVE_SECONDS = 60.0
 
 RECONNECT_AFTER_TWO_SECONDS = {
@@ -67,7 +69,7 @@ class ClientResult:
     """The result that one client reports at the end."""
 
     got: list[tuple[int, str | None]]
-    """Number (-1: an event of the gateway) and position of each event, in the order of delivery."""
+    """Number and position of each event, in the order of delivery. -1: an event of the gateway; NOT_RECOVERED."""
     connects: list[tuple[float, bool, float]]
     """When (Unix seconds), whether recovered, seconds without a connection before it; the first is no reconnect."""
     failed: list[str]
@@ -181,11 +183,11 @@ class SoakClients:
         """Break no more connections."""
         self._send("stopDropping")
 
-    def wait_for_last(self) -> bool:
+    def wait_for_last(self, *, seconds: float = RECEIVE_SECONDS) -> bool:
         """Wait until every client received the event ``last``; return whether all did."""
         self._send("awaitLast")
         try:
-            self._expect("receivedLast", RECEIVE_SECONDS)
+            self._expect("receivedLast", seconds)
         except AssertionError:
             return False
         return True

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.load.soak.clients import ClientResult
+from tests.load.soak.clients import NOT_RECOVERED, ClientResult
 from tests.support.traffic import UNKNOWN, Push
 
 
@@ -133,11 +133,15 @@ def _check_order(
     """Count messages that are out of order.
 
     No message may follow one whose push began only after its own had been answered. Positions, which order all
-    messages, never go backwards. A volatile message repeats the position of the one before.
+    messages, never go backwards until a client connects without being recovered. A volatile message repeats the
+    position of the one before.
     """
     latest: Push | None = None
     newest: tuple[int, ...] = ()
     for number, position in result.got:
+        if number == NOT_RECOVERED:
+            newest = ()
+            continue
         push = pushes.get(number)
         if push is not None:
             is_out_of_order = latest is not None and push.answered_at < latest.started_at

@@ -98,7 +98,7 @@ const breaks = {
 class Client {
   async start({ token, transports }) {
     const url = plan.url ?? (await this.openRelay());
-    this.got = []; // [number, or -1 for an event of the gateway, position] of every event
+    this.got = []; // [number, position] of every event; -1: of the gateway; -2: it connected and was not recovered
     this.connects = []; // [when, whether recovered, time without a connection before it]
     this.failed = []; // codes of recovery:failed
     this.failedAt = []; // when each arrived
@@ -144,6 +144,7 @@ class Client {
     );
     socket.on("connect", () => {
       const now = Date.now();
+      if (!socket.recovered) this.got.push([-2, null]);
       this.connects.push([now, Boolean(socket.recovered), this.disconnectedAt ? now - this.disconnectedAt : 0]);
       this.replicas.push(socket.io.engine.id.split(".")[0]);
       this.dropLater();

@@ -138,6 +138,12 @@ def test_message_missing_at_a_client_that_got_no_recovery_failed_after_it_is_an_
     assert found.unreported == 1
 
 
+def test_positions_begin_anew_where_a_client_was_not_recovered() -> None:
+    anew = received((0, "9-0"), (-2, None), (-1, "1-0"), (1, "1-1"))
+
+    assert compare([push(0), push(1)], {"ann": anew}).out_of_order == 0
+
+
 def test_push_that_was_rejected_is_an_error_only_where_it_was_delivered() -> None:
     rejected = [push(0, "broker_unavailable")]
     unknown = [push(0, NO_ANSWER, "broker_unavailable")]
