@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from aiohttp import hdrs
 
-from gateway.domain.dedup import DedupKey
+from gateway.domain.dedup import WINDOW_SECONDS, DedupKey
 from gateway.domain.errors import BrokerUnavailable
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.rate_limit import Rate
@@ -68,6 +68,7 @@ class Authenticator:
         self._path_prefix = path_prefix
         self._explains_signatures = explains_signatures
         self._search_at = -math.inf
+        self._started_at = clock.now() - clock.monotonic()
         # Bound once: a module's logger is looked up for each line, even for one that is not written.
         self._log = structlog.get_logger(__name__).bind()
 
@@ -84,6 +85,7 @@ class Authenticator:
 
         Raises:
             BrokerUnavailable: This replica is not serving yet.
+            FreshnessUnknown: Clocks differ by so much that the timestamp cannot be checked.
             SignatureRejected: A signing header, the key, the timestamp or the signature is wrong.
             Problem: Any other check failed, or the body is too large or too slow.
             GatewayError: An error of ``RateLimits.consume``.
@@ -98,9 +100,7 @@ class Authenticator:
             raise UnknownKey("no ingest key has this id")
         # Not before the id is known: the header of an unknown key may hold a secret, which must not be logged.
         request.key_id = key.id
-        signing.check_timestamp(
-            credentials.timestamp, now=self._clock.now(), nonces_since=self._dedup.began_at
-        )
+        signing.check_timestamp(credentials.timestamp, now=self._dedup.now(), others=self._other_times)
         body = await _read_body(
             request, max_body_bytes=self._max_body_bytes, timeout_seconds=self._body_timeout_seconds
         )
@@ -115,6 +115,10 @@ class Authenticator:
             await self._check_rate(request, key, key.rate)
         dedup_key = _dedup_key(request, credentials, idempotency_key, digest)
         return AuthenticatedRequest(request=request, key=key, dedup_key=dedup_key, body=body)
+
+    def _other_times(self) -> tuple[float, float]:
+        """Return the time of this host, and what it would be if its clock had never been set."""
+        return self._clock.now(), self._started_at + self._clock.monotonic()
 
     def _check_signature(
         self, request: Request, credentials: Credentials, key: IngestKey, text: bytes, body: bytes
@@ -241,7 +245,7 @@ def _dedup_key(
     return DedupKey(
         credentials.key_id,
         credentials.nonce,
-        signed_at + signing.WINDOW_SECONDS + NONCE_MARGIN_SECONDS,
+        signed_at + WINDOW_SECONDS + NONCE_MARGIN_SECONDS,
         idempotency_key,
         f"{credentials.key_id} {request.method} {request.path}" if idempotency_key else "",
         digest,

@@ -10,6 +10,7 @@ from typing import Final
 from gateway.domain.errors import (
     BrokerTimeout,
     BrokerUnavailable,
+    FreshnessUnknown,
     IdempotencyConflict,
     NonceReplayed,
 )
@@ -24,6 +25,8 @@ _TITLES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
 # The errors' own messages may name hosts of the operator, so a backend gets these instead.
 _BROKER_DETAILS: Final = {
     BrokerUnavailable.code: "the request was not accepted and has no effect; sign it anew and repeat it later",
+    FreshnessUnknown.code: "nonces may be lost or a clock was set, so the timestamp does not show that the request is"
+    " new; it has no effect: sign it anew after Retry-After seconds and repeat it",
     BrokerTimeout.code: "it is unknown whether the request was accepted; only a repeat with the same"
     " Idempotency-Key is sure to take effect once",
 }
@@ -55,6 +58,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
+    "freshness_unknown": HTTPStatus.SERVICE_UNAVAILABLE,
     "unsupported_version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
 }
 """Every error code in a response, and its status. Codes are stable, the sentences in ``detail`` are not.

@@ -60,16 +60,16 @@ class PresenceReader(Protocol):
 class DedupStore(Protocol):
     """Stores nonces. See ``gateway.interfaces.DedupStore``."""
 
-    @property
-    def began_at(self) -> float:
-        """The time since which every nonce is stored, in seconds since 1970."""
+    def now(self) -> float:
+        """Return the time that timestamps are compared with, in seconds since 1970."""
         ...
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         """Consume the nonce of a request.
 
         Raises:
-            NonceReplayed: The nonce was consumed before, or its time is over.
+            NonceReplayed: The nonce was consumed before.
+            FreshnessUnknown: It may have been.
         """
         ...
 

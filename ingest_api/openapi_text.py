@@ -97,8 +97,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "invalid_json": "The body is not JSON, or is ambiguous; `detail` names the place.",
     "missing_signature": "A signing header is missing, repeated or malformed; `detail` names it.",
     "unknown_key": "Ask the operator for the id of your ingest key.",
-    "timestamp_out_of_range": "Set your clock; `server_time` is the gateway's. If the gateway has just started, sign"
-    " anew.",
+    "timestamp_out_of_range": "Set your clock; `server_time` is the gateway's.",
     "bad_signature": "`help` names the page with the usual mistakes; with `serve --dev`, `mistake` names yours.",
     "replayed_request": "The nonce was used before. Create a new one for every request, also for repeats. If your"
     " program does: its HTTP library repeated the request; send an Idempotency-Key.",
@@ -123,6 +122,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     " seconds.",
     "broker_timeout": "It is unknown whether the request was accepted. Repeat it, signed anew, with the same"
     " Idempotency-Key; without one it may take effect twice.",
+    "freshness_unknown": "The timestamp does not show that the request is new: the gateway was just started, Redis"
+    " lost data or a clock was set. The request has no effect. Repeat it, signed anew, after `Retry-After` seconds.",
     "unsupported_version": "Use HTTP/1.1 (or 1.0). A proxy in front of the gateway may accept other versions.",
 }
 """What a caller should do about each error code."""

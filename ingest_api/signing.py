@@ -12,15 +12,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import ClassVar, Final, NamedTuple, Protocol
 
+from gateway.domain.dedup import WINDOW_SECONDS
+from gateway.domain.errors import FreshnessUnknown
 from gateway.domain.ingest_keys import KEY_ID
 
 VERSION: Final = "v1"
 SCHEME: Final = "Gateway-HMAC"
-WINDOW_SECONDS: Final = 300
 
 KEY_HEADER: Final = "X-Gateway-Key"
 TIMESTAMP_HEADER: Final = "X-Gateway-Timestamp"
@@ -70,7 +71,7 @@ class UnknownKey(SignatureRejected):
 
 
 class TimestampOutOfRange(SignatureRejected):
-    """The timestamp is too far from ``server_time``, or before the gateway began to store nonces.
+    """The timestamp is too far from ``server_time``.
 
     The member ``server_time`` is in seconds since 1970.
     """
@@ -115,24 +116,25 @@ def read_credentials(header_values: HeaderValues) -> Credentials:
     )
 
 
-def check_timestamp(timestamp: str, *, now: float, nonces_since: float) -> None:
-    """Check that a replay of a request with this timestamp would be detected.
+def check_timestamp(timestamp: str, *, now: float, others: Callable[[], Iterable[float]]) -> None:
+    """Check a timestamp by ``now``, the time of the store of nonces.
+
+    ``others`` returns the times of other clocks, which agree with it unless one of them is wrong.
 
     Raises:
-        TimestampOutOfRange: The timestamp is more than ``WINDOW_SECONDS`` from ``now``, or before ``nonces_since``.
+        TimestampOutOfRange: The timestamp is more than ``WINDOW_SECONDS`` from every clock.
+        FreshnessUnknown: It is in range of another clock. So it is unknown which one is wrong.
     """
     seconds = int(timestamp)
-    if abs(now - seconds) > WINDOW_SECONDS:
-        direction = "behind" if seconds < now else "ahead of"
-        raise TimestampOutOfRange(
-            f"the timestamp is more than {WINDOW_SECONDS} seconds {direction} server_time",
-            server_time=int(now),
-        )
-    if seconds < nonces_since:
-        raise TimestampOutOfRange(
-            "the timestamp is before the gateway began to remember nonces; sign the request anew",
-            server_time=int(now),
-        )
+    if abs(now - seconds) <= WINDOW_SECONDS:
+        return
+    if any(abs(other - seconds) <= WINDOW_SECONDS for other in others()):
+        raise FreshnessUnknown("the clocks of the gateway disagree", retry_after_seconds=5)
+    direction = "behind" if seconds < now else "ahead of"
+    raise TimestampOutOfRange(
+        f"the timestamp is more than {WINDOW_SECONDS} seconds {direction} server_time",
+        server_time=int(now),
+    )
 
 
 def body_digest(body: bytes) -> str:

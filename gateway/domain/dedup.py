@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
+
+from gateway.domain.errors import FreshnessUnknown
+
+WINDOW_SECONDS: Final = 300
+"""How far a timestamp may be from the clock that it is compared with, in either direction."""
+AHEAD_SECONDS: Final = 5
+"""How far a timestamp may be ahead during the first WINDOW_SECONDS of a store of nonces."""
+CLOCK_TOLERANCE_SECONDS: Final = 60
+"""By how much clocks may differ, or be set, before requests are rejected for it."""
 
 MAX_ACK_BYTES: Final = 4 * 1024
 """The longest acknowledgement of a client event that is kept for repeats."""
@@ -52,3 +62,56 @@ class AckClaim(NamedTuple):
     is_held: bool
     ack: str | None = None
     intent: str = ""
+
+
+class NonceEpoch:
+    """The time since which a store has kept every nonce, and which timestamps may belong to a lost one.
+
+    Earlier nonces may be lost. A request that was accepted before ``began_at`` has a timestamp from before it, or one
+    that was ahead of the clock. Three rules keep such a request from being accepted again:
+
+    - A timestamp before ``began_at`` is rejected.
+    - In the first WINDOW_SECONDS a timestamp that is ahead by more than AHEAD_SECONDS is rejected.
+    - A key whose requests are ahead by some seconds had them ahead before, too: its timestamps have to be as many
+      seconds after ``began_at``. That is the floor of the key, and it stays.
+
+    ``lua/dedup.lua`` has the same rules. Times are seconds since 1970.
+    """
+
+    def __init__(self, began_at: float) -> None:
+        """``began_at`` is a whole second, because requests carry no fractions."""
+        self.began_at = began_at
+        self._floors: dict[str, float] = {}
+
+    def check(self, key_id: str, signed_at: float, now: float) -> None:
+        """Check that a request with a valid signature was not accepted before the store began.
+
+        Raises:
+            FreshnessUnknown: It may have been. The same backend is accepted after ``retry_after_seconds``.
+        """
+        if self.began_at > now + CLOCK_TOLERANCE_SECONDS:
+            # The clock was set back: until it shows that time again, no timestamp would be late enough.
+            self.began_at = math.ceil(now)
+            self._floors.clear()
+        age = now - self.began_at
+        if age >= 2 * WINDOW_SECONDS:
+            self._floors.clear()
+            return
+        ahead = signed_at - now
+        floor = self._floors.get(key_id, self.began_at)
+        if age < WINDOW_SECONDS and ahead > 0:
+            learned = math.ceil(self.began_at + ahead)
+            if learned > floor:
+                floor = self._floors[key_id] = learned
+            if ahead > AHEAD_SECONDS:
+                raise may_be_replayed(WINDOW_SECONDS - age)
+        if signed_at < floor:
+            raise may_be_replayed(floor - signed_at)
+
+
+def may_be_replayed(wait_seconds: float) -> FreshnessUnknown:
+    """Return the error of a request that may be a replay; one that is signed after the wait is not."""
+    return FreshnessUnknown(
+        "nonces from the time of this timestamp may be lost; sign it anew",
+        retry_after_seconds=max(1, min(math.ceil(wait_seconds), 3600)),
+    )

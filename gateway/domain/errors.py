@@ -4,6 +4,7 @@
     ├── InvalidName             a user id, room, namespace or event name that the rules forbid
     ├── MalformedPosition       text that is not a position of this gateway
     ├── BrokerUnavailable       the entry certainly was not accepted and will not be delivered
+    │   └── FreshnessUnknown    the request may be a replay, because nonces may be lost or a clock was set
     ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same dedup key delivers it once
     ├── StateMisconfigured      the shared state is configured so that the gateway must not rely on it
     ├── KeysUnavailable         the keys that tokens are verified with cannot be fetched now
@@ -78,6 +79,15 @@ class BrokerUnavailable(GatewayError):
     def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class FreshnessUnknown(BrokerUnavailable):
+    """The timestamp does not show that the request is new, so it was not accepted. One signed later will be.
+
+    Either the nonces that were used around that time may be lost, or clocks differ by more than is tolerated.
+    """
+
+    code = "freshness_unknown"
 
 
 class BrokerTimeout(GatewayError):

@@ -201,20 +201,25 @@ class Disconnects(Protocol):
 
 
 class DedupStore(Protocol):
-    """Nonces of requests that append nothing, each accepted once; ``Broker.append`` uses the same store."""
+    """Nonces of requests that append nothing, each accepted once; ``Broker.append`` uses the same store.
+
+    Contract: a request is accepted once, whatever is lost and whichever clock is set. The store rejects a request that
+    it cannot vouch for with FreshnessUnknown (``domain.dedup.NonceEpoch``).
+    """
 
     @property
     def began_at(self) -> float:
-        """The time since which every nonce is kept: an earlier request could be a replay whose nonce is not known.
+        """The time since which every nonce is kept: a whole second, because requests carry no fractions."""
+        ...
 
-        A whole second, because requests carry no fractions.
-        """
+    def now(self) -> float:
+        """Return the time that timestamps are compared with, in seconds since 1970. All replicas share it."""
         ...
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         """Use up the nonce of a dedup key. Only a retransmission with an idempotency key is accepted again.
 
-        Raises: NonceReplayed, also after ``nonce_expires_at``: a nonce that old is not kept.
+        Raises: NonceReplayed; FreshnessUnknown, also after ``nonce_expires_at``: a nonce that old is not kept.
         """
         ...
 

@@ -40,6 +40,7 @@ KEY_CODES: Final = (
     "rate_limited",
     "broker_unavailable",
     "broker_timeout",
+    "freshness_unknown",
 )
 """Codes that each ingest key has a series for from the start. Others follow with their first event: there may be many
 keys."""

@@ -37,8 +37,7 @@ STATE_WAIT_SECONDS: Final = 3.0
 """How long the ports stay closed while the gateway connects to the state. A program that waits for an open port then
 finds one that serves. After this time they open, so that probes get the reason."""
 NONCE_WAIT_SECONDS: Final = 2.0
-"""How long the start waits until the store of nonces begins. It begins with a full second of the clock of Redis: a
-longer time means that a clock is wrong, and is not waited for."""
+"""How long the start waits until the store of nonces begins, which is with a full second of its clock."""
 TIMER_SLACK_SECONDS: Final = 0.005
 """Timers of uvloop may fire a millisecond early. A request signed in that millisecond would be rejected."""
 
@@ -213,9 +212,8 @@ class Gateway:
 
         A request that was signed before that moment is rejected, so the gateway does not serve earlier.
         """
-        seconds = self._components.state.dedup.began_at - self._components.clock.now()
-        if seconds > NONCE_WAIT_SECONDS:
-            log.warning("gateway.clock_skew", seconds=round(seconds, 1))
+        dedup = self._components.state.dedup
+        seconds = dedup.began_at - dedup.now()
         try:
             async with asyncio.timeout(min(max(0.0, seconds + TIMER_SLACK_SECONDS), NONCE_WAIT_SECONDS)):
                 await stopped.wait()

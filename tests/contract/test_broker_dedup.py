@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.errors import IdempotencyConflict, NonceReplayed
+from gateway.domain.errors import FreshnessUnknown, IdempotencyConflict, NonceReplayed
 from gateway.domain.messages import PublishResult
 from gateway.domain.positions import START
 from gateway.domain.traces import Trace
@@ -305,5 +305,5 @@ async def test_retransmission_is_known_for_as_long_as_its_nonce(state: StateUnde
     assert (await state.broker.append(message("a"), request)).replayed
     await state.advance(30)
 
-    with pytest.raises(NonceReplayed):
+    with pytest.raises(FreshnessUnknown):
         await state.broker.append(message("a"), request)

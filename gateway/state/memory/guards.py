@@ -10,7 +10,7 @@ from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final
 
-from gateway.domain.dedup import MAX_ACK_BYTES, AckClaim, DedupKey
+from gateway.domain.dedup import MAX_ACK_BYTES, AckClaim, DedupKey, NonceEpoch, may_be_replayed
 from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed, user_acks_full
 from gateway.domain.messages import PublishResult
 from gateway.domain.rate_limit import FULL, Rate, RateLimitResult, consume
@@ -24,8 +24,9 @@ _SWEEP: Final = 2
 class Nonces:
     """Keeps each nonce until its end as a keyed digest of 64 bits, in buckets of one second.
 
-    The key is random for each process, so that a backend cannot search for nonces with equal digests; by chance two of
-    five million collide once in a million runs.
+    The time passes by the monotonic clock, so a wall clock that is set drops none early. The key is random for each
+    process, so that a backend cannot search for nonces with equal digests; by chance two of five million collide once
+    in a million runs.
     """
 
     def __init__(self, *, clock: Clock, max_nonces: int) -> None:
@@ -34,8 +35,11 @@ class Nonces:
         self._secret = secrets.token_bytes(32)
         self._consumed: set[int] = set()
         self._buckets: dict[int, array[int]] = {}
+        self._bucket_expiry: dict[int, float] = {}
+        """The latest ``nonce_expires_at`` in each bucket."""
         self._ends: list[int] = []  # a heap of the keys of the buckets
-        self._forgotten_before = 0
+        self._dropped_until = 0.0
+        """The latest ``nonce_expires_at`` of nonces that are no longer kept."""
 
     def __len__(self) -> int:
         return len(self._consumed)
@@ -43,27 +47,32 @@ class Nonces:
     def check(self, dedup_key: DedupKey) -> int:
         """Return the digest of a nonce that was not used.
 
-        Raises: NonceReplayed, also after the end of the nonce, when it is not kept; BrokerUnavailable when
-            ``max_nonces`` are kept.
+        Raises: NonceReplayed; FreshnessUnknown when nonces with such an end were dropped, as after the wall clock was
+            set back; BrokerUnavailable when ``max_nonces`` are kept.
         """
-        now = self._clock.now()
-        self._sweep(now)
-        # After the clock was set back, nonces that were removed while it was ahead must not pass.
-        is_expired = dedup_key.nonce_expires_at <= max(now, self._forgotten_before)
+        self._sweep()
         digest = self._digest(f"{dedup_key.key_id}\n{dedup_key.nonce}")
-        if is_expired or digest in self._consumed:
-            raise NonceReplayed("this nonce was used before, or is too old to tell")
+        if digest in self._consumed:
+            raise NonceReplayed("this nonce was used before")
+        expires_at = dedup_key.nonce_expires_at
+        dropped_until = max(self._clock.now(), self._dropped_until)
+        if expires_at <= dropped_until:
+            raise may_be_replayed(dropped_until - expires_at)
         if len(self._consumed) >= self._max_nonces:
             raise BrokerUnavailable("more requests came lately than can be remembered", retry_after_seconds=5)
         return digest
 
     def consume(self, dedup_key: DedupKey, digest: int) -> None:
         """Keep a nonce that was checked, and what identifies a retransmission of its request."""
-        end = int(dedup_key.nonce_expires_at) + 1
+        expires_at = dedup_key.nonce_expires_at
+        end = int(self._clock.monotonic() + expires_at - self._clock.now()) + 1
         bucket = self._buckets.get(end)
         if bucket is None:
             bucket = self._buckets[end] = array("Q")
             heappush(self._ends, end)
+            self._bucket_expiry[end] = expires_at
+        elif self._bucket_expiry[end] < expires_at:
+            self._bucket_expiry[end] = expires_at
         bucket.append(digest)
         self._consumed.add(digest)
         if dedup_key.retransmission is not None:
@@ -73,19 +82,20 @@ class Nonces:
     def is_retransmission(self, dedup_key: DedupKey) -> bool:
         """Return whether this very request, with an idempotency key, was accepted before and is still known."""
         text = dedup_key.retransmission
-        if text is None or dedup_key.nonce_expires_at <= max(self._clock.now(), self._forgotten_before):
-            return False
-        return self._digest(text) in self._consumed
+        self._sweep()
+        return text is not None and self._digest(text) in self._consumed
 
     def _digest(self, text: str) -> int:
         return int.from_bytes(blake2b(text.encode(), digest_size=8, key=self._secret).digest(), "big")
 
-    def _sweep(self, now: float) -> None:
+    def _sweep(self) -> None:
+        now = self._clock.monotonic()
         for _ in range(_SWEEP):
             if not self._ends or self._ends[0] > now:
                 return
-            self._forgotten_before = heappop(self._ends)
-            self._consumed.difference_update(self._buckets.pop(self._forgotten_before))
+            end = heappop(self._ends)
+            self._dropped_until = max(self._dropped_until, self._bucket_expiry.pop(end))
+            self._consumed.difference_update(self._buckets.pop(end))
 
 
 class MemoryDedupStore:
@@ -97,8 +107,9 @@ class MemoryDedupStore:
     def __init__(
         self, *, clock: Clock, max_nonces: int, idempotency_seconds: float, max_idempotency_keys: int
     ) -> None:
+        self._clock = clock
         # Requests carry whole seconds: one that was signed earlier in this second may have been used before.
-        self._began_at = float(math.ceil(clock.now()))
+        self._epoch = NonceEpoch(math.ceil(clock.now()))
         self.nonces = Nonces(clock=clock, max_nonces=max_nonces)
         self.results: TtlMap[bytes, tuple[str, tuple[PublishResult, ...]]] = TtlMap(
             clock=clock, seconds=idempotency_seconds, max_items=max_idempotency_keys
@@ -106,18 +117,24 @@ class MemoryDedupStore:
 
     @property
     def began_at(self) -> float:
-        return self._began_at
+        return self._epoch.began_at
+
+    def now(self) -> float:
+        return self._clock.now()
 
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         if not self.nonces.is_retransmission(dedup_key):
-            self.nonces.consume(dedup_key, self.nonces.check(dedup_key))
+            self.nonces.consume(dedup_key, self.check(dedup_key))
 
     def check(self, dedup_key: DedupKey) -> int:
-        """Return what ``keep`` needs of a dedup key whose nonce was not used before. It changes nothing.
+        """Return what ``keep`` needs of a dedup key whose nonce was not used before. It uses nothing up.
 
-        Raises: NonceReplayed; BrokerUnavailable when no more nonces can be kept.
+        Raises: NonceReplayed; FreshnessUnknown; BrokerUnavailable when no more nonces can be kept.
         """
-        return self.nonces.check(dedup_key)
+        digest = self.nonces.check(dedup_key)
+        if dedup_key.signed_at is not None:
+            self._epoch.check(dedup_key.key_id, dedup_key.signed_at, self._clock.now())
+        return digest
 
     def retransmitted_results(self, dedup_key: DedupKey) -> tuple[PublishResult, ...] | None:
         """Return the first results if the request is a retransmission of one that was accepted. It changes nothing."""

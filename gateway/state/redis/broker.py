@@ -65,12 +65,16 @@ class RedisBroker:
     async def _append(
         self, entries: Sequence[LogEntry], dedup_key: DedupKey | None
     ) -> tuple[PublishResult, ...]:
+        if dedup_key is not None:
+            self._dedup.check(dedup_key)
         arguments = [*_revocation(entries[0]), *arguments_of(dedup_key)]
         for entry in entries:
             self._add_arguments(arguments, entry)
         status, *details = await self._commands.call(
             "append", *arguments, raise_rejection=self._dedup.raise_rejection
         )
+        if dedup_key is not None:
+            self._dedup.accepted(dedup_key)
         if status == b"OK":
             accepted = zip(entries, details[::3], details[1::3], details[2::3], strict=True)
             return tuple(

@@ -110,6 +110,11 @@ class Commands:
         """Return what the clock of Redis shows now, or in some seconds, as far as known: milliseconds since 1970."""
         return int((self._loop.time() + seconds_from_now) * 1000 + self._clock_offset_ms)
 
+    @property
+    def clock_skew_seconds(self) -> float:
+        """How far the clock of Redis is ahead of that of this host, as far as known."""
+        return self.redis_ms() / 1000 - time.time() if self.connected_once.is_set() else 0.0
+
     def set_clock(self, redis_ms: float, sent_at: float) -> None:
         """Take the clock of Redis from an answer to a command that was sent at ``sent_at`` (clock of the loop).
 

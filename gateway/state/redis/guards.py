@@ -5,14 +5,20 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Any, Final
 
-from gateway.domain.dedup import AckClaim, DedupKey
-from gateway.domain.errors import BrokerUnavailable, IdempotencyConflict, NonceReplayed, user_acks_full
+from gateway.domain.dedup import WINDOW_SECONDS, AckClaim, DedupKey, may_be_replayed
+from gateway.domain.errors import (
+    BrokerUnavailable,
+    FreshnessUnknown,
+    IdempotencyConflict,
+    NonceReplayed,
+    user_acks_full,
+)
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import DeadlineExceeded
 from gateway.state.redis.redis_keys import RedisKeys
 
-_NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "", "")
+_NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "", "", "")
 
 
 class RedisDedupStore:
@@ -25,19 +31,67 @@ class RedisDedupStore:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         self._began_at = 0.0
+        self._newest: dict[str, float] = {}
+        """The newest timestamp that this replica accepted, by ingest key."""
+        self._floors: dict[str, float] = {}
+        """The oldest accepted timestamp, by ingest key: newer than any that was accepted before a loss."""
+        self._is_reported = True
 
     @property
     def began_at(self) -> float:
         return self._began_at
 
+    def now(self) -> float:
+        """Return what the clock of Redis shows, which all replicas share."""
+        return self._commands.redis_ms() / 1000
+
     def begin(self, began_at: float) -> None:
-        """Set when the memory of nonces in Redis began. It begins anew when Redis has lost data."""
+        """Set when the memory of nonces in Redis began. It begins anew when Redis has lost data, or its clock was set.
+
+        Redis knows no longer which requests had timestamps that were ahead of its clock then; the replicas do.
+        """
+        if began_at != self._began_at and self._began_at:
+            for key_id, newest in self._newest.items():
+                if newest >= began_at:
+                    self._floors[key_id] = newest + 1
+                    self._is_reported = False
         self._began_at = began_at
 
+    async def report(self) -> None:
+        """Share the floors with the other replicas. Does nothing unless a new memory has begun.
+
+        Raises: BrokerUnavailable, BrokerTimeout: it was not shared; the next call tries again.
+        """
+        if not self._is_reported:
+            floors = [part for key_id, floor in self._floors.items() for part in (key_id, int(floor))]
+            await self._commands.call("raise_floors", *floors)
+            self._is_reported = True
+        oldest = self.now() - 2 * WINDOW_SECONDS
+        self._floors = {key_id: floor for key_id, floor in self._floors.items() if floor > oldest}
+
+    def check(self, dedup_key: DedupKey) -> None:
+        """Check a request before it is sent to Redis.
+
+        Raises:
+            FreshnessUnknown: this replica may have accepted it before Redis lost its nonces.
+        """
+        if self._floors and dedup_key.signed_at is not None:
+            floor = self._floors.get(dedup_key.key_id, 0.0)
+            if dedup_key.signed_at < floor:
+                raise may_be_replayed(floor - dedup_key.signed_at)
+
+    def accepted(self, dedup_key: DedupKey) -> None:
+        """Note the timestamp of an accepted request."""
+        signed_at = dedup_key.signed_at
+        if signed_at is not None and signed_at > self._newest.get(dedup_key.key_id, 0.0):
+            self._newest[dedup_key.key_id] = signed_at
+
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
+        self.check(dedup_key)
         await self._commands.call(
-            "consume_nonce", *arguments_of(dedup_key)[:4], retry=False, raise_rejection=self.raise_rejection
+            "consume_nonce", *arguments_of(dedup_key)[:5], retry=False, raise_rejection=self.raise_rejection
         )
+        self.accepted(dedup_key)
 
     def raise_rejection(self, answer: list[Any]) -> None:
         """Raise the error that the answer of a script stands for; return if the script did its work.
@@ -45,8 +99,9 @@ class RedisDedupStore:
         Raises:
             DeadlineExceeded: the script began after its deadline.
             NonceReplayed: the nonce was used before.
+            FreshnessUnknown: it may have been, as nonces may be lost or a clock was set.
             IdempotencyConflict: the idempotency key was used with another body.
-            BrokerUnavailable: the request cannot be checked, or a limit of the store is reached.
+            BrokerUnavailable: a limit of the store is reached.
         """
         status, *details = answer
         match status:
@@ -55,14 +110,17 @@ class RedisDedupStore:
             case b"LATE":
                 raise DeadlineExceeded(details[0])
             case b"REPLAYED":
-                raise NonceReplayed("this nonce was used before, or is too old to tell")
+                raise NonceReplayed("this nonce was used before")
             case b"CONFLICT":
                 raise IdempotencyConflict("this idempotency key was used with another body")
-            case b"BEGAN":
+            case b"UNSURE":
                 self.begin(float(details[0]))
-                raise BrokerUnavailable("the memory of nonces began after this was signed; sign it anew")
-            case b"AHEAD":
-                raise BrokerUnavailable("the clock of this replica is far ahead of that of Redis")
+                raise may_be_replayed(details[1])
+            case b"CLOCK":
+                raise FreshnessUnknown(
+                    "the clock of Redis was set, or differs from that of this replica",
+                    retry_after_seconds=details[1],
+                )
             case b"FULL":
                 raise BrokerUnavailable(
                     "more requests came lately than can be remembered", retry_after_seconds=5
@@ -79,10 +137,10 @@ class RedisDedupStore:
 
 
 def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
-    """Return the arguments that a script takes for a dedup key; six empty ones for None.
+    """Return the arguments that a script takes for a dedup key; seven empty ones for None.
 
-    They are the digest of the nonce, its end in milliseconds, when the request was signed in seconds, the digest that
-    equals in a retransmission, that of the idempotency key, and the fingerprint.
+    They are the digest of the nonce, its end in milliseconds, when the request was signed in seconds, the id of the
+    ingest key, the digest that equals in a retransmission, that of the idempotency key, and the fingerprint.
     """
     if dedup_key is None:
         return _NO_DEDUP_KEY
@@ -90,11 +148,11 @@ def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
     ends = int(dedup_key.nonce_expires_at * 1000)
     signed_at = "" if dedup_key.signed_at is None else int(dedup_key.signed_at)
     if dedup_key.idempotency_key is None:
-        return (digest, ends, signed_at, "", "", "")
+        return (digest, ends, signed_at, dedup_key.key_id, "", "", "")
     key = blake2b(f"{dedup_key.scope}\n{dedup_key.idempotency_key}".encode(), digest_size=16).digest()
     request = dedup_key.retransmission
     retransmission = b"" if request is None else blake2b(request.encode(), digest_size=8).digest()
-    return (digest, ends, signed_at, retransmission, key, dedup_key.fingerprint)
+    return (digest, ends, signed_at, dedup_key.key_id, retransmission, key, dedup_key.fingerprint)
 
 
 class RedisRateLimits:

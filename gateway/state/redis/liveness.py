@@ -285,12 +285,15 @@ class ProbePublisher:
     async def _probe(self) -> None:
         number = self._monitor.probe_sent()
         try:
-            _, began, _, _, is_denied = await self._send(number)
+            sent_at = asyncio.get_running_loop().time()
+            _, began, _, now, is_denied = await self._send(number)
+            self._commands.set_clock(float(now), sent_at)
+            self._dedup.begin(float(began))
+            await self._dedup.report()
         except (BrokerUnavailable, BrokerTimeout) as error:
             self._record(error)
             self._monitor.command_finished(answered=False)
             return
-        self._dedup.begin(float(began))
         if is_denied:
             self._log_reader.mark_stale()
         self._monitor.command_finished(answered=True)

@@ -28,6 +28,8 @@ from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.sessions import RedisSessions
 
+CLOCK_SKEW_SECONDS: Final = 2.0
+"""From this difference on the clocks of Redis and of this host are logged; ``doctor`` warns from it on, too."""
 KEEP_SECONDS: Final = 86_400.0
 """The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 _HEARTBEATS_PER_LEASE: Final = 3
@@ -80,6 +82,7 @@ class Membership:
     """Until when a sid that does not begin with ``~`` may live, by the clock of Redis."""
     _conflict_ends: bytes | None = field(init=False, default=None)
     """The end of another process's lease of this name, as it was first found."""
+    _logged_skew: float = field(init=False, default=0.0)
     _replicas: list[str] = field(init=False, default_factory=list)
     _ended: list[str] = field(init=False, default_factory=list)
     _is_stale: bool = field(init=False, default=False)
@@ -204,10 +207,21 @@ class Membership:
         self._ended = [name.decode() for name in ended]
         self.dedup.begin(float(began))
         self.commands.set_clock(float(now), sent_at)
+        self._note_clock()
         self.codec.negotiate(oldest_format)
         self._note_formats(oldest_format, newest_format, former_sids_until)
         entries, entry_bytes, oldest_ms, nonces = sizes
         self.sizes = StateSizes(entries, entry_bytes, oldest_ms, nonces, len(living))
+
+    def _note_clock(self) -> None:
+        """Log that the clocks of Redis and of this host differ, again when the difference changes, or agree again."""
+        skew = self.commands.clock_skew_seconds
+        if abs(skew) < CLOCK_SKEW_SECONDS / 2 and self._logged_skew:
+            self._logged_skew = 0.0
+            log.info("gateway.clocks_agree", seconds=round(skew, 1))
+        elif abs(skew) >= CLOCK_SKEW_SECONDS and abs(skew - self._logged_skew) >= CLOCK_SKEW_SECONDS:
+            self._logged_skew = skew
+            log.warning("gateway.clock_skew", seconds=round(skew, 1))
 
     def _note_formats(self, oldest: int, newest: int, former_sids_until_ms: int) -> None:
         if (oldest < TILDE_FORMAT) != (self._oldest_format < TILDE_FORMAT):

@@ -106,6 +106,7 @@ def create_callback_metrics(
     rejecting: Read,
     probe_age: Read,
     lag: Read,
+    clock_skew: Read,
     messages_received: Read,
     receive_buffer_overflows: Read,
 ) -> None:
@@ -124,6 +125,11 @@ def create_callback_metrics(
     )
     metrics.callback_gauge(
         "broker_lag_seconds", "How late this replica receives published messages.", read=lag
+    )
+    metrics.callback_gauge(
+        "redis_clock_skew_seconds",
+        "How far the clock of Redis is ahead of that of this host.",
+        read=clock_skew,
     )
     metrics.callback_counter(
         "redis_messages_received", "Entries received on channels of Redis.", read=messages_received
@@ -144,6 +150,7 @@ def create_metrics_without_redis(metrics: MetricFactory) -> None:
         rejecting=dict,
         probe_age=dict,
         lag=dict,
+        clock_skew=dict,
         messages_received=dict,
         receive_buffer_overflows=dict,
     )

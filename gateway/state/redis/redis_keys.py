@@ -2,6 +2,8 @@
 
     head         string    generation of the log, newest position, sums; since when nonces are stored
     server       string    id of the Redis server and of its data set, whose nonces are complete
+    clock        string    what the clock of Redis showed at the last probe (ms)
+    floors       hash      the oldest accepted timestamp of a request (s), by ingest key
     log          stream    recent entries by position: r the record, s the bytes of its arguments
     segments     list      where the log may be trimmed: position, entries, bytes and time up to there
     index:<a>    list      positions of the log that were addressed to one address
@@ -49,6 +51,8 @@ from gateway.domain.redis_url import check_prefix
 _FIXED: Final = {
     "head": "head",
     "server": "server",
+    "clock": "clock",
+    "floors": "floors",
     "log": "log",
     "segments": "segments",
     "ids_new": "ids:new",

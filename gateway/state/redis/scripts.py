@@ -24,6 +24,7 @@ _DEADLINE: Final = "deadline"
 _PARTS: Final = {
     "append": (_WRITES, "common", "dedup"),
     "consume_nonce": (_WRITES, "common", "dedup", _DEADLINE),
+    "raise_floors": (_FREES, "common", _DEADLINE),
     "rate_limit": (_WRITES, "common", _DEADLINE),
     "claim_ack": (_WRITES, "common", "user_acks", _DEADLINE),
     "keep_ack": (_WRITES, "common", "user_acks", _DEADLINE),

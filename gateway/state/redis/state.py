@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from gateway.domain.dedup import MAX_ACK_BYTES, MAX_USER_ACK_BYTES, MAX_USER_ACKS
+from gateway.domain.dedup import (
+    AHEAD_SECONDS,
+    CLOCK_TOLERANCE_SECONDS,
+    MAX_ACK_BYTES,
+    MAX_USER_ACK_BYTES,
+    MAX_USER_ACKS,
+    WINDOW_SECONDS,
+)
 from gateway.domain.errors import StateMisconfigured
 from gateway.domain.redis_url import RedisUrl
 from gateway.domain.status import StateStatus
@@ -207,6 +214,9 @@ class RedisState:
             "ids_age": _ms(max(age, _MIN_RESULT_SECONDS)),
             "nonce_window": _ms(self.nonce_seconds / 2),
             "nonces": max(1, self.nonces // 3),
+            "window": WINDOW_SECONDS,
+            "ahead": AHEAD_SECONDS,
+            "clock_tolerance": _ms(CLOCK_TOLERANCE_SECONDS),
             "answer_window": _ms(self.idempotency_seconds / 4),
             "answers": max(1, self.idempotency_keys // 5),
             "ack": _ms(self.ack_seconds),
@@ -305,6 +315,7 @@ class RedisState:
             },
             probe_age=lambda: self._monitor.age_seconds,
             lag=lambda: self._monitor.lag_seconds,
+            clock_skew=lambda: self.commands.clock_skew_seconds,
             messages_received=lambda: self.log_reader.messages_received,
             receive_buffer_overflows=lambda: self._receive_buffer.overflows,
         )

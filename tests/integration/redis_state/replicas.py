@@ -138,6 +138,13 @@ def received_probes(replica: Replica) -> float:
     return counted(replica.metrics, "pubsub_probe_round_trip_seconds_count").get("", 0)
 
 
+async def nonces_have_begun(replica: Replica) -> None:
+    """Wait until a request that is signed now is accepted, as the gateway does before it serves."""
+    await await_until(
+        lambda: replica.state.dedup.now() > replica.state.dedup.began_at, "the memory of nonces has begun"
+    )
+
+
 def ids(entries: Any) -> list[str]:
     return [entry.id for entry in entries]
 

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from gateway.domain.dedup import DedupKey
-from gateway.domain.errors import BrokerUnavailable, NonceReplayed
+from gateway.domain.errors import BrokerUnavailable, FreshnessUnknown, NonceReplayed
 from gateway.domain.rate_limit import Rate
-from tests.integration.redis_state.replicas import ids, make, replicas
+from tests.integration.redis_state.replicas import Replica, ids, make, nonces_have_begun, replicas
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 from tests.support.waiter import await_until
@@ -23,29 +23,82 @@ def signed(nonce: str, *, seconds_ago: float = 0.0, key: str | None = None) -> D
     return DedupKey("shop", nonce, signed_at + 360, key, "scope" if key else "", "body", signed_at)
 
 
+async def let_pass(server: RedisServer, *all_replicas: Replica, seconds: float) -> None:
+    """Let time pass for Redis and for all replicas."""
+    server.age("t", seconds)
+    for each in all_replicas:
+        shift_clock(each.state, seconds)
+    await all_replicas[0].state.membership.heartbeat()
+
+
 async def test_nonce_used_at_one_replica_is_used_at_all(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
-        await a.state.dedup.consume_nonce(signed("once", seconds_ago=-5))
+        await nonces_have_begun(a)
+        await a.state.dedup.consume_nonce(signed("once"))
 
         with pytest.raises(NonceReplayed):
-            await b.state.broker.append(make("room"), signed("once", seconds_ago=-5))
+            await b.state.broker.append(make("room"), signed("once"))
 
 
 async def test_request_signed_before_an_emptied_redis_began_anew_is_rejected(server: RedisServer) -> None:
     async with replicas(server, "a", "b") as [a, b]:
+        await nonces_have_begun(a)
         before = a.state.dedup.began_at
-        used = signed("used", seconds_ago=-2)
+        used = signed("used")
         await a.state.broker.append(make("room"), used)
         for each in (a, b):
             shift_clock(each.state, 4.0)
         server.execute("FLUSHALL")
 
-        with pytest.raises(BrokerUnavailable, match="sign it anew"):
+        with pytest.raises(FreshnessUnknown, match="sign it anew") as error:
             await b.state.broker.append(make("room"), used)
 
+        assert error.value.retry_after_seconds in {4, 5}
         assert b.state.dedup.began_at > before
         await await_until(lambda: a.state.dedup.began_at == b.state.dedup.began_at, "the other replica knows")
-        await b.state.broker.append(make("room"), signed("new", seconds_ago=-6))
+        await nonces_have_begun(b)
+        await b.state.broker.append(make("room"), signed("new", seconds_ago=-4))
+
+
+@pytest.mark.parametrize("ahead", [3, 60, 250])
+async def test_request_signed_ahead_is_not_accepted_again_after_redis_lost_its_nonces(
+    server: RedisServer, ahead: int
+) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await let_pass(server, a, b, seconds=400)
+        used = signed("used", seconds_ago=-400 - ahead)
+        await a.state.broker.append(make("room"), used)
+        server.execute("FLUSHALL")
+        await await_until(lambda: server.execute("HLEN", "t:floors") == 1, "the replica has reported it")
+
+        # The attacker sends the same bytes again and again until their timestamp is too old.
+        for _ in range(12):
+            for replica in (a, b):
+                with pytest.raises(FreshnessUnknown):
+                    await replica.state.broker.append(make("room"), used)
+            await let_pass(server, a, b, seconds=50)
+
+
+async def test_backend_with_a_right_clock_is_accepted_a_second_after_redis_lost_its_nonces(
+    server: RedisServer,
+) -> None:
+    async with replicas(server, "a", "b") as [a, b]:
+        await let_pass(server, a, b, seconds=400)
+        await a.state.broker.append(make("room"), signed("one", seconds_ago=-400))
+        ahead = signed("ahead", seconds_ago=-650)._replace(key_id="other")
+        await a.state.broker.append(make("room"), ahead)
+        before = b.state.dedup.began_at
+        server.execute("FLUSHALL")
+        await await_until(lambda: server.execute("HLEN", "t:floors") > 0, "the replicas have reported it")
+        await await_until(lambda: b.state.dedup.began_at > before, "the other replica knows")
+        await await_until(lambda: int(b.state.dedup.now()) > b.state.dedup.began_at, "a second has passed")
+
+        await b.state.broker.append(make("room"), signed("two", seconds_ago=-400))
+
+        # The key whose clock is ahead has to wait.
+        with pytest.raises(FreshnessUnknown) as error:
+            await b.state.broker.append(make("room"), ahead._replace(nonce="new"))
+        assert 290 <= error.value.retry_after_seconds <= 300
 
 
 async def test_all_replicas_have_the_same_beginning_of_the_memory_of_nonces(server: RedisServer) -> None:
@@ -60,26 +113,28 @@ async def test_all_replicas_have_the_same_beginning_of_the_memory_of_nonces(serv
 
 async def test_requests_beyond_the_limit_of_nonces_are_rejected(server: RedisServer) -> None:
     async with replicas(server, "a", nonces=30) as [a]:
+        await nonces_have_begun(a)
         outcomes = await asyncio.gather(
-            *(a.state.dedup.consume_nonce(signed(f"n{number}", seconds_ago=-5)) for number in range(40)),
+            *(a.state.dedup.consume_nonce(signed(f"n{number}")) for number in range(40)),
             return_exceptions=True,
         )
 
         assert sum(outcome is None for outcome in outcomes) == 10
         assert {type(outcome) for outcome in outcomes if outcome is not None} == {BrokerUnavailable}
         with pytest.raises(NonceReplayed):
-            await a.state.dedup.consume_nonce(signed("n0", seconds_ago=-5))
+            await a.state.dedup.consume_nonce(signed("n0"))
 
 
 async def test_idempotency_keys_beyond_the_limit_are_rejected(server: RedisServer) -> None:
     async with replicas(server, "a", idempotency_keys=25) as [a]:
+        await nonces_have_begun(a)
         for number in range(5):
-            await a.state.broker.append(make("room"), signed(f"n{number}", seconds_ago=-5, key=f"k{number}"))
+            await a.state.broker.append(make("room"), signed(f"n{number}", key=f"k{number}"))
 
         with pytest.raises(BrokerUnavailable, match="idempotency keys"):
-            await a.state.broker.append(make("room"), signed("n5", seconds_ago=-5, key="k5"))
-        await a.state.broker.append(make("room"), signed("n6", seconds_ago=-5))
-        again = await a.state.broker.append(make("room"), signed("n7", seconds_ago=-5, key="k0"))
+            await a.state.broker.append(make("room"), signed("n5", key="k5"))
+        await a.state.broker.append(make("room"), signed("n6"))
+        again = await a.state.broker.append(make("room"), signed("n7", key="k0"))
         assert again.replayed
 
 
@@ -87,7 +142,7 @@ async def test_request_from_a_clock_far_ahead_of_redis_is_rejected(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a") as [a]:
-        with pytest.raises(BrokerUnavailable, match="clock"):
+        with pytest.raises(FreshnessUnknown, match="clock"):
             await a.state.dedup.consume_nonce(signed("once", seconds_ago=-3600))
 
 

@@ -95,11 +95,44 @@ async def test_timestamp_within_five_minutes_is_accepted(server: RestApiServer, 
     ).status == 200
 
 
-async def test_timestamp_before_nonces_were_stored_is_out_of_range(server: RestApiServer) -> None:
-    response = await post_with(server, server.sign("POST", "/broadcast", BODY, timestamp=int(NOW) - 1))
+async def test_request_from_before_nonces_were_stored_is_signed_anew(server: RestApiServer) -> None:
+    response = await post_with(server, server.sign("POST", "/broadcast", BODY, timestamp=int(NOW) - 7))
 
-    assert response.problem == (401, "timestamp_out_of_range")
-    assert "remember" in response.json["detail"]
+    assert response.problem == (503, "freshness_unknown")
+    assert response.headers["retry-after"] == "7"
+    assert "sign it anew" in response.json["detail"]
+    server.clock.advance(7)
+    assert (
+        await post_with(server, server.sign("POST", "/broadcast", BODY, timestamp=int(NOW)))
+    ).status == 200
+
+
+async def test_request_signed_ahead_is_accepted_once_the_store_is_five_minutes_old(
+    server: RestApiServer,
+) -> None:
+    def signed(ahead: int) -> Headers:
+        return server.sign("POST", "/broadcast", BODY, timestamp=int(server.clock.now()) + ahead)
+
+    assert (await post_with(server, signed(5))).status == 200
+    early = await post_with(server, signed(250))
+    assert (early.problem, early.headers["retry-after"]) == ((503, "freshness_unknown"), "300")
+    server.clock.advance(300)
+    assert (await post_with(server, signed(300))).status == 200
+
+
+async def test_timestamp_that_fits_the_clock_before_it_was_set_is_not_called_wrong(
+    server: RestApiServer,
+) -> None:
+    server.clock.advance(1000)
+    right = server.clock.now()
+    for set_by in (3600, -7200):
+        server.clock.wall += set_by
+        response = await post_with(server, server.sign("POST", "/broadcast", BODY, timestamp=int(right)))
+        assert (response.problem, response.headers["retry-after"]) == ((503, "freshness_unknown"), "5")
+    server.clock.wall += 3600
+    assert (
+        await post_with(server, server.sign("POST", "/broadcast", BODY, timestamp=int(right)))
+    ).status == 200
 
 
 async def test_leading_zeros_of_a_timestamp_are_part_of_the_signed_text(server: RestApiServer) -> None:
@@ -212,7 +245,8 @@ async def test_rejected_request_does_not_consume_its_nonce(server: RestApiServer
 
 
 async def test_replay_is_detected_while_its_timestamp_is_valid(server: RestApiServer) -> None:
-    headers = server.sign("POST", "/broadcast", BODY, timestamp=int(NOW) + 300)
+    server.clock.advance(300)
+    headers = server.sign("POST", "/broadcast", BODY, timestamp=int(NOW) + 600)
     assert (await post_with(server, headers)).status == 200
 
     server.clock.advance(600)

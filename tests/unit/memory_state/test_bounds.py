@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.dedup import DedupKey
-from gateway.domain.errors import BrokerUnavailable, NonceReplayed
+from gateway.domain.errors import BrokerUnavailable, FreshnessUnknown, NonceReplayed
 from gateway.domain.positions import START
 from gateway.domain.rate_limit import Rate
 from gateway.domain.sessions import RecoverySession
@@ -60,7 +60,7 @@ async def test_removed_nonce_does_not_pass_after_the_clock_was_set_back(make_mem
 
     clock.wall -= 20
 
-    with pytest.raises(NonceReplayed):
+    with pytest.raises(FreshnessUnknown):
         await state.dedup.consume_nonce(used)
 
 

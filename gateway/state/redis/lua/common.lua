@@ -31,6 +31,12 @@ local function write_head(h)
     .. ' ' .. h.ids .. ' ' .. h.ids_at, 'KEEPTTL')
 end
 
+-- Begin the store of nonces anew, because earlier ones may be lost.
+local function begin_nonces(head, now)
+  head.nonces_since = math.ceil(now / 1000)
+  write_head(head)
+end
+
 local function parse_head(line)
   local generation, nonces_since, created_at, newest, entries, bytes, cut, cut_entries, cut_bytes, segment_entries,
     segment_bytes, segment_at, ids, ids_at = string.match(line, HEAD)
@@ -48,7 +54,12 @@ end
 -- are in the start, so that the starts of two logs of one millisecond differ.
 local function read_or_create_head(now)
   local line = call('GET', K.head)
-  if line then return parse_head(line) end
+  if line then
+    local h = parse_head(line)
+    -- The clock was set back: until it shows that time again, no timestamp would be late enough.
+    if h.nonces_since * 1000 > now + L.clock_tolerance then begin_nonces(h, now) end
+    return h
+  end
   local time = call('TIME')
   local start = (now + 1) .. '-' .. tonumber(time[2]) % 1000 * 1000
   local h = {

@@ -3,7 +3,8 @@
 -- Returns whether the token was taken, tokens left, seconds until the bucket is full, seconds until the next token.
 local key, per_second, burst = K.rate .. ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms() / 1000
-local missing = math.max(0, tonumber(call('GET', key) or now) - now) * per_second
+-- No more than the burst can be missing; it would be after the clock was set back.
+local missing = math.min(burst, math.max(0, tonumber(call('GET', key) or now) - now) * per_second)
 local left = burst - missing
 -- The part of a token that floating point may subtract from one that is exactly due.
 local TOLERANCE = 1e-6
