@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from aiohttp import web
 
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.ingest_keys import ADMIN, BROADCAST, EMIT_ROOM, EMIT_USER, PRESENCE, IngestKey
 from gateway.domain.sampling import Sampling
 from ingest_api import openapi
@@ -45,6 +46,7 @@ def create_rest_api(
     sampling: Sampling | None = None,
     tracer: Tracer | None = None,
     explains_signatures: bool = False,
+    arriving: ArrivingBodies | None = None,
 ) -> RestApi:
     """Build the REST API with all its routes.
 
@@ -52,8 +54,9 @@ def create_rest_api(
     from the signed path. While ``is_serving`` returns false, every signed route responds 503 ``broker_unavailable``
     without checking the request, which may be repeated. ``sampling`` chooses which successful requests are logged;
     None logs all of them. ``tracer`` is None if no spans are collected. ``event_schemas`` returns those of the event
-    catalogue in effect, or None without one. ``explains_signatures`` is for developers (``auth``). The
-    REST API responds to every path, and does not depend on aiohttp's middlewares.
+    catalogue in effect, or None without one. ``explains_signatures`` is for developers (``auth``). ``arriving`` bounds
+    all bodies that arrive at once; None: those of this API alone. The REST API responds to every path, and does not
+    depend on aiohttp's middlewares.
     """
     authenticator = Authenticator(
         keys=keys,
@@ -79,6 +82,7 @@ def create_rest_api(
         clock=clock,
         access_log=AccessLog(metrics=metrics, sampling=sampling or Sampling()),
         tracer=tracer,
+        arriving=arriving,
     )
 
 

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.web_protocol import RequestPayloadError
 
-from gateway.domain.bounded_body import BodyTooLarge, read_bounded
+from gateway.domain.bounded_body import ArrivingBodies, BodyDropped, BodyTooLarge
 from gateway.domain.errors import release_frames
 from ingest_api.errors import Problem
 
@@ -15,8 +15,10 @@ from ingest_api.errors import Problem
 class StreamedBody:
     """The body of a request that aiohttp parses. Satisfies ``request.BodyStream``."""
 
-    def __init__(self, aiohttp_request: web.Request) -> None:
+    def __init__(self, aiohttp_request: web.Request, arriving: ArrivingBodies) -> None:
+        """``arriving`` bounds this body together with all others."""
         self._request = aiohttp_request
+        self._arriving = arriving
 
     async def read(self, *, max_bytes: int, timeout_seconds: float) -> bytes:
         """Return the whole body as it was sent.
@@ -33,12 +35,22 @@ class StreamedBody:
                     and not aiohttp_request.content.is_eof()
                 ):
                     await _send_continue(aiohttp_request)
-                return await read_bounded(aiohttp_request.content.readany, max_bytes)
+                content = aiohttp_request.content
+                return await self._arriving.read(
+                    content.readany, max_bytes, drop=lambda: content.set_exception(BodyDropped())
+                )
         except BodyTooLarge:
             raise too_large(max_bytes) from None
         except TimeoutError:
             raise Problem(
                 "body_timeout", f"the body did not arrive within {timeout_seconds:g} seconds"
+            ) from None
+        except BodyDropped as error:
+            release_frames(error)
+            raise Problem(
+                "overloaded",
+                "more bodies arrive at once than this replica can hold; repeat the request",
+                headers={"Retry-After": "1"},
             ) from None
         except (ConnectionError, RequestPayloadError) as error:
             # The reader of the body keeps the error, whose traceback holds the reader and all that has arrived.

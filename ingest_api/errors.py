@@ -56,6 +56,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "headers_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
     "freshness_unknown": HTTPStatus.SERVICE_UNAVAILABLE,

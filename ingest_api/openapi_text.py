@@ -118,6 +118,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "rate_limited": "Wait for `Retry-After` seconds, or ask the operator for a higher rate.",
     "headers_too_large": "Send fewer or shorter headers: `detail` names the longest one; the operator sets the limit.",
     "internal_error": "An error of the gateway: give the operator the `request_id`.",
+    "overloaded": "More bodies arrive at once than this replica can hold, and this one began first. The request was not"
+    " accepted and has no effect. Repeat it after `Retry-After` seconds, and send the body faster.",
     "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"
     " seconds.",
     "broker_timeout": "It is unknown whether the request was accepted. Repeat it, signed anew, with the same"

@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.errors import release_frames
 from gateway.domain.traces import find_trace
 from ingest_api.access_log import AccessLog, find_request_id
@@ -33,13 +34,23 @@ class RestApi:
     """
 
     def __init__(
-        self, *, routes: Routes, clock: Clock, access_log: AccessLog, tracer: Tracer | None = None
+        self,
+        *,
+        routes: Routes,
+        clock: Clock,
+        access_log: AccessLog,
+        tracer: Tracer | None = None,
+        arriving: ArrivingBodies | None = None,
     ) -> None:
-        """``tracer`` is None if no spans are collected. A request then keeps the trace that it names."""
+        """``tracer`` is None if no spans are collected. A request then keeps the trace that it names.
+
+        ``arriving`` bounds all bodies that arrive at once; None: those of this object alone.
+        """
         self._routes = routes
         self._clock = clock
         self._access_log = access_log
         self._tracer = tracer
+        self._arriving = arriving or ArrivingBodies()
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -56,7 +67,7 @@ class RestApi:
             aiohttp_request.method,
             aiohttp_request.raw_path,
             aiohttp_request.headers,
-            StreamedBody(aiohttp_request),
+            StreamedBody(aiohttp_request, self._arriving),
         )
         response = web.Response(body=content, status=status, headers=headers)
         if not aiohttp_request.content.is_eof():

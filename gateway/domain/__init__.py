@@ -1,6 +1,6 @@
 """Values and rules of the gateway: standard library only, no event loop, no I/O.
 
-bounded_body     read_bounded: the body of a request, up to a limit
+bounded_body     the body of a request, up to a limit, and the limit of all bodies that arrive at once
 clocks           Clock, Timer, Schedule: the clocks of the process and its scheduled calls
 dedup            DedupKey: the one-time use of a signed request
 disconnects      DisconnectReason: how the gateway ends a connection

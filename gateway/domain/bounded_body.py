@@ -1,8 +1,9 @@
-"""The body of a request, collected up to a limit; the caller supplies the reader of its chunks."""
+"""The bodies of requests, each collected up to a limit and all within one; the caller supplies the reader of chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 
 class BodyTooLarge(Exception):
@@ -20,3 +21,79 @@ async def read_bounded(read_chunk: Callable[[], Awaitable[bytes]], max_bytes: in
         if len(body) > max_bytes:
             raise BodyTooLarge
     return bytes(body)
+
+
+MAX_ARRIVING_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of all bodies that have not arrived whole. Backends that push 1 MiB each need less, unless dozens do so at
+once over one slow network."""
+MIN_LARGEST_BODIES: Final = 8
+"""Bodies of the largest size that are held at once at least."""
+
+
+class BodyDropped(Exception):
+    """A body was dropped while it arrived, to make room for others."""
+
+
+class ArrivingBodies:
+    """Bounds the bytes of all bodies that have not arrived whole; their signatures cannot be checked yet.
+
+    The body that began first is dropped to make room: one that is sent at a normal speed is seldom that. So senders
+    that stop in the middle do not keep others out.
+    """
+
+    def __init__(self, *, max_bytes: int = MAX_ARRIVING_BYTES) -> None:
+        self.bytes = 0
+        """Bytes that are held now."""
+        self.dropped = 0
+        """Number of bodies that were dropped."""
+        self._max_bytes = max_bytes
+        self._bodies: dict[_Body, None] = {}
+        """In the order in which they began."""
+
+    async def read(
+        self, read_chunk: Callable[[], Awaitable[bytes]], max_bytes: int, *, drop: Callable[[], None]
+    ) -> bytes:
+        """Join the chunks of a body as ``read_bounded`` does. ``drop`` lets a waiting ``read_chunk`` raise BodyDropped.
+
+        Raises: BodyTooLarge; BodyDropped; errors of ``read_chunk``.
+        """
+        body = _Body(drop)
+        self._bodies[body] = None
+
+        async def read_counted() -> bytes:
+            chunk = await read_chunk()
+            self._hold(body, len(chunk))
+            return chunk
+
+        try:
+            return await read_bounded(read_counted, max_bytes)
+        finally:
+            self._release(body)
+
+    def _hold(self, body: _Body, count: int) -> None:
+        if body not in self._bodies:
+            raise BodyDropped
+        body.bytes += count
+        self.bytes += count
+        while self.bytes > self._max_bytes:
+            first = next(iter(self._bodies))
+            self._release(first)
+            self.dropped += 1
+            if first is body:
+                raise BodyDropped
+            first.drop()
+
+    def _release(self, body: _Body) -> None:
+        if body in self._bodies:
+            del self._bodies[body]
+            self.bytes -= body.bytes
+
+
+class _Body:
+    """A body that has not arrived whole."""
+
+    __slots__ = ("bytes", "drop")
+
+    def __init__(self, drop: Callable[[], None]) -> None:
+        self.bytes = 0
+        self.drop = drop

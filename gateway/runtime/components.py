@@ -32,7 +32,7 @@ from gateway.runtime.from_settings import (
     http_limits,
     socketio_options,
 )
-from gateway.runtime.metrics_setup import create_log_metrics, create_state_metrics
+from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_metrics, create_state_metrics
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -141,6 +141,7 @@ class Components:
         self._metrics = MetricFactory()
         self.process_metrics = ProcessMetrics(self._metrics, version=__version__)
         create_log_metrics(self._metrics)
+        self._arriving = create_arriving_bodies(self._metrics, self.settings.max_body_bytes)
         self._request_metrics = RequestMetrics(self._metrics)
         self._ingest_keys: dict[str, IngestKey] = {}
         self.use_ingest_keys(self.settings.ingest_keys)
@@ -285,6 +286,7 @@ class Components:
             check_admission=self._check_admission,
             metrics=self._metrics,
             gathered=self.hub.gathered,
+            arriving=self._arriving,
         )
 
     def _check_admission(self, address: str) -> HandshakeError | None:
@@ -359,6 +361,7 @@ class Components:
             event_schemas=CurrentPushSchemas(self.event_catalogue),
             is_serving=self.health.has_started.is_set,
             explains_signatures=explains_signatures,
+            arriving=self._arriving,
         )
 
     def _build_dev_console(self, development: Development) -> web.Application:

@@ -1,10 +1,11 @@
-"""Metrics of what has no component of its own: the sizes of the state, and the lines that the log dropped."""
+"""Metrics of what has no component of its own: the state, the bodies that arrive, the lines that the log dropped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from gateway.domain.bounded_body import MAX_ARRIVING_BYTES, MIN_LARGEST_BODIES, ArrivingBodies
 from gateway.logs import lines_dropped
 from gateway.metrics import MetricFactory
 
@@ -43,6 +44,22 @@ def create_state_metrics(
     )
     metrics.callback_gauge("history_limit_entries", "HISTORY_LENGTH.", read=lambda: history_length)
     metrics.callback_gauge("history_limit_bytes", "HISTORY_BYTES.", read=lambda: history_bytes)
+
+
+def create_arriving_bodies(metrics: MetricFactory, max_body_bytes: int) -> ArrivingBodies:
+    """Return the bound of all bodies that arrive at once, with its metrics."""
+    max_bytes = max(MAX_ARRIVING_BYTES, MIN_LARGEST_BODIES * max_body_bytes)
+    arriving = ArrivingBodies(max_bytes=max_bytes)
+    metrics.callback_gauge(
+        "arriving_body_bytes", "Bytes of bodies that have not arrived whole.", read=lambda: arriving.bytes
+    )
+    metrics.callback_gauge("arriving_body_limit_bytes", "The limit of these bytes.", read=lambda: max_bytes)
+    metrics.callback_counter(
+        "arriving_bodies_dropped",
+        "Bodies that were dropped while they arrived.",
+        read=lambda: arriving.dropped,
+    )
+    return arriving
 
 
 def create_log_metrics(metrics: MetricFactory) -> None:

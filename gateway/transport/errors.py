@@ -69,6 +69,9 @@ FORBIDDEN: Final = HandshakeError(403, 4, "Forbidden", "forbidden_origin")
 UNSUPPORTED_PROTOCOL: Final = HandshakeError(400, 5, "Unsupported protocol version", "unsupported_protocol")
 PAYLOAD_TOO_LARGE: Final = HandshakeError(413, 3, "Payload too large", "payload_too_large")
 BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time", "body_timeout")
+OVERLOADED: Final = HandshakeError(
+    503, 3, "More bodies arrive at once than this replica can hold", "overloaded", retry_after_seconds=1
+)
 REJECTIONS: Final = (
     *HANDSHAKES,
     *(
@@ -82,6 +85,7 @@ REJECTIONS: Final = (
             UNSUPPORTED_PROTOCOL,
             PAYLOAD_TOO_LARGE,
             BODY_TIMEOUT,
+            OVERLOADED,
         )
     ),
 )

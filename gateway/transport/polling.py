@@ -8,7 +8,7 @@ from typing import Final, cast
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from gateway.domain.bounded_body import BodyTooLarge, read_bounded
+from gateway.domain.bounded_body import ArrivingBodies, BodyDropped, BodyTooLarge
 from gateway.domain.errors import release_frames
 from gateway.transport import errors, packets
 from gateway.transport.deflate import PollCompressor
@@ -59,13 +59,18 @@ class PollingTransport:
         *,
         limits: MessageLimits,
         body_timeout_seconds: float,
+        arriving: ArrivingBodies,
         compresses_from_bytes: int | None,
     ) -> None:
-        """``compresses_from_bytes``: answers of this size and above are compressed; None: none is."""
+        """``arriving`` bounds all bodies that arrive at once.
+
+        ``compresses_from_bytes``: answers of this size and above are compressed; None: none is.
+        """
         self._deliver = deliver
         self._compressor = PollCompressor(compresses_from_bytes)
         self._limits = limits
         self._body_timeout_seconds = body_timeout_seconds
+        self._arriving = arriving
 
     async def poll(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
         """Answer a GET as soon as the session has a packet for it, or ends."""
@@ -133,11 +138,17 @@ class PollingTransport:
         try:
             async with asyncio.timeout(self._body_timeout_seconds):
                 await _send_continue(request)
-                return await read_bounded(request.content.readany, limit_bytes)
+                content = request.content
+                return await self._arriving.read(
+                    content.readany, limit_bytes, drop=lambda: content.set_exception(BodyDropped())
+                )
         except BodyTooLarge:
             return errors.PAYLOAD_TOO_LARGE
         except TimeoutError:
             return errors.BODY_TIMEOUT
+        except BodyDropped as error:
+            release_frames(error)
+            return errors.OVERLOADED
         except (web.RequestPayloadError, ConnectionError) as error:
             # The reader of the body keeps the error, whose traceback holds the reader and all that has arrived.
             release_frames(error)

@@ -22,6 +22,8 @@ LINGER_SECONDS: Final = 5.0
 """How long bytes are read and dropped after the last answer, so that their sender can read it (RFC 9112 §9.6)."""
 _UNREAD_SECONDS: Final = 1.0
 """How much later an idle connection is closed that has bytes to read."""
+BODY_BUFFER_BYTES: Final = 64 * 1024
+"""Reading stops while more than twice these bytes of a body wait for the reader of the body."""
 HELD_BYTES: Final = 64 * 1024
 """Reading stops while more bytes than these wait for the answer to a request before them."""
 
@@ -52,6 +54,7 @@ class SerialRequestHandler(web.RequestHandler):
         super().__init__(
             server,
             lingering_time=LINGER_SECONDS,
+            read_bufsize=BODY_BUFFER_BYTES,
             # The limit of the whole head is reached first.
             max_line_size=max_header_bytes,
             max_field_size=max_header_bytes,
@@ -254,11 +257,13 @@ class SerialRequestHandler(web.RequestHandler):
         # If true, aiohttp's task drops the rest of a body or closes: the next bytes are no request (RFC 9112 §9.6).
         self._is_handling = is_last or not request.content.is_eof()
         if not is_last:
+            _drop_unread(request.content)
             self._note_answer()
         elif not reset:
             self._linger()
             # aiohttp's task does not wait for the rest of the body.
             request.content.feed_eof()
+            _drop_unread(request.content)
         return response, reset
 
     def _note_answer(self) -> None:
@@ -333,6 +338,12 @@ class SerialRequestHandler(web.RequestHandler):
         """Raise RequestPayloadError in the reader of the body, unless the body is complete."""
         if not self._payload.is_eof() and self._payload.exception() is None:
             self._payload.set_exception(web.RequestPayloadError(reason))
+
+
+def _drop_unread(payload: StreamReader) -> None:
+    """Drop what was not read of a body that has arrived: aiohttp keeps it until the next request, or the end."""
+    if payload.is_eof() and payload.exception() is None:
+        payload.read_nowait()
 
 
 def _release_parser(message: object) -> None:

@@ -14,6 +14,7 @@ import structlog
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.hub import GatheredFrames
 from gateway.interfaces import Schedule
 from gateway.metrics import MetricFactory, one_label
@@ -88,10 +89,12 @@ class EngineServer:
         check_admission: Callable[[str], HandshakeError | None],
         metrics: MetricFactory,
         gathered: GatheredFrames | None = None,
+        arriving: ArrivingBodies | None = None,
     ) -> None:
         """``check_admission`` gets the address of a client before its session is opened; None admits it.
 
         ``gathered`` are the frames that the hub has gathered for sockets; None: it gathers none.
+        ``arriving`` bounds all bodies that arrive at once; None: those of this server alone.
         """
         self.sessions: dict[str, EngineSession] = {}
         self.empty = asyncio.Event()
@@ -116,6 +119,7 @@ class EngineServer:
             self._deliver,
             limits=limits,
             body_timeout_seconds=options.body_timeout_seconds,
+            arriving=arriving or ArrivingBodies(),
             compresses_from_bytes=options.compresses_polls_from_bytes,
         )
         self._websocket = WebSocketTransport(
@@ -162,6 +166,9 @@ class EngineServer:
         query = request.query
         sid = query.get("sid")
         rejection = self._check(request.method, query.get("EIO"), query.get("transport"), sid, upgrade)
+        if rejection is None and request.method == hdrs.METH_GET and request.body_exists:
+            # It would not be read, and be kept for as long as the poll waits.
+            rejection = errors.BAD_REQUEST
         if rejection is not None:
             return self._reject(request, rejection, cors)
         answer = await (

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.bounded_body import ArrivingBodies
+from tests.support.waiter import await_until
 from tests.unit.ingest_api.harness import Headers, RestApiServer, request_head, run_rest_api
 
 BODY = b'{"event":"e"}'
@@ -45,6 +47,22 @@ async def test_sender_of_twenty_megabytes_receives_the_response(server: RestApiS
         )
 
         assert (await connection.read_response()).problem == (413, "body_too_large")
+
+
+async def test_first_body_is_dropped_with_503_when_all_bodies_are_too_large_together() -> None:
+    arriving = ArrivingBodies(max_bytes=15_000)
+    async with run_rest_api(arriving=arriving) as server, server.open_connection() as first:
+        head = request_head("POST", "/broadcast", [*signed(server), ("Content-Length", "20000")])
+        await first.send(head + b"x" * 10_000)
+        await await_until(lambda: arriving.bytes == 10_000, "the first body arrives")
+        async with server.open_connection() as second:
+            await second.send(head + b"x" * 10_000)
+            response = await first.read_response()
+            assert (arriving.bytes, arriving.dropped) == (10_000, 1)
+
+    assert response.problem == (503, "overloaded")
+    assert response.headers["retry-after"] == "1"
+    assert arriving.bytes == 0
 
 
 async def test_chunked_body_is_counted_while_it_arrives(server: RestApiServer) -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.timers import TimerHeap
@@ -80,6 +81,7 @@ class EngineHarness:
         unauthenticated_payload_bytes: int | None,
         deflates_from_bytes: int | None,
         trusted_proxies: Sequence[str],
+        arriving: ArrivingBodies | None,
     ) -> None:
         self.observer = Observer()
         self.metrics = MetricFactory()
@@ -104,6 +106,7 @@ class EngineHarness:
             proxies=TrustedProxies(trusted_proxies),
             check_admission=self.handshake_addresses.append,
             metrics=self.metrics,
+            arriving=arriving,
         )
         self.listener = HttpServer(
             web.Application(),
@@ -127,6 +130,7 @@ async def running_engine(
     unauthenticated_payload_bytes: int | None = None,
     deflates_from_bytes: int | None = None,
     trusted_proxies: Sequence[str] = (),
+    arriving: ArrivingBodies | None = None,
 ) -> AsyncIterator[tuple[EngineHarness, Client]]:
     """Run a server, and check at the end that no session and no timer is left."""
     server = EngineHarness(
@@ -135,6 +139,7 @@ async def running_engine(
         unauthenticated_payload_bytes=unauthenticated_payload_bytes,
         deflates_from_bytes=deflates_from_bytes,
         trusted_proxies=trusted_proxies,
+        arriving=arriving,
     )
     server.port = await server.listener.start("127.0.0.1", 0)
     try:

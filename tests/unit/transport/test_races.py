@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import structlog
 
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.transport.packets import message
 from gateway.transport.session import EngineSession
 from tests.conformance.client import Client
@@ -230,6 +231,26 @@ async def test_body_that_does_not_arrive_in_time_is_rejected_and_ends_the_sessio
 
         assert (answer.status, json.loads(answer.body)["code"]) == (408, 3)
         assert server.observer.closed == ["payload_rejected"]
+
+
+async def test_first_body_is_dropped_with_503_when_all_bodies_are_too_large_together() -> None:
+    arriving = ArrivingBodies(max_bytes=3)
+    async with running_engine(arriving=arriving) as (server, client), raw_connection(server.port) as first:
+        first.send(half_a_post(await client.open_polling()))
+        await turns_until(lambda: arriving.bytes == 2)
+        async with raw_connection(server.port) as second:
+            second.send(half_a_post(await client.open_polling()))
+            answer = await first.read_response()
+
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert (arriving.dropped, server.observer.closed[0]) == (1, "payload_rejected")
+
+
+async def test_poll_with_a_body_is_rejected() -> None:
+    async with running_engine() as (server, client), raw_connection(server.port) as connection:
+        connection.send(half_a_post(await client.open_polling()).replace(b"POST", b"GET"))
+
+        assert (await connection.read_response()).status == 400
 
 
 # polling
