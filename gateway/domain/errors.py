@@ -26,6 +26,7 @@ from typing import ClassVar, Final
 
 HISTORY_TRIMMED: Final = "history_trimmed"
 DATA_LOST: Final = "data_lost"
+GRANT_UNKNOWN: Final = "grant_unknown"
 """The codes of a gap in the history: entries were trimmed to keep a bound, or the state lost them."""
 
 
@@ -146,6 +147,7 @@ class RecoveryFailed(GatewayError):
             "other_user",
             HISTORY_TRIMMED,
             DATA_LOST,
+            GRANT_UNKNOWN,
             "malformed_position",
         }
     )
@@ -240,7 +242,7 @@ class TokenRejected(ConnectionRejected):
 
 
 class TooManyConnections(ConnectionRejected):
-    """The user has ``MAX_CONNECTIONS_PER_USER`` connections on this replica already."""
+    """The user has ``MAX_CONNECTIONS_PER_USER`` connections already."""
 
     code = "too_many_connections"
 

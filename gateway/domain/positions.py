@@ -46,6 +46,11 @@ def milliseconds(position: Position) -> int:
     return order(position)[0]
 
 
+def at_time(seconds: float) -> Position:
+    """Return the position of the first entry that could be accepted at a time, in seconds since 1970."""
+    return position_at((max(0, int(seconds * 1000)), 0))
+
+
 def position_at(order: tuple[int, int]) -> Position:
     """Return the position with this sort key."""
     return Position(f"{order[0]}-{order[1]}")

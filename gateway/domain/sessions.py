@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.domain import positions
 from gateway.domain.positions import Position
+
+VisibleRooms = Mapping[str, Position]
+"""Rooms, each with the position after which its messages are for a user."""
+
+
+def earliest(rooms: Iterable[VisibleRooms]) -> VisibleRooms:
+    """Return all the rooms, each with its earliest position."""
+    found: dict[str, Position] = {}
+    for each in rooms:
+        for room, position in each.items():
+            if room not in found or positions.is_after(found[room], position):
+                found[room] = position
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,11 @@ class RecoverySession:
         """Return the position after which messages to a room are for this connection; room None is everyone."""
         return self.first_position if room is None else self.joined_at.get(room, self.first_position)
 
+    @property
+    def visible_rooms(self) -> VisibleRooms:
+        """The rooms, each with the position after which its messages are for this connection."""
+        return {room: self.visible_from(room) for room in self.rooms}
+
     def with_rooms(
         self, rooms: Collection[str], at: Position, *, joined: Collection[str] = ()
     ) -> RecoverySession:
@@ -48,6 +66,15 @@ class RecoverySession:
             if room not in self.rooms or room in self.joined_at
         }
         return replace(self, rooms=frozenset(rooms), joined_at=joined_at, joined_rooms=frozenset(joined))
+
+    def began_at(self, position: Position, visible: VisibleRooms) -> RecoverySession:
+        """Return the session as if it had begun at an earlier position, and joined its rooms when ``visible`` says."""
+        later = {
+            room: at
+            for room, at in visible.items()
+            if room in self.rooms and positions.is_after(at, position)
+        }
+        return replace(self, first_position=position, joined_at=later)
 
     def replay_start(self, offset: Position | None) -> Position:
         """Return the position to replay from: the offset of the client, but never before ``first_position``."""

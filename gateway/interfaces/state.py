@@ -17,7 +17,7 @@ from gateway.domain.messages import Address, LogEntry, Message, PublishResult
 from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
-from gateway.domain.sessions import RecoverySession, ResumedSession
+from gateway.domain.sessions import RecoverySession, ResumedSession, VisibleRooms
 from gateway.domain.status import StateStatus
 
 
@@ -121,17 +121,34 @@ class Presence(Protocol):
     Contract: each sid is registered at most once; a replica registers only its own connections.
     """
 
-    async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
+    async def register(
+        self,
+        connection: PresentConnection,
+        rooms: Collection[str],
+        *,
+        session: RecoverySession | None = None,
+        max_of_user: int | None = None,
+    ) -> None:
         """Count a connection in its namespace, its rooms and the room of its sid, which ``rooms`` need not name.
 
-        Registering a sid again replaces what was registered.
+        Registering a sid again replaces what was registered. ``session`` is its recovery session.
 
-        Raises: ValueError for a connection of another replica.
+        Raises: ValueError for a connection of another replica; TooManyConnections if ``max_of_user`` connections of the
+            user are registered, on all replicas, without this sid.
         """
         ...
 
-    async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
+    async def change_rooms(
+        self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
+    ) -> None:
         """Replace the rooms of a connection. An unknown sid changes nothing."""
+        ...
+
+    async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
+        """Return what is visible to the user's connections in a namespace that are registered or recoverable.
+
+        Each room has its earliest position. A user with very many connections may get the rooms of some only.
+        """
         ...
 
     async def change_transport(self, sid: str, transport: str) -> None:

@@ -206,6 +206,7 @@ class Components:
         )
         self._recovery = Recovery(
             broker=self.state.broker,
+            presence=self.state.presence,
             sessions=self.state.sessions,
             clock=self.clock,
             recovery_seconds=settings.recovery_seconds,

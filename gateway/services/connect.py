@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from gateway.domain.disconnects import RESUMED_ELSEWHERE
@@ -22,6 +24,8 @@ from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
 from gateway.services.recovery import ConnectResult, Recovery
 
+_CLOSED_SECONDS: Final = 1.0
+"""How long a connect waits until closed connections do not count any more."""
 _SID_BYTES: Final = 15
 _PID_BYTES: Final = 24
 """Bytes of randomness; a pid is a secret."""
@@ -30,8 +34,8 @@ _PID_BYTES: Final = 24
 class Connector:
     """Registers connections: first in the hub, then in the shared state.
 
-    Every message appended after a client was accepted reaches it. The limits count connections of a user on this
-    replica, and rooms of a token; None means off.
+    Every message appended after a client was accepted reaches it. The limits count connections of a user on all
+    replicas, and rooms of a token; None means off.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class Connector:
             session.sid, session.namespace, identity, transport, self._clock.now(), session=session
         )
         async with self._rollback(connection):
+            self._check_user_limit(identity.user)
             position = await self._subscribe(connection, session.joined_rooms)
             changed = session.with_rooms(connection.rooms, position, joined=connection.joined_rooms)
             connection.attach_session(changed)
@@ -163,7 +168,11 @@ class Connector:
         if first_page is None or connection.session is None:
             return ConnectResult(connection, position, position, failure=failure)
         return ConnectResult(
-            connection, connection.session.first_position, first_page.last_position, first_page
+            connection,
+            connection.session.first_position,
+            first_page.last_position,
+            first_page,
+            capped_rooms=frozenset(connection.session.joined_at),
         )
 
     @asynccontextmanager
@@ -177,16 +186,15 @@ class Connector:
             raise
 
     def _check_user_limit(self, user: str) -> None:
-        """Reject a new connection over the limit. A resumed one is not checked.
+        """Reject a connection over the limit early, by the connections on this replica, those that connect included.
 
-        A resumed connection was counted when it began, and a rejection would be final. When a replica ends, the others
-        get its connections, of users who may already have the maximum on each of them.
+        Presence counts those of all replicas.
 
         Raises: TooManyConnections.
         """
         limit = self._max_connections_per_user
         if limit is not None and self._hub.connections_of(user) >= limit:
-            raise TooManyConnections(f"this user has {limit} connections here already")
+            raise TooManyConnections(f"this user has {limit} connections already")
 
     async def _subscribe(self, connection: Connection, joined: frozenset[str] = frozenset()) -> Position:
         """Add a connection to the hub and subscribe its rooms; return the position after which everything arrives.
@@ -213,11 +221,28 @@ class Connector:
             transport=connection.transport.name,
             connected_at=connection.connected_at,
         )
-        await self._presence.register(present, connection.rooms)
+        await self._register_present(present, connection)
         if connection.was_disconnected:
             raise TokenRejected("token_revoked", "a backend ended this connection")
         if connection.taken_over:
             raise BrokerUnavailable("the connection was resumed elsewhere meanwhile")
+
+    async def _register_present(self, present: PresentConnection, connection: Connection) -> None:
+        register = partial(
+            self._presence.register,
+            present,
+            connection.rooms,
+            session=connection.session,
+            max_of_user=self._max_connections_per_user,
+        )
+        try:
+            await register()
+        except TooManyConnections:
+            # Connections that were closed here may still count: a page that is loaded again is not rejected.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSED_SECONDS):
+                    await self._disconnector.flush()
+            await register()
 
     def _rooms(self, sid: str, identity: Identity) -> frozenset[str]:
         """Return the rooms that the token grants and the room of the sid.

@@ -182,7 +182,7 @@ class Memberships:
     async def _record(self, connection: Connection) -> None:
         """Write the rooms to presence and to the recovery session."""
         try:
-            await self._presence.change_rooms(connection.sid, connection.rooms)
+            await self._presence.change_rooms(connection.sid, connection.rooms, session=connection.session)
         finally:
             if connection.session is not None:
                 await self._sessions.change(connection.session)

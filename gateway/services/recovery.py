@@ -17,6 +17,7 @@ from gateway.domain import positions
 from gateway.domain.disconnects import DRAINING
 from gateway.domain.errors import (
     DATA_LOST,
+    GRANT_UNKNOWN,
     HISTORY_TRIMMED,
     BrokerTimeout,
     BrokerUnavailable,
@@ -25,10 +26,11 @@ from gateway.domain.errors import (
     TokenRejected,
 )
 from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
+from gateway.domain.names import user_room
 from gateway.domain.positions import Position
-from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession
+from gateway.domain.sessions import RecoveryRequest, RecoverySession, ResumedSession, VisibleRooms
 from gateway.hub import Connection, ConnectionState, Encode, reason_of
-from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Sessions
+from gateway.interfaces import Broker, Clock, DeliveryObserver, Frames, Page, Presence, Sessions
 from gateway.services.degraded_mode import GAP_EVENT
 from gateway.services.replay_budget import ENTRY_BYTES, ReplayBudget
 
@@ -51,6 +53,7 @@ class ConnectResult:
     ``replay_start``: it gets everything after this position. ``position``: the position up to which ``first_page`` has
     everything; without a page, equal to ``replay_start``. ``first_page``: the first page of what it missed, if it was
     resumed or began at a position that the application kept. ``failure``: the code of a failed recovery request.
+    ``capped_rooms``: rooms of which older messages than the first page's may be hidden (``Recovery.from_position``).
     """
 
     connection: Connection
@@ -58,6 +61,7 @@ class ConnectResult:
     position: Position
     first_page: Page | None = None
     failure: str | None = None
+    capped_rooms: frozenset[str] = frozenset()
 
 
 class Recovery:
@@ -67,6 +71,7 @@ class Recovery:
         self,
         *,
         broker: Broker,
+        presence: Presence,
         sessions: Sessions,
         clock: Clock,
         recovery_seconds: float,
@@ -75,6 +80,7 @@ class Recovery:
     ) -> None:
         """A page fills at most half of ``send_buffer_bytes``, unless a single entry is larger."""
         self._broker = broker
+        self._presence = presence
         self._sessions = sessions
         self._clock = clock
         self._recovery_seconds = recovery_seconds
@@ -122,17 +128,35 @@ class Recovery:
     ) -> tuple[Page | None, str | None]:
         """Read the first page after a position that the application kept; return it, or the code of the failure.
 
-        The session of the new connection begins there. Its rooms at that time are not known: those of the token count.
+        The session of the new connection begins there, as if it had joined each room of the token when that was granted
+        to the user, as far as that is known: not after the token was issued, nor after another connection of the user
+        that is open or recoverable had it. A message that may be older fails the recovery.
         """
         try:
             after = _parse(resume)
             if after is None or (after != connection.first_position and self._is_too_old(after)):
                 raise RecoveryFailed(HISTORY_TRIMMED)
+            began = session.began_at(after, await self._granted(connection))
             page = await self._read_without_gap(connection, after)
+            if hides_message(began, connection.rooms, page, capped_rooms=frozenset(began.joined_at)):
+                raise RecoveryFailed(GRANT_UNKNOWN)
         except RecoveryFailed as reason:
             return None, reason.code
-        connection.attach_session(replace(session, first_position=after))
+        connection.attach_session(began)
         return page, None
+
+    async def _granted(self, connection: Connection) -> VisibleRooms:
+        """Return since when the rooms of a new connection are known to be granted to its user."""
+        identity, now = connection.identity, connection.first_position
+        async with self._budget.turn(connection.user):
+            known = await self._presence.visible_rooms(connection.user, connection.namespace)
+            self._budget.charge(connection.user)
+        issued = None if identity.issued_at is None else positions.at_time(identity.issued_at)
+        always = {user_room(connection.user), connection.sid}
+        return {
+            room: min((at for at in (now, issued, known.get(room)) if at is not None), key=positions.order)
+            for room in connection.rooms - always
+        }
 
     async def _read_without_gap(self, connection: Connection, after: Position) -> Page:
         """Read a page.
@@ -158,7 +182,7 @@ class Recovery:
             page = await self._broker.history(
                 after, addresses, max_entries=self._page_entries, max_bytes=self._page_bytes
             )
-            self._budget.charge(connection.user, page, len(addresses))
+            self._budget.charge(connection.user, page, addresses=len(addresses))
             return page
 
     def _is_too_old(self, position: Position) -> bool:
@@ -190,16 +214,30 @@ def find_disconnect(connection: Connection, page: Page) -> DisconnectCommand | N
     return None
 
 
+def hides_message(
+    session: RecoverySession, rooms: frozenset[str], page: Page, *, capped_rooms: frozenset[str]
+) -> bool:
+    """Whether a page has a message of which only the position of a capped room hides that it is for a connection."""
+    later = {room: at for room, at in session.joined_at.items() if room not in capped_rooms}
+    uncapped = replace(session, joined_at=later)
+    return any(
+        isinstance(entry, Message)
+        and _reaches(uncapped, rooms, entry, position)
+        and not _reaches(session, rooms, entry, position)
+        for position, entry in page.entries
+    )
+
+
 def _is_for(connection: Connection, entry: LogEntry, position: Position) -> bool:
     session = connection.session
-    if (
-        session is None
-        or isinstance(entry, SessionTakeover)
-        or not connection.rooms.isdisjoint(entry.exclude)
-    ):
+    return session is not None and _reaches(session, connection.rooms, entry, position)
+
+
+def _reaches(session: RecoverySession, rooms: frozenset[str], entry: LogEntry, position: Position) -> bool:
+    if isinstance(entry, SessionTakeover) or not rooms.isdisjoint(entry.exclude):
         return False
     return any(
-        address.namespace == connection.namespace
+        address.namespace == session.namespace
         and (address.room is None or address.room in session.rooms)
         and positions.is_after(position, session.visible_from(address.room))
         for address in entry.addresses
@@ -221,6 +259,7 @@ class _Replay(NamedTuple):
     position: Position
     finish: Finish | None
     is_complete: bool = True
+    capped_rooms: frozenset[str] = frozenset()
 
 
 class Replayer:
@@ -257,7 +296,7 @@ class Replayer:
             # Other connections on the transport fill its send buffer: the page is read again once there is space.
             page = Page((), result.replay_start, has_more=True)
         page = page or Page((), result.position, has_more=False)
-        replay = _Replay(connection, page.last_position, last)
+        replay = _Replay(connection, page.last_position, last, capped_rooms=result.capped_rooms)
         self._send(replay, page, first)
         if connection.state is not ConnectionState.LIVE:
             connection.state = ConnectionState.REPLAYING
@@ -292,6 +331,14 @@ class Replayer:
             # The listener skipped a message that the history does not hold any more.
             connection.last_skipped = None
             page = replace(page, gap=page.gap or DATA_LOST)
+        session, capped = connection.session, replay.capped_rooms
+        if (
+            capped
+            and session is not None
+            and hides_message(session, connection.rooms, page, capped_rooms=capped)
+        ):
+            page = replace(page, gap=page.gap or GRANT_UNKNOWN)
+            replay = replay._replace(capped_rooms=frozenset())
         replay = replay._replace(position=page.last_position)
         if connection.state is not ConnectionState.REPLAYING:
             return replay

@@ -83,10 +83,11 @@ class ReplayBudget:
             share.turns -= 1
             self._forget_paid()
 
-    def charge(self, user: str, page: Page, addresses: int) -> None:
-        """Charge a page to its user within ``turn``; ``addresses`` were searched for it."""
-        entries = sum([json_bytes(entry) for _, entry in page.entries]) + ENTRY_BYTES * len(page.entries)
-        cost = _PAGE_BYTES + _ADDRESS_BYTES * addresses + entries
+    def charge(self, user: str, page: Page | None = None, *, addresses: int = 0) -> None:
+        """Charge a read to its user within ``turn``: of a page for which ``addresses`` were searched, or of another."""
+        entries = () if page is None else page.entries
+        cost = _PAGE_BYTES + _ADDRESS_BYTES * addresses + ENTRY_BYTES * len(entries)
+        cost += sum([json_bytes(entry) for _, entry in entries])
         share = self._shares[user]
         share.paid_at = max(share.paid_at, self._clock.monotonic()) + cost / self._bytes_per_second
         self._shares.move_to_end(user)

@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
+from gateway.domain.errors import TooManyConnections
 from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
 from gateway.interfaces import Clock
 from gateway.state.memory.ttl_map import TtlMap
 
@@ -37,6 +39,7 @@ class MemoryPresence:
         self._replica = replica
         self._connections: dict[str, PresentConnection] = {}
         self._rooms: dict[str, frozenset[str]] = {}
+        self._sessions: dict[str, RecoverySession | None] = {}
         self._sids: dict[str, dict[str, None]] = {}
         self._counts: Counter[Address] = Counter()
         self._recovery_seconds = recovery_seconds
@@ -44,7 +47,8 @@ class MemoryPresence:
         self._parked: OrderedDict[str, _Parked] = OrderedDict()
         """Recoverable connections by sid, the one whose window ends first in front."""
         self._parked_counts: Counter[Address] = Counter()
-        self._parked_users: Counter[str] = Counter()
+        self._parked_sids: dict[str, dict[str, None]] = {}
+        """Recoverable connections by user."""
         self.last_seen: TtlMap[str, float] = TtlMap(
             clock=clock, seconds=last_seen_seconds, max_items=max_last_seen
         )
@@ -57,22 +61,36 @@ class MemoryPresence:
         """The number of addresses with a connection."""
         return len(self._counts)
 
-    async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
+    async def register(
+        self,
+        connection: PresentConnection,
+        rooms: Collection[str],
+        *,
+        session: RecoverySession | None = None,
+        max_of_user: int | None = None,
+    ) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         sid = connection.sid
+        others = self._sids.get(connection.user, {})
+        if max_of_user is not None and len(others) - (sid in others) >= max_of_user:
+            raise TooManyConnections(f"this user has {max_of_user} connections already")
         self._remove(sid)
         self._forget_parked(sid)
         self._connections[sid] = connection
         self._sids.setdefault(connection.user, {})[sid] = None
         self._rooms[sid] = frozenset(rooms)
+        self._sessions[sid] = session
         _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
 
-    async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
+    async def change_rooms(
+        self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
+    ) -> None:
         connection = self._connections.get(sid)
         if connection is None:
             return
         before, self._rooms[sid] = self._rooms[sid], frozenset(rooms)
+        self._sessions[sid] = session
         _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
         _count(self._counts, _addresses(connection, before), -1)
 
@@ -84,14 +102,15 @@ class MemoryPresence:
     async def unregister(self, sid: str, *, is_parked: bool = False) -> None:
         connection = self._connections.get(sid)
         addresses = () if connection is None else tuple(_addresses(connection, self._rooms[sid]))
+        session = self._sessions.get(sid)
         self._remove(sid)
         if not is_parked:
             self._forget_parked(sid)
         elif connection is not None and self._recovery_seconds > 0:
             ends_at = self._clock.monotonic() + self._recovery_seconds
-            self._parked[sid] = _Parked(ends_at, connection.user, addresses)
+            self._parked[sid] = _Parked(ends_at, connection.user, addresses, session)
             _count(self._parked_counts, addresses, 1)
-            _count(self._parked_users, (connection.user,), 1)
+            self._parked_sids.setdefault(connection.user, {})[sid] = None
             self._sweep_parked()
 
     async def of_user(self, user: str) -> UserPresence:
@@ -99,6 +118,18 @@ class MemoryPresence:
 
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         return {user: self._read(user) for user in users}
+
+    async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
+        self._sweep_parked()
+        here = [self._sessions[sid] for sid in self._sids.get(user, ())]
+        parked = [self._parked[sid].session for sid in self._parked_sids.get(user, ())]
+        return earliest(
+            [
+                each.visible_rooms
+                for each in [*here, *parked]
+                if each is not None and each.namespace == namespace
+            ]
+        )
 
     def connections_at(self, addresses: Collection[Address]) -> int:
         """Return the connections at each address, added up."""
@@ -123,11 +154,14 @@ class MemoryPresence:
         parked = self._parked.pop(sid, None)
         if parked is not None:
             _count(self._parked_counts, parked.addresses, -1)
-            _count(self._parked_users, (parked.user,), -1)
+            sids = self._parked_sids[parked.user]
+            del sids[sid]
+            if not sids:
+                del self._parked_sids[parked.user]
 
     def _read(self, user: str) -> UserPresence:
         self._sweep_parked()
-        recoverable = self._parked_users[user]
+        recoverable = len(self._parked_sids.get(user, ()))
         sids = self._sids.get(user)
         if sids is None:
             return UserPresence(user, last_seen=self.last_seen.get(user), recoverable=recoverable)
@@ -140,6 +174,7 @@ class MemoryPresence:
         if connection is None:
             return
         _count(self._counts, _addresses(connection, self._rooms.pop(sid)), -1)
+        del self._sessions[sid]
         sids = self._sids[connection.user]
         del sids[sid]
         if not sids:
@@ -151,6 +186,7 @@ class _Parked(NamedTuple):
     ends_at: float
     user: str
     addresses: tuple[Address, ...]
+    session: RecoverySession | None
 
 
 def _count(counts: Counter[K], keys: Iterable[K], change: int) -> None:

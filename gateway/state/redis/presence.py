@@ -1,6 +1,8 @@
 """Who is connected, over all replicas, and the records of connections.
 
-    conns:<r>     sid → {"user", "at": [address names], "r"?}   read by the scripts (registry.lua); r: it has a session
+    conns:<r>     sid → {"user", "at": [address names], "r"?,   read by the scripts (registry.lua); r: it has a session,
+                         "p"?, "e"?}                            whose first position and {room: position at which it was
+                                                                joined} these are
     user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  format, namespace, transport, connected at
 
 A release reads its own format and the previous one. A record that it cannot read counts as absent.
@@ -16,9 +18,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, TypeVar
 
+from gateway.domain import positions
+from gateway.domain.errors import MalformedPosition, TooManyConnections
 from gateway.domain.messages import Address
 from gateway.domain.names import SID_PREFIX
 from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.redis_keys import RedisKeys, address_name
 
@@ -37,6 +42,7 @@ class Registration:
 
     connection: PresentConnection
     rooms: frozenset[str]
+    session: RecoverySession | None = None
 
     def arguments(self, pid: str) -> tuple[str, str, str, str, str]:
         """Return what register.lua takes: sid, user, public record, addresses, pid of the session."""
@@ -50,7 +56,13 @@ class Registration:
         rooms = {None, connection.sid, *self.rooms}
         names = [address_name(Address(connection.namespace, room)) for room in rooms]
         record: dict[str, object] = {"user": connection.user, "at": names}
-        return _ENCODE(record | {"r": 1} if has_session else record)
+        if has_session:
+            record["r"] = 1
+        if self.session is not None:
+            record["p"] = self.session.first_position
+            if self.session.joined_at:
+                record["e"] = dict(self.session.joined_at)
+        return _ENCODE(record)
 
     def encode_public(self) -> str:
         """Encode what all replicas read of the connection."""
@@ -62,6 +74,18 @@ class Registration:
             "c": connection.connected_at,
         }
         return f"{connection.replica} {_ENCODE(fields)}"
+
+
+def decode_visible_rooms(namespace: str, value: bytes) -> VisibleRooms:
+    """Decode the rooms of a connection in a namespace with their positions; none for data that tells none."""
+    prefix = namespace + ","
+    try:
+        record = json.loads(value)
+        first, joined_at = positions.parse(record["p"]), record.get("e", {})
+        rooms = [name.removeprefix(prefix) for name in record["at"] if name.startswith(prefix)]
+        return {room: positions.parse(joined_at.get(room, first)) for room in rooms}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MalformedPosition):
+        return {}
 
 
 def decode_public(user: str, sid: bytes, value: bytes) -> PresentConnection | None:
@@ -110,18 +134,36 @@ class RedisPresence:
         """Whether a connection here has a sid that the previous release made."""
         return bool(self._former_sids)
 
-    async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
+    async def register(
+        self,
+        connection: PresentConnection,
+        rooms: Collection[str],
+        *,
+        session: RecoverySession | None = None,
+        max_of_user: int | None = None,
+    ) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         if not connection.sid.startswith(SID_PREFIX):
             self._former_sids.add(connection.sid)
-        registered = self._here[connection.sid] = Registration(connection, frozenset(rooms))
-        self.dirty.update(await self.write([connection.sid], "register", *self._arguments(registered)))
+        registered = self._here[connection.sid] = Registration(connection, frozenset(rooms), session)
+        arguments = self._arguments(registered)
+        try:
+            elsewhere = await self.write([connection.sid], "register", max_of_user or 0, *arguments)
+        except TooManyConnections:
+            # Nothing was registered, so nothing is to be removed.
+            self._here.pop(connection.sid, None)
+            self._former_sids.discard(connection.sid)
+            self.dirty.discard(connection.sid)
+            raise
+        self.dirty.update(elsewhere)
 
-    async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
+    async def change_rooms(
+        self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
+    ) -> None:
         known = self._here.get(sid)
         if known is not None:
-            now = self._here[sid] = replace(known, rooms=frozenset(rooms))
+            now = self._here[sid] = replace(known, rooms=frozenset(rooms), session=session)
             counted = now.encode_addresses(has_session=self._pid_of(sid) is not None)
             await self.write([sid], "change_rooms", sid, counted)
 
@@ -140,6 +182,10 @@ class RedisPresence:
         arguments = [argument for sid in sids for argument in (sid, int(sid in self._parked), "", "", "")]
         await self.write(sids, "disconnect", *arguments)
         self.left(sids)
+
+    async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
+        records = await self._commands.call("visible_rooms", user)
+        return earliest([decode_visible_rooms(namespace, record) for record in records])
 
     async def of_user(self, user: str) -> UserPresence:
         return (await self.of_users([user]))[user]
@@ -170,7 +216,9 @@ class RedisPresence:
         """Run a script and return the sids that count at another replica, if the script returns any."""
         written = [(sid, self._here.get(sid)) for sid in sids]
         try:
-            answer = await self._commands.call(script, self._replica, *arguments)
+            answer = await self._commands.call(
+                script, self._replica, *arguments, raise_rejection=_raise_rejection
+            )
         except BaseException:
             self.dirty.update(sids)
             raise
@@ -219,7 +267,13 @@ class RedisPresence:
         here = {sid: self._here[sid] for sid in sids if sid in self._here}  # others are closed by now
         self.dirty.difference_update(here)
         arguments = [argument for each in here.values() for argument in self._arguments(each)]
-        self.dirty.update(await self.write(here, "register", *arguments))
+        self.dirty.update(await self.write(here, "register", 0, *arguments))
+
+
+def _raise_rejection(answer: object) -> None:
+    """Raises: TooManyConnections for the answer of register.lua that says so."""
+    if answer == b"FULL":
+        raise TooManyConnections("this user has as many connections already as one may have")
 
 
 def _decode(user: str, public: list[bytes], last_seen: bytes, recoverable: int) -> UserPresence:

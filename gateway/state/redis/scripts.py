@@ -45,6 +45,7 @@ _PARTS: Final = {
     "reap_replica": (_FREES, "common", "registry", _DEADLINE),
     "release_lease": (_FREES, "common", _DEADLINE),
     "presence": (_READS, "common"),
+    "visible_rooms": (_READS, "common"),
     "save_session": (_WRITES, "common", "sessions", _DEADLINE),
     "change_session": (_WRITES, "common", "sessions", _DEADLINE),
     "resume_session": (_WRITES, "common", "registry", "sessions", "parked", _DEADLINE),

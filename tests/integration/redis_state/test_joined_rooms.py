@@ -55,6 +55,7 @@ class Services:
         )
         recovery = Recovery(
             broker=state.broker,
+            presence=state.presence,
             sessions=state.sessions,
             clock=clock,
             recovery_seconds=60.0,

@@ -13,7 +13,7 @@ from gateway.domain.identity import Identity
 from gateway.domain.messages import Address, LogEntry, Message, new_id
 from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
-from gateway.domain.sessions import RecoveryRequest
+from gateway.domain.sessions import RecoveryRequest, RecoverySession, VisibleRooms
 from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Presence, Webhooks
 from gateway.metrics import MetricFactory
@@ -47,17 +47,29 @@ class GatedPresence:
         self.gate.set()
         self.error: Exception | None = None
 
-    async def register(self, connection: PresentConnection, rooms: Collection[str]) -> None:
+    async def register(
+        self,
+        connection: PresentConnection,
+        rooms: Collection[str],
+        *,
+        session: RecoverySession | None = None,
+        max_of_user: int | None = None,
+    ) -> None:
         self.entered.set()
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        await self._inner.register(connection, rooms)
+        await self._inner.register(connection, rooms, session=session, max_of_user=max_of_user)
 
-    async def change_rooms(self, sid: str, rooms: Collection[str]) -> None:
+    async def change_rooms(
+        self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
+    ) -> None:
         if self.error is not None:
             raise self.error
-        await self._inner.change_rooms(sid, rooms)
+        await self._inner.change_rooms(sid, rooms, session=session)
+
+    async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
+        return await self._inner.visible_rooms(user, namespace)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         await self._inner.change_transport(sid, transport)
@@ -213,6 +225,7 @@ class Services:
         )
         self.recovery = Recovery(
             broker=self.broker,
+            presence=self.presence,
             sessions=self.state.sessions,
             clock=self.clock,
             recovery_seconds=RECOVERY_SECONDS,

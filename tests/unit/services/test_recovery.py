@@ -627,19 +627,33 @@ async def test_session_takeover_during_a_connect_is_a_temporary_failure(services
         await connecting
 
 
-async def test_resumed_connection_is_not_rejected_by_the_limit_of_its_user() -> None:
-    """As when another replica ends, where the user had as many connections."""
+async def test_resumed_connection_counts_and_is_rejected_at_the_limit_of_its_user_but_not_lost() -> None:
     services = Services(max_connections=1)
     alice = services.identity("alice")
     former = await services.connect_client(alice)
     await drop(services, former)
-    await services.connect_client(alice)
+    await services.push("user:alice", "missed")
+    other = await services.connect_client(alice)
+
+    with pytest.raises(TooManyConnections):
+        await services.connect_client(alice, pid=former.pid)
+
+    await drop(services, other)
+    resumed = await services.connect_client(alice, pid=former.pid)
+    assert resumed.connection.sid == former.connection.sid
+    assert resumed.event_names == ["connect", "missed", "authenticated"]
+    await services.close()
+
+
+async def test_resumed_connection_takes_the_place_of_its_former_one_at_the_limit() -> None:
+    services = Services(max_connections=1)
+    alice = services.identity("alice")
+    former = await services.connect_client(alice)
 
     resumed = await services.connect_client(alice, pid=former.pid)
 
     assert resumed.connection.sid == former.connection.sid
-    with pytest.raises(TooManyConnections):
-        await services.connect_client(alice)
+    assert len(await services.online("alice")) == 1
     await services.close()
 
 

@@ -43,7 +43,9 @@ class Readers:
         async with self.budget.turn(user):
             self.turns.append(user)
             await self.gate.wait()
-            self.budget.charge(user, Page((ENTRY,) * entries, Position("1-0"), has_more=False), addresses)
+            self.budget.charge(
+                user, Page((ENTRY,) * entries, Position("1-0"), has_more=False), addresses=addresses
+            )
 
     def start(self, user: str, entries: int = 0) -> asyncio.Task[None]:
         task = asyncio.create_task(self.read(user, entries))

@@ -1,9 +1,10 @@
 -- Register connections; a known sid is replaced. A connection that is registered at two replicas, because it was
 -- resumed and the former replica does not know yet, counts where its session is; if neither has the session, at the
 -- one that was first, if that lives. Clocks of replicas are not compared.
--- Arguments: replica, then for each: sid, user, public record, user and addresses as JSON, pid of its session or ''.
--- Returns the sids that count at another replica.
-local replica, now = ARGV[2], now_ms()
+-- A connection that would be one of more than so many of its user is not registered.
+-- Arguments: replica, connections that one user may have (0: any number), then for each: sid, user, public record, user and addresses as JSON, pid of its session or ''.
+-- Returns the sids that count at another replica; or 'FULL' at the first connection that is not registered.
+local replica, limit, now = ARGV[2], tonumber(ARGV[3]), now_ms()
 
 local function is_living(other)
   local ends = call('ZSCORE', K.leases, other)
@@ -20,9 +21,24 @@ local function is_elsewhere(sid, user, pid)
   return false
 end
 
+-- Whether the user of a new sid has as many connections as one may have. Connections of replicas whose lease has expired
+-- do not count.
+local function is_full(user, sid)
+  local key = K.user .. user
+  if limit == 0 or call('HLEN', key) < limit or call('HEXISTS', key, sid) == 1 then return false end
+  local living, is_counted = 0, {}
+  for _, each in ipairs(living_replicas(now)) do is_counted[each] = true end
+  local records = call('HGETALL', key)
+  for place = 1, #records, 2 do
+    if records[place] ~= '' and is_counted[replica_of(records[place + 1])] then living = living + 1 end
+  end
+  return living >= limit
+end
+
 local elsewhere = {}
-for i = 3, #ARGV, 5 do
+for i = 4, #ARGV, 5 do
   local sid, user, record, counted, pid = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  if is_full(user, sid) then return 'FULL' end
   local known = call('HGET', K.conns .. replica, sid)
   if known then remove_connection(replica, sid, known) end
   if is_elsewhere(sid, user, pid) then
