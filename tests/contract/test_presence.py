@@ -8,8 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.domain.errors import TooManyConnections
 from gateway.domain.messages import Address
+from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection, UserPresence
+from gateway.domain.sessions import RecoverySession
 from gateway.interfaces import Broker
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, connection, connections_at
@@ -252,3 +255,107 @@ def how_many(model: Model, address: Address) -> int:
 
 async def counts(broker: Broker, *addresses: Address) -> list[int]:
     return [await connections_at(broker, address) for address in addresses]
+
+
+# --- connections that one user may have ---
+
+
+async def test_user_with_as_many_connections_as_one_may_have_gets_no_other(state: StateUnderTest) -> None:
+    for number in range(3):
+        await state.presence.register(
+            connection(f"~s{number}", "ann", namespace="/chat"), ["a"], max_of_user=3
+        )
+
+    with pytest.raises(TooManyConnections):
+        await state.presence.register(connection("~s3", "ann"), ["a"], max_of_user=3)
+
+    assert await connections_at(state.broker, at("a")) == 0
+    assert len((await state.presence.of_user("ann")).connections) == 3
+    await state.presence.register(connection("~s4", "bob"), ["a"], max_of_user=3)
+    await state.presence.register(connection("~s1", "ann"), ["a"], max_of_user=3)
+    assert await connections_at(state.broker, at("a")) == 2
+
+
+async def test_lost_connection_does_not_count_for_its_user_until_it_is_registered_again(
+    state: StateUnderTest,
+) -> None:
+    await state.presence.register(connection("~s1", "ann"), ["a"], max_of_user=1)
+    await state.presence.unregister("~s1", is_parked=True)
+    await state.presence.register(connection("~s2", "ann"), ["a"], max_of_user=1)
+
+    with pytest.raises(TooManyConnections):
+        await state.presence.register(connection("~s1", "ann"), ["a"], max_of_user=1)
+
+    assert (await state.presence.of_user("ann")).recoverable == 1
+    await state.presence.unregister("~s2")
+    await state.presence.register(connection("~s1", "ann"), ["a"], max_of_user=1)
+
+
+# --- since when rooms are visible ---
+
+
+def session_of(sid: str, *rooms: str, first: str, namespace: str = "/", **joined_at: str) -> RecoverySession:
+    return RecoverySession(
+        pid=f"pid of {sid}",
+        sid=sid,
+        user="ann",
+        namespace=namespace,
+        owner="first",
+        rooms=frozenset(rooms),
+        first_position=Position(first),
+        joined_at={room: Position(position) for room, position in joined_at.items()},
+    )
+
+
+async def register(state: StateUnderTest, session: RecoverySession) -> None:
+    await state.sessions.save(session)
+    await state.presence.register(
+        connection(session.sid, session.user, namespace=session.namespace), session.rooms, session=session
+    )
+
+
+async def test_rooms_of_a_user_are_visible_since_the_earliest_of_its_connections(
+    state: StateUnderTest,
+) -> None:
+    await register(state, session_of("~s1", "a", "b", first="20-0", b="25-0"))
+    await register(state, session_of("~s2", "b", "käse,1", first="9-0"))
+    await register(state, session_of("~s3", "a", first="1-0", namespace="/chat"))
+
+    visible = dict(await state.presence.visible_rooms("ann", "/"))
+
+    assert {room: visible.get(room) for room in ("a", "b", "käse,1")} == {
+        "a": "20-0",
+        "b": "9-0",
+        "käse,1": "9-0",
+    }
+    assert dict(await state.presence.visible_rooms("bob", "/")) == {}
+
+
+async def test_rooms_of_a_lost_connection_stay_visible_those_of_an_ended_one_do_not(
+    state: StateUnderTest,
+) -> None:
+    await register(state, session_of("~s1", "a", first="20-0"))
+    await register(state, session_of("~s2", "b", first="20-0"))
+    await state.presence.unregister("~s1", is_parked=True)
+    await state.presence.unregister("~s2")
+
+    assert "a" in await state.presence.visible_rooms("ann", "/")
+    assert "b" not in await state.presence.visible_rooms("ann", "/")
+
+
+async def test_room_that_a_connection_left_is_visible_no_more(state: StateUnderTest) -> None:
+    session = session_of("~s1", "a", "b", first="20-0")
+    await register(state, session)
+    changed = session.with_rooms({"a", "c"}, Position("30-0"))
+    await state.sessions.change(changed)
+    await state.presence.change_rooms("~s1", changed.rooms, session=changed)
+
+    visible = dict(await state.presence.visible_rooms("ann", "/"))
+
+    assert (visible["a"], visible.get("b"), visible["c"]) == ("20-0", None, "30-0")
+
+
+async def test_connection_without_a_session_shows_no_rooms(state: StateUnderTest) -> None:
+    await state.presence.register(connection("~s1", "ann"), ["a"])
+
+    assert dict(await state.presence.visible_rooms("ann", "/")) == {}

@@ -77,7 +77,7 @@ class Registration:
 
 
 def decode_visible_rooms(namespace: str, value: bytes) -> VisibleRooms:
-    """Decode the rooms of a connection in a namespace with their positions; none for data that tells none."""
+    """Decode the rooms of a connection in a namespace with their positions; none of a record without positions."""
     prefix = namespace + ","
     try:
         record = json.loads(value)

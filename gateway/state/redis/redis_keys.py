@@ -23,7 +23,7 @@
     formats      hash      newest record format that each replica reads; 0 for one of which only sessions are left
     former_sids  string    until when a sid that does not begin with ``~`` may live
     dead         hash      replicas whose lease has expired and that are being reaped, and when it expired
-    conns:<r>    hash      connections of one replica by sid, with every address where they count
+    conns:<r>    hash      connections of one replica by sid, with every address where they count, and since when
     room:<a>     hash      number of connections at one address, by replica
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
     sessions:<r> hash      sessions in use on one replica, by pid

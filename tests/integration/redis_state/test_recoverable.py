@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from gateway.domain.errors import TooManyConnections
+from gateway.domain.presence import PresentConnection
 from gateway.state.redis.codec import decode_publish_result
 from tests.integration.redis_state.replicas import (
     MANUAL_HEARTBEATS,
@@ -116,3 +120,47 @@ def test_result_with_recoverable_connections_is_not_exact_for_a_former_release()
 
     assert decode_publish_result(kept)[2:] == (0, True, False, 2)
     assert kept.split(b" ")[3] != b"1"  # what a former release compares
+
+
+async def test_limit_of_a_user_counts_over_replicas_but_not_those_whose_lease_has_expired(
+    server: RedisServer,
+) -> None:
+    options: dict[str, Any] = {"lease_seconds": 1.0, "recovery_seconds": 60.0}
+    async with replicas(server, "a", "b", **options) as [a, b]:
+        killed = Replica(server, "c", **options)
+        await killed.start()
+        for replica, sid in ((a, "~s1"), (b, "~s2"), (killed, "~s3")):
+            await replica.state.presence.register(present(replica, sid), ["room"], max_of_user=3)
+        with pytest.raises(TooManyConnections):
+            await a.state.presence.register(present(a, "~s4"), ["room"], max_of_user=3)
+
+        await a.state.presence.register(present(a, "~s2"), ["room"], max_of_user=3)  # resumed here
+        await killed.stop()
+        await await_answer(lambda: registers(a, "~s4"), True)
+
+        with pytest.raises(TooManyConnections):
+            await b.state.presence.register(present(b, "~s3"), ["room"], max_of_user=3)
+
+
+def present(replica: Replica, sid: str) -> PresentConnection:
+    return PresentConnection(sid, "ann", "/", replica.name, "websocket", 1000.0)
+
+
+async def registers(replica: Replica, sid: str) -> bool:
+    """Return whether a connection is registered that is one of at most three of its user."""
+    try:
+        await replica.state.presence.register(present(replica, sid), ["room"], max_of_user=3)
+    except TooManyConnections:
+        return False
+    return True
+
+
+async def test_rejected_connection_leaves_nothing_to_write_later(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", **MANUAL_HEARTBEATS) as [a, b]:
+        await a.state.presence.register(present(a, "~s1"), ["room"], max_of_user=1)
+
+        with pytest.raises(TooManyConnections):
+            await b.state.presence.register(present(b, "~s2"), ["room"], max_of_user=1)
+
+        assert (len(b.state.presence), b.state.presence.dirty) == (0, set())
+        assert await counted(b, "room") == (1, 0)

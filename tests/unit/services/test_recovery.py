@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHERE
 from gateway.domain.errors import BrokerUnavailable, TokenRejected, TooManyConnections
+from gateway.domain.identity import Identity
 from gateway.domain.messages import DisconnectCommand, Message, SessionTakeover, new_id
 from gateway.domain.positions import Position
 from gateway.hub import ConnectionState
@@ -367,6 +369,132 @@ async def test_kept_position_older_than_the_window_fails(services: Services) -> 
     await services.push("user:bob", "newer")
 
     assert await failed(services, resume=seen) == "history_trimmed"
+
+
+# --- since when a room was granted ---
+
+
+def issued_now(services: Services, *rooms: str) -> Identity:
+    """Return Alice's identity by a token that is issued now."""
+    return replace(services.identity("alice", *rooms), issued_at=services.clock.now())
+
+
+async def seen_before(services: Services) -> Position:
+    """Push something that Alice's application keeps the position of, a second before the next push."""
+    position = await services.push("user:alice", "seen")
+    services.schedule.advance(1.0)
+    return position
+
+
+async def test_kept_position_gives_nothing_of_a_room_from_before_it_was_granted(services: Services) -> None:
+    seen = await seen_before(services)
+    await services.push("org:secret", "before the grant")
+    await services.push("user:alice", "own")
+    services.schedule.advance(1.0)
+
+    after = await services.connect_client(issued_now(services, "org:secret"), resume=seen)
+    await services.push("org:secret", "after it")
+    await services.wait_delivered()
+
+    assert after.result.failure == "grant_unknown"
+    assert after.event_names == ["connect", "after it"]
+
+
+async def test_kept_position_gives_what_came_after_the_token_was_issued(services: Services) -> None:
+    seen = await seen_before(services)
+    alice = issued_now(services, "org:7")
+    services.schedule.advance(1.0)
+    await services.push("org:7", "missed")
+
+    after = await services.connect_client(alice, resume=seen)
+
+    assert (after.event_names, after.result.failure) == (["connect", "missed", "authenticated"], None)
+
+
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "lost"])
+async def test_page_that_is_loaded_again_with_a_new_token_gets_what_the_former_one_may_have(
+    services: Services, is_open: bool
+) -> None:
+    before = await services.connect_client(issued_now(services, "org:7"))
+    seen = await seen_before(services)
+    await services.push("org:7", "missed")
+    if not is_open:
+        await drop(services, before)
+    services.schedule.advance(1.0)
+
+    after = await services.connect_client(issued_now(services, "org:7"), resume=seen)
+
+    assert (after.event_names, after.result.failure) == (["connect", "missed", "authenticated"], None)
+
+
+async def test_room_granted_to_another_connection_of_the_user_is_visible_from_there(
+    services: Services,
+) -> None:
+    seen = await seen_before(services)
+    await services.connect_client(issued_now(services, "org:7"))
+    services.schedule.advance(1.0)
+    await services.push("org:7", "after the grant")
+    services.schedule.advance(1.0)
+
+    after = await services.connect_client(issued_now(services, "org:7"), resume=seen)
+    again = await services.connect_client(issued_now(services, "org:7"), pid=after.pid, offset=seen)
+
+    for each in (after, again):
+        assert each.event_names == ["connect", "after the grant", "authenticated"]
+
+
+async def test_kept_position_is_complete_if_nothing_went_to_a_room_before_its_grant(
+    services: Services,
+) -> None:
+    seen = await seen_before(services)
+    await services.push("org:other", "not for her")
+    await services.push("org:7", "not for her either", exclude="user:alice")
+    await services.push("user:alice", "own")
+    services.schedule.advance(1.0)
+
+    after = await services.connect_client(issued_now(services, "org:7"), resume=seen)
+
+    assert (after.event_names, after.result.failure) == (["connect", "own", "authenticated"], None)
+
+
+async def test_message_that_reaches_a_connection_by_another_room_too_is_not_hidden(
+    services: Services,
+) -> None:
+    seen = await seen_before(services)
+    both = Message(new_id(), "/", ("org:7", "user:alice"), "both", ())
+    await services.broker.append(both)
+    services.schedule.advance(1.0)
+
+    after = await services.connect_client(issued_now(services, "org:7"), resume=seen)
+
+    assert (after.event_names, after.result.failure) == (["connect", "both", "authenticated"], None)
+
+
+async def test_token_that_does_not_say_when_it_was_issued_gives_rooms_from_now_on(services: Services) -> None:
+    seen = await seen_before(services)
+    await services.push("org:7", "before")
+    alice = replace(services.identity("alice", "org:7"), issued_at=None)
+
+    after = await services.connect_client(alice, resume=seen)
+
+    assert after.result.failure == "grant_unknown"
+    assert after.event_names == ["connect"]
+
+
+async def test_hidden_message_in_a_later_page_is_reported_when_it_is_reached(services: Services) -> None:
+    seen = await seen_before(services)
+    await miss(services, 12)  # more than a page
+    await services.push("org:7", "before the grant")
+    services.schedule.advance(1.0)
+
+    after = await services.connect_client(issued_now(services, "org:7"), resume=seen)
+    await after.wait_live()
+    await services.push("org:7", "after it")
+    await services.wait_delivered()
+
+    assert after.transport.emitted == [("recovery:failed", {"code": "grant_unknown"})]
+    assert after.event_names.count("before the grant") == 0
+    assert after.event_names[-2:] == ["authenticated", "after it"]
 
 
 # --- replaying ---

@@ -21,16 +21,17 @@ local function is_elsewhere(sid, user, pid)
   return false
 end
 
--- Whether the user of a new sid has as many connections as one may have. Connections of replicas whose lease has expired
--- do not count.
+-- Whether a user has as many connections as one may have, without the given one. Connections of replicas whose lease has
+-- expired do not count.
 local function is_full(user, sid)
   local key = K.user .. user
-  if limit == 0 or call('HLEN', key) < limit or call('HEXISTS', key, sid) == 1 then return false end
+  if limit == 0 or call('HLEN', key) < limit then return false end
   local living, is_counted = 0, {}
   for _, each in ipairs(living_replicas(now)) do is_counted[each] = true end
   local records = call('HGETALL', key)
   for place = 1, #records, 2 do
-    if records[place] ~= '' and is_counted[replica_of(records[place + 1])] then living = living + 1 end
+    local each = records[place]
+    if each ~= sid and each ~= '' and is_counted[replica_of(records[place + 1])] then living = living + 1 end
   end
   return living >= limit
 end
