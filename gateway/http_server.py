@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
+from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.fast_path import FastPath, FastPathHandler
 from gateway.transport.http import (
     CorsHeaders,
@@ -25,12 +26,14 @@ from gateway.transport.http import (
     HandlerOptions,
     HttpLimits,
     Reject,
-    keepalive_headers,
 )
+from gateway.transport.http_response import keepalive_headers
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 4096
+UNSENT_BYTES: Final = 128 * 1024
+"""How many bytes the kernel takes for a connection beside those that are on their way to the client."""
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 ANSWER_SECONDS: Final = 2.0
 """How long whole requests may take to be answered when the server stops; nothing that they wait for takes longer."""
@@ -62,14 +65,15 @@ class HttpServer:
         direct: Mapping[str, Handler],
         reject: Reject,
         limits: HttpLimits,
+        totals: ConnectionTotals,
         finish_seconds: float,
         cors: CorsHeaders | None = None,
         fast_path: FastPath | None = None,
     ) -> None:
         """``direct``: handlers of exact paths. ``fast_path``: handles whole requests; it matches none of these paths.
 
-        ``finish_seconds``: how long running requests may take to finish when the server stops. ``cors``: makes headers
-        of the answers to requests that reach no handler; None: there are none.
+        ``totals`` are those of the process. ``finish_seconds``: how long running requests may take to finish when the
+        server stops. ``cors``: makes headers of the answers to requests that reach no handler; None: there are none.
         """
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=ANSWER_SECONDS
@@ -83,6 +87,7 @@ class HttpServer:
         self._reject = reject
         self._cors: CorsHeaders = cors or (lambda _, __: {})
         self._limits = limits
+        self._totals = totals
         self._kept = keepalive_headers(limits.keepalive_seconds)
         self._listeners: list[asyncio.Server] = []
         self._draining = asyncio.Event()
@@ -186,6 +191,7 @@ class HttpServer:
             "reject": self._reject,
             "limits": self._limits,
             "cors": self._cors,
+            "totals": self._totals,
         }
         if self._fast_path is None:
             return GatewayRequestHandler(server, **options)
@@ -267,6 +273,9 @@ def _bind(family: socket.AddressFamily, address: Any, port: int) -> socket.socke
             if os.name == "posix":
                 # Otherwise connections that were closed lately would keep the port for a minute.
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                # Accepted sockets inherit it. The kernel would take up to 4 MB for each client that does not read.
+                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
             if family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound.bind((address[0], port, *address[2:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import gc
 import os
@@ -31,6 +32,10 @@ LoadSettings = Callable[[], Settings]
 """Reads the settings again. Raises SettingsError."""
 
 GC_THRESHOLDS = (50_000, 20, 100)
+MMAP_BYTES: Final = 256 * 1024
+"""Blocks of this size and above are returned to the system when they are freed."""
+_M_MMAP_THRESHOLD: Final = -3
+"""The parameter of mallopt(3)."""
 RELOAD_SECONDS: Final = 30.0
 """How long the files may take to be read at SIGHUP. The next SIGHUP tries again."""
 STOPPED, FAILED, UNUSABLE = 0, 1, 2
@@ -80,6 +85,7 @@ async def _serve(
     reloader = None if load_again is None else _Reloader(gateway, load_again, stopped)
     _install_signal_handlers(stopped, reloader)
     _tune_gc()
+    _tune_memory()
     try:
         await gateway.run(stopped, on_listening)
     except ExceptionGroup as failures:
@@ -98,6 +104,17 @@ async def _serve(
         if reloader is not None:
             await reloader.close()
     return STOPPED
+
+
+def _tune_memory() -> None:
+    """Let glibc return large blocks to the system when they are freed, such as bodies and answers to polls.
+
+    It would keep those of up to 32 MiB in its heap once the first one was freed: 100 clients that left answers of 3.6
+    MB unread would cost 380 MB for good, and 40 MB with this.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        with suppress(AttributeError, OSError, TypeError):  # another C library has no mallopt
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
 
 
 def _tune_gc() -> None:

@@ -51,6 +51,7 @@ from gateway.state.redis import RedisState, create_metrics_without_redis
 from gateway.timers import SystemClock, TimerHeap
 from gateway.tracing import open_telemetry
 from gateway.transport.admission import Admission, TrustedProxies
+from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.fast_path import FastPath
@@ -309,6 +310,7 @@ class Components:
 
     def _build_http_servers(self, development: Development | None) -> list[HttpServer]:
         settings = self.settings
+        self._connection_totals = ConnectionTotals(self._metrics)
         rest_api = self._build_rest_api(explains_signatures=development is not None)
         self._request_metrics.init_labels(rest_api.templates, {"ok": 200, **STATUSES})
         public = web.Application()
@@ -339,6 +341,7 @@ class Components:
             fast_path=fast_path,
             reject=RejectedRequestLog(self._request_metrics),
             limits=http_limits(self.settings),
+            totals=self._connection_totals,
             cors=self.engine.cors_headers if direct else None,
             finish_seconds=FINISH_SECONDS,
         )

@@ -57,6 +57,7 @@ def http_limits(settings: Settings) -> HttpLimits:
         head_timeout_seconds=settings.request_timeout_seconds,
         keepalive_seconds=settings.keepalive_seconds,
         max_header_bytes=settings.max_header_bytes,
+        answer_timeout_seconds=settings.request_timeout_seconds,
     )
 
 

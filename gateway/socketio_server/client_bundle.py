@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import ETag, hdrs, web
 
 from gateway.transport.deflate import Accepted
+from gateway.transport.http_response import LargeBody
 
 BUNDLE: Final = Path(__file__).parent / "static"
 _SCRIPTS: Final = ("socket.io.js", "socket.io.min.js", "socket.io.esm.min.js")
@@ -22,7 +23,6 @@ _HEADERS: Final = {
     # Any page may load the script: it is public and has no data of a user.
     "Access-Control-Allow-Origin": "*",
     "Cross-Origin-Resource-Policy": "cross-origin",
-    "X-Content-Type-Options": "nosniff",
 }
 
 
@@ -74,7 +74,7 @@ class ClientFile:
         answer.content_type, answer.charset = self._content_type, "utf-8"
         if variant.coding is not None:
             answer.headers[hdrs.CONTENT_ENCODING] = variant.coding
-        answer.body = variant.content
+        answer.body = LargeBody(variant.content, is_shared=True)
         return answer
 
     def _choose(self, lines: Sequence[str]) -> Variant | None:

@@ -17,7 +17,10 @@ deflate              compression of WebSocket messages and of HTTP answers: nego
 heartbeat            ping and pong of every session, on the timer heap of the process
 stats                what all sessions hold at one moment, and its gauges
 request_boundaries   where the requests of an HTTP connection begin and end; no I/O
+answers              aiohttp's connection handler, changed so that answers have a deadline
 serial_requests      aiohttp's connection handler, changed to handle one request at a time
-http                 that handler, extended: early errors, limits of heads, detach; the bytes of HTTP answers
+connection_totals    what all HTTP connections hold together: unread answers and unfinished requests
+http                 that handler, extended: early errors, limits of heads, detach
+http_response        the bytes of HTTP answers; bodies that are sent without being copied
 fast_path            that handler with a fast path: whole requests that need only aiohttp's parser
 """

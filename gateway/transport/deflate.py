@@ -24,6 +24,8 @@ _TAIL: Final = b"\x00\x00\xff\xff"
 """Bytes that the sender removes and the receiver appends again (§7.2.1, §7.2.2)."""
 MAX_LOOP_BYTES: Final = 32 * 1024
 """Larger payloads are compressed in a thread: this one takes less than a millisecond, 1 MiB more than ten."""
+MAX_RUNNING_BYTES: Final = 8 * 1024 * 1024
+"""While as many bytes are being compressed or wait for it, further large payloads are sent as they are."""
 _CONNECT: Final = b"40"
 _SEPARATED_CONNECT: Final = b"\x1e40"
 _QUALITY: Final = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
@@ -141,6 +143,7 @@ class PollCompressor:
         self._one_thread = asyncio.Semaphore(1)
         self._running: dict[bytes, asyncio.Task[bytes]] = {}
         """The compression of each large payload that is not finished."""
+        self._running_bytes = 0
         self._latest: tuple[bytes, bytes] = (b"", b"")
         """The large payload that was compressed last, and its compressed form."""
 
@@ -156,16 +159,18 @@ class PollCompressor:
             return None
         if len(payload) <= MAX_LOOP_BYTES:
             compressed = _gzip(payload)
-        else:
+        elif self._latest[0] == payload:
+            compressed = self._latest[1]
+        elif payload in self._running or self._running_bytes < MAX_RUNNING_BYTES:
             compressed = await self._compress_in_thread(payload)
+        else:
+            return None
         return compressed if len(compressed) < len(payload) else None
 
     async def _compress_in_thread(self, payload: bytes) -> bytes:
-        before, compressed = self._latest
-        if before == payload:
-            return compressed
         task = self._running.get(payload)
         if task is None:
+            self._running_bytes += len(payload)
             task = asyncio.create_task(self._run(payload), name="compress poll")
             self._running[payload] = task
         # A client that closes its connection must not end the compression that others wait for.
@@ -178,6 +183,7 @@ class PollCompressor:
             self._latest = payload, compressed
             return compressed
         finally:
+            self._running_bytes -= len(payload)
             del self._running[payload]
 
 

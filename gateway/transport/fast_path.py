@@ -19,10 +19,9 @@ from gateway.domain.errors import release_frames
 from gateway.transport.http import (
     GatewayRequestHandler,
     HandlerOptions,
-    encode_response,
-    keepalive_headers,
     start_eager_task,
 )
+from gateway.transport.http_response import encode_response, keepalive_headers
 
 log = structlog.get_logger(__name__)
 
@@ -157,4 +156,5 @@ def _is_whole(message: RawRequestMessage, payload: StreamReader) -> bool:
         and not message.upgrade
         and not message.should_close
         and hdrs.HOST in message.headers
+        and hdrs.TRANSFER_ENCODING not in message.headers
     )

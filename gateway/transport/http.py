@@ -1,4 +1,4 @@
-"""aiohttp's handler of one HTTP connection with what aiohttp lacks, and the bytes of HTTP/1.1 answers (RFC 9112 §4).
+"""aiohttp's handler of one HTTP connection with what aiohttp lacks.
 
 The handler handles one request at a time (``serial_requests``). It answers malformed HTTP with the caller's error body
 instead of plain text and a traceback, times out heads that do not arrive whole, calls a callback when the client closes
@@ -11,19 +11,19 @@ import asyncio
 import logging
 import re
 import sys
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.domain.errors import release_frames
+from gateway.transport.connection_totals import ConnectionTotals
+from gateway.transport.http_response import ANSWER_HEADERS, encode_response
 from gateway.transport.serial_requests import SerialRequestHandler
 
 _PROXY_PROTOCOL: Final = (
@@ -46,51 +46,13 @@ _OTHER_PROTOCOLS: Final = (
     ),
 )
 """First bytes of connections to a wrong port or of a wrongly configured load balancer, and the answer to them."""
-SERVER_NAME: Final = "sio-gateway"
-"""The header ``Server`` of answers that have one. It never has a version."""
 MAX_HEADERS: Final = 128
 KEEPALIVE_GRACE_SECONDS: Final = 1.0
 """A connection is closed so much later than announced: a request that was sent in time may still be on its way."""
-_STATUS_LINES: Final = {int(status): f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _LOGGER: Final = logging.getLogger("aiohttp.server")
 
 log = structlog.get_logger(__name__)
-
-
-def keepalive_headers(seconds: float) -> dict[str, str]:
-    """Return the headers of an answer after which a connection is kept open for this time (RFC 2068 §19.7.1.1).
-
-    ``Connection`` names the other one (RFC 9110 §7.6.1); Java's ``HttpURLConnection`` reads that only together.
-    """
-    return {"Connection": "keep-alive", "Keep-Alive": f"timeout={int(seconds)}"}
-
-
-def encode_response(
-    status: int, headers: Mapping[str, str], body: bytes, *, close: bool, kept: str = ""
-) -> bytes:
-    """Encode an answer with its length and date.
-
-    ``close``: it is the last answer of its connection. ``kept``: lines of headers for the others.
-
-    Raises: ValueError for a header with a line break, which would become two headers.
-    """
-    values = "".join(headers.values())
-    if "\n" in values or "\r" in values:
-        raise ValueError("a header holds a line break")
-    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    end = "Connection: close\r\n\r\n" if close else f"{kept}\r\n"
-    head = f"{_STATUS_LINES[status]}{fields}Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n{end}"
-    return head.encode() + body
-
-
-def encode_switch(headers: Mapping[str, str]) -> bytes:
-    """Encode the answer 101, after which the connection has another protocol (RFC 9110 §15.2.2)."""
-    lines = [
-        _STATUS_LINES[HTTPStatus.SWITCHING_PROTOCOLS],
-        *(f"{name}: {value}\r\n" for name, value in headers.items()),
-    ]
-    return "".join(lines).encode() + b"\r\n"
 
 
 # Most of this work ends without waiting. The second definition goes away with Python 3.11.
@@ -105,23 +67,6 @@ else:
     def start_eager_task(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Start a task that runs in the next turn of the loop: Python has eager tasks from 3.12 on."""
         return asyncio.Task(work, loop=asyncio.get_running_loop(), name=name)
-
-
-class _Date:
-    """The date in the format of HTTP (RFC 9110 §5.6.7), made once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = ""
-
-    def now(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
-        return self._text
-
-
-_date: Final = _Date()
 
 
 class Reject(Protocol):
@@ -152,6 +97,8 @@ class HttpLimits:
     """How long a connection may be idle: longer than the 600 s of Google's balancers, which have to close it first."""
     max_header_bytes: int = 32 * 1024
     """The limit of a head: the request line and all headers."""
+    answer_timeout_seconds: float = 10.0
+    """How long a client may take to read the next READ_BYTES of an answer, or its rest."""
 
 
 class HandlerOptions(TypedDict):
@@ -161,6 +108,7 @@ class HandlerOptions(TypedDict):
     reject: Reject
     limits: HttpLimits
     cors: CorsHeaders
+    totals: ConnectionTotals
 
 
 class GatewayRequestHandler(SerialRequestHandler):
@@ -174,6 +122,8 @@ class GatewayRequestHandler(SerialRequestHandler):
             loop=options["loop"],
             keepalive_timeout=options["limits"].keepalive_seconds + KEEPALIVE_GRACE_SECONDS,
             max_header_bytes=options["limits"].max_header_bytes,
+            answer_timeout_seconds=options["limits"].answer_timeout_seconds,
+            totals=options["totals"],
             max_headers=MAX_HEADERS,
             # Heartbeats and timeouts find dead peers much sooner, and setting it costs with every connection.
             tcp_keepalive=False,
@@ -197,6 +147,7 @@ class GatewayRequestHandler(SerialRequestHandler):
         if transport is None:
             raise RuntimeError("the connection is lost")
         tail, self._held, self._held_at = self._held[self._held_at :], b"", 0
+        transport.set_write_buffer_limits()
         transport.set_protocol(protocol)
         super().connection_lost(None)
         if tail:
@@ -219,7 +170,8 @@ class GatewayRequestHandler(SerialRequestHandler):
         """Send an answer. aiohttp would add its own version and that of Python."""
         if isinstance(resp, web.HTTPException):
             release_frames(resp)  # aiohttp keeps an exception that is a response in a variable.
-        resp.headers.setdefault(hdrs.SERVER, SERVER_NAME)
+        for name, value in ANSWER_HEADERS.items():
+            resp.headers.setdefault(name, value)
         return await super().finish_response(request, resp, start_time)
 
     # errors
@@ -268,7 +220,7 @@ class GatewayRequestHandler(SerialRequestHandler):
         self, status: HTTPStatus, code: str, detail: str
     ) -> tuple[HTTPStatus, dict[str, str], bytes]:
         """Return the answer to a request by the headers of it that have arrived."""
-        given = read_headers(b"".join(self._head))
+        given = read_headers(bytes(self._head))
         headers, body = self._reject(status, code, detail, given.getall("X-Request-Id", ()))
         remote = self.peername
         headers.update(self._cors(remote[0] if isinstance(remote, tuple) else None, given))
@@ -319,7 +271,7 @@ class GatewayRequestHandler(SerialRequestHandler):
 
     def head_too_long(self) -> None:
         """Answer a request whose head is too long, and name its longest header, never with the value."""
-        name, length = find_longest_field(b"".join(self._head))
+        name, length = find_longest_field(bytes(self._head))
         self._reject_head(
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             "headers_too_large",
@@ -367,16 +319,3 @@ def find_longest_field(head: bytes) -> tuple[str, int]:
         return "the request line", len(first)
     name = longest.partition(b":")[0]
     return (name.decode() if _NAME.fullmatch(name) else "a header without a valid name"), len(longest)
-
-
-class _Detached(web.StreamResponse):
-    """The answer to a request whose connection was detached from aiohttp: sends nothing."""
-
-    async def prepare(self, request: web.BaseRequest) -> None:  # noqa: ARG002  # aiohttp's signature
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Write nothing."""
-
-
-DETACHED: Final = _Detached()

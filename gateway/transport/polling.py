@@ -11,27 +11,33 @@ from aiohttp import HttpVersion11, hdrs, web
 from gateway.domain.bounded_body import ArrivingBodies, BodyDropped, BodyTooLarge
 from gateway.domain.errors import release_frames
 from gateway.transport import errors, packets
+from gateway.transport.connection_totals import SESSION_ENDED
 from gateway.transport.deflate import PollCompressor
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
+from gateway.transport.http_response import LARGE_BODY_BYTES, LargeBody
 from gateway.transport.packets import MalformedPacket
 from gateway.transport.session import TOO_LARGE, Deliver, EngineSession
 from gateway.transport.transports import MessageLimits
 
 _YIELD_EVERY: Final = 64
+SPACE_SECONDS: Final = 0.01
+"""How long an answer waits for the memory of others that were given up."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 class ParkedPoll:
-    """A GET that waits for packets; satisfies ``transports.Poll``."""
+    """A GET that waits for packets, and its answer until the client has read it; satisfies ``transports.Poll``."""
 
-    __slots__ = ("_connection", "_session", "lost", "woken")
+    __slots__ = ("_connection", "_session", "_unwritten_bytes", "lost", "woken")
 
     def __init__(self, session: EngineSession, connection: GatewayRequestHandler) -> None:
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.lost = False
         self._session = session
         self._connection = connection
+        self._unwritten_bytes = 0
+        """The size of the answer until it is written."""
 
     def wake(self) -> None:
         """Let the handler answer when its task next runs, with all packets that were sent by then."""
@@ -48,6 +54,28 @@ class ParkedPoll:
             self.lost = True
             self._session.poll_lost()
             self.wake()
+
+    def answer(self, size: int) -> None:
+        """Note that the GET is answered with a payload of this size, and report to the session when it is read."""
+        self._unwritten_bytes = size
+        self._connection.on_answered = self._on_answered
+
+    def bytes_unread(self) -> int:
+        """Bytes of the answer that wait in this process."""
+        return self._connection.unread_bytes or self._unwritten_bytes
+
+    def abort(self) -> None:
+        """Abort the connection if bytes of the answer wait in it."""
+        if self._connection.unread_bytes:
+            self._connection.give_up(SESSION_ENDED)
+
+    def _on_answered(self, is_read: bool) -> None:
+        self._unwritten_bytes = 0
+        if is_read:
+            self._session.answer_read(self)
+        else:
+            reason = "slow_consumer" if self._connection.gave_up else "transport_error"
+            self._session.answer_lost(self, reason)
 
 
 class PollingTransport:
@@ -83,6 +111,8 @@ class PollingTransport:
             parked.on_connection_lost()
         try:
             await parked.woken
+            while not connection.make_space(session.bytes_waiting):  # noqa: ASYNC110  # the next turn frees memory
+                await asyncio.sleep(SPACE_SECONDS)
         finally:
             connection.on_close = None
         if parked.lost:
@@ -90,6 +120,7 @@ class PollingTransport:
         payload = session.collect()
         if payload is None:
             return _ended_response() if session.reconnects else errors.UNKNOWN_SID
+        parked.answer(len(payload))
         compressed = await self._compressor.compress(
             payload, request.headers.getall(hdrs.ACCEPT_ENCODING, ())
         )
@@ -181,7 +212,7 @@ def _ended_response() -> web.Response:
 def _text_response(body: bytes) -> web.Response:
     return web.Response(
         status=HTTPStatus.OK,
-        body=body,
+        body=body if len(body) < LARGE_BODY_BYTES else LargeBody(body, is_shared=False),
         content_type="text/plain",
         charset="UTF-8",
         headers=_NO_STORE,

@@ -2,6 +2,8 @@
 
 Bytes that follow a request wait until it is answered. A request is also answered if its client closes its own side of
 the connection after it. The last answer reaches a client that still sends.
+
+No request is handled while its client has not read the answer before it (``answers``).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from gateway.domain.errors import release_frames
+from gateway.transport.answers import AnsweringHandler
 from gateway.transport.request_boundaries import RequestBoundaries
 
 LINGER_SECONDS: Final = 5.0
@@ -28,7 +31,7 @@ HELD_BYTES: Final = 64 * 1024
 """Reading stops while more bytes than these wait for the answer to a request before them."""
 
 
-class SerialRequestHandler(web.RequestHandler):
+class SerialRequestHandler(AnsweringHandler):
     """One HTTP connection of a client, with one request at a time."""
 
     __slots__ = (
@@ -41,6 +44,7 @@ class SerialRequestHandler(web.RequestHandler):
         "_is_half_closed",
         "_is_handling",
         "_is_held_back",
+        "_holds_bytes",
         "_is_in_head",
         "_linger_timer",
         "_lingering",
@@ -49,7 +53,13 @@ class SerialRequestHandler(web.RequestHandler):
         "on_close",
     )
 
-    def __init__(self, server: web.Server, *, max_header_bytes: int, **options: Any) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        *,
+        max_header_bytes: int,
+        **options: Any,
+    ) -> None:
         """``max_header_bytes`` is the limit of a head; ``options`` are those of aiohttp's handler."""
         super().__init__(
             server,
@@ -61,8 +71,10 @@ class SerialRequestHandler(web.RequestHandler):
             **options,
         )
         self._max_header_bytes = max_header_bytes
-        self._head: list[bytes] = []
-        """The pieces of a head that is not complete, or too long, or malformed."""
+        self._holds_bytes = False
+        """Whether bytes of the connection count as those of unfinished requests."""
+        self._head = bytearray()
+        """A head that is not complete, or too long, or malformed."""
         self._boundaries = RequestBoundaries()
         self._payload: StreamReader = EMPTY_PAYLOAD
         """The body of the last request."""
@@ -94,6 +106,12 @@ class SerialRequestHandler(web.RequestHandler):
     def is_last_answer(self) -> bool:
         """Whether no request can follow the one that is handled."""
         return self._close or (self._is_half_closed and self._held_at == len(self._held))
+
+    def resume_writing(self) -> None:
+        """Handle what has arrived since the client began to read the answer."""
+        super().resume_writing()
+        if self._held:
+            self._feed()
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes of the client, which may be split anywhere, or parse what the parser holds if there are none."""
@@ -128,6 +146,7 @@ class SerialRequestHandler(web.RequestHandler):
         if self._is_in_head:
             self.head_ended()
         self._held, self._held_at = b"", 0
+        self._totals.requests.release(self)
         super().connection_lost(exc)
         if self.on_close is not None:
             self.on_close()
@@ -166,8 +185,19 @@ class SerialRequestHandler(web.RequestHandler):
             self._hold_back(waiting > HELD_BYTES)
         if self._boundaries.head_bytes or self._is_in_head:
             self._note_head()
+        if waiting or self._is_in_head or self._holds_bytes:
+            self._count_bytes(waiting)
         if self._is_half_closed:
             self._fail_cut_off_body()
+
+    def _count_bytes(self, waiting: int) -> None:
+        """Count the bytes that are held: those that wait, and a head, which the parser has as well."""
+        held = waiting + 2 * len(self._head)
+        self._holds_bytes = held > 0
+        if held:
+            self._totals.requests.hold(self, held)
+        else:
+            self._totals.requests.release(self)
 
     @property
     def _is_between_requests(self) -> bool:
@@ -176,7 +206,7 @@ class SerialRequestHandler(web.RequestHandler):
 
     def _take_long_head(self, piece: bytes) -> None:
         """Read a head that is too long to its end, within a limit: the answer depends on headers of it."""
-        self._head.append(piece)
+        self._head += piece
         is_complete = self._boundaries.is_at_end or self._boundaries.head_bytes > 2 * self._max_header_bytes
         if is_complete:
             self.head_too_long()
@@ -205,7 +235,7 @@ class SerialRequestHandler(web.RequestHandler):
         """Whether the next bytes have to wait: for an answer, or for the reader of a body."""
         if self._force_close or self._close or self.transport is None:
             return True
-        return self._reading_paused or (not self._is_answered and self._payload.is_eof())
+        return self._paused or self._reading_paused or (not self._is_answered and self._payload.is_eof())
 
     def _parse(self, piece: bytes) -> None:
         """Let aiohttp parse bytes that end at or before the end of a head or body, and queue the request."""
@@ -218,7 +248,7 @@ class SerialRequestHandler(web.RequestHandler):
             if is_in_body and self._payload.is_eof():
                 self._boundaries.end_body()
             elif self._is_between_requests:
-                self._head.append(piece)
+                self._head += piece
         elif is_in_body:
             # The rest of the body is malformed. Its request is answered, and not this rest as well.
             self._messages.pop()
@@ -229,7 +259,7 @@ class SerialRequestHandler(web.RequestHandler):
 
     def _begin_request(self, message: object, payload: StreamReader, piece: bytes) -> None:
         if not isinstance(message, RawRequestMessage):
-            self._head.append(piece)
+            self._head += piece
         elif self._head:
             self._head.clear()
         self._is_answered = False
@@ -252,7 +282,13 @@ class SerialRequestHandler(web.RequestHandler):
     async def _handle_fully(
         self, request: web.BaseRequest, handling: Coroutine[Any, Any, tuple[web.StreamResponse, bool]]
     ) -> tuple[web.StreamResponse, bool]:
-        response, reset = await handling
+        is_sent = False
+        try:
+            response, reset = await handling
+            is_sent = not reset
+        finally:
+            self.shares_body = False
+            self._report_answer(is_sent)
         is_last = reset or not response.keep_alive
         # If true, aiohttp's task drops the rest of a body or closes: the next bytes are no request (RFC 9112 §9.6).
         self._is_handling = is_last or not request.content.is_eof()

@@ -23,7 +23,7 @@ from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.heartbeat import Heartbeat
-from gateway.transport.http import DETACHED
+from gateway.transport.http_response import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
 from gateway.transport.session import EngineSession, Handling, Handshake, SessionObserver

@@ -179,12 +179,14 @@ class EngineSession:
     def bytes_waiting(self) -> int:
         """Bytes that wait in this process to be sent."""
         writer = self._writer
-        return self._send_buffer.bytes if writer is None else writer.bytes_waiting() + writer.bytes_gathered()
+        if writer is not None:
+            return writer.bytes_waiting() + writer.bytes_gathered()
+        return self._send_buffer.bytes + self._send_buffer.bytes_unread
 
     @property
     def is_drained(self) -> bool:
         """Whether few bytes wait: none on polling, on a WebSocket as many as the event loop accepts."""
-        return not self._send_buffer if self._writer is None else not self._writer.is_congested
+        return self._send_buffer.is_drained if self._writer is None else not self._writer.is_congested
 
     def _write(self, writer: FrameWriter, frames: Frames, volatile: bool) -> bool:
         frame = frames.frame
@@ -243,8 +245,11 @@ class EngineSession:
     # polling
 
     def park(self, poll: Poll) -> bool:
-        """Let a GET wait for packets. Return False if another one waits: that ends the session (§HTTP long-polling)."""
-        if self._poll is not None:
+        """Let a GET wait for packets. Return False if another one waits: that ends the session (§HTTP long-polling).
+
+        One whose answer is not read yet counts: a client polls again only once it has the whole answer.
+        """
+        if self._poll is not None or self._send_buffer.bytes_unread:
             self.fail("overlapping_polls")
             return False
         self._poll, self._woken = poll, False
@@ -257,17 +262,25 @@ class EngineSession:
 
         Return None if the poll gets an error. Messages beside a close packet would reach a client that resumes twice.
         """
-        self._poll = None
+        poll, self._poll = self._poll, None
         if self._send_buffer:
-            payload = packets.encode_payload(self._send_buffer.take())
-            self.notify_if_drained()
-            return payload
+            return packets.encode_payload(self._send_buffer.take(poll))
         if self.phase is Phase.CLOSING:
             self._close(self.end_reason)
             return None if self.reconnects else packets.CLOSE_PACKET.record
         if self.phase is Phase.OPEN or self.end_reason == CLIENT_CLOSE:
             return packets.NOOP_PACKET.record
         return None
+
+    def answer_read(self, poll: Poll) -> None:
+        """The client has read the answer to a poll, as far as this process can know."""
+        if self._send_buffer.forget(poll):
+            self.notify_if_drained()
+
+    def answer_lost(self, poll: Poll, reason: str) -> None:
+        """The client can no longer read the answer to a poll: close the session, whose packets are lost with it."""
+        if self._send_buffer.forget(poll) and self._writer is None:
+            self.lost(reason)
 
     def poll_lost(self) -> None:
         """The client cancelled its GET: close the session, as the reference server does (§HTTP long-polling).
@@ -360,6 +373,7 @@ class EngineSession:
         """Close the session without a close packet or frame; on polling its sid becomes unknown."""
         if self._writer is not None:
             self._writer.abort()
+        self._send_buffer.abort()
         self.lost(reason)
 
     def lost(self, reason: str) -> None:

@@ -47,39 +47,75 @@ class FrameWriter(Protocol):
 
 
 class Poll(Protocol):
-    """A GET that waits for packets."""
+    """A GET that waits for packets, and then its answer until the client has read it."""
 
     def wake(self) -> None:
         """Call ``EngineSession.collect`` soon. Called once."""
         ...
 
+    def bytes_unread(self) -> int:
+        """Bytes of the answer that wait in this process."""
+        ...
+
+    def abort(self) -> None:
+        """Abort the connection; what waits of the answer is not sent."""
+        ...
+
 
 class SendBuffer:
-    """Packets that wait for the next poll, in order. ``limit_bytes`` bounds them, counted as records of a payload."""
+    """Packets that wait for the next poll, in order, and those that a poll has taken until its client has read them.
 
-    __slots__ = ("_frames", "_limit_bytes", "bytes")
+    ``limit_bytes`` bounds both, counted as records of a payload.
+    """
+
+    __slots__ = ("_answered", "_frames", "_limit_bytes", "bytes")
 
     def __init__(self, limit_bytes: int) -> None:
         self.bytes = 0
+        """The size of the packets that no poll has taken."""
         self._limit_bytes = limit_bytes
         self._frames: list[Frames] = []
+        self._answered: Poll | None = None
 
     def __bool__(self) -> bool:
         return bool(self._frames)
 
+    @property
+    def bytes_unread(self) -> int:
+        """The size of what the last poll has taken and its client has not read."""
+        return 0 if self._answered is None else self._answered.bytes_unread()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the client has read everything."""
+        return not self._frames and self._answered is None
+
     def put(self, frames: Frames) -> bool:
         """Append a packet; return False if the buffer is full. An empty buffer takes a packet of any size."""
-        size = frames.record_bytes
-        if self._frames and self.bytes + size > self._limit_bytes:
+        size, unread = frames.record_bytes, self.bytes_unread
+        if (self._frames or unread) and self.bytes + unread + size > self._limit_bytes:
             return False
         self._frames.append(frames)
         self.bytes += size
         return True
 
-    def take(self) -> Sequence[Frames]:
-        """Remove and return all packets, the oldest first."""
+    def take(self, poll: Poll | None = None) -> Sequence[Frames]:
+        """Remove and return all packets, the oldest first; ``poll`` is the one that they answer."""
         taken, self._frames, self.bytes = self._frames, [], 0
+        self._answered = poll or self._answered
         return taken
+
+    def forget(self, poll: Poll) -> bool:
+        """Count the answer to a poll no longer; return whether it was counted."""
+        if self._answered is not poll:
+            return False
+        self._answered = None
+        return True
+
+    def abort(self) -> None:
+        """Abort the connection of an answer that is not read."""
+        if self._answered is not None:
+            self._answered.abort()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from gateway.interfaces import Schedule
 from gateway.transport import errors
 from gateway.transport.connection import UpgradeProbe, WebSocketConnection
 from gateway.transport.errors import HandshakeError
-from gateway.transport.http import DETACHED, GatewayRequestHandler, encode_switch
+from gateway.transport.http import GatewayRequestHandler
+from gateway.transport.http_response import DETACHED, encode_switch
 from gateway.transport.session import Deliver, EngineSession
 from gateway.transport.transports import MessageLimits
 from gateway.transport.websocket_handshake import accept_handshake

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from gateway.hub import GatheredFrames
 from gateway.interfaces import Schedule, Timer
 from gateway.transport import packets
+from gateway.transport.connection_totals import reset
 
 CLOSE_SECONDS: Final = 5.0
 """How long a client may take to answer a close frame (RFC 6455 §7.1.1 leaves it to the server)."""
@@ -119,7 +120,10 @@ class WebSocketWriter:
     def abort(self) -> None:
         """Abort the connection; bytes that wait are not sent."""
         self._gathered.pop(self.socket, None)
-        self.socket.abort()
+        if self.bytes_waiting():
+            reset(self.socket)
+        else:
+            self.socket.abort()
 
     def finish(self) -> None:
         """Send a close frame unless one was sent, and close the connection once everything is sent."""

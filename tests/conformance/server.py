@@ -25,6 +25,7 @@ from gateway.socketio_server import packets, server
 from gateway.socketio_server.python_socketio import Acknowledge, PacketServer
 from gateway.timers import SystemClock, TimerHeap
 from gateway.transport.admission import Admission, AdmissionLimits, TrustedProxies
+from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import HttpLimits
@@ -174,6 +175,7 @@ class ConformanceServer:
             direct={self.path: self.engine.handle},
             reject=RejectedRequestLog(RequestMetrics(metrics)),
             limits=HttpLimits(head_timeout_seconds=5.0),
+            totals=ConnectionTotals(metrics),
             finish_seconds=1.0,
         )
 

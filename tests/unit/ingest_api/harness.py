@@ -20,6 +20,7 @@ from gateway.interfaces import Broker, Clock
 from gateway.metrics import DeliveryTimer, MetricFactory
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
+from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.http import HttpLimits
 from ingest_api import signing
 from ingest_api.access_log import RejectedRequestLog
@@ -259,6 +260,7 @@ async def run_rest_api(
             fast_path=rest_api,
             reject=RejectedRequestLog(server.metrics),
             limits=HttpLimits(head_timeout_seconds=TIMEOUT_SECONDS),
+            totals=ConnectionTotals(MetricFactory()),
             finish_seconds=TIMEOUT_SECONDS,
         )
         server.port = await http_server.start("127.0.0.1", 0)

@@ -15,6 +15,7 @@ from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.timers import TimerHeap
 from gateway.transport.admission import TrustedProxies
+from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
 from gateway.transport.http import HttpLimits
 from gateway.transport.server import EngineOptions, EngineServer
@@ -113,6 +114,7 @@ class EngineHarness:
             direct={PATH: self.engine.handle},
             reject=RejectedRequestLog(RequestMetrics(self.metrics)),
             limits=HttpLimits(head_timeout_seconds=5.0),
+            totals=ConnectionTotals(self.metrics),
             finish_seconds=1.0,
         )
         self.port = 0

@@ -56,10 +56,18 @@ def split_frames(written: bytes) -> list[bytes]:
 
 
 class RecordingPoll:
-    """Counts the calls of ``wake``."""
+    """Counts the calls of ``wake``. A test sets how many bytes of the answer it reports as unread."""
 
     def __init__(self) -> None:
         self.woken = 0
+        self.unread = 0
+        self.aborted = False
+
+    def bytes_unread(self) -> int:
+        return self.unread
+
+    def abort(self) -> None:
+        self.aborted = True
 
     def wake(self) -> None:
         self.woken += 1

@@ -15,6 +15,7 @@ from multidict import CIMultiDictProxy
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
 from gateway.transport import http
+from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.http import HttpLimits
 from ingest_api.access_log import RejectedRequestLog
 from tests.support.raw_clients import raw_connection
@@ -41,6 +42,7 @@ class Server:
             fast_path=self,
             reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
             limits=HttpLimits(head_timeout_seconds=HEAD_TIMEOUT_SECONDS, keepalive_seconds=keepalive_seconds),
+            totals=ConnectionTotals(MetricFactory()),
             finish_seconds=1.0,
         )
         self.port = 0

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.http_server import HttpServer, printable_host
 from gateway.metrics import MetricFactory, RequestMetrics
+from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.http import GatewayRequestHandler, HttpLimits
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import PROBLEM_TYPE
@@ -46,6 +47,7 @@ class Server:
             },
             reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
             limits=HttpLimits(head_timeout_seconds=HEAD_TIMEOUT_SECONDS),
+            totals=ConnectionTotals(MetricFactory()),
             finish_seconds=2.0,
         )
         self.port = 0

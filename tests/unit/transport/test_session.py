@@ -575,15 +575,77 @@ def test_websocket_is_drained_once_the_loop_reports_it(observer: RecordingObserv
     assert callback.calls == 1
 
 
-def test_polling_is_drained_once_all_packets_are_collected(observer: RecordingObserver) -> None:
-    session, callback = polling_session(observer), CallCounter()
+def test_polling_is_drained_once_the_client_has_read_all_packets(observer: RecordingObserver) -> None:
+    session, callback, poll = polling_session(observer), CallCounter(), RecordingPoll()
     session.send(message("waits"))
 
     session.when_drained(callback)
-    assert callback.calls == 0
+    session.park(poll)
     session.collect()
+    assert callback.calls == 0
+    session.answer_read(poll)
 
     assert callback.calls == 1
+
+
+def test_unread_answer_counts_towards_the_send_buffer(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
+    session.send(message("x" * (SEND_BUFFER_BYTES - 10)))
+    session.park(poll)
+    session.collect()
+    poll.unread = SEND_BUFFER_BYTES - 10
+
+    assert session.bytes_waiting == poll.unread
+    assert not session.send(message("y" * 20))
+
+    assert (observer.closed, poll.aborted) == (["slow_consumer"], True)
+
+
+def test_answer_that_is_read_leaves_its_space_in_the_send_buffer(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
+    session.send(message("x" * (SEND_BUFFER_BYTES - 10)))
+    session.park(poll)
+    session.collect()
+    session.answer_read(poll)
+
+    assert session.send(message("y" * 20))
+    assert session.bytes_waiting == 21
+
+
+def test_poll_before_the_former_answer_is_read_ends_the_session(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
+    session.send(message("one"))
+    session.park(poll)
+    session.collect()
+    poll.unread = 4
+
+    assert not session.park(RecordingPoll())
+
+    assert observer.closed == ["overlapping_polls"]
+
+
+@pytest.mark.parametrize("reason", ["slow_consumer", "transport_error"])
+def test_answer_that_is_lost_ends_the_session(observer: RecordingObserver, reason: str) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
+    session.send(message("one"))
+    session.park(poll)
+    session.collect()
+
+    session.answer_lost(poll, reason)
+
+    assert (session.is_closed, observer.closed) == (True, [reason])
+
+
+def test_loss_of_an_answer_that_was_read_ends_nothing(observer: RecordingObserver) -> None:
+    session, poll = polling_session(observer), RecordingPoll()
+    session.send(message("one"))
+    session.park(poll)
+    session.collect()
+    session.answer_read(poll)
+
+    session.answer_lost(poll, "transport_error")
+
+    assert observer.closed == []
 
 
 def test_upgrade_drains_the_send_buffer_into_the_websocket(observer: RecordingObserver) -> None:

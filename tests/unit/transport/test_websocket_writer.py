@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import cast
 
 import pytest
@@ -40,6 +41,14 @@ class RecordingTransport:
 
     def abort(self) -> None:
         self.calls.append("abort")
+
+    def get_extra_info(self, name: str) -> RecordingTransport:
+        assert name == "socket"
+        return self
+
+    def setsockopt(self, _level: int, option: int, _value: bytes) -> None:
+        assert option == socket.SO_LINGER
+        self.calls.append("reset")
 
 
 class WriterHarness:
@@ -79,7 +88,7 @@ def test_close_frame_is_sent_once_and_its_answer_awaited(
     schedule.advance(0.1)
 
     assert harness.transport.written == [close_frame(1012)]
-    assert (before, harness.transport.calls) == ([], ["abort"])
+    assert (before, harness.transport.calls) == ([], ["reset", "abort"])
 
 
 def test_stream_that_ends_without_a_close_frame_is_half_closed_behind_what_waits(
@@ -95,7 +104,7 @@ def test_stream_that_ends_without_a_close_frame_is_half_closed_behind_what_waits
     schedule.advance(CLOSE_SECONDS)
 
     assert harness.transport.written == [b"first", b"gathered"]
-    assert (before, harness.transport.calls) == (["write_eof"], ["write_eof", "abort"])
+    assert (before, harness.transport.calls) == (["write_eof"], ["write_eof", "reset", "abort"])
 
 
 def test_client_that_has_everything_and_does_not_close_its_side_is_cut_off_soon(
