@@ -63,7 +63,7 @@ ON_REDIS := tests/contract tests/integration/redis_state tests/integration/docto
 test-redis: install-dev ## Repeat the tests of the shared state on the redis-server of the system, or on REDIS_SERVER
 	REDIS_SERVER="$${REDIS_SERVER:-redis-server}" $(PY) -m pytest $(PARALLEL) $(ON_REDIS) $(ARGS)
 
-soak: install-dev ## Break connections and replicas under load for some minutes; writes docs/explanation/soak.md
+soak: install-dev ## Break connections and replicas under load; writes docs/explanation/soak.md (ARGS=--attacks: guarantees.md)
 	$(PY) -m tests.load.soak $(ARGS)
 
 bench: install $(PEER) ## Measure the gateway beside Socket.IO on this machine; writes docs/explanation/benchmarks.md

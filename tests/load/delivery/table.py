@@ -6,12 +6,13 @@ import datetime as dt
 from collections.abc import Sequence
 
 from tests.load.delivery.stage import CLIENTS, PER_SECOND, FaultKind
+from tests.load.soak import report
 from tests.load.soak.comparison import Comparison
 from tests.load.soak.runner import NAMES, Run
 from tests.support.paths import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "guarantees.md"
-HEADING = "## Delivery under each fault\n"
+HEADING = "Delivery under each fault"
 HEADER = (
     "fault",
     "promised",
@@ -42,10 +43,8 @@ def row(kind: FaultKind, found: Comparison) -> list[str]:
 
 
 def write(results: Sequence[tuple[FaultKind, Run]]) -> None:
-    """Replace the section of the page, which is its last one."""
-    before, heading, _ = PAGE.read_text(encoding="utf-8").partition(HEADING)
-    assert heading
-    PAGE.write_text(before + HEADING + _section(results), encoding="utf-8")
+    """Replace the section of the page."""
+    report.replace_section(PAGE, HEADING, _section(results))
 
 
 def _section(results: Sequence[tuple[FaultKind, Run]]) -> str:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from benchmarks.machine import cpu_model
 from tests.load.soak import runner
@@ -46,6 +47,14 @@ def write(found: Results) -> None:
     PAGE.write_text(page(found), encoding="utf-8")
 
 
+def replace_section(page: Path, heading: str, text: str) -> None:
+    """Replace what follows a heading of the second level, up to the next one."""
+    before, found, rest = page.read_text(encoding="utf-8").partition(f"## {heading}\n")
+    assert found, heading
+    _, following, after = rest.partition("\n## ")
+    page.write_text(f"{before}{found}{text}{following}{after}", encoding="utf-8")
+
+
 def page(found: Results) -> str:
     """Format the whole page."""
     broken, rolled, declined = found.broken, found.rolled, found.declined
@@ -58,7 +67,7 @@ was pushed to a client must be delivered once and in order; this page counts.
 `make soak` writes this page. It takes about 4 minutes and puts its own figures here. The machine, on
 {dt.datetime.now(dt.UTC).date().isoformat()}:
 
-{_machine(broken)}
+{machine_of(broken)}
 
 Other programs used {found.other_cores:.2f} of its cores on average during the runs.
 
@@ -221,7 +230,7 @@ def _number(value: float) -> str:
     return f"{value:,}".replace(",", " ")
 
 
-def _machine(run: Run) -> str:
+def machine_of(run: Run) -> str:
     lines = {
         "CPU": f"{cpu_model()}, {len(os.sched_getaffinity(0))} cores",
         "System": f"{platform.system()} {platform.release().split('-')[0]}",
