@@ -103,6 +103,7 @@ class Connection:
         "state",
         "taken_over",
         "transport",
+        "unreported_gap",
         "wants_offsets",
     )
 
@@ -144,6 +145,8 @@ class Connection:
         """It got everything up to this position from the history; live delivery must not send that again."""
         self.last_skipped: Position | None = None
         """The position of the newest message that was not sent to it because it was not LIVE."""
+        self.unreported_gap: str | None = None
+        """The code of a gap that was found while it was CONNECTING."""
         self.socket: Socket | None = None
         """Set only while it is LIVE: a fan-out reads this attribute and no other (``hub.fan_out``)."""
 

@@ -245,11 +245,13 @@ class Hub:
         for connection in self.connections.values():
             connection.reset_positions()
 
-    async def emit_all(self, event: str, payload: dict[str, object]) -> None:
-        """Send one of the gateway's own events to every accepted connection."""
+    async def report_gap(self, event: str, code: str) -> None:
+        """Send an event with the code of a gap to every connection; to one that is CONNECTING once it is accepted."""
         for connection in list(self.connections.values()):
             if connection.state in {ConnectionState.LIVE, ConnectionState.REPLAYING}:
-                connection.transport.emit(event, payload)
+                connection.transport.emit(event, {"code": code})
+            elif connection.state is ConnectionState.CONNECTING:
+                connection.unreported_gap = code
             await self._fan_out.pause_if_due()
 
     async def _recipients(self, entry: LogEntry, addresses: Collection[Address]) -> list[Connection]:

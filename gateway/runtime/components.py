@@ -164,7 +164,9 @@ class Components:
                 lease_seconds=settings.lease_seconds,
                 subscription_timeout_seconds=settings.subscription_timeout_seconds,
                 revocation_seconds=settings.revocation_seconds,
+                namespaces=settings.namespaces,
                 on_gap=self.degraded_mode.on_history_gap,
+                on_loss_marked=self.degraded_mode.on_loss_marked,
                 on_status_changed=self.degraded_mode.on_status_changed,
                 metrics=self._metrics,
             )

@@ -91,9 +91,16 @@ class DegradedMode:
 
         Gaps with one code that are found before the first was reported are reported to clients once.
         """
-        self._gaps_counted.count((code,))
         if code == DATA_LOST:
             self._hub.reset_positions()
+        self._queue_gap(code)
+
+    def on_loss_marked(self) -> None:
+        """Report that another replica found lost data. The positions of connections here stay valid."""
+        self._queue_gap(DATA_LOST)
+
+    def _queue_gap(self, code: str) -> None:
+        self._gaps_counted.count((code,))
         if code not in self._unreported:
             self._unreported.add(code)
             self._gaps.put_nowait(code)
@@ -104,7 +111,7 @@ class DegradedMode:
             code = await self._gaps.get()
             # From here on a gap is reported again: some clients have got this report already.
             self._unreported.discard(code)
-            await self._hub.emit_all(GAP_EVENT, {"code": code})
+            await self._hub.report_gap(GAP_EVENT, code)
             self._gaps.task_done()
 
     async def flush(self) -> None:

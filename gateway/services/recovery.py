@@ -298,6 +298,9 @@ class Replayer:
         page = page or Page((), result.position, has_more=False)
         replay = _Replay(connection, page.last_position, last, capped_rooms=result.capped_rooms)
         self._send(replay, page, first)
+        if connection.unreported_gap is not None:
+            # Found after its page was read, perhaps.
+            connection.transport.emit(GAP_EVENT, {"code": connection.unreported_gap})
         if connection.state is not ConnectionState.LIVE:
             connection.state = ConnectionState.REPLAYING
             self._replays.put_nowait(replay)

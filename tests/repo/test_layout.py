@@ -15,7 +15,7 @@ PACKAGES: Final = ("gateway", "ingest_api")
 MODULES: Final = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 INITS: Final = [path for path in MODULES if path.name == "__init__.py"]
 MAX_MODULES: Final = 240
-MAX_REDIS_MODULES: Final = 20
+MAX_REDIS_MODULES: Final = 21
 MAX_MODULE_LINES: Final = 400
 MAX_FUNCTION_LINES: Final = 60
 
@@ -28,7 +28,7 @@ def test_packages_have_at_most_240_modules() -> None:
     assert len(MODULES) <= MAX_MODULES
 
 
-def test_redis_state_has_at_most_20_modules() -> None:
+def test_redis_state_has_at_most_21_modules() -> None:
     assert len(list((ROOT / "gateway/state/redis").glob("*.py"))) <= MAX_REDIS_MODULES
 
 

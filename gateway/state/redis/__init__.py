@@ -9,6 +9,7 @@
     membership   the lease of this replica, and the reaping of replicas whose lease has expired
     liveness     pub/sub probes and the status that follows from them
     log_reader   delivers entries in order, each once; reads the log after an interruption
+    losses       finds entries that Redis lost, and marks the loss in the log for every replica
     cursor       how far this replica has read, and what it has already delivered
     subscriber   the connection for channels, and the buffer of what it receives
     commands     the connection for scripts: pipelined, with deadlines and retries

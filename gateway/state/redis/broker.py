@@ -21,12 +21,13 @@ from gateway.domain.messages import (
 )
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver, Page
-from gateway.state.redis.codec import INLINE_BYTES, Codec, DecodeError, decode_publish_result
+from gateway.state.redis.codec import INLINE_BYTES, Codec, DecodeError, LossMarker, decode_publish_result
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import OutcomeUnknown
 from gateway.state.redis.guards import RedisDedupStore, arguments_of
 from gateway.state.redis.log_reader import LogReader
-from gateway.state.redis.redis_keys import RedisKeys, address_name
+from gateway.state.redis.losses import Losses
+from gateway.state.redis.redis_keys import LOSSES, RedisKeys, address_name
 from gateway.state.redis.subscriber import Subscriber
 
 _YES_NO: Final = ("0", "1")
@@ -42,6 +43,7 @@ class RedisBroker:
         subscriber: Subscriber,
         log_reader: LogReader,
         dedup: RedisDedupStore,
+        losses: Losses,
         keys: RedisKeys,
         codec: Codec,
     ) -> None:
@@ -49,6 +51,7 @@ class RedisBroker:
         self._subscriber = subscriber
         self._log_reader = log_reader
         self._dedup = dedup
+        self._losses = losses
         self._keys = keys
         self._codec = codec
         self._head = keys.named("head")
@@ -67,7 +70,7 @@ class RedisBroker:
     ) -> tuple[PublishResult, ...]:
         if dedup_key is not None:
             self._dedup.check(dedup_key)
-        arguments = [*_revocation(entries[0]), *arguments_of(dedup_key)]
+        arguments = [*_revocation(entries[0]), *arguments_of(dedup_key), self._commands.branch]
         for entry in entries:
             self._add_arguments(arguments, entry)
         status, *details = await self._commands.call(
@@ -76,6 +79,7 @@ class RedisBroker:
         if dedup_key is not None:
             self._dedup.accepted(dedup_key)
         if status == b"OK":
+            self._losses.accepted(Position(details[-3].decode()))
             accepted = zip(entries, details[::3], details[1::3], details[2::3], strict=True)
             return tuple(
                 [
@@ -135,21 +139,29 @@ class RedisBroker:
     ) -> Page:
         positions.parse(after)
         names = map(address_name, addresses)
-        upto, more, gap, found = await self._commands.call("history", after, max_entries, max_bytes, *names)
-        entries, unreadable = self._read_entries(found)
-        if unreadable:
+        upto, more, gap, found = await self._commands.call(
+            "history", after, max_entries, max_bytes, *names, LOSSES
+        )
+        entries, is_lost = self._read_entries(found)
+        if is_lost or self._losses.is_unmarked:
             gap = DATA_LOST.encode()
         return Page(entries, Position(upto.decode()), bool(more), gap.decode() if gap else None)
 
     def _read_entries(self, found: list[bytes]) -> tuple[tuple[tuple[Position, LogEntry], ...], bool]:
+        """Return the entries, and whether others are lost: there is a marker, or one cannot be read."""
         entries: list[tuple[Position, LogEntry]] = []
-        unreadable = False
+        is_lost = False
         for position, record in zip(found[::2], found[1::2], strict=True):
             try:
-                entries.append((Position(position.decode()), self._codec.decode_entry(record)))
+                entry = self._codec.decode_entry(record)
             except DecodeError:
-                unreadable = True
-        return tuple(entries), unreadable
+                is_lost = True
+            else:
+                if isinstance(entry, LossMarker):
+                    is_lost = True
+                else:
+                    entries.append((Position(position.decode()), entry))
+        return tuple(entries), is_lost
 
     async def _log_end(self) -> tuple[str, Position]:
         """Return the generation of the log and its newest position."""

@@ -8,6 +8,7 @@ published on a channel: a position, a line feed, a record, and from format 4 on 
     4M  Message: id, namespace, flags, rooms, exclude, event, trace, arguments …   flags: v volatile, j event is JSON
     4K  DisconnectCommand: id, user, namespaces, at, flags, exclude                flags: r revoke
     4T  SessionTakeover: id, namespace, sid, owner
+    4L  LossMarker: id
     4N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
     4C  Probe: token of the process and number, generation of the log
 
@@ -65,6 +66,16 @@ class DecodeError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class LossMarker:
+    """Stands in the log where a replica found that entries before were lost.
+
+    A release that does not know it reports lost data as well, as for every entry that it cannot read.
+    """
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pointer:
     """Stands for an entry that is in the log at the position of its frame, or, if volatile, under its id for 20 s."""
 
@@ -82,7 +93,9 @@ class Probe:
 
 _FIELD: Final = FIELD.encode()
 _TAGGED: Final = b"%d" % TAGGED_FORMAT
-Sent = LogEntry | Pointer | Probe
+Logged = LogEntry | LossMarker
+"""What the log holds."""
+Sent = Logged | Pointer | Probe
 Decode = Callable[[list[str]], Sent]
 Encode = Callable[[LogEntry], bytes]
 
@@ -176,6 +189,13 @@ def _decode_takeover(fields: list[str]) -> SessionTakeover:
     return SessionTakeover(id_, namespace, sid, owner)
 
 
+def _decode_loss_marker(fields: list[str]) -> LossMarker:
+    _, id_ = fields
+    if not id_:
+        raise ValueError("an empty field")
+    return LossMarker(id_)
+
+
 def _decode_pointer(fields: list[str]) -> Pointer:
     _, id_, flags = fields
     if not id_ or flags not in {"", "v"}:
@@ -197,6 +217,7 @@ _DECODERS: Final[Mapping[str, Decode]] = MappingProxyType(
         "M": _decode_message,
         "K": _decode_disconnect,
         "T": _decode_takeover,
+        "L": _decode_loss_marker,
         "N": _decode_pointer,
         "C": _decode_probe,
     }
@@ -238,6 +259,10 @@ class Codec:
         """Encode an entry. Raises ValueError for a control character, which no validated entry holds."""
         return self._writers[self._writes](entry)
 
+    def loss_marker(self, marker: LossMarker) -> bytes:
+        """Encode a marker of a loss."""
+        return FIELD.join((f"{self._writes}L", marker.id)).encode()
+
     def pointer(self, entry: LogEntry) -> bytes:
         """Encode the pointer that stands for a large record."""
         return FIELD.join((f"{self._writes}N", entry.id, "v" if is_volatile(entry) else "")).encode()
@@ -263,7 +288,7 @@ class Codec:
             error.position, error.generation = position, named
             raise
 
-    def decode_entry(self, record: bytes) -> LogEntry:
+    def decode_entry(self, record: bytes) -> Logged:
         """Decode a record of the log. Raises DecodeError."""
         sent = self._decode(record)
         if isinstance(sent, Pointer | Probe):

@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
+from zlib import crc32
 
 import structlog
 from redis import exceptions
@@ -45,6 +46,8 @@ RaiseRejection = Callable[[Any], None]
 """Raises the rejection that an answer means, if it means one."""
 _Encode = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
 """Encodes a command for one attempt. The second value encodes it with the text of a script that Redis does not know."""
+BRANCHES: Final = 1_000
+"""How many branches of positions there are (lua/append.lua)."""
 READ: Final = "read"
 """The name under which commands that change nothing are counted."""
 CLOCK_SECONDS: Final = 0.25
@@ -86,6 +89,8 @@ class Commands:
         """The stream of the connection while no other write to it is in progress."""
         self.last_error: GatewayError | None = None
         """Why there is no connection, if that is known."""
+        self.branch = 0
+        """The branch of positions of the server that is reached: servers that follow one another hardly share one."""
         self._is_connected = False
         self._down_since = self._loop.time()
         self.connected_once = asyncio.Event()
@@ -284,6 +289,7 @@ class Commands:
                 await self._read_clock(connection)
                 await self._register_server(connection, identity)
             self._is_connected = True
+            self.branch = crc32(f"{identity.run_id} {identity.replication_id}".encode()) % BRANCHES
             self._backoff.reset()
             self.last_error = None
             self.connected_once.set()

@@ -16,12 +16,13 @@ import structlog
 
 from gateway.domain import positions
 from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, BrokerUnavailable
-from gateway.domain.messages import LogEntry, is_volatile
+from gateway.domain.messages import Message
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver
-from gateway.state.redis.codec import Codec, DecodeError, Pointer, Probe
+from gateway.state.redis.codec import Codec, DecodeError, Logged, LossMarker, Pointer, Probe
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.cursor import Cursor
+from gateway.state.redis.losses import Losses
 from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.subscriber import ReceiveBuffer, ResyncMarker
@@ -50,6 +51,7 @@ class LogReader:
         keys: RedisKeys,
         codec: Codec,
         token: str,
+        losses: Losses,
         on_gap: Callable[[str], None],
         on_probe: Callable[[str], None],
         metrics: RedisMetrics,
@@ -63,6 +65,7 @@ class LogReader:
         self._keys = keys
         self._codec = codec
         self._token = token
+        self._losses = losses
         self._on_gap = on_gap
         self._on_own_probe = on_probe
         self._metrics = metrics
@@ -70,7 +73,9 @@ class LogReader:
         """Where each watched channel begins: a generation of the log, and the last position there not to deliver."""
         self._provisional: set[bytes] = set()
         """Watched channels whose beginning is earlier than necessary, until ``set_start`` is called for them."""
+        self._loop = asyncio.get_running_loop()
         self._is_stale = False
+        self._has_reported_loss = False
         self._expects_tags = codec.tags_frames
         self._foreign: set[str] = set()
         """Generations of logs of other deployments, as frames on the channels of this one named them."""
@@ -149,7 +154,7 @@ class LogReader:
             await self._on_probe(sent, position, deliver)
             return
         self.messages_received += 1
-        if channel not in self._since:
+        if channel not in self._since and not isinstance(sent, LossMarker):
             return
         if generation != self.cursor.generation and not await self._is_own(generation, deliver):
             self._metrics.decode_errors.count()
@@ -196,17 +201,25 @@ class LogReader:
         """Whether to read every entry from the log: a replica of a former release may use other channels."""
         return self._keys.has_former_channels and not self._expects_tags
 
-    async def _deliver(self, entry: LogEntry, position: Position, deliver: Deliver) -> None:
+    async def _deliver(self, entry: Logged, position: Position, deliver: Deliver) -> None:
         cursor = self.cursor
-        if is_volatile(entry):
+        if isinstance(entry, Message) and entry.volatile:
             # A volatile message has no position of its own, and positions never go back on a client's connection.
             if cursor.first_seen(entry.id):
                 await deliver(entry, position if cursor.is_beyond(position) else cursor.newest, more=False)
         elif self._reads_log_only:
             if cursor.is_beyond(position):
                 await self._resync(deliver, is_subscribed=False)
-        elif cursor.advance(position) and cursor.first_seen(entry.id):
+        elif cursor.advance(position):
+            self._losses.seen_at = self._loop.time()
+            if cursor.first_seen(entry.id):
+                await self._hand_over(entry, position, deliver)
+
+    async def _hand_over(self, entry: Logged, position: Position, deliver: Deliver) -> None:
+        if not isinstance(entry, LossMarker):
             await deliver(entry, position, more=False)
+        elif not self._has_reported_loss:
+            self._losses.marker_read(entry)
 
     async def _fetch(self, pointer: Pointer, position: Position, deliver: Deliver) -> None:
         """Read an entry that is too large for a channel, and deliver it."""
@@ -247,6 +260,8 @@ class LogReader:
             log.warning("redis.position_regressed", seen=cursor.newest, newest=position)
             await self._resync(deliver)
         elif position == cursor.newest or cursor.is_beyond(position):
+            if position != cursor.newest:
+                self._losses.seen_at = self._loop.time()
             cursor.move_to(position)
 
     # resync
@@ -261,7 +276,8 @@ class LogReader:
         count, is_complete = 0, True
         while True:
             lost, generation, newest, more, page = await self._retry(partial(self._page, checkpoints))
-            self._classify_gap(lost, generation.decode())
+            # A marker on this page stands for the same loss, or was written before its report.
+            self._has_reported_loss = self._classify_gap(lost, generation.decode())
             for position, record in zip(page[::2], page[1::2], strict=True):
                 try:
                     count += await self._deliver_from_log(Position(position.decode()), record, deliver)
@@ -271,6 +287,8 @@ class LogReader:
             if not more:
                 break
             checkpoints = [Position(page[-2].decode())]
+        self._has_reported_loss = False
+        self._losses.resynced()
         self.cursor.move_to(Position(newest.decode()))
         if not is_complete:
             self._report(DATA_LOST)  # its address is not known, so every connection may have missed it
@@ -285,8 +303,8 @@ class LogReader:
             "resync", cursor.generation, PAGE_BYTES, cursor.confirmed, cursor.contiguous, *checkpoints
         )
 
-    def _classify_gap(self, lost: int, generation: str) -> None:
-        """Report the gap that a number of lost checkpoints stands for (lua/resync.lua)."""
+    def _classify_gap(self, lost: int, generation: str) -> bool:
+        """Report the gap that a number of lost checkpoints stands for (lua/resync.lua); return whether data is lost."""
         if lost == _TRIMMED:
             self._report(HISTORY_TRIMMED)
         elif lost:
@@ -296,16 +314,21 @@ class LogReader:
                 self.cursor.begin(generation, positions.START)
             if not is_reported:
                 self._report(DATA_LOST)
+                self._losses.found()
+                return True
+        return False
 
     async def _deliver_from_log(self, position: Position, record: bytes, deliver: Deliver) -> bool:
         self.cursor.move_to(position)
         entry = self._codec.decode_entry(record)
         if not self._is_wanted(entry, position) or not self.cursor.first_seen(entry.id):
             return False
-        await deliver(entry, position, more=False)
-        return True
+        await self._hand_over(entry, position, deliver)
+        return not isinstance(entry, LossMarker)
 
-    def _is_wanted(self, entry: LogEntry, position: Position) -> bool:
+    def _is_wanted(self, entry: Logged, position: Position) -> bool:
+        if isinstance(entry, LossMarker):
+            return True
         for address in entry.addresses:
             since = self._since.get(self._keys.channel(address))
             # For a channel that was watched since an earlier log, every entry of this one is wanted.

@@ -35,10 +35,10 @@
                            of one user in all namespaces under ``u:<u>``
     parked_at:<s> string   where such a sid is counted: what conns:<r> had of its connection
 
-``<a>`` is an address, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica, ``<s>`` a sid, ``<u>`` a user,
-``<w>`` the number of a window of time. Channels: ``to:<a>`` for each address, ``replica:<r>`` for the probes of a
-replica. All databases of a Redis share its channels, so in database 2 they are ``@2:to:<a>`` and ``@2:replica:<r>``;
-those of database 0 have no number.
+``<a>`` is an address, or ``!`` for the markers of losses, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica,
+``<s>`` a sid, ``<u>`` a user, ``<w>`` the number of a window of time. Channels: ``to:<a>`` for each address,
+``replica:<r>`` for the probes of a replica. All databases of a Redis share its channels, so in database 2 they are
+``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no number.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ _FAMILIES: Final = {
     "parked_at": "parked_at:",
 }
 """Prefixes of families of keys. Each member adds what distinguishes it."""
+LOSSES: Final = "!"
+"""The address of the markers of losses. No other begins so, because namespaces begin with a slash."""
 _CHANNELS: Final = {"channel": "to:", "probe": "replica:"}
 """Prefixes of families of channels."""
 
@@ -105,7 +107,8 @@ class RedisKeys:
         """Return every key and every prefix of a family, for the scripts. None holds what would end a string in Lua."""
         names = {name: self._prefix + rest for name, rest in {**_FIXED, **_FAMILIES}.items()}
         channels = {name: self._channels + rest for name, rest in _CHANNELS.items()}
-        return {**names, **channels, "former_channel": self._prefix + _CHANNELS["channel"]}
+        former = {"former_channel": self._prefix + _CHANNELS["channel"]}
+        return {**names, **channels, **former, "losses": LOSSES}
 
     def named(self, name: str, member: str = "") -> str:
         """Return one key: a fixed one, or a member of a family."""
@@ -114,6 +117,11 @@ class RedisKeys:
     def channel(self, address: Address) -> bytes:
         """Return the channel of an address."""
         return f"{self._channels}to:{address_name(address)}".encode()
+
+    @property
+    def losses(self) -> bytes:
+        """The channel of the markers of losses."""
+        return f"{self._channels}to:{LOSSES}".encode()
 
     def probe(self, replica: str) -> bytes:
         """Return the channel on which a replica publishes its probes."""

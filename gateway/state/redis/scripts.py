@@ -31,6 +31,7 @@ _PARTS: Final = {
     "release_ack": (_FREES, "common", "user_acks", _DEADLINE),
     "history": (_READS, "common"),
     "resync": (_READS, "common"),
+    "find_loss": (_READS, "common"),
     "register_server": (_FREES, "common"),
     "head": (_FREES, "common", _DEADLINE),
     "publish_probe": (_FREES, "common", _DEADLINE),

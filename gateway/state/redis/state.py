@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -23,13 +23,14 @@ from gateway.domain.status import StateStatus
 from gateway.metrics import MetricFactory
 from gateway.state.redis.broker import RedisBroker
 from gateway.state.redis.codec import TAGGED_FORMAT, TILDE_FORMAT, Codec
-from gateway.state.redis.commands import Commands
+from gateway.state.redis.commands import BRANCHES, Commands
 from gateway.state.redis.connection import ConnectionFactory, ServerId
 from gateway.state.redis.disconnects import RedisDisconnects
 from gateway.state.redis.errors import REJECTIONS, Rejections
 from gateway.state.redis.guards import RedisAckStore, RedisDedupStore, RedisRateLimits, RedisRevocations
 from gateway.state.redis.liveness import ProbePublisher, SubscriptionMonitor
 from gateway.state.redis.log_reader import LogReader
+from gateway.state.redis.losses import Losses
 from gateway.state.redis.membership import KEEP_SECONDS, Membership
 from gateway.state.redis.metrics import (
     CHANNELS,
@@ -59,8 +60,9 @@ _VOLATILE_SECONDS: Final = 10.0
 class RedisState:
     """``gateway.interfaces.State`` over one Redis. Built on the running event loop; works while ``run`` does.
 
-    ``timeout_seconds`` bounds every operation. ``on_gap`` gets the code of a gap that cannot be filled,
-    ``on_status_changed`` the new status, ``on_replica_reaped`` the name of each replica that was reaped.
+    ``timeout_seconds`` bounds every operation. ``on_gap`` gets the code of a gap that cannot be filled;
+    ``on_loss_marked`` is called where a replica marked that Redis had lost entries. ``on_status_changed`` gets the new
+    status, ``on_replica_reaped`` the name of each replica that was reaped.
     """
 
     url: RedisUrl
@@ -70,6 +72,7 @@ class RedisState:
     history_bytes: int
     recovery_seconds: float
     metrics: MetricFactory
+    namespaces: Collection[str] = ("/",)
     history_slack_seconds: float = 60.0
     lease_seconds: float = 15.0
     subscription_timeout_seconds: float = 10.0
@@ -89,6 +92,7 @@ class RedisState:
     receive_buffer_entries: int = 20_000
     receive_buffer_bytes: int = 32 * 1024 * 1024
     on_gap: Callable[[str], None] = lambda _: None
+    on_loss_marked: Callable[[], None] = lambda: None
     on_status_changed: Callable[[StateStatus], None] = lambda _: None
     on_replica_reaped: Callable[[str], None] = lambda _: None
     codec: Codec = field(default_factory=Codec)
@@ -131,7 +135,7 @@ class RedisState:
             factory,
             self._receive_buffer,
             timeout_seconds=self.timeout_seconds,
-            permanent=[self._keys.probe(self.replica)],
+            permanent=[self._keys.probe(self.replica), self._keys.losses],
             is_unavailable=lambda: self.commands.is_unavailable,
             record=partial(self._rejections.record, CHANNELS),
             metrics=self._metrics,
@@ -153,12 +157,16 @@ class RedisState:
 
     def _build_stores(self) -> None:
         commands = self.commands
+        self._losses = Losses(
+            commands=commands, codec=self.codec, namespaces=self.namespaces, on_marked=self.on_loss_marked
+        )
         self.log_reader = LogReader(
             commands=commands,
             receive_buffer=self._receive_buffer,
             keys=self._keys,
             codec=self.codec,
             token=self._token,
+            losses=self._losses,
             on_gap=self.on_gap,
             on_probe=self._monitor.probe_received,
             metrics=self._metrics,
@@ -177,6 +185,7 @@ class RedisState:
             subscriber=self.subscriber,
             log_reader=self.log_reader,
             dedup=self.dedup,
+            losses=self._losses,
             keys=self._keys,
             codec=self.codec,
         )
@@ -198,6 +207,7 @@ class RedisState:
         return {
             "shift": 0,
             "keep": _ms(max(KEEP_SECONDS, 2 * age)),
+            "branches": BRANCHES,
             "lease": _ms(self.lease_seconds),
             "tilde_format": TILDE_FORMAT,
             "tagged_byte": ord(str(TAGGED_FORMAT)),
@@ -250,6 +260,7 @@ class RedisState:
                 await self.subscriber.subscribed.wait()
                 tasks.create_task(self.membership.run(), name="redis membership")
                 tasks.create_task(self._probe_publisher.run(), name="redis probes")
+                tasks.create_task(self._losses.run(), name="redis losses")
                 await self.membership.wait_for_peers()
                 started.set()
         except ExceptionGroup as failures:
@@ -325,6 +336,7 @@ class RedisState:
         if self._server is not None and identity != self._server:
             self.subscriber.reconnect()
             self.membership.mark_stale()
+            self._losses.server_changed()
         self._server = identity
         self.membership.wake()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -44,13 +45,16 @@ class Replica:
         }
         self.name = name
         self.gaps: list[str] = []
+        self.notified_at: list[float] = []
+        """When it reported that messages may be missing: monotonic times."""
         self.reaped: list[str] = []
         self.statuses: list[StateStatus] = []
         self.metrics = MetricFactory()
         self.state = RedisState(
             url=parse_redis_url(url or server.url),
             replica=name,
-            on_gap=self.gaps.append,
+            on_gap=self._on_gap,
+            on_loss_marked=lambda: self._on_gap("data_lost"),
             on_replica_reaped=self.reaped.append,
             on_status_changed=self.statuses.append,
             metrics=self.metrics,
@@ -58,6 +62,10 @@ class Replica:
         )
         self.listener = RecordingListener(self.state.broker)
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _on_gap(self, code: str) -> None:
+        self.gaps.append(code)
+        self.notified_at.append(time.monotonic())
 
     @property
     def decode_errors(self) -> float:

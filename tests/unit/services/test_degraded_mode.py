@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.domain.disconnects import SUBSCRIPTION_STALLED, DisconnectReason
+from gateway.domain.positions import Position
 from gateway.domain.status import StateStatus
 from gateway.services.degraded_mode import GAP_EVENT, DegradedMode
 from tests.support.metrics import counted
@@ -144,3 +145,28 @@ async def test_closed_connection_gets_no_report(harness: DegradedHarness) -> Non
     await asyncio.wait_for(harness.degraded_mode.flush(), TIMEOUT_SECONDS)
 
     assert (transport.emitted, len(other.emitted)) == ([], 1)
+
+
+async def test_marked_loss_is_reported_and_leaves_positions_as_they_are(harness: DegradedHarness) -> None:
+    connection, transport = await harness.services.connect_live(harness.services.identity("alice"))
+    connection.replay_watermark = Position("5-0")
+
+    harness.degraded_mode.on_loss_marked()
+    await asyncio.wait_for(harness.degraded_mode.flush(), TIMEOUT_SECONDS)
+
+    assert transport.emitted == [(GAP_EVENT, {"code": "data_lost"})]
+    assert connection.replay_watermark == Position("5-0")
+
+
+async def test_gap_found_during_a_connect_is_reported_once_the_connection_is_accepted(
+    harness: DegradedHarness,
+) -> None:
+    services = harness.services
+    result, transport = await services.connect(services.identity("alice"))
+
+    harness.degraded_mode.on_history_gap("data_lost")
+    await asyncio.wait_for(harness.degraded_mode.flush(), TIMEOUT_SECONDS)
+    assert transport.emitted == []
+    services.replayer.start(result, (), None)
+
+    assert transport.emitted == [(GAP_EVENT, {"code": "data_lost"})]

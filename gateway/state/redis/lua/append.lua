@@ -5,20 +5,22 @@
 --   4 digest of the nonce, or ''; 5 when it may be forgotten (ms); 6 when the request was signed (s, or '')
 --   7 id of the ingest key; 8 what equals in a retransmission of the request alone, or ''
 --   9 digest of the idempotency key, or ''; 10 fingerprint of the request
---   11 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
+--   11 the branch of positions: a number below L.branches that another primary does not share
+--   12 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
 --       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
 --       connections is exact, as stored in the result ('1'); number of addresses; the addresses
 -- Returns 'OK' and for each entry position, connections and recoverable sessions; 'KNOWN' and the results, if some were
 -- accepted before; or the code of a rejection.
 local revoked, revoked_at = ARGV[2], ARGV[3]
 local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[8], ARGV[9], ARGV[10]
+local branch = tonumber(ARGV[11])
 
 local now = now_ms()
 local head = read_or_create_head(now)
 
 -- The entries that are not known yet, and the results of all: of the others the first ones.
 local entries, results, known = {}, { 'KNOWN' }, 0
-local at = 11
+local at = 12
 while ARGV[at] do
   local first = at + 8
   local last = first + tonumber(ARGV[at + 7]) - 1
@@ -147,14 +149,18 @@ local function add_to_index(address)
   end
 end
 
-local function append_to_log(entry)
+-- The position after the newest one. Two primaries that accept entries in the same millisecond assign different
+-- positions: the remainder of the sequence is their branch.
+local function next_position()
   local ms, sequence = parse_position(head.newest)
-  if now > ms then
-    -- The first position of a log, like its start, differs from that of another log of the same millisecond.
-    head.newest = now .. '-' .. (head.entries == 0 and tonumber(string.sub(head.generation, -3)) * 1000 or 0)
-  else
-    head.newest = ms .. '-' .. (sequence + 1)
-  end
+  if now <= ms then return ms .. '-' .. (sequence + 1 + (branch - sequence - 1) % L.branches) end
+  -- The first position of a log, like its start, differs from that of another log of the same millisecond.
+  local first = head.entries == 0 and tonumber(string.sub(head.generation, -3)) * L.branches or 0
+  return now .. '-' .. (first + branch)
+end
+
+local function append_to_log(entry)
+  head.newest = next_position()
   call('XADD', K.log, head.newest, 'r', entry.record, 's', entry.argument_bytes)
   if head.entries == 0 then call('PEXPIRE', K.log, L.keep) end
   head.entries, head.bytes = head.entries + 1, head.bytes + entry.record_bytes
