@@ -55,6 +55,8 @@ SUBSCRIPTION_STALLED: Final = DisconnectReason("subscription_stalled", close_cod
 RESUMED_ELSEWHERE: Final = DisconnectReason("resumed_elsewhere", close_code=None, aborts=True)
 SLOW_CONSUMER: Final = DisconnectReason("slow_consumer", close_code=None, aborts=True)
 NO_NAMESPACE: Final = DisconnectReason("no_namespace")
+UNAUTHENTICATED_LIMIT: Final = DisconnectReason("unauthenticated_limit", close_code=None, aborts=True)
+TOKEN_RATE: Final = DisconnectReason("token_rate", close_code=1008)
 PROTOCOL_ERROR: Final = DisconnectReason("protocol_error", close_code=1002)
 MESSAGE_TOO_LARGE: Final = DisconnectReason("message_too_large", close_code=1009)
 
@@ -68,6 +70,8 @@ ALL: Final = (
     RESUMED_ELSEWHERE,
     SLOW_CONSUMER,
     NO_NAMESPACE,
+    UNAUTHENTICATED_LIMIT,
+    TOKEN_RATE,
     PROTOCOL_ERROR,
     MESSAGE_TOO_LARGE,
 )

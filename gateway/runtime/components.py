@@ -87,7 +87,7 @@ class Components:
             deliveries=self.telemetry.deliveries,
             gather_bytes=min(GATHER_BYTES, settings.send_buffer_bytes),
         )
-        self.clients = Clients()
+        self.clients = Clients(self.clock)
         self.degraded_mode = DegradedMode(
             hub=self.hub,
             schedule=self.schedule,
@@ -285,6 +285,7 @@ class Components:
             engine_options(settings),
             observer=socketio_server,
             schedule=self.schedule,
+            clock=self.clock,
             origins=Origins(settings.cors_origins, same_host=settings.cors_same_host),
             proxies=TrustedProxies(settings.trusted_proxies),
             check_admission=self._check_admission,
@@ -305,7 +306,10 @@ class Components:
         if self.degraded_mode.status is StateStatus.SUBSCRIPTION_STALLED:
             return unavailable("state_stalled", "the subscription to the shared state is stalled", 5)
         return self.admission.decide(
-            address, sessions=len(self.clients.by_sid), unauthenticated=self.clients.unauthenticated
+            address,
+            sessions=len(self.clients.by_sid),
+            unauthenticated=len(self.clients.unauthenticated),
+            make_room=self.clients.make_room,
         )
 
     # ports

@@ -18,7 +18,7 @@ from gateway.services.memberships import Memberships
 from gateway.settings import Settings
 from gateway.socketio_server.server import SocketIOOptions
 from gateway.state.memory import MemoryState
-from gateway.transport.admission import AdmissionLimits
+from gateway.transport.admission import DEFAULT_ADDRESS_RATE, AdmissionLimits
 from gateway.transport.http import HttpLimits
 from gateway.transport.server import EngineOptions
 from gateway.webhooks import CallTracer, WebhookClient
@@ -63,11 +63,13 @@ def http_limits(settings: Settings) -> HttpLimits:
 
 def admission_limits(settings: Settings) -> AdmissionLimits:
     """Return the limits of Engine.IO handshakes."""
+    rate = settings.connect_rate_per_address
     return AdmissionLimits(
         max_connections=settings.max_connections,
         max_unauthenticated=settings.max_unauthenticated,
         connects_per_second=settings.connect_rate,
-        connects_per_second_and_address=settings.connect_rate_per_address,
+        connects_per_second_and_address=DEFAULT_ADDRESS_RATE if rate is None else rate or None,
+        limits_any_address=rate is not None,
     )
 
 
@@ -80,6 +82,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         ping_timeout_seconds=settings.ping_timeout_seconds,
         max_payload_bytes=settings.max_frame_bytes,
         unauthenticated_payload_bytes=settings.max_unauthenticated_frame_bytes,
+        messages_per_second=settings.message_rate,
         deflates_from_bytes=settings.ws_compression_threshold_bytes if settings.ws_compression else None,
         compresses_polls_from_bytes=settings.http_compression_threshold_bytes
         if settings.http_compression

@@ -191,7 +191,9 @@ class Settings:
     max_connections_per_user: int = _setting(values.integer(1), 100)
     max_rooms_per_connection: int = _setting(values.integer(1), 200)
     connect_rate: float = _setting(values.per_second, 5_000.0, unit="per second")
-    connect_rate_per_address: float | None = _setting(values.per_second, None, unit="per second")
+    connect_rate_per_address: float | None = _setting(
+        values.per_second_or_zero, None, shown="100, or none for private addresses", unit="per second"
+    )
     trusted_proxies: tuple[str, ...] = _setting(values.networks, ())
     message_rate: float = _setting(values.per_second, 50.0, unit="per second")
 

@@ -134,6 +134,15 @@ def per_second(raw: object) -> float:
     return value
 
 
+def per_second_or_zero(raw: object) -> float:
+    """Parse a rate each second, or 0 for none."""
+    return (
+        0.0
+        if _decimal(raw, "give a number each second, such as 50 or 0.5, or 0 for no limit") == 0
+        else per_second(raw)
+    )
+
+
 def fraction(raw: object) -> float:
     """Parse a fraction: decimals allowed, from 0 to 1."""
     value = _decimal(raw, "give a fraction from 0 to 1, such as 0.1")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.domain.disconnects import DisconnectReason
+from gateway.domain.disconnects import UNAUTHENTICATED_LIMIT, DisconnectReason
 from gateway.domain.rate_limit import FULL, take_token, wait_seconds
 from gateway.hub import Connection
 from gateway.interfaces import Clock, Frames, Socket, Timer
 from gateway.socketio_server import packets
 from gateway.transport.session import EngineSession
+from gateway.transport.unauthenticated import UnauthenticatedSessions
 
 
 class ConnectionEvents(Protocol):
@@ -63,11 +64,18 @@ class Client:
 class Clients:
     """The clients of one replica. ``SocketIOServer`` adds and removes them; other components may disconnect them."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.by_sid: dict[str, Client] = {}
         """By the sid of their Engine.IO session, in the order in which the sessions were opened."""
-        self.unauthenticated = 0
-        """Number of sessions that have joined no namespace yet."""
+        self.unauthenticated = UnauthenticatedSessions(clock)
+
+    def make_room(self) -> bool:
+        """Close a session that has long joined no namespace, so that another client is admitted."""
+        session = self.unauthenticated.next_to_close()
+        if session is None:
+            return False
+        end_session(session, UNAUTHENTICATED_LIMIT)
+        return True
 
     def disconnect(self, client: Client, reason: DisconnectReason) -> None:
         """End the transport of a client with all its connections; at once if it has joined no namespace."""

@@ -159,7 +159,7 @@ class SocketIOServer:
         metrics.callback_gauge(
             "engineio_sessions_unauthenticated",
             "Engine.IO sessions that have joined no namespace yet.",
-            read=lambda: self._clients.unauthenticated,
+            read=lambda: len(self._clients.unauthenticated),
         )
 
     # from the transport
@@ -170,7 +170,7 @@ class SocketIOServer:
             self._options.connect_timeout_seconds, partial(end_session, session, NO_NAMESPACE)
         )
         self._clients.by_sid[session.sid] = Client(session, deadline, self)
-        self._clients.unauthenticated += 1
+        self._clients.unauthenticated.add(session)
 
     def session_closed(self, session: EngineSession, reason: str) -> None:
         """Remove the client of a closed session and all its connections."""
@@ -180,7 +180,7 @@ class SocketIOServer:
             return
         client.join_deadline.cancel()
         if not session.joined:
-            self._clients.unauthenticated -= 1
+            self._clients.unauthenticated.remove(session)
             self._log.unused(client, reason)
         for connection in client.connections.values():
             self._remove(client, connection, reason)
@@ -332,7 +332,7 @@ class SocketIOServer:
     def _joined(self, client: Client, connection: Connection) -> None:
         if not client.session.joined:
             client.session.joined = True
-            self._clients.unauthenticated -= 1
+            self._clients.unauthenticated.remove(client.session)
         self._opened.count((connection.namespace, connection.transport.name))
         self._open.count((connection.namespace,))
         self._log.accepted(client, connection)

@@ -2,10 +2,12 @@
 
 server               the Engine.IO path: handshakes, polls, posts and WebSockets; all sessions of the replica
 admission            which handshakes are admitted: limits, rates, addresses of clients behind trusted proxies
+receive_limits       how much a client may send: size of a message, rate of all frames
+unauthenticated      the sessions that have joined no namespace, and which of them makes room for another
 cors                 which web pages may connect, and the headers for them
 errors               how a handshake or a request is rejected, and the reasons for which sessions end
 session              one Engine.IO session as a state machine: what to send, when to end; no I/O
-transports           what a session sends through: a WebSocket, a poll, the send buffer; limits of messages
+transports           what a session sends through: a WebSocket, a poll, the send buffer; the count of frames
 polling              the polling transport: GETs that wait for packets, POSTs that bring them
 websocket            the WebSocket transport: opens connections and keeps them until they are closed
 websocket_handshake  the opening handshake of a WebSocket

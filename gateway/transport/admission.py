@@ -1,12 +1,15 @@
-"""Which handshakes are admitted: by the number of connections, by rate, and not while the replica drains.
+"""Which handshakes are admitted: by rate, by the number of connections, and not while the replica drains.
 
 The address of a client comes from ``X-Forwarded-For`` where trusted proxies are in front of the gateway. Each proxy
 appends the address of its peer on the right; everything further left came with the request and may be forged. So the
 client is the right-most address that is not a trusted proxy's. ``Forwarded`` (RFC 7239) is not read: a proxy that
 writes one of the two headers passes the other on as its client forged it.
 
-Rates are limited for the replica and for each client address. The number of addresses that are kept is bounded, and an
-address is forgotten once its bucket is full again.
+Rates are limited for the replica and for each client address. An address of a private network may be that of a proxy in
+front of all clients, and is limited only if the operator asks for it. The number of addresses that are kept is bounded,
+and an address is forgotten once its bucket is full again.
+
+At a limit of connections a client that has long joined no namespace makes room (``unauthenticated``).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
@@ -27,8 +30,20 @@ from gateway.metrics import MetricFactory
 from gateway.transport.errors import HandshakeError, unavailable
 
 FORWARDED_FOR: Final = "X-Forwarded-For"
+ADDRESS_BURST_SECONDS: Final = 20.0
+"""The burst of an address in seconds of its rate: the users of one office reconnect at the same moment."""
+DEFAULT_ADDRESS_RATE: Final = 100.0
+"""Handshakes each second of one address that is surely no proxy's; its burst is 2 000."""
 MAX_ADDRESSES: Final = 65_536
 """About 8 MB. Beyond it the buckets not used for the longest are removed early; CONNECT_RATE still limits all."""
+_PRIVATE: Final = tuple(
+    ip_network(network)
+    for network in (
+        *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),  # RFC 1918
+        *("100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),  # RFC 6598, RFC 1122, RFC 3927
+        *("fc00::/7", "fe80::/10", "::1/128"),  # RFC 4193, RFC 4291
+    )
+)
 _SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 """The values of ``X-Forwarded-Proto``; some proxies write those of WebSockets."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -94,6 +109,16 @@ def rate_limit_key(address: str) -> str:
     return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
 
 
+def may_be_proxy(address: str) -> bool:
+    """Whether all clients may have this address, because it is that of a proxy which ``TRUSTED_PROXIES`` lacks.
+
+    So may an address of a private network, and one that cannot be read. Others come from ``X-Forwarded-For`` of a
+    trusted proxy, or belong to a host that reaches the gateway through the internet.
+    """
+    parsed = _parse(address)
+    return parsed is None or any(parsed in network for network in _PRIVATE)
+
+
 def _only_value(headers: CIMultiDictProxy[str], name: str) -> str:
     values = ",".join(headers.getall(name, ())).split(",")
     return values[0].strip() if len(values) == 1 else ""
@@ -115,7 +140,7 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 
 
 class AddressRates:
-    """One bucket for each address of a client, with a burst of one second.
+    """One bucket for each address of a client, with a burst of ADDRESS_BURST_SECONDS.
 
     A bucket is a theoretical arrival time (TAT, ``gateway.domain.rate_limit``).
     """
@@ -123,9 +148,9 @@ class AddressRates:
     def __init__(self, clock: Clock, connects_per_second: float) -> None:
         self._clock = clock
         self._per_second = connects_per_second
-        self._burst = max(1.0, connects_per_second)
+        self._burst = max(1.0, ADDRESS_BURST_SECONDS * connects_per_second)
         self.seconds_each = 1 / connects_per_second
-        self._window_seconds = max(1.0, self.seconds_each)
+        self._window_seconds = self._burst / connects_per_second
         # Two generations instead of a search for full buckets: an empty bucket is full again after one window.
         self._tats: dict[str, float] = {}
         self._older_tats: dict[str, float] = {}
@@ -161,12 +186,22 @@ class AddressRates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdmissionLimits:
-    """Limits of one replica; None is off. A client is unauthenticated until it has joined a namespace."""
+    """Limits of one replica; None is off. A client is unauthenticated until it has joined a namespace.
+
+    ``limits_any_address``: whether the rate of an address also applies to one that ``may_be_proxy``.
+    """
 
     max_connections: int | None = None
     max_unauthenticated: int | None = None
     connects_per_second: float | None = None
     connects_per_second_and_address: float | None = None
+    limits_any_address: bool = True
+
+
+class MakeRoom(Protocol):
+    """Closes a session that has long joined no namespace; returns False if there is none."""
+
+    def __call__(self) -> bool: ...
 
 
 class Admission:
@@ -191,37 +226,56 @@ class Admission:
             read=lambda: {} if limits.max_unauthenticated is None else limits.max_unauthenticated,
         )
 
-    def decide(self, address: str, *, sessions: int, unauthenticated: int) -> HandshakeError | None:
+    def decide(
+        self, address: str, *, sessions: int, unauthenticated: int, make_room: MakeRoom
+    ) -> HandshakeError | None:
         """Return None to admit a client, else why it is rejected. A rejected handshake takes nothing from any rate.
 
         ``sessions``: how many are open now; ``unauthenticated``: how many of them have joined no namespace yet.
         """
-        rejection = self._check_capacity(sessions, unauthenticated) or self._check_rates(address)
+        if self.draining:
+            return unavailable("draining", "this replica is shutting down", 1)
+        by_address = self._rates_of(address)
+        rejection = self._check_rates(by_address, address) or self._check_capacity(
+            sessions, unauthenticated, make_room
+        )
         if rejection is None:
             rate = self._limits.connects_per_second
             if rate is not None:
                 self._tat = take_token(self._tat, self._clock.monotonic(), rate)
-            if self._rates_by_address is not None:
-                self._rates_by_address.consume(address)
+            if by_address is not None:
+                by_address.consume(address)
         return rejection
 
-    def _check_capacity(self, sessions: int, unauthenticated: int) -> HandshakeError | None:
+    def _rates_of(self, address: str) -> AddressRates | None:
+        """Return the rates that apply to an address, if any do."""
+        rates = self._rates_by_address
+        return (
+            None
+            if rates is None or (not self._limits.limits_any_address and may_be_proxy(address))
+            else rates
+        )
+
+    def _check_capacity(
+        self, sessions: int, unauthenticated: int, make_room: MakeRoom
+    ) -> HandshakeError | None:
+        """Return the reason why there is no room. Called last: a session may be closed for the new one."""
         limits = self._limits
-        if self.draining:
-            return unavailable("draining", "this replica is shutting down", 1)
-        if limits.max_connections is not None and sessions >= limits.max_connections:
+        is_full = limits.max_connections is not None and sessions >= limits.max_connections
+        if is_full and not make_room():
             return unavailable("connection_limit", "this replica is full", 5)
-        if limits.max_unauthenticated is not None and unauthenticated >= limits.max_unauthenticated:
-            return unavailable("unauthenticated_limit", "too many clients have not shown a token yet", 5)
+        has_many = limits.max_unauthenticated is not None and unauthenticated >= limits.max_unauthenticated
+        if has_many and not is_full and not make_room():
+            return unavailable("unauthenticated_limit", "too many clients have not shown a token yet", 2)
         return None
 
-    def _check_rates(self, address: str) -> HandshakeError | None:
-        rates_by_address, rate = self._rates_by_address, self._limits.connects_per_second
-        if rates_by_address is not None and not rates_by_address.allow(address):
+    def _check_rates(self, by_address: AddressRates | None, address: str) -> HandshakeError | None:
+        rate = self._limits.connects_per_second
+        if by_address is not None and not by_address.allow(address):
             return unavailable(
                 "address_rate",
                 "too many clients connect from this address",
-                math.ceil(rates_by_address.seconds_each),
+                math.ceil(by_address.seconds_each),
             )
         if rate is not None and wait_seconds(self._tat, self._clock.monotonic(), rate, max(1.0, rate)):
             return unavailable("rate", "too many clients connect at once", math.ceil(1 / rate))

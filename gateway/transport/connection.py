@@ -11,17 +11,19 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
-from gateway.interfaces import Schedule, Timer
+from gateway.interfaces import Clock, Schedule, Timer
 from gateway.transport import deflate, frames, packets
 from gateway.transport.frames import FrameError, FrameReader, ReceivedFrame
 from gateway.transport.http import start_eager_task
 from gateway.transport.packets import MalformedPacket, Packet
-from gateway.transport.session import TOO_LARGE, Deliver, EngineSession
-from gateway.transport.transports import MessageLimits
+from gateway.transport.receive_limits import POLICY_VIOLATION, TOO_LARGE, ReceiveLimits, exceeds_rate
+from gateway.transport.session import Deliver, EngineSession
 from gateway.transport.websocket_writer import WebSocketWriter
 
 FRAMES_PER_READ: Final = 64
 """Frames that one connection handles before the event loop turns."""
+_SMALL_READ_BYTES: Final = 512
+"""A read with fewer bytes counts as a frame also if it completes none: a frame may come byte by byte."""
 PONG_BYTES: Final = 16 * 1024
 """While more bytes wait for a client, its pings are not answered (RFC 6455 §5.5.3 lets pongs be left out)."""
 _RELEASE_SECONDS: Final = 0.1
@@ -31,8 +33,9 @@ _RELEASE_SECONDS: Final = 0.1
 class ConnectionOwner(Protocol):
     """What a connection needs of the transport that opened it."""
 
+    clock: Clock
     deliver: Deliver
-    limits: MessageLimits
+    limits: ReceiveLimits
 
     def connection_opened(self, connection: WebSocketConnection, /) -> None: ...
 
@@ -86,6 +89,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_reader",
         "_session",
         "_task",
+        "_uncounted_bytes",
         "_probe",
         "_read_handle",
         "writer",
@@ -105,6 +109,8 @@ class WebSocketConnection(asyncio.Protocol):
         self._is_paused = False
         self._is_finished = False
         """Nothing more is read."""
+        self._uncounted_bytes = 0
+        """Bytes that arrived since ``_exceeds_rate`` last counted them."""
         owner.connection_opened(self)
 
     def attach(self, session: EngineSession) -> None:
@@ -131,6 +137,7 @@ class WebSocketConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._is_finished or self._session is None:
             return
+        self._uncounted_bytes += len(data)
         self._reader.feed(data)
         if self._task is None and self._read_handle is None:
             self._read()
@@ -153,27 +160,46 @@ class WebSocketConnection(asyncio.Protocol):
     # reading
 
     def _read(self) -> None:
-        """Handle the frames that have arrived, until one has to be waited for."""
+        """Handle the frames that have arrived, until one has to be waited for, and count them."""
         self._read_handle = None
-        for _ in range(FRAMES_PER_READ):
-            received = self._next()
-            if received is None:
-                self._resume()
-                return
+        frames_read = 0
+        received = self._next()
+        while received is not None:
+            frames_read += 1
             self._handle_frame(received)
-            if self._task is not None or self._is_finished:
-                return
-        self._pause()
-        self._read_handle = asyncio.get_running_loop().call_soon(self._read)
+            if self._task is not None or self._is_finished or frames_read == FRAMES_PER_READ:
+                break
+            received = self._next()
+        if self._is_finished:
+            return
+        if self._exceeds_rate(frames_read):
+            self.writer.close(POLICY_VIOLATION)
+            self._finish()
+        elif received is None:
+            self._resume()
+        elif self._task is None:
+            self._pause()
+            self._read_handle = asyncio.get_running_loop().call_soon(self._read)
 
     def _next(self) -> ReceivedFrame | None:
         if self._session is None or self._is_finished:
             return None
         try:
-            return self._reader.next(self._owner.limits.of(joined=self._session.joined))
+            return self._reader.next(self._owner.limits.bytes_of(joined=self._session.joined))
         except FrameError as error:
             self._protocol_error(error.close_code)
             return None
+
+    def _exceeds_rate(self, frames_read: int) -> bool:
+        """Count frames and the bytes that arrived; end the session and return True if that is more than allowed."""
+        session, size = self._session, self._uncounted_bytes
+        self._uncounted_bytes = 0
+        if not frames_read and 0 < size < _SMALL_READ_BYTES:
+            frames_read = 1
+        if session is None or not (frames_read or size):
+            return False
+        now = self._owner.clock.monotonic()
+        return exceeds_rate(session, self._owner.limits, now, frames_read, size)
 
     def _handle_frame(self, received: ReceivedFrame) -> None:
         if received.opcode == frames.PING:
@@ -210,7 +236,7 @@ class WebSocketConnection(asyncio.Protocol):
         opcode, data, compressed = received
         try:
             if compressed:
-                data = deflate.inflate(data, limit_bytes=self._owner.limits.of(joined=session.joined))
+                data = deflate.inflate(data, limit_bytes=self._owner.limits.bytes_of(joined=session.joined))
             if opcode == frames.BINARY:
                 return Packet(packets.MESSAGE, data)
             return packets.decode_text(data.decode())

@@ -27,6 +27,7 @@ HANDSHAKES: Final = (
 """Reasons for which a handshake is answered with 503."""
 CLOSE_REASONS: Final = (
     "client_close",
+    "frame_rate",
     "internal_error",
     "malformed_frame",
     "malformed_packet",
@@ -68,6 +69,7 @@ BAD_REQUEST: Final = HandshakeError(400, 3, "Bad request", "bad_request")
 FORBIDDEN: Final = HandshakeError(403, 4, "Forbidden", "forbidden_origin")
 UNSUPPORTED_PROTOCOL: Final = HandshakeError(400, 5, "Unsupported protocol version", "unsupported_protocol")
 PAYLOAD_TOO_LARGE: Final = HandshakeError(413, 3, "Payload too large", "payload_too_large")
+TOO_MANY_PACKETS: Final = HandshakeError(429, 3, "Too many packets", "frame_rate")
 BODY_TIMEOUT: Final = HandshakeError(408, 3, "The body did not arrive in time", "body_timeout")
 OVERLOADED: Final = HandshakeError(
     503, 3, "More bodies arrive at once than this replica can hold", "overloaded", retry_after_seconds=1
@@ -84,6 +86,7 @@ REJECTIONS: Final = (
             FORBIDDEN,
             UNSUPPORTED_PROTOCOL,
             PAYLOAD_TOO_LARGE,
+            TOO_MANY_PACKETS,
             BODY_TIMEOUT,
             OVERLOADED,
         )

@@ -179,6 +179,11 @@ def decode_base64(text: str) -> bytes:
     return binascii.a2b_base64(digits + b"=" * (-len(digits) % 4))
 
 
+def count_packets(body: bytes) -> int:
+    """Return how many packets a posted payload has, without decoding it."""
+    return body.count(_SEPARATOR.encode()) + 1
+
+
 def decode_payload(body: bytes) -> Iterator[Packet]:
     """Decode the packets of a posted payload one by one, in order.
 

@@ -10,6 +10,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from gateway.domain.bounded_body import ArrivingBodies, BodyDropped, BodyTooLarge
 from gateway.domain.errors import release_frames
+from gateway.interfaces import Clock
 from gateway.transport import errors, packets
 from gateway.transport.connection_totals import SESSION_ENDED
 from gateway.transport.deflate import PollCompressor
@@ -17,12 +18,14 @@ from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.http_response import LARGE_BODY_BYTES, LargeBody
 from gateway.transport.packets import MalformedPacket
-from gateway.transport.session import TOO_LARGE, Deliver, EngineSession
-from gateway.transport.transports import MessageLimits
+from gateway.transport.receive_limits import TOO_LARGE, ReceiveLimits, exceeds_rate
+from gateway.transport.session import Deliver, EngineSession
 
 _YIELD_EVERY: Final = 64
 SPACE_SECONDS: Final = 0.01
 """How long an answer waits for the memory of others that were given up."""
+_POST_FRAMES: Final = 2
+"""What a POST counts beside its packets (``FrameRate``)."""
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
@@ -85,7 +88,8 @@ class PollingTransport:
         self,
         deliver: Deliver,
         *,
-        limits: MessageLimits,
+        clock: Clock,
+        limits: ReceiveLimits,
         body_timeout_seconds: float,
         arriving: ArrivingBodies,
         compresses_from_bytes: int | None,
@@ -96,6 +100,7 @@ class PollingTransport:
         """
         self._deliver = deliver
         self._compressor = PollCompressor(compresses_from_bytes)
+        self._clock = clock
         self._limits = limits
         self._body_timeout_seconds = body_timeout_seconds
         self._arriving = arriving
@@ -124,6 +129,9 @@ class PollingTransport:
         compressed = await self._compressor.compress(
             payload, request.headers.getall(hdrs.ACCEPT_ENCODING, ())
         )
+        if payload == packets.NOOP_PACKET.record:
+            # Polls with messages are as many as the gateway sends; those with a noop are the client's own.
+            exceeds_rate(session, self._limits, self._clock.monotonic(), 1, 0)
         answer = _text_response(payload if compressed is None else compressed)
         if compressed is not None:
             answer.headers[hdrs.CONTENT_ENCODING] = "gzip"
@@ -144,10 +152,14 @@ class PollingTransport:
             session.posting = False
 
     async def _receive(self, request: web.Request, session: EngineSession) -> web.Response | HandshakeError:
-        body = await self._read(request, self._limits.of(joined=session.joined))
+        body = await self._read(request, self._limits.bytes_of(joined=session.joined))
         if isinstance(body, HandshakeError):
             session.fail(TOO_LARGE if body is errors.PAYLOAD_TOO_LARGE else "payload_rejected")
             return body
+        # Counted before the first packet is decoded: a payload may hold half a million.
+        frames = _POST_FRAMES + packets.count_packets(body)
+        if exceeds_rate(session, self._limits, self._clock.monotonic(), frames, len(body)):
+            return errors.TOO_MANY_PACKETS
         try:
             for count, packet in enumerate(packets.decode_payload(body), 1):
                 message = session.receive(packet)
@@ -155,7 +167,7 @@ class PollingTransport:
                 if handling is not None:
                     await handling
                 if not count % _YIELD_EVERY:
-                    # A payload may hold half a million packets; other tasks have to run in between.
+                    # Other tasks have to run in between.
                     await asyncio.sleep(0)
         except MalformedPacket:
             session.fail("malformed_packet")

@@ -16,7 +16,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.domain.bounded_body import ArrivingBodies
 from gateway.hub import GatheredFrames
-from gateway.interfaces import Schedule
+from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
 from gateway.transport import errors
 from gateway.transport.admission import FORWARDED_FOR, TrustedProxies
@@ -26,9 +26,10 @@ from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.http_response import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
+from gateway.transport.receive_limits import receive_limits
 from gateway.transport.session import EngineSession, Handling, Handshake, SessionObserver
 from gateway.transport.stats import create_stats_metrics
-from gateway.transport.transports import FrameWriter, MessageLimits
+from gateway.transport.transports import FrameWriter
 from gateway.transport.websocket import WebSocketTransport
 
 PROTOCOL_VERSION: Final = "4"
@@ -56,6 +57,7 @@ class EngineOptions:
     """Settings of the transport. Sizes in bytes, times in seconds.
 
     ``unauthenticated_payload_bytes`` applies until a session has joined a namespace; None: ``max_payload_bytes`` does.
+    ``messages_per_second``: how many events a client may send; the rate of all its frames follows from it.
     ``token_cookie``: the name of the cookie that may hold the token; None: no cookie is read.
     ``deflates_from_bytes``: WebSocket messages of this size and above are compressed; None: compression is not offered.
     ``compresses_polls_from_bytes``: answers to polls of this size and above are compressed; None: none is.
@@ -68,6 +70,7 @@ class EngineOptions:
     upgrade_timeout_seconds: float = 10.0
     max_payload_bytes: int
     unauthenticated_payload_bytes: int | None = None
+    messages_per_second: float = 50.0
     deflates_from_bytes: int | None = None
     compresses_polls_from_bytes: int | None = None
     body_timeout_seconds: float
@@ -84,6 +87,7 @@ class EngineServer:
         *,
         observer: EngineObserver,
         schedule: Schedule,
+        clock: Clock,
         origins: Origins,
         proxies: TrustedProxies,
         check_admission: Callable[[str], HandshakeError | None],
@@ -107,8 +111,10 @@ class EngineServer:
         self._proxies = proxies
         self._check_admission = check_admission
         unauthenticated_bytes = options.unauthenticated_payload_bytes or options.max_payload_bytes
-        limits = MessageLimits(
-            options.max_payload_bytes, min(unauthenticated_bytes, options.max_payload_bytes)
+        limits = receive_limits(
+            joined_bytes=options.max_payload_bytes,
+            unauthenticated_bytes=min(unauthenticated_bytes, options.max_payload_bytes),
+            messages_per_second=options.messages_per_second,
         )
         self._heartbeat = Heartbeat(
             schedule,
@@ -117,6 +123,7 @@ class EngineServer:
         )
         self._polling = PollingTransport(
             self._deliver,
+            clock=clock,
             limits=limits,
             body_timeout_seconds=options.body_timeout_seconds,
             arriving=arriving or ArrivingBodies(),
@@ -125,6 +132,7 @@ class EngineServer:
         self._websocket = WebSocketTransport(
             self._deliver,
             schedule,
+            clock=clock,
             limits=limits,
             upgrade_timeout_seconds=options.upgrade_timeout_seconds,
             deflates_from_bytes=options.deflates_from_bytes,

@@ -21,11 +21,9 @@ from typing import Any, Final, Protocol
 from gateway.interfaces import Frames, Socket, Timer
 from gateway.transport import packets
 from gateway.transport.packets import Packet
-from gateway.transport.transports import FrameWriter, Poll, SendBuffer
+from gateway.transport.transports import FrameCount, FrameWriter, Poll, SendBuffer
 
 CLIENT_CLOSE: Final = "client_close"
-TOO_LARGE: Final = "message_too_large"
-"""The reason for closing a session whose client exceeds ``MessageLimits``."""
 FRAME_BYTES: Final = 1024
 """Memory of the event loop for each frame that waits, beside its bytes (measured: 830 with uvloop)."""
 
@@ -88,6 +86,7 @@ class EngineSession:
         "joined",
         "phase",
         "posting",
+        "received",
         "reconnects",
         "sid",
     )
@@ -107,7 +106,8 @@ class EngineSession:
         self.end_reason = ""
         self.posting = False
         self.joined = False
-        """Set by the layer above once a namespace is joined; only small messages are accepted until then."""
+        """Set by the layer above once a namespace is joined; less is accepted until then (``ReceiveLimits``)."""
+        self.received = FrameCount()
         self.awaits_pong = False
         self.heartbeat_timer: Timer | None = None
         """The next step of the heartbeat."""
@@ -362,12 +362,12 @@ class EngineSession:
         else:
             self._wake()
 
-    def fail(self, reason: str) -> None:
-        """Close the session of a client that broke the protocol, at once if neither a poll nor a WebSocket waits."""
+    def fail(self, reason: str, code: int = 1002) -> None:
+        """Close the session of a client that broke a rule, at once if neither a poll nor a WebSocket waits."""
         if self._writer is None and self._poll is None:
             self.lost(reason)
         else:
-            self.end(1002, reason)
+            self.end(code, reason)
 
     def abort(self, reason: str) -> None:
         """Close the session without a close packet or frame; on polling its sid becomes unknown."""

@@ -1,4 +1,4 @@
-"""What a session sends through: a WebSocket, a poll, the send buffer between polls; and the limits of what it gets."""
+"""What a session sends through: a WebSocket, a poll, the send buffer between polls; the count of what it receives."""
 
 from __future__ import annotations
 
@@ -119,15 +119,29 @@ class SendBuffer:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageLimits:
-    """Limits of one message, in bytes: a WebSocket message with all its fragments, or the body of a POST.
+class FrameRate:
+    """How much a client may send: ``per_second`` frames for long, and ``burst`` at once.
 
-    A session is unauthenticated until it has joined a namespace.
+    A frame counts as one, and all bytes together as one more for each ``frame_bytes``.
     """
 
-    joined_bytes: int
-    unauthenticated_bytes: int
+    per_second: float
+    burst: float
+    frame_bytes: float
 
-    def of(self, *, joined: bool) -> int:
-        """Return the limit that applies to a session."""
-        return self.joined_bytes if joined else self.unauthenticated_bytes
+
+class FrameCount:
+    """What one client has sent: a leaky bucket, so the rate may change while it is in use."""
+
+    __slots__ = ("_at", "_level")
+
+    def __init__(self) -> None:
+        self._level = 0.0
+        self._at = 0.0
+
+    def exceeds(self, rate: FrameRate, now: float, frames: float, size: int) -> bool:
+        """Count frames with ``size`` bytes that arrived ``now``, in monotonic seconds; return True beyond the rate."""
+        level = self._level - (now - self._at) * rate.per_second
+        self._at = now
+        self._level = level = max(0.0, level) + frames + size / rate.frame_bytes
+        return level > rate.burst

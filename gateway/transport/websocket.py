@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import Final, cast
 
 from aiohttp import web
 
 from gateway.hub import GatheredFrames
-from gateway.interfaces import Schedule
+from gateway.interfaces import Clock, Schedule
 from gateway.transport import errors
 from gateway.transport.connection import UpgradeProbe, WebSocketConnection
 from gateway.transport.errors import HandshakeError
 from gateway.transport.http import GatewayRequestHandler
 from gateway.transport.http_response import DETACHED, encode_switch
+from gateway.transport.receive_limits import ReceiveLimits, exceeds_rate
 from gateway.transport.session import Deliver, EngineSession
-from gateway.transport.transports import MessageLimits
 from gateway.transport.websocket_handshake import accept_handshake
 from gateway.transport.websocket_writer import WebSocketWriter
+
+UPGRADE_FRAMES: Final = 10
+"""What an attempt to upgrade counts (``FrameRate``): as much CPU time as so many frames."""
 
 
 class WebSocketTransport:
@@ -30,12 +33,14 @@ class WebSocketTransport:
         deliver: Deliver,
         schedule: Schedule,
         *,
-        limits: MessageLimits,
+        clock: Clock,
+        limits: ReceiveLimits,
         upgrade_timeout_seconds: float,
         deflates_from_bytes: int | None,
         gathered: GatheredFrames,
     ) -> None:
         """``deflates_from_bytes``: messages of at least this size are compressed if the client offers it; None: off."""
+        self.clock = clock
         self.deliver = deliver
         self.limits = limits
         self.all_closed = asyncio.Event()
@@ -57,6 +62,8 @@ class WebSocketTransport:
 
     def upgrade(self, request: web.Request, session: EngineSession) -> web.StreamResponse | HandshakeError:
         """Open a WebSocket that upgrades a session from polling (§Upgrade)."""
+        if exceeds_rate(session, self.limits, self.clock.monotonic(), UPGRADE_FRAMES, 0):
+            return errors.TOO_MANY_PACKETS
 
         def begin(connection: WebSocketConnection, head: bytes) -> None:
             connection.writer.write(head)

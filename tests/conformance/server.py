@@ -165,6 +165,7 @@ class ConformanceServer:
             ),
             observer=observer,
             schedule=self.schedule,
+            clock=SystemClock(),
             origins=Origins(["*"]),
             proxies=TrustedProxies(()),
             check_admission=self._check_admission,
@@ -180,7 +181,9 @@ class ConformanceServer:
         )
 
     def _check_admission(self, address: str) -> HandshakeError | None:
-        return self.admission.decide(address, sessions=len(self.engine.sessions), unauthenticated=0)
+        return self.admission.decide(
+            address, sessions=len(self.engine.sessions), unauthenticated=0, make_room=lambda: False
+        )
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the port."""

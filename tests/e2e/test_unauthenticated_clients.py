@@ -78,13 +78,9 @@ async def test_handshake_over_the_limit_of_unauthenticated_clients_gets_503_with
     assert await metric_value(http, one_at_a_time, "engineio_sessions_unauthenticated") == 1
 
     message = "too many clients have not shown a token yet"
-    assert await rejections(one_at_a_time, http) == [(503, message, "5")] * 2
-    assert (
-        await metric_value(
-            http, one_at_a_time, 'engineio_requests_rejected_total{reason="unauthenticated_limit"}'
-        )
-        == 2
-    )
+    assert await rejections(one_at_a_time, http) == [(503, message, "2")] * 2
+    rejected = 'engineio_requests_rejected_total{reason="unauthenticated_limit"}'
+    assert await metric_value(http, one_at_a_time, rejected) == 2
 
     await unauthenticated.join(one_at_a_time.token(user))
     assert await metric_value(http, one_at_a_time, "engineio_sessions_unauthenticated") == 0
@@ -95,21 +91,26 @@ async def test_handshake_over_the_limit_of_unauthenticated_clients_gets_503_with
 
 
 @TRANSPORTS
-async def test_client_over_the_limit_of_unauthenticated_clients_connects_later(
+async def test_client_that_joins_nothing_makes_room_for_one_that_connects(
     one_at_a_time: GatewayProcess, http: aiohttp.ClientSession, clients: Clients, transport: str, user: str
 ) -> None:
-    unauthenticated = await RawSocket.open(http, one_at_a_time.url)
+    socket = await RawSocket.open(http, one_at_a_time.url)
     client = clients.open(one_at_a_time.url, token=one_at_a_time.token(user), transports=[transport])
     await asyncio.to_thread(client.wait, "connect_error")
 
-    await unauthenticated.socket.close()
-
     await asyncio.to_thread(client.connected)
-    client.disconnect()
-    await asyncio.to_thread(
-        one_at_a_time.log.wait,
-        lambda line: line.get("event") == "connection.closed" and line["user"] == user,
-    )
+    assert await socket.closed() == (1006, [])
+
+    polling = await RawPolling(http, one_at_a_time.url).open()
+    other = clients.open(one_at_a_time.url, token=one_at_a_time.token(user), transports=[transport])
+    await asyncio.to_thread(other.connected)
+    assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
+    for each in (client, other):
+        each.disconnect()
+        await asyncio.to_thread(
+            one_at_a_time.log.wait,
+            lambda line: line.get("event") == "connection.closed" and line["user"] == user,
+        )
 
 
 async def test_unauthenticated_client_that_sends_more_than_a_token_is_disconnected(

@@ -50,6 +50,13 @@ def open_files(pid: int) -> int:
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
+def metric(gateway: GatewayProcess, sample: str) -> float:
+    """Return the value of a sample of /metrics: a name without its prefix, with its labels; 0 if there is none."""
+    beginning = f"sio_gateway_{sample} "
+    lines = gateway.backend.send("GET", "/metrics").text.splitlines()
+    return sum(float(line.removeprefix(beginning)) for line in lines if line.startswith(beginning))
+
+
 def _memory(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{name}:"):

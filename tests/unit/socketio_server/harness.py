@@ -75,7 +75,7 @@ class ServerHarness:
         self.verifier = Verifier()
         self.upgraded: list[Connection] = []
         services = self.services
-        self.clients = Clients()
+        self.clients = Clients(services.clock)
         self.server = SocketIOServer(
             SocketIOOptions(
                 namespaces=("/", "/events"),

@@ -267,21 +267,21 @@ async def test_exception_during_connect_is_logged_and_the_client_reconnects(harn
 
 
 async def test_unauthenticated_clients_are_counted_until_they_join_or_close(harness: ServerHarness) -> None:
-    counts = [harness.clients.unauthenticated]
+    counts = [len(harness.clients.unauthenticated)]
     joins, goes = harness.open(), harness.open()
-    counts.append(harness.clients.unauthenticated)
+    counts.append(len(harness.clients.unauthenticated))
 
     await joins.send(connect("forged"))
-    counts.append(harness.clients.unauthenticated)
+    counts.append(len(harness.clients.unauthenticated))
     await joins.send(connect("alice"), connect("alice", "/events,"))
-    counts.append(harness.clients.unauthenticated)
+    counts.append(len(harness.clients.unauthenticated))
     assert (joins.session.joined, goes.session.joined) == (True, False)
     goes.session.lost("transport_close")
-    counts.append(harness.clients.unauthenticated)
+    counts.append(len(harness.clients.unauthenticated))
     await joins.send("1", "1/events,")
-    counts.append(harness.clients.unauthenticated)
+    counts.append(len(harness.clients.unauthenticated))
     joins.session.lost("transport_close")
-    counts.append(harness.clients.unauthenticated)
+    counts.append(len(harness.clients.unauthenticated))
 
     assert counts == [0, 2, 2, 1, 0, 0, 0]
 
@@ -298,7 +298,7 @@ async def test_client_that_closes_during_connect_is_no_longer_counted_as_unauthe
     harness.verifier.gate.set()
     await connecting
 
-    assert (harness.clients.unauthenticated, client.session.joined) == (0, False)
+    assert (len(harness.clients.unauthenticated), client.session.joined) == (0, False)
 
 
 async def test_attachments_that_are_too_large_together_close_the_transport(harness: ServerHarness) -> None:
@@ -310,7 +310,7 @@ async def test_attachments_that_are_too_large_together_close_the_transport(harne
 
     assert (before, client.writer.closed) == ([], [1009])
     assert harness.counted("connections_closed_total") == {"/ message_too_large": 1}
-    assert harness.clients.unauthenticated == 0
+    assert len(harness.clients.unauthenticated) == 0
 
 
 async def test_unknown_event_is_acknowledged_if_an_acknowledgement_is_requested(

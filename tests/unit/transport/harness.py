@@ -22,6 +22,7 @@ from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import EngineSession, Handling
 from ingest_api.access_log import RejectedRequestLog
 from tests.conformance.client import Client
+from tests.support.clock import FakeClock
 from tests.support.metrics import counted
 from tests.support.waiter import TIMEOUT_SECONDS
 
@@ -80,6 +81,7 @@ class EngineHarness:
         send_buffer_bytes: int,
         upgrade_timeout_seconds: float,
         unauthenticated_payload_bytes: int | None,
+        messages_per_second: float,
         deflates_from_bytes: int | None,
         trusted_proxies: Sequence[str],
         arriving: ArrivingBodies | None,
@@ -87,6 +89,7 @@ class EngineHarness:
         self.observer = Observer()
         self.metrics = MetricFactory()
         self.handshake_addresses: list[str] = []
+        self.clock = FakeClock(running=True)
         self.schedule = TimerHeap(asyncio.get_running_loop())
         self.engine = EngineServer(
             EngineOptions(
@@ -97,12 +100,14 @@ class EngineHarness:
                 upgrade_timeout_seconds=upgrade_timeout_seconds,
                 max_payload_bytes=MAX_PAYLOAD_BYTES,
                 unauthenticated_payload_bytes=unauthenticated_payload_bytes,
+                messages_per_second=messages_per_second,
                 deflates_from_bytes=deflates_from_bytes,
                 body_timeout_seconds=0.2,
                 send_buffer_bytes=send_buffer_bytes,
             ),
             observer=self.observer,
             schedule=self.schedule,
+            clock=self.clock,
             origins=Origins(["https://app.example"]),
             proxies=TrustedProxies(trusted_proxies),
             check_admission=self.handshake_addresses.append,
@@ -119,6 +124,11 @@ class EngineHarness:
         )
         self.port = 0
 
+    def join(self) -> None:
+        """Mark all sessions as joined, as the layer above does after CONNECT."""
+        for session in self.engine.sessions.values():
+            session.joined = True
+
     async def wait_empty(self) -> None:
         """Wait until every session is closed."""
         await asyncio.wait_for(self.engine.empty.wait(), TIMEOUT_SECONDS)
@@ -130,6 +140,7 @@ async def running_engine(
     send_buffer_bytes: int = 4 * MAX_PAYLOAD_BYTES,
     upgrade_timeout_seconds: float = 10.0,
     unauthenticated_payload_bytes: int | None = None,
+    messages_per_second: float = 50.0,
     deflates_from_bytes: int | None = None,
     trusted_proxies: Sequence[str] = (),
     arriving: ArrivingBodies | None = None,
@@ -139,6 +150,7 @@ async def running_engine(
         send_buffer_bytes=send_buffer_bytes,
         upgrade_timeout_seconds=upgrade_timeout_seconds,
         unauthenticated_payload_bytes=unauthenticated_payload_bytes,
+        messages_per_second=messages_per_second,
         deflates_from_bytes=deflates_from_bytes,
         trusted_proxies=trusted_proxies,
         arriving=arriving,

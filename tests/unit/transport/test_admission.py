@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gateway.metrics import MetricFactory
-from gateway.transport.admission import MAX_ADDRESSES, AddressRates, Admission, AdmissionLimits
+from gateway.transport.admission import (
+    ADDRESS_BURST_SECONDS,
+    DEFAULT_ADDRESS_RATE,
+    MAX_ADDRESSES,
+    AddressRates,
+    Admission,
+    AdmissionLimits,
+    may_be_proxy,
+)
 from gateway.transport.errors import HandshakeError
 from tests.support.clock import FakeClock
 
@@ -19,26 +27,33 @@ def make(
     unauthenticated: int | None = None,
     rate: float | None = None,
     address_rate: float | None = None,
+    limits_any_address: bool = True,
 ) -> Admission:
     limits = AdmissionLimits(
         max_connections=connections,
         max_unauthenticated=unauthenticated,
         connects_per_second=rate,
         connects_per_second_and_address=address_rate,
+        limits_any_address=limits_any_address,
     )
     return Admission(clock or FakeClock(), limits, metrics=MetricFactory())
+
+
+def has_no_room() -> bool:
+    """Close no session."""
+    return False
 
 
 def count_admitted(admission: Admission, attempts: int, address: str = ADDRESS, *, open_now: int = 0) -> int:
     """How many of these attempts are admitted while so many sessions are open and unauthenticated."""
     return sum(
-        admission.decide(address, sessions=open_now, unauthenticated=open_now) is None
+        admission.decide(address, sessions=open_now, unauthenticated=open_now, make_room=has_no_room) is None
         for _ in range(attempts)
     )
 
 
 def rejection_of(admission: Admission, address: str = ADDRESS, *, open_now: int = 0) -> HandshakeError:
-    rejection = admission.decide(address, sessions=open_now, unauthenticated=open_now)
+    rejection = admission.decide(address, sessions=open_now, unauthenticated=open_now, make_room=has_no_room)
     assert rejection is not None
     assert (rejection.status, rejection.code) == (503, 4)
     return rejection
@@ -62,8 +77,37 @@ def test_replica_at_its_limit_of_unauthenticated_clients_rejects_with_a_retry_ti
 
     rejection = rejection_of(admission, open_now=2)
 
-    assert (rejection.reason, rejection.retry_after_seconds) == ("unauthenticated_limit", 5)
+    assert (rejection.reason, rejection.retry_after_seconds) == ("unauthenticated_limit", 2)
     assert count_admitted(admission, 1, open_now=1) == 1
+
+
+@pytest.mark.parametrize("limit", ["connections", "unauthenticated"])
+def test_client_that_has_long_joined_nothing_makes_room_for_one_other(limit: str) -> None:
+    admission = make(connections=3 if limit == "connections" else None, unauthenticated=3)
+    closed: list[int] = []
+
+    def make_room() -> bool:
+        closed.append(1)
+        return True
+
+    assert admission.decide(ADDRESS, sessions=3, unauthenticated=3, make_room=make_room) is None
+    assert len(closed) == 1
+
+
+def test_rejected_handshake_closes_no_other_client() -> None:
+    admission = make(unauthenticated=0, rate=1)
+    assert count_admitted(make(rate=1), 1) == 1
+
+    def make_room() -> bool:
+        raise AssertionError("a client was closed for one that is rejected")
+
+    admission.draining = True
+    assert admission.decide(ADDRESS, sessions=1, unauthenticated=1, make_room=make_room) is not None
+    admission.draining = False
+    assert admission.decide(ADDRESS, sessions=1, unauthenticated=1, make_room=lambda: True) is None
+    rejection = admission.decide(ADDRESS, sessions=1, unauthenticated=1, make_room=make_room)
+    assert rejection is not None
+    assert rejection.reason == "rate"
 
 
 def test_draining_replica_rejects_every_handshake() -> None:
@@ -114,35 +158,35 @@ def test_each_address_has_its_own_rate(started_at: float) -> None:
     clock = FakeClock(ticks=started_at)
     admission = make(clock, address_rate=10)
 
-    counts = [count_admitted(admission, 50), count_admitted(admission, 50, OTHER_ADDRESS)]
+    counts = [count_admitted(admission, 500), count_admitted(admission, 500, OTHER_ADDRESS)]
     for seconds in (0.5, 1.0, 100.0):
         clock.advance(seconds)
-        counts.append(count_admitted(admission, 50))
+        counts.append(count_admitted(admission, 500))
 
-    assert counts == [10, 10, 5, 10, 10]
+    assert counts == [200, 200, 5, 10, 200]
 
 
 def test_address_over_its_rate_learns_how_long_to_wait_and_is_admitted_then() -> None:
     clock = FakeClock()
-    admission = make(clock, address_rate=0.2)
+    admission = make(clock, address_rate=0.05)
     assert count_admitted(admission, 2) == 1
 
     rejection = rejection_of(admission)
-    clock.advance(5)
+    clock.advance(20)
 
-    assert (rejection.reason, rejection.retry_after_seconds) == ("address_rate", 5)
+    assert (rejection.reason, rejection.retry_after_seconds) == ("address_rate", 20)
     assert count_admitted(admission, 2) == 1
 
 
 def test_address_over_its_rate_takes_nothing_from_the_rate_of_the_replica() -> None:
-    admission = make(rate=10, address_rate=3)
+    admission = make(rate=100, address_rate=0.15)
 
     assert [count_admitted(admission, 100, address) for address in (ADDRESS, OTHER_ADDRESS)] == [3, 3]
 
 
 def test_replica_over_its_rate_takes_nothing_from_the_rate_of_an_address() -> None:
     clock = FakeClock()
-    admission = make(clock, rate=1, address_rate=1)
+    admission = make(clock, rate=1, address_rate=0.05)
     assert count_admitted(admission, 1, OTHER_ADDRESS) == 1
     assert rejection_of(admission).reason == "rate"
 
@@ -152,7 +196,7 @@ def test_replica_over_its_rate_takes_nothing_from_the_rate_of_an_address() -> No
 
 
 def test_addresses_of_one_ipv6_network_share_a_rate() -> None:
-    admission = make(address_rate=1)
+    admission = make(address_rate=0.05)
 
     assert count_admitted(admission, 1, "2001:db8::1") == 1
     assert count_admitted(admission, 1, "2001:db8::ffff:1") == 0
@@ -166,7 +210,7 @@ def test_addresses_are_forgotten_once_their_buckets_are_full(rate: float) -> Non
     rates.consume(ADDRESS)
 
     for _ in range(2):
-        clock.advance(max(1.0, 1 / rate))
+        clock.advance(max(ADDRESS_BURST_SECONDS, 1 / rate))
         rates.consume(OTHER_ADDRESS)
 
     assert len(rates) == 2
@@ -177,10 +221,38 @@ def test_addresses_are_forgotten_once_their_buckets_are_full(rate: float) -> Non
 
 
 def test_number_of_addresses_is_bounded_and_the_latest_are_remembered() -> None:
-    rates = AddressRates(FakeClock(), 1.0)
+    rates = AddressRates(FakeClock(), 0.05)
 
     for number in range(2 * MAX_ADDRESSES):
         rates.consume(f"address {number}")
 
     assert len(rates) <= MAX_ADDRESSES
     assert not rates.allow(f"address {2 * MAX_ADDRESSES - MAX_ADDRESSES // 2}")
+
+
+# addresses that may be those of a proxy
+
+PRIVATE = ("10.0.0.7", "172.16.3.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "169.254.1.1")
+PRIVATE_IPV6 = ("::1", "fd00::1", "fe80::1", "::ffff:10.0.0.7", "")
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, *PRIVATE_IPV6])
+def test_private_address_may_be_that_of_a_proxy_and_is_limited_only_if_the_operator_asks_for_it(
+    address: str,
+) -> None:
+    assert may_be_proxy(address)
+    assert count_admitted(make(address_rate=0.05, limits_any_address=False), 100, address) == 100
+    assert count_admitted(make(address_rate=0.05), 100, address) == 1
+
+
+@pytest.mark.parametrize("address", ["203.0.113.9", "8.8.8.8", "2001:db8::1", "::ffff:8.8.8.8", "172.32.0.1"])
+def test_other_address_is_limited_by_default(address: str) -> None:
+    assert not may_be_proxy(address)
+    assert count_admitted(make(address_rate=0.05, limits_any_address=False), 100, address) == 1
+
+
+def test_two_thousand_users_of_one_office_reconnect_at_the_same_moment() -> None:
+    admission = make(address_rate=DEFAULT_ADDRESS_RATE, limits_any_address=False)
+
+    assert count_admitted(admission, 2_000, "203.0.113.9") == 2_000
+    assert rejection_of(admission, "203.0.113.9").retry_after_seconds == 1

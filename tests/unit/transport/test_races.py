@@ -24,6 +24,9 @@ from tests.unit.transport.harness import PATH, EngineHarness, running_engine
 
 ON_CLOSE = b"\x88"
 
+UNLIMITED = 1_000_000.0
+"""Messages each second, so that the limit of frames is not what a test meets."""
+
 
 def masked(opcode: int, payload: bytes = b"") -> bytes:
     """Return a frame of a client with a mask of zeros."""
@@ -304,8 +307,12 @@ async def test_packets_before_a_malformed_one_are_received_as_on_the_reference_s
 
 
 async def test_payload_of_many_packets_lets_the_loop_turn() -> None:
-    async with running_engine() as (server, client), counting_turns() as turns:
+    async with (
+        running_engine(messages_per_second=UNLIMITED) as (server, client),
+        counting_turns() as turns,
+    ):
         sid = await client.open_polling()
+        server.join()
         session = server.engine.sessions[sid]
         posting = asyncio.create_task(client.post(sid, *["3"] * 200_000))
         await turns_until(lambda: session.posting)
@@ -317,11 +324,12 @@ async def test_payload_of_many_packets_lets_the_loop_turn() -> None:
 
 async def test_many_frames_in_one_piece_let_the_loop_turn() -> None:
     async with (
-        running_engine() as (server, _),
+        running_engine(messages_per_second=UNLIMITED) as (server, _),
         raw_connection(server.port) as connection,
         counting_turns() as turns,
     ):
         await raw_websocket(connection)
+        server.join()
         connection.send(masked(0x1, b"3") * 20_000 + masked(0x1, b"4end"))
         before = turns[0]
         await asyncio.wait_for(server.observer.message_arrived.wait(), TIMEOUT_SECONDS)
@@ -583,11 +591,12 @@ async def test_frames_that_arrive_with_the_handshake_are_received_in_order() -> 
 
 async def test_endless_empty_fragments_let_the_loop_turn() -> None:
     async with (
-        running_engine() as (server, _),
+        running_engine(messages_per_second=UNLIMITED) as (server, _),
         raw_connection(server.port) as connection,
         counting_turns() as turns,
     ):
         await raw_websocket(connection)
+        server.join()
         start, fragment = bytes((0x01, 0x80)) + bytes(4), bytes((0x00, 0x80)) + bytes(4)
         connection.send(start + fragment * 20_000 + bytes((0x80, 0x84)) + bytes(4) + b"4end")
         before = turns[0]

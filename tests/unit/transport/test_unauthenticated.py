@@ -14,12 +14,6 @@ from tests.unit.transport.harness import MAX_PAYLOAD_BYTES, PATH, EngineHarness,
 UNAUTHENTICATED_BYTES = 1000
 
 
-def join(server: EngineHarness) -> None:
-    """Mark all sessions as joined, as the layer above does after CONNECT."""
-    for session in server.engine.sessions.values():
-        session.joined = True
-
-
 async def received(server: EngineHarness, count: int) -> list[str | bytes]:
     await await_until(lambda: len(server.observer.received) >= count, f"{count} packets", pause_seconds=0)
     return server.observer.received
@@ -55,7 +49,7 @@ async def test_client_that_joined_may_send_large_messages_on_both_transports() -
         sid = await client.open_polling()
         await socket.send("4small")
         await received(server, 1)
-        join(server)
+        server.join()
 
         await socket.send("4" + "x" * (MAX_PAYLOAD_BYTES - 1))
         assert await client.post(sid, "4" + "x" * (MAX_PAYLOAD_BYTES - 1)) == (200, "ok")
@@ -68,10 +62,10 @@ async def test_upgraded_session_accepts_large_messages_once_it_joined(joins: str
     async with running_engine(unauthenticated_payload_bytes=UNAUTHENTICATED_BYTES) as (server, client):
         sid = await client.open_polling()
         if joins == "before the probe":
-            join(server)
+            server.join()
         socket = await client.probe(sid)
         if joins == "during the upgrade":
-            join(server)
+            server.join()
         await socket.send("5")
         await socket.send("4" + "x" * UNAUTHENTICATED_BYTES)
 
