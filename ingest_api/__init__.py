@@ -12,6 +12,7 @@
     push          turns a body into a Push or a Disconnect; has a fast path for common bodies
     schemas       marshmallow schemas of request and response bodies
     json_body     a strict JSON parser that keeps values as they were written (pure)
+    large_body    the same for large bodies, in slices between which the event loop runs other tasks
     errors        the table of error codes, and problems as application/problem+json
     access_log    log line, count and span of each finished request
     openapi       generates the OpenAPI document from schemas and openapi_text

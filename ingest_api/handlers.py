@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MappingProxyType
@@ -17,7 +18,17 @@ from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
 from ingest_api.errors import Problem
 from ingest_api.interfaces import Clock, DedupStore, EventSchemas, PresenceReader, Publisher
-from ingest_api.push import Push, check_media_type, check_push, read_disconnect, read_push
+from ingest_api.large_body import LARGE_BYTES, in_slices
+from ingest_api.push import (
+    Disconnect,
+    Push,
+    check_media_type,
+    check_push,
+    read_disconnect,
+    read_large_disconnect,
+    read_large_push,
+    read_push,
+)
 from ingest_api.request import AuthenticatedRequest, Response
 from ingest_api.schemas import DisconnectSchema, EmitSchema, EmitToRoomSchema
 
@@ -83,17 +94,19 @@ class Handlers:
         self._emit_to_room = EmitToRoomSchema(namespaces=namespaces)
         self._disconnect = DisconnectSchema(namespaces=namespaces)
         self._in_flight = InFlight()
+        self._large_body = asyncio.Lock()
+        """Held while a large body is parsed: one slice of one body in each turn of the event loop."""
 
     async def emit_to_user(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection of one user."""
-        push = self._read_push(self._emit, authenticated)
+        push = await self._read_push(self._emit, authenticated)
         room = USER_PREFIX + _user(authenticated)
         _check_target(authenticated.key, (room,))
         return await self._publish(authenticated, push, (room,), {"room": room})
 
     async def emit_to_room(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection in one room or in several."""
-        push = self._read_push(self._emit_to_room, authenticated)
+        push = await self._read_push(self._emit_to_room, authenticated)
         rooms = push.rooms if push.room is None else (push.room,)
         _check_target(authenticated.key, rooms)
         address: dict[str, Any] = {"rooms": rooms} if push.room is None else {"room": push.room}
@@ -101,7 +114,8 @@ class Handlers:
 
     async def broadcast(self, authenticated: AuthenticatedRequest) -> Response:
         """Push an event to every connection in a namespace."""
-        return await self._publish(authenticated, self._read_push(self._emit, authenticated), (), {})
+        push = await self._read_push(self._emit, authenticated)
+        return await self._publish(authenticated, push, (), {})
 
     async def presence(self, authenticated: AuthenticatedRequest) -> Response:
         """Return the connections of a user."""
@@ -120,7 +134,7 @@ class Handlers:
     async def disconnect(self, authenticated: AuthenticatedRequest) -> Response:
         """Disconnect connections of a user."""
         check_media_type(authenticated.request, authenticated.body)
-        disconnect = read_disconnect(self._disconnect, authenticated.body)
+        disconnect = await self._read_disconnect(authenticated.body)
         with self._in_flight.lock(authenticated.dedup_key):
             result = await self._publisher.disconnect_user(
                 _user(authenticated),
@@ -132,9 +146,20 @@ class Handlers:
         authenticated.request.publish_result = result
         return _result_response({"disconnected": result.connections}, result)
 
-    def _read_push(self, schema: EmitSchema, authenticated: AuthenticatedRequest) -> Push:
-        check_media_type(authenticated.request, authenticated.body)
-        push = read_push(schema, authenticated.body, now=self._clock.now())
+    async def _read_disconnect(self, body: bytes) -> Disconnect:
+        if len(body) <= LARGE_BYTES:
+            return read_disconnect(self._disconnect, body)
+        async with self._large_body:
+            return await in_slices(read_large_disconnect(self._disconnect, body))
+
+    async def _read_push(self, schema: EmitSchema, authenticated: AuthenticatedRequest) -> Push:
+        body = authenticated.body
+        check_media_type(authenticated.request, body)
+        if len(body) <= LARGE_BYTES:
+            push = read_push(schema, body, now=self._clock.now())
+        else:
+            async with self._large_body:
+                push = await in_slices(read_large_push(schema, body, now=self._clock.now()))
         event_schemas = self._event_schemas()
         if event_schemas is not None:
             check_push(event_schemas, push)

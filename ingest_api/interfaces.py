@@ -37,9 +37,12 @@ class UnknownEvent(Exception):
 class EventSchemas(Protocol):
     """The events that the event catalogue describes."""
 
-    def check(self, namespace: str, event: str, arguments: tuple[str, ...]) -> Mapping[str, str] | None:
+    def check(
+        self, namespace: str, event: str, arguments: tuple[str, ...], *, value_count: int
+    ) -> Mapping[str, str] | None:
         """Check the arguments of a push, which are JSON texts.
 
+        ``value_count`` is how many values the arguments of a large body hold at most; 0 for a small body.
         Returns sentences by path; None if there are none, also for an event that is not described. A path begins with
         the index of the argument (``0.text``); an empty one stands for the number of arguments.
 

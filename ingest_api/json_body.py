@@ -58,6 +58,8 @@ class ParsedBody(NamedTuple):
 
     values: dict[str, object]
     raw: dict[str, str]
+    value_count: int = 0
+    """How many values a large body holds at most."""
 
 
 def parse(body: bytes) -> ParsedBody:
@@ -67,7 +69,7 @@ def parse(body: bytes) -> ParsedBody:
         InvalidJson: The body is not JSON in the accepted form.
         NotAnObject: The body is not a JSON object, or has more than ``MAX_MEMBERS`` members.
     """
-    text = _decode(body)
+    text = decode_text(body)
     if is_too_deep(body):
         raise InvalidJson(f"the body is nested more than {MAX_DEPTH} deep")
     start = _skip_space(text, 0)
@@ -110,7 +112,12 @@ def with_timestamp(data: str, decoded: Mapping[str, object], timestamp: str) -> 
     return "{" + ",".join(kept) + "}"
 
 
-def _decode(body: bytes) -> str:
+def decode_text(body: bytes) -> str:
+    """Return the text of a body.
+
+    Raises:
+        InvalidJson: The body is not UTF-8, or begins with a byte order mark.
+    """
     if body.startswith(b"\xef\xbb\xbf"):
         raise InvalidJson("the body starts with a byte order mark")
     try:
@@ -140,7 +147,7 @@ def _children(
         if delimiter == closing:
             return children, member_start
         if delimiter != ",":
-            raise InvalidJson(f"a comma or {closing} is missing{_at(text, member_end)}")
+            raise InvalidJson(f"a comma or {closing} is missing{place(text, member_end)}")
         position = _skip_space(text, member_start)
     raise NotAnObject(f"the body has more than {max_count} members")
 
@@ -148,11 +155,11 @@ def _children(
 def _read_key(text: str, position: int) -> tuple[str, int]:
     """Return the key of a member, and the position of its value."""
     if text[position : position + 1] != '"':
-        raise InvalidJson(f"the name of a member is missing{_at(text, position)}")
+        raise InvalidJson(f"the name of a member is missing{place(text, position)}")
     key, end = scan(text, position)
     colon = _skip_space(text, end)
     if text[colon : colon + 1] != ":":
-        raise InvalidJson(f"a colon is missing{_at(text, colon)}")
+        raise InvalidJson(f"a colon is missing{place(text, colon)}")
     return str(key), _skip_space(text, colon + 1)
 
 
@@ -165,17 +172,17 @@ def scan(text: str, start: int) -> tuple[object, int]:
     try:
         return _DECODER.raw_decode(text, start)
     except JSONDecodeError as error:
-        raise InvalidJson(f"{error.msg[:1].lower()}{error.msg[1:]}{_at(text, error.pos)}") from None
+        raise InvalidJson(f"{error.msg[:1].lower()}{error.msg[1:]}{place(text, error.pos)}") from None
     except _Constant as constant:
         found = next(match for match in _CONSTANT.finditer(text, start) if match[1])
-        raise InvalidJson(f"{constant} is no JSON value{_at(text, found.start())}") from None
+        raise InvalidJson(f"{constant} is no JSON value{place(text, found.start())}") from None
 
 
 def _duplicate_member(text: str, members: list[Slice]) -> InvalidJson:
     seen: set[str] = set()
     for member in members:
         if member.key in seen:
-            return InvalidJson(f"a member is repeated{_at(text, member.start)}")
+            return InvalidJson(f"a member is repeated{place(text, member.start)}")
         seen.add(member.key)
     raise AssertionError("no member is repeated")
 
@@ -183,7 +190,7 @@ def _duplicate_member(text: str, members: list[Slice]) -> InvalidJson:
 def _expect_end(text: str, position: int) -> None:
     position = _skip_space(text, position)
     if position != len(text):
-        raise InvalidJson(f"something follows the value{_at(text, position)}")
+        raise InvalidJson(f"something follows the value{place(text, position)}")
 
 
 def _check_surrogates(text: str) -> None:
@@ -191,7 +198,7 @@ def _check_surrogates(text: str) -> None:
         return
     for escape in _LONE_SURROGATE.finditer(text):
         if escape[1]:
-            raise InvalidJson(f"\\{escape[1]} is half of a surrogate pair{_at(text, escape.start())}")
+            raise InvalidJson(f"\\{escape[1]} is half of a surrogate pair{place(text, escape.start())}")
 
 
 def _skip_space(text: str, position: int) -> int:
@@ -199,7 +206,8 @@ def _skip_space(text: str, position: int) -> int:
     return space.end() if space else position
 
 
-def _at(text: str, position: int) -> str:
+def place(text: str, position: int) -> str:
+    """Return line and column of a position, as they end a sentence."""
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
     return f": line {line}, column {column}"

@@ -21,6 +21,13 @@ from ingest_api import json_body
 from ingest_api.errors import Problem
 from ingest_api.interfaces import EventSchemas, UnknownEvent
 from ingest_api.json_body import InvalidJson, NotAnObject, ParsedBody, is_plain_json, scan
+from ingest_api.large_body import (
+    Steps,
+    UnknownMember,
+    large_elements,
+    parse_large,
+    with_timestamp_in_large,
+)
 from ingest_api.request import JSON, Request
 from ingest_api.schemas import DisconnectSchema, EmitSchema
 
@@ -87,7 +94,8 @@ def fast_parse(body: bytes, *, with_room: bool) -> FastPush | None:
 class Push(NamedTuple):
     """An event to push. ``arguments`` are JSON texts. ``room`` and ``rooms`` are as in the body: at most one.
 
-    ``has_args`` is whether the arguments are the elements of ``args``, and not the one in ``data``.
+    ``has_args`` is whether the arguments are the elements of ``args``, and not the one in ``data``. ``value_count`` is
+    how many values a large body holds at most.
     """
 
     event: str
@@ -98,6 +106,7 @@ class Push(NamedTuple):
     room: str | None
     rooms: tuple[str, ...]
     has_args: bool = False
+    value_count: int = 0
 
 
 class Disconnect(NamedTuple):
@@ -149,15 +158,39 @@ def parse_push(schema: EmitSchema, body: bytes, *, now: float) -> Push:
     """
     parsed = _parse(body)
     loaded = _load(schema, parsed)
+    return _push_of(parsed, loaded, _arguments(parsed, loaded, now))
+
+
+def read_large_push(schema: EmitSchema, body: bytes, *, now: float) -> Steps[Push]:
+    """Return the push in a large body, in slices.
+
+    Raises:
+        Problem: As ``parse_push``.
+    """
+    parsed = yield from _parse_large(body)
+    loaded = _load(schema, parsed)
+    yield
+    data, args = parsed.raw.get("data"), parsed.raw.get("args")
+    if data is not None and loaded["timestamp"]:
+        arguments: tuple[str, ...] = ((yield from with_timestamp_in_large(data, iso_timestamp(now))),)
+    elif data is not None:
+        arguments = (data,)
+    else:
+        arguments = () if args is None else large_elements(args)
+    return _push_of(parsed, loaded, arguments)
+
+
+def _push_of(parsed: ParsedBody, loaded: Mapping[str, Any], arguments: tuple[str, ...]) -> Push:
     return Push(
         event=loaded["event"],
         namespace=loaded["namespace"],
-        arguments=_arguments(parsed, loaded, now),
+        arguments=arguments,
         exclude=frozenset(loaded["except_"]),
         volatile=loaded["volatile"],
         room=loaded.get("room"),
         rooms=tuple(loaded.get("rooms", ())),
         has_args="args" in loaded,
+        value_count=parsed.value_count,
     )
 
 
@@ -168,7 +201,7 @@ def check_push(schemas: EventSchemas, push: Push) -> None:
         Problem: The catalogue does not accept the arguments (``invalid_body``) or the event (``unknown_event``).
     """
     try:
-        problems = schemas.check(push.namespace, push.event, push.arguments)
+        problems = schemas.check(push.namespace, push.event, push.arguments, value_count=push.value_count)
     except UnknownEvent:
         raise Problem(
             "unknown_event", f"the event catalogue describes no such event of the namespace {push.namespace}"
@@ -191,7 +224,19 @@ def read_disconnect(schema: DisconnectSchema, body: bytes) -> Disconnect:
     Raises:
         Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
     """
-    loaded = _load(schema, _parse(body or b"{}"))
+    return _disconnect_of(_load(schema, _parse(body or b"{}")))
+
+
+def read_large_disconnect(schema: DisconnectSchema, body: bytes) -> Steps[Disconnect]:
+    """Return the disconnect in a large body, in slices.
+
+    Raises:
+        Problem: As ``read_disconnect``.
+    """
+    return _disconnect_of(_load(schema, (yield from _parse_large(body))))
+
+
+def _disconnect_of(loaded: Mapping[str, Any]) -> Disconnect:
     return Disconnect(
         namespace=loaded.get("namespace"), exclude=frozenset(loaded["except_"]), revoke=loaded["revoke"]
     )
@@ -204,6 +249,20 @@ def _parse(body: bytes) -> ParsedBody:
         raise Problem("invalid_json", str(error)) from None
     except NotAnObject as error:
         raise Problem("invalid_body", str(error), errors={}) from None
+
+
+def _parse_large(body: bytes) -> Steps[ParsedBody]:
+    try:
+        return (yield from parse_large(body))
+    except InvalidJson as error:
+        raise Problem("invalid_json", str(error)) from None
+    except NotAnObject as error:
+        raise Problem("invalid_body", str(error), errors={}) from None
+    except UnknownMember as error:
+        name = str(error)[:_MAX_FIELD_NAME_CHARACTERS]
+        raise Problem(
+            "invalid_body", f"the body breaks the rules: {name}", errors={name: ["Unknown field."]}
+        ) from None
 
 
 def _load(schema: EmitSchema | DisconnectSchema, parsed: ParsedBody) -> dict[str, Any]:

@@ -55,9 +55,7 @@ class ShortList(fields.List[Any]):
 
     def _deserialize(self, value: Any, *more: Any, **options: Any) -> list[Any]:
         if isinstance(value, list) and len(value) not in self._sizes:
-            raise ValidationError(
-                f"Between {self._sizes[0]} and {self._sizes[-1]} elements, not {len(value)}."
-            )
+            raise ValidationError(f"Between {self._sizes[0]} and {self._sizes[-1]} elements.")
         return super()._deserialize(value, *more, **options)
 
 

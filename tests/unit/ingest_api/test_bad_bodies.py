@@ -90,12 +90,21 @@ async def test_json_that_is_not_an_object_is_an_invalid_body(server: RestApiServ
 
 
 async def test_body_with_too_many_members_is_not_read_to_its_end(server: RestApiServer) -> None:
-    body = json.dumps({f"m{number}": number for number in range(5000)}).encode()
+    body = json.dumps({f"m{number}": number for number in range(1000)}).encode()
 
     response = await server.post("/emit/user/42", body)
 
     assert response.problem == (422, "invalid_body")
     assert response.json["detail"] == "the body has more than 32 members"
+
+
+async def test_first_unknown_member_of_a_large_body_is_named(server: RestApiServer) -> None:
+    body = json.dumps({"event": "e", "m" * 100: 1, "data": "x" * 20_000}).encode()
+
+    response = await server.post("/emit/user/42", body)
+
+    assert response.problem == (422, "invalid_body")
+    assert response.json["errors"] == {"m" * 64: ["Unknown field."]}
 
 
 @pytest.mark.parametrize(

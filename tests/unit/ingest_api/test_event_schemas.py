@@ -10,7 +10,7 @@ import pytest
 
 from gateway.domain.event_catalogue import Arguments, EventCatalogue, NamespaceEvents, ServerEvent
 from gateway.domain.messages import Message
-from gateway.runtime.events import CurrentPushSchemas
+from gateway.runtime.events import MAX_CHECKED_VALUES, CurrentPushSchemas
 from tests.unit.ingest_api.harness import RestApiServer, run_rest_api
 
 
@@ -90,6 +90,19 @@ async def test_a_push_that_breaks_the_schemas_is_rejected_with_the_paths_in_its_
     assert response.problem == (422, "invalid_body")
     assert response.json["errors"] == errors
     assert checking.published == []
+
+
+@pytest.mark.parametrize(("event", "is_checked"), [("pair", True), ("free", False), ("undescribed", False)])
+async def test_push_with_too_many_values_to_check_is_rejected_if_its_event_is_described(
+    checking: RestApiServer, event: str, is_checked: bool
+) -> None:
+    body = {"event": event, "data": [0] * (MAX_CHECKED_VALUES + 1)}
+    response = await checking.post("/emit/user/42", body)
+
+    assert response.status == (422 if is_checked else 200)
+    if is_checked:
+        [sentence] = response.json["errors"]["data"]
+        assert sentence == "holds more than 20,000 values, which are too many to check"
 
 
 @pytest.mark.parametrize(
