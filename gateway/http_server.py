@@ -136,15 +136,9 @@ class HttpServer:
         await self._runner.cleanup()
 
     async def _dispatch(self, application: Handler, request: web.Request) -> web.StreamResponse:
-        if request.version < HttpVersion10:
-            return self._answer(
-                request, 400, "bad_request", "a request names its version, HTTP/1.0 or HTTP/1.1"
-            )
-        if request.version > HttpVersion11:
-            return self._answer(request, 505, "unsupported_version", "this is for HTTP/1.0 and HTTP/1.1")
-        if request.version == HttpVersion11 and hdrs.HOST not in request.headers:
-            # RFC 9112 §3.2 requires this answer, and aiohttp needs the host to select an application.
-            return self._answer(request, 400, "bad_request", "an HTTP/1.1 request names its Host")
+        fault = find_fault(request)
+        if fault is not None:
+            return self._answer(request, *fault)
         direct = self._direct.get(request.path)
         self._running += 1
         self._idle.clear()
@@ -198,6 +192,30 @@ class HttpServer:
         return FastPathHandler(
             server, fast_path=self._fast_path, is_draining=self._draining.is_set, **options
         )
+
+
+def find_fault(request: web.BaseRequest) -> tuple[int, str, str] | None:
+    """Return status, code and sentence for the first fault of a head that aiohttp accepts; None if it has none."""
+    if request.version < HttpVersion10:
+        return 400, "bad_request", "a request names its version, HTTP/1.0 or HTTP/1.1"
+    if request.version > HttpVersion11:
+        return 505, "unsupported_version", "this is for HTTP/1.0 and HTTP/1.1"
+    if request.version == HttpVersion11 and hdrs.HOST not in request.headers:
+        # RFC 9112 §3.2 requires this answer, and aiohttp needs the host to select an application.
+        return 400, "bad_request", "an HTTP/1.1 request names its Host"
+    if hdrs.TRANSFER_ENCODING not in request.headers:
+        return None
+    # aiohttp looks at the last coding alone. A proxy that reads the others would see another end of the request.
+    codings = [
+        each.strip().lower() for each in ",".join(request.headers.getall(hdrs.TRANSFER_ENCODING)).split(",")
+    ]
+    if request.version < HttpVersion11:
+        return 400, "bad_request", "a Transfer-Encoding needs HTTP/1.1 (RFC 9112 §6.1)"
+    if hdrs.CONTENT_LENGTH in request.headers or codings.count("chunked") > 1:
+        return 400, "bad_request", "the length of the body is given twice (RFC 9112 §6.1)"
+    if codings != ["chunked"]:
+        return 501, "unsupported_transfer_encoding", "the only Transfer-Encoding is chunked"
+    return None
 
 
 def printable_host(host: str) -> str:

@@ -60,12 +60,13 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
     "freshness_unknown": HTTPStatus.SERVICE_UNAVAILABLE,
+    "unsupported_transfer_encoding": HTTPStatus.NOT_IMPLEMENTED,
     "unsupported_version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
 }
 """Every error code in a response, and its status. Codes are stable, the sentences in ``detail`` are not.
 
-``request_timeout``, ``headers_too_large``, ``unsupported_version`` and most ``bad_request`` are responses of the HTTP
-server to requests that never reach the REST API.
+``request_timeout``, ``headers_too_large``, ``unsupported_transfer_encoding``, ``unsupported_version`` and most
+``bad_request`` are responses of the HTTP server to requests that never reach the REST API.
 """
 
 FieldErrors = Mapping[str, Sequence[str]]

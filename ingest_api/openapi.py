@@ -155,7 +155,7 @@ def _describe_operation() -> dict[str, Any]:
                 "content": {CONTENT_TYPE: content},
             }
         }
-        | _problems((400, 405, 431, 500, 505)),
+        | _problems((400, 405, 431, 500, 501, 503, 505)),
     }
 
 

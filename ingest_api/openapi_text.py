@@ -118,14 +118,17 @@ REMEDIES: Final[Mapping[str, str]] = {
     "rate_limited": "Wait for `Retry-After` seconds, or ask the operator for a higher rate.",
     "headers_too_large": "Send fewer or shorter headers: `detail` names the longest one; the operator sets the limit.",
     "internal_error": "An error of the gateway: give the operator the `request_id`.",
-    "overloaded": "More bodies arrive at once than this replica can hold, and this one began first. The request was not"
-    " accepted and has no effect. Repeat it after `Retry-After` seconds, and send the body faster.",
+    "overloaded": "This replica has too many open connections, or more bodies arrive at once than it can hold and this"
+    " one began first. The request was not accepted and has no effect. Repeat it after `Retry-After` seconds, and send"
+    " the body faster.",
     "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"
     " seconds.",
     "broker_timeout": "It is unknown whether the request was accepted. Repeat it, signed anew, with the same"
     " Idempotency-Key; without one it may take effect twice.",
     "freshness_unknown": "The timestamp does not show that the request is new: the gateway was just started, Redis"
     " lost data or a clock was set. The request has no effect. Repeat it, signed anew, after `Retry-After` seconds.",
+    "unsupported_transfer_encoding": "Send the body with a `Content-Length`, or with `Transfer-Encoding: chunked`"
+    " alone.",
     "unsupported_version": "Use HTTP/1.1 (or 1.0). A proxy in front of the gateway may accept other versions.",
 }
 """What a caller should do about each error code."""
@@ -197,6 +200,7 @@ class Operation:
         431,
         500,
         503,
+        501,
         505,
     )
 
@@ -273,7 +277,7 @@ OPERATIONS: Final = (
                 "recoverable": 0,
             }
         },
-        statuses=(400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 431, 500, 503, 505),
+        statuses=(400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 431, 500, 501, 503, 505),
     ),
     Operation(
         id="disconnectUser",
