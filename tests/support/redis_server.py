@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,9 +62,13 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """One server process; ``options`` are those of redis.conf, dashes written as underscores."""
+    """One server process; ``options`` are those of redis.conf, dashes written as underscores.
 
-    def __init__(self, **options: Any) -> None:
+    ``under`` is a command that starts the command after it.
+    """
+
+    def __init__(self, *, under: Sequence[str] = (), **options: Any) -> None:
+        self._under = under
         self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self.options = {"save": "", "appendonly": "no"} | {
             name.replace("_", "-"): str(value) for name, value in options.items()
@@ -118,7 +122,7 @@ class RedisServer:
     def _command(self) -> list[str]:
         options = [part for name, value in self.options.items() for part in (f"--{name}", *_words(value))]
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        return [find_binary(), *where, *options]
+        return [*self._under, find_binary(), *where, *options]
 
     def client(self) -> redis.Redis:
         """Open a client of redis-py, to read and to change data."""

@@ -12,6 +12,7 @@ from tests.support.waiter import wait_until
 SHORT_SECONDS, LONG_SECONDS = 1.0, LEASE_SECONDS + 4.0
 """Within a lease, and past it."""
 SPLIT_SECONDS = 4.0
+HOUR_SECONDS = 3600.0
 
 
 def nothing(stage: Stage) -> None:
@@ -151,6 +152,14 @@ def hold_subscription(stage: Stage) -> None:
     stage.proxies[0].resume_subscriptions()
 
 
+def set_clock_ahead(stage: Stage) -> None:
+    stage.step_clock(HOUR_SECONDS, back_after=SPLIT_SECONDS)
+
+
+def set_clock_back(stage: Stage) -> None:
+    stage.step_clock(-HOUR_SECONDS, back_after=SPLIT_SECONDS)
+
+
 PERSISTENT: Final = {"appendonly": "yes", "appendfsync": "always"}
 
 KINDS: Final = (
@@ -182,4 +191,13 @@ KINDS: Final = (
     FaultKind("one replica and Redis cut off without a reset for 9 s", cut_off_one_replica),
     FaultKind("answers of Redis to one replica held for 4 s", hold_answers),
     FaultKind("subscription of one replica held for 9 s", hold_subscription),
+    FaultKind(
+        "clock of Redis an hour ahead for 4 s, so that keys expire",
+        set_clock_ahead,
+        lossy=True,
+        clock_of="redis",
+    ),
+    FaultKind("clock of Redis an hour back for 4 s", set_clock_back, lossy=True, clock_of="redis"),
+    FaultKind("clock of a replica an hour ahead for 4 s", set_clock_ahead, clock_of="replica"),
+    FaultKind("clock of a replica an hour back for 4 s", set_clock_back, clock_of="replica"),
 )

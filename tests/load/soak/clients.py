@@ -39,13 +39,14 @@ class ClientBehaviour:
     """How clients connect, and how their connections break.
 
     ``up_seconds``: shortest and longest time for which a client stays connected; None: no client is dropped.
-    ``transports``: those of each client, in turn.
+    ``transports``: those of each client, in turn. ``claims``: further ones of the tokens.
     """
 
     options: dict[str, Any] = field(default_factory=lambda: dict(RECONNECT_AFTER_TWO_SECONDS))
     auth: dict[str, Any] = field(default_factory=dict)
     transports: Sequence[Sequence[str]] = TRANSPORTS
     breaks: Sequence[str] = BREAKS
+    claims: dict[str, Any] = field(default_factory=dict)
     up_seconds: tuple[float, float] | None = (3.0, 7.0)
 
 
@@ -132,12 +133,12 @@ class SoakClients:
     def connect(self, replicas: Sequence[GatewayProcess], url: str | None = None) -> None:
         """Connect all clients, each to one of ``replicas``, or all to ``url``; return once all are connected."""
         self.choose(replicas)
+        behaviour = self._behaviour
         plans = [self._plan(number) for number in range(self._count)]
         clients = [
-            {"token": replicas[0].token(user, rooms=rooms), "transports": transports}
+            {"token": replicas[0].token(user, rooms=rooms, **behaviour.claims), "transports": transports}
             for user, transports, rooms in plans
         ]
-        behaviour = self._behaviour
         plan = {"options": behaviour.options, "auth": behaviour.auth, "breaks": behaviour.breaks, "url": url}
         for number, script in enumerate(self._scripts):
             share = clients[number :: self._processes]

@@ -43,7 +43,7 @@ class Comparison:
     wrong: list[str] = field(default_factory=list)
 
     unreported: int = 0
-    """Missing deliveries to clients that got no ``recovery:failed`` after the push was accepted."""
+    """Missing deliveries to clients that got no ``recovery:failed`` after the push began."""
 
     @property
     def missing(self) -> int:
@@ -69,7 +69,7 @@ def compare(
     """Compare the deliveries to clients with the accepted pushes.
 
     Every client was connected, or about to reconnect, from before the first push until after the last. With ``lossy``
-    a client may miss messages that were accepted before it got ``recovery:failed``. ``rejected`` are the last answers
+    a client may miss messages that were pushed before it got ``recovery:failed``. ``rejected`` are the last answers
     of pushes that need not have been accepted.
     """
     comparison = Comparison(
@@ -121,7 +121,8 @@ def _count_missing(
     for push in due:
         if push.number in got:
             continue
-        is_reported = any(push.answered_at <= at for at in result.failed_at)
+        # A push was stored at some moment between its start and its answer.
+        is_reported = any(push.started_at <= at for at in result.failed_at)
         comparison.unreported += not is_reported
         if not (lossy and is_reported):
             comparison.wrong.append(f"{client} misses {_what(push)}")

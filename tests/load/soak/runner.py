@@ -159,14 +159,24 @@ def replicas_on(
 
 
 @contextmanager
-def replicas_at(urls: Mapping[str, str], **settings: Any) -> Iterator[list[GatewayProcess]]:
-    """Run replicas, ``urls``: names and their URLs of Redis; at the end kill those still running."""
+def replicas_at(
+    urls: Mapping[str, str], *, under: Mapping[str, Sequence[str]] | None = None, **settings: Any
+) -> Iterator[list[GatewayProcess]]:
+    """Run replicas; at the end kill those still running.
+
+    ``urls``: names, and their URLs of Redis. ``under``: commands that start those replicas.
+    """
     replicas: list[GatewayProcess] = []
 
     def start(name: str) -> GatewayProcess:
         port, ingest_port = _free_fixed_port(), _free_fixed_port()
         return GatewayProcess(
-            redis_url=urls[name], port=port, ingest_port=ingest_port, replica_id=name, **settings
+            redis_url=urls[name],
+            port=port,
+            ingest_port=ingest_port,
+            replica_id=name,
+            under=(under or {}).get(name, ()),
+            **settings,
         )
 
     try:

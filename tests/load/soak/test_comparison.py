@@ -118,7 +118,7 @@ def test_reconnects_are_counted_by_second() -> None:
 def test_message_missing_at_a_client_that_got_recovery_failed_after_it_is_no_error_where_data_is_lost() -> (
     None
 ):
-    missing = received(failed=("data_lost",), failed_at=(2.0,))
+    missing = received(failed=("data_lost",), failed_at=(0.2,))
 
     found = compare([push(0)], {"ann": missing}, lossy=True)
 
@@ -132,9 +132,9 @@ def test_message_missing_at_a_client_that_got_no_recovery_failed_after_it_is_an_
 ) -> None:
     missing = received(failed=("data_lost",) * len(at), failed_at=at)
 
-    found = compare([push(0)], {"ann": missing}, lossy=True)
+    found = compare([push(1)], {"ann": missing}, lossy=True)
 
-    assert ["ann misses 0" in wrong for wrong in found.wrong] == [True]
+    assert ["ann misses 1" in wrong for wrong in found.wrong] == [True]
     assert found.unreported == 1
 
 
