@@ -18,7 +18,9 @@ BURST_BYTES: Final = 64 * 1024 * 1024
 """What they may cost at once: that of some 27 000 small messages, on all connections of the user together."""
 ENTRY_BYTES: Final = 2048
 """What an entry costs beside its arguments, sent or not: its name, its frame and the overhead of the loop."""
-_ADDRESS_BYTES: Final = 1024
+_STEP_BYTES: Final = 256
+"""What it costs to find an entry in the index of one address more."""
+_ADDRESS_BYTES: Final = 2048
 """What it costs to search the index of one address."""
 _PAGE_BYTES: Final = 64 * 1024
 """What an empty page costs."""
@@ -87,7 +89,7 @@ class ReplayBudget:
         """Charge a read to its user within ``turn``: of a page for which ``addresses`` were searched, or of another."""
         entries = () if page is None else page.entries
         cost = _PAGE_BYTES + _ADDRESS_BYTES * addresses + ENTRY_BYTES * len(entries)
-        cost += sum([json_bytes(entry) for _, entry in entries])
+        cost += sum([json_bytes(entry) + _STEP_BYTES * len(entry.addresses) for _, entry in entries])
         share = self._shares[user]
         share.paid_at = max(share.paid_at, self._clock.monotonic()) + cost / self._bytes_per_second
         self._shares.move_to_end(user)

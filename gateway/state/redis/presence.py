@@ -271,7 +271,7 @@ class RedisPresence:
 
 
 def _raise_rejection(answer: object) -> None:
-    """Raises: TooManyConnections for the answer of register.lua that says so."""
+    """Raises: TooManyConnections for a connection beyond the limit of its user."""
     if answer == b"FULL":
         raise TooManyConnections("this user has as many connections already as one may have")
 

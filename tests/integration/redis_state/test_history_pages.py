@@ -52,3 +52,51 @@ async def test_pages_of_rooms_that_interleave_and_overlap_are_in_the_order_of_ac
             due = ids(each for each in pushed if not set(asked).isdisjoint(each.rooms))
             assert await read_ids(a, *asked) == due
             assert await read_ids(a, *asked, max_entries=37) == due[:37]
+
+
+async def test_entries_for_many_rooms_of_the_reader_come_in_smaller_pages_and_each_once(
+    server: RedisServer,
+) -> None:
+    rooms = [f"room {number}" for number in range(100)]
+    async with replicas(server, "a") as [a]:
+        pushed = await push_many(a, *(rooms for _ in range(50)))
+        server.execute("CONFIG", "RESETSTAT")
+
+        pages: list[list[str]] = []
+        after, more = START, True
+        while more:
+            page = await a.state.broker.history(
+                after, [at(room) for room in rooms], max_entries=1_024, max_bytes=1_000_000
+            )
+            pages.append(ids(entry for _, entry in page.entries))
+            after, more = page.last_position, page.has_more
+
+    assert len(pages) > 2
+    assert [found for page in pages for found in page] == ids(pushed)
+
+
+async def test_pages_that_begin_anywhere_have_everything_after_that_position(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        pushed = [await a.push("room") for _ in range(200)]
+        page = await a.state.broker.history(START, [at("room")], max_entries=1_000, max_bytes=1_000_000)
+
+        for place, (position, _) in enumerate(page.entries):
+            rest = await a.state.broker.history(
+                position, [at("room"), at("empty")], max_entries=1_000, max_bytes=1_000_000
+            )
+            assert ids(entry for _, entry in rest.entries) == ids(pushed[place + 1 :])
+
+
+async def test_page_of_many_rooms_with_nothing_new_takes_few_commands(server: RedisServer) -> None:
+    rooms = [f"room {number}" for number in range(100)]
+    async with replicas(server, "a", lease_seconds=60.0, subscription_timeout_seconds=300.0) as [a]:
+        await push_many(a, *(rooms for _ in range(200)))
+        newest = await a.state.broker.subscribe([at("room 1")])
+        server.execute("CONFIG", "RESETSTAT")
+
+        page = await a.state.broker.history(
+            newest, [at(room) for room in rooms], max_entries=1_024, max_bytes=1_000_000
+        )
+
+        assert (page.entries, page.has_more) == ((), False)
+        assert calls_made(server) < 3 * len(rooms)

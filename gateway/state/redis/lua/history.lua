@@ -9,9 +9,16 @@ local head = line and parse_head(line) or { newest = '0-0', cut = '0-0', created
 -- Without a log the next page starts where this one does.
 local newest, cut = line and head.newest or after, head.cut
 
--- The index of the first position in a list of rising positions that is after a given one.
+-- The index of the first position in a list of rising positions that is after a given one. Mostly it is near the end, or
+-- all positions are after: each call of Redis counts where there are hundreds of lists.
 local function first_after(key, length, position)
-  local low, high = 0, length
+  if not is_after(call('LINDEX', key, -1), position) then return length end
+  if is_after(call('LINDEX', key, 0), position) then return 0 end
+  local low, high, step = 1, length - 1, 8
+  while high - step > low and is_after(call('LINDEX', key, high - step), position) do
+    high, step = high - step, 4 * step
+  end
+  low = math.max(low, high - step)
   while low < high do
     local middle = math.floor((low + high) / 2)
     if is_after(call('LINDEX', key, middle), position) then high = middle else low = middle + 1 end
@@ -78,18 +85,23 @@ for i = 5, #ARGV do
       end
       first = first_held
     end
-    local iterator = iterate(key, first)
-    if iterator.step() then iterators[#iterators + 1] = iterator end
+    local iterator = first < length and iterate(key, first)
+    if iterator and iterator.step() then iterators[#iterators + 1] = iterator end
   end
 end
 for place = math.floor(#iterators / 2), 1, -1 do sift_down(place) end
 
--- Take the next positions of all addresses, each once.
-local last
+-- An entry for many of the addresses is in the index of each, so it takes as many steps. A page ends after so many steps,
+-- so that no other script waits for long.
+local MAX_STEPS = 2048
+local page, last, steps = {}, nil, 0
+
+-- Take the next positions of all addresses, each once; none if the page has entries and took too many steps.
 local function take_positions(number)
   local ids = {}
-  while #ids < number and iterators[1] do
+  while #ids < number and iterators[1] and (steps < MAX_STEPS or #page + #ids == 0) do
     local iterator = iterators[1]
+    steps = steps + 1
     if iterator.id ~= last then
       last = iterator.id
       ids[#ids + 1] = last
@@ -123,14 +135,17 @@ local function read_items(ids)
 end
 
 -- Read in growing parts, but not much more than the page holds.
-local page, size, next_start, more, part = {}, 0, newest, false, 4
+local size, next_start, more, part = 0, newest, false, 4
 while not more do
   local entries = #page / 2
   if entries > 0 then
     part = math.min(2 * part, 64, 1 + math.floor((max_bytes - size) * entries / math.max(size, 1)))
   end
   local ids = take_positions(math.max(1, math.min(part, max_entries + 1 - entries)))
-  if #ids == 0 then break end
+  if #ids == 0 then
+    if iterators[1] then next_start, more = page[#page - 1], true end
+    break
+  end
   local items = read_items(ids)
   for _, id in ipairs(ids) do
     local item = items[id]
