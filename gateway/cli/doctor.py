@@ -83,6 +83,7 @@ def _run(settings: Settings) -> list[Finding]:
         history_bytes=settings.history_bytes,
         history_length=settings.history_length,
         timeout_seconds=RedisState.timeout_seconds,
+        wait_replicas=settings.redis_wait_replicas,
     )
 
     async def check_all() -> list[Finding]:

@@ -9,6 +9,11 @@ from gateway.doctor.findings import Finding, ok, problem, unknown, warning
 
 _MIN_SENTINELS: Final = 3
 _LOSS: Final = "history, sessions, presence and the record of used requests"
+_MAX_LAG_SECONDS: Final = 10
+_REQUIRE_REPLICAS: Final = (
+    "Set min-replicas-to-write to 1 and min-replicas-max-lag to at most 10, with at least two replicas "
+    "(docs/how-to/operate.md)."
+)
 _AOF: Final = "Turn on appendonly with appendfsync everysec."
 
 
@@ -59,7 +64,7 @@ def _save_failure(redis: RedisFacts) -> str | None:
     return None
 
 
-def check_replication(redis: RedisFacts) -> Finding:
+def check_replication(redis: RedisFacts, *, has_sentinels: bool = False) -> Finding:
     """Check what the loss of the primary loses."""
     name, replicas = "redis.replication", redis.number("connected_slaves")
     if replicas is None:
@@ -72,16 +77,24 @@ def check_replication(redis: RedisFacts) -> Finding:
             f"Redis rejects writes: it requires {required} replicas (min-replicas-to-write) and has {good}.",
             "Start the replicas again, or lower min-replicas-to-write.",
         )
+    if replicas == 0 and has_sentinels:
+        return warning(
+            name,
+            "The Sentinels have no replica to fail over to: while this server is unavailable, pushes and new clients "
+            "get 503.",
+            f"Start the replicas again. {_REQUIRE_REPLICAS}",
+        )
     if replicas == 0:
         return warning(
             name,
             "Redis has no replica: while this server is unavailable, pushes and new clients get 503.",
             "Add a replica and three Sentinels (redis+sentinel://), or use a hosted Redis with failover.",
         )
-    return _replica_writes(name, replicas, required)
+    return _replica_writes(redis, replicas, required)
 
 
-def _replica_writes(name: str, replicas: int, required: str | None) -> Finding:
+def _replica_writes(redis: RedisFacts, replicas: int, required: str | None) -> Finding:
+    name, lag = "redis.replication", redis.config.get("min-replicas-max-lag")
     count = "Redis has one replica" if replicas == 1 else f"Redis has {replicas} replicas"
     if required is None:
         return unknown(
@@ -89,14 +102,45 @@ def _replica_writes(name: str, replicas: int, required: str | None) -> Finding:
             f"{count}; whether it accepts writes without them could not be read.",
             "Grant +config|get, or check in the console of the provider that min-replicas-to-write is 1.",
         )
-    if required == "0":
+    if "0" in {required, lag}:
         return warning(
             name,
             f"{count}, but a primary that is cut off from its replicas continues to accept pushes, which a failover to "
             "another primary loses.",
-            "Set min-replicas-to-write to 1 and min-replicas-max-lag to 10, with at least two replicas.",
+            _REQUIRE_REPLICAS,
+        )
+    if lag is not None and lag.isdecimal() and int(lag) > _MAX_LAG_SECONDS:
+        return warning(
+            name,
+            f"{count}; a primary that is cut off from them accepts pushes for {lag} s more (min-replicas-max-lag), "
+            "which a failover to another primary loses.",
+            _REQUIRE_REPLICAS,
         )
     return ok(name, f"{count}, and rejects writes without {required} of them.")
+
+
+def check_wait_replicas(redis: RedisFacts, wait_replicas: int) -> Finding | None:
+    """Check that as many replicas exist as have to confirm a push; None if none has to."""
+    name, replicas = "redis.wait_replicas", redis.number("connected_slaves")
+    if wait_replicas == 0:
+        return None
+    setting = f"GATEWAY_REDIS_WAIT_REPLICAS is {wait_replicas}"
+    if replicas is None:
+        return unknown(name, f"{setting}; the replicas of Redis could not be read.", "Grant +info.")
+    if replicas < wait_replicas:
+        return problem(
+            name,
+            f"{setting}, and Redis has {replicas}: every push gets 503 broker_timeout.",
+            "Start further replicas of Redis, or lower GATEWAY_REDIS_WAIT_REPLICAS.",
+        )
+    if replicas == wait_replicas:
+        return warning(
+            name,
+            f"{setting}, and Redis has no more than that: while one of them is away, every push gets 503 "
+            "broker_timeout.",
+            "Add a replica of Redis.",
+        )
+    return ok(name, f"{setting}, of {replicas}.")
 
 
 def check_sentinels(facts: SentinelFacts) -> Finding:

@@ -9,6 +9,7 @@ from typing import Final
 CONFIG_NAMES: Final = (
     "client-output-buffer-limit",
     "min-replicas-to-write",
+    "min-replicas-max-lag",
     "save",
     "appendfsync",
     "stop-writes-on-bgsave-error",
@@ -25,6 +26,7 @@ class Requirements:
     history_bytes: int
     history_length: int
     timeout_seconds: float
+    wait_replicas: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ for _, each in ipairs(cjson.decode(ARGV[1])) do
 end
 return denied"""
 
-_PLAIN: Final = ("eval x 0", "evalsha x 0", "info", "time", "client setname x", "unsubscribe")
+_PLAIN: Final = ("eval x 0", "evalsha x 0", "info", "time", "client setname x", "unsubscribe", "wait 0 0")
 _CHANNELS: Final = ("publish {channel} x", "subscribe {channel}")
 _KEYS: Final = (
     "get {key}", "set {key} x", "del {key}", "unlink {key}", "exists {key}", "rename {key} {key}",
@@ -33,7 +33,8 @@ _KEYS: Final = (
     "xrevrange {key} + -", "xtrim {key} maxlen 1",
     "zadd {key} 1 x", "zrem {key} x", "zscore {key} x", "zrangebyscore {key} 0 1",
     "zcount {key} 0 1", "decr {key}", "hvals {key}", "strlen {key}",
-    "zremrangebyscore {key} 0 1",
+    "zremrangebyscore {key} 0 1", "zcard {key}", "zrange {key} 0 1", "zrevrangebyscore {key} 1 0",
+    "incrby {key} 1", "decrby {key} 1",
 )  # fmt: skip
 
 
@@ -59,19 +60,20 @@ def acl_query(prefix: str) -> str:
     )
 
 
-def check(redis: RedisFacts, prefix: str) -> Finding:
-    """Check that the user may execute every command of the gateway."""
+def check(redis: RedisFacts, prefix: str, *, waits: bool = False) -> Finding:
+    """Check that the user may execute every command of the gateway; WAIT only if the gateway ``waits``."""
     if redis.denied is None:
         return unknown(
             NAME,
             "The rights of this user could not be queried.",
             "Compare its rights with examples/redis/users.acl.",
         )
-    if not redis.denied:
+    denied = tuple([name for name in redis.denied if waits or name != "wait"])
+    if not denied:
         return ok(NAME, f"The user may use all {len(NEEDED)} commands that the gateway needs.")
     return problem(
         NAME,
-        f"The user lacks rights: {', '.join(_summary(redis.denied, prefix))}.",
+        f"The user lacks rights: {', '.join(_summary(denied, prefix))}.",
         "Grant them with ACL SETUSER; examples/redis/users.acl has a user with exactly the necessary rights.",
     )
 

@@ -47,7 +47,7 @@ def check_redis(
     return [
         *first,
         server.reached(address),
-        rights.check(facts, prefix),
+        rights.check(facts, prefix, waits=requirements.wait_replicas > 0),
         server.check_version(facts),
         server.check_mode(facts),
         server.check_role(facts),
@@ -57,7 +57,8 @@ def check_redis(
         capacity.check_clients(facts),
         capacity.check_output_buffer(facts),
         durability.check_persistence(facts),
-        durability.check_replication(facts),
+        durability.check_replication(facts, has_sentinels=sentinels is not None),
+        *filter(None, [durability.check_wait_replicas(facts, requirements.wait_replicas)]),
         server.check_clock(facts),
         server.check_round_trip(facts, requirements),
     ]

@@ -157,6 +157,7 @@ class Components:
                 url=settings.redis_url,
                 prefix=settings.redis_prefix,
                 replica=settings.replica_id,
+                wait_replicas=settings.redis_wait_replicas,
                 history_length=settings.history_length,
                 history_bytes=settings.history_bytes,
                 recovery_seconds=settings.recovery_seconds,

@@ -220,6 +220,10 @@ def _check_sizes(settings: Settings, problems: Problems) -> None:
 
 def _check_shared_state(settings: Settings, problems: Problems) -> None:
     if settings.redis_url is None:
+        if settings.redis_wait_replicas and not problems.has_error("redis_url"):
+            problems.add(
+                "redis_wait_replicas", "needs GATEWAY_REDIS_URL: without Redis there is no replica of it"
+            )
         return
     if not problems.has_error("lease_seconds") and settings.lease_seconds < MIN_LEASE_SECONDS:
         problems.add(

@@ -155,6 +155,7 @@ class Settings:
 
     redis_url: RedisUrl | None = _setting(credentials.redis_url, None, secret=True)  # noqa: RUF009  # makes a field
     redis_prefix: str = _setting(lambda raw: check_prefix(values.text(raw)), "sio-gateway")
+    redis_wait_replicas: int = _setting(values.integer(0, 100), 0)
     lease_seconds: float = _setting(values.seconds, 15.0, unit="seconds")
     subscription_timeout_seconds: float = _setting(values.seconds, 10.0, unit="seconds")
     replica_id: str = field(

@@ -34,12 +34,16 @@ _YES_NO: Final = ("0", "1")
 
 
 class RedisBroker:
-    """``gateway.interfaces.Broker``. An append is one script: that is what makes it atomic."""
+    """``gateway.interfaces.Broker``. An append is one script: that is what makes it atomic.
+
+    ``appends`` is the connection for them; it is that for all scripts unless Redis replicas have to confirm them.
+    """
 
     def __init__(
         self,
         *,
         commands: Commands,
+        appends: Commands,
         subscriber: Subscriber,
         log_reader: LogReader,
         dedup: RedisDedupStore,
@@ -48,6 +52,7 @@ class RedisBroker:
         codec: Codec,
     ) -> None:
         self._commands = commands
+        self._appends = appends
         self._subscriber = subscriber
         self._log_reader = log_reader
         self._dedup = dedup
@@ -70,10 +75,10 @@ class RedisBroker:
     ) -> tuple[PublishResult, ...]:
         if dedup_key is not None:
             self._dedup.check(dedup_key)
-        arguments = [*_revocation(entries[0]), *arguments_of(dedup_key), self._commands.branch]
+        arguments = [*_revocation(entries[0]), *arguments_of(dedup_key), self._appends.branch]
         for entry in entries:
             self._add_arguments(arguments, entry)
-        status, *details = await self._commands.call(
+        status, *details = await self._appends.call(
             "append", *arguments, raise_rejection=self._dedup.raise_rejection
         )
         if dedup_key is not None:

@@ -30,6 +30,7 @@ from gateway.state.redis.connection import (
     FIRST_BACKOFF_SECONDS,
     Backoff,
     ConnectionFactory,
+    ServerClock,
     ServerId,
     execute,
     pack,
@@ -37,8 +38,8 @@ from gateway.state.redis.connection import (
     stream_of,
 )
 from gateway.state.redis.errors import REPLIES, DeadlineExceeded, NotExecuted, OutcomeUnknown
-from gateway.state.redis.metrics import COMMANDS, NOT_EXECUTED, UNKNOWN, RedisMetrics
-from gateway.state.redis.pending import PendingCommands
+from gateway.state.redis.metrics import COMMANDS, NOT_EXECUTED, UNKNOWN, ConnectionName, RedisMetrics
+from gateway.state.redis.pending import ConfirmedCommands, PendingCommands
 from gateway.state.redis.scripts import Script
 
 Argument = str | bytes | int
@@ -46,6 +47,8 @@ RaiseRejection = Callable[[Any], None]
 """Raises the rejection that an answer means, if it means one."""
 _Encode = Callable[[], tuple[bytes, Callable[[], bytes] | None]]
 """Encodes a command for one attempt. The second value encodes it with the text of a script that Redis does not know."""
+WAIT_FRACTION: Final = 0.25
+"""The part of the timeout of a call for which one WAIT lasts: the call is repeated, and waits again."""
 BRANCHES: Final = 1_000
 """How many branches of positions there are (lua/append.lua)."""
 READ: Final = "read"
@@ -71,20 +74,32 @@ class Commands:
         *,
         timeout_seconds: float,
         metrics: RedisMetrics,
+        connection: ConnectionName = COMMANDS,
+        clock: ServerClock | None = None,
+        wait_replicas: int = 0,
     ) -> None:
+        """``connection`` is its name in metrics; several connections may share a ``clock``.
+
+        With ``wait_replicas`` an answer counts once so many Redis replicas have what it tells.
+        """
         self.scripts = scripts
         self.timeout_seconds = timeout_seconds
         self._factory = factory
         self._metrics = metrics
         # A new connection runs "register_server" before commands are counted.
         metrics.init_command_labels([*(name for name in scripts if name != "register_server"), READ])
-        self._pending = PendingCommands()
+        self._connection = connection
+        self._pending = (
+            ConfirmedCommands(replicas=wait_replicas, wait_seconds=timeout_seconds * WAIT_FRACTION)
+            if wait_replicas
+            else PendingCommands()
+        )
         self._backoff = Backoff()
         self._failures: dict[str, float] = {}
         """Reasons for which scripts failed, each with the time from which it may be logged again."""
         self._timed_out = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._clock_offset_ms = 0.0
+        self.clock = clock or ServerClock()
         self._writable: asyncio.StreamWriter | None = None
         """The stream of the connection while no other write to it is in progress."""
         self.last_error: GatewayError | None = None
@@ -113,7 +128,7 @@ class Commands:
 
     def redis_ms(self, seconds_from_now: float = 0.0) -> int:
         """Return what the clock of Redis shows now, or in some seconds, as far as known: milliseconds since 1970."""
-        return int((self._loop.time() + seconds_from_now) * 1000 + self._clock_offset_ms)
+        return int((self._loop.time() + seconds_from_now) * 1000 + self.clock.offset_ms)
 
     @property
     def clock_skew_seconds(self) -> float:
@@ -130,7 +145,7 @@ class Commands:
             self._update_clock(redis_ms, sent_at)
 
     def _update_clock(self, redis_ms: float, sent_at: float) -> None:
-        self._clock_offset_ms = redis_ms - (sent_at + self._loop.time()) / 2 * 1000
+        self.clock.offset_ms = redis_ms - (sent_at + self._loop.time()) / 2 * 1000
 
     # calls
 
@@ -245,10 +260,15 @@ class Commands:
     def _send_many(self) -> None:
         """Write the commands of this turn so far, if there are enough to keep Redis busy meanwhile."""
         stream = self._writable
-        if self._pending.unsent >= COMMANDS_PER_WRITE and stream is not None and not stream.is_closing():
+        is_enough = self._pending.sends_early and self._pending.unsent >= COMMANDS_PER_WRITE
+        if is_enough and stream is not None and not stream.is_closing():
             stream.write(self._pending.take())
 
     # the connection
+
+    def reconnect(self) -> None:
+        """Replace the connection by a new one."""
+        self._timed_out.set()
 
     async def run(self, on_connected: Callable[[ServerId], None]) -> None:
         """Keep a connection until cancelled. ``on_connected`` receives the server that each new connection reached.
@@ -268,7 +288,7 @@ class Commands:
             try:
                 connection, identity = await self._factory.connect()
             except GatewayError as error:
-                self._metrics.connection_failed(COMMANDS)
+                self._metrics.connection_failed(self._connection)
                 if isinstance(error, StateMisconfigured) and not self.connected_once.is_set():
                     raise
                 self.last_error = error
@@ -294,7 +314,7 @@ class Commands:
             self.last_error = None
             self.connected_once.set()
             log.info("redis.connected", run_id=identity.run_id)
-            self._metrics.connection_opened(COMMANDS)
+            self._metrics.connection_opened(self._connection)
             on_connected(identity)
             await run_until_first_exit(
                 writer=self._write(connection),

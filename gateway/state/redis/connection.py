@@ -79,6 +79,12 @@ class ServerId:
     replication_id: str
 
 
+class ServerClock:
+    """The clock of Redis, as milliseconds since 1970 less those of the clock of the loop."""
+
+    offset_ms = 0.0
+
+
 class ConnectionFactory:
     """Opens connections to the primary.
 

@@ -14,8 +14,10 @@ from gateway.metrics import MetricFactory, Read, one_label
 COMMANDS: Final = "commands"
 CHANNELS: Final = "channels"
 """The connections to Redis: one for commands, one that subscribes to channels."""
+APPENDS: Final = "appends"
+"""The connection for appends that Redis replicas confirm (``REDIS_WAIT_REPLICAS``)."""
 CONNECTIONS: Final = (COMMANDS, CHANNELS)
-ConnectionName = Literal["commands", "channels"]
+ConnectionName = Literal["commands", "channels", "appends"]
 NOT_EXECUTED: Final = "not_executed"
 UNKNOWN: Final = "unknown"
 """What is known of a command that failed: whether it was executed."""

@@ -1,5 +1,8 @@
 """The commands on a connection that have no answer yet; no I/O.
 
+    PendingCommands    sent at any time; each is answered when Redis answers it
+    ConfirmedCommands  sent in batches; a batch is answered when enough Redis replicas have it, too
+
 Redis answers in order, so the next answer belongs to the oldest command that was sent. A command keeps its place after
 its caller gave up: its answer may still arrive, and must not be taken for that of the next command.
 """
@@ -9,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from redis import exceptions
 
 from gateway.domain.errors import GatewayError
-from gateway.state.redis.errors import NotExecuted, OutcomeUnknown, error_from_reply
+from gateway.state.redis.connection import pack
+from gateway.state.redis.errors import NotExecuted, OutcomeUnknown, code_of, error_from_reply, rejection_in
 
 MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
 """The most that unsent and unanswered commands may hold together."""
@@ -45,6 +49,9 @@ class _PendingCommand:
 
 class PendingCommands:
     """Two queues: commands to send, and commands that were sent. Times are seconds of one clock."""
+
+    sends_early: ClassVar[bool] = True
+    """Whether to send the commands of one turn of the event loop in several writes."""
 
     def __init__(self) -> None:
         self._unsent: deque[_PendingCommand] = deque()
@@ -147,3 +154,78 @@ class PendingCommands:
         command = self._sent.popleft()
         self._bytes -= len(command.packed)
         return command
+
+
+class ConfirmedCommands(PendingCommands):
+    """Commands whose answers count once ``replicas`` Redis replicas have confirmed what was written until then.
+
+    WAIT blocks its connection, so each batch of commands is followed by one WAIT, and the next batch is all that came
+    in the meantime. The answers of a batch are held until its WAIT is answered.
+    """
+
+    sends_early: ClassVar[bool] = False
+
+    def __init__(self, *, replicas: int, wait_seconds: float) -> None:
+        super().__init__()
+        self._replicas = replicas
+        self._wait = pack("WAIT", str(replicas), str(int(wait_seconds * 1000)))
+        self._answered: list[tuple[_PendingCommand, Any]] = []
+        self._is_waiting = False
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._answered)
+
+    def take(self) -> bytes:
+        """Return the next batch and its WAIT; nothing while the batch before is not confirmed."""
+        if self._is_waiting:
+            return b""
+        packed = super().take()
+        self._is_waiting = bool(packed)
+        return packed + self._wait if packed else packed
+
+    def complete_oldest(self, answer: Any) -> None:
+        """Hold the next answer, or confirm the batch if it is that of its WAIT."""
+        if self._sent:
+            self._answered.append((self._oldest(), answer))
+        elif not self._is_waiting:
+            super().complete_oldest(answer)  # raises
+        elif answer >= self._replicas:
+            for command, held in self._answered:
+                if not command.result.done():
+                    command.result.set_result(held)
+            self._end_batch()
+        else:
+            self._fail_batch(f"{answer} of {self._replicas} Redis replicas confirmed it in time")
+
+    def fail_oldest(self, error: Exception) -> GatewayError | None:
+        """Set the next answer, which is an error; that of a WAIT leaves unknown what the replicas have."""
+        if self._sent or not self._is_waiting:
+            return super().fail_oldest(error)
+        problem = error_from_reply(error)
+        self._fail_batch(f"Redis replicas did not confirm it ({code_of(error)})", rejection_in(error))
+        return problem
+
+    def expire(self, enqueued_before: float, timeout_seconds: float) -> int:
+        """Fail old commands as the base class does; a batch whose WAIT is not answered counts as sent."""
+        unanswered = super().expire(enqueued_before, timeout_seconds)
+        if unanswered or not self._answered or self._answered[0][0].enqueued_at > enqueued_before:
+            return unanswered
+        for command, _ in self._answered:
+            command.fail(OutcomeUnknown(f"Redis did not answer within {timeout_seconds} s"))
+        return len(self._answered)
+
+    def connection_ended(self) -> None:
+        """Fail the commands that were sent on the connection, and those that were answered and not confirmed."""
+        super().connection_ended()
+        self._fail_batch("the connection to Redis was lost before its replicas confirmed it")
+
+    def _fail_batch(self, reason: str, rejection: str = "") -> None:
+        for command, _ in self._answered:
+            command.fail(OutcomeUnknown(reason, rejection=rejection))
+        self._end_batch()
+
+    def _end_batch(self) -> None:
+        self._answered.clear()
+        self._is_waiting = False
+        if self._unsent:
+            self.has_unsent.set()

@@ -33,6 +33,7 @@ from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.losses import Losses
 from gateway.state.redis.membership import KEEP_SECONDS, Membership
 from gateway.state.redis.metrics import (
+    APPENDS,
     CHANNELS,
     COMMANDS,
     CONNECTIONS,
@@ -87,6 +88,7 @@ class RedisState:
     max_acks: int = 1_000_000
     max_parked_of_user: int | None = None
     max_parked_bytes: int = 1024 * 1024 * 1024
+    wait_replicas: int = 0
     max_user_acks: int = MAX_USER_ACKS
     max_user_ack_bytes: int = MAX_USER_ACK_BYTES
     receive_buffer_entries: int = 20_000
@@ -116,12 +118,22 @@ class RedisState:
         factory = ConnectionFactory(
             self.url, name=f"sio-gateway:{self.replica}", timeout_seconds=self.timeout_seconds
         )
+        scripts = load_scripts(self._keys, self._limits())
         self.commands = Commands(
-            factory,
-            load_scripts(self._keys, self._limits()),
-            timeout_seconds=self.timeout_seconds,
-            metrics=self._metrics,
+            factory, scripts, timeout_seconds=self.timeout_seconds, metrics=self._metrics
         )
+        self._appends = self.commands
+        if self.wait_replicas:
+            # WAIT blocks its connection: heartbeats and connects must not wait for the replicas of Redis.
+            self._appends = Commands(
+                factory,
+                scripts,
+                timeout_seconds=self.timeout_seconds,
+                metrics=self._metrics,
+                connection=APPENDS,
+                clock=self.commands.clock,
+                wait_replicas=self.wait_replicas,
+            )
         self._rejections = Rejections()
         self._monitor = SubscriptionMonitor(
             stall_seconds=self.subscription_timeout_seconds,
@@ -182,6 +194,7 @@ class RedisState:
         self.acks = RedisAckStore(commands)
         self.broker = RedisBroker(
             commands=commands,
+            appends=self._appends,
             subscriber=self.subscriber,
             log_reader=self.log_reader,
             dedup=self.dedup,
@@ -208,6 +221,7 @@ class RedisState:
             "shift": 0,
             "keep": _ms(max(KEEP_SECONDS, 2 * age)),
             "branches": BRANCHES,
+            "waits": self.wait_replicas > 0,
             "lease": _ms(self.lease_seconds),
             "tilde_format": TILDE_FORMAT,
             "tagged_byte": ord(str(TAGGED_FORMAT)),
@@ -255,6 +269,9 @@ class RedisState:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.commands.run(self._server_connected), name="redis commands")
                 await self.commands.connected_once.wait()
+                if self._appends is not self.commands:
+                    tasks.create_task(self._appends.run(self._appends_connected), name="redis appends")
+                    await self._appends.connected_once.wait()
                 await self._probe_publisher.start(self.membership.acquire)
                 tasks.create_task(self.subscriber.run(), name="redis channels")
                 await self.subscriber.subscribed.wait()
@@ -305,7 +322,7 @@ class RedisState:
             "replicas": held.replicas,
             "channels": len(self.subscriber),
             "receive_buffer_entries": len(self._receive_buffer),
-            "redis_pending_commands": self.commands.waiting,
+            "redis_pending_commands": sum(each.waiting for each in {self.commands, self._appends}),
             "connections": len(self.presence),
             "connections_dirty": len(self.presence.dirty),
             "sessions": len(self.sessions),
@@ -318,6 +335,7 @@ class RedisState:
             connected=lambda: {
                 (COMMANDS,): self.commands.is_connected,
                 (CHANNELS,): self.subscriber.is_connected,
+                **({(APPENDS,): self._appends.is_connected} if self.wait_replicas else {}),
             },
             rejecting=lambda: {
                 (connection, code): self._rejections.now.get(connection) == code
@@ -337,8 +355,15 @@ class RedisState:
             self.subscriber.reconnect()
             self.membership.mark_stale()
             self._losses.server_changed()
+            if self._appends is not self.commands:
+                self._appends.reconnect()
         self._server = identity
         self.membership.wake()
+
+    def _appends_connected(self, identity: ServerId) -> None:
+        """Look for what was accepted on the server before, if the connection for appends reaches another one first."""
+        if identity != self._server:
+            self._losses.server_changed()
 
 
 def _ms(seconds: float) -> int:

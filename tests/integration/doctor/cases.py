@@ -14,6 +14,7 @@ REQUIREMENTS: Final = Requirements(
     history_bytes=64 * MIB,
     history_length=100_000,
     timeout_seconds=2.0,
+    wait_replicas=1,
 )
 INFO: Final = {
     "redis_version": "7.0.15",
@@ -36,6 +37,7 @@ INFO: Final = {
 CONFIG: Final = {
     "client-output-buffer-limit": "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
     "min-replicas-to-write": "1",
+    "min-replicas-max-lag": "10",
     "save": "3600 1",
     "appendfsync": "everysec",
     "stop-writes-on-bgsave-error": "yes",

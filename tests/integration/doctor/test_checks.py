@@ -58,6 +58,7 @@ def test_names_of_findings_are_stable_and_unique() -> None:
         "redis.output_buffer",
         "redis.persistence",
         "redis.replication",
+        "redis.wait_replicas",
         "redis.clock",
         "redis.round_trip",
     ]
@@ -246,6 +247,34 @@ def test_replication_must_survive_a_failover(
     )
 
     assert durability.check_replication(redis).level == level
+
+
+@pytest.mark.parametrize(("lag", "level"), [("10", OK), ("1", OK), ("0", WARNING), ("30", WARNING)])
+def test_lag_of_replicas_bounds_what_a_primary_that_is_cut_off_accepts(lag: str, level: Level) -> None:
+    assert durability.check_replication(with_config(min_replicas_max_lag=lag)).level == level
+
+
+def test_sentinels_without_a_replica_are_found() -> None:
+    alone = with_info(connected_slaves="0", min_slaves_good_slaves=None)
+
+    finding = durability.check_replication(with_config(alone, min_replicas_to_write="0"), has_sentinels=True)
+
+    assert finding.level == WARNING
+    assert "min-replicas-to-write" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("waits_for", "replicas", "level"),
+    [(1, "2", OK), (2, "2", WARNING), (3, "2", PROBLEM), (1, "0", PROBLEM), (1, None, UNKNOWN)],
+)
+def test_pushes_wait_for_no_more_replicas_than_there_are(
+    waits_for: int, replicas: str | None, level: Level
+) -> None:
+    finding = durability.check_wait_replicas(with_info(connected_slaves=replicas), waits_for)
+
+    assert finding is not None
+    assert finding.level == level
+    assert durability.check_wait_replicas(with_info(connected_slaves=replicas), 0) is None
 
 
 def test_denied_config_makes_replication_and_output_buffer_unknown() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from gateway.state.redis.codec import FORMS, Codec
 from tests.contract.values import at
@@ -42,14 +43,21 @@ class TwoServers:
 
 
 @asynccontextmanager
-async def two_servers(server: RedisServer, number: int) -> AsyncIterator[tuple[TwoServers, list[Replica]]]:
+async def two_servers(
+    server: RedisServer, number: int, **options: Any
+) -> AsyncIterator[tuple[TwoServers, list[Replica]]]:
+    """Start a replica of a server, and replicas of the gateway whose connections can be led to either."""
     second = RedisServer(replicaof=f"127.0.0.1 {server.port}")
     try:
         wait_until(lambda: b"master_link_status:up" in info(second), "the replica is in sync")
         async with AsyncExitStack() as stack:
             proxies = [await stack.enter_async_context(TcpProxy(server.port)) for _ in range(number)]
             made = [
-                (await stack.enter_async_context(replicas(server, f"r{place}", url=proxy.redis_url)))[0]
+                (
+                    await stack.enter_async_context(
+                        replicas(server, f"r{place}", url=proxy.redis_url, **options)
+                    )
+                )[0]
                 for place, proxy in enumerate(proxies)
             ]
             yield TwoServers(server, second, proxies), made

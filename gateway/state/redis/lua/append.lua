@@ -37,7 +37,11 @@ while ARGV[at] do
   end
   at = last + 1
 end
-if #entries == 0 then return results end
+if #entries == 0 then
+  -- WAIT waits for what its connection wrote, and the entries may have been written on another one.
+  if L.waits then call('PEXPIRE', K.head, L.keep) end
+  return results
+end
 if now > tonumber(ARGV[1]) then return { 'LATE', now } end
 
 local function store_result(id, result)

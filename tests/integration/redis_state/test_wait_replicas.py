@@ -1,0 +1,105 @@
+"""``REDIS_WAIT_REPLICAS``: what was answered is on so many Redis replicas, and nothing else waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.domain.errors import BrokerTimeout
+from gateway.domain.messages import DisconnectCommand, Message, new_id
+from tests.integration.redis_state.delivery_checker import Client, Pusher, dedup_key
+from tests.integration.redis_state.replicas import Replica, append_until_accepted, ids, make, replicas
+from tests.integration.redis_state.test_split_brain import ROOMS, TwoServers, two_servers
+from tests.support.redis_server import RedisServer
+from tests.support.waiter import await_until
+
+ONE = {"wait_replicas": 1, "timeout_seconds": 1.0}
+
+
+async def test_push_is_answered_once_a_redis_replica_has_it(server: RedisServer) -> None:
+    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **ONE) as [a]:
+        for number in range(50):
+            await a.push("room")
+            assert servers.second.execute("XLEN", "t:log") == number + 1
+
+
+@pytest.mark.parametrize(
+    "entry", [make("room"), DisconnectCommand(new_id(), "ann", ("/",), 1.0, revoke=True)]
+)
+async def test_push_that_no_redis_replica_confirms_is_unknown_and_its_repeat_gets_the_first_answer(
+    server: RedisServer, entry: Message | DisconnectCommand
+) -> None:
+    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **ONE) as [a]:
+        await a.subscribe("room", "user:ann")
+        servers.second.freeze()
+        with pytest.raises(BrokerTimeout):
+            await a.state.broker.append(entry, dedup_key("k", 1))
+        with pytest.raises(BrokerTimeout):
+            await a.state.broker.append(entry._replace(id=new_id()), dedup_key("k", 2))
+        servers.second.thaw()
+
+        result = await append_until_accepted(a, entry._replace(id=new_id()), dedup_key("k", 3))
+
+        assert (result.id, result.replayed) == (entry.id, True)
+        last = await a.push("room")
+        await a.receives(last)
+        assert ids(a.received) == [entry.id, last.id]
+        assert servers.second.execute("XLEN", "t:log") == 2
+
+
+async def test_reads_sessions_and_heartbeats_do_not_wait_for_redis_replicas(server: RedisServer) -> None:
+    async with two_servers(server, 0) as (servers, _), replicas(server, "a", **ONE) as [a]:
+        servers.second.freeze()
+        pushing = [asyncio.create_task(a.state.broker.append(make("room"))) for _ in range(20)]
+        await asyncio.sleep(0.1)
+
+        began = time.monotonic()
+        for number in range(20):
+            await a.register(f"s{number}", "ann", "room")
+            await a.state.presence.of_user("ann")
+        seconds = time.monotonic() - began
+
+        outcomes = await asyncio.gather(*pushing, return_exceptions=True)
+        assert all(isinstance(outcome, BrokerTimeout) for outcome in outcomes)
+        assert seconds < 0.9  # one answered WAIT would be 0.25
+        assert not a.state.rejection
+
+
+async def test_primary_without_redis_replicas_accepts_nothing_that_a_failover_loses(
+    server: RedisServer,
+) -> None:
+    async with two_servers(server, 3, **ONE) as (servers, made):
+        third = RedisServer(replicaof=f"127.0.0.1 {servers.second.port}")
+        try:
+            await _lose_a_primary(servers, made)
+        finally:
+            third.stop()
+
+
+async def _lose_a_primary(servers: TwoServers, made: list[Replica]) -> None:
+    clients = [Client(room) for _ in made for room in ROOMS]
+    for number, client in enumerate(clients):
+        await client.connect(made[number // len(ROOMS)])
+    pushers = [Pusher(replica, *ROOMS) for replica in made]
+    pushing = [asyncio.create_task(pusher.run()) for pusher in pushers]
+    await asyncio.sleep(0.5)
+    servers.promote_second(1, 2)
+    await asyncio.sleep(2.0)
+    servers.end()
+    await await_until(lambda: len(made[0].gaps) > 0, "the isolated replica finds what was not confirmed")
+    for task in pushing:
+        task.cancel()
+    await asyncio.wait(pushing)
+    last = make()
+    await append_until_accepted(made[0], last)
+    for replica in made:
+        await replica.receives(last)
+
+    accepted = [each for pusher in pushers for each in pusher.accepted]
+    assert len(accepted) > 50
+    due = {room: {news.id for news, _ in accepted if room in news.rooms} for room in ROOMS}
+    for client in clients:
+        client.untold(accepted)
+        assert due[client.room] - client.received == set()
