@@ -30,6 +30,7 @@ from gateway.runtime.from_settings import (
     engine_options,
     history_slack_seconds,
     http_limits,
+    max_parked_of_user,
     socketio_options,
 )
 from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_metrics, create_state_metrics
@@ -166,6 +167,7 @@ class Components:
                 subscription_timeout_seconds=settings.subscription_timeout_seconds,
                 revocation_seconds=settings.revocation_seconds,
                 namespaces=settings.namespaces,
+                max_parked_of_user=max_parked_of_user(settings),
                 on_gap=self.degraded_mode.on_history_gap,
                 on_loss_marked=self.degraded_mode.on_loss_marked,
                 on_status_changed=self.degraded_mode.on_status_changed,

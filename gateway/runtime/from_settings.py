@@ -26,6 +26,8 @@ from gateway.webhooks import CallTracer, WebhookClient
 USER_AGENT: Final = f"sio-gateway/{__version__}"
 HISTORY_SLACK_SECONDS: Final = 15.0
 """Added to the computed time, for slow responses and a machine that stands still for a moment."""
+_PARKED_PER_CONNECTION: Final = 4
+"""Sessions that one user may have parked, for each connection that MAX_CONNECTIONS_PER_USER allows."""
 
 
 def history_slack_seconds(settings: Settings) -> float:
@@ -38,6 +40,11 @@ def history_slack_seconds(settings: Settings) -> float:
     return heartbeat_seconds + settings.lease_seconds + HISTORY_SLACK_SECONDS
 
 
+def max_parked_of_user(settings: Settings) -> int:
+    """Return how many sessions of one user may be parked. A client may lose its connection several times in a row."""
+    return _PARKED_PER_CONNECTION * settings.max_connections_per_user
+
+
 def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
     """Return the state of a replica without Redis."""
     return MemoryState(
@@ -48,6 +55,7 @@ def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
         recovery_seconds=settings.recovery_seconds,
         history_slack_seconds=history_slack_seconds(settings),
         revocation_seconds=settings.revocation_seconds,
+        max_parked_of_user=max_parked_of_user(settings),
     )
 
 

@@ -63,6 +63,8 @@ class MemoryState:
     last_seen_seconds: float = 30 * DAY
     last_seen_users: int = 100_000
     max_parked_sessions: int = 100_000
+    max_parked_of_user: int | None = None
+    max_parked_bytes: int = 256 * 1024 * 1024
     rate_buckets: int = 100_000
     ack_seconds: float = 600.0
     max_acks: int = 100_000
@@ -92,7 +94,12 @@ class MemoryState:
             max_recoverable=self.max_parked_sessions,
         )
         self.sessions = MemorySessions(
-            clock=clock, recovery_seconds=self.recovery_seconds, max_parked=self.max_parked_sessions
+            clock=clock,
+            recovery_seconds=self.recovery_seconds,
+            max_parked=self.max_parked_sessions,
+            max_parked_of_user=self.max_parked_of_user,
+            max_parked_bytes=self.max_parked_bytes,
+            on_removed=self.presence.forget_recoverable,
         )
         self.disconnects = MemoryDisconnects(self.presence, self.sessions)
         self.dedup = MemoryDedupStore(

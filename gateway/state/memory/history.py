@@ -18,6 +18,14 @@ Order = tuple[int, int]
 """The sort key of a position (``positions.order``)."""
 
 ORDER: Final = attrgetter("order")
+ENTRY_BYTES: Final = 700
+"""What an entry takes in memory beside its arguments and names: itself, its place in the log, its publish result."""
+INDEX_BYTES: Final = 320
+"""What the index of an address takes."""
+_MARKER_BYTES: Final = 350
+"""What the marker of an address takes, beside its name."""
+_MARKERS_PART: Final = 4
+"""Markers take at most this part of the bytes of the history."""
 _COMPACT_FROM: Final = 32
 _SWEEP: Final = 32
 """Entries dropped by age in one step, at most: a full log that grew old must not block the event loop."""
@@ -27,8 +35,8 @@ _SWEEP: Final = 32
 class Record:
     """An entry in the history.
 
-    ``accepted_at`` is monotonic, in seconds. ``size``: the bytes of the JSON of the arguments; ``stored_bytes``: with
-    the names of the entry.
+    ``accepted_at`` is monotonic, in seconds. ``size``: the bytes of the JSON of the arguments; ``stored_bytes``: what
+    the entry takes.
     """
 
     order: Order
@@ -82,15 +90,17 @@ class TrimMarker(NamedTuple):
 
 
 class TrimMarkers:
-    """A marker for each address from which an entry was trimmed, at most ``max_markers``.
+    """A marker for each address from which an entry was trimmed, at most ``max_markers`` and ``max_bytes``.
 
-    A marker beyond that number counts for every address: a client may get ``recovery:failed`` for a gap that it does
+    A marker beyond these counts for every address: a client may get ``recovery:failed`` for a gap that it does
     not have, but never misses a gap that it has.
     """
 
-    def __init__(self, *, age_seconds: float, max_markers: int) -> None:
+    def __init__(self, *, age_seconds: float, max_markers: int, max_bytes: int) -> None:
         self._age_seconds = age_seconds
         self._max_markers = max_markers
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._by_address: OrderedDict[Address, TrimMarker] = OrderedDict()
         self._everywhere: TrimMarker | None = None
 
@@ -103,6 +113,8 @@ class TrimMarkers:
         if marker.expires_at <= now:
             return
         for address in record.addresses:
+            if address not in self._by_address:
+                self._bytes += _marker_bytes(address)
             self._by_address[address] = marker
             self._by_address.move_to_end(address)
         self._shrink(now)
@@ -117,14 +129,19 @@ class TrimMarkers:
     def expire(self, now: float, *, at_most: int) -> None:
         """Remove expired markers."""
         while at_most > 0 and self._by_address and next(iter(self._by_address.values())).expires_at <= now:
-            self._by_address.popitem(last=False)
+            self._remove_oldest()
             at_most -= 1
 
     def _shrink(self, now: float) -> None:
-        while len(self._by_address) > self._max_markers:
-            _, marker = self._by_address.popitem(last=False)
+        while len(self._by_address) > self._max_markers or self._bytes > self._max_bytes:
+            marker = self._remove_oldest()
             if marker.expires_at > now:
                 self._everywhere = marker
+
+    def _remove_oldest(self) -> TrimMarker:
+        address, marker = self._by_address.popitem(last=False)
+        self._bytes -= _marker_bytes(address)
+        return marker
 
 
 class History:
@@ -144,14 +161,16 @@ class History:
         self._log: deque[Record] = deque()
         self._room_indexes: dict[Address, RoomIndex] = {}
         self._bytes = 0
-        self.trim_markers = TrimMarkers(age_seconds=age_seconds, max_markers=max_markers)
+        self.trim_markers = TrimMarkers(
+            age_seconds=age_seconds, max_markers=max_markers, max_bytes=max_bytes // _MARKERS_PART
+        )
 
     def __len__(self) -> int:
         return len(self._log)
 
     @property
     def bytes(self) -> int:
-        """What ``max_bytes`` limits: the JSON of the arguments and the names of all entries held."""
+        """What ``max_bytes`` limits: what all entries held take, and the indexes of their addresses."""
         return self._bytes
 
     @property
@@ -174,7 +193,7 @@ class History:
         if self._age_seconds <= 0:
             return
         now = self._clock.monotonic()
-        stored_bytes = size + _name_bytes(entry)
+        stored_bytes = size + _name_bytes(entry) + ENTRY_BYTES
         record = Record(order, position, entry, addresses, size, stored_bytes, now)
         self._log.append(record)
         self._bytes += stored_bytes
@@ -182,6 +201,7 @@ class History:
             index = self._room_indexes.get(address)
             if index is None:
                 index = self._room_indexes[address] = RoomIndex()
+                self._bytes += INDEX_BYTES
             index.add(record)
         self._trim(now)
 
@@ -232,7 +252,12 @@ class History:
             index.drop_oldest()
             if not index:
                 del self._room_indexes[address]
+                self._bytes -= INDEX_BYTES
         self.trim_markers.mark(record, now)
+
+
+def _marker_bytes(address: Address) -> int:
+    return _MARKER_BYTES + len(address.room or "")
 
 
 def _name_bytes(entry: LogEntry) -> int:

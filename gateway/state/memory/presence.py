@@ -142,6 +142,10 @@ class MemoryPresence:
         self._sweep_parked()
         return sum([self._parked_counts[address] for address in addresses])
 
+    def forget_recoverable(self, sid: str) -> None:
+        """Count a connection as recoverable no more: its session was removed."""
+        self._forget_parked(sid)
+
     def _sweep_parked(self) -> None:
         now = self._clock.monotonic()
         while self._parked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from gateway.interfaces import Clock
@@ -20,10 +21,19 @@ class TtlMap(Generic[K, V]):
     Every operation is O(1). An expired item is never returned, although only later puts remove it.
     """
 
-    def __init__(self, *, clock: Clock, seconds: float, max_items: int) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        seconds: float,
+        max_items: int,
+        on_removed: Callable[[K, V], None] = lambda _key, _value: None,
+    ) -> None:
+        """``on_removed`` gets each item that was removed because it expired or was the oldest."""
         self._clock = clock
         self._seconds = seconds
         self._max_items = max_items
+        self._on_removed = on_removed
         # Not a dict: finding its first item walks over all items that were deleted before it, each time.
         self._items: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
@@ -46,12 +56,22 @@ class TtlMap(Generic[K, V]):
             items.move_to_end(key)
         items[key] = (now + self._seconds, value)
         if len(items) > self._max_items:
-            items.popitem(last=False)
+            self.remove_oldest()
+
+    def remove_oldest(self) -> None:
+        """Remove the item that was put first."""
+        key, (_, value) = self._items.popitem(last=False)
+        self._on_removed(key, value)
 
     def pop(self, key: K) -> V | None:
         """Remove an item; return its value, unless it has expired."""
         ends_at, value = self._items.pop(key, (0.0, None))
         return value if ends_at > self._clock.monotonic() else None
+
+    def remove(self, key: K) -> V | None:
+        """Remove an item; return its value, also if it has expired."""
+        item = self._items.pop(key, None)
+        return None if item is None else item[1]
 
     def is_full(self) -> bool:
         """Whether one more item would remove one that has not expired."""
@@ -63,6 +83,6 @@ class TtlMap(Generic[K, V]):
         if not items or next(iter(items.values()))[0] > now:
             return
         for _ in range(_SWEEP):
-            items.popitem(last=False)
+            self.remove_oldest()
             if not items or next(iter(items.values()))[0] > now:
                 return

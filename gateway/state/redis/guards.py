@@ -20,6 +20,14 @@ from gateway.state.redis.redis_keys import RedisKeys
 
 _NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "", "", "")
 
+_FULL: Final = {
+    b"FULL": ("more requests came lately than can be remembered", 5),
+    b"LARGE_FULL": ("more large volatile messages came lately than are kept", 10),
+    b"REVOKED_FULL": ("the tokens of more users are revoked than can be remembered", 60),
+    b"ANSWERS_FULL": ("more idempotency keys are in use than can be remembered", 60),
+}
+"""Why a limit of the store rejects a request, and after how many seconds it may be repeated."""
+
 
 class RedisDedupStore:
     """``gateway.interfaces.DedupStore``.
@@ -121,18 +129,9 @@ class RedisDedupStore:
                     "the clock of Redis was set, or differs from that of this replica",
                     retry_after_seconds=details[1],
                 )
-            case b"FULL":
-                raise BrokerUnavailable(
-                    "more requests came lately than can be remembered", retry_after_seconds=5
-                )
-            case b"LARGE_FULL":
-                raise BrokerUnavailable(
-                    "more large volatile messages came lately than are kept", retry_after_seconds=10
-                )
-            case b"ANSWERS_FULL":
-                raise BrokerUnavailable(
-                    "more idempotency keys are in use than can be remembered", retry_after_seconds=60
-                )
+            case b"FULL" | b"LARGE_FULL" | b"REVOKED_FULL" | b"ANSWERS_FULL":
+                reason, seconds = _FULL[status]
+                raise BrokerUnavailable(reason, retry_after_seconds=seconds)
         raise AssertionError(f"a script answered {status!r}")
 
 

@@ -43,12 +43,17 @@ log = structlog.get_logger(__name__)
 class StateSizes:
     """What Redis held at the last heartbeat."""
 
+    replicas: int = 0
     history_entries: int = 0
     history_bytes: int = 0
     history_oldest_ms: int = 0
     """When the oldest entry was accepted, by the clock of Redis; 0 without entries."""
     nonces: int = 0
-    replicas: int = 0
+    parked_sessions: int = 0
+    parked_bytes: int = 0
+    last_seen_users: int = 0
+    revoked_users: int = 0
+    rate_buckets: int = 0
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -210,8 +215,7 @@ class Membership:
         self._note_clock()
         self.codec.negotiate(oldest_format)
         self._note_formats(oldest_format, newest_format, former_sids_until)
-        entries, entry_bytes, oldest_ms, nonces = sizes
-        self.sizes = StateSizes(entries, entry_bytes, oldest_ms, nonces, len(living))
+        self.sizes = StateSizes(len(living), *sizes)
 
     def _note_clock(self) -> None:
         """Log that the clocks of Redis and of this host differ, again when the difference changes, or agree again."""

@@ -7,13 +7,16 @@
     log          stream    recent entries by position: r the record, s the bytes of its arguments
     segments     list      where the log may be trimmed: position, entries, bytes and time up to there
     index:<a>    list      positions of the log that were addressed to one address
+    indexed      zset      the addresses that have an index, by the time of a position in it (ms)
+    index_state  string    what all indexes take (bytes), and the newest position of those that were removed early
     ids:new/old  hash      results by message id, in two generations
     large:<id>   string    a volatile message that is too large for a channel, for twenty seconds
     volatile:<w> hash      how many bytes of such messages were kept in one window of time
     nonces:<w>   set       digests of the nonces used in one window of time
     answers:<w>  hash      results by idempotency key, in windows of time
     revoked:<u>  string    since when the tokens of a user are accepted again
-    rate:<b>     string    when a token bucket will be full
+    revoked_users zset     these users, by when that ends (ms)
+    rates        zset      token buckets, by when they will be full (s)
     ack:<e>      string    the acknowledgement of a client event, or who lets it take effect now
     intent:<e>   string    what a client event was about to change when it was claimed
     acks:<w>     string    how many client events were claimed in one window of time
@@ -26,6 +29,7 @@
     conns:<r>    hash      connections of one replica by sid, with every address where they count, and since when
     room:<a>     hash      number of connections at one address, by replica
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
+    last_seen    zset      the users whose last connection has ended, by when it did (ms)
     sessions:<r> hash      sessions in use on one replica, by pid
     left:<pid>   string    a parked session
     left_ends    zset      the parked sessions, each as its pid, a blank and its bytes, by when it is forgotten
@@ -35,7 +39,7 @@
                            of one user in all namespaces under ``u:<u>``
     parked_at:<s> string   where such a sid is counted: what conns:<r> had of its connection
 
-``<a>`` is an address, or ``!`` for the markers of losses, ``<b>`` a bucket, ``<e>`` a client event, ``<r>`` a replica,
+``<a>`` is an address, or ``!`` for the markers of losses, ``<e>`` a client event, ``<r>`` a replica,
 ``<s>`` a sid, ``<u>`` a user, ``<w>`` the number of a window of time. Channels: ``to:<a>`` for each address,
 ``replica:<r>`` for the probes of a replica. All databases of a Redis share its channels, so in database 2 they are
 ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no number.
@@ -55,6 +59,8 @@ _FIXED: Final = {
     "floors": "floors",
     "log": "log",
     "segments": "segments",
+    "indexed": "indexed",
+    "index_state": "index_state",
     "ids_new": "ids:new",
     "ids_old": "ids:old",
     "leases": "leases",
@@ -62,6 +68,9 @@ _FIXED: Final = {
     "formats": "formats",
     "dead": "dead",
     "former_sids": "former_sids",
+    "revoked_users": "revoked_users",
+    "rates": "rates",
+    "last_seen": "last_seen",
     "left_ends": "left_ends",
     "left_bytes": "left_bytes",
 }
@@ -72,7 +81,6 @@ _FAMILIES: Final = {
     "nonces": "nonces:",
     "answers": "answers:",
     "revoked": "revoked:",
-    "rate": "rate:",
     "ack": "ack:",
     "intent": "intent:",
     "acks": "acks:",

@@ -49,6 +49,10 @@ from gateway.state.redis.subscriber import ReceiveBuffer, Subscriber
 DAY: Final = 86_400.0
 _SEGMENTS: Final = 8
 """The log is cut in segments of an eighth of each bound, so it holds at most an eighth more than its bounds."""
+_BYTE_SEGMENTS: Final = 32
+"""The same for bytes: a segment is the least that is removed when the indexes take too much."""
+_MIN_ENTRY_BYTES: Final = 300
+"""What HISTORY_BYTES counts for an entry at least."""
 _MAX_SEGMENT_ENTRIES: Final = 1_000
 _MIN_RESULT_SECONDS: Final = 60.0
 _MIN_RESULTS: Final = 1_000
@@ -87,7 +91,10 @@ class RedisState:
     ack_seconds: float = 600.0
     max_acks: int = 1_000_000
     max_parked_of_user: int | None = None
-    max_parked_bytes: int = 1024 * 1024 * 1024
+    max_parked_bytes: int = 2 * 1024 * 1024 * 1024
+    last_seen_users: int = 1_000_000
+    revoked_users: int = 1_000_000
+    rate_buckets: int = 100_000
     wait_replicas: int = 0
     max_user_acks: int = MAX_USER_ACKS
     max_user_ack_bytes: int = MAX_USER_ACK_BYTES
@@ -232,9 +239,10 @@ class RedisState:
             "history_length": self.history_length,
             "history_bytes": self.history_bytes,
             "segment_length": max(1, min(_MAX_SEGMENT_ENTRIES, self.history_length // _SEGMENTS)),
-            "segment_bytes": max(1, self.history_bytes // _SEGMENTS),
+            "segment_bytes": max(1, self.history_bytes // _BYTE_SEGMENTS),
             "segment_age": _ms(age / _SEGMENTS),
-            "ids": max(self.history_length, _MIN_RESULTS),
+            "ids": max(min(self.history_length, self.history_bytes // _MIN_ENTRY_BYTES), _MIN_RESULTS),
+            "index_format": TAGGED_FORMAT,
             "ids_age": _ms(max(age, _MIN_RESULT_SECONDS)),
             "nonce_window": _ms(self.nonce_seconds / 2),
             "nonces": max(1, self.nonces // 3),
@@ -253,6 +261,9 @@ class RedisState:
             "volatile_bytes": max(1, self.history_bytes // 4),
             "revocation": _ms(self.revocation_seconds),
             "last_seen": _ms(self.last_seen_seconds),
+            "last_seen_users": self.last_seen_users,
+            "revoked_users": self.revoked_users,
+            "rate_buckets": self.rate_buckets,
             "user_parked": self.max_parked_of_user or 0,
             "parked_bytes": self.max_parked_bytes,
         }
@@ -319,6 +330,10 @@ class RedisState:
             if oldest_ms
             else 0.0,
             "nonces": held.nonces,
+            "parked_sessions": held.parked_sessions,
+            "last_seen_users": held.last_seen_users,
+            "revoked_users": held.revoked_users,
+            "rate_buckets": held.rate_buckets,
             "replicas": held.replicas,
             "channels": len(self.subscriber),
             "receive_buffer_entries": len(self._receive_buffer),

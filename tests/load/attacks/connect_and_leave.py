@@ -1,7 +1,8 @@
 """One user with one token connects, joins and drops the transport, in a loop, from many sockets at once.
 
 Before: disconnects went to Redis one after the other, 39 a second with a round trip of 10 ms, from a queue without
-bound. Pushes answered ``connections: 14377`` while no client was connected, and for minutes afterwards.
+bound. Pushes answered ``connections: 14377`` while no client was connected, and for minutes afterwards. Each time a
+session was left for four minutes.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiter import await_until
 
 ROUND_TRIP_SECONDS = 0.01
+MAX_PARKED = 400
+"""Four times MAX_CONNECTIONS_PER_USER."""
 ATTACK_SECONDS = 8.0
 
 
@@ -31,6 +33,7 @@ async def test_disconnects_are_recorded_as_fast_as_one_user_leaves(redis_server:
                     await asyncio.sleep(1)
                     samples.append(await asyncio.to_thread(counted, gateway))
             assert max(samples) <= 2 * SOCKETS, samples
+            assert len(redis_server.execute("KEYS", "sio-gateway:left:*")) <= MAX_PARKED
 
             await await_until(lambda: counted(gateway) == 0, "no closed connection is counted")
         finally:

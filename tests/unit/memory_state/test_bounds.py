@@ -157,6 +157,36 @@ async def test_oldest_parked_session_is_removed_beyond_the_limit(make_memory) ->
         assert (await resume(state.sessions, pid)).session.sid == f"sid {pid}"
 
 
+async def test_oldest_parked_session_of_a_user_is_removed_beyond_the_limit(make_memory, clock) -> None:
+    state = make_memory(max_parked_of_user=2, recovery_seconds=100)
+    await park_session(state, "other", user="bob")
+    for pid in ("one", "two", "three"):
+        await state.presence.register(connection(f"sid {pid}", "ann"), [])
+        await state.presence.unregister(f"sid {pid}", is_parked=True)
+        await park_session(state, pid)
+
+    assert (await state.presence.of_user("ann")).recoverable == 2
+    assert await resume_failure(state.sessions, "one") == "unknown_session"
+    assert (await resume(state.sessions, "two")).session.sid == "sid two"
+    assert await resume_failure(state.sessions, "other") == "other_user"
+    await park_session(state, "four")
+    assert (await resume(state.sessions, "three")).session.sid == "sid three"
+    clock.advance(201)
+    for pid in ("five", "six"):
+        await park_session(state, pid)
+    for pid in ("five", "six"):
+        assert (await resume(state.sessions, pid)).session.sid == f"sid {pid}"
+
+
+async def test_parked_sessions_take_no_more_than_their_bytes(make_memory) -> None:
+    state = make_memory(max_parked_bytes=100_000)
+    for number in range(100):
+        await park_session(state, str(number), rooms=frozenset(f"{each} {'x' * 280}" for each in range(20)))
+
+    assert 5 < state.sizes()["sessions"] < 15
+    assert (await resume(state.sessions, "99")).session.sid == "sid 99"
+
+
 async def test_resumed_session_is_kept_once(make_memory) -> None:
     state = make_memory()
     await park_session(state, "pid")
@@ -197,8 +227,8 @@ async def test_parked_sessions_are_removed_as_others_are_parked(make_memory, clo
     assert state.sizes()["sessions"] == 2
 
 
-async def park_session(state, pid: str) -> None:
-    await state.sessions.save(RecoverySession(pid, f"sid {pid}", "ann", "/", "owner", frozenset(), START))
+async def park_session(state, pid: str, *, user: str = "ann", rooms: frozenset[str] = frozenset()) -> None:
+    await state.sessions.save(RecoverySession(pid, f"sid {pid}", user, "/", "owner", rooms, START))
     await state.sessions.park(pid, owner="owner")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.positions import START, Position, order
-from gateway.state.memory.history import Record, RoomIndex
+from gateway.state.memory.history import ENTRY_BYTES, INDEX_BYTES, Record, RoomIndex
 from tests.contract.values import at, disconnect_command, message, session_takeover
 
 
@@ -26,23 +26,24 @@ async def test_history_holds_exactly_its_length(make_memory) -> None:
 
 
 async def test_history_holds_no_more_than_its_bytes_including_names(make_memory) -> None:
-    state = make_memory(history_bytes=1_000)
+    state = make_memory(history_bytes=4_000)
     for _ in range(30):
         await state.broker.append(
             message("a" * 150, arguments=('"' + "ä" * 49 + '"',), exclude=frozenset({"b" * 46}))
         )
 
-    # An entry: 150 of the room, 46 of the exclusion, 4 of the event "news", 100 of the argument.
-    assert state.sizes()["history_bytes"] == 900
+    # An entry: 150 of the room, 46 of the exclusion, 4 of the event "news", 100 of the argument, and itself.
+    assert state.sizes()["history_bytes"] == 3 * (300 + ENTRY_BYTES) + INDEX_BYTES
     assert state.sizes()["history_entries"] == 3
 
 
 async def test_session_takeover_counts_with_its_sid_and_owner(make_memory) -> None:
-    state = make_memory(history_bytes=1_000)
+    state = make_memory(history_bytes=4_000)
     for _ in range(30):
         await state.broker.append(session_takeover("s" * 150, owner="o" * 150))
 
-    assert (state.sizes()["history_bytes"], state.sizes()["history_entries"]) == (900, 3)
+    assert state.sizes()["history_bytes"] == 3 * (300 + ENTRY_BYTES) + INDEX_BYTES
+    assert state.sizes()["history_entries"] == 3
     assert len((await read(state, at("s" * 150))).entries) == 3
 
 
@@ -135,7 +136,7 @@ async def test_publish_results_are_bounded_in_number_and_time(make_memory, clock
 
 
 async def test_reading_costs_what_is_read_and_not_what_is_held(make_memory, monkeypatch) -> None:
-    state = make_memory(history_length=5_000)
+    state = make_memory(history_length=5_000, history_bytes=10_000_000)
     for number in range(5_000):
         await state.broker.append(message("loud" if number % 1_000 else "quiet"))
     read_records: Counter[str] = Counter()
@@ -171,3 +172,15 @@ def test_room_index_behaves_like_a_list_whose_front_is_dropped(steps: list[str])
             model.append(record)
         assert bool(index) == bool(model)
     assert list(index.newer_than((-1, 0))) == model
+
+
+async def test_trim_markers_take_no_more_than_a_quarter_of_the_bytes(make_memory) -> None:
+    state = make_memory(history_bytes=40_000)
+    start = (await state.broker.append(message("first"))).position
+    for number in range(200):
+        await state.broker.append(message(f"{number} {'x' * 280}"))
+
+    assert state.sizes()["history_bytes"] <= 40_000
+    assert 5 < state.sizes()["trim_markers"] <= 10_000 / 600
+    page = await state.broker.history(start, [at("any room")], max_entries=10, max_bytes=1_000)
+    assert page.gap == "history_trimmed"

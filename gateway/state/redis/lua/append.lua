@@ -15,6 +15,10 @@ local revoked, revoked_at = ARGV[2], ARGV[3]
 local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[8], ARGV[9], ARGV[10]
 local branch = tonumber(ARGV[11])
 
+-- What HISTORY_BYTES counts beside the bytes of a record: its place in the log and in K.ids_new, a position in an index,
+-- and an index, besides its name, which is stored twice; as MEMORY USAGE shows them.
+local ENTRY_BYTES, POSITION_BYTES, INDEX_BYTES = 200, 22, 380
+
 local now = now_ms()
 local head = read_or_create_head(now)
 
@@ -110,7 +114,16 @@ if nonce_digest ~= '' then
   end
 end
 
+local function may_revoke()
+  local old = call('ZRANGEBYSCORE', K.revoked_users, '-inf', now, 'LIMIT', 0, 16)
+  if #old > 0 then call('ZREM', K.revoked_users, unpack(old)) end
+  return call('ZCOUNT', K.revoked_users, '-inf', '+inf') < L.revoked_users or call('ZSCORE', K.revoked_users, revoked)
+end
+
 if revoked ~= '' then
+  if not may_revoke() then return { 'REVOKED_FULL' } end
+  call('ZADD', K.revoked_users, now + L.revocation, revoked)
+  call('PEXPIRE', K.revoked_users, L.revocation)
   local key, at = K.revoked .. revoked, revoked_at
   local revoked_before = call('GET', key)
   if revoked_before and tonumber(revoked_before) > tonumber(at) then at = revoked_before end
@@ -119,6 +132,16 @@ end
 
 local replicas, expired = living_replicas(now), expired_replicas(now)
 
+local index_bytes, dropped = read_index_state()
+
+-- Remove the oldest segment from the log.
+local function trim_segment()
+  local last, entries, bytes = string.match(call('LPOP', K.segments), '^(%S+) (%S+) (%S+)')
+  local ms, sequence = parse_position(last)
+  call('XTRIM', K.log, 'MINID', ms .. '-' .. (sequence + 1))
+  head.cut, head.cut_entries, head.cut_bytes = last, entries, bytes
+end
+
 local function close_segment()
   call('RPUSH', K.segments, head.newest .. ' ' .. head.entries .. ' ' .. head.bytes .. ' ' .. now)
   call('PEXPIRE', K.segments, L.keep)
@@ -126,14 +149,19 @@ local function close_segment()
   while true do
     local oldest = call('LINDEX', K.segments, 0)
     if not oldest then return end
-    local last, entries, bytes, at = string.match(oldest, '^(%S+) (%S+) (%S+) (%S+)$')
+    local entries, bytes, at = string.match(oldest, '^%S+ (%S+) (%S+) (%S+)$')
     if head.entries - tonumber(entries) < L.history_length and head.bytes - tonumber(bytes) < L.history_bytes
       and now - tonumber(at) < L.age then return end
-    local ms, sequence = parse_position(last)
-    call('XTRIM', K.log, 'MINID', ms .. '-' .. (sequence + 1))
-    call('LPOP', K.segments)
-    head.cut, head.cut_entries, head.cut_bytes = last, entries, bytes
+    trim_segment()
   end
+end
+
+-- How many indexes this script created, and whether that changed what is stored of all indexes.
+local created, is_index_state_changed = 0, false
+
+local function count_index(address, change)
+  index_bytes = index_bytes + change * (2 * #address + INDEX_BYTES)
+  is_index_state_changed = true
 end
 
 -- Add the newest position to the index of an address. Of the positions that were trimmed from the log the newest stays
@@ -142,14 +170,77 @@ local function add_to_index(address)
   local key = K.index .. address
   local length = call('RPUSH', key, head.newest)
   call('PEXPIRE', key, L.age)
-  if length % 32 == 0 then
-    local oldest = call('LRANGE', key, 0, 63)
+  if length == 1 and address ~= K.losses and call('ZADD', K.indexed, 'NX', (parse_position(head.newest)), address) == 1 then
+    created = created + 1
+    if index_bytes == 0 then call('PEXPIRE', K.indexed, L.keep) end
+    count_index(address, 1)
+  end
+  if length % 8 == 0 then
+    local oldest = call('LRANGE', key, 0, 15)
     local drop = 0
     while oldest[drop + 2]
       and (not is_after(oldest[drop + 2], head.cut) or parse_position(oldest[drop + 1]) <= now - L.age) do
       drop = drop + 1
     end
     if drop > 0 then call('LTRIM', key, drop, -1) end
+  end
+end
+
+local function takes_too_much()
+  return head.bytes - head.cut_bytes + index_bytes > L.history_bytes
+end
+
+-- Whether each replica knows K.index_state, and so notices that an index is missing.
+local function may_drop()
+  for _, format in ipairs(call('HVALS', K.formats)) do
+    if tonumber(format) > 0 and tonumber(format) < L.index_format then return false end
+  end
+  return true
+end
+
+-- Examine some indexes, those that were written least recently first. One whose positions are all old is removed. So is
+-- one whose positions were all trimmed from the log, if log and indexes together take too much.
+-- Returns whether the log holds an entry for the first index that was not removed.
+local function sweep_indexes(number)
+  local oldest = call('ZRANGEBYSCORE', K.indexed, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, number)
+  local removed, keys = {}, {}
+  local is_held, drops = #oldest == 0, nil
+  for i = 1, #oldest, 2 do
+    local address, at = oldest[i], tonumber(oldest[i + 1])
+    local is_old = at <= now - L.age
+    if not is_old and not takes_too_much() then break end
+    local newest = call('LINDEX', K.index .. address, -1)
+    local newest_ms = newest and parse_position(newest) or 0
+    if newest_ms > at then
+      call('ZADD', K.indexed, newest_ms, address)
+    else
+      if not is_old and newest then
+        is_held = is_after(newest, head.cut)
+        if drops == nil then drops = may_drop() end
+        if is_held or not drops then break end
+        if is_after(newest, dropped) then dropped = newest end
+      end
+      removed[#removed + 1], keys[#keys + 1] = address, K.index .. address
+      count_index(address, -1)
+    end
+  end
+  if #removed > 0 then
+    call('UNLINK', unpack(keys))
+    call('ZREM', K.indexed, unpack(removed))
+  end
+  return is_held
+end
+
+-- Each script removes more than it adds.
+local function limit_indexes()
+  local is_due = created > 4 or head.entries % 8 == 0
+  if is_due or takes_too_much() then
+    local is_held = sweep_indexes(created + 48)
+    if is_held and takes_too_much() and call('LLEN', K.segments) > 0 then trim_segment() end
+  end
+  if is_index_state_changed then
+    call('SET', K.index_state, index_bytes .. ' ' .. dropped, 'PX', L.keep)
+    if is_due then call('PEXPIRE', K.indexed, L.keep) end
   end
 end
 
@@ -167,7 +258,8 @@ local function append_to_log(entry)
   head.newest = next_position()
   call('XADD', K.log, head.newest, 'r', entry.record, 's', entry.argument_bytes)
   if head.entries == 0 then call('PEXPIRE', K.log, L.keep) end
-  head.entries, head.bytes = head.entries + 1, head.bytes + entry.record_bytes
+  head.entries = head.entries + 1
+  head.bytes = head.bytes + entry.record_bytes + ENTRY_BYTES + (entry.last - entry.first + 1) * POSITION_BYTES
   if L.indexed then
     for i = entry.first, entry.last do add_to_index(ARGV[i]) end
   end
@@ -208,6 +300,7 @@ if nonce_digest ~= '' then
     if call('HLEN', key) == 1 then call('PEXPIRE', key, 7 * L.answer_window) end
   end
 end
+if L.indexed then limit_indexes() end
 write_head(head)
 
 for _, entry in ipairs(entries) do

@@ -67,12 +67,18 @@ local function read_or_create_head(now)
     created_at = now + 1, newest = start, entries = 0, bytes = 0, cut = start, cut_entries = 0, cut_bytes = 0,
     segment_entries = 0, segment_bytes = 0, segment_at = now, ids = 0, ids_at = now,
   }
-  call('UNLINK', K.log, K.segments, K.ids_new, K.ids_old)
+  call('UNLINK', K.log, K.segments, K.ids_new, K.ids_old, K.indexed, K.index_state)
   -- Nothing of an older release is here.
   call('SET', K.former_sids, 0, 'PX', L.keep)
   write_head(h)
   call('PEXPIRE', K.head, L.keep)
   return h
+end
+
+-- What the indexes take (bytes), and the newest position of an index that was removed although a client may ask for it.
+local function read_index_state()
+  local bytes, dropped = string.match(call('GET', K.index_state) or '0 0-0', '^(%S+) (%S+)$')
+  return tonumber(bytes), dropped
 end
 
 -- The two numbers of a position.

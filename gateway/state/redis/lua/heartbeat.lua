@@ -13,7 +13,8 @@
 --   6, 7   the oldest and the newest of the formats that replicas read
 --   8      the living replicas
 --   9      the replicas to reap
---   10     { entries, bytes, when the oldest entry was accepted (ms), nonces }
+--   10     { entries, bytes, when the oldest entry was accepted (ms), nonces, parked sessions, their bytes, users with a
+--            time of their last connection, users with revoked tokens, rate limiters }
 --   11     1 if, with another time at 2, the sessions that the process had at its last heartbeat have ended
 --   12     until when a sid that does not begin with `~` may live (ms, 0 if none was ever seen)
 local replica, process, now = ARGV[2], ARGV[4], now_ms()
@@ -37,7 +38,7 @@ call('ZADD', K.leases, now + L.lease, replica)
 call('HSET', K.formats, replica, ARGV[3])
 call('HDEL', K.dead, replica)
 for _, key in ipairs({ K.head, K.log, K.segments, K.ids_new, K.ids_old, K.leases, K.holders, K.formats, K.dead,
-  K.conns .. replica, K.sessions .. replica }) do
+  K.indexed, K.index_state, K.rates, K.conns .. replica, K.sessions .. replica }) do
   call('PEXPIRE', key, L.keep)
 end
 
@@ -61,6 +62,10 @@ local to_reap = call('ZRANGEBYSCORE', K.leases, '-inf', now)
 for _, each in ipairs(call('HKEYS', K.dead)) do
   to_reap[#to_reap + 1] = each
 end
+local function count(key)
+  return call('ZCOUNT', key, '-inf', '+inf')
+end
+
 local oldest_entry = call('XRANGE', K.log, '-', '+', 'COUNT', 1)[1]
 local nonces = 0
 for each = math.floor(now / L.nonce_window) - 2, math.floor(now / L.nonce_window) do
@@ -69,7 +74,9 @@ end
 -- The last value does not use lease_end: if an earlier execution of this heartbeat moved the sessions and its answer
 -- was lost, lease_end is that of the new lease, and the process still has to learn that its sessions have ended.
 return { 'OK', taken, head.generation, head.nonces_since, now, oldest, newest, living_replicas(now), to_reap,
-  { head.entries - head.cut_entries, head.bytes - head.cut_bytes,
-    oldest_entry and parse_position(oldest_entry[1]) or 0, nonces },
+  { head.entries - head.cut_entries, head.bytes - head.cut_bytes + read_index_state(),
+    oldest_entry and parse_position(oldest_entry[1]) or 0, nonces,
+    count(K.left_ends), tonumber(call('GET', K.left_bytes) or 0), count(K.last_seen),
+    count(K.revoked_users), count(K.rates) },
   last_heartbeat > 0 and now >= last_heartbeat + L.lease + L.recovery and 1 or 0,
   tonumber(former_sids) }

@@ -35,6 +35,9 @@ local function is_lost()
 end
 
 local gap = L.indexed and is_lost() and 'data_lost'
+-- Which addresses the indexes had that were removed is not known.
+local _, dropped = read_index_state()
+if is_after(dropped, after) and parse_position(dropped) > now - L.age then gap = gap or 'history_trimmed' end
 
 -- Iterate over the positions of an address from an index on, oldest first. They are read in growing parts, so that
 -- little is read that the page does not need.

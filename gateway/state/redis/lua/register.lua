@@ -49,7 +49,7 @@ for i = 4, #ARGV, 5 do
     count_at(replica, cjson.decode(counted).at)
     call('HSET', K.conns .. replica, sid, counted)
     call('HSET', K.user .. user, sid, record)
-    call('HDEL', K.user .. user, '')
+    if call('HDEL', K.user .. user, '') == 1 then call('ZREM', K.last_seen, user) end
     call('PEXPIRE', K.user .. user, L.keep)
   end
 end

@@ -46,6 +46,19 @@ local function uncount_parked(sid)
   call('DEL', K.parked_at .. sid)
 end
 
+-- Keep the time of a user's last connection, and those of others within their number: the oldest are removed.
+local function limit_last_seen(user, last_seen)
+  call('ZADD', K.last_seen, last_seen, user)
+  call('PEXPIRE', K.last_seen, L.last_seen)
+  local oldest = call('ZRANGEBYSCORE', K.last_seen, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 2)
+  for i = 1, #oldest, 2 do
+    local is_old = tonumber(oldest[i + 1]) <= last_seen - L.last_seen
+    if not is_old and call('ZCOUNT', K.last_seen, '-inf', '+inf') <= L.last_seen_users then return end
+    call('ZREM', K.last_seen, oldest[i])
+    call('HDEL', K.user .. oldest[i], '')
+  end
+end
+
 -- Remove a connection of a replica everywhere. `last_seen` is stored for its user if this was the last connection. The
 -- record of a connection that was resumed at another replica stays. Otherwise the connection counts as recoverable until
 -- `recoverable_until` (ms), if that is not nil.
@@ -60,5 +73,6 @@ local function remove_connection(replica, sid, known, last_seen, recoverable_unt
   if call('HLEN', key) == 0 and last_seen then
     call('HSET', key, '', string.format('%.3f', last_seen / 1000))
     call('PEXPIRE', key, L.last_seen)
+    limit_last_seen(was.user, last_seen)
   end
 end
