@@ -9,6 +9,7 @@
     ├── StateMisconfigured      the shared state is configured so that the gateway must not rely on it
     ├── KeysUnavailable         the keys that tokens are verified with cannot be fetched now
     │   └── KeysStale           the issuer may have a newer key; its keys are fetched again soon
+    ├── ConnectsTooFast         the user connects too often; the client reconnects
     ├── NonceReplayed           this nonce of this ingest key was used before
     ├── IdempotencyConflict     this idempotency key was used with another body
     ├── ClientEventRejected     a client event had no effect, or an unknown one; the client gets the code
@@ -123,6 +124,12 @@ class KeysStale(KeysUnavailable):
     """The key of a token is not in the cached key set, which is older than the token. It is fetched again soon."""
 
     code = "keys_stale"
+
+
+class ConnectsTooFast(GatewayError):
+    """The user has connected too often on this replica. A connect after some seconds succeeds."""
+
+    code = "connect_rate"
 
 
 class NonceReplayed(GatewayError):

@@ -62,3 +62,44 @@ def consume(tat: float, now: float, rate: Rate) -> tuple[float, RateLimitResult]
     reset_seconds = tat - now
     remaining = int(burst - (reset_seconds - TOLERANCE_SECONDS) * per_second)
     return tat, RateLimitResult(True, burst, min(max(0, remaining), burst - 1), reset_seconds, 0.0)
+
+
+class KeyRates:
+    """A bucket for each key, of at most ``max_keys``. Times are seconds of any clock that never goes back.
+
+    A key is forgotten once its bucket is full again, or early, if too many others follow it.
+    """
+
+    def __init__(self, *, per_second: float, burst: float, max_keys: int, now: float) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._max_keys = max_keys
+        # Two generations instead of a search for full buckets: an empty bucket is full again after one window.
+        self._window_seconds = burst / per_second
+        self._tats: dict[str, float] = {}
+        self._older_tats: dict[str, float] = {}
+        self._began_at = now
+
+    def __len__(self) -> int:
+        return len(self._tats) + len(self._older_tats)
+
+    def wait_seconds(self, key: str, now: float) -> float:
+        """Return how long to wait for a token of the key: 0 when there is one now. None is taken."""
+        return wait_seconds(self._tat_of(key), now, self._per_second, self._burst)
+
+    def take(self, key: str, now: float) -> None:
+        """Take one token of the key, whether there is one or not."""
+        self._forget(now)
+        self._tats[key] = take_token(self._tat_of(key), now, self._per_second)
+
+    def _tat_of(self, key: str) -> float:
+        older = self._older_tats.get(key, FULL)
+        return self._tats.get(key, older)
+
+    def _forget(self, now: float) -> None:
+        age = now - self._began_at
+        if age < self._window_seconds and len(self._tats) < self._max_keys // 2:
+            return
+        self._older_tats = self._tats if age < 2 * self._window_seconds else {}
+        self._tats = {}
+        self._began_at = now

@@ -45,7 +45,7 @@ from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
 from gateway.socketio_server.client import Clients
-from gateway.socketio_server.connect_handshake import ConnectHandshake
+from gateway.socketio_server.connect_handshake import MIN_CONNECT_BURST, ConnectHandshake, ConnectPace
 from gateway.socketio_server.server import SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.state.redis import RedisState, create_metrics_without_redis
@@ -261,6 +261,11 @@ class Components:
             handshake=ConnectHandshake(
                 verifier=self.verifier,
                 connector=connector,
+                pace=ConnectPace(
+                    clock=self.clock,
+                    schedule=self.schedule,
+                    burst=max(MIN_CONNECT_BURST, 2 * settings.max_connections_per_user),
+                ),
                 replayer=self.replayer,
                 token_expiry=token_expiry,
                 disconnect=self.disconnector.disconnect,

@@ -11,6 +11,7 @@ from gateway.hub import Connection
 from gateway.interfaces import Clock, Frames, Socket, Timer
 from gateway.socketio_server import packets
 from gateway.transport.session import EngineSession
+from gateway.transport.transports import FrameCount
 from gateway.transport.unauthenticated import UnauthenticatedSessions
 
 
@@ -34,6 +35,7 @@ class Client:
         "replay_lock",
         "idle_closing",
         "session",
+        "tokens",
     )
 
     def __init__(self, session: EngineSession, join_deadline: Timer, events: ConnectionEvents) -> None:
@@ -49,6 +51,8 @@ class Client:
         """No namespace is joined after a rejection or an end, and ``join_deadline`` was set to a few seconds."""
         self.message_tat = FULL
         """The bucket of received messages: a theoretical arrival time (``gateway.domain.rate_limit``)."""
+        self.tokens = FrameCount()
+        """Tokens that the client has sent, in CONNECT packets and in ``auth:refresh``."""
 
     def exceeds(self, messages_per_second: float, clock: Clock) -> bool:
         """Count one received message; return True if the rate is exceeded, beyond a burst of two seconds."""

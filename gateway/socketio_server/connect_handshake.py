@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from itertools import count
 from typing import Final
 
-from gateway.domain.errors import RecoveryFailed, TokenRejected
+from gateway.domain.errors import ConnectsTooFast, RecoveryFailed, TokenRejected
 from gateway.domain.positions import Position
+from gateway.domain.rate_limit import KeyRates
 from gateway.domain.sessions import RecoveryRequest
 from gateway.hub import Connection
-from gateway.interfaces import TokenVerifier
+from gateway.interfaces import Clock, Schedule, TokenVerifier
 from gateway.metrics import MetricFactory, one_label
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import GAP_EVENT
@@ -27,6 +29,13 @@ RECOVERIES: Final = ("recovered", *sorted(RecoveryFailed.CODES))
 """How a recovery request ended."""
 BEARER: Final = "bearer"
 """The scheme of tokens in ``Authorization`` (RFC 6750 §2.1), in lower case."""
+CONNECTS_PER_SECOND: Final = 10.0
+"""How often one user may connect for long. A connect costs several round trips of the shared state."""
+MIN_CONNECT_BURST: Final = 200
+"""How many connections of a user may connect at once, at least."""
+HOLD_SECONDS: Final = 5.0
+"""How long a connect that comes too early is held."""
+_MAX_USERS: Final = 65_536
 _OTHER_NAMES: Final = ("authorization", "Authorization", "accessToken", "access_token", "jwt")
 _ATTEMPT_NUMBERS: Final = count()
 
@@ -101,6 +110,42 @@ def read_recovery_request(auth: object, session: EngineSession) -> RecoveryReque
     )
 
 
+class ConnectPace:
+    """Limits how often the clients of one user connect to this replica. A connect that comes too early is held.
+
+    So a client that joins and leaves in a loop waits for its own connects, and no client is rejected that reconnects.
+    """
+
+    def __init__(self, *, clock: Clock, schedule: Schedule, burst: int) -> None:
+        self._clock = clock
+        self._schedule = schedule
+        self._rates = KeyRates(
+            per_second=CONNECTS_PER_SECOND, burst=burst, max_keys=_MAX_USERS, now=clock.monotonic()
+        )
+
+    async def wait(self, user: str) -> None:
+        """Wait until the user may connect, at most HOLD_SECONDS.
+
+        Raises: ConnectsTooFast if that is not long enough.
+        """
+        now = self._clock.monotonic()
+        seconds = self._rates.wait_seconds(user, now)
+        if seconds <= HOLD_SECONDS:
+            self._rates.take(user, now)
+        if seconds:
+            await self._sleep(min(seconds, HOLD_SECONDS))
+        if seconds > HOLD_SECONDS:
+            raise ConnectsTooFast("this user connects too often")
+
+    async def _sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        timer = self._schedule.after(seconds, woken.set)
+        try:
+            await woken.wait()
+        finally:
+            timer.cancel()
+
+
 class ConnectHandshake:
     """Takes a client through the connect handshake of one namespace."""
 
@@ -109,6 +154,7 @@ class ConnectHandshake:
         *,
         verifier: TokenVerifier,
         connector: Connector,
+        pace: ConnectPace,
         replayer: Replayer,
         token_expiry: TokenExpiry,
         disconnect: Callable[[Connection], None],
@@ -117,6 +163,7 @@ class ConnectHandshake:
         """``disconnect`` undoes a connect whose client was closed meanwhile."""
         self._verifier = verifier
         self._connector = connector
+        self._pace = pace
         self._replayer = replayer
         self._token_expiry = token_expiry
         self._disconnect = disconnect
@@ -130,12 +177,13 @@ class ConnectHandshake:
     async def connect(self, client: Client, namespace: str, auth: object) -> Connection | None:
         """Verify the token, register the connection and accept it; return None if the client was closed meanwhile.
 
-        Raises: ConnectionRejected, KeysUnavailable, BrokerUnavailable, BrokerTimeout.
+        Raises: ConnectionRejected, KeysUnavailable, ConnectsTooFast, BrokerUnavailable, BrokerTimeout.
         """
         session = client.session
         identity = await self._verifier.verify(find_token(auth, session.handshake))
+        await self._pace.wait(identity.user)
         if session.is_closed:
-            return None  # the verifier may have held the token for seconds
+            return None  # The token may have been held for seconds.
         transport = SocketIOTransport(client, namespace)
         result = await self._connector.connect(
             identity, namespace, transport, read_recovery_request(auth, session)

@@ -5,6 +5,7 @@ A rejected connection gets a CONNECT_ERROR, which calls the ``connect_error`` ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from gateway.domain.disconnects import (
     NO_NAMESPACE,
     PROTOCOL_ERROR,
     RATE_LIMITED,
+    TOKEN_RATE,
     DisconnectReason,
 )
 from gateway.domain.errors import (
@@ -24,6 +26,7 @@ from gateway.domain.errors import (
     BrokerTimeout,
     BrokerUnavailable,
     ConnectionRejected,
+    ConnectsTooFast,
     KeysStale,
     KeysUnavailable,
     TokenRejected,
@@ -45,6 +48,7 @@ from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.errors import ALL_CLOSE_REASONS
 from gateway.transport.packets import Frames
 from gateway.transport.session import EngineSession, Handling
+from gateway.transport.transports import FrameRate
 
 INVALID_NAMESPACE: Final[Mapping[str, object]] = {"message": "Invalid namespace"}
 """Exactly as from Node's server."""
@@ -56,9 +60,14 @@ REJECTIONS: Final = (
     *sorted(TokenRejected.CODES),
     TooManyConnections.code,
     "invalid_namespace",
+    ConnectsTooFast.code,
     *SERVER_FAILURES,
 )
-"""Codes of rejected CONNECT packets. The client gets each of them except SERVER_FAILURES."""
+"""Codes of rejected CONNECT packets. The client gets each of them except ``connect_rate`` and SERVER_FAILURES."""
+TOKENS_PER_SECOND: Final = 1.0
+"""How many tokens a client may send for long, in CONNECT packets and in ``auth:refresh``."""
+TOKEN_BURST: Final = 10
+"""How many at once, and two more for each namespace."""
 
 
 def authentication_error(error: ConnectionRejected) -> dict[str, object]:
@@ -122,6 +131,8 @@ class SocketIOServer:
         self._schedule = schedule
         self._clock = clock
         self._volatile_skipped = volatile_skipped
+        burst = TOKEN_BURST + 2 * len(options.namespaces)
+        self._token_rate = FrameRate(TOKENS_PER_SECOND, burst, frame_bytes=math.inf)
         self._log = AccessLog(clock=clock, sampling=sampling or Sampling())
         self._clients = clients
         self._packets = PacketServer(
@@ -228,7 +239,9 @@ class SocketIOServer:
     async def on_connect(self, engine_sid: str, namespace: str, auth: object) -> None:
         """Handle a CONNECT packet."""
         client = self._clients.by_sid[engine_sid]
-        if namespace in client.connections or namespace in client.connecting:
+        if self._sends_too_many_tokens(client):
+            end_session(client.session, TOKEN_RATE)
+        elif namespace in client.connections or namespace in client.connecting:
             # Without this check a second CONNECT would silently create a second sid.
             end_session(client.session, PROTOCOL_ERROR)
         elif namespace not in self._options.namespaces:
@@ -264,7 +277,7 @@ class SocketIOServer:
             return None
         name, *arguments = data
         if name == REFRESH:
-            return self._refresh(connection, arguments, acknowledge)
+            return self._refresh(client, connection, arguments, acknowledge)
         return self._client_events.handle(connection, name, arguments, acknowledge, are_plain=are_plain)
 
     def connection_of(self, engine_sid: str, namespace: str) -> str | None:
@@ -295,10 +308,21 @@ class SocketIOServer:
             end_session(client.session, PROTOCOL_ERROR)
         release_frames(error)
 
+    def _sends_too_many_tokens(self, client: Client) -> bool:
+        """Count one token of a client; each costs the check of a signature, and round trips of the shared state."""
+        return client.tokens.exceeds(self._token_rate, self._clock.monotonic(), 1, 0)
+
     async def _refresh(
-        self, connection: Connection, arguments: Sequence[object], acknowledge: Acknowledge | None
+        self,
+        client: Client,
+        connection: Connection,
+        arguments: Sequence[object],
+        acknowledge: Acknowledge | None,
     ) -> None:
-        answer = await self._token_refresh.refresh(connection, tuple(arguments))
+        if self._sends_too_many_tokens(client):
+            answer = self._token_refresh.reject_rate(math.ceil(1 / TOKENS_PER_SECOND))
+        else:
+            answer = await self._token_refresh.refresh(connection, tuple(arguments))
         self._log.refreshed(connection, None if answer["ok"] else str(answer["code"]))
         if acknowledge is not None:
             acknowledge(answer)
@@ -311,11 +335,11 @@ class SocketIOServer:
             self._log.rejected(client, rejection.code, rejection.message)
             self._reject(client, namespace, rejection.code, authentication_error(rejection))
             release_frames(rejection)
-        except (BrokerUnavailable, BrokerTimeout, KeysUnavailable) as error:
+        except (BrokerUnavailable, BrokerTimeout, KeysUnavailable, ConnectsTooFast) as error:
             # The stock client reconnects after a closed transport, but never after a CONNECT_ERROR.
             self._rejected.count((error.code,))
             # A stale key set is often due to a client that made up a key id.
-            is_server_side = not isinstance(error, KeysStale)
+            is_server_side = not isinstance(error, KeysStale | ConnectsTooFast)
             self._log.rejected(client, error.code, error.message, is_server_side=is_server_side)
             end_session(client.session, DRAINING)
             release_frames(error)

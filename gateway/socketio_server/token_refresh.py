@@ -14,7 +14,8 @@ from gateway.metrics import MetricFactory, one_label
 from gateway.socketio_server.connect_handshake import bearer_token
 
 EVENT = "auth:refresh"
-REFRESHES: Final = ("refreshed", *sorted(TokenRejected.CODES), *SERVER_FAILURES)
+RATE_LIMITED: Final = "rate_limited"
+REFRESHES: Final = ("refreshed", RATE_LIMITED, *sorted(TokenRejected.CODES), *SERVER_FAILURES)
 """Outcomes of a token refresh."""
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,10 @@ class TokenRefresh:
         self._token_expiry.watch(connection)
         self._refreshes.count(("refreshed",))
         return {"ok": True, "expiresAt": self._token_expiry.expires_at_text(connection)}
+
+    def reject_rate(self, retry_after_seconds: int) -> dict[str, object]:
+        """Return the acknowledgement for a client that sends tokens too often; no token is looked at."""
+        return self._rejection(RATE_LIMITED, "too many tokens from this client", retry_after_seconds)
 
     def _rejection(
         self, code: str, message: str, retry_after_seconds: int | None = None

@@ -24,7 +24,7 @@ from typing import Final, Protocol
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy
 
-from gateway.domain.rate_limit import FULL, take_token, wait_seconds
+from gateway.domain.rate_limit import FULL, KeyRates, take_token, wait_seconds
 from gateway.interfaces import Clock
 from gateway.metrics import MetricFactory
 from gateway.transport.errors import HandshakeError, unavailable
@@ -140,48 +140,28 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
 
 
 class AddressRates:
-    """One bucket for each address of a client, with a burst of ADDRESS_BURST_SECONDS.
-
-    A bucket is a theoretical arrival time (TAT, ``gateway.domain.rate_limit``).
-    """
+    """One bucket for each address of a client, with a burst of ADDRESS_BURST_SECONDS."""
 
     def __init__(self, clock: Clock, connects_per_second: float) -> None:
         self._clock = clock
-        self._per_second = connects_per_second
-        self._burst = max(1.0, ADDRESS_BURST_SECONDS * connects_per_second)
         self.seconds_each = 1 / connects_per_second
-        self._window_seconds = self._burst / connects_per_second
-        # Two generations instead of a search for full buckets: an empty bucket is full again after one window.
-        self._tats: dict[str, float] = {}
-        self._older_tats: dict[str, float] = {}
-        self._began_at = clock.monotonic()
+        self._rates = KeyRates(
+            per_second=connects_per_second,
+            burst=max(1.0, ADDRESS_BURST_SECONDS * connects_per_second),
+            max_keys=MAX_ADDRESSES,
+            now=clock.monotonic(),
+        )
 
     def __len__(self) -> int:
-        return len(self._tats) + len(self._older_tats)
+        return len(self._rates)
 
     def allow(self, address: str) -> bool:
         """Whether the bucket of the address has a token; takes none."""
-        tat = self._tat_of(rate_limit_key(address))
-        return wait_seconds(tat, self._clock.monotonic(), self._per_second, self._burst) == 0
+        return self._rates.wait_seconds(rate_limit_key(address), self._clock.monotonic()) == 0
 
     def consume(self, address: str) -> None:
         """Take one token from the bucket of the address."""
-        now = self._clock.monotonic()
-        self._forget(now)
-        name = rate_limit_key(address)
-        self._tats[name] = take_token(self._tat_of(name), now, self._per_second)
-
-    def _tat_of(self, name: str) -> float:
-        older = self._older_tats.get(name, FULL)
-        return self._tats.get(name, older)
-
-    def _forget(self, now: float) -> None:
-        age = now - self._began_at
-        if age < self._window_seconds and len(self._tats) < MAX_ADDRESSES // 2:
-            return
-        self._older_tats = self._tats if age < 2 * self._window_seconds else {}
-        self._tats = {}
-        self._began_at = now
+        self._rates.take(rate_limit_key(address), self._clock.monotonic())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

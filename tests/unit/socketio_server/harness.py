@@ -9,7 +9,7 @@ from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
 from gateway.hub import Connection
 from gateway.socketio_server.client import Clients
-from gateway.socketio_server.connect_handshake import ConnectHandshake
+from gateway.socketio_server.connect_handshake import ConnectHandshake, ConnectPace
 from gateway.socketio_server.server import SocketIOOptions, SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
 from gateway.transport.packets import message
@@ -67,6 +67,9 @@ class SocketClient:
         return [json.loads(packet[1:]) for packet in self.packets if packet.startswith("2[")]
 
 
+CONNECT_BURST = 20
+
+
 class ServerHarness:
     """A Socket.IO server and its services."""
 
@@ -88,6 +91,7 @@ class ServerHarness:
             handshake=ConnectHandshake(
                 verifier=self.verifier,
                 connector=services.connector,
+                pace=ConnectPace(clock=services.clock, schedule=services.schedule, burst=CONNECT_BURST),
                 replayer=services.replayer,
                 token_expiry=services.token_expiry,
                 disconnect=services.disconnector.disconnect,
