@@ -12,7 +12,7 @@ import orjson
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.ingest_keys import IngestKey
-from gateway.domain.messages import Message, PublishResult, new_id
+from gateway.domain.messages import Message, PublishResult, keyed_id, new_id
 from gateway.domain.names import USER_PREFIX
 from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
@@ -168,9 +168,12 @@ class Handlers:
     async def _publish(
         self, authenticated: AuthenticatedRequest, push: Push, rooms: tuple[str, ...], address: dict[str, Any]
     ) -> Response:
+        key = authenticated.dedup_key
         # Positional arguments: keywords cost as much again as the tuple itself, for every push.
         message = Message(
-            new_id(),
+            new_id()
+            if key.idempotency_key is None
+            else keyed_id(key.scope, key.idempotency_key, key.fingerprint),
             push.namespace,
             rooms,
             push.event,

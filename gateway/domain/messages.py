@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection
 from functools import partial
+from hashlib import blake2b
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -146,6 +148,21 @@ class PublishResult(NamedTuple):
     exact: bool
     replayed: bool = False
     recoverable: int = 0
+
+
+def keyed_id(scope: str, idempotency_key: str, fingerprint: str) -> str:
+    """Return a new id whose end is the same for each request with this idempotency key and body.
+
+    A repeat normally gets the first result. After Redis lost that, the repeat is a new message, and replicas that
+    delivered the first one recognise it by the end of its id (``repeat_digest``).
+    """
+    digest = blake2b(f"{scope}\n{idempotency_key}\n{fingerprint}".encode(), digest_size=12).digest()
+    return f"{new_id()}.{urlsafe_b64encode(digest).decode()}"
+
+
+def repeat_digest(id_: str) -> str:
+    """Return what the ids of messages with one idempotency key and body share; empty for a message without a key."""
+    return id_.partition(".")[2]
 
 
 def new_id() -> str:

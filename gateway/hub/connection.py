@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from asyncio import Lock
 from collections.abc import Mapping
 from enum import Enum
@@ -92,6 +94,7 @@ class Connection:
         "first_position",
         "identity",
         "last_skipped",
+        "live_since",
         "namespace",
         "recovery",
         "replay_watermark",
@@ -147,6 +150,9 @@ class Connection:
         """The position of the newest message that was not sent to it because it was not LIVE."""
         self.unreported_gap: str | None = None
         """The code of a gap that was found while it was CONNECTING."""
+        self.live_since = math.inf
+        """Since when it gets every message to the rooms that it has now: it is LIVE, and they did not change
+        (monotonic)."""
         self.socket: Socket | None = None
         """Set only while it is LIVE: a fan-out reads this attribute and no other (``hub.fan_out``)."""
 
@@ -180,6 +186,7 @@ class Connection:
     def go_live(self, replay_watermark: Position | None = None) -> None:
         """Let the hub send to it: messages newer than ``replay_watermark``, up to which it has everything."""
         self.state = ConnectionState.LIVE
+        self.live_since = time.monotonic()
         self.replay_watermark = replay_watermark
         self.on_transport_changed()
 

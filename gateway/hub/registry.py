@@ -9,7 +9,14 @@ from typing import Final
 
 from gateway.domain import positions
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, RESUMED_ELSEWHERE, REVOKED, DisconnectReason
-from gateway.domain.messages import Address, DisconnectCommand, LogEntry, Message, SessionTakeover
+from gateway.domain.messages import (
+    Address,
+    DisconnectCommand,
+    LogEntry,
+    Message,
+    SessionTakeover,
+    repeat_digest,
+)
 from gateway.domain.positions import Position
 from gateway.hub.connection import Connection, ConnectionState
 from gateway.hub.fan_out import GATHER_BYTES, LARGE_BYTES, SLOW_SEND_SECONDS, STEP, FanOut, GatheredFrames
@@ -22,8 +29,33 @@ Encode = Callable[[Message, Position | None], Frames]
 Members = dict[Connection, None]
 
 MESSAGE, VOLATILE, RECOVERED = "message", "volatile", "recovered"
+MAX_REPEATS: Final = 20_000
+REPEAT_SECONDS: Final = 600.0
+"""An idempotency key may be used anew after an hour; a repeat comes sooner than that."""
 SKIPPED: Final = ("replaying", "bytes_waiting", "no_poll", "upgrading")
 """Why a connection does not get a volatile message."""
+
+
+class _Repeats:
+    """When messages with an idempotency key were delivered here, by what the ids of repeats share.
+
+    A repeat is appended only after its first result was lost with Redis. Two generations bound the memory: a delivery
+    is remembered for REPEAT_SECONDS, unless MAX_REPEATS others follow sooner.
+    """
+
+    def __init__(self) -> None:
+        self._new: dict[str, float] = {}
+        self._old: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def deliver(self, digest: str) -> float:
+        """Record a delivery; return when one with the same digest was made before, or -1."""
+        now = time.monotonic()
+        if now - self._began >= REPEAT_SECONDS or len(self._new) >= MAX_REPEATS:
+            self._old, self._new, self._began = self._new, {}, now
+        before = self._new.get(digest) or self._old.get(digest, -1.0)
+        self._new[digest] = now
+        return before if now - before < 2 * REPEAT_SECONDS else -1.0
 
 
 class Hub:
@@ -51,6 +83,7 @@ class Hub:
         self._namespace_members = 0
         """How many keys of ``_members`` have no room: everyone in a namespace."""
         self._by_user: Counter[str] = Counter()
+        self._repeats = _Repeats()
         self._fan_out = FanOut(gather_bytes=gather_bytes)
         self._unreported: list[tuple[Message, int, float]] = []
         """Messages to report once their frames are written: each with its connections, and when its delivery began."""
@@ -139,6 +172,7 @@ class Hub:
         if not self._is_registered(connection):
             return [], []
         before, connection.rooms = connection.rooms, frozenset(rooms)
+        connection.live_since = max(connection.live_since, time.monotonic())
         joined = _addresses(connection, connection.rooms - before)
         left = _addresses(connection, before - connection.rooms)
         return (
@@ -172,6 +206,11 @@ class Hub:
     ) -> None:
         # Also without a recipient: the trace shows that the message arrived at this replica.
         started = time.monotonic() if message.trace is not None else 0.0
+        if digest := repeat_digest(message.id):
+            before = self._repeats.deliver(digest)
+            recipients = (
+                [each for each in recipients if each.live_since >= before] if before > 0 else recipients
+            )
         sent = await self._send_variants(message, position, recipients, more=more) if recipients else 0
         if message.trace is not None or message.id in self.delivery_timer.started:
             self._unreported.append((message, sent, started))

@@ -80,7 +80,7 @@ class Commands:
     ) -> None:
         """``connection`` is its name in metrics; several connections may share a ``clock``.
 
-        With ``wait_replicas`` an answer counts once so many Redis replicas have what it tells.
+        With ``wait_replicas`` an answer counts once so many Redis replicas have it, too.
         """
         self.scripts = scripts
         self.timeout_seconds = timeout_seconds

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.disconnects import DISCONNECTED_BY_BACKEND, REVOKED
-from gateway.domain.messages import Address, DisconnectCommand, Message, new_id
+from gateway.domain.messages import Address, DisconnectCommand, Message, keyed_id, new_id
 from gateway.domain.names import user_room
 from gateway.domain.positions import Position
 from gateway.hub import Connection, ConnectionState, Hub
@@ -69,6 +69,50 @@ class HubHarness:
 @pytest.fixture(params=[False, True], ids=["by transport", "by socket"])
 def harness(request: pytest.FixtureRequest) -> HubHarness:
     return HubHarness(has_sockets=request.param)
+
+
+def repeated(room: str, key: str = "k") -> Message:
+    """Return the message of a request with an idempotency key; each call is another request with it."""
+    return Message(keyed_id("backend POST /emit/room", key, "body"), "/", (room,), "news", ())
+
+
+async def test_repeat_of_a_key_is_not_sent_again_to_a_connection_that_got_the_first_one(
+    harness: HubHarness,
+) -> None:
+    before, got_first = harness.join("a", "room")
+    before.go_live()
+    await harness.hub.deliver(repeated("room"), POSITION)
+    later, _ = harness.join("b", "room", state=ConnectionState.CONNECTING)
+    later.go_live()
+
+    await harness.hub.deliver(repeated("room"), POSITION)
+    await harness.hub.deliver(repeated("room"), POSITION)
+
+    assert got_first.events == ["news"]
+    assert harness.delivered == 2
+
+
+async def test_repeat_of_a_key_is_sent_to_a_connection_whose_rooms_have_changed(harness: HubHarness) -> None:
+    made, transport = harness.join("a")
+    made.go_live()
+    other, _ = harness.join("b", "room")
+    other.go_live()
+    await harness.hub.deliver(repeated("room"), POSITION)
+    harness.hub.change_rooms(made, {*made.rooms, "room"})
+
+    await harness.hub.deliver(repeated("room"), POSITION)
+
+    assert transport.events == ["news"]
+
+
+async def test_messages_with_different_keys_are_all_sent(harness: HubHarness) -> None:
+    made, transport = harness.join("a", "room")
+    made.go_live()
+
+    await harness.hub.deliver(repeated("room", "k1"), POSITION)
+    await harness.hub.deliver(repeated("room", "k2"), POSITION)
+
+    assert transport.events == ["news", "news"]
 
 
 # recipients
