@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.domain.status import StateStatus
 from gateway.domain.times import iso_timestamp
-from gateway.metrics import CONTENT_TYPE, MetricFactory, exposition
+from gateway.metrics import CONTENT_TYPE, Exposition, MetricFactory
 
 LIVENESS_LIMIT_SECONDS: Final = 300.0
 """How long the subscription may be stalled until the replica counts as not alive. In this time it has reconnected to
@@ -123,6 +123,7 @@ class Health:
 
 def add_routes(app: web.Application, health: Health, metrics: MetricFactory) -> None:
     """Add ``/health/live``, ``/health/ready`` and ``/metrics``."""
+    exposition = Exposition(metrics)
 
     async def live(_request: web.Request) -> web.Response:
         return _respond(200, {"status": "live"}) if health.is_alive else _respond(503, health.report())
@@ -131,7 +132,7 @@ def add_routes(app: web.Application, health: Health, metrics: MetricFactory) -> 
         return _respond(200 if health.is_ready else 503, health.report())
 
     async def scrape(_request: web.Request) -> web.Response:
-        return web.Response(body=await exposition(metrics), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await exposition.text(), headers={"Content-Type": CONTENT_TYPE})
 
     for path, handler in (("/health/live", live), ("/health/ready", ready), ("/metrics", scrape)):
         app.router.add_get(path, handler)

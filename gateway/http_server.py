@@ -173,7 +173,7 @@ class HttpServer:
         return response
 
     def _answer(self, request: web.Request, status: int, code: str, detail: str) -> web.Response:
-        headers, body = self._reject(status, code, detail, request.headers.getall("X-Request-Id", ()))
+        headers, body = self._reject(status, code, detail, request.headers, request.remote)
         response = web.Response(status=status, body=body, headers=headers)
         if code not in _CODES.values():
             response.force_close()

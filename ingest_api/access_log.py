@@ -10,17 +10,21 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
+from multidict import CIMultiDictProxy, istr
 
-from gateway.domain.sampling import Sampling
+from gateway.domain.sampling import LineLimiter, Sampling
 from ingest_api.errors import PROBLEM_TYPE, problem_body
 from ingest_api.interfaces import RequestMetrics, Span
 from ingest_api.request import REQUEST_ID_HEADER, UNMATCHED, Request, Response
 
+ClientOf = Callable[[str | None, Sequence[str]], str]
+"""Returns the address of a client from that of the peer and the lines of ``X-Forwarded-For``."""
+_FORWARDED_FOR: Final = istr("X-Forwarded-For")
 _CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
 _random_bits: Final = random.Random().getrandbits  # noqa: S311  # an id, not a secret
@@ -29,14 +33,33 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 log = structlog.get_logger(__name__)
 
 
+class RejectionLimit:
+    """Limits the lines about rejected requests, by the code of the answer and the client address."""
+
+    def __init__(self, lines: LineLimiter, client_of: ClientOf) -> None:
+        """``client_of`` returns the address of the client of a request."""
+        self._lines = lines
+        self._client_of = client_of
+
+    def allows(self, code: str, remote: str | None, headers: CIMultiDictProxy[str]) -> bool:
+        """Return whether a line is to be written."""
+        return self._lines.allows(
+            "request.answered", code, self._client_of(remote, headers.getall(_FORWARDED_FOR, ()))
+        )
+
+
 class AccessLog:
     """Logs, counts and traces finished requests.
 
-    ``sampling`` chooses which successful requests get a log line. All other requests get one.
+    ``sampling`` chooses which successful requests get a log line.
     """
 
-    def __init__(self, *, metrics: RequestMetrics, sampling: Sampling) -> None:
+    def __init__(
+        self, *, metrics: RequestMetrics, sampling: Sampling, rejections: RejectionLimit | None = None
+    ) -> None:
+        """``rejections`` limits the lines about requests that were not successful; None: all are written."""
         self._metrics = metrics
+        self._rejections = rejections
         self._sampling = sampling
         self._is_sampled = sampling.rate < 1.0
         # Bound once: a module's logger is looked up for each line, even for one that is not written.
@@ -78,6 +101,10 @@ class AccessLog:
             ):
                 return
             sampled = self._sampling.fields
+        elif self._rejections is not None and not self._rejections.allows(
+            code, request.remote, request.headers
+        ):
+            return
         fields = _log_fields(request, seconds)
         write(
             "request.answered",
@@ -126,14 +153,23 @@ class RejectedRequestLog:
     Satisfies ``gateway.transport.http.Reject``.
     """
 
-    def __init__(self, metrics: RequestMetrics) -> None:
+    def __init__(self, metrics: RequestMetrics, *, rejections: RejectionLimit | None = None) -> None:
+        """``rejections`` limits the lines; None: all are written."""
         self._metrics = metrics
+        self._rejections = rejections
 
     def __call__(
-        self, status: int, code: str, detail: str, request_ids: Sequence[str] = ()
+        self, status: int, code: str, detail: str, given: CIMultiDictProxy[str], remote: str | None
     ) -> tuple[dict[str, str], bytes]:
-        """Return headers and body of the response. ``request_ids`` are the X-Request-Id headers of the request."""
-        request_id = find_request_id(request_ids)
+        """Return headers and body of the response to a request of this peer with these headers."""
+        request_id = find_request_id(given.getall(REQUEST_ID_HEADER, ()))
+        if self._rejections is None or self._rejections.allows(code, remote, given):
+            self._write(request_id, status, code, detail)
+        self._metrics.request_finished(route=UNMATCHED, status=int(status), code=code)
+        headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
+        return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)
+
+    def _write(self, request_id: str, status: int, code: str, detail: str) -> None:
         outcome = outcome_of(status)
         write = log.warning if outcome == "failed" else log.info
         write(
@@ -145,9 +181,6 @@ class RejectedRequestLog:
             outcome=outcome,
             detail=detail,
         )
-        self._metrics.request_finished(route=UNMATCHED, status=int(status), code=code)
-        headers = {"Content-Type": PROBLEM_TYPE, "Cache-Control": "no-store", REQUEST_ID_HEADER: request_id}
-        return headers, problem_body(HTTPStatus(status), code, detail, request_id=request_id)
 
 
 def find_request_id(given: Sequence[str]) -> str:

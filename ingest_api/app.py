@@ -10,7 +10,7 @@ from gateway.domain.bounded_body import ArrivingBodies
 from gateway.domain.ingest_keys import ADMIN, BROADCAST, EMIT_ROOM, EMIT_USER, PRESENCE, IngestKey
 from gateway.domain.sampling import Sampling
 from ingest_api import openapi
-from ingest_api.access_log import AccessLog
+from ingest_api.access_log import AccessLog, RejectionLimit
 from ingest_api.auth import Authenticator
 from ingest_api.handlers import Handlers
 from ingest_api.interfaces import (
@@ -47,6 +47,7 @@ def create_rest_api(
     tracer: Tracer | None = None,
     explains_signatures: bool = False,
     arriving: ArrivingBodies | None = None,
+    rejections: RejectionLimit | None = None,
 ) -> RestApi:
     """Build the REST API with all its routes.
 
@@ -55,7 +56,8 @@ def create_rest_api(
     without checking the request, which may be repeated. ``sampling`` chooses which successful requests are logged;
     None logs all of them. ``tracer`` is None if no spans are collected. ``event_schemas`` returns those of the event
     catalogue in effect, or None without one. ``explains_signatures`` is for developers (``auth``). ``arriving`` bounds
-    all bodies that arrive at once; None: those of this API alone. The REST API responds to every path, and does not
+    all bodies that arrive at once; None: those of this API alone. ``rejections`` limits the lines
+    about rejected requests; None: all are written. The REST API responds to every path, and does not
     depend on aiohttp's middlewares.
     """
     authenticator = Authenticator(
@@ -80,15 +82,18 @@ def create_rest_api(
     return RestApi(
         routes=Routes(_routes(authenticator, handlers)),
         clock=clock,
-        access_log=AccessLog(metrics=metrics, sampling=sampling or Sampling()),
+        access_log=AccessLog(metrics=metrics, sampling=sampling or Sampling(), rejections=rejections),
         tracer=tracer,
         arriving=arriving,
     )
 
 
-def create_not_found_api(*, clock: Clock, metrics: RequestMetrics) -> RestApi:
+def create_not_found_api(
+    *, clock: Clock, metrics: RequestMetrics, rejections: RejectionLimit | None = None
+) -> RestApi:
     """Build a REST API without routes, for a port that is not for backends: every path is a 404."""
-    return RestApi(routes=Routes(()), clock=clock, access_log=AccessLog(metrics=metrics, sampling=Sampling()))
+    access_log = AccessLog(metrics=metrics, sampling=Sampling(), rejections=rejections)
+    return RestApi(routes=Routes(()), clock=clock, access_log=access_log)
 
 
 def mount(rest_api: RestApi, app: web.Application) -> None:

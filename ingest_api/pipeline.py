@@ -68,6 +68,7 @@ class RestApi:
             aiohttp_request.raw_path,
             aiohttp_request.headers,
             StreamedBody(aiohttp_request, self._arriving),
+            remote=aiohttp_request.remote,
         )
         response = web.Response(body=content, status=status, headers=headers)
         if not aiohttp_request.content.is_eof():
@@ -80,9 +81,15 @@ class RestApi:
         return method in _METHODS and self._routes.may_match(target)
 
     async def handle(
-        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes | BodyStream
+        self,
+        method: str,
+        target: str,
+        headers: CIMultiDictProxy[str],
+        body: bytes | BodyStream,
+        *,
+        remote: str | None,
     ) -> ResponseParts:
-        """Handle a request. ``body`` is a stream if it may not have arrived completely.
+        """Handle a request. ``body`` is a stream if it may not have arrived completely; ``remote`` is the peer.
 
         Raises:
             CancelledError: The request was cancelled. No other exception is raised.
@@ -92,6 +99,7 @@ class RestApi:
         # W3C Trace Context §3.2.2: a malformed traceparent is ignored and is no reason to reject the request.
         trace = find_trace(headers.getall(TRACE_HEADER)) if TRACE_HEADER in headers else None
         request = Request(method, target, headers, body, request_id, trace)
+        request.remote = remote
         span = None if self._tracer is None else self._begin_span(self._tracer, request)
         try:
             response = await self._routes.find(request).handle(request)

@@ -47,6 +47,7 @@ class Request:
     - ``key_id``: the id of its ingest key, if that key exists. ``is_signed``: whether that key signed the request.
     - ``response_headers``: headers of the response, whatever it is.
     - ``publish_result``: the result from the broker, if the request published something.
+    - ``remote``: the address of the peer, a client or a proxy.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Request:
     body_bytes: int = 0
     response_headers: Mapping[str, str] | None = None
     publish_result: PublishResult | None = None
+    remote: str | None = None
 
 
 class AuthenticatedRequest(NamedTuple):

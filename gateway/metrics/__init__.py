@@ -8,7 +8,7 @@ push         RequestMetrics and DeliveryTimer: metrics of a push that span sever
 
 from __future__ import annotations
 
-from gateway.metrics.exposition import CONTENT_TYPE, exposition
+from gateway.metrics.exposition import CONTENT_TYPE, Exposition
 from gateway.metrics.primitives import PREFIX, MetricFactory, Read, one_label
 from gateway.metrics.process import ProcessMetrics
 from gateway.metrics.push import DeliveryTimer, RequestMetrics
@@ -17,10 +17,10 @@ __all__ = [
     "CONTENT_TYPE",
     "PREFIX",
     "DeliveryTimer",
+    "Exposition",
     "MetricFactory",
     "ProcessMetrics",
     "Read",
     "RequestMetrics",
-    "exposition",
     "one_label",
 ]

@@ -25,12 +25,12 @@ from gateway.runtime.from_settings import (
     admission_limits,
     build_client_events,
     build_memory_state,
+    build_redis_state,
     build_verifier,
     build_webhooks,
+    create_line_limiter,
     engine_options,
-    history_slack_seconds,
     http_limits,
-    max_parked_of_user,
     socketio_options,
 )
 from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_metrics, create_state_metrics
@@ -48,7 +48,7 @@ from gateway.socketio_server.client import Clients
 from gateway.socketio_server.connect_handshake import MIN_CONNECT_BURST, ConnectHandshake, ConnectPace
 from gateway.socketio_server.server import SocketIOServer
 from gateway.socketio_server.token_refresh import TokenRefresh
-from gateway.state.redis import RedisState, create_metrics_without_redis
+from gateway.state.redis import create_metrics_without_redis
 from gateway.timers import SystemClock, TimerHeap
 from gateway.tracing import open_telemetry
 from gateway.transport.admission import Admission, TrustedProxies
@@ -58,7 +58,7 @@ from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.fast_path import FastPath
 from gateway.transport.server import EngineServer
 from ingest_api import app as rest
-from ingest_api.access_log import RejectedRequestLog
+from ingest_api.access_log import RejectedRequestLog, RejectionLimit
 from ingest_api.errors import STATUSES
 from ingest_api.pipeline import RestApi
 
@@ -78,6 +78,9 @@ class Components:
         self._sampling = Sampling(settings.log_sample_rate)
         self.clock = SystemClock()
         self.schedule = TimerHeap(asyncio.get_running_loop())
+        self._lines = create_line_limiter(self.clock, self.schedule)
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._rejections = RejectionLimit(self._lines, self._proxies.client_of)
         self._build_metrics()
         self.telemetry = open_telemetry(
             os.environ, replica=settings.replica_id, version=__version__, sampling=self._sampling
@@ -154,25 +157,7 @@ class Components:
             create_metrics_without_redis(self._metrics)
             state: State = build_memory_state(settings, self.clock)
         else:
-            state = RedisState(
-                url=settings.redis_url,
-                prefix=settings.redis_prefix,
-                replica=settings.replica_id,
-                wait_replicas=settings.redis_wait_replicas,
-                history_length=settings.history_length,
-                history_bytes=settings.history_bytes,
-                recovery_seconds=settings.recovery_seconds,
-                history_slack_seconds=history_slack_seconds(settings),
-                lease_seconds=settings.lease_seconds,
-                subscription_timeout_seconds=settings.subscription_timeout_seconds,
-                revocation_seconds=settings.revocation_seconds,
-                namespaces=settings.namespaces,
-                max_parked_of_user=max_parked_of_user(settings),
-                on_gap=self.degraded_mode.on_history_gap,
-                on_loss_marked=self.degraded_mode.on_loss_marked,
-                on_status_changed=self.degraded_mode.on_status_changed,
-                metrics=self._metrics,
-            )
+            state = build_redis_state(settings, self.degraded_mode, self._metrics)
         create_state_metrics(
             self._metrics,
             state.sizes,
@@ -285,6 +270,7 @@ class Components:
             volatile_skipped=self.hub.count_volatile_skipped,
             metrics=self._metrics,
             sampling=self._sampling,
+            lines=self._lines,
         )
 
     def _build_engine_server(self, socketio_server: SocketIOServer) -> EngineServer:
@@ -295,11 +281,12 @@ class Components:
             schedule=self.schedule,
             clock=self.clock,
             origins=Origins(settings.cors_origins, same_host=settings.cors_same_host),
-            proxies=TrustedProxies(settings.trusted_proxies),
+            proxies=self._proxies,
             check_admission=self._check_admission,
             metrics=self._metrics,
             gathered=self.hub.gathered,
             arriving=self._arriving,
+            lines=self._lines,
         )
 
     def _check_admission(self, address: str) -> HandshakeError | None:
@@ -342,7 +329,10 @@ class Components:
         direct: dict[str, Handler] = dict.fromkeys(paths, self.engine.handle)
         if backends is public:
             return [self._build_http_server(public, direct, rest_api)]
-        rest.mount(rest.create_not_found_api(clock=self.clock, metrics=self._request_metrics), public)
+        not_found = rest.create_not_found_api(
+            clock=self.clock, metrics=self._request_metrics, rejections=self._rejections
+        )
+        rest.mount(not_found, public)
         backend_server = self._build_http_server(backends, {}, rest_api)
         return [self._build_http_server(public, direct, None), backend_server]
 
@@ -353,7 +343,7 @@ class Components:
             app,
             direct=direct,
             fast_path=fast_path,
-            reject=RejectedRequestLog(self._request_metrics),
+            reject=RejectedRequestLog(self._request_metrics, rejections=self._rejections),
             limits=http_limits(self.settings),
             totals=self._connection_totals,
             cors=self.engine.cors_headers if direct else None,
@@ -380,6 +370,7 @@ class Components:
             is_serving=self.health.has_started.is_set,
             explains_signatures=explains_signatures,
             arriving=self._arriving,
+            rejections=self._rejections,
         )
 
     def _build_dev_console(self, development: Development) -> web.Application:

@@ -6,18 +6,22 @@ from collections.abc import Collection
 from functools import partial
 from typing import Final
 
+import structlog
+
 from gateway import __version__
 from gateway.auth import JwtVerifier, fetch_text
 from gateway.domain.event_catalogue import RESERVED_PREFIXES
-from gateway.domain.sampling import Sampling
+from gateway.domain.sampling import INTERVAL_SECONDS, LineLimiter, Sampling
 from gateway.hub import Hub
 from gateway.interfaces import Clock, Schedule, State, Webhooks
 from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
+from gateway.services.degraded_mode import DegradedMode
 from gateway.services.memberships import Memberships
 from gateway.settings import Settings
 from gateway.socketio_server.server import SocketIOOptions
 from gateway.state.memory import MemoryState
+from gateway.state.redis import RedisState
 from gateway.transport.admission import DEFAULT_ADDRESS_RATE, AdmissionLimits
 from gateway.transport.http import HttpLimits
 from gateway.transport.server import EngineOptions
@@ -28,6 +32,8 @@ HISTORY_SLACK_SECONDS: Final = 15.0
 """Added to the computed time, for slow responses and a machine that stands still for a moment."""
 _PARKED_PER_CONNECTION: Final = 4
 """Sessions that one user may have parked, for each connection that MAX_CONNECTIONS_PER_USER allows."""
+
+log = structlog.get_logger(__name__)
 
 
 def history_slack_seconds(settings: Settings) -> float:
@@ -56,6 +62,31 @@ def build_memory_state(settings: Settings, clock: Clock) -> MemoryState:
         history_slack_seconds=history_slack_seconds(settings),
         revocation_seconds=settings.revocation_seconds,
         max_parked_of_user=max_parked_of_user(settings),
+    )
+
+
+def build_redis_state(settings: Settings, degraded_mode: DegradedMode, metrics: MetricFactory) -> RedisState:
+    """Return the state of a replica with Redis."""
+    if settings.redis_url is None:
+        raise ValueError("there is no REDIS_URL")
+    return RedisState(
+        url=settings.redis_url,
+        prefix=settings.redis_prefix,
+        replica=settings.replica_id,
+        wait_replicas=settings.redis_wait_replicas,
+        history_length=settings.history_length,
+        history_bytes=settings.history_bytes,
+        recovery_seconds=settings.recovery_seconds,
+        history_slack_seconds=history_slack_seconds(settings),
+        lease_seconds=settings.lease_seconds,
+        subscription_timeout_seconds=settings.subscription_timeout_seconds,
+        revocation_seconds=settings.revocation_seconds,
+        namespaces=settings.namespaces,
+        max_parked_of_user=max_parked_of_user(settings),
+        on_gap=degraded_mode.on_history_gap,
+        on_loss_marked=degraded_mode.on_loss_marked,
+        on_status_changed=degraded_mode.on_status_changed,
+        metrics=metrics,
     )
 
 
@@ -186,3 +217,19 @@ def build_client_events(
         metrics=metrics,
         reserved_prefixes=(*RESERVED_PREFIXES, *settings.room_claims.values()),
     )
+
+
+def create_line_limiter(clock: Clock, schedule: Schedule) -> LineLimiter:
+    """Return the limit of log lines about rejections."""
+
+    def report(line: str, reason: str, lines: int, addresses: int) -> None:
+        log.info(
+            "log.lines_suppressed",
+            line=line,
+            reason=reason,
+            lines=lines,
+            addresses=addresses,
+            seconds=INTERVAL_SECONDS,
+        )
+
+    return LineLimiter(now=clock.monotonic, after=schedule.after, report=report)

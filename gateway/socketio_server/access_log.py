@@ -1,7 +1,8 @@
 """Log lines about connections.
 
 Each connection has one line at info level: ``connection.closed`` when it has ended, or ``connection.rejected``; of the
-routine ends only a sample is logged. Malformed packets, rejected token refreshes and failures have lines of their own.
+routine ends only a sample is logged, and of all others the first ones of each reason and client address. Malformed
+packets, rejected token refreshes and failures have lines of their own.
 At debug level accepted connections, accepted refreshes and unused transports are logged, too.
 
 No line has a token, a pid or the sid of an Engine.IO session: with that sid anyone could poll the session.
@@ -13,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from gateway.domain.sampling import Sampling
+from gateway.domain.sampling import LineLimiter, Sampling
 from gateway.hub import Connection
 from gateway.interfaces import Clock
 from gateway.socketio_server.client import Client
@@ -35,7 +36,9 @@ _ROUTINE: Final = frozenset(
 class AccessLog:
     """Writes the lines. ``sampling`` selects, by sid, which connections with a routine reason are logged."""
 
-    def __init__(self, *, clock: Clock, sampling: Sampling) -> None:
+    def __init__(self, *, clock: Clock, sampling: Sampling, lines: LineLimiter | None = None) -> None:
+        """``lines`` limits the lines that clients may cause in any number; None: all are written."""
+        self._lines = lines
         self._clock = clock
         self._sampling = sampling
         self._log = structlog.get_logger(__name__).bind()
@@ -51,6 +54,8 @@ class AccessLog:
             if not self._sampling.should_log(connection.sid):
                 return
             sampled = self._sampling.fields
+        elif not self._allows("connection.closed", reason, client):
+            return
         self._log.info(
             "connection.closed",
             **_fields_of(client, connection),
@@ -64,6 +69,8 @@ class AccessLog:
 
         The namespace is left out: an unauthenticated client may send any text.
         """
+        if not self._allows("connection.rejected", code, client):
+            return
         write = self._log.warning if is_server_side else self._log.info
         write("connection.rejected", code=code, reason=reason, address=client.session.handshake.address)
 
@@ -75,6 +82,8 @@ class AccessLog:
 
     def malformed(self, client: Client, error: Exception) -> None:
         """Log a malformed packet by the type of its exception, without any of its text."""
+        if not self._allows("packet.malformed", type(error).__name__, client):
+            return
         self._log.info(
             "packet.malformed",
             error=type(error).__name__,
@@ -86,12 +95,15 @@ class AccessLog:
         """Log that a transport ended on which no namespace was ever joined."""
         self._log.debug("transport.unused", reason=reason, address=client.session.handshake.address)
 
-    def refreshed(self, connection: Connection, rejection: str | None) -> None:
+    def refreshed(self, client: Client, connection: Connection, rejection: str | None) -> None:
         """Log the outcome of a token refresh; ``rejection`` is the code of a rejected token."""
         if rejection is None:
             self._log.debug("token.refreshed", sid=connection.sid, user=connection.user)
-        else:
+        elif self._allows("token.rejected", rejection, client):
             self._log.info("token.rejected", sid=connection.sid, user=connection.user, code=rejection)
+
+    def _allows(self, line: str, reason: str, client: Client) -> bool:
+        return self._lines is None or self._lines.allows(line, reason, client.session.handshake.address)
 
 
 def _fields_of(client: Client, connection: Connection) -> dict[str, str | None]:

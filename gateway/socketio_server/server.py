@@ -33,7 +33,7 @@ from gateway.domain.errors import (
     TooManyConnections,
     release_frames,
 )
-from gateway.domain.sampling import Sampling
+from gateway.domain.sampling import LineLimiter, Sampling
 from gateway.hub import Connection
 from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
@@ -116,11 +116,13 @@ class SocketIOServer:
         volatile_skipped: Callable[[str], None],
         metrics: MetricFactory,
         sampling: Sampling | None = None,
+        lines: LineLimiter | None = None,
     ) -> None:
         """``clients`` is empty and filled here. ``disconnect`` removes a connection from hub and shared state.
 
         ``on_upgraded`` is called for each connection that moved to a WebSocket, ``volatile_skipped`` with the reason
         why a volatile message was not sent. ``sampling`` selects which routine disconnects are logged; None: all.
+        ``lines`` limits all other lines that clients cause; None: all are written.
         """
         self._options = options
         self._handshake = handshake
@@ -133,7 +135,7 @@ class SocketIOServer:
         self._volatile_skipped = volatile_skipped
         burst = TOKEN_BURST + 2 * len(options.namespaces)
         self._token_rate = FrameRate(TOKENS_PER_SECOND, burst, frame_bytes=math.inf)
-        self._log = AccessLog(clock=clock, sampling=sampling or Sampling())
+        self._log = AccessLog(clock=clock, sampling=sampling or Sampling(), lines=lines)
         self._clients = clients
         self._packets = PacketServer(
             self, namespaces=list(options.namespaces), max_attachments_bytes=options.max_attachments_bytes
@@ -323,7 +325,7 @@ class SocketIOServer:
             answer = self._token_refresh.reject_rate(math.ceil(1 / TOKENS_PER_SECOND))
         else:
             answer = await self._token_refresh.refresh(connection, tuple(arguments))
-        self._log.refreshed(connection, None if answer["ok"] else str(answer["code"]))
+        self._log.refreshed(client, connection, None if answer["ok"] else str(answer["code"]))
         if acknowledge is not None:
             acknowledge(answer)
 

@@ -34,9 +34,12 @@ class FastPath(Protocol):
         ...
 
     async def handle(
-        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
+        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes, *, remote: str | None
     ) -> tuple[int, Mapping[str, str], bytes]:
-        """Return status, headers and body of the answer. Length and date are added to the headers later."""
+        """Return status, headers and body of the answer. Length and date are added to the headers later.
+
+        ``remote`` is the address of the peer.
+        """
         ...
 
 
@@ -109,7 +112,9 @@ class FastPathHandler(GatewayRequestHandler):
 
     async def _answer(self, message: RawRequestMessage, body: bytes) -> None:
         try:
-            answer = await self._fast_path.handle(message.method, message.path, message.headers, body)
+            answer = await self._fast_path.handle(
+                message.method, message.path, message.headers, body, remote=self.remote
+            )
             response = encode_response(*answer, close=self._is_last(), kept=self._kept)
         except Exception as error:  # noqa: BLE001 - outermost edge: logged and answered
             response = self._encode_failure(error, message.headers)
@@ -130,9 +135,7 @@ class FastPathHandler(GatewayRequestHandler):
         """Log the exception of a handler and return the bytes of an answer 500."""
         log.error("request.failed", exc_info=error)
         release_frames(error)
-        return encode_response(
-            *self._internal_error(headers.getall("X-Request-Id", ())), close=self._is_last(), kept=self._kept
-        )
+        return encode_response(*self._internal_error(headers), close=self._is_last(), kept=self._kept)
 
     def _start_keepalive(self) -> None:
         """Let aiohttp close the connection when it is idle for the keep-alive time, as after aiohttp's own answers."""

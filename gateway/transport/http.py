@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
@@ -73,9 +73,11 @@ class Reject(Protocol):
     """Makes the answer to a request that reached no handler."""
 
     def __call__(
-        self, status: int, code: str, detail: str, request_ids: Sequence[str] = (), /
+        self, status: int, code: str, detail: str, given: CIMultiDictProxy[str], remote: str | None, /
     ) -> tuple[dict[str, str], bytes]:
-        """Return headers and body. ``code`` is stable; ``request_ids`` are the X-Request-Id headers of the request."""
+        """Return headers and body. ``code`` is stable; ``given`` are the headers of the request, as far as they are
+        known, and ``remote`` is the address of the peer.
+        """
         ...
 
 
@@ -138,6 +140,12 @@ class GatewayRequestHandler(SerialRequestHandler):
         self._is_new = True
         """Whether no byte has arrived."""
 
+    @property
+    def remote(self) -> str | None:
+        """The address of the peer, if it has one."""
+        peer = self.peername
+        return peer[0] if isinstance(peer, tuple) else None
+
     def detach(self, protocol: asyncio.Protocol) -> None:
         """Give the connection to another protocol. For aiohttp it is lost; the current request is answered DETACHED.
 
@@ -199,7 +207,7 @@ class GatewayRequestHandler(SerialRequestHandler):
         if rejected:
             status, headers, body = self._reject_malformed(exc)
         else:
-            status, headers, body = self._internal_error(request.headers.getall("X-Request-Id", ()))
+            status, headers, body = self._internal_error(request.headers)
         response = web.Response(status=status, body=body, headers=headers)
         response.force_close()
         return response
@@ -221,15 +229,14 @@ class GatewayRequestHandler(SerialRequestHandler):
     ) -> tuple[HTTPStatus, dict[str, str], bytes]:
         """Return the answer to a request by the headers of it that have arrived."""
         given = read_headers(bytes(self._head))
-        headers, body = self._reject(status, code, detail, given.getall("X-Request-Id", ()))
-        remote = self.peername
-        headers.update(self._cors(remote[0] if isinstance(remote, tuple) else None, given))
+        headers, body = self._reject(status, code, detail, given, self.remote)
+        headers.update(self._cors(self.remote, given))
         return status, headers, body
 
-    def _internal_error(self, request_ids: Sequence[str]) -> tuple[int, dict[str, str], bytes]:
+    def _internal_error(self, given: CIMultiDictProxy[str]) -> tuple[int, dict[str, str], bytes]:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         detail = "the gateway failed; its log says why"
-        return status, *self._reject(status, "internal_error", detail, request_ids)
+        return status, *self._reject(status, "internal_error", detail, given, self.remote)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Log an exception, but not for a body that is malformed in its rest: its request was rejected and answered."""

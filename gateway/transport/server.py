@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
 from gateway.domain.bounded_body import ArrivingBodies
+from gateway.domain.sampling import LineLimiter
 from gateway.hub import GatheredFrames
 from gateway.interfaces import Clock, Schedule
 from gateway.metrics import MetricFactory, one_label
@@ -26,7 +27,7 @@ from gateway.transport.heartbeat import Heartbeat
 from gateway.transport.http_response import DETACHED
 from gateway.transport.packets import Frames, open_packet
 from gateway.transport.polling import PollingTransport
-from gateway.transport.receive_limits import receive_limits
+from gateway.transport.receive_limits import ReceiveLimits, receive_limits
 from gateway.transport.session import EngineSession, Handling, Handshake, SessionObserver
 from gateway.transport.stats import create_stats_metrics
 from gateway.transport.transports import FrameWriter
@@ -94,11 +95,13 @@ class EngineServer:
         metrics: MetricFactory,
         gathered: GatheredFrames | None = None,
         arriving: ArrivingBodies | None = None,
+        lines: LineLimiter | None = None,
     ) -> None:
         """``check_admission`` gets the address of a client before its session is opened; None admits it.
 
         ``gathered`` are the frames that the hub has gathered for sockets; None: it gathers none.
         ``arriving`` bounds all bodies that arrive at once; None: those of this server alone.
+        ``lines`` limits the log lines about rejected handshakes; None: all are written.
         """
         self.sessions: dict[str, EngineSession] = {}
         self.empty = asyncio.Event()
@@ -110,12 +113,8 @@ class EngineServer:
         self._origins = origins
         self._proxies = proxies
         self._check_admission = check_admission
-        unauthenticated_bytes = options.unauthenticated_payload_bytes or options.max_payload_bytes
-        limits = receive_limits(
-            joined_bytes=options.max_payload_bytes,
-            unauthenticated_bytes=min(unauthenticated_bytes, options.max_payload_bytes),
-            messages_per_second=options.messages_per_second,
-        )
+        self._lines = lines
+        limits = _limits_of(options)
         self._heartbeat = Heartbeat(
             schedule,
             interval_seconds=options.ping_interval_seconds,
@@ -350,11 +349,22 @@ class EngineServer:
             fields["host"] = host[:MAX_ORIGIN_CHARACTERS]
         if request.query.get("sid"):
             log.debug("request.rejected", **fields)
-        else:
+        elif self._lines is None or self._lines.allows(
+            "handshake.rejected", error.reason, str(fields["address"])
+        ):
             log.info("handshake.rejected", **fields)
 
     def _address_of(self, request: web.Request) -> str:
         return self._proxies.client_of(request.remote, request.headers.getall(FORWARDED_FOR, ()))
+
+
+def _limits_of(options: EngineOptions) -> ReceiveLimits:
+    unauthenticated_bytes = options.unauthenticated_payload_bytes or options.max_payload_bytes
+    return receive_limits(
+        joined_bytes=options.max_payload_bytes,
+        unauthenticated_bytes=min(unauthenticated_bytes, options.max_payload_bytes),
+        messages_per_second=options.messages_per_second,
+    )
 
 
 def _rejection(error: HandshakeError, cors: dict[str, str]) -> web.Response:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.backend import Backend
 from tests.support.journal import Journal
+from tests.support.metrics import read_metrics
 from tests.support.paths import ROOT
 from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import JWT_SECRET, environment
@@ -77,8 +78,7 @@ class UnreadLogGateway:
         connection.close()
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
-            return str(answer.read().decode())
+        return read_metrics(self.url)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.clients import Clients, NodeClients
 from tests.support.gateway_process import GatewayProcess
+from tests.support.metrics import read_metrics
 from tests.support.raw_clients import RawPolling, RawSocket, connect_packet
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["polling", "websocket"])
@@ -50,10 +51,9 @@ def behind_a_proxy() -> Iterator[GatewayProcess]:
         yield process
 
 
-async def metric_value(http: aiohttp.ClientSession, gateway: GatewayProcess, metric: str) -> float:
+async def metric_value(gateway: GatewayProcess, metric: str) -> float:
     """The value of a metric; 0 if it has no line yet."""
-    async with http.get(f"{gateway.ingest_url}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
+    lines = (await asyncio.to_thread(read_metrics, gateway.ingest_url)).splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"sio_gateway_{metric} "))
 
 
@@ -75,15 +75,15 @@ async def test_handshake_over_the_limit_of_unauthenticated_clients_gets_503_with
     one_at_a_time: GatewayProcess, http: aiohttp.ClientSession, user: str
 ) -> None:
     unauthenticated = await RawPolling(http, one_at_a_time.url).open()
-    assert await metric_value(http, one_at_a_time, "engineio_sessions_unauthenticated") == 1
+    assert await metric_value(one_at_a_time, "engineio_sessions_unauthenticated") == 1
 
     message = "too many clients have not shown a token yet"
     assert await rejections(one_at_a_time, http) == [(503, message, "2")] * 2
     rejected = 'engineio_requests_rejected_total{reason="unauthenticated_limit"}'
-    assert await metric_value(http, one_at_a_time, rejected) == 2
+    assert await metric_value(one_at_a_time, rejected) == 2
 
     await unauthenticated.join(one_at_a_time.token(user))
-    assert await metric_value(http, one_at_a_time, "engineio_sessions_unauthenticated") == 0
+    assert await metric_value(one_at_a_time, "engineio_sessions_unauthenticated") == 0
     other = await RawSocket.open(http, one_at_a_time.url)
     await other.join(one_at_a_time.token(user))
     await unauthenticated.close()
@@ -118,14 +118,14 @@ async def test_unauthenticated_client_that_sends_more_than_a_token_is_disconnect
 ) -> None:
     socket, polling = await RawSocket.open(http, plain.url), await RawPolling(http, plain.url).open()
     too_large = connect_packet("x" * MAX_UNAUTHENTICATED_FRAME_BYTES)
-    before = await metric_value(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
+    before = await metric_value(plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
 
     await socket.send(too_large)
     assert await socket.closed() == (1009, [])
     assert await polling.post(too_large) == (413, '{"code":3,"message":"Payload too large"}')
     assert await polling.poll() == (400, '{"code":1,"message":"Session ID unknown"}')
 
-    after = await metric_value(http, plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
+    after = await metric_value(plain, 'engineio_sessions_closed_total{reason="message_too_large"}')
     assert after - before == 2
 
 
@@ -160,7 +160,7 @@ async def test_each_address_behind_the_proxy_has_its_own_rate(
     same_network = {"X-Forwarded-For": "2001:db8::2"}
     assert await rejections(behind_a_proxy, http, **same_network) == [(503, message, "2000")] * 2
     reason = 'engineio_requests_rejected_total{reason="address_rate"}'
-    assert await metric_value(http, behind_a_proxy, reason) == 6
+    assert await metric_value(behind_a_proxy, reason) == 6
     await first.close()
     await other.socket.close()
     closed = await asyncio.to_thread(

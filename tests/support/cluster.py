@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-import urllib.request
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ from tests.support.clients import NodeClients
 from tests.support.gateway_process import GatewayProcess
 from tests.support.health import readiness_status
 from tests.support.listeners import SPREAD, ClientGroup
+from tests.support.metrics import read_metrics
 from tests.support.traffic import Traffic
 from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
@@ -154,8 +154,7 @@ class Cluster:
 
 def metric(replica: GatewayProcess, name: str) -> float:
     """The value of one series; ``name`` includes its labels as they are written, if it has any."""
-    with urllib.request.urlopen(f"{replica.url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
-        lines: Collection[str] = answer.read().decode().splitlines()
+    lines = read_metrics(replica.url).splitlines()
     (value,) = [line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")]
     return float(value)
 

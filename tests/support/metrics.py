@@ -1,8 +1,31 @@
-"""What components counted, read from the registry of their metrics."""
+"""What components counted, read from the registry of their metrics, or from the page of a gateway."""
 
 from __future__ import annotations
 
+import math
+import time
+import urllib.request
+
 from gateway.metrics import PREFIX, MetricFactory
+from gateway.metrics.exposition import CONTENT_TYPE, MAX_AGE_SECONDS
+from tests.support.waiter import TIMEOUT_SECONDS
+
+_SLACK_SECONDS = 0.2
+_read_at: dict[str, float] = {}
+
+
+def read_metrics(url: str) -> str:
+    """Return the page of metrics of a gateway, which is not older than this call.
+
+    A gateway gives all scrapes of one second the same page.
+    """
+    earlier = _read_at.get(url, -math.inf)
+    time.sleep(max(0.0, earlier + MAX_AGE_SECONDS + _SLACK_SECONDS - time.monotonic()))
+    with urllib.request.urlopen(f"{url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
+        assert answer.headers["Content-Type"] == CONTENT_TYPE
+        page = str(answer.read().decode())
+    _read_at[url] = time.monotonic()
+    return page
 
 
 def counted(metrics: MetricFactory, name: str) -> dict[str, float]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from tests.support.backend import Backend
 from tests.support.gateway_process import GatewayProcess
+from tests.support.metrics import read_metrics
 
 Attack = Callable[[GatewayProcess, asyncio.Event], Coroutine[Any, Any, None]]
 """The function ``attack`` of a module of this package."""
@@ -53,7 +54,7 @@ def open_files(pid: int) -> int:
 def metric(gateway: GatewayProcess, sample: str) -> float:
     """Return the value of a sample of /metrics: a name without its prefix, with its labels; 0 if there is none."""
     beginning = f"sio_gateway_{sample} "
-    lines = gateway.backend.send("GET", "/metrics").text.splitlines()
+    lines = read_metrics(gateway.ingest_url).splitlines()
     return sum(float(line.removeprefix(beginning)) for line in lines if line.startswith(beginning))
 
 

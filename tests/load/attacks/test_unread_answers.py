@@ -11,6 +11,7 @@ import pytest
 from tests.load.attacks.measures import MIB, Attack, peak_rss_bytes, push_latency, rss_bytes, under_attack
 from tests.load.attacks.unread_answers import FILE, leave_files_unread, leave_polls_unread
 from tests.support.gateway_process import GatewayProcess
+from tests.support.metrics import read_metrics
 from tests.support.waiter import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.timeout(120)
@@ -35,7 +36,7 @@ def fetch(gateway: GatewayProcess, path: str) -> bytes:
 
 def aborted(gateway: GatewayProcess, reason: str) -> float:
     name = f'sio_gateway_http_connections_aborted_total{{reason="{reason}"}}'
-    lines = fetch(gateway, "/metrics").decode().splitlines()
+    lines = read_metrics(gateway.url).splitlines()
     return next((float(line.split()[1]) for line in lines if line.startswith(name)), 0.0)
 
 

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.request import urlopen
 
 from benchmarks.load import frames
 from benchmarks.load.backends import Connection, Pushes
 from benchmarks.load.clients import Client, Counts, Loop
 from benchmarks.load.deliveries import FIRST, DeliveryRecorder
 from benchmarks.servers import Server
+from tests.support.metrics import read_metrics
 from tests.support.tokens import token
 
 OK: Final = "ok"
@@ -193,8 +193,7 @@ class Storm:
 
     def metric(self, name: str, webhook: str) -> float:
         """Read one sample of the page of metrics that has the label of a webhook."""
-        with urlopen(f"{self._server.url}/metrics", timeout=30) as answer:
-            page = answer.read().decode()
+        page = read_metrics(self._server.url)
         (line,) = [each for each in page.splitlines() if f'{name}{{webhook="{webhook}"}}' in each]
         return float(line.rpartition(" ")[2])
 

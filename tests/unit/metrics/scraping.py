@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Callable
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.gateway_process import GatewayProcess
-from tests.support.waiter import TIMEOUT_SECONDS, wait_until
+from tests.support.metrics import read_metrics
+from tests.support.waiter import wait_until
 
 PREFIX = "sio_gateway_"
 
 
 def families(gateway: GatewayProcess) -> dict[str, Metric]:
-    """Return all metric families, by the names that a query selects."""
-    with urllib.request.urlopen(f"{gateway.ingest_url}/metrics", timeout=TIMEOUT_SECONDS) as answer:
-        assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-        found = list(text_string_to_metric_families(answer.read().decode()))
+    """Return all metric families, by the names that a query selects. They are not older than this call."""
+    found = list(text_string_to_metric_families(read_metrics(gateway.ingest_url)))
     names = [family.name for family in found]
     assert len(set(names)) == len(names), "a metric family is exposed twice"
     return {family.name + ("_total" if family.type == "counter" else ""): family for family in found}

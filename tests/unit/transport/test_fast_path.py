@@ -51,8 +51,9 @@ class Server:
         return method == "POST" and target.startswith("/push")
 
     async def handle(
-        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes
+        self, method: str, target: str, headers: CIMultiDictProxy[str], body: bytes, *, remote: str | None
     ) -> tuple[int, Mapping[str, str], bytes]:
+        assert remote == "127.0.0.1"
         self.bodies.append(body)
         if target == "/push/fail":
             raise RuntimeError("a bug")
