@@ -13,7 +13,7 @@ import orjson
 from gateway.domain.dedup import DedupKey
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import Message, PublishResult, keyed_id, new_id
-from gateway.domain.names import USER_PREFIX
+from gateway.domain.names import FORMER_SID_FORM, USER_PREFIX
 from gateway.domain.presence import PresentConnection
 from gateway.domain.times import iso_timestamp
 from ingest_api.errors import Problem
@@ -109,6 +109,8 @@ class Handlers:
         push = await self._read_push(self._emit_to_room, authenticated)
         rooms = push.rooms if push.room is None else (push.room,)
         _check_target(authenticated.key, rooms)
+        if not authenticated.key.can_emit_to_every_user:
+            await self._check_former_sids(rooms)
         address: dict[str, Any] = {"rooms": rooms} if push.room is None else {"room": push.room}
         return await self._publish(authenticated, push, rooms, address)
 
@@ -151,6 +153,16 @@ class Handlers:
             return read_disconnect(self._disconnect, body)
         async with self._large_body:
             return await in_slices(read_large_disconnect(self._disconnect, body))
+
+    async def _check_former_sids(self, rooms: Collection[str]) -> None:
+        """Check that no room is that of a sid of the previous release, which has the form of other rooms.
+
+        Raises:
+            Problem: A room is.
+        """
+        for room in rooms:
+            if FORMER_SID_FORM.fullmatch(room) and await self._presence.has_sid(room):
+                raise _out_of_scope(room)
 
     async def _read_push(self, schema: EmitSchema, authenticated: AuthenticatedRequest) -> Push:
         body = authenticated.body
@@ -205,7 +217,11 @@ def _user(authenticated: AuthenticatedRequest) -> str:
 def _check_target(key: IngestKey, rooms: Collection[str]) -> None:
     for room in rooms:
         if not key.can_emit_to(room):
-            raise Problem("missing_scope", f"no scope of this key reaches the room {room!r}")
+            raise _out_of_scope(room)
+
+
+def _out_of_scope(room: str) -> Problem:
+    return Problem("missing_scope", f"no scope of this key reaches the room {room!r}")
 
 
 def _connection(connection: PresentConnection) -> dict[str, str]:

@@ -59,6 +59,10 @@ class PresenceReader(Protocol):
         """Return the user's connections in all namespaces and on all replicas."""
         ...
 
+    async def has_sid(self, sid: str) -> bool:
+        """Whether a connection with this sid is open or may be resumed, on any replica."""
+        ...
+
 
 class DedupStore(Protocol):
     """Stores nonces. See ``gateway.interfaces.DedupStore``."""

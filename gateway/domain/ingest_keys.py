@@ -104,8 +104,13 @@ class IngestKey:
         if room.startswith(USER_PREFIX):
             return self._has_scope_for(EMIT_USER, room[len(USER_PREFIX) :])
         if is_sid_room(room):
-            return EMIT_USER in self._unlimited
+            return self.can_emit_to_every_user
         return self._has_scope_for(EMIT_ROOM, room)
+
+    @property
+    def can_emit_to_every_user(self) -> bool:
+        """Whether a scope allows to emit to every user, as the room of a sid needs."""
+        return EMIT_USER in self._unlimited
 
     def _has_scope_for(self, action: str, name: str) -> bool:
         if action in self._unlimited:

@@ -144,6 +144,10 @@ class Presence(Protocol):
         """Replace the rooms of a connection. An unknown sid changes nothing."""
         ...
 
+    async def has_sid(self, sid: str) -> bool:
+        """Whether a connection with this sid is registered or recoverable, on any replica."""
+        ...
+
     async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
         """Return what is visible to the user's connections in a namespace that are registered or recoverable.
 

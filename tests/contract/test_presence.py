@@ -359,3 +359,16 @@ async def test_connection_without_a_session_shows_no_rooms(state: StateUnderTest
     await state.presence.register(connection("~s1", "ann"), ["a"])
 
     assert dict(await state.presence.visible_rooms("ann", "/")) == {}
+
+
+async def test_sid_is_known_while_its_connection_is_registered_or_recoverable(state: StateUnderTest) -> None:
+    await state.presence.register(connection("~s1", "ann"), ["a"])
+    assert await state.presence.has_sid("~s1")
+    await state.presence.unregister("~s1", is_parked=True)
+    assert await state.presence.has_sid("~s1")
+
+    await state.presence.register(connection("~s1", "ann"), ["a"])
+    await state.presence.unregister("~s1")
+
+    assert not await state.presence.has_sid("~s1")
+    assert not await state.presence.has_sid("a")

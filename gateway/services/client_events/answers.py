@@ -8,7 +8,15 @@ from typing import Final, NoReturn, Protocol
 
 from gateway.domain.errors import ClientEventRejected, InvalidName
 from gateway.domain.event_catalogue import RESERVED_PREFIXES, ClientEvent, NamespaceEvents
-from gateway.domain.names import USER_PREFIX, check_event, check_room, check_user, user_room
+from gateway.domain.names import (
+    SID_PREFIX,
+    USER_PREFIX,
+    check_event,
+    check_room,
+    check_user,
+    is_sid_room,
+    user_room,
+)
 from gateway.domain.webhooks import WebhookAnswer, WebhookEmission
 from gateway.hub import MAX_DATA_BYTES, Connection
 from gateway.services.client_events.rules import (
@@ -127,22 +135,23 @@ def _recipients(to: object, webhook: str, connection: Connection, may: May) -> R
         _unknown_target()
     if not 1 <= len(names) <= MAX_ADDRESSES:
         raise AnswerInvalid(f"emit: to names 1 to {MAX_ADDRESSES} rooms or users")
-    of_users = kind in {"user", "users"}
     return Recipients(
-        tuple(dict.fromkeys([_address(name, of_users, webhook, connection, may) for name in names]))
+        tuple(dict.fromkeys([_address(name, str(kind), webhook, connection, may) for name in names]))
     )
 
 
-def _address(name: object, is_user: bool, webhook: str, connection: Connection, may: May) -> str:
+def _address(name: object, kind: str, webhook: str, connection: Connection, may: May) -> str:
     if not isinstance(name, str):
         _unknown_target()
     try:
-        room = user_room(check_user(name)) if is_user else check_room(name)
+        room = user_room(check_user(name)) if kind in {"user", "users"} else check_room(name)
     except InvalidName as error:
         raise AnswerInvalid(f"emit: to: {error.message}") from error
     scope, target = (
         (EMIT_USER, room.removeprefix(USER_PREFIX)) if room.startswith(USER_PREFIX) else (EMIT_ROOM, room)
     )
+    if kind == "sid" and not is_sid_room(target):
+        target = SID_PREFIX + target  # the previous release made sids without it
     if room != connection.sid and not may(webhook, scope, target):
         raise AnswerInvalid("the webhook may not emit to others than the sender")
     return room

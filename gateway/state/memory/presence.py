@@ -119,6 +119,10 @@ class MemoryPresence:
     async def of_users(self, users: Collection[str]) -> dict[str, UserPresence]:
         return {user: self._read(user) for user in users}
 
+    async def has_sid(self, sid: str) -> bool:
+        self._sweep_parked()
+        return sid in self._connections or sid in self._parked
+
     async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
         self._sweep_parked()
         here = [self._sessions[sid] for sid in self._sids.get(user, ())]

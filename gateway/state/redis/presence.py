@@ -183,6 +183,9 @@ class RedisPresence:
         await self.write(sids, "disconnect", *arguments)
         self.left(sids)
 
+    async def has_sid(self, sid: str) -> bool:
+        return bool(await self._commands.call("has_sid", sid))
+
     async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
         records = await self._commands.call("visible_rooms", user)
         return earliest([decode_visible_rooms(namespace, record) for record in records])

@@ -47,6 +47,7 @@ _PARTS: Final = {
     "release_lease": (_FREES, "common", _DEADLINE),
     "presence": (_READS, "common"),
     "visible_rooms": (_READS, "common"),
+    "has_sid": (_READS, "common"),
     "save_session": (_WRITES, "common", "sessions", _DEADLINE),
     "change_session": (_WRITES, "common", "sessions", _DEADLINE),
     "resume_session": (_WRITES, "common", "registry", "sessions", "parked", _DEADLINE),

@@ -91,3 +91,16 @@ async def test_scope_may_be_narrowed_to_names(
         assert response.status == status
         assert status == 200 or response.code == "missing_scope"
         assert len(server.published) == (status == 200)
+
+
+@pytest.mark.parametrize(("scopes", "status"), [(["emit:room"], 403), (["emit:room", "emit:user"], 200)])
+async def test_sid_of_the_previous_release_needs_the_scope_for_every_user_and_other_rooms_do_not(
+    scopes: list[str], status: int
+) -> None:
+    async with run_rest_api(keys=(key(*scopes),)) as server:
+        await server.register_connection("42", "Us0vkvkHVoWsjT_pvFDI")
+
+        room = EVENT | {"room": "order-12345678901234"}
+        assert (await server.post("/emit/room", room, key=key(*scopes))).status == 200
+        sid = EVENT | {"rooms": ["org:7", "Us0vkvkHVoWsjT_pvFDI"]}
+        assert (await server.post("/emit/room", sid, key=key(*scopes))).status == status

@@ -68,6 +68,9 @@ class GatedPresence:
             raise self.error
         await self._inner.change_rooms(sid, rooms, session=session)
 
+    async def has_sid(self, sid: str) -> bool:
+        return await self._inner.has_sid(sid)
+
     async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
         return await self._inner.visible_rooms(user, namespace)
 

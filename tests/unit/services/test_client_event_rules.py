@@ -23,7 +23,9 @@ from gateway.domain.event_catalogue import (
 )
 from gateway.domain.names import check_room
 from gateway.domain.templates import EventContext, Reference
+from gateway.domain.webhooks import Webhook, WebhookAnswer, WebhookEmission, parse_may
 from gateway.hub import Connection
+from gateway.services.client_events.answers import AnswerInvalid, PlannedAnswer, plan_answer
 from gateway.services.client_events.rules import Plan, check_arguments, plan, recipients_of
 from tests.unit.hub.transports import connection, identity
 from tests.unit.services.catalogue import EVERYONE, OTHERS, SELF, entry, rule, template
@@ -158,3 +160,44 @@ def test_recipients_of_an_emission(targets: tuple[Target, ...], expected: dict[s
 
     shown = {name: getattr(found, name) for name in ("rooms", "everyone", "others", "without_sender")}
     assert shown == {"rooms": (), "everyone": False, "others": False, "without_sender": False} | expected
+
+
+# --- answers of webhooks ---
+
+
+@pytest.mark.parametrize(
+    ("scopes", "to", "allowed"),
+    [
+        (["emit:room"], {"sid": "~Us0vkvkHVoWsjT_pvFDI"}, False),
+        (["emit:room"], {"sid": "Us0vkvkHVoWsjT_pvFDI"}, False),
+        (["emit:room"], {"sid": "org:7"}, False),
+        (["emit:room"], {"room": "~Us0vkvkHVoWsjT_pvFDI"}, False),
+        (["emit:room"], {"rooms": ["org:7", "~Us0vkvkHVoWsjT_pvFDI"]}, False),
+        (["emit:room", "emit:user:4*"], {"sid": "~Us0vkvkHVoWsjT_pvFDI"}, False),
+        (["emit:user"], {"sid": "~Us0vkvkHVoWsjT_pvFDI"}, True),
+        (["emit:user"], {"sid": "Us0vkvkHVoWsjT_pvFDI"}, True),
+        (["emit:room"], {"room": "org:7"}, True),
+        ([], {"sid": "~own"}, True),
+    ],
+)
+def test_answer_reaches_the_sid_of_another_client_only_with_the_scope_for_every_user(
+    scopes: list[str], to: object, allowed: bool
+) -> None:
+    webhook = Webhook(id="app", url="https://app.example.com/", may=tuple(map(parse_may, scopes)))
+    own, _ = connection("~own")
+
+    def planned() -> PlannedAnswer:
+        return plan_answer(
+            WebhookAnswer(emit=(WebhookEmission("hello", (), to),)),
+            webhook="app",
+            namespace=NamespaceEvents(),
+            connection=own,
+            event_id="e",
+            may=lambda _, scope, target: webhook.allows(scope, target),
+        )
+
+    if allowed:
+        assert len(planned().messages) == 1
+    else:
+        with pytest.raises(AnswerInvalid, match="may not emit to others"):
+            planned()
