@@ -33,6 +33,12 @@ class Cursor:
         self._passed = 0
         self._ids: OrderedDict[str, None] = OrderedDict()
 
+    def __str__(self) -> str:
+        """Return the generation and the newest position with a blank between; empty before the first position."""
+        return (
+            f"{self.generation} {self.newest}" if self.generation and self.newest != positions.START else ""
+        )
+
     def begin(self, generation: str, newest: Position) -> None:
         """Begin at a position of a generation of the log, and drop the positions of other generations."""
         self.generation = generation

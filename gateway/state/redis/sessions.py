@@ -7,6 +7,9 @@
 The previous release reads records without "j", which there is only if a room was joined, and ignores it: a connection
 that is resumed there leaves these rooms.
 
+A parked record also has "n", as its last field: the generation of the log, a blank, and the newest position that the
+replica had read when the connection was lost. A log that does not hold it any more has lost data (resume_session.lua).
+
 A release reads its own format and the previous one. A record that it cannot read counts as absent.
 """
 
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -82,11 +85,14 @@ def _list(value: object) -> Collection[object]:
 
 
 class End(NamedTuple):
-    """A session that ended here, as disconnect.lua takes it. ``lost_ms``: when it was lost; empty: it is deleted."""
+    """A session that ended here, as disconnect.lua takes it.
+
+    ``lost``: when it was lost (ms), and what was read of the log then; empty if it is deleted.
+    """
 
     pid: str
     owner: str
-    lost_ms: int | str
+    lost: str
 
 
 class RedisSessions:
@@ -103,8 +109,14 @@ class RedisSessions:
     been lost then, for as long as a lost connection may look alive.
     """
 
-    def __init__(self, commands: Commands, *, replica: str, suspect_seconds: float) -> None:
-        """``suspect_seconds`` is how long a connection may look alive after its network has failed."""
+    def __init__(
+        self, commands: Commands, *, replica: str, suspect_seconds: float, log_position: Callable[[], str]
+    ) -> None:
+        """``suspect_seconds`` is how long a connection may look alive after its network has failed.
+
+        ``log_position`` returns the generation of the log and the newest position that was read here, or nothing.
+        """
+        self._log_position = log_position
         self._commands = commands
         self._replica = replica
         self._in_use: dict[str, RecoverySession] = {}
@@ -178,7 +190,7 @@ class RedisSessions:
         self.left(ends)
 
     def _parking(self, pid: str, owner: str) -> End:
-        return End(pid, owner, self._lost_ms(pid))
+        return End(pid, owner, f"{self._lost_ms(pid)} {self._log_position()}")
 
     def _lost_ms(self, pid: str) -> int:
         """Return when the connection of a session that is parked now was lost, by the clock of Redis."""

@@ -191,7 +191,10 @@ class RedisState:
             metrics=self._metrics,
         )
         self.sessions = RedisSessions(
-            commands, replica=self.replica, suspect_seconds=self.history_slack_seconds
+            commands,
+            replica=self.replica,
+            suspect_seconds=self.history_slack_seconds,
+            log_position=self.log_reader.cursor.__str__,
         )
         self.presence = RedisPresence(commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of)
         self.disconnects = RedisDisconnects(self.presence, self.sessions)

@@ -28,6 +28,8 @@ class Client:
     notified_at: list[float] = field(default_factory=list)
     """When it was notified that messages may be missing; of a new connection, when that began."""
     began_at: float = 0.0
+    attached_at: float = 0.0
+    """Since when it gets what its replica reports."""
     _replica: Replica | None = None
     _first: int = 0
     _pid: str = field(default_factory=new_id)
@@ -37,7 +39,8 @@ class Client:
     async def connect(self, replica: Replica) -> None:
         """Begin a new session at a replica."""
         self._replica, self._first = replica, len(replica.listener.received)
-        self._pid, self.began_at = new_id(), time.monotonic()
+        self._pid = new_id()
+        self.began_at = self.attached_at = time.monotonic()
         position = await replica.state.broker.subscribe([at(None), at(self.room)])
         self._owner = new_id()
         self._offset = position
@@ -55,7 +58,7 @@ class Client:
 
     async def resume(self, replica: Replica) -> str | None:
         """Resume at a replica, or begin anew; return the code of the failure."""
-        self._owner = new_id()
+        self._owner, self.attached_at = new_id(), time.monotonic()
         try:
             await replica.state.sessions.resume(self._pid, user="u", namespace="/", owner=self._owner)
             first = len(replica.listener.received)
@@ -89,7 +92,7 @@ class Client:
                 self.received.add(entry.id)
                 self._offset = position
         self._first = len(replica.listener.received)
-        self.notified_at += [moment for moment in replica.notified_at if moment >= self.began_at]
+        self.notified_at += [moment for moment in replica.notified_at if moment >= self.attached_at]
 
     def untold(self, accepted: list[tuple[Message, float]]) -> list[str]:
         """Return the ids of the accepted messages that it neither received nor was notified of."""

@@ -1,17 +1,21 @@
-"""All failures together: three replicas, messages of every kind, and faults at random."""
+"""All failures together: three replicas, messages of every kind, faults at random, and losses of data."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from gateway.domain import positions
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.messages import Message
+from tests.integration.redis_state.delivery_checker import Client
+from tests.integration.redis_state.delivery_checker import Pusher as TimedPusher
 from tests.integration.redis_state.replicas import Replica, append_until_accepted, make, replicas
+from tests.integration.redis_state.test_split_brain import TwoServers, info, two_servers
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiter import wait_until
 
 ROOMS = [f"room{number}" for number in range(12)]
 SECONDS = 8.0
@@ -109,3 +113,74 @@ async def test_each_replica_receives_accepted_entries_once_and_in_order_whatever
             orders = [positions.order(position) for position, _ in replica.listener.received]
             assert orders == sorted(orders), "positions went back"
             assert replica.gaps == []
+
+
+class Wanderers:
+    """Clients that lose their connections at random and resume them at any replica."""
+
+    def __init__(self, clients: list[Client], made: list[Replica], dice: random.Random) -> None:
+        self._clients = clients
+        self._made = made
+        self._dice = dice
+
+    async def run(self) -> None:
+        while True:
+            client = self._dice.choice(self._clients)
+            with suppress(BrokerUnavailable, BrokerTimeout):
+                await client.leave()
+            await asyncio.sleep(self._dice.uniform(0.0, 0.5))
+            await self.resume(client)
+
+    async def resume(self, client: Client) -> None:
+        """Resume at a replica, again until one accepts it."""
+        while True:
+            with suppress(BrokerUnavailable, BrokerTimeout):
+                await client.resume(self._dice.choice(self._made))
+                return
+            await asyncio.sleep(0.05)
+
+
+async def lose_data(servers: TwoServers, dice: random.Random) -> None:
+    """Let the primary go back to an older copy, and then be replaced while some replicas still use it."""
+    for _ in range(2):
+        servers.first.execute("SAVE")
+        await asyncio.sleep(dice.uniform(0.1, 0.8))
+        await asyncio.to_thread(servers.first.restart)
+        await asyncio.sleep(dice.uniform(0.5, 1.5))
+        dice.choice(servers.proxies).cut_connections()
+    wait_until(lambda: b"master_link_status:up" in info(servers.second), "the replica is in sync")
+    servers.promote_second(*dice.sample(range(3), dice.choice([1, 2])))
+    await asyncio.sleep(dice.uniform(0.5, 2.0))
+    servers.end()
+    await asyncio.sleep(1.5)
+
+
+async def test_each_client_receives_what_was_accepted_or_is_notified_of_the_loss(server: RedisServer) -> None:
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    async with two_servers(server, 3) as (servers, made):
+        clients = [Client(dice.choice(ROOMS[:4])) for _ in range(12)]
+        for client in clients:
+            await client.connect(dice.choice(made))
+        wanderers = Wanderers(clients[6:], made, dice)
+        pushers = [TimedPusher(replica, *ROOMS[:4]) for replica in made]
+        tasks = [asyncio.create_task(pusher.run()) for pusher in pushers]
+        wandering = asyncio.create_task(wanderers.run())
+
+        await lose_data(servers, dice)
+
+        wandering.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait([wandering, *tasks])
+        for client in clients[6:]:
+            await wanderers.resume(client)
+        last = make()
+        await append_until_accepted(made[0], last)
+        for replica in made:
+            await replica.receives(last)
+        accepted = [each for pusher in pushers for each in pusher.accepted]
+        assert len(accepted) > 100
+        assert all(replica.gaps for replica in made), "nothing was lost"
+        assert [client.untold(accepted) for client in clients] == [[] for _ in clients]

@@ -188,3 +188,34 @@ async def test_former_release_reports_a_marked_loss_as_lost_data(server: RedisSe
 
         page = await old.state.broker.history(start, [at(None), at("room")], max_entries=9, max_bytes=9_999)
         assert page.gap == "data_lost"
+
+
+async def test_session_knows_what_was_read_when_it_was_parked(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        client = Client("red")
+        await client.connect(a)
+        other = await a.state.broker.subscribe([at("other")])
+        result = await a.state.broker.append(make("other"))
+        await await_until(lambda: a.state.log_reader.cursor.newest == result.position, "it is delivered")
+        await client.leave()
+        server.execute("XDEL", "t:log", result.position)
+        await a.push("other")
+
+        assert other != result.position
+        assert await client.resume(a) == "data_lost"
+        assert await client.resume(a) is None
+
+
+async def test_session_that_a_former_release_parked_is_resumed(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        client = Client("red")
+        await client.connect(a)
+        await a.receives(await a.push("red"))
+        await client.leave()
+        (key,) = server.execute("KEYS", "t:left:*")
+        record = server.execute("GET", key)
+        assert b',"n":"' in record
+        server.execute("SET", key, record.partition(b',"n":"')[0] + b"}", "KEEPTTL")
+
+        assert await client.resume(a) is None
+        assert await client.resume(a) is None

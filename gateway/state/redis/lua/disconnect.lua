@@ -1,7 +1,7 @@
 -- Record that connections are gone: unregister them, and park or delete their sessions.
 -- Arguments: replica, then for each: sid, or '' if it is registered for another connection; '1' if it counts as
 -- recoverable; pid of its session, or ''; owner of the session; when the connection was lost by the clock of Redis (ms),
--- or '' to delete the session. A parked session ends L.recovery after the loss, however late this is executed.
+-- followed by what with_left_at takes, or '' to delete the session. A parked session ends L.recovery after the loss, however late this is executed.
 local replica, now = ARGV[2], now_ms()
 local key = K.sessions .. replica
 
@@ -15,7 +15,8 @@ local function end_session(pid, owner, lost_at)
   local value = call('HGET', key, pid)
   if value and parse_session(value) == owner then
     call('HDEL', key, pid)
-    if lost_at ~= '' then park(pid, value, math.min(tonumber(lost_at), now) + L.recovery, now) end
+    local lost_ms, left_at = string.match(lost_at, '^(%d+) ?(.*)$')
+    if lost_ms then park(pid, with_left_at(value, left_at), math.min(tonumber(lost_ms), now) + L.recovery, now) end
   end
   if lost_at == '' then
     local parked = find_parked(pid)

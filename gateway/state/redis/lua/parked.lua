@@ -29,18 +29,21 @@ local function remove_parked(pid, value)
   call('DEL', K.left .. pid)
 end
 
+-- Remove a parked session that is known, and that cannot be resumed.
+local function drop_parked(pid, value)
+  local _, _, _, rest = parse_session(value)
+  local is_record, record = pcall(cjson.decode, rest)
+  if is_record and type(record) == 'table' and type(record.s) == 'string' then uncount_parked(record.s) end
+  remove_parked(pid, value)
+end
+
 -- Remove the oldest session of an index before its time: a client that asks for it gets unknown_session.
 local function drop_oldest(index)
   local member = call('ZRANGEBYSCORE', index, '-inf', '+inf', 'LIMIT', 0, 1)[1]
   if not member then return false end
   local pid = string.match(member, '^%S+')
   local value = find_parked(pid)
-  if value then
-    local _, _, _, rest = parse_session(value)
-    local is_record, record = pcall(cjson.decode, rest)
-    if is_record and type(record) == 'table' and type(record.s) == 'string' then uncount_parked(record.s) end
-    remove_parked(pid, value)
-  end
+  if value then drop_parked(pid, value) end
   unindex(member)
   call('ZREM', index, member)
   return true

@@ -7,6 +7,14 @@ local function parse_session(value)
   return string.match(value, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
 end
 
+-- A session with another position at which its connection was lost, as the last field of its record: the generation of
+-- the log and the newest position that its replica had read. '' removes the field.
+local function with_left_at(value, left_at)
+  if string.sub(value, -1) ~= '}' then return value end
+  value = string.gsub(value, ',"n":"[^"]*"}$', '}')
+  return left_at == '' and value or string.sub(value, 1, -2) .. ',"n":"' .. left_at .. '"}'
+end
+
 -- A parked session, and when it ends.
 local function find_parked(pid)
   local ends, value = string.match(call('GET', K.left .. pid) or '', '^(%d+)\n(.*)$')
