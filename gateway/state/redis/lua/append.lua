@@ -132,8 +132,6 @@ end
 
 local replicas, expired = living_replicas(now), expired_replicas(now)
 
-local index_bytes, dropped = read_index_state()
-
 -- Remove the oldest segment from the log.
 local function trim_segment()
   local last, entries, bytes = string.match(call('LPOP', K.segments), '^(%S+) (%S+) (%S+)')
@@ -156,12 +154,13 @@ local function close_segment()
   end
 end
 
--- How many indexes this script created, and whether that changed what is stored of all indexes.
-local created, is_index_state_changed = 0, false
+-- How many indexes this script created, by how much that and removing others changed what all take, and the state of
+-- the indexes before, once it is read.
+local created, index_change = 0, 0
+local index_bytes, dropped
 
 local function count_index(address, change)
-  index_bytes = index_bytes + change * (2 * #address + INDEX_BYTES)
-  is_index_state_changed = true
+  index_change = index_change + change * (2 * #address + INDEX_BYTES)
 end
 
 -- Add the newest position to the index of an address. Of the positions that were trimmed from the log the newest stays
@@ -172,7 +171,6 @@ local function add_to_index(address)
   call('PEXPIRE', key, L.age)
   if length == 1 and address ~= K.losses and call('ZADD', K.indexed, 'NX', (parse_position(head.newest)), address) == 1 then
     created = created + 1
-    if index_bytes == 0 then call('PEXPIRE', K.indexed, L.keep) end
     count_index(address, 1)
   end
   if length % 8 == 0 then
@@ -187,7 +185,7 @@ local function add_to_index(address)
 end
 
 local function takes_too_much()
-  return head.bytes - head.cut_bytes + index_bytes > L.history_bytes
+  return head.bytes - head.cut_bytes + index_bytes + index_change > L.history_bytes
 end
 
 -- Whether each replica knows K.index_state, and so notices that an index is missing.
@@ -231,16 +229,18 @@ local function sweep_indexes(number)
   return is_held
 end
 
--- Each script removes more than it adds.
+-- A script that creates indexes examines more than it creates.
 local function limit_indexes()
-  local is_due = created > 4 or head.entries % 8 == 0
-  if is_due or takes_too_much() then
+  if created == 0 and head.entries % 16 > 0 then return end
+  index_bytes, dropped = read_index_state()
+  local first = call('ZRANGEBYSCORE', K.indexed, '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if takes_too_much() or first and tonumber(first) <= now - L.age then
     local is_held = sweep_indexes(created + 48)
     if is_held and takes_too_much() and call('LLEN', K.segments) > 0 then trim_segment() end
   end
-  if is_index_state_changed then
-    call('SET', K.index_state, index_bytes .. ' ' .. dropped, 'PX', L.keep)
-    if is_due then call('PEXPIRE', K.indexed, L.keep) end
+  if index_change ~= 0 then
+    if index_bytes == 0 then call('PEXPIRE', K.indexed, L.keep) end
+    call('SET', K.index_state, index_bytes + index_change .. ' ' .. dropped, 'PX', L.keep)
   end
 end
 
