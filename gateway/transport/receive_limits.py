@@ -38,10 +38,6 @@ class ReceiveLimits:
         """Return the largest message of a session."""
         return self.joined_bytes if joined else self.unauthenticated_bytes
 
-    def rate_of(self, *, joined: bool) -> FrameRate:
-        """Return the rate of a session."""
-        return self.joined_rate if joined else self.unauthenticated_rate
-
 
 def receive_limits(
     *, joined_bytes: int, unauthenticated_bytes: int, messages_per_second: float
@@ -60,7 +56,8 @@ def receive_limits(
 
 def exceeds_rate(session: EngineSession, limits: ReceiveLimits, now: float, frames: int, size: int) -> bool:
     """Count what a client has sent; close its session and return True if that is more than it may send."""
-    exceeds = session.received.exceeds(limits.rate_of(joined=session.joined), now, frames, size)
+    rate = limits.joined_rate if session.joined else limits.unauthenticated_rate
+    exceeds = session.received.exceeds(rate, now, frames, size)
     if exceeds:
         session.fail(FRAME_RATE, POLICY_VIOLATION)
     return exceeds
