@@ -7,13 +7,15 @@ choose how a key is interpreted (RFC 8725 §2.1, algorithm confusion).
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jwt import PyJWK
+from jwt import PyJWK, PyJWS
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import DecodeError, PyJWTError
+from jwt.utils import base64url_decode, base64url_encode
 
 HMAC_DIGESTS: Final = {
     "HS256": HMACAlgorithm.SHA256,
@@ -28,6 +30,7 @@ MIN_SECRET_BYTES: Final = 32
 MAX_KEY_SET_CHARACTERS: Final = 256 * 1024
 MAX_TRIED_KEYS: Final = 32
 """Keys that one token is checked with at most, each some 40 µs; issuers publish two to four."""
+_BASE64URL: Final = (string.ascii_letters + string.digits + "-_").encode()
 _IMPLEMENTATIONS: Final = get_default_algorithms()
 
 
@@ -155,3 +158,26 @@ def _is_usable(name: str, material: Any) -> bool:
         return implementation.check_key_length(implementation.prepare_key(material)) is None
     except (PyJWTError, ValueError, TypeError):
         return False
+
+
+class FastJws(PyJWS):
+    """PyJWT's decoder with a faster check of base64url: its own looks at each character, half a millisecond for 16 KiB.
+
+    That is more than the signature takes, and anyone may send such a token.
+    """
+
+    @staticmethod
+    def _decode_base64url_segment(segment: bytes, name: str) -> bytes:
+        stripped = segment.rstrip(b"=")
+        padding = len(segment) - len(stripped)
+        is_malformed = (
+            padding > 2
+            or (padding and len(segment) % 4)
+            or len(stripped) % 4 == 1
+            or stripped.translate(None, _BASE64URL)
+        )
+        decoded = b"" if is_malformed else base64url_decode(stripped)
+        # The bits that make no whole byte are zero: there is one text for each value.
+        if is_malformed or base64url_encode(decoded) != stripped:
+            raise DecodeError(f"Invalid {name} padding")
+        return decoded

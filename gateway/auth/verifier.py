@@ -24,6 +24,7 @@ from gateway.auth.claims import ROOMS_CLAIM, ClaimRules, Claims, IgnoredClaim, i
 from gateway.auth.jwk import (
     HMAC_DIGESTS,
     PUBLIC_KEY_ALGORITHMS,
+    FastJws,
     Key,
     PreparedHmac,
     find_matching,
@@ -371,7 +372,7 @@ def _check_every_algorithm_has_a_key(
 
 
 def _prepared_jws(algorithms: frozenset[str]) -> PyJWS:
-    jws = PyJWS(algorithms=sorted(algorithms))
+    jws = FastJws(algorithms=sorted(algorithms))
     for name in algorithms.intersection(HMAC_DIGESTS):
         jws.unregister_algorithm(name)
         jws.register_algorithm(name, PreparedHmac(HMAC_DIGESTS[name]))
