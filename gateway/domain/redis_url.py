@@ -22,7 +22,7 @@ _CERT_REQS: Final = ("required", "optional", "none")
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 FAMILIES: Final = frozenset({
     "ack", "acks", "answers", "conns", "ids", "index", "intent", "large", "left", "left_of", "nonces", "parked",
-    "parked_at", "replica", "revoked", "room", "sessions", "to", "user", "user_acks", "volatile",
+    "parked_at", "rate", "replica", "revoked", "room", "sessions", "to", "user", "user_acks", "volatile",
 })  # fmt: skip
 """The words with which the names of many keys begin, behind the prefix and a colon."""
 
