@@ -28,6 +28,7 @@ PUBLIC_KEY_ALGORITHMS: Final = (
 )
 MIN_SECRET_BYTES: Final = 32
 MAX_KEY_SET_CHARACTERS: Final = 256 * 1024
+MAX_KEYS: Final = 256
 MAX_TRIED_KEYS: Final = 32
 """Keys that one token is checked with at most, each some 40 µs; issuers publish two to four."""
 _BASE64URL: Final = (string.ascii_letters + string.digits + "-_").encode()
@@ -102,6 +103,8 @@ def read_key_set(text: str, allowed: Collection[str]) -> tuple[Key, ...]:
     members = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(members, list):
         raise ValueError("the key set is no JSON object with a list of keys")
+    if len(members) > MAX_KEYS:
+        raise ValueError(f"the key set has more than {MAX_KEYS} keys")
     keys = tuple(key for member in members if (key := _read_member(member, allowed)) is not None)
     if not keys:
         raise ValueError("the key set holds no key for the allowed algorithms")

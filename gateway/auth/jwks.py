@@ -24,6 +24,11 @@ MAX_BYTES: Final = 1024 * 1024
 FETCH_TIMEOUT_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 30.0
+DEMAND_PAUSE_SECONDS: Final = 4.0
+"""Shorter than the time for which a token is held, so tokens with made-up key ids delay no other token beyond it."""
+MAX_REMEMBERED_KIDS: Final = 1024
+MAX_HELD_TOKENS: Final = 1000
+"""Each is a CONNECT of an unauthenticated client, and has up to MAX_TOKEN_BYTES."""
 RENEW_AFTER_SECONDS: Final = 600.0
 MAX_REMEMBERED_TOKENS: Final = 1024
 REMEMBER_SECONDS: Final = 2 * PAUSE_SECONDS
@@ -72,8 +77,11 @@ async def fetch_text(url: str, *, user_agent: str) -> str:
 class JwksCache:
     """Caches the newest valid key set of an issuer. Concurrent callers share one fetch.
 
-    - Tokens start a fetch at most every PAUSE_SECONDS (FIRST_PAUSE_SECONDS before the first valid set). The fetches at
-      start and of ``find`` do not count, so the first new key after them is fetched at once.
+    - Tokens with one key id start a fetch at most every PAUSE_SECONDS, and all tokens together at most every
+      DEMAND_PAUSE_SECONDS (FIRST_PAUSE_SECONDS before the first valid set). So a client that makes up key ids spends no
+      fetch that a real one needs. The fetches at start and of ``find`` do not count: the first new key after them is
+      fetched at once.
+    - At most MAX_HELD_TOKENS wait at a time. A further one starts a fetch as well and is to come again.
     - A token may be rejected for its key only if a fetch succeeded that started after the token was first checked:
       the set from before may be older than the key.
     - The next valid set replaces the whole set, so a key that the issuer withdrew is rejected within
@@ -93,6 +101,10 @@ class JwksCache:
         self._fetch_started_at = -math.inf
         self._demanded_at = -math.inf
         """When a token started a fetch."""
+        self._kids_fetched_at: OrderedDict[str | None, float] = OrderedDict()
+        """When tokens with a key id started the last successful fetch, the latest last."""
+        self._wanted_kids: set[str | None] = set()
+        """The key ids for which the next fetch is started, or for which one is running."""
         self._fetched_since = -math.inf
         """When the last successful fetch started; the set is not older."""
         self._fetched_at = 0.0
@@ -100,8 +112,14 @@ class JwksCache:
         self._fetch_task: asyncio.Task[None] | None = None
         self._next_fetch: Timer | None = None
         """Starts the fetch that a token needs and that is not allowed yet."""
+        self._next_fetch_at = math.inf
         self._waiters: set[asyncio.Future[bool]] = set()
         self._first_checked_at: OrderedDict[bytes, float] = OrderedDict()
+
+    @property
+    def held_tokens(self) -> int:
+        """The number of tokens that wait for a fetch."""
+        return len(self._waiters)
 
     @property
     def is_ready(self) -> bool:
@@ -118,19 +136,19 @@ class JwksCache:
         """Whether the set is not older than the first check of this token."""
         return self._fetched_since >= self._remember(token)
 
-    async def wait_for_newer(self, deadline: float) -> None:
-        """Wait until the next fetch has ended, which starts as soon as it is allowed.
+    async def wait_for_newer(self, kid: str | None, deadline: float) -> None:
+        """Wait until the next fetch has ended, which starts as soon as it is allowed for this key id.
 
         ``deadline`` is a monotonic time.
 
         Raises:
-            KeysStale: The fetch has not ended at ``deadline``.
+            KeysStale: The fetch has not ended at ``deadline``, or too many tokens wait.
             KeysUnavailable: The fetch failed.
         """
-        self._demand_fetch()
-        now = self._clock.monotonic()
-        if not await self._fetch_ends_within(deadline - now):
-            allowed_in_seconds = self._demanded_at + PAUSE_SECONDS - self._clock.monotonic()
+        self._demand_fetch(kid)
+        wait_seconds = deadline - self._clock.monotonic()
+        if len(self._waiters) >= MAX_HELD_TOKENS or not await self._fetch_ends_within(wait_seconds):
+            allowed_in_seconds = self._allowed_at(kid) - self._clock.monotonic()
             raise KeysStale(_STALE, retry_after_seconds=math.ceil(max(1.0, allowed_in_seconds)))
         if not self._fetch_succeeded:
             raise KeysUnavailable(_UNAVAILABLE)
@@ -156,9 +174,7 @@ class JwksCache:
 
     def cancel(self) -> None:
         """Cancel a running fetch and the next one. Their callers get KeysUnavailable."""
-        if self._next_fetch is not None:
-            self._next_fetch.cancel()
-            self._next_fetch = None
+        self._cancel_next_fetch()
         if self._fetch_task is not None:
             self._fetch_task.cancel()
         self._fetch_succeeded = False
@@ -196,24 +212,47 @@ class JwksCache:
         for waiter in self._waiters:
             _set_unless_done(waiter, True)
 
-    def _demand_fetch(self) -> None:
-        """Start the fetch that a token needs, now or when it is allowed."""
-        now = self._clock.monotonic()
-        if self._next_fetch is not None or self._is_fetching:
-            return
+    def _allowed_at(self, kid: str | None) -> float:
+        """Return the monotonic time from which a token with this key id may start a fetch."""
         allowed_at = self._fetch_started_at + FIRST_PAUSE_SECONDS
-        if self.is_ready:
-            allowed_at = max(allowed_at, self._demanded_at + PAUSE_SECONDS)
-        if allowed_at > now:
-            self._next_fetch = self._schedule.after(allowed_at - now, self._start_demanded)
-        else:
+        if not self.is_ready:
+            return allowed_at
+        kid_allowed_at = self._kids_fetched_at.get(kid, -math.inf) + PAUSE_SECONDS
+        return max(allowed_at, self._demanded_at + DEMAND_PAUSE_SECONDS, kid_allowed_at)
+
+    def _demand_fetch(self, kid: str | None) -> None:
+        """Start the fetch that a token needs, now or when it is allowed."""
+        if self._is_fetching:
+            return
+        if self.is_ready and len(self._wanted_kids) < MAX_REMEMBERED_KIDS:
+            self._wanted_kids.add(kid)
+        allowed_at, now = self._allowed_at(kid), self._clock.monotonic()
+        if allowed_at <= now:
             self._start_demanded()
+        elif allowed_at < self._next_fetch_at:
+            self._cancel_next_fetch()
+            self._next_fetch_at = allowed_at
+            self._next_fetch = self._schedule.after(allowed_at - now, self._start_demanded)
 
     def _start_demanded(self) -> None:
-        self._next_fetch = None
+        self._cancel_next_fetch()
         if self.is_ready:
             self._demanded_at = self._clock.monotonic()
         self._start_fetch(0.0)
+
+    def _cancel_next_fetch(self) -> None:
+        if self._next_fetch is not None:
+            self._next_fetch.cancel()
+        self._next_fetch, self._next_fetch_at = None, math.inf
+
+    def _note_fetched(self, started_at: float) -> None:
+        """Note which key ids this fetch was for. A failed one counts for none."""
+        for kid in self._wanted_kids:
+            self._kids_fetched_at[kid] = started_at
+            self._kids_fetched_at.move_to_end(kid)
+        self._wanted_kids.clear()
+        while len(self._kids_fetched_at) > MAX_REMEMBERED_KIDS:
+            self._kids_fetched_at.popitem(last=False)
 
     @property
     def _is_fetching(self) -> bool:
@@ -235,13 +274,15 @@ class JwksCache:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
                 text = await self._fetch(self._url)
-            self._keys = read_key_set(text, self._algorithms)
+                # In a thread: the event loop serves others while it reads a large set.
+                self._keys = await asyncio.to_thread(read_key_set, text, self._algorithms)
         except Exception as error:  # noqa: BLE001  the outermost edge: after any error the last valid set stays
             _log.warning("jwks.failed", error=type(error).__name__, reason=str(error), kept=len(self._keys))
             return
         else:
             self._fetch_succeeded = True
             self._fetched_since, self._fetched_at = started_at, self._clock.monotonic()
+            self._note_fetched(started_at)
             _log.info("jwks.fetched", keys=len(self._keys))
         finally:
             self._notify_waiters()

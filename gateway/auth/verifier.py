@@ -117,6 +117,11 @@ class JwtVerifier:
             ("claim",),
             one_label(sorted({ROOMS_CLAIM, *room_claims})),
         )
+        metrics.callback_gauge(
+            "tokens_held",
+            "Tokens that wait because their key is not in the key set.",
+            read=lambda: 0 if self._ring.remote is None else self._ring.remote.held_tokens,
+        )
 
     def change_keys(
         self,
@@ -227,7 +232,7 @@ class JwtVerifier:
                 is_final = any(key.kid is not None and key.kid == header.kid for key in keys)
                 if rejection.code != SIGNATURE_INVALID or is_final or remote.is_newer_than(token):
                     raise
-            await remote.wait_for_newer(deadline)
+            await remote.wait_for_newer(header.kid, deadline)
 
     async def _sleep(self, seconds: float) -> None:
         woken = asyncio.Event()

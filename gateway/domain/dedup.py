@@ -9,7 +9,7 @@ from gateway.domain.errors import FreshnessUnknown
 
 WINDOW_SECONDS: Final = 300
 """How far a timestamp may be from the clock that it is compared with, in either direction."""
-AHEAD_SECONDS: Final = 5
+AHEAD_SECONDS: Final = 2
 """How far a timestamp may be ahead during the first WINDOW_SECONDS of a store of nonces."""
 CLOCK_TOLERANCE_SECONDS: Final = 60
 """By how much clocks may differ, or be set, before requests are rejected for it."""
@@ -83,8 +83,11 @@ class NonceEpoch:
         self.began_at = began_at
         self._floors: dict[str, float] = {}
 
-    def check(self, key_id: str, signed_at: float, now: float) -> None:
+    def check(self, key_id: str, signed_at: float, now: float, latest: float) -> None:
         """Check that a request with a valid signature was not accepted before the store began.
+
+        ``latest`` is the latest time that any clock shows: a clock that was set back makes no timestamp one that is
+        ahead. It counts up to CLOCK_TOLERANCE_SECONDS after ``now``.
 
         Raises:
             FreshnessUnknown: It may have been. The same backend is accepted after ``retry_after_seconds``.
@@ -97,7 +100,7 @@ class NonceEpoch:
         if age >= 2 * WINDOW_SECONDS:
             self._floors.clear()
             return
-        ahead = signed_at - now
+        ahead = signed_at - min(max(latest, now), now + CLOCK_TOLERANCE_SECONDS)
         floor = self._floors.get(key_id, self.began_at)
         if age < WINDOW_SECONDS and ahead > 0:
             learned = math.ceil(self.began_at + ahead)

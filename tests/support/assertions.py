@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping
 from tests.support.listeners import Member, Received
 from tests.support.traffic import Push
 
-CERTAINLY_NOT = frozenset({"broker_unavailable", "timestamp_out_of_range"})
+CERTAINLY_NOT = frozenset({"broker_unavailable", "freshness_unknown"})
 """Answers after which a push was not published.
 
-`timestamp_out_of_range`: Redis lost its nonces, so it rejects requests that were signed before it started empty.
+`freshness_unknown`: Redis lost its nonces, so it rejects requests that were signed before it started empty.
 """
 
 

@@ -36,17 +36,23 @@ class Backend:
     timeout: float = TIMEOUT_SECONDS
 
     def sign(
-        self, method: str, target: str, body: bytes = b"", *, idempotency_key: str = ""
+        self,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        *,
+        idempotency_key: str = "",
+        timestamp: int | None = None,
     ) -> dict[str, str]:
-        """Return the headers of a signed request."""
-        timestamp, nonce = str(int(time.time())), secrets.token_hex(16)
+        """Return the headers of a signed request; ``timestamp`` is the present time unless it is given."""
+        signed_at, nonce = str(int(time.time()) if timestamp is None else timestamp), secrets.token_hex(16)
         digest = hashlib.sha256(body).hexdigest()
-        lines = ["v1", self.key_id, method, target, timestamp, nonce, idempotency_key, digest]
+        lines = ["v1", self.key_id, method, target, signed_at, nonce, idempotency_key, digest]
         text = "\n".join(lines)
         signature = hmac.new(self.secret.encode(), text.encode(), hashlib.sha256).hexdigest()
         headers = {
             "X-Gateway-Key": self.key_id,
-            "X-Gateway-Timestamp": timestamp,
+            "X-Gateway-Timestamp": signed_at,
             "X-Gateway-Nonce": nonce,
             "X-Gateway-Signature": f"v1={signature}",
         }

@@ -108,6 +108,7 @@ class MemoryDedupStore:
         self, *, clock: Clock, max_nonces: int, idempotency_seconds: float, max_idempotency_keys: int
     ) -> None:
         self._clock = clock
+        self._started_at = clock.now() - clock.monotonic()
         # Requests carry whole seconds: one that was signed earlier in this second may have been used before.
         self._epoch = NonceEpoch(math.ceil(clock.now()))
         self.nonces = Nonces(clock=clock, max_nonces=max_nonces)
@@ -133,7 +134,8 @@ class MemoryDedupStore:
         """
         digest = self.nonces.check(dedup_key)
         if dedup_key.signed_at is not None:
-            self._epoch.check(dedup_key.key_id, dedup_key.signed_at, self._clock.now())
+            now, if_never_set = self._clock.now(), self._started_at + self._clock.monotonic()
+            self._epoch.check(dedup_key.key_id, dedup_key.signed_at, now, latest=if_never_set)
         return digest
 
     def retransmitted_results(self, dedup_key: DedupKey) -> tuple[PublishResult, ...] | None:

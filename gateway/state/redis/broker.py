@@ -24,7 +24,7 @@ from gateway.interfaces import Deliver, Page
 from gateway.state.redis.codec import INLINE_BYTES, Codec, DecodeError, LossMarker, decode_publish_result
 from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import OutcomeUnknown
-from gateway.state.redis.guards import RedisDedupStore, arguments_of
+from gateway.state.redis.guards import RedisDedupStore
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.losses import Losses
 from gateway.state.redis.redis_keys import LOSSES, RedisKeys, address_name
@@ -75,7 +75,7 @@ class RedisBroker:
     ) -> tuple[PublishResult, ...]:
         if dedup_key is not None:
             self._dedup.check(dedup_key)
-        arguments = [*_revocation(entries[0]), *arguments_of(dedup_key), self._appends.branch]
+        arguments = [*_revocation(entries[0]), *self._dedup.arguments(dedup_key), self._appends.branch]
         for entry in entries:
             self._add_arguments(arguments, entry)
         status, *details = await self._appends.call(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -18,7 +21,11 @@ from gateway.state.redis.commands import Argument, Commands
 from gateway.state.redis.errors import DeadlineExceeded
 from gateway.state.redis.redis_keys import RedisKeys
 
-_NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "", "", "")
+NO_DEDUP_KEY: Final[tuple[Argument, ...]] = ("", "", "", "", "", "", "", "", "")
+"""The arguments of a script that stand for no dedup key."""
+REPORT_SECONDS: Final = 3.0
+"""How long no request is accepted after a new memory of nonces was noticed: until then every replica that lives notices
+it by a probe, and reports."""
 
 _FULL: Final = {
     b"FULL": ("more requests came lately than can be remembered", 5),
@@ -39,11 +46,14 @@ class RedisDedupStore:
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
         self._began_at = 0.0
+        self._started_at = time.time() - time.monotonic()
         self._newest: dict[str, float] = {}
         """The newest timestamp that this replica accepted, by ingest key."""
         self._floors: dict[str, float] = {}
         """The oldest accepted timestamp, by ingest key: newer than any that was accepted before a loss."""
         self._is_reported = True
+        self._accepts_at = -math.inf
+        """When requests are accepted again after a new memory was noticed, by the clock of the loop."""
 
     @property
     def began_at(self) -> float:
@@ -59,6 +69,7 @@ class RedisDedupStore:
         Redis knows no longer which requests had timestamps that were ahead of its clock then; the replicas do.
         """
         if began_at != self._began_at and self._began_at:
+            self._accepts_at = asyncio.get_running_loop().time() + REPORT_SECONDS
             for key_id, newest in self._newest.items():
                 if newest >= began_at:
                     self._floors[key_id] = newest + 1
@@ -81,8 +92,11 @@ class RedisDedupStore:
         """Check a request before it is sent to Redis.
 
         Raises:
-            FreshnessUnknown: this replica may have accepted it before Redis lost its nonces.
+            FreshnessUnknown: a replica may have accepted it before Redis lost its nonces.
         """
+        wait_seconds = self._accepts_at - asyncio.get_running_loop().time()
+        if wait_seconds > 0:
+            raise may_be_replayed(wait_seconds)
         if self._floors and dedup_key.signed_at is not None:
             floor = self._floors.get(dedup_key.key_id, 0.0)
             if dedup_key.signed_at < floor:
@@ -97,7 +111,7 @@ class RedisDedupStore:
     async def consume_nonce(self, dedup_key: DedupKey) -> None:
         self.check(dedup_key)
         await self._commands.call(
-            "consume_nonce", *arguments_of(dedup_key)[:5], retry=False, raise_rejection=self.raise_rejection
+            "consume_nonce", *self.arguments(dedup_key)[:7], retry=False, raise_rejection=self.raise_rejection
         )
         self.accepted(dedup_key)
 
@@ -121,8 +135,10 @@ class RedisDedupStore:
                 raise NonceReplayed("this nonce was used before")
             case b"CONFLICT":
                 raise IdempotencyConflict("this idempotency key was used with another body")
-            case b"UNSURE":
+            case b"BEGAN":
                 self.begin(float(details[0]))
+                raise may_be_replayed(REPORT_SECONDS)
+            case b"UNSURE":
                 raise may_be_replayed(details[1])
             case b"CLOCK":
                 raise FreshnessUnknown(
@@ -134,24 +150,26 @@ class RedisDedupStore:
                 raise BrokerUnavailable(reason, retry_after_seconds=seconds)
         raise AssertionError(f"a script answered {status!r}")
 
+    def arguments(self, dedup_key: DedupKey | None) -> tuple[Argument, ...]:
+        """Return the arguments that a script takes for a dedup key; nine empty ones for None.
 
-def arguments_of(dedup_key: DedupKey | None) -> tuple[Argument, ...]:
-    """Return the arguments that a script takes for a dedup key; seven empty ones for None.
-
-    They are the digest of the nonce, its end in milliseconds, when the request was signed in seconds, the id of the
-    ingest key, the digest that equals in a retransmission, that of the idempotency key, and the fingerprint.
-    """
-    if dedup_key is None:
-        return _NO_DEDUP_KEY
-    digest = blake2b(f"{dedup_key.key_id}\n{dedup_key.nonce}".encode(), digest_size=8).digest()
-    ends = int(dedup_key.nonce_expires_at * 1000)
-    signed_at = "" if dedup_key.signed_at is None else int(dedup_key.signed_at)
-    if dedup_key.idempotency_key is None:
-        return (digest, ends, signed_at, dedup_key.key_id, "", "", "")
-    key = blake2b(f"{dedup_key.scope}\n{dedup_key.idempotency_key}".encode(), digest_size=16).digest()
-    request = dedup_key.retransmission
-    retransmission = b"" if request is None else blake2b(request.encode(), digest_size=8).digest()
-    return (digest, ends, signed_at, dedup_key.key_id, retransmission, key, dedup_key.fingerprint)
+        They are the digest of the nonce, its end in milliseconds, when the request was signed in seconds, the id of the
+        ingest key, since when nonces are stored, the latest time of the clocks of this host in milliseconds, the digest
+        that equals in a retransmission, that of the idempotency key, and the fingerprint.
+        """
+        if dedup_key is None:
+            return NO_DEDUP_KEY
+        digest = blake2b(f"{dedup_key.key_id}\n{dedup_key.nonce}".encode(), digest_size=8).digest()
+        ends = int(dedup_key.nonce_expires_at * 1000)
+        signed_at = "" if dedup_key.signed_at is None else int(dedup_key.signed_at)
+        latest = max(time.time(), self._started_at + time.monotonic())
+        nonce = digest, ends, signed_at, dedup_key.key_id, int(self._began_at), int(latest * 1000)
+        if dedup_key.idempotency_key is None:
+            return (*nonce, "", "", "")
+        key = blake2b(f"{dedup_key.scope}\n{dedup_key.idempotency_key}".encode(), digest_size=16).digest()
+        request = dedup_key.retransmission
+        retransmission = b"" if request is None else blake2b(request.encode(), digest_size=8).digest()
+        return (*nonce, retransmission, key, dedup_key.fingerprint)
 
 
 class RedisRateLimits:

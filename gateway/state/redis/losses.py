@@ -19,7 +19,7 @@ from gateway.domain.messages import Address
 from gateway.domain.positions import Position
 from gateway.state.redis.codec import Codec, LossMarker
 from gateway.state.redis.commands import Argument, Commands
-from gateway.state.redis.guards import arguments_of
+from gateway.state.redis.guards import NO_DEDUP_KEY
 from gateway.state.redis.redis_keys import LOSSES, address_name
 
 RETRY_SECONDS: Final = 0.25
@@ -156,7 +156,7 @@ class Losses:
         record = self._codec.loss_marker(marker)
         return self._commands.call(
             "append",
-            *("", "", *arguments_of(None)),  # no revocation, no dedup key
+            *("", "", *NO_DEDUP_KEY),  # no revocation, no dedup key
             self._commands.branch,
             *(marker.id, record, "0", 0, len(record), "", "1"),
             len(self._addresses),

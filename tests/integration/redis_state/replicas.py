@@ -188,13 +188,13 @@ async def await_answer(
 async def append_until_accepted(
     replica: Replica,
     entry: LogEntry,
-    dedup_key: DedupKey | None = None,
+    sign: Callable[[], DedupKey | None] = lambda: None,
     *,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> PublishResult:
-    """Append an entry again until Redis accepts it, as a backend does that receives 503."""
+    """Append an entry again until Redis accepts it, signed anew each time, as a backend does that receives 503."""
     async with asyncio.timeout(timeout_seconds):
         while True:
             with suppress(BrokerTimeout, BrokerUnavailable):
-                return await replica.state.broker.append(entry, dedup_key)
+                return await replica.state.broker.append(entry, sign())
             await asyncio.sleep(0.05)

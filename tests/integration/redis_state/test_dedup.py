@@ -11,7 +11,14 @@ import pytest
 from gateway.domain.dedup import DedupKey
 from gateway.domain.errors import BrokerUnavailable, FreshnessUnknown, NonceReplayed
 from gateway.domain.rate_limit import Rate
-from tests.integration.redis_state.replicas import Replica, ids, make, nonces_have_begun, replicas
+from tests.integration.redis_state.replicas import (
+    Replica,
+    append_until_accepted,
+    ids,
+    make,
+    nonces_have_begun,
+    replicas,
+)
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer
 from tests.support.waiter import await_until
@@ -53,14 +60,15 @@ async def test_request_signed_before_an_emptied_redis_began_anew_is_rejected(ser
         with pytest.raises(FreshnessUnknown, match="sign it anew") as error:
             await b.state.broker.append(make("room"), used)
 
-        assert error.value.retry_after_seconds in {4, 5}
+        assert error.value.retry_after_seconds == 3
         assert b.state.dedup.began_at > before
-        await await_until(lambda: a.state.dedup.began_at == b.state.dedup.began_at, "the other replica knows")
-        await nonces_have_begun(b)
-        await b.state.broker.append(make("room"), signed("new", seconds_ago=-4))
+        await append_until_accepted(b, make("room"), lambda: signed("new", seconds_ago=-4))
+        with pytest.raises(FreshnessUnknown):
+            await b.state.broker.append(make("room"), used)
+        assert a.state.dedup.began_at == b.state.dedup.began_at
 
 
-@pytest.mark.parametrize("ahead", [3, 60, 250])
+@pytest.mark.parametrize("ahead", [0, 1, 60, 250])
 async def test_request_signed_ahead_is_not_accepted_again_after_redis_lost_its_nonces(
     server: RedisServer, ahead: int
 ) -> None:
@@ -69,7 +77,6 @@ async def test_request_signed_ahead_is_not_accepted_again_after_redis_lost_its_n
         used = signed("used", seconds_ago=-400 - ahead)
         await a.state.broker.append(make("room"), used)
         server.execute("FLUSHALL")
-        await await_until(lambda: server.execute("HLEN", "t:floors") == 1, "the replica has reported it")
 
         # The attacker sends the same bytes again and again until their timestamp is too old.
         for _ in range(12):
@@ -79,7 +86,7 @@ async def test_request_signed_ahead_is_not_accepted_again_after_redis_lost_its_n
             await let_pass(server, a, b, seconds=50)
 
 
-async def test_backend_with_a_right_clock_is_accepted_a_second_after_redis_lost_its_nonces(
+async def test_backend_with_a_right_clock_is_accepted_seconds_after_redis_lost_its_nonces(
     server: RedisServer,
 ) -> None:
     async with replicas(server, "a", "b") as [a, b]:
@@ -87,13 +94,11 @@ async def test_backend_with_a_right_clock_is_accepted_a_second_after_redis_lost_
         await a.state.broker.append(make("room"), signed("one", seconds_ago=-400))
         ahead = signed("ahead", seconds_ago=-650)._replace(key_id="other")
         await a.state.broker.append(make("room"), ahead)
-        before = b.state.dedup.began_at
         server.execute("FLUSHALL")
-        await await_until(lambda: server.execute("HLEN", "t:floors") > 0, "the replicas have reported it")
-        await await_until(lambda: b.state.dedup.began_at > before, "the other replica knows")
-        await await_until(lambda: int(b.state.dedup.now()) > b.state.dedup.began_at, "a second has passed")
+        with pytest.raises(FreshnessUnknown):
+            await b.state.broker.append(make("room"), signed("two", seconds_ago=-400))
 
-        await b.state.broker.append(make("room"), signed("two", seconds_ago=-400))
+        await append_until_accepted(b, make("room"), lambda: signed("two", seconds_ago=-400))
 
         # The key whose clock is ahead has to wait.
         with pytest.raises(FreshnessUnknown) as error:

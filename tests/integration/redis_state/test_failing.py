@@ -86,7 +86,9 @@ async def test_message_with_unknown_outcome_is_delivered_once_when_repeated(serv
         server.thaw()
 
         repeat = make("room")
-        result = await append_until_accepted(a, repeat, dedup_key(SystemClock(), idempotency_key="key"))
+        result = await append_until_accepted(
+            a, repeat, lambda: dedup_key(SystemClock(), idempotency_key="key")
+        )
 
         await a.receives(await a.push("room"))
         assert [id_ for id_ in ids(a.received) if id_ in {news.id, repeat.id}] == [result.id]

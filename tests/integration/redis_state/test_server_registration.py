@@ -39,8 +39,7 @@ async def test_request_is_not_accepted_twice_by_a_redis_restarted_with_older_dat
                 else:
                     pytest.fail("it was accepted twice")
                 await asyncio.sleep(0.05)
-        await nonces_have_begun(a)
-        await append_until_accepted(a, make("room"), signed("new"))
+        await append_until_accepted(a, make("room"), lambda: signed("new"))
 
 
 async def test_new_connection_to_the_same_server_keeps_the_memory_of_nonces(server: RedisServer) -> None:

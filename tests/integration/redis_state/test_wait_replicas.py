@@ -40,7 +40,7 @@ async def test_push_that_no_redis_replica_confirms_is_unknown_and_its_repeat_get
             await a.state.broker.append(entry._replace(id=new_id()), dedup_key("k", 2))
         servers.second.thaw()
 
-        result = await append_until_accepted(a, entry._replace(id=new_id()), dedup_key("k", 3))
+        result = await append_until_accepted(a, entry._replace(id=new_id()), lambda: dedup_key("k", 3))
 
         assert (result.id, result.replayed) == (entry.id, True)
         last = await a.push("room")

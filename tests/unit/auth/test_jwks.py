@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import get_default_algorithms
 
-from gateway.auth import JwtVerifier
+from gateway.auth import JwtVerifier, jwks
 from gateway.auth.jwk import find_matching, read_key_set
 from gateway.domain.errors import KeysStale, KeysUnavailable, TokenRejected
 from gateway.domain.identity import Identity
@@ -197,28 +197,62 @@ async def test_new_key_is_fetched_at_once_after_the_fetch_at_start(
     assert issuer.fetches == 2
 
 
-async def test_new_key_is_accepted_although_a_made_up_key_id_has_spent_the_fetch(
+async def test_new_key_is_fetched_within_the_hold_of_its_token_although_made_up_key_ids_spent_the_fetch(
     jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
 ):
     await jwt_verifier.prepare()
     schedule.advance(100)
     assert await rejection_code(jwt_verifier, signed("one", "made-up")) == "token_signature_invalid"
     rotate(issuer, "two")
+    schedule.advance(1)
+
+    verifying = await held(jwt_verifier, schedule, signed("two"))
+    assert issuer.fetches == 2
+    schedule.advance(3)
+    assert (await verifying).user == "alice"
+    assert issuer.fetches == 3
+
+
+async def test_key_id_that_was_not_found_starts_no_fetch_for_30_seconds_and_its_tokens_may_come_again(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
+):
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    assert await rejection_code(jwt_verifier, signed("one", "two")) == "token_signature_invalid"
+    rotate(issuer, "two")
     schedule.advance(10)
 
-    # The next fetch is allowed in 20 seconds. A client that is closed reconnects by itself.
     verifying = await held(jwt_verifier, schedule, signed("two"))
     schedule.advance(5)
     with pytest.raises(KeysStale) as stale:
         await verifying
     assert stale.value.retry_after_seconds == 15
+    assert issuer.fetches == 2
 
-    # It returns within five seconds of that fetch.
     schedule.advance(12)
     verifying = await held(jwt_verifier, schedule, signed("two"))
-    assert issuer.fetches == 2
     schedule.advance(3)
     assert (await verifying).user == "alice"
+    assert issuer.fetches == 3
+
+
+async def test_tokens_over_the_limit_of_held_ones_come_again_at_once_and_start_the_fetch_all_the_same(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(jwks, "MAX_HELD_TOKENS", 2)
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    await rejection_code(jwt_verifier, signed("one", "made-up"))
+    schedule.advance(1)
+    waiting = [await held(jwt_verifier, schedule, signed("one", f"made-up-{number}")) for number in range(2)]
+    rotate(issuer, "two")
+
+    with pytest.raises(KeysStale) as stale:
+        await jwt_verifier.verify(signed("two"))
+    assert stale.value.retry_after_seconds == 3
+    schedule.advance(3)
+    await asyncio.wait(waiting)
+    assert (await jwt_verifier.verify(signed("two"))).user == "alice"
     assert issuer.fetches == 3
 
 
@@ -250,7 +284,7 @@ async def test_token_of_no_key_is_rejected_once_a_fetch_that_started_later_has_n
     schedule.advance(100)
     await rejection_code(jwt_verifier, signed("one", "first"))
     schedule.advance(20)
-    verifying = await held(jwt_verifier, schedule, signed("one", "second"))
+    verifying = await held(jwt_verifier, schedule, signed("one", "first", n=2))
     schedule.advance(5)
     with pytest.raises(KeysStale):
         await verifying
@@ -261,12 +295,12 @@ async def test_token_of_no_key_is_rejected_once_a_fetch_that_started_later_has_n
     schedule.advance(1)
 
     # The token was first seen before that fetch, so it is not held again.
-    assert await rejection_code(jwt_verifier, signed("one", "second")) == "token_signature_invalid"
-    assert (await held(jwt_verifier, schedule, signed("one", "third"))).done() is False
+    assert await rejection_code(jwt_verifier, signed("one", "first", n=2)) == "token_signature_invalid"
+    assert (await held(jwt_verifier, schedule, signed("one", "first", n=3))).done() is False
     assert issuer.fetches == 3
 
 
-async def test_made_up_key_ids_fetch_at_most_every_30_seconds(
+async def test_made_up_key_ids_fetch_at_most_every_4_seconds(
     jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
 ):
     await jwt_verifier.prepare()
@@ -281,6 +315,20 @@ async def test_made_up_key_ids_fetch_at_most_every_30_seconds(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+    assert 1 + 10 <= issuer.fetches <= 1 + 24
+
+
+async def test_one_made_up_key_id_fetches_at_most_every_30_seconds(
+    jwt_verifier: JwtVerifier, issuer: Issuer, schedule: FakeSchedule
+):
+    await jwt_verifier.prepare()
+    schedule.advance(100)
+    for second in range(90):
+        verifying = await held(jwt_verifier, schedule, signed("one", "made-up", n=second))
+        schedule.advance(1)
+        verifying.cancel()
+        await asyncio.wait([verifying])
 
     assert issuer.fetches <= 1 + 4
 
@@ -352,7 +400,12 @@ async def test_keys_are_unavailable_before_the_first_valid_set(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"keys":[]}', '{"keys":{}}', "<html>", "[" * 100_000, "x" * 300_000]
+    "text",
+    [
+        *("", "{}", "[]", '{"keys":[]}', '{"keys":{}}', "<html>", "[" * 100_000, "x" * 300_000),
+        key_set(*[{}] * 256, jwk(ec_key(), "ES256")),
+    ],
+    ids=lambda text: text[:8],
 )
 async def test_last_valid_set_is_kept_after_an_invalid_one(
     jwt_verifier: JwtVerifier, issuer: Issuer, clock: FakeClock, text: str

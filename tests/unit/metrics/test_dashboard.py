@@ -24,6 +24,7 @@ WITHOUT_PANEL = {
     "sio_gateway_http_unread_answer_bytes",
     "sio_gateway_http_unread_answers",
     "sio_gateway_token_claims_ignored_total",
+    "sio_gateway_tokens_held",
     "sio_gateway_engineio_sessions_unauthenticated_limit",
     "sio_gateway_replica_status_changes_total",
     "sio_gateway_log_lines_dropped_total",

@@ -3,17 +3,19 @@
 -- Arguments:
 --   2 user whose tokens are revoked, or ''; 3 when (s)
 --   4 digest of the nonce, or ''; 5 when it may be forgotten (ms); 6 when the request was signed (s, or '')
---   7 id of the ingest key; 8 what equals in a retransmission of the request alone, or ''
---   9 digest of the idempotency key, or ''; 10 fingerprint of the request
---   11 the branch of positions: a number below L.branches that another primary does not share
---   12 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
+--   7 id of the ingest key; 8 since when nonces are stored, as the replica knows it (s)
+--   9 the latest time that the clocks of the replica show (ms)
+--   10 what equals in a retransmission of the request alone, or ''
+--   11 digest of the idempotency key, or ''; 12 fingerprint of the request
+--   13 the branch of positions: a number below L.branches that another primary does not share
+--   14 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
 --       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
 --       connections is exact, as stored in the result ('1'); number of addresses; the addresses
 -- Returns 'OK' and for each entry position, connections and recoverable sessions; 'KNOWN' and the results, if some were
 -- accepted before; or the code of a rejection.
 local revoked, revoked_at = ARGV[2], ARGV[3]
-local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[8], ARGV[9], ARGV[10]
-local branch = tonumber(ARGV[11])
+local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[10], ARGV[11], ARGV[12]
+local branch = tonumber(ARGV[13])
 
 -- What HISTORY_BYTES counts beside the bytes of a record: its place in the log and in K.ids_new, a position in an index,
 -- and an index, besides its name, which is stored twice; as MEMORY USAGE shows them.
@@ -24,7 +26,7 @@ local head = read_or_create_head(now)
 
 -- The entries that are not known yet, and the results of all: of the others the first ones.
 local entries, results, known = {}, { 'KNOWN' }, 0
-local at = 12
+local at = 14
 while ARGV[at] do
   local first = at + 8
   local last = first + tonumber(ARGV[at + 7]) - 1
@@ -90,7 +92,9 @@ end
 
 local nonces_in_window
 if nonce_digest ~= '' then
-  local rejection, detail = check_nonce(now, head, nonce_digest, tonumber(ARGV[5]), ARGV[6], ARGV[7], request)
+  local rejection, detail = check_nonce(
+    now, head, nonce_digest, tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8], ARGV[9], request
+  )
   if rejection and rejection ~= 'RETRANSMITTED' then return { rejection, head.nonces_since, detail or 0 } end
   nonces_in_window = detail
   if idempotency_key ~= '' then
