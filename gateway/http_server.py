@@ -28,12 +28,16 @@ from gateway.transport.http import (
     Reject,
 )
 from gateway.transport.http_response import keepalive_headers
+from gateway.transport.tcp_connections import RETRY_SECONDS, OpenConnections
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 BACKLOG: Final = 4096
 UNSENT_BYTES: Final = 128 * 1024
 """How many bytes the kernel takes for a connection beside those that are on their way to the client."""
+PROBES: Final = frozenset({"/healthz", "/health/live", "/health/ready", "/metrics"})
+"""Paths that are answered on every connection, also when there are too many."""
+_FULL: Final = "this replica has too many open connections"
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 ANSWER_SECONDS: Final = 2.0
 """How long whole requests may take to be answered when the server stops; nothing that they wait for takes longer."""
@@ -66,14 +70,16 @@ class HttpServer:
         reject: Reject,
         limits: HttpLimits,
         totals: ConnectionTotals,
+        connections: OpenConnections,
         finish_seconds: float,
         cors: CorsHeaders | None = None,
         fast_path: FastPath | None = None,
     ) -> None:
         """``direct``: handlers of exact paths. ``fast_path``: handles whole requests; it matches none of these paths.
 
-        ``totals`` are those of the process. ``finish_seconds``: how long running requests may take to finish when the
-        server stops. ``cors``: makes headers of the answers to requests that reach no handler; None: there are none.
+        ``totals`` are those of the process, ``connections`` those of this port. ``finish_seconds``: how long running
+        requests may take to finish when the server stops. ``cors``: makes headers of the answers to requests that reach
+        no handler; None: there are none.
         """
         self._runner = web.AppRunner(
             app, handle_signals=False, access_log=None, shutdown_timeout=ANSWER_SECONDS
@@ -88,6 +94,7 @@ class HttpServer:
         self._cors: CorsHeaders = cors or (lambda _, __: {})
         self._limits = limits
         self._totals = totals
+        self._connections = connections
         self._kept = keepalive_headers(limits.keepalive_seconds)
         self._listeners: list[asyncio.Server] = []
         self._draining = asyncio.Event()
@@ -104,9 +111,12 @@ class HttpServer:
         try:
             bound = await bind_sockets(host, port)
             for each in bound:
+                # asyncio's own loop accepts as many at a time as the backlog has; when files run out, it would fail and
+                # try again as often. uvloop accepts all in any case.
                 self._listeners.append(
-                    await loop.create_server(lambda: self._new_connection(server), sock=each, backlog=BACKLOG)
+                    await loop.create_server(lambda: self._new_connection(server), sock=each, backlog=1)
                 )
+                each.listen(BACKLOG)
         except OSError as error:
             raise ListenFailed(
                 f"port {port} of {error.filename or host} cannot be opened: {error.strerror or error}"
@@ -136,9 +146,14 @@ class HttpServer:
         await self._runner.cleanup()
 
     async def _dispatch(self, application: Handler, request: web.Request) -> web.StreamResponse:
+        handler = cast(GatewayRequestHandler, request.protocol)
         fault = find_fault(request)
         if fault is not None:
             return self._answer(request, *fault)
+        if handler.is_spare and request.path not in PROBES:
+            response: web.StreamResponse = self._answer(request, 503, "overloaded", _FULL)
+            response.headers[hdrs.RETRY_AFTER] = str(RETRY_SECONDS)
+            return response
         direct = self._direct.get(request.path)
         self._running += 1
         self._idle.clear()
@@ -150,8 +165,7 @@ class HttpServer:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-        handler = cast(GatewayRequestHandler, request.protocol)
-        if handler.is_last_answer or (self._draining.is_set() and direct is None):
+        if handler.is_last_answer or handler.is_spare or (self._draining.is_set() and direct is None):
             response.force_close()
         elif request.keep_alive and response.keep_alive is not False and not response.prepared:
             response.headers.update(self._kept)
@@ -186,6 +200,7 @@ class HttpServer:
             "limits": self._limits,
             "cors": self._cors,
             "totals": self._totals,
+            "connections": self._connections,
         }
         if self._fast_path is None:
             return GatewayRequestHandler(server, **options)

@@ -25,5 +25,10 @@ def raise_limit() -> tuple[int, int]:
     return _number(before), _number(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
+def file_limit() -> int:
+    """Return how many files the process may open."""
+    return _number(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
 def _number(limit: int) -> int:
     return 2**63 - 1 if limit == resource.RLIM_INFINITY else limit

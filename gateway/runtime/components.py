@@ -20,6 +20,7 @@ from gateway.http_server import Handler, HttpServer
 from gateway.hub import GATHER_BYTES, Hub
 from gateway.interfaces import State
 from gateway.metrics import MetricFactory, ProcessMetrics, RequestMetrics
+from gateway.rlimit import file_limit
 from gateway.runtime.events import CurrentPushSchemas, event_documents
 from gateway.runtime.from_settings import (
     admission_limits,
@@ -28,6 +29,7 @@ from gateway.runtime.from_settings import (
     build_redis_state,
     build_verifier,
     build_webhooks,
+    connection_limits,
     create_line_limiter,
     engine_options,
     http_limits,
@@ -57,6 +59,7 @@ from gateway.transport.cors import Origins
 from gateway.transport.errors import HandshakeError, unavailable
 from gateway.transport.fast_path import FastPath
 from gateway.transport.server import EngineServer
+from gateway.transport.tcp_connections import OpenConnections, create_connection_metrics
 from ingest_api import app as rest
 from ingest_api.access_log import RejectedRequestLog, RejectionLimit
 from ingest_api.errors import STATUSES
@@ -312,6 +315,16 @@ class Components:
     def _build_http_servers(self, development: Development | None) -> list[HttpServer]:
         settings = self.settings
         self._connection_totals = ConnectionTotals(self._metrics)
+        self._tcp_connections = {
+            name: OpenConnections(
+                self.clock,
+                listener=name,
+                limit=limit,
+                websockets=(lambda: self.engine.websockets) if name == "public" else lambda: 0,
+            )
+            for name, limit in connection_limits(settings, file_limit()).items()
+        }
+        create_connection_metrics(self._metrics, self._tcp_connections)
         rest_api = self._build_rest_api(explains_signatures=development is not None)
         self._request_metrics.init_labels(rest_api.templates, {"ok": 200, **STATUSES})
         public = web.Application()
@@ -328,16 +341,16 @@ class Components:
         paths = (settings.socketio_path, settings.socketio_path.rstrip("/"))
         direct: dict[str, Handler] = dict.fromkeys(paths, self.engine.handle)
         if backends is public:
-            return [self._build_http_server(public, direct, rest_api)]
+            return [self._build_http_server("public", public, direct, rest_api)]
         not_found = rest.create_not_found_api(
             clock=self.clock, metrics=self._request_metrics, rejections=self._rejections
         )
         rest.mount(not_found, public)
-        backend_server = self._build_http_server(backends, {}, rest_api)
-        return [self._build_http_server(public, direct, None), backend_server]
+        backend_server = self._build_http_server("ingest", backends, {}, rest_api)
+        return [self._build_http_server("public", public, direct, None), backend_server]
 
     def _build_http_server(
-        self, app: web.Application, direct: dict[str, Handler], fast_path: FastPath | None
+        self, name: str, app: web.Application, direct: dict[str, Handler], fast_path: FastPath | None
     ) -> HttpServer:
         return HttpServer(
             app,
@@ -346,6 +359,7 @@ class Components:
             reject=RejectedRequestLog(self._request_metrics, rejections=self._rejections),
             limits=http_limits(self.settings),
             totals=self._connection_totals,
+            connections=self._tcp_connections[name],
             cors=self.engine.cors_headers if direct else None,
             finish_seconds=FINISH_SECONDS,
         )

@@ -28,6 +28,10 @@ from gateway.transport.server import EngineOptions
 from gateway.webhooks import CallTracer, WebhookClient
 
 USER_AGENT: Final = f"sio-gateway/{__version__}"
+OWN_FILES: Final = 512
+"""Open files that are no connections of clients and backends, and those of connections that are answered 503."""
+EXTRA_CONNECTIONS: Final = 1000
+"""Connections beside those of MAX_CONNECTIONS clients: of backends, of rejected clients, of pages."""
 HISTORY_SLACK_SECONDS: Final = 15.0
 """Added to the computed time, for slow responses and a machine that stands still for a moment."""
 _PARKED_PER_CONNECTION: Final = 4
@@ -98,6 +102,19 @@ def http_limits(settings: Settings) -> HttpLimits:
         max_header_bytes=settings.max_header_bytes,
         answer_timeout_seconds=settings.request_timeout_seconds,
     )
+
+
+def connection_limits(settings: Settings, open_files: int) -> dict[str, int]:
+    """Return the limit of TCP connections of each listener; ``open_files`` is how many files the process may open.
+
+    A client that polls has two connections. Files are left for Redis, webhooks, logs and the probes of the process.
+    """
+    wanted = settings.max_tcp_connections or 2 * settings.max_connections + EXTRA_CONNECTIONS
+    files = max(1, open_files - min(OWN_FILES, open_files // 4))
+    if settings.ingest_port is None:
+        return {"public": min(wanted, files)}
+    # Backends keep few connections, and clients must not take theirs.
+    return {"public": min(wanted, files * 3 // 4), "ingest": min(wanted, files // 4)}
 
 
 def admission_limits(settings: Settings) -> AdmissionLimits:

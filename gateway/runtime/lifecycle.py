@@ -111,6 +111,7 @@ class Gateway:
             ("replays", components.replayer.run()),
             ("jwks", self._prepare_keys()),
             ("event loop lag", components.process_metrics.watch_loop()),
+            ("open files", components.process_metrics.watch_files()),
         )
 
     def reload(self, settings: Settings) -> None:

@@ -188,6 +188,9 @@ class Settings:
     http_compression: bool = _setting(values.boolean, True)
     http_compression_threshold_bytes: int = _setting(values.integer(1), 1024, unit="bytes")
     max_connections: int = _setting(values.integer(1), 20_000)
+    max_tcp_connections: int | None = _setting(
+        values.integer(16), None, shown="follows MAX_CONNECTIONS and the limit of open files"
+    )
     max_unauthenticated: int = _setting(values.integer(1), 5_000)
     max_connections_per_user: int = _setting(values.integer(1), 100)
     max_rooms_per_connection: int = _setting(values.integer(1), 200)

@@ -21,6 +21,7 @@ stats                what all sessions hold at one moment, and its gauges
 request_boundaries   where the requests of an HTTP connection begin and end; no I/O
 answers              aiohttp's connection handler, changed so that answers have a deadline
 serial_requests      aiohttp's connection handler, changed to handle one request at a time
+tcp_connections      how many TCP connections a listener has, and which make room for new ones
 connection_totals    what all HTTP connections hold together: unread answers and unfinished requests
 http                 that handler, extended: early errors, limits of heads, detach
 http_response        the bytes of HTTP answers; bodies that are sent without being copied

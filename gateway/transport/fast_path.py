@@ -101,7 +101,7 @@ class FastPathHandler(GatewayRequestHandler):
         message, payload = self._messages[0]
         if not isinstance(message, RawRequestMessage) or not _is_whole(message, payload):
             return
-        if self._is_draining() or not self._fast_path.matches(message.method, message.path):
+        if self.is_spare or self._is_draining() or not self._fast_path.matches(message.method, message.path):
             return
         self._messages.clear()
         self._parser.message_consumed()

@@ -23,8 +23,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.domain.errors import release_frames
 from gateway.transport.connection_totals import ConnectionTotals
-from gateway.transport.http_response import ANSWER_HEADERS, encode_response
+from gateway.transport.http_response import ANSWER_HEADERS, OVERLOADED, encode_response
 from gateway.transport.serial_requests import SerialRequestHandler
+from gateway.transport.tcp_connections import OpenConnections, Place
 
 _PROXY_PROTOCOL: Final = (
     "the connection begins with the PROXY protocol, which the gateway does not read: switch it off at the load "
@@ -111,12 +112,21 @@ class HandlerOptions(TypedDict):
     limits: HttpLimits
     cors: CorsHeaders
     totals: ConnectionTotals
+    connections: OpenConnections
 
 
 class GatewayRequestHandler(SerialRequestHandler):
     """One HTTP connection of a client."""
 
-    __slots__ = ("_cors", "_head_deadline", "_head_timeout_seconds", "_is_new", "_reject")
+    __slots__ = (
+        "_connections",
+        "_cors",
+        "_head_deadline",
+        "_head_timeout_seconds",
+        "_is_new",
+        "_reject",
+        "is_spare",
+    )
 
     def __init__(self, server: web.Server, **options: Unpack[HandlerOptions]) -> None:
         super().__init__(
@@ -135,10 +145,49 @@ class GatewayRequestHandler(SerialRequestHandler):
         )
         self._reject = options["reject"]
         self._cors = options["cors"]
+        self._connections = options["connections"]
+        self.is_spare = False
+        """Whether the connection exceeds the limit of its listener, so that only probes are answered."""
         self._head_timeout_seconds = options["limits"].head_timeout_seconds
         self._head_deadline: asyncio.TimerHandle | None = None
         self._is_new = True
         """Whether no byte has arrived."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Handle a new connection, or close it if there are too many."""
+        super().connection_made(transport)
+        place = self._connections.open(self)
+        self.is_spare = place is not Place.ADMITTED
+        if place is Place.NONE and self.transport is not None:
+            self.transport.write(OVERLOADED)
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count the connection no longer."""
+        self._connections.close(self)
+        super().connection_lost(exc)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no request has arrived whole."""
+        return self._request_count == 0
+
+    @property
+    def idle_since(self) -> float | None:
+        """When the last answer was sent, by the clock of the event loop; None if a request is in progress."""
+        if (
+            not self._is_answered
+            or self._paused
+            or self._held
+            or self._is_in_head
+            or self.on_close is not None
+        ):
+            return None
+        return self._next_keepalive_close_time - self._keepalive_timeout
+
+    def make_room(self) -> None:
+        """Close the connection, which has no request in progress."""
+        self.force_close()
 
     @property
     def remote(self) -> str | None:

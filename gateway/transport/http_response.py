@@ -11,6 +11,8 @@ from typing import Any, Final, Protocol, cast
 from aiohttp import Payload, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from gateway.transport.tcp_connections import RETRY_SECONDS
+
 ANSWER_HEADERS: Final = {hdrs.SERVER: "sio-gateway", "X-Content-Type-Options": "nosniff"}
 """Headers of every answer but 101. No answer names a version, and browsers do not guess the type of a body."""
 LARGE_BODY_BYTES: Final = 64 * 1024
@@ -43,6 +45,12 @@ def encode_response(
     end = "Connection: close\r\n\r\n" if close else f"{kept}\r\n"
     head = f"{_STATUS_LINES[status]}{_STANDARD}{fields}Content-Length: {len(body)}\r\nDate: {_date.now()}\r\n{end}"
     return head.encode() + body
+
+
+OVERLOADED: Final = (
+    f"{_STATUS_LINES[503]}{_STANDARD}Retry-After: {RETRY_SECONDS}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+).encode()
+"""The answer to a connection for which there is no place. Its request is not read."""
 
 
 def encode_switch(headers: Mapping[str, str]) -> bytes:

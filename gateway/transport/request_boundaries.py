@@ -19,11 +19,14 @@ _CONTENT_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*
 class RequestBoundaries:
     """Cuts bytes into pieces. The end of a head, and of the body of the request, is always the end of a piece."""
 
-    __slots__ = ("_body_left", "_joined_body", "_last", "head_bytes")
+    __slots__ = ("_body_left", "_content_bytes", "_joined_body", "_last", "framing_bytes", "head_bytes")
 
     def __init__(self) -> None:
         self.head_bytes = 0
         """Bytes of a head that has not ended, or of a body in chunks."""
+        self.framing_bytes = 0
+        """Bytes of a body in chunks since the last content."""
+        self._content_bytes = 0
         self._body_left = 0
         """Bytes that are left of a body with a Content-Length."""
         self._joined_body = 0
@@ -39,7 +42,15 @@ class RequestBoundaries:
     def begin_body(self, content_length: int) -> None:
         """Note that a head has ended, and the length of the body that is left: 0 for one in chunks."""
         self._body_left = max(0, content_length - self._joined_body)
-        self._joined_body = self.head_bytes = 0
+        self._joined_body = self.head_bytes = self.framing_bytes = self._content_bytes = 0
+
+    def count_framing(self, count: int, content_bytes: int) -> None:
+        """Count bytes of a body in chunks that bring no content, such as trailers: a parser keeps these to the end.
+
+        ``content_bytes``: the content of the body so far.
+        """
+        self.framing_bytes = self.framing_bytes + count if content_bytes == self._content_bytes else 0
+        self._content_bytes = content_bytes
 
     def end_body(self) -> None:
         """Note that a body in chunks has ended."""

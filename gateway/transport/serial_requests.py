@@ -147,7 +147,11 @@ class SerialRequestHandler(AnsweringHandler):
             self.head_ended()
         self._held, self._held_at = b"", 0
         self._totals.requests.release(self)
+        handler, factory = self._request_handler, self._request_factory
         super().connection_lost(exc)
+        if self._messages:
+            # aiohttp's task was woken for a request and has not run yet: it would fail without them.
+            self._request_handler, self._request_factory = handler, factory
         if self.on_close is not None:
             self.on_close()
         self._release()
@@ -189,6 +193,12 @@ class SerialRequestHandler(AnsweringHandler):
             self._count_bytes(waiting)
         if self._is_half_closed:
             self._fail_cut_off_body()
+
+    def give_up(self, reason: str) -> None:
+        """Abort the connection, and drop at once what it holds."""
+        self._held, self._held_at = b"", 0
+        self._head.clear()
+        super().give_up(reason)
 
     def _count_bytes(self, waiting: int) -> None:
         """Count the bytes that are held: those that wait, and a head, which the parser has as well."""
@@ -247,6 +257,11 @@ class SerialRequestHandler(AnsweringHandler):
         if len(self._messages) == count:
             if is_in_body and self._payload.is_eof():
                 self._boundaries.end_body()
+            elif is_in_body:
+                self._boundaries.count_framing(len(piece), self._payload.total_bytes)
+                if self._boundaries.framing_bytes > self._max_header_bytes:
+                    self._fail_body("the trailers of the body are too long")
+                    self.close()
             elif self._is_between_requests:
                 self._head += piece
         elif is_in_body:
@@ -290,7 +305,7 @@ class SerialRequestHandler(AnsweringHandler):
             self.shares_body = False
             self._report_answer(is_sent)
         is_last = reset or not response.keep_alive
-        # If true, aiohttp's task drops the rest of a body or closes: the next bytes are no request (RFC 9112 §9.6).
+        # If true, aiohttp's task drops the rest or closes: the next bytes are no request (RFC 9112 §9.6).
         self._is_handling = is_last or not request.content.is_eof()
         if not is_last:
             _drop_unread(request.content)
@@ -315,10 +330,7 @@ class SerialRequestHandler(AnsweringHandler):
             self.force_close()
 
     def _linger(self) -> None:
-        """Close this side of the connection after the bytes that were written, the other one when the client does.
-
-        A close with unread bytes would reset the connection, and the client might lose the answer.
-        """
+        """Close this side after the bytes that were written: a full close with unread bytes would reset the answer."""
         transport, self.transport = self.transport, None
         if transport is None:
             return
@@ -331,10 +343,7 @@ class SerialRequestHandler(AnsweringHandler):
         self._linger_timer = self._loop.call_later(LINGER_SECONDS, transport.close)
 
     def _process_keepalive(self) -> None:
-        """Close the connection if it was idle for the keep-alive time. aiohttp's timer calls this, perhaps too early.
-
-        Timers run before the loop reads: a request may have arrived that is not read yet.
-        """
+        """Close an idle connection unless a request has arrived that is not read: timers run before the loop reads."""
         now = self._loop.time()
         if now >= self._next_keepalive_close_time and self._has_unread_bytes():
             self._next_keepalive_close_time = now + _UNREAD_SECONDS

@@ -160,6 +160,11 @@ class EngineServer:
         )
         create_stats_metrics(self.sessions, metrics)
 
+    @property
+    def websockets(self) -> int:
+        """The number of open WebSockets, also of those whose session has ended."""
+        return self._websocket.count
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request to the Engine.IO path."""
         origin = request.headers.get(hdrs.ORIGIN)

@@ -80,6 +80,11 @@ class WebSocketTransport:
         tasks = [task for connection in list(self._open) if (task := connection.abort()) is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def count(self) -> int:
+        """The number of open connections."""
+        return len(self._open)
+
     def connection_opened(self, connection: WebSocketConnection) -> None:
         """Keep the connection until ``connection_closed``, also after its session has ended."""
         self._open.add(connection)

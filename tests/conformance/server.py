@@ -32,6 +32,7 @@ from gateway.transport.http import HttpLimits
 from gateway.transport.packets import Frames, message
 from gateway.transport.server import EngineObserver, EngineOptions, EngineServer
 from gateway.transport.session import EngineSession
+from gateway.transport.tcp_connections import OpenConnections
 from ingest_api.access_log import RejectedRequestLog
 
 PING_INTERVAL_SECONDS = 0.3
@@ -177,6 +178,7 @@ class ConformanceServer:
             reject=RejectedRequestLog(RequestMetrics(metrics)),
             limits=HttpLimits(head_timeout_seconds=5.0),
             totals=ConnectionTotals(metrics),
+            connections=OpenConnections(SystemClock(), listener="public", limit=10_000),
             finish_seconds=1.0,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 
@@ -68,3 +68,7 @@ def test_parser_has_the_methods_that_are_used(name: str) -> None:
 )
 def test_parsed_head_has_the_attributes_that_are_used(name: str) -> None:
     assert hasattr(RawRequestMessage, name)
+
+
+def test_body_counts_its_content() -> None:
+    assert "total_bytes" in StreamReader.__slots__

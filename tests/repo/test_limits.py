@@ -40,6 +40,7 @@ ENFORCED = {
     "max_unauthenticated_frame_bytes": "e2e/test_unauthenticated_clients.py::test_unauthenticated_client_that_sends_more_than_a_token_is_disconnected",
     "send_buffer_bytes": "e2e/test_limits.py::test_client_that_does_not_read_is_disconnected_and_others_keep_receiving",
     "max_connections": "e2e/test_limits.py::test_full_replica_answers_503_with_retry_after_and_cors_headers",
+    "max_tcp_connections": "e2e/test_connection_limit.py::test_oldest_unused_connection_makes_room",
     "max_unauthenticated": "e2e/test_unauthenticated_clients.py::test_handshake_over_the_limit_of_unauthenticated_clients_gets_503_with_retry_after",
     "max_connections_per_user": "e2e/test_rejected_connections.py::test_user_at_the_connection_limit_connects_again_only_after_a_disconnect",
     "max_rooms_per_connection": "e2e/test_rejected_connections.py::test_client_with_a_bad_token_gets_its_code_and_does_not_reconnect",

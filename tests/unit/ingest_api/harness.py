@@ -20,8 +20,10 @@ from gateway.interfaces import Broker, Clock
 from gateway.metrics import DeliveryTimer, MetricFactory
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
+from gateway.timers import SystemClock
 from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.http import HttpLimits
+from gateway.transport.tcp_connections import OpenConnections
 from ingest_api import signing
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.app import create_rest_api, mount
@@ -261,6 +263,7 @@ async def run_rest_api(
             reject=RejectedRequestLog(server.metrics),
             limits=HttpLimits(head_timeout_seconds=TIMEOUT_SECONDS),
             totals=ConnectionTotals(MetricFactory()),
+            connections=OpenConnections(SystemClock(), listener="public", limit=10_000),
             finish_seconds=TIMEOUT_SECONDS,
         )
         server.port = await http_server.start("127.0.0.1", 0)

@@ -13,13 +13,14 @@ from aiohttp import web
 from gateway.domain.bounded_body import ArrivingBodies
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
-from gateway.timers import TimerHeap
+from gateway.timers import SystemClock, TimerHeap
 from gateway.transport.admission import TrustedProxies
 from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.cors import Origins
 from gateway.transport.http import HttpLimits
 from gateway.transport.server import EngineOptions, EngineServer
 from gateway.transport.session import EngineSession, Handling
+from gateway.transport.tcp_connections import OpenConnections
 from ingest_api.access_log import RejectedRequestLog
 from tests.conformance.client import Client
 from tests.support.clock import FakeClock
@@ -120,6 +121,7 @@ class EngineHarness:
             reject=RejectedRequestLog(RequestMetrics(self.metrics)),
             limits=HttpLimits(head_timeout_seconds=5.0),
             totals=ConnectionTotals(self.metrics),
+            connections=OpenConnections(SystemClock(), listener="public", limit=10_000),
             finish_seconds=1.0,
         )
         self.port = 0

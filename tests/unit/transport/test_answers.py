@@ -14,9 +14,11 @@ from aiohttp import web
 
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
+from gateway.timers import SystemClock
 from gateway.transport.connection_totals import READ_BYTES, ByteTotal, ConnectionTotals
 from gateway.transport.http import HttpLimits
 from gateway.transport.http_response import LargeBody
+from gateway.transport.tcp_connections import OpenConnections
 from ingest_api.access_log import RejectedRequestLog
 from tests.support.metrics import counted
 from tests.support.waiter import TIMEOUT_SECONDS
@@ -47,6 +49,7 @@ class Server:
             reject=RejectedRequestLog(RequestMetrics(self.metrics)),
             limits=HttpLimits(head_timeout_seconds=5.0, answer_timeout_seconds=timeout_seconds),
             totals=self.totals,
+            connections=OpenConnections(SystemClock(), listener="public", limit=10_000),
             finish_seconds=1.0,
         )
         self.port = 0

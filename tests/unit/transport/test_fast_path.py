@@ -14,9 +14,11 @@ from multidict import CIMultiDictProxy
 
 from gateway.http_server import HttpServer
 from gateway.metrics import MetricFactory, RequestMetrics
+from gateway.timers import SystemClock
 from gateway.transport import http
 from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.http import HttpLimits
+from gateway.transport.tcp_connections import OpenConnections
 from ingest_api.access_log import RejectedRequestLog
 from tests.support.raw_clients import raw_connection
 from tests.support.waiter import TIMEOUT_SECONDS
@@ -43,6 +45,7 @@ class Server:
             reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
             limits=HttpLimits(head_timeout_seconds=HEAD_TIMEOUT_SECONDS, keepalive_seconds=keepalive_seconds),
             totals=ConnectionTotals(MetricFactory()),
+            connections=OpenConnections(SystemClock(), listener="public", limit=10_000),
             finish_seconds=1.0,
         )
         self.port = 0

@@ -15,8 +15,10 @@ from aiohttp import web
 
 from gateway.http_server import HttpServer, printable_host
 from gateway.metrics import MetricFactory, RequestMetrics
+from gateway.timers import SystemClock
 from gateway.transport.connection_totals import ConnectionTotals
 from gateway.transport.http import GatewayRequestHandler, HttpLimits
+from gateway.transport.tcp_connections import OpenConnections
 from ingest_api.access_log import RejectedRequestLog
 from ingest_api.errors import PROBLEM_TYPE
 from tests.support.raw_clients import Response, raw_connection
@@ -48,6 +50,7 @@ class Server:
             reject=RejectedRequestLog(RequestMetrics(MetricFactory())),
             limits=HttpLimits(head_timeout_seconds=HEAD_TIMEOUT_SECONDS),
             totals=ConnectionTotals(MetricFactory()),
+            connections=OpenConnections(SystemClock(), listener="public", limit=10_000),
             finish_seconds=2.0,
         )
         self.port = 0

@@ -50,3 +50,12 @@ def test_body_in_chunks_ends_where_a_piece_ends() -> None:
         at = boundaries.cut(body + b"GET / HTTP/1.1\r\n\r\n", at)
 
     assert at == len(body)
+
+
+def test_trailers_count_as_framing_until_content_arrives() -> None:
+    boundaries = RequestBoundaries()
+    boundaries.begin_body(0)
+    for count, content in ((10, 0), (20, 0), (30, 5), (40, 5)):
+        boundaries.count_framing(count, content)
+
+    assert boundaries.framing_bytes == 40
