@@ -24,6 +24,7 @@ def _report(*_: Any) -> None:
     found = Counter(type(each).__name__ for each in gc.garbage)
     gc.garbage.clear()
     gc.set_debug(0)
+    gc.collect()  # otherwise the next report would have the same objects again
     line = {"event": EVENT, "objects": sum(found.values()), "types": dict(found.most_common(MOST_COMMON))}
     os.write(sys.stderr.fileno(), json.dumps(line).encode() + b"\n")
 
