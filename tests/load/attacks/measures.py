@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,15 +76,26 @@ class PushLatency:
 
 
 async def push_latency(
-    gateway: GatewayProcess, *, seconds: float = 3.0, user: str = "latency", replica_url: str = ""
+    gateway: GatewayProcess,
+    *,
+    seconds: float = 3.0,
+    user: str = "latency",
+    replica_url: str = "",
+    under: Sequence[str] = (),
 ) -> PushLatency:
     """Push to a user over one signed keep-alive connection, and measure each answer.
 
-    A process of its own pushes, so what runs on the event loop of the caller delays no measurement.
+    A process of its own pushes, so what runs on the event loop of the caller delays no measurement. ``under`` is a
+    command that starts it.
     """
     url = replica_url or gateway.ingest_url
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __spec__.name, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *under,
+        sys.executable,
+        "-m",
+        __spec__.name,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     order = {"url": url, "key_id": gateway.key_id, "secret": gateway.secret, "seconds": seconds, "user": user}
     printed, _ = await process.communicate(json.dumps(order).encode())

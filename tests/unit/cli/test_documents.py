@@ -58,4 +58,5 @@ def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
 
     assert "cannot read /does/not/exist" in run("types", "/does/not/exist").stderr
     assert f"{binary} is not UTF-8" in run("types", str(binary)).stderr
+    assert "/dev/zero is larger than 1 MiB" in run("types", "/dev/zero").stderr
     assert run("types").returncode == 2

@@ -54,3 +54,9 @@ def test_file_without_usable_secrets_is_rejected_and_left_alone(tmp_path: Path, 
 def test_file_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot use .*missing/\.env: No such file or directory"):
         kept_secrets(tmp_path / "missing" / ".env")
+
+
+@pytest.mark.timeout(20)
+def test_device_without_end_is_rejected() -> None:
+    with pytest.raises(UsageError, match=r"/dev/zero is larger than 1 MiB"):
+        kept_secrets(Path("/dev/zero"))
