@@ -1,4 +1,4 @@
-"""The clock of a process that a test starts (libfaketime of Debian): it goes on, and steps when the test says so."""
+"""The wall clock of a process that a test starts (libfaketime of Debian): it runs, and the test sets it."""
 
 from __future__ import annotations
 
