@@ -76,6 +76,8 @@ class LogReader:
         self._loop = asyncio.get_running_loop()
         self._is_stale = False
         self._has_reported_loss = False
+        self._out_of_order_until = positions.START
+        """While the log is read after a loss: messages up to here are older than some that were delivered."""
         self._expects_tags = codec.tags_frames
         self._foreign: set[str] = set()
         """Generations of logs of other deployments, as frames on the channels of this one named them."""
@@ -272,12 +274,16 @@ class LogReader:
         Without ``is_subscribed`` the connection was lost again and this is one of many attempts: it is logged only if
         it delivered anything.
         """
-        checkpoints = self.cursor.checkpoints()
+        before, checkpoints = self.cursor.newest, self.cursor.checkpoints()
         count, is_complete = 0, True
         while True:
             lost, generation, newest, more, page = await self._retry(partial(self._page, checkpoints))
             # A marker on this page stands for the same loss, or was written before its report.
             self._has_reported_loss = self._classify_gap(lost, generation.decode())
+            if self._has_reported_loss and positions.milliseconds(before) <= self._commands.redis_ms(1.0):
+                # Another primary accepted messages while this replica received those of the lost one. They were
+                # reported with the loss: positions on a connection never go back. A frame of the future was forged.
+                self._out_of_order_until = before
             for position, record in zip(page[::2], page[1::2], strict=True):
                 try:
                     count += await self._deliver_from_log(Position(position.decode()), record, deliver)
@@ -287,7 +293,7 @@ class LogReader:
             if not more:
                 break
             checkpoints = [Position(page[-2].decode())]
-        self._has_reported_loss = False
+        self._has_reported_loss, self._out_of_order_until = False, positions.START
         self._losses.resynced()
         self.cursor.move_to(Position(newest.decode()))
         if not is_complete:
@@ -322,6 +328,8 @@ class LogReader:
         self.cursor.move_to(position)
         entry = self._codec.decode_entry(record)
         if not self._is_wanted(entry, position) or not self.cursor.first_seen(entry.id):
+            return False
+        if isinstance(entry, Message) and not positions.is_after(position, self._out_of_order_until):
             return False
         await self._hand_over(entry, position, deliver)
         return not isinstance(entry, LossMarker)

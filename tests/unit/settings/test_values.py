@@ -166,6 +166,7 @@ def test_every_invalid_item_of_a_list_is_reported() -> None:
         ({"HISTORY_BYTES": "1048575"}, "GATEWAY_HISTORY_BYTES: must be at least GATEWAY_MAX_BODY_BYTES, which is 1048576"),
         ({"JWT_COOKIE": "sio", "CORS_ORIGINS": "*"}, "GATEWAY_JWT_COOKIE: is set while GATEWAY_CORS_ORIGINS allows *: any web page could connect with the cookie of its visitor (cross-site WebSocket hijacking); list the origins of your pages"),
         ({"JWT_COOKIE": "sio", "CORS_ORIGINS": "https://a.example,null"}, "GATEWAY_JWT_COOKIE: is set while GATEWAY_CORS_ORIGINS allows null: any web page could connect with the cookie of its visitor (cross-site WebSocket hijacking); list the origins of your pages"),
+        ({"REDIS_WAIT_REPLICAS": "1"}, "GATEWAY_REDIS_WAIT_REPLICAS: needs GATEWAY_REDIS_URL: without Redis there is no replica of it"),
         ({"REDIS_URL": "redis://x", "LEASE_SECONDS": "4"}, "GATEWAY_LEASE_SECONDS: must be at least 5: with less, a short pause of Redis would make every replica count as dead"),
         ({"REDIS_URL": "redis://x", "SUBSCRIPTION_TIMEOUT_SECONDS": "1"}, "GATEWAY_SUBSCRIPTION_TIMEOUT_SECONDS: must be at least 2"),
         ({"REDIS_URL": "redis://x", "MAX_BODY_BYTES": "16777217", "SEND_BUFFER_BYTES": "99999999"}, "GATEWAY_MAX_BODY_BYTES: must be at most 16777216 with GATEWAY_REDIS_URL: Redis executes each push as one command, and every other command waits meanwhile"),
