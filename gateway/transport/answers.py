@@ -62,7 +62,8 @@ class AnsweringHandler(web.RequestHandler):
 
     def give_up(self, reason: str) -> None:
         """Abort the connection: an answer was not read in time, or all connections together hold too many bytes."""
-        self._end_answer_deadline()
+        if self._answer_deadline is not None:
+            self._answer_deadline.cancel()
         if self._socket is not None and not self.gave_up:
             self.gave_up = True
             self._totals.aborted.count((reason,))
@@ -79,6 +80,7 @@ class AnsweringHandler(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count nothing of the connection any more, and report an answer that was not read."""
         self._end_answer_deadline()
+        self._totals.answers.release(self)
         self._socket = None
         super().connection_lost(exc)
         self._report_answer(is_read=False)

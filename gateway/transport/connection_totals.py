@@ -50,7 +50,7 @@ class Holder(Protocol):
 class ByteTotal:
     """The bytes that each connection held when it reported them last, and their sum."""
 
-    __slots__ = ("_held", "_limit_bytes", "_reason", "bytes")
+    __slots__ = ("_ending", "_ending_bytes", "_held", "_limit_bytes", "_reason", "bytes")
 
     def __init__(self, limit_bytes: int, reason: str) -> None:
         """``reason`` is what ``give_up`` of the largest holders gets when the sum exceeds the limit."""
@@ -58,6 +58,9 @@ class ByteTotal:
         self._limit_bytes = limit_bytes
         self._reason = reason
         self._held: dict[Holder, int] = {}
+        self._ending: dict[Holder, int] = {}
+        """Those that were given up, until their connections are lost and the memory is free."""
+        self._ending_bytes = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -72,22 +75,27 @@ class ByteTotal:
     def make_space(self, count: int) -> bool:
         """Return whether ``count`` more bytes are within the limit; if not, end the largest holders.
 
-        Their memory is free in the next turn of the event loop.
+        Their memory is free in one of the next turns of the event loop, and counts until then.
         """
-        if not self._held or self.bytes + count <= self._limit_bytes:
+        if not (self._held or self._ending) or self.bytes + self._ending_bytes + count <= self._limit_bytes:
             return True
-        self._give_up_largest(count)
+        if self.bytes + count > self._limit_bytes:
+            self._give_up_largest(count)
         return False
 
     def release(self, holder: Holder) -> None:
         """Note that a connection holds nothing."""
         self.bytes -= self._held.pop(holder, 0)
+        self._ending_bytes -= self._ending.pop(holder, 0)
 
     def _give_up_largest(self, count: int = 0) -> None:
         for holder in sorted(self._held, key=self._held.__getitem__, reverse=True):
             if self.bytes + count <= self._limit_bytes * _KEPT:
                 return
-            self.release(holder)
+            size = self._held.pop(holder)
+            self.bytes -= size
+            self._ending[holder] = size
+            self._ending_bytes += size
             holder.give_up(self._reason)
 
 

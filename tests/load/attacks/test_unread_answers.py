@@ -42,7 +42,7 @@ def aborted(gateway: GatewayProcess, reason: str) -> float:
 
 @pytest.mark.parametrize(
     ("attack", "growth"),
-    [(leave_files_unread, 48 * MIB), (leave_polls_unread, 240 * MIB)],
+    [(leave_files_unread, 48 * MIB), (leave_polls_unread, 320 * MIB)],
     ids=["files of the browser client", "messages of polls"],
 )
 async def test_unread_answers_are_bounded_and_given_up(

@@ -223,4 +223,6 @@ def test_space_is_made_by_giving_up_the_largest() -> None:
     assert not total.make_space(20)
 
     assert (total.bytes, first.reasons, second.reasons) == (40, ["reason"], [])
+    assert not total.make_space(20)
+    total.release(first)
     assert total.make_space(20)
