@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 from typing import Final, Protocol
 
 from gateway.metrics import MetricFactory, one_label
@@ -35,7 +36,10 @@ def reset(transport: asyncio.Transport) -> None:
 
     Otherwise it would keep that for minutes, and try to send it.
     """
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    with suppress(
+        OSError, ValueError
+    ):  # The socket is closed already: asyncio raises the one, uvloop the other.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 
 

@@ -105,7 +105,7 @@ async def test_request_is_not_accepted_again_after_its_nonce_was_lost(
     await push_until_accepted(backends[0])
     for _ in range(STEPS):
         for captured in backends:
-            # A backend whose clock is ahead goes on to push; at first it is not accepted.
+            # A backend whose clock is ahead continues to push; at first it is not accepted.
             await captured.push()
             await captured.send_again()
         deployment.let_pass(STEP_SECONDS)

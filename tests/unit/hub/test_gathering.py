@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+import socket
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,12 @@ class RecordingSocket:
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
+
+    def get_extra_info(self, name: str, /) -> Any:
+        return self if name == "socket" else None
+
+    def setsockopt(self, level: int, name: int, value: bytes, /) -> None:
+        assert (level, name) == (socket.SOL_SOCKET, socket.SO_LINGER)
 
     def abort(self) -> None:
         self.is_aborted = True
