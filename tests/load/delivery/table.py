@@ -66,6 +66,7 @@ first row, the connections of clients break every few seconds, so some clients a
 - **lost unreported**: due deliveries that did not happen, at clients without a `recovery:failed` after the push.
 - **rejected but delivered**: pushes that were only answered `broker_unavailable` and arrived, or that arrived at a
   client outside of their rooms.
+- **out of order**: messages at clients without a `recovery:failed` after the message.
 - **reported**: `recovery:failed` events, by code, over all clients.
 
 {lines}

@@ -18,8 +18,8 @@ from tests.support.node_script import NodeScript
 SCRIPT = Path(__file__).with_name("soak.mjs")
 ROOMS = 20
 CONNECT_SECONDS = 60.0
-NOT_RECOVERED = -2
-"""Instead of the number of an event: the client connected and was not recovered."""
+NOT_RECOVERED, RECOVERY_FAILED = -2, -3
+"""Instead of the number of an event: the client connected and was not recovered; it got ``recovery:failed``."""
 RECEIVE_SECONDS = 60.0
 
 RECONNECT_AFTER_TWO_SECONDS = {
@@ -70,7 +70,8 @@ class ClientResult:
     """The result that one client reports at the end."""
 
     got: list[tuple[int, str | None]]
-    """Number and position of each event, in the order of delivery. -1: an event of the gateway; NOT_RECOVERED."""
+    """Number and position of each event, in the order of delivery. -1: an event of the gateway; NOT_RECOVERED;
+    RECOVERY_FAILED."""
     connects: list[tuple[float, bool, float]]
     """When (Unix seconds), whether recovered, seconds without a connection before it; the first is no reconnect."""
     failed: list[str]

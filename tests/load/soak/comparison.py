@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from tests.load.soak.clients import NOT_RECOVERED, ClientResult
+from tests.load.soak.clients import NOT_RECOVERED, RECOVERY_FAILED, ClientResult
 from tests.support.traffic import UNKNOWN, Push
 
 
@@ -92,7 +92,7 @@ def compare(
     for client, result in results.items():
         _count_deliveries(comparison, client, by_number, due[client], result)
         _count_missing(comparison, client, [by_number[n] for n in due[client]], result, lossy=lossy)
-        _check_order(comparison, client, by_number, result)
+        _check_order(comparison, client, by_number, result, lossy=lossy)
         _count_reconnects(comparison, client, result, lossy=lossy)
     return comparison
 
@@ -129,9 +129,9 @@ def _count_missing(
 
 
 def _check_order(
-    comparison: Comparison, client: str, pushes: Mapping[int, Push], result: ClientResult
+    comparison: Comparison, client: str, pushes: Mapping[int, Push], result: ClientResult, *, lossy: bool
 ) -> None:
-    """Count messages that are out of order.
+    """Count messages that are out of order; with ``lossy`` only those without a ``recovery:failed`` after them.
 
     No message may follow one whose push began only after its own had been answered. Positions, which order all
     messages, never go backwards until a client connects without being recovered. A volatile message repeats the
@@ -139,9 +139,13 @@ def _check_order(
     """
     latest: Push | None = None
     newest: tuple[int, ...] = ()
+    found: list[str] = []
     for number, position in result.got:
         if number == NOT_RECOVERED:
             newest = ()
+            continue
+        if number == RECOVERY_FAILED and lossy:
+            found.clear()
             continue
         push = pushes.get(number)
         if push is not None:
@@ -156,9 +160,10 @@ def _check_order(
             is_out_of_order |= order < newest or (order == newest and not repeats)
             newest = max(newest, order)
         if is_out_of_order:
-            comparison.out_of_order += 1
             what = "an event of the gateway" if push is None else _what(push)
-            comparison.wrong.append(f"{client} got too late, at position {position}: {what}")
+            found.append(f"{client} got too late, at position {position}: {what}")
+    comparison.out_of_order += len(found)
+    comparison.wrong += found
 
 
 def _count_reconnects(comparison: Comparison, client: str, result: ClientResult, *, lossy: bool) -> None:

@@ -98,7 +98,8 @@ const breaks = {
 class Client {
   async start({ token, transports }) {
     const url = plan.url ?? (await this.openRelay());
-    this.got = []; // [number, position] of every event; -1: of the gateway; -2: it connected and was not recovered
+    this.got = []; // [number, position] of every event; -1: of the gateway; -2: it connected and was not
+    // recovered; -3: recovery:failed
     this.connects = []; // [when, whether recovered, time without a connection before it]
     this.failed = []; // codes of recovery:failed
     this.failedAt = []; // when each arrived
@@ -161,7 +162,7 @@ class Client {
     });
     socket.onAny((event, ...args) => {
       const position = socket._pid && typeof args.at(-1) === "string" ? args.at(-1) : null;
-      this.got.push([args[0]?.n ?? -1, position]);
+      this.got.push([event === "recovery:failed" ? -3 : (args[0]?.n ?? -1), position]);
       if (event === "recovery:failed") {
         this.failed.push(args[0].code);
         this.failedAt.push(Date.now());

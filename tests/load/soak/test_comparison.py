@@ -144,6 +144,14 @@ def test_positions_begin_anew_where_a_client_was_not_recovered() -> None:
     assert compare([push(0), push(1)], {"ann": anew}).out_of_order == 0
 
 
+def test_wrong_order_before_recovery_failed_is_no_error_where_data_is_lost() -> None:
+    got = received((1, "2-0"), (0, "1-0"), (-3, None), failed=("data_lost",), failed_at=(9.0,))
+    pushes = [push(0), push(1)]
+
+    assert compare(pushes, {"ann": got}, lossy=True).out_of_order == 0
+    assert compare(pushes, {"ann": got}).out_of_order == 1
+
+
 def test_push_that_was_rejected_is_an_error_only_where_it_was_delivered() -> None:
     rejected = [push(0, "broker_unavailable")]
     unknown = [push(0, NO_ANSWER, "broker_unavailable")]
