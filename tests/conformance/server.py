@@ -46,7 +46,9 @@ PATHS = {"engine.io": "/engine.io/", "socket.io": "/socket.io/"}
 class EchoEngine:
     """Echoes each Engine.IO message; satisfies ``transport.server.EngineObserver``."""
 
-    def session_opened(self, session: EngineSession) -> None: ...
+    def session_opened(self, session: EngineSession) -> None:
+        """Take the session for one that joined, so that the rate of frames is that of an application's client."""
+        session.joined = True
 
     def session_closed(self, session: EngineSession, reason: str) -> None: ...
 
