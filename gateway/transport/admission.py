@@ -36,6 +36,8 @@ DEFAULT_ADDRESS_RATE: Final = 100.0
 """Handshakes each second of one address that is surely no proxy's; its burst is 2 000."""
 MAX_ADDRESSES: Final = 65_536
 """About 8 MB. Beyond it the buckets not used for the longest are removed early; CONNECT_RATE still limits all."""
+MAX_HOPS: Final = 32
+"""How many addresses of ``X-Forwarded-For`` are read, the right-most ones: a client may write thousands."""
 _PRIVATE: Final = tuple(
     ip_network(network)
     for network in (
@@ -60,14 +62,14 @@ class TrustedProxies:
         """Return the address of the client, or "" if the peer has none.
 
         ``forwarded_for``: each line of the header, in order. Where a trusted proxy hides its client or writes something
-        that is no address, the address of that proxy is returned.
+        that is no address, the address of that proxy is returned. After MAX_HOPS trusted ones, it is the last of these.
         """
         if peer is None or not self._networks:
             return peer or ""
         nearest = _parse(peer)
         if nearest is None:
             return peer
-        hops = ",".join(forwarded_for).split(",")
+        hops = ",".join(forwarded_for).rsplit(",", MAX_HOPS)[-MAX_HOPS:]
         while hops and self._trusts(nearest):
             further = _parse(hops.pop())
             if further is None:

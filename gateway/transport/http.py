@@ -17,14 +17,14 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol, TypedDict, Unpack
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.domain.errors import release_frames
-from gateway.transport.connection_totals import ConnectionTotals
+from gateway.transport.connection_totals import ConnectionTotals, reset
 from gateway.transport.http_response import ANSWER_HEADERS, OVERLOADED, encode_response
-from gateway.transport.serial_requests import SerialRequestHandler
+from gateway.transport.serial_requests import LINGER_SECONDS, SerialRequestHandler
 from gateway.transport.tcp_connections import OpenConnections, Place
 
 _PROXY_PROTOCOL: Final = (
@@ -119,6 +119,7 @@ class GatewayRequestHandler(SerialRequestHandler):
     """One HTTP connection of a client."""
 
     __slots__ = (
+        "_body_begun_at",
         "_connections",
         "_cors",
         "_head_deadline",
@@ -150,6 +151,8 @@ class GatewayRequestHandler(SerialRequestHandler):
         """Whether the connection exceeds the limit of its listener, so that only probes are answered."""
         self._head_timeout_seconds = options["limits"].head_timeout_seconds
         self._head_deadline: asyncio.TimerHandle | None = None
+        self._body_begun_at = 0.0
+        """When the last body began that did not arrive with its head."""
         self._is_new = True
         """Whether no byte has arrived."""
 
@@ -173,21 +176,29 @@ class GatewayRequestHandler(SerialRequestHandler):
         return self._request_count == 0
 
     @property
-    def idle_since(self) -> float | None:
-        """When the last answer was sent, by the clock of the event loop; None if a request is in progress."""
-        if (
-            not self._is_answered
-            or self._paused
-            or self._held
-            or self._is_in_head
-            or self.on_close is not None
-        ):
+    def waits_since(self) -> float | None:
+        """Since when it waits for its client, by the clock of the event loop; None while a request is handled.
+
+        It waits for a request or the rest of one, until an answer is read, or until the client closes the connection.
+        """
+        if self._linger_timer is not None:
+            return self._linger_timer.when() - LINGER_SECONDS
+        if self._answer_deadline is not None:
+            return self._answer_deadline.when() - self._answer_timeout_seconds
+        if self._head_deadline is not None:
+            return self._head_deadline.when() - self._head_timeout_seconds
+        if not self._payload.is_eof():
+            return self._body_begun_at
+        if not self._is_answered or self._held or self.on_close is not None:
             return None
         return self._next_keepalive_close_time - self._keepalive_timeout
 
     def make_room(self) -> None:
-        """Close the connection, which has no request in progress."""
-        self.force_close()
+        """Close the connection, which waits for its client."""
+        if self._socket is not None and self.unread_bytes:
+            reset(self._socket)
+        else:
+            self.force_close()
 
     @property
     def remote(self) -> str | None:
@@ -305,6 +316,11 @@ class GatewayRequestHandler(SerialRequestHandler):
         return False
 
     # heads
+
+    def _begin_request(self, message: object, payload: StreamReader, piece: bytes) -> None:
+        if not payload.is_eof():
+            self._body_begun_at = self._loop.time()
+        super()._begin_request(message, payload, piece)
 
     def head_begun(self) -> None:
         """Start the timer of a head."""

@@ -1,8 +1,9 @@
 """The open TCP connections of a listener: how many there may be, and which of them make room for new ones.
 
 The limit is below that of open files, so that files are left for Redis, webhooks, logs and probes. At the limit a new
-connection takes the place of one that never sent a request, the oldest first, or of those that were idle for the
-longest time. If there is none, SPARE connections are open in addition: they are answered 503, and probes as always.
+connection takes the place of one that never sent a request, the oldest first, or of those that have waited for their
+client for the longest time. If there is none, SPARE connections are open in addition: they are answered 503, and probes
+as always.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from gateway.metrics import MetricFactory
 SPARE: Final = 64
 RETRY_SECONDS: Final = 5
 """``Retry-After`` of the 503."""
-MIN_IDLE_SECONDS: Final = 1.0
-"""Connections that are idle for less time keep their place: the next request may be on its way."""
+MIN_WAIT_SECONDS: Final = 1.0
+"""Connections that wait for less time keep their place: the next bytes may be on their way."""
 BATCH: Final = 1 / 64
-"""The part of all connections that makes room at once if they were idle: to find them takes a look at each."""
+"""The part of all connections that makes room at once if they wait for clients: to find them takes a look at each."""
 SEARCH_SECONDS: Final = 0.1
-"""How long it is not looked for idle connections after there was none."""
+"""How long it is not looked for waiting connections after there was none."""
 LOG_SECONDS: Final = 10.0
-CLOSE_REASONS: Final = ("unused", "idle")
+CLOSE_REASONS: Final = ("unused", "waiting")
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +52,8 @@ class HttpConnection(Protocol):
         ...
 
     @property
-    def idle_since(self) -> float | None:
-        """When the last answer was sent, by the clock of the event loop; None if a request is in progress."""
+    def waits_since(self) -> float | None:
+        """Since when it waits for its client, by the clock of the event loop; None while a request is handled."""
         ...
 
     def make_room(self) -> None:
@@ -89,7 +90,7 @@ class OpenConnections:
         excess = self.count + 1 - self.limit
         if excess > 0:
             self._log_limit()
-            if not self._close_unused() and not self._close_idle():
+            if not self._close_unused() and not self._close_waiting():
                 self.rejected += 1
                 if excess > SPARE:
                     return Place.NONE
@@ -112,15 +113,15 @@ class OpenConnections:
             del self._unused[oldest]
         return False
 
-    def _close_idle(self) -> bool:
+    def _close_waiting(self) -> bool:
         now = self._clock.monotonic()
         if now < self._search_at:
             return False
-        idle = [(since, each) for each in self._open if (since := each.idle_since) is not None]
-        oldest = heapq.nsmallest(max(1, int(self.limit * BATCH)), idle, key=lambda item: item[0])
-        chosen = [each for since, each in oldest if since <= now - MIN_IDLE_SECONDS]
+        waiting = [(since, each) for each in self._open if (since := each.waits_since) is not None]
+        oldest = heapq.nsmallest(max(1, int(self.limit * BATCH)), waiting, key=lambda item: item[0])
+        chosen = [each for since, each in oldest if since <= now - MIN_WAIT_SECONDS]
         for each in chosen:
-            self._make_room(each, "idle")
+            self._make_room(each, "waiting")
         if not chosen:
             self._search_at = now + SEARCH_SECONDS
         return bool(chosen)
@@ -141,7 +142,7 @@ class OpenConnections:
                 websockets=self._websockets(),
                 rejected=self.rejected,
                 closed_unused=self.closed["unused"],
-                closed_idle=self.closed["idle"],
+                closed_waiting=self.closed["waiting"],
             )
 
 

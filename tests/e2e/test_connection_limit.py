@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from tests.support.waiter import TIMEOUT_SECONDS
 
 LIMIT = 100
 SPARE = 64
+WAIT_SECONDS = 3.0
+"""Longer than a connection keeps its place that waits for its client, shorter than any timeout."""
 POLL = "/socket.io/?EIO=4&transport=polling"
 
 
@@ -183,3 +186,41 @@ def test_files_that_run_out_are_logged_and_survived(
         assert (
             len([line for line in gateway.log.entries if line.get("event") == "gateway.files_exhausted"]) == 1
         )
+
+
+def wait_until_probes_are_answered(gateway: GatewayProcess) -> None:
+    answered = time.monotonic() + WAIT_SECONDS
+    while (status := request_or_none(gateway, "/health/live")) != 200:
+        assert time.monotonic() < answered, status
+
+
+UNFINISHED = {
+    "a head": b"G",
+    "a body": b"POST /socket.io/ HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n1",
+    "the client to close": b"GET /healthz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("rest", UNFINISHED.values(), ids=UNFINISHED.keys())
+def test_connections_that_wait_for_their_client_after_a_request_keep_no_probe_out(rest: bytes) -> None:
+    with running(max_tcp_connections=LIMIT) as gateway, ExitStack() as stack:
+        for _ in range(LIMIT + SPARE):
+            connection = connect(gateway, stack)
+            with suppress(OSError):
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
+                read(connection)
+                connection.sendall(rest)
+
+        wait_until_probes_are_answered(gateway)
+        assert request_or_none(gateway, POLL) == 200
+
+
+def test_pushes_whose_bodies_do_not_arrive_keep_no_probe_out() -> None:
+    with running(max_tcp_connections=LIMIT) as gateway, ExitStack() as stack:
+        headers = gateway.backend.sign("POST", "/broadcast", b"") | {"Content-Type": "application/json"}
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        for _ in range(LIMIT + SPARE):
+            head = f"POST /broadcast HTTP/1.1\r\nHost: gateway\r\n{lines}Content-Length: 10\r\n\r\n{{"
+            connect(gateway, stack).sendall(head.encode())
+
+        wait_until_probes_are_answered(gateway)

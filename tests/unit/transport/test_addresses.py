@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.transport.admission import TrustedProxies, rate_limit_key
+from gateway.transport.admission import MAX_HOPS, TrustedProxies, rate_limit_key
 
 PROXIES = TrustedProxies(["10.0.0.0/8", "192.168.1.4", "2001:db8:ffff::/48"])
 
@@ -61,6 +61,12 @@ def test_address_is_parsed_in_every_form_that_proxies_write(written: str, client
 )
 def test_text_that_is_no_address_yields_the_proxy_that_wrote_it(written: str) -> None:
     assert PROXIES.client_of("10.0.0.1", [f"198.51.100.1, {written}, 10.0.0.2"]) == "10.0.0.2"
+
+
+def test_header_with_more_trusted_addresses_than_any_path_has_is_not_read_to_its_beginning() -> None:
+    line = ",".join(["203.0.113.9", *["10.9.9.9"] * MAX_HOPS])
+
+    assert PROXIES.client_of("10.0.0.1", [line]) == "10.9.9.9"
 
 
 def test_proxies_are_recognised_over_ipv6_and_as_mapped_addresses() -> None:
