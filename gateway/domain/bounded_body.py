@@ -1,4 +1,7 @@
-"""The bodies of requests, each collected up to a limit and all within one; the caller supplies the reader of chunks."""
+"""The bodies of requests, each collected up to a limit and all within one; the caller supplies the reader of chunks.
+
+WebSocket messages that have not arrived whole count as bodies.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,8 @@ async def read_bounded(read_chunk: Callable[[], Awaitable[bytes]], max_bytes: in
     return bytes(body)
 
 
-MAX_ARRIVING_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of all bodies that have not arrived whole. Backends that push 1 MiB each need less, unless dozens do so at
-once over one slow network."""
+MAX_ARRIVING_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of all bodies that have not arrived whole: 50 pushes of 1 MiB at once are within it."""
 MIN_LARGEST_BODIES: Final = 8
 """Bodies of the largest size that are held at once at least."""
 
@@ -47,7 +49,7 @@ class ArrivingBodies:
         self.dropped = 0
         """Number of bodies that were dropped."""
         self._max_bytes = max_bytes
-        self._bodies: dict[_Body, None] = {}
+        self._bodies: dict[ArrivingBody, None] = {}
         """In the order in which they began."""
 
     async def read(
@@ -57,39 +59,49 @@ class ArrivingBodies:
 
         Raises: BodyTooLarge; BodyDropped; errors of ``read_chunk``.
         """
-        body = _Body(drop)
-        self._bodies[body] = None
+        body = self.begin(drop)
 
         async def read_counted() -> bytes:
             chunk = await read_chunk()
-            self._hold(body, len(chunk))
+            self.hold(body, body.bytes + len(chunk))
             return chunk
 
         try:
             return await read_bounded(read_counted, max_bytes)
         finally:
-            self._release(body)
+            self.release(body)
 
-    def _hold(self, body: _Body, count: int) -> None:
+    def begin(self, drop: Callable[[], None]) -> ArrivingBody:
+        """Return a new body. ``drop`` is called when it makes room for others."""
+        body = ArrivingBody(drop)
+        self._bodies[body] = None
+        return body
+
+    def hold(self, body: ArrivingBody, count: int) -> None:
+        """Note that ``count`` bytes of a body are held now; drop bodies if the sum exceeds the limit.
+
+        Raises: BodyDropped if this one was or is dropped; its ``drop`` is not called now.
+        """
         if body not in self._bodies:
             raise BodyDropped
-        body.bytes += count
-        self.bytes += count
+        self.bytes += count - body.bytes
+        body.bytes = count
         while self.bytes > self._max_bytes:
             first = next(iter(self._bodies))
-            self._release(first)
+            self.release(first)
             self.dropped += 1
             if first is body:
                 raise BodyDropped
             first.drop()
 
-    def _release(self, body: _Body) -> None:
+    def release(self, body: ArrivingBody) -> None:
+        """Note that a body has arrived whole, or that its sender is gone."""
         if body in self._bodies:
             del self._bodies[body]
             self.bytes -= body.bytes
 
 
-class _Body:
+class ArrivingBody:
     """A body that has not arrived whole."""
 
     __slots__ = ("bytes", "drop")

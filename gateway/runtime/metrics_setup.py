@@ -51,12 +51,14 @@ def create_arriving_bodies(metrics: MetricFactory, max_body_bytes: int) -> Arriv
     max_bytes = max(MAX_ARRIVING_BYTES, MIN_LARGEST_BODIES * max_body_bytes)
     arriving = ArrivingBodies(max_bytes=max_bytes)
     metrics.callback_gauge(
-        "arriving_body_bytes", "Bytes of bodies that have not arrived whole.", read=lambda: arriving.bytes
+        "arriving_body_bytes",
+        "Bytes of bodies and WebSocket messages that have not arrived whole.",
+        read=lambda: arriving.bytes,
     )
     metrics.callback_gauge("arriving_body_limit_bytes", "The limit of these bytes.", read=lambda: max_bytes)
     metrics.callback_counter(
         "arriving_bodies_dropped",
-        "Bodies that were dropped while they arrived.",
+        "Bodies and WebSocket messages that were dropped while they arrived.",
         read=lambda: arriving.dropped,
     )
     return arriving

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
+from gateway.domain.bounded_body import ArrivingBodies, ArrivingBody, BodyDropped
 from gateway.interfaces import Clock, Schedule, Timer
 from gateway.transport import deflate, frames, packets
 from gateway.transport.frames import FrameError, FrameReader, ReceivedFrame
@@ -24,6 +25,8 @@ FRAMES_PER_READ: Final = 64
 """Frames that one connection handles before the event loop turns."""
 _SMALL_READ_BYTES: Final = 512
 """A read with fewer bytes counts as a frame also if it completes none: a frame may come byte by byte."""
+COUNTED_BYTES: Final = 1024
+"""From this size on, a message that has not arrived whole counts as an arriving body."""
 PONG_BYTES: Final = 16 * 1024
 """While more bytes wait for a client, its pings are not answered (RFC 6455 §5.5.3 lets pongs be left out)."""
 _RELEASE_SECONDS: Final = 0.1
@@ -33,6 +36,7 @@ _RELEASE_SECONDS: Final = 0.1
 class ConnectionOwner(Protocol):
     """What a connection needs of the transport that opened it."""
 
+    arriving: ArrivingBodies
     clock: Clock
     deliver: Deliver
     limits: ReceiveLimits
@@ -83,6 +87,7 @@ class WebSocketConnection(asyncio.Protocol):
     """One WebSocket connection; an asyncio protocol."""
 
     __slots__ = (
+        "_arriving",
         "_owner",
         "_is_finished",
         "_is_paused",
@@ -99,6 +104,8 @@ class WebSocketConnection(asyncio.Protocol):
         self.writer = writer
         self._owner = owner
         self._reader = FrameReader(deflated=deflated)
+        self._arriving: ArrivingBody | None = None
+        """A message that has not arrived whole."""
         self._session: EngineSession | None = None
         self._probe: UpgradeProbe | None = None
         """Set while the session is still on polling."""
@@ -170,6 +177,8 @@ class WebSocketConnection(asyncio.Protocol):
             if self._task is not None or self._is_finished or frames_read == FRAMES_PER_READ:
                 break
             received = self._next()
+        if not self._is_finished and (self._arriving is not None or self._reader.bytes_held >= COUNTED_BYTES):
+            self._count_held()
         if self._is_finished:
             return
         if self._exceeds_rate(frames_read):
@@ -180,6 +189,31 @@ class WebSocketConnection(asyncio.Protocol):
         elif self._task is None:
             self._pause()
             self._read_handle = asyncio.get_running_loop().call_soon(self._read)
+
+    def _count_held(self) -> None:
+        """Count the bytes of a message that has not arrived whole, together with those of all connections."""
+        held = self._reader.bytes_held
+        if held < COUNTED_BYTES:
+            self._release_held()
+            return
+        if self._arriving is None:
+            self._arriving = self._owner.arriving.begin(self._drop)
+        try:
+            self._owner.arriving.hold(self._arriving, held)
+        except BodyDropped:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Abort the connection, whose message takes room that others need."""
+        if self._session is not None and self._probe is None:
+            self._session.abort("payload_rejected")
+        self._end()
+        self.writer.abort()
+
+    def _release_held(self) -> None:
+        if self._arriving is not None:
+            self._owner.arriving.release(self._arriving)
+            self._arriving = None
 
     def _next(self) -> ReceivedFrame | None:
         if self._session is None or self._is_finished:
@@ -314,6 +348,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _end(self) -> None:
         self._is_finished = True
+        self._release_held()
         self._end_probe()
         if self._read_handle is not None:
             self._read_handle.cancel()

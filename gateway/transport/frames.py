@@ -67,6 +67,11 @@ class FrameReader:
         self._compressed = False
         self._message = _EMPTY
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes that have arrived of frames and messages that are not complete."""
+        return len(self._buffer) + len(self._message)
+
     def feed(self, data: bytes) -> None:
         """Add bytes of the connection, which may be split anywhere; ``next`` finds the messages in them."""
         if self._buffer:

@@ -115,6 +115,7 @@ class EngineServer:
         self._check_admission = check_admission
         self._lines = lines
         limits = _limits_of(options)
+        arriving = arriving or ArrivingBodies()
         self._heartbeat = Heartbeat(
             schedule,
             interval_seconds=options.ping_interval_seconds,
@@ -125,7 +126,7 @@ class EngineServer:
             clock=clock,
             limits=limits,
             body_timeout_seconds=options.body_timeout_seconds,
-            arriving=arriving or ArrivingBodies(),
+            arriving=arriving,
             compresses_from_bytes=options.compresses_polls_from_bytes,
         )
         self._websocket = WebSocketTransport(
@@ -133,6 +134,7 @@ class EngineServer:
             schedule,
             clock=clock,
             limits=limits,
+            arriving=arriving,
             upgrade_timeout_seconds=options.upgrade_timeout_seconds,
             deflates_from_bytes=options.deflates_from_bytes,
             gathered={} if gathered is None else gathered,

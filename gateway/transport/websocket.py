@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
+from gateway.domain.bounded_body import ArrivingBodies
 from gateway.hub import GatheredFrames
 from gateway.interfaces import Clock, Schedule
 from gateway.transport import errors
@@ -35,11 +36,16 @@ class WebSocketTransport:
         *,
         clock: Clock,
         limits: ReceiveLimits,
+        arriving: ArrivingBodies,
         upgrade_timeout_seconds: float,
         deflates_from_bytes: int | None,
         gathered: GatheredFrames,
     ) -> None:
-        """``deflates_from_bytes``: messages of at least this size are compressed if the client offers it; None: off."""
+        """``arriving`` bounds all messages that have not arrived whole, together with bodies.
+
+        ``deflates_from_bytes``: messages of at least this size are compressed if the client offers it; None: off.
+        """
+        self.arriving = arriving
         self.clock = clock
         self.deliver = deliver
         self.limits = limits

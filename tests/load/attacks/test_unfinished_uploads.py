@@ -14,7 +14,7 @@ from tests.unit.metrics.scraping import Scrape
 
 ATTACK_SECONDS = 8.0
 GROWTH_BYTES = 250 * MIB
-"""32 MiB of bodies that arrive, and what 500 connections have ready to be read in one turn of the event loop. Before,
+"""64 MiB of bodies that arrive, and what 500 connections have ready to be read in one turn of the event loop. Before,
 it was 614 MiB, without an upper end."""
 
 

@@ -249,6 +249,26 @@ async def test_first_body_is_dropped_with_503_when_all_bodies_are_too_large_toge
         assert (arriving.dropped, server.observer.closed[0]) == (1, "payload_rejected")
 
 
+async def test_websocket_whose_message_began_first_is_aborted_when_all_are_too_large_together() -> None:
+    arriving = ArrivingBodies(max_bytes=5000)
+    half = b"\x81\xfe\x27\x10" + bytes(4) + b"4" * 2000
+    async with running_engine(arriving=arriving) as (server, _):
+        async with raw_connection(server.port) as first, raw_connection(server.port) as second:
+            await raw_websocket(first)
+            await raw_websocket(second)
+            first.send(half)
+            await turns_until(lambda: arriving.bytes == len(half))
+            second.send(half + b"4" * 1000)
+
+            await first.read_to_end()
+            assert (arriving.dropped, server.observer.closed) == (1, ["payload_rejected"])
+            second.send(b"4" * 7000)
+            await turns_until(lambda: len(server.observer.received) == 1)
+        await server.wait_empty()
+
+        assert (arriving.bytes, arriving.dropped) == (0, 1)
+
+
 async def test_poll_with_a_body_is_rejected() -> None:
     async with running_engine() as (server, client), raw_connection(server.port) as connection:
         connection.send(half_a_post(await client.open_polling()).replace(b"POST", b"GET"))
