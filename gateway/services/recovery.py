@@ -173,7 +173,8 @@ class Recovery:
 
         It waits for the turn of the user. Nothing is read for a client that has left meanwhile.
         """
-        async with self._budget.turn(connection.user):
+        is_connecting = connection.state is ConnectionState.CONNECTING
+        async with self._budget.turn(connection.user, after=None if is_connecting else after):
             if connection.state is ConnectionState.CLOSED or (
                 connection.state is ConnectionState.CONNECTING and connection.transport.is_closed
             ):

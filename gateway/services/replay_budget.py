@@ -6,9 +6,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from heapq import heappop, heappush
+from itertools import count
 from typing import Final
 
+from gateway.domain import positions
 from gateway.domain.messages import json_bytes
+from gateway.domain.positions import Position
 from gateway.interfaces import Clock, Page, Schedule
 from gateway.metrics import MetricFactory
 
@@ -34,6 +38,10 @@ class ReplayBudget:
     A user reads one page at a time, and has one place in the queue for the _MAX_CONCURRENT_PAGES that are read at once:
     so users take turns, however many connections they have. Pages cost what reading and sending them takes, in bytes. A
     user that has spent BURST_BYTES waits until that is paid, at BYTES_PER_SECOND.
+
+    Of the connections of one user those that connect read first, because their clients wait for the answer, then the
+    one that has least left to read. It goes live soon and costs no more. If all read in turn, a user with many
+    connections and many messages could fall behind for good: while each waits, all of them miss more than a page.
     """
 
     def __init__(
@@ -67,19 +75,25 @@ class ReplayBudget:
         return len(self._shares)
 
     @asynccontextmanager
-    async def turn(self, user: str) -> AsyncIterator[None]:
-        """Wait until the user may read a page; the turn ends with the context."""
+    async def turn(self, user: str, *, after: Position | None = None) -> AsyncIterator[None]:
+        """Wait until the user may read a page; the turn ends with the context.
+
+        ``after`` is up to where a connection has read; None for one that connects.
+        """
         share = self._shares.setdefault(user, _Share())
         share.turns += 1
         self._waiting += 1
         is_waiting = True
         try:
-            async with share.lock:
+            await share.begin(after)
+            try:
                 await self._wait_paid(share)
                 async with self._reading:
                     self._waiting -= 1
                     is_waiting = False
                     yield
+            finally:
+                share.end()
         finally:
             self._waiting -= is_waiting
             share.turns -= 1
@@ -118,9 +132,42 @@ class ReplayBudget:
 class _Share:
     """What one user does: ``turns`` are those that wait or run, ``paid_at`` when everything it read is paid."""
 
-    __slots__ = ("lock", "paid_at", "turns")
+    __slots__ = ("_is_reading", "_numbers", "_queue", "paid_at", "turns")
 
     def __init__(self) -> None:
-        self.lock = asyncio.Lock()
         self.paid_at = 0.0
         self.turns = 0
+        self._is_reading = False
+        self._numbers = count()
+        self._queue: list[tuple[tuple[int, int, int], int, asyncio.Future[None]]] = []
+        """A heap of those that wait to read, each with its place: connects first, then newer positions."""
+
+    async def begin(self, after: Position | None) -> None:
+        """Wait until no other connection of the user reads, and none with a better place waits."""
+        if not self._is_reading:
+            self._is_reading = True
+            return
+        turn = asyncio.get_running_loop().create_future()
+        heappush(self._queue, (_place(after), next(self._numbers), turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.end()  # It was its turn already.
+            raise
+
+    def end(self) -> None:
+        """Let the next one read."""
+        while self._queue:
+            _, _, turn = heappop(self._queue)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_reading = False
+
+
+def _place(after: Position | None) -> tuple[int, int, int]:
+    if after is None:
+        return 0, 0, 0
+    milliseconds, sequence = positions.order(after)
+    return 1, -milliseconds, -sequence

@@ -39,16 +39,18 @@ class Readers:
         self.gate.set()
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def read(self, user: str, entries: int = 0, addresses: int = 0) -> None:
-        async with self.budget.turn(user):
-            self.turns.append(user)
+    async def read(
+        self, user: str, entries: int = 0, addresses: int = 0, after: Position | None = None
+    ) -> None:
+        async with self.budget.turn(user, after=after):
+            self.turns.append(user if after is None else after)
             await self.gate.wait()
             self.budget.charge(
                 user, Page((ENTRY,) * entries, Position("1-0"), has_more=False), addresses=addresses
             )
 
-    def start(self, user: str, entries: int = 0) -> asyncio.Task[None]:
-        task = asyncio.create_task(self.read(user, entries))
+    def start(self, user: str, entries: int = 0, after: Position | None = None) -> asyncio.Task[None]:
+        task = asyncio.create_task(self.read(user, entries, after=after))
         self._tasks.append(task)
         return task
 
@@ -138,6 +140,69 @@ async def test_client_that_reconnects_every_few_seconds_and_missed_little_never_
         for _ in range(1000):
             await asyncio.wait_for(each.read("alice", entries=500, addresses=10), TIMEOUT_SECONDS)
             each.schedule.advance(2.0)
+
+
+async def test_connects_of_a_user_read_first_and_then_the_connection_that_has_least_left_to_read() -> None:
+    async with readers() as made:
+        made.gate.clear()
+        made.start("one")
+        await made.run_until_idle()
+        for position in ("20-1", "100-0", "20-2"):
+            made.start("one", after=Position(position))
+        await made.run_until_idle()
+        made.start("one")
+        await made.run_until_idle()
+
+        made.gate.set()
+        await made.run_until_idle()
+
+        assert made.turns == ["one", "one", "100-0", "20-2", "20-1"]
+
+
+async def test_replays_of_a_user_with_a_hundred_connections_and_many_messages_end() -> None:
+    """After a restart: 700 messages are missed and 50 more come each second; the budget is spent."""
+    page_entries, limits = 256, {"bytes_per_second": 8.0 * 2**20, "burst_bytes": 2.0**20}
+    async with readers(**limits) as made:
+        clock = made.schedule.clock
+        began = clock.monotonic()
+
+        def newest() -> int:
+            return 700 + int(50 * (clock.monotonic() - began))
+
+        async def replay() -> None:
+            read = 0
+            while read < newest():
+                entries = min(page_entries, newest() - read)
+                await made.read("account", entries, after=Position(f"{read}-0"))
+                read += entries
+
+        replays = [asyncio.create_task(replay()) for _ in range(100)]
+        for _ in range(120 * 10):
+            made.schedule.advance(0.1)
+            await made.run_until_idle()
+            if all(each.done() for each in replays):
+                break
+        behind = [each for each in replays if not each.done()]
+        for each in behind:
+            each.cancel()
+
+        assert not behind
+
+
+async def test_turn_that_was_cancelled_as_it_began_gives_way_to_the_next() -> None:
+    async with readers() as made:
+        made.gate.clear()
+        made.start("one")
+        await made.run_until_idle()
+        cancelled, last = made.start("one"), made.start("one")
+        await made.run_until_idle()
+
+        made.gate.set()
+        await asyncio.sleep(0)  # the first turn ends, and the second one is about to begin
+        cancelled.cancel()
+        await asyncio.wait_for(last, TIMEOUT_SECONDS)
+
+        assert cancelled.cancelled()
 
 
 async def test_turn_that_was_cancelled_while_it_waited_gives_way_to_the_next() -> None:
