@@ -199,6 +199,7 @@ async def test_load_balancer_gets_a_status_and_nothing_else_at_the_port_of_clien
                 "Cache-Control",
                 "Connection",
                 "Keep-Alive",
+                "X-Content-Type-Options",
             }
             assert answer.headers["Cache-Control"] == "no-store"
 

@@ -47,7 +47,7 @@ namespaces:
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[GatewayProcess]:
-    process = GatewayProcess(program=PROGRAM, request_timeout_seconds=0.5)
+    process = GatewayProcess(program=PROGRAM, request_timeout_seconds=2)
     yield process
     assert process.stop() == 0
     assert process.failures() == []
