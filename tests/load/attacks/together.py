@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from benchmarks import machine
 from tests.load.attacks.measures import PushLatency, push_latency, rss_bytes
 from tests.load.attacks.target import attacked
 from tests.load.soak import report
@@ -37,8 +38,8 @@ MIN_P99_SECONDS = 0.02
 PER_SECOND = 25.0
 SAMPLE_SECONDS = 0.1
 PROBE_SECONDS, PROBE_TIMEOUT_SECONDS = 0.5, 20.0
-PROBE_ADDRESS = "127.0.7.7"
-"""Clients that connect during an attack have another address than the attackers."""
+PROBE_ADDRESS, CLIENT_ADDRESS = "127.0.7.7", "127.0.7.8"
+"""Clients that connect during an attack, and those that were connected before, have other addresses than attackers."""
 
 
 @dataclass
@@ -56,6 +57,8 @@ class Observation:
     connected: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     shut_out: int = 0
+    disconnected: int = 0
+    """How often clients that were connected before were disconnected."""
     statuses: dict[str, int] = field(default_factory=dict)
 
     def wrong(self, quiet: PushLatency) -> list[str]:
@@ -74,6 +77,8 @@ class Observation:
                 f"{name}: of clients with good tokens {self.connected} connected, {self.shut_out} did not, and "
                 f"{dict(self.rejected)} were rejected"
             )
+        if self.disconnected:
+            found.append(f"{name}: connected clients were disconnected {self.disconnected} times")
         found += [f"{each} ended with {status}" for each, status in self.statuses.items() if status != 0]
         return found
 
@@ -86,51 +91,57 @@ class Siege:
     quiet: Observation
     observations: list[Observation]
     comparison: Comparison
+    other_cores: float
+    """How many cores other programs used meanwhile."""
 
     @property
     def wrong(self) -> list[str]:
         quiet = self.quiet.latency
         found = [sentence for each in self.observations for sentence in each.wrong(quiet)]
-        if self.comparison.disconnects:
-            found.append(f"connected clients were disconnected: {dict(self.comparison.disconnects)}")
         return [*found, *self.comparison.wrong]
 
 
 def run(names: Sequence[str], *, clients: int, alone_seconds: float, together_seconds: float) -> Siege:
     """Observe the replica without an attack, under each attack alone, and under all at once."""
+    started, busy, own = time.monotonic(), machine.busy_seconds(), machine.children_seconds()
     server = RedisServer(under=PRIORITY)
     gateway = GatewayProcess(redis_url=server.url, under=PRIORITY)
-    behaviour = ClientBehaviour(up_seconds=None, transports=(("websocket",), ("websocket",), ("polling",)))
+    kinds = (("websocket",), ("websocket",), ("polling",))
+    behaviour = ClientBehaviour(up_seconds=None, transports=kinds, address=CLIENT_ADDRESS)
     observations = []
     try:
         with SoakClients(clients, behaviour, processes=2) as connected:
             connected.connect([gateway], gateway.url)
             with PushLoad(connected, [gateway], per_second=PER_SECOND) as load:
-                quiet = observe(gateway, [], together_seconds / 3)
+                quiet = observe(gateway, connected, [], together_seconds / 3)
                 print(line(quiet), flush=True)
                 groups = [[name] for name in names] if alone_seconds else []
                 for group in [*groups, list(names)]:
                     seconds = together_seconds if len(group) > 1 else alone_seconds
-                    observations.append(observe(gateway, group, seconds))
+                    observations.append(observe(gateway, connected, group, seconds))
                     print(line(observations[-1]), flush=True)
             load.push_last()
             errors = [] if connected.wait_for_last() else ["a client did not get the last message"]
             comparison = compare(load.pushes, connected.results())
             comparison.wrong = errors + comparison.wrong
         assert gateway.stop() == 0
-        return Siege(clients, quiet, observations, comparison)
     finally:
         gateway.kill()
         server.stop()
+    others = machine.busy_seconds() - busy - machine.children_seconds() + own
+    return Siege(clients, quiet, observations, comparison, max(0.0, others / (time.monotonic() - started)))
 
 
-def observe(gateway: GatewayProcess, names: Sequence[str], seconds: float) -> Observation:
+def observe(
+    gateway: GatewayProcess, clients: SoakClients, names: Sequence[str], seconds: float
+) -> Observation:
     """Attack for some seconds and observe the replica."""
-    before = rss_bytes(gateway.pid)
+    before, disconnects = rss_bytes(gateway.pid), clients.count_disconnects()
     with _peak(gateway.pid) as peak, attacked(gateway, names) as statuses:
         observation = asyncio.run(_observe(gateway, list(names), before, seconds))
     observation.rss_peak = peak[0]
     observation.statuses = statuses
+    observation.disconnected = clients.count_disconnects() - disconnects
     return observation
 
 
@@ -221,8 +232,9 @@ def _section(siege: Siege) -> str:
             "longest",
             "good tokens connected",
             "not connected",
+            "disconnects",
         ],
-        ["---", *["---:"] * 7],
+        ["---", *["---:"] * 8],
         *(_row(each) for each in [siege.quiet, *siege.observations]),
     ]
     lines = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
@@ -235,7 +247,7 @@ It fails above {MAX_RSS_BYTES / 1e6:.0f} MB, above {MAX_P99_RATIO:.0f} times the
 with a good token does not connect, where
 a connected client is disconnected, and where a message is lost. It ran on \
 {dt.datetime.now(dt.UTC).date().isoformat()}, with {os.cpu_count()} cores for the
-replica, its clients and the attackers:
+replica, its clients and the attackers; other programs used {siege.other_cores:.2f} of them.
 
 {lines}
 
@@ -253,6 +265,7 @@ def _row(found: Observation) -> list[str]:
         *(f"{seconds * 1e3:.1f} ms" for seconds in (latency.median, latency.p99, latency.longest)),
         str(found.connected),
         str(found.shut_out + found.rejected.total()),
+        str(found.disconnected),
     ]
 
 
@@ -270,5 +283,6 @@ def line(found: Observation) -> str:
         f" rss {found.rss_before / 1e6:4.0f} → {found.rss_peak / 1e6:4.0f} MB"
         f"  push p50 {latency.median * 1e3:6.1f} p99 {latency.p99 * 1e3:6.1f} max {latency.longest * 1e3:6.1f} ms"
         f" {dict(latency.statuses)}"
-        f"  good tokens: {found.connected} connected, {found.shut_out} not, {found.rejected.total()} rejected"
+        f"  good tokens: {found.connected} connected, {found.shut_out} not, {found.rejected.total()} rejected;"
+        f" {found.disconnected} disconnects"
     )

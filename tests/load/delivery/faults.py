@@ -190,7 +190,9 @@ KINDS: Final = (
     FaultKind("connections of one replica to Redis reset for 9 s", reset_one_replica),
     FaultKind("one replica and Redis cut off without a reset for 9 s", cut_off_one_replica),
     FaultKind("answers of Redis to one replica held for 4 s", hold_answers),
-    FaultKind("subscription of one replica held for 9 s", hold_subscription),
+    FaultKind(
+        "subscription of one replica held for 9 s", hold_subscription, logged=["gateway.subscription_stalled"]
+    ),
     FaultKind(
         "clock of Redis an hour ahead for 4 s, so that keys expire",
         set_clock_ahead,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +71,7 @@ class FaultKind:
 
     ``lossy``: Redis loses messages that were answered 2xx, so clients may miss them if they get ``recovery:failed``.
     ``drops``: connections of clients break meanwhile. ``redis``: options of the server. ``mirrored``: it has a replica.
-    ``clock_of``: ``redis`` or ``replica``, whose clock the fault steps.
+    ``clock_of``: ``redis`` or ``replica``, whose clock the fault steps. ``logged``: errors that belong into the log.
     """
 
     name: str
@@ -82,6 +82,7 @@ class FaultKind:
     redis: Mapping[str, Any] = field(default_factory=dict)
     processes: int = 1
     clock_of: str = ""
+    logged: Collection[str] = ()
 
     @property
     def promised(self) -> str:
@@ -107,7 +108,10 @@ def cause(kind: FaultKind) -> Run:
             kind.cause(Stage(redis, other, proxies, replicas, injector, clients, clock))
             injector.wait(AFTER_SECONDS)
 
-        return run_on(replicas, version_of(redis), plan, scenario)
+        done = run_on(replicas, version_of(redis), plan, scenario)
+    errors = done.comparison.wrong
+    errors[:] = [each for each in errors if not any(f"'event': '{event}'" in each for event in kind.logged)]
+    return done
 
 
 Surroundings = tuple[

@@ -40,6 +40,7 @@ class ClientBehaviour:
 
     ``up_seconds``: shortest and longest time for which a client stays connected; None: no client is dropped.
     ``transports``: those of each client, in turn. ``claims``: further ones of the tokens.
+    ``address``: their own, if they connect without relays.
     """
 
     options: dict[str, Any] = field(default_factory=lambda: dict(RECONNECT_AFTER_TWO_SECONDS))
@@ -47,6 +48,7 @@ class ClientBehaviour:
     transports: Sequence[Sequence[str]] = TRANSPORTS
     breaks: Sequence[str] = BREAKS
     claims: dict[str, Any] = field(default_factory=dict)
+    address: str = ""
     up_seconds: tuple[float, float] | None = (3.0, 7.0)
 
 
@@ -141,6 +143,7 @@ class SoakClients:
             for user, transports, rooms in plans
         ]
         plan = {"options": behaviour.options, "auth": behaviour.auth, "breaks": behaviour.breaks, "url": url}
+        plan["localAddress"] = behaviour.address
         for number, script in enumerate(self._scripts):
             share = clients[number :: self._processes]
             script.send({"do": "connect", "clients": share, "upSeconds": behaviour.up_seconds} | plan)
@@ -176,6 +179,11 @@ class SoakClients:
     def wait_until_connected(self, *, seconds: float = CONNECT_SECONDS) -> None:
         """Wait until every client is connected, and upgraded where it can be."""
         self._execute("awaitConnected", "allConnected", seconds)
+
+    def count_disconnects(self) -> int:
+        """Return how often clients were disconnected until now."""
+        found = self._execute("countDisconnects", "disconnectsCounted", CONNECT_SECONDS)
+        return sum(entry["count"] for entry in found)
 
     def emit_with_ack(self) -> None:
         """Emit an event from every client; return once each was acknowledged."""
@@ -223,12 +231,14 @@ class SoakClients:
         for script in self._scripts:
             script.send({"do": do} | command)
 
-    def _execute(self, do: str, answer: str, seconds: float) -> None:
-        """Send a command to every process; return once each has reported ``answer`` after it."""
+    def _execute(self, do: str, answer: str, seconds: float) -> list[Entry]:
+        """Send a command to every process; return the entry ``answer`` that each has reported after it."""
         before = [len(script.journal.entries) for script in self._scripts]
         self._send(do)
-        for script, after in zip(self._scripts, before, strict=True):
+        return [
             script.expect(answer, seconds=seconds, after=after)
+            for script, after in zip(self._scripts, before, strict=True)
+        ]
 
     def _expect(self, kind: str, seconds: float) -> list[Entry]:
         return [script.expect(kind, seconds=seconds) for script in self._scripts]

@@ -1,5 +1,6 @@
 // Stock socket.io-clients whose connections break repeatedly. Each records the events that it received and their
 // positions. Commands are JSON lines on stdin, reports are JSON lines on stdout.
+import http from "node:http";
 import net from "node:net";
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
@@ -97,6 +98,7 @@ const breaks = {
 
 class Client {
   async start({ token, transports }) {
+    const agent = plan.localAddress ? { agent: new http.Agent({ localAddress: plan.localAddress }) } : {};
     const url = plan.url ?? (await this.openRelay());
     this.got = []; // [number, position] of every event; -1: of the gateway; -2: it connected and was not
     // recovered; -3: recovery:failed
@@ -118,6 +120,7 @@ class Client {
       forceNew: true,
       transports,
       auth: { token, ...plan.auth },
+      ...agent,
       ...plan.options,
     });
     this.watch();
@@ -256,6 +259,10 @@ const commands = {
   },
   awaitLast() {
     whenAll((client) => client.isLast, "receivedLast");
+  },
+  countDisconnects() {
+    const counts = clients.flatMap((client) => Object.values(client.disconnects));
+    report("disconnectsCounted", { count: counts.reduce((sum, count) => sum + count, 0) });
   },
   reportResults() {
     for (const client of clients) report("result", client.result());
