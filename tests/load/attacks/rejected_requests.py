@@ -189,8 +189,12 @@ def _signed_requests(gateway: GatewayProcess, body_bytes: int) -> list[RejectedR
 def _unsigned_requests(gateway: GatewayProcess, body_bytes: int) -> list[RejectedRequest]:
     push = _push(body_bytes)
     old = str(int(time.time()) - 4000)
+    # Two kinds are accepted at first: to a user without a client, so that they cost nothing but themselves.
     replayed = encode_request(
-        "POST", "/broadcast", gateway.backend.sign("POST", "/broadcast", push) | _JSON, push
+        "POST",
+        "/emit/user/no-client",
+        gateway.backend.sign("POST", "/emit/user/no-client", push) | _JSON,
+        push,
     )
 
     async def replay() -> int:
@@ -203,10 +207,13 @@ def _unsigned_requests(gateway: GatewayProcess, body_bytes: int) -> list[Rejecte
         status = NO_ANSWER
         for body in (push, push + b" "):
             headers = (
-                gateway.backend.sign("POST", "/broadcast", body, idempotency_key=f"k{body_bytes}") | _JSON
+                gateway.backend.sign("POST", "/emit/user/no-client", body, idempotency_key=f"k{body_bytes}")
+                | _JSON
             )
             status = status_of(
-                await send(gateway.ingest_url, [encode_request("POST", "/broadcast", headers, body)])
+                await send(
+                    gateway.ingest_url, [encode_request("POST", "/emit/user/no-client", headers, body)]
+                )
             )
         return status
 

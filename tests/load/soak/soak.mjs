@@ -98,7 +98,9 @@ const breaks = {
 
 class Client {
   async start({ token, transports }) {
-    const agent = plan.localAddress ? { agent: new http.Agent({ localAddress: plan.localAddress }) } : {};
+    // Connections are kept alive where none breaks: thousands of polls a minute would use up the ports of an address.
+    const { localAddress } = plan;
+    const agent = localAddress ? { agent: new http.Agent({ localAddress, keepAlive: true }) } : {};
     const url = plan.url ?? (await this.openRelay());
     this.got = []; // [number, position] of every event; -1: of the gateway; -2: it connected and was not
     // recovered; -3: recovery:failed
