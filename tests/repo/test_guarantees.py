@@ -6,15 +6,17 @@ import re
 
 import pytest
 
+from tests.load.delivery.faults import KINDS
+from tests.load.delivery.table import HEADER
 from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs/explanation/guarantees.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs/reference/configuration.md").read_text(encoding="utf-8")
+THREATS = PAGE.partition("\n## Threat model\n")[2].partition("\n## ")[0]
+DELIVERIES = PAGE.partition("\n## Delivery under each fault\n")[2].partition("\n## ")[0]
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
-    for section in PAGE.split("\n### ")
-    if "| attack or fault |" in section
-    for line in section.splitlines()
+    for line in THREATS.splitlines()
     if line.startswith("| ") and not line.startswith("| attack or fault")
 ]
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
@@ -48,3 +50,12 @@ def test_named_setting_exists(name: str) -> None:
 
 def test_each_attack_program_has_a_row() -> None:
     assert [name for name in PROGRAMS if f"`tests/load/attacks/test_{name}.py" not in PAGE] == []
+
+
+def test_each_kind_of_fault_has_a_row_without_a_loss() -> None:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in DELIVERIES.splitlines()]
+    counts = {row[0]: dict(zip(HEADER, row, strict=True)) for row in rows if len(row) == len(HEADER)}
+    wrong = ("lost unreported", "doubled", "out of order", "rejected but delivered")
+
+    assert list(counts)[2:] == [kind.name for kind in KINDS]
+    assert {counts[kind.name][column] for kind in KINDS for column in wrong} == {"0"}
