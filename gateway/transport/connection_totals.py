@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from gateway.metrics import MetricFactory, one_label
 
-UNREAD_ANSWERS_BYTES: Final = 64 * 1024 * 1024
+UNREAD_ANSWERS_BYTES: Final = 48 * 1024 * 1024
 """The limit of the bytes of answers that clients have not read. Bodies that answers share do not count."""
 UNFINISHED_REQUESTS_BYTES: Final = 32 * 1024 * 1024
 """The limit of the bytes of requests that are not complete, or wait for the answer to the one before."""
