@@ -217,7 +217,7 @@ class GatewayRequestHandler(SerialRequestHandler):
         tail, self._held, self._held_at = self._held[self._held_at :], b"", 0
         transport.set_write_buffer_limits()
         transport.set_protocol(protocol)
-        super().connection_lost(None)
+        self.connection_lost(None)
         if tail:
             # No later bytes may overtake the tail, and the request has to be answered first.
             if not self._is_held_back:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.gateway_process import GatewayProcess
 from tests.support.health import readiness
-from tests.support.waiter import TIMEOUT_SECONDS
+from tests.support.waiter import TIMEOUT_SECONDS, wait_until
 
 LIMIT = 100
 SPARE = 64
@@ -224,3 +224,29 @@ def test_pushes_whose_bodies_do_not_arrive_keep_no_probe_out() -> None:
             connect(gateway, stack).sendall(head.encode())
 
         wait_until_probes_are_answered(gateway)
+
+
+def test_websocket_counts_as_one_connection_and_only_while_it_is_open() -> None:
+    with running() as gateway:
+        series = 'tcp_connections{listener="public"}'
+        for _ in range(3):
+            with ExitStack() as sockets:
+                for _ in range(10):
+                    open_websocket(connect(gateway, sockets))
+                wait_until(lambda: metric_once(gateway, series) == 11, "ten WebSockets and the scrape count")
+            wait_until(lambda: metric_once(gateway, series) == 1, "the scrape alone counts")
+
+
+def open_websocket(connection: socket.socket) -> None:
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+    connection.sendall(
+        b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key.encode() + b"\r\n\r\n"
+    )
+    assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
+
+
+def metric_once(gateway: GatewayProcess, series: str) -> float:
+    """Scrape on a connection of its own, which is closed afterwards."""
+    with ExitStack() as stack:
+        return metric(gateway, stack, series)
