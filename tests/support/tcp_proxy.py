@@ -156,14 +156,13 @@ class TcpProxy:
         self._break()
         for task in self._tasks:
             task.cancel()
-        await asyncio.sleep(0.01)
-        # Connections that were accepted last are aborted by ``_accept``, each in a task of the server.
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        if tasks:
-            await asyncio.wait(tasks, timeout=TIMEOUT_SECONDS)
-        # A busy machine may have left no turns for connections accepted last; aborted sockets are closed in the next.
-        for _ in range(10):
-            await asyncio.sleep(0)
+        # Connections that were accepted last are aborted by ``_accept``, each in a task of the server that may begin
+        # late on a busy machine. Aborted sockets are closed in the next turn.
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if tasks:
+                await asyncio.wait(tasks, timeout=TIMEOUT_SECONDS)
 
     def _break(self) -> None:
         self._is_broken = True

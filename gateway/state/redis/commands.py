@@ -35,6 +35,7 @@ from gateway.state.redis.connection import (
     execute,
     pack,
     run_until_first_exit,
+    send,
     stream_of,
 )
 from gateway.state.redis.errors import REPLIES, DeadlineExceeded, NotExecuted, OutcomeUnknown
@@ -355,10 +356,9 @@ class Commands:
                 self._writable = stream_of(connection)
                 await has_unsent.wait()
                 has_unsent.clear()
-                packed = self._pending.take()
-                if packed:
+                if packed := self._pending.take():
                     self._writable = None
-                    await connection.send_packed_command(packed, check_health=False)
+                    await send(connection, packed)
         finally:
             self._writable = None
 

@@ -262,9 +262,22 @@ def pack(*command: str | bytes | int) -> bytes:
 def stream_of(connection: Connection) -> asyncio.StreamWriter | None:
     """Return the stream that a connection writes to, or None while it is not connected.
 
-    For writing within a turn of the event loop: ``send_packed_command`` must be awaited.
+    For writing within a turn of the event loop: ``send`` must be awaited.
     """
     return connection._writer  # noqa: SLF001  # tests/contract/test_redis_overrides.py checks that it exists
+
+
+async def send(connection: Connection, packed: bytes) -> None:
+    """Write encoded commands.
+
+    Raises:
+        redis.exceptions.RedisError, OSError: The connection is lost. uvloop raises RuntimeError if it has closed the
+            socket and not reported that yet.
+    """
+    try:
+        await connection.send_packed_command(packed, check_health=False)
+    except RuntimeError as closed:
+        raise exceptions.ConnectionError("the connection was closed") from closed
 
 
 async def execute(connection: Connection, *command: str) -> Any:
@@ -274,7 +287,7 @@ async def execute(connection: Connection, *command: str) -> Any:
         NotExecuted: there is no answer, or it is an error.
     """
     try:
-        await connection.send_command(*command, check_health=False)
+        await send(connection, pack(*command))
         return await connection.read_response(
             disable_decoding=True, timeout=math.inf, disconnect_on_error=False
         )

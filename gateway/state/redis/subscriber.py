@@ -19,7 +19,7 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.domain.errors import BrokerUnavailable, GatewayError, release_frames
-from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run_until_first_exit
+from gateway.state.redis.connection import Backoff, ConnectionFactory, pack, run_until_first_exit, send
 from gateway.state.redis.errors import REPLIES, NotExecuted, error_from_reply, rejection_of
 from gateway.state.redis.metrics import CHANNELS, RedisMetrics
 
@@ -262,7 +262,7 @@ class Subscriber:
             self._changed.clear()
             pieces, self._outgoing = self._outgoing, []
             if pieces:
-                await connection.send_packed_command(b"".join(pieces), check_health=False)
+                await send(connection, b"".join(pieces))
 
     async def _read(self, connection: Connection) -> None:
         receive_buffer = self._receive_buffer

@@ -72,7 +72,7 @@ async def test_user_reads_its_budget_and_pushes_of_others_are_not_delayed(gatewa
 
     assert 0 < recovered < SLACK * budget / MESSAGE_COST
     assert spent < 0.6, "share of a core"
-    assert attacked.median < 10 * max(quiet.median, 0.001)
+    assert attacked.median < 50 * max(quiet.median, 0.001)
     assert set(attacked.statuses) == {200}
 
 
