@@ -212,7 +212,7 @@ def test_connections_that_wait_for_their_client_after_a_request_keep_no_probe_ou
                 connection.sendall(rest)
 
         wait_until_probes_are_answered(gateway)
-        assert request_or_none(gateway, POLL) == 200
+        wait_until(lambda: request_or_none(gateway, POLL) == 200, "a new client is served")
 
 
 def test_pushes_whose_bodies_do_not_arrive_keep_no_probe_out() -> None:
