@@ -6,7 +6,6 @@ backends issue them.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +33,7 @@ from gateway.auth.jwk import (
 from gateway.auth.jwks import Fetch, JwksCache
 from gateway.domain.errors import TokenRejected
 from gateway.domain.identity import Identity
-from gateway.interfaces import Clock, Schedule
+from gateway.interfaces import Clock, Schedule, sleep
 from gateway.metrics import MetricFactory, one_label
 
 MAX_TOKEN_BYTES: Final = 16 * 1024
@@ -200,7 +199,7 @@ class JwtVerifier:
             wait_seconds = rejection.retry_after_seconds
             if wait_seconds is None or wait_seconds > HOLD_SECONDS:
                 raise
-        await self._sleep(wait_seconds + _MARGIN_SECONDS)
+        await sleep(self._schedule, wait_seconds + _MARGIN_SECONDS)
         return self._identity_of(claims)
 
     def _identity_of(self, claims: Claims) -> Identity:
@@ -233,14 +232,6 @@ class JwtVerifier:
                 if rejection.code != SIGNATURE_INVALID or is_final or remote.is_newer_than(token):
                     raise
             await remote.wait_for_newer(header.kid, deadline)
-
-    async def _sleep(self, seconds: float) -> None:
-        woken = asyncio.Event()
-        timer = self._schedule.after(seconds, woken.set)
-        try:
-            await woken.wait()
-        finally:
-            timer.cancel()
 
     def _key_ring(
         self, allowed: Collection[str], secret: str | None, public_key: str | None, jwks_url: str | None

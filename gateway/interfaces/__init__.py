@@ -1,6 +1,7 @@
 """The interfaces between the packages, each with its contract.
 
 state     the broker and the stores of the state
+waiting   sleep: waits by the schedule of the process
 backends  what backends decide: tokens and webhooks
 delivery  encoded messages and the sockets that take them
 """
@@ -23,6 +24,7 @@ from gateway.interfaces.state import (
     Sessions,
     State,
 )
+from gateway.interfaces.waiting import sleep
 
 __all__ = [
     "AckStore",
@@ -44,4 +46,5 @@ __all__ = [
     "Timer",
     "TokenVerifier",
     "Webhooks",
+    "sleep",
 ]

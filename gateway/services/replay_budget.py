@@ -13,7 +13,7 @@ from typing import Final
 from gateway.domain import positions
 from gateway.domain.messages import json_bytes
 from gateway.domain.positions import Position
-from gateway.interfaces import Clock, Page, Schedule
+from gateway.interfaces import Clock, Page, Schedule, sleep
 from gateway.metrics import MetricFactory
 
 BYTES_PER_SECOND: Final = 8 * 1024 * 1024
@@ -113,12 +113,7 @@ class ReplayBudget:
         if delay_seconds <= 0:
             return
         self._delayed.count(())
-        paid = asyncio.Event()
-        timer = self._schedule.after(delay_seconds, paid.set)
-        try:
-            await paid.wait()
-        finally:
-            timer.cancel()
+        await sleep(self._schedule, delay_seconds)
 
     def _forget_paid(self) -> None:
         now = self._clock.monotonic()

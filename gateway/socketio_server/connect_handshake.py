@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -13,7 +12,7 @@ from gateway.domain.positions import Position
 from gateway.domain.rate_limit import KeyRates
 from gateway.domain.sessions import RecoveryRequest
 from gateway.hub import Connection
-from gateway.interfaces import Clock, Schedule, TokenVerifier
+from gateway.interfaces import Clock, Schedule, TokenVerifier, sleep
 from gateway.metrics import MetricFactory, one_label
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import GAP_EVENT
@@ -133,17 +132,9 @@ class ConnectPace:
         if seconds <= HOLD_SECONDS:
             self._rates.take(user, now)
         if seconds:
-            await self._sleep(min(seconds, HOLD_SECONDS))
+            await sleep(self._schedule, min(seconds, HOLD_SECONDS))
         if seconds > HOLD_SECONDS:
             raise ConnectsTooFast("this user connects too often")
-
-    async def _sleep(self, seconds: float) -> None:
-        woken = asyncio.Event()
-        timer = self._schedule.after(seconds, woken.set)
-        try:
-            await woken.wait()
-        finally:
-            timer.cancel()
 
 
 class ConnectHandshake:
