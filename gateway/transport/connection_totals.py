@@ -36,9 +36,8 @@ def reset(transport: asyncio.Transport) -> None:
 
     Otherwise it would keep that for minutes, and try to send it.
     """
-    with suppress(
-        OSError, ValueError
-    ):  # The socket is closed already: asyncio raises the one, uvloop the other.
+    # A socket that is closed already: asyncio raises the one, uvloop the other.
+    with suppress(OSError, ValueError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 

@@ -29,7 +29,7 @@ from gateway.state.redis.redis_keys import RedisKeys, address_name
 
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
-_BATCH: Final = 50
+BATCH: Final = 50
 X = TypeVar("X")
 
 
@@ -289,5 +289,5 @@ def _decode(user: str, public: list[bytes], last_seen: bytes, recoverable: int) 
 def batches(items: Iterable[X]) -> Iterator[list[X]]:
     """Return the items in parts for one script each, so that no other script waits for long."""
     rest = iter(items)
-    while batch := list(islice(rest, _BATCH)):
+    while batch := list(islice(rest, BATCH)):
         yield batch

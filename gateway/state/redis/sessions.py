@@ -27,12 +27,10 @@ from gateway.domain.errors import MalformedPosition, RecoveryFailed
 from gateway.domain.sessions import RecoverySession, ResumedSession
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.errors import NotExecuted
-from gateway.state.redis.presence import batches
+from gateway.state.redis.presence import BATCH, batches
 
 _FORMAT: Final = 1
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
-_BATCH: Final = 50
-"""Sessions in one script, so that no other script waits for long."""
 
 
 def encode_session(session: RecoverySession) -> str:
@@ -275,7 +273,7 @@ class RedisSessions:
 
     async def flush(self) -> None:
         """Save the unsaved sessions again."""
-        while unsaved := list(islice(self._unsaved, _BATCH)):
+        while unsaved := list(islice(self._unsaved, BATCH)):
             self._unsaved.difference_update(unsaved)
             await self._save([self._in_use[pid] for pid in unsaved if pid in self._in_use])
 

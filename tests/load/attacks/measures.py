@@ -122,6 +122,14 @@ async def under_attack(attack: Attack, gateway: GatewayProcess) -> AsyncIterator
         await task
 
 
+async def cpu_seconds_under(attack: Attack, gateway: GatewayProcess, *, seconds: float) -> float:
+    """Return the CPU time that a gateway takes during the first seconds of an attack."""
+    async with under_attack(attack, gateway):
+        before = cpu_seconds(gateway.pid)
+        await asyncio.sleep(seconds)
+        return cpu_seconds(gateway.pid) - before
+
+
 def _push(backend: Backend, user: str, seconds: float) -> list[tuple[float, int]]:
     address = urlsplit(backend.url)
     target, body = f"/emit/user/{user}", json.dumps({"event": "latency", "data": {}}).encode()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.load.attacks.frame_flood import CLIENTS, KINDS, attack, send_frames
-from tests.load.attacks.measures import cpu_seconds, metric, under_attack
+from tests.load.attacks.measures import cpu_seconds_under, metric
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawSocket, http_session
 from tests.support.waiter import await_until
@@ -21,10 +21,7 @@ MAX_CPU_SHARE = 0.3
 async def test_flood_of_frames_takes_a_small_part_of_the_cpu_time() -> None:
     gateway = GatewayProcess()
     try:
-        async with under_attack(attack, gateway):
-            before = cpu_seconds(gateway.pid)
-            await asyncio.sleep(ATTACK_SECONDS)
-            used = cpu_seconds(gateway.pid) - before
+        used = await cpu_seconds_under(attack, gateway, seconds=ATTACK_SECONDS)
         closed = metric(gateway, CLOSED)
     finally:
         gateway.stop()

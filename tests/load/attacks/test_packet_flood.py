@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from tests.load.attacks.measures import cpu_seconds, metric, under_attack
+from tests.load.attacks.measures import cpu_seconds_under, metric
 from tests.load.attacks.packet_flood import CLIENTS_OF_A_KIND, STEPS, Step, attack
 from tests.support.gateway_process import GatewayProcess
 from tests.support.raw_clients import RawPolling, http_session
@@ -22,10 +20,7 @@ MAX_STEPS = 100
 async def test_flood_of_packets_takes_a_small_part_of_the_cpu_time() -> None:
     gateway = GatewayProcess()
     try:
-        async with under_attack(attack, gateway):
-            before = cpu_seconds(gateway.pid)
-            await asyncio.sleep(ATTACK_SECONDS)
-            used = cpu_seconds(gateway.pid) - before
+        used = await cpu_seconds_under(attack, gateway, seconds=ATTACK_SECONDS)
         closed = metric(gateway, CLOSED)
     finally:
         gateway.stop()
