@@ -10,9 +10,10 @@ identity         Identity: what a verified token says
 ingest_keys      IngestKey, Scope: the credential of one backend
 messages         Message, DisconnectCommand, SessionTakeover: the entries that the broker appends
 names            the rules for user ids, rooms, namespaces and events
+notifications    Notification: an event that a webhook gets at least once
 origins          Origin: where a web page is from, and the form in which it is allowed
 positions        Position: where an entry is in the stream of all entries
-presence         UserPresence: the connections of a user on all replicas
+presence         UserPresence, PresenceChange: the connections of a user on all replicas
 rate_limit       the rate limit algorithm (GCRA)
 redis_url        RedisUrl: a parsed Redis URL
 sampling         Sampling: which log lines are written

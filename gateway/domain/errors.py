@@ -4,6 +4,7 @@
     ├── InvalidName             a user id, room, namespace or event name that the rules forbid
     ├── MalformedPosition       text that is not a position of this gateway
     ├── BrokerUnavailable       the entry certainly was not accepted and will not be delivered
+    │   ├── QueueFull           the queue of a webhook holds as many notifications as it may
     │   └── FreshnessUnknown    the request may be a replay, because nonces may be lost or a clock was set
     ├── BrokerTimeout           unknown whether it was accepted; a repeat with the same dedup key delivers it once
     ├── StateMisconfigured      the shared state is configured so that the gateway must not rely on it
@@ -81,6 +82,12 @@ class BrokerUnavailable(GatewayError):
     def __init__(self, message: str, *, retry_after_seconds: int = 1) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFull(BrokerUnavailable):
+    """The queue of a webhook is full, so nothing was accepted. Repeat once the backend has accepted some of it."""
+
+    code = "backend_unavailable"
 
 
 class FreshnessUnknown(BrokerUnavailable):

@@ -149,8 +149,8 @@ class ClientEvent:
     """One entry of ``client_events``. ``name`` may end in ``*``.
 
     ``rate`` is in events per second and connection (burst: two seconds), ``user_rate`` per second and user over all
-    replicas; None means off. ``call`` names a webhook. ``reject`` is the sentence that the client gets. ``ack`` None:
-    the acknowledgement has no argument, or what the call answered.
+    replicas; None means off. ``call`` and ``notify`` name a webhook, at most one of the two. ``reject`` is the sentence
+    that the client gets. ``ack`` None: the acknowledgement has no argument, or what the call answered.
     """
 
     name: str
@@ -162,6 +162,7 @@ class ClientEvent:
     dedupe: Template | None = None
     serial: bool = False
     call: str | None = None
+    notify: str | None = None
     reject: str | None = None
     join: Template | None = None
     leave: Template | None = None
@@ -172,7 +173,7 @@ class ClientEvent:
     """Whether the event has no effect but its acknowledgement, so that it waits for nothing."""
 
     def __post_init__(self) -> None:
-        effects = (self.user_rate, self.dedupe, self.call, self.join, self.leave)
+        effects = (self.user_rate, self.dedupe, self.call, self.notify, self.join, self.leave)
         only_answers = not self.emit and all(effect is None for effect in effects)
         object.__setattr__(self, "only_answers", only_answers)  # The class is frozen.
 
@@ -183,6 +184,44 @@ class ServerEvent:
 
     name: str
     args: Arguments
+
+
+@dataclass(frozen=True, slots=True)
+class OnlineUsers:
+    """The list of the connections of a namespace that clients get as ``event``, when it changed.
+
+    ``each`` renders the entry of one connection. At most ``max_entries`` are sent; if there are more, a second argument
+    shows it.
+    """
+
+    event: str
+    each: Template
+    every_seconds: float = 1.0
+    max_entries: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A message to clients of ``namespace`` when a user becomes online or offline.
+
+    ``to`` holds ROOMS with literal names, OWN_ROOMS (rooms that the user had) or EVERYONE. References in templates:
+    ``$user``, ``$now`` and ``$id``.
+    """
+
+    when_online: bool
+    namespace: str
+    to: tuple[Target, ...]
+    event: str
+    arguments: tuple[Template, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceNotices:
+    """What happens when users become online or offline. ``notify`` names a webhook."""
+
+    offline_after_seconds: float = 10.0
+    notify: str | None = None
+    announce: tuple[Announcement, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,6 +235,7 @@ class NamespaceEvents:
     patterns: tuple[ClientEvent, ...] = ()
     server_events: Mapping[str, ServerEvent] = field(default_factory=dict)
     allows_undescribed_pushes: bool = True
+    online_users: OnlineUsers | None = None
 
     def client_event(self, name: str) -> ClientEvent | None:
         """Return the entry for an event: the exact one, else the longest pattern that matches."""
@@ -214,10 +254,14 @@ class NamespaceEvents:
 
 @dataclass(frozen=True, slots=True)
 class EventCatalogue:
-    """The whole catalogue; without a file, an empty one. ``schemas`` are the sources of the named schemas."""
+    """The whole catalogue; without a file, an empty one. ``schemas`` are the sources of the named schemas.
+
+    ``presence`` None: no side is notified of the presence of users.
+    """
 
     namespaces: Mapping[str, NamespaceEvents] = field(default_factory=dict)
     schemas: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    presence: PresenceNotices | None = None
 
     def webhooks(self) -> frozenset[str]:
         """Return the ids of all webhooks that entries and rules name."""
@@ -225,7 +269,10 @@ class EventCatalogue:
         for namespace in self.namespaces.values():
             entries = [*namespace.client_events.values(), *namespace.patterns]
             ids.update(entry.call for entry in entries if entry.call is not None)
+            ids.update(entry.notify for entry in entries if entry.notify is not None)
             ids.update(rule.join.webhook for rule in namespace.rooms if rule.join.kind is AllowKind.CALL)
+        if self.presence is not None and self.presence.notify is not None:
+            ids.add(self.presence.notify)
         return frozenset(ids)
 
 

@@ -1,8 +1,11 @@
-"""Presence: the connections of a user on all replicas."""
+"""Presence: the connections of a user on all replicas, and the changes of users between online and offline."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
+
+from gateway.domain.messages import Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,12 @@ class ClosedConnection:
     """A connection of this replica that is gone.
 
     ``pid`` and ``owner`` are those of its recovery session, empty without one. The session is parked, so that the
-    connection counts as recoverable, or deleted. ``keeps_sid``: the sid was resumed here and stays registered.
+    connection counts as recoverable, or deleted. ``keeps_sid``: the sid was resumed here and stays registered. ``user``
+    is whose connection it was.
     """
 
     sid: str
+    user: str = ""
     pid: str = ""
     owner: str = ""
     is_parked: bool = False
@@ -47,3 +52,48 @@ class UserPresence:
     @property
     def is_online(self) -> bool:
         return bool(self.connections)
+
+
+class PresenceConsumer(Enum):
+    """Which side is notified of changes: the webhook of a backend, or the clients (``announce``)."""
+
+    WEBHOOK = "webhook"
+    CLIENTS = "clients"
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceRules:
+    """When users are offline, and which sides are notified."""
+
+    offline_after_seconds: float
+    consumers: frozenset[PresenceConsumer]
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceChange:
+    """The newest state of a user. A receiver ignores a change whose version is not above that of the last one.
+
+    ``version`` is in milliseconds since 1970, or later; ``since`` is in seconds since 1970. ``connections``: how many
+    there are now, 0 while offline. ``addresses`` are those of the connections since the user is online, the namespaces
+    without a room among them: as many as are kept. ``partition`` is that of the user.
+    """
+
+    user: str
+    is_online: bool
+    version: int
+    since: float
+    connections: int
+    partition: int
+    addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UserList:
+    """The connections of a namespace as JSON texts, those that came first in front; ``total`` counts all.
+
+    ``version`` changes whenever the list does.
+    """
+
+    version: int
+    total: int
+    entries: tuple[str, ...] = ()

@@ -6,7 +6,8 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from enum import Enum
+from typing import Final, NamedTuple
 
 from gateway.domain.ingest_keys import BROADCAST, EMIT_ROOM, EMIT_USER, Scope
 from gateway.domain.names import SID_PREFIX, USER_PREFIX, is_nfc, is_sid_room
@@ -41,7 +42,9 @@ class Webhook:
 
     Every one of ``secrets`` (``whsec_`` and base64) signs each request. ``timeout_seconds`` bounds a call with its wait
     and its second try. ``in_flight`` is the number of requests at once of this replica. ``may`` is what answers may do
-    beyond the sender. ``insecure`` allows plain HTTP to public addresses.
+    beyond the sender. ``insecure`` allows plain HTTP to public addresses. ``batch`` is the number of notifications in
+    one request, ``keep_seconds`` for how long a notification is tried. Each of the ``partitions`` of its queue has one
+    request at a time.
     """
 
     id: str
@@ -51,6 +54,9 @@ class Webhook:
     in_flight: int = 64
     may: tuple[Scope, ...] = ()
     insecure: bool = False
+    batch: int = 1
+    keep_seconds: float = 86_400.0
+    partitions: int = 16
     tls: WebhookTls = field(default_factory=WebhookTls)
 
     def allows(self, scope: str, target: str | None) -> bool:
@@ -132,3 +138,32 @@ class WebhookAnswer:
     leave: tuple[str, ...] = ()
     set: Mapping[str, object] = field(default_factory=dict)
     disconnect: bool = False
+
+
+class WebhookEvent(NamedTuple):
+    """An event to deliver. ``at`` is in seconds since 1970; ``data`` is the JSON text of an object."""
+
+    id: str
+    type: str
+    at: float
+    data: str
+
+
+class DeliveryOutcome(Enum):
+    """What became of a delivery.
+
+    ACCEPTED: a 2xx answer. REJECTED: the events are bad (400, 409, 413, 422). FAILED: the endpoint is bad, or there was
+    no answer.
+    """
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Delivery(NamedTuple):
+    """The end of one try. ``status`` None: there was no answer. ``retry_after_seconds``: as the answer says."""
+
+    outcome: DeliveryOutcome
+    status: int | None = None
+    retry_after_seconds: float | None = None

@@ -3,6 +3,7 @@
 state     the broker and the stores of the state
 waiting   sleep: waits by the schedule of the process
 backends  what backends decide: tokens and webhooks
+queues    notifications of backends, changes of presence, lists of users, and which replica works on them
 delivery  encoded messages and the sockets that take them
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from gateway.domain.clocks import Clock, Schedule, Timer
 from gateway.interfaces.backends import TokenVerifier, Webhooks
 from gateway.interfaces.delivery import DeliveryObserver, Frames, Socket
+from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 from gateway.interfaces.state import (
     AckStore,
     Broker,
@@ -36,7 +38,9 @@ __all__ = [
     "Disconnects",
     "Frames",
     "Page",
+    "Partitions",
     "Presence",
+    "PresenceEvents",
     "RateLimits",
     "Revocations",
     "Schedule",
@@ -45,6 +49,8 @@ __all__ = [
     "State",
     "Timer",
     "TokenVerifier",
+    "UserLists",
+    "WebhookQueues",
     "Webhooks",
     "sleep",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.domain.identity import Identity
-from gateway.domain.webhooks import WebhookAnswer
+from gateway.domain.webhooks import Delivery, Webhook, WebhookAnswer, WebhookEvent
 
 
 class TokenVerifier(Protocol):
@@ -21,7 +21,7 @@ class TokenVerifier(Protocol):
 
 
 class Webhooks(Protocol):
-    """The HTTP endpoints of backends that client events are sent to."""
+    """The HTTP endpoints of backends that events are sent to."""
 
     async def call(
         self,
@@ -44,4 +44,16 @@ class Webhooks(Protocol):
 
     def may(self, webhook: str, scope: str, target: str | None) -> bool:
         """Return whether answers may do something beyond the sender: ``emit:room`` for a room, …; None: for any."""
+        ...
+
+    async def deliver(self, webhook: str, events: Sequence[WebhookEvent]) -> Delivery:
+        """Send events in one request, several as a batch, and return what became of it. Raises nothing.
+
+        Waits for one of the requests in flight of the webhook to end, then DELIVERY_SECONDS at most. A webhook that is
+        not configured has the outcome FAILED without a status.
+        """
+        ...
+
+    def configured(self) -> Mapping[str, Webhook]:
+        """Return the webhooks by id, as they are configured now."""
         ...

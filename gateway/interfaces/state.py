@@ -14,11 +14,13 @@ from typing import Protocol
 
 from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.messages import Address, LogEntry, Message, PublishResult
+from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.domain.presence import ClosedConnection, PresentConnection, UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.sessions import RecoverySession, ResumedSession, VisibleRooms
 from gateway.domain.status import StateStatus
+from gateway.interfaces.queues import Partitions, PresenceEvents, UserLists, WebhookQueues
 
 
 class Deliver(Protocol):
@@ -73,14 +75,22 @@ class Broker(Protocol):
         ...
 
     async def append_all(
-        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+        self,
+        messages: Sequence[Message],
+        dedup_key: DedupKey | None = None,
+        *,
+        notifications: Sequence[Notification] = (),
     ) -> tuple[PublishResult, ...]:
         """Accept several messages, in this order and all or none, as ``append`` does with one.
+
+        ``notifications`` are put into the queues of their webhooks in the same step. Their ids are known as those of
+        messages are: one that was accepted before is not queued again. The results are those of the messages.
 
         One request to a shared state. Appending them again returns the first results. Those of a repeated idempotency
         key are those of its first request, whatever ``messages`` are now.
 
-        Raises: ValueError for more than MAX_BATCH messages, or two with one id; and what ``append`` raises.
+        Raises: ValueError for more than MAX_BATCH messages and notifications, or two with one id; QueueFull if a queue
+            holds MAX_QUEUED notifications or MAX_QUEUED_BYTES, and nothing was accepted then; what ``append`` raises.
         """
         ...
 
@@ -128,10 +138,12 @@ class Presence(Protocol):
         *,
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
+        listed: str | None = None,
     ) -> None:
         """Count a connection in its namespace, its rooms and the room of its sid, which ``rooms`` need not name.
 
-        Registering a sid again replaces what was registered. ``session`` is its recovery session.
+        Registering a sid again replaces what was registered. ``session`` is its recovery session. ``listed`` is its
+        entry in the list of its namespace (UserLists), None if it is not listed.
 
         Raises: ValueError for a connection of another replica; TooManyConnections if ``max_of_user`` connections of the
             user are registered, on all replicas, without this sid.
@@ -321,6 +333,18 @@ class State(Protocol):
 
     @property
     def acks(self) -> AckStore: ...
+
+    @property
+    def partitions(self) -> Partitions: ...
+
+    @property
+    def webhook_queues(self) -> WebhookQueues: ...
+
+    @property
+    def presence_events(self) -> PresenceEvents: ...
+
+    @property
+    def user_lists(self) -> UserLists: ...
 
     @property
     def status(self) -> StateStatus:
