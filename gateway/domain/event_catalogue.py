@@ -1,21 +1,32 @@
-"""The event catalogue: what clients may send, what the gateway does then, and what clients get. Values without code.
+"""The event catalogue: what clients may send, what the gateway does then, and what clients get.
 
 ``gateway.events`` reads them from a file. What the catalogue does not name is rejected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Final, Protocol
 
-from gateway.domain.templates import Template
+from gateway.domain.messages import Message
+from gateway.domain.names import user_room
+from gateway.domain.presence import PresenceChange, PresenceConsumer, PresenceRules, UserList
+from gateway.domain.templates import (
+    ChangeContext,
+    ConnectionContext,
+    Literal,
+    Template,
+    render_json,
+)
 
 SID_MARK: Final = "~"
 """The first character of a sid. No client joins such a room, and no claim grants one."""
-RESERVED_PREFIXES: Final = ("user:", "org:", "tenant:", "role:", SID_MARK)
+CLAIM_PREFIXES: Final = ("user:", "org:", "tenant:", "role:")
+"""What the names of the rooms of claims begin with."""
+RESERVED_PREFIXES: Final = (*CLAIM_PREFIXES, SID_MARK)
 """Rooms with these prefixes are never joined by asking; only a rule whose glob begins so lets clients send to them."""
 
 
@@ -199,13 +210,23 @@ class OnlineUsers:
     every_seconds: float = 1.0
     max_entries: int = 1_000
 
+    def entry(self, context: ConnectionContext) -> str:
+        """Return the entry of a connection as JSON text."""
+        return render_json(self.each, context)
+
+    def arguments(self, users: UserList) -> tuple[str, ...]:
+        """Return the arguments of the event, as JSON texts."""
+        entries = users.entries[: self.max_entries]
+        listed = f"[{','.join(entries)}]"
+        return (listed,) if users.total <= len(entries) else (listed, '{"truncated":true}')
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """A message to clients of ``namespace`` when a user becomes online or offline.
 
-    ``to`` holds ROOMS with literal names, OWN_ROOMS (rooms that the user had) or EVERYONE. References in templates:
-    ``$user``, ``$now`` and ``$id``.
+    ``to`` holds ROOMS with literal names, USERS with a literal name or ``$user``, OWN_ROOMS (rooms of the connections
+    since the user is online) or EVERYONE. References in templates: those of ChangeContext.
     """
 
     when_online: bool
@@ -213,6 +234,42 @@ class Announcement:
     to: tuple[Target, ...]
     event: str
     arguments: tuple[Template, ...] = ()
+
+    def message(self, change: PresenceChange, *, message_id: str, time: float) -> Message | None:
+        """Return the message about a change, at a time in seconds since 1970; None if it is for no client."""
+        if change.is_online is not self.when_online:
+            return None
+        rooms = () if self._is_for_everyone else tuple(dict.fromkeys(self._rooms(change)))
+        if not rooms and not self._is_for_everyone:
+            return None
+        context = ChangeContext(change.user, change.version, change.since, message_id, time)
+        arguments = tuple(render_json(template, context) for template in self.arguments)
+        return Message(message_id, self.namespace, rooms, self.event, arguments)
+
+    @property
+    def _is_for_everyone(self) -> bool:
+        return any(target.kind is TargetKind.EVERYONE for target in self.to)
+
+    def _rooms(self, change: PresenceChange) -> Iterator[str]:
+        for target in self.to:
+            if target.glob is not None:
+                yield from sorted(room for room in self._rooms_of(change) if target.glob.matches(room))
+            elif target.kind is TargetKind.USERS:
+                yield user_room(str(target.names.value) if isinstance(target.names, Literal) else change.user)
+            elif isinstance(target.names, Literal):
+                names = target.names.value
+                yield from names if isinstance(names, list) else [str(names)]
+
+    def _rooms_of(self, change: PresenceChange) -> set[str]:
+        """Return the rooms that the user had.
+
+        Rooms of claims are the same in all namespaces: the client may have connected to another one first.
+        """
+        return {
+            room
+            for namespace, room in change.addresses
+            if room is not None and (namespace == self.namespace or room.startswith(CLAIM_PREFIXES))
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +279,19 @@ class PresenceNotices:
     offline_after_seconds: float = 10.0
     notify: str | None = None
     announce: tuple[Announcement, ...] = ()
+
+    @property
+    def rules(self) -> PresenceRules | None:
+        """The rules of the state; None if no side is notified."""
+        consumers = frozenset(
+            consumer
+            for consumer, is_notified in (
+                (PresenceConsumer.WEBHOOK, self.notify is not None),
+                (PresenceConsumer.CLIENTS, bool(self.announce)),
+            )
+            if is_notified
+        )
+        return PresenceRules(self.offline_after_seconds, consumers) if consumers else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

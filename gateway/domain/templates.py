@@ -1,10 +1,14 @@
-"""Templates of the event catalogue: JSON values in which a string that begins with ``$`` refers to the client event."""
+"""Templates of the event catalogue: JSON values in which a string that begins with ``$`` is a reference.
+
+Contexts hold what references refer to: a client event, a connection, or the change of a user.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from gateway.domain.identity import Identity
 from gateway.domain.times import iso_timestamp
@@ -13,21 +17,11 @@ MISSING: Final = object()
 """What a reference returns when the member that it names is absent: JSON has no such value."""
 
 
-@dataclass(slots=True)
-class EventContext:
-    """What references of one client event refer to: those by name to the attribute of that name.
+class _OfConnection:
+    """The references to the identity of a connection."""
 
-    ``time`` is the time of the event in seconds since 1970. ``data`` is the socket data. ``error`` is set only for the
-    templates of ``on_error``.
-    """
-
-    arguments: Sequence[object]
-    sid: str
+    __slots__ = ()
     identity: Identity
-    data: Mapping[str, object]
-    time: float
-    id: str
-    error: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def user(self) -> str:
@@ -45,17 +39,73 @@ class EventContext:
         """The claim ``email``."""
         return self.identity.email
 
+
+@dataclass(slots=True)
+class EventContext(_OfConnection):
+    """What references of one client event refer to: those by name to the attribute of that name.
+
+    ``time`` is the time of the event in seconds since 1970. ``data`` is the socket data. ``error`` is set only for the
+    templates of ``on_error``.
+    """
+
+    arguments: Sequence[object]
+    sid: str
+    identity: Identity
+    data: Mapping[str, object]
+    time: float
+    id: str
+    error: Mapping[str, object] = field(default_factory=dict)
+
     @property
     def now(self) -> str:
         """The time of the event as ISO 8601 text."""
         return iso_timestamp(self.time)
 
 
+@dataclass(slots=True)
+class ConnectionContext(_OfConnection):
+    """What references in ``each`` of ``online_users`` refer to: ``$sid``, ``$user``, ``$sub`` and ``$email``."""
+
+    sid: str
+    identity: Identity
+    arguments: ClassVar[Sequence[object]] = ()
+
+
+@dataclass(slots=True)
+class ChangeContext:
+    """What references of announcements refer to: the change of a user between online and offline.
+
+    ``id`` is that of the message. ``time`` is the time of the announcement, ``changed_at`` that of the change, both in
+    seconds since 1970.
+    """
+
+    user: str
+    version: int
+    changed_at: float
+    id: str
+    time: float
+    arguments: ClassVar[Sequence[object]] = ()
+
+    @property
+    def now(self) -> str:
+        """The time of the announcement as ISO 8601 text."""
+        return iso_timestamp(self.time)
+
+    @property
+    def since(self) -> str:
+        """The time of the change as ISO 8601 text."""
+        return iso_timestamp(self.changed_at)
+
+
+Context = EventContext | ConnectionContext | ChangeContext
+"""What the references of a template refer to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """``$0.room`` is ``Reference("0", ("room",))``; ``root`` is what follows the dollar sign, up to the first dot.
 
-    Roots: ``0`` to ``15``, ``sid``, ``user``, ``sub``, ``email``, ``now``, ``id``, ``data``, ``error``.
+    Roots: ``0`` to ``15``, and the attributes of a context. The loader checks which the context of a template has.
     """
 
     root: str
@@ -67,7 +117,7 @@ class Reference:
         index = int(self.root) if self.root.isdigit() else None
         object.__setattr__(self, "_index", index)  # The class is frozen.
 
-    def render(self, context: EventContext) -> object:
+    def render(self, context: Context) -> object:
         """Return the value that the reference refers to, or MISSING."""
         index = self._index
         if index is None:
@@ -87,7 +137,7 @@ class Literal:
 
     value: object
 
-    def render(self, context: EventContext) -> object:  # noqa: ARG002  # the same for every event
+    def render(self, context: Context) -> object:  # noqa: ARG002  # the same for every event
         """Return the value."""
         return self.value
 
@@ -98,7 +148,7 @@ class ObjectTemplate:
 
     members: tuple[tuple[str, Template], ...]
 
-    def render(self, context: EventContext) -> object:
+    def render(self, context: Context) -> object:
         """Return the object."""
         rendered = {}
         for name, template in self.members:
@@ -114,13 +164,19 @@ class ArrayTemplate:
 
     items: tuple[Template, ...]
 
-    def render(self, context: EventContext) -> object:
+    def render(self, context: Context) -> object:
         """Return the array."""
         rendered = (template.render(context) for template in self.items)
         return [None if value is MISSING else value for value in rendered]
 
 
 Template = Reference | Literal | ObjectTemplate | ArrayTemplate
+
+
+def render_json(template: Template, context: Context) -> str:
+    """Return the JSON text of what a template renders: null if that is MISSING."""
+    value = template.render(context)
+    return json.dumps(None if value is MISSING else value, separators=(",", ":"))
 
 
 def _member(value: object, name: str) -> object:

@@ -10,6 +10,7 @@ templates     templates and references
 rules         globs, rules of rooms, and who may do something
 emissions     recipients and messages that a client event causes
 entries       entries of ``client_events`` and ``server_events``
+presence      announcements of online and offline users, and lists of online users
 review        warnings about a catalogue without mistakes
 descriptions  what clients of each namespace send and get, as JSON schemas
 payloads      the JSON schema of what a template renders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,8 @@ _NAMED: Final = {
     "user": TargetKind.USERS,
     "sid": TargetKind.SIDS,
 }
+NAMED: Final = (*_NAMED, "own_rooms")
+"""Keys of recipients that are a mapping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +57,12 @@ def read_emissions(part: Part, rules: EmissionRules) -> tuple[Emission, ...]:
 
 def _read_emission(part: Part, rules: EmissionRules) -> Emission | None:
     fields = part.fields(_KEYS)
-    only_one(fields, "data", "args")
     for name in ("to", "event"):
         if part.is_mapping and name not in fields:
             part.error(f"has no {name}")
-    targets = _read_targets(fields["to"], rules) if "to" in fields else ()
+    targets = read_targets(fields["to"], lambda item: _read_target(item, rules)) if "to" in fields else ()
     event = fields["event"].name(check_event) if "event" in fields else None
-    arguments: tuple[Template, ...] = ()
-    if "data" in fields:
-        arguments = (read_template(fields["data"], rules.scope),)
-    elif "args" in fields:
-        arguments = _read_arguments(fields["args"], rules.scope)
+    arguments = read_arguments(fields, rules.scope)
     except_self = "except" in fields and fields["except"].one_of(("self",)) is not None
     if except_self and targets and all(target.kind is TargetKind.SELF for target in targets):
         fields["except"].error("leaves no recipient: the message is for the sender alone")
@@ -72,24 +70,31 @@ def _read_emission(part: Part, rules: EmissionRules) -> Emission | None:
     return None if event is None else Emission(targets, event, arguments, except_self, bool(volatile))
 
 
-def _read_arguments(part: Part, scope: Scope) -> tuple[Template, ...]:
-    items = part.items()
+def read_arguments(fields: dict[str, Part], scope: Scope) -> tuple[Template, ...]:
+    """Return the arguments of a message with ``data``, ``args`` or neither."""
+    only_one(fields, "data", "args")
+    if "data" in fields:
+        return (read_template(fields["data"], scope),)
+    if "args" not in fields:
+        return ()
+    items = fields["args"].items()
     if len(items) > MAX_ARGUMENTS:
-        part.error(f"has more than {MAX_ARGUMENTS} arguments")
+        fields["args"].error(f"has more than {MAX_ARGUMENTS} arguments")
     return tuple(read_template(item, scope) for item in items)
 
 
-def _read_targets(part: Part, rules: EmissionRules) -> tuple[Target, ...]:
+def read_targets(part: Part, read_target: Callable[[Part], Target | None]) -> tuple[Target, ...]:
+    """Return one recipient, or a list of them."""
     items = part.items() if part.is_list else [part]
     if not 0 < len(items) <= MAX_TARGETS:
         part.error(f"has {len(items)} recipients; 1 to {MAX_TARGETS} are possible")
         return ()
-    return tuple(target for item in items if (target := _read_target(item, rules)) is not None)
+    return tuple(target for item in items if (target := read_target(item)) is not None)
 
 
 def _read_target(part: Part, rules: EmissionRules) -> Target | None:
     if part.is_mapping:
-        target = _read_named_target(part, rules.scope)
+        target = read_named_target(part, rules.scope)
     else:
         word = part.one_of(tuple(_WORDS))
         target = None if word is None else Target(_WORDS[word])
@@ -106,11 +111,12 @@ def _read_target(part: Part, rules: EmissionRules) -> Target | None:
     return target
 
 
-def _read_named_target(part: Part, scope: Scope) -> Target | None:
-    fields = part.fields((*_NAMED, "own_rooms"))
+def read_named_target(part: Part, scope: Scope, kinds: tuple[str, ...] = NAMED) -> Target | None:
+    """Return the recipient that a mapping with one of the ``kinds`` names."""
+    fields = part.fields(kinds)
     if len(fields) != 1:
         if fields or not part.members():
-            part.error(f"needs exactly one of {', '.join(_NAMED)}, own_rooms")
+            part.error(f"needs exactly one of {', '.join(kinds)}")
         return None
     ((kind, value),) = fields.items()
     if kind == "own_rooms":

@@ -27,8 +27,8 @@ OWN_EVENTS: Final = ("auth:refresh",)
 """Events of clients that the gateway handles itself."""
 
 _KEYS: Final = (
-    "args", "optional", "returns", "allow", "rate", "user_rate", "dedupe", "serial", "call", "reject", "join",
-    "leave", "emit", "ack", "on_error",
+    "args", "optional", "returns", "allow", "rate", "user_rate", "dedupe", "serial", "call", "notify", "reject",
+    "join", "leave", "emit", "ack", "on_error",
 )  # fmt: skip
 _WITHOUT_EFFECT: Final = ("dedupe", "serial", "join", "leave", "emit", "ack")
 """Keys that have no effect beside ``reject``."""
@@ -46,8 +46,8 @@ class EntryReader:
         """Return the entry; None if its name is wrong."""
         if not _is_event_name(name, part):
             return None
-        fields = part.fields(_KEYS, later=("notify",))
-        only_one(fields, "call", "reject")
+        fields = part.fields(_KEYS)
+        only_one(fields, "call", "notify", "reject")
         only_one(fields, "join", "leave")
         _check_combinations(fields)
         args = self._arguments(fields)
@@ -63,6 +63,7 @@ class EntryReader:
             dedupe=_dedupe(fields.get("dedupe"), scope),
             serial=bool(fields["serial"].boolean()) if "serial" in fields else False,
             call=read_webhook(fields["call"], self.webhooks) if "call" in fields else None,
+            notify=read_webhook(fields["notify"], self.webhooks) if "notify" in fields else None,
             reject=_sentence(fields.get("reject")),
             join=_room(fields.get("join"), scope),
             leave=_room(fields.get("leave"), scope),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Final
 
 from gateway.domain.event_catalogue import (
@@ -14,18 +13,18 @@ from gateway.domain.event_catalogue import (
     NamespaceEvents,
     ServerEvent,
 )
-from gateway.domain.names import check_namespace
 from gateway.events.entries import EntryReader
 from gateway.events.mistakes import CatalogueError, Mistake, Mistakes, Part, TooManyMistakes
-from gateway.events.rules import read_broadcast, read_rules
+from gateway.events.presence import read_online_users, read_presence
+from gateway.events.rules import check_known_namespace, read_broadcast, read_rules
 from gateway.events.schemas import SchemaReader
 from gateway.events.yaml_tree import YamlError, parse_yaml
 
 VERSION: Final = 1
 MAX_EVENTS: Final = 1_000
-_KEYS: Final = ("version", "schemas", "namespaces")
+_KEYS: Final = ("version", "schemas", "namespaces", "presence")
 _NAMESPACE_KEYS: Final = (
-    "error_event", "rooms", "broadcast", "client_events", "server_events", "undescribed_pushes"
+    "error_event", "rooms", "broadcast", "client_events", "server_events", "undescribed_pushes", "online_users"
 )  # fmt: skip
 _ERROR_EVENTS: Final = ("error", "exception")
 _UNDESCRIBED: Final = ("allow", "reject")
@@ -54,7 +53,7 @@ def load_catalogue(
 
 
 def _read(part: Part, namespaces: Collection[str] | None, webhooks: Collection[str] | None) -> EventCatalogue:
-    fields = part.fields(_KEYS, later=("presence",))
+    fields = part.fields(_KEYS)
     if "version" not in fields:
         if part.is_mapping:
             part.error(f"has no version; this release reads version: {VERSION}")
@@ -71,9 +70,10 @@ def _read(part: Part, namespaces: Collection[str] | None, webhooks: Collection[s
         fields["namespaces"].error(f"hold {count} events; at most {MAX_EVENTS} are possible")
         members = {}
     for name, value in members.items():
-        _check_namespace(name, value, namespaces)
+        check_known_namespace(name, value, namespaces)
         found[name] = _read_namespace(value, schemas, webhooks)
-    return EventCatalogue(found, schemas.named)
+    presence = read_presence(fields["presence"], namespaces, webhooks) if "presence" in fields else None
+    return EventCatalogue(found, schemas.named, presence)
 
 
 def _count_events(namespace: Part) -> int:
@@ -85,22 +85,8 @@ def _count_events(namespace: Part) -> int:
     return sum(len(each.value) for each in lists if each is not None and isinstance(each.value, dict))
 
 
-def _check_namespace(name: str, part: Part, known: Collection[str] | None) -> None:
-    from gateway.domain.errors import InvalidName
-
-    try:
-        check_namespace(name)
-    except InvalidName as error:
-        part.error(error.message)
-        return
-    if known is not None and name not in known:
-        nearest = get_close_matches(name, list(known), n=1)
-        advice = f"; did you mean {nearest[0]}?" if nearest else ""
-        part.error(f"is not in GATEWAY_NAMESPACES{advice}")
-
-
 def _read_namespace(part: Part, schemas: SchemaReader, webhooks: Collection[str] | None) -> NamespaceEvents:
-    fields = part.fields(_NAMESPACE_KEYS, later=("online_users",))
+    fields = part.fields(_NAMESPACE_KEYS)
     error_event = fields["error_event"].one_of(_ERROR_EVENTS) if "error_event" in fields else None
     broadcast = read_broadcast(fields["broadcast"]) if "broadcast" in fields else NEVER
     entries = EntryReader(schemas, webhooks, broadcasts="broadcast" in fields)
@@ -116,6 +102,7 @@ def _read_namespace(part: Part, schemas: SchemaReader, webhooks: Collection[str]
         patterns=patterns,
         server_events=_server_events(fields.get("server_events"), entries),
         allows_undescribed_pushes=undescribed != "reject",
+        online_users=read_online_users(fields["online_users"]) if "online_users" in fields else None,
     )
 
 

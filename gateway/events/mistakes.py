@@ -104,17 +104,13 @@ class Part:
             return {}
         return {name: self._child(name, child) for name, child in self.node.value.items()}
 
-    def fields(self, known: Collection[str], *, later: Collection[str] = ()) -> dict[str, Part]:
-        """Return the members of a mapping with known keys. ``later`` are keys that a later release understands."""
+    def fields(self, known: Collection[str]) -> dict[str, Part]:
+        """Return the members of a mapping with known keys."""
         members = self.members()
         for name in list(members):
             if name in known:
                 continue
-            part = members.pop(name)
-            if name in later:
-                part.error(f"{name} comes with a later release")
-            else:
-                part.error("is an unknown key" + _suggestion(name, known))
+            members.pop(name).error("is an unknown key" + _suggestion(name, known))
         return members
 
     def items(self) -> list[Part]:

@@ -1,8 +1,9 @@
-"""Globs, rules of rooms, and who may do something."""
+"""Globs, rules of rooms, who may do something, and names of the settings."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from difflib import get_close_matches
 from typing import Final
 
 from gateway.domain.event_catalogue import (
@@ -13,7 +14,7 @@ from gateway.domain.event_catalogue import (
     Glob,
     RoomRule,
 )
-from gateway.domain.names import check_room
+from gateway.domain.names import check_namespace, check_room
 from gateway.events.mistakes import Part, listed
 
 MAX_RULES: Final = 1_000
@@ -44,6 +45,21 @@ def read_webhook(part: Part, webhooks: Collection[str] | None) -> str | None:
     known = listed(sorted(webhooks)) if webhooks else "none is configured"
     part.error(f"is not the id of a webhook in GATEWAY_WEBHOOKS; {known}")
     return None
+
+
+def check_known_namespace(name: str, part: Part, known: Collection[str] | None) -> None:
+    """Add a mistake unless the name is that of a configured namespace. ``known`` None: it is not known which are."""
+    from gateway.domain.errors import InvalidName
+
+    try:
+        check_namespace(name)
+    except InvalidName as error:
+        part.error(error.message)
+        return
+    if known is not None and name not in known:
+        nearest = get_close_matches(name, list(known), n=1)
+        advice = f"; did you mean {nearest[0]}?" if nearest else ""
+        part.error(f"is not in GATEWAY_NAMESPACES{advice}")
 
 
 def read_rules(part: Part, webhooks: Collection[str] | None) -> tuple[RoomRule, ...]:

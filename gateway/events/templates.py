@@ -19,10 +19,14 @@ _MAX_MEMBERS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What references may refer to. ``arguments`` is how many arguments the event has at most."""
+    """What references may refer to. ``arguments`` is how many arguments the event has at most.
+
+    ``roots``: there is no event, and only these names; None: those of a client event.
+    """
 
     arguments: int = MAX_ARGUMENTS
     has_error: bool = False
+    roots: tuple[str, ...] | None = None
 
 
 def read_template(part: Part, scope: Scope) -> Template:
@@ -75,6 +79,8 @@ def _problem(root: str, path: tuple[str, ...], scope: Scope) -> str | None:
     """Return what is wrong with a reference, or None."""
     if len(path) > _MAX_MEMBERS:
         return f"has more than {_MAX_MEMBERS} members"
+    if scope.roots is not None:
+        return _named_problem(root, path, scope.roots)
     if _INDEX.fullmatch(root):
         return _index_problem(int(root), scope)
     if root == "data":
@@ -90,6 +96,12 @@ def _problem(root: str, path: tuple[str, ...], scope: Scope) -> str | None:
     if root not in _PLAIN_ROOTS:
         roots = ", ".join(f"${name}" for name in _PLAIN_ROOTS)
         return f"${root[:40]} is unknown; there are $0 to $15, $data, {roots}, and $error in on_error"
+    return f"${root} has no members" if path else None
+
+
+def _named_problem(root: str, path: tuple[str, ...], roots: tuple[str, ...]) -> str | None:
+    if root not in roots:
+        return f"${root[:40]} is unknown here; there are {', '.join(f'${name}' for name in roots)}"
     return f"${root} has no members" if path else None
 
 

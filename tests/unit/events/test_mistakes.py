@@ -58,7 +58,7 @@ namespaces:
         ("version: 2", "version: is not 1, the version that this release reads (line 1)"),
         ("version: true", "version: is not 1, the version that this release reads (line 1)"),
         ("version: '1'", "version: is not 1, the version that this release reads (line 1)"),
-        ("version: 1\npresence: {}", "presence: presence comes with a later release (line 2)"),
+        ("version: 1\npresence:", "presence: is empty, not a mapping (line 2)"),
         ("version: 1\nnamespace: {}", "namespace: is an unknown key; did you mean namespaces? (line 2)"),
         ("version: 1\nnamespaces: {chat: {}}", "namespaces.chat: a namespace starts with a slash (line 2)"),
         (
@@ -112,7 +112,7 @@ def test_chain_of_aliases_cannot_exceed_the_depth() -> None:
 @pytest.mark.parametrize(
     ("members", "mistake"),
     [
-        ("    online_users: {}", "online_users: online_users comes with a later release"),
+        ("    online_users: []", "online_users: is a list, not a mapping"),
         ("    error_event: eror", "error_event: is not one of error, exception; did you mean error?"),
         ("    undescribed_pushes: false", "undescribed_pushes: is true or false, not text"),
         ("    broadcast: members", "broadcast: members belong to a room; use anyone or a list of rooms"),
@@ -195,7 +195,10 @@ def test_rules_let_no_client_join_reserved_rooms(prefix: str, allow: str) -> Non
         ("rate: 0", "rate: is not a rate above 0 and up to 1000000 each second"),
         ("rate: fast", "rate: is text, not a number"),
         ("serial: 1", "serial: is a number, neither true nor false"),
-        ("notify: app", "notify: notify comes with a later release"),
+        ("notify: ap", f"notify: {NO_WEBHOOK}; there are app, billing"),
+        ("notify: app, returns: true", "returns: describes the answer of a call; the entry has none"),
+        ("call: app, notify: app", "notify: stands beside call: remove one of the two"),
+        ("notify: app, reject: no", "reject: stands beside notify: remove one of the two"),
         ("call: app, reject: no", "reject: stands beside call: remove one of the two"),
         ("join: $0, leave: $0", "leave: stands beside join: remove one of the two"),
         ("reject: no, ack: 1", "ack: has no effect beside reject"),
