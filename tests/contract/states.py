@@ -22,7 +22,7 @@ from gateway.interfaces import (
 from gateway.metrics import MetricFactory
 from gateway.state.memory import MemoryState
 from gateway.state.redis import RedisState
-from gateway.state.redis.membership import KEEP_SECONDS
+from gateway.state.redis.limits import KEEP_SECONDS
 from tests.support.clock import FakeClock
 from tests.support.redis_clock import shift_clock
 from tests.support.redis_server import RedisServer, shared_server

@@ -1,6 +1,7 @@
 """The state of a gateway with several replicas: one Redis, or Valkey, that they share.
 
     state        RedisState: builds everything below and runs it
+    limits       RedisLimits: what Redis holds at most and for how long
     broker       appends entries, subscribes addresses, reads the history
     presence     the connections of each user, and their records
     sessions     recovery sessions, and their records

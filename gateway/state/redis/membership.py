@@ -24,14 +24,13 @@ from gateway.domain.names import FORMER_SID_FORM
 from gateway.state.redis.codec import TILDE_FORMAT, Codec
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.guards import RedisDedupStore
+from gateway.state.redis.limits import KEEP_SECONDS
 from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.sessions import RedisSessions
 
 CLOCK_SKEW_SECONDS: Final = 2.0
 """From this difference on the clocks of Redis and of this host are logged; ``doctor`` warns from it on, too."""
-KEEP_SECONDS: Final = 86_400.0
-"""The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 _HEARTBEATS_PER_LEASE: Final = 3
 RELEASE_SECONDS: Final = 1.0
 """The most that releasing the lease adds to a stop. If that is too short, the lease ends by itself."""

@@ -1,5 +1,5 @@
 -- Precedes the scripts that name it (scripts.py). K stands for the names of keys (redis_keys.py), L for limits
--- (state.py): scripts.py writes them into the text as constants. Times are milliseconds, which Lua writes as whole
+-- (limits.py): scripts.py writes them into the text as constants. Times are milliseconds, which Lua writes as whole
 -- numbers (up to 14 digits).
 -- L.shift is 0. Tests write another value here to move the clock, because the clock of a real server cannot be moved.
 -- ARGV[1] is the deadline (ms), at which the caller gives up: a script that has not begun by then must do nothing.
