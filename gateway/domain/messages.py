@@ -11,13 +11,14 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from gateway.domain.names import user_room
+from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.domain.traces import Trace
 
 _PROCESS: Final = secrets.token_urlsafe(12) + "-"
 _COUNT: Final = count()
 MAX_BATCH: Final = 100
-"""The most messages that are accepted together."""
+"""The most messages and notifications that are accepted together."""
 
 
 class Address(NamedTuple):
@@ -100,12 +101,13 @@ LogEntry = Message | DisconnectCommand | SessionTakeover
 """An entry that the broker appends."""
 
 
-def check_batch(messages: Collection[Message]) -> None:
-    """Raises: ValueError if these messages cannot be accepted together: too many, or an id twice."""
-    if len(messages) > MAX_BATCH:
-        raise ValueError(f"{len(messages)} messages in one batch: at most {MAX_BATCH}")
-    if len({message.id for message in messages}) != len(messages):
-        raise ValueError("two messages of one batch have the same id")
+def check_batch(messages: Collection[Message], notifications: Collection[Notification] = ()) -> None:
+    """Raises: ValueError if these cannot be accepted together: too many, or an id twice."""
+    number = len(messages) + len(notifications)
+    if number > MAX_BATCH:
+        raise ValueError(f"{number} messages and notifications in one batch: at most {MAX_BATCH}")
+    if len({message.id for message in messages} | {each.id for each in notifications}) != number:
+        raise ValueError("two messages or notifications of one batch have the same id")
 
 
 def is_volatile(entry: LogEntry) -> bool:

@@ -60,6 +60,18 @@ class QueuedNotification(NamedTuple):
     size: int = 0
 
 
+QUEUED_OVERHEAD_BYTES: Final = 200
+"""What a queued notification counts beside its texts."""
+
+
+def queued_bytes(notification: Notification) -> int:
+    """Return what a notification counts of MAX_QUEUED_BYTES. The scripts of ``state/redis/lua`` count the same."""
+    texts = (notification.id, notification.user, notification.type, notification.data)
+    return QUEUED_OVERHEAD_BYTES + sum(
+        [len(text) if text.isascii() else len(text.encode()) for text in texts]
+    )
+
+
 class HeadFailures(NamedTuple):
     """The failures of the first notification of a partition.
 

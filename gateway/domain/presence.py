@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from gateway.domain.messages import Address
+
+MAX_PRESENCE_ADDRESSES: Final = 256
+"""The most addresses of a user that are kept for changes of presence."""
 
 
 @dataclass(frozen=True, slots=True)

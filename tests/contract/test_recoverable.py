@@ -57,7 +57,7 @@ async def test_disconnects_are_recorded_together_and_again_without_harm(state: S
             RecoverySession(pid, sid, "ann", "/", "first", frozenset(), Position("1-0"))
         )
         disconnects.append(
-            ClosedConnection(sid, pid, "first", is_parked=number % 3 > 0, keeps_sid=number % 5 == 0)
+            ClosedConnection(sid, "ann", pid, "first", is_parked=number % 3 > 0, keeps_sid=number % 5 == 0)
         )
     await state.presence.register(connection("alone", "ann"), ["user:ann"])
     disconnects.append(ClosedConnection("alone"))

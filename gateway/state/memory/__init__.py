@@ -4,6 +4,8 @@ broker     MemoryBroker: appends entries, queues them for the listener (Delivery
 guards     MemoryAckStore, MemoryDedupStore, MemoryRateLimits, MemoryRevocations
 history    History: the recent entries, indexed by room; where it was trimmed
 presence   MemoryPresence: the connections of each user
+presence_events  MemoryPresenceEvents, MemoryUserLists
+queues     MemoryWebhookQueues: notifications and dead letters; MemoryPartitions
 sessions   MemorySessions: recovery sessions, in use or parked
 ttl_map    TtlMap: a mapping whose items expire
 
@@ -17,12 +19,20 @@ from dataclasses import dataclass, field
 
 from gateway.domain.dedup import MAX_USER_ACK_BYTES, MAX_USER_ACKS
 from gateway.domain.messages import PublishResult
+from gateway.domain.notifications import (
+    MAX_DEAD_LETTER_BYTES,
+    MAX_DEAD_LETTERS,
+    MAX_QUEUED,
+    MAX_QUEUED_BYTES,
+)
 from gateway.domain.status import StateStatus
 from gateway.interfaces import Clock
 from gateway.state.memory.broker import MIN_RESULT_SECONDS, MIN_RESULTS, DeliveryQueue, MemoryBroker
 from gateway.state.memory.guards import MemoryAckStore, MemoryDedupStore, MemoryRateLimits, MemoryRevocations
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
+from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
+from gateway.state.memory.queues import MemoryPartitions, MemoryWebhookQueues
 from gateway.state.memory.sessions import MemoryDisconnects, MemorySessions
 from gateway.state.memory.ttl_map import TtlMap
 
@@ -71,6 +81,12 @@ class MemoryState:
     max_user_acks: int = MAX_USER_ACKS
     max_user_ack_bytes: int = MAX_USER_ACK_BYTES
 
+    max_queued: int = MAX_QUEUED
+    max_queued_bytes: int = MAX_QUEUED_BYTES
+    max_dead_letters: int = MAX_DEAD_LETTERS
+    max_dead_letter_bytes: int = MAX_DEAD_LETTER_BYTES
+    max_offline_states: int = 100_000
+
     broker: MemoryBroker = field(init=False)
     presence: MemoryPresence = field(init=False)
     sessions: MemorySessions = field(init=False)
@@ -79,9 +95,11 @@ class MemoryState:
     rates: MemoryRateLimits = field(init=False)
     revocations: MemoryRevocations = field(init=False)
     acks: MemoryAckStore = field(init=False)
+    webhook_queues: MemoryWebhookQueues = field(init=False)
     _history: History = field(init=False)
     _delivery_queue: DeliveryQueue = field(init=False)
     _results: TtlMap[str, PublishResult] = field(init=False)
+    _notified: TtlMap[str, bool] = field(init=False)
 
     def __post_init__(self) -> None:
         clock = self.clock
@@ -92,6 +110,7 @@ class MemoryState:
             max_last_seen=self.last_seen_users,
             recovery_seconds=self.recovery_seconds,
             max_recoverable=self.max_parked_sessions,
+            max_offline_states=self.max_offline_states,
         )
         self.sessions = MemorySessions(
             clock=clock,
@@ -119,6 +138,14 @@ class MemoryState:
             max_user_acks=self.max_user_acks,
             max_user_ack_bytes=self.max_user_ack_bytes,
         )
+        self.webhook_queues = MemoryWebhookQueues(
+            clock=clock,
+            replica=self.replica,
+            max_queued=self.max_queued,
+            max_queued_bytes=self.max_queued_bytes,
+            max_dead_letters=self.max_dead_letters,
+            max_dead_letter_bytes=self.max_dead_letter_bytes,
+        )
         self._make_broker()
 
     def _make_broker(self) -> None:
@@ -135,11 +162,10 @@ class MemoryState:
             max_bytes=self.delivery_queue_bytes,
             wait_seconds=self.delivery_queue_wait_seconds,
         )
-        self._results = TtlMap(
-            clock=self.clock,
-            seconds=max(age_seconds, MIN_RESULT_SECONDS),
-            max_items=max(self.history_length, MIN_RESULTS),
-        )
+        known_seconds = max(age_seconds, MIN_RESULT_SECONDS)
+        known = max(self.history_length, MIN_RESULTS)
+        self._results = TtlMap(clock=self.clock, seconds=known_seconds, max_items=known)
+        self._notified = TtlMap(clock=self.clock, seconds=known_seconds, max_items=known)
         self.broker = MemoryBroker(
             clock=self.clock,
             history=self._history,
@@ -148,6 +174,8 @@ class MemoryState:
             dedup=self.dedup,
             revocations=self.revocations,
             results=self._results,
+            queues=self.webhook_queues,
+            notified=self._notified,
         )
 
     async def run(self, started: asyncio.Event) -> None:
@@ -157,6 +185,18 @@ class MemoryState:
 
     async def close(self) -> None:
         """Do nothing: there are no other replicas."""
+
+    @property
+    def partitions(self) -> MemoryPartitions:
+        return self.webhook_queues.partitions
+
+    @property
+    def presence_events(self) -> MemoryPresenceEvents:
+        return self.presence.events
+
+    @property
+    def user_lists(self) -> MemoryUserLists:
+        return self.presence.lists
 
     @property
     def status(self) -> StateStatus:
@@ -191,4 +231,7 @@ class MemoryState:
             "sessions": len(self.sessions),
             "rate_buckets": len(self.rates),
             "event_acks": len(self.acks),
+            "notification_ids": len(self._notified),
+            **self.webhook_queues.sizes(),
+            **self.presence.events.sizes(),
         }

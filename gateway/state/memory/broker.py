@@ -21,11 +21,13 @@ from gateway.domain.messages import (
     is_volatile,
     json_bytes,
 )
+from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.interfaces import Clock, Deliver, Page
 from gateway.state.memory.guards import MemoryDedupStore, MemoryRevocations
 from gateway.state.memory.history import History
 from gateway.state.memory.presence import MemoryPresence
+from gateway.state.memory.queues import MemoryWebhookQueues
 from gateway.state.memory.ttl_map import TtlMap
 
 MIN_RESULT_SECONDS: Final = 60.0
@@ -153,7 +155,10 @@ class MemoryBroker:
         dedup: MemoryDedupStore,
         revocations: MemoryRevocations,
         results: TtlMap[str, PublishResult],
+        queues: MemoryWebhookQueues,
+        notified: TtlMap[str, bool],
     ) -> None:
+        """``results`` are those of entries, by id; ``notified`` are the ids of notifications."""
         self._clock = clock
         self._history = history
         self._delivery_queue = delivery_queue
@@ -161,6 +166,8 @@ class MemoryBroker:
         self._dedup = dedup
         self._revocations = revocations
         self._results = results
+        self._queues = queues
+        self._notified = notified
         self._subscribed: set[Address] = set()
         # The position before the first entry: with microseconds as its sequence no other process has the same.
         milliseconds, microseconds = divmod(int(clock.now() * 1_000_000), 1000)
@@ -180,35 +187,58 @@ class MemoryBroker:
         return result
 
     async def append_all(
-        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+        self,
+        messages: Sequence[Message],
+        dedup_key: DedupKey | None = None,
+        *,
+        notifications: Sequence[Notification] = (),
     ) -> tuple[PublishResult, ...]:
-        check_batch(messages)
-        return await self._accept(messages, dedup_key) if messages else ()
+        check_batch(messages, notifications)
+        if not messages and not notifications:
+            return ()
+        return await self._accept(messages, dedup_key, notifications)
 
     async def _accept(
-        self, entries: Sequence[LogEntry], dedup_key: DedupKey | None
+        self,
+        entries: Sequence[LogEntry],
+        dedup_key: DedupKey | None,
+        notifications: Sequence[Notification] = (),
     ) -> tuple[PublishResult, ...]:
-        await self._delivery_queue.wait_for_space(entries)
+        if entries:
+            await self._delivery_queue.wait_for_space(entries)
         # No await from here on.
         known = [self._results.get(entry.id) for entry in entries]
-        if None not in known:
+        new = [each for each in notifications if not self._notified.get(each.id)]
+        if None not in known and not new:
             return tuple(result for result in known if result is not None)
         if dedup_key is None:
-            results = self._publish_new(entries, known)
-        elif retransmitted := self._dedup.retransmitted_results(dedup_key):
+            results = self._publish_new(entries, known, new)
+        elif (retransmitted := self._dedup.retransmitted_results(dedup_key)) is not None:
             results = retransmitted
         else:
             digest = self._dedup.check(dedup_key)
-            results = self._dedup.first_results(dedup_key) or self._publish_new(entries, known)
+            first = self._dedup.first_results(dedup_key)
+            results = self._publish_new(entries, known, new) if first is None else first
             self._dedup.keep(dedup_key, digest, results)
         for entry, result in zip(entries, results, strict=False):
             self._results.put(entry.id, result)
         return results
 
     def _publish_new(
-        self, entries: Sequence[LogEntry], known: Sequence[PublishResult | None]
+        self,
+        entries: Sequence[LogEntry],
+        known: Sequence[PublishResult | None],
+        notifications: Sequence[Notification],
     ) -> tuple[PublishResult, ...]:
-        """Publish the entries without a known result; return the results of all."""
+        """Queue the notifications, publish the entries without a known result; return the results of all entries.
+
+        Raises: QueueFull; nothing happened then.
+        """
+        if notifications:
+            self._queues.check_space(notifications)
+            self._queues.put(notifications)
+            for each in notifications:
+                self._notified.put(each.id, True)
         return tuple([result or self._publish(entry) for entry, result in zip(entries, known, strict=True)])
 
     async def subscribe(self, addresses: Collection[Address]) -> Position:

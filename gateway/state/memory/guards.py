@@ -164,7 +164,7 @@ class MemoryDedupStore:
     def keep(self, dedup_key: DedupKey, digest: int, results: tuple[PublishResult, ...]) -> None:
         """Keep a dedup key that was checked, with the results of its request."""
         self.nonces.consume(dedup_key, digest)
-        if dedup_key.idempotency_key is not None and not results[0].replayed:
+        if dedup_key.idempotency_key is not None and not any(result.replayed for result in results):
             self.results.put(_idempotency_digest(dedup_key), (dedup_key.fingerprint, results))
 
 

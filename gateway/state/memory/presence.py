@@ -12,6 +12,7 @@ from gateway.domain.messages import Address
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
 from gateway.interfaces import Clock
+from gateway.state.memory.presence_events import MemoryPresenceEvents, MemoryUserLists
 from gateway.state.memory.ttl_map import TtlMap
 
 K = TypeVar("K")
@@ -22,7 +23,7 @@ class MemoryPresence:
 
     ``last_seen`` is kept for ``last_seen_seconds``, and for the ``max_last_seen`` users that disconnected last. A
     connection that is gone and has a parked session counts as recoverable for ``recovery_seconds``; at most
-    ``max_recoverable`` do, the last ones.
+    ``max_recoverable`` do, the last ones. ``events`` and ``lists`` follow from the connections.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class MemoryPresence:
         max_last_seen: int,
         recovery_seconds: float,
         max_recoverable: int,
+        max_offline_states: int,
     ) -> None:
         self._clock = clock
         self._replica = replica
@@ -42,6 +44,13 @@ class MemoryPresence:
         self._sessions: dict[str, RecoverySession | None] = {}
         self._sids: dict[str, dict[str, None]] = {}
         self._counts: Counter[Address] = Counter()
+        self.events = MemoryPresenceEvents(
+            clock=clock,
+            sids=self._sids,
+            addresses_of=self._addresses_of,
+            max_offline=max_offline_states,
+        )
+        self.lists = MemoryUserLists()
         self._recovery_seconds = recovery_seconds
         self._max_recoverable = max_recoverable
         self._parked: OrderedDict[str, _Parked] = OrderedDict()
@@ -68,6 +77,7 @@ class MemoryPresence:
         *,
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
+        listed: str | None = None,
     ) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
@@ -75,13 +85,19 @@ class MemoryPresence:
         others = self._sids.get(connection.user, {})
         if max_of_user is not None and len(others) - (sid in others) >= max_of_user:
             raise TooManyConnections(f"this user has {max_of_user} connections already")
-        self._remove(sid)
+        former = self._connections.get(sid)
+        if former is not None:
+            self._remove(sid, keeps_list=listed is not None and former.namespace == connection.namespace)
         self._forget_parked(sid)
         self._connections[sid] = connection
         self._sids.setdefault(connection.user, {})[sid] = None
         self._rooms[sid] = frozenset(rooms)
         self._sessions[sid] = session
         _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
+        if listed is not None:
+            self.lists.put(connection.namespace, sid, listed)
+        if self.events.rules is not None:
+            self.events.connected(connection.user, _public_addresses(connection, rooms))
 
     async def change_rooms(
         self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
@@ -93,6 +109,8 @@ class MemoryPresence:
         self._sessions[sid] = session
         _count(self._counts, _addresses(connection, self._rooms[sid]), 1)
         _count(self._counts, _addresses(connection, before), -1)
+        if self.events.rules is not None:
+            self.events.connected(connection.user, _public_addresses(connection, rooms))
 
     async def change_transport(self, sid: str, transport: str) -> None:
         connection = self._connections.get(sid)
@@ -177,10 +195,17 @@ class MemoryPresence:
         connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
         return UserPresence(user, tuple(connections), recoverable=recoverable)
 
-    def _remove(self, sid: str) -> None:
+    def _addresses_of(self, user: str) -> list[Address]:
+        """Return the addresses of all connections of a user, without the rooms of their sids."""
+        connections = [self._connections[sid] for sid in self._sids.get(user, ())]
+        return [address for each in connections for address in _public_addresses(each, self._rooms[each.sid])]
+
+    def _remove(self, sid: str, *, keeps_list: bool = False) -> None:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
+        if self.lists and not keeps_list:
+            self.lists.remove(connection.namespace, sid)
         _count(self._counts, _addresses(connection, self._rooms.pop(sid)), -1)
         del self._sessions[sid]
         sids = self._sids[connection.user]
@@ -188,6 +213,8 @@ class MemoryPresence:
         if not sids:
             del self._sids[connection.user]
             self.last_seen.put(connection.user, self._clock.now())
+            if self.events.rules is not None:
+                self.events.disconnected(connection.user)
 
 
 class _Parked(NamedTuple):
@@ -210,3 +237,9 @@ def _count(counts: Counter[K], keys: Iterable[K], change: int) -> None:
 def _addresses(connection: PresentConnection, rooms: frozenset[str]) -> list[Address]:
     """Return the addresses of a connection, each once: everyone in its namespace, the room of its sid, its rooms."""
     return [Address(connection.namespace, room) for room in (None, *(rooms | {connection.sid}))]
+
+
+def _public_addresses(connection: PresentConnection, rooms: Collection[str]) -> list[Address]:
+    """Return the addresses of a connection without the room of its sid, its namespace in front."""
+    namespace, sid = connection.namespace, connection.sid
+    return [Address(namespace, None), *[Address(namespace, room) for room in rooms if room != sid]]

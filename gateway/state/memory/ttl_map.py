@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 
 from gateway.interfaces import Clock
@@ -18,7 +18,7 @@ _SWEEP: Final = 16
 class TtlMap(Generic[K, V]):
     """Items expire ``seconds`` after they were put; beyond ``max_items`` the oldest is removed early.
 
-    Every operation is O(1). An expired item is never returned, although only later puts remove it.
+    Every operation but ``items`` is O(1). An expired item is never returned, although only later puts remove it.
     """
 
     def __init__(
@@ -47,6 +47,13 @@ class TtlMap(Generic[K, V]):
             return None
         return item[1]
 
+    def items(self) -> Iterator[tuple[K, V]]:
+        """Yield the items that have not expired, the one that was put first in front."""
+        now = self._clock.monotonic()
+        for key, (ends_at, value) in self._items.items():
+            if ends_at > now:
+                yield key, value
+
     def put(self, key: K, value: V) -> None:
         """Set a value; its time starts again."""
         now = self._clock.monotonic()
@@ -73,10 +80,10 @@ class TtlMap(Generic[K, V]):
         item = self._items.pop(key, None)
         return None if item is None else item[1]
 
-    def is_full(self) -> bool:
-        """Whether one more item would remove one that has not expired."""
+    def is_full(self, *, adding: int = 1) -> bool:
+        """Whether as many more items would remove one that has not expired."""
         self._sweep(self._clock.monotonic())
-        return len(self._items) >= self._max_items
+        return len(self._items) + adding > self._max_items
 
     def _sweep(self, now: float) -> None:
         items = self._items

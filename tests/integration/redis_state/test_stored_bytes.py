@@ -40,7 +40,7 @@ async def connect(replica: Replica, sid: str, user: str, *rooms: str) -> None:
 
 
 async def close(replica: Replica, *sids: str) -> None:
-    closed = [ClosedConnection(sid, f"p{sid}", "first", is_parked=True) for sid in sids]
+    closed = [ClosedConnection(sid, pid=f"p{sid}", owner="first", is_parked=True) for sid in sids]
     await replica.state.disconnects.record(closed)
 
 

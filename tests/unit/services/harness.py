@@ -54,12 +54,13 @@ class GatedPresence:
         *,
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
+        listed: str | None = None,
     ) -> None:
         self.entered.set()
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        await self._inner.register(connection, rooms, session=session, max_of_user=max_of_user)
+        await self._inner.register(connection, rooms, session=session, max_of_user=max_of_user, listed=listed)
 
     async def change_rooms(
         self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None
