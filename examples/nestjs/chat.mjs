@@ -15,6 +15,7 @@ export function connectChat(url, token, show) {
   });
   socket.on("roomMessage", ({ message, sender }) => show("roomMessage", { message, sender }));
   socket.on("privateMessage", ({ from, message }) => show("privateMessage", { from, message }));
+  socket.on("onlineUsers", (users) => show("onlineUsers", users));
   socket.on("error", ({ message }) => show("error", message));
 
   return {

@@ -7,6 +7,8 @@ export function connectNotifications(url, token, show) {
   socket.on("connect", () => show("connected", socket.id));
   socket.on("notification:new", (notification) => show("new", notification));
   socket.on("notification:read", ({ notificationId, success }) => show("read", { notificationId, success }));
+  socket.on("user:online", ({ userId, timestamp }) => show("online", { userId, timestamp }));
+  socket.on("user:offline", ({ userId, timestamp }) => show("offline", { userId, timestamp }));
   socket.on("error", ({ message }) => show("error", message));
 
   return {

@@ -235,11 +235,22 @@ class Announcement:
     event: str
     arguments: tuple[Template, ...] = ()
 
-    def message(self, change: PresenceChange, *, message_id: str, time: float) -> Message | None:
-        """Return the message about a change, at a time in seconds since 1970; None if it is for no client."""
+    def message(
+        self,
+        change: PresenceChange,
+        *,
+        message_id: str,
+        time: float,
+        claim_prefixes: tuple[str, ...] = CLAIM_PREFIXES,
+    ) -> Message | None:
+        """Return the message about a change, at a time in seconds since 1970; None if it is for no client.
+
+        OWN_ROOMS are those in the namespace, and those of claims in all namespaces (``claim_prefixes`` begin their
+        names): they are the same in each, and the user may have connected to another one first.
+        """
         if change.is_online is not self.when_online:
             return None
-        rooms = () if self._is_for_everyone else tuple(dict.fromkeys(self._rooms(change)))
+        rooms = () if self._is_for_everyone else tuple(dict.fromkeys(self._rooms(change, claim_prefixes)))
         if not rooms and not self._is_for_everyone:
             return None
         context = ChangeContext(change.user, change.version, change.since, message_id, time)
@@ -250,26 +261,20 @@ class Announcement:
     def _is_for_everyone(self) -> bool:
         return any(target.kind is TargetKind.EVERYONE for target in self.to)
 
-    def _rooms(self, change: PresenceChange) -> Iterator[str]:
+    def _rooms(self, change: PresenceChange, claim_prefixes: tuple[str, ...]) -> Iterator[str]:
+        own = {
+            room
+            for namespace, room in change.addresses
+            if room is not None and (namespace == self.namespace or room.startswith(claim_prefixes))
+        }
         for target in self.to:
             if target.glob is not None:
-                yield from sorted(room for room in self._rooms_of(change) if target.glob.matches(room))
+                yield from sorted(room for room in own if target.glob.matches(room))
             elif target.kind is TargetKind.USERS:
                 yield user_room(str(target.names.value) if isinstance(target.names, Literal) else change.user)
             elif isinstance(target.names, Literal):
                 names = target.names.value
                 yield from names if isinstance(names, list) else [str(names)]
-
-    def _rooms_of(self, change: PresenceChange) -> set[str]:
-        """Return the rooms that the user had.
-
-        Rooms of claims are the same in all namespaces: the client may have connected to another one first.
-        """
-        return {
-            room
-            for namespace, room in change.addresses
-            if room is not None and (namespace == self.namespace or room.startswith(CLAIM_PREFIXES))
-        }
 
 
 @dataclass(frozen=True, slots=True)

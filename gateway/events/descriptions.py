@@ -1,20 +1,23 @@
 """What clients of a namespace send and get, each argument as a JSON schema: the source of all generated documents.
 
-Server events are those that the catalogue describes, the emissions of client events and the gateway's own events.
+Server events are those that the catalogue describes, the emissions of client events, announcements of presence, lists
+of online users and the gateway's own events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.domain.event_catalogue import (
+    Announcement,
     Arguments,
     ClientEvent,
-    Emission,
     EventCatalogue,
     NamespaceEvents,
 )
+from gateway.domain.templates import Template
 from gateway.events.own_events import (
     EVENTS_WITH_POSITION,
     OWN_SERVER_EVENTS,
@@ -24,6 +27,14 @@ from gateway.events.own_events import (
     ref,
 )
 from gateway.events.payloads import PayloadSchemas
+
+_TRUNCATED: Final[JsonSchema] = {
+    "description": "There are more online users than the list holds.",
+    "type": "object",
+    "properties": {"truncated": {"const": True}},
+    "required": ["truncated"],
+    "additionalProperties": False,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +81,17 @@ class NamespaceDescription:
 
 def describe(catalogue: EventCatalogue) -> tuple[NamespaceDescription, ...]:
     """Return the description of every namespace of the catalogue, in the order of their names."""
+    announced: dict[str, list[Announcement]] = {}
+    for each in catalogue.presence.announce if catalogue.presence is not None else ():
+        announced.setdefault(each.namespace, []).append(each)
     return tuple(
         NamespaceDescription(
             namespace=name,
             sent=tuple(_sent(events, catalogue.schemas)),
-            received=tuple(_received(events, catalogue.schemas)),
+            received=tuple(_received(events, announced.get(name, ()), catalogue.schemas)),
         )
-        for name, events in sorted(catalogue.namespaces.items())
+        for name in sorted({*catalogue.namespaces, *announced})
+        for events in [catalogue.namespaces.get(name, NamespaceEvents())]
     )
 
 
@@ -109,7 +124,11 @@ def _sent_event(entry: ClientEvent, payloads: PayloadSchemas) -> SentEvent:
     )
 
 
-def _received(events: NamespaceEvents, named: Mapping[str, Mapping[str, object]]) -> Iterator[ReceivedEvent]:
+def _received(
+    events: NamespaceEvents,
+    announcements: Iterable[Announcement],
+    named: Mapping[str, Mapping[str, object]],
+) -> Iterator[ReceivedEvent]:
     variants: dict[str, list[ArgumentList]] = {}
     described: dict[str, ArgumentList] = {
         name: _argument_list(event.args) for name, event in events.server_events.items()
@@ -118,7 +137,7 @@ def _received(events: NamespaceEvents, named: Mapping[str, Mapping[str, object]]
     own[events.error_event] = error_payload(events.error_event)
     for name, arguments in described.items():
         variants.setdefault(name, []).append(arguments)
-    for name, arguments in _emitted(events, named):
+    for name, arguments in (*_emitted(events, named), *_of_presence(events, announcements, named)):
         if name not in described:
             variants.setdefault(name, []).append(arguments)
     has_position = set(variants) | EVENTS_WITH_POSITION
@@ -135,11 +154,25 @@ def _emitted(
     for entry in _entries(events):
         payloads = PayloadSchemas(entry.args, named)
         for emission in (*entry.emit, *entry.on_error.emit):
-            yield emission.event, _emission_arguments(emission, payloads)
+            yield emission.event, _rendered(emission.arguments, payloads)
 
 
-def _emission_arguments(emission: Emission, payloads: PayloadSchemas) -> ArgumentList:
-    return ArgumentList(tuple(payloads.describe(template) for template in emission.arguments))
+def _of_presence(
+    events: NamespaceEvents,
+    announcements: Iterable[Announcement],
+    named: Mapping[str, Mapping[str, object]],
+) -> Iterator[tuple[str, ArgumentList]]:
+    payloads = PayloadSchemas(Arguments(()), named)
+    for announcement in announcements:
+        yield announcement.event, _rendered(announcement.arguments, payloads)
+    users = events.online_users
+    if users is not None:
+        entries = {"type": "array", "items": payloads.describe(users.each), "maxItems": users.max_entries}
+        yield users.event, ArgumentList((entries, _TRUNCATED), optional=1)
+
+
+def _rendered(templates: Iterable[Template], payloads: PayloadSchemas) -> ArgumentList:
+    return ArgumentList(tuple(payloads.describe(template) for template in templates))
 
 
 def _entries(events: NamespaceEvents) -> list[ClientEvent]:

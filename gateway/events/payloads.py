@@ -20,6 +20,8 @@ _ROOTS: Final[Mapping[str, JsonSchema]] = {
     "now": {"type": "string", "format": "date-time"},
     "email": {"type": ["string", "null"]},
     "sub": {"type": ["string", "number"]},
+    "version": {"type": "integer"},
+    "since": {"type": "string", "format": "date-time"},
 }
 _ERROR_MEMBERS: Final = ("code", "message")
 
@@ -32,7 +34,7 @@ class Payload(NamedTuple):
 
 
 class PayloadSchemas:
-    """Describes the templates of one client event. ``named`` are the named schemas of the catalogue."""
+    """Describes templates, of a client event or without arguments. ``named`` are the named schemas of the catalogue."""
 
     def __init__(self, arguments: Arguments, named: Mapping[str, Mapping[str, object]]) -> None:
         self._arguments = arguments

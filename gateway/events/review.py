@@ -12,6 +12,7 @@ from gateway.domain.event_catalogue import (
     EventCatalogue,
     Glob,
     NamespaceEvents,
+    PresenceNotices,
     TargetKind,
 )
 from gateway.domain.templates import ArrayTemplate, ObjectTemplate, Reference, Template
@@ -23,12 +24,29 @@ _TRUSTED_ROOTS = frozenset({"sid", "user", "sub", "email"})
 def warnings(catalogue: EventCatalogue) -> list[str]:
     """Return sentences, each with the path of what it is about, in the order of the file."""
     found: list[str] = []
+    if catalogue.presence is not None:
+        found.extend(f"presence{sentence}" for sentence in _of_presence(catalogue.presence))
     for name, namespace in catalogue.namespaces.items():
         path = f"namespaces.{name}"
         found.extend(f"{path}.rooms.{sentence}" for sentence in _of_rules(namespace))
         for entry in (*namespace.client_events.values(), *namespace.patterns):
             found.extend(f"{path}.client_events.{entry.name}.emit.{each}" for each in _of_entry(entry))
+        if namespace.online_users is not None and "email" in _roots(namespace.online_users.each):
+            found.append(
+                f"{path}.online_users.each: every client of the namespace gets the e-mail addresses of all others"
+            )
     return found
+
+
+def _of_presence(presence: PresenceNotices) -> Iterator[str]:
+    if presence.rules is None:
+        yield ": it has neither notify nor announce, so that no side is notified"
+    for index, announcement in enumerate(presence.announce):
+        to = announcement.to
+        if any(target.kind is TargetKind.EVERYONE for target in to):
+            yield f".announce.{index}.to: every client of the namespace is notified of every user"
+        elif not announcement.when_online and all(target.names == Reference("user") for target in to):
+            yield f".announce.{index}.to: a user who is offline has no connection that could get it"
 
 
 def _of_rules(namespace: NamespaceEvents) -> Iterator[str]:

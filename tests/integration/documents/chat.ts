@@ -58,6 +58,12 @@ chat.once("authenticated", ({ socketId, email, recovered }) => show(socketId, em
 chat.on("auth:expiring", ({ expiresIn }) => show(expiresIn.toFixed()));
 chat.on("recovery:failed", ({ code }) => show(code === "data_lost"));
 chat.on("error", ({ code, message, event }) => show(code, message, event));
+chat.on("onlineUsers", (users, more) => {
+  for (const { socketId, userId } of users) show(socketId, typeof userId === "string" ? userId : userId.toFixed());
+  show(typeof more === "object" && more.truncated);
+});
+main.on("user:online", ({ userId, timestamp }) => show(userId.toUpperCase(), new Date(timestamp)));
+main.on("user:offline", ({ userId }, position) => show(userId, position?.length));
 chat.off("message");
 
 main.emit("notification:mark_read", { notificationId: "n-1" });

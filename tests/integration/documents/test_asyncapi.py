@@ -31,7 +31,7 @@ def parse(document: str) -> Mapping[str, Any]:
 @pytest.mark.parametrize(
     ("catalogue", "channels"),
     [
-        pytest.param(CHAT, ["/", "/chat"], id="values"),
+        pytest.param(CHAT, ["/", "/chat", "/events"], id="values"),
         pytest.param(
             load_catalogue(EXAMPLE, namespaces=None, webhooks=None),
             ["/", "/chat", "/events", "/match"],

@@ -20,8 +20,8 @@ OPTIONS = [
     "--strict --noEmit --noUnusedLocals --exactOptionalPropertyTypes --noUncheckedIndexedAccess",
     "--target es2022 --lib es2023,dom --module esnext --moduleResolution bundler --skipLibCheck false",
 ]
-HEAD = 'import { io } from "socket.io-client";\nimport type { ChatSocket } from "./gateway-events";\n'
-HEAD += 'const chat: ChatSocket = io("/chat");\n'
+HEAD = 'import { io } from "socket.io-client";\nimport type { ChatSocket, MainSocket } from "./gateway-events";\n'
+HEAD += 'const chat: ChatSocket = io("/chat");\nexport const main: MainSocket = io("/");\n'
 WRONG = (
     'chat.emit("joinRom", "lobby");',
     'chat.emit("joinRoom");',
@@ -38,6 +38,12 @@ WRONG = (
     'chat.on("userJoined", ({ user }) => user);',
     'chat.on("message", (message) => message.text);',
     'chat.on("authenticated", ({ socketid }) => socketid);',
+    'chat.on("onlineUsers", ([{ user }]) => user);',
+    'chat.on("onlineUsers", (users) => users.user);',
+    'chat.on("onlineUsers", (users, { truncated }) => truncated);',
+    'chat.on("user:online", () => undefined);',
+    'main.on("user:online", ({ user }) => user);',
+    'main.on("user:offline", ({ userId }) => userId.toFixed());',
 )
 
 Compile = Callable[..., list[str]]
@@ -95,11 +101,11 @@ def test_with_required_acknowledgements_an_emit_without_one_is_an_error(compile_
     uses = 'chat.emit("joinRoom", "lobby", () => undefined);\nchat.emit("joinRoom", "lobby");'
 
     [error] = compile_files(gateway_events_d_ts=example("required"), use_ts=HEAD + uses)
-    assert error.startswith("use.ts(5,")
+    assert error.startswith("use.ts(6,")
 
 
 def test_without_acknowledgements_a_callback_is_an_error(compile_files: Compile) -> None:
     uses = 'chat.emit("joinRoom", "lobby");\nchat.emit("joinRoom", "lobby", () => undefined);'
 
     [error] = compile_files(gateway_events_d_ts=example("none"), use_ts=HEAD + uses)
-    assert error.startswith("use.ts(5,")
+    assert error.startswith("use.ts(6,")

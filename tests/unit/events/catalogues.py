@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.domain.event_catalogue import (
+    Announcement,
     Arguments,
     ClientEvent,
     Emission,
     EventCatalogue,
     NamespaceEvents,
     OnError,
+    OnlineUsers,
+    PresenceNotices,
     ServerEvent,
     Target,
     TargetKind,
@@ -44,6 +47,7 @@ MESSAGE = {
     },
 }
 SELF = (Target(TargetKind.SELF),)
+EVERYONE = (Target(TargetKind.EVERYONE),)
 
 
 def arguments(*schemas: Any, optional: int = 0) -> Arguments:
@@ -98,6 +102,9 @@ CHAT = EventCatalogue(
         "/chat": NamespaceEvents(
             client_events={event.name: event for event in (JOIN, SEND, TYPING)},
             server_events={"score": ServerEvent("score", arguments({"type": "integer"}, TEXT, optional=1))},
+            online_users=OnlineUsers(
+                "onlineUsers", object_of(socketId=Reference("sid"), userId=Reference("sub")), max_entries=20
+            ),
         ),
         "/": NamespaceEvents(
             error_event="exception",
@@ -109,4 +116,13 @@ CHAT = EventCatalogue(
         ),
     },
     schemas={"ChatMessage": MESSAGE},
+    presence=PresenceNotices(
+        announce=(
+            Announcement(
+                True, "/chat", EVERYONE, "status", (Reference("user"), Literal(True), Reference("version"))
+            ),
+            Announcement(False, "/chat", EVERYONE, "status", (Reference("user"), Literal(False))),
+            Announcement(False, "/events", EVERYONE, "gone", (object_of(at=Reference("since")),)),
+        )
+    ),
 )

@@ -30,7 +30,7 @@ def references(value: Any) -> Iterator[str]:
 def test_each_namespace_is_a_channel() -> None:
     addresses = {name: channel["address"] for name, channel in DOCUMENT["channels"].items()}
 
-    assert addresses == {"Main": "/", "Chat": "/chat"}
+    assert addresses == {"Main": "/", "Chat": "/chat", "Events": "/events"}
     assert (DOCUMENT["asyncapi"], DOCUMENT["info"]["title"], DOCUMENT["info"]["version"]) == (
         "3.0.0",
         "chat.yaml",
@@ -55,6 +55,20 @@ def test_a_server_event_is_sent() -> None:
     operation = DOCUMENT["operations"]["Chat_get_userJoined"]
 
     assert (operation["action"], "reply" in operation) == ("send", False)
+
+
+def test_announcements_and_lists_of_online_users_are_sent() -> None:
+    for name in ("Chat_get_status", "Chat_get_onlineUsers", "Events_get_gone"):
+        assert DOCUMENT["operations"][name]["action"] == "send"
+
+
+def test_the_list_of_online_users_has_entries_and_a_mark_that_it_was_cut() -> None:
+    payload = CHAT_MESSAGES["get_onlineUsers"]["payload"]
+    entries, mark = payload["items"]
+
+    assert (payload["minItems"], payload["maxItems"]) == (1, 2)
+    assert (entries["maxItems"], entries["items"]["required"]) == (20, ["socketId", "userId"])
+    assert mark["properties"] == {"truncated": {"const": True}}
 
 
 def test_the_payload_of_several_arguments_is_an_array() -> None:

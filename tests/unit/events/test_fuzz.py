@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 
 from gateway.domain.event_catalogue import NEVER, RESERVED_PREFIXES, EventCatalogue
 from gateway.domain.identity import Identity
-from gateway.domain.templates import EventContext, Literal
+from gateway.domain.messages import Address
+from gateway.domain.presence import PresenceChange, UserList
+from gateway.domain.templates import ConnectionContext, EventContext, Literal
 from gateway.events import CatalogueError, load_catalogue, warnings
+from gateway.events.asyncapi import asyncapi
+from gateway.events.typescript import typescript
 from tests.support.paths import ROOT
 
 EXAMPLE = (ROOT / "examples/nestjs/events.yaml").read_text(encoding="utf-8")
@@ -21,7 +25,9 @@ WORDS = st.sampled_from(
         "event", "data", "args", "call", "anyone", "members", "self", "others", "everyone", "room",
         "rooms", "user", "sid", "own_rooms", "ack", "on_error", "$0", "$0.a", "$$", "$sid",
         "$error.code", "$ref", "type", "string", "object", "anyOf", "properties", "#/schemas/A",
-        "user:*", "~*", "*", "a*", "/", "/chat", "e", "e*", "app", "optional", "rate",
+        "user:*", "~*", "*", "a*", "/", "/chat", "e", "e*", "app", "optional", "rate", "notify",
+        "presence", "announce", "when", "online", "offline", "namespace", "offline_after_seconds",
+        "online_users", "each", "every_seconds", "max", "$version", "$since", "$email",
     ]
 )  # fmt: skip
 SCALARS = st.one_of(WORDS, st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8))
@@ -50,6 +56,8 @@ def loaded(text: str) -> EventCatalogue | None:
         sentences = [mistake.sentence for mistake in error.mistakes]
     else:
         warnings(catalogue)
+        typescript(catalogue)
+        asyncapi(catalogue)
         return catalogue
     assert sentences
     assert all(sentences)
@@ -71,7 +79,10 @@ def test_any_punctuation_is_read_or_rejected(text: str) -> None:
 def test_any_tree_is_read_or_rejected(value: Any) -> None:
     loaded(json.dumps({"version": 1, "namespaces": {"/": value}}))
     loaded(json.dumps({"version": 1, "namespaces": {"/": {"client_events": {"e": value}}}}))
+    loaded(json.dumps({"version": 1, "namespaces": {"/": {"online_users": value}}}))
     loaded(json.dumps({"version": 1, "schemas": {"A": value}}))
+    loaded(json.dumps({"version": 1, "presence": value}))
+    loaded(json.dumps({"version": 1, "presence": {"announce": [value]}}))
     loaded(json.dumps(value))
 
 
@@ -113,6 +124,55 @@ def test_no_entry_names_a_reserved_room_to_join_or_leave(room: str, effect: str)
         template = getattr(catalogue.namespaces["/"].client_events["e"], effect)
         if isinstance(template, Literal):
             assert not str(template.value).startswith(RESERVED_PREFIXES)
+
+
+TARGETS = st.one_of(
+    st.just("everyone"),
+    st.fixed_dictionaries({"own_rooms": GLOBS}),
+    st.fixed_dictionaries({"room": ROOMS | st.just("$user")}),
+    st.fixed_dictionaries({"rooms": st.lists(ROOMS, max_size=3)}),
+    st.fixed_dictionaries({"user": ROOMS | st.just("$user")}),
+)
+ADDRESSES = st.builds(Address, st.sampled_from(["/", "/chat"]), st.none() | ROOMS)
+
+
+@settings(max_examples=300)
+@given(
+    to=TARGETS | st.lists(TARGETS, max_size=3),
+    data=VALUES,
+    when=st.sampled_from(["online", "offline"]),
+    addresses=st.lists(ADDRESSES, max_size=6),
+)
+def test_announcements_of_any_form_render(to: Any, data: Any, when: str, addresses: list[Address]) -> None:
+    announcement = {"when": when, "namespace": "/", "to": to, "event": "x", "data": data}
+    catalogue = loaded(json.dumps({"version": 1, "presence": {"announce": [announcement]}}))
+    if catalogue is None or catalogue.presence is None:
+        return
+    change = PresenceChange("42", when == "online", 7, 0.0, 1, 0, tuple(addresses))
+
+    message = catalogue.presence.announce[0].message(change, message_id="m", time=1.0)
+
+    if message is None:
+        return
+    assert len([json.loads(text) for text in message.arguments]) == 1
+    if isinstance(to, dict) and "own_rooms" in to:
+        assert set(message.rooms) <= {room for _, room in addresses}
+        assert not any(room.startswith("~") for room in message.rooms)
+
+
+@settings(max_examples=200)
+@given(template=VALUES)
+def test_lists_of_online_users_of_any_form_render(template: Any) -> None:
+    text = json.dumps({"version": 1, "namespaces": {"/": {"online_users": {"event": "x", "each": template}}}})
+    catalogue = loaded(text)
+    users = None if catalogue is None else catalogue.namespaces["/"].online_users
+    if users is None:
+        return
+
+    entry = users.entry(ConnectionContext("~s", Identity("42", frozenset(), subject=42)))
+
+    (listed,) = users.arguments(UserList(1, 2, (entry, entry)))
+    assert json.loads(listed) == [json.loads(entry)] * 2
 
 
 @settings(max_examples=200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.domain.event_catalogue import (
     TargetKind,
 )
 from gateway.domain.templates import ArrayTemplate, Literal, ObjectTemplate, Reference
+from tests.support.paths import ROOT
 from tests.unit.events.loading import entry, in_namespace, load, mistakes, namespace
 
 KNOWN: Final = "there are $user, $now, $id, $version, $since"
@@ -228,3 +230,25 @@ def test_list_of_online_users_needs_event_and_each() -> None:
         "namespaces./.online_users: has no event (line 4)",
         "namespaces./.online_users: has no each (line 4)",
     ]
+
+
+def test_examples_of_the_reference_are_read() -> None:
+    page = (ROOT / "docs/reference/events-file.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    found = [block for block in blocks if block.startswith(("presence:", "namespaces:"))]
+
+    assert [mistakes(f"version: 1\n{block}") for block in found] == [[], []]
+
+
+def test_another_presence_part_replaces_the_former_one() -> None:
+    """As SIGHUP does: what the file does not have any more is gone."""
+    announcement = "announce: [{when: online, namespace: /, to: everyone, event: x}]"
+    before, after = (
+        presence(f"notify: app, {announcement}"),
+        presence("offline_after_seconds: 3, notify: billing"),
+    )
+
+    assert before != after
+    assert (after.offline_after_seconds, after.notify, after.announce) == (3, "billing", ())
+    assert before.rules != after.rules
+    assert load("version: 1").presence is None

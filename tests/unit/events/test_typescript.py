@@ -10,11 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.event_catalogue import (
+    Announcement,
     Arguments,
     ClientEvent,
     EventCatalogue,
     NamespaceEvents,
+    OnlineUsers,
+    PresenceNotices,
     ServerEvent,
+    Target,
+    TargetKind,
 )
 from gateway.domain.templates import ArrayTemplate, Literal, ObjectTemplate, Reference, Template
 from gateway.events.typescript import typescript
@@ -152,6 +157,51 @@ def test_a_described_event_is_as_described_whatever_is_emitted() -> None:
 
     got = members(typescript(catalogue), "MainServerToClientEvents")["got"]
     assert got == "(data: number, position?: string) => void"
+
+
+def test_announcements_of_one_event_are_a_union() -> None:
+    got = members(typescript(CHAT), "ChatServerToClientEvents")["status"]
+
+    assert got == "(arg1: string, arg2: true | false, arg3?: number | string, position?: string) => void"
+
+
+def test_a_namespace_that_only_gets_announcements_has_types() -> None:
+    got = members(typescript(CHAT), "EventsServerToClientEvents")
+
+    assert got["gone"] == "(data: { at: string }, position?: string) => void"
+
+
+def test_a_list_of_online_users_may_be_cut() -> None:
+    got = members(typescript(CHAT), "ChatServerToClientEvents")["onlineUsers"]
+
+    entries = "{ socketId: string; userId: string | number }[]"
+    assert got == f"(arg1: {entries}, arg2?: {{ truncated: true }} | string, position?: string) => void"
+
+
+def test_a_description_replaces_that_of_announcements_and_lists() -> None:
+    events = NamespaceEvents(
+        server_events={name: ServerEvent(name, arguments({"type": "number"})) for name in ("who", "status")},
+        online_users=OnlineUsers("who", Reference("user")),
+    )
+    announcement = Announcement(True, "/", (Target(TargetKind.EVERYONE),), "status", (Reference("user"),))
+    catalogue = EventCatalogue({"/": events}, presence=PresenceNotices(announce=(announcement,)))
+
+    got = members(typescript(catalogue), "MainServerToClientEvents")
+    for name in ("who", "status"):
+        assert got[name] == "(data: number, position?: string) => void"
+
+
+def test_a_notification_is_acknowledged_as_its_entry_says() -> None:
+    events = {
+        "saved": ClientEvent(name="saved", args=arguments(), notify="app", ack=Literal(True)),
+        "sent": ClientEvent(name="sent", args=arguments(), notify="app"),
+    }
+    sent = members(
+        typescript(EventCatalogue({"/": NamespaceEvents(client_events=events)})), "MainClientToServerEvents"
+    )
+
+    assert sent["saved"] == f"(ack: (answer: true | {ERROR}) => void) => void"
+    assert sent["sent"] == f"(ack: (answer?: {ERROR}) => void) => void"
 
 
 def test_a_position_may_stand_in_the_place_of_an_absent_argument() -> None:
