@@ -350,6 +350,15 @@ class EventCatalogue:
             ids.add(self.presence.notify)
         return frozenset(ids)
 
+    def notified_webhooks(self) -> frozenset[str]:
+        """Return the ids of the webhooks that client events are queued for."""
+        return frozenset(
+            entry.notify
+            for namespace in self.namespaces.values()
+            for entry in (*namespace.client_events.values(), *namespace.patterns)
+            if entry.notify is not None
+        )
+
 
 def _matches(pattern: str, text: str) -> bool:
     head, star, tail = pattern.partition("*")

@@ -6,6 +6,7 @@ degraded_mode   DegradedMode: the reaction to a stalled or unavailable state
 disconnect      Disconnector: removes connections and updates the shared state
 drain           drain: disconnects all clients at an even pace
 memberships     Memberships: joins and leaves rooms for a connection
+notifications   Notifications: delivers what is in the queues of webhooks
 publish         MessagePublisher: publishes messages and disconnect commands of backends
 recovery        Recovery, Replayer: read sessions and the history, and replay missed messages
 replay_budget   ReplayBudget: the turns of users at the history, and what they may cost

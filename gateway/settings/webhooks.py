@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from gateway.domain.ingest_keys import Scope
+from gateway.domain.notifications import MAX_KEEP_SECONDS, MAX_PARTITIONS
 from gateway.domain.webhooks import Webhook, WebhookTls, decode_secret, parse_may
 from gateway.settings.files import MIB, check_regular, read_file, read_secret
 from gateway.settings.values import (
@@ -29,12 +30,13 @@ T = TypeVar("T")
 MIN_TIMEOUT_SECONDS: Final = 0.1
 MAX_TIMEOUT_SECONDS: Final = 25.0
 MAX_IN_FLIGHT: Final = 1000
+MAX_BATCH: Final = 100
+MIN_KEEP_SECONDS: Final = 60.0
 _MAX_PEM_BYTES: Final = 16 * MIB
 _FIELDS: Final = (
     "id", "url", "secret", "secrets", "secret_file", "timeout_seconds", "in_flight", "may", "insecure", "ca_file",
-    "cert_file", "key_file",
+    "cert_file", "key_file", "batch", "keep_seconds", "partitions",
 )  # fmt: skip
-_OF_NOTIFICATIONS: Final = ("batch", "keep_seconds", "partitions")
 _FILES: Final = ("ca_file", "cert_file", "key_file")
 
 
@@ -94,11 +96,7 @@ def _webhook(item: object) -> Webhook:
 
 def _webhook_of_mapping(item: dict[object, object]) -> Webhook:
     sentences = [
-        f"{name} is for notifications, which this release does not have: remove it"
-        if name in _OF_NOTIFICATIONS
-        else f"unknown field {str(name)!r}; known are {', '.join(_FIELDS)}"
-        for name in item
-        if name not in _FIELDS
+        f"unknown field {str(name)!r}; known are {', '.join(_FIELDS)}" for name in item if name not in _FIELDS
     ]
 
     def optional(name: str, parse: Callable[[object], T], default: T) -> T:
@@ -116,6 +114,9 @@ def _webhook_of_mapping(item: dict[object, object]) -> Webhook:
         in_flight=optional("in_flight", integer(1, MAX_IN_FLIGHT), 64),
         may=attempt(sentences, _may, item.get("may", []), ()),
         insecure=optional("insecure", boolean, False),
+        batch=optional("batch", integer(1, MAX_BATCH), 1),
+        keep_seconds=optional("keep_seconds", _keep_seconds, 86_400.0),
+        partitions=optional("partitions", integer(1, MAX_PARTITIONS), 16),
         tls=attempt(sentences, _tls, item, WebhookTls()),
     )
     if sentences:
@@ -139,6 +140,13 @@ def _timeout(raw: object) -> float:
     value = seconds(raw)
     if not MIN_TIMEOUT_SECONDS <= value <= MAX_TIMEOUT_SECONDS:
         raise ValueError(f"is not from {MIN_TIMEOUT_SECONDS} to {MAX_TIMEOUT_SECONDS:.0f} seconds")
+    return value
+
+
+def _keep_seconds(raw: object) -> float:
+    value = seconds(raw)
+    if not MIN_KEEP_SECONDS <= value <= MAX_KEEP_SECONDS:
+        raise ValueError(f"is not from {MIN_KEEP_SECONDS:.0f} to {MAX_KEEP_SECONDS:.0f} seconds")
     return value
 
 

@@ -5,6 +5,7 @@ answers      the meaning of statuses and bodies
 circuit      the circuit breaker
 addresses    the check of an address at the moment of the connection
 connections  the connections of one webhook
+deliveries   the request of notifications, and the outcome of its answer
 slots        Slots: the requests in flight, and those that wait
 endpoint     one webhook: limits, tries, deadlines
 client       all webhooks: WebhookClient

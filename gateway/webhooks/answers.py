@@ -92,18 +92,24 @@ def parse_answer(body: bytes) -> WebhookAnswer:
 
 
 def parse_retry_after(text: str | None, *, now: float) -> float:
+    """Return the seconds of ``Retry-After``; DEFAULT_RETRY_SECONDS if it is absent or malformed."""
+    seconds = find_retry_after(text, now=now)
+    return DEFAULT_RETRY_SECONDS if seconds is None else seconds
+
+
+def find_retry_after(text: str | None, *, now: float) -> float | None:
     """Return the seconds of ``Retry-After`` (RFC 9110 §10.2.3: seconds or a date), at most MAX_RETRY_SECONDS.
 
-    DEFAULT_RETRY_SECONDS if it is absent or malformed.
+    None if it is absent or malformed.
     """
     if text is None:
-        return DEFAULT_RETRY_SECONDS
+        return None
     if _DIGITS.fullmatch(text):
         return min(float(text), MAX_RETRY_SECONDS)
     try:
         seconds = parsedate_to_datetime(text).timestamp() - now
     except (ValueError, TypeError, OverflowError):
-        return DEFAULT_RETRY_SECONDS
+        return None
     return min(max(0.0, float(math.ceil(seconds))), MAX_RETRY_SECONDS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -14,13 +14,27 @@ from gateway.domain.errors import CallDropped, ClientEventRejected
 from gateway.domain.sampling import Sampling
 from gateway.domain.times import iso_timestamp
 from gateway.domain.traces import Trace, new_trace
-from gateway.domain.webhooks import Webhook, WebhookAnswer
+from gateway.domain.webhooks import (
+    Delivery,
+    DeliveryOutcome,
+    Webhook,
+    WebhookAnswer,
+    WebhookEvent,
+)
 from gateway.interfaces import Clock
 from gateway.metrics import MetricFactory
 from gateway.webhooks.addresses import AddressRejected
 from gateway.webhooks.answers import RejectedByBackend, interpret
 from gateway.webhooks.circuit import CircuitOpen
-from gateway.webhooks.endpoint import Endpoint, Exchange
+from gateway.webhooks.deliveries import (
+    BATCH,
+    DELIVERY_SECONDS,
+    NO_ANSWER,
+    delivery_id,
+    encode_delivery,
+    read_delivery,
+)
+from gateway.webhooks.endpoint import FAILURES, Endpoint, Exchange
 
 OK: Final = "ok"
 REJECTED: Final = "rejected"
@@ -33,6 +47,7 @@ OUTCOMES: Final = (
 )  # fmt: skip
 _EXPECTED: Final = frozenset({OK, REJECTED, DROPPED})
 """Outcomes that are no failures: neither of the backend, nor of the gateway."""
+DELIVERY_OUTCOMES: Final = (*[outcome.value for outcome in DeliveryOutcome], CANCELLED)
 _BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0)
 
 log = structlog.get_logger(__name__)
@@ -71,10 +86,12 @@ class WebhookClient:
         own_ports: Callable[[], Collection[int]] = tuple,
         sampling: Sampling | None = None,
         tracer: CallTracer | None = None,
+        delivery_seconds: float = DELIVERY_SECONDS,
     ) -> None:
         """Must be called on the running event loop. ``own_ports`` are the ports that this process listens on.
 
-        Without ``tracer`` each request carries a trace that is not sampled.
+        Without ``tracer`` each request carries a trace that is not sampled. ``delivery_seconds`` is the limit of a
+        delivery, from the moment at which it has its slot.
 
         Raises: ValueError if a secret or a file of TLS cannot be used.
         """
@@ -83,6 +100,7 @@ class WebhookClient:
         self._own_ports = own_ports
         self._sampling = sampling or Sampling()
         self._tracer = tracer
+        self._delivery_seconds = delivery_seconds
         self._endpoints: dict[str, Endpoint] = {}
         self._retired: dict[Endpoint, asyncio.Task[None]] = {}
         self._create_metrics(metrics)
@@ -112,10 +130,13 @@ class WebhookClient:
         for endpoint, webhook in kept:
             endpoint.change(webhook)
         former, self._endpoints = self._endpoints, endpoints
+        self._configured = {name: endpoint.webhook for name, endpoint in endpoints.items()}
         for endpoint in set(former.values()) - set(endpoints.values()):
             self._retire(endpoint)
         self._requests.init_labels((each, outcome) for each in endpoints for outcome in OUTCOMES)
         self._seconds.init_labels((each,) for each in endpoints)
+        self._deliveries.init_labels((each, outcome) for each in endpoints for outcome in DELIVERY_OUTCOMES)
+        self._delivery_times.init_labels((each,) for each in endpoints)
 
     async def call(
         self,
@@ -172,6 +193,42 @@ class WebhookClient:
                 self._record(webhook, exchange, outcome, reason, self._clock.monotonic() - started)
         return result
 
+    async def deliver(self, webhook: str, events: Sequence[WebhookEvent]) -> Delivery:
+        """Send events in one request and return what became of it; see ``gateway.interfaces.Webhooks``."""
+        try:
+            body = encode_delivery(events)
+            event_id = delivery_id(events)
+        except ValueError as error:
+            log.error("webhook.event_invalid", webhook=webhook, reason=str(error))
+            return Delivery(DeliveryOutcome.REJECTED)
+        started = self._clock.monotonic()
+        event_type = events[0].type if len(events) == 1 else BATCH
+        span = None if self._tracer is None else self._tracer.begin(webhook, event_type)
+        exchange = Exchange(event_id, body, new_trace() if span is None else span.trace)
+        outcome, reason, delivery = CANCELLED, None, NO_ANSWER
+        try:
+            delivery, reason = await self._deliver(webhook, exchange)
+            outcome = delivery.outcome.value
+        finally:
+            if exchange.tries:
+                self._deliveries.count((webhook, outcome))
+                self._record_delivery(
+                    webhook,
+                    exchange,
+                    outcome=outcome,
+                    reason=reason,
+                    seconds=self._clock.monotonic() - started,
+                    events=len(events),
+                )
+            if span is not None:
+                is_failure = delivery.outcome is not DeliveryOutcome.ACCEPTED
+                span.end(outcome=outcome, is_failure=is_failure, status=exchange.status, tries=exchange.tries)
+        return delivery
+
+    def configured(self) -> Mapping[str, Webhook]:
+        """Return the webhooks by id, as they are configured now."""
+        return self._configured
+
     def may(self, webhook: str, scope: str, target: str | None) -> bool:
         """Return whether answers of a webhook may do something beyond the sender (``Webhook.allows``)."""
         endpoint = self._endpoints.get(webhook)
@@ -182,6 +239,25 @@ class WebhookClient:
         endpoints = [*self._endpoints.values(), *self._retired]
         await asyncio.gather(*[endpoint.close() for endpoint in endpoints])
         await asyncio.gather(*self._retired.values())
+
+    async def _deliver(self, webhook: str, exchange: Exchange) -> tuple[Delivery, str | None]:
+        """Send a delivery; return what became of it, and the kind of the error of one without an answer.
+
+        One that waits for a slot while a reload replaces its endpoint waits for one of the new endpoint.
+        """
+        while (endpoint := self._endpoints.get(webhook)) is not None:
+            exchange.is_wanted = partial(self._is_current, webhook, endpoint)
+            try:
+                answer = await endpoint.deliver(exchange, seconds=self._delivery_seconds)
+            except CallDropped:
+                continue
+            except (*FAILURES, TimeoutError) as error:
+                return NO_ANSWER, _kind_of(error)
+            return read_delivery(answer, now=self._clock.now()), None
+        return NO_ANSWER, None
+
+    def _is_current(self, webhook: str, endpoint: Endpoint) -> bool:
+        return self._endpoints.get(webhook) is endpoint
 
     def _create_endpoint(self, webhook: Webhook) -> Endpoint:
         return Endpoint(
@@ -204,6 +280,17 @@ class WebhookClient:
         self._seconds = metrics.histogram(
             "webhook_request_seconds",
             "Time of a request to a webhook, with its wait and its second try.",
+            ("webhook",),
+            bounds=_BOUNDS,
+        )
+        self._deliveries = metrics.counter(
+            "webhook_deliveries",
+            "Requests with notifications, by what became of them.",
+            ("webhook", "outcome"),
+        )
+        self._delivery_times = metrics.histogram(
+            "webhook_delivery_seconds",
+            "Time of a request with notifications, with its wait and its second try.",
             ("webhook",),
             bounds=_BOUNDS,
         )
@@ -243,6 +330,35 @@ class WebhookClient:
             **(self._sampling.fields if is_routine else {}),
         )
 
+    def _record_delivery(
+        self,
+        webhook: str,
+        exchange: Exchange,
+        *,
+        outcome: str,
+        reason: str | None,
+        seconds: float,
+        events: int,
+    ) -> None:
+        self._delivery_times.observe(seconds, (webhook,))
+        is_routine = outcome == DeliveryOutcome.ACCEPTED.value
+        if is_routine and not self._sampling.should_log(exchange.trace.trace_id):
+            return
+        write = log.info if is_routine else log.warning
+        write(
+            "webhook.delivered",
+            webhook=webhook,
+            outcome=outcome,
+            reason=reason,
+            status=exchange.status,
+            events=events,
+            seconds=round(seconds, 6),
+            attempts=exchange.tries,
+            trace_id=exchange.trace.trace_id,
+            span_id=exchange.trace.span_id,
+            **(self._sampling.fields if is_routine else {}),
+        )
+
 
 def encode_event(event_type: str, now: float, data: Mapping[str, object]) -> bytes:
     """Return the body of a request.
@@ -267,11 +383,12 @@ def reason_of(error: ClientEventRejected) -> str | None:
     notes: list[str] = getattr(error, "__notes__", [])
     if notes:
         return "; ".join(notes)
-    cause = error.__cause__
-    os_error = getattr(cause, "os_error", None)
-    if isinstance(os_error, AddressRejected):
-        return str(os_error)
-    return None if cause is None else type(cause).__name__
+    return None if error.__cause__ is None else _kind_of(error.__cause__)
+
+
+def _kind_of(error: BaseException) -> str:
+    os_error = getattr(error, "os_error", None)
+    return str(os_error) if isinstance(os_error, AddressRejected) else type(error).__name__
 
 
 def _log_circuit(webhook: str, is_open: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Final
 
 import aiohttp
@@ -131,11 +132,31 @@ class Endpoint:
                 self.circuit.failed(probe=exchange.is_probe)
             raise _late(exchange) from None
         finally:
-            if not self.slots.waiting and not self.slots.in_flight:
-                self._idle.set()
+            self._set_idle()
 
-    async def exchange(self, exchange: Exchange, deadline: float) -> Answer:
-        """Send the request, a second time where that is safe. ``deadline`` is the monotonic time of its end.
+    async def deliver(self, exchange: Exchange, *, seconds: float) -> Answer:
+        """Wait for a slot, then send the request within ``seconds``, a second time where that is safe.
+
+        The circuit breaker has no part in it: deliveries have pauses of their own, and they neither open nor close it.
+        A large or encoded body is left unread, because the status decides.
+
+        Raises: CallDropped if the request is no longer wanted; FAILURES; TimeoutError.
+        """
+        self._idle.clear()
+        try:
+            await self.slots.take_for_delivery(exchange.is_wanted)
+            try:
+                async with asyncio.timeout(seconds):
+                    return await self.exchange(exchange, None)
+            finally:
+                self.slots.release_delivery()
+        finally:
+            self._set_idle()
+
+    async def exchange(self, exchange: Exchange, deadline: float | None) -> Answer:
+        """Send the request, a second time where that is safe.
+
+        ``deadline`` is the monotonic time of the end of a call. None: it is a delivery, whose request names none.
 
         Raises: FAILURES; CallDropped.
         """
@@ -183,14 +204,19 @@ class Endpoint:
         finally:
             self.slots.release()
 
-    async def _try(self, exchange: Exchange, deadline: float) -> Answer:
+    def _set_idle(self) -> None:
+        if self.slots.is_idle:
+            self._idle.set()
+
+    async def _try(self, exchange: Exchange, deadline: float | None) -> Answer:
         headers = signature_headers(
             event_id=exchange.event_id,
             timestamp=int(self._clock.now()),
             body=exchange.body,
             keys=self._keys,
         )
-        headers["gateway-timeout"] = f"{max(0.0, deadline - self._clock.monotonic()):.2f}"
+        if deadline is not None:
+            headers["gateway-timeout"] = f"{max(0.0, deadline - self._clock.monotonic()):.2f}"
         headers["traceparent"] = format_traceparent(exchange.trace)
         token = current_attempt.set(exchange.attempt)
         try:
@@ -198,7 +224,7 @@ class Endpoint:
                 self.webhook.url, data=exchange.body, headers=headers, allow_redirects=False
             ) as response:
                 exchange.status = response.status
-                return await _read(response)
+                return await (_drain(response) if deadline is None else _read(response))
         finally:
             current_attempt.reset(token)
 
@@ -214,6 +240,14 @@ async def _read(response: aiohttp.ClientResponse) -> Answer:
         raise BodyTooLarge
     body = await read_bounded(response.content.readany, MAX_ANSWER_BYTES)
     return Answer(response.status, body, retry_after)
+
+
+async def _drain(response: aiohttp.ClientResponse) -> Answer:
+    """Read a body of up to MAX_ANSWER_BYTES, so that the connection can be used again, and return the rest."""
+    if (response.content_length or 0) <= MAX_ANSWER_BYTES:
+        with suppress(BodyTooLarge):
+            await read_bounded(response.content.readany, MAX_ANSWER_BYTES)
+    return Answer(response.status, retry_after=response.headers.get("retry-after"))
 
 
 def _may_repeat(attempt: Attempt, error: Exception) -> bool:

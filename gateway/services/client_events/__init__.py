@@ -1,11 +1,12 @@
 """Events of clients: what the event catalogue makes of them (docs/explanation/architecture.md, "Client events").
 
 answers   what the answer of a webhook asks for, checked against what it may do
-effects   Effects: calls webhooks, changes rooms, appends messages
+effects   Effects: calls webhooks, changes rooms, appends messages, queues notifications
 handler   ClientEvents: the steps of an event
 queue     EventQueue: the order of the events of one connection, and how many may wait
 repeats   Repeats: of equal events with a dedupe value one takes effect
 replies   Replies: what the client gets for its event
+requests  what a webhook gets of an event
 rules     what an event may do, and whom its messages are for
 """
 

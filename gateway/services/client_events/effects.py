@@ -1,8 +1,8 @@
-"""What a checked client event does: the call, the rooms that it joins or leaves, and its messages."""
+"""What a checked client event does: the call, the rooms that it joins or leaves, its messages and notification."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -10,8 +10,8 @@ import structlog
 from gateway.domain.errors import BrokerUnavailable, CallDropped, ClientEventRejected
 from gateway.domain.event_catalogue import ClientEvent
 from gateway.domain.messages import Message
+from gateway.domain.notifications import Notification, partition_of
 from gateway.domain.templates import MISSING, EventContext
-from gateway.domain.times import iso_timestamp
 from gateway.domain.webhooks import WebhookAnswer
 from gateway.hub import Connection, ConnectionState, Hub
 from gateway.interfaces import Broker, Webhooks
@@ -23,6 +23,7 @@ from gateway.services.client_events.answers import (
     plan_answer,
 )
 from gateway.services.client_events.queue import DeliveryWait, ReceivedEvent
+from gateway.services.client_events.requests import notification_data, request_data
 from gateway.services.client_events.rules import Plan
 
 CLIENT_EVENT = "client.event"
@@ -70,7 +71,7 @@ class Outcome(NamedTuple):
 
 
 class Effects:
-    """Calls webhooks, changes rooms and appends messages."""
+    """Calls webhooks, changes rooms, appends messages and queues notifications."""
 
     def __init__(
         self, *, broker: Broker, hub: Hub, memberships: Memberships, webhooks: Webhooks, replica: str
@@ -125,27 +126,34 @@ class Effects:
             return Outcome("dropped")
         return Outcome("repeated", ack, answer=answer)
 
-    async def append(self, messages: Sequence[Message | None]) -> None:
-        """Append messages, all or none.
+    async def append(
+        self, messages: Sequence[Message | None], notifications: Sequence[Notification] = ()
+    ) -> None:
+        """Append messages and queue notifications, all or none.
 
         Raises: BrokerUnavailable, BrokerTimeout.
         """
         present = [message for message in messages if message is not None]
-        if len(present) == 1:
+        if notifications:
+            await self._broker.append_all(present, notifications=notifications)
+        elif len(present) == 1:
             await self._broker.append(present[0])
         elif present:
             await self._broker.append_all(present)
 
     async def append_awaited(
-        self, connection: Connection, messages: Sequence[Message | None]
+        self,
+        connection: Connection,
+        messages: Sequence[Message | None],
+        notifications: Sequence[Notification] = (),
     ) -> DeliveryWait | None:
-        """Append messages, all or none; return the wait for the last one that reaches the sender, if one does.
+        """Do the same, and return the wait for the last message that reaches the sender, if one does.
 
         Raises: BrokerUnavailable, BrokerTimeout.
         """
         last = next((each for each in reversed(messages) if each and _reaches(connection, each)), None)
         if last is None:
-            await self.append(messages)
+            await self.append(messages, notifications)
             return None
         delivery = DeliveryWait(connection)
         # Before it is appended: the hub may deliver it before the broker has answered.
@@ -153,7 +161,7 @@ class Effects:
         callbacks[last.id] = delivery.delivered
         delivery.on_end = lambda: callbacks.pop(last.id, None)
         try:
-            await self.append(messages)
+            await self.append(messages, notifications)
         except BaseException:
             callbacks.pop(last.id, None)
             raise
@@ -163,10 +171,13 @@ class Effects:
         received, context, _ = event
         await self._ask(event)
         answer, planned = _NO_ANSWER, PlannedAnswer()
-        if received.entry.call is not None:
+        notifications: tuple[Notification, ...] = ()
+        if received.entry.notify is not None:
+            notifications = (self._notification(received.entry.notify, event),)
+        elif received.entry.call is not None:
             answer = await self._call(received.entry.call, context.id, CLIENT_EVENT, received)
             planned = self._plan_answer(answer, received.entry.call, event)
-        delivery = await self._change(event, answer, planned)
+        delivery = await self._change(event, answer, planned, notifications)
         return Outcome("ok", _ack(received.entry, context, answer), delivery, answer)
 
     async def _ask(self, event: PlannedEvent) -> None:
@@ -187,20 +198,29 @@ class Effects:
                 raise ConnectionClosed
 
     async def _change(
-        self, event: PlannedEvent, answer: WebhookAnswer, planned: PlannedAnswer
+        self,
+        event: PlannedEvent,
+        answer: WebhookAnswer,
+        planned: PlannedAnswer,
+        notifications: Sequence[Notification] = (),
     ) -> DeliveryWait | None:
         """Join, leave, append and set the socket data; undo what was joined and left if nothing was appended.
 
         Raises: ConnectionClosed, instead of an append, if the connection closed before it had changed its rooms.
         """
         received, _, plan = event
-        delivery = await self._change_rooms_and_append(received, plan, answer, planned)
+        delivery = await self._change_rooms_and_append(received, plan, answer, planned, notifications)
         if planned.data is not None:
             received.connection.data = planned.data
         return delivery
 
     async def _change_rooms_and_append(
-        self, received: ReceivedEvent, plan: Plan, answer: WebhookAnswer, planned: PlannedAnswer
+        self,
+        received: ReceivedEvent,
+        plan: Plan,
+        answer: WebhookAnswer,
+        planned: PlannedAnswer,
+        notifications: Sequence[Notification],
     ) -> DeliveryWait | None:
         connection = received.connection
         joined: tuple[str, ...] = ()
@@ -220,9 +240,9 @@ class Effects:
             messages = [each.for_rooms(connection, others) for each in planned_messages]
             appends = True
             if received.acknowledge is None and not answer.disconnect:
-                await self.append(messages)
+                await self.append(messages, notifications)
                 return None
-            return await self.append_awaited(connection, messages)
+            return await self.append_awaited(connection, messages, notifications)
         except Exception as error:
             is_certain = not appends or isinstance(error, ClientEventRejected | BrokerUnavailable)
             if is_certain and (joined or left):
@@ -232,7 +252,7 @@ class Effects:
     async def _call(
         self, webhook: str, event_id: str, event_type: str, received: ReceivedEvent, room: str | None = None
     ) -> WebhookAnswer:
-        data = self._request_data(received)
+        data = request_data(received, replica=self._replica)
         if room is not None:
             data["room"] = room
         connection = received.connection
@@ -263,28 +283,25 @@ class Effects:
             log.warning("client_event.answer_rejected", webhook=webhook, reason=str(error))
             raise ClientEventRejected("backend_error", "the answer of the backend cannot be used") from error
 
-    def _request_data(self, received: ReceivedEvent) -> dict[str, object]:
-        """Return what a webhook gets of an event: neither the token nor its claims."""
-        connection = received.connection
-        return {
-            "namespace": connection.namespace,
-            "event": received.name,
-            "args": list(received.arguments),
-            "wants_ack": received.acknowledge is not None,
-            "mode": "call",
-            "sequence": None,
-            "connection": self._connection_data(connection),
-        }
+    def _notification(self, webhook: str, event: PlannedEvent) -> Notification:
+        """Return what is queued for a webhook.
 
-    def _connection_data(self, connection: Connection) -> Mapping[str, object]:
-        return {
-            "sid": connection.sid,
-            "user": connection.user,
-            "rooms": sorted(connection.rooms - {connection.sid}),
-            "data": connection.data,
-            "connected_at": iso_timestamp(connection.connected_at),
-            "replica": self._replica,
-        }
+        Raises: ClientEventRejected if the webhook is not configured, or the event is no JSON.
+        """
+        received, context, _ = event
+        configured = self._webhooks.configured().get(webhook)
+        if configured is None:
+            raise ClientEventRejected("backend_unavailable", "the backend is not configured")
+        user = received.connection.user
+        return Notification(
+            id=context.id,
+            webhook=webhook,
+            partition=partition_of(user, configured.partitions),
+            user=user,
+            type=CLIENT_EVENT,
+            at=received.received_at,
+            data=notification_data(received, replica=self._replica),
+        )
 
 
 def _is_closed(connection: Connection) -> bool:

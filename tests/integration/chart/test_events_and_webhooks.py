@@ -70,7 +70,14 @@ def test_without_a_catalogue_there_is_no_file_and_no_setting(minimal: Values, em
 def test_webhooks_are_settings_and_their_secrets_are_files_of_the_secret(
     minimal: Values, tmp_path: Path
 ) -> None:
-    options = {"timeout_seconds": 2.5, "in_flight": 128, "may": ["emit:room:chat:*", "disconnect"]}
+    options = {
+        "timeout_seconds": 2.5,
+        "in_flight": 128,
+        "may": ["emit:room:chat:*", "disconnect"],
+        "batch": 20,
+        "keep_seconds": 604800,
+        "partitions": 32,
+    }
     webhooks = [
         WEBHOOK | options,
         {

@@ -37,6 +37,8 @@ WITHOUT_PANEL = {
     "sio_gateway_presence_updates_oldest_age_seconds",
     "sio_gateway_redis_connected",
     "sio_gateway_redis_messages_received_total",
+    "sio_gateway_webhook_deliveries_total",
+    "sio_gateway_webhook_delivery_seconds",
     "process_virtual_memory_bytes",
     "python_gc_objects_collected_total",
     "python_gc_objects_uncollectable_total",

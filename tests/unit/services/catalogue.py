@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from gateway.domain.event_catalogue import (
     TargetKind,
 )
 from gateway.domain.templates import ArrayTemplate, Literal, ObjectTemplate, Reference, Template
-from gateway.domain.webhooks import WebhookAnswer
+from gateway.domain.webhooks import Delivery, DeliveryOutcome, Webhook, WebhookAnswer, WebhookEvent
 
 ANYONE = Allow(AllowKind.ANYONE)
 MEMBERS = Allow(AllowKind.MEMBERS)
@@ -86,6 +86,8 @@ class RecordingWebhooks:
     """Id, type and data of each event."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     error: ClientEventRejected | None = None
+    webhooks: dict[str, Webhook] = field(default_factory=dict)
+    delivered: list[tuple[str, WebhookEvent]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -109,3 +111,10 @@ class RecordingWebhooks:
         if target is None:
             return any(each.split(" ")[:2] == [webhook, scope] for each in self.allowed)
         return f"{webhook} {scope} {target}".strip() in self.allowed
+
+    async def deliver(self, webhook: str, events: Sequence[WebhookEvent]) -> Delivery:
+        self.delivered += [(webhook, event) for event in events]
+        return Delivery(DeliveryOutcome.ACCEPTED, 204)
+
+    def configured(self) -> Mapping[str, Webhook]:
+        return self.webhooks

@@ -66,6 +66,9 @@ def test_webhook_of_yaml_has_every_field(tmp_path: Path) -> None:
             "in_flight": 2,
             "may": ["emit:room:chat:*", "join:match:*", "disconnect"],
             "insecure": True,
+            "batch": 100,
+            "keep_seconds": "2h",
+            "partitions": 256,
         },
         {"id": "other", "url": "http://other:8000/", "secret": ONE},
     )
@@ -79,6 +82,9 @@ def test_webhook_of_yaml_has_every_field(tmp_path: Path) -> None:
             in_flight=2,
             may=(Scope("emit:room", "chat:*"), Scope("join", "match:*"), Scope("disconnect")),
             insecure=True,
+            batch=100,
+            keep_seconds=7200.0,
+            partitions=256,
         ),
         Webhook(id="other", url="http://other:8000/", secrets=(ONE,)),
     )
@@ -89,7 +95,7 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
         lambda: from_yaml(
             tmp_path,
             {"id": "a b", "url": "ftp://s3cret", "timeout_seconds": 26, "in_flight": 0, "may": ["admin"]},
-            {"id": "b", "url": URL, "secret": "whsec_" + ONE[8:12], "batch": 10, "colour": 1},
+            {"id": "b", "url": URL, "secret": "whsec_" + ONE[8:12], "colour": 1},
             {"id": "c", "url": URL, "secret": ONE, "secret_file": "/nowhere"},
             {"id": "d", "url": URL, "cert_file": "/nowhere"},
             {"id": "e", "url": URL, "ca_file": "/nowhere"},
@@ -97,6 +103,8 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
             {"id": "g", "url": "https://user:s3cret@g/"},
             {"id": "h", "url": URL + "#a"},
             "i",
+            {"id": "j", "url": URL, "batch": 101, "keep_seconds": 59, "partitions": 0},
+            {"id": "k", "url": URL, "batch": 0, "keep_seconds": 604_801, "partitions": 257},
         )
     )
 
@@ -112,10 +120,9 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
                 "'admin' is not something that answers may do: use emit:user[:<glob>], emit:room[:<glob>], "
                 "broadcast, join[:<glob>], disconnect"
             ),
-            "2: batch is for notifications, which this release does not have: remove it",
             (
                 "2: unknown field 'colour'; known are id, url, secret, secrets, secret_file, timeout_seconds, "
-                "in_flight, may, insecure, ca_file, cert_file, key_file"
+                "in_flight, may, insecure, ca_file, cert_file, key_file, batch, keep_seconds, partitions"
             ),
             "2: the base64 of a secret is not that of 24 to 64 bytes",
             "3: it has more than one of secret, secrets and secret_file",
@@ -125,6 +132,12 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
             f"7: {WRONG_URL}",
             "8: its url has a fragment, which is never sent",
             "9: has no equals sign between its id and its URL",
+            "10: batch 101 is out of range: it must be from 1 to 100",
+            "10: keep_seconds is not from 60 to 604800 seconds",
+            "10: partitions 0 is out of range: it must be from 1 to 256",
+            "11: batch 0 is out of range: it must be from 1 to 100",
+            "11: keep_seconds is not from 60 to 604800 seconds",
+            "11: partitions 257 is out of range: it must be from 1 to 256",
         )
     ]
 
