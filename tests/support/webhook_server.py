@@ -22,7 +22,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class WebhookServer:
-    """Answers each event with the status and body that ``answers`` has for its name; ``seen`` are the requests.
+    """Answers each request with the status and body that ``answers`` has for its event, or for its type without one.
 
     A status of 0 lets the request wait for longer than a webhook may take; ``delay_seconds`` delays each answer.
     """
@@ -32,9 +32,11 @@ class WebhookServer:
         self.headers: dict[str, dict[str, str]] = {}
         """Further headers of the answer, by event."""
         self.seen: list[tuple[str, dict[str, Any]]] = []
-        """The id and the body of each request."""
+        """The id and the body of each client event."""
         self.traces: list[str] = []
-        """The ``traceparent`` of each request."""
+        """The ``traceparent`` of each client event."""
+        self.notices: list[tuple[str, dict[str, Any]]] = []
+        """The id and the body of each request of another type, such as ``user.online``."""
         self.delay_seconds = 0.0
         owner = self
 
@@ -43,9 +45,12 @@ class WebhookServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                owner.traces.append(self.headers["traceparent"])
-                owner.seen.append((self.headers["webhook-id"], body))
-                status, answer = owner.answers.get(body["data"]["event"], (200, {}))
+                is_event = body["type"] == "client.event"
+                name = body["data"]["event"] if is_event else body["type"]
+                if is_event:
+                    owner.traces.append(self.headers["traceparent"])
+                (owner.seen if is_event else owner.notices).append((self.headers["webhook-id"], body))
+                status, answer = owner.answers.get(name, (200, {}))
                 if status == 0:
                     time.sleep(3)
                     status = 200
@@ -53,8 +58,8 @@ class WebhookServer:
                 content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
-                for name, value in owner.headers.get(body["data"]["event"], {}).items():
-                    self.send_header(name, value)
+                for header, value in owner.headers.get(name, {}).items():
+                    self.send_header(header, value)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
