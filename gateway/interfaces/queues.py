@@ -176,7 +176,10 @@ class UserLists(Protocol):
     """The list of connections of a namespace, each as the JSON text that ``Presence.register`` got as ``listed``."""
 
     async def version(self, namespace: str) -> int:
-        """Return a number that changes whenever the list does; 0 for a namespace without a list."""
+        """Return a number that changes whenever the list does; 0 for a namespace without a list.
+
+        It also changes when a connection is registered, whatever its entry: the connection has not got the list.
+        """
         ...
 
     async def read(self, namespace: str, *, limit: int) -> UserList:

@@ -143,10 +143,18 @@ class Presence(Protocol):
         """Count a connection in its namespace, its rooms and the room of its sid, which ``rooms`` need not name.
 
         Registering a sid again replaces what was registered. ``session`` is its recovery session. ``listed`` is its
-        entry in the list of its namespace (UserLists), None if it is not listed.
+        entry in the list of its namespace (UserLists), None if it is not listed. Its list counts as changed then.
 
         Raises: ValueError for a connection of another replica; TooManyConnections if ``max_of_user`` connections of the
             user are registered, on all replicas, without this sid.
+        """
+        ...
+
+    async def register_again(self, listed: Mapping[str, str | None]) -> None:
+        """Register connections of this replica again, with these entries in the list of their namespace, by sid.
+
+        So lists, and changes of presence that are recorded since they were registered, include them. A sid that is not
+        registered changes nothing. A shared state does nothing else meanwhile: limit the connections.
         """
         ...
 

@@ -1,14 +1,17 @@
 """The use cases of the gateway, one module each.
 
-client_events   ClientEvents: handles the events of clients as the event catalogue says
-connect         Connector: registers and resumes connections, applies a refreshed token
-degraded_mode   DegradedMode: the reaction to a stalled or unavailable state
-disconnect      Disconnector: removes connections and updates the shared state
-drain           drain: disconnects all clients at an even pace
-memberships     Memberships: joins and leaves rooms for a connection
-notifications   Notifications: delivers what is in the queues of webhooks
-publish         MessagePublisher: publishes messages and disconnect commands of backends
-recovery        Recovery, Replayer: read sessions and the history, and replay missed messages
-replay_budget   ReplayBudget: the turns of users at the history, and what they may cost
-token_expiry    TokenExpiry: warns clients of the end of their tokens, then disconnects them
+client_events    ClientEvents: handles the events of clients as the event catalogue says
+connect          Connector: registers and resumes connections, applies a refreshed token
+degraded_mode    DegradedMode: the reaction to a stalled or unavailable state
+disconnect       Disconnector: removes connections and updates the shared state
+drain            drain: disconnects all clients at an even pace
+memberships      Memberships: joins and leaves rooms for a connection
+notifications    Notifications: delivers what is in the queues of webhooks
+presence_events  PresenceWorker: notifies a backend and clients of users who become online or offline
+publish          MessagePublisher: publishes messages and disconnect commands of backends
+recovery         Recovery, Replayer: read sessions and the history, and replay missed messages
+replay_budget    ReplayBudget: the turns of users at the history, and what they may cost
+shared_work      SharedWork, Steps: the partitions of this replica, and steps that are repeated
+token_expiry     TokenExpiry: warns clients of the end of their tokens, then disconnects them
+user_lists       UserListSender, Listings: the list of the connections of a namespace for its clients
 """

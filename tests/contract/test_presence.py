@@ -116,6 +116,26 @@ async def test_upgrade_changes_the_transport_and_nothing_else(state: StateUnderT
     assert await counts(state.broker, at("a"), at(None)) == [1, 1]
 
 
+async def test_connection_that_is_registered_again_counts_once_as_before(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a"])
+    await state.presence.change_rooms("s1", ["b"])
+
+    await state.presence.register_again({"s1": None})
+
+    assert (await state.presence.of_user("ann")).connections == (connection("s1", "ann"),)
+    assert await counts(state.broker, at("a"), at("b"), at("s1"), at(None)) == [0, 1, 1, 1]
+
+
+async def test_connection_that_is_gone_is_not_registered_again(state: StateUnderTest) -> None:
+    await state.presence.register(connection("s1", "ann"), ["a"])
+    await state.presence.unregister("s1")
+
+    await state.presence.register_again({"s1": None, "s2": None})
+
+    assert not (await state.presence.of_user("ann")).is_online
+    assert await counts(state.broker, at("a"), at("s1"), at("s2"), at(None)) == [0, 0, 0, 0]
+
+
 async def test_unregistered_connection_counts_nowhere(state: StateUnderTest) -> None:
     await state.presence.register(connection("s1", "ann"), ["a"])
     await state.presence.register(connection("s2", "ann"), ["a"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
@@ -98,6 +98,13 @@ class MemoryPresence:
             self.lists.put(connection.namespace, sid, listed)
         if self.events.rules is not None:
             self.events.connected(connection.user, _public_addresses(connection, rooms))
+
+    async def register_again(self, listed: Mapping[str, str | None]) -> None:
+        for sid, entry in listed.items():
+            connection = self._connections.get(sid)
+            if connection is not None:
+                rooms, session = self._rooms[sid], self._sessions[sid]
+                await self.register(connection, rooms, session=session, listed=entry)
 
     async def change_rooms(
         self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None

@@ -338,11 +338,9 @@ class MemoryUserLists:
         return len(self._lists)
 
     def put(self, namespace: str, sid: str, listed: str) -> None:
-        """Add a connection to the list of its namespace, or replace its entry."""
-        entries = self._lists.setdefault(namespace, OrderedDict())
-        if entries.get(sid) != listed:
-            entries[sid] = listed
-            self._versions[namespace] = next(self._numbers)
+        """Add a connection to the list of its namespace, or replace its entry. The list counts as changed."""
+        self._lists.setdefault(namespace, OrderedDict())[sid] = listed
+        self._versions[namespace] = next(self._numbers)
 
     def remove(self, namespace: str, sid: str) -> None:
         """Remove a connection; one that is not listed changes nothing."""

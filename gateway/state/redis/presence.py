@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final, TypeVar
@@ -157,6 +157,10 @@ class RedisPresence:
             self.dirty.discard(connection.sid)
             raise
         self.dirty.update(elsewhere)
+
+    async def register_again(self, listed: Mapping[str, str | None]) -> None:
+        for batch in batches(listed):
+            await self._flush(batch)
 
     async def change_rooms(
         self, sid: str, rooms: Collection[str], *, session: RecoverySession | None = None

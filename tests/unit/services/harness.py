@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -74,6 +74,9 @@ class GatedPresence:
 
     async def visible_rooms(self, user: str, namespace: str) -> VisibleRooms:
         return await self._inner.visible_rooms(user, namespace)
+
+    async def register_again(self, listed: Mapping[str, str | None]) -> None:
+        await self._inner.register_again(listed)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         await self._inner.change_transport(sid, transport)
@@ -214,6 +217,8 @@ class Services:
         self.delivery_gate = asyncio.Event()
         """While it is cleared, the listener delivers nothing."""
         self.delivery_gate.set()
+        self.delivered: Callable[[LogEntry], None] = lambda _: None
+        """Called with each entry, before it is delivered."""
         self.replayed: list[int] = []
         self.metrics = MetricFactory()
         self.disconnector_metrics = MetricFactory()
@@ -292,6 +297,7 @@ class Services:
 
     async def _deliver(self, entry: LogEntry, position: Position, *, more: bool) -> None:
         await self.delivery_gate.wait()
+        self.delivered(entry)
         await self.hub.deliver(entry, position, more=more)
 
     async def close(self) -> None:

@@ -1,0 +1,246 @@
+"""Notify the webhook of a backend of changes of presence, one request at a time for each partition."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Final, TypeVar
+
+import structlog
+
+from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
+from gateway.domain.presence import PresenceChange, PresenceConsumer
+from gateway.domain.times import iso_timestamp
+from gateway.domain.webhooks import Delivery, DeliveryOutcome, WebhookEvent
+from gateway.interfaces import Clock, PresenceEvents, Webhooks
+from gateway.services.shared_work import batches_of
+
+ONLINE, OFFLINE = "user.online", "user.offline"
+PAGE: Final = 100
+"""Changes of one partition that are read at once."""
+MAX_REMEMBERED: Final = 10_000
+"""Users of whom a rejection, or an acceptance that the state does not know of, is remembered."""
+_CONSUMER: Final = PresenceConsumer.WEBHOOK
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_DIGEST_CHARACTERS: Final = 43
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class WebhookNotifier:
+    """Sends changes to the webhook, and records those that it accepted.
+
+    A failed request is repeated with later ones of its partition waiting. A change that the webhook rejects is
+    postponed alone. Once the state has had no answer for an accepted change, the change is recorded and not sent again.
+    """
+
+    def __init__(
+        self,
+        *,
+        events: PresenceEvents,
+        webhooks: Webhooks,
+        clock: Clock,
+        retry_seconds: Callable[[int, float | None], float],
+        owned: Callable[[], frozenset[int]],
+        on_notified: Callable[[PresenceConsumer, Sequence[PresenceChange]], None],
+    ) -> None:
+        """``retry_seconds`` returns the pause after so many failures, given Retry-After."""
+        self.webhook: str | None = None
+        self.wake = asyncio.Event()
+        """Set when a partition was worked off, and there may be more."""
+        self.is_closing = False
+        self._events = events
+        self._webhooks = webhooks
+        self._clock = clock
+        self._retry_seconds = retry_seconds
+        self._owned = owned
+        self._on_notified = on_notified
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._failures: dict[int, int] = {}
+        self._retry_at: dict[int, float] = {}
+        """Partitions that wait after a failure, by the monotonic clock."""
+        self._rejections: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        """Version and number of rejections, by user."""
+        self._accepted: OrderedDict[str, int] = OrderedDict()
+        """Versions that the webhook accepted and the state does not know of, by user."""
+
+    def configure(self, webhook: str | None) -> None:
+        """Notify this webhook from now on, and try it at once; None: none."""
+        if webhook != self.webhook:
+            self._failures.clear()
+            self._rejections.clear()
+            self._accepted.clear()
+        self.webhook = webhook
+        self._retry_at.clear()
+        self.wake.set()
+
+    def is_busy(self, partition: int) -> bool:
+        """Whether a request for a partition is under way."""
+        return partition in self._tasks
+
+    async def work(self, partitions: frozenset[int], tasks: asyncio.TaskGroup) -> int:
+        """Begin to send what is due in the partitions that wait for nothing; return how many changes.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
+        now = self._clock.monotonic()
+        free = [
+            each for each in partitions if each not in self._tasks and self._retry_at.get(each, now) <= now
+        ]
+        if not free or self.webhook is None or self.is_closing:
+            return 0
+        changes = await self._events.undelivered(_CONSUMER, free, limit=PAGE * len(free))
+        ordered = sorted(
+            changes, key=lambda each: each.partition
+        )  # stable: the oldest of a partition stay in front
+        for partition, of_partition in groupby(ordered, key=lambda each: each.partition):
+            if partition not in self._tasks:
+                work = self._send_all(self.webhook, partition, list(of_partition))
+                task = tasks.create_task(work, name=f"presence webhook {partition}")
+                self._tasks[partition] = task
+                task.add_done_callback(partial(self._on_done, partition))
+        return len(changes)
+
+    async def finish(self, *, seconds: float) -> None:
+        """Begin no request any more, and wait for those under way; cancel them after some seconds."""
+        self.is_closing = True
+        under_way = list(self._tasks.values())
+        if under_way:
+            _, late = await asyncio.wait(under_way, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    async def idle(self) -> None:
+        """Wait until no request is under way."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def _send_all(self, webhook: str, partition: int, changes: Sequence[PresenceChange]) -> None:
+        try:
+            for batch in batches_of(await self._unsent(changes), self._batch(webhook)):
+                if not self._may_send(webhook, partition) or not await self._send(webhook, partition, batch):
+                    return
+        except (BrokerUnavailable, BrokerTimeout) as error:
+            # What was accepted is remembered and recorded with the next attempt.
+            log.warning("presence.record_failed", webhook=webhook, reason=error.message)
+            self._retry_at[partition] = self._clock.monotonic() + self._retry_seconds(1, None)
+
+    def _on_done(self, partition: int, _task: asyncio.Task[None]) -> None:
+        del self._tasks[partition]
+        self.wake.set()
+
+    async def _send(self, webhook: str, partition: int, changes: Sequence[PresenceChange]) -> bool:
+        """Send one request; return whether the next one of the partition may follow.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
+        delivery = await self._webhooks.deliver(webhook, [webhook_event(each) for each in changes])
+        if delivery.outcome is DeliveryOutcome.FAILED:
+            failures = self._failures[partition] = self._failures.get(partition, 0) + 1
+            pause = self._retry_seconds(failures, delivery.retry_after_seconds)
+            self._retry_at[partition] = self._clock.monotonic() + pause
+            return False
+        self._failures.pop(partition, None)
+        if delivery.outcome is DeliveryOutcome.ACCEPTED:
+            self._on_notified(_CONSUMER, changes)
+            await self._record(changes)
+            return True
+        if len(changes) == 1:
+            await self._postpone(webhook, changes[0], delivery)
+            return True
+        # The webhook does not show which change of a batch is bad.
+        for change in changes:
+            if not self._may_send(webhook, partition) or not await self._send(webhook, partition, [change]):
+                return False
+        return True
+
+    def _may_send(self, webhook: str, partition: int) -> bool:
+        return not self.is_closing and webhook == self.webhook and partition in self._owned()
+
+    def _batch(self, webhook: str) -> int:
+        configured = self._webhooks.configured().get(webhook)
+        return 1 if configured is None else configured.batch
+
+    async def _unsent(self, changes: Sequence[PresenceChange]) -> list[PresenceChange]:
+        """Record the changes that the webhook accepted before, and return the others.
+
+        Raises: BrokerUnavailable, BrokerTimeout.
+        """
+        accepted = [each for each in changes if self._accepted.get(each.user, 0) >= each.version]
+        if accepted:
+            await self._record(accepted)
+        return [each for each in changes if each not in accepted]
+
+    async def _record(self, changes: Sequence[PresenceChange]) -> None:
+        for each in changes:
+            _remember(self._accepted, each.user, each.version)
+        await self._events.delivered(_CONSUMER, changes)
+        for each in changes:
+            self._accepted.pop(each.user, None)
+            self._rejections.pop(each.user, None)
+
+    async def _postpone(self, webhook: str, change: PresenceChange, delivery: Delivery) -> None:
+        """Let a change that the webhook rejects wait, or give it up once it is older than the webhook keeps them."""
+        version, count = self._rejections.get(change.user, (0, 0))
+        count = count + 1 if version == change.version else 1
+        configured = self._webhooks.configured().get(webhook)
+        is_expired = configured is not None and change.since + configured.keep_seconds < self._clock.now()
+        if count == 1 or is_expired:
+            log.warning(
+                "presence.change_rejected",
+                webhook=webhook,
+                user=change.user,
+                version=change.version,
+                status=delivery.status,
+                expired=is_expired,
+            )
+        if is_expired:
+            await self._record([change])
+            return
+        _remember(self._rejections, change.user, (change.version, count))
+        pause = self._retry_seconds(count, delivery.retry_after_seconds)
+        await self._events.postpone(_CONSUMER, [change], seconds=pause)
+
+
+def webhook_event(change: PresenceChange) -> WebhookEvent:
+    """Return a change as a webhook gets it."""
+    data = {
+        "user": change.user,
+        "version": change.version,
+        "since": iso_timestamp(change.since),
+        "connections": change.connections,
+    }
+    return WebhookEvent(
+        f"p-{id_of_user(change.user)}-{change.version}",
+        ONLINE if change.is_online else OFFLINE,
+        change.since,
+        json.dumps(data, separators=(",", ":"), ensure_ascii=False),
+    )
+
+
+def id_of_user(user: str) -> str:
+    """Return a user as ids of events have it: as it is, or a digest if it is long or has other characters.
+
+    A user that looks like a digest is replaced, too, so that no two users share an id.
+    """
+    if _PLAIN.fullmatch(user) and len(user) != _DIGEST_CHARACTERS:
+        return user
+    return base64.urlsafe_b64encode(hashlib.sha256(user.encode()).digest()).decode().rstrip("=")
+
+
+def _remember(map_: OrderedDict[str, T], user: str, value: T) -> None:
+    map_[user] = value
+    map_.move_to_end(user)
+    if len(map_) > MAX_REMEMBERED:
+        map_.popitem(last=False)
