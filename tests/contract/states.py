@@ -14,10 +14,14 @@ from gateway.interfaces import (
     Broker,
     DedupStore,
     Disconnects,
+    Partitions,
     Presence,
+    PresenceEvents,
     RateLimits,
     Revocations,
     Sessions,
+    UserLists,
+    WebhookQueues,
 )
 from gateway.metrics import MetricFactory
 from gateway.state.memory import MemoryState
@@ -44,6 +48,10 @@ class StateUnderTest(Protocol):
     rates: RateLimits
     revocations: Revocations
     acks: AckStore
+    partitions: Partitions
+    webhook_queues: WebhookQueues
+    presence_events: PresenceEvents
+    user_lists: UserLists
 
     def now(self) -> float:
         """Return the wall-clock time of the store, in seconds since 1970."""
@@ -78,6 +86,10 @@ class MakeState(Protocol):
         last_seen_seconds: float = 86_400.0,
         max_user_acks: int = 5_000,
         max_user_ack_bytes: int = 2_000_000,
+        max_queued: int = 10_000,
+        max_queued_bytes: int = 10_000_000,
+        max_dead_letters: int = 1_000,
+        max_dead_letter_bytes: int = 10_000_000,
     ) -> Awaitable[StateUnderTest]: ...
 
 
@@ -94,6 +106,10 @@ class MemoryUnderTest:
         self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
         self.acks: AckStore = state.acks
+        self.partitions: Partitions = state.partitions
+        self.webhook_queues: WebhookQueues = state.webhook_queues
+        self.presence_events: PresenceEvents = state.presence_events
+        self.user_lists: UserLists = state.user_lists
 
     def now(self) -> float:
         return self._clock.now()
@@ -132,6 +148,11 @@ class RedisUnderTest:
 
     STRIDE_SECONDS = KEEP_SECONDS / 3
 
+    partitions: Partitions
+    webhook_queues: WebhookQueues
+    presence_events: PresenceEvents
+    user_lists: UserLists
+
     def __init__(self, server: RedisServer, prefix: str, state: RedisState, task: asyncio.Task[None]) -> None:
         self._server = server
         self._prefix = prefix
@@ -146,6 +167,9 @@ class RedisUnderTest:
         self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
         self.acks: AckStore = state.acks
+        for name in ("partitions", "webhook_queues", "presence_events", "user_lists"):
+            if hasattr(state, name):
+                setattr(self, name, getattr(state, name))
 
     def now(self) -> float:
         return time.time() + self._offset

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.domain.dedup import DedupKey
 from gateway.domain.messages import Address, DisconnectCommand, Message, SessionTakeover, new_id
+from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.domain.presence import PresentConnection
 from gateway.domain.traces import Trace
@@ -42,6 +43,18 @@ def disconnect_command(
 
 def session_takeover(sid: str, *, namespace: str = "/", owner: str = "replica-2/t1") -> SessionTakeover:
     return SessionTakeover(new_id(), namespace, sid, owner)
+
+
+def notification(
+    user: str = "ann",
+    *,
+    webhook: str = "app",
+    partition: int = 0,
+    type_: str = "client.event",
+    happened_at: float = 1_700_000_000.5,
+    data: str = '{"event":"read"}',
+) -> Notification:
+    return Notification(new_id(), webhook, partition, user, type_, happened_at, data)
 
 
 def at(room: str | None, namespace: str = "/") -> Address:
