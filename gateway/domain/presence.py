@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.domain.messages import Address
 
-MAX_PRESENCE_ADDRESSES: Final = 256
+MAX_PRESENCE_ADDRESSES: Final = 100
 """The most addresses of a user that are kept for changes of presence."""
 
 
@@ -78,8 +78,9 @@ class PresenceChange:
     """The newest state of a user. A receiver ignores a change whose version is not above that of the last one.
 
     ``version`` is in milliseconds since 1970, or later; ``since`` is in seconds since 1970. ``connections``: how many
-    there are now, 0 while offline. ``addresses`` are those of the connections since the user is online, the namespaces
-    without a room among them: as many as are kept. ``partition`` is that of the user.
+    there are now, 0 while offline. ``addresses`` are those of the connections since the user is online: the namespaces
+    without a room and all rooms but those of the sids, MAX_PRESENCE_ADDRESSES at most. ``partition`` is that of the
+    user.
     """
 
     user: str

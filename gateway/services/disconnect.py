@@ -192,6 +192,7 @@ class Disconnector:
         session = connection.session
         return ClosedConnection(
             connection.sid,
+            connection.user,
             pid="" if session is None else session.pid,
             owner="" if session is None else session.owner,
             is_parked=keeps_session and session is not None,

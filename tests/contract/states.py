@@ -184,6 +184,9 @@ class RedisUnderTest:
             # A live replica renews its lease and the TTL of its keys.
             ends = int(self.now() * 1000) + 60_000
             self._server.execute("ZADD", f"{self._prefix}:leases", "XX", ends, REPLICA)
+            # And users are set offline each second.
+            swept = f"{int(self.now() * 1000)} 0"
+            self._server.execute("SET", f"{self._prefix}:swept", swept, "XX", "PX", 60_000)
             await self._state.membership.heartbeat()
             await self._state.presence.refresh_ttl(0)
 

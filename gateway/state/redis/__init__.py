@@ -4,6 +4,7 @@
     limits       RedisLimits: what Redis holds at most and for how long
     broker       appends entries, subscribes addresses, reads the history
     presence     the connections of each user, and their records
+    presence_events  changes of users between online and offline, and lists of connections
     sessions     recovery sessions, and their records
     disconnects   connections that are gone, many in one script
     guards       nonces and idempotency keys, rate limits, revocations

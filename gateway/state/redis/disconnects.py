@@ -35,6 +35,6 @@ class RedisDisconnects:
                 arguments += ends[-1]
             else:
                 arguments += ("", "", "")
-        await self._presence.write(sids, "disconnect", *arguments)
+        await self._presence.write(sids, "disconnect", *arguments, has_rules=True)
         self._presence.left(sids)
         self._sessions.left(ends)

@@ -13,6 +13,8 @@ from gateway.domain.dedup import (
     MAX_USER_ACKS,
     WINDOW_SECONDS,
 )
+from gateway.domain.notifications import PRESENCE_PARTITIONS
+from gateway.domain.presence import MAX_PRESENCE_ADDRESSES
 from gateway.state.redis.codec import TAGGED_FORMAT, TILDE_FORMAT
 from gateway.state.redis.commands import BRANCHES
 
@@ -31,6 +33,12 @@ _MIN_RESULTS: Final = 1_000
 """Results by message id are remembered at least for so long and so many, whatever the bounds of the history."""
 _VOLATILE_SECONDS: Final = 10.0
 """A volatile message that is too large for a channel is kept for twice as long."""
+
+_PRESENCE_KEEP_SECONDS: Final = 3600.0
+"""How long the version is kept of a user who is offline and whose change was delivered: longer than replicas remember
+users who left."""
+_SWEEP_GAP_SECONDS: Final = 5.0
+"""Users are set offline each second. After a longer time without, replicas first get a lease's time to report again."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -100,6 +108,11 @@ class RedisLimits:
             "revocation": _ms(self.revocation_seconds),
             "last_seen": _ms(self.last_seen_seconds),
             "last_seen_users": self.last_seen_users,
+            "presence_partitions": PRESENCE_PARTITIONS,
+            "presence_addresses": MAX_PRESENCE_ADDRESSES,
+            "presence_keep": _ms(_PRESENCE_KEEP_SECONDS),
+            "undelivered": max(1, self.last_seen_users // PRESENCE_PARTITIONS),
+            "sweep_gap": _ms(_SWEEP_GAP_SECONDS),
             "revoked_users": self.revoked_users,
             "rate_buckets": self.rate_buckets,
             "user_parked": self.max_parked_of_user or 0,

@@ -11,7 +11,7 @@ A name belongs to one process: a process that sees another one renew the lease o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +27,7 @@ from gateway.state.redis.guards import RedisDedupStore
 from gateway.state.redis.limits import KEEP_SECONDS
 from gateway.state.redis.metrics import RedisMetrics
 from gateway.state.redis.presence import RedisPresence
+from gateway.state.redis.presence_events import PresenceRecording
 from gateway.state.redis.sessions import RedisSessions
 
 CLOCK_SKEW_SECONDS: Final = 2.0
@@ -66,6 +67,7 @@ class Membership:
     commands: Commands
     presence: RedisPresence
     sessions: RedisSessions
+    recording: PresenceRecording
     dedup: RedisDedupStore
     codec: Codec
     replica: str
@@ -261,6 +263,7 @@ class Membership:
             self._reap_replicas,
             self.sessions.flush,
             partial(self.presence.flush, within_seconds),
+            self.recording.touch,
         ):
             try:
                 await part()
@@ -280,7 +283,21 @@ class Membership:
     async def _reap_replicas(self) -> None:
         if self._replicas[:1] != [self.replica]:
             return
-        for replica in self._ended:
+        await self._reap_each(self._ended)
+
+    async def reap_expired(self, replicas: Collection[str]) -> None:
+        """Reap replicas whose lease has just expired, whichever replica found it, and renew the lease here if it did.
+
+        Raises:
+            BrokerUnavailable: not all were reaped; the first replica by name reaps them after its next heartbeat.
+            BrokerTimeout: the same.
+        """
+        if self.replica in replicas:
+            self.wake()
+        await self._reap_each([replica for replica in replicas if replica != self.replica])
+
+    async def _reap_each(self, replicas: Collection[str]) -> None:
+        for replica in replicas:
             if await self._reap(replica):
                 log.info("lease.reaped", replica=replica)
                 self.metrics.replicas_reaped.count()
@@ -290,7 +307,7 @@ class Membership:
         """Remove the connections of a replica without a lease. Return whether this was the first to find that."""
         remaining, first = 1, 0
         while remaining > 0:
-            remaining, is_first = await self.commands.call("reap_replica", replica)
+            remaining, is_first = await self.commands.call("reap_replica", replica, self.recording.rules)
             first += is_first
         return first > 0
 

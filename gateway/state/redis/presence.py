@@ -1,8 +1,8 @@
 """Who is connected, over all replicas, and the records of connections.
 
     conns:<r>     sid → {"user", "at": [address names], "r"?,   read by the scripts (registry.lua); r: it has a session,
-                         "p"?, "e"?}                            whose first position and {room: position at which it was
-                                                                joined} these are
+                         "p"?, "e"?, "l"?}                      whose first position and {room: position at which it was
+                                                                joined} these are; l: the namespace in whose list it is
     user:<u>      sid → replica, a blank, {"v", "n", "t", "c"}  format, namespace, transport, connected at
 
 A release reads its own format and the previous one. A record that it cannot read counts as absent.
@@ -25,6 +25,7 @@ from gateway.domain.names import SID_PREFIX
 from gateway.domain.presence import PresentConnection, UserPresence
 from gateway.domain.sessions import RecoverySession, VisibleRooms, earliest
 from gateway.state.redis.commands import Argument, Commands
+from gateway.state.redis.presence_events import PresenceRecording
 from gateway.state.redis.redis_keys import RedisKeys, address_name
 
 _FORMAT: Final = 1
@@ -43,12 +44,13 @@ class Registration:
     connection: PresentConnection
     rooms: frozenset[str]
     session: RecoverySession | None = None
+    listed: str | None = None
 
-    def arguments(self, pid: str) -> tuple[str, str, str, str, str]:
-        """Return what register.lua takes: sid, user, public record, addresses, pid of the session."""
+    def arguments(self, pid: str) -> tuple[str, ...]:
+        """Return what register.lua takes: sid, user, public record, addresses, pid of the session, list entry."""
         connection = self.connection
         counted = self.encode_addresses(has_session=bool(pid))
-        return (connection.sid, connection.user, self.encode_public(), counted, pid)
+        return (connection.sid, connection.user, self.encode_public(), counted, pid, self.listed or "")
 
     def encode_addresses(self, *, has_session: bool) -> str:
         """Encode the user and every address where the connection counts: namespace, room of the sid, rooms."""
@@ -58,6 +60,8 @@ class Registration:
         record: dict[str, object] = {"user": connection.user, "at": names}
         if has_session:
             record["r"] = 1
+        if self.listed:
+            record["l"] = connection.namespace
         if self.session is not None:
             record["p"] = self.session.first_position
             if self.session.joined_at:
@@ -113,9 +117,16 @@ class RedisPresence:
     """
 
     def __init__(
-        self, commands: Commands, keys: RedisKeys, *, replica: str, pid_of: Callable[[str], str | None]
+        self,
+        commands: Commands,
+        keys: RedisKeys,
+        *,
+        replica: str,
+        pid_of: Callable[[str], str | None],
+        recording: PresenceRecording,
     ) -> None:
         """``pid_of`` returns the pid of the session in use here for a sid, if there is one."""
+        self._recording = recording
         self._commands = commands
         self._pid_of = pid_of
         self._connections_key = keys.named("conns", replica)
@@ -141,15 +152,17 @@ class RedisPresence:
         *,
         session: RecoverySession | None = None,
         max_of_user: int | None = None,
+        listed: str | None = None,
     ) -> None:
         if connection.replica != self._replica:
             raise ValueError(f"{connection.replica!r} is another replica than this one, {self._replica!r}")
         if not connection.sid.startswith(SID_PREFIX):
             self._former_sids.add(connection.sid)
-        registered = self._here[connection.sid] = Registration(connection, frozenset(rooms), session)
+        registered = self._here[connection.sid] = Registration(connection, frozenset(rooms), session, listed)
         arguments = self._arguments(registered)
         try:
-            elsewhere = await self.write([connection.sid], "register", max_of_user or 0, *arguments)
+            limit = max_of_user or 0
+            elsewhere = await self.write([connection.sid], "register", limit, *arguments, has_rules=True)
         except TooManyConnections:
             # Nothing was registered, so nothing is to be removed.
             self._here.pop(connection.sid, None)
@@ -169,7 +182,7 @@ class RedisPresence:
         if known is not None:
             now = self._here[sid] = replace(known, rooms=frozenset(rooms), session=session)
             counted = now.encode_addresses(has_session=self._pid_of(sid) is not None)
-            await self.write([sid], "change_rooms", sid, counted)
+            await self.write([sid], "change_rooms", sid, counted, has_rules=True)
 
     async def change_transport(self, sid: str, transport: str) -> None:
         known = self._here.get(sid)
@@ -184,7 +197,7 @@ class RedisPresence:
 
     async def _unregister(self, sids: Collection[str]) -> None:
         arguments = [argument for sid in sids for argument in (sid, int(sid in self._parked), "", "", "")]
-        await self.write(sids, "disconnect", *arguments)
+        await self.write(sids, "disconnect", *arguments, has_rules=True)
         self.left(sids)
 
     async def has_sid(self, sid: str) -> bool:
@@ -210,17 +223,31 @@ class RedisPresence:
     def leave(self, sid: str, *, is_parked: bool) -> bool:
         """Forget a connection that is gone. Return whether that is to be written."""
         self._former_sids.discard(sid)
-        was_here = self._here.pop(sid, None) is not None
-        if was_here and is_parked:
-            self._parked.add(sid)
-        return was_here or not is_parked
+        was_here = self._here.pop(sid, None)
+        if was_here is not None:
+            self._recording.user_left(
+                was_here.connection.user,
+                was_here.connection.namespace,
+                was_here.rooms,
+                self._commands.redis_ms(),
+            )
+            if is_parked:
+                self._parked.add(sid)
+        return was_here is not None or not is_parked
 
     def left(self, sids: Collection[str]) -> None:
         """Record that connections are certainly unregistered."""
         self._parked.difference_update(sids)
 
-    async def write(self, sids: Collection[str], script: str, *arguments: Argument) -> list[str]:
-        """Run a script and return the sids that count at another replica, if the script returns any."""
+    async def write(
+        self, sids: Collection[str], script: str, *arguments: Argument, has_rules: bool = False
+    ) -> list[str]:
+        """Run a script and return the sids that count at another replica, if the script returns any.
+
+        With ``has_rules`` the script also gets the rules by which changes of presence are recorded.
+        """
+        if has_rules:
+            arguments = (self._recording.rules, *arguments)
         written = [(sid, self._here.get(sid)) for sid in sids]
         try:
             answer = await self._commands.call(
@@ -236,8 +263,9 @@ class RedisPresence:
     # called by Membership
 
     def mark_all_dirty(self) -> None:
-        """Mark every connection here dirty: Redis has lost its data of them."""
+        """Mark every connection here dirty: Redis has lost its data of them, and perhaps that of users who left."""
         self.dirty.update(self._here)
+        self._recording.mark_lost()
 
     async def reconcile(self) -> None:
         """Mark every connection dirty that is here or that Redis has for this replica.
@@ -274,7 +302,7 @@ class RedisPresence:
         here = {sid: self._here[sid] for sid in sids if sid in self._here}  # others are closed by now
         self.dirty.difference_update(here)
         arguments = [argument for each in here.values() for argument in self._arguments(each)]
-        self.dirty.update(await self.write(here, "register", 0, *arguments))
+        self.dirty.update(await self.write(here, "register", 0, *arguments, has_rules=True))
 
 
 def _raise_rejection(answer: object) -> None:

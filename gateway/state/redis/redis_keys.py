@@ -30,6 +30,14 @@
     room:<a>     hash      number of connections at one address, by replica
     user:<u>     hash      connections of one user by sid; under the empty name when the last one disconnected
     last_seen    zset      the users whose last connection has ended, by when it did (ms)
+    presence:<u> string    whether a user is online, the version of that, since when (ms), and addresses
+    absent:<p>   zset      users without a connection, by when the last one ended (ms)
+    online:<p>   zset      users that are online, by when they were last examined (ms)
+    undelivered:<c>:<p> zset users of whose newest change a consumer was not notified, by when it is due (ms)
+    changed:<c>:<p> zset   the same users, by when the change happened (ms)
+    swept        string    when users were last set offline that were absent, and when that began again after an outage
+    listed:<n>   hash      the list of connections of a namespace by sid; under the empty name the version of the list
+    list_order:<n> zset    these sids, in the order in which they came
     sessions:<r> hash      sessions in use on one replica, by pid
     left:<pid>   string    a parked session
     left_ends    zset      the parked sessions, each as its pid, a blank and its bytes, by when it is forgotten
@@ -39,8 +47,9 @@
                            of one user in all namespaces under ``u:<u>``
     parked_at:<s> string   where such a sid is counted: what conns:<r> had of its connection
 
-``<a>`` is an address, or ``!`` for the markers of losses, ``<e>`` a client event, ``<r>`` a replica,
-``<s>`` a sid, ``<u>`` a user, ``<w>`` the number of a window of time. Channels: ``to:<a>`` for each address,
+``<a>`` is an address, or ``!`` for the markers of losses, ``<c>`` a consumer of changes of presence, ``<e>`` a client
+event, ``<n>`` a namespace, ``<p>`` the partition of a user, ``<r>`` a replica, ``<s>`` a sid, ``<u>`` a user, ``<w>``
+the number of a window of time. Channels: ``to:<a>`` for each address,
 ``replica:<r>`` for the probes of a replica. All databases of a Redis share its channels, so in database 2 they are
 ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no number.
 """
@@ -71,6 +80,7 @@ _FIXED: Final = {
     "revoked_users": "revoked_users",
     "rates": "rates",
     "last_seen": "last_seen",
+    "swept": "swept",
     "left_ends": "left_ends",
     "left_bytes": "left_bytes",
 }
@@ -88,6 +98,13 @@ _FAMILIES: Final = {
     "conns": "conns:",
     "room": "room:",
     "user": "user:",
+    "presence": "presence:",
+    "absent": "absent:",
+    "online": "online:",
+    "undelivered": "undelivered:",
+    "changed": "changed:",
+    "listed": "listed:",
+    "list_order": "list_order:",
     "sessions": "sessions:",
     "left": "left:",
     "left_of": "left_of:",

@@ -184,7 +184,7 @@ class RedisSessions:
 
     async def _end(self, *ends: End) -> None:
         arguments = [argument for each in ends for argument in ("", 0, *each)]
-        await self._commands.call("disconnect", self._replica, *arguments)
+        await self._commands.call("disconnect", self._replica, "", *arguments)
         self.left(ends)
 
     def _parking(self, pid: str, owner: str) -> End:
@@ -281,7 +281,7 @@ class RedisSessions:
         """Write again the ends of sessions that failed to be written. Redis executes this at its memory limit, too."""
         for batch in batches(list(self._ended.values())):
             arguments = [argument for each in batch for argument in ("", 0, *each)]
-            await self._commands.call("disconnect", self._replica, *arguments)
+            await self._commands.call("disconnect", self._replica, "", *arguments)
             for end in batch:
                 if self._ended.get(end.pid) is end:
                     del self._ended[end.pid]

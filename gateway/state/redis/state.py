@@ -33,6 +33,11 @@ from gateway.state.redis.metrics import (
     create_callback_metrics,
 )
 from gateway.state.redis.presence import RedisPresence
+from gateway.state.redis.presence_events import (
+    PresenceRecording,
+    RedisPresenceEvents,
+    RedisUserLists,
+)
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.scripts import load_scripts
 from gateway.state.redis.sessions import RedisSessions
@@ -72,6 +77,8 @@ class RedisState(RedisLimits):
     rates: RedisRateLimits = field(init=False)
     revocations: RedisRevocations = field(init=False)
     acks: RedisAckStore = field(init=False)
+    presence_events: RedisPresenceEvents = field(init=False)
+    user_lists: RedisUserLists = field(init=False)
     membership: Membership = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,6 +124,7 @@ class RedisState(RedisLimits):
             metrics=self._metrics,
         )
         self._build_stores()
+        self._build_presence()
         self._create_callback_metrics()
         self._probe_publisher = ProbePublisher(
             commands=self.commands,
@@ -147,14 +155,6 @@ class RedisState(RedisLimits):
             on_probe=self._monitor.probe_received,
             metrics=self._metrics,
         )
-        self.sessions = RedisSessions(
-            commands,
-            replica=self.replica,
-            suspect_seconds=self.history_slack_seconds,
-            log_position=self.log_reader.cursor.__str__,
-        )
-        self.presence = RedisPresence(commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of)
-        self.disconnects = RedisDisconnects(self.presence, self.sessions)
         self.dedup = RedisDedupStore(commands)
         self.rates = RedisRateLimits(commands)
         self.revocations = RedisRevocations(commands, self._keys)
@@ -169,10 +169,26 @@ class RedisState(RedisLimits):
             keys=self._keys,
             codec=self.codec,
         )
+
+    def _build_presence(self) -> None:
+        commands = self.commands
+        self.sessions = RedisSessions(
+            commands,
+            replica=self.replica,
+            suspect_seconds=self.history_slack_seconds,
+            log_position=self.log_reader.cursor.__str__,
+        )
+        recording = PresenceRecording(commands)
+        self.presence = RedisPresence(
+            commands, self._keys, replica=self.replica, pid_of=self.sessions.pid_of, recording=recording
+        )
+        self.user_lists = RedisUserLists(commands, self._keys)
+        self.disconnects = RedisDisconnects(self.presence, self.sessions)
         self.membership = Membership(
             commands=commands,
             presence=self.presence,
             sessions=self.sessions,
+            recording=recording,
             dedup=self.dedup,
             codec=self.codec,
             replica=self.replica,
@@ -180,6 +196,12 @@ class RedisState(RedisLimits):
             lease_seconds=self.lease_seconds,
             on_reaped=self.on_replica_reaped,
             metrics=self._metrics,
+        )
+        self.presence_events = RedisPresenceEvents(
+            commands,
+            recording,
+            on_begun=self.presence.mark_all_dirty,
+            on_expired=self.membership.reap_expired,
         )
 
     # run and close

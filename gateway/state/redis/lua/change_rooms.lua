@@ -1,10 +1,12 @@
 -- Count a connection at other addresses.
--- Arguments: replica, sid, user and addresses as JSON.
+-- Arguments: replica, rules, sid, user and addresses as JSON.
 -- Returns 1, or 0 if the connection is not registered.
-local replica, sid = ARGV[2], ARGV[3]
+local replica, sid = ARGV[2], ARGV[4]
 local known = call('HGET', K.conns .. replica, sid)
 if not known then return 0 end
-count_at(replica, cjson.decode(ARGV[4]).at)
+local is = cjson.decode(ARGV[5])
+count_at(replica, is.at)
 uncount_at(replica, cjson.decode(known).at)
-call('HSET', K.conns .. replica, sid, ARGV[4])
+call('HSET', K.conns .. replica, sid, ARGV[5])
+if ARGV[3] ~= '' then user_moved(is.user, sid, is.at) end
 return 1

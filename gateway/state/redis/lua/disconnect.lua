@@ -1,8 +1,9 @@
 -- Record that connections are gone: unregister them, and park or delete their sessions.
--- Arguments: replica, then for each: sid, or '' if it is registered for another connection; '1' if it counts as
+-- Arguments: replica, rules, then for each: sid, or '' if it is registered for another connection; '1' if it counts as
 -- recoverable; pid of its session, or ''; owner of the session; when the connection was lost by the clock of Redis (ms),
 -- followed by what with_left_at takes, or '' to delete the session. A parked session ends L.recovery after the loss, however late this is executed.
 local replica, now = ARGV[2], now_ms()
+use_rules(ARGV[3])
 local key = K.sessions .. replica
 
 local function unregister(sid, is_parked)
@@ -24,7 +25,7 @@ local function end_session(pid, owner, lost_at)
   end
 end
 
-for i = 3, #ARGV, 5 do
+for i = 4, #ARGV, 5 do
   if ARGV[i] ~= '' then unregister(ARGV[i], ARGV[i + 1] == '1') end
   if ARGV[i + 2] ~= '' then end_session(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) end
 end

@@ -1,10 +1,11 @@
 -- Remove a hundred connections of a replica whose lease has expired. Those with a session count as recoverable.
 -- Its sessions stay for RECOVERY_SECONDS after the end of its lease, and for as long again. A replica that reads only
 -- an older format than others is remembered while the log holds what it missed: it may become reachable again.
--- Arguments: replica.
+-- Arguments: replica, rules.
 -- Returns how many connections are left (-1 if the lease has not expired), and 1 if this was the first call to find it
 -- expired.
 local replica, now = ARGV[2], now_ms()
+use_rules(ARGV[3])
 
 local function reads_older_format(name)
   local format = tonumber(call('HGET', K.formats, name) or 0)

@@ -5,6 +5,11 @@ for i = 3, #ARGV do
   if known then
     local connection = cjson.decode(known)
     call('PEXPIRE', K.user .. connection.user, L.keep)
+    call('PEXPIRE', K.presence .. connection.user, L.keep)
+    if connection.l then
+      call('PEXPIRE', K.listed .. connection.l, L.keep)
+      call('PEXPIRE', K.list_order .. connection.l, L.keep)
+    end
     for _, name in ipairs(connection.at) do call('PEXPIRE', K.room .. name, L.keep) end
   end
 end

@@ -2,23 +2,25 @@
 -- resumed and the former replica does not know yet, counts where its session is; if neither has the session, at the
 -- one that was first, if that lives. Clocks of replicas are not compared.
 -- A connection that would be one of more than so many of its user is not registered.
--- Arguments: replica, connections that one user may have (0: any number), then for each: sid, user, public record, user and addresses as JSON, pid of its session or ''.
+-- Arguments: replica, rules, connections that one user may have (0: any number), then for each: sid, user, public record,
+-- user and addresses as JSON, pid of its session or '', entry in the list of its namespace or ''.
 -- Returns the sids that count at another replica; or 'FULL' at the first connection that is not registered.
-local replica, limit, now = ARGV[2], tonumber(ARGV[3]), now_ms()
+local replica, limit, now = ARGV[2], tonumber(ARGV[4]), now_ms()
+use_rules(ARGV[3])
 
 local function is_living(other)
   local ends = call('ZSCORE', K.leases, other)
   return ends and tonumber(ends) > now
 end
 
+-- Whether a connection counts at another replica; if not, the namespace in whose list the other had it.
 local function is_elsewhere(sid, user, pid)
   local other = replica_of(call('HGET', K.user .. user, sid))
   if not other or other == replica then return false end
   local known = call('HGET', K.conns .. other, sid)
   if not known then return false end
   if is_living(other) and (pid == '' or call('HEXISTS', K.sessions .. replica, pid) == 0) then return true end
-  remove_connection(other, sid, known)
-  return false
+  return false, remove_connection(other, sid, known)
 end
 
 -- Whether a user has as many connections as one may have, without the given one. Connections of replicas whose lease has
@@ -37,20 +39,30 @@ local function is_full(user, sid)
 end
 
 local elsewhere = {}
-for i = 4, #ARGV, 5 do
+for i = 5, #ARGV, 6 do
   local sid, user, record, counted, pid = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
+  local listed = ARGV[i + 5]
   if is_full(user, sid) then return 'FULL' end
   local known = call('HGET', K.conns .. replica, sid)
-  if known then remove_connection(replica, sid, known) end
-  if is_elsewhere(sid, user, pid) then
+  local was_listed = known and remove_connection(replica, sid, known)
+  local counts_elsewhere, listed_elsewhere = is_elsewhere(sid, user, pid)
+  if counts_elsewhere then
     elsewhere[#elsewhere + 1] = sid
   else
     uncount_parked(sid)
-    count_at(replica, cjson.decode(counted).at)
+    local is = cjson.decode(counted)
+    count_at(replica, is.at)
     call('HSET', K.conns .. replica, sid, counted)
     call('HSET', K.user .. user, sid, record)
     if call('HDEL', K.user .. user, '') == 1 then call('ZREM', K.last_seen, user) end
     call('PEXPIRE', K.user .. user, L.keep)
+    was_listed = was_listed or listed_elsewhere
+    if listed ~= '' then
+      put_listed(is.l, sid, listed, now)
+    elseif was_listed then
+      remove_listed(was_listed, sid, now)
+    end
+    if rules then user_came(user, sid, is.at, now) end
   end
 end
 call('PEXPIRE', K.conns .. replica, L.keep)

@@ -1,0 +1,28 @@
+-- Read the changes that a consumer was not notified of and that are due, the oldest first.
+-- Arguments: consumer, how many at most, partitions …
+-- Returns for each: user, 1 if online, version, since when (ms), connections at living replicas, partition, addresses.
+local consumer, limit, now, due = ARGV[2], tonumber(ARGV[3]), now_ms(), {}
+for i = 4, #ARGV do
+  local users = call('ZRANGEBYSCORE', K.undelivered .. consumer .. ':' .. ARGV[i], '-inf', now, 'WITHSCORES',
+    'LIMIT', 0, limit)
+  for place = 1, #users, 2 do
+    due[#due + 1] = { user = users[place], at = tonumber(users[place + 1]), partition = tonumber(ARGV[i]) }
+  end
+end
+table.sort(due, function(a, b) return a.at < b.at end)
+
+local changes = {}
+for _, each in ipairs(due) do
+  if #changes >= limit then break end
+  local known, living = read_state(each.user), count_living(each.user, now)
+  -- A state that expired before it was delivered is what the connections show, and gets a version each time.
+  if not known then
+    known = { state = living > 0 and ONLINE or OFFLINE, version = now - 1, since = math.floor(each.at), addresses = '\n' }
+  end
+  if known.state ~= UNKNOWN then
+    local is_online = known.state == ONLINE
+    changes[#changes + 1] = { each.user, is_online and 1 or 0, known.version, known.since, is_online and living or 0,
+      each.partition, known.addresses }
+  end
+end
+return changes
