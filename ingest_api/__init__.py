@@ -2,21 +2,24 @@
 
     app           the table of routes; builds the REST API and mounts it in an aiohttp application
     pipeline      RestApi: the steps around every request (id, trace, handler, log line, count)
-    routing       finds the route of a request target, and reads the user id from its path
+    routing       finds the route of a request target, and reads the id from its path
     request       Request, AuthenticatedRequest, Response and Route
     auth          Authenticator: all checks before the body is parsed, in the order of docs/reference/rest.md
     signing       the text to sign, its signature and the check of both (pure)
     signature_mistakes  finds the mistake in a bad signature, for developers (pure)
     body          a body that aiohttp is still receiving, within its limits
     handlers      one method for each call; one request at a time for each idempotency key
-    push          turns a body into a Push or a Disconnect; has a fast path for common bodies
-    schemas       marshmallow schemas of request and response bodies
+    webhooks      the calls about the queues and the dead letters of webhooks
+    push          turns a body into a Push, a Disconnect or ids; has a fast path for common bodies
+    schemas       marshmallow schemas of request bodies
+    answers       marshmallow schemas of response bodies
     json_body     a strict JSON parser that keeps values as they were written (pure)
     large_body    the same for large bodies, in slices between which the event loop runs other tasks
     errors        the table of error codes, and problems as application/problem+json
     access_log    log line, count and span of each finished request
-    openapi       generates the OpenAPI document from schemas and openapi_text
-    openapi_text  the descriptions, examples and remedies in the OpenAPI document
+    openapi       generates the OpenAPI document from the schemas and the next two modules
+    openapi_calls  the calls in the OpenAPI document, with examples
+    openapi_text  the parameters, headers and remedies in the OpenAPI document
     interfaces    protocols that the REST API needs from the rest of the process
 
 The package imports only ``gateway.domain`` from ``gateway``.

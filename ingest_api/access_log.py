@@ -124,7 +124,7 @@ def outcome_of(status: int) -> str:
 
 
 def _outcome(request: Request, status: int) -> str:
-    if request.publish_result is not None and request.publish_result.replayed:
+    if request.is_repeat or (request.publish_result is not None and request.publish_result.replayed):
         return "replayed"
     return outcome_of(status)
 
@@ -138,6 +138,8 @@ def _log_fields(request: Request, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 6),
         "bytes": request.body_bytes,
     }
+    if request.webhook is not None:
+        fields["webhook"] = request.webhook
     if request.publish_result is not None:
         fields["message_id"] = request.publish_result.id
         fields["connections"] = request.publish_result.connections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Final
 
 from aiohttp import web
 
@@ -14,6 +15,7 @@ from ingest_api.access_log import AccessLog, RejectionLimit
 from ingest_api.auth import Authenticator
 from ingest_api.handlers import Handlers
 from ingest_api.interfaces import (
+    AnswerStore,
     Clock,
     DedupStore,
     EventSchemas,
@@ -22,10 +24,12 @@ from ingest_api.interfaces import (
     RateLimits,
     RequestMetrics,
     Tracer,
+    WebhookQueues,
 )
 from ingest_api.pipeline import RestApi
 from ingest_api.request import Handler, Request, Response, Route
 from ingest_api.routing import CatchAll, Routes
+from ingest_api.webhooks import WebhookHandlers
 
 
 def create_rest_api(
@@ -34,6 +38,8 @@ def create_rest_api(
     presence: PresenceReader,
     dedup: DedupStore,
     rates: RateLimits,
+    queues: WebhookQueues,
+    answers: AnswerStore,
     keys: Callable[[str], IngestKey | None],
     clock: Clock,
     metrics: RequestMetrics,
@@ -56,9 +62,8 @@ def create_rest_api(
     without checking the request, which may be repeated. ``sampling`` chooses which successful requests are logged;
     None logs all of them. ``tracer`` is None if no spans are collected. ``event_schemas`` returns those of the event
     catalogue in effect, or None without one. ``explains_signatures`` is for developers (``auth``). ``arriving`` bounds
-    all bodies that arrive at once; None: those of this API alone. ``rejections`` limits the lines
-    about rejected requests; None: all are written. The REST API responds to every path, and does not
-    depend on aiohttp's middlewares.
+    all bodies that arrive at once; None: those of this API alone. ``rejections`` limits the lines about rejected
+    requests; None: all are written. The REST API responds to every path, and does not depend on aiohttp's middlewares.
     """
     authenticator = Authenticator(
         keys=keys,
@@ -79,8 +84,9 @@ def create_rest_api(
         namespaces=namespaces,
         event_schemas=event_schemas,
     )
+    webhooks = WebhookHandlers(queues=queues, answers=answers, dedup=dedup, clock=clock)
     return RestApi(
-        routes=Routes(_routes(authenticator, handlers)),
+        routes=Routes([*_routes(authenticator, handlers), *_webhook_routes(authenticator, webhooks)]),
         clock=clock,
         access_log=AccessLog(metrics=metrics, sampling=sampling or Sampling(), rejections=rejections),
         tracer=tracer,
@@ -111,6 +117,17 @@ def _routes(authenticator: Authenticator, handlers: Handlers) -> tuple[Route, ..
         Route("GET", "/presence/{id}", require((PRESENCE,), handlers.presence)),
         Route("POST", "/disconnect/user/{id}", require((ADMIN,), handlers.disconnect)),
         Route("GET", openapi.PATH, _describe_handler()),
+    )
+
+
+def _webhook_routes(authenticator: Authenticator, handlers: WebhookHandlers) -> tuple[Route, ...]:
+    require = authenticator.require
+    of_webhook: Final = "/webhooks/{id}"
+    return (
+        Route("GET", "/webhooks", require((ADMIN,), handlers.webhooks)),
+        Route("GET", f"{of_webhook}/dead", require((ADMIN,), handlers.dead_letters), "webhook"),
+        Route("POST", f"{of_webhook}/replay", require((ADMIN,), handlers.replay), "webhook"),
+        Route("POST", f"{of_webhook}/drop", require((ADMIN,), handlers.drop), "webhook"),
     )
 
 

@@ -13,6 +13,7 @@ from gateway.domain.errors import (
     FreshnessUnknown,
     IdempotencyConflict,
     NonceReplayed,
+    QueueFull,
 )
 from ingest_api.request import Response
 from ingest_api.signing import SCHEME, SignatureRejected
@@ -34,6 +35,7 @@ _BROKER_DETAILS: Final = {
 STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "bad_request": HTTPStatus.BAD_REQUEST,
     "invalid_path": HTTPStatus.BAD_REQUEST,
+    "invalid_query": HTTPStatus.BAD_REQUEST,
     "invalid_idempotency_key": HTTPStatus.BAD_REQUEST,
     "invalid_json": HTTPStatus.BAD_REQUEST,
     "missing_signature": HTTPStatus.UNAUTHORIZED,
@@ -43,6 +45,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "replayed_request": HTTPStatus.UNAUTHORIZED,
     "missing_scope": HTTPStatus.FORBIDDEN,
     "not_found": HTTPStatus.NOT_FOUND,
+    "unknown_webhook": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "body_timeout": HTTPStatus.REQUEST_TIMEOUT,
@@ -57,6 +60,7 @@ STATUSES: Final[Mapping[str, HTTPStatus]] = {
     "headers_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
+    "webhook_queue_full": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "broker_timeout": HTTPStatus.SERVICE_UNAVAILABLE,
     "freshness_unknown": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -129,6 +133,11 @@ def problem_of(error: Exception) -> Problem | None:
         return _unauthorized(error.code, "the nonce was used before; sign every request with a new one")
     if isinstance(error, IdempotencyConflict):
         return Problem(error.code, "this Idempotency-Key was used with another body within the last hour")
+    if isinstance(error, QueueFull):
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        return Problem(
+            "webhook_queue_full", "the queue of the webhook is full; nothing was changed", headers=headers
+        )
     if isinstance(error, BrokerUnavailable | BrokerTimeout):
         headers = {"Retry-After": str(error.retry_after_seconds)}
         return Problem(error.code, _BROKER_DETAILS[error.code], headers=headers)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from gateway.domain.dedup import DedupKey
+from gateway.domain.dedup import AckClaim, DedupKey
 from gateway.domain.messages import Message, PublishResult
+from gateway.domain.notifications import DeadLetter, QueueSummary
 from gateway.domain.presence import UserPresence
 from gateway.domain.rate_limit import Rate, RateLimitResult
 from gateway.domain.traces import Trace
@@ -61,6 +62,76 @@ class PresenceReader(Protocol):
 
     async def has_sid(self, sid: str) -> bool:
         """Whether a connection with this sid is open or may be resumed, on any replica."""
+        ...
+
+
+class UnknownWebhook(Exception):
+    """No webhook with this id is configured."""
+
+
+class WebhookState(NamedTuple):
+    """What the queue of a configured webhook holds, and whether this replica sends calls to it."""
+
+    id: str
+    queue: QueueSummary
+    partitions: int
+    is_circuit_open: bool
+
+
+class DeadLetterPosition(NamedTuple):
+    """A place in the dead letters of a webhook: behind the one with this id, which died at this time."""
+
+    dead_at: float
+    id: str
+
+
+class WebhookQueues(Protocol):
+    """The queues of the configured webhooks.
+
+    Raises:
+        GatewayError: All but ``check`` raise those of ``gateway.interfaces.WebhookQueues``.
+        UnknownWebhook: No such webhook is configured.
+    """
+
+    def check(self, webhook: str) -> None:
+        """Check that a webhook is configured."""
+        ...
+
+    async def states(self) -> Sequence[WebhookState]:
+        """Return the state of each configured webhook, in the order of their ids."""
+        ...
+
+    async def dead_letters(
+        self, webhook: str, *, after: DeadLetterPosition | None, limit: int
+    ) -> tuple[Sequence[DeadLetter], bool]:
+        """Return dead letters behind a place, oldest first, and whether there are more.
+
+        Less than ``limit`` are returned if these are large.
+        """
+        ...
+
+    async def replay(self, webhook: str, ids: tuple[str, ...]) -> int:
+        """Put dead letters into the queue again; return how many. Unknown ids change nothing."""
+        ...
+
+    async def drop(self, webhook: str, ids: tuple[str, ...]) -> int:
+        """Delete dead letters; return how many. Unknown ids change nothing."""
+        ...
+
+
+class AnswerStore(Protocol):
+    """The answers to requests with an idempotency key. See ``gateway.interfaces.AckStore``."""
+
+    async def claim(self, key: str, holder: str, *, user: str, seconds: float) -> AckClaim:
+        """Claim a key, unless its answer is stored or another holder has it."""
+        ...
+
+    async def keep(self, key: str, holder: str, ack: str, *, user: str) -> None:
+        """Store the answer, and end the claim."""
+        ...
+
+    async def release(self, key: str, holder: str, *, user: str) -> None:
+        """End the claim without an answer."""
         ...
 
 

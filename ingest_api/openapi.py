@@ -13,9 +13,9 @@ import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from ingest_api import openapi_text, schemas
+from ingest_api import answers, openapi_text, schemas
 from ingest_api.errors import PROBLEM_TYPE, STATUSES
-from ingest_api.openapi_text import Operation
+from ingest_api.openapi_calls import OPERATIONS, Operation
 
 PATH: Final = "/openapi.yaml"
 CONTENT_TYPE: Final = "application/yaml"
@@ -51,7 +51,7 @@ def document() -> dict[str, Any]:
         tags=[{"name": name, "description": description} for name, description in openapi_text.TAGS.items()],
     )
     _add_components(spec)
-    for operation in openapi_text.OPERATIONS:
+    for operation in OPERATIONS:
         spec.path(path=operation.path, operations={operation.method: _operation(operation)})
     spec.path(path=PATH, operations={"get": _describe_operation()})
     generated: dict[str, Any] = spec.to_dict()
@@ -67,9 +67,12 @@ def _add_components(spec: APISpec) -> None:
         "EmitToRoom", one_payload | one_address, schema=schemas.EmitToRoomSchema(namespaces=namespaces)
     )
     spec.components.schema("Disconnect", schema=schemas.DisconnectSchema(namespaces=namespaces))
-    spec.components.schema("Connection", schema=schemas.ConnectionAnswer)
-    spec.components.schema("Problem", schema=schemas.ProblemAnswer)
-    for operation in openapi_text.OPERATIONS:
+    spec.components.schema("DeadLetterIds", schema=schemas.DeadLetterIdsSchema())
+    spec.components.schema("Webhook", schema=answers.WebhookAnswer)
+    spec.components.schema("DeadLetter", schema=answers.DeadLetterAnswer)
+    spec.components.schema("Connection", schema=answers.ConnectionAnswer)
+    spec.components.schema("Problem", schema=answers.ProblemAnswer)
+    for operation in OPERATIONS:
         spec.components.schema(operation.response.__name__, schema=operation.response)
     for name, parameter in openapi_text.PARAMETERS.items():
         spec.components.parameter(name, parameter["in"], parameter)
@@ -95,7 +98,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "tags": [operation.tag],
         "security": [{name: [] for name, _, _ in openapi_text.SIGNING_HEADERS}],
         "parameters": [
-            *(["UserId"] if "{id}" in operation.path else []),
+            *operation.parameters,
             "RequestId",
             "Traceparent",
             "IdempotencyKey",

@@ -1,18 +1,16 @@
-"""The texts of the OpenAPI document: calls, headers, examples, and a remedy for each error code."""
+"""The texts of the OpenAPI document: parameters, headers, and a remedy for each error code."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-from marshmallow import Schema
-
 from gateway.domain.names import MAX_USER_CHARACTERS
-from ingest_api import schemas, signing
+from ingest_api import signing
 from ingest_api.errors import STATUSES, problem_body
 from ingest_api.schemas import NAME_PATTERN
+from ingest_api.webhooks import MAX_PAGE
 
 ABOUT: Final = """\
 Backends push events to Socket.IO clients with one signed HTTP request.
@@ -24,6 +22,7 @@ stable `code`."""
 TAGS: Final = {
     "push": "Push events to clients.",
     "users": "Query the presence of users, and disconnect them.",
+    "webhooks": "What waits for the webhooks of this gateway, and what they did not accept.",
     "description": "This document.",
 }
 
@@ -50,6 +49,41 @@ PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
             "maxLength": MAX_USER_CHARACTERS,
             "pattern": NAME_PATTERN,
             "examples": ["42"],
+        },
+    },
+    "WebhookId": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The id of a webhook, as the settings of the gateway have it.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_USER_CHARACTERS,
+            "pattern": NAME_PATTERN,
+            "examples": ["app"],
+        },
+    },
+    "Limit": {
+        "name": "limit",
+        "in": "query",
+        "description": "How many are returned at most. Less are returned if they are large.",
+        "schema": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_PAGE,
+            "default": MAX_PAGE,
+            "examples": [10],
+        },
+    },
+    "Cursor": {
+        "name": "cursor",
+        "in": "query",
+        "description": "The `next` of the page before; absent for the first page.",
+        "schema": {
+            "type": "string",
+            "pattern": "^[A-Za-z0-9_-]+$",
+            "examples": ["WzE3OTUyNjI0MDEuMCwicC00Mi0xNzk1MjYyNDAwMDAwIl0"],
         },
     },
     "RequestId": {
@@ -93,6 +127,7 @@ PROBLEM_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
 REMEDIES: Final[Mapping[str, str]] = {
     "bad_request": "The request is not valid HTTP, or its body ended early. Check the proxies in front of the gateway.",
     "invalid_path": "The id in the path is empty, too long, holds control characters or is not percent-encoded UTF-8.",
+    "invalid_query": "`detail` names what is wrong with the query. A `cursor` is the `next` of an earlier page.",
     "invalid_idempotency_key": "Send one Idempotency-Key of 1 to 255 printable ASCII characters, or none.",
     "invalid_json": "The body is not JSON, or is ambiguous; `detail` names the place.",
     "missing_signature": "A signing header is missing, repeated or malformed; `detail` names it.",
@@ -103,6 +138,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     " program does: its HTTP library repeated the request; send an Idempotency-Key.",
     "missing_scope": "Ask the operator for the scope that `detail` names.",
     "not_found": "Compare the path with openapi.yaml; a `/` in an id is `%2F`.",
+    "unknown_webhook": "Compare the id with `GET /webhooks`, which lists the configured webhooks.",
     "method_not_allowed": "Use the method in `Allow`.",
     "request_timeout": "Send the whole head of the request at once.",
     "body_timeout": "Send the whole body at once.",
@@ -121,6 +157,8 @@ REMEDIES: Final[Mapping[str, str]] = {
     "overloaded": "This replica has too many open connections, or more bodies arrive at once than it can hold and this"
     " one began first. The request was not accepted and has no effect. Repeat it after `Retry-After` seconds, and send"
     " the body faster.",
+    "webhook_queue_full": "The queue of the webhook holds as much as it may, so nothing was changed. Repeat it, signed"
+    " anew, once the webhook has accepted some of it.",
     "broker_unavailable": "The request was not accepted and has no effect. Repeat it, signed anew, after `Retry-After`"
     " seconds.",
     "broker_timeout": "It is unknown whether the request was accepted. Repeat it, signed anew, with the same"
@@ -134,8 +172,6 @@ REMEDIES: Final[Mapping[str, str]] = {
 """What a caller should do about each error code."""
 
 _RATE: Final = "Only for ingest keys that have a rate (draft-ietf-httpapi-ratelimit-headers-06)."
-_EVENT: Final = {"event": "notification:new", "data": {"title": "hi"}}
-_ID: Final = "kf3l2Yq0T8m3c9kQdR0uWA"
 
 
 def _header(description: str, type_: str, *examples: Any) -> dict[str, Any]:
@@ -166,132 +202,3 @@ def problem_example(code: str) -> Any:
     return json.loads(
         problem_body(STATUSES[code], code, "A sentence about the error.", request_id="order-4711", **members)
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One signed call, as described in the document."""
-
-    id: str
-    method: str
-    path: str
-    tag: str
-    summary: str
-    description: str
-    response: type[Schema]
-    response_description: str = "The broker has the message. The response does not wait for any client."
-    response_examples: dict[str, Any]
-    body: str | None = None
-    body_required: bool = True
-    body_examples: dict[str, Any] = field(default_factory=dict)
-    statuses: tuple[int, ...] = (
-        400,
-        401,
-        403,
-        404,
-        405,
-        408,
-        409,
-        413,
-        415,
-        417,
-        422,
-        429,
-        431,
-        500,
-        503,
-        501,
-        505,
-    )
-
-
-OPERATIONS: Final = (
-    Operation(
-        id="emitToUser",
-        method="post",
-        path="/emit/user/{id}",
-        tag="push",
-        summary="Push an event to one user",
-        description="Pushes an event to every connection of the user in the namespace, on every device. Scope"
-        " `emit:user`.\n\nFall back to e-mail if `connections` and `recoverable` are 0. They are read in the same step"
-        " as the push, so there is no race, unlike with a query of the presence before the push.",
-        response=schemas.EmitToUserAnswer,
-        response_examples={
-            "online": {"id": _ID, "room": "user:42", "online": True, "connections": 2, "recoverable": 0},
-            "offline": {"id": _ID, "room": "user:42", "online": False, "connections": 0, "recoverable": 0},
-        },
-        body="Emit",
-        body_examples={"notification": _EVENT, "arguments": {"event": "moved", "args": [3, 4]}},
-    ),
-    Operation(
-        id="emitToRoom",
-        method="post",
-        path="/emit/room",
-        tag="push",
-        summary="Push an event to rooms",
-        description="Pushes an event to every connection in one room or in several. Scope `emit:room`; for rooms"
-        " `user:…` scope `emit:user`; for the room of a sid `emit:user` without a glob.",
-        response=schemas.EmitToRoomAnswer,
-        response_examples={
-            "room": {"id": _ID, "room": "org:7", "online": True, "connections": 12, "recoverable": 1},
-            "rooms": {
-                "id": _ID,
-                "rooms": ["org:7", "org:8"],
-                "online": True,
-                "connections": 30,
-                "recoverable": 2,
-                "exact": False,
-            },
-        },
-        body="EmitToRoom",
-        body_examples={"room": {"room": "org:7"} | _EVENT, "rooms": {"rooms": ["org:7", "org:8"]} | _EVENT},
-    ),
-    Operation(
-        id="broadcast",
-        method="post",
-        path="/broadcast",
-        tag="push",
-        summary="Push an event to everyone",
-        description="Pushes an event to every connection in the namespace. Scope `broadcast`.",
-        response=schemas.BroadcastAnswer,
-        response_examples={"everyone": {"id": _ID, "online": True, "connections": 5120, "recoverable": 9}},
-        body="Emit",
-        body_examples={"notification": _EVENT},
-    ),
-    Operation(
-        id="presence",
-        method="get",
-        path="/presence/{id}",
-        tag="users",
-        summary="Get the connections of a user",
-        description="Returns the user's connections in all namespaces and on all replicas, in one read. Scope"
-        " `presence`.",
-        response=schemas.PresenceAnswer,
-        response_description="The user's connections. An unknown user has none.",
-        response_examples={
-            "offline": {
-                "user": "42",
-                "online": False,
-                "connections": [],
-                "last_seen": "2026-11-21T09:58:00.123Z",
-                "recoverable": 0,
-            }
-        },
-        statuses=(400, 401, 403, 404, 405, 408, 413, 415, 417, 429, 431, 500, 501, 503, 505),
-    ),
-    Operation(
-        id="disconnectUser",
-        method="post",
-        path="/disconnect/user/{id}",
-        tag="users",
-        summary="Disconnect a user",
-        description="Closes the user's connections in one namespace or in all. The stock client does not reconnect by"
-        " itself. Scope `admin`.",
-        response=schemas.DisconnectAnswer,
-        response_description="The broker has the disconnect command. The response does not wait for any client.",
-        response_examples={"two": {"disconnected": 2}},
-        body="Disconnect",
-        body_required=False,
-        body_examples={"everything": {}, "logout": {"revoke": True}},
-    ),
-)

@@ -1,4 +1,4 @@
-"""Turn the body of a request into a Push or a Disconnect.
+"""Turn the body of a request into a Push, a Disconnect or the ids of dead letters.
 
 Nearly every push has a body of only ``event`` and ``data``, and perhaps ``room``. ``fast_parse`` recognises these by
 their text and reads them in one step. All other bodies, valid or not, go through ``json_body`` and the schema. A
@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from aiohttp import hdrs
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError
 
 from gateway.domain.names import MAIN_NAMESPACE, MAX_EVENT_CHARACTERS, MAX_ROOM_CHARACTERS, RESERVED_EVENTS
 from gateway.domain.times import iso_timestamp
@@ -29,7 +29,7 @@ from ingest_api.large_body import (
     with_timestamp_in_large,
 )
 from ingest_api.request import JSON, Request
-from ingest_api.schemas import DisconnectSchema, EmitSchema
+from ingest_api.schemas import DeadLetterIdsSchema, DisconnectSchema, EmitSchema
 
 MAX_FIELD_ERRORS: Final = 20
 _MAX_FIELD_NAME_CHARACTERS: Final = 64
@@ -236,6 +236,24 @@ def read_large_disconnect(schema: DisconnectSchema, body: bytes) -> Steps[Discon
     return _disconnect_of(_load(schema, (yield from _parse_large(body))))
 
 
+def read_ids(schema: DeadLetterIdsSchema, body: bytes) -> tuple[str, ...]:
+    """Return the ids of dead letters in a body.
+
+    Raises:
+        Problem: The body is not valid JSON (``invalid_json``) or breaks the schema (``invalid_body``).
+    """
+    return tuple(_load(schema, _parse(body))["ids"])
+
+
+def read_large_ids(schema: DeadLetterIdsSchema, body: bytes) -> Steps[tuple[str, ...]]:
+    """Return the ids of dead letters in a large body, in slices.
+
+    Raises:
+        Problem: As ``read_ids``.
+    """
+    return tuple(_load(schema, (yield from _parse_large(body)))["ids"])
+
+
 def _disconnect_of(loaded: Mapping[str, Any]) -> Disconnect:
     return Disconnect(
         namespace=loaded.get("namespace"), exclude=frozenset(loaded["except_"]), revoke=loaded["revoke"]
@@ -265,7 +283,7 @@ def _parse_large(body: bytes) -> Steps[ParsedBody]:
         ) from None
 
 
-def _load(schema: EmitSchema | DisconnectSchema, parsed: ParsedBody) -> dict[str, Any]:
+def _load(schema: Schema, parsed: ParsedBody) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = schema.load(parsed.values)
     except ValidationError as error:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from multidict import CIMultiDictProxy, istr
 
@@ -43,10 +43,11 @@ class Request:
     - ``target``: as in the request line.
     - ``trace``: the trace that the request belongs to, if any.
     - ``template``: the template of its route. ``path``: the path in ``target``, still percent-encoded.
-    - ``user``: the decoded id in the path, if the route has one.
+    - ``user``, ``webhook``: the decoded id in the path, if the route has one of a user or a webhook.
     - ``key_id``: the id of its ingest key, if that key exists. ``is_signed``: whether that key signed the request.
     - ``response_headers``: headers of the response, whatever it is.
-    - ``publish_result``: the result from the broker, if the request published something.
+    - ``publish_result``: the result from the broker, if the request published something. ``is_repeat``: whether the
+      response is that of an earlier request.
     - ``remote``: the address of the peer, a client or a proxy.
     """
 
@@ -64,6 +65,8 @@ class Request:
     body_bytes: int = 0
     response_headers: Mapping[str, str] | None = None
     publish_result: PublishResult | None = None
+    is_repeat: bool = False
+    webhook: str | None = None
     remote: str | None = None
 
 
@@ -91,8 +94,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One call of the REST API. A template may end in ``{id}``: one path segment, the id of a user."""
+    """One call of the REST API. A template may have ``{id}``: one path segment, the id of a user or a webhook."""
 
     method: str
     template: str
     handle: Handler
+    id_of: Literal["user", "webhook"] = "user"

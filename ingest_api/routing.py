@@ -1,4 +1,4 @@
-"""Find the route of a request target, and read the user id from its path.
+"""Find the route of a request target, and read the id from its path.
 
 The target is parsed from the request line as it was sent, because the signature covers these bytes, and because
 ``%2F`` is part of an id while ``/`` is not. aiohttp's path is decoded and requoted, so aiohttp's router is not used:
@@ -55,11 +55,11 @@ def path_of(target: str) -> str:
     return target.partition("?")[0]
 
 
-def decode_user(segment: str) -> str:
-    """Return the user id in a path segment, which is percent-encoded UTF-8.
+def decode_id(segment: str) -> str:
+    """Return the id in a path segment, which is percent-encoded UTF-8. All ids follow the rules for user ids.
 
     Raises:
-        Problem: The segment is not correctly encoded, or is not a valid user id (``invalid_path``).
+        Problem: The segment is not correctly encoded, or is not a valid id (``invalid_path``).
     """
     if _PLAIN_ID.fullmatch(segment) and segment not in {".", ".."}:
         return segment
@@ -80,18 +80,20 @@ class Routes:
         by_template = {route.template: route for route in routes}
         self.templates = tuple(by_template)
         """The templates of all routes."""
-        self._prefixes = tuple(path.removesuffix(_ID) for path in by_template if path.endswith(_ID))
-        self._exact = {path: route for path, route in by_template.items() if not path.endswith(_ID)}
-        self._with_id = {
-            path.removesuffix(_ID): route for path, route in by_template.items() if path.endswith(_ID)
-        }
+        self._exact = {path: route for path, route in by_template.items() if _ID not in path}
+        self._with_id: dict[tuple[str, str], Route] = {}
+        for path, route in by_template.items():
+            if _ID in path:
+                before, _, behind = path.partition(_ID)
+                self._with_id[before, behind] = route
+        self._prefixes = tuple({before for before, _ in self._with_id})
 
     def may_match(self, target: str) -> bool:
         """Return whether a target in origin form may match a route. ``find`` also accepts the absolute form."""
         return target.startswith(self._prefixes) or target.partition("?")[0] in self._exact
 
     def find(self, request: Request) -> Route:
-        """Return the route of a request, and set ``path``, ``template`` and ``user`` of the request.
+        """Return the route of a request, and set ``path``, ``template`` and the id in the path of the request.
 
         Raises:
             Problem: No route has this path or method, or the id in the path is invalid.
@@ -101,7 +103,7 @@ class Routes:
         if route is None:
             route, segment = self._find_with_id(request.path)
             request.template = route.template
-            request.user = decode_user(segment)
+            setattr(request, route.id_of, decode_id(segment))
         request.template = route.template
         if request.method != route.method:
             allow = {"Allow": route.method}
@@ -110,7 +112,11 @@ class Routes:
 
     def _find_with_id(self, path: str) -> tuple[Route, str]:
         before, slash, segment = path.rpartition("/")
-        route = self._with_id.get(before + slash)
+        route = self._with_id.get((before + slash, ""))
+        if route is None:
+            behind = slash + segment
+            before, slash, segment = before.rpartition("/")
+            route = self._with_id.get((before + slash, behind))
         if route is None:
             raise Problem("not_found", "there is no such path; /openapi.yaml lists those there are")
         return route, segment

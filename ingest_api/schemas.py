@@ -1,7 +1,6 @@
-"""marshmallow schemas of request and response bodies. ``openapi`` generates its schemas from them.
+"""marshmallow schemas of request bodies. ``openapi`` generates its schemas from them.
 
-Request schemas validate. They convert nothing, and reject unknown fields. Response schemas only describe; ``handlers``
-builds the responses.
+They validate, convert nothing, and reject unknown fields. ``answers`` has those of responses.
 """
 
 from __future__ import annotations
@@ -9,29 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Final
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validates, validates_schema
+from marshmallow import RAISE, Schema, ValidationError, fields, validate, validates, validates_schema
 
 from gateway.domain.errors import InvalidName
 from gateway.domain.names import (
     MAX_EVENT_CHARACTERS,
     MAX_ROOM_CHARACTERS,
+    MAX_USER_CHARACTERS,
     RESERVED_EVENTS,
     check_event,
     check_room,
 )
-from ingest_api.errors import STATUSES
 
 MAX_ARGUMENTS: Final = 16
 MAX_ROOMS: Final = 100
 MAX_EXCEPT: Final = 100
+MAX_DEAD_LETTER_IDS: Final = 100
 
 # The rules of gateway.domain.names as JSON Schema.
 NAME_PATTERN: Final = r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$"
 _ROOM: Final = {"minLength": 1, "maxLength": MAX_ROOM_CHARACTERS, "pattern": NAME_PATTERN}
-_EXACT: Final = {
-    "description": "Present, and false, only if `connections` or `disconnected` is an upper bound.",
-    "const": False,
-}
 
 
 class StrictBoolean(fields.Boolean):
@@ -192,6 +188,28 @@ class EmitToRoomSchema(EmitSchema):
             raise ValidationError("Send either room or rooms.", "room")
 
 
+class DeadLetterIdsSchema(Schema):
+    """Dead letters of the webhook."""
+
+    class Meta:
+        unknown = RAISE
+
+    ids = ShortList(
+        fields.String(
+            validate=validate.Length(min=1, max=MAX_USER_CHARACTERS),
+            metadata={"examples": ["p-42-1795262400000"]},
+        ),
+        required=True,
+        min_items=1,
+        max_items=MAX_DEAD_LETTER_IDS,
+        metadata={
+            "description": "The ids of the dead letters, as `GET /webhooks/{id}/dead` returns them. Others change"
+            " nothing.",
+            "examples": [["p-42-1795262400000"]],
+        },
+    )
+
+
 class DisconnectSchema(_Addressed):
     """Which connections of the user are closed."""
 
@@ -206,151 +224,5 @@ class DisconnectSchema(_Addressed):
         load_default=False,
         metadata={
             "description": "Also reject, on every replica, every token of the user whose `iat` is before now."
-        },
-    )
-
-
-def _text(description: str, *examples: Any, **more: Any) -> fields.String:
-    return fields.String(
-        required=True, metadata={"description": description, "examples": list(examples)} | more
-    )
-
-
-class BroadcastAnswer(Schema):
-    """The broker has the message."""
-
-    id = _text("The id of the message.", "kf3l2Yq0T8m3c9kQdR0uWA")
-    online = fields.Boolean(
-        required=True,
-        metadata={"description": "Whether `connections` is greater than 0.", "examples": [True]},
-    )
-    connections = fields.Integer(
-        required=True,
-        metadata={
-            "description": "Connections registered in the namespace when the message was accepted.",
-            "minimum": 0,
-            "examples": [2],
-        },
-    )
-    recoverable = fields.Integer(
-        required=True,
-        metadata={
-            "description": "Further connections that were lost, whose clients may reconnect within the recovery window"
-            " and get the message then. Send an e-mail instead only if this and `connections` are 0.",
-            "minimum": 0,
-            "examples": [0],
-        },
-    )
-    exact = fields.Boolean(metadata=_EXACT)
-
-
-class EmitToUserAnswer(BroadcastAnswer):
-    """The broker has the message."""
-
-    room = _text("The room of the user.", "user:42")
-
-
-class EmitToRoomAnswer(BroadcastAnswer):
-    """The broker has the message. `room` or `rooms` is present, as in the body of the request."""
-
-    room = fields.String(metadata={"description": "The room.", "examples": ["org:7"]})
-    rooms = fields.List(
-        fields.String(), metadata={"description": "The rooms.", "examples": [["org:7", "org:8"]]}
-    )
-
-
-class ConnectionAnswer(Schema):
-    """One connection of a user."""
-
-    sid = _text(
-        "The Socket.IO session id, also the name of a room with this connection alone.",
-        "~Ni9nOpTmRZ8wVwLqAAAB",
-    )
-    namespace = _text("The namespace of the connection.", "/")
-    replica = _text("The replica that serves the connection.", "gateway-0")
-    transport = _text("The Engine.IO transport.", "websocket", enum=["polling", "websocket"])
-    connected_at = _text("The time of the connect, in UTC.", "2026-11-21T09:58:00.123Z", format="date-time")
-
-
-class PresenceAnswer(Schema):
-    """The connections of a user, in all namespaces and on all replicas."""
-
-    user = _text("The id of the user.", "42")
-    online = fields.Boolean(required=True, metadata={"description": "Whether the user has a connection."})
-    recoverable = fields.Integer(
-        required=True,
-        metadata={
-            "description": "Further connections that were lost, whose clients may reconnect within the recovery"
-            " window.",
-            "minimum": 0,
-            "examples": [0],
-        },
-    )
-    connections = fields.List(
-        fields.Nested(ConnectionAnswer),
-        required=True,
-        metadata={"description": "The user's connections, the oldest first."},
-    )
-    last_seen = fields.String(
-        required=True,
-        allow_none=True,
-        metadata={
-            "description": "When the last connection was closed, in UTC; null while the user has a connection, and"
-            " if the time is not known.",
-            "format": "date-time",
-        },
-    )
-
-
-class DisconnectAnswer(Schema):
-    """The broker has the disconnect command."""
-
-    disconnected = fields.Integer(
-        required=True,
-        metadata={"description": "Connections that the command closes.", "minimum": 0, "examples": [2]},
-    )
-    exact = fields.Boolean(metadata=_EXACT)
-
-
-class ProblemAnswer(Schema):
-    """Why a request failed (RFC 9457)."""
-
-    type = _text("Always about:blank; `code` distinguishes problems.", "about:blank")
-    title = _text("The phrase of the HTTP status.", "Unprocessable Content")
-    status = fields.Integer(
-        required=True,
-        metadata={"description": "The HTTP status.", "minimum": 400, "maximum": 599, "examples": [422]},
-    )
-    code = _text("The error code, for programs. It is stable.", "invalid_body", enum=sorted(STATUSES))
-    detail = _text("A sentence about the error, for people.", "the body breaks the rules: event")
-    request_id = _text("As in `X-Request-Id`, and in the gateway's log.", "5f0c1e9a7b3d4c2e8f6a1b0d9c8e7f6a")
-    errors = fields.Dict(
-        keys=fields.String(),
-        values=fields.List(fields.String()),
-        metadata={
-            "description": "Sentences about each invalid field, by its path (code invalid_body).",
-            "examples": [{"event": ["Missing data for required field."]}],
-        },
-    )
-    server_time = fields.Integer(
-        metadata={
-            "description": "The gateway's clock, in seconds since 1970 (code timestamp_out_of_range).",
-            "examples": [1795255080],
-        }
-    )
-    help = fields.String(
-        metadata={
-            "description": "The page of the documentation that lists the usual mistakes (code bad_signature).",
-            "examples": ["docs/how-to/fix-bad-signature.md"],
-        }
-    )
-    verified_text = fields.String(
-        metadata={"description": "The text that was verified (code bad_signature, with `serve --dev` alone)."}
-    )
-    mistake = fields.String(
-        allow_none=True,
-        metadata={
-            "description": "The mistake that explains the signature, or null if none is known (code bad_signature, with"
-            " `serve --dev` alone)."
         },
     )

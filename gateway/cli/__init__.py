@@ -13,7 +13,7 @@ listener       the client of ``listen``
 configuration  ``check-config`` and ``print-env``
 documents      ``types`` and ``asyncapi``: documents of the event catalogue
 doctor         print the findings of ``gateway.doctor``
-webhooks       ``webhooks test``
+webhooks       ``webhooks test|list|dead|replay|drop``
 version        print the versions
 http_client    signed requests to the REST API
 errors         errors of commands and their exit statuses

@@ -113,6 +113,16 @@ def send_request(
 
     Raises: Rejected for a status other than 2xx and for a response that is not JSON. Unreachable.
     """
+    print_json(fetch(endpoint, method, path, body, idempotency_key))
+
+
+def fetch(
+    endpoint: Endpoint, method: str, path: str, body: bytes = b"", idempotency_key: str | None = None
+) -> Any:
+    """Send a signed request and return the JSON of the response. A rejection is printed on stdout, too.
+
+    Raises: as ``send_request``.
+    """
     target = endpoint.base.path.rstrip("/") + path
     headers = signed_headers(endpoint, method, target, body, idempotency_key)
     try:
@@ -123,10 +133,16 @@ def send_request(
         response = json.loads(content)
     except ValueError:
         raise Rejected(f"the response has status {status} and is not JSON: is this a gateway?") from None
-    sys.stdout.write(json.dumps(response, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
     if not 200 <= status < 300:
+        print_json(response)
         raise Rejected(_rejection(status, response))
+    return response
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def user_in_path(user: str) -> str:

@@ -4,6 +4,7 @@ components     Components: builds every component and connects them
 from_settings  components that are built from settings and few others
 lifecycle      Gateway: start, tasks, drain, stop, and the reload of settings
 events         checks of pushes with the event catalogue, and its documents for the development page
+webhook_queues  the queues of the configured webhooks, for the REST API
 metrics_setup  metrics of the state and of the log
 """
 

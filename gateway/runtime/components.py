@@ -36,6 +36,7 @@ from gateway.runtime.from_settings import (
     socketio_options,
 )
 from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_metrics, create_state_metrics
+from gateway.runtime.webhook_queues import ConfiguredQueues
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
@@ -310,8 +311,6 @@ class Components:
             make_room=self.clients.make_room,
         )
 
-    # ports
-
     def _build_http_servers(self, development: Development | None) -> list[HttpServer]:
         settings = self.settings
         self._connection_totals = ConnectionTotals(self._metrics)
@@ -371,6 +370,8 @@ class Components:
             presence=self.state.presence,
             dedup=self.state.dedup,
             rates=self.state.rates,
+            queues=ConfiguredQueues(self.state, self.webhooks),
+            answers=self.state.acks,
             keys=self._ingest_keys.get,
             clock=self.clock,
             metrics=self._request_metrics,

@@ -234,6 +234,11 @@ class WebhookClient:
         endpoint = self._endpoints.get(webhook)
         return endpoint is not None and endpoint.webhook.allows(scope, target)
 
+    def is_circuit_open(self, webhook: str) -> bool:
+        """Return whether the circuit breaker of a webhook is open, on this replica."""
+        endpoint = self._endpoints.get(webhook)
+        return endpoint is not None and endpoint.circuit.is_open
+
     async def close(self) -> None:
         """Close all connections. Requests that are under way fail."""
         endpoints = [*self._endpoints.values(), *self._retired]
@@ -297,11 +302,7 @@ class WebhookClient:
         for name, text, read in (
             ("webhook_in_flight", "Requests that wait for an answer.", lambda each: each.slots.in_flight),
             ("webhook_waiting", "Events that wait to be sent.", lambda each: each.slots.waiting),
-            (
-                "webhook_circuit_open",
-                "1 while the circuit breaker is open.",
-                lambda each: each.circuit.is_open,
-            ),
+            ("webhook_circuit_open", "1 while the circuit is open.", lambda each: each.circuit.is_open),
         ):
             metrics.callback_gauge(name, text, ("webhook",), read=self._reader(read))
 

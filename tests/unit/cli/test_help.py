@@ -46,6 +46,10 @@ def test_commands_are_the_documented_ones() -> None:
         "doctor",
         "webhooks",
         "webhooks test",
+        "webhooks list",
+        "webhooks dead",
+        "webhooks replay",
+        "webhooks drop",
         "version",
     }
 
@@ -60,7 +64,13 @@ def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in COMMANDS if path[0] in {"emit", "presence", "disconnect"}], ids=" ".join
+    "path",
+    [
+        path
+        for path in COMMANDS
+        if path[0] in {"emit", "presence", "disconnect"} or path[1:] in {("list",), ("dead",), ("replay",)}
+    ],
+    ids=" ".join,
 )
 def test_help_of_commands_that_call_a_gateway_lists_the_exit_statuses(path: tuple[str, ...]) -> None:
     words = " ".join(CliRunner().invoke(commands, [*path, "--help"]).output.split())

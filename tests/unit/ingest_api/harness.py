@@ -15,9 +15,11 @@ from aiohttp import web
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.messages import LogEntry
 from gateway.domain.presence import PresentConnection
+from gateway.domain.webhooks import Webhook
 from gateway.http_server import HttpServer
-from gateway.interfaces import Broker, Clock
+from gateway.interfaces import Broker, Clock, State
 from gateway.metrics import DeliveryTimer, MetricFactory
+from gateway.runtime.webhook_queues import ConfiguredQueues
 from gateway.services.publish import MessagePublisher
 from gateway.state.memory import MemoryState
 from gateway.timers import SystemClock
@@ -124,6 +126,20 @@ class RawConnection:
 
 
 @dataclass
+class WebhookSettings:
+    """The configured webhooks, none of which is called in these tests."""
+
+    by_id: dict[str, Webhook] = field(default_factory=dict)
+    open_circuits: set[str] = field(default_factory=set)
+
+    def configured(self) -> dict[str, Webhook]:
+        return self.by_id
+
+    def is_circuit_open(self, webhook: str) -> bool:
+        return webhook in self.open_circuits
+
+
+@dataclass
 class RestApiServer:
     """A running server, its state, and a client that signs requests."""
 
@@ -133,6 +149,7 @@ class RestApiServer:
     metrics: RecordingMetrics
     published: list[LogEntry]
     """The entries that the broker accepted, without repeats."""
+    webhooks: WebhookSettings = field(default_factory=WebhookSettings)
 
     def sign(
         self,
@@ -246,6 +263,8 @@ async def run_rest_api(
         "presence": state.presence,
         "dedup": state.dedup,
         "rates": state.rates,
+        "queues": ConfiguredQueues(cast(State, state), server.webhooks),
+        "answers": state.acks,
         "keys": lookup or {key.id: key for key in keys}.get,
         "clock": clock,
         "metrics": server.metrics,

@@ -52,6 +52,10 @@ def test_yaml_has_no_anchors_and_aliases() -> None:
         ("post", "/broadcast"),
         ("get", "/presence/{id}"),
         ("post", "/disconnect/user/{id}"),
+        ("get", "/webhooks"),
+        ("get", "/webhooks/{id}/dead"),
+        ("post", "/webhooks/{id}/replay"),
+        ("post", "/webhooks/{id}/drop"),
     ],
 )
 def test_every_call_requires_all_four_signing_headers(method: str, path: str) -> None:

@@ -88,6 +88,10 @@ async def test_invalid_id_is_an_invalid_path_for_presence(server: RestApiServer)
         ("POST", "/openapi.yaml", "GET"),
         ("HEAD", "/openapi.yaml", "GET"),
         ("QUERY", "/broadcast", "POST"),
+        ("POST", "/webhooks", "GET"),
+        ("POST", "/webhooks/app/dead", "GET"),
+        ("GET", "/webhooks/app/replay", "POST"),
+        ("DELETE", "/webhooks/a%2Fb/drop", "POST"),
     ],
 )
 async def test_other_method_is_rejected_with_the_allowed_one(
@@ -97,6 +101,30 @@ async def test_other_method_is_rejected_with_the_allowed_one(
 
     assert (response.status, response.headers["allow"]) == (405, allow)
     assert method == "HEAD" or response.code == "method_not_allowed"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/webhooks/",
+        "/webhooks/app",
+        "/webhooks/app/",
+        "/webhooks/app/live",
+        "/webhooks/app/dead/",
+        "/webhooks/a/b/dead",
+        "/webhook/app/dead",
+        "/emit/user/42/dead",
+        "//dead",
+        "/dead",
+    ],
+)
+async def test_path_around_an_id_is_exact(server: RestApiServer, target: str) -> None:
+    assert (await server.send_signed("GET", target)).problem == (404, "not_found")
+
+
+@pytest.mark.parametrize("segment", ["", "%FF", "..", "e%CC%81"])
+async def test_invalid_id_of_a_webhook_is_an_invalid_path(server: RestApiServer, segment: str) -> None:
+    assert (await server.send_signed("GET", f"/webhooks/{segment}/dead")).problem == (400, "invalid_path")
 
 
 async def test_asterisk_form_is_not_found(server: RestApiServer) -> None:
@@ -113,13 +141,16 @@ async def test_asterisk_form_is_not_found(server: RestApiServer) -> None:
         ("/emit/user/42", True),
         ("/emit/room", True),
         ("/emit/rooms", False),
+        ("/webhooks/app/dead?limit=1", True),
+        ("/webhook", False),
         ("/socket.io/", False),
         ("/", False),
     ],
 )
 def test_only_paths_of_calls_match_the_fast_path(target: str, expected: bool) -> None:
     routes = Routes(
-        Route("POST", template, unused) for template in ("/broadcast", "/emit/room", "/emit/user/{id}")
+        Route("POST", template, unused)
+        for template in ("/broadcast", "/emit/room", "/emit/user/{id}", "/webhooks/{id}/dead")
     )
 
     assert routes.may_match(target) is expected
