@@ -35,13 +35,12 @@ def encode_delivery(events: Sequence[WebhookEvent]) -> bytes:
 
     Raises: ValueError for an id with other characters than ``A-Z a-z 0-9 _ -``, and for text that UTF-8 cannot hold.
     """
+    for event in events:
+        if not is_event_id(event.id):
+            raise ValueError("the id of an event has other characters than A-Z a-z 0-9 _ -")
     if len(events) == 1:
-        event = events[0]
-        text = (
-            f'{{"type":{json.dumps(event.type)},"timestamp":"{iso_timestamp(event.at)}","data":{event.data}}}'
-        )
-        return text.encode()
-    texts = [_batched(event) for event in events]
+        return f"{{{_members(events[0])}}}".encode()
+    texts = [f'{{"id":"{event.id}",{_members(event)}}}' for event in events]
     at = iso_timestamp(events[-1].at)
     return f'{{"type":"{BATCH}","timestamp":"{at}","data":[{",".join(texts)}]}}'.encode()
 
@@ -56,10 +55,5 @@ def read_delivery(answer: Answer, *, now: float) -> Delivery:
     return Delivery(DeliveryOutcome.FAILED, status, find_retry_after(answer.retry_after, now=now))
 
 
-def _batched(event: WebhookEvent) -> str:
-    if not is_event_id(event.id):
-        raise ValueError("the id of an event has other characters than A-Z a-z 0-9 _ -")
-    return (
-        f'{{"id":"{event.id}","type":{json.dumps(event.type)},"timestamp":"{iso_timestamp(event.at)}",'
-        f'"data":{event.data}}}'
-    )
+def _members(event: WebhookEvent) -> str:
+    return f'"type":{json.dumps(event.type)},"timestamp":"{iso_timestamp(event.at)}","data":{event.data}'
