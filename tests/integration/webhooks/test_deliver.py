@@ -82,7 +82,7 @@ async def test_batch_is_one_signed_request(make_client: MakeClient) -> None:
         (500, (), DeliveryOutcome.FAILED, None),
     ],
 )
-async def test_status_decides_and_is_counted(
+async def test_status_decides_and_is_counted(  # noqa: PLR0917  # one for each column
     make_client: MakeClient,
     metrics: MetricFactory,
     status: int,
