@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import Final, Protocol
 
 from gateway.domain.messages import Message
@@ -28,6 +29,9 @@ CLAIM_PREFIXES: Final = ("user:", "org:", "tenant:", "role:")
 """What the names of the rooms of claims begin with."""
 RESERVED_PREFIXES: Final = (*CLAIM_PREFIXES, SID_MARK)
 """Rooms with these prefixes are never joined by asking; only a rule whose glob begins so lets clients send to them."""
+
+MAX_LIST_BYTES: Final = 256 * 1024
+"""The size of a list of online users, as JSON. Every client of the namespace gets it whenever it changed."""
 
 
 class Schema(Protocol):
@@ -201,8 +205,8 @@ class ServerEvent:
 class OnlineUsers:
     """The list of the connections of a namespace that clients get as ``event``, when it changed.
 
-    ``each`` renders the entry of one connection. At most ``max_entries`` are sent; if there are more, a second argument
-    shows it.
+    ``each`` renders the entry of one connection. At most ``max_entries`` of together MAX_LIST_BYTES are sent; if there
+    are more, a second argument shows it.
     """
 
     event: str
@@ -216,7 +220,9 @@ class OnlineUsers:
 
     def arguments(self, users: UserList) -> tuple[str, ...]:
         """Return the arguments of the event, as JSON texts."""
-        entries = users.entries[: self.max_entries]
+        sizes = accumulate(len(entry) + 1 for entry in users.entries[: self.max_entries])
+        count = sum(1 for size in sizes if size <= MAX_LIST_BYTES)
+        entries = users.entries[:count]
         listed = f"[{','.join(entries)}]"
         return (listed,) if users.total <= len(entries) else (listed, '{"truncated":true}')
 

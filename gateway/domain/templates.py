@@ -16,6 +16,8 @@ from gateway.domain.times import iso_timestamp
 MISSING: Final = object()
 """What a reference returns when the member that it names is absent: JSON has no such value."""
 
+MAX_EMAIL_CHARACTERS: Final = 64 + 1 + 255
+
 
 class _OfConnection:
     """The references to the identity of a connection."""
@@ -69,6 +71,12 @@ class ConnectionContext(_OfConnection):
     sid: str
     identity: Identity
     arguments: ClassVar[Sequence[object]] = ()
+
+    @property
+    def email(self) -> str | None:
+        """The claim ``email``, unless it is longer than an address can be (RFC 5321 §4.5.3.1)."""
+        email = self.identity.email
+        return None if email is None or len(email) > MAX_EMAIL_CHARACTERS else email
 
 
 @dataclass(slots=True)

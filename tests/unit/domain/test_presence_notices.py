@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.domain.event_catalogue import (
+    MAX_LIST_BYTES,
     Announcement,
     Glob,
     OnlineUsers,
@@ -121,6 +122,27 @@ def test_entry_of_a_list_has_the_identity_of_its_connection() -> None:
     entry = OnlineUsers("onlineUsers", each).entry(ConnectionContext("~sid", identity))
 
     assert json.loads(entry) == {"sid": "~sid", "user": "42", "sub": 42, "email": None}
+
+
+@pytest.mark.parametrize(("length", "is_listed"), [(320, True), (321, False)])
+def test_text_that_is_too_long_for_an_address_is_not_listed(length: int, *, is_listed: bool) -> None:
+    email = "a" * length
+    identity = Identity("42", frozenset(), email=email)
+
+    entry = OnlineUsers("x", Reference("email")).entry(ConnectionContext("~sid", identity))
+
+    assert json.loads(entry) == (email if is_listed else None)
+
+
+def test_list_is_cut_at_its_size() -> None:
+    entry = json.dumps("x" * 1_021)  # 1 023 bytes, and a comma
+    users = UserList(1, 300, (entry,) * 300)
+
+    listed, mark = OnlineUsers("x", Reference("user")).arguments(users)
+
+    assert len(json.loads(listed)) == 256
+    assert len(listed) == MAX_LIST_BYTES + 1
+    assert json.loads(mark) == {"truncated": True}
 
 
 @pytest.mark.parametrize(
