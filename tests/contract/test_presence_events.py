@@ -106,7 +106,7 @@ async def test_user_is_online_with_the_first_connection(state: StateUnderTest) -
 
     assert (change.user, change.is_online, change.connections) == ("änn", True, 1)
     assert change.version / 1000 == pytest.approx(state.now(), abs=CLOCKS_AGREE_WITHIN_SECONDS)
-    assert change.since == pytest.approx(change.version / 1000, abs=0.01)
+    assert change.since == pytest.approx(state.now(), abs=CLOCKS_AGREE_WITHIN_SECONDS)
     assert change.partition == partition_of("änn", PRESENCE_PARTITIONS)
     assert set(change.addresses) == {at(None), at("user:änn")}
 
@@ -126,6 +126,7 @@ async def test_further_connections_change_no_state_and_are_counted(state: StateU
 async def test_user_is_offline_after_the_seconds_without_a_connection(state: StateUnderTest) -> None:
     await connect(state)
     (online,) = await deliver(state)
+    left_at = state.now()
     await disconnect(state)
     await state.advance(OFFLINE_AFTER - 5)
     assert (await sweep(state), await undelivered(state)) == (0, ())
@@ -137,7 +138,7 @@ async def test_user_is_offline_after_the_seconds_without_a_connection(state: Sta
     assert (change.is_online, change.connections) == (False, 0)
     assert change.version > online.version
     assert change.version / 1000 == pytest.approx(state.now(), abs=CLOCKS_AGREE_WITHIN_SECONDS)
-    assert change.since == pytest.approx(change.version / 1000, abs=0.01)
+    assert change.since == pytest.approx(left_at, abs=CLOCKS_AGREE_WITHIN_SECONDS)
     assert await sweep(state) == 0
 
 
@@ -209,12 +210,11 @@ async def test_sid_registered_again_changes_no_state(state: StateUnderTest) -> N
     assert (await sweep(state), await undelivered(state)) == (0, ())
 
 
-async def test_sid_registered_for_another_user_ends_the_connection_of_the_first(
-    state: StateUnderTest,
-) -> None:
+async def test_user_whose_sid_was_registered_for_another_one_becomes_offline(state: StateUnderTest) -> None:
     await connect(state, "ann", sid="~s1")
     await deliver(state)
     await connect(state, "bob", sid="~s1")
+    await state.presence_events.audit(ALL, limit=100)
     await state.advance(OFFLINE_AFTER + 1)
     await sweep(state)
 
@@ -431,7 +431,10 @@ async def test_undelivered_changes_stay_for_days(state: StateUnderTest) -> None:
     await become_offline(state, "bob")
     await connect(state, "cid")
 
-    await state.advance(200_000)
+    for _ in range(10):
+        await state.advance(20_000)
+        await sweep(state)
+        await state.presence_events.audit(ALL, limit=100)
 
     assert sorted(states(await undelivered(state))) == [("bob", False), ("cid", True)]
 
@@ -624,6 +627,26 @@ async def test_user_who_connected_while_there_were_no_rules_is_not_set_offline(s
     await sweep(state)
 
     assert [each for each in await undelivered(state) if not each.is_online] == []
+
+
+async def test_user_who_connected_before_there_were_rules_is_online_once_registered_again(
+    make_state: MakeState,
+) -> None:
+    state = await make_state()
+    await connect(state, "ann", "org:7")
+    await connect(state, "bob")
+    await disconnect(state, "bob")
+    state.presence_events.configure(ONE)
+
+    await state.presence.register_again({"~ann": None, "~bob": None})
+
+    change = await newest(state)
+    assert (change.is_online, change.connections) == (True, 1)
+    assert set(change.addresses) == {at(None), at("org:7")}
+    assert len(await undelivered(state)) == 1
+    await deliver(state)
+    await become_offline(state)
+    assert states(await undelivered(state)) == [("ann", False)]
 
 
 async def test_seconds_of_the_newest_rules_count(state: StateUnderTest) -> None:

@@ -103,9 +103,37 @@ async def test_version_changes_with_the_list_and_with_nothing_else(state: StateU
     assert not await changed()
     await register(state, "~s1", "1b", connected_at=10.0)
     assert await changed()
+    assert await entries(state) == ("1b", "2")
     await state.presence.unregister("~s2")
     assert await changed()
     assert await entries(state) == ("1b",)
+
+
+async def test_version_changes_when_a_connection_is_registered_with_the_same_entry(
+    state: StateUnderTest,
+) -> None:
+    await register(state, "~s1", "1")
+    before = await state.user_lists.version("/")
+
+    await register(state, "~s1", "1")
+
+    assert await state.user_lists.version("/") != before
+    assert await entries(state) == ("1",)
+
+
+async def test_connections_registered_again_have_their_new_entries_in_their_old_places(
+    state: StateUnderTest,
+) -> None:
+    await register(state, "~s1", "1", connected_at=10.0)
+    await register(state, "~s2", None, connected_at=20.0)
+    await register(state, "~s3", "3", connected_at=30.0)
+    await register(state, "~s4", "4", connected_at=40.0)
+
+    await state.presence.register_again({"~s4": "4b", "~s1": "1b", "~s3": None, "~gone": "5"})
+
+    assert await entries(state) == ("1b", "4b")
+    await state.presence.register_again({"~s2": "2"})
+    assert sorted(await entries(state)) == ["1b", "2", "4b"]
 
 
 async def test_list_that_begins_again_has_a_version_that_it_never_had(state: StateUnderTest) -> None:
@@ -164,6 +192,7 @@ async def test_list_is_that_of_a_mapping_of_connections(
             await register(state, sid, listed or None, connected_at=float(sid[2:]))
             if listed:
                 model[sid] = listed
-        assert (await state.user_lists.version("/") != before) == (model != model_before)
+        is_changed = listed in {"x", "y"} or model != model_before
+        assert (await state.user_lists.version("/") != before) == is_changed
         found = await state.user_lists.read("/", limit=10)
         assert (found.total, sorted(found.entries)) == (len(model), sorted(model.values()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, merge
 from itertools import count, islice, takewhile
@@ -55,14 +55,12 @@ class MemoryPresenceEvents:
         *,
         clock: Clock,
         sids: Mapping[str, Collection[str]],
-        addresses_of: Callable[[str], Iterable[Address]],
         max_offline: int,
     ) -> None:
-        """``sids`` are those of the connections of each user that has one; ``addresses_of`` are those of a user."""
+        """``sids`` are those of the connections of each user that has one."""
         self.rules: PresenceRules | None = None
         self._clock = clock
         self._sids = sids
-        self._addresses_of = addresses_of
         self._online: dict[str, _UserState] = {}
         self._examined = _Partitioned[int]()
         """The users that are online, the one that was not examined for the longest time in front."""
@@ -73,8 +71,6 @@ class MemoryPresenceEvents:
         )
         self._former: TtlMap[str, int] = TtlMap(clock=clock, seconds=QUEUE_SECONDS, max_items=max_offline)
         """The versions of users that are offline, as every consumer was notified."""
-        self._unrecorded: deque[str] = deque()
-        """Users that were connected while there were no rules."""
         self._undelivered = {consumer: _Undelivered() for consumer in PresenceConsumer}
         self._numbers = count()
         self._latest_ms = 0
@@ -87,8 +83,6 @@ class MemoryPresenceEvents:
         }
 
     def configure(self, rules: PresenceRules | None) -> None:
-        if self.rules is None and rules is not None:
-            self._unrecorded = deque(self._sids)
         self.rules = rules
 
     def connected(self, user: str, addresses: Iterable[Address]) -> None:
@@ -112,14 +106,14 @@ class MemoryPresenceEvents:
     async def sweep(self, partitions: Collection[int], *, limit: int) -> int:
         if self.rules is None:
             return 0
-        changed = self._record_connected(limit)
-        left_by = self._clock.monotonic() - self.rules.offline_after_seconds
-        for user, _ in self._leaving.first(partitions, limit - changed, up_to=left_by):
+        changed, now = 0, self._clock.monotonic()
+        left_by = now - self.rules.offline_after_seconds
+        for user, left_at in self._leaving.first(partitions, limit, up_to=left_by):
             if user in self._sids:
                 # The connection was registered while there were no rules.
                 self._leaving.remove(self._online[user].partition, user)
             else:
-                self._set_offline(user)
+                self._set_offline(user, seconds_ago=now - left_at)
                 changed += 1
         return changed
 
@@ -168,16 +162,6 @@ class MemoryPresenceEvents:
             if consumer in consumers
         }
 
-    def _record_connected(self, limit: int) -> int:
-        """Set users online that were connected before there were rules; return how many."""
-        recorded = 0
-        while self._unrecorded and recorded < limit:
-            user = self._unrecorded.popleft()
-            if user in self._sids and user not in self._online:
-                self.connected(user, self._addresses_of(user))
-                recorded += 1
-        return recorded
-
     def _set_online(self, user: str) -> _UserState:
         offline, former = self._offline.remove(user), self._former.remove(user)
         if offline is not None:
@@ -190,7 +174,7 @@ class MemoryPresenceEvents:
         self._examined.put(partition, user, next(self._numbers))
         return state
 
-    def _set_offline(self, user: str) -> None:
+    def _set_offline(self, user: str, *, seconds_ago: float) -> None:
         online = self._online.pop(user)
         self._leaving.remove(online.partition, user)
         self._examined.remove(online.partition, user)
@@ -199,6 +183,7 @@ class MemoryPresenceEvents:
             self._former.put(user, online.version)
             return
         state = self._changed(user, online.partition, online.version, is_online=False)
+        state.since -= seconds_ago
         state.addresses = online.addresses
         self._offline.put(user, state)
         self._finish_offline(user, state)
