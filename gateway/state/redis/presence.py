@@ -172,6 +172,10 @@ class RedisPresence:
         self.dirty.update(elsewhere)
 
     async def register_again(self, listed: Mapping[str, str | None]) -> None:
+        for sid, entry in listed.items():
+            known = self._here.get(sid)
+            if known is not None:
+                self._here[sid] = replace(known, listed=entry)
         for batch in batches(listed):
             await self._flush(batch)
 

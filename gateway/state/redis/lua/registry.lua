@@ -68,7 +68,6 @@ end
 
 local function put_listed(namespace, sid, text, now)
   local key, order = K.listed .. namespace, K.list_order .. namespace
-  if call('HGET', key, sid) == text then return end
   local version = next_version(key, now)
   call('HSET', key, '', version, sid, text)
   if not call('ZSCORE', order, sid) then call('ZADD', order, version, sid) end
