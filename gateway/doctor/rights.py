@@ -30,7 +30,7 @@ _KEYS: Final = (
     "hlen {key}", "hkeys {key}", "hgetall {key}", "hexists {key} x", "hincrby {key} x 1", "hscan {key} 0",
     "sadd {key} x", "scard {key}", "sismember {key} x", "rpush {key} x", "lpop {key}", "lindex {key} 0",
     "llen {key}", "lrange {key} 0 1", "ltrim {key} 0 1", "xadd {key} * x x", "xrange {key} - +",
-    "xrevrange {key} + -", "xtrim {key} maxlen 1",
+    "xrevrange {key} + -", "xtrim {key} maxlen 1", "xdel {key} 1-0",
     "zadd {key} 1 x", "zrem {key} x", "zscore {key} x", "zrangebyscore {key} 0 1",
     "zcount {key} 0 1", "decr {key}", "hvals {key}", "strlen {key}",
     "zremrangebyscore {key} 0 1", "zcard {key}", "zrange {key} 0 1", "zrevrangebyscore {key} 1 0",

@@ -19,6 +19,7 @@ from gateway.domain.messages import (
     is_volatile,
     json_bytes,
 )
+from gateway.domain.notifications import Notification
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver, Page
 from gateway.state.redis.codec import INLINE_BYTES, Codec, DecodeError, LossMarker, decode_publish_result
@@ -27,10 +28,13 @@ from gateway.state.redis.errors import OutcomeUnknown
 from gateway.state.redis.guards import RedisDedupStore
 from gateway.state.redis.log_reader import LogReader
 from gateway.state.redis.losses import Losses
+from gateway.state.redis.queues import WAKE_FORM, encode_notification, queue_full
 from gateway.state.redis.redis_keys import LOSSES, RedisKeys, address_name
 from gateway.state.redis.subscriber import Subscriber
 
 _YES_NO: Final = ("0", "1")
+_NOTIFICATIONS_AT: Final = 12
+"""Where the arguments of lua/append.lua, without the deadline, have the place of those for notifications."""
 
 
 class RedisBroker:
@@ -65,26 +69,38 @@ class RedisBroker:
         return (await self._append((entry,), dedup_key))[0]
 
     async def append_all(
-        self, messages: Sequence[Message], dedup_key: DedupKey | None = None
+        self,
+        messages: Sequence[Message],
+        dedup_key: DedupKey | None = None,
+        *,
+        notifications: Sequence[Notification] = (),
     ) -> tuple[PublishResult, ...]:
-        check_batch(messages)
-        return await self._append(messages, dedup_key) if messages else ()
+        check_batch(messages, notifications)
+        if not messages and not notifications:
+            return ()
+        return await self._append(messages, dedup_key, notifications)
 
     async def _append(
-        self, entries: Sequence[LogEntry], dedup_key: DedupKey | None
+        self,
+        entries: Sequence[LogEntry],
+        dedup_key: DedupKey | None,
+        notifications: Sequence[Notification] = (),
     ) -> tuple[PublishResult, ...]:
         if dedup_key is not None:
             self._dedup.check(dedup_key)
-        arguments = [*_revocation(entries[0]), *self._dedup.arguments(dedup_key), self._appends.branch]
+        arguments = [*_revocation(entries), *self._dedup.arguments(dedup_key), self._appends.branch, ""]
         for entry in entries:
             self._add_arguments(arguments, entry)
+        if notifications:
+            _add_notifications(arguments, notifications)
         status, *details = await self._appends.call(
-            "append", *arguments, raise_rejection=self._dedup.raise_rejection
+            "append", *arguments, raise_rejection=self._raise_rejection
         )
         if dedup_key is not None:
             self._dedup.accepted(dedup_key)
         if status == b"OK":
-            self._losses.accepted(Position(details[-3].decode()))
+            if details:
+                self._losses.accepted(Position(details[-3].decode()))
             accepted = zip(entries, details[::3], details[1::3], details[2::3], strict=True)
             return tuple(
                 [
@@ -103,6 +119,11 @@ class RedisBroker:
             return tuple(map(decode_publish_result, details))
         except DecodeError as error:
             raise OutcomeUnknown("Redis holds a result that this release cannot read") from error
+
+    def _raise_rejection(self, answer: list[Any]) -> None:
+        if answer[0] == b"QUEUE_FULL":
+            raise queue_full(answer[1].decode())
+        self._dedup.raise_rejection(answer)
 
     def _add_arguments(self, arguments: list[Argument], entry: LogEntry) -> None:
         record = self._codec.encode(entry)
@@ -179,8 +200,18 @@ class RedisBroker:
         return generation, Position(newest)
 
 
-def _revocation(entry: LogEntry) -> tuple[str, str]:
-    """Return the user whose tokens an entry revokes, and when; empty texts for none."""
+def _add_notifications(arguments: list[Argument], notifications: Sequence[Notification]) -> None:
+    arguments[_NOTIFICATIONS_AT] = (
+        len(arguments) + 2
+    )  # of the arguments of a script the first is the deadline
+    arguments.append(WAKE_FORM)
+    for each in notifications:
+        arguments += (each.id, each.webhook, each.partition, encode_notification(each))
+
+
+def _revocation(entries: Sequence[LogEntry]) -> tuple[str, str]:
+    """Return the user whose tokens the first entry revokes, and when; empty texts for none."""
+    entry = entries[0] if entries else None
     if isinstance(entry, DisconnectCommand) and entry.revoke:
         return entry.user, repr(entry.at)
     return "", ""

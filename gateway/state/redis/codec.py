@@ -11,6 +11,7 @@ published on a channel: a position, a line feed, a record, and from format 4 on 
     4L  LossMarker: id
     4N  Pointer to a record that is too large for a channel: id, flags             flags: v volatile
     4C  Probe: token of the process and number, generation of the log
+    4W  QueueWake: webhook, partition
 
 The number is that of the format. A release reads its own format and the two before, and writes what all living replicas
 read. The records of formats 2 and 3 have the same fields. A replica that reads format 3 makes sids that begin with
@@ -84,6 +85,14 @@ class Pointer:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueWake:
+    """A notification was put into a partition that was empty. Published to the owner of the partition alone."""
+
+    webhook: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """A message of a replica to itself. It carries the generation of the log; its frame carries the newest position."""
 
@@ -93,9 +102,11 @@ class Probe:
 
 _FIELD: Final = FIELD.encode()
 _TAGGED: Final = b"%d" % TAGGED_FORMAT
+_UNTAGGED: Final = (b"C", b"W")
+"""The letters of frames to one replica: they do not name the log."""
 Logged = LogEntry | LossMarker
 """What the log holds."""
-Sent = Logged | Pointer | Probe
+Sent = Logged | Pointer | Probe | QueueWake
 Decode = Callable[[list[str]], Sent]
 Encode = Callable[[LogEntry], bytes]
 
@@ -208,6 +219,13 @@ def _decode_probe(fields: list[str]) -> Probe:
     return Probe(generation, token)
 
 
+def _decode_wake(fields: list[str]) -> QueueWake:
+    _, webhook, partition = fields
+    if not webhook:
+        raise ValueError("an empty field")
+    return QueueWake(webhook, int(partition))
+
+
 def _list(text: str) -> tuple[str, ...]:
     return tuple(text.split(ITEM)) if text else ()
 
@@ -220,6 +238,7 @@ _DECODERS: Final[Mapping[str, Decode]] = MappingProxyType(
         "L": _decode_loss_marker,
         "N": _decode_pointer,
         "C": _decode_probe,
+        "W": _decode_wake,
     }
 )
 FORMS: Final[Mapping[str, Decode]] = MappingProxyType(
@@ -279,7 +298,7 @@ class Codec:
         except (UnicodeDecodeError, MalformedPosition) as error:
             raise DecodeError("no position") from error
         generation = b""
-        if record[:1] >= _TAGGED and record[1:2] != b"C":
+        if record[:1] >= _TAGGED and record[1:2] not in _UNTAGGED:
             record, _, generation = record.rpartition(_FIELD)
         named = generation.decode(errors="replace")
         try:
@@ -291,7 +310,7 @@ class Codec:
     def decode_entry(self, record: bytes) -> Logged:
         """Decode a record of the log. Raises DecodeError."""
         sent = self._decode(record)
-        if isinstance(sent, Pointer | Probe):
+        if isinstance(sent, Pointer | Probe | QueueWake):
             raise DecodeError("no entry")
         return sent
 

@@ -13,7 +13,15 @@ from gateway.domain.dedup import (
     MAX_USER_ACKS,
     WINDOW_SECONDS,
 )
-from gateway.domain.notifications import PRESENCE_PARTITIONS
+from gateway.domain.notifications import (
+    DEAD_LETTER_SECONDS,
+    MAX_DEAD_LETTER_BYTES,
+    MAX_DEAD_LETTERS,
+    MAX_QUEUED,
+    MAX_QUEUED_BYTES,
+    PRESENCE_PARTITIONS,
+    QUEUE_SECONDS,
+)
 from gateway.domain.presence import MAX_PRESENCE_ADDRESSES
 from gateway.state.redis.codec import TAGGED_FORMAT, TILDE_FORMAT
 from gateway.state.redis.commands import BRANCHES
@@ -21,6 +29,8 @@ from gateway.state.redis.commands import BRANCHES
 KEEP_SECONDS: Final = 86_400.0
 """The TTL of keys that a living replica renews: longer than any outage after which they should still exist."""
 DAY: Final = 86_400.0
+WORKER_SECONDS: Final = 5.0
+"""How long a process shares the partitions of a work after it last claimed some; it does each second."""
 _SEGMENTS: Final = 8
 """The log is cut in segments of an eighth of each bound, so it holds at most an eighth more than its bounds."""
 _BYTE_SEGMENTS: Final = 32
@@ -66,6 +76,10 @@ class RedisLimits:
     wait_replicas: int = 0
     max_user_acks: int = MAX_USER_ACKS
     max_user_ack_bytes: int = MAX_USER_ACK_BYTES
+    max_queued: int = MAX_QUEUED
+    max_queued_bytes: int = MAX_QUEUED_BYTES
+    max_dead_letters: int = MAX_DEAD_LETTERS
+    max_dead_letter_bytes: int = MAX_DEAD_LETTER_BYTES
 
     def constants(self) -> dict[str, int | bool]:
         """Return the members of ``L``, which the scripts hold as constants."""
@@ -117,6 +131,13 @@ class RedisLimits:
             "rate_buckets": self.rate_buckets,
             "user_parked": self.max_parked_of_user or 0,
             "parked_bytes": self.max_parked_bytes,
+            "queue": _ms(QUEUE_SECONDS),
+            "queued": self.max_queued,
+            "queued_bytes": self.max_queued_bytes,
+            "dead_letters": self.max_dead_letters,
+            "dead_bytes": self.max_dead_letter_bytes,
+            "dead_age": _ms(DEAD_LETTER_SECONDS),
+            "worker": _ms(WORKER_SECONDS),
         }
 
 

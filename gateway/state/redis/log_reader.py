@@ -19,7 +19,7 @@ from gateway.domain.errors import DATA_LOST, HISTORY_TRIMMED, BrokerTimeout, Bro
 from gateway.domain.messages import Message
 from gateway.domain.positions import Position
 from gateway.interfaces import Deliver
-from gateway.state.redis.codec import Codec, DecodeError, Logged, LossMarker, Pointer, Probe
+from gateway.state.redis.codec import Codec, DecodeError, Logged, LossMarker, Pointer, Probe, QueueWake
 from gateway.state.redis.commands import Commands
 from gateway.state.redis.cursor import Cursor
 from gateway.state.redis.losses import Losses
@@ -52,13 +52,15 @@ class LogReader:
         codec: Codec,
         token: str,
         losses: Losses,
+        on_wake: Callable[[QueueWake], None],
         on_gap: Callable[[str], None],
         on_probe: Callable[[str], None],
         metrics: RedisMetrics,
     ) -> None:
         """``token`` marks the probes of this process.
 
-        ``on_gap`` gets the code of a gap that cannot be filled, ``on_probe`` the number of each probe of this process.
+        ``on_gap`` gets the code of a gap that cannot be filled, ``on_probe`` the number of each probe of this process,
+        ``on_wake`` each wake-up of this replica.
         """
         self._commands = commands
         self._receive_buffer = receive_buffer
@@ -66,6 +68,7 @@ class LogReader:
         self._codec = codec
         self._token = token
         self._losses = losses
+        self._on_wake = on_wake
         self._on_gap = on_gap
         self._on_own_probe = on_probe
         self._metrics = metrics
@@ -154,6 +157,9 @@ class LogReader:
             return
         if isinstance(sent, Probe):
             await self._on_probe(sent, position, deliver)
+            return
+        if isinstance(sent, QueueWake):
+            self._on_wake(sent)
             return
         self.messages_received += 1
         if channel not in self._since and not isinstance(sent, LossMarker):

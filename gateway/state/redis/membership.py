@@ -11,6 +11,8 @@ A name belongs to one process: a process that sees another one renew the lease o
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -78,6 +80,8 @@ class Membership:
     sizes: StateSizes = field(init=False, default=StateSizes())
     _lease: tuple[bytes, bytes] | None = field(init=False, default=None)
     """When the lease was taken, and the generation of the log, as the last heartbeat returned them."""
+    _held_until: float = field(init=False, default=-math.inf)
+    """Until when the lease has certainly not expired: a monotonic time."""
     _renewed_ms: int = field(init=False, default=0)
     """The last heartbeat, by the clock of Redis."""
     _newest_format: int = field(init=False, default=0)
@@ -128,6 +132,10 @@ class Membership:
             return max(0.0, (self._former_sids_until_ms - self.commands.redis_ms()) / 1000)
         return 0.0
 
+    def holds_lease(self) -> bool:
+        """Return whether the lease has certainly not expired. It began no earlier than its heartbeat was sent."""
+        return time.monotonic() < self._held_until
+
     def wake(self) -> None:
         """Send a heartbeat now: the connection is a new one, perhaps to another server."""
         self._wake.set()
@@ -162,6 +170,7 @@ class Membership:
         running = [task for task in self._tasks if not task.done()]
         if not running:
             return
+        self._held_until = -math.inf
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 for task in running:
@@ -183,7 +192,8 @@ class Membership:
             BrokerTimeout: the answer was lost.
             StateMisconfigured: another process lives under this name.
         """
-        sent_at = asyncio.get_running_loop().time()
+        # The clock of the loop stands still within a turn, also while the process is suspended.
+        sent_at, began_at = asyncio.get_running_loop().time(), time.monotonic()
         in_use = self.sessions.in_use()  # read first: sessions that are saved from now on are not too old
         status, *answer = await self.commands.call(
             "heartbeat",
@@ -196,6 +206,7 @@ class Membership:
         if status != b"OK":
             self._fail_on_conflict(answer[0])
         self._conflict_ends = None
+        self._held_until = began_at + self.lease_seconds
         taken, generation, began, now, oldest_format, newest_format, living, ended, sizes, *rest = answer
         sessions_ended, former_sids_until = rest
         self.sessions.lease_renewed(now, now + int(self.lease_seconds * 1000))
@@ -242,6 +253,7 @@ class Membership:
             StateMisconfigured: the lease was renewed since it was first found, so that process lives.
             BrokerUnavailable: it may be the lease of a process that was killed.
         """
+        self._held_until = -math.inf
         if self._conflict_ends not in {None, ends}:
             raise StateMisconfigured(
                 f"another process that lives is named {self.replica!r}: give each a GATEWAY_REPLICA_ID of its own"

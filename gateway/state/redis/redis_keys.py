@@ -46,12 +46,18 @@
     parked:<a>   zset      sids whose connections are gone from one address and may be resumed, by when that ends (ms);
                            of one user in all namespaces under ``u:<u>``
     parked_at:<s> string   where such a sid is counted: what conns:<r> had of its connection
+    webhook:<q>:<p> stream notifications of one partition of a webhook, by sequence
+    queue:<q>    hash      what the queue of a webhook holds, in all and in each partition, and the failures
+    dead_letters:<q> hash  notifications that are not tried any more, by id; under the empty name their bytes
+    dead_order:<q> zset    their ids, in the order in which they were added
+    owners:<q>   hash      the owner of each partition: replica, a blank, the process
+    workers:<q>  zset      the processes that share the partitions, by when each last claimed some (ms)
 
 ``<a>`` is an address, or ``!`` for the markers of losses, ``<c>`` a consumer of changes of presence, ``<e>`` a client
-event, ``<n>`` a namespace, ``<p>`` the partition of a user, ``<r>`` a replica, ``<s>`` a sid, ``<u>`` a user, ``<w>``
-the number of a window of time. Channels: ``to:<a>`` for each address,
-``replica:<r>`` for the probes of a replica. All databases of a Redis share its channels, so in database 2 they are
-``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no number.
+event, ``<n>`` a namespace, ``<p>`` a partition, ``<q>`` a webhook or other work that replicas share, ``<r>`` a replica,
+``<s>`` a sid, ``<u>`` a user, ``<w>`` the number of a window of time. Channels: ``to:<a>`` for each address,
+``replica:<r>`` for the probes and wake-ups of a replica. All databases of a Redis share its channels, so in database 2
+they are ``@2:to:<a>`` and ``@2:replica:<r>``; those of database 0 have no number.
 """
 
 from __future__ import annotations
@@ -110,6 +116,12 @@ _FAMILIES: Final = {
     "left_of": "left_of:",
     "parked": "parked:",
     "parked_at": "parked_at:",
+    "webhook": "webhook:",
+    "queue": "queue:",
+    "dead_letters": "dead_letters:",
+    "dead_order": "dead_order:",
+    "owners": "owners:",
+    "workers": "workers:",
 }
 """Prefixes of families of keys. Each member adds what distinguishes it."""
 LOSSES: Final = "!"

@@ -22,7 +22,7 @@ Scripts that need no more memory, or free some, also run at the memory limit (Re
 
 _DEADLINE: Final = "deadline"
 _PARTS: Final = {
-    "append": (_WRITES, "common", "dedup"),
+    "append": (_WRITES, "common", "dedup", "owners", "queues"),
     "consume_nonce": (_WRITES, "common", "dedup", _DEADLINE),
     "raise_floors": (_FREES, "common", _DEADLINE),
     "rate_limit": (_WRITES, "common", _DEADLINE),
@@ -59,6 +59,14 @@ _PARTS: Final = {
     "save_session": (_WRITES, "common", "sessions", _DEADLINE),
     "change_session": (_WRITES, "common", "sessions", _DEADLINE),
     "resume_session": (_WRITES, "common", "user_states", "registry", "sessions", "parked", _DEADLINE),
+    "claim_partitions": (_FREES, "common", "owners", _DEADLINE),
+    "release_partitions": (_FREES, "common", "owners", _DEADLINE),
+    "read_queue": (_FREES, "common", "owners", "queues", _DEADLINE),
+    "remove_notifications": (_FREES, "common", "owners", "queues", "dead", _DEADLINE),
+    "record_failure": (_FREES, "common", "owners", "queues", _DEADLINE),
+    "dead_letters": (_READS, "common", "owners", "queues", "dead"),
+    "take_dead_letters": (_WRITES, "common", "owners", "queues", "dead", _DEADLINE),
+    "summarize_queues": (_READS, "common", "owners", "queues", "dead"),
 }
 """Each script: its first line, and the files that precede it in the text."""
 

@@ -32,12 +32,14 @@ from gateway.state.redis.metrics import (
     RedisMetrics,
     create_callback_metrics,
 )
+from gateway.state.redis.partitions import RedisPartitions, WakeUps
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.presence_events import (
     PresenceRecording,
     RedisPresenceEvents,
     RedisUserLists,
 )
+from gateway.state.redis.queues import RedisWebhookQueues
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.scripts import load_scripts
 from gateway.state.redis.sessions import RedisSessions
@@ -79,6 +81,8 @@ class RedisState(RedisLimits):
     acks: RedisAckStore = field(init=False)
     presence_events: RedisPresenceEvents = field(init=False)
     user_lists: RedisUserLists = field(init=False)
+    partitions: RedisPartitions = field(init=False)
+    webhook_queues: RedisWebhookQueues = field(init=False)
     membership: Membership = field(init=False)
 
     def __post_init__(self) -> None:
@@ -140,7 +144,7 @@ class RedisState(RedisLimits):
         )
 
     def _build_stores(self) -> None:
-        commands = self.commands
+        commands, self._wake_ups = self.commands, WakeUps()
         self._losses = Losses(
             commands=commands, codec=self.codec, namespaces=self.namespaces, on_marked=self.on_loss_marked
         )
@@ -151,6 +155,7 @@ class RedisState(RedisLimits):
             codec=self.codec,
             token=self._token,
             losses=self._losses,
+            on_wake=self._wake_ups.wake,
             on_gap=self.on_gap,
             on_probe=self._monitor.probe_received,
             metrics=self._metrics,
@@ -202,6 +207,16 @@ class RedisState(RedisLimits):
             recording,
             on_begun=self.presence.mark_all_dirty,
             on_expired=self.membership.reap_expired,
+        )
+        self.partitions = RedisPartitions(
+            commands,
+            replica=self.replica,
+            process=self._token,
+            wake_ups=self._wake_ups,
+            holds_lease=self.membership.holds_lease,
+        )
+        self.webhook_queues = RedisWebhookQueues(
+            commands, owner=self.partitions.owner, wake_ups=self._wake_ups
         )
 
     # run and close

@@ -8,11 +8,13 @@
 --   10 what equals in a retransmission of the request alone, or ''
 --   11 digest of the idempotency key, or ''; 12 fingerprint of the request
 --   13 the branch of positions: a number below L.branches that another primary does not share
---   14 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
+--   14 place of the first argument for notifications, or ''
+--   15 … for each entry: id; record; whether the message is volatile ('1'); bytes of its JSON arguments; bytes of the
 --       record; pointer to publish instead of a record that is too large for the channels, or ''; whether the number of
 --       connections is exact, as stored in the result ('1'); number of addresses; the addresses
+--   … form of a wake-up; for each notification: id; webhook; partition; record
 -- Returns 'OK' and for each entry position, connections and recoverable sessions; 'KNOWN' and the results, if some were
--- accepted before; or the code of a rejection.
+-- accepted before; or the code of a rejection, 'QUEUE_FULL' with the webhook.
 local revoked, revoked_at = ARGV[2], ARGV[3]
 local nonce_digest, request, idempotency_key, fingerprint = ARGV[4], ARGV[10], ARGV[11], ARGV[12]
 local branch = tonumber(ARGV[13])
@@ -26,8 +28,8 @@ local head = read_or_create_head(now)
 
 -- The entries that are not known yet, and the results of all: of the others the first ones.
 local entries, results, known = {}, { 'KNOWN' }, 0
-local at = 14
-while ARGV[at] do
+local at, last_entry = 15, ARGV[14] == '' and #ARGV or tonumber(ARGV[14]) - 1
+while at <= last_entry do
   local first = at + 8
   local last = first + tonumber(ARGV[at + 7]) - 1
   local result = call('HGET', K.ids_new, ARGV[at]) or call('HGET', K.ids_old, ARGV[at])
@@ -43,7 +45,19 @@ while ARGV[at] do
   end
   at = last + 1
 end
-if #entries == 0 then
+-- The notifications that are not known yet. K.ids_new has their ids behind a character that no id of an entry holds.
+local notifications
+if last_entry < #ARGV then
+  notifications = {}
+  for i = last_entry + 2, #ARGV, 4 do
+    local id = '\30' .. ARGV[i]
+    if not (call('HGET', K.ids_new, id) or call('HGET', K.ids_old, id)) then
+      notifications[#notifications + 1] = { id = id, webhook = ARGV[i + 1], partition = ARGV[i + 2], record = ARGV[i + 3] }
+    end
+  end
+  if #notifications == 0 then notifications = nil end
+end
+if #entries == 0 and not notifications then
   -- WAIT waits for what its connection wrote, and the entries may have been written on another one.
   if L.waits then call('PEXPIRE', K.head, L.keep) end
   return results
@@ -111,11 +125,17 @@ if nonce_digest ~= '' then
       for _, entry in ipairs(entries) do
         if results[entry.number] then store_result(entry.id, results[entry.number]) end
       end
+      for _, each in ipairs(notifications or {}) do store_result(each.id, '') end
       write_head(head)
       return results
     end
     if call('HLEN', K.answers .. answer_window()) >= L.answers then return { 'ANSWERS_FULL' } end
   end
+end
+
+local queues = notifications and queues_of(notifications)
+for _, queue in pairs(queues or {}) do
+  if is_full(queue, queue.new_entries, queue.new_bytes) then return { 'QUEUE_FULL', queue.webhook } end
 end
 
 local function may_revoke()
@@ -296,6 +316,11 @@ for _, entry in ipairs(entries) do
   results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
   store_result(entry.id, results[entry.number])
 end
+for _, each in ipairs(notifications or {}) do
+  put(queues[each.webhook], each.partition, each.record, now)
+  store_result(each.id, '')
+end
+for _, queue in pairs(queues or {}) do close_queue(queue) end
 if nonce_digest ~= '' then
   consume_nonce(now, nonce_digest, nonces_in_window, request)
   if idempotency_key ~= '' then
@@ -319,4 +344,5 @@ for _, entry in ipairs(entries) do
     if not is_tagged and K.channel ~= K.former_channel then redis.pcall('PUBLISH', K.former_channel .. ARGV[i], data) end
   end
 end
+for _, queue in pairs(queues or {}) do wake_owners(queue, ARGV[last_entry + 1], head.newest, now) end
 return known > 0 and results or accepted
