@@ -124,6 +124,7 @@ class RedisLimits:
             "last_seen_users": self.last_seen_users,
             "presence_partitions": PRESENCE_PARTITIONS,
             "presence_addresses": MAX_PRESENCE_ADDRESSES,
+            "undelivered_keep": _ms(QUEUE_SECONDS),
             "presence_keep": _ms(_PRESENCE_KEEP_SECONDS),
             "undelivered": max(1, self.last_seen_users // PRESENCE_PARTITIONS),
             "sweep_gap": _ms(_SWEEP_GAP_SECONDS),

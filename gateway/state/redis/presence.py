@@ -55,7 +55,8 @@ class Registration:
     def encode_addresses(self, *, has_session: bool) -> str:
         """Encode the user and every address where the connection counts: namespace, room of the sid, rooms."""
         connection = self.connection
-        rooms = {None, connection.sid, *self.rooms}
+        # The namespace is the first: of a user with very many addresses some are kept (lua/user_states.lua).
+        rooms = (None, *(self.rooms | {connection.sid}))
         names = [address_name(Address(connection.namespace, room)) for room in rooms]
         record: dict[str, object] = {"user": connection.user, "at": names}
         if has_session:

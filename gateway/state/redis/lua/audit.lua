@@ -29,7 +29,7 @@ local function examine(user, partition)
     -- After a clock was set back, that time may be in the future.
     if not left_at or tonumber(left_at) > now then add(K.absent .. partition, now, user) end
   end
-  call('PEXPIRE', K.presence .. user, L.keep)
+  call('PEXPIRE', K.presence .. user, L.undelivered_keep)
 end
 
 local examined = math.min(limit, #oldest)

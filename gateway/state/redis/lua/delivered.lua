@@ -16,7 +16,7 @@ for i = 3, #ARGV, 2 do
   if known and version > known.version then
     known.version = math.max(now, version + 1)
     write_state(user, known)
-    add_undelivered(consumer, partition, user, known.since, now)
+    add_undelivered(consumer, partition, user, now)
   elseif not known or known.version == version then
     remove_undelivered(consumer, partition, user)
     -- Of a user who is offline only the version is needed still, for a user who returns soon.

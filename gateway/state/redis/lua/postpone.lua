@@ -7,6 +7,6 @@ for i = 4, #ARGV, 2 do
   local known = read_state(user)
   if call('ZSCORE', key, user) and (not known or known.version == tonumber(ARGV[i + 1])) then
     add(key, ends, user)
-    call('PEXPIRE', K.presence .. user, L.keep)
+    call('PEXPIRE', K.presence .. user, L.undelivered_keep)
   end
 end

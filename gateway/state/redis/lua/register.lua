@@ -44,7 +44,8 @@ for i = 5, #ARGV, 6 do
   local listed = ARGV[i + 5]
   if is_full(user, sid) then return 'FULL' end
   local known = call('HGET', K.conns .. replica, sid)
-  local was_listed = known and remove_connection(replica, sid, known)
+  local was_listed, former_user
+  if known then was_listed, former_user = remove_connection(replica, sid, known) end
   local counts_elsewhere, listed_elsewhere = is_elsewhere(sid, user, pid)
   if counts_elsewhere then
     elsewhere[#elsewhere + 1] = sid
@@ -57,12 +58,14 @@ for i = 5, #ARGV, 6 do
     if call('HDEL', K.user .. user, '') == 1 then call('ZREM', K.last_seen, user) end
     call('PEXPIRE', K.user .. user, L.keep)
     was_listed = was_listed or listed_elsewhere
-    if listed ~= '' then
-      put_listed(is.l, sid, listed, now)
-    elseif was_listed then
-      remove_listed(was_listed, sid, now)
+    if was_listed and was_listed ~= is.l then remove_listed(was_listed, sid, now) end
+    if listed ~= '' then put_listed(is.l, sid, listed, now) end
+    if rules then
+      user_came(user, sid, is.at, now)
+      if former_user and former_user ~= user and call('HLEN', K.user .. former_user) == 0 then
+        user_left(former_user, now)
+      end
     end
-    if rules then user_came(user, sid, is.at, now) end
   end
 end
 call('PEXPIRE', K.conns .. replica, L.keep)

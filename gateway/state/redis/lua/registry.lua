@@ -60,7 +60,8 @@ local function limit_last_seen(user, last_seen)
 end
 
 -- The list of a namespace: K.listed has the text of each sid, and under the empty name the version of the list, which is
--- the time of its last change (ms), or one more than before. K.list_order has the sids by the version that each came with.
+-- the time at which it changed, or a connection was registered (ms), or one more than before. K.list_order has the sids
+-- by the version that each came with.
 
 local function next_version(key, now)
   return math.max(now, tonumber(call('HGET', key, '') or 0) + 1)
@@ -87,13 +88,13 @@ end
 -- record of a connection that was resumed at another replica stays. Otherwise the connection counts as recoverable until
 -- `recoverable_until` (ms), if that is not nil. Without `last_seen` it is about to be registered again, and its entry in
 -- the list of its namespace stays.
--- Returns the namespace in whose list it was.
+-- Returns the namespace in whose list it was, and its user.
 local function remove_connection(replica, sid, known, last_seen, recoverable_until, now)
   local was = cjson.decode(known)
   uncount_at(replica, was.at)
   call('HDEL', K.conns .. replica, sid)
   local key = K.user .. was.user
-  if replica_of(call('HGET', key, sid)) ~= replica then return was.l end
+  if replica_of(call('HGET', key, sid)) ~= replica then return was.l, was.user end
   call('HDEL', key, sid)
   if was.l and last_seen then remove_listed(was.l, sid, now) end
   if recoverable_until then count_parked(sid, known, recoverable_until, now) end
@@ -103,5 +104,5 @@ local function remove_connection(replica, sid, known, last_seen, recoverable_unt
     limit_last_seen(was.user, last_seen)
     if rules then user_left(was.user, last_seen) end
   end
-  return was.l
+  return was.l, was.user
 end

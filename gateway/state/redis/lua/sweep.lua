@@ -30,12 +30,6 @@ end
 
 for i = 4, #ARGV do
   local partition = ARGV[i]
-  call('PEXPIRE', K.absent .. partition, L.keep)
-  call('PEXPIRE', K.online .. partition, L.keep)
-  for _, consumer in ipairs(rules.consumers) do
-    call('PEXPIRE', K.undelivered .. consumer .. ':' .. partition, L.keep)
-    call('PEXPIRE', K.changed .. consumer .. ':' .. partition, L.keep)
-  end
   if has_resumed then
     local due = call('ZRANGEBYSCORE', K.absent .. partition, '-inf', now - rules.after, 'WITHSCORES', 'LIMIT', 0, limit)
     limit = limit - #due / 2

@@ -29,7 +29,8 @@ local function read_state(user)
 end
 
 local function write_state(user, is)
-  call('SET', K.presence .. user, is.state .. ' ' .. is.version .. ' ' .. is.since .. is.addresses, 'PX', L.keep)
+  call('SET', K.presence .. user, is.state .. ' ' .. is.version .. ' ' .. is.since .. is.addresses, 'PX',
+    L.undelivered_keep)
 end
 
 -- Add addresses to the lines of others, as many as are kept. Clients have the room of a sid for themselves.
@@ -47,7 +48,7 @@ end
 
 local function add(key, score, user)
   local added = call('ZADD', key, score, user)
-  call('PEXPIRE', key, L.keep)
+  call('PEXPIRE', key, L.undelivered_keep)
   return added
 end
 
@@ -57,10 +58,10 @@ local function remove_undelivered(consumer, partition, user)
 end
 
 -- The newest state of a user was not delivered to a consumer. Of too many such users the oldest is forgotten.
-local function add_undelivered(consumer, partition, user, since, now)
+local function add_undelivered(consumer, partition, user, now)
   local key = K.changed .. consumer .. ':' .. partition
   add(K.undelivered .. consumer .. ':' .. partition, now, user)
-  if add(key, since, user) == 1 and call('ZCARD', key) > L.undelivered then
+  if add(key, now, user) == 1 and call('ZCARD', key) > L.undelivered then
     remove_undelivered(consumer, partition, call('ZRANGE', key, 0, 0)[1])
   end
 end
@@ -74,7 +75,7 @@ local function change_state(user, partition, is, now)
   else
     call('ZREM', K.online .. partition, user)
   end
-  for _, consumer in ipairs(rules.consumers) do add_undelivered(consumer, partition, user, is.since, now) end
+  for _, consumer in ipairs(rules.consumers) do add_undelivered(consumer, partition, user, now) end
 end
 
 -- Record that a user has a connection.
