@@ -19,6 +19,7 @@ from gateway.domain.notifications import (
     QueueSummary,
     partition_of,
 )
+from tests.contract.recording_listener import listening
 from tests.contract.states import REPLICA, MakeState, StateUnderTest
 from tests.contract.values import notification
 
@@ -164,9 +165,10 @@ async def test_wait_ends_when_a_notification_is_put_into_the_partition(state: St
     waiting = asyncio.create_task(state.webhook_queues.wait("app", 0))
     await asyncio.sleep(0)
 
-    await state.broker.append_all([], notifications=[notification()])
+    async with listening(state.broker):
+        await state.broker.append_all([], notifications=[notification()])
 
-    await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 5)
 
 
 async def test_wait_ends_when_a_notification_was_put_after_the_last_read(state: StateUnderTest) -> None:
@@ -174,7 +176,8 @@ async def test_wait_ends_when_a_notification_was_put_after_the_last_read(state: 
     assert await queued(state) == []
     await state.broker.append_all([], notifications=[notification()])
 
-    await asyncio.wait_for(state.webhook_queues.wait("app", 0), 5)
+    async with listening(state.broker):
+        await asyncio.wait_for(state.webhook_queues.wait("app", 0), 5)
 
 
 async def test_wait_ends_when_a_dead_letter_is_replayed(state: StateUnderTest) -> None:
@@ -186,9 +189,10 @@ async def test_wait_ends_when_a_dead_letter_is_replayed(state: StateUnderTest) -
     waiting = asyncio.create_task(state.webhook_queues.wait("app", partition))
     await asyncio.sleep(0)
 
-    await state.webhook_queues.replay("app", [letter.id], partitions=PARTITIONS)
+    async with listening(state.broker):
+        await state.webhook_queues.replay("app", [letter.id], partitions=PARTITIONS)
 
-    await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 5)
 
 
 async def test_wait_for_an_empty_partition_can_be_cancelled(state: StateUnderTest) -> None:

@@ -12,8 +12,7 @@
     liveness     pub/sub probes and the status that follows from them
     log_reader   delivers entries in order, each once; reads the log after an interruption
     losses       finds entries that Redis lost, and marks the loss in the log for every replica
-    partitions   which partitions of shared work this replica owns, and what wakes it
-    queues       the queues of notifications, their dead letters, and the records of both
+    queues       the queues of notifications and their dead letters; which partitions this replica owns
     cursor       how far this replica has read, and what it has already delivered
     subscriber   the connection for channels, and the buffer of what it receives
     commands     the connection for scripts: pipelined, with deadlines and retries

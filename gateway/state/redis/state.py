@@ -32,14 +32,13 @@ from gateway.state.redis.metrics import (
     RedisMetrics,
     create_callback_metrics,
 )
-from gateway.state.redis.partitions import RedisPartitions, WakeUps
 from gateway.state.redis.presence import RedisPresence
 from gateway.state.redis.presence_events import (
     PresenceRecording,
     RedisPresenceEvents,
     RedisUserLists,
 )
-from gateway.state.redis.queues import RedisWebhookQueues
+from gateway.state.redis.queues import RedisPartitions, RedisWebhookQueues, WakeUps
 from gateway.state.redis.redis_keys import RedisKeys
 from gateway.state.redis.scripts import load_scripts
 from gateway.state.redis.sessions import RedisSessions

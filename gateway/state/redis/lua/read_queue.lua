@@ -1,5 +1,5 @@
 -- Return the first notifications of a partition, at least one if there is any.
--- Arguments: webhook, partition, owner, the most notifications, and the most bytes of their records.
+-- Arguments: webhook, partition, owner, the most notifications, and the most that they count (bytes).
 -- Returns 'OK', sequence and record of each, and the failures of the first one or ''; 'LOST' to another process.
 local webhook, partition = ARGV[2], ARGV[3]
 local most, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -12,7 +12,7 @@ while not is_full and #page < 2 * most do
   if #part == 0 then break end
   for _, item in ipairs(part) do
     local record = item[2][2]
-    bytes = bytes + #record
+    bytes = bytes + size_of(record)
     if #page > 0 and bytes > most_bytes then
       is_full = true
       break
