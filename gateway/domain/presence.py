@@ -78,10 +78,9 @@ class PresenceChange:
     """The newest state of a user. A receiver ignores a change whose version is not above that of the last one.
 
     ``version`` is in milliseconds since 1970, or later. ``since`` is when the user connected, or when the last
-    connection ended, in seconds since 1970. ``connections``: how many
-    there are now, 0 while offline. ``addresses`` are those of the connections since the user is online: the namespaces
-    without a room and all rooms but those of the sids, MAX_PRESENCE_ADDRESSES at most. ``partition`` is that of the
-    user.
+    connection ended, in seconds since 1970. ``connections``: how many there are now, 0 while offline. ``addresses`` are
+    those of the connections since the user is online: the namespaces without a room and all rooms but those of the
+    sids, MAX_PRESENCE_ADDRESSES at most. ``partition`` is that of the user.
     """
 
     user: str

@@ -44,7 +44,12 @@ class MemoryPresence:
         self._sessions: dict[str, RecoverySession | None] = {}
         self._sids: dict[str, dict[str, None]] = {}
         self._counts: Counter[Address] = Counter()
-        self.events = MemoryPresenceEvents(clock=clock, sids=self._sids, max_offline=max_offline_states)
+        self.events = MemoryPresenceEvents(
+            clock=clock,
+            sids=self._sids,
+            addresses_of=self._addresses_of,
+            max_offline=max_offline_states,
+        )
         self.lists = MemoryUserLists()
         self._recovery_seconds = recovery_seconds
         self._max_recoverable = max_recoverable
@@ -196,6 +201,11 @@ class MemoryPresence:
         connections = [self._connections[sid] for sid in sids]
         connections.sort(key=lambda connection: (connection.connected_at, connection.sid))
         return UserPresence(user, tuple(connections), recoverable=recoverable)
+
+    def _addresses_of(self, user: str) -> list[Address]:
+        """Return the addresses of all connections of a user, without the rooms of their sids."""
+        connections = [self._connections[sid] for sid in self._sids.get(user, ())]
+        return [address for each in connections for address in _public_addresses(each, self._rooms[each.sid])]
 
     def _remove(self, sid: str, *, keeps_list: bool = False) -> None:
         connection = self._connections.pop(sid, None)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush, merge
 from itertools import count, islice, takewhile
@@ -55,12 +55,16 @@ class MemoryPresenceEvents:
         *,
         clock: Clock,
         sids: Mapping[str, Collection[str]],
+        addresses_of: Callable[[str], Iterable[Address]],
         max_offline: int,
     ) -> None:
-        """``sids`` are those of the connections of each user that has one."""
+        """``sids`` are those of the connections of each user that has one; ``addresses_of`` are those of a user."""
         self.rules: PresenceRules | None = None
         self._clock = clock
         self._sids = sids
+        self._addresses_of = addresses_of
+        self._unrecorded: deque[str] = deque()
+        """Users that were connected when rules were set after none; ``sweep`` records them."""
         self._online: dict[str, _UserState] = {}
         self._examined = _Partitioned[int]()
         """The users that are online, the one that was not examined for the longest time in front."""
@@ -83,6 +87,8 @@ class MemoryPresenceEvents:
         }
 
     def configure(self, rules: PresenceRules | None) -> None:
+        if self.rules is None and rules is not None:
+            self._unrecorded = deque(self._sids)
         self.rules = rules
 
     def connected(self, user: str, addresses: Iterable[Address]) -> None:
@@ -106,9 +112,9 @@ class MemoryPresenceEvents:
     async def sweep(self, partitions: Collection[int], *, limit: int) -> int:
         if self.rules is None:
             return 0
-        changed, now = 0, self._clock.monotonic()
+        changed, now = self._record_connected(limit), self._clock.monotonic()
         left_by = now - self.rules.offline_after_seconds
-        for user, left_at in self._leaving.first(partitions, limit, up_to=left_by):
+        for user, left_at in self._leaving.first(partitions, limit - changed, up_to=left_by):
             if user in self._sids:
                 # The connection was registered while there were no rules.
                 self._leaving.remove(self._online[user].partition, user)
@@ -161,6 +167,16 @@ class MemoryPresenceEvents:
             for consumer, undelivered in self._undelivered.items()
             if consumer in consumers
         }
+
+    def _record_connected(self, limit: int) -> int:
+        """Set users online that were connected while there were no rules; return how many."""
+        recorded = 0
+        while self._unrecorded and recorded < limit:
+            user = self._unrecorded.popleft()
+            if user in self._sids and user not in self._online:
+                self.connected(user, self._addresses_of(user))
+                recorded += 1
+        return recorded
 
     def _set_online(self, user: str) -> _UserState:
         offline, former = self._offline.remove(user), self._former.remove(user)
