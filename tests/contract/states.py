@@ -148,11 +148,6 @@ class RedisUnderTest:
 
     STRIDE_SECONDS = KEEP_SECONDS / 3
 
-    partitions: Partitions
-    webhook_queues: WebhookQueues
-    presence_events: PresenceEvents
-    user_lists: UserLists
-
     def __init__(self, server: RedisServer, prefix: str, state: RedisState, task: asyncio.Task[None]) -> None:
         self._server = server
         self._prefix = prefix
@@ -167,9 +162,10 @@ class RedisUnderTest:
         self.rates: RateLimits = state.rates
         self.revocations: Revocations = state.revocations
         self.acks: AckStore = state.acks
-        for name in ("partitions", "webhook_queues", "presence_events", "user_lists"):
-            if hasattr(state, name):
-                setattr(self, name, getattr(state, name))
+        self.partitions: Partitions = state.partitions
+        self.webhook_queues: WebhookQueues = state.webhook_queues
+        self.presence_events: PresenceEvents = state.presence_events
+        self.user_lists: UserLists = state.user_lists
 
     def now(self) -> float:
         return time.time() + self._offset

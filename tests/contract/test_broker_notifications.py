@@ -12,8 +12,6 @@ from tests.contract.recording_listener import listening
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, dedup_key, message, newest_position, notification
 
-NEEDS = "webhook_queues"
-
 
 async def queued(state: StateUnderTest, webhook: str = "app") -> list[str]:
     """Return the ids of the notifications in partition 0."""

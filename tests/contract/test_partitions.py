@@ -6,8 +6,6 @@ from gateway.domain.notifications import MAX_PARTITIONS, PRESENCE_PARTITIONS, PR
 from tests.contract.states import StateUnderTest
 from tests.contract.values import notification
 
-NEEDS = "partitions"
-
 
 async def read(state: StateUnderTest, partition: int) -> list[int]:
     page = await state.webhook_queues.read("app", partition, max_entries=100, max_bytes=100_000)

@@ -18,7 +18,6 @@ from gateway.domain.presence import (
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import at, connection
 
-NEEDS = "presence_events"
 ALL = range(PRESENCE_PARTITIONS)
 WEBHOOK, CLIENTS = PresenceConsumer.WEBHOOK, PresenceConsumer.CLIENTS
 OFFLINE_AFTER = 10.0

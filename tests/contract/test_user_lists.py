@@ -9,8 +9,6 @@ from gateway.domain.presence import ClosedConnection, UserList
 from tests.contract.states import MakeState, StateUnderTest
 from tests.contract.values import connection
 
-NEEDS = "user_lists"
-
 
 async def register(
     state: StateUnderTest,

@@ -23,7 +23,6 @@ from tests.contract.recording_listener import listening
 from tests.contract.states import REPLICA, MakeState, StateUnderTest
 from tests.contract.values import notification
 
-NEEDS = "webhook_queues"
 PARTITIONS = 4
 CLOCKS_AGREE_WITHIN_SECONDS = 5.0
 
@@ -174,9 +173,9 @@ async def test_wait_ends_when_a_notification_is_put_into_the_partition(state: St
 async def test_wait_ends_when_a_notification_was_put_after_the_last_read(state: StateUnderTest) -> None:
     await claimed(state)
     assert await queued(state) == []
-    await state.broker.append_all([], notifications=[notification()])
-
     async with listening(state.broker):
+        await state.broker.append_all([], notifications=[notification()])
+
         await asyncio.wait_for(state.webhook_queues.wait("app", 0), 5)
 
 
@@ -381,7 +380,7 @@ async def test_dead_letters_are_read_in_pages_oldest_first(state: StateUnderTest
     got = await queue(state, *[notification() for _ in range(5)])
     await bury(state, got[2])
     await bury(state, got[0], got[1])
-    await bury(state, got[4], got[3])
+    await bury(state, got[3], got[4])
     order = ids([got[2], got[0], got[1], got[3], got[4]])
 
     assert await dead_ids(state) == order
