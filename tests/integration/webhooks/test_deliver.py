@@ -241,7 +241,7 @@ async def test_delivery_that_waits_goes_to_the_webhook_of_a_reload(make_client: 
         client.change([webhook(latter.port, in_flight=1)])
         gate.opened.set()
 
-        assert await asyncio.gather(under_way, waiting) == [ACCEPTED, ACCEPTED]
+        assert (await under_way, await waiting) == (ACCEPTED, ACCEPTED)
 
     assert (ids(former), ids(latter)) == (["e-1"], ["e-2"])
 

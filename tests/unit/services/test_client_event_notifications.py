@@ -176,14 +176,15 @@ class FailingAppend:
         self._inner = setup.services.state.broker.append_all
         self._error: Exception | None = error
         self._took_effect = took_effect
-        setup.services.broker.append_all = self  # type: ignore[assignment]
+        setup.services.broker.append_all = self
 
     async def __call__(
         self, messages: Sequence[Message], dedup_key: Any = None, *, notifications: Any = ()
     ) -> tuple[PublishResult, ...]:
         error, self._error = self._error, None
-        if error is None or self._took_effect:
-            result = await self._inner(messages, dedup_key, notifications=notifications)
+        if error is not None and not self._took_effect:
+            raise error
+        result = await self._inner(messages, dedup_key, notifications=notifications)
         if error is not None:
             raise error
         return result
