@@ -139,15 +139,15 @@ class Received(NamedTuple):
     """How many events the request held."""
 
 
-Judge = Callable[[Sequence[Received]], int]
+Decide = Callable[[Sequence[Received]], int]
 """Returns the status for the events of a request."""
 
 
 class Receiver:
-    """A backend: records what it accepted, in its order, and each try. ``judge`` decides."""
+    """A backend: records what it accepted, in its order, and each try. ``decide`` decides."""
 
-    def __init__(self, judge: Judge = lambda _: 204, *headers: str) -> None:
-        self.judge = judge
+    def __init__(self, decide: Decide = lambda _: 204, *headers: str) -> None:
+        self.decide = decide
         self.headers = headers
         self.accepted: list[Received] = []
         self.tries: list[tuple[float, int, Sequence[Received]]] = []
@@ -155,7 +155,7 @@ class Receiver:
 
     async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         events = read_events(request)
-        status = self.judge(events)
+        status = self.decide(events)
         self.tries.append((time.monotonic(), status, events))
         if 200 <= status < 300:
             self.accepted += events

@@ -70,15 +70,15 @@ Serve = Callable[[Reply], Awaitable[WebhookServer]]
 
 
 def few_failures(status: int, number: int = 3) -> Callable[[Sequence[Received]], int]:
-    """Return a judge that answers the first requests with a status."""
+    """Return a function that answers the first requests with a status."""
     left = number
 
-    def judge(_events: Sequence[Received]) -> int:
+    def decide(_events: Sequence[Received]) -> int:
         nonlocal left
         left -= 1
         return status if left >= 0 else 204
 
-    return judge
+    return decide
 
 
 async def test_every_notification_arrives_once_and_in_order_for_each_user(
@@ -278,13 +278,22 @@ async def test_notification_over_its_age_is_a_dead_letter(deliver: MakeDeliverer
 # batches
 
 
+async def deliver_queued(
+    deliver: MakeDeliverer, settings: Webhook, names: Sequence[str], number: int
+) -> tuple[Deliverer, list[str]]:
+    """Queue notifications while no replica delivers them, then start one."""
+    stopped = deliver(settings)
+    await stopped.stop()
+    ids = await stopped.queue(names, number)
+    return deliver(settings), ids
+
+
 async def test_batches_hold_what_waits_in_its_order(deliver: MakeDeliverer, serve: Serve) -> None:
     receiver = Receiver()
     server = await serve(receiver)
-    replica = deliver(webhook(server.port, batch=100, partitions=4), notified=(), look_seconds=3600)
-
-    ids = await replica.queue(users(20), 2000)
-    replica.reload(webhook(server.port, batch=100, partitions=4))
+    replica, ids = await deliver_queued(
+        deliver, webhook(server.port, batch=100, partitions=4), users(20), 2000
+    )
     await receiver.gets(ids)
     await replica.empties()
 
@@ -300,10 +309,8 @@ async def test_batch_that_is_rejected_is_sent_one_by_one(
 ) -> None:
     receiver = Receiver(lambda events: status if any(each.number == 30 for each in events) else 204)
     server = await serve(receiver)
-    replica = deliver(webhook(server.port, batch=50, partitions=1), notified=(), look_seconds=3600)
-
-    ids = await replica.queue(["alice"], 200)
-    replica.reload(webhook(server.port, batch=50, partitions=1))
+    settings = webhook(server.port, batch=50, partitions=1)
+    replica, ids = await deliver_queued(deliver, settings, ["alice"], 200)
     await receiver.gets([*ids[:30], *ids[31:]])
     await replica.empties()
 
@@ -320,9 +327,7 @@ async def test_batch_that_fails_by_one_event_loses_only_that(deliver: MakeDelive
     server = await serve(receiver)
     settings = webhook(server.port, batch=50, partitions=16)
     other = next(name for name in users(1000) if partition_of(name, 16) != partition_of("poison", 16))
-    replica = deliver(settings, notified=(), look_seconds=3600)
-    ids = await replica.queue(["poison"], 100)
-    replica.reload(settings)
+    replica, ids = await deliver_queued(deliver, settings, ["poison"], 100)
 
     async def succeed() -> None:
         while True:
@@ -352,7 +357,7 @@ async def test_next_owner_continues_with_the_first_one_and_its_pause(
         lambda: counted(replica.metrics, "webhook_deliveries_total").get("app failed", 0) == 3, "3 failures"
     )
     await replica.stop()
-    receiver.judge = lambda _: 204
+    receiver.decide = lambda _: 204
 
     deliver(settings, rules=pauses)
     await receiver.gets(ids)
@@ -442,7 +447,7 @@ async def test_webhook_that_is_removed_keeps_its_queue_until_it_is_added_again(
         lambda: counted(replica.metrics, "webhook_partitions").get("app", 0) == 0, "its workers end"
     )
     tried = len(receiver.tries)
-    receiver.judge = lambda _: 204
+    receiver.decide = lambda _: 204
     await asyncio.sleep(0.3)
     assert len(receiver.tries) == tried
     replica.reload(settings)
@@ -470,10 +475,11 @@ async def test_fewer_partitions_deliver_what_is_in_the_former_ones(
 ) -> None:
     receiver = Receiver()
     server = await serve(receiver)
-    replica = deliver(webhook(server.port, partitions=16), notified=(), look_seconds=3600)
-    ids = await replica.queue(users(50), 100)
+    former = deliver(webhook(server.port, partitions=16))
+    await former.stop()
+    ids = await former.queue(users(50), 100)
 
-    replica.reload(webhook(server.port, partitions=2))
+    replica = deliver(webhook(server.port, partitions=2))
     await receiver.gets(ids)
     await replica.empties()
 

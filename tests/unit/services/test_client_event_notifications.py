@@ -78,7 +78,7 @@ async def test_event_without_an_ack_is_queued_as_well(setup: Setup) -> None:
 
 
 async def test_messages_and_notification_are_accepted_together(setup: Setup) -> None:
-    setup.use(catalogue(entry("say", notify="app", emit=(emit(SELF, event="said", data="$0"),), ack="$id")))
+    setup.use(catalogue(entry("say", notify="app", emit=(emit(SELF, event="echo", data="$0"),), ack="$id")))
     alice = await setup.connect("alice")
 
     event_id = await alice.ask("say", "hello")
