@@ -1,11 +1,12 @@
 """The composition root: builds the components of a replica, starts and stops them.
 
-components     Components: builds every component and connects them
-from_settings  components that are built from settings and few others
-lifecycle      Gateway: start, tasks, drain, stop, and the reload of settings
-events         checks of pushes with the event catalogue, and its documents for the development page
+components      Components: builds every component and connects them
+from_settings   components that are built from settings and few others
+lifecycle       Gateway: start, tasks, drain, stop, and the reload of settings
+events          checks of pushes with the event catalogue, and its documents for the development page
+metrics_setup   metrics of the state and of the log
+notices         Notices: notifications of webhooks, changes of presence, lists of connections
 webhook_queues  the queues of the configured webhooks, for the REST API
-metrics_setup  metrics of the state and of the log
 """
 
 from __future__ import annotations

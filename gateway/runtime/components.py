@@ -26,6 +26,8 @@ from gateway.runtime.from_settings import (
     admission_limits,
     build_client_events,
     build_memory_state,
+    build_publisher,
+    build_recovery,
     build_redis_state,
     build_verifier,
     build_webhooks,
@@ -36,14 +38,13 @@ from gateway.runtime.from_settings import (
     socketio_options,
 )
 from gateway.runtime.metrics_setup import create_arriving_bodies, create_log_metrics, create_state_metrics
+from gateway.runtime.notices import Notices
 from gateway.runtime.webhook_queues import ConfiguredQueues
 from gateway.services.connect import Connector
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.disconnect import Disconnector
 from gateway.services.memberships import Memberships
-from gateway.services.publish import MessagePublisher
-from gateway.services.recovery import Recovery, Replayer
-from gateway.services.replay_budget import ReplayBudget
+from gateway.services.recovery import Replayer
 from gateway.services.token_expiry import TokenExpiry
 from gateway.settings import Settings
 from gateway.socketio_server import client_bundle, packets
@@ -199,14 +200,19 @@ class Components:
             schedule=self.schedule,
             metrics=self._metrics,
         )
-        self._recovery = Recovery(
-            broker=self.state.broker,
-            presence=self.state.presence,
-            sessions=self.state.sessions,
+        self.notices = Notices(
+            catalogue=self.event_catalogue,
+            namespaces=settings.namespaces,
+            has_other_replicas=settings.redis_url is not None,
+            state=self.state,
+            hub=self.hub,
+            webhooks=self.webhooks,
             clock=self.clock,
-            recovery_seconds=settings.recovery_seconds,
-            send_buffer_bytes=settings.send_buffer_bytes,
-            budget=ReplayBudget(clock=self.clock, schedule=self.schedule, metrics=self._metrics),
+            schedule=self.schedule,
+            metrics=self._metrics,
+        )
+        self._recovery = build_recovery(
+            settings, state=self.state, clock=self.clock, schedule=self.schedule, metrics=self._metrics
         )
         self.replayer = Replayer(
             recovery=self._recovery,
@@ -215,13 +221,7 @@ class Components:
             deliveries=self.telemetry.deliveries,
         )
         self._publisher = self.telemetry.wrap(
-            MessagePublisher(
-                broker=self.state.broker,
-                clock=self.clock,
-                namespaces=settings.namespaces,
-                delivery_timer=self.hub.delivery_timer,
-                metrics=self._metrics,
-            )
+            build_publisher(settings, state=self.state, hub=self.hub, clock=self.clock, metrics=self._metrics)
         )
 
     def _build_socketio_server(self) -> SocketIOServer:
@@ -235,6 +235,7 @@ class Components:
             memberships=self.memberships,
             recovery=self._recovery,
             disconnector=self.disconnector,
+            listed=self.notices.listings.entry,
             clock=self.clock,
             replica=settings.replica_id,
             max_connections_per_user=settings.max_connections_per_user,

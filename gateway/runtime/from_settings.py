@@ -18,6 +18,9 @@ from gateway.metrics import MetricFactory
 from gateway.services.client_events import ClientEvents, Effects
 from gateway.services.degraded_mode import DegradedMode
 from gateway.services.memberships import Memberships
+from gateway.services.publish import MessagePublisher
+from gateway.services.recovery import Recovery
+from gateway.services.replay_budget import ReplayBudget
 from gateway.settings import Settings
 from gateway.socketio_server.server import SocketIOOptions
 from gateway.state.memory import MemoryState
@@ -233,6 +236,34 @@ def build_client_events(
         namespaces=settings.namespaces,
         metrics=metrics,
         reserved_prefixes=(*RESERVED_PREFIXES, *settings.room_claims.values()),
+    )
+
+
+def build_publisher(
+    settings: Settings, *, state: State, hub: Hub, clock: Clock, metrics: MetricFactory
+) -> MessagePublisher:
+    """Build what publishes the messages of backends."""
+    return MessagePublisher(
+        broker=state.broker,
+        clock=clock,
+        namespaces=settings.namespaces,
+        delivery_timer=hub.delivery_timer,
+        metrics=metrics,
+    )
+
+
+def build_recovery(
+    settings: Settings, *, state: State, clock: Clock, schedule: Schedule, metrics: MetricFactory
+) -> Recovery:
+    """Build what reads the sessions and the history of clients that reconnect."""
+    return Recovery(
+        broker=state.broker,
+        presence=state.presence,
+        sessions=state.sessions,
+        clock=clock,
+        recovery_seconds=settings.recovery_seconds,
+        send_buffer_bytes=settings.send_buffer_bytes,
+        budget=ReplayBudget(clock=clock, schedule=schedule, metrics=metrics),
     )
 
 

@@ -109,6 +109,7 @@ class Gateway:
             ("presence updates", components.disconnector.run()),
             ("gap reports", components.degraded_mode.run()),
             ("replays", components.replayer.run()),
+            ("notices", components.notices.run(has_state)),
             ("jwks", self._prepare_keys()),
             ("event loop lag", components.process_metrics.watch_loop()),
             ("open files", components.process_metrics.watch_files()),
@@ -141,6 +142,7 @@ class Gateway:
         former = components.settings
         components.settings = replace(former, **taken, event_catalogue=settings.event_catalogue)
         components.client_events.catalogue = settings.event_catalogue
+        components.notices.reload()
         # At the more verbose of the two levels, so that this line is also written when the log becomes less verbose.
         configure_logging(is_more_verbose(former.log_level, settings.log_level), former.log_format)
         log.info(
@@ -271,6 +273,7 @@ class Gateway:
                     *[server.stop() for server in components.http_servers],
                     components.client_events.close(finish_seconds=FINISH_SECONDS),
                 )
+                await components.notices.close()
                 await asyncio.gather(
                     components.webhooks.close(),
                     components.state.close(),

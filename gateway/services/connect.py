@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -49,11 +49,13 @@ class Connector:
         memberships: Memberships,
         recovery: Recovery,
         disconnector: Disconnector,
+        listed: Callable[[Connection], str | None] = lambda _: None,
         clock: Clock,
         replica: str,
         max_connections_per_user: int | None,
         max_rooms_per_connection: int | None,
     ) -> None:
+        """``listed`` returns the entry of a connection in the list of its namespace, None without a list."""
         self._hub = hub
         self._broker = broker
         self._presence = presence
@@ -62,6 +64,7 @@ class Connector:
         self._memberships = memberships
         self._recovery = recovery
         self._disconnector = disconnector
+        self._listed = listed
         self._clock = clock
         self._replica = replica
         self._max_connections_per_user = max_connections_per_user
@@ -234,6 +237,7 @@ class Connector:
             connection.rooms,
             session=connection.session,
             max_of_user=self._max_connections_per_user,
+            listed=self._listed(connection),
         )
         try:
             await register()

@@ -24,7 +24,7 @@ from gateway.interfaces import (
     UserLists,
     sleep,
 )
-from gateway.metrics import MetricFactory
+from gateway.metrics import MetricFactory, one_label
 from gateway.services.shared_work import CLAIM_SECONDS, FAILURE_SECONDS, SharedWork, Steps, batches_of
 
 LOOKS_PER_PERIOD: Final = 4
@@ -55,6 +55,7 @@ class UserListSender:
         rates: RateLimits,
         clock: Clock,
         schedule: Schedule,
+        namespaces: Collection[str],
         metrics: MetricFactory,
     ) -> None:
         self._lists = lists
@@ -71,7 +72,10 @@ class UserListSender:
         self._sharing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._lists_sent = metrics.counter(
-            "user_lists", "Lists of the connections of a namespace that this replica sent.", ("nsp",)
+            "user_lists",
+            "Lists of the connections of a namespace that this replica sent.",
+            ("nsp",),
+            one_label(namespaces),
         )
 
     def configure(self, catalogue: EventCatalogue) -> None:
@@ -79,7 +83,6 @@ class UserListSender:
         self._configured = lists_of(catalogue)
         self._sent = {}
         self._wake.set()
-        self._lists_sent.init_labels((name,) for name in self._configured)
         if self._configured and not self._is_closed:
             self._active.set()
         else:

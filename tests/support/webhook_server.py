@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -38,6 +39,8 @@ class WebhookServer:
         self.notices: list[tuple[str, dict[str, Any]]] = []
         """The id and the body of each request of another type, such as ``user.online``."""
         self.delay_seconds = 0.0
+        self.status_of: Callable[[dict[str, Any]], int | None] = lambda _: None
+        """Returns the status of the answer to a body instead of ``answers``, which None leaves to them."""
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,6 +54,8 @@ class WebhookServer:
                     owner.traces.append(self.headers["traceparent"])
                 (owner.seen if is_event else owner.notices).append((self.headers["webhook-id"], body))
                 status, answer = owner.answers.get(name, (200, {}))
+                if (decided := owner.status_of(body)) is not None:
+                    status = decided
                 if status == 0:
                     time.sleep(3)
                     status = 200

@@ -67,7 +67,7 @@ class Notifications:
             "webhook_partitions",
             "Partitions of the webhook whose notifications this replica delivers.",
             ("webhook",),
-            read=lambda: {(name,): float(len(owned.workers)) for name, owned in self._owned.items()},
+            read=lambda: {(name,): self._worked_on(name) for name in webhooks.configured()},
         )
         self._tools = WorkerTools(
             queues=queues,
@@ -86,6 +86,7 @@ class Notifications:
         self._known: Mapping[str, Webhook] = {}
         self._changed = asyncio.Event()
         self._is_stopping = False
+        self._init_labels()
 
     async def run(self) -> None:
         """Deliver until ``stop`` is called."""
@@ -96,6 +97,7 @@ class Notifications:
 
     def reload(self) -> None:
         """Use the webhooks and the event catalogue in effect now. Notifications that failed are tried at once."""
+        self._init_labels()
         self._look_at = float("-inf")
         self._changed.set()
 
@@ -108,6 +110,15 @@ class Notifications:
             *[owned.end(finish_seconds) for name, owned in self._owned.items() if name not in self._ending],
         )
         self._owned.clear()
+
+    def _init_labels(self) -> None:
+        self._counter.init_labels(
+            (name, outcome) for name in self._webhooks.configured() for outcome in OUTCOMES
+        )
+
+    def _worked_on(self, name: str) -> float:
+        owned = self._owned.get(name)
+        return 0.0 if owned is None else float(len(owned.workers))
 
     async def _sleep(self) -> None:
         if not self._webhooks.configured() and not self._owned:
@@ -133,7 +144,6 @@ class Notifications:
             self._end(name)
         for name in wanted - set(self._owned):
             self._owned[name] = OwnedPartitions(name, self._tools)
-            self._counter.init_labels((name, outcome) for outcome in OUTCOMES)
         claimed = [name for name in wanted if name not in self._ending]
         await asyncio.gather(*[self._owned[name].claim(webhooks[name].partitions) for name in claimed])
         for name in claimed:

@@ -26,6 +26,7 @@ AUDITED_PER_SECOND: Final = 100
 COUNT_SECONDS: Final = 15.0
 """How often the undelivered changes are counted, for the metrics."""
 _STATES: Final = ("online", "offline")
+_NONE: Final[tuple[int, float | None]] = (0, None)
 _CLOSE_POLL_SECONDS: Final = 0.05
 
 
@@ -188,17 +189,18 @@ class PresenceWorker:
             "presence_undelivered",
             "Users of whose newest state a consumer was not notified yet, on all replicas.",
             ("consumer",),
-            read=lambda: {(each.value,): count for each, (count, _) in self._undelivered.items()},
+            read=lambda: {(each.value,): self._undelivered.get(each, _NONE)[0] for each in PresenceConsumer},
         )
         metrics.callback_gauge(
             "presence_undelivered_oldest_age_seconds",
             "Age of the oldest of them.",
             ("consumer",),
-            read=lambda: {
-                (each.value,): 0.0 if at is None else max(0.0, self._clock.now() - at)
-                for each, (_, at) in self._undelivered.items()
-            },
+            read=lambda: {(each.value,): self._oldest_age_seconds(each) for each in PresenceConsumer},
         )
+
+    def _oldest_age_seconds(self, consumer: PresenceConsumer) -> float:
+        _, since = self._undelivered.get(consumer, _NONE)
+        return 0.0 if since is None else max(0.0, self._clock.now() - since)
 
     async def _read_counts(self) -> None:
         self._undelivered = await self._events.undelivered_counts()

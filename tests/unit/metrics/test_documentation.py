@@ -70,7 +70,7 @@ def test_every_rejection_reason_is_on_the_page() -> None:
 def test_labels_are_those_with_values_of_our_own() -> None:
     allowed = {
         "nsp", "transport", "reason", "code", "outcome", "kind", "route", "status", "key", "part", "connection",
-        "command", "version", "python", "generation", "webhook", "event", "claim", "listener",
+        "command", "version", "python", "generation", "webhook", "event", "claim", "listener", "consumer", "state",
     }  # fmt: skip
 
     assert {label for each in described().values() for label in each.labels} == allowed

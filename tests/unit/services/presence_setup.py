@@ -110,8 +110,8 @@ class PresenceSetup:
 
     def configure(
         self, *announce: Announcement, notify: str | None = "app", offline_after_seconds: float = 10.0
-    ) -> None:
-        self.worker.configure(
+    ) -> bool:
+        return self.worker.configure(
             PresenceNotices(
                 offline_after_seconds=offline_after_seconds, notify=notify, announce=tuple(announce)
             )

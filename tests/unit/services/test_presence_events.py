@@ -339,10 +339,12 @@ async def test_users_that_are_connected_are_reported_when_presence_is_added(pres
     await presence.connect("ann")
     await presence.pass_time(1.0)
 
-    presence.configure()
+    assert presence.configure()
+    await presence.state.presence.register_again({"~ann": None})  # as Listings does
     await presence.pass_time(2.0)
 
     assert [(kind, user) for kind, user, _ in presence.notified()] == [("user.online", "ann")]
+    assert not presence.configure()
 
 
 async def test_close_waits_for_the_request_under_way_and_begins_no_other(presence: PresenceSetup) -> None:

@@ -42,6 +42,7 @@ class Setup:
             rates=state.rates,
             clock=self.services.clock,
             schedule=self.schedule,
+            namespaces=("/", "/chat"),
             metrics=MetricFactory(),
         )
         self.services.delivered = self._deliver
