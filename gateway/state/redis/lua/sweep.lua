@@ -28,6 +28,15 @@ local function set_offline(user, partition, left_at)
   end
 end
 
+if math.floor(last / 60000) ~= math.floor(now / 60000) then
+  for partition = 0, L.presence_partitions - 1 do
+    for _, consumer in ipairs(rules.consumers) do
+      call('PEXPIRE', K.undelivered .. consumer .. ':' .. partition, L.undelivered_keep)
+      call('PEXPIRE', K.changed .. consumer .. ':' .. partition, L.undelivered_keep)
+    end
+  end
+end
+
 for i = 4, #ARGV do
   local partition = ARGV[i]
   if has_resumed then

@@ -59,10 +59,15 @@ end
 
 -- The newest state of a user was not delivered to a consumer. Of too many such users the oldest is forgotten.
 local function add_undelivered(consumer, partition, user, now)
-  local key = K.changed .. consumer .. ':' .. partition
-  add(K.undelivered .. consumer .. ':' .. partition, now, user)
-  if add(key, now, user) == 1 and call('ZCARD', key) > L.undelivered then
-    remove_undelivered(consumer, partition, call('ZRANGE', key, 0, 0)[1])
+  local due, changed = K.undelivered .. consumer .. ':' .. partition, K.changed .. consumer .. ':' .. partition
+  call('ZADD', due, now, user)
+  if call('ZADD', changed, now, user) == 0 then return end
+  local number = call('ZCARD', changed)
+  if number == 1 then
+    call('PEXPIRE', due, L.undelivered_keep)
+    call('PEXPIRE', changed, L.undelivered_keep)
+  elseif number > L.undelivered then
+    remove_undelivered(consumer, partition, call('ZRANGE', changed, 0, 0)[1])
   end
 end
 
@@ -81,7 +86,8 @@ end
 -- Record that a user has a connection.
 local function user_came(user, sid, addresses, now)
   local partition, known = partition_of(user), read_state(user)
-  call('ZREM', K.absent .. partition, user)
+  -- A user who is offline is not absent, or was forgotten; the sweep removes that.
+  if known and known.state ~= OFFLINE then call('ZREM', K.absent .. partition, user) end
   if not known or known.state ~= ONLINE then
     local lines = known and known.state == UNKNOWN and known.addresses or '\n'
     local is = { state = ONLINE, version = known and known.version or 0, since = now }
