@@ -31,8 +31,8 @@ def doctor(as_json: bool, dev: bool) -> None:
 
     Reads the same settings as `serve` and changes nothing. Prints a finding, and a remedy if one is needed, for each
     of about fifteen checks: rights, version, role, eviction, memory, connections, output buffers, data loss in a crash,
-    clock and round trip of Redis; open files of the host. Each webhook gets `webhook.test`. Unsafe settings get a
-    warning.
+    clock and round trip of Redis; open files of the host. Each webhook gets `webhook.test`, and its queue is examined.
+    Unsafe settings get a warning.
 
     Exit status: 0 without problems (warnings are allowed), 1 when a problem keeps the gateway from working, 2 when the
     settings are wrong.
@@ -84,6 +84,8 @@ def _run(settings: Settings) -> list[Finding]:
         history_length=settings.history_length,
         timeout_seconds=RedisState.timeout_seconds,
         wait_replicas=settings.redis_wait_replicas,
+        webhooks=tuple(each.id for each in settings.webhooks),
+        notified=settings.event_catalogue.notified_webhooks(),
     )
 
     async def check_all() -> list[Finding]:

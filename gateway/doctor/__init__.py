@@ -6,6 +6,7 @@ probe       queries to Redis
 rights      the commands that the user of Redis must be allowed to execute
 server      checks of the server: version, mode, role, eviction, records, clock, round trip
 capacity    checks of memory, connections and output buffers
+queues      checks of the queues of webhooks
 durability  checks of data loss in a crash: persistence, replication, Sentinels
 host        checks of the machine that runs the gateway
 webhooks    checks of webhooks

@@ -6,10 +6,13 @@ from typing import Final
 
 from gateway.doctor.facts import RedisFacts, Requirements
 from gateway.doctor.findings import Finding, ok, problem, size, unknown, warning
+from gateway.domain.notifications import MAX_DEAD_LETTER_BYTES, MAX_QUEUED_BYTES
 from gateway.state.redis.codec import INLINE_BYTES
 
 ENTRY_BYTES: Final = 450
 """The most bytes that Redis needs for a message of the history besides its record: measured, docs/how-to/scale.md."""
+QUEUE_BYTES: Final = MAX_QUEUED_BYTES + MAX_DEAD_LETTER_BYTES
+"""What a webhook that answers nothing may take: its queue and its dead letters."""
 CONNECTIONS_PER_REPLICA: Final = 3
 """One for scripts, one for channels, and one that replaces either."""
 _SHORT_SECONDS: Final = 5
@@ -23,18 +26,19 @@ def check_memory(redis: RedisFacts, requirements: Requirements) -> Finding:
     name, used, limit = "redis.memory", redis.number("used_memory"), redis.number("maxmemory")
     if used is None or limit is None:
         return unknown(name, "The memory of Redis could not be read.", "Grant +info.")
-    history = _history_bytes(requirements)
+    history, queues = _history_bytes(requirements), len(requirements.notified) * QUEUE_BYTES
     if limit == 0:
         return warning(
             name,
             f"Redis uses {size(used)} and has no limit: when the memory of its host is full, the system kills Redis.",
-            f"Set maxmemory below the memory of the host; the history alone may need {size(history)} "
-            "(docs/how-to/scale.md).",
+            f"Set maxmemory below the memory of the host; the history alone may need {size(history)}"
+            + (f", and the queues of webhooks {size(queues)}" if queues else "")
+            + " (docs/how-to/scale.md).",
         )
-    return _limited_memory(redis, used, limit, history)
+    return _limited_memory(redis, used, limit, history, queues)
 
 
-def _limited_memory(redis: RedisFacts, used: int, limit: int, history: int) -> Finding:
+def _limited_memory(redis: RedisFacts, used: int, limit: int, history: int, queues: int) -> Finding:
     name = "redis.memory"
     usage = f"Redis uses {size(used)} of {size(limit)} ({used / limit:.0%})"
     remedy = (
@@ -47,6 +51,13 @@ def _limited_memory(redis: RedisFacts, used: int, limit: int, history: int) -> F
     if limit < history:
         return warning(
             name, f"{usage}, and the history alone may need {size(history)} (GATEWAY_HISTORY_BYTES).", remedy
+        )
+    held = sum(each.bytes for each in redis.queues.values())
+    if limit - used < queues - held:
+        return warning(
+            name,
+            f"{usage}, and the queues of webhooks that do not answer may need {size(queues)}.",
+            f"Raise maxmemory: {size(QUEUE_BYTES)} for each webhook that the event catalogue notifies.",
         )
     host = redis.number("total_system_memory")
     if host is not None and limit > host:

@@ -19,7 +19,10 @@ CONFIG_NAMES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """The requirements of the settings for Redis and the host."""
+    """The requirements of the settings for Redis and the host.
+
+    ``webhooks`` are the ids of the configured webhooks, ``notified`` of those that the event catalogue notifies.
+    """
 
     max_connections: int
     polling: bool
@@ -27,6 +30,8 @@ class Requirements:
     history_length: int
     timeout_seconds: float
     wait_replicas: int = 0
+    webhooks: tuple[str, ...] = ()
+    notified: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,16 @@ class DataFacts:
     formats: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """What the queue of a webhook holds. ``age_seconds`` is for how long the oldest notification waits."""
+
+    entries: int = 0
+    bytes: int = 0
+    age_seconds: float = 0.0
+    dead_letters: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisFacts:
     """The answers of a Redis.
@@ -57,6 +72,7 @@ class RedisFacts:
     ``info`` is None if INFO is denied. ``config`` has no parameter that CONFIG did not return. ``denied`` are the
     commands that the user may not execute, None if that could not be queried. ``round_trips`` are in seconds.
     ``skew_seconds`` is positive if the clock of Redis is ahead of ours; its error is at most ``skew_error`` seconds.
+    ``queues`` are those of webhooks, by id, as far as they could be read.
     """
 
     info: Mapping[str, str] | None = None
@@ -66,6 +82,7 @@ class RedisFacts:
     skew_seconds: float | None = None
     skew_error: float = 0.0
     data: DataFacts | None = None
+    queues: Mapping[str, QueueFacts] = field(default_factory=dict)
 
     def text(self, name: str) -> str | None:
         """Return a line of INFO, or None if it does not exist."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from redis import exceptions
 from redis.asyncio import Connection
 
 from gateway.doctor import rights
-from gateway.doctor.facts import CONFIG_NAMES, DataFacts, RedisFacts, SentinelFacts, Unreached
+from gateway.doctor.facts import CONFIG_NAMES, DataFacts, QueueFacts, RedisFacts, SentinelFacts, Unreached
 from gateway.domain.errors import GatewayError, StateMisconfigured
 from gateway.state.redis.codec import Codec, DecodeError
 from gateway.state.redis.connection import ConnectionFactory, address_text, parse_info
@@ -117,10 +117,34 @@ class RedisQuery:
             ) from error
 
 
+async def read_queue_facts(execute: Execute, keys: RedisKeys, webhook: str) -> QueueFacts | None:
+    """Read what the queue of a webhook holds, with one query for each partition; None if that is denied.
+
+    The id of an entry in a stream is the time at which it was queued, in microseconds (lua/queues.lua).
+    """
+    fields = await execute("HGETALL", keys.named("queue", webhook))
+    dead_letters = await execute("ZCOUNT", keys.named("dead_order", webhook), "-inf", "+inf")
+    now = await execute("TIME")
+    if not isinstance(fields, list) or not isinstance(now, list) or not isinstance(dead_letters, int):
+        return None
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    age_seconds = 0.0
+    for partition in (name.decode() for name in values if name.isdigit()):
+        first = await execute(
+            "XRANGE", keys.named("webhook", f"{webhook}:{partition}"), "-", "+", "COUNT", "1"
+        )
+        if not isinstance(first, list):
+            return None
+        if first:
+            queued_at = int(first[0][0].partition(b"-")[0]) / 1e6
+            age_seconds = max(age_seconds, int(now[0]) + int(now[1]) / 1e6 - queued_at)
+    return QueueFacts(int(values.get(b"entries", 0)), int(values.get(b"bytes", 0)), age_seconds, dead_letters)
+
+
 async def probe_redis(
-    server: ConnectionFactory, *, prefix: str, timeout_seconds: float
+    server: ConnectionFactory, *, prefix: str, timeout_seconds: float, webhooks: Sequence[str] = ()
 ) -> RedisFacts | Unreached:
-    """Connect and return every fact that the user may read."""
+    """Connect and return every fact that the user may read. ``webhooks`` are those whose queues are read."""
     try:
         connection = await server.connect_unchecked()
     except GatewayError as error:
@@ -130,15 +154,19 @@ async def probe_redis(
         info = await query.execute("INFO")
         if isinstance(info, Rejected) and info.code in _AUTH_ERRORS:
             return Unreached("it requires a password", rejection=True)
-        return await _query_facts(query, None if isinstance(info, Rejected) else parse_info(info), prefix)
+        known = None if isinstance(info, Rejected) else parse_info(info)
+        return await _query_facts(query, known, RedisKeys(prefix), prefix, webhooks)
     except ConnectionLost as error:
         return Unreached(str(error))
     finally:
         await connection.disconnect(nowait=True)
 
 
-async def _query_facts(query: RedisQuery, info: dict[str, str] | None, prefix: str) -> RedisFacts:
+async def _query_facts(
+    query: RedisQuery, info: dict[str, str] | None, keys: RedisKeys, prefix: str, webhooks: Sequence[str]
+) -> RedisFacts:
     round_trips, skew, skew_error = await _measure_clock(query)
+    queues = {each: await read_queue_facts(query.execute, keys, each) for each in webhooks}
     return RedisFacts(
         info=info,
         config=await _query_config(query),
@@ -146,7 +174,8 @@ async def _query_facts(query: RedisQuery, info: dict[str, str] | None, prefix: s
         round_trips=round_trips,
         skew_seconds=skew,
         skew_error=skew_error,
-        data=await read_data_facts(query.execute, RedisKeys(prefix)),
+        data=await read_data_facts(query.execute, keys),
+        queues={name: facts for name, facts in queues.items() if facts is not None},
     )
 
 

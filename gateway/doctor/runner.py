@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.doctor import capacity, durability, host, probe, rights, server
+from gateway.doctor import capacity, durability, host, probe, queues, rights, server
 from gateway.doctor.facts import HostFacts, RedisFacts, Requirements, SentinelFacts, Unreached
 from gateway.doctor.findings import Finding, ok
 from gateway.domain.redis_url import RedisUrl
@@ -16,7 +16,12 @@ async def run_checks(*, url: RedisUrl | None, prefix: str, requirements: Require
         return [without_redis(), *check_host(host.read_host_facts(), requirements)]
     redis = ConnectionFactory(url, name="", timeout_seconds=requirements.timeout_seconds)
     sentinels = await probe.probe_sentinels(redis)
-    facts = await probe.probe_redis(redis, prefix=prefix, timeout_seconds=requirements.timeout_seconds)
+    facts = await probe.probe_redis(
+        redis,
+        prefix=prefix,
+        timeout_seconds=requirements.timeout_seconds,
+        webhooks=requirements.webhooks,
+    )
     return [
         *check_redis(facts, sentinels, probe.target_address(redis), prefix, requirements),
         *check_host(host.read_host_facts(), requirements),
@@ -59,6 +64,7 @@ def check_redis(
         durability.check_persistence(facts),
         durability.check_replication(facts, has_sentinels=sentinels is not None),
         *filter(None, [durability.check_wait_replicas(facts, requirements.wait_replicas)]),
+        *queues.check_queues(facts, requirements),
         server.check_clock(facts),
         server.check_round_trip(facts, requirements),
     ]

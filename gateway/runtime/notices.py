@@ -13,6 +13,7 @@ from gateway.interfaces import Clock, Schedule, State, Webhooks
 from gateway.metrics import MetricFactory
 from gateway.services.notifications import Notifications, RetryRules
 from gateway.services.presence_events import PresenceWorker
+from gateway.services.queue_monitor import QueueMonitor
 from gateway.services.user_lists import Listings, UserListSender
 
 FINISH_SECONDS: Final = 2.0
@@ -49,6 +50,14 @@ class Notices:
             schedule=schedule,
             metrics=metrics,
         )
+        self._monitor = QueueMonitor(
+            queues=state.webhook_queues,
+            configured=webhooks.configured,
+            catalogue=catalogue,
+            clock=clock,
+            schedule=schedule,
+            metrics=metrics,
+        )
         self.listings = Listings(hub=hub, presence=state.presence, schedule=schedule)
         self._presence = PresenceWorker(
             events=state.presence_events,
@@ -81,12 +90,14 @@ class Notices:
         self.listings.configure(catalogue, registers_again=registers_again)
         self._lists.configure(catalogue)
         self._notifications.reload()
+        self._monitor.reload()
 
     async def run(self, has_state: asyncio.Event) -> None:
         """Work until cancelled, once the state can be used."""
         await has_state.wait()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._notifications.run(), name="webhook notifications")
+            tasks.create_task(self._monitor.run(), name="webhook queues")
             tasks.create_task(self._presence.run(), name="presence events")
             tasks.create_task(self._lists.run(), name="user lists")
             tasks.create_task(self.listings.run(), name="listed connections")

@@ -9,6 +9,7 @@ memberships      Memberships: joins and leaves rooms for a connection
 notifications    Notifications: delivers what is in the queues of webhooks
 presence_events  PresenceWorker: notifies a backend and clients of users who become online or offline
 publish          MessagePublisher: publishes messages and disconnect commands of backends
+queue_monitor    QueueMonitor: metrics of what waits in the queues of webhooks
 recovery         Recovery, Replayer: read sessions and the history, and replay missed messages
 replay_budget    ReplayBudget: the turns of users at the history, and what they may cost
 shared_work      SharedWork, Steps: the partitions of this replica, and steps that are repeated

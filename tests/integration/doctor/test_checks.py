@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from gateway.doctor import capacity, durability, host, server
-from gateway.doctor.facts import DataFacts, HostFacts, RedisFacts, SentinelFacts, Unreached
+from gateway.doctor import capacity, durability, host, queues, server
+from gateway.doctor.facts import DataFacts, HostFacts, QueueFacts, RedisFacts, SentinelFacts, Unreached
 from gateway.doctor.findings import Finding, Level, ok, problem, size, unknown, warning, worst
 from gateway.doctor.runner import check_host, check_redis, without_redis
 from gateway.state.redis.codec import INLINE_BYTES
@@ -178,6 +179,65 @@ def test_memory_must_have_a_limit_and_be_below_it(used: int, limit: int, level: 
         ).level
         == level
     )
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "queued", "level"),
+    [(100, 260, 0, OK), (100, 259, 0, WARNING), (100, 220, 40, OK), (100, 219, 40, WARNING)],
+)
+def test_memory_must_be_free_for_the_queues_of_notified_webhooks(
+    used: int, limit: int, queued: int, level: Level
+) -> None:
+    """Two webhooks may take 80 MiB each, of which some may be taken already."""
+    requirements = replace(
+        REQUIREMENTS, history_bytes=MIB, history_length=1, notified=frozenset({"app", "crm"})
+    )
+    redis = replace(
+        with_info(used_memory=str(used * MIB), maxmemory=str(limit * MIB)),
+        queues={"app": QueueFacts(bytes=queued * MIB)},
+    )
+
+    assert capacity.check_memory(redis, requirements).level == level
+
+
+@pytest.mark.parametrize(
+    ("facts", "level", "words"),
+    [
+        (QueueFacts(), OK, "Waiting notifications: 0 (0 bytes)."),
+        (QueueFacts(entries=5, bytes=1024, age_seconds=299), OK, "Waiting notifications: 5 (1 KiB)."),
+        (QueueFacts(entries=5, bytes=1024, age_seconds=301), WARNING, "the oldest for 301 s"),
+        (QueueFacts(entries=80_001, bytes=1024), WARNING, "at 100000 or 64 MiB further ones are rejected"),
+        (QueueFacts(entries=5, bytes=52 * MIB), WARNING, "at 100000 or 64 MiB further ones are rejected"),
+        (QueueFacts(entries=100_000, bytes=1024, age_seconds=9e9), PROBLEM, "further ones are rejected"),
+        (QueueFacts(entries=9, bytes=64 * MIB), PROBLEM, "further ones are rejected"),
+        (QueueFacts(dead_letters=3), WARNING, "Dead letters: 3."),
+    ],
+)
+def test_queue_must_be_young_and_not_full_and_without_dead_letters(
+    facts: QueueFacts, level: Level, words: str
+) -> None:
+    requirements = replace(REQUIREMENTS, webhooks=("app",), notified=frozenset({"app"}))
+
+    [finding] = queues.check_queues(replace(HEALTHY, queues={"app": facts}), requirements)
+
+    assert (finding.name, finding.level) == ("queue.app", level)
+    assert words in finding.description
+    assert bool(finding.remedy) is (level is not OK)
+
+
+def test_empty_queue_of_a_webhook_that_is_not_notified_has_no_finding() -> None:
+    requirements = replace(REQUIREMENTS, webhooks=("app", "crm"))
+    redis = replace(HEALTHY, queues={"app": QueueFacts(), "crm": QueueFacts(dead_letters=1)})
+
+    assert [each.name for each in queues.check_queues(redis, requirements)] == ["queue.crm"]
+
+
+def test_queue_that_cannot_be_read_is_unknown() -> None:
+    requirements = replace(REQUIREMENTS, webhooks=("app",))
+
+    [finding] = queues.check_queues(UNREADABLE, requirements)
+
+    assert finding.level is UNKNOWN
 
 
 @pytest.mark.parametrize(

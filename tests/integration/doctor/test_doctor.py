@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.domain.notifications import DeadReason, Notification
+from gateway.domain.redis_url import parse_redis_url
+from gateway.metrics import MetricFactory
+from gateway.state.redis import RedisState
 from tests.support.gateway_process import GatewayProcess
 from tests.support.paths import ROOT
 from tests.support.redis_server import RedisServer, Sentinels, free_port
+from tests.support.waiter import TIMEOUT_SECONDS
 from tests.unit.cli.command_line import JWT_SECRET, environment, run
 
 GOOD = {
@@ -291,6 +299,76 @@ def test_every_sentinel_is_queried(server: RedisServer) -> None:
     assert without_one.levels("warning")[:1] == ["redis.sentinels"]
     assert other_name.levels("problem") == ["redis.sentinels", "redis.reachable"]
     assert "redis.mode" in sentinel.levels("problem")
+
+
+async def fill_queue(server: RedisServer) -> None:
+    """Put three notifications into the queue of a webhook, and make the first one a dead letter."""
+    state = RedisState(
+        url=parse_redis_url(server.url),
+        prefix="sio-gateway",
+        replica="replica-1",
+        history_length=1_000,
+        history_bytes=1_000_000,
+        recovery_seconds=60.0,
+        metrics=MetricFactory(),
+    )
+    started = asyncio.Event()
+    async with asyncio.timeout(TIMEOUT_SECONDS), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(state.run(started), name="state")
+        await started.wait()
+        for number in range(3):
+            notification = Notification(f"n-{number}", "app", 0, "42", "client.event", 0.0, "{}")
+            await state.broker.append_all((), notifications=[notification])
+        await state.partitions.claim("app", 1)
+        page = await state.webhook_queues.read("app", 0, max_entries=1, max_bytes=1_000)
+        sequences = [page.notifications[0].sequence]
+        await state.webhook_queues.bury("app", 0, sequences, reason=DeadReason.REJECTED, status=422)
+        running.cancel()
+
+
+def test_queue_of_a_webhook_is_read_from_redis(server: RedisServer, tmp_path: Path) -> None:
+    catalogue = tmp_path / "events.yaml"
+    catalogue.write_text(
+        "version: 1\nnamespaces: {/: {client_events: {e: {notify: app}}}}\n", encoding="utf-8"
+    )
+    settings = {
+        "EVENTS_FILE": str(catalogue),
+        "WEBHOOKS": "app=http://127.0.0.1:9/",
+        "WEBHOOK_SECRETS": "app:whsec_ZXhhbXBsZS1ob29rLXNlY3JldC1vZi0zMi1ieXRlcyE=",
+    }
+    empty = Report(server.url, **settings)
+    asyncio.run(fill_queue(server))
+    filled = Report(server.url, **settings)
+    age_queue(server, seconds=400)
+    old = Report(server.url, **settings)
+    server.execute("CONFIG", "SET", "maxmemory", "150mb")
+    small = Report(server.url, HISTORY_BYTES="2000000", HISTORY_LENGTH="1000", **settings)
+
+    assert empty.findings["queue.app"]["what"] == "Waiting notifications: 0 (0 bytes)."
+    assert "queue.app" in filled.levels("warning")
+    assert filled.findings["queue.app"]["what"] == "Dead letters: 1."
+    assert re.match(
+        r"Waiting notifications: 2 \(\d+ bytes\), the oldest for 4\d\d s", old.findings["queue.app"]["what"]
+    )
+    assert small.findings["redis.memory"]["level"] == "ok"
+    server.execute("CONFIG", "SET", "maxmemory", "80mb")
+    too_small = Report(server.url, HISTORY_BYTES="2000000", HISTORY_LENGTH="1000", **settings)
+    assert (
+        "the queues of webhooks that do not answer may need 80 MiB"
+        in too_small.findings["redis.memory"]["what"]
+    )
+
+
+def age_queue(server: RedisServer, *, seconds: int) -> None:
+    """Write the queue again, as if its first entry had been added earlier."""
+    key = "sio-gateway:webhook:app:0"
+    with server.client() as client:
+        [(first, fields), *others] = client.xrange(key)
+        client.delete(key)
+        sequence = int(first.partition(b"-")[0]) - seconds * 1_000_000
+        client.xadd(key, fields, id=f"{sequence}-0")
+        for id_, each in others:
+            client.xadd(key, each, id=id_)
 
 
 def test_host_is_checked_without_redis() -> None:

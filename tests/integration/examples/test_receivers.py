@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
-import hmac
-import io
-import itertools
-import json
-import os
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.integration.examples.languages import BACKENDS, Language, build, node
+from tests.integration.examples.languages import Language, build, node
+from tests.integration.examples.receivers import (
+    SECRET,
+    Answer,
+    Receiver,
+    WebhookRequest,
+    as_json,
+    is_open,
+    signature,
+    start,
+    stop,
+)
 from tests.support.redis_server import free_port
 from tests.support.waiter import await_until, wait_until
 
-SECRET = "whsec_ZXhhbXBsZS1ob29rLXNlY3JldC1vZi0zMi1ieXRlcyE="
 OTHER_SECRET = "whsec_" + base64.b64encode(b"another secret of 32 bytes......").decode()
 TOLERANCE_SECONDS = 300
 READ = {
@@ -67,31 +66,12 @@ LANGUAGES = {
     ),
 }  # fmt: skip
 IN_EVERY_RUN = ("python", "node")
-ids = (f"a-{os.getpid()}-{number}" for number in itertools.count())
 
 
-def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
-    """Return a signature as Standard Webhooks 1.0 defines it."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
-    digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
-@dataclass
-class WebhookRequest:
-    """A request as the gateway sends it; a test may change each part before or after it is signed."""
-
-    body: bytes
-    message_id: str = field(default_factory=lambda: next(ids))
-    timestamp: int = field(default_factory=lambda: int(time.time()))
-    signatures: str = ""
-
-    def signed(self, *secrets: str) -> WebhookRequest:
-        """Sign the request with these secrets, else with that of the receiver."""
-        self.signatures = " ".join(
-            signature(secret, self.message_id, self.timestamp, self.body) for secret in secrets or (SECRET,)
-        )
-        return self
+def effects(receiver: Receiver, user: str) -> int:
+    """Return how often a notification was marked as read for a user."""
+    lines = receiver.log.read_text(encoding="utf-8").splitlines()
+    return sum(line.startswith("read ") and line.endswith(f" by {user}") for line in lines)
 
 
 def client_event(event: str = "notification:mark_read", *args: object, user: str = "42") -> bytes:
@@ -110,79 +90,6 @@ def client_event(event: str = "notification:mark_read", *args: object, user: str
 def mark_read(notification: str = "n-1", *, user: str = "42") -> bytes:
     """Return the body of a request that marks a notification as read."""
     return client_event("notification:mark_read", {"notificationId": notification}, user=user)
-
-
-def as_json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Status and JSON of an answer; None without a body."""
-
-    status: int
-    json: Any = None
-
-
-@dataclass(frozen=True)
-class Receiver:
-    """A running receiver. ``log`` gets all that it prints."""
-
-    port: int
-    log: Path
-
-    async def post(self, request: WebhookRequest, **changed: str | None) -> Answer:
-        """Send a request, with changed headers (None: without the header)."""
-        headers = {
-            "content-type": "application/json",
-            "webhook-id": request.message_id,
-            "webhook-timestamp": str(request.timestamp),
-            "webhook-signature": request.signatures,
-        } | {name.replace("_", "-"): value for name, value in changed.items() if value is not None}
-        kept = {
-            name: value
-            for name, value in headers.items()
-            if changed.get(name.replace("-", "_"), "") is not None
-        }
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session,
-            session.post(
-                f"http://127.0.0.1:{self.port}/gateway", data=io.BytesIO(request.body), headers=kept
-            ) as response,
-        ):
-            text = await response.text()
-            return Answer(response.status, json.loads(text) if text else None)
-
-    def effects(self, user: str) -> int:
-        """Return how often a notification was marked as read for a user."""
-        lines = self.log.read_text(encoding="utf-8").splitlines()
-        return sum(line.startswith("read ") and line.endswith(f" by {user}") for line in lines)
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def start(command: tuple[str, ...], port: int, log: Path, **settings: str) -> subprocess.Popen[bytes]:
-    """Start a receiver in a process group of its own."""
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [word.replace("{port}", str(port)) for word in command],
-            cwd=BACKENDS,
-            env={"PATH": os.environ["PATH"], "HOME": str(log.parent), "TMPDIR": str(log.parent), **settings},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a receiver and the processes that it started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-    process.wait(60)
 
 
 @pytest.fixture(
@@ -295,7 +202,7 @@ async def test_forged_requests_get_401_and_have_no_effect(receiver: Receiver) ->
         for value in (None, "x")
     ]
     assert {(each.status, each.json["code"]) for each in answers} == {(401, "bad_signature")}
-    assert receiver.effects(user) == 0
+    assert effects(receiver, user) == 0
 
 
 async def test_request_of_another_time_gets_401(receiver: Receiver) -> None:
@@ -306,7 +213,7 @@ async def test_request_of_another_time_gets_401(receiver: Receiver) -> None:
     redated = WebhookRequest(mark_read(user="old"), timestamp=now - TOLERANCE_SECONDS - 60).signed()
     redated.timestamp = now
     assert (await receiver.post(redated)).status == 401
-    assert receiver.effects("old") == 0
+    assert effects(receiver, "old") == 0
 
     recent = WebhookRequest(mark_read(), timestamp=now - TOLERANCE_SECONDS + 60).signed()
     assert await receiver.post(recent) == Answer(200, READ)
@@ -319,8 +226,8 @@ async def test_repeat_gets_the_first_answer_and_has_no_second_effect(receiver: R
     second = await receiver.post(request.signed())
 
     assert (first, second) == (Answer(200, READ), Answer(200, READ))
-    await await_until(lambda: receiver.effects("repeated") > 0, "the effect is logged")
-    assert receiver.effects("repeated") == 1
+    await await_until(lambda: effects(receiver, "repeated") > 0, "the effect is logged")
+    assert effects(receiver, "repeated") == 1
 
 
 async def test_repeats_at_the_same_time_have_one_effect(receiver: Receiver) -> None:
@@ -328,8 +235,8 @@ async def test_repeats_at_the_same_time_have_one_effect(receiver: Receiver) -> N
 
     answers = await asyncio.gather(*(receiver.post(request) for _ in range(5)))
     assert answers == [Answer(200, READ)] * 5
-    await await_until(lambda: receiver.effects("concurrent") > 0, "the effect is logged")
-    assert receiver.effects("concurrent") == 1
+    await await_until(lambda: effects(receiver, "concurrent") > 0, "the effect is logged")
+    assert effects(receiver, "concurrent") == 1
 
 
 async def test_receiver_survives_a_body_that_is_too_large(receiver: Receiver) -> None:
