@@ -22,7 +22,7 @@ Scripts that need no more memory, or free some, also run at the memory limit (Re
 
 _DEADLINE: Final = "deadline"
 _PARTS: Final = {
-    "append": (_WRITES, "common", "dedup", "owners", "queues"),
+    "append": (_WRITES, "common", "dedup"),
     "consume_nonce": (_WRITES, "common", "dedup", _DEADLINE),
     "raise_floors": (_FREES, "common", _DEADLINE),
     "rate_limit": (_WRITES, "common", _DEADLINE),
@@ -71,6 +71,8 @@ _PARTS: Final = {
 """Each script: its first line, and the files that precede it in the text."""
 
 
+_INCLUDE: Final = re.compile(r"^ *--#include (\w+)$", re.MULTILINE)
+"""Stands for another file inside a function, which then creates the functions of that file only where it is called."""
 _CONSTANT: Final = re.compile(r"\b[KL]\.[a-z_]+")
 
 
@@ -97,4 +99,5 @@ def load_scripts(keys: RedisKeys, limits: Mapping[str, int | bool]) -> dict[str,
 
 
 def _read(name: str) -> str:
-    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda found: _read(found[1]), text)

@@ -45,6 +45,13 @@ while at <= last_entry do
   end
   at = last + 1
 end
+-- Most pushes have no notifications: they do not create these functions, which takes time.
+local function load_queues()
+  --#include owners
+  --#include queues
+  return { sum = queues_of, is_full = is_full, put = put, close = close_queue, wake_owners = wake_owners }
+end
+
 -- The notifications that are not known yet. K.ids_new has their ids behind a character that no id of an entry holds.
 local notifications
 if last_entry < #ARGV then
@@ -125,7 +132,9 @@ if nonce_digest ~= '' then
       for _, entry in ipairs(entries) do
         if results[entry.number] then store_result(entry.id, results[entry.number]) end
       end
-      for _, each in ipairs(notifications or {}) do store_result(each.id, '') end
+      if notifications then
+        for _, each in ipairs(notifications) do store_result(each.id, '') end
+      end
       write_head(head)
       return results
     end
@@ -133,9 +142,14 @@ if nonce_digest ~= '' then
   end
 end
 
-local queues = notifications and queues_of(notifications)
-for _, queue in pairs(queues or {}) do
-  if is_full(queue, queue.new_entries, queue.new_bytes) then return { 'QUEUE_FULL', queue.webhook } end
+-- What is about to be added to queues, by webhook.
+local queueing, queues
+if notifications then
+  queueing = load_queues()
+  queues = queueing.sum(notifications)
+  for _, queue in pairs(queues) do
+    if queueing.is_full(queue, queue.new_entries, queue.new_bytes) then return { 'QUEUE_FULL', queue.webhook } end
+  end
 end
 
 local function may_revoke()
@@ -316,11 +330,13 @@ for _, entry in ipairs(entries) do
   results[entry.number] = entry.id .. ' ' .. head.newest .. ' ' .. connections .. ' ' .. exact .. ' 0'
   store_result(entry.id, results[entry.number])
 end
-for _, each in ipairs(notifications or {}) do
-  put(queues[each.webhook], each.partition, each.record, now)
-  store_result(each.id, '')
+if queues then
+  for _, each in ipairs(notifications) do
+    queueing.put(queues[each.webhook], each.partition, each.record, now)
+    store_result(each.id, '')
+  end
+  for _, queue in pairs(queues) do queueing.close(queue) end
 end
-for _, queue in pairs(queues or {}) do close_queue(queue) end
 if nonce_digest ~= '' then
   consume_nonce(now, nonce_digest, nonces_in_window, request)
   if idempotency_key ~= '' then
@@ -344,5 +360,7 @@ for _, entry in ipairs(entries) do
     if not is_tagged and K.channel ~= K.former_channel then redis.pcall('PUBLISH', K.former_channel .. ARGV[i], data) end
   end
 end
-for _, queue in pairs(queues or {}) do wake_owners(queue, ARGV[last_entry + 1], head.newest, now) end
+if queues then
+  for _, queue in pairs(queues) do queueing.wake_owners(queue, ARGV[last_entry + 1], head.newest, now) end
+end
 return known > 0 and results or accepted
