@@ -150,6 +150,8 @@ def test_two_users_chat_and_a_backend_pushes(terminal: Terminal) -> None:
         assert alice.emit_with_ack("chat:join", ROOM) == {"room": ROOM}
         assert bob.emit_with_ack("chat:join", ROOM) == {"room": ROOM}
         assert alice.event("chat:joined") == [{"user": "bob", "room": ROOM}]
+        for page_of in (alice, bob):
+            page_of.wait("event", event="chat:online", args=[["alice", "bob"]])
 
         bob.emit("chat:typing", ROOM)
         assert alice.event("chat:typing") == [{"user": "bob"}]

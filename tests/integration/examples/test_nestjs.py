@@ -22,6 +22,7 @@ from tests.support.gateway_process import GatewayProcess
 from tests.support.journal import Entry, Journal
 from tests.support.paths import ROOT
 from tests.support.redis_server import free_port
+from tests.support.waiter import wait_until
 
 NESTJS = ROOT / "examples" / "nestjs"
 PACKAGES = ROOT / "tests" / "integration" / "frontend" / "node_modules"
@@ -229,6 +230,31 @@ def test_backend_rejects_the_notification_of_another_user(pages: Pages) -> None:
         "success": False,
         "error": "This notification belongs to another user.",
     }
+
+
+def test_organisation_sees_who_is_online(pages: Pages) -> None:
+    ann = pages.open("notifications", "ann", orgId=70)
+    assert ann.shown("online")["userId"] == "ann"
+    ben = pages.open("events", "ben", orgId=70)
+    pages.wait(lambda entry: entry["shown"] == "online" and entry["data"]["userId"] == "ben")
+
+    ben.call("disconnect")
+
+    gone = ann.shown("offline")
+    assert gone["userId"] == "ben"
+    assert gone["timestamp"].endswith("Z")
+
+
+def test_chat_shows_the_users_who_are_in_it(pages: Pages) -> None:
+    alice, bob = pages.open("chat", "alice"), pages.open("chat", "bob")
+    both = [{"socketId": page.sid, "userId": user} for page, user in ((alice, "alice"), (bob, "bob"))]
+
+    def newest() -> Any:
+        return [each["data"] for each in pages.all() if each["shown"] == "onlineUsers"][-1:]
+
+    wait_until(lambda: [users[-2:] for users in newest()] == [both], "both are in the list")
+    bob.call("disconnect")
+    wait_until(lambda: [users[-1:] for users in newest()] == [both[:1]], "bob is gone")
 
 
 def test_push_of_a_backend_reaches_the_page(pages: Pages, gateway: GatewayProcess) -> None:
