@@ -65,7 +65,7 @@ _PARTS: Final = {
     "remove_notifications": (_FREES, "common", "owners", "queues", "dead", _DEADLINE),
     "record_failure": (_FREES, "common", "owners", "queues", _DEADLINE),
     "dead_letters": (_READS, "common", "owners", "queues", "dead"),
-    "take_dead_letters": (_WRITES, "common", "owners", "queues", "dead", _DEADLINE),
+    "take_dead_letters": (_FREES, "common", "owners", "queues", "dead", _DEADLINE),
     "summarize_queues": (_READS, "common", "owners", "queues", "dead"),
 }
 """Each script: its first line, and the files that precede it in the text."""

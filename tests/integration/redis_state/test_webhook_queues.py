@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.errors import QueueFull
+from gateway.domain.errors import BrokerUnavailable, QueueFull
 from gateway.domain.messages import new_id
 from gateway.domain.notifications import (
     DEAD_LETTER_SECONDS,
@@ -160,6 +160,79 @@ async def test_late_changes_of_a_former_owner_change_nothing(server: RedisServer
         page = await b.state.webhook_queues.read(WORK, partition, max_entries=9, max_bytes=9_999)
         assert ([each.id for each in page.notifications], page.failures) == (["n1"], None)
         assert list(await b.state.webhook_queues.dead_letters(WORK, limit=10)) == []
+
+
+async def test_owner_that_was_cut_off_past_its_lease_changes_nothing_and_takes_part_again(
+    server: RedisServer,
+) -> None:
+    async with (
+        TcpProxy(server.port) as proxy,
+        replicas(server, "b", lease_seconds=LEASE_SECONDS) as [b],
+        replicas(server, "a", url=proxy.redis_url, lease_seconds=LEASE_SECONDS) as [a],
+    ):
+        partition = partition_of("ann", PARTITIONS)
+        await step(a)
+        await notify(a, notification(id_="n1"))
+        [first] = await read(a, partition)
+        proxy.break_connections()
+        await await_until(lambda: not a.state.partitions.holds_lease(), "its lease ends")
+        await await_answer(lambda: step(b), frozenset(range(PARTITIONS)))
+        proxy.accept_connections()
+        await await_until(a.state.partitions.holds_lease, "it has a lease again")
+
+        with pytest.raises(PartitionLost):
+            await a.state.webhook_queues.remove(WORK, partition, [first.sequence])
+        assert await read(b, partition) == (first,)
+
+        await await_answer(lambda: _shares(a, b), [8, 8])
+
+
+async def _shares(*sharing: Replica) -> list[int]:
+    return [len(await step(each)) for each in sharing]
+
+
+async def test_queue_of_an_older_copy_of_redis_is_sent_again_with_the_same_ids(server: RedisServer) -> None:
+    async with replicas(server, "a", "b", lease_seconds=LEASE_SECONDS) as [a, b]:
+        partition = partition_of("ann", PARTITIONS)
+        await step(a)
+        await notify(a, notification(id_="n1"))
+        server.execute("SAVE")
+        before = await read(a, partition)
+        assert await drain(a, range(PARTITIONS)) == ["n1"]
+        await notify(a, notification(id_="lost"))
+        [lost] = await read(a, partition)
+        await a.state.partitions.leave(WORK)
+        await step(b)
+
+        server.kill()
+        server.start()
+
+        await await_answer(lambda: _shares(a, b), [8, 8])
+        owner = a if partition in await step(a) else b
+        assert await read(owner, partition) == before
+        await notify(b, notification(id_="n2"))
+        assert (await read(owner, partition))[-1].sequence > lost.sequence
+
+
+async def test_full_redis_is_emptied_of_notifications(server: RedisServer) -> None:
+    async with replicas(server, "a") as [a]:
+        await step(a)
+        await notify(a, *[notification(f"u{n}", size=1_000) for n in range(50)], notification(id_="poison"))
+        server.execute("CONFIG", "SET", "maxmemory", "1mb")
+        with pytest.raises(BrokerUnavailable, match="memory limit"):
+            await notify(a, notification())
+
+        partition = partition_of("ann", PARTITIONS)
+        poison = next(each for each in await read(a, partition) if each.id == "poison")
+        queues = a.state.webhook_queues
+        await queues.record_failure(WORK, partition, poison.sequence, retry_at=1.0, status=500)
+        await queues.bury(WORK, partition, [poison.sequence], reason=DeadReason.FAILED, status=500)
+
+        assert len(await drain(a, await step(a))) == 50
+        assert await dead_ids(a) == ["poison"]
+        assert await queues.drop(WORK, ["poison"]) == 1
+        server.execute("CONFIG", "SET", "maxmemory", "0")
+        await notify(a, notification())
 
 
 async def test_replica_whose_heartbeats_stop_does_not_hold_its_lease(server: RedisServer) -> None:
