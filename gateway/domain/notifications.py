@@ -48,7 +48,8 @@ class Notification(NamedTuple):
 class QueuedNotification(NamedTuple):
     """A notification in its queue. ``sequence`` rises in its partition, also after the queue was lost.
 
-    ``size`` is what it counts of MAX_QUEUED_BYTES.
+    It is when the notification was put into the queue, in microseconds since 1970, or later. ``size`` is what it counts
+    of MAX_QUEUED_BYTES.
     """
 
     sequence: int
@@ -58,6 +59,11 @@ class QueuedNotification(NamedTuple):
     at: float
     data: str
     size: int = 0
+
+    @property
+    def queued_at(self) -> float:
+        """When it was put into the queue, for the last time, in seconds since 1970."""
+        return self.sequence / 1_000_000
 
 
 QUEUED_OVERHEAD_BYTES: Final = 200

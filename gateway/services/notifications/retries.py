@@ -50,10 +50,13 @@ def pause_seconds(failures: HeadFailures | None, head: QueuedNotification, *, no
 
 
 def expired(notifications: Sequence[QueuedNotification], *, now: float, keep_seconds: float) -> list[int]:
-    """Return the sequences of the first notifications that are too old, up to the first that is not."""
+    """Return the sequences of the first notifications that are too old, up to the first that is not.
+
+    The age of a dead letter that was replayed begins anew.
+    """
     sequences = []
     for each in notifications:
-        if now - each.at <= keep_seconds:
+        if now - max(each.at, each.queued_at) <= keep_seconds:
             break
         sequences.append(each.sequence)
     return sequences

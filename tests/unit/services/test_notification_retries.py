@@ -94,3 +94,10 @@ def test_notifications_are_too_old_up_to_the_first_that_is_not() -> None:
     assert expired(notifications, now=100, keep_seconds=60) == [1, 2]
     assert expired(notifications, now=70, keep_seconds=60) == []
     assert expired([], now=100, keep_seconds=60) == []
+
+
+def test_replayed_notification_is_as_old_as_its_time_in_the_queue() -> None:
+    replayed = QueuedNotification(500_000_000, "n1", "ann", "client.event", 10.0, "{}")
+
+    assert expired([replayed], now=560, keep_seconds=60) == []
+    assert expired([replayed], now=561, keep_seconds=60) == [500_000_000]
