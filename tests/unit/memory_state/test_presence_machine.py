@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -15,8 +13,8 @@ from gateway.domain.presence import PresenceChange, PresenceConsumer, PresenceRu
 from gateway.state.memory import MemoryState
 from tests.contract.values import connection
 from tests.support.clock import FakeClock
+from tests.unit.memory_state.steps import result_of
 
-T = TypeVar("T")
 Batch = tuple[PresenceConsumer, list[tuple[PresenceChange, int]]]
 """Changes that a consumer is being notified of, each with the number of changes of its user so far."""
 
@@ -30,15 +28,6 @@ assert {partition_of(user, PRESENCE_PARTITIONS) < 8 for user in USERS} == {True,
 consumers = st.sampled_from(PresenceConsumer)
 halves = st.sampled_from(HALVES)
 users = st.sampled_from(USERS)
-
-
-def result_of(operation: Coroutine[Any, Any, T]) -> T:
-    """Return the result of an operation of the memory state: none of them waits."""
-    try:
-        operation.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("an operation of the memory state waited")
 
 
 class PresenceMachine(RuleBasedStateMachine):
