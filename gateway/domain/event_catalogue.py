@@ -232,7 +232,9 @@ class Announcement:
     """A message to clients of ``namespace`` when a user becomes online or offline.
 
     ``to`` holds ROOMS with literal names, USERS with a literal name or ``$user``, OWN_ROOMS (rooms of the connections
-    since the user is online) or EVERYONE. References in templates: those of ChangeContext.
+    since the user is online) or EVERYONE. OWN_ROOMS are those in the namespace, and those of claims in all namespaces
+    (``claim_prefixes`` begin their names): they are the same in each, and the user may have connected to another one
+    first. References in templates: those of ChangeContext.
     """
 
     when_online: bool
@@ -240,23 +242,13 @@ class Announcement:
     to: tuple[Target, ...]
     event: str
     arguments: tuple[Template, ...] = ()
+    claim_prefixes: tuple[str, ...] = CLAIM_PREFIXES
 
-    def message(
-        self,
-        change: PresenceChange,
-        *,
-        message_id: str,
-        time: float,
-        claim_prefixes: tuple[str, ...] = CLAIM_PREFIXES,
-    ) -> Message | None:
-        """Return the message about a change, at a time in seconds since 1970; None if it is for no client.
-
-        OWN_ROOMS are those in the namespace, and those of claims in all namespaces (``claim_prefixes`` begin their
-        names): they are the same in each, and the user may have connected to another one first.
-        """
+    def message(self, change: PresenceChange, *, message_id: str, time: float) -> Message | None:
+        """Return the message about a change, at a time in seconds since 1970; None if it is for no client."""
         if change.is_online is not self.when_online:
             return None
-        rooms = () if self._is_for_everyone else tuple(dict.fromkeys(self._rooms(change, claim_prefixes)))
+        rooms = () if self._is_for_everyone else tuple(dict.fromkeys(self._rooms(change)))
         if not rooms and not self._is_for_everyone:
             return None
         context = ChangeContext(change.user, change.version, change.since, message_id, time)
@@ -267,11 +259,11 @@ class Announcement:
     def _is_for_everyone(self) -> bool:
         return any(target.kind is TargetKind.EVERYONE for target in self.to)
 
-    def _rooms(self, change: PresenceChange, claim_prefixes: tuple[str, ...]) -> Iterator[str]:
+    def _rooms(self, change: PresenceChange) -> Iterator[str]:
         own = {
             room
             for namespace, room in change.addresses
-            if room is not None and (namespace == self.namespace or room.startswith(claim_prefixes))
+            if room is not None and (namespace == self.namespace or room.startswith(self.claim_prefixes))
         }
         for target in self.to:
             if target.glob is not None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.domain.event_catalogue import (
+    CLAIM_PREFIXES,
     NEVER,
     ClientEvent,
     EventCatalogue,
@@ -15,7 +16,7 @@ from gateway.domain.event_catalogue import (
 )
 from gateway.events.entries import EntryReader
 from gateway.events.mistakes import CatalogueError, Mistake, Mistakes, Part, TooManyMistakes
-from gateway.events.presence import read_online_users, read_presence
+from gateway.events.presence import AnnouncementReader, read_online_users, read_presence
 from gateway.events.rules import check_known_namespace, read_broadcast, read_rules
 from gateway.events.schemas import SchemaReader
 from gateway.events.yaml_tree import YamlError, parse_yaml
@@ -31,12 +32,16 @@ _UNDESCRIBED: Final = ("allow", "reject")
 
 
 def load_catalogue(
-    text: str, *, namespaces: Collection[str] | None, webhooks: Collection[str] | None
+    text: str,
+    *,
+    namespaces: Collection[str] | None,
+    webhooks: Collection[str] | None,
+    claim_prefixes: tuple[str, ...] = CLAIM_PREFIXES,
 ) -> EventCatalogue:
     """Return the catalogue that a YAML text describes.
 
     ``namespaces`` are those of GATEWAY_NAMESPACES, ``webhooks`` the ids of GATEWAY_WEBHOOKS. None: any
-    name is accepted.
+    name is accepted. ``claim_prefixes`` begin the names of rooms of claims.
 
     Raises: CatalogueError with every mistake.
     """
@@ -47,12 +52,17 @@ def load_catalogue(
     mistakes = Mistakes()
     catalogue = EventCatalogue()
     with suppress(TooManyMistakes):
-        catalogue = _read(Part(root, mistakes), namespaces, webhooks)
+        catalogue = _read(Part(root, mistakes), namespaces, webhooks, claim_prefixes)
     mistakes.raise_any()
     return catalogue
 
 
-def _read(part: Part, namespaces: Collection[str] | None, webhooks: Collection[str] | None) -> EventCatalogue:
+def _read(
+    part: Part,
+    namespaces: Collection[str] | None,
+    webhooks: Collection[str] | None,
+    claim_prefixes: tuple[str, ...],
+) -> EventCatalogue:
     fields = part.fields(_KEYS)
     if "version" not in fields:
         if part.is_mapping:
@@ -72,7 +82,8 @@ def _read(part: Part, namespaces: Collection[str] | None, webhooks: Collection[s
     for name, value in members.items():
         check_known_namespace(name, value, namespaces)
         found[name] = _read_namespace(value, schemas, webhooks)
-    presence = read_presence(fields["presence"], namespaces, webhooks) if "presence" in fields else None
+    announcements = AnnouncementReader(namespaces, claim_prefixes)
+    presence = read_presence(fields["presence"], announcements, webhooks) if "presence" in fields else None
     return EventCatalogue(found, schemas.named, presence)
 
 

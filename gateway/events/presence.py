@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.domain.event_catalogue import (
@@ -38,8 +39,39 @@ _ONLINE: Final = "online"
 _OFFLINE: Final = "offline"
 
 
+@dataclass(frozen=True, slots=True)
+class AnnouncementReader:
+    """Reads announcements. ``namespaces`` are the configured ones; None: it is not known which are."""
+
+    namespaces: Collection[str] | None
+    claim_prefixes: tuple[str, ...]
+
+    def read(self, part: Part) -> tuple[Announcement, ...]:
+        """Return the announcements, in the order of the file."""
+        items = part.items()
+        if len(items) > MAX_ANNOUNCEMENTS:
+            part.error(f"has {len(items)} announcements; at most {MAX_ANNOUNCEMENTS} are possible")
+            return ()
+        read = (self._read_one(item) for item in items)
+        return tuple(announcement for announcement in read if announcement is not None)
+
+    def _read_one(self, part: Part) -> Announcement | None:
+        fields = part.fields(_ANNOUNCEMENT_KEYS)
+        _require(part, fields, ("when", "namespace", "to", "event"))
+        when = fields["when"].one_of((_ONLINE, _OFFLINE)) if "when" in fields else None
+        namespace = fields["namespace"].text() if "namespace" in fields else None
+        if namespace is not None:
+            check_known_namespace(namespace, fields["namespace"], self.namespaces)
+        targets = _read_recipients(fields["to"]) if "to" in fields else ()
+        event = fields["event"].name(check_event) if "event" in fields else None
+        arguments = read_arguments(fields, CHANGE_SCOPE)
+        if when is None or namespace is None or event is None:
+            return None
+        return Announcement(when == _ONLINE, namespace, targets, event, arguments, self.claim_prefixes)
+
+
 def read_presence(
-    part: Part, namespaces: Collection[str] | None, webhooks: Collection[str] | None
+    part: Part, announcements: AnnouncementReader, webhooks: Collection[str] | None
 ) -> PresenceNotices:
     """Return what happens when users become online or offline."""
     fields = part.fields(_KEYS)
@@ -48,7 +80,7 @@ def read_presence(
     return PresenceNotices(
         offline_after_seconds=default.offline_after_seconds if seconds is None else seconds,
         notify=read_webhook(fields["notify"], webhooks) if "notify" in fields else None,
-        announce=_read_announcements(fields["announce"], namespaces) if "announce" in fields else (),
+        announce=announcements.read(fields["announce"]) if "announce" in fields else (),
     )
 
 
@@ -67,30 +99,6 @@ def read_online_users(part: Part) -> OnlineUsers | None:
     if event is None:
         return None
     return OnlineUsers(event, each, seconds or 1.0, most or MAX_LISTED_USERS)
-
-
-def _read_announcements(part: Part, namespaces: Collection[str] | None) -> tuple[Announcement, ...]:
-    items = part.items()
-    if len(items) > MAX_ANNOUNCEMENTS:
-        part.error(f"has {len(items)} announcements; at most {MAX_ANNOUNCEMENTS} are possible")
-        return ()
-    read = (_read_announcement(item, namespaces) for item in items)
-    return tuple(announcement for announcement in read if announcement is not None)
-
-
-def _read_announcement(part: Part, namespaces: Collection[str] | None) -> Announcement | None:
-    fields = part.fields(_ANNOUNCEMENT_KEYS)
-    _require(part, fields, ("when", "namespace", "to", "event"))
-    when = fields["when"].one_of((_ONLINE, _OFFLINE)) if "when" in fields else None
-    namespace = fields["namespace"].text() if "namespace" in fields else None
-    if namespace is not None:
-        check_known_namespace(namespace, fields["namespace"], namespaces)
-    targets = _read_recipients(fields["to"]) if "to" in fields else ()
-    event = fields["event"].name(check_event) if "event" in fields else None
-    arguments = read_arguments(fields, CHANGE_SCOPE)
-    if when is None or namespace is None or event is None:
-        return None
-    return Announcement(when == _ONLINE, namespace, targets, event, arguments)
 
 
 def _read_recipients(part: Part) -> tuple[Target, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.domain.event_catalogue import EventCatalogue
+from gateway.domain.event_catalogue import CLAIM_PREFIXES, EventCatalogue
 from gateway.settings.files import read_file
 from gateway.settings.model import Problems, Settings
 
@@ -29,6 +29,7 @@ def read_event_catalogue(settings: Settings, problems: Problems) -> EventCatalog
             text,
             namespaces=None if problems.has_error("namespaces") else settings.namespaces,
             webhooks=None if problems.has_error("webhooks") else webhooks,
+            claim_prefixes=(*CLAIM_PREFIXES, *settings.room_claims.values()),
         )
     except CatalogueError as error:
         for mistake in error.mistakes:

@@ -90,6 +90,15 @@ def test_rooms_of_claims_are_known_whatever_namespace_the_user_came_to_first() -
     assert rooms(ORGANISATION) == ("org:7", "org:8")
 
 
+def test_more_claims_may_grant_rooms() -> None:
+    announcement = Announcement(True, "/", (ANY_ROOM,), "came", claim_prefixes=("org:", "mat"))
+
+    message = announcement.message(ONLINE, message_id="m", time=0.0)
+
+    assert message is not None
+    assert message.rooms == ("lobby", "match")
+
+
 def test_joined_rooms_are_those_of_the_namespace() -> None:
     assert rooms(ANY_ROOM) == ("lobby",)
 

@@ -41,6 +41,17 @@ def test_file_becomes_the_catalogue(file: Path) -> None:
     assert list(load(file).event_catalogue.namespaces["/"].client_events) == ["e"]
 
 
+def test_announcements_know_the_rooms_that_claims_grant(file: Path) -> None:
+    text = (
+        "version: 1\npresence: {announce: [{when: online, namespace: /, to: {own_rooms: '*'}, event: x}]}\n"
+    )
+
+    presence = load(file, text, GATEWAY_ROOM_CLAIMS="groups=team:").event_catalogue.presence
+
+    assert presence is not None
+    assert presence.announce[0].claim_prefixes == ("user:", "org:", "tenant:", "role:", "team:")
+
+
 def test_byte_order_mark_is_skipped(file: Path) -> None:
     assert list(load(file, b"\xef\xbb\xbf" + CATALOGUE.encode()).event_catalogue.namespaces) == ["/"]
 
