@@ -18,6 +18,7 @@ from tests.support.clients import NodeClients, StockClient
 from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiter import wait_until
 from tests.support.webhook_server import SECRET, WebhookServer
 
 CATALOGUE = """
@@ -37,12 +38,18 @@ namespaces:
         dedupe: $0.id
         call: app
         emit: [{to: {room: shop}, event: bought, data: $0.id}]
+      order:
+        args: [{type: object, required: [id]}]
+        rate: 1000
+        dedupe: $0.id
+        notify: app
+        emit: [{to: {room: shop}, event: ordered, data: $0.id}]
 """
-EVENTS = ("note", "buy")
+EVENTS = ("note", "buy", "order")
 KILLS = 6
 KILL_SECONDS = 10.0
 EMIT_SECONDS = 0.05
-"""How often each client emits both events."""
+"""How often each client emits all events."""
 DROP_SECONDS = (0.5, 2.5)
 """The time between two drops; each drops the connections of one client."""
 WEBHOOK_SECONDS = 0.02
@@ -167,21 +174,40 @@ def test_events_with_retries_act_once_over_drops_and_killed_replicas(
         state = f"seed {seed}, {given_up} of {[len(each.sent) for each in senders]} events were given up"
         assert sum(given_up) <= KILLS * len(senders), state
         assert observer.events("recovery:failed") == [], state
-        noted, bought = (
+        noted, bought, ordered = (
             {v for each in senders for e, v in each.sent.values() if e == name} for name in EVENTS
         )
-        for event, values in (("noted", noted), ("bought", bought)):
+        for event, values in (("noted", noted), ("bought", bought), ("ordered", ordered)):
             received = Counter(args[0] for args in observer.events(event))
             assert {value: count for value, count in received.items() if count != 1} == {}, state
             assert received.keys() == values, state
-        called = {(event_id, body["data"]["args"][0]["id"]) for event_id, body in webhook.seen}
+        called = ids_and_values(webhook, "call")
         assert {value for _, value in called} == bought, state
         assert len(called) == len(bought) == len({event_id for event_id, _ in called}), state
+        wait_until(lambda: {value for _, value in ids_and_values(webhook, "notify")} >= ordered, state)
+        notified = ids_and_values(webhook, "notify")
+        assert len(notified) == len(ordered) == len({event_id for event_id, _ in notified}), state
+        check_order(webhook)
         for client in (observer, *(each.client for each in senders)):
             client.disconnect()
             client.wait("disconnect", reason="io client disconnect")
         for replica in replicas:
             assert replica.failures() == []
+
+
+def ids_and_values(webhook: WebhookServer, mode: str) -> set[tuple[str, str]]:
+    """Return id and dedupe value of each event that the webhook got by ``call`` or ``notify``."""
+    bodies = [(event_id, body["data"]) for event_id, body in list(webhook.seen)]
+    return {(event_id, data["args"][0]["id"]) for event_id, data in bodies if data["mode"] == mode}
+
+
+def check_order(webhook: WebhookServer) -> None:
+    """Check that the webhook got the notifications of each user in order, but for repeats of the last ones."""
+    first: dict[str, dict[int, None]] = {}
+    for _, body in webhook.seen:
+        if body["data"]["mode"] == "notify":
+            first.setdefault(body["data"]["connection"]["user"], {})[body["data"]["sequence"]] = None
+    assert [user for user, sequences in first.items() if list(sequences) != sorted(sequences)] == []
 
 
 def run_for_a_minute(senders: list[Sender], faults: Faults) -> None:

@@ -38,6 +38,8 @@ class WebhookServer:
         """The ``traceparent`` of each client event."""
         self.notices: list[tuple[str, dict[str, Any]]] = []
         """The id and the body of each request of another type, such as ``user.online``."""
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        """The id and the body of each request, in the order in which they came."""
         self.delay_seconds = 0.0
         self.status_of: Callable[[dict[str, Any]], int | None] = lambda _: None
         """Returns the status of the answer to a body instead of ``answers``, which None leaves to them."""
@@ -52,6 +54,7 @@ class WebhookServer:
                 name = body["data"]["event"] if is_event else body["type"]
                 if is_event:
                     owner.traces.append(self.headers["traceparent"])
+                owner.requests.append((self.headers["webhook-id"], body))
                 (owner.seen if is_event else owner.notices).append((self.headers["webhook-id"], body))
                 status, answer = owner.answers.get(name, (200, {}))
                 if (decided := owner.status_of(body)) is not None:
