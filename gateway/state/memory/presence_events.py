@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from heapq import heappop, heappush, merge
+from heapq import heapify, heappop, heappush, merge
 from itertools import count, islice, takewhile
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
@@ -24,6 +24,8 @@ from gateway.interfaces import Clock
 from gateway.state.memory.ttl_map import TtlMap
 
 _PARTITIONS: Final = range(PRESENCE_PARTITIONS)
+_MAX_OVERTAKEN: Final = 16
+"""Ends of postponements that count no more are removed when there are this many beside twice those that count."""
 
 
 @dataclass(eq=False, slots=True)
@@ -78,6 +80,11 @@ class MemoryPresenceEvents:
         self._undelivered = {consumer: _Undelivered() for consumer in PresenceConsumer}
         self._numbers = count()
         self._latest_ms = 0
+
+    @property
+    def pauses(self) -> int:
+        """How many ends of postponements are kept."""
+        return sum(undelivered.pauses for undelivered in self._undelivered.values())
 
     def sizes(self) -> Mapping[str, float]:
         """How many users are remembered."""
@@ -294,6 +301,11 @@ class _Undelivered:
         return len(self._since)
 
     @property
+    def pauses(self) -> int:
+        """How many ends of postponements are kept."""
+        return len(self._ends)
+
+    @property
     def oldest_since(self) -> float | None:
         """When the oldest change happened."""
         return next(iter(self._since.values()), None)
@@ -316,6 +328,9 @@ class _Undelivered:
         self._ready.remove(partition, user)
         self._postponed[user] = until
         heappush(self._ends, (until, user, partition))
+        if len(self._ends) > 2 * len(self._postponed) + _MAX_OVERTAKEN:
+            self._ends = [each for each in set(self._ends) if self._postponed.get(each[1]) == each[0]]
+            heapify(self._ends)
 
     def due(self, partitions: Collection[int], now: float, limit: int) -> list[str]:
         """Return users, the one whose change is due for the longest time in front."""

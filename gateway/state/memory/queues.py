@@ -95,6 +95,11 @@ class MemoryWebhookQueues:
         self._last_sequence = 0
         self._waiters: defaultdict[tuple[str, int], set[asyncio.Future[None]]] = defaultdict(set)
 
+    @property
+    def waits(self) -> int:
+        """How many callers of ``wait`` wait."""
+        return sum(map(len, self._waiters.values()))
+
     def sizes(self) -> Mapping[str, float]:
         """How much the queues and the dead letters of all webhooks hold."""
         queues = [queue for _, queue in self._queues.items()]
