@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -17,6 +18,21 @@ from gateway.cli.http_client import EXIT_STATUSES, Endpoint, fetch, find_endpoin
 
 _IDS_IN_A_REQUEST: Final = 100
 _COLUMNS: Final = ("id", "user", "type", "reason", "status", "dead_at")
+
+_ID_LIKE_AN_OPTION: Final = re.compile(r"-[A-Za-z0-9_-]{15,}")
+
+
+class _CommandWithIds(click.Command):
+    """A command whose arguments may begin with a hyphen, as ids of notifications do. No option is so long."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        before, separator, behind = _split(args)
+        ids = [each for each in before if _ID_LIKE_AN_OPTION.fullmatch(each)]
+        if ids:
+            others = [each for each in before if each not in ids]
+            return super().parse_args(ctx, [*others, "--", *ids, *behind])
+        return super().parse_args(ctx, [*before, *separator, *behind])
+
 
 _letter_ids = click.argument("letters", metavar="[LETTER]...", nargs=-1)
 
@@ -79,7 +95,7 @@ def dead(webhook_id: str, as_json: bool, url: str | None) -> None:
         _print_table(letters)
 
 
-@webhooks.command(epilog=EXIT_STATUSES)
+@webhooks.command(epilog=EXIT_STATUSES, cls=_CommandWithIds)
 @click.argument("webhook_id", metavar="ID")
 @_letter_ids
 @click.option("--all", "is_all", is_flag=True, help="All dead letters that there are now.")
@@ -98,7 +114,7 @@ def replay(webhook_id: str, letters: tuple[str, ...], is_all: bool, url: str | N
     _change(webhook_id, "replay", "replayed", letters, is_all=is_all, url=url)
 
 
-@webhooks.command(epilog=EXIT_STATUSES)
+@webhooks.command(epilog=EXIT_STATUSES, cls=_CommandWithIds)
 @click.argument("webhook_id", metavar="ID")
 @_letter_ids
 @click.option("--all", "is_all", is_flag=True, help="All dead letters that there are now.")
@@ -145,6 +161,12 @@ def test_webhook(webhook_id: str) -> None:
     if finding.remedy:
         click.echo(f"  → {finding.remedy}")
     sys.exit(1 if finding.level is Level.PROBLEM else 0)
+
+
+def _split(args: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return what is before the separator ``--``, the separator if there is one, and what is behind it."""
+    place = args.index("--") if "--" in args else len(args)
+    return args[:place], args[place : place + 1], args[place + 1 :]
 
 
 def _path(webhook_id: str, call: str) -> str:
