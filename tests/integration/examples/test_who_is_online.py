@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ from tests.integration.examples.receivers import (
     start,
     stop,
 )
+from tests.support.clients import NodeClients
+from tests.support.gateway_process import GatewayProcess
 from tests.support.redis_server import free_port
-from tests.support.waiter import wait_until
+from tests.support.waiter import await_until, wait_until
 
 LANGUAGES = {
     "python": Language(run=(sys.executable, "python/who_is_online.py"), debian_packages="python3"),
@@ -39,6 +42,14 @@ IN_EVERY_RUN = ("python", "node")
 EACH_LANGUAGE = [
     pytest.param(name, marks=[] if name in IN_EVERY_RUN else [pytest.mark.examples]) for name in LANGUAGES
 ]
+CATALOGUE = """
+version: 1
+namespaces:
+  /:
+    client_events:
+      chat:message: {args: [{type: object, required: [id]}], notify: app, dedupe: $0.id, ack: {stored: true}}
+presence: {offline_after_seconds: 0, notify: app}
+"""
 VERSION = 1_795_262_400_123
 SEQUENCE = 1_795_262_400_123_000
 users = (f"user {number} ü😀" for number in itertools.count())
@@ -273,3 +284,59 @@ async def test_restarted_receiver_knows_versions_sequences_and_ids(
 
     assert user in await receiver.online()
     assert receiver.lines(user) == []
+
+
+@pytest.fixture(params=[1, 100], ids=["single", "batch"])
+def gateway(
+    request: pytest.FixtureRequest, receiver: OnlineReceiver, tmp_path: Path
+) -> Iterator[GatewayProcess]:
+    """A gateway that notifies the receiver, one event in a request or many."""
+    events, secret, config = (tmp_path / name for name in ("events.yaml", "secret", "gateway.yaml"))
+    events.write_text(CATALOGUE, encoding="utf-8")
+    secret.write_text(SECRET, encoding="utf-8")
+    webhook = {
+        "id": "app", "url": f"http://127.0.0.1:{receiver.port}/gateway", "secret_file": str(secret),
+        "batch": request.param, "partitions": 1,
+    }  # fmt: skip
+    config.write_text(json.dumps({"webhooks": [webhook]}), encoding="utf-8")
+    process = GatewayProcess(config=config, events_file=events, redis_url=None, message_rate=1_000)
+    yield process
+    assert process.stop() == 0
+    assert process.failures() == []
+
+
+async def test_user_of_a_gateway_is_online_while_a_client_is_connected(
+    receiver: OnlineReceiver, gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    await await_until(lambda: len(receiver.lines(user)) == 1, "the receiver prints user.online")
+    assert user in await receiver.online()
+
+    client.disconnect()
+    await await_until(lambda: len(receiver.lines(user)) == 2, "the receiver prints user.offline")
+    assert user not in await receiver.online()
+
+    online, offline = kinds(receiver.lines(user))
+    assert (online[0], offline[0]) == ("user.online", "user.offline")
+    assert int(offline[1]) > int(online[1])
+
+
+async def test_events_of_a_gateway_are_stored_once_and_in_order_although_the_receiver_restarts(
+    receiver: OnlineReceiver, gateway: GatewayProcess, node: NodeClients, user: str
+) -> None:
+    client = node.open(gateway.url, token=gateway.token(user)).connected()
+    await await_until(lambda: len(receiver.lines(user)) == 1, "the receiver prints user.online")
+    stop(receiver.process)
+    for number in range(20):
+        assert client.emit_with_ack("chat:message", {"id": f"m-{number}"}) == {"stored": True}
+    assert client.emit_with_ack("chat:message", {"id": "m-19"}) == {"stored": True}
+    receiver.run()
+
+    await await_until(lambda: len(receiver.lines(user)) == 20, "the receiver prints all events")
+    client.emit_with_ack("chat:message", {"id": "m-20"})
+    await await_until(lambda: len(receiver.lines(user)) == 21, "the receiver prints the last event")
+
+    sequences = [int(line.split(f" {user} ")[1].split()[0]) for line in receiver.lines(user)]
+    assert sequences == sorted(set(sequences))
+    assert user in await receiver.online()
+    client.disconnect()
