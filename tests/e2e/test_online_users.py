@@ -218,3 +218,29 @@ def test_reloaded_catalogue_announces_in_its_own_way(cluster: Cluster, node: Nod
     cluster.one.wait_until_delivered(alice)
     assert alice.events("came") == [[who, version]]
     assert announced(alice) == [(ONLINE, "alice")]
+
+
+def test_room_that_a_user_joined_sees_that_the_user_is_gone(cluster: Cluster, node: NodeClients) -> None:
+    cluster.write(
+        "version: 1\n"
+        "namespaces:\n"
+        "  /chat:\n"
+        "    rooms: [{match: '*', join: anyone, send: members}]\n"
+        "    client_events: {join: {args: [{type: string}], join: $0, notify: app, ack: joined}}\n"
+        "presence:\n"
+        "  offline_after_seconds: 0\n"
+        "  announce: [{when: offline, namespace: /chat, to: {own_rooms: '*'}, event: went, data: $user}]\n"
+    )
+    cluster.reload()
+    alice, dave = (open_page(node, cluster.one, user, "/chat") for user in ("alice", "dave"))
+    bob, carol = (open_page(node, cluster.two, user, "/chat") for user in ("bob", "carol"))
+    for page, room in ((alice, "lobby"), (bob, "lobby"), (carol, "other"), (dave, "other")):
+        assert page.emit_with_acks("join", room) == ["joined"]
+
+    carol.disconnect()
+    assert dave.event("went") == ["carol"]
+    bob.disconnect()
+
+    assert alice.event("went") == ["bob"]
+    cluster.one.wait_until_delivered(dave, namespace="/chat")
+    assert (alice.events("went"), dave.events("went")) == ([["bob"]], [["carol"]])
