@@ -9,6 +9,7 @@ resumption   the cost of a resumed connection, beside a new one
 stalled_client      a client that stops reading
 broadcast_latency   latency during broadcasts to 12 000 clients
 client_events       events of clients beside the same handlers in Node: relays, acknowledgements, webhook calls
+notifications  notifications from the client to the webhook, and the cost of presence events
 compression  browsers that offer permessage-deflate
 sizing       memory and CPU time of Redis, for docs/how-to/scale.md: ``python -m benchmarks.sizing``
 replicas     the Redis state of several replicas in one process, for ``sizing``

@@ -14,6 +14,7 @@ from benchmarks import (
     compression,
     document,
     machine,
+    notifications,
     resumption,
     scaling,
     stalled_client,
@@ -36,7 +37,8 @@ def main() -> None:
     seconds = time.monotonic() - began_at
     others = (machine.busy_seconds() - busy - machine.children_seconds() + own) / seconds
     for part in options.only:
-        print(f"\n{part}\n{tables.text(_table(part, found[part]))}")
+        for table in _tables(part, found[part]):
+            print(f"\n{part}\n{tables.text(table)}")
     if "compare" in found:
         print(f"\nshare of a core that the load used\n{tables.text(tables.load(found['compare']))}")
     if "events" in found:
@@ -88,6 +90,8 @@ def _run(part: str, rounds: int) -> Any:
             return stalled_client.measure(_report)
         case "events":
             return client_events.measure(rounds, _report)
+        case "notify":
+            return notifications.measure(_report)
         case "latency":
             return broadcast_latency.measure(_report)
         case _:
@@ -98,12 +102,18 @@ def _report(line: str) -> None:
     print(f"  {line}", flush=True)
 
 
-def _table(part: str, found: Any) -> tables.Table:
-    if part == "compare":
-        return tables.comparison(found)
-    if part == "events":
-        return tables.comparison(found, client_events.ROWS)
-    return tables.scale(found) if part == "scale" else tables.kinds(found)
+def _tables(part: str, found: Any) -> list[tables.Table]:
+    match part:
+        case "compare":
+            return [tables.comparison(found)]
+        case "events":
+            return [tables.comparison(found, client_events.ROWS)]
+        case "notify":
+            return [tables.kinds(found.delivered), tables.kinds(found.connections)]
+        case "scale":
+            return [tables.scale(found)]
+        case _:
+            return [tables.kinds(found)]
 
 
 if __name__ == "__main__":

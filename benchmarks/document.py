@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Any, Final
 
-from benchmarks import client_events, tables
+from benchmarks import client_events, notifications, tables
 from benchmarks.comparison import Comparison, Figures
 from benchmarks.machine import ROOT
 from benchmarks.plot import bars
@@ -216,6 +216,25 @@ The load uses this share of its core:
 """
 
 
+def _notify(found: notifications.Found) -> str:
+    return f"""\
+## Notifications and presence events
+
+1 000 clients emit {tables.number(notifications.NOTIFICATIONS)} events with `notify`, at most \
+{notifications.WINDOW} of them without their acknowledgement. The gateway has one core; the webhook
+(`benchmarks/webhook_receiver.py`), the load and Redis share another one. Accepted: until the last acknowledgement.
+Delivered: until the last event arrived, each of them once.
+
+{tables.markdown(tables.kinds(found.delivered))}
+
+CPU time of the gateway in µs for a connection, without presence events and with `presence: {{notify: app}}`: where the
+user stays online because the page reloads, and where connecting and leaving both are changes that the webhook gets.
+Medians of three times 1 000 connections.
+
+{tables.markdown(tables.kinds(found.connections))}
+"""
+
+
 SECTIONS: Final[Mapping[str, Callable[[Any], str]]] = {
     "compare": _compare,
     "scale": _scale,
@@ -224,6 +243,7 @@ SECTIONS: Final[Mapping[str, Callable[[Any], str]]] = {
     "latency": _latency,
     "compression": _compression,
     "events": _events,
+    "notify": _notify,
 }
 """The parts of a measurement in the order of the page, and what writes the sections of each."""
 

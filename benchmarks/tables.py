@@ -66,7 +66,7 @@ def scale(found: dict[int, Figures]) -> Table:
     ]
 
 
-def kinds(found: dict[str, Figures]) -> Table:
+def kinds(found: Mapping[str, Figures]) -> Table:
     """Make a line for each variant of a measurement."""
     names = list(next(iter(found.values())))
     return [["", *names]] + [

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import client_events, comparison, document, plot, servers, tables
+from benchmarks import client_events, comparison, document, notifications, plot, servers, tables
 from benchmarks.comparison import ROWS, Comparison, Figures
 from benchmarks.load import frames
 from benchmarks.load.client_events import Emits
@@ -101,6 +101,34 @@ def test_webhook_answers_each_complete_request_with_its_number() -> None:
     assert len(written) == 2
 
 
+def test_webhook_counts_notifications_and_changes_of_presence() -> None:
+    written: list[bytes] = []
+    receiver = WebhookReceiver()
+    receiver.connection_made(cast("asyncio.Transport", SimpleNamespace(write=written.append)))
+    before = WebhookReceiver.notifications
+    batch = b'[{"mode":"notify","seq":1},{"mode":"notify","seq":2},{"version":3}]'
+    receiver.data_received(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(batch), batch))
+    receiver.data_received(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in written] == [b"", b"%d" % (before + 3)]
+
+
+@pytest.mark.parametrize("state", ["memory", "Redis"])
+def test_notifications_and_the_cost_of_presence_events_are_measured(
+    monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    sizes = {"CLIENTS": 30, "WARM_UP": 30, "NOTIFICATIONS": 60, "STEPS": 30, "ROUNDS": 1}
+    for name, size in sizes.items():
+        monkeypatch.setattr(notifications, name, size)
+
+    delivered = notifications.delivered(state, 2)
+    connections = notifications.connections(state)
+
+    assert all(value > 0 for value in delivered.values())
+    assert len(connections) == 4
+    assert all(figures["connect µs"] > 0 for figures in connections.values())
+
+
 def test_cpu_time_of_connects_and_disconnects_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "CONNECTIONS", 50)
     with servers.gateway() as server:
@@ -142,7 +170,8 @@ def run(**found: object) -> document.Run:
 def whole_run() -> document.Run:
     kinds = {"memory": {"new": 1.0}}
     parts = dict.fromkeys(document.SECTIONS, kinds) | {"scale": {1_000: {"connect": 1.0}}}
-    return run(**parts | {"compare": results(), "events": events()})
+    notify = notifications.Found(delivered=kinds, connections=kinds)
+    return run(**parts | {"compare": results(), "events": events(), "notify": notify})
 
 
 def events(figure: float = 4321.0) -> Comparison:
@@ -155,12 +184,16 @@ def events(figure: float = 4321.0) -> Comparison:
     )
 
 
-def test_page_has_the_sections_of_the_committed_one_and_that_of_client_events() -> None:
+def test_page_has_the_sections_of_the_committed_one_and_those_measured_by_themselves() -> None:
     headings = [line for line in document.page(whole_run()).splitlines() if line.startswith("## ")]
     committed = [line for line in document.PAGE.read_text("utf-8").splitlines() if line.startswith("## ")]
 
     assert [heading for heading in headings if heading in committed] == committed
-    assert headings[-2:] == ["## Events of clients", "## Repeat it"]
+    assert headings[-3:] == [
+        "## Events of clients",
+        "## Notifications and presence events",
+        "## Repeat it",
+    ]
 
 
 def test_run_of_one_part_replaces_its_section_and_no_other() -> None:
@@ -170,7 +203,7 @@ def test_run_of_one_part_replaces_its_section_and_no_other() -> None:
 
     head, _, rest = page.partition("## Events of clients\n")
     assert changed.startswith(head)
-    assert changed.endswith(rest[rest.index("## Repeat it") :])
+    assert changed.endswith(rest[rest.index("## Notifications and presence events") :])
     assert "8 760" in changed.removeprefix(head)
     assert "4 320" not in changed
     assert "Measured by itself on 2026-11-30. CPU: one, 2 cores." in changed
@@ -179,12 +212,12 @@ def test_run_of_one_part_replaces_its_section_and_no_other() -> None:
 
 def test_run_of_one_part_adds_a_section_that_the_page_lacks() -> None:
     page = document.page(whole_run())
-    start, end = page.index("## Events of clients"), page.index("## Repeat it")
+    start, end = page.index("## Notifications and presence events"), page.index("## Repeat it")
 
-    changed = document.with_parts(page[:start] + page[end:], run(events=events()))
+    changed = document.with_parts(page[:start] + page[end:], run(notify=whole_run().found["notify"]))
 
     assert changed[:start] == page[:start]
-    assert changed[start:].startswith("## Events of clients\n")
+    assert changed[start:].startswith("## Notifications and presence events\n")
     assert changed.endswith(page[end:])
 
 
