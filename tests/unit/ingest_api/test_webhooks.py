@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.dedup import MAX_USER_ACKS
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.ingest_keys import IngestKey
 from gateway.domain.notifications import DeadReason, Notification, partition_of
@@ -430,6 +431,20 @@ async def test_idempotency_key_is_usable_again_after_a_failure(
 
     assert failed.problem == (503, code)
     assert repeated.json == {"replayed": 1}
+
+
+async def test_key_with_too_many_idempotency_keys_is_rate_limited(server: RestApiServer) -> None:
+    for number in range(MAX_USER_ACKS):
+        owner = f"rest {SHOP.id}"
+        await server.state.acks.claim(f"{number}", "holder", user=owner, seconds=30)
+        await server.state.acks.keep(f"{number}", "holder", "{}", user=owner)
+    await bury(server, notification(1))
+
+    rejected = await server.post("/webhooks/app/drop", {"ids": ["n-1"]}, idempotency_key="one")
+
+    assert rejected.problem == (429, "rate_limited")
+    assert rejected.headers["retry-after"] == "60"
+    assert (await server.post("/webhooks/app/drop", {"ids": ["n-1"]})).json == {"dropped": 1}
 
 
 async def test_access_log_has_the_webhook_and_no_user(server: RestApiServer, log_lines: list[Any]) -> None:
