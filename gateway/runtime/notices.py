@@ -48,6 +48,7 @@ class Notices:
             partitions=state.partitions,
             clock=clock,
             schedule=schedule,
+            is_alone=not has_other_replicas,
             metrics=metrics,
         )
         self._monitor = QueueMonitor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -12,7 +13,7 @@ from gateway.domain.errors import BrokerTimeout, BrokerUnavailable, release_fram
 from gateway.domain.event_catalogue import EventCatalogue
 from gateway.domain.notifications import DeadReason, PartitionClaim
 from gateway.domain.webhooks import Webhook
-from gateway.interfaces import Clock, Partitions, Schedule, WebhookQueues, Webhooks
+from gateway.interfaces import Clock, Partitions, Schedule, WebhookQueues, Webhooks, sleep
 from gateway.metrics import MetricFactory
 from gateway.services.notifications.retries import RetryRules
 from gateway.services.notifications.worker import ACCEPTED, PartitionWorker, WorkerTools
@@ -23,6 +24,7 @@ LOOK_SECONDS: Final = 30.0
 that was queued before a reload, or that was replayed."""
 FINISH_SECONDS: Final = 5.0
 """How long requests under way may take to finish when the process stops."""
+_EMPTY_POLL_SECONDS: Final = 0.02
 OUTCOMES: Final = (ACCEPTED, *[reason.value for reason in DeadReason])
 
 log = structlog.get_logger(__name__)
@@ -46,16 +48,18 @@ class Notifications:
         schedule: Schedule,
         metrics: MetricFactory,
         rules: RetryRules | None = None,
+        is_alone: bool = False,
         claim_seconds: float = CLAIM_SECONDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
-        """``catalogue`` returns the event catalogue in effect."""
+        """``catalogue`` returns the event catalogue in effect. ``is_alone``: what is queued ends with this process."""
         self._catalogue = catalogue
         self._webhooks = webhooks
         self._queues = queues
         self._partitions = partitions
         self._clock = clock
         self._schedule = schedule
+        self._is_alone = is_alone
         self._claim_seconds = claim_seconds
         self._look_seconds = look_seconds
         self._counter = metrics.counter(
@@ -102,7 +106,17 @@ class Notifications:
         self._changed.set()
 
     async def stop(self, *, finish_seconds: float = FINISH_SECONDS) -> None:
-        """Begin no further request, wait for those under way, and give up all partitions. Takes a bounded time."""
+        """Begin no further request, wait for those under way, and give up all partitions. Takes a bounded time.
+
+        A replica that is alone delivers what is queued first, as far as that succeeds in ``finish_seconds``.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + finish_seconds
+        if self._is_alone and not self._is_stopping:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(ends_at):
+                    await self._wait_until_empty()
+        finish_seconds = max(0.0, ends_at - loop.time())
         self._is_stopping = True
         self._changed.set()
         await asyncio.gather(
@@ -110,6 +124,14 @@ class Notifications:
             *[owned.end(finish_seconds) for name, owned in self._owned.items() if name not in self._ending],
         )
         self._owned.clear()
+
+    async def _wait_until_empty(self) -> None:
+        """Wait while the queues of the webhooks hold something. The state is that of this process."""
+        self.reload()
+        while any(
+            each.entries for each in (await self._queues.summaries([*self._webhooks.configured()])).values()
+        ):
+            await sleep(self._schedule, _EMPTY_POLL_SECONDS)
 
     def _init_labels(self) -> None:
         self._counter.init_labels(

@@ -51,7 +51,7 @@ class Deliverer:
         delivery_seconds: float = 15.0,
         queues: WebhookQueues | None = None,
         partitions: Partitions | None = None,
-        **options: float,
+        **options: Any,
     ) -> None:
         self.state = state
         self.metrics = MetricFactory()
@@ -90,9 +90,18 @@ class Deliverer:
         await self.client.close()
 
     async def queue(
-        self, users: Sequence[str], number: int, *, webhook: str = "app", at: float | None = None
+        self,
+        users: Sequence[str],
+        number: int,
+        *,
+        first: int = 0,
+        webhook: str = "app",
+        at: float | None = None,
     ) -> list[str]:
-        """Queue notifications of these users in turn, and return their ids. ``number`` is that of all."""
+        """Queue notifications of these users in turn, and return their ids.
+
+        ``number`` is how many, and ``first`` the number of the first one.
+        """
         partitions = self.client.configured()[webhook].partitions
         notifications = [
             Notification(
@@ -102,7 +111,7 @@ class Deliverer:
                 user=users[index % len(users)],
                 type="client.event",
                 at=time.time() if at is None else at,
-                data=json.dumps({"user": users[index % len(users)], "number": index}),
+                data=json.dumps({"user": users[index % len(users)], "number": first + index}),
             )
             for index in range(number)
         ]

@@ -14,7 +14,7 @@ import pytest
 from gateway.domain.errors import BrokerTimeout, BrokerUnavailable
 from gateway.domain.notifications import DeadReason, partition_of
 from gateway.domain.webhooks import Webhook, decode_secret
-from gateway.interfaces import State
+from gateway.interfaces import Partitions, State
 from gateway.services.notifications import RetryRules
 from gateway.webhooks.signing import signature_headers
 from tests.integration.webhooks.conftest import NEW_SECRET, OLD_SECRET, webhook
@@ -261,18 +261,21 @@ async def test_notification_is_not_given_up_while_no_other_succeeds(
 
 
 async def test_notification_over_its_age_is_a_dead_letter(deliver: MakeDeliverer, serve: Serve) -> None:
-    receiver = Receiver()
-    replica = deliver(webhook((await serve(receiver)).port, keep_seconds=60.0, partitions=1))
+    receiver = Receiver(lambda _: 503)
+    settings = webhook((await serve(receiver)).port, keep_seconds=1.0, partitions=1)
+    replica = deliver(settings)
 
-    old = await replica.queue(["alice"], 150, at=time.time() - 61)
-    fresh = await replica.queue(["alice"], 2, at=time.time() - 30)
-    await receiver.gets(fresh)
+    old = await replica.queue(["alice"], 150)
     await replica.empties()
+    receiver.decide = lambda _: 204
+    fresh = await replica.queue(["alice"], 2)
+    await receiver.gets(fresh)
 
     assert receiver.ids == fresh
     letters = await replica.dead()
     assert [letter.id for letter in letters] == old
     assert {letter.reason for letter in letters} == {DeadReason.EXPIRED}
+    assert letters[0].status == 503
 
 
 # batches
@@ -488,6 +491,60 @@ async def test_fewer_partitions_deliver_what_is_in_the_former_ones(
         "the former ones are released",
     )
     receiver.check_order()
+
+
+class LostLease:
+    """The partitions of a state, without its lease until ``holds``."""
+
+    def __init__(self, inner: Partitions) -> None:
+        self.holds = False
+        self.claim, self.release, self.leave = inner.claim, inner.release, inner.leave
+
+    def holds_lease(self) -> bool:
+        return self.holds
+
+
+async def test_nothing_is_sent_while_the_lease_may_have_expired(
+    state: State, deliver: MakeDeliverer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.services.notifications.worker.STATE_PAUSE_SECONDS", 0.01)
+    receiver = Receiver()
+    partitions = LostLease(state.partitions)
+    replica = deliver(webhook((await serve(receiver)).port), partitions=partitions)
+    ids = await replica.queue(users(10), 20)
+    await await_until(
+        lambda: counted(replica.metrics, "webhook_partitions").get("app", 0) == 16, "its workers run"
+    )
+    await asyncio.sleep(0.3)
+    assert receiver.tries == []
+
+    partitions.holds = True
+    await receiver.gets(ids)
+
+    receiver.check_order()
+
+
+async def test_replica_that_is_alone_delivers_what_is_queued_before_it_stops(
+    deliver: MakeDeliverer, serve: Serve
+) -> None:
+    receiver = Receiver()
+    replica = deliver(webhook((await serve(receiver)).port), is_alone=True)
+    ids = await replica.queue(["alice"], 200)
+
+    await replica.stop()
+
+    assert receiver.ids == ids
+
+
+async def test_replica_that_is_alone_waits_for_a_bounded_time(deliver: MakeDeliverer, serve: Serve) -> None:
+    receiver = Receiver(lambda _: 500)
+    replica = deliver(webhook((await serve(receiver)).port), is_alone=True)
+    await replica.queue(["alice"], 200)
+    begins = time.monotonic()
+
+    await replica.stop(finish_seconds=0.3)
+
+    assert 0.3 <= time.monotonic() - begins < 3
 
 
 class FailingQueues:
