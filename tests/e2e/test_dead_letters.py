@@ -30,7 +30,7 @@ MANY = 230
 class Operator:
     """A gateway, the backend that it notifies, and the command line of an operator."""
 
-    def __init__(self, folder: Path, backend: WebhookServer, redis_url: str | None) -> None:
+    def __init__(self, folder: Path, backend: WebhookServer, redis_url: str | None, **settings: Any) -> None:
         events = folder / "events.yaml"
         events.write_text(CATALOGUE, encoding="utf-8")
         self.backend = backend
@@ -40,6 +40,7 @@ class Operator:
             webhooks=f"app={backend.url}",
             webhook_secrets=f"app:{SECRET}",
             message_rate=1_000,
+            **settings,
         )
 
     def command(self, *arguments: str, status: int = 0) -> list[Any]:
@@ -187,3 +188,36 @@ def test_unknown_webhook_ends_with_status_1(operator: Operator) -> None:
     for arguments in (("dead", "crm"), ("replay", "crm", "a"), ("drop", "crm", "--all")):
         [problem] = operator.command(*arguments, status=1)
         assert (problem["status"], problem["code"]) == (404, "unknown_webhook")
+
+
+def partitions_of(operator: Operator) -> dict[str, int]:
+    """Return how many partitions each replica sends."""
+    return {replica: len(owned) for replica, owned in operator.state()["owners"].items()}
+
+
+def test_every_replica_reports_the_same_queue_and_which_of_them_send(
+    tmp_path: Path, own_redis: RedisServer, node: NodeClients
+) -> None:
+    backend = WebhookServer()
+    backend.status_of = lambda _: 503
+    first = Operator(tmp_path, backend, own_redis.url, replica_id="one")
+    second = Operator(tmp_path, backend, own_redis.url, replica_id="two")
+    try:
+        order(second, node, "order-1")
+        shares = {"one": 8, "two": 8}
+        wait_until(lambda: partitions_of(first) == shares, "each has half of the partitions")
+
+        states = [each.state() for each in (first, second)]
+        assert [each["entries"] for each in states] == [1, 1]
+        assert [partitions_of(each) for each in (first, second)] == [shares, shares]
+        for each in (first, second):
+            scrape_until(
+                each.gateway,
+                lambda found: found.value("webhook_queue_depth", webhook="app") == 1,
+                "it is measured",
+            )
+    finally:
+        assert second.gateway.stop() == 0
+        wait_until(lambda: partitions_of(first) == {"one": 16}, "the other one has all partitions")
+        assert first.gateway.stop() == 0
+        backend.stop()
